@@ -1,0 +1,24 @@
+"""Estimators that train recurrent networks on a person's own sequences, each loaded when first asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cellwise.tasks.forecasting.forecaster import Forecaster
+
+__all__ = ["Forecaster"]
+
+# name -> module that defines it
+_HOMES = {"Forecaster": "cellwise.tasks.forecasting.forecaster"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
