@@ -1,1 +1,22 @@
-"""cellwise."""
+"""cellwise: recurrent neural networks from one definition."""
+
+from cellwise import cells
+from cellwise._version import __version__
+from cellwise.cells.base import Cell, Scalar, Vector
+from cellwise.errors import CellwiseError, CellwiseWarning
+from cellwise.graph.functions import (
+    clamp,
+    cos,
+    exp,
+    log,
+    maximum,
+    minimum,
+    relu,
+    sigmoid,
+    sin,
+    softplus,
+    sqrt,
+    stop_gradient,
+    tanh,
+    where,
+)

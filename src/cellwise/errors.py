@@ -1,9 +1,89 @@
-"""Every mistake that cellwise can name has one class here or in the package that can make it; all are CellwiseError."""
+"""Every mistake that cellwise can name has one class, here or in the package where it can be made, and one template.
+
+All of them are `CellwiseError`: one clear text that says what was asked, what was found and what to do next.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
 
 
 class CellwiseError(Exception):
-    """Base of all errors that cellwise raises on purpose. Its text is one sentence that a person can act on."""
+    """Base of all errors that cellwise raises on purpose. Raised with a text, or with the fields of `template`."""
+
+    template: ClassVar[str] = "{0}"
+
+    def __init__(self, *texts: str, **fields: Any) -> None:
+        super().__init__(self.template.format(*texts, **fields))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The fields are gone once formatted; without this an error could not travel between processes.
+        return _rebuild, (type(self), str(self))
+
+
+def _rebuild(kind: type[CellwiseError], text: str) -> CellwiseError:
+    error = kind.__new__(kind)
+    Exception.__init__(error, text)
+    return error
 
 
 class CellwiseWarning(UserWarning):
     """Base of all warnings that cellwise gives on purpose."""
+
+
+# --- writing a cell ---------------------------------------------------------------------------------------------
+
+
+class CellError(CellwiseError):
+    """A cell's definition is wrong. `where` shows the user's own line."""
+
+
+class CellDefinitionError(CellError, TypeError):
+    template = "{problem}\n{where}\n  {remedy}"
+
+
+class UnknownGateError(CellError, AttributeError):
+    template = "{cell} asks for the gate '{gate}', but its gates are {gates}.\n{where}\n  {remedy}"
+
+
+class ReturnError(CellError, TypeError):
+    template = "{cell}.step must return {wanted}, but it returned {found}.\n{where}\n  {remedy}"
+
+
+class ConcreteValueError(CellError, TypeError):
+    template = "{problem}\n{where}\n  {remedy}"
+
+
+class ShapeError(CellError, ValueError):
+    template = "{problem}\n{where}\n  {remedy}"
+
+
+class UnknownCellError(CellwiseError, LookupError):
+    template = "No cell is called '{name}'; {hint}the cells are: {known}."
+
+
+class CellOptionError(CellwiseError, TypeError):
+    template = "{cell} has no such option: {problem}."
+
+
+# --- running a layer --------------------------------------------------------------------------------------------
+
+
+class BackendError(CellwiseError, RuntimeError):
+    template = "The backend '{backend}' was asked for and cannot run {what}: {reason}. Use backend='auto', or one of: {willing}."
+
+
+class UnknownBackendError(CellwiseError, ValueError):
+    template = "There is no backend called '{backend}'; there are: auto, {known}."
+
+
+class LayerError(CellwiseError, ValueError):
+    """A layer was built or called with arguments that cannot be."""
+
+
+class InputError(LayerError, RuntimeError):
+    """An input or a state does not fit the layer. (RuntimeError too, since that is what torch.nn raises.)"""
+
+
+class ConversionWarning(CellwiseWarning):
+    """`convert` left a recurrent module as it was."""

@@ -1,0 +1,258 @@
+"""What a cell is: gates, states, own parameters, options, and one `step` written as equations."""
+
+from __future__ import annotations
+
+import inspect
+import keyword
+import typing
+from functools import cached_property, lru_cache
+from typing import Any, ClassVar, overload
+
+from cellwise.errors import CellDefinitionError, CellOptionError
+from cellwise.graph import StepGraph, equations, trace
+from cellwise.graph.expr import Source
+from cellwise.graph.ops import SCALAR, VECTOR, Op
+from cellwise.graph.tracer import current_tracer
+from cellwise.graph.values import Value
+
+# Names that a layer's own weights have, and that a cell's parameters must therefore leave alone.
+_TAKEN = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+_OWN_WORDS = ("gates", "states", "output", "name")
+
+
+class Parameter:
+    """A learned value of a cell's own; `Vector` or `Scalar`."""
+
+    op: ClassVar[Op]
+
+    def __init__(self, initial: float | tuple[float, float] | None = None) -> None:
+        self.initial = initial
+        self.name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, cell: None, owner: type) -> Parameter: ...
+    @overload
+    def __get__(self, cell: Cell, owner: type) -> Any: ...
+    def __get__(self, cell: Cell | None, owner: type) -> Any:
+        tracer = current_tracer()
+        if cell is None or tracer is None:
+            return self
+        return Value(tracer, tracer.node(self.op, attribute=self.name))
+
+
+class Vector(Parameter):
+    """One learned number per hidden unit, shape (H,): a peephole, IndRNN's recurrent weight.
+
+    Args:
+        initial: the number that all start from; or (low, high), drawn uniformly between; or None, drawn as
+            torch.nn draws recurrent weights, uniformly within 1 / sqrt(H) of zero.
+    """
+
+    op = VECTOR
+
+
+class Scalar(Parameter):
+    """One learned number per layer and direction, shape (). Takes `initial` as `Vector` does."""
+
+    op = SCALAR
+
+
+class Cell:
+    """A recurrent cell: subclass it and write `step`.
+
+    Class attributes:
+        gates: names of the row blocks of `weight_ih` and `weight_hh`, in this order.
+        states: names of what is carried through time; the first is the output.
+        output: the name of an output that is not a state; `step` then returns it first.
+        annotated attributes with a default are options, given by keyword to the constructor.
+        `Vector()` and `Scalar()` attributes are learned parameters.
+
+    In `step(self, x, *states)`, `x.g` is W_ig x + b_ig, and `v.g` is W_hg v + b_hg for a state or an expression v.
+    The recurrent rows belong to the gate: `h.g` and `(r * h).g` multiply by the same W_hg.
+
+    >>> class Leaky(Cell):
+    ...     '''Leaky integrator.'''
+    ...     gates = ("n",)
+    ...     rate: float = 0.1
+    ...
+    ...     def step(self, x, h):
+    ...         return (1 - self.rate) * h + self.rate * tanh(x.n + h.n)
+    >>> from cellwise import tanh
+    >>> print(Leaky(rate=0.5).equations)
+    h' = 0.5 · h + 0.5 · tanh(W_in x + b_in + W_hn h + b_hn)
+    """
+
+    gates: ClassVar[tuple[str, ...]] = ()
+    states: ClassVar[tuple[str, ...]] = ("h",)
+    output: ClassVar[str | None] = None
+    name: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" not in cls.__dict__:
+            cls.name = cls.__name__.lower()
+        if cls.step is not Cell.step:
+            _check_definition(cls)
+
+    def __init__(self, **options: Any) -> None:
+        if type(self).step is Cell.step:
+            raise CellDefinitionError(
+                problem=f"{type(self).__name__} has no equations.",
+                where=_class_source(type(self)),
+                remedy="Subclass Cell and write: def step(self, x, h): return ...",
+            )
+        self.__dict__["options"] = {**_default_options(type(self)), **_checked(type(self), options)}
+        self.__dict__.update(self.options)
+
+    options: dict[str, Any]
+
+    def step(self, x: Any, *states: Any) -> Any:
+        """One step of time: the new states (the output first, if it is not a state)."""
+        raise NotImplementedError
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("graph", "equations"):  # cached below
+            self.__dict__[name] = value
+            return
+        raise AttributeError(f"{type(self).__name__} is frozen; make another: {type(self).__name__}({name}=...)")
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.options == other.options  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash((type(self), tuple(self.options.items())))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.options.items())})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remake, (type(self), self.options)
+
+    @cached_property
+    def graph(self) -> StepGraph:
+        """The traced equations. Raises CellError, with the user's own line, if they are wrong."""
+        return _graph_of(self)
+
+    @property
+    def equations(self) -> str:
+        """The equations as text, in the user's own names."""
+        return equations(self.graph)
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        return tuple(p.name for p in own_parameters(type(self)) if isinstance(p, Vector))
+
+    @property
+    def scalars(self) -> tuple[str, ...]:
+        return tuple(p.name for p in own_parameters(type(self)) if isinstance(p, Scalar))
+
+
+@lru_cache(maxsize=512)
+def _graph_of(cell: Cell) -> StepGraph:
+    return trace(cell)
+
+
+def _remake(kind: type[Cell], options: dict[str, Any]) -> Cell:
+    return kind(**options)
+
+
+def own_parameters(cell: type[Cell]) -> tuple[Parameter, ...]:
+    """The `Vector`s and `Scalar`s of a cell, base classes first, in the order they are written."""
+    found: dict[str, Parameter] = {}
+    for kind in reversed(cell.__mro__):
+        for name, value in vars(kind).items():
+            if isinstance(value, Parameter):
+                found[name] = value
+            else:
+                found.pop(name, None)
+    return tuple(found.values())
+
+
+def _default_options(cell: type[Cell]) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for kind in reversed(cell.__mro__):
+        if not issubclass(kind, Cell) or kind is Cell:
+            continue
+        for name in inspect.get_annotations(kind):
+            if name not in _OWN_WORDS and not isinstance(vars(kind).get(name), Parameter):
+                if name not in vars(kind):
+                    raise CellDefinitionError(
+                        problem=f"The option '{name}' of {kind.__name__} has no default.",
+                        where=_class_source(kind),
+                        remedy=f"Write {name}: ... = value; a learned parameter is {name} = Vector() or Scalar().",
+                    )
+                options[name] = vars(kind)[name]
+    return options
+
+
+def _checked(cell: type[Cell], options: dict[str, Any]) -> dict[str, Any]:
+    defaults = _default_options(cell)
+    for name, value in options.items():
+        if name not in defaults:
+            raise CellOptionError(cell=cell.__name__, problem=f"'{name}' (its options: {', '.join(defaults) or 'none'})")
+        choices = typing.get_args(_annotation(cell, name))
+        if choices and value not in choices:
+            raise CellOptionError(cell=cell.__name__, problem=f"{name}={value!r} (choose from {', '.join(choices)})")
+        kind = type(defaults[name])
+        fits = isinstance(value, (int, float) if kind is float else kind)
+        if not fits or (isinstance(value, bool) and kind is not bool):
+            raise CellOptionError(cell=cell.__name__, problem=f"{name}={value!r} (it takes a {kind.__name__})")
+    return options
+
+
+def _annotation(cell: type[Cell], name: str) -> Any:
+    """The annotation of an option, if it names its choices with Literal."""
+    kind = next(kind for kind in cell.__mro__ if name in inspect.get_annotations(kind))
+    try:
+        annotation = inspect.get_annotations(kind, eval_str=True)[name]
+    except NameError:  # an annotation that only a type checker can read
+        return None
+    return annotation if typing.get_origin(annotation) is typing.Literal else None
+
+
+def _check_definition(cell: type[Cell]) -> None:
+    """Everything about a cell that can be checked before its equations are read."""
+    _check_names(cell, "gates", cell.gates)
+    _check_names(cell, "states", cell.states)
+    if not cell.states:
+        _refuse(cell, "has no states", 'Name what is carried through time: states = ("h",)')
+    for parameter in own_parameters(cell):
+        if parameter.name.startswith(_TAKEN) or parameter.name in (*cell.states, *_OWN_WORDS):
+            _refuse(cell, f"calls a parameter '{parameter.name}', which is taken", "Choose another name.")
+    taken = list(inspect.signature(cell.step).parameters.values())
+    names = tuple(p.name for p in taken if p.kind is p.POSITIONAL_OR_KEYWORD)[2:]
+    if names != cell.states or len(taken) != len(names) + 2:
+        wanted = ", ".join(("self", "x", *cell.states))
+        _refuse(
+            cell,
+            f"has the states {', '.join(cell.states)}, but its step takes {', '.join(p.name for p in taken)}",
+            f"Write: def step({wanted}).",
+            cell.step.__code__.co_firstlineno,
+        )
+
+
+def _check_names(cell: type[Cell], what: str, names: object) -> None:
+    if not isinstance(names, tuple) or not all(isinstance(each, str) for each in names):
+        _refuse(cell, f"has {what} = {names!r}", f'{what} is a tuple of names: {what} = ("a", "b"), or ("a",) for one.')
+    else:
+        for each in names:
+            if not each.isidentifier() or keyword.iskeyword(each) or each.startswith("_"):
+                _refuse(cell, f"has '{each}' among its {what}", "A name is a plain Python name without a leading _.")
+        if len(set(names)) != len(names):
+            _refuse(cell, f"names one of its {what} twice: {', '.join(names)}", "Each name may stand once.")
+
+
+def _refuse(cell: type[Cell], problem: str, remedy: str, line: int | None = None) -> None:
+    where = Source(cell.step.__code__.co_filename, line) if line else _class_source(cell)
+    raise CellDefinitionError(problem=f"{cell.__name__} {problem}.", where=where, remedy=remedy)
+
+
+def _class_source(cell: type) -> Source:
+    code = getattr(cell.__dict__.get("step"), "__code__", None)
+    try:
+        return Source(inspect.getfile(cell), inspect.getsourcelines(cell)[1])
+    except (OSError, TypeError):  # no source file: the interactive prompt, exec
+        return Source(code.co_filename if code else "<unknown>", code.co_firstlineno if code else 0)

@@ -1,0 +1,161 @@
+"""The whole language of a cell, on one page.
+
+    node    = leaf | project gate node | op node ...
+    leaf    = input gate | state name | vector name | scalar name | constant number
+    graph   = nodes, one of them the output, one per state its new value
+
+A node never changes. The tracer makes equal nodes one node, so a graph is a DAG and `is` compares.
+"""
+
+from __future__ import annotations
+
+import enum
+import linecache
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from cellwise.graph.ops import CONSTANT, INPUT, PROJECT, SCALAR, STATE, VECTOR, Op
+
+
+class Shape(enum.IntEnum):
+    """The shape of a value inside a step; two shapes combine to the larger one."""
+
+    NUMBER = 0  # ()
+    UNITS = 1  # (H,)
+    BATCH = 2  # (B, H)
+
+    def __str__(self) -> str:
+        return ("()", "(H,)", "(B, H)")[self]
+
+
+_LEAF_SHAPES = {INPUT: Shape.BATCH, STATE: Shape.BATCH, VECTOR: Shape.UNITS}
+
+
+@dataclass(frozen=True)
+class Source:
+    """The user's line that an equation was written in."""
+
+    file: str
+    line: int
+
+    @property
+    def text(self) -> str:
+        return linecache.getline(self.file, self.line).strip()
+
+    def __str__(self) -> str:
+        return f"  {self.file}:{self.line}:  {self.text}"
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One value of a step. Compared by identity: the tracer makes equal nodes one."""
+
+    op: Op
+    inputs: tuple[Node, ...]
+    attribute: str | float | None = None  # the gate, the name or the number that the op carries
+    source: Source | None = field(default=None, repr=False)
+
+    @cached_property
+    def shape(self) -> Shape:
+        return _LEAF_SHAPES.get(self.op) or max((i.shape for i in self.inputs), default=Shape.NUMBER)
+
+    @property
+    def is_mask(self) -> bool:
+        return self.op.makes_mask
+
+
+@dataclass(frozen=True, eq=False)
+class StepGraph:
+    """The equations of one step of a cell, traced.
+
+    `names` are the user's own variables, for printing; nothing else depends on them.
+    """
+
+    name: str
+    gates: tuple[str, ...]
+    states: tuple[str, ...]
+    vectors: tuple[str, ...]
+    scalars: tuple[str, ...]
+    output: Node
+    new_states: tuple[Node, ...]
+    names: tuple[tuple[Node, str], ...] = ()
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        """Every node that matters once, inputs before users, otherwise in the order of the user's variables."""
+        roots = (*self.new_states, self.output)
+        live = _postorder(roots)
+        named = (node for node, name in self.names if node in live and name not in self.states)
+        return tuple(_postorder((*named, *roots)))
+
+    def of(self, op: Op) -> tuple[Node, ...]:
+        """The nodes of one op, in order."""
+        return tuple(node for node in self.nodes if node.op is op)
+
+    @cached_property
+    def input_gates(self) -> tuple[str, ...]:
+        """The gates asked of the input: the row blocks of `weight_ih`."""
+        asked = {node.attribute for node in self.of(INPUT)}
+        return tuple(gate for gate in self.gates if gate in asked)
+
+    @cached_property
+    def state_gates(self) -> tuple[str, ...]:
+        """The gates asked of states or expressions: the row blocks of `weight_hh`. Empty: no product in time."""
+        asked = {node.attribute for node in self.of(PROJECT)}
+        return tuple(gate for gate in self.gates if gate in asked)
+
+    @cached_property
+    def output_is_state(self) -> bool:
+        return self.output is self.new_states[0]
+
+    @cached_property
+    def first_state_only_projected(self) -> bool:
+        """Whether the first state is used through gates alone; only then may it have another size (`proj_size`)."""
+        first = self.states[0]
+        return self.output_is_state and not any(
+            node.op is not PROJECT and any(i.op is STATE and i.attribute == first for i in node.inputs)
+            for node in self.nodes
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Equal for graphs of the same equations, whatever the cell, its gates, states and variables are called."""
+        places = {
+            kind: {name: str(i) for i, name in enumerate(names)}
+            for kind, names in (
+                (INPUT, self.gates),
+                (PROJECT, self.gates),
+                (STATE, self.states),
+                (VECTOR, self.vectors),
+                (SCALAR, self.scalars),
+            )
+        }
+        texts: dict[Node, str] = {}
+        for node in self.nodes:
+            if node.op is CONSTANT:
+                head = repr(node.attribute)
+            else:
+                head = node.op.name + places.get(node.op, {}).get(str(node.attribute), "")
+            parts = [texts[i] for i in node.inputs]
+            if node.op.commutes:
+                parts.sort()
+            texts[node] = f"{head}({','.join(parts)})" if parts else head
+        sizes = f"{len(self.gates)}/{len(self.states)}"
+        return ";".join((sizes, texts[self.output], *(texts[node] for node in self.new_states)))
+
+
+def _postorder(roots: Iterable[Node]) -> dict[Node, None]:
+    # Iterative, since a cell that unrolls a Python loop can be deeper than the recursion limit.
+    done: dict[Node, None] = {}
+    for root in roots:
+        stack = [(root, iter(root.inputs))] if root not in done else []
+        while stack:
+            node, rest = stack[-1]
+            child = next((each for each in rest if each not in done), None)
+            if child is None:
+                done[node] = None
+                stack.pop()
+            else:
+                stack.append((child, iter(child.inputs)))
+    return done

@@ -1,0 +1,102 @@
+"""From a cell's `step`, called once with stand-ins, to its StepGraph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cellwise.errors import CellDefinitionError, ReturnError
+from cellwise.graph.expr import Node, Shape, Source, StepGraph
+from cellwise.graph.ops import CONSTANT, SCALAR, STATE, VECTOR
+from cellwise.graph.tracer import Definition, Tracer, describe, tracing
+from cellwise.graph.values import Input, Value
+from cellwise.graph.verify import verify
+
+
+def trace(cell: Definition) -> StepGraph:
+    """Call `cell.step` once with stand-ins and return its equations, verified.
+
+    Raises:
+        CellError: the cell's definition is wrong; the text shows the line and the way out.
+    """
+    tracer = Tracer(cell)
+    states = [Value(tracer, tracer.node(STATE, attribute=name)) for name in cell.states]
+    with tracing(tracer):
+        returned = cell.step(Input(tracer), *states)
+    output, new_states = _returned(tracer, returned)
+    graph = StepGraph(
+        name=tracer.name,
+        gates=cell.gates,
+        states=cell.states,
+        vectors=cell.vectors,
+        scalars=cell.scalars,
+        output=output,
+        new_states=new_states,
+        names=_names(tracer),
+    )
+    _check_used(tracer, graph)
+    return verify(graph)
+
+
+def _returned(tracer: Tracer, returned: Any) -> tuple[Node, tuple[Node, ...]]:
+    cell = tracer.cell
+    wanted = (*((cell.output,) if cell.output else ()), *cell.states)
+    values = returned if isinstance(returned, tuple) else (returned,)
+    where = Source(tracer.code.co_filename, _return_line(tracer))
+    remedy = "Write: return " + ", ".join(wanted) + " (each with its new value)."
+    if len(values) != len(wanted):
+        raise ReturnError(
+            cell=tracer.name,
+            wanted=f"{len(wanted)} values ({', '.join(wanted)})",
+            found=f"{len(values)}" if returned is not None else "nothing",
+            where=where,
+            remedy=remedy,
+        )
+    for name, value in zip(wanted, values, strict=True):
+        shape = value._node.shape if isinstance(value, Value) else None
+        if shape is not Shape.BATCH or value._node.is_mask:
+            found = "a comparison" if shape is Shape.BATCH else f"a value of shape {shape}" if shape else describe(value)
+            raise ReturnError(
+                cell=tracer.name,
+                wanted=f"a value of shape (B, H) for {name}",
+                found=found,
+                where=where,
+                remedy="A state is computed from x.gate or from the states." if shape is not Shape.BATCH else remedy,
+            )
+    nodes = tuple(value._node for value in values)
+    return nodes[0], nodes[1:] if cell.output else nodes
+
+
+def _return_line(tracer: Tracer) -> int:
+    # After the call the frame stands on the line that returned.
+    frame = tracer.frame
+    return frame.f_lineno if frame is not None else tracer.code.co_firstlineno
+
+
+def _names(tracer: Tracer) -> tuple[tuple[Node, str], ...]:
+    """The user's variables, read from the finished call's frame; they make the printed equations readable."""
+    found: dict[Node, str] = {}
+    for name, value in dict(tracer.frame.f_locals if tracer.frame else {}).items():
+        if isinstance(value, Value) and value._node.op not in (STATE, VECTOR, SCALAR, CONSTANT):
+            found.setdefault(value._node, name)
+    return tuple(found.items())
+
+
+def _check_used(tracer: Tracer, graph: StepGraph) -> None:
+    cell_has_options = bool(tracer.cell.options)
+    unused = [gate for gate in graph.gates if gate not in graph.input_gates and gate not in graph.state_gates]
+    if cell_has_options:
+        return  # an option may leave a gate or a parameter out; what is not asked for is not made
+    if unused:
+        raise CellDefinitionError(
+            problem=f"{graph.name} has the gate '{unused[0]}', but no equation that matters asks for it.",
+            where=Source(tracer.code.co_filename, tracer.code.co_firstlineno),
+            remedy=f"Use x.{unused[0]} or a state's .{unused[0]} in step, or take it out of gates.",
+        )
+    used = {node.attribute for node in (*graph.of(VECTOR), *graph.of(SCALAR))}
+    for name in (*graph.vectors, *graph.scalars):
+        if name not in used:
+            raise CellDefinitionError(
+                problem=f"{graph.name} has the parameter '{name}', but no equation that matters uses it.",
+                where=Source(tracer.code.co_filename, tracer.code.co_firstlineno),
+                remedy=f"Use self.{name} in step, or take it out.",
+            )

@@ -1,0 +1,128 @@
+"""What collects the nodes of a step while its equations run, and knows the user's line."""
+
+from __future__ import annotations
+
+import contextvars
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any, NoReturn, Protocol
+
+from cellwise.errors import CellError, ConcreteValueError, ShapeError
+from cellwise.graph.expr import Node, Source
+from cellwise.graph.ops import CONSTANT, OPS, Op
+
+# Frames of these files are never "the user's line".
+_OURS = (str(Path(__file__).parent), str(Path(__file__).parents[1] / "cells" / "base.py"))
+_CURRENT: contextvars.ContextVar[Tracer | None] = contextvars.ContextVar("tracer", default=None)
+
+
+class Definition(Protocol):
+    """What the tracer needs to know of a cell."""
+
+    gates: tuple[str, ...]
+    states: tuple[str, ...]
+    output: str | None
+    options: dict[str, Any]
+    vectors: tuple[str, ...]
+    scalars: tuple[str, ...]
+    step: Callable[..., Any]
+
+
+class Tracer:
+    """Collects the nodes of one step; equal nodes become one."""
+
+    def __init__(self, cell: Definition) -> None:
+        self.cell = cell
+        self.name = type(cell).__name__
+        self._nodes: dict[tuple[object, ...], Node] = {}
+        self.code: CodeType = cell.step.__code__
+        self.frame: FrameType | None = None
+
+    def node(self, op: Op, *inputs: Node, attribute: str | float | None = None) -> Node:
+        key = _key(op, inputs, attribute)
+        if key not in self._nodes:
+            self._nodes[key] = Node(op, inputs, attribute, self.source())
+        return self._nodes[key]
+
+    def source(self) -> Source:
+        """The line being run now in the user's code: the nearest frame outside this package."""
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code.co_filename.startswith(_OURS):
+            frame = frame.f_back
+        self._remember_step(frame)
+        if frame is None or (frame.f_code is not self.code and self.frame is None):
+            return Source(self.code.co_filename, self.code.co_firstlineno)
+        return Source(frame.f_code.co_filename, frame.f_lineno)
+
+    def _remember_step(self, frame: FrameType | None) -> None:
+        while self.frame is None and frame is not None:
+            if frame.f_code is self.code:
+                self.frame = frame
+            frame = frame.f_back
+
+    def apply(self, op: Op, *operands: Any) -> Node:
+        """The node of `op` on nodes and plain numbers; a mask goes only into the first place of where."""
+        nodes = [self._operand(op, each) for each in operands]
+        masks = [node.is_mask for node in nodes]
+        takes_mask = op.name == "where"
+        if any(masks[takes_mask:]):
+            self.fail(
+                ShapeError,
+                problem=f"A comparison is a mask, and {op.name} was asked to compute with it.",
+                remedy="Choose between two values with it: where(a < b, value_if_true, value_if_false).",
+            )
+        if takes_mask and not masks[0]:
+            self.fail(
+                ShapeError,
+                problem="The first operand of where must be a comparison.",
+                remedy="For example: where(x.n > 0, a, b).",
+            )
+        return self.node(op, *nodes)
+
+    def _operand(self, op: Op, value: Any) -> Node:
+        if isinstance(value, Node):
+            if self._nodes.get(_key(value.op, value.inputs, value.attribute)) is not value:
+                self.fail(
+                    ConcreteValueError,
+                    problem="A value of another trace is used here.",
+                    remedy="Use only x, the states and the cell's own parameters inside step; keep none of them.",
+                )
+            return value
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return self.node(CONSTANT, attribute=float(value))
+        return self.fail(
+            ShapeError,
+            problem=f"{op.name} was given {describe(value)}, which is no value of a step.",
+            remedy="Combine x.gate, states, Vector, Scalar and plain numbers; a learned tensor is a Vector or a Scalar.",
+        )
+
+    def fail(self, error: type[CellError], **fields: Any) -> NoReturn:
+        raise error(where=self.source(), **fields)
+
+
+def _key(op: Op, inputs: tuple[Node, ...], attribute: str | float | None) -> tuple[object, ...]:
+    # str() of a number keeps 0.0 and -0.0 apart, which are equal as keys.
+    return op, inputs, type(attribute), str(attribute)
+
+
+@contextmanager
+def tracing(tracer: Tracer) -> Iterator[None]:
+    token = _CURRENT.set(tracer)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
+def current_tracer() -> Tracer | None:
+    """The tracer at work in this context, so that a cell's own parameters know what they stand for."""
+    return _CURRENT.get()
+
+
+def describe(value: Any) -> str:
+    kind = type(value)
+    name = kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    return f"a {name}" if value is not None else "None"
