@@ -81,7 +81,7 @@ class Frequency:
         return replace(self, season_length=season_length)
 
     def steps(self, origin: Any, times: np.ndarray) -> np.ndarray:
-        """Whole steps from `origin` to each of `times`, int64 (T,). FrequencyError for a time between steps."""
+        """Whole steps from `origin` to each time, int64 (T,). FrequencyError for a time between steps."""
         if self.is_integer:
             counts, rest = np.divmod(times.astype(np.int64) - int(origin), self.multiple)
             fits = rest == 0

@@ -1,0 +1,23 @@
+"""Loading what only forecasting needs, with a sentence that helps when it is not installed."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from cellwise.tasks.forecasting.errors import ForecastError
+
+__all__ = ["need"]
+
+
+def need(module: str) -> Any:
+    """Import a module of the `forecast` extra, or say how to get it."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        name = module.partition(".")[0]
+        if error.name is not None and error.name.partition(".")[0] != name:
+            raise
+        raise ForecastError(
+            f"Forecasting needs {name}, which is not installed: pip install 'cellwise[forecast]'"
+        ) from error

@@ -1,0 +1,117 @@
+"""How good a forecast is. NaN in the truth (or the forecast) means "not known" and is left out of every mean.
+
+Shapes: N series, C cutoffs, H steps of the horizon, Q quantiles.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = [
+    "Scores", "absolute_error", "covered", "mean", "naive_scale", "pinball", "score", "smape_terms",
+]  # fmt: skip
+
+
+def mean(values: np.ndarray, axis: int | tuple[int, ...] | None = None) -> np.ndarray:
+    """Mean of what is known; NaN where nothing is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", RuntimeWarning
+        )  # numpy warns of an all-NaN mean; NaN is the answer here
+        return np.asarray(np.nanmean(values, axis=axis))
+
+
+def absolute_error(y: np.ndarray, forecast: np.ndarray) -> np.ndarray:
+    """|y - f|, elementwise."""
+    return np.abs(y - forecast)
+
+
+def smape_terms(y: np.ndarray, forecast: np.ndarray) -> np.ndarray:
+    """200 |y - f| / (|y| + |f|), in percent, as in the M competitions; 0 where both are 0.
+
+    >>> smape_terms(np.array([100.0, 0.0]), np.array([50.0, 0.0])).round(3).tolist()
+    [66.667, 0.0]
+    """
+    size = np.abs(y) + np.abs(forecast)
+    return np.where(size == 0, 0.0, 200 * np.abs(y - forecast) / np.where(size == 0, 1.0, size))
+
+
+def pinball(y: np.ndarray, forecast: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
+    """Pinball (quantile) loss, mean over the quantiles: y (...,) against forecast (..., Q) gives (...,).
+
+    >>> float(pinball(np.array(10.0), np.array([8.0, 12.0]), [0.1, 0.9]))  # (0.1 * 2 + 0.1 * 2) / 2
+    0.2
+    """
+    error = y[..., None] - forecast
+    levels = np.asarray(quantiles)
+    return np.maximum(levels * error, (levels - 1) * error).mean(axis=-1)
+
+
+def covered(y: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """100 where low <= y <= high, 0 where not, NaN where y is not known: its mean is the coverage in
+    percent."""
+    inside = np.where((low <= y) & (y <= high), 100.0, 0.0)
+    return np.where(np.isnan(y) | np.isnan(low) | np.isnan(high), np.nan, inside)
+
+
+def naive_scale(y: np.ndarray, season_length: int) -> float:
+    """Mean absolute error of the seasonal naive forecast within y (T,): what MASE divides by. NaN if it is
+    0 or unknown.
+
+    A series shorter than one season and a step is measured by its plain one-step changes.
+    """
+    lag = season_length if len(y) > season_length else 1
+    if len(y) <= lag:
+        return float("nan")
+    scale = float(mean(np.abs(y[lag:] - y[:-lag])))
+    return scale if scale > 0 else float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Metric name -> overall value, value by series (N,), value by step of the horizon (H,).
+
+    Every series counts alike: a metric is taken within a series first and then averaged over the series.
+    """
+
+    overall: dict[str, float]
+    by_series: dict[str, np.ndarray]
+    by_horizon: dict[str, np.ndarray]
+
+
+def score(
+    y: np.ndarray, forecast: np.ndarray, quantiles: Sequence[float], scale: np.ndarray, levels: Sequence[int]
+) -> Scores:
+    """All metrics at once. y (N, C, H); forecast (N, C, H, Q); scale (N, C) of MASE; levels: bands in
+    percent.
+
+    The point forecast is the median.
+    """
+    quantiles = list(quantiles)
+    point = forecast[..., quantiles.index(0.5)]
+    known = ~np.isnan(y)
+    point = np.where(known, point, np.nan)
+    terms = {
+        "MAE": absolute_error(y, point),
+        "RMSE": (y - point) ** 2,
+        "sMAPE": smape_terms(y, point),
+        "MASE": absolute_error(y, point) / scale[:, :, None],
+        "pinball": pinball(y, forecast, quantiles),
+    }
+    for level in levels:
+        low, high = (forecast[..., quantiles.index(q)] for q in band_quantiles(level))
+        terms[f"coverage {level}"] = covered(y, low, high)
+    roots = {name: np.sqrt if name == "RMSE" else np.asarray for name in terms}
+    by_series = {name: roots[name](mean(term, axis=(1, 2))) for name, term in terms.items()}
+    by_horizon = {name: mean(roots[name](mean(term, axis=1)), axis=0) for name, term in terms.items()}
+    overall = {name: float(mean(values)) for name, values in by_series.items()}
+    return Scores(overall, by_series, by_horizon)
+
+
+def band_quantiles(level: int) -> tuple[float, float]:
+    """The two quantiles that bound a central band: 80 -> (0.1, 0.9)."""
+    return round((100 - level) / 200, 6), round((100 + level) / 200, 6)
