@@ -70,7 +70,9 @@ class CellOptionError(CellwiseError, TypeError):
 
 
 class BackendError(CellwiseError, RuntimeError):
-    template = "The backend '{backend}' was asked for and cannot run {what}: {reason}. Use backend='auto', or one of: {willing}."
+    template = (
+        "The backend '{backend}' was asked for and cannot run {what}: {reason}. Those that can: {willing}."
+    )
 
 
 class UnknownBackendError(CellwiseError, ValueError):

@@ -68,9 +68,9 @@ def _discover() -> None:
     for module in pkgutil.iter_modules(__path__):
         loaded = importlib.import_module(f"{__name__}.{module.name}")
         for value in vars(loaded).values():
-            if isinstance(value, type) and issubclass(value, Cell) and value.__module__ == loaded.__name__:
-                if value is not Cell:
-                    globals()[register(value).__name__] = value
+            defined_here = isinstance(value, type) and value.__module__ == loaded.__name__
+            if defined_here and issubclass(value, Cell) and value is not Cell:
+                globals()[register(value).__name__] = value
 
 
 _discover()

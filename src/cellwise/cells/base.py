@@ -117,10 +117,12 @@ class Cell:
         if name in ("graph", "equations"):  # cached below
             self.__dict__[name] = value
             return
-        raise AttributeError(f"{type(self).__name__} is frozen; make another: {type(self).__name__}({name}=...)")
+        raise AttributeError(
+            f"{type(self).__name__} is frozen; make another: {type(self).__name__}({name}=...)"
+        )
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.options == other.options  # type: ignore[attr-defined]
+        return type(self) is type(other) and self.options == other.options
 
     def __hash__(self) -> int:
         return hash((type(self), tuple(self.options.items())))
@@ -192,14 +194,20 @@ def _checked(cell: type[Cell], options: dict[str, Any]) -> dict[str, Any]:
     defaults = _default_options(cell)
     for name, value in options.items():
         if name not in defaults:
-            raise CellOptionError(cell=cell.__name__, problem=f"'{name}' (its options: {', '.join(defaults) or 'none'})")
+            raise CellOptionError(
+                cell=cell.__name__, problem=f"'{name}' (its options: {', '.join(defaults) or 'none'})"
+            )
         choices = typing.get_args(_annotation(cell, name))
         if choices and value not in choices:
-            raise CellOptionError(cell=cell.__name__, problem=f"{name}={value!r} (choose from {', '.join(choices)})")
+            raise CellOptionError(
+                cell=cell.__name__, problem=f"{name}={value!r} (choose from {', '.join(choices)})"
+            )
         kind = type(defaults[name])
         fits = isinstance(value, (int, float) if kind is float else kind)
         if not fits or (isinstance(value, bool) and kind is not bool):
-            raise CellOptionError(cell=cell.__name__, problem=f"{name}={value!r} (it takes a {kind.__name__})")
+            raise CellOptionError(
+                cell=cell.__name__, problem=f"{name}={value!r} (it takes a {kind.__name__})"
+            )
     return options
 
 
@@ -210,7 +218,8 @@ def _annotation(cell: type[Cell], name: str) -> Any:
         annotation = inspect.get_annotations(kind, eval_str=True)[name]
     except NameError:  # an annotation that only a type checker can read
         return None
-    return annotation if typing.get_origin(annotation) is typing.Literal else None
+    literal: Any = typing.Literal
+    return annotation if typing.get_origin(annotation) is literal else None
 
 
 def _check_definition(cell: type[Cell]) -> None:
@@ -236,11 +245,19 @@ def _check_definition(cell: type[Cell]) -> None:
 
 def _check_names(cell: type[Cell], what: str, names: object) -> None:
     if not isinstance(names, tuple) or not all(isinstance(each, str) for each in names):
-        _refuse(cell, f"has {what} = {names!r}", f'{what} is a tuple of names: {what} = ("a", "b"), or ("a",) for one.')
+        _refuse(
+            cell,
+            f"has {what} = {names!r}",
+            f'{what} is a tuple of names: {what} = ("a", "b"), or ("a",) for one.',
+        )
     else:
         for each in names:
             if not each.isidentifier() or keyword.iskeyword(each) or each.startswith("_"):
-                _refuse(cell, f"has '{each}' among its {what}", "A name is a plain Python name without a leading _.")
+                _refuse(
+                    cell,
+                    f"has '{each}' among its {what}",
+                    "A name is a plain Python name without a leading _.",
+                )
         if len(set(names)) != len(names):
             _refuse(cell, f"names one of its {what} twice: {', '.join(names)}", "Each name may stand once.")
 

@@ -3,7 +3,7 @@ from cellwise.graph.functions import sigmoid, tanh
 
 
 class GRU(Cell):
-    """Gated recurrent unit, reset after the matrix product (Cho et al. 2014; the form of torch.nn.GRU and cuDNN)."""
+    """Gated recurrent unit, reset after the matrix product (Cho et al. 2014; the form of torch.nn.GRU)."""
 
     gates = ("r", "z", "n")
     states = ("h",)

@@ -3,7 +3,7 @@ from cellwise.graph.functions import sigmoid, tanh
 
 
 class LSTM(Cell):
-    """Long short-term memory with a forget gate (Hochreiter and Schmidhuber 1997, Gers et al. 2000; the form of torch.nn.LSTM and cuDNN)."""
+    """Long short-term memory with a forget gate (Hochreiter and Schmidhuber 1997; the form of torch.nn.LSTM)."""
 
     gates = ("i", "f", "g", "o")
     states = ("h", "c")

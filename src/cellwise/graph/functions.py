@@ -16,7 +16,7 @@ def _apply(name: str, *operands: Any) -> Any:
     tracer = current_tracer()
     if tracer is None:
         raise TypeError(
-            f"cellwise.{name} writes the equations of a Cell.step and was given {describe(operands[0])} outside of one; "
+            f"cellwise.{name} writes equations inside a Cell.step and was given {describe(operands[0])} outside of one; "
             f"to compute with tensors use torch.{name}."
         )
     return Value(tracer, tracer.apply(OPS[name], *(node_of(each) for each in operands)))

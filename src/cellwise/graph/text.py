@@ -65,7 +65,11 @@ def _needs_brackets(op: Op, place: int, binds: int) -> bool:
         return False
     not_associative = place == 1 and op.name in ("sub", "div", "less", "less_equal")
     # -(a * b) needs none, -(a + b) does; a + -b reads badly without.
-    return binds < op.binds or (not_associative and binds == op.binds) or (op.binds >= SUM and binds == 3 and place == 1)
+    return (
+        binds < op.binds
+        or (not_associative and binds == op.binds)
+        or (op.binds >= SUM and binds == 3 and place == 1)
+    )
 
 
 def listing(graph: StepGraph) -> str:

@@ -54,13 +54,21 @@ def _returned(tracer: Tracer, returned: Any) -> tuple[Node, tuple[Node, ...]]:
     for name, value in zip(wanted, values, strict=True):
         shape = value._node.shape if isinstance(value, Value) else None
         if shape is not Shape.BATCH or value._node.is_mask:
-            found = "a comparison" if shape is Shape.BATCH else f"a value of shape {shape}" if shape else describe(value)
+            found = (
+                "a comparison"
+                if shape is Shape.BATCH
+                else f"a value of shape {shape}"
+                if shape
+                else describe(value)
+            )
             raise ReturnError(
                 cell=tracer.name,
                 wanted=f"a value of shape (B, H) for {name}",
                 found=found,
                 where=where,
-                remedy="A state is computed from x.gate or from the states." if shape is not Shape.BATCH else remedy,
+                remedy="A state is computed from x.gate or from the states."
+                if shape is not Shape.BATCH
+                else remedy,
             )
     nodes = tuple(value._node for value in values)
     return nodes[0], nodes[1:] if cell.output else nodes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Protocol
 
 from cellwise.errors import CellError, ConcreteValueError, ShapeError
 from cellwise.graph.expr import Node, Source
-from cellwise.graph.ops import CONSTANT, OPS, Op
+from cellwise.graph.ops import CONSTANT, Op
 
 # Frames of these files are never "the user's line".
 _OURS = (str(Path(__file__).parent), str(Path(__file__).parents[1] / "cells" / "base.py"))
@@ -22,13 +22,20 @@ _CURRENT: contextvars.ContextVar[Tracer | None] = contextvars.ContextVar("tracer
 class Definition(Protocol):
     """What the tracer needs to know of a cell."""
 
-    gates: tuple[str, ...]
-    states: tuple[str, ...]
-    output: str | None
-    options: dict[str, Any]
-    vectors: tuple[str, ...]
-    scalars: tuple[str, ...]
-    step: Callable[..., Any]
+    @property
+    def gates(self) -> tuple[str, ...]: ...
+    @property
+    def states(self) -> tuple[str, ...]: ...
+    @property
+    def output(self) -> str | None: ...
+    @property
+    def options(self) -> dict[str, Any]: ...
+    @property
+    def vectors(self) -> tuple[str, ...]: ...
+    @property
+    def scalars(self) -> tuple[str, ...]: ...
+    @property
+    def step(self) -> Any: ...
 
 
 class Tracer:
@@ -96,7 +103,7 @@ class Tracer:
         return self.fail(
             ShapeError,
             problem=f"{op.name} was given {describe(value)}, which is no value of a step.",
-            remedy="Combine x.gate, states, Vector, Scalar and plain numbers; a learned tensor is a Vector or a Scalar.",
+            remedy="Combine x.gate, states and plain numbers; a learned tensor is a Vector or a Scalar.",
         )
 
     def fail(self, error: type[CellError], **fields: Any) -> NoReturn:
@@ -124,5 +131,9 @@ def current_tracer() -> Tracer | None:
 
 def describe(value: Any) -> str:
     kind = type(value)
-    name = kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    name = (
+        kind.__qualname__
+        if kind.__module__ in ("builtins", "__main__")
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
     return f"a {name}" if value is not None else "None"

@@ -22,7 +22,9 @@ class _StandIn:
     _tracer: Tracer
 
     def __bool__(self) -> bool:
-        return self._refuse("Python's if, and, or, not, min and max", "where(condition, a, b), minimum or maximum")
+        return self._refuse(
+            "Python's if, and, or, not, min and max", "where(condition, a, b), minimum or maximum"
+        )
 
     def __float__(self) -> float:
         return self._refuse("a function of math, or float()", "cellwise's own functions")
@@ -89,7 +91,7 @@ class Input(_StandIn):
         gates = self._tracer.cell.gates
         self._tracer.fail(
             ShapeError,
-            problem="x by itself has the size of the input, not of the hidden state, so it cannot stand in an equation.",
+            problem="x by itself has the size of the input, not of the state, so it cannot stand in an equation.",
             remedy=f"Ask it for a gate, its projection to the hidden size: x.{gates[0] if gates else 'gate'}.",
         )
 
@@ -125,8 +127,8 @@ class Value(_StandIn):
 
     def __pow__(self, power: Any) -> Value:
         if power in (2, 3) and not isinstance(power, Value):
-            square = self * self
-            return square if power == 2 else square * self
+            square = self._of("mul", self, self)
+            return square if power == 2 else self._of("mul", square, self)
         return self._refuse("** with this power", "** 2, ** 3, sqrt, or exp(p * log(v))")
 
 

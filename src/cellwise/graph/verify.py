@@ -21,7 +21,9 @@ def verify(graph: StepGraph) -> StepGraph:
             raise GraphError(f"{graph.name}: {node.op} {node.attribute}: {problem}")
         key = (node.op, node.inputs, type(node.attribute), str(node.attribute))
         if key in keys:
-            raise GraphError(f"{graph.name}: {node.op} {node.attribute} stands twice; equal nodes must be one")
+            raise GraphError(
+                f"{graph.name}: {node.op} {node.attribute} stands twice; equal nodes must be one"
+            )
         keys.add(key)
         seen.add(node)
     if len(graph.new_states) != len(graph.states):
@@ -45,7 +47,7 @@ def _problems(graph: StepGraph, node: Node, seen: set[Node]) -> list[str]:
     if node.op is CONSTANT and not isinstance(node.attribute, float):
         found.append("a constant carries a float")
     masks = [i.is_mask for i in node.inputs]
-    if masks and masks[0] != (node.op.name == "where") or any(masks[1:]):
+    if (masks and masks[0] != (node.op.name == "where")) or any(masks[1:]):
         found.append("a mask may only be the first operand of where")
     if node.op is PROJECT and any(i.shape is not Shape.BATCH for i in node.inputs):
         found.append("projects a value that is not of shape (B, H)")

@@ -1,0 +1,112 @@
+"""What every backend is given and gives back, and the stacking of layers for those that run one at a time."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cellwise.plan import SequencePlan
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What a layer computes, apart from its numbers."""
+
+    plan: SequencePlan
+    input_size: int
+    hidden_size: int
+    num_layers: int = 1
+    bias: bool = True
+    dropout: float = 0.0
+    bidirectional: bool = False
+    proj_size: int = 0
+
+    @property
+    def directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """A batch of sequences in the one internal form: the valid steps alone, those of one time side by side.
+
+    `data` has shape (N, D), N the sum of `batch_sizes`; `batch_sizes[t]` rows belong to time t and never grow with
+    t, so longer sequences stand first. `batch` counts the rows, those without any step included.
+    `resets`, of shape (N,) and bool, marks steps before which the state of their row becomes zero.
+    A dense batch of shape (T, B, D) is this form as it lies in memory.
+    """
+
+    data: Tensor
+    batch_sizes: tuple[int, ...]
+    batch: int
+    resets: Tensor | None = None
+
+    @property
+    def is_dense(self) -> bool:
+        return not self.batch_sizes or self.batch_sizes[-1] == self.batch
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """The parameters of one layer in one direction, by the stem of their names; absent ones are absent."""
+
+    by_stem: Mapping[str, Tensor]
+
+    def get(self, stem: str) -> Tensor | None:
+        return self.by_stem.get(stem)
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of a layer. `states` holds for each state of the cell a tensor (L * directions, B, size)."""
+
+    sequences: Sequences
+    states: tuple[Tensor, ...]
+    weights: tuple[Weights, ...]
+    training: bool
+
+
+# Output data (N, directions * size of the first state or H), and the final states in the form of the initial ones.
+Result = tuple[Tensor, tuple[Tensor, ...]]
+
+
+class Backend(ABC):
+    """One way to run a plan."""
+
+    name: str
+    summary: str
+
+    @abstractmethod
+    def supports(self, stack: Stack, call: Call) -> str | None:
+        """None if this backend can run the call, else the reason why not, as the end of a sentence."""
+
+    @abstractmethod
+    def run(self, stack: Stack, call: Call) -> Result:
+        """Run the whole stack."""
+
+
+RunDirection = Callable[[SequencePlan, Weights, Sequences, tuple[Tensor, ...], bool], Result]
+
+
+def run_stacked(stack: Stack, call: Call, run_direction: RunDirection) -> Result:
+    """Run a stack layer by layer with a function for one layer in one direction; dropout stands between layers."""
+    sequences = call.sequences
+    finals: list[tuple[Tensor, ...]] = []
+    for layer in range(stack.num_layers):
+        outputs = []
+        for direction in range(stack.directions):
+            index = layer * stack.directions + direction
+            initial = tuple(state[index] for state in call.states)
+            output, final = run_direction(stack.plan, call.weights[index], sequences, initial, direction == 1)
+            outputs.append(output)
+            finals.append(final)
+        data = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
+        if stack.dropout and call.training and layer < stack.num_layers - 1:
+            data = F.dropout(data, stack.dropout)
+        sequences = replace(sequences, data=data)
+    return sequences.data, tuple(torch.stack(states) for states in zip(*finals, strict=True))

@@ -1,0 +1,66 @@
+"""The backends in order of preference, and the choice among them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cellwise.backends.base import Backend, Call, Stack
+from cellwise.backends.native import Native
+from cellwise.backends.reference import Reference
+from cellwise.errors import BackendError, UnknownBackendError
+
+BACKENDS: tuple[Backend, ...] = (Native(), Reference())
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Which backend runs a call, and what each has to say. Printed, it is a sentence a line."""
+
+    asked: str
+    chosen: str | None
+    reasons: tuple[tuple[str, str | None], ...]  # backend, reason against it
+
+    def __str__(self) -> str:
+        lines = [f"backend={self.asked!r} runs on: {self.chosen or 'nothing, it raises BackendError'}"]
+        for backend in BACKENDS:
+            reason = dict(self.reasons)[backend.name]
+            if reason is not None:
+                verdict = f"cannot: {reason}"
+            else:
+                verdict = f"{'chosen' if backend.name == self.chosen else 'could'}: {backend.summary}"
+            lines.append(f"  {backend.name:<10} {verdict}")
+        return "\n".join(lines)
+
+
+def check_name(name: str) -> str:
+    """Return `name`, or raise UnknownBackendError if no backend is called so."""
+    known = [backend.name for backend in BACKENDS]
+    if name != AUTO and name not in known:
+        raise UnknownBackendError(backend=name, known=", ".join(known))
+    return name
+
+
+def choose(name: str, stack: Stack, call: Call) -> Backend:
+    """The backend of this name if it can run the call; for "auto" the first that can.
+
+    Raises:
+        BackendError: the backend asked for by name cannot; the text has its reason.
+    """
+    explanation = explain(name, stack, call)
+    if explanation.chosen is None:
+        reasons = dict(explanation.reasons)
+        willing = [AUTO, *(known for known, reason in reasons.items() if reason is None)]
+        what = f"this {stack.plan.graph.name} layer"
+        raise BackendError(
+            backend=name, what=what, reason=reasons[name], willing=", ".join(map(repr, willing))
+        )
+    return next(backend for backend in BACKENDS if backend.name == explanation.chosen)
+
+
+def explain(name: str, stack: Stack, call: Call) -> Explanation:
+    """What each backend says to a call, and which would run it."""
+    check_name(name)
+    reasons = tuple((backend.name, backend.supports(stack, call)) for backend in BACKENDS)
+    willing = [known for known, reason in reasons if reason is None and name in (AUTO, known)]
+    return Explanation(name, willing[0] if willing else None, reasons)

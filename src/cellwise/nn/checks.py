@@ -1,0 +1,66 @@
+"""What a layer asks of its input and states; the words are those of torch.nn where torch.nn checks the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cellwise.errors import InputError
+
+
+def check_input(name: str, data: Tensor, weight: Tensor, input_size: int, packed: bool) -> None:
+    """Raise InputError if the input's number of dimensions, dtype or size does not fit."""
+    allowed = (2,) if packed else (2, 3)
+    if data.dim() not in allowed:
+        if packed:
+            raise InputError(f"input must have 2 dimensions, got {data.dim()}")
+        raise InputError(f"{name}: Expected input to be 2D or 3D, got {data.dim()}D instead")
+    if data.dtype != weight.dtype and not torch._C._is_any_autocast_enabled():
+        raise InputError(
+            f"RNN input dtype ({data.dtype}) does not match weight dtype ({weight.dtype}). "
+            f"Convert input: input.to({weight.dtype}), or convert model: model.to({data.dtype})"
+        )
+    if data.size(-1) != input_size:
+        raise InputError(
+            f"input.size(-1) must be equal to input_size. Expected {input_size}, got {data.size(-1)}"
+        )
+
+
+def check_steps(steps: int) -> None:
+    """Raise InputError for a batch without any step."""
+    if steps == 0:
+        raise InputError("Expected sequence length to be larger than 0 in RNN")
+
+
+def as_states(state: Any, count: int, name: str) -> tuple[Tensor, ...]:
+    """The states that a caller gave: a tensor for a cell of one state, a tuple of as many tensors for others."""
+    given = (state,) if count == 1 and isinstance(state, Tensor) else state
+    if (
+        not isinstance(given, (tuple, list))
+        or len(given) != count
+        or not all(isinstance(s, Tensor) for s in given)
+    ):
+        wanted = "one tensor" if count == 1 else f"a tuple of {count} tensors"
+        found = f"{len(state)} values" if isinstance(state, (tuple, list)) else f"a {type(state).__name__}"
+        raise InputError(f"{name} carries {wanted} as its state; got {found}.")
+    return tuple(given)
+
+
+def check_states(states: Sequence[Tensor], wanted: Sequence[tuple[int, ...]], unbatched: bool) -> None:
+    """Raise InputError if a state does not have the shape that is wanted of it."""
+    dims = 2 if unbatched else 3
+    if any(state.dim() != dims for state in states):
+        kind = "unbatched 2-D" if unbatched else "batched 3-D"
+        found = [f"{state.dim()}-D" for state in states]
+        if len(states) == 1:
+            raise InputError(f"For {kind} input, hx should also be {dims}-D but got {found[0]} tensor")
+        raise InputError(
+            f"For {kind} input, hx and cx should also be {dims}-D but got ({', '.join(found)}) tensors"
+        )
+    for place, (state, shape) in enumerate(zip(states, wanted, strict=True)):
+        if tuple(state.shape) != (shape[0], shape[2]) if unbatched else tuple(state.shape) != shape:
+            which = f"hidden[{place}]" if len(states) > 1 else "hidden"
+            raise InputError(f"Expected {which} size {shape}, got {list(state.size())}")

@@ -1,0 +1,84 @@
+"""The drop-in layers: torch.nn's classes, subclassed, run by cellwise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from cellwise.cells import gru, lstm, rnn
+from cellwise.cells.base import Cell
+from cellwise.nn.recurrent import RecurrentLayer
+from cellwise.runtime.sequences import Lengths
+
+
+class _DropIn(RecurrentLayer):
+    """The constructor and the call of a torch.nn layer, with one keyword more each. Abstract."""
+
+    def __init__(self, *args: Any, backend: str = "auto", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.backend = backend
+
+    def forward(
+        self,
+        input: Any,
+        hx: Any = None,
+        *,
+        state: Any = None,
+        lengths: Lengths | None = None,
+        resets: Tensor | None = None,
+    ) -> tuple[Any, Any]:
+        """As in torch.nn; beside it `lengths` and `resets` as in `cellwise.Recurrent`, and `state`, another name of hx.
+
+        Raises:
+            InputError: an argument does not fit the layer.
+            BackendError: the backend asked for by name cannot run this.
+        """
+        return self._run(input, hx if state is None else state, lengths, resets)
+
+
+class RNN(_DropIn, nn.RNN):
+    """torch.nn.RNN: same constructor, weights and results; `backend=` beside it.
+
+    >>> import torch
+    >>> layer = RNN(3, 4, nonlinearity="relu")
+    >>> isinstance(layer, torch.nn.RNN), layer(torch.zeros(7, 5, 3))[0].shape
+    (True, torch.Size([7, 5, 4]))
+    """
+
+    @property
+    def cell(self) -> Cell:
+        return rnn.RNN(nonlinearity=self.nonlinearity)
+
+
+class LSTM(_DropIn, nn.LSTM):
+    """torch.nn.LSTM: same constructor, weights and results; `backend=` beside it.
+
+    >>> import torch
+    >>> output, (h, c) = LSTM(3, 4, proj_size=2, backend="reference")(torch.zeros(7, 5, 3))
+    >>> h.shape, c.shape
+    (torch.Size([1, 5, 2]), torch.Size([1, 5, 4]))
+    """
+
+    @property
+    def cell(self) -> Cell:
+        return lstm.LSTM()
+
+
+class GRU(_DropIn, nn.GRU):
+    """torch.nn.GRU: same constructor, weights and results; `backend=` beside it.
+
+    >>> import torch
+    >>> layer = GRU(3, 4, batch_first=True)
+    >>> output, h = layer(torch.ones(5, 7, 3), lengths=torch.tensor([7, 1, 0, 3, 2]))
+    >>> int(output[3].abs().sum(-1).count_nonzero())
+    3
+    """
+
+    @property
+    def cell(self) -> Cell:
+        return gru.GRU()
+
+
+# What `convert` swaps, and what `revert` swaps back.
+DROP_INS: dict[type[nn.Module], type[nn.Module]] = {nn.RNN: RNN, nn.LSTM: LSTM, nn.GRU: GRU}
