@@ -1,0 +1,129 @@
+"""Run folders: what is refused, and in which words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from cellwise.tasks.base import RunFolderError
+from cellwise.tasks.run_folder import Checkpoint, RunFolder, open_run, write_atomically
+
+SETTINGS = {"seed": 1, "sizes": (3, 4)}
+
+
+def start(path: Path) -> RunFolder:
+    return open_run(path, "forecast", SETTINGS, "abc")
+
+
+def test_the_same_settings_and_data_resume(tmp_path: Path) -> None:
+    start(tmp_path / "run")
+    assert start(tmp_path / "run").config()["settings"] == {"seed": 1, "sizes": [3, 4]}
+
+
+def test_other_settings_are_named(tmp_path: Path) -> None:
+    start(tmp_path / "run")
+    with pytest.raises(
+        RunFolderError, match=r"was started with seed = 1, not 2; resume it with the same settings"
+    ):
+        open_run(tmp_path / "run", "forecast", SETTINGS | {"seed": 2}, "abc")
+
+
+def test_other_data_is_named(tmp_path: Path) -> None:
+    start(tmp_path / "run")
+    with pytest.raises(RunFolderError, match="was started with other data"):
+        open_run(tmp_path / "run", "forecast", SETTINGS, "xyz")
+
+
+def test_a_finished_run_is_kept_unless_told(tmp_path: Path) -> None:
+    folder = start(tmp_path / "run")
+    folder.write_json("summary.json", {})
+    with pytest.raises(RunFolderError, match="holds a finished run; give --overwrite"):
+        start(tmp_path / "run")
+    (tmp_path / "run" / "mine.txt").write_text("keep me")
+    assert not open_run(tmp_path / "run", "forecast", SETTINGS, "abc", overwrite=True).is_finished
+    assert (tmp_path / "run" / "mine.txt").read_text() == "keep me"
+
+
+def test_a_folder_of_someone_elses_is_never_touched(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(RunFolderError, match="is not empty and not a run folder"):
+            open_run(tmp_path, "forecast", SETTINGS, "abc", overwrite=overwrite)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+    with pytest.raises(RunFolderError, match="is a file; a run needs a folder"):
+        start(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("{", "config.json is not JSON"),
+        ("[1]", "holds no JSON object"),
+        ("{}", "lacks its task or settings"),
+        (json.dumps({"task": "speech", "settings": {}}), "holds a run of the task 'speech', not 'forecast'"),
+    ],
+)
+def test_damaged_configuration(tmp_path: Path, content: str, sentence: str) -> None:
+    start(tmp_path / "run")
+    (tmp_path / "run" / "config.json").write_text(content)
+    with pytest.raises(RunFolderError, match=sentence):
+        RunFolder(tmp_path / "run").config("forecast")
+
+
+def test_no_such_folder_and_no_run_folder(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="there is no run folder"):
+        RunFolder(tmp_path / "nowhere").config()
+    with pytest.raises(RunFolderError, match=r"is not a run folder: it has no config\.json"):
+        RunFolder(tmp_path).config()
+
+
+def test_tensors_come_back_as_they_were(tmp_path: Path) -> None:
+    folder = start(tmp_path / "run")
+    tensors = {"a": torch.randn(3, 2), "b": torch.tensor(7)}
+    folder.write_tensors("best.safetensors", Checkpoint(tensors, {"epoch": 4}))
+    read = folder.read_tensors("best.safetensors")
+    assert read.about == {"epoch": 4}
+    assert all(torch.equal(read.tensors[name], value) for name, value in tensors.items())
+
+
+@pytest.mark.parametrize("keep", [0, 5, 60, -1])
+def test_a_truncated_file_is_named(tmp_path: Path, keep: int) -> None:
+    folder = start(tmp_path / "run")
+    folder.write_tensors("best.safetensors", Checkpoint({"a": torch.randn(30)}, {}))
+    content = (folder / "best.safetensors").read_bytes()
+    (folder / "best.safetensors").write_bytes(content[:keep])
+    with pytest.raises(RunFolderError, match=r"damaged: best\.safetensors is cut short or altered"):
+        folder.read_tensors("best.safetensors")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match=r"damaged: best\.safetensors is missing"):
+        start(tmp_path / "run").read_tensors("best.safetensors")
+
+
+def test_wrong_shapes_and_names_are_named(tmp_path: Path) -> None:
+    folder, model = start(tmp_path / "run"), torch.nn.Linear(2, 3)
+    with pytest.raises(RunFolderError, match=r"'weight' has shape \(9, 2\) instead of \(3, 2\)"):
+        folder.load_weights(model, {"weight": torch.zeros(9, 2), "bias": torch.zeros(3)}, "best.safetensors")
+    with pytest.raises(RunFolderError, match="lacks weight 'weight'"):
+        folder.load_weights(model, {"bias": torch.zeros(3)}, "best.safetensors")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
