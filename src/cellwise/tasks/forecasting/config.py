@@ -1,0 +1,78 @@
+"""All that a forecasting network is built from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from cellwise.tasks.forecasting.covariates import Covariates
+from cellwise.tasks.forecasting.panel import Panel
+from cellwise.tasks.forecasting.series import relative_step
+
+__all__ = ["DEFAULT_QUANTILES", "NetworkConfig"]
+
+DEFAULT_QUANTILES = (0.05, 0.1, 0.5, 0.9, 0.95)  # the median, and bands of 80 and 90 %
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """All that a network is built from; with the weights, all that a forecast needs. JSON-able both ways.
+
+    cell: any registered cell; hidden_size, num_layers, dropout: of each member; members: networks that are
+    trained side by side and averaged; horizon: steps decoded at once; quantiles: sorted, an odd number, the
+    median in the middle; season_length: steps; covariates: centre and size of each; typical_step: relative
+    step of the training data, the spread assumed of a series before it shows its own.
+    """
+
+    horizon: int
+    season_length: int
+    covariates: Covariates
+    typical_step: float = 0.1
+    cell: str = "gru"
+    hidden_size: int = 128
+    num_layers: int = 1
+    dropout: float = 0.1
+    members: int = 1
+    quantiles: tuple[float, ...] = DEFAULT_QUANTILES
+
+    def __post_init__(self) -> None:
+        ordered = sorted(set(self.quantiles))
+        if list(self.quantiles) != ordered or len(ordered) % 2 == 0 or ordered[len(ordered) // 2] != 0.5:
+            raise ValueError(f"quantiles must be sorted with 0.5 in the middle, not {self.quantiles}")
+
+    @classmethod
+    def for_panel(cls, panel: Panel, *, horizon: int, **options: Any) -> NetworkConfig:
+        """The configuration that suits a panel: its season, and the sizes of what it holds."""
+        steps = np.array([relative_step(y) for y in panel.y])
+        steps = steps[np.isfinite(steps) & (steps > 0)]
+        return cls(
+            horizon=horizon,
+            season_length=panel.frequency.season_length,
+            covariates=Covariates.measure(panel),
+            typical_step=float(np.median(steps).clip(1e-3, 1.0)) if len(steps) else 0.1,
+            **options,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings and lists."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> NetworkConfig:
+        """The inverse of `to_dict`, also after a trip through JSON."""
+        given = dict(values)
+        pairs = {f.name: tuple(given["covariates"][f.name]) for f in fields(Covariates)}
+        return cls(**given | {"covariates": Covariates(**pairs), "quantiles": tuple(given["quantiles"])})
+
+    @property
+    def num_known(self) -> int:
+        """Covariates known in advance."""
+        return len(self.covariates.known_center)
+
+    @property
+    def num_past(self) -> int:
+        """Covariates known only up to now."""
+        return len(self.covariates.past_center)

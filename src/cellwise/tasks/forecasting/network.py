@@ -1,0 +1,179 @@
+"""A recurrent forecaster: one network for many series, which answers with quantiles for every step of the
+horizon.
+
+Each member walks over what `scaling` shows of each step. All steps of the horizon are decoded from its last
+state (and from what is known of the future), so the newest observation reaches every forecast. Trained with
+the pinball loss (Koenker and Bassett 1978) at every step of a segment at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cellwise.tasks.forecasting.config import NetworkConfig
+from cellwise.tasks.forecasting.errors import DataError, SeriesTooShortError
+from cellwise.tasks.forecasting.member import Member
+from cellwise.tasks.forecasting.panel import Panel
+from cellwise.tasks.forecasting.scaling import Scaled, scale
+from cellwise.tasks.forecasting.series import Series, prepare
+from cellwise.tasks.forecasting.windows import CONTEXT, Batch, Segment, Windows, collate, history_steps
+
+__all__ = ["ForecastNetwork"]
+
+BAND_WEIGHT = 0.3  # of the outer quantiles in the loss: the median comes first
+CHUNK = 256  # series that are forecast at once
+
+
+class ForecastNetwork(nn.Module):
+    """The members and what they share: scaling before, averaging after. Its state_dict and config are all
+    that a forecast needs.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.members = nn.ModuleList(Member(config) for _ in range(config.members))
+
+    def _members(self) -> Iterator[Member]:
+        return (cast(Member, member) for member in self.members)
+
+    def windows(self, panel: Panel, *, batch_size: int = 64, seed: int = 0) -> Windows:
+        """Training batches of a panel for this network."""
+        config = self.config
+        return Windows(
+            panel,
+            horizon=config.horizon,
+            covariates=config.covariates,
+            typical_step=config.typical_step,
+            batch_size=batch_size,
+            seed=seed,
+        )
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Pinball loss in units of the spread, mean over cutoffs, steps, quantiles and members; a float32
+        scalar.
+        """
+        seen = self._see(batch)
+        target = ((batch.future - seen.base) / seen.spread[..., None]).float().transpose(0, 1)  # (C, B, H)
+        counted = torch.arange(target.shape[0]) >= batch.first[:, None]
+        known = ~target.isnan() & counted.T[..., None]
+        target = target.nan_to_num()[..., None]
+        levels = torch.tensor(self.config.quantiles)
+        weights = torch.where(levels == 0.5, 1.0, BAND_WEIGHT) * known[..., None] / known.sum().clamp(min=1)
+        losses = []
+        for member in self._members():
+            error = target - member(seen.inputs, batch.known.transpose(0, 1))
+            losses.append((torch.maximum(levels * error, (levels - 1) * error) * weights).sum())
+        return torch.stack(losses).mean()
+
+    def _see(self, batch: Batch) -> Scaled:
+        """Scaling over history and context, then the context only: inputs (C, B, D) float32 with
+        covariates, base (B, C, H), spread (B, C).
+        """
+        config = self.config
+        with torch.no_grad():
+            scaled = scale(
+                batch.filled,
+                batch.observed,
+                batch.linear,
+                config.season_length,
+                config.horizon,
+                config.typical_step,
+            )
+            context = batch.past.shape[1]
+            rows = (batch.start[:, None] + torch.arange(context)).clamp(max=batch.filled.shape[1] - 1)
+            row = torch.arange(len(rows))[:, None]
+            inputs = torch.cat(
+                [scaled.inputs[row, rows].float(), batch.known[:, :context], batch.past], dim=-1
+            )
+            return Scaled(inputs.transpose(0, 1), scaled.base[row, rows], scaled.spread[row, rows])
+
+    def forecast(self, panel: Panel, horizon: int) -> np.ndarray:
+        """Quantiles for the `horizon` steps after each series, in units of y: float64 (N, horizon, Q).
+
+        No trainer, no copy of the weights; dropout is off. `panel.known`, where the network has such
+        covariates, must reach the horizon. Raises SeriesTooShortError for a series without a single
+        observation, DataError for covariates that are missing or end too soon.
+        """
+        self._check(panel, horizon)
+        training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                parts = [
+                    self._forecast(panel.select(range(begin, min(begin + CHUNK, len(panel)))), horizon)
+                    for begin in range(0, len(panel), CHUNK)
+                ]
+        finally:
+            self.train(training)
+        return np.concatenate(parts) if parts else np.zeros((0, horizon, len(self.config.quantiles)))
+
+    def _forecast(self, panel: Panel, horizon: int) -> np.ndarray:
+        """A horizon longer than the trained one is walked in blocks: medians are taken as observed for the
+        next block.
+        """
+        config = self.config
+        middle = len(config.quantiles) // 2
+        whole = [prepare(y, config.season_length, config.typical_step) for y in panel.y]
+        series = [one.tail(CONTEXT + history_steps(config.season_length)) for one in whole]
+        sizes = [len(one.values) for one in series]
+        ends = [len(y) for y in panel.y]
+        known = [
+            config.covariates.known(k[e - n : e + horizon])
+            for k, e, n in zip(panel.known, ends, sizes, strict=True)
+        ]
+        past = [config.covariates.past(p[e - n : e]) for p, e, n in zip(panel.past, ends, sizes, strict=True)]
+        past = [np.pad(p, ((0, horizon), (0, 0)), mode="edge") for p in past]
+        blocks: list[np.ndarray] = []
+        width: np.ndarray | float = 0.0  # of the bands at the end of the block before
+        while sum(block.shape[1] for block in blocks) < horizon:
+            block = self._block(series, known, past)  # (N, H, Q)
+            median = block[..., middle : middle + 1]
+            offset = block - median
+            offset = np.sign(offset) * np.sqrt(offset**2 + np.square(width))
+            blocks.append(median + offset)
+            width = offset[:, -1:]
+            series = [one.extend(values) for one, values in zip(series, median[..., 0], strict=True)]
+        learned = np.concatenate(blocks, axis=1)[:, :horizon]
+        return np.stack([one.restore(values) for one, values in zip(series, learned, strict=True)])
+
+    def _block(self, series: list[Series], known: list[np.ndarray], past: list[np.ndarray]) -> np.ndarray:
+        """The next H steps of each series in learned units, (N, H, Q)."""
+        config = self.config
+        ends = [len(one.values) for one in series]
+        segments = [Segment(i, max(0, end - CONTEXT), end) for i, end in enumerate(ends)]
+        batch = collate(segments, series, known, past, config.season_length, config.horizon)
+        seen = self._see(batch)
+        row = torch.arange(len(series))
+        last = batch.length - 1
+        reach = last[:, None] + torch.arange(config.horizon + 1)
+        ahead = batch.known[row[:, None], reach].transpose(0, 1)
+        answers = [
+            member.answer(member.walk(seen.inputs)[last, row][None], ahead)[0] for member in self._members()
+        ]
+        answer = torch.stack(answers).mean(0).double()  # (N, H, Q)
+        return (seen.base[row, last][..., None] + answer * seen.spread[row, last][:, None, None]).numpy()
+
+    def _check(self, panel: Panel, horizon: int) -> None:
+        config = self.config
+        found = len(panel.known_names), len(panel.past_names)
+        if found != (config.num_known, config.num_past):
+            raise DataError(
+                f"the network was trained with {config.num_known} known and {config.num_past} past covariates, "
+                f"but the data has {found[0]} and {found[1]}; give the same columns"
+            )
+        for name, y, known in zip(panel.ids, panel.y, panel.known, strict=True):
+            if np.isnan(y).all():
+                raise SeriesTooShortError(
+                    f"series {name!r} has no observation to forecast from; leave it out"
+                )
+            if config.num_known and len(known) < len(y) + horizon:
+                raise DataError(
+                    f"series {name!r}: the covariates known in advance end {len(known) - len(y)} steps after "
+                    f"the last observation, but the horizon is {horizon}; add rows for the missing steps"
+                )
