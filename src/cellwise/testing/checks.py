@@ -1,0 +1,238 @@
+"""Does a cell do what its equations say, on every backend, in every way that a layer can be called?
+
+>>> print(check_cell("mingru"))
+MinGRU on reference: gradients, agreement, stream, ragged, resets
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import gradcheck
+
+from cellwise import cells
+from cellwise.backends.registry import AUTO, BACKENDS
+from cellwise.cells.base import Cell
+from cellwise.graph.ops import OPS
+from cellwise.nn.recurrent import RecurrentLayer, explain
+from cellwise.testing.cases import Arguments, Case, cases_of
+from cellwise.testing.compare import assert_close, call_layer, results
+from cellwise.testing.naive import run_naively
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was checked, and what was not, with the reason. Printed, a line for each backend."""
+
+    cell: str
+    done: tuple[tuple[str, str], ...]  # backend, check
+    refused: tuple[tuple[str, str, str], ...]  # backend, check, reason
+
+    def __str__(self) -> str:
+        lines = []
+        for backend in dict.fromkeys(name for name, *_ in (*self.done, *self.refused)):
+            done = ", ".join(check for name, check in self.done if name == backend)
+            refused = [f"{check} not: {reason}" for name, check, reason in self.refused if name == backend]
+            lines.append("; ".join((f"{self.cell} on {backend}: {done or 'nothing'}", *refused)))
+        return "\n".join(lines)
+
+
+def check_cell(cell: str | type[Cell] | Cell, backend: str = AUTO) -> Report:
+    """Check a cell of your own, or a shipped one, in float64.
+
+    - gradients: the derivative of every input, state and parameter against finite differences (torch's gradcheck).
+    - agreement: the conformance cases against the naive run, values and gradients.
+    - stream: step by step against the whole sequence.
+    - ragged: rows of different lengths against each row run alone.
+    - resets: a row with resets against its pieces run apart.
+
+    Args:
+        cell: a Cell class, an instance, or the name of a known one.
+        backend: one by name; or "auto" for all that can run the cell.
+
+    Raises:
+        AssertionError: a check failed; the text names the case, the result and how far off it is.
+        BackendError: the backend asked for cannot run this cell at all.
+        CellError: the cell's equations are wrong.
+    """
+    made = cells.get(cell)
+    plain = cases_of(made)[0]
+    names = [backend]
+    if backend == AUTO:
+        reasons = explain(plain.layer(), plain.arguments().x).reasons
+        names = [name for name, reason in reasons if reason is None]
+    done, refused = [], []
+    for name in names:
+        plain.layer(name)(plain.arguments().x)  # raises BackendError if it cannot run the cell at all
+        for what, check in CHECKS.items():
+            reason = check(made, name)
+            if reason is None:
+                done.append((name, what))
+            else:
+                refused.append((name, what, reason))
+    known = [each.name for each in BACKENDS]
+    done.sort(key=lambda pair: known.index(pair[0]))
+    return Report(type(made).__name__, tuple(done), tuple(refused))
+
+
+def check_gradients(cell: Cell, backend: str) -> str | None:
+    """Compare the derivatives of a layer's outputs and final states with finite differences."""
+    if cell.graph.of(OPS["stop_gradient"]):
+        return "stop_gradient makes the derivative another than that of the values, on purpose"
+    case = replace(cases_of(cell)[0], steps=3, input_size=2, initial=True)
+    layer, arguments = case.layer(backend), case.arguments()
+    parameters = dict(layer.named_parameters())
+
+    def run(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        states, values = others[: len(arguments.states)], others[len(arguments.states) :]
+        swapped = dict(zip(parameters, values, strict=True))
+        state = states[0] if len(states) == 1 else states
+        output, final = torch.func.functional_call(layer, swapped, (x, state))
+        return output, *(final if isinstance(final, tuple) else (final,))
+
+    inputs = [arguments.x, *arguments.states, *(each.detach() for each in parameters.values())]
+    gradcheck(run, [each.clone().requires_grad_() for each in inputs])
+    return None
+
+
+def check_agreement(cell: Cell, backend: str) -> str | None:
+    """Walk the conformance cases of a cell that the backend takes: each agrees with the naive run."""
+    for case in cases_of(cell):
+        if refusal(case.layer(backend), case.arguments()) is None:
+            check_case(case, backend)
+    return None
+
+
+def check_case(case: Case, backend: str) -> None:
+    """Compare one conformance case on a backend with the naive run: output, final states, every gradient."""
+    layer, arguments = case.layer(backend), case.arguments()
+    try:
+        assert_close(results(layer, arguments), results(layer, arguments, _naive_call))
+    except AssertionError as error:
+        raise AssertionError(f"{case} on {backend}:\n{error}") from None
+
+
+def check_stream(cell: Cell, backend: str) -> str | None:
+    """Compare a stream's steps and its last state with the whole sequence, for one and for several layers."""
+    for layers in (1, 2):
+        case = replace(cases_of(cell)[0], num_layers=layers, initial=False)
+        layer, x = case.layer(backend), case.arguments().x
+        with torch.no_grad():
+            whole, final = layer(x)
+        stream = layer.stream(case.batch)
+        steps = torch.stack([stream(each) for each in x])
+        pairs = zip(_tuple(stream.state), _tuple(final), strict=True)
+        found = {"output": steps, **{f"final {i}": a for i, (a, _) in enumerate(pairs)}}
+        truth = {"output": whole, **{f"final {i}": b for i, b in enumerate(_tuple(final))}}
+        assert_close(found, truth)
+    return None
+
+
+def check_ragged(cell: Cell, backend: str) -> str | None:
+    """Compare rows of different lengths with each row cut to its length and run alone, without lengths."""
+    lengths = (3, 7, 1, 5, 0)
+    for both_ways in (False, True):
+        case = replace(cases_of(cell)[0], batch=5, lengths=lengths, bidirectional=both_ways, initial=True)
+        reason = _check_pieces(case, backend, [[(0, length)] for length in lengths])
+        if reason is not None:
+            return reason
+    return None
+
+
+def check_resets(cell: Cell, backend: str) -> str | None:
+    """Compare a row with resets with its pieces run apart, in both directions."""
+    for both_ways in (False, True):
+        case = replace(cases_of(cell)[0], batch=3, resets=True, bidirectional=both_ways, initial=True)
+        resets = case.arguments().resets
+        assert resets is not None
+        pieces = []
+        for b in range(case.batch):
+            starts = [0, *(t for t in range(1, case.steps) if resets[t, b])]
+            pieces.append(list(zip(starts, [*starts[1:], case.steps], strict=True)))
+        reason = _check_pieces(case, backend, pieces)
+        if reason is not None:
+            return reason
+    return None
+
+
+def _check_pieces(case: Case, backend: str, pieces: list[list[tuple[int, int]]]) -> str | None:
+    """Compare a call with its pieces, a list of (start, end) for each row, run alone and put together again."""
+
+    def apart(
+        layer: nn.Module, arguments: Arguments, x: Tensor, states: tuple[Tensor, ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        assert isinstance(layer, RecurrentLayer)
+        columns, finals = [], []
+        for b, row in enumerate(pieces):
+            first = tuple(state[:, b : b + 1] for state in states)
+            column, final = _row_in_pieces(layer, arguments, x[:, b : b + 1], first, b, row)
+            columns.append(torch.cat([column, x.new_zeros(len(x) - len(column), *column.shape[1:])]))
+            finals.append(final)
+        return torch.cat(columns, 1), tuple(torch.cat(each, 1) for each in zip(*finals, strict=True))
+
+    layer, arguments = case.layer(backend), case.arguments()
+    reason = refusal(layer, arguments)
+    if reason is None:
+        assert_close(results(layer, arguments), results(layer, arguments, apart))
+    return reason
+
+
+def _row_in_pieces(
+    layer: RecurrentLayer,
+    arguments: Arguments,
+    x: Tensor,
+    states: tuple[Tensor, ...],
+    b: int,
+    row: list[tuple[int, int]],
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """One row x (T, 1, D) as pieces. The forward direction begins in the first, the reverse one in the last."""
+    zeros = tuple(torch.zeros_like(state) for state in states)
+    cut_at_start = arguments.resets is not None and bool(arguments.resets[0, b])
+    outputs, finals = [], list(states)
+    for place, (start, end) in enumerate(row):
+        if start == end:
+            outputs.append(x.new_zeros(0, 1, layer.hidden_size * (2 if layer.bidirectional else 1)))
+            continue
+        forward = states if place == 0 and not cut_at_start else zeros
+        backward = states if place == len(row) - 1 else zeros
+        initial = tuple(
+            torch.cat([f[:1], r[1:]]) if layer.bidirectional else f
+            for f, r in zip(forward, backward, strict=True)
+        )
+        output, final = call_layer(layer, Arguments(x), x[start:end], initial)
+        outputs.append(output)
+        for i, new in enumerate(final):
+            backward_end = new[1:] if place == 0 else finals[i][1:]
+            finals[i] = torch.cat([new[:1], backward_end]) if layer.bidirectional else new
+    return torch.cat(outputs), tuple(finals)
+
+
+def _naive_call(
+    layer: nn.Module, arguments: Arguments, x: Tensor, states: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    assert isinstance(layer, RecurrentLayer)
+    return run_naively(layer, x, states, arguments.lengths, arguments.resets)
+
+
+def refusal(layer: RecurrentLayer, arguments: Arguments) -> str | None:
+    """Why the layer's backend cannot run such a call; None if it can."""
+    x, lengths = arguments.x, arguments.lengths
+    said = explain(layer, x, arguments.state, lengths=lengths, resets=arguments.resets)
+    return dict(said.reasons).get(layer.backend) if layer.backend != AUTO else None
+
+
+def _tuple(state: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return state if isinstance(state, tuple) else (state,)
+
+
+# Each returns None, or the reason why it could not be made.
+CHECKS: dict[str, Callable[[Cell, str], str | None]] = {
+    "gradients": check_gradients,
+    "agreement": check_agreement,
+    "stream": check_stream,
+    "ragged": check_ragged,
+    "resets": check_resets,
+}

@@ -1,0 +1,143 @@
+"""The slowest way to run a layer: one row, one step and one equation at a time.
+
+It shares with the backends the traced equations and the meaning of each op, and nothing else: no batching, no plan, no
+stages, no hoisting, no packing. What a backend computes must agree with it.
+
+>>> from cellwise import Recurrent
+>>> layer = Recurrent("gru", 3, 4)
+>>> output, (h,) = run_naively(layer, torch.zeros(7, 5, 3))
+>>> output.shape, h.shape
+(torch.Size([7, 5, 4]), torch.Size([1, 5, 4]))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cellwise.graph import Node
+from cellwise.graph.ops import CONSTANT, INPUT, PROJECT, SCALAR, STATE, VECTOR
+from cellwise.nn.recurrent import RecurrentLayer
+
+States = tuple[Tensor, ...]
+
+
+def run_naively(
+    layer: RecurrentLayer,
+    x: Tensor,
+    states: Sequence[Tensor] = (),
+    lengths: Tensor | None = None,
+    resets: Tensor | None = None,
+) -> tuple[Tensor, States]:
+    """Outputs and final states of a layer, without dropout.
+
+    Args:
+        x: (T, B, D), with `batch_first` (B, T, D), or (T, D).
+        states: one (L * directions, B, size) per state of the cell, or none for zeros; without B for one sequence.
+        lengths: (B,), or () for one sequence.
+        resets: bool, (T, B), with `batch_first` (B, T), or (T,).
+    """
+    if x.dim() == 2:
+        place = 0 if layer.batch_first else 1
+        output, finals = run_naively(
+            layer,
+            x.unsqueeze(place),
+            [state.unsqueeze(1) for state in states],
+            None if lengths is None else lengths.reshape(1),
+            None if resets is None else resets.unsqueeze(place),
+        )
+        return output.squeeze(place), tuple(final.squeeze(1) for final in finals)
+    if layer.batch_first:
+        turned = None if resets is None else resets.t()
+        output, finals = _rows(layer, x.transpose(0, 1), states, lengths, turned)
+        return output.transpose(0, 1), finals
+    return _rows(layer, x, states, lengths, resets)
+
+
+def _rows(
+    layer: RecurrentLayer, x: Tensor, states: Sequence[Tensor], lengths: Tensor | None, resets: Tensor | None
+) -> tuple[Tensor, States]:
+    steps, batch = x.shape[:2]
+    directions = 2 if layer.bidirectional else 1
+    sizes = [layer.hidden_size for _ in layer.cell.states]
+    sizes[0] = layer.proj_size or sizes[0]
+    given = states or [x.new_zeros(layer.num_layers * directions, batch, size) for size in sizes]
+    output = x.new_zeros(steps, batch, directions * sizes[0])
+    finals = [torch.empty_like(state) for state in given]
+    for b in range(batch):
+        length = steps if lengths is None else int(lengths[b])
+        row_resets = [False] * length if resets is None else resets[:length, b].tolist()
+        row, row_finals = _row(layer, x[:length, b], [state[:, b] for state in given], row_resets)
+        output[:length, b] = row
+        for final, new in zip(finals, row_finals, strict=True):
+            final[:, b] = new
+    return output, tuple(finals)
+
+
+def _row(
+    layer: RecurrentLayer, x: Tensor, states: Sequence[Tensor], resets: list[bool]
+) -> tuple[Tensor, list[Tensor]]:
+    """One sequence x (T, D) through all layers; states (L * directions, size)."""
+    finals: list[States] = []
+    for depth in range(layer.num_layers):
+        sides = []
+        for suffix in ("", "_reverse") if layer.bidirectional else ("",):
+            carried = tuple(state[len(finals)] for state in states)
+            outputs, carried = _one_way(layer, f"_l{depth}{suffix}", x, carried, resets)
+            sides.append(outputs)
+            finals.append(carried)
+        x = torch.cat(sides, dim=-1)
+    return x, [torch.stack(each) for each in zip(*finals, strict=True)]
+
+
+def _one_way(
+    layer: RecurrentLayer, suffix: str, x: Tensor, carried: States, resets: list[bool]
+) -> tuple[Tensor, States]:
+    backwards = suffix.endswith("_reverse")
+    outputs: list[Tensor] = [x.new_zeros(0)] * len(x)
+    times = list(range(len(x)))
+    for t in reversed(times) if backwards else times:
+        if resets[t] and not backwards:
+            carried = tuple(torch.zeros_like(state) for state in carried)
+        outputs[t], carried = _step(layer, suffix, x[t], carried)
+        # The boundary lies before step t in time, so backwards it is passed after that step.
+        if resets[t] and backwards and t > 0:
+            carried = tuple(torch.zeros_like(state) for state in carried)
+    return torch.stack(outputs) if outputs else x.new_zeros(0, carried[0].shape[-1]), carried
+
+
+def _step(layer: RecurrentLayer, suffix: str, x: Tensor, carried: States) -> tuple[Tensor, States]:
+    """One step of one row: x (D,), states (size,)."""
+    graph = layer.cell.graph
+    values: dict[Node, Tensor] = {}
+
+    def affine(kind: str, gate: object, value: Tensor) -> Tensor:
+        gates = graph.input_gates if kind == "ih" else graph.state_gates
+        rows = slice(
+            gates.index(str(gate)) * layer.hidden_size, (gates.index(str(gate)) + 1) * layer.hidden_size
+        )
+        product = getattr(layer, f"weight_{kind}{suffix}")[rows] @ value
+        return product + getattr(layer, f"bias_{kind}{suffix}")[rows] if layer.bias else product
+
+    for node in graph.nodes:
+        if node.op is INPUT:
+            values[node] = affine("ih", node.attribute, x)
+        elif node.op is PROJECT:
+            values[node] = affine("hh", node.attribute, values[node.inputs[0]])
+        elif node.op is STATE:
+            values[node] = carried[graph.states.index(str(node.attribute))]
+        elif node.op in (VECTOR, SCALAR):
+            values[node] = getattr(layer, f"{node.attribute}{suffix}")
+        elif node.op is CONSTANT:
+            assert isinstance(node.attribute, float)
+            values[node] = torch.tensor(node.attribute, dtype=x.dtype)
+        else:
+            assert node.op.torch is not None
+            values[node] = node.op.torch(*(values[each] for each in node.inputs))
+    output, new = values[graph.output], tuple(values[each] for each in graph.new_states)
+    if layer.proj_size:
+        output = getattr(layer, f"weight_hr{suffix}") @ output
+        new = (output, *new[1:])
+    return output, new
