@@ -46,7 +46,7 @@ def _returned(tracer: Tracer, returned: Any) -> tuple[Node, tuple[Node, ...]]:
     if len(values) != len(wanted):
         raise ReturnError(
             cell=tracer.name,
-            wanted=f"{len(wanted)} values ({', '.join(wanted)})",
+            wanted=f"{len(wanted)} value{'s' * (len(wanted) > 1)} ({', '.join(wanted)})",
             found=f"{len(values)}" if returned is not None else "nothing",
             where=where,
             remedy=remedy,
@@ -58,7 +58,9 @@ def _returned(tracer: Tracer, returned: Any) -> tuple[Node, tuple[Node, ...]]:
                 "a comparison"
                 if shape is Shape.BATCH
                 else f"a value of shape {shape}"
-                if shape
+                if shape is not None
+                else "x by itself, which has the size of the input"
+                if isinstance(value, Input)
                 else describe(value)
             )
             raise ReturnError(

@@ -10,12 +10,18 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, NoReturn, Protocol
 
+import torch
+
 from cellwise.errors import CellError, ConcreteValueError, ShapeError
 from cellwise.graph.expr import Node, Source
 from cellwise.graph.ops import CONSTANT, Op
 
-# Frames of these files are never "the user's line".
-_OURS = (str(Path(__file__).parent), str(Path(__file__).parents[1] / "cells" / "base.py"))
+# Frames of these files are never "the user's line": our own, and those in which torch calls us back.
+_OURS = (
+    str(Path(__file__).parent),
+    str(Path(__file__).parents[1] / "cells" / "base.py"),
+    str(Path(torch.__file__).parent),
+)
 _CURRENT: contextvars.ContextVar[Tracer | None] = contextvars.ContextVar("tracer", default=None)
 
 

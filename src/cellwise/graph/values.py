@@ -13,7 +13,19 @@ from typing import Any, NoReturn
 from cellwise.errors import ConcreteValueError, ShapeError, UnknownGateError
 from cellwise.graph.expr import Node, Shape
 from cellwise.graph.ops import INPUT, OPS, PROJECT
-from cellwise.graph.tracer import Tracer
+from cellwise.graph.tracer import Tracer, current_tracer
+
+# Ops that are written with Python's own signs; every other op has a function of its name.
+_SIGNS = {
+    "add": "+",
+    "sub": "-",
+    "mul": "*",
+    "div": "/",
+    "neg": "-",
+    "abs": "abs()",
+    "less": "<",
+    "less_equal": "<=",
+}
 
 
 class _StandIn:
@@ -37,10 +49,11 @@ class _StandIn:
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for each in args:
-            if isinstance(each, _StandIn):
-                each._refuse("a torch function or tensor", "cellwise's own functions, Vector and Scalar")
-        return NotImplemented
+        # The stand-in may lie deep inside the arguments, so it is the trace at work that is asked.
+        tracer = current_tracer()
+        if tracer is None:
+            return NotImplemented
+        return _refuse(tracer, "a torch function or tensor", "cellwise's own functions, Vector and Scalar")
 
     def __int__(self) -> int:
         return self._refuse("int()", "the value as it is")
@@ -65,16 +78,54 @@ class _StandIn:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def _refuse(self, tried: str, instead: str) -> NoReturn:
-        source = self._tracer.source()
-        foreign = re.search(r"\b(math|np|numpy|torch|F)\.(\w+)", source.text)
-        if foreign and foreign[2] in OPS:
-            instead = f"cellwise.{foreign[2]} instead of {foreign[0]}"
-        raise ConcreteValueError(
-            problem=f"Inside step a value has no number yet, so {tried} cannot use it.",
-            where=source,
-            remedy=f"Use {instead}.",
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        return self._refuse(
+            "a call", "the gate without brackets, since x.gate and h.gate are projected already"
         )
+
+    def __matmul__(self, _: Any) -> Any:
+        return self._refuse("@", "a gate for a matrix product: x.gate, h.gate or (r * h).gate")
+
+    __rmatmul__ = __matmul__
+
+    def __floordiv__(self, _: Any) -> Any:
+        return self._refuse("//, % and divmod", "/, or a function with a derivative")
+
+    __rfloordiv__ = __mod__ = __rmod__ = __divmod__ = __rdivmod__ = __floordiv__
+
+    def __and__(self, _: Any) -> Any:
+        return self._refuse(
+            "&, |, ^, ~, << and >>", "where(a < b, where(c < d, v, w), w) for both conditions"
+        )
+
+    __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = __and__
+    __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = __and__
+
+    def __invert__(self) -> Any:
+        return self._refuse("~", "where with its last two values exchanged")
+
+    def __round__(self, *_: Any) -> Any:
+        return self._refuse("round()", "the value as it is; a rounded value has no derivative")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_"):
+            self._refuse("an assignment to a part of it", "a variable of its own: name = ...")
+        object.__setattr__(self, name, value)
+
+    def _refuse(self, tried: str, instead: str) -> NoReturn:
+        _refuse(self._tracer, tried, instead)
+
+
+def _refuse(tracer: Tracer, tried: str, instead: str) -> NoReturn:
+    source = tracer.source()
+    foreign = re.search(r"\b(math|np|numpy|torch|F)\.(\w+)", source.text)
+    if foreign and foreign[2] in OPS:
+        instead = f"{_SIGNS.get(foreign[2]) or f'cellwise.{foreign[2]}'} instead of {foreign[0]}"
+    raise ConcreteValueError(
+        problem=f"Inside step a value has no number yet, so {tried} cannot use it.",
+        where=source,
+        remedy=f"Use {instead}.",
+    )
 
 
 class Input(_StandIn):
@@ -106,9 +157,10 @@ class Value(_StandIn):
     def __getattr__(self, gate: str) -> Value:
         _check_gate(self._tracer, gate)
         if self._node.shape is not Shape.BATCH or self._node.is_mask:
+            kind = "a comparison" if self._node.is_mask else f"a value of shape {self._node.shape}"
             self._tracer.fail(
                 ShapeError,
-                problem=f"The gate '{gate}' is asked of a value of shape {self._node.shape}, which has no projection.",
+                problem=f"The gate '{gate}' is asked of {kind}, which has no projection.",
                 remedy=f"Ask it of x, of a state or of an expression with a state in it, such as (r * h).{gate}.",
             )
         return Value(self._tracer, self._tracer.node(PROJECT, self._node, attribute=gate))
@@ -126,10 +178,13 @@ class Value(_StandIn):
         return self._of("abs", self)
 
     def __pow__(self, power: Any) -> Value:
-        if power in (2, 3) and not isinstance(power, Value):
+        if not isinstance(power, _StandIn) and power in (2, 3):
             square = self._of("mul", self, self)
             return square if power == 2 else self._of("mul", square, self)
         return self._refuse("** with this power", "** 2, ** 3, sqrt, or exp(p * log(v))")
+
+    def __rpow__(self, base: Any) -> Value:
+        return self._refuse("** with a number below it", "exp(v * math.log(number))")
 
 
 def node_of(value: Any) -> Any:
@@ -174,4 +229,6 @@ for _symbol, _op, _swapped in (
     ("ge", "less_equal", True),
 ):
     setattr(Value, f"__{_symbol}__", _binary(_op, _swapped))
+    setattr(Input, f"__{_symbol}__", Input._refuse_alone)
+for _symbol in ("neg", "pos", "abs", "pow", "rpow"):
     setattr(Input, f"__{_symbol}__", Input._refuse_alone)
