@@ -1,0 +1,46 @@
+"""`cellwise demo CELL`: the textbook exercise, four steps learnt by gradient descent through time."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cellwise.cli.cell_argument import HELP, cell_of
+from cellwise.tasks import textbook
+
+_DEFAULT = textbook.Settings()
+
+
+def demo(
+    name: Annotated[str, typer.Argument(metavar="CELL", help=HELP)],
+    input_size: Annotated[int, typer.Option(help="Bits of each input.")] = _DEFAULT.input_size,
+    hidden_size: Annotated[int, typer.Option(help="Size of the state.")] = _DEFAULT.hidden_size,
+    output_size: Annotated[int, typer.Option(help="Numbers in each output.")] = _DEFAULT.output_size,
+    learning_rate: Annotated[float, typer.Option(help="Step size of Adam.")] = _DEFAULT.learning_rate,
+    epochs: Annotated[int, typer.Option(help="Passes over the sequence.")] = _DEFAULT.epochs,
+    seed: Annotated[int, typer.Option(help="Seed of the initial weights.")] = _DEFAULT.seed,
+) -> None:
+    """Train a tiny network on the textbook sequence of four steps."""
+    settings = textbook.Settings(
+        cell_of(name), input_size, hidden_size, output_size, learning_rate, epochs, seed
+    )
+
+    def report(epoch: int, loss: float) -> None:
+        if epoch % 100 == 0:
+            typer.echo(f"Epoch {epoch}, Loss: {loss:.3g}")
+
+    result = textbook.run(settings, report)
+    for x, target, output in zip(result.inputs, result.targets, result.outputs, strict=True):
+        typer.echo(
+            f"Input: {x.tolist()}, Target: {_plain(target.tolist())}, Output: {_number(output.tolist())}"
+        )
+
+
+def _plain(values: list[float]) -> str:
+    return str(values[0] if len(values) == 1 else values)
+
+
+def _number(values: list[float]) -> str:
+    """One number bare, several in brackets."""
+    return f"{values[0]:.4f}" if len(values) == 1 else str([round(value, 4) for value in values])
