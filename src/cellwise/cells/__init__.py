@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import inspect
 import pkgutil
 
-from cellwise.cells.base import Cell, Scalar, Vector
+from cellwise.cells.base import Cell, Scalar, Vector, class_source
 from cellwise.errors import CellDefinitionError, UnknownCellError
-from cellwise.graph.expr import Source
 
 _CELLS: dict[str, type[Cell]] = {}
 
@@ -28,7 +26,7 @@ def register(cell: type[Cell]) -> type[Cell]:
     if known is not cell and (known.__module__, known.__qualname__) != (cell.__module__, cell.__qualname__):
         raise CellDefinitionError(
             problem=f"{cell.__qualname__} is called '{name}', and so is {known.__module__}.{known.__qualname__}.",
-            where=Source(inspect.getfile(cell), inspect.getsourcelines(cell)[1]),
+            where=class_source(cell),
             remedy='Give it another name: name = "..." in the class.',
         )
     _CELLS[name] = cell

@@ -101,10 +101,10 @@ class Cell:
         if type(self).step is Cell.step:
             raise CellDefinitionError(
                 problem=f"{type(self).__name__} has no equations.",
-                where=_class_source(type(self)),
+                where=class_source(type(self)),
                 remedy="Subclass Cell and write: def step(self, x, h): return ...",
             )
-        self.__dict__["options"] = {**_default_options(type(self)), **_checked(type(self), options)}
+        self.__dict__["options"] = _checked(type(self), {**_default_options(type(self)), **options})
         self.__dict__.update(self.options)
 
     options: dict[str, Any]
@@ -183,7 +183,7 @@ def _default_options(cell: type[Cell]) -> dict[str, Any]:
                 if name not in vars(kind):
                     raise CellDefinitionError(
                         problem=f"The option '{name}' of {kind.__name__} has no default.",
-                        where=_class_source(kind),
+                        where=class_source(kind),
                         remedy=f"Write {name}: ... = value; a learned parameter is {name} = Vector() or Scalar().",
                     )
                 options[name] = vars(kind)[name]
@@ -194,32 +194,38 @@ def _checked(cell: type[Cell], options: dict[str, Any]) -> dict[str, Any]:
     defaults = _default_options(cell)
     for name, value in options.items():
         if name not in defaults:
-            raise CellOptionError(
-                cell=cell.__name__, problem=f"'{name}' (its options: {', '.join(defaults) or 'none'})"
-            )
-        choices = typing.get_args(_annotation(cell, name))
-        if choices and value not in choices:
-            raise CellOptionError(
-                cell=cell.__name__, problem=f"{name}={value!r} (choose from {', '.join(choices)})"
-            )
-        kind = type(defaults[name])
-        fits = isinstance(value, (int, float) if kind is float else kind)
-        if not fits or (isinstance(value, bool) and kind is not bool):
-            raise CellOptionError(
-                cell=cell.__name__, problem=f"{name}={value!r} (it takes a {kind.__name__})"
-            )
+            problem = f"'{name}' (its options: {', '.join(defaults) or 'none'})"
+            raise CellOptionError(cell=cell.__name__, problem=problem)
+        wanted = _not_fitting(value, defaults[name], _annotation(cell, name))
+        if wanted is not None:
+            raise CellOptionError(cell=cell.__name__, problem=f"{name}={value!r} ({wanted})")
     return options
 
 
+def _not_fitting(value: Any, default: Any, annotation: Any) -> str | None:
+    """What an option takes, if this value does not fit it."""
+    literal: Any = typing.Literal
+    if typing.get_origin(annotation) is literal:
+        choices = typing.get_args(annotation)
+        return None if value in choices else f"choose from {', '.join(map(str, choices))}"
+    kind = annotation if isinstance(annotation, type) else type(default)
+    fits = isinstance(value, (int, float) if kind is float else kind)
+    if default is not None and (not fits or (isinstance(value, bool) and kind is not bool)):
+        return f"it takes a {kind.__name__}"
+    try:
+        hash(value)
+    except TypeError:
+        return "an option cannot change, as a list can; a tuple does"
+    return None
+
+
 def _annotation(cell: type[Cell], name: str) -> Any:
-    """The annotation of an option, if it names its choices with Literal."""
+    """The annotation of an option; None if only a type checker can read it."""
     kind = next(kind for kind in cell.__mro__ if name in inspect.get_annotations(kind))
     try:
-        annotation = inspect.get_annotations(kind, eval_str=True)[name]
-    except NameError:  # an annotation that only a type checker can read
+        return inspect.get_annotations(kind, eval_str=True)[name]
+    except NameError:
         return None
-    literal: Any = typing.Literal
-    return annotation if typing.get_origin(annotation) is literal else None
 
 
 def _check_definition(cell: type[Cell]) -> None:
@@ -228,8 +234,22 @@ def _check_definition(cell: type[Cell]) -> None:
     _check_names(cell, "states", cell.states)
     if not cell.states:
         _refuse(cell, "has no states", 'Name what is carried through time: states = ("h",)')
+    if cell.output is not None and (not isinstance(cell.output, str) or cell.output in cell.states):
+        _refuse(
+            cell,
+            f"has output = {cell.output!r}",
+            'It is the name of an output that is not a state, as in output = "y"; a first state is the output as it is.',
+        )
+    for name in _default_options(cell):
+        if hasattr(Cell, name) or name == "options":
+            _refuse(cell, f"calls an option '{name}', which is taken", "Choose another name.")
     for parameter in own_parameters(cell):
-        if parameter.name.startswith(_TAKEN) or parameter.name in (*cell.states, *_OWN_WORDS):
+        if (
+            hasattr(Cell, parameter.name)
+            or parameter.name == "options"
+            or parameter.name.startswith(_TAKEN)
+            or parameter.name in (*cell.states, *_OWN_WORDS)
+        ):
             _refuse(cell, f"calls a parameter '{parameter.name}', which is taken", "Choose another name.")
     taken = list(inspect.signature(cell.step).parameters.values())
     names = tuple(p.name for p in taken if p.kind is p.POSITIONAL_OR_KEYWORD)[2:]
@@ -263,11 +283,12 @@ def _check_names(cell: type[Cell], what: str, names: object) -> None:
 
 
 def _refuse(cell: type[Cell], problem: str, remedy: str, line: int | None = None) -> None:
-    where = Source(cell.step.__code__.co_filename, line) if line else _class_source(cell)
+    where = Source(cell.step.__code__.co_filename, line) if line else class_source(cell)
     raise CellDefinitionError(problem=f"{cell.__name__} {problem}.", where=where, remedy=remedy)
 
 
-def _class_source(cell: type) -> Source:
+def class_source(cell: type) -> Source:
+    """Where a class is written, as well as Python knows."""
     code = getattr(cell.__dict__.get("step"), "__code__", None)
     try:
         return Source(inspect.getfile(cell), inspect.getsourcelines(cell)[1])

@@ -10,6 +10,7 @@ A node never changes. The tracer makes equal nodes one node, so a graph is a DAG
 from __future__ import annotations
 
 import enum
+import hashlib
 import linecache
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -55,6 +56,9 @@ class Node:
     inputs: tuple[Node, ...]
     attribute: str | float | None = None  # the gate, the name or the number that the op carries
     source: Source | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        _ = self.shape  # kept from now on: asked of a deep graph later, it would recurse through all of it
 
     @cached_property
     def shape(self) -> Shape:
@@ -131,18 +135,23 @@ class StepGraph:
                 (SCALAR, self.scalars),
             )
         }
-        texts: dict[Node, str] = {}
+        # A digest per node, since the text of a node that is used twice would double at each level.
+        digests: dict[Node, str] = {}
         for node in self.nodes:
             if node.op is CONSTANT:
                 head = repr(node.attribute)
             else:
                 head = node.op.name + places.get(node.op, {}).get(str(node.attribute), "")
-            parts = [texts[i] for i in node.inputs]
+            parts = [digests[i] for i in node.inputs]
             if node.op.commutes:
                 parts.sort()
-            texts[node] = f"{head}({','.join(parts)})" if parts else head
+            digests[node] = _digest(f"{head}({','.join(parts)})")
         sizes = f"{len(self.gates)}/{len(self.states)}"
-        return ";".join((sizes, texts[self.output], *(texts[node] for node in self.new_states)))
+        return _digest(";".join((sizes, digests[self.output], *(digests[node] for node in self.new_states))))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _postorder(roots: Iterable[Node]) -> dict[Node, None]:

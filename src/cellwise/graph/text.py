@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from cellwise.graph.expr import Node, Shape, StepGraph
 from cellwise.graph.ops import ATOM, CONSTANT, INPUT, OPS, PROJECT, STATE, SUM, Op
 
 # Signs of the printed page; what stands in neither table is printed as in the table of ops.
 _WRITTEN = {"sigmoid": "σ({0})", "less_equal": "{0} ≤ {1}", "sub": "{0} − {1}", "neg": "−{0}"}
+# An expression that is nested deeper than this is written as an equation of its own.
+_DEEPEST = 24
 
 
 def equations(graph: StepGraph, bias: bool = True) -> str:
@@ -30,7 +34,24 @@ def _display_names(graph: StepGraph) -> dict[Node, str]:
             names[node] = f"{state}'"
     if not graph.output_is_state:
         names.setdefault(graph.output, "y")
-    return names
+    return names | _own_names(graph, names)
+
+
+def _own_names(graph: StepGraph, names: dict[Node, str]) -> dict[Node, str]:
+    """Names v1, v2, ... for what the user gave none though it is used twice, or nested deep: it is written once."""
+    uses = Counter(i for node in graph.nodes for i in node.inputs)
+    taken = {*names.values(), *graph.states, *graph.vectors, *graph.scalars}
+    free = (f"v{i}" for i in range(1, len(graph.nodes) + len(taken) + 1) if f"v{i}" not in taken)
+    given: dict[Node, str] = {}
+    depth: dict[Node, int] = {}
+    for node in graph.nodes:
+        depth[node] = 1 + max((depth[i] for i in node.inputs), default=-1)
+        if node in names:
+            depth[node] = 0
+        elif node.inputs and (depth[node] > _DEEPEST or (uses[node] > 1 and node.op is not PROJECT)):
+            given[node] = next(free)
+            depth[node] = 0
+    return given
 
 
 def _write(node: Node, names: dict[Node, str], bias: bool, top: bool = False) -> tuple[str, int]:

@@ -92,6 +92,12 @@ def _names(tracer: Tracer) -> tuple[tuple[Node, str], ...]:
 
 
 def _check_used(tracer: Tracer, graph: StepGraph) -> None:
+    if not (graph.input_gates or graph.state_gates or graph.vectors or graph.scalars):
+        raise CellDefinitionError(
+            problem=f"{graph.name} has nothing to learn: its equations ask for no gate and no parameter.",
+            where=Source(tracer.code.co_filename, tracer.code.co_firstlineno),
+            remedy='Name a gate and use it: gates = ("n",), and x.n in step.',
+        )
     cell_has_options = bool(tracer.cell.options)
     unused = [gate for gate in graph.gates if gate not in graph.input_gates and gate not in graph.state_gates]
     if cell_has_options:
