@@ -157,6 +157,10 @@ def _graph_of(cell: Cell) -> StepGraph:
     return trace(cell)
 
 
+# What a cell's parameters and options must not hide.
+_OF_CELL = ("options", *(name for name in vars(Cell) if name not in _OWN_WORDS))
+
+
 def _remake(kind: type[Cell], options: dict[str, Any]) -> Cell:
     return kind(**options)
 
@@ -238,26 +242,22 @@ def _check_definition(cell: type[Cell]) -> None:
         _refuse(
             cell,
             f"has output = {cell.output!r}",
-            'It is the name of an output that is not a state, as in output = "y"; a first state is the output as it is.',
+            'It names an output that is not a state: output = "y". Without it the first state is the output.',
         )
     for name in _default_options(cell):
-        if hasattr(Cell, name) or name == "options":
+        if name in _OF_CELL:
             _refuse(cell, f"calls an option '{name}', which is taken", "Choose another name.")
     for parameter in own_parameters(cell):
-        if (
-            hasattr(Cell, parameter.name)
-            or parameter.name == "options"
-            or parameter.name.startswith(_TAKEN)
-            or parameter.name in (*cell.states, *_OWN_WORDS)
-        ):
+        taken = (*cell.states, *_OF_CELL, *_OWN_WORDS)
+        if parameter.name.startswith(_TAKEN) or parameter.name in taken:
             _refuse(cell, f"calls a parameter '{parameter.name}', which is taken", "Choose another name.")
-    taken = list(inspect.signature(cell.step).parameters.values())
-    names = tuple(p.name for p in taken if p.kind is p.POSITIONAL_OR_KEYWORD)[2:]
-    if names != cell.states or len(taken) != len(names) + 2:
+    arguments = list(inspect.signature(cell.step).parameters.values())
+    names = tuple(p.name for p in arguments if p.kind is p.POSITIONAL_OR_KEYWORD)[2:]
+    if names != cell.states or len(arguments) != len(names) + 2:
         wanted = ", ".join(("self", "x", *cell.states))
         _refuse(
             cell,
-            f"has the states {', '.join(cell.states)}, but its step takes {', '.join(p.name for p in taken)}",
+            f"has the states {', '.join(cell.states)}, but its step takes {', '.join(p.name for p in arguments)}",
             f"Write: def step({wanted}).",
             cell.step.__code__.co_firstlineno,
         )

@@ -16,8 +16,8 @@ def _apply(name: str, *operands: Any) -> Any:
     tracer = current_tracer()
     if tracer is None:
         raise TypeError(
-            f"cellwise.{name} writes equations inside a Cell.step and was given {describe(operands[0])} outside of one; "
-            f"to compute with tensors use torch.{name}."
+            f"cellwise.{name} writes equations inside a Cell.step and was given {describe(operands[0])} "
+            f"outside of one; to compute with tensors use torch.{name}."
         )
     return Value(tracer, tracer.apply(OPS[name], *(node_of(each) for each in operands)))
 
