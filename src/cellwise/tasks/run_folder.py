@@ -160,10 +160,17 @@ class RunFolder:
 
 
 def open_run(
-    path: Path, task: str, settings: Mapping[str, Any], fingerprint: str, *, overwrite: bool = False
+    path: Path,
+    task: str,
+    settings: Mapping[str, Any],
+    fingerprint: str,
+    *,
+    extra: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
 ) -> RunFolder:
     """Start a run, or resume the unfinished one that is there with the same settings and data.
 
+    `extra` is kept in config.json too, but follows from settings and data and is not compared.
     Raises RunFolderError for a finished run (unless `overwrite`), other settings, other data, a folder that
     is no run."""
     folder = RunFolder(path)
@@ -180,7 +187,13 @@ def open_run(
         folder.clear()
     path.mkdir(parents=True, exist_ok=True)
     environment = {"cellwise": __version__, "torch": torch.__version__, "threads": torch.get_num_threads()}
-    config = {"task": task, "settings": dict(settings), "data": fingerprint, "environment": environment}
+    config = {
+        "task": task,
+        "settings": dict(settings),
+        "data": fingerprint,
+        "environment": environment,
+        **(extra or {}),
+    }
     folder.write_json(CONFIG, config)
     return folder
 
@@ -192,9 +205,12 @@ def _refuse_unless_same(
         raise RunFolderError(
             f"{folder.path} holds a finished run; give --overwrite to replace it, or another folder"
         )
-    now = json.loads(json.dumps(dict(settings)))  # tuples become lists, as they did in the file
-    for key in sorted(set(now) | set(config["settings"])):
-        before, after = config["settings"].get(key), now.get(key)
+    now, then = (
+        _flat(json.loads(json.dumps(dict(settings)))),
+        _flat(config["settings"]),
+    )  # tuples become lists, as in the file
+    for key in sorted(set(now) | set(then)):
+        before, after = then.get(key), now.get(key)
         if before != after:
             raise RunFolderError(
                 f"the unfinished run in {folder.path} was started with {key} = {before!r}, not {after!r}; "
@@ -205,6 +221,14 @@ def _refuse_unless_same(
             f"the unfinished run in {folder.path} was started with other data; "
             "resume it with the same data, choose another folder, or give --overwrite"
         )
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without the names of their groups."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flat(value) if isinstance(value, dict) else {key: value}
+    return flat
 
 
 def write_atomically(path: Path, content: bytes) -> None:

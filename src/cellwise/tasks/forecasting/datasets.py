@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ FOLDER = Path(__file__).parent / "data"
 US_BIRTHS = {"1969-1988": "us_births_1969_1988.csv.gz", "2000-2014": "us_births_2000_2014.csv.gz"}
 
 
-def us_births(years: str = "2000-2014") -> Any:
+def us_births(years: str = "2000-2014", ahead: int = 0) -> Any:
     """Births in the United States, day by day: a polars frame `ds`, `y`, `holiday`, `near_holiday`.
 
     `years` is "2000-2014" (5,479 days) or "1969-1988" (7,305 days). The two holiday columns are known in
@@ -29,6 +30,10 @@ def us_births(years: str = "2000-2014") -> Any:
         raise OptionError(f"there are no births for {years!r}; choose {' or '.join(US_BIRTHS)}")
     polars = need("polars")
     births = polars.read_csv(FOLDER / US_BIRTHS[years], try_parse_dates=True)
+    if ahead:
+        last = births["ds"][-1]
+        days = polars.date_range(last, last + timedelta(days=ahead), closed="right", eager=True)
+        births = polars.concat([births, polars.DataFrame({"ds": days})], how="diagonal")
     holiday, near = us_holidays(births["ds"].to_numpy())
     return births.with_columns(holiday=holiday.astype(np.int64), near_holiday=near.astype(np.int64))
 
@@ -57,6 +62,7 @@ def us_holidays(days: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def bundled(name: str) -> Any | None:
-    """The bundled table of this name ("us-births", "us-births-1969-1988"), or None."""
+    """The bundled table of this name ("us-births", "us-births-1969-1988"), with a year of days ahead; or
+    None."""
     tables = {"us-births": "2000-2014"} | {f"us-births-{years}": years for years in US_BIRTHS}
-    return us_births(tables[name]) if name in tables else None
+    return us_births(tables[name], ahead=366) if name in tables else None

@@ -99,10 +99,12 @@ def read_table(
     frequency: str | Frequency | None = None,
     season_length: int | None = None,
 ) -> Table:
-    """Understand a pandas, polars or pyarrow frame, or a CSV or Parquet file.
+    """Understand a pandas, polars or pyarrow frame, or a CSV or Parquet file. A Table is understood already.
 
     Raises DataError, FrequencyError: one sentence on what is wrong and where.
     """
+    if isinstance(source, Table):
+        return source
     from_text = False
     if isinstance(source, str | Path):
         path = Path(source)

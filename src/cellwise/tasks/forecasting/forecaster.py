@@ -1,0 +1,353 @@
+"""The estimator: `Forecaster(cell="gru", horizon=28).fit(frame).predict()`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from cellwise import cells
+from cellwise.tasks.base import Estimator, RunFolderError
+from cellwise.tasks.forecasting.backtest import Backtest, ends_of, roll
+from cellwise.tasks.forecasting.calendar import calendar_names, with_calendar
+from cellwise.tasks.forecasting.config import NetworkConfig
+from cellwise.tasks.forecasting.errors import DataError, NotFittedError, SeriesTooShortError
+from cellwise.tasks.forecasting.frames import Columns, Table, read_table
+from cellwise.tasks.forecasting.learning import ForecastLearning, training_part
+from cellwise.tasks.forecasting.network import ForecastNetwork
+from cellwise.tasks.forecasting.options import check_options
+from cellwise.tasks.forecasting.output import backtest_frame, forecast_frame, quantiles_of, scores_frame
+from cellwise.tasks.forecasting.panel import Panel
+from cellwise.tasks.forecasting.splits import Split, split
+from cellwise.tasks.forecasting.store import fingerprint, read_table_back, write_table
+from cellwise.tasks.progress import Progress, choose_progress
+from cellwise.tasks.run_folder import BEST, SUMMARY, RunFolder, open_run
+from cellwise.tasks.train import Trained, TrainSettings, threads, train
+
+__all__ = ["Forecaster"]
+
+TASK = "forecast"
+
+
+class Forecaster(Estimator):
+    """A recurrent network that forecasts one or many series, with bands.
+
+    Args: cell: the recurrent cell, by name or class (see `cellwise.cells.names()`). horizon: steps to
+    forecast; `predict` may be asked for more. freq: distance of the times ("D", "h", "MS", "30min", ...);
+    None reads it off the data. season_length: steps in a season; None takes the natural one of the
+    frequency (7 for days). known, past: columns of covariates, known in advance or only up to now.
+    id_column, time_column, target_column: names of the columns in long format. levels: bands in percent.
+    hidden_size, num_layers, dropout, members: the network; `members` networks are averaged. epochs,
+    batch_size, learning_rate, weight_decay, patience, seed: the training. validation: windows of one
+    horizon held out at the end to decide when to stop; None chooses, 0 holds nothing out.
+
+    What `fit` learns ends in an underscore: `network_`, `notes_` (what was noticed in the data, in
+    sentences), `trained_` (the epochs), `backtest_` (forecasts of what was held out, beside the seasonal
+    naive)."""
+
+    def __init__(
+        self,
+        cell: Any = "gru",
+        horizon: int = 28,
+        *,
+        freq: str | None = None,
+        season_length: int | None = None,
+        known: Sequence[str] = (),
+        past: Sequence[str] = (),
+        id_column: str = "unique_id",
+        time_column: str = "ds",
+        target_column: str = "y",
+        levels: Sequence[int] = (80, 90),
+        hidden_size: int = 128,
+        num_layers: int = 1,
+        dropout: float = 0.1,
+        members: int = 1,
+        epochs: int = 20,
+        batch_size: int = 64,
+        learning_rate: float = 3e-3,
+        weight_decay: float = 1e-3,
+        patience: int = 6,
+        validation: int | None = None,
+        seed: int = 0,
+        threads: int = 1,
+    ) -> None:
+        self.cell = cell
+        self.horizon = horizon
+        self.freq = freq
+        self.season_length = season_length
+        self.known = known
+        self.past = past
+        self.id_column = id_column
+        self.time_column = time_column
+        self.target_column = target_column
+        self.levels = levels
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.dropout = dropout
+        self.members = members
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.patience = patience
+        self.validation = validation
+        self.seed = seed
+        self.threads = threads
+
+    @property
+    def model_name(self) -> str:
+        """How the forecasts are called: the cell's name in capitals."""
+        return cells.get(self.cell).name.upper()
+
+    def fit(
+        self,
+        frame: Any,
+        *,
+        folder: str | Path | None = None,
+        overwrite: bool = False,
+        cutoffs: int = 0,
+        step: int | None = None,
+        progress: bool | Progress | None = None,
+    ) -> Self:
+        """Learn from a pandas, polars or pyarrow frame, or a CSV or Parquet file.
+
+        folder: a run folder for weights and figures; the same call on an unfinished one resumes it.
+        cutoffs: so many test windows at the end are kept from training and measured in `backtest_`, `step`
+        apart (one horizon). progress: True or False; None shows a bar on a terminal."""
+        check_options(self, cutoffs=cutoffs, step=step)
+        start = time.perf_counter()
+        table = read_table(frame, self._columns(), self.freq, self.season_length)
+        names = calendar_names(table.panel.frequency, table.panel.times)
+        panel = with_calendar(table.panel, names, self.horizon)
+        parts = split(
+            panel, self.horizon, cutoffs=cutoffs, step=step or self.horizon, validation=self.validation
+        )
+        config = NetworkConfig.for_panel(
+            training_part(panel, parts, self.horizon),
+            horizon=self.horizon,
+            cell=cells.get(self.cell).name,
+            hidden_size=self.hidden_size,
+            num_layers=self.num_layers,
+            dropout=self.dropout,
+            members=self.members,
+            quantiles=quantiles_of(self.levels),
+        )
+        run = self._open(folder, table, config, names, cutoffs, step, overwrite)
+        network = self._new_network(config)
+        learning = ForecastLearning(network, panel, parts, batch_size=self.batch_size, seed=self.seed)
+        shown = choose_progress(progress) if progress is None or isinstance(progress, bool) else progress
+        with threads(self.threads):
+            self.trained_: Trained | None = train(network, learning, self._settings(), run, shown)
+            self._take(table, names, network, (*table.notes, *parts.notes))
+            self.backtest_ = self._measure(panel, parts)
+            self.backtest_is_test_ = parts.has_test
+            self.seconds_ = time.perf_counter() - start
+            if run is not None:
+                self._finish(run)
+        return self
+
+    def predict(self, frame: Any = None, horizon: int | None = None) -> Any:
+        """Forecasts after the end of every series: id, time, the median, and the bands, as a frame of the
+        same kind.
+
+        frame: series to continue, also ones never seen; None continues those of `fit`. Rows with an empty
+        target at the end supply the covariates known in advance. horizon: steps to forecast (None: as
+        trained), also more than trained."""
+        self._check_fitted()
+        steps = self.horizon if horizon is None else horizon
+        check_options(self, horizon=steps)
+        table = self.table_ if frame is None else self._read_again(frame)
+        panel = with_calendar(table.panel, self.calendar_, steps)
+        self._check_reach(table.panel, steps)
+        with threads(self.threads):
+            made = self.network_.forecast(panel, steps)
+        return forecast_frame(panel, made, self._quantiles, self.levels, self.model_name, table.style)
+
+    def backtest(
+        self, frame: Any = None, cutoffs: int = 5, step: int | None = None, *, progress: bool | None = None
+    ) -> Any:
+        """Honest forecasts of the past: a fresh network learns from what lies before the first cutoff, then
+        forecasts one horizon after each of the last `cutoffs` cutoffs, `step` apart (one horizon).
+
+        Returns a frame with the columns of `predict`, a column `cutoff` (the last time the forecast knew),
+        the truth, and the seasonal naive forecast. The figures are in `backtest_`; `scores()` lays them
+        out. What `fit` learned stays."""
+        if frame is None:
+            self._check_fitted()
+            table = self.table_
+        else:
+            table = read_table(frame, self._columns(), self.freq, self.season_length)
+        fresh = type(self)(**self.get_params())
+        fresh.fit(table, cutoffs=cutoffs, step=step, progress=progress)
+        self.backtest_, self.backtest_is_test_ = fresh.backtest_, True
+        assert self.backtest_ is not None  # cutoffs >= 1, so there are test windows
+        return backtest_frame(self.backtest_, table.style)
+
+    def evaluate(
+        self, frame: Any = None, cutoffs: int = 1, step: int | None = None, *, by: str = "all"
+    ) -> Any:
+        """Scores of this very network, without training, at the last `cutoffs` cutoffs of `frame`, beside
+        the seasonal naive forecast. Without a frame: on what `fit` held out."""
+        self._check_fitted()
+        if frame is None:
+            return self.scores(by=by)
+        check_options(self, cutoffs=cutoffs, step=step)
+        table = self._read_again(frame)
+        panel = with_calendar(table.panel, self.calendar_, 0)
+        ends = ends_of(panel.lengths, cutoffs, step or self.horizon, self.horizon, 2)
+        if (ends < 0).all():
+            raise SeriesTooShortError(
+                f"no series has the {self.horizon + 2} values that measuring a horizon of {self.horizon} needs"
+            )
+        with threads(self.threads):
+            return scores_frame(self._roll(panel, ends), table.style, by)
+
+    def scores(self, by: str = "all") -> Any:
+        """The figures of the last backtest as a frame; by "all", "series" or "horizon"."""
+        if getattr(self, "backtest_", None) is None:
+            raise NotFittedError(
+                "there is nothing to measure: call backtest, or fit on series long enough to hold some out"
+            )
+        assert self.backtest_ is not None
+        return scores_frame(self.backtest_, self.table_.style, by)
+
+    def save(self, folder: str | Path) -> None:
+        """Write a run folder from which `load` makes an equal forecaster. It must be new or empty."""
+        self._check_fitted()
+        run = self._open(folder, self.table_, self.network_.config, self.calendar_, 0, None, overwrite=False)
+        assert run is not None
+        if not (run / BEST).exists():
+            from cellwise.tasks.run_folder import Checkpoint
+
+            run.write_tensors(BEST, Checkpoint(self.network_.state_dict(), {}))
+        run.write_json(SUMMARY, self.summary())
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """The forecaster of a finished run folder. Raises RunFolderError if it is damaged, unfinished or
+        something else."""
+        run = RunFolder(Path(folder))
+        config = run.config(TASK)
+        if not run.is_finished:
+            raise RunFolderError(
+                f"the run in {run.path} is not finished; the command that started it goes on with it"
+            )
+        try:
+            made = cls(**config["settings"]["forecaster"])
+            network_config = NetworkConfig.from_dict(config["network"])
+            calendar = tuple(config["calendar"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunFolderError(
+                f"the run folder {run.path} is damaged: config.json lacks settings ({error})"
+            ) from error
+        network = made._new_network(network_config)
+        run.load_weights(network, run.read_tensors(BEST).tensors, BEST)
+        network.eval()
+        table = read_table_back(run)
+        summary = run.read_json(SUMMARY)
+        made._take(table, calendar, network, tuple(summary.get("notes", ())))
+        made.trained_, made.backtest_, made.seconds_ = None, None, float("nan")
+        return made
+
+    def summary(self) -> dict[str, Any]:
+        """The run in a few figures, JSON-able."""
+        trained = getattr(self, "trained_", None)
+        backtest = getattr(self, "backtest_", None)
+        epochs = {} if trained is None else {"epochs": len(trained.epochs), "best_epoch": trained.best.epoch}
+        scores = {} if backtest is None else {name: s.overall for name, s in backtest.scores().items()}
+        return {"model": self.model_name, **epochs, "scores": scores, "notes": list(self.notes_)}
+
+    def _columns(self) -> Columns:
+        return Columns(
+            self.id_column, self.time_column, self.target_column, tuple(self.known), tuple(self.past)
+        )
+
+    @property
+    def _quantiles(self) -> tuple[float, ...]:
+        return quantiles_of(self.levels)
+
+    def _settings(self) -> TrainSettings:
+        return TrainSettings(
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            patience=self.patience,
+            seed=self.seed,
+        )
+
+    def _new_network(self, config: NetworkConfig) -> ForecastNetwork:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return ForecastNetwork(config)
+
+    def _take(
+        self, table: Table, calendar: tuple[str, ...], network: ForecastNetwork, notes: tuple[str, ...]
+    ) -> None:
+        self.table_, self.calendar_, self.network_, self.notes_ = table, calendar, network, notes
+
+    def _open(
+        self,
+        folder: str | Path | None,
+        table: Table,
+        config: NetworkConfig,
+        calendar: tuple[str, ...],
+        cutoffs: int,
+        step: int | None,
+        overwrite: bool,
+    ) -> RunFolder | None:
+        if folder is None:
+            return None
+        params = self.get_params() | {"cell": cells.get(self.cell).name}
+        settings = {"forecaster": params, "cutoffs": cutoffs, "step": step}
+        extra = {"network": config.to_dict(), "calendar": calendar}
+        run = open_run(
+            Path(folder), TASK, settings, fingerprint(table.panel), extra=extra, overwrite=overwrite
+        )
+        write_table(run, table)
+        return run
+
+    def _finish(self, run: RunFolder) -> None:
+        from cellwise.tasks.forecasting.report import write_report
+
+        write_report(run, self)
+        run.write_json(SUMMARY, self.summary())
+
+    def _measure(self, panel: Panel, parts: Split) -> Backtest | None:
+        if parts.has_test:
+            return self._roll(panel, parts.test)
+        return self._roll(panel, parts.validation) if parts.has_validation else None
+
+    def _roll(self, panel: Panel, ends: np.ndarray) -> Backtest:
+        return roll(
+            self.network_.forecast,
+            panel,
+            ends,
+            self.horizon,
+            name=self.model_name,
+            quantiles=self._quantiles,
+            levels=tuple(sorted(self.levels)),
+        )
+
+    def _read_again(self, frame: Any) -> Table:
+        frequency = self.table_.panel.frequency
+        return read_table(frame, self._columns(), frequency)
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "network_"):
+            raise NotFittedError("this Forecaster has not learned anything yet; call fit first")
+
+    def _check_reach(self, panel: Panel, horizon: int) -> None:
+        if not panel.known_names:
+            return
+        for name, y, known in zip(panel.ids, panel.y, panel.known, strict=True):
+            given = len(known) - len(y)
+            if given < horizon:
+                raise DataError(
+                    f"a forecast of {horizon} steps needs {', '.join(panel.known_names)} for as many steps after "
+                    f"the last value, but series {name!r} has {given}; add rows with an empty "
+                    f"{self.target_column!r} that hold them"
+                )

@@ -1,0 +1,87 @@
+"""Forecasts and scores as frames of the kind that came in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cellwise.tasks.forecasting.backtest import Backtest
+from cellwise.tasks.forecasting.frames import FrameStyle
+from cellwise.tasks.forecasting.metrics import band_quantiles
+from cellwise.tasks.forecasting.panel import Panel
+
+__all__ = ["backtest_frame", "forecast_columns", "forecast_frame", "quantiles_of", "scores_frame"]
+
+
+def quantiles_of(levels: Sequence[int]) -> tuple[float, ...]:
+    """The quantiles that bound central bands of these percentages, and the median between them."""
+    return tuple(sorted({0.5, *(q for level in levels for q in band_quantiles(level))}))
+
+
+def forecast_columns(
+    name: str, forecast: np.ndarray, quantiles: Sequence[float], levels: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """forecast (..., Q) as flat columns: the median under the model's name, then the bands."""
+    places = {q: i for i, q in enumerate(quantiles)}
+    columns = {name: forecast[..., places[0.5]].reshape(-1)}
+    for level in sorted(levels):
+        low, high = band_quantiles(level)
+        columns[f"{name}-lo-{level}"] = forecast[..., places[low]].reshape(-1)
+        columns[f"{name}-hi-{level}"] = forecast[..., places[high]].reshape(-1)
+    return columns
+
+
+def forecast_frame(
+    panel: Panel,
+    forecast: np.ndarray,
+    quantiles: Sequence[float],
+    levels: Sequence[int],
+    name: str,
+    style: FrameStyle,
+) -> Any:
+    """Forecasts (N, H, Q) after the end of every series."""
+    horizon = forecast.shape[1]
+    times = [panel.frequency.future(times[-1], horizon) for times in panel.times]
+    columns = {
+        style.id: np.repeat(np.array(panel.ids, dtype=object), horizon),
+        style.time: np.concatenate(times),
+    }
+    return style.frame(columns | forecast_columns(name, forecast, quantiles, levels))
+
+
+def backtest_frame(backtest: Backtest, style: FrameStyle) -> Any:
+    """Every forecast of a backtest beside the truth: id, time, cutoff (the last time known), y, each
+    model."""
+    places = np.argwhere(backtest.ends >= 0)
+    horizon = backtest.horizon
+    rows = (places[:, 0], places[:, 1])
+    cutoffs = np.array([backtest.panel.times[i][backtest.ends[i, c] - 1] for i, c in places])
+    columns = {
+        style.id: np.repeat(np.array([backtest.panel.ids[i] for i in rows[0]], dtype=object), horizon),
+        style.time: np.concatenate([backtest.times(i, c) for i, c in places]),
+        "cutoff": np.repeat(cutoffs, horizon),
+        style.target: backtest.y[rows].reshape(-1),
+    }
+    for name, forecast in backtest.forecasts.items():
+        columns |= forecast_columns(name, forecast[rows], backtest.quantiles, backtest.levels)
+    return style.frame(columns)
+
+
+def scores_frame(backtest: Backtest, style: FrameStyle, by: str = "all") -> Any:
+    """The scores as a table: one row per model, or per model and series (`by="series"`) or step
+    (`by="horizon"`)."""
+    parts: list[dict[str, np.ndarray]] = []
+    for name, scores in backtest.scores().items():
+        if by == "series":
+            keys = {style.id: np.array(backtest.panel.ids, dtype=object)}
+            values = scores.by_series
+        elif by == "horizon":
+            keys = {"step": np.arange(1, backtest.horizon + 1)}
+            values = scores.by_horizon
+        else:
+            keys, values = {}, {metric: np.array([value]) for metric, value in scores.overall.items()}
+        count = len(next(iter(values.values())))
+        parts.append({"model": np.full(count, name, dtype=object), **keys, **values})
+    return style.frame({key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
