@@ -48,7 +48,7 @@ def _own_names(graph: StepGraph, names: dict[Node, str]) -> dict[Node, str]:
         depth[node] = 1 + max((depth[i] for i in node.inputs), default=-1)
         if node in names:
             depth[node] = 0
-        elif node.inputs and (depth[node] > _DEEPEST or (uses[node] > 1 and node.op is not PROJECT)):
+        elif depth[node] > _DEEPEST or (depth[node] > 1 and uses[node] > 1 and node.op is not PROJECT):
             given[node] = next(free)
             depth[node] = 0
     return given

@@ -1,0 +1,361 @@
+"""Every mistake in a cell is one clear error: it shows the user's own line and the way out."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import cellwise
+from cellwise import Cell, CellwiseError, Scalar, Vector, cells, exp, relu, tanh, where
+from cellwise.errors import (
+    CellDefinitionError,
+    CellOptionError,
+    ConcreteValueError,
+    ReturnError,
+    ShapeError,
+    UnknownCellError,
+    UnknownGateError,
+)
+
+# What is written in the step; the error; what its text must say beside the line.
+STEPS: dict[str, tuple[Any, type[CellwiseError], tuple[str, ...]]] = {
+    "unknown-gate-of-x": (
+        lambda self, x, h: tanh(x.q + h.n),  # line
+        UnknownGateError,
+        ("'q'", "its gates are n", 'Add "q" to gates'),
+    ),
+    "unknown-gate-of-h": (
+        lambda self, x, h: tanh(x.n + h.q),  # line
+        UnknownGateError,
+        ("'q'", "its gates are n"),
+    ),
+    "nothing-returned": (
+        lambda self, x, h: None,  # line
+        ReturnError,
+        ("must return", "None"),
+    ),
+    "too-many-returned": (
+        lambda self, x, h: (tanh(x.n), h),  # line
+        ReturnError,
+        ("1 value (h)", "returned 2", "Write: return h"),
+    ),
+    "number-returned": (lambda self, x, h: 3.0, ReturnError, ("a float",)),  # line
+    "list-returned": (lambda self, x, h: [tanh(x.n)], ReturnError, ("a list",)),  # line
+    "comparison-returned": (lambda self, x, h: x.n > 0, ReturnError, ("a comparison",)),  # line
+    "x-returned": (lambda self, x, h: x, ReturnError, ("x by itself",)),  # line
+    "vector-returned": (lambda self, x, h: self.u * 2, ReturnError, ("shape (H,)",)),  # line
+    "scalar-returned": (lambda self, x, h: self.q * 2, ReturnError, ("shape ()",)),  # line
+    "python-if": (
+        lambda self, x, h: x.n if x.n > 0 else h,  # line
+        ConcreteValueError,
+        ("Python's if", "where(condition, a, b)"),
+    ),
+    "python-and": (lambda self, x, h: x.n and h, ConcreteValueError, ("where",)),  # line
+    "python-max": (lambda self, x, h: max(x.n, h), ConcreteValueError, ("maximum",)),  # line
+    "math-tanh": (
+        lambda self, x, h: math.tanh(x.n),
+        ConcreteValueError,
+        ("cellwise.tanh instead of math.tanh",),
+    ),
+    "numpy-tanh": (
+        lambda self, x, h: np.tanh(x.n),
+        ConcreteValueError,
+        ("cellwise.tanh instead of np.tanh",),
+    ),
+    "numpy-array": (lambda self, x, h: np.ones(3) * x.n, ConcreteValueError, ("numpy",)),  # line
+    "torch-tanh": (
+        lambda self, x, h: torch.tanh(x.n),  # line
+        ConcreteValueError,
+        ("cellwise.tanh instead of torch.tanh",),
+    ),
+    "torch-keyword": (
+        lambda self, x, h: torch.tanh(input=x.n),
+        ConcreteValueError,
+        ("cellwise.tanh",),
+    ),  # line
+    "torch-nested": (
+        lambda self, x, h: torch.stack([x.n, h]),
+        ConcreteValueError,
+        ("torch function",),
+    ),  # line
+    "torch-add": (lambda self, x, h: torch.add(1.0, h), ConcreteValueError, ("Use + instead of torch.add",)),
+    "functional-relu": (
+        lambda self, x, h: F.relu(x.n),
+        ConcreteValueError,
+        ("cellwise.relu instead of F.relu",),
+    ),
+    "tensor": (
+        lambda self, x, h: x.n * torch.ones(3),
+        ShapeError,
+        ("torch.Tensor", "Vector or a Scalar"),
+    ),  # line
+    "tensor-on-the-left": (lambda self, x, h: torch.ones(3) * x.n, ShapeError, ("torch.Tensor",)),  # line
+    "string": (lambda self, x, h: x.n + "1", ShapeError, ("add was given a str",)),  # line
+    "bool": (lambda self, x, h: x.n * True, ShapeError, ("a bool",)),  # line
+    "none": (lambda self, x, h: x.n * None, ShapeError, ("None",)),  # line
+    "raw-x-plus": (lambda self, x, h: x + h, ShapeError, ("size of the input", "x.n")),  # line
+    "raw-x-on-the-right": (lambda self, x, h: h * x, ShapeError, ("size of the input", "x.n")),  # line
+    "raw-x-negated": (lambda self, x, h: -x, ShapeError, ("size of the input",)),  # line
+    "raw-x-squared": (lambda self, x, h: x**2, ShapeError, ("size of the input",)),  # line
+    "raw-x-compared": (lambda self, x, h: where(x < h, h, h), ShapeError, ("size of the input",)),  # line
+    "raw-x-in-function": (lambda self, x, h: tanh(x), ShapeError, ("size of the input",)),  # line
+    "matrix-product": (lambda self, x, h: h @ h, ConcreteValueError, ("h.gate",)),  # line
+    "gate-called": (lambda self, x, h: h.n(x), ConcreteValueError, ("without brackets",)),  # line
+    "floor-division": (lambda self, x, h: h // 2, ConcreteValueError, ("//",)),  # line
+    "remainder": (lambda self, x, h: h % 2, ConcreteValueError, ("%",)),  # line
+    "and-of-masks": (
+        lambda self, x, h: where((x.n > 0) & (h > 0), x.n, h),
+        ConcreteValueError,
+        ("&",),
+    ),  # line
+    "not-of-mask": (
+        lambda self, x, h: where(~(x.n > 0), x.n, h),
+        ConcreteValueError,
+        ("~", "exchanged"),
+    ),  # line
+    "odd-power": (lambda self, x, h: h**0.5, ConcreteValueError, ("sqrt",)),  # line
+    "power-of-a-value": (lambda self, x, h: h**h, ConcreteValueError, ("exp(p * log(v))",)),  # line
+    "number-to-a-value": (lambda self, x, h: 2**h, ConcreteValueError, ("math.log",)),  # line
+    "equals": (lambda self, x, h: where(h == x.n, h, x.n), ConcreteValueError, ("==",)),  # line
+    "indexed": (lambda self, x, h: x[0], ConcreteValueError, ("indexing", "x.gate")),  # line
+    "unpacked": (lambda self, x, h: tanh(*x), ConcreteValueError, ("iteration",)),  # line
+    "length": (lambda self, x, h: h * len(h), ConcreteValueError, ("len()",)),  # line
+    "rounded": (lambda self, x, h: round(h), ConcreteValueError, ("round()",)),  # line
+    "assigned": (lambda self, x, h: setattr(h, "n", 3), ConcreteValueError, ("assignment",)),  # line
+    "mask-in-arithmetic": (
+        lambda self, x, h: (x.n > 0) * h,
+        ShapeError,
+        ("A comparison is a mask", "where("),
+    ),
+    "mask-projected": (lambda self, x, h: (x.n > 0).n, ShapeError, ("a comparison",)),  # line
+    "mask-chosen": (
+        lambda self, x, h: where(x.n > 0, h > 0, h),
+        ShapeError,
+        ("A comparison is a mask",),
+    ),  # line
+    "where-without-mask": (
+        lambda self, x, h: where(h, x.n, h),
+        ShapeError,
+        ("must be a comparison",),
+    ),  # line
+    "vector-projected": (
+        lambda self, x, h: self.u.n + h,
+        ShapeError,
+        ("shape (H,)", "no projection"),
+    ),  # line
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_mistake_in_the_step_shows_the_line_and_the_way_out(name: str) -> None:
+    step, error, says = STEPS[name]
+    cell = type("Mine", (Cell,), {"gates": ("n",), "u": Vector(), "q": Scalar(), "step": step})
+    with pytest.raises(error) as raised:
+        _ = cell().graph
+    text = str(raised.value)
+    assert f"{__file__}:{step.__code__.co_firstlineno}:" in text
+    assert "lambda self, x, h:" in text, "the line itself is shown"
+    for each in says:
+        assert each in text
+    assert isinstance(raised.value, CellwiseError)
+
+
+def test_the_line_shown_is_the_one_that_is_wrong_not_the_first() -> None:
+    class Long(Cell):
+        gates = ("r", "n")
+
+        def step(self, x, h):
+            r = x.r + h.r
+            return tanh(x.n + r * h.m)
+
+    with pytest.raises(UnknownGateError, match=r"return tanh\(x\.n \+ r \* h\.m\)"):
+        _ = Long().graph
+
+
+def test_the_line_shown_is_that_of_the_users_helper() -> None:
+    def helper(v):
+        return v + torch.ones(3)
+
+    class Helped(Cell):
+        gates = ("n",)
+
+        def step(self, x, h):
+            return helper(x.n)
+
+    with pytest.raises(ShapeError, match=r"return v \+ torch\.ones\(3\)"):
+        _ = Helped().graph
+
+
+def test_a_missing_state_names_all_that_are_wanted() -> None:
+    class Forgetful(Cell):
+        gates = ("n",)
+        states = ("h", "c")
+
+        def step(self, x, h, c):
+            c = c + x.n
+            return tanh(c)
+
+    with pytest.raises(
+        ReturnError, match=r"2 values \(h, c\)[\s\S]*return tanh\(c\)[\s\S]*Write: return h, c"
+    ):
+        _ = Forgetful().graph
+
+
+def test_a_value_kept_from_another_trace_is_refused() -> None:
+    kept = []
+
+    class Keeper(Cell):
+        gates = ("n",)
+
+        def step(self, x, h):
+            kept.append(h)
+            return tanh(x.n + kept[0])
+
+    class Second(Keeper):
+        pass
+
+    _ = Keeper().graph
+    with pytest.raises(ConcreteValueError, match="another trace"):
+        _ = Second().graph
+
+
+def test_unused_gates_and_parameters_are_named() -> None:
+    unused_gate = type("A", (Cell,), {"gates": ("n", "m"), "step": lambda self, x, h: x.n + h})
+    with pytest.raises(CellDefinitionError, match="gate 'm'"):
+        _ = unused_gate().graph
+    unused = type("A", (Cell,), {"gates": ("n",), "u": Vector(), "step": lambda self, x, h: x.n + h})
+    with pytest.raises(CellDefinitionError, match="parameter 'u'"):
+        _ = unused().graph
+    nothing = type("A", (Cell,), {"step": lambda self, x, h: 0.5 * h})
+    with pytest.raises(CellDefinitionError, match="nothing to learn"):
+        _ = nothing().graph
+
+
+# The body of a class; what the error says.
+DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "gates-not-a-tuple": ({"gates": "n"}, r"gates = 'n'[\s\S]*tuple of names"),
+    "states-a-list": ({"states": ["h"]}, r"states = \['h'\]"),
+    "no-states": ({"states": (), "step": lambda self, x: x.n}, "has no states"),
+    "gate-twice": ({"gates": ("n", "n")}, "twice"),
+    "gate-a-keyword": ({"gates": ("in",)}, "'in' among its gates"),
+    "gate-with-underscore": ({"gates": ("_n",)}, "'_n' among its gates"),
+    "state-not-in-step": (
+        {"states": ("h", "c")},
+        r"has the states h, c, but its step takes self, x, h[\s\S]*x, h, c",
+    ),
+    "states-in-another-order": (
+        {"states": ("h", "c"), "step": lambda self, x, c, h: (h, c)},
+        r"Write: def step\(self, x, h, c\)",
+    ),
+    "star-arguments": ({"step": lambda self, *values: values[0].n}, r"def step\(self, x, h\)"),
+    "argument-too-many": ({"step": lambda self, x, h, k=1: x.n}, r"def step\(self, x, h\)"),
+    "parameter-named-as-a-weight": ({"weight_ih": Vector()}, "'weight_ih', which is taken"),
+    "parameter-named-as-a-state": ({"h": Vector()}, "'h', which is taken"),
+    "parameter-named-as-a-word-of-cell": ({"graph": Vector()}, "'graph', which is taken"),
+    "output-is-a-state": ({"output": "h"}, "output = 'h'"),
+    "output-not-a-name": ({"output": ("y",)}, r"output = \('y',\)"),
+    "option-without-default": ({"__annotations__": {"rate": float}}, r"'rate'[\s\S]*rate: \.\.\. = value"),
+    "option-named-as-a-word-of-cell": ({"__annotations__": {"step": int}}, "option 'step', which is taken"),
+}
+
+
+@pytest.mark.parametrize("name", DEFINITIONS)
+def test_a_mistake_in_the_class_is_told_when_the_class_is_made(name: str) -> None:
+    body, says = DEFINITIONS[name]
+    plain = {"gates": ("n",), "step": lambda self, x, h: tanh(x.n + h.n)}
+    with pytest.raises(CellDefinitionError, match=says) as raised:
+        type("Mine", (Cell,), plain | body)
+    assert "Mine" in str(raised.value)
+
+
+class Options(Cell):
+    """One option of each kind."""
+
+    gates = ("n",)
+    rate: float = 1
+    steps: int = 1
+    norm: bool = False
+    bound: float | None = None
+
+    def step(self, x, h):
+        return tanh(self.rate * self.steps * x.n + h * (self.bound or 1.0) + (h.n if self.norm else 0.0))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"rat": 1.0}, r"'rat' \(its options: rate, steps, norm, bound\)"),
+        ({"rate": "fast"}, r"rate='fast' \(it takes a float\)"),
+        ({"rate": True}, "rate=True"),
+        ({"steps": 0.5}, r"steps=0.5 \(it takes a int\)"),
+        ({"norm": 1}, r"norm=1 \(it takes a bool\)"),
+        ({"bound": [1]}, "cannot change"),
+    ],
+)
+def test_option_errors(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(CellOptionError, match=says):
+        Options(**options)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"rate": 0.5}, {"rate": 2}, {"steps": 3}, {"norm": True}, {"bound": 0.5}]
+)
+def test_options_that_fit(options: dict[str, Any]) -> None:
+    cell = Options(**options)
+    assert cell.options == {"rate": 1, "steps": 1, "norm": False, "bound": None} | options
+    assert cell.graph is Options(**options).graph, "equal cells share one graph"
+    assert pickle.loads(pickle.dumps(cell)) == cell
+
+
+def test_choices_are_named() -> None:
+    with pytest.raises(CellOptionError, match=r"nonlinearity='gelu' \(choose from tanh, relu\)"):
+        cells.RNN(nonlinearity="gelu")
+
+
+def test_a_cell_is_frozen() -> None:
+    with pytest.raises(AttributeError, match="frozen"):
+        cells.get("rnn").nonlinearity = "relu"
+
+
+def test_unknown_names_are_answered_with_the_nearest() -> None:
+    with pytest.raises(UnknownCellError, match=r"did you mean 'gru'\?"):
+        cellwise.Recurrent("grru", 2, 3)
+    with pytest.raises(UnknownCellError, match="No cell is called 'zzz'; the cells are: gru,"):
+        cells.get("zzz")
+    with pytest.raises(TypeError, match="a cell is a name, a Cell class or an instance"):
+        cells.get(torch.nn.GRU)  # type: ignore[arg-type]
+
+
+def test_a_name_that_is_taken_is_refused_and_changes_nothing() -> None:
+    class Impostor(Cell):
+        name = "GRU"
+        gates = ("n",)
+
+        def step(self, x, h):
+            return x.n
+
+    with pytest.raises(
+        CellDefinitionError, match=r"called 'gru', and so is cellwise\.cells\.gru\.GRU[\s\S]*name = "
+    ):
+        cells.register(Impostor)
+    assert cells.get("gru") == cells.GRU()
+
+
+def test_a_function_outside_of_a_step_says_where_it_belongs() -> None:
+    with pytest.raises(TypeError, match=r"torch\.relu"):
+        relu(torch.ones(2))
+    with pytest.raises(TypeError, match=r"torch\.exp"):
+        exp(1.0)
+
+
+def test_errors_travel_between_processes() -> None:
+    error = UnknownCellError(name="x", hint="", known="gru")
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is UnknownCellError
+    assert str(again) == str(error)
