@@ -42,7 +42,8 @@ class CellDefinitionError(CellError, TypeError):
     template = "{problem}\n{where}\n  {remedy}"
 
 
-class UnknownGateError(CellError, AttributeError):
+class UnknownGateError(CellError, LookupError):
+    # No AttributeError: torch.nn.Module takes one out of a property for the property itself missing.
     template = "{cell} asks for the gate '{gate}', but its gates are {gates}.\n{where}\n  {remedy}"
 
 

@@ -331,4 +331,4 @@ def test_parameters_start_as_they_say() -> None:
     assert layer.drawn_l1.std() > 0.1
     assert layer.usual_l0.abs().max() <= 1 / 8
     assert layer.one_l0.shape == ()
-    assert float(layer.one_l0) == 1.5
+    assert layer.one_l0.item() == 1.5

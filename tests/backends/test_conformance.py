@@ -1,0 +1,181 @@
+"""Every backend walks the one list of cases, and random cells, against the naive run."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+
+from cellwise import Cell, cells
+from cellwise.backends.registry import BACKENDS
+from cellwise.errors import BackendError, UnknownBackendError
+from cellwise.nn import Recurrent, explain
+from cellwise.testing import CASES, Case, assert_as_good, assert_close, results, strategies
+from cellwise.testing.checks import (
+    check_case,
+    check_gradients,
+    check_ragged,
+    check_resets,
+    check_stream,
+    refusal,
+)
+
+NAMES = [backend.name for backend in BACKENDS]
+# Cells that torch has an operator for.
+STANDARD = {"rnn", "lstm", "gru"}
+
+
+def expected_refusal(backend: str, case: Case) -> str | None:
+    """What a backend may say to a case. A backend that says more than this is a failure, not a skip."""
+    if backend != "native":
+        return None
+    if case.cell.name not in STANDARD:
+        return f"torch has no operator for the equations of {type(case.cell).__name__}"
+    return "torch's operators know no resets" if case.resets else None
+
+
+@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_case_agrees_with_the_naive_run(case: Case, backend: str) -> None:
+    reason = expected_refusal(backend, case)
+    arguments = case.arguments()
+    assert refusal(case.layer(backend), arguments) == reason
+    if reason is None:
+        check_case(case, backend)
+    else:
+        with pytest.raises(BackendError, match=reason):
+            case.layer(backend)(arguments.x, lengths=arguments.lengths, resets=arguments.resets)
+
+
+# In float32, the reference against torch's own operator, which the cases have where native takes them.
+SINGLE = [case for case in CASES if expected_refusal("native", case) is None]
+
+
+@pytest.mark.parametrize("case", SINGLE, ids=str)
+def test_float32_is_at_most_twice_as_far_from_the_truth_as_torch(case: Case) -> None:
+    truth = results(case.layer("reference", torch.float64), case.arguments(torch.float64))
+    torchs = results(case.layer("native", torch.float32), case.arguments(torch.float32))
+    found = results(case.layer("reference", torch.float32), case.arguments(torch.float32))
+    assert all(value.dtype == torch.float32 for value in found.values())
+    assert_as_good(found, torchs, truth)
+
+
+@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("case", SINGLE[::7], ids=str)
+def test_the_same_input_gives_the_same_bits(case: Case, backend: str) -> None:
+    one = results(case.layer(backend), case.arguments())
+    again = results(case.layer(backend), case.arguments())
+    assert all(torch.equal(one[name], again[name]) for name in one)
+
+
+@settings(max_examples=20, deadline=None)
+@given(cell=strategies.cells())
+def test_random_cells(cell: Cell) -> None:
+    for check in (check_gradients, check_ragged, check_resets, check_stream):
+        assert check(cell, "reference") is None
+
+
+@settings(max_examples=15, deadline=None)
+@given(cell=strategies.cells(gradient=False))
+def test_random_cells_agree_with_the_naive_run(cell: Cell) -> None:
+    both_ways = Case(cell, steps=3, bidirectional=True, lengths=(3, 1), initial=True, resets=True)
+    for case in (Case(cell, steps=4, batch=3), both_ways):
+        check_case(case, "reference")
+
+
+# --- the choice ----------------------------------------------------------------------------------------------------
+
+
+def test_auto_takes_the_first_that_can() -> None:
+    x = torch.zeros(7, 5, 3)
+    assert explain(Recurrent("gru", 3, 4), x).chosen == "native"
+    assert explain(Recurrent("mingru", 3, 4), x).chosen == "reference"
+    resets = torch.zeros(7, 5, dtype=torch.bool)
+    assert explain(Recurrent("gru", 3, 4), x, resets=resets).chosen == "reference"
+
+
+def test_a_cell_is_recognised_by_its_equations() -> None:
+    from cellwise import sigmoid, tanh
+
+    class MyOwn(Cell):
+        gates = ("reset", "update", "new")
+        states = ("memory",)
+
+        def step(self, x, memory):
+            keep = sigmoid(memory.update + x.update)
+            candidate = tanh(x.new + memory.new * sigmoid(x.reset + memory.reset))
+            return memory * keep + (1 - keep) * candidate
+
+    layer = Recurrent(MyOwn, 3, 4, dtype=torch.float64)
+    x = torch.randn(7, 5, 3, dtype=torch.float64)
+    assert explain(layer, x).chosen == "native"
+    native = layer(x)
+    layer.backend = "reference"
+    torch.testing.assert_close(layer(x), native, rtol=1e-12, atol=1e-14)
+
+
+EXPLANATIONS = {
+    "gru": """\
+backend='auto' runs on: native
+  native     chosen: torch's own operator (oneDNN and ATen on a CPU, cuDNN on a GPU)
+  reference  could: interprets the equations step by step in plain torch; anything, anywhere, slowly""",
+    "mingru": """\
+backend='auto' runs on: reference
+  native     cannot: torch has no operator for the equations of MinGRU
+  reference  chosen: interprets the equations step by step in plain torch; anything, anywhere, slowly""",
+}
+
+
+@pytest.mark.parametrize("name", EXPLANATIONS)
+def test_explain_says_which_and_why(name: str) -> None:
+    assert str(explain(Recurrent(name, 3, 4), torch.zeros(7, 5, 3))) == EXPLANATIONS[name]
+
+
+def test_explain_of_a_backend_that_cannot() -> None:
+    text = str(explain(Recurrent("mingru", 3, 4, backend="native"), torch.zeros(7, 5, 3)))
+    assert text.splitlines()[0] == "backend='native' runs on: nothing, it raises BackendError"
+
+
+def test_a_backend_asked_for_by_name_that_cannot_raises_its_reason() -> None:
+    layer = Recurrent("mingru", 3, 4, backend="native")
+    with pytest.raises(BackendError) as raised:
+        layer(torch.zeros(7, 5, 3))
+    assert str(raised.value) == (
+        "The backend 'native' was asked for and cannot run this MinGRU layer: torch has no operator for the equations "
+        "of MinGRU. Those that can: 'auto', 'reference'."
+    )
+    layer.backend = "reference"
+    layer(torch.zeros(7, 5, 3))
+
+
+def test_an_unknown_backend_is_refused_when_it_is_set() -> None:
+    with pytest.raises(UnknownBackendError, match="'gpu'; there are: auto, native, reference"):
+        Recurrent("gru", 3, 4, backend="gpu")
+    layer = Recurrent("gru", 3, 4)
+    with pytest.raises(UnknownBackendError):
+        layer.backend = "fast"
+    assert layer.backend == "auto"
+
+
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
+def test_nan_and_infinity_travel_as_in_torch(name: str) -> None:
+    case = Case(cells.get(name), steps=5, batch=4, initial=True)
+    arguments = case.arguments()
+    arguments.x[1, 0, 2] = float("nan")
+    arguments.x[2, 1, 0] = float("inf")
+    arguments.x[2, 2, 1] = -float("inf")
+    truth = results(case.layer("native"), arguments)
+    assert truth["output"].isnan().any(dim=(0, 2)).tolist() == [True, False, False, False]
+    assert truth["gradient of weight_ih_l0"].isnan().any()
+    assert_close(results(case.layer("reference"), arguments), truth)
+
+
+def test_infinity_stays_infinity_in_a_relu_network() -> None:
+    case = Case(cells.RNN(nonlinearity="relu"), steps=3, batch=2)
+    arguments = case.arguments()
+    arguments.x[0, 0, 0] = float("inf")
+    truth = results(case.layer("native"), arguments)
+    found = results(case.layer("reference"), arguments)
+    assert truth["output"].isinf().any()
+    for each in ("output", "final h"):
+        assert_close({each: found[each]}, {each: truth[each]})
