@@ -17,7 +17,7 @@ MISSING = ("", "na", "n/a", "nan", "null", "none", "nat", "?", "-", ".")
 
 # tried in this order; the first that reads every value is taken
 FORMATS = (
-    "%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H",
+    "%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S%.f",
     "%Y/%m/%d", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y%m%d", "%Y%m%d %H:%M:%S",
     "%d.%m.%Y", "%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S",
     "%d %b %Y", "%d-%b-%Y", "%b %d %Y", "%B %d %Y", "%d %B %Y",
@@ -137,13 +137,11 @@ def _read_text_times(text: Any, name: str, from_text: bool) -> Times:
         return _from_integers(text.cast(polars.Int64).to_numpy())
     text = text.str.replace(r"(\d)T(\d)", "${1} ${2}")
     zoned = text.str.replace(r"Z$", "+00:00")
-    most, best = 0.0, text
-    for form in FORMATS:
-        parsed = text.str.to_datetime(form, strict=False, time_unit="us")
-        share = 1 - parsed.null_count() / len(parsed)
-        if share == 1:
-            return _dated(parsed.to_numpy())
-        most, best = max((most, best), (share, parsed), key=lambda pair: pair[0])
+    read = polars.Series([None] * len(text), dtype=polars.Datetime("us"))
+    for form in FORMATS:  # one column may mix them: none can be taken for another
+        read = read.fill_null(text.str.to_datetime(form, strict=False, time_unit="us"))
+        if read.null_count() == 0:
+            return _dated(read.to_numpy())
     for form in ZONED_FORMATS:
         parsed = zoned.str.to_datetime(form, strict=False, time_unit="us", time_zone="UTC")
         if parsed.null_count() == 0:
@@ -162,10 +160,10 @@ def _read_text_times(text: Any, name: str, from_text: bool) -> Times:
             )
         if whole:
             return _dated(whole[0].to_numpy())
-    row = int(best.is_null().arg_max()) if most > 0 else 0
+    row = int(read.is_null().arg_max())
     raise DataError(
-        f"column {name!r} holds {text[row]!r} at {where(row, from_text)}, neither a date nor a whole number; "
-        "write dates as YYYY-MM-DD or YYYY-MM-DD HH:MM:SS"
+        f"column {name!r} holds {text[row]!r} at {where(row, from_text)}, which is neither a date nor a whole "
+        "number; write dates as YYYY-MM-DD or YYYY-MM-DD HH:MM:SS"
     )
 
 

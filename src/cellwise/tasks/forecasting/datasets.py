@@ -18,13 +18,14 @@ US_BIRTHS = {"1969-1988": "us_births_1969_1988.csv.gz", "2000-2014": "us_births_
 
 
 def us_births(years: str = "2000-2014", ahead: int = 0) -> Any:
-    """Births in the United States, day by day: a polars frame `ds`, `y`, `holiday`, `near_holiday`.
+    """Births in the United States, day by day: a polars frame `unique_id`, `ds`, `y`, `holiday`,
+    `near_holiday`.
 
     `years` is "2000-2014" (5,479 days) or "1969-1988" (7,305 days). The two holiday columns are known in
     advance, see `us_holidays`; the births themselves are the published figures.
 
     >>> us_births().row(0)
-    (datetime.date(2000, 1, 1), 9083, 1, 0)
+    ('US births', datetime.date(2000, 1, 1), 9083, 1, 0)
     """
     if years not in US_BIRTHS:
         raise OptionError(f"there are no births for {years!r}; choose {' or '.join(US_BIRTHS)}")
@@ -35,6 +36,7 @@ def us_births(years: str = "2000-2014", ahead: int = 0) -> Any:
         days = polars.date_range(last, last + timedelta(days=ahead), closed="right", eager=True)
         births = polars.concat([births, polars.DataFrame({"ds": days})], how="diagonal")
     holiday, near = us_holidays(births["ds"].to_numpy())
+    births = births.select(polars.lit("US births").alias("unique_id"), "ds", "y")
     return births.with_columns(holiday=holiday.astype(np.int64), near_holiday=near.astype(np.int64))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from cellwise.tasks.forecasting.errors import DataError
 from cellwise.tasks.forecasting.extras import need
 
-__all__ = ["read_file", "write_file"]
+__all__ = ["check_writable", "read_file", "write_file"]
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
 PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -37,7 +37,6 @@ def read_file(path: Path) -> Any:
                 infer_schema=False,
                 separator=_separator(path),
                 encoding="utf8-lossy",
-                missing_utf8_is_empty_string=False,
             )
     except polars.exceptions.NoDataError as error:
         raise DataError(f"the file {path} is empty") from error
@@ -49,11 +48,16 @@ def read_file(path: Path) -> Any:
     return frame
 
 
+def check_writable(path: Path) -> None:
+    """DataError unless `write_file` can write files of this name."""
+    if path.is_dir() or not path.name.lower().endswith((*PARQUET_SUFFIXES, ".csv")):
+        raise DataError(f"forecasts are written to a file named .csv or .parquet, not to {path}")
+
+
 def write_file(frame: Any, path: Path) -> None:
     """Write a polars frame as CSV or Parquet, whole or not at all."""
+    check_writable(path)
     name = path.name.lower()
-    if not name.endswith((*PARQUET_SUFFIXES, ".csv")):
-        raise DataError(f"forecasts are written as .csv or .parquet, not to {path.name}")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     if name.endswith(".csv"):

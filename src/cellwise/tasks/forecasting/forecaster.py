@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +17,7 @@ from cellwise.tasks.forecasting.backtest import Backtest, ends_of, roll
 from cellwise.tasks.forecasting.calendar import calendar_names, with_calendar
 from cellwise.tasks.forecasting.config import NetworkConfig
 from cellwise.tasks.forecasting.errors import DataError, NotFittedError, SeriesTooShortError
-from cellwise.tasks.forecasting.frames import Columns, Table, read_table
+from cellwise.tasks.forecasting.frames import Columns, FrameStyle, Table, read_table
 from cellwise.tasks.forecasting.learning import ForecastLearning, training_part
 from cellwise.tasks.forecasting.network import ForecastNetwork
 from cellwise.tasks.forecasting.options import check_options
@@ -25,12 +26,21 @@ from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.splits import Split, split
 from cellwise.tasks.forecasting.store import fingerprint, read_table_back, write_table
 from cellwise.tasks.progress import Progress, choose_progress
-from cellwise.tasks.run_folder import BEST, SUMMARY, RunFolder, open_run
+from cellwise.tasks.run_folder import BEST, SUMMARY, Checkpoint, RunFolder, open_run
 from cellwise.tasks.train import Trained, TrainSettings, threads, train
 
 __all__ = ["Forecaster"]
 
 TASK = "forecast"
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A backtest, the style of the table it was made of, and whether nothing in it was looked at before."""
+
+    backtest: Backtest
+    style: FrameStyle
+    is_test: bool
 
 
 class Forecaster(Estimator):
@@ -75,6 +85,8 @@ class Forecaster(Estimator):
         seed: int = 0,
         threads: int = 1,
     ) -> None:
+        self._measured: Measured | None = None
+        self._parts: Split | None = None
         self.cell = cell
         self.horizon = horizon
         self.freq = freq
@@ -123,9 +135,7 @@ class Forecaster(Estimator):
         table = read_table(frame, self._columns(), self.freq, self.season_length)
         names = calendar_names(table.panel.frequency, table.panel.times)
         panel = with_calendar(table.panel, names, self.horizon)
-        parts = split(
-            panel, self.horizon, cutoffs=cutoffs, step=step or self.horizon, validation=self.validation
-        )
+        parts = self._split(panel, cutoffs, step)
         config = NetworkConfig.for_panel(
             training_part(panel, parts, self.horizon),
             horizon=self.horizon,
@@ -143,8 +153,7 @@ class Forecaster(Estimator):
         with threads(self.threads):
             self.trained_: Trained | None = train(network, learning, self._settings(), run, shown)
             self._take(table, names, network, (*table.notes, *parts.notes))
-            self.backtest_ = self._measure(panel, parts)
-            self.backtest_is_test_ = parts.has_test
+            self._measured, self._parts = None, parts
             self.seconds_ = time.perf_counter() - start
             if run is not None:
                 self._finish(run)
@@ -183,9 +192,9 @@ class Forecaster(Estimator):
             table = read_table(frame, self._columns(), self.freq, self.season_length)
         fresh = type(self)(**self.get_params())
         fresh.fit(table, cutoffs=cutoffs, step=step, progress=progress)
-        self.backtest_, self.backtest_is_test_ = fresh.backtest_, True
-        assert self.backtest_ is not None  # cutoffs >= 1, so there are test windows
-        return backtest_frame(self.backtest_, table.style)
+        self._measured = fresh._measure()
+        assert self._measured is not None  # cutoffs >= 1, so there are test windows
+        return backtest_frame(self._measured.backtest, table.style)
 
     def evaluate(
         self, frame: Any = None, cutoffs: int = 1, step: int | None = None, *, by: str = "all"
@@ -207,13 +216,37 @@ class Forecaster(Estimator):
             return scores_frame(self._roll(panel, ends), table.style, by)
 
     def scores(self, by: str = "all") -> Any:
-        """The figures of the last backtest as a frame; by "all", "series" or "horizon"."""
-        if getattr(self, "backtest_", None) is None:
+        """The figures of the last backtest, or of what `fit` held out, as a frame; by "all", "series" or
+        "horizon"."""
+        measured = self._measure()
+        if measured is None:
             raise NotFittedError(
                 "there is nothing to measure: call backtest, or fit on series long enough to hold some out"
             )
-        assert self.backtest_ is not None
-        return scores_frame(self.backtest_, self.table_.style, by)
+        return scores_frame(measured.backtest, measured.style, by)
+
+    @property
+    def backtest_(self) -> Backtest | None:
+        """Forecasts beside the truth: of the last `backtest`, or of the part that `fit` held out; None if
+        there is none."""
+        measured = self._measure()
+        return None if measured is None else measured.backtest
+
+    @property
+    def backtest_is_test_(self) -> bool:
+        """Whether `backtest_` measures what neither training nor early stopping has seen."""
+        measured = self._measure()
+        return measured is not None and measured.is_test
+
+    def _measure(self) -> Measured | None:
+        """Forecast what was held out, the first time that somebody asks."""
+        parts = self._parts
+        if self._measured is None and parts is not None and (parts.has_test or parts.has_validation):
+            panel = with_calendar(self.table_.panel, self.calendar_, self.horizon)
+            with threads(self.threads):
+                backtest = self._roll(panel, parts.test if parts.has_test else parts.validation)
+            self._measured = Measured(backtest, self.table_.style, parts.has_test)
+        return self._measured
 
     def save(self, folder: str | Path) -> None:
         """Write a run folder from which `load` makes an equal forecaster. It must be new or empty."""
@@ -221,8 +254,6 @@ class Forecaster(Estimator):
         run = self._open(folder, self.table_, self.network_.config, self.calendar_, 0, None, overwrite=False)
         assert run is not None
         if not (run / BEST).exists():
-            from cellwise.tasks.run_folder import Checkpoint
-
             run.write_tensors(BEST, Checkpoint(self.network_.state_dict(), {}))
         run.write_json(SUMMARY, self.summary())
 
@@ -250,16 +281,29 @@ class Forecaster(Estimator):
         table = read_table_back(run)
         summary = run.read_json(SUMMARY)
         made._take(table, calendar, network, tuple(summary.get("notes", ())))
-        made.trained_, made.backtest_, made.seconds_ = None, None, float("nan")
+        made.trained_, made.seconds_ = None, float("nan")
+        made._parts = made._split(table.panel, config["settings"]["cutoffs"], config["settings"]["step"])
         return made
 
     def summary(self) -> dict[str, Any]:
         """The run in a few figures, JSON-able."""
         trained = getattr(self, "trained_", None)
-        backtest = getattr(self, "backtest_", None)
+        backtest = self.backtest_
         epochs = {} if trained is None else {"epochs": len(trained.epochs), "best_epoch": trained.best.epoch}
         scores = {} if backtest is None else {name: s.overall for name, s in backtest.scores().items()}
         return {"model": self.model_name, **epochs, "scores": scores, "notes": list(self.notes_)}
+
+    def read(self, source: Any) -> Table:
+        """Understand a frame or file as `fit` would, or as `predict` would once fitted; its notes say what
+        was filled."""
+        if hasattr(self, "table_"):
+            return self._read_again(source)
+        return read_table(source, self._columns(), self.freq, self.season_length)
+
+    def kept_from_training(self, cutoffs: int, step: int | None) -> bool:
+        """Whether `fit` kept just these test windows from training, so that they can be measured as they
+        are."""
+        return self._cutoffs == (cutoffs, step or self.horizon)
 
     def _columns(self) -> Columns:
         return Columns(
@@ -269,6 +313,12 @@ class Forecaster(Estimator):
     @property
     def _quantiles(self) -> tuple[float, ...]:
         return quantiles_of(self.levels)
+
+    def _split(self, panel: Panel, cutoffs: int, step: int | None) -> Split:
+        self._cutoffs = cutoffs, step or self.horizon
+        return split(
+            panel, self.horizon, cutoffs=cutoffs, step=step or self.horizon, validation=self.validation
+        )
 
     def _settings(self) -> TrainSettings:
         return TrainSettings(
@@ -287,7 +337,8 @@ class Forecaster(Estimator):
     def _take(
         self, table: Table, calendar: tuple[str, ...], network: ForecastNetwork, notes: tuple[str, ...]
     ) -> None:
-        self.table_, self.calendar_, self.network_, self.notes_ = table, calendar, network, notes
+        self.table_: Table = table
+        self.calendar_, self.network_, self.notes_ = calendar, network, notes
 
     def _open(
         self,
@@ -315,11 +366,6 @@ class Forecaster(Estimator):
 
         write_report(run, self)
         run.write_json(SUMMARY, self.summary())
-
-    def _measure(self, panel: Panel, parts: Split) -> Backtest | None:
-        if parts.has_test:
-            return self._roll(panel, parts.test)
-        return self._roll(panel, parts.validation) if parts.has_validation else None
 
     def _roll(self, panel: Panel, ends: np.ndarray) -> Backtest:
         return roll(

@@ -76,6 +76,12 @@ class Frequency:
         word = UNIT_WORDS[self.unit]
         return word if self.multiple == 1 else f"{self.multiple} {word}s"
 
+    def many(self, count: int) -> str:
+        """So many steps as one says it: "28 days", "48 steps of 30 minutes"."""
+        if self.multiple > 1:
+            return f"{count:,} {'step' if count == 1 else 'steps'} of {self.words}"
+        return f"{count:,} {self.words}{'' if count == 1 else 's'}"
+
     def with_season(self, season_length: int) -> Frequency:
         """The same grid with another season."""
         return replace(self, season_length=season_length)

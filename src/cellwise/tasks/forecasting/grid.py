@@ -175,12 +175,12 @@ def _carry_forward(values: np.ndarray) -> int:
 
 
 def _notes(panel: Panel, filled: Filled, dropped: list[str], known_names: tuple[str, ...]) -> tuple[str, ...]:
-    total, words = int(panel.lengths.sum()), panel.frequency.words
+    total, many = int(panel.lengths.sum()), panel.frequency.many
     notes = []
     if filled.absent:
         notes.append(
             f"{filled.absent:,} of {total:,} times were absent from the data and count as missing "
-            f"(in {filled.gappy:,} of {len(panel):,} series; the longest gap, {filled.longest:,} × {words}, "
+            f"(in {filled.gappy:,} of {len(panel):,} series; the longest gap, {many(filled.longest)}, "
             f"follows {filled.longest_after})"
         )
     if filled.empty:

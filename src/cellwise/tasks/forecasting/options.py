@@ -14,7 +14,8 @@ __all__ = ["check_options"]
 WHOLE = {
     "horizon": (1, 100_000), "season_length": (1, 1_000_000), "hidden_size": (1, 65_536), "num_layers": (1, 64),
     "members": (1, 1000), "epochs": (1, 1_000_000), "batch_size": (1, 1_000_000), "patience": (0, 1_000_000),
-    "validation": (0, 10_000), "seed": (0, 2**31 - 1), "threads": (1, 1024), "cutoffs": (0, 10_000), "step": (1, 1_000_000),
+    "validation": (0, 10_000), "seed": (0, 2**31 - 1),
+    "threads": (1, 1024), "cutoffs": (0, 10_000), "step": (1, 1_000_000),
 }  # fmt: skip
 REAL = {"dropout": (0.0, 0.95), "learning_rate": (1e-8, 10.0), "weight_decay": (0.0, 10.0)}
 MAY_BE_NONE = ("season_length", "validation", "step")

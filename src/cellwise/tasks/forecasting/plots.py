@@ -97,12 +97,13 @@ def ahead_plot(
 
 def backtest_plot(backtest: Backtest, series: int, target: str, windows: int = 4) -> str:
     """The last windows of a backtest: what happened, what was forecast, what the seasonal naive said."""
-    cutoffs = [c for c in range(backtest.ends.shape[1]) if backtest.ends[series, c] >= 0][-windows:]
+    cutoffs = _apart(backtest.ends[series], backtest.horizon)[-windows:]
 
     def draw(axes: Any) -> None:
         first, last = backtest.ends[series, cutoffs[0]], backtest.ends[series, cutoffs[-1]] + backtest.horizon
         begin = max(0, first - backtest.horizon)
         times, y = backtest.panel.times[series][begin:last], backtest.panel.y[series][begin:last]
+        axes.plot(times, y, color=INK, linewidth=1.1, label=target, zorder=3)
         for k, c in enumerate(cutoffs):
             future = backtest.times(series, c)
             naive = _median(backtest.forecasts[NAIVE_NAME][series, c], backtest.quantiles)
@@ -117,7 +118,6 @@ def backtest_plot(backtest: Backtest, series: int, target: str, windows: int = 4
             own = backtest.forecasts[backtest.model][series, c]
             _fan(axes, future, own, backtest.quantiles, backtest.levels, backtest.model if k == 0 else None)
             axes.axvline(_before(future), color=FAINT, linewidth=0.8, linestyle=(0, (2, 3)))
-        axes.plot(times, y, color=INK, linewidth=1.1, label=target)
         _date_axis(axes, times)
         _legend(axes)
 
@@ -297,6 +297,15 @@ def _last_window(axes: Any, backtest: Backtest, name: str) -> None:
     _fan(axes, future, own, backtest.quantiles, backtest.levels, None)
 
 
+def _apart(ends: np.ndarray, horizon: int) -> list[int]:
+    """Cutoffs whose windows do not overlap, counted back from the last; oldest first."""
+    chosen: list[int] = []
+    for c in range(len(ends) - 1, -1, -1):
+        if ends[c] >= 0 and (not chosen or ends[c] + horizon <= ends[chosen[-1]]):
+            chosen.append(c)
+    return chosen[::-1]
+
+
 def _median(forecast: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
     return forecast[:, list(quantiles).index(0.5)]
 
@@ -317,8 +326,8 @@ def _date_axis(axes: Any, times: np.ndarray, most: int = 10) -> None:
 
 
 def _step_axis(axes: Any, step: str) -> None:
-    axes.set_xlabel(f"steps ahead (one step is one {step})")
-    axes.xaxis.set_major_locator(need("matplotlib.ticker").MaxNLocator(integer=True))
+    axes.set_xlabel(f"{step}s ahead" if " " not in step else f"steps of {step} ahead")
+    axes.xaxis.set_major_locator(need("matplotlib.ticker").MaxNLocator(integer=True, prune="lower"))
     _thousands(axes)
 
 

@@ -17,13 +17,14 @@ from cellwise.tasks.forecasting.calendar import with_calendar
 from cellwise.tasks.forecasting.extras import need
 from cellwise.tasks.forecasting.metrics import Scores
 from cellwise.tasks.forecasting.naive import NAIVE_NAME
+from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.tables import Cell, Figures, Row, figure, scores_figures, verdict
 from cellwise.tasks.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from cellwise.tasks.forecasting.forecaster import Forecaster
 
-__all__ = ["write_report"]
+__all__ = ["describe", "measured_on", "write_report"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_PLOTS = 6
@@ -49,15 +50,15 @@ def write_report(run: RunFolder, forecaster: Forecaster) -> None:
 
 def _context(forecaster: Forecaster, made: Mapping[str, str], more_notes: Sequence[str]) -> dict[str, Any]:
     panel, backtest = forecaster.table_.panel, forecaster.backtest_
-    words, count = panel.frequency.words, len(panel)
+    many, count = panel.frequency.many, len(panel)
     svgs = {name: plots.page_svg(svg) for name, svg in made.items()}
     captions = _captions(forecaster)
     context: dict[str, Any] = {
         "title": f"{forecaster.target_column if count > 1 else panel.ids[0]}: {forecaster.model_name} forecast",
-        "subtitle": _subtitle(forecaster),
+        "subtitle": describe(panel),
         "verdict": "",
         "ahead_of_naive": True,
-        "forecast_title": f"The next {forecaster.horizon} × {words}",
+        "forecast_title": f"The next {many(forecaster.horizon)}",
         "forecast_plot": svgs.get("forecast"),
         "forecast_caption": captions["forecast"],
         "backtest_plot": svgs.get("backtest"),
@@ -79,10 +80,10 @@ def _context(forecaster: Forecaster, made: Mapping[str, str], more_notes: Sequen
         context["table"] = scores_figures(scores, backtest.levels)
         context["measured_on"] = measured_on(forecaster)
         context["table_note"] = (
-            "MAE, RMSE and pinball are in the units of the data, sMAPE and coverage in percent; MASE is the MAE divided "
-            "by that of the seasonal naive forecast within what was known. The point forecast is the median. "
+            "MAE, RMSE and pinball are in the units of the data, sMAPE and coverage in percent; MASE is the MAE "
+            "divided by that of the seasonal naive forecast within what was known. The point forecast is the median. "
             "Every series counts alike. The naive forecast repeats the last "
-            f"{panel.frequency.season_length} × {words}; its bands are normal."
+            f"{many(panel.frequency.season_length)}; its bands are normal."
         )
         if count > 1:
             context["series_table"], context["series_note"] = _series_figures(scores, backtest)
@@ -93,7 +94,7 @@ def measured_on(forecaster: Forecaster) -> str:
     """What the figures were measured on, and how far one may believe them."""
     backtest = forecaster.backtest_
     assert backtest is not None
-    words = f"{backtest.count:,} windows of {backtest.horizon} × {backtest.panel.frequency.words}"
+    words = f"{backtest.count:,} windows of {backtest.panel.frequency.many(backtest.horizon)}"
     if forecaster.backtest_is_test_:
         return (
             f"Measured on {words} at the end of the data, which neither training nor early stopping has seen."
@@ -109,7 +110,7 @@ def _captions(forecaster: Forecaster) -> dict[str, str]:
     return {
         "forecast": f"The end of the data (dark) and the forecast: the median, and the bands in which {bands} of the "
         "values are expected.",
-        "backtest": "The last windows of the backtest. At each dotted line the forecast knew what lies to its left, and "
+        "backtest": "The last windows of the backtest. At each dotted line the forecast knew what lies to its left and "
         "nothing else.",
         "error": "Mean absolute error by step of the horizon, averaged over all windows.",
         "coverage": "How many of the true values lay inside the bands; dotted: how many should.",
@@ -198,12 +199,13 @@ def _series_figures(scores: Mapping[str, Scores], backtest: Backtest) -> tuple[F
     return Figures(("MAE", "sMAPE", "MASE", "MASE, seasonal naive"), tuple(rows)), note
 
 
-def _subtitle(forecaster: Forecaster) -> str:
-    panel = forecaster.table_.panel
+def describe(panel: Panel) -> str:
+    """How many series, values and steps, from when to when."""
     first = min(times[0] for times in panel.times)
     last = max(times[-1] for times in panel.times)
     series = f"{len(panel):,} series" if len(panel) > 1 else "one series"
-    return f"{series}, {int(panel.lengths.sum()):,} values, every {panel.frequency.words}, {_day(first)} to {_day(last)}"
+    values = f"{int(panel.lengths.sum()):,} values, one every {panel.frequency.words}"
+    return f"{series}, {values}, {_day(first)} to {_day(last)}"
 
 
 def _footer(forecaster: Forecaster) -> str:

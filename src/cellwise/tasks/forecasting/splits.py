@@ -80,16 +80,16 @@ def _notes(
     panel: Panel, train: np.ndarray, held: np.ndarray, test: np.ndarray, horizon: int, need: int
 ) -> tuple[str, ...]:
     notes = []
-    words = panel.frequency.words
+    many = panel.frequency.many
     tested = int((panel.lengths - _earliest(test, panel.lengths)).max())
     if tested:
-        notes.append(f"the last {tested:,} × {words} were kept from training; the backtest measures them")
+        notes.append(f"the last {many(tested)} were kept from training; the backtest measures them")
     if (held >= 0).any():
         count = horizon * int((held >= 0).sum(axis=1).max())
         series = (
             f" in {int((held >= 0).any(axis=1).sum()):,} of {len(panel):,} series" if len(panel) > 1 else ""
         )
-        place = f"the {count:,} × {words} before that" if tested else f"the last {count:,} × {words}"
+        place = f"the {many(count)} before that" if tested else f"the last {many(count)}"
         notes.append(f"{place} were held out from training to decide when to stop{series}")
     else:
         notes.append("nothing is held out, so training does not stop early")

@@ -1,0 +1,310 @@
+"""`cellwise forecast fit|predict|backtest|demo`."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+
+import typer
+
+from cellwise.cli import forecast_options as options
+from cellwise.tasks.base import TaskError, TrainingInterrupted
+
+if TYPE_CHECKING:
+    from cellwise.tasks.forecasting.forecaster import Forecaster
+    from cellwise.tasks.forecasting.frames import Table
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Forecast series with a recurrent network: fit, predict, backtest.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+P = ParamSpec("P")
+
+
+def command(function: Callable[P, None]) -> Callable[P, None]:
+    """A command of `forecast`. Ctrl-C leaves with 130; what the system refuses becomes one sentence."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+        except TrainingInterrupted as stop:
+            typer.echo(str(stop), err=True)
+            raise typer.Exit(130) from stop
+        except KeyboardInterrupt as stop:
+            raise typer.Exit(130) from stop
+        except OSError as error:
+            raise TaskError(
+                f"{error.filename or 'a file'} cannot be used: {error.strerror or error}"
+            ) from error
+
+    return app.command()(run)
+
+
+@command
+def fit(
+    file: options.File,
+    horizon: options.Horizon,
+    out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/NAME-CELL]")] = None,
+    cell: options.Cell = "gru",
+    freq: options.Frequency = None,
+    season: options.Season = None,
+    id: options.Id = "unique_id",
+    time: options.Time = "ds",
+    target: options.Target = "y",
+    known: options.Known = None,
+    past: options.Past = None,
+    level: options.Levels = None,
+    hidden_size: options.HiddenSize = 128,
+    layers: options.Layers = 1,
+    dropout: options.Dropout = 0.1,
+    members: options.Members = 1,
+    epochs: options.Epochs = 20,
+    learning_rate: options.LearningRate = 3e-3,
+    validation: options.Validation = None,
+    cutoffs: options.Cutoffs = 0,
+    step: options.Step = None,
+    seed: options.Seed = 0,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Train on FILE and write a run folder with weights and report.html.
+
+    The same command goes on with an interrupted run.
+    """
+    forecaster = _forecaster(
+        cell, horizon, freq, season, id, time, target, known, past, level,
+        hidden_size, layers, dropout, members, epochs, learning_rate, validation, seed,
+    )  # fmt: skip
+    table = _read(forecaster, file)
+    folder = out or Path("runs") / f"{_stem(file)}-{forecaster.model_name.lower()}"
+    _train(forecaster, table, folder, cutoffs, step, overwrite)
+    _say(f"forecast with: cellwise forecast predict {folder}")
+
+
+@command
+def predict(
+    run: Annotated[Path, typer.Argument(help="Run folder that fit wrote.", metavar="RUN")],
+    file: Annotated[
+        str | None,
+        typer.Argument(help="Series to continue, also new ones.  [default: those of RUN]", metavar="[FILE]"),
+    ] = None,
+    horizon: Annotated[
+        int | None,
+        typer.Option(
+            "--horizon", "-H", help="Steps to forecast, also more than trained.  [default: as trained]"
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="CSV or Parquet file to write.  [default: print CSV]", metavar="FILE")
+    ] = None,
+) -> None:
+    """Forecast with a trained network: the median and the bands after the end of every series."""
+    from cellwise.tasks.forecasting.files import check_writable, write_file
+    from cellwise.tasks.forecasting.forecaster import Forecaster
+
+    if out is not None:
+        check_writable(out)
+    forecaster = Forecaster.load(run)
+    table = None if file is None else forecaster.read(_source(file))
+    for note in () if table is None else table.notes:
+        _say(f"note: {note}")
+    made = forecaster.predict(table, horizon)
+    if out is None:
+        sys.stdout.write(made.write_csv(float_precision=None))
+    else:
+        write_file(made, out)
+        _say(f"wrote {made.height:,} rows to {out}")
+
+
+@command
+def backtest(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="CSV or Parquet file, or the folder of a run whose data and settings are taken.",
+            metavar="FILE|RUN",
+        ),
+    ],
+    horizon: Annotated[
+        int | None, typer.Option("--horizon", "-H", help="How many steps to forecast (for a FILE).")
+    ] = None,
+    cutoffs: options.Cutoffs = 5,
+    step: options.Step = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder to keep.  [default: none]")] = None,
+    cell: options.Cell = "gru",
+    freq: options.Frequency = None,
+    season: options.Season = None,
+    id: options.Id = "unique_id",
+    time: options.Time = "ds",
+    target: options.Target = "y",
+    known: options.Known = None,
+    past: options.Past = None,
+    level: options.Levels = None,
+    hidden_size: options.HiddenSize = 128,
+    layers: options.Layers = 1,
+    dropout: options.Dropout = 0.1,
+    members: options.Members = 1,
+    epochs: options.Epochs = 20,
+    learning_rate: options.LearningRate = 3e-3,
+    validation: options.Validation = None,
+    seed: options.Seed = 0,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Measure forecasts of the past, beside the seasonal naive forecast.
+
+    A network learns from what lies before the first cutoff, then forecasts one horizon after each. A RUN
+    that kept at least so many test windows from its training is measured as it is."""
+    from cellwise.tasks.forecasting.forecaster import Forecaster
+
+    if cutoffs < 1:
+        raise TaskError(f"a backtest needs at least one cutoff, not {cutoffs}")
+    if Path(source).is_dir():
+        trained = Forecaster.load(Path(source))
+        if trained.kept_from_training(cutoffs, step):
+            _tell_scores(trained)
+            return
+        forecaster, table = Forecaster(**trained.get_params()), trained.table_
+        _say(
+            "this run has trained on the windows to be measured, so a fresh network is trained with its settings"
+        )
+    else:
+        if horizon is None:
+            raise TaskError("a backtest of a file needs --horizon")
+        forecaster = _forecaster(
+            cell, horizon, freq, season, id, time, target, known, past, level,
+            hidden_size, layers, dropout, members, epochs, learning_rate, validation, seed,
+        )  # fmt: skip
+        table = _read(forecaster, source)
+    _train(forecaster, table, out, cutoffs, step, overwrite)
+
+
+@command
+def demo(
+    out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
+    cell: options.Cell = "gru",
+    epochs: options.Epochs = 14,
+    seed: options.Seed = 0,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Train on fifteen years of daily US births and measure the last one: about a minute.
+
+    The births of the last year are kept from training; 24 forecasts of 28 days are made within it, and
+    compared with the seasonal naive forecast. Holidays are given as covariates known in advance."""
+    from cellwise.tasks import Forecaster
+
+    forecaster = Forecaster(
+        cell, 28, known=["holiday", "near_holiday"], hidden_size=64, epochs=epochs, seed=seed
+    )
+    _say("US births per day, Social Security Administration (public domain)")
+    table = _read(forecaster, "us-births")
+    _train(forecaster, table, out, cutoffs=24, step=15, overwrite=overwrite)
+
+
+def _forecaster(
+    cell: str, horizon: int, freq: str | None, season: int | None, id: str, time: str, target: str,
+    known: list[str] | None, past: list[str] | None, level: list[int] | None, hidden_size: int, layers: int,
+    dropout: float, members: int, epochs: int, learning_rate: float, validation: int | None, seed: int,
+) -> Forecaster:  # fmt: skip
+    from cellwise.tasks import Forecaster
+
+    return Forecaster(
+        cell,
+        horizon,
+        freq=freq,
+        season_length=season,
+        known=options.names_of(known),
+        past=options.names_of(past),
+        id_column=id,
+        time_column=time,
+        target_column=target,
+        levels=level or (80, 90),
+        hidden_size=hidden_size,
+        num_layers=layers,
+        dropout=dropout,
+        members=members,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        validation=validation,
+        seed=seed,
+    )
+
+
+def _source(file: str) -> Any:
+    """A path, or the bundled table of this name."""
+    from cellwise.tasks.forecasting.datasets import bundled
+
+    table = None if Path(file).exists() else bundled(file)
+    return file if table is None else table
+
+
+def _stem(file: str) -> str:
+    return Path(file).name.partition(".")[0]
+
+
+def _read(forecaster: Forecaster, file: str) -> Table:
+    from cellwise.tasks.forecasting.options import check_options
+    from cellwise.tasks.forecasting.report import describe
+
+    check_options(forecaster)
+    table = forecaster.read(_source(file))
+    _say(describe(table.panel))
+    for note in table.notes:
+        _say(f"note: {note}")
+    return table
+
+
+def _train(
+    forecaster: Forecaster, table: Table, folder: Path | None, cutoffs: int, step: int | None, overwrite: bool
+) -> None:
+    from cellwise.tasks.progress import choose_progress
+
+    progress = choose_progress(None, log=True)
+    forecaster.fit(table, folder=folder, overwrite=overwrite, cutoffs=cutoffs, step=step, progress=progress)
+    trained = forecaster.trained_
+    assert trained is not None
+    for note in forecaster.notes_[len(table.notes) :]:
+        _say(f"note: {note}")
+    early = "stopped early" if trained.stopped_early else "done"
+    resumed = f", resumed after {trained.resumed_after}" if trained.resumed_after else ""
+    kept = f"kept those of epoch {trained.best.epoch}"
+    _say(f"{early} after {len(trained.epochs)} epochs{resumed}, {kept}; {forecaster.seconds_:.0f} s")
+    _tell_scores(forecaster)
+    if folder is not None:
+        _say(f"report: {folder / 'report.html'}")
+
+
+def _tell_scores(forecaster: Forecaster) -> None:
+    """The table on stdout, what it means on stderr."""
+    from cellwise.tasks.forecasting.report import measured_on
+    from cellwise.tasks.forecasting.tables import scores_figures, verdict
+
+    measured = forecaster.backtest_
+    if measured is None:
+        _say("the series are too short to hold anything out, so nothing can be measured")
+        return
+    scores = measured.scores()
+    table = scores_figures(scores, measured.levels)
+    rows = [
+        ("model", *table.columns),
+        *((row.name, *(cell.text for cell in row.cells)) for row in table.rows),
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        typer.echo(
+            "  ".join(
+                text.ljust(w) if i == 0 else text.rjust(w)
+                for i, (text, w) in enumerate(zip(row, widths, strict=True))
+            )
+        )
+    _say(measured_on(forecaster))
+    _say(verdict(scores, measured)[0])
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)

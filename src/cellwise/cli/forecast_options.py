@@ -1,0 +1,67 @@
+"""The options that the forecasting commands share, each described once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "Cell", "Cutoffs", "Dropout", "Epochs", "File", "Frequency", "HiddenSize", "Horizon", "Id", "Known", "Layers",
+    "LearningRate", "Levels", "Members", "Overwrite", "Past", "Season", "Seed", "Step", "Target", "Time", "Validation",
+    "names_of",
+]  # fmt: skip
+
+File = Annotated[
+    str,
+    typer.Argument(help="CSV or Parquet file in long format, or the bundled 'us-births'.", metavar="FILE"),
+]
+Horizon = Annotated[int, typer.Option("--horizon", "-H", help="How many steps to forecast.")]
+Cell = Annotated[str, typer.Option(help="The recurrent cell; `cellwise cells` lists them.")]
+Frequency = Annotated[
+    str | None,
+    typer.Option(
+        "--freq", help="Distance of the times: D, h, MS, 30min, W-SUN, ...  [default: read off the data]"
+    ),
+]
+Season = Annotated[int | None, typer.Option(help="Steps in a season.  [default: by frequency, 7 for days]")]
+Id = Annotated[
+    str, typer.Option("--id", help="Column that names the series; may be missing if there is one series.")
+]
+Time = Annotated[str, typer.Option("--time", help="Column of the times: dates or whole numbers.")]
+Target = Annotated[str, typer.Option("--target", help="Column of the values to forecast.")]
+Known = Annotated[
+    list[str] | None,
+    typer.Option(help="Covariate known in advance, by column; repeat it or separate with commas. Rows with an empty "
+                 "target at the end hold its future.", metavar="COLUMN"),
+]  # fmt: skip
+Past = Annotated[
+    list[str] | None, typer.Option(help="Covariate known only up to now, by column.", metavar="COLUMN")
+]
+Levels = Annotated[
+    list[int] | None, typer.Option("--level", help="Band in percent; may be repeated.  [default: 80, 90]")
+]
+HiddenSize = Annotated[int, typer.Option(help="Units of the recurrent layer.")]
+Layers = Annotated[int, typer.Option("--layers", help="Recurrent layers.")]
+Dropout = Annotated[float, typer.Option(help="Share of units left out at random in training.")]
+Members = Annotated[int, typer.Option(help="Networks that are trained side by side and averaged.")]
+Epochs = Annotated[int, typer.Option(help="At most so many epochs; early stopping may end sooner.")]
+LearningRate = Annotated[float, typer.Option(help="Highest learning rate.")]
+Validation = Annotated[
+    int | None,
+    typer.Option(
+        help="Windows of one horizon held out to decide when to stop; 0 for none.  [default: by the data's length]"
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
+Cutoffs = Annotated[int, typer.Option(help="Test windows at the end of the data, kept from training.")]
+Step = Annotated[int | None, typer.Option(help="Steps between two cutoffs.  [default: one horizon]")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run that is in the folder.")]
+Out = Annotated[Path | None, typer.Option(help="Run folder to write.")]
+
+
+def names_of(columns: Sequence[str] | None) -> list[str]:
+    """Column names, given once each or with commas between them."""
+    return [name.strip() for given in columns or () for name in given.split(",") if name.strip()]
