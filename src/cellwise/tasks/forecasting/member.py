@@ -57,23 +57,27 @@ class Member(nn.Module):
             bias[:, :middle] = torch.log(torch.expm1(gaps[:middle]))
             bias[:, middle + 1 :] = torch.log(torch.expm1(gaps[middle:]))
 
-    def forward(self, inputs: Tensor, known: Tensor) -> Tensor:
-        """inputs (C, B, D); known (C + H, B, K), of the same steps and the horizon after the last."""
-        return self.answer(self.walk(inputs), known)
+    def forward(self, inputs: Tensor, known: Tensor, cutoffs: Tensor) -> Tensor:
+        """inputs (C, B, D); known (C + H, B, K), of the same steps and the horizon after the last; cutoffs
+        (M,): the steps to answer at. Gives (M, B, H, Q).
+        """
+        return self.answer(self.walk(inputs)[cutoffs], known, cutoffs)
 
     def walk(self, inputs: Tensor) -> Tensor:
         """The states (C, B, hidden) after each step of inputs (C, B, D)."""
         output, _ = self.layer(inputs)
         return output
 
-    def answer(self, state: Tensor, known: Tensor) -> Tensor:
-        """States at C cutoffs (C, B, hidden) and known (C + H, B, K), from the first cutoff's step on, to
-        quantiles (C, B, H, Q).
+    def answer(self, state: Tensor, known: Tensor, cutoffs: Tensor | None = None) -> Tensor:
+        """States at the cutoffs (M, B, hidden), and known (M + H, B, K) from the first of them on, to
+        quantiles (M, B, H, Q). Cutoffs that do not follow each other say where in known they lie:
+        cutoffs (M,).
         """
         mixed = self.mix(state)
         raw = self.decode(mixed).unflatten(-1, (self.horizon, self.num_quantiles))
         if self.embed is not None and self.read is not None:
             ahead = self.embed(known[1:]).unfold(0, self.horizon, 1)  # (C, B, E, H)
+            ahead = ahead if cutoffs is None else ahead[cutoffs]
             reader = self.read(mixed).unflatten(-1, (EMBEDDING_SIZE, self.num_quantiles))
             raw = raw + ahead.transpose(-1, -2) @ reader
         return ordered(raw)

@@ -8,6 +8,7 @@ the pinball loss (Koenker and Bassett 1978) at every step of a segment at once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import cast
 
@@ -20,8 +21,9 @@ from cellwise.tasks.forecasting.errors import DataError, SeriesTooShortError
 from cellwise.tasks.forecasting.member import Member
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.scaling import Scaled, scale
-from cellwise.tasks.forecasting.series import Series, prepare
-from cellwise.tasks.forecasting.windows import CONTEXT, Batch, Segment, Windows, collate, history_steps
+from cellwise.tasks.forecasting.series import prepare
+from cellwise.tasks.forecasting.stretches import CONTEXT, Batch, Source, collate, history_steps
+from cellwise.tasks.forecasting.windows import Windows
 
 __all__ = ["ForecastNetwork"]
 
@@ -59,15 +61,15 @@ class ForecastNetwork(nn.Module):
         scalar.
         """
         seen = self._see(batch)
-        target = ((batch.future - seen.base) / seen.spread[..., None]).float().transpose(0, 1)  # (C, B, H)
-        counted = torch.arange(target.shape[0]) >= batch.first[:, None]
-        known = ~target.isnan() & counted.T[..., None]
+        target = ((batch.future - seen.base) / seen.spread[..., None]).float()  # (B, C, H)
+        target = target.transpose(0, 1)[batch.cutoffs]
+        known = ~target.isnan()
         target = target.nan_to_num()[..., None]
         levels = torch.tensor(self.config.quantiles)
         weights = torch.where(levels == 0.5, 1.0, BAND_WEIGHT) * known[..., None] / known.sum().clamp(min=1)
         losses = []
         for member in self._members():
-            error = target - member(seen.inputs, batch.known.transpose(0, 1))
+            error = target - member(seen.inputs, batch.known.transpose(0, 1), batch.cutoffs)
             losses.append((torch.maximum(levels * error, (levels - 1) * error) * weights).sum())
         return torch.stack(losses).mean()
 
@@ -115,43 +117,44 @@ class ForecastNetwork(nn.Module):
 
     def _forecast(self, panel: Panel, horizon: int) -> np.ndarray:
         """A horizon longer than the trained one is walked in blocks: medians are taken as observed for the
-        next block.
+        next block, and the bands keep the width they had reached, to which the next block's is added as
+        independent errors add up.
         """
-        config = self.config
-        middle = len(config.quantiles) // 2
-        whole = [prepare(y, config.season_length, config.typical_step) for y in panel.y]
-        series = [one.tail(CONTEXT + history_steps(config.season_length)) for one in whole]
-        sizes = [len(one.values) for one in series]
-        ends = [len(y) for y in panel.y]
-        known = [
-            config.covariates.known(k[e - n : e + horizon])
-            for k, e, n in zip(panel.known, ends, sizes, strict=True)
-        ]
-        past = [config.covariates.past(p[e - n : e]) for p, e, n in zip(panel.past, ends, sizes, strict=True)]
-        past = [np.pad(p, ((0, horizon), (0, 0)), mode="edge") for p in past]
+        middle = len(self.config.quantiles) // 2
+        sources = [self._source(panel, index, horizon) for index in range(len(panel))]
         blocks: list[np.ndarray] = []
         width: np.ndarray | float = 0.0  # of the bands at the end of the block before
-        while sum(block.shape[1] for block in blocks) < horizon:
-            block = self._block(series, known, past)  # (N, H, Q)
+        for _ in range(math.ceil(horizon / self.config.horizon)):
+            block = self._block(sources)  # (N, H, Q)
             median = block[..., middle : middle + 1]
             offset = block - median
             offset = np.sign(offset) * np.sqrt(offset**2 + np.square(width))
             blocks.append(median + offset)
             width = offset[:, -1:]
-            series = [one.extend(values) for one, values in zip(series, median[..., 0], strict=True)]
+            sources = [one.extend(values) for one, values in zip(sources, median[..., 0], strict=True)]
         learned = np.concatenate(blocks, axis=1)[:, :horizon]
-        return np.stack([one.restore(values) for one, values in zip(series, learned, strict=True)])
+        return np.stack([one.series.restore(values) for one, values in zip(sources, learned, strict=True)])
 
-    def _block(self, series: list[Series], known: list[np.ndarray], past: list[np.ndarray]) -> np.ndarray:
-        """The next H steps of each series in learned units, (N, H, Q)."""
+    def _source(self, panel: Panel, index: int, horizon: int) -> Source:
+        """What a forecast looks at of one series: the end of it, and as much of what is known after it."""
         config = self.config
-        ends = [len(one.values) for one in series]
-        segments = [Segment(i, max(0, end - CONTEXT), end) for i, end in enumerate(ends)]
-        batch = collate(segments, series, known, past, config.season_length, config.horizon)
+        y, known, past = panel.y[index], panel.known[index], panel.past[index]
+        series = prepare(y, config.season_length, config.typical_step)
+        series = series.tail(CONTEXT + history_steps(config.season_length))
+        begin, end = len(y) - len(series.values), len(y)
+        return Source(
+            series,
+            config.covariates.known(known[begin : end + horizon]),
+            config.covariates.past(past[begin:end]),
+        )
+
+    def _block(self, sources: list[Source]) -> np.ndarray:
+        """The next H steps of each series in learned units, (N, H, Q)."""
+        stretches = [one.cut(0, max(0, len(one) - CONTEXT), len(one), self.config.horizon) for one in sources]
+        batch = collate(stretches, self.config.horizon)
         seen = self._see(batch)
-        row = torch.arange(len(series))
-        last = batch.length - 1
-        reach = last[:, None] + torch.arange(config.horizon + 1)
+        row, last = torch.arange(len(sources)), batch.length - 1
+        reach = last[:, None] + torch.arange(self.config.horizon + 1)
         ahead = batch.known[row[:, None], reach].transpose(0, 1)
         answers = [
             member.answer(member.walk(seen.inputs)[last, row][None], ahead)[0] for member in self._members()

@@ -65,7 +65,7 @@ def scale(
     seasons = seasonal_indices(filled, observed, season_length)
     window, real = adjusted_window(filled, seasons)
     level = window @ level_weights(window.shape[-1])
-    prior = torch.where(linear, 1.0, typical_step).to(filled)
+    prior = torch.full_like(filled[:, 0], typical_step).masked_fill(linear, 1.0)
     spread = spread_of(window, real, level, prior)
     slope = long_slope(window[..., -1], max(SLOPE_SEASONS * season_length, SLOPE_STEPS))
     ahead = torch.arange(1, horizon + 1)
@@ -94,7 +94,7 @@ def seasonal_indices(values: Tensor, observed: Tensor, season_length: int) -> Te
     moving average.
     """
     batch, steps = values.shape
-    weights = moving_average_weights(season_length).to(values)
+    weights = moving_average_weights(season_length)
     reach = len(weights)
     if season_length < 2 or steps < reach:
         return values.new_zeros(batch, steps, max(season_length, 1))
@@ -107,8 +107,9 @@ def seasonal_indices(values: Tensor, observed: Tensor, season_length: int) -> Te
     moments = torch.stack([known, deviation, deviation**2])  # (3, B, count)
     moments = torch.nn.functional.pad(moments, (0, cycles * season_length - count))
     moments = moments.view(3, batch, cycles, season_length)
-    age = torch.arange(cycles)[:, None] - torch.arange(cycles)
-    decay = torch.where(age >= 0, SEASON_DECAY ** age.clamp(min=0), 0.0).to(values)
+    cycle = torch.arange(cycles, dtype=torch.float64)
+    age = cycle[:, None] - cycle
+    decay = torch.where(age >= 0, SEASON_DECAY ** age.clamp(min=0), 0.0)
     moments = torch.nn.functional.pad(decay @ moments, (0, 0, 1, 0))  # row 0: nothing known yet
     slot = torch.arange(season_length)
     latest = torch.arange(steps)[:, None] - (reach - 1) - slot  # steps since the slot of cycle 0 was known
@@ -126,7 +127,8 @@ def shrunk_means(count: Tensor, total: Tensor, squares: Tensor) -> Tensor:
     mean = mean - mean.mean(-1, keepdim=True)
     number = count.sum(-1)
     within = (squares - total**2 / count.clamp(min=1e-9)).sum(-1).clamp(min=0)
-    # With one or two seasons the noise within a phase is hardly known: a season of the whole variance is added.
+    # With one or two seasons the noise within a phase is hardly known: a season of the whole variance is
+    # added.
     whole = squares.sum(-1) / number.clamp(min=1e-9)
     noise = (within + groups * whole) / ((number - groups).clamp(min=0) + groups)
     between = (mean**2).sum(-1) / (groups - 1)
@@ -138,8 +140,8 @@ def shrunk_means(count: Tensor, total: Tensor, squares: Tensor) -> Tensor:
 def moving_average_weights(season_length: int) -> Tensor:
     """Centred weights over exactly one season: m of them, or m + 1 with halved ends where m is even."""
     if season_length % 2:
-        return torch.full((season_length,), 1.0 / season_length)
-    weights = torch.full((season_length + 1,), 1.0 / season_length)
+        return torch.full((season_length,), 1.0 / season_length, dtype=torch.float64)
+    weights = torch.full((season_length + 1,), 1.0 / season_length, dtype=torch.float64)
     weights[[0, -1]] /= 2
     return weights
 
@@ -173,8 +175,8 @@ def spread_of(window: Tensor, real: Tensor, level: Tensor, prior: Tensor) -> Ten
     """The usual size of a surprise, (B, S): half from the steps in the window, half from all errors of the
     level so far.
     """
-    changes = window.diff(dim=-1).abs() * real[:, 1:]
-    recent, number = changes.sum(-1), real[:, 1:].sum(-1)
+    changes = window.diff(dim=-1).abs() * real[:, :-1]
+    recent, number = changes.sum(-1), real[:, :-1].sum(-1)
     errors = (window[:, 1:, -1] - level[:, :-1]).abs()
     errors = torch.nn.functional.pad(errors, (1, 0)).cumsum(1)
     seen = torch.arange(window.shape[1]).to(window)

@@ -1,135 +1,59 @@
-"""Batches of segments: stretches of series with every cutoff in them, so that one pass of the network
-learns from all.
+"""The training batches of a panel, made afresh in every epoch.
 
-A segment is up to `CONTEXT` steps that the recurrent layer walks, the history before them that only the
-scaling looks at, and the horizon after them. Short series are one segment each; long ones are cut afresh in
-every epoch at a random place.
+Short series are one stretch each; long ones are cut at places that differ from epoch to epoch. Two things
+keep a network from learning the series by heart: a stretch often begins late, as if what lies before were
+unknown, and it is often mixed with another series,
+and its movements are made larger or smaller.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from cellwise.tasks.forecasting.covariates import Covariates
 from cellwise.tasks.forecasting.panel import Panel
-from cellwise.tasks.forecasting.series import Series, prepare
+from cellwise.tasks.forecasting.series import prepare
+from cellwise.tasks.forecasting.stretches import (
+    CONTEXT,
+    Batch,
+    Source,
+    Stretch,
+    amplify,
+    collate,
+    history_steps,
+    mix,
+)
 
-__all__ = ["CONTEXT", "Batch", "Segment", "Windows", "collate", "history_steps"]
+__all__ = ["Batch", "Windows"]
 
-CONTEXT = 128  # steps that the recurrent layer walks
-HISTORY_SEASONS = 12  # before them, for the season and the slope
-MIN_BATCHES = 24  # in an epoch; few series are walked several times
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """B segments, each from its left edge on, padded at the right.
-
-    filled (B, S): float64, history and context in learned units, gaps and padding filled; observed (B, S):
-    bool; linear (B,): bool; start (B,): where the context begins; length (B,): steps of context, at least 1
-    and at most C; first (B,): the first cutoff within the context that counts; future (B, C, H): float64,
-    what came after each cutoff, NaN where unknown; known (B, C + H, K) and past (B, C, P): float32,
-    standardised, from the start of the context on.
-    """
-
-    filled: Tensor
-    observed: Tensor
-    linear: Tensor
-    start: Tensor
-    length: Tensor
-    first: Tensor
-    future: Tensor
-    known: Tensor
-    past: Tensor
+BATCHES = 24  # about so many at least make an epoch: few series are walked several times
+EVERY = 2  # neighbouring cutoffs teach nearly the same: half of them in turn are learned from
+LATE_SHARE = 0.5  # of the stretches begin late
+AMPLITUDES = 0.5  # standard deviation of the logarithm of the factor
+MIXED_SHARE = 0.5  # of the stretches are mixed with another series
+SHORTEST_MIX = 8  # steps that two series must have in common
 
 
 @dataclass(frozen=True)
-class Segment:
-    """Steps [start, stop) of a series are context, those before it history."""
+class Piece:
+    """A place in a series: history [begin, start), context [start, stop)."""
 
     series: int
+    begin: int
     start: int
     stop: int
 
 
-def history_steps(season_length: int) -> int:
-    """How much of the past before the context the scaling may use."""
-    return HISTORY_SEASONS * season_length
-
-
-def collate(
-    segments: Sequence[Segment],
-    series: Sequence[Series],
-    known: Sequence[np.ndarray],
-    past: Sequence[np.ndarray],
-    season_length: int,
-    horizon: int,
-) -> Batch:
-    """Cut the segments out and pad them to one shape. known and past (T, K), (T, P) begin with their
-    series' first observation.
-    """
-    begins = [max(0, piece.start - history_steps(season_length)) for piece in segments]
-    steps = max(piece.stop - begin for piece, begin in zip(segments, begins, strict=True))
-    context = max(piece.stop - piece.start for piece in segments)
-    shape = len(segments), steps
-    filled, observed = np.zeros(shape), np.ones(shape, dtype=bool)
-    ahead = np.full((len(segments), context + horizon), np.nan)  # from one step after the start on
-    known_part = np.zeros((len(segments), context + horizon, known[0].shape[1]), dtype=np.float32)
-    past_part = np.zeros((len(segments), context, past[0].shape[1]), dtype=np.float32)
-    for row, (piece, begin) in enumerate(zip(segments, begins, strict=True)):
-        one, size = series[piece.series], piece.stop - begin
-        filled[row, :size] = one.filled[begin : piece.stop]
-        filled[row, size:] = one.filled[piece.stop - 1]
-        observed[row, :size] = ~np.isnan(one.values[begin : piece.stop])
-        length = piece.stop - piece.start
-        _copy(ahead[row, : length + horizon - 1], one.values[piece.start + 1 :])
-        _copy(known_part[row, : length + horizon], known[piece.series][piece.start :])
-        _copy(past_part[row, :length], past[piece.series][piece.start : piece.stop])
-    starts = np.array([piece.start - begin for piece, begin in zip(segments, begins, strict=True)])
-    lengths = np.array([piece.stop - piece.start for piece in segments])
-    first = [
-        _first_cutoff(len(series[piece.series].values), season_length) - piece.start for piece in segments
-    ]
-    future = torch.from_numpy(ahead).unfold(1, horizon, 1)[:, :context]
-    beyond = torch.arange(context) >= torch.from_numpy(lengths)[:, None]
-    return Batch(
-        filled=torch.from_numpy(filled),
-        observed=torch.from_numpy(observed),
-        linear=torch.tensor([not series[piece.series].logarithmic for piece in segments]),
-        start=torch.from_numpy(starts),
-        length=torch.from_numpy(lengths),
-        first=torch.tensor(first).clamp(min=0),
-        future=future.masked_fill(beyond[..., None], torch.nan),
-        known=torch.from_numpy(known_part),
-        past=torch.from_numpy(past_part),
-    )
-
-
-def _copy(target: np.ndarray, source: np.ndarray) -> None:
-    """As much of source as fits into, and is there for, target."""
-    size = min(len(target), len(source))
-    target[:size] = source[:size]
-
-
-def _first_cutoff(length: int, season_length: int) -> int:
-    """Cutoffs before this one see too little to teach anything: a season, but no more than a third of the
-    series.
-    """
-    return min(max(season_length, 4), length // 3)
-
-
 class Windows:
-    """The training batches of a panel.
+    """The training batches of a panel. Series without two observations are left out.
 
-    Series without two observations are left out. Features are made in the network, from the same slices
-    that a forecast sees.
+    batch_size: stretches per batch; seed: of order, cuts and mixing; augment: whether stretches begin late
+    and are mixed.
     """
 
     def __init__(
@@ -141,20 +65,28 @@ class Windows:
         typical_step: float,
         batch_size: int = 64,
         seed: int = 0,
+        augment: bool = True,
     ) -> None:
-        self.horizon, self.batch_size, self.seed = horizon, batch_size, seed
+        self.horizon, self.batch_size, self.seed, self.augment = horizon, batch_size, seed, augment
         self.season_length = panel.frequency.season_length
-        chosen = [i for i, y in enumerate(panel.y) if np.count_nonzero(~np.isnan(y)) >= 2]
-        self.series = [prepare(panel.y[i], self.season_length, typical_step) for i in chosen]
-        starts = [one.start for one in self.series]
-        self.known = [covariates.known(panel.known[i][s:]) for i, s in zip(chosen, starts, strict=True)]
-        self.past = [covariates.past(panel.past[i][s:]) for i, s in zip(chosen, starts, strict=True)]
-        self.once = sum(_num_pieces(len(one.values)) for one in self.series)
-        self.rounds = math.ceil(MIN_BATCHES / math.ceil(self.once / batch_size)) if self.once else 0
+        self.sources: list[Source] = []
+        for y, known, past in zip(panel.y, panel.known, panel.past, strict=True):
+            if np.count_nonzero(~np.isnan(y)) >= 2:
+                series = prepare(y, self.season_length, typical_step)
+                first = series.start
+                self.sources.append(
+                    Source(series, covariates.known(known[first:]), covariates.past(past[first:]))
+                )
+        self._kinds = {
+            kind: np.array([i for i, one in enumerate(self.sources) if one.series.logarithmic == kind])
+            for kind in (True, False)
+        }
+        self._once = sum(_num_pieces(len(one)) for one in self.sources)
+        self.rounds = max(1, round(BATCHES / math.ceil(self._once / batch_size))) if self._once else 0
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        return self.rounds * math.ceil(self.once / self.batch_size)
+        return self.rounds * math.ceil(self._once / self.batch_size)
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of one epoch: a pure function of (seed, number), so that a resumed run equals one
@@ -162,15 +94,50 @@ class Windows:
         """
         generator = np.random.default_rng([self.seed, number])
         for _ in range(self.rounds):
-            segments = [
-                Segment(index, start, stop)
-                for index, one in enumerate(self.series)
-                for start, stop in _cut(len(one.values), generator)
-            ]
-            order = generator.permutation(len(segments))
+            pieces = [piece for index in range(len(self.sources)) for piece in self._pieces(index, generator)]
+            order = generator.permutation(len(pieces))
             for begin in range(0, len(order), self.batch_size):
-                chosen = [segments[i] for i in order[begin : begin + self.batch_size]]
-                yield collate(chosen, self.series, self.known, self.past, self.season_length, self.horizon)
+                chosen = order[begin : begin + self.batch_size]
+                stretches = [self._stretch(pieces[i], generator) for i in chosen]
+                yield collate(stretches, self.horizon, slice(int(generator.integers(EVERY)), None, EVERY))
+
+    def _pieces(self, index: int, generator: np.random.Generator) -> Iterator[Piece]:
+        length, history = len(self.sources[index]), history_steps(self.season_length)
+        for start, stop in _cut(length, generator):
+            begin = max(0, start - history)
+            if self.augment and generator.random() < LATE_SHARE:
+                begin = int(
+                    generator.integers(begin, max(begin, start, length // 2 if length <= CONTEXT else 0) + 1)
+                )
+            yield Piece(index, begin, max(begin, start), stop)
+
+    def _stretch(self, piece: Piece, generator: np.random.Generator) -> Stretch:
+        stretch = self._cut_out(piece)
+        if not self.augment:
+            return stretch
+        if generator.random() < MIXED_SHARE:
+            stretch = self._mixed(piece, stretch, generator)
+        return amplify(stretch, math.exp(AMPLITUDES * generator.normal()))
+
+    def _mixed(self, piece: Piece, stretch: Stretch, generator: np.random.Generator) -> Stretch:
+        """With another series of the same kind; series that end together are thought to run together."""
+        other = int(generator.choice(self._kinds[not stretch.linear]))
+        share = float(generator.beta(0.5, 0.5))
+        shift = len(self.sources[other]) - len(self.sources[piece.series])
+        begin = max(piece.begin, -shift)
+        start = max(piece.start, begin)
+        if piece.stop - start < SHORTEST_MIX:
+            return stretch
+        one = self._cut_out(Piece(piece.series, begin, start, piece.stop))
+        return mix(one, self._cut_out(Piece(other, begin + shift, start + shift, piece.stop + shift)), share)
+
+    def _cut_out(self, piece: Piece) -> Stretch:
+        """The stretch of a piece. A cutoff that sees less than a season teaches little; short series have
+        no choice.
+        """
+        source = self.sources[piece.series]
+        unripe = min(max(self.season_length, 4), (len(source) - piece.begin) // 3)
+        return source.cut(piece.begin, piece.start, piece.stop, self.horizon, unripe)
 
 
 def _num_pieces(length: int) -> int:
