@@ -14,7 +14,7 @@ import numpy as np
 
 from cellwise.tasks.forecasting.backtest import Backtest
 from cellwise.tasks.forecasting.extras import need
-from cellwise.tasks.forecasting.metrics import band_quantiles
+from cellwise.tasks.forecasting.metrics import band_quantiles, mean
 from cellwise.tasks.forecasting.naive import NAIVE_NAME
 from cellwise.tasks.progress import Epoch
 
@@ -23,6 +23,7 @@ __all__ = [
     "ahead_plot",
     "backtest_plot",
     "coverage_plot",
+    "cutoff_plot",
     "error_plot",
     "grid_plot",
     "loss_plot",
@@ -177,6 +178,27 @@ def error_plot(by_horizon: dict[str, np.ndarray], metric: str, step: str) -> str
     return _figure(draw, 4.7, 3.0, "error")
 
 
+def cutoff_plot(backtest: Backtest, series: int) -> str:
+    """The error of each window of one series by its cutoff: whether the model is better at all times."""
+
+    def draw(axes: Any) -> None:
+        shown = np.flatnonzero(backtest.ends[series] >= 0)
+        times = np.array([backtest.panel.times[series][backtest.ends[series, c] - 1] for c in shown])
+        for name, forecast in backtest.forecasts.items():
+            own = name != NAIVE_NAME
+            point = forecast[series, shown, :, list(backtest.quantiles).index(0.5)]
+            errors = mean(np.abs(backtest.y[series, shown] - point), axis=1)
+            style = {"color": MODEL, "linestyle": "-"} if own else {"color": NAIVE, "linestyle": (0, (3, 2))}
+            label = name if own else "seasonal naive"
+            axes.plot(times, errors, linewidth=1.6, marker="o", markersize=3, label=label, **style)
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel("MAE")
+        _date_axis(axes, times, most=6)
+        _legend(axes)
+
+    return _figure(draw, 4.7, 3.0, "cutoff")
+
+
 def coverage_plot(by_horizon: dict[str, np.ndarray], levels: Sequence[int], step: str) -> str:
     """The share of truths inside each band by step of the horizon, against what was promised (dotted)."""
 
@@ -284,7 +306,7 @@ def _fan(
     for level in sorted(levels, reverse=True):
         low, high = (forecast[:, quantiles.index(q)] for q in band_quantiles(level))
         label = None if name is None else f"{level} % band"
-        axes.fill_between(times, low, high, color=MODEL, alpha=0.16, linewidth=0, label=label)
+        axes.fill_between(times, low, high, color=MODEL, alpha=0.19, linewidth=0, label=label)
     axes.plot(times, _median(forecast, quantiles), color=MODEL, linewidth=1.7, label=name)
 
 
@@ -327,7 +349,8 @@ def _date_axis(axes: Any, times: np.ndarray, most: int = 10) -> None:
 
 def _step_axis(axes: Any, step: str) -> None:
     axes.set_xlabel(f"{step}s ahead" if " " not in step else f"steps of {step} ahead")
-    axes.xaxis.set_major_locator(need("matplotlib.ticker").MaxNLocator(integer=True, prune="lower"))
+    axes.xaxis.set_major_locator(need("matplotlib.ticker").MaxNLocator(integer=True))
+    axes.set_xlim(left=0.5)
     _thousands(axes)
 
 

@@ -65,7 +65,7 @@ def _context(forecaster: Forecaster, made: Mapping[str, str], more_notes: Sequen
         "backtest_caption": captions["backtest"],
         "small_plots": [
             {"svg": svgs[name], "caption": captions[name]}
-            for name in ("error", "coverage", "loss", "series")
+            for name in ("error", "coverage", "cutoff", "series", "loss")
             if name in svgs
         ],
         "table": None,
@@ -83,7 +83,7 @@ def _context(forecaster: Forecaster, made: Mapping[str, str], more_notes: Sequen
             "MAE, RMSE and pinball are in the units of the data, sMAPE and coverage in percent; MASE is the MAE "
             "divided by that of the seasonal naive forecast within what was known. The point forecast is the median. "
             "Every series counts alike. The naive forecast repeats the last "
-            f"{many(panel.frequency.season_length)}; its bands are normal."
+            f"{many(panel.frequency.season_length)}; its bands are normal." + _knows_more(forecaster)
         )
         if count > 1:
             context["series_table"], context["series_note"] = _series_figures(scores, backtest)
@@ -105,15 +105,26 @@ def measured_on(forecaster: Forecaster) -> str:
     )
 
 
+def _knows_more(forecaster: Forecaster) -> str:
+    """The comparison is with a forecast that knows less: say so."""
+    names = forecaster.table_.panel.known_names
+    return (
+        f" {forecaster.model_name} is told {', '.join(names)} in advance, the naive forecast is not."
+        if names
+        else ""
+    )
+
+
 def _captions(forecaster: Forecaster) -> dict[str, str]:
     bands = " and ".join(f"{level} %" for level in sorted(forecaster.levels))
     return {
-        "forecast": f"The end of the data (dark) and the forecast: the median, and the bands in which {bands} of the "
+        "forecast": f"The end of the data and the forecast: the median, and the bands in which {bands} of the "
         "values are expected.",
         "backtest": "The last windows of the backtest. At each dotted line the forecast knew what lies to its left and "
         "nothing else.",
         "error": "Mean absolute error by step of the horizon, averaged over all windows.",
         "coverage": "How many of the true values lay inside the bands; dotted: how many should.",
+        "cutoff": "Mean absolute error of each window by its cutoff, the last time that the forecast knew.",
         "loss": "Training loss and validation (both pinball losses, in different units) by epoch; the ring marks the "
         "weights that were kept.",
         "series": "Each dot is a series; below the dotted line the model is better than the seasonal naive forecast.",
@@ -150,6 +161,8 @@ def _plots(forecaster: Forecaster) -> tuple[dict[str, str], list[str]]:
             {name: s.by_horizon["MAE"] for name, s in scores.items()}, "MAE", words
         )
         made["coverage"] = plots.coverage_plot(scores[backtest.model].by_horizon, levels, words)
+        if len(panel) == 1 and backtest.count > 1:
+            made["cutoff"] = plots.cutoff_plot(backtest, 0)
         if len(panel) > 1:
             made["series"] = plots.series_plot({name: s.by_series["MASE"] for name, s in scores.items()})
     if trained is not None:

@@ -66,7 +66,8 @@ def split(panel: Panel, horizon: int, *, cutoffs: int, step: int, validation: in
 
 def _earliest(ends: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
     """The first cutoff of each series (N,), or `otherwise` where a series has none."""
-    return np.where(ends >= 0, ends, otherwise[:, None]).min(axis=1, initial=int(otherwise.max()))
+    candidates = np.concatenate([np.where(ends >= 0, ends, otherwise[:, None]), otherwise[:, None]], axis=1)
+    return np.asarray(candidates.min(axis=1))
 
 
 def _validation_windows(lengths: np.ndarray, horizon: int) -> int:

@@ -1,0 +1,329 @@
+"""The estimator: what goes in and comes out, equal seeds, files there and back, honesty, speed-independent
+values."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+import polars
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cellwise.errors import CellwiseError
+from cellwise.tasks import Forecaster
+from cellwise.tasks.base import RunFolderError, TaskError, TrainingInterrupted
+from cellwise.tasks.forecasting.errors import DataError, NotFittedError, SeriesTooShortError
+from cellwise.tasks.progress import Epoch, Silent
+
+TINY = {"hidden_size": 8, "epochs": 2, "batch_size": 16, "validation": 1}
+
+
+def wave(days: int = 140, names: tuple[str, ...] = ("a", "b"), start: str = "2024-01-01") -> polars.DataFrame:
+    """Weekly waves with a little noise, one level per series, and a promotion that adds ten."""
+    made = []
+    for i, name in enumerate(names):
+        steps = np.arange(days)
+        promo = ((steps * 7 + i) % 11 == 0).astype(float)
+        noise = np.random.default_rng(i).normal(size=days)
+        y = 50 + 40 * i + 10 * np.sin(2 * np.pi * steps / 7) + 10 * promo + noise
+        ds = np.datetime64(start, "D") + steps
+        made.append(polars.DataFrame({"unique_id": [name] * days, "ds": ds, "y": y, "promo": promo}))
+    return polars.concat(made)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Forecaster:
+    return Forecaster(horizon=7, **TINY).fit(wave())
+
+
+def test_output_has_the_promised_columns_times_and_kind(fitted: Forecaster) -> None:
+    made = fitted.predict()
+    assert made.columns == ["unique_id", "ds", "GRU", "GRU-lo-80", "GRU-hi-80", "GRU-lo-90", "GRU-hi-90"]
+    assert made["unique_id"].to_list() == ["a"] * 7 + ["b"] * 7
+    days = np.datetime64("2024-05-20", "D") + np.arange(7)
+    assert (made.filter(polars.col.unique_id == "b")["ds"].to_numpy() == days).all()
+    assert made["GRU"].is_finite().all()
+
+
+def test_bands_do_not_cross(fitted: Forecaster) -> None:
+    made = fitted.predict(horizon=20)
+    order = ["GRU-lo-90", "GRU-lo-80", "GRU", "GRU-hi-80", "GRU-hi-90"]
+    assert (np.diff(made.select(order).to_numpy(), axis=1) >= 0).all()
+
+
+def test_pandas_stays_pandas_and_gives_the_same_numbers(fitted: Forecaster) -> None:
+    frame = pandas.DataFrame(wave().to_dict(as_series=False)).assign(ds=lambda f: pandas.to_datetime(f.ds))
+    made = fitted.predict(frame)
+    assert isinstance(made, pandas.DataFrame)
+    assert made["GRU"].to_numpy() == pytest.approx(fitted.predict()["GRU"].to_numpy(), rel=1e-12)
+    assert made["ds"].iloc[0] == pandas.Timestamp("2024-05-20")
+
+
+def test_series_never_seen_and_a_longer_horizon(fitted: Forecaster) -> None:
+    other = wave(90, ("z",), start="2021-05-05").with_columns(y=polars.col.y * 1000)
+    made = fitted.predict(other, horizon=25)
+    assert made["unique_id"].unique().to_list() == ["z"]
+    assert made.height == 25
+    assert made["ds"][-1] == other["ds"][-1] + (other["ds"][25] - other["ds"][0])
+    assert made["GRU"].mean() == pytest.approx(other["y"].mean(), rel=0.3)
+
+
+def test_a_series_is_forecast_alike_alone_and_in_company(fitted: Forecaster) -> None:
+    alone = fitted.predict(wave().filter(polars.col.unique_id == "b"))
+    together = fitted.predict().filter(polars.col.unique_id == "b")
+    assert alone["GRU"].to_numpy() == pytest.approx(together["GRU"].to_numpy(), rel=1e-5)
+
+
+def test_equal_seeds_give_equal_bits_other_seeds_do_not() -> None:
+    first, second = (Forecaster(horizon=7, seed=4, **TINY).fit(wave()).predict() for _ in range(2))
+    assert first.equals(second)
+    assert not first.equals(Forecaster(horizon=7, seed=5, **TINY).fit(wave()).predict())
+
+
+def test_parameters_are_stored_as_given() -> None:
+    known = ["promo"]
+    forecaster = Forecaster("lstm", 5, known=known, epochs=3)
+    assert forecaster.get_params()["known"] is known
+    assert Forecaster(**forecaster.get_params()).get_params() == forecaster.get_params()
+    assert repr(forecaster) == "Forecaster(cell='lstm', horizon=5, known=['promo'], epochs=3)"
+    assert forecaster.set_params(epochs=9) is forecaster
+    assert forecaster.epochs == 9
+    with pytest.raises(TaskError, match="has no parameter 'epoch'; it has cell, horizon"):
+        forecaster.set_params(epoch=9)
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ({"horizon": 0}, "horizon must be a whole number from 1 to"),
+        ({"horizon": 2.5}, "horizon must be a whole number"),
+        ({"epochs": 0}, "epochs must be"),
+        ({"dropout": 1.5}, "dropout must be a number from 0.0 to 0.95, not 1.5"),
+        ({"learning_rate": -1}, "learning_rate must be a number"),
+        ({"seed": -1}, "seed must be"),
+        ({"levels": (80, 80)}, "levels must be different whole percentages"),
+        ({"levels": (100,)}, "levels must be"),
+        ({"known": "promo"}, r"known must be a list of column names, such as \['promo'\]"),
+        ({"season_length": 0}, "season_length must be"),
+        ({"freq": "nonsense"}, "is not a frequency"),
+        ({"cell": "gruu"}, "gru"),
+    ],
+)
+def test_settings_that_make_no_sense(params: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(CellwiseError, match=sentence):
+        Forecaster(**params).fit(wave())
+
+
+def test_any_cell_is_called_by_its_name() -> None:
+    for cell in ("lstm", "mingru"):
+        made = Forecaster(cell, 3, hidden_size=4, epochs=1, validation=0).fit(wave(40)).predict()
+        assert cell.upper() in made.columns
+
+
+def test_known_covariates_reach_the_future_and_matter() -> None:
+    frame = wave(147)
+    masked = frame.with_columns(y=polars.when(polars.col.ds < polars.date(2024, 5, 20)).then(polars.col.y))
+    forecaster = Forecaster(horizon=7, known=["promo"], **TINY).fit(masked)
+    assert forecaster.predict().height == 14
+    swapped = masked.with_columns(
+        promo=polars.when(polars.col.y.is_null()).then(1 - polars.col.promo).otherwise("promo")
+    )
+    assert not forecaster.predict(swapped).equals(forecaster.predict())
+    with pytest.raises(
+        DataError, match=r"a forecast of 8 steps needs promo .* series 'a' has 7; add rows with an empty 'y'"
+    ):
+        forecaster.predict(horizon=8)
+
+
+def test_past_covariates_and_missing_values_are_taken() -> None:
+    frame = wave().with_columns(
+        y=polars.when(polars.col.promo == 1).then(None).otherwise("y"),
+        rain=polars.when(polars.col.y > 60).then(1.0),
+    )
+    made = Forecaster(horizon=7, past=["rain"], **TINY).fit(frame).predict()
+    assert made["GRU"].is_finite().all()
+
+
+def test_a_backtest_does_not_know_what_comes_later() -> None:
+    frame = wave(160, ("a",))
+    cutoff = frame["ds"][139]
+    changed = frame.with_columns(
+        y=polars.when(polars.col.ds > cutoff).then(polars.col.y * 3 + 100).otherwise("y")
+    )
+    made = [Forecaster(horizon=10, **TINY).backtest(table, cutoffs=2) for table in (frame, changed)]
+    first = [table.filter(polars.col.cutoff == cutoff).drop("y") for table in made]
+    assert first[0].height == 10
+    assert first[0].equals(first[1])
+    assert not made[0].equals(made[1])  # the second cutoff has seen the change
+
+
+def test_backtest_columns_and_scores_agree() -> None:
+    forecaster = Forecaster(horizon=5, **TINY)
+    made = forecaster.backtest(wave(), cutoffs=3, step=4)
+    expected = ["unique_id", "ds", "cutoff", "y", "GRU", "GRU-lo-80", "GRU-hi-80", "GRU-lo-90", "GRU-hi-90"]
+    assert made.columns[:9] == expected
+    assert "SeasonalNaive" in made.columns
+    assert made.select("unique_id", "cutoff").unique().height == 6
+    by_hand = made.group_by("unique_id").agg((polars.col.y - polars.col.GRU).abs().mean())["y"].mean()
+    scores = forecaster.scores()
+    assert scores["model"].to_list() == ["GRU", "SeasonalNaive"]
+    assert scores["MAE"][0] == pytest.approx(by_hand)
+    assert forecaster.scores("horizon").height == 10
+    assert forecaster.scores("series").columns[:2] == ["model", "unique_id"]
+
+
+def test_backtest_leaves_what_fit_learned(fitted: Forecaster) -> None:
+    before = fitted.predict()
+    fitted.backtest(wave(100, ("q",)), cutoffs=1)
+    assert fitted.predict().equals(before)
+
+
+def test_evaluate_measures_this_network_on_any_table(fitted: Forecaster) -> None:
+    scores = fitted.evaluate(wave(100, ("new",)), cutoffs=2)
+    assert scores["model"].to_list() == ["GRU", "SeasonalNaive"]
+    with pytest.raises(SeriesTooShortError, match="measuring a horizon of 7 needs"):
+        fitted.evaluate(wave(8, ("new",)))
+
+
+def test_before_fit_nothing_can_be_asked() -> None:
+    for call in (
+        lambda f: f.predict(),
+        lambda f: f.scores(),
+        lambda f: f.save("nowhere"),
+        lambda f: f.evaluate(),
+    ):
+        with pytest.raises(NotFittedError):
+            call(Forecaster())
+
+
+def test_a_saved_forecaster_is_the_same_forecaster(fitted: Forecaster, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "run")
+    loaded = Forecaster.load(tmp_path / "run")
+    assert loaded.predict().equals(fitted.predict())
+    assert loaded.get_params() == {**fitted.get_params(), "known": [], "past": [], "levels": [80, 90]}
+    other = wave(60, ("z",))
+    assert loaded.predict(other, horizon=9).equals(fitted.predict(other, horizon=9))
+
+
+def test_integer_times_and_ids_come_back_as_integers() -> None:
+    frame = polars.DataFrame({"unique_id": [3] * 60, "ds": range(60), "y": np.sin(np.arange(60) / 3) + 2})
+    made = Forecaster(horizon=4, **TINY).fit(frame).predict()
+    assert made["unique_id"].to_list() == [3] * 4
+    assert made["ds"].to_list() == [60, 61, 62, 63]
+
+
+def test_a_series_too_short(fitted: Forecaster) -> None:
+    with pytest.raises(
+        SeriesTooShortError, match="series 'a' has 5 values, but a horizon of 28 needs at least"
+    ):
+        Forecaster().fit(wave(5, ("a",)))
+    assert (
+        fitted.predict(wave(1, ("tiny",)))["GRU"].is_finite().all()
+    )  # a network that has learned can start from one
+
+
+def test_a_folder_holds_the_run_and_gives_the_same_forecaster(tmp_path: Path) -> None:
+    forecaster = Forecaster(horizon=7, **TINY).fit(wave(), folder=tmp_path / "run")
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    wanted = {
+        "config.json",
+        "metrics.csv",
+        "best.safetensors",
+        "last.safetensors",
+        "report.html",
+        "summary.json",
+        "plots",
+    }
+    assert wanted <= names
+    metrics = polars.read_csv(tmp_path / "run" / "metrics.csv")
+    assert metrics["epoch"].to_list() == [1, 2]
+    assert metrics["loss"].to_list() == pytest.approx([epoch.loss for epoch in forecaster.trained_.epochs])
+    loaded = Forecaster.load(tmp_path / "run")
+    assert loaded.predict().equals(forecaster.predict())
+    assert loaded.scores().equals(forecaster.scores())
+
+
+class StopAfter(Silent):
+    """Ctrl-C in the middle of an epoch."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def step(self, epoch: int, loss: float) -> None:
+        if epoch > self.epochs:
+            raise KeyboardInterrupt
+
+
+def test_stopped_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
+    settings = {"horizon": 7, **TINY, "epochs": 4}
+    whole = Forecaster(**settings).fit(wave(), folder=tmp_path / "whole")
+    with pytest.raises(TrainingInterrupted, match="stopped in epoch 3; 2 epochs are saved"):
+        Forecaster(**settings).fit(wave(), folder=tmp_path / "parts", progress=StopAfter(2))
+    with pytest.raises(RunFolderError, match="is not finished"):
+        Forecaster.load(tmp_path / "parts")
+    torch.rand(3)
+    resumed = Forecaster(**settings).fit(wave(), folder=tmp_path / "parts")
+    assert resumed.trained_.resumed_after == 2
+    for name in ("best.safetensors", "last.safetensors"):
+        a, b = (load_file(tmp_path / run / name) for run in ("whole", "parts"))
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[key], b[key]) for key in a)
+    assert resumed.predict().equals(whole.predict())
+    shown = [(tmp_path / run / "plots" / "forecast.svg").read_text() for run in ("whole", "parts")]
+    assert shown[0] == shown[1]
+
+
+def test_other_data_does_not_resume(tmp_path: Path) -> None:
+    with pytest.raises(TrainingInterrupted):
+        Forecaster(horizon=7, **TINY).fit(wave(), folder=tmp_path / "run", progress=StopAfter(1))
+    with pytest.raises(RunFolderError, match="was started with other data"):
+        Forecaster(horizon=7, **TINY).fit(wave(139), folder=tmp_path / "run")
+    with pytest.raises(RunFolderError, match="was started with hidden_size = 8, not 9"):
+        Forecaster(horizon=7, **{**TINY, "hidden_size": 9}).fit(wave(), folder=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "sentence"),
+    [
+        ("config.json", b"{", "config.json is not JSON"),
+        ("config.json", b'{"task": "forecast", "settings": {}}', "config.json lacks settings"),
+        ("config.json", None, "is not a run folder"),
+        ("best.safetensors", b"\x08", "best.safetensors is cut short"),
+        ("best.safetensors", None, "best.safetensors is missing"),
+        ("data.safetensors", b"12345678", "data.safetensors is cut short"),
+        ("summary.json", b"nonsense", "summary.json is not JSON"),
+    ],
+)
+def test_damaged_runs(
+    fitted: Forecaster, tmp_path: Path, name: str, damage: bytes | None, sentence: str
+) -> None:
+    fitted.save(tmp_path / "run")
+    path = tmp_path / "run" / name
+    path.unlink() if damage is None else path.write_bytes(damage)
+    with pytest.raises(RunFolderError, match=sentence):
+        Forecaster.load(tmp_path / "run")
+
+
+def test_weights_of_another_shape_are_damage(fitted: Forecaster, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config["network"]["hidden_size"] = 9
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RunFolderError, match=r"has shape .* instead of"):
+        Forecaster.load(tmp_path / "run")
+
+
+def test_early_stopping_says_what_it_held_out() -> None:
+    forecaster = Forecaster(horizon=7, **TINY).fit(wave())
+    assert forecaster.notes_ == (
+        "the last 7 days were held out from training to decide when to stop in 2 of 2 series",
+    )
+    assert not forecaster.backtest_is_test_
+    assert all(
+        isinstance(epoch, Epoch) and epoch.validation is not None for epoch in forecaster.trained_.epochs
+    )
