@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ from cellwise.tasks.base import RunFolderError, TrainingError, TrainingInterrupt
 from cellwise.tasks.progress import Epoch, Progress, Silent
 from cellwise.tasks.run_folder import BEST, LAST, Checkpoint, RunFolder
 
-__all__ = ["Learning", "TrainSettings", "Trained", "threads", "train"]
+__all__ = ["Learning", "TrainSettings", "Trained", "best_of", "threads", "train"]
 
 
 @dataclass(frozen=True)
@@ -127,17 +127,12 @@ class _Loop:
 
     @property
     def best(self) -> Epoch:
-        return min(self.epochs, key=lambda epoch: (epoch.measure, epoch.epoch))
+        return best_of(self.epochs)
 
     @property
     def stopped_early(self) -> bool:
         patience = self.settings.patience
-        return bool(
-            self.epochs
-            and patience
-            and self.epochs[-1].validation is not None
-            and self.epochs[-1].epoch - self.best.epoch >= patience
-        )
+        return bool(self.epochs and patience and self.epochs[-1].epoch - self.best.epoch >= patience)
 
     @property
     def is_over(self) -> bool:
@@ -248,6 +243,14 @@ class _Loop:
         else:
             self.folder.load_weights(self.model, self._best_weights, BEST)
         self.model.eval()
+
+
+def best_of(epochs: Sequence[Epoch]) -> Epoch:
+    """The epoch with the lowest validation; the last one where nothing was held out, for a lower training
+    loss proves nothing."""
+    if epochs[-1].validation is None:
+        return epochs[-1]
+    return min(epochs, key=lambda epoch: (epoch.measure, epoch.epoch))
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from cellwise.tasks.forecasting.extras import need
 from cellwise.tasks.forecasting.metrics import band_quantiles, mean
 from cellwise.tasks.forecasting.naive import NAIVE_NAME
 from cellwise.tasks.progress import Epoch
+from cellwise.tasks.train import best_of
 
 __all__ = [
     "Ahead",
@@ -225,7 +226,7 @@ def loss_plot(epochs: Sequence[Epoch]) -> str:
         axes.plot(
             numbers, [epoch.loss for epoch in epochs], color=FAINT, linewidth=1.4, label="training loss"
         )
-        best = min(epochs, key=lambda epoch: (epoch.measure, epoch.epoch))
+        best = best_of(epochs)
         if epochs[0].validation is not None:
             axes.plot(
                 numbers,
@@ -289,8 +290,8 @@ def _svg(figure: Any, salt: str) -> str:
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": salt}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    # numbers of elements repeat from figure to figure
-    return re.sub(r'id="(?=[a-z_]+_\d+")', f'id="{salt}-', buffer.getvalue())
+    # the same names come in every figure, and a page holds several
+    return re.sub(r'((?<![\w-])id="|href="#|url\(#)', rf"\1{salt}-", buffer.getvalue())
 
 
 def _fan(

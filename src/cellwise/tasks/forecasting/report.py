@@ -150,7 +150,7 @@ def _plots(forecaster: Forecaster) -> tuple[dict[str, str], list[str]]:
         made["forecast"] = plots.grid_plot(aheads, quantiles, levels, model, backtest)
         if len(panel) > len(aheads):
             notes.append(
-                f"the report shows {len(aheads)} of {len(panel):,} series, from the best to the worst forecast"
+                f"the pictures show {len(aheads)} of {len(panel):,} series, from the best to the worst"
             )
     if backtest is not None:
         scores = backtest.scores()

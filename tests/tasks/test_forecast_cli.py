@@ -1,0 +1,250 @@
+"""`cellwise forecast` as a person types it: what it prints, what it writes, and one sentence for every
+mistake."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import polars
+import pytest
+from safetensors.torch import load_file
+
+from cellwise.cli import main
+from cellwise.tasks.run_folder import RunFolder
+
+QUICK = ["--hidden-size", "4", "--epochs", "2"]
+
+
+class Result:
+    """Exit status and both streams of one command."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+
+@pytest.fixture
+def cellwise(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["cellwise", "forecast", *map(str, arguments)])
+        capsys.readouterr()
+        status = 0
+        try:
+            main()
+        except SystemExit as leave:
+            status = int(leave.code or 0)
+        return Result(status, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def sales(tmp_path: Path) -> Path:
+    steps = np.arange(120)
+    ds = np.datetime64("2024-01-01", "D") + steps
+    y = 20 + 5 * np.sin(2 * np.pi * steps / 7) + np.random.default_rng(0).normal(size=120)
+    polars.DataFrame({"ds": ds, "y": y}).write_csv(tmp_path / "sales.csv")
+    return tmp_path / "sales.csv"
+
+
+def test_fit_then_predict_then_backtest(cellwise, sales: Path, tmp_path: Path) -> None:
+    made = cellwise("fit", sales, "--horizon", 7, *QUICK)
+    assert made.status == 0, made.err
+    assert "one series, 120 values, one every day, 2024-01-01 to 2024-04-29" in made.err
+    assert re.search(r"^GRU +[\d.]+ ", made.out, re.MULTILINE)
+    assert re.search(r"^SeasonalNaive +[\d.]+ ", made.out, re.MULTILINE)
+    run = tmp_path / "runs" / "sales-gru"
+    assert (run / "report.html").is_file()
+
+    printed = cellwise("predict", run)
+    table = polars.read_csv(printed.out.encode(), try_parse_dates=True)
+    assert table.columns == ["unique_id", "ds", "GRU", "GRU-lo-80", "GRU-hi-80", "GRU-lo-90", "GRU-hi-90"]
+    assert str(table["ds"][0]) == "2024-04-30"
+    written = cellwise("predict", run, sales, "--horizon", 10, "--out", "made/forecasts.csv")
+    assert "wrote 10 rows to made/forecasts.csv" in written.err
+    again = polars.read_csv(tmp_path / "made" / "forecasts.csv", try_parse_dates=True)
+    assert again.head(7).equals(table)
+
+    measured = cellwise("backtest", run, "--cutoffs", 2)
+    assert "a fresh network is trained with its settings" in measured.err
+    assert "which neither training nor early stopping has seen" in measured.err
+    assert "GRU" in measured.out
+
+
+def test_a_run_that_kept_its_test_is_measured_as_it_is(cellwise, sales: Path) -> None:
+    first = cellwise("backtest", sales, "-H", 7, "--cutoffs", 2, "--out", "run", *QUICK)
+    assert first.status == 0, first.err
+    again = cellwise("backtest", "run", "--cutoffs", 2)
+    assert "epoch" not in again.err
+    assert again.out == first.out
+
+
+def test_a_finished_run_is_kept_unless_told(cellwise, sales: Path) -> None:
+    command = ["fit", sales, "-H", 7, "--out", "run", *QUICK]
+    assert cellwise(*command).status == 0
+    refused = cellwise(*command)
+    assert refused.status == 2
+    assert "run holds a finished run; give --overwrite to replace it, or another folder" in refused.err
+    assert cellwise(*command, "--overwrite").status == 0
+
+
+def test_names_of_columns_and_covariates(cellwise, sales: Path, tmp_path: Path) -> None:
+    frame = polars.read_csv(sales).rename({"ds": "day", "y": "sold"})
+    steps = np.arange(frame.height)
+    frame = frame.with_columns(shop=polars.lit("x"), promo=steps % 5, price=steps % 3, rain=steps % 2)
+    frame.write_parquet(tmp_path / "shops.parquet")
+    columns = [
+        "--id",
+        "shop",
+        "--time",
+        "day",
+        "--target",
+        "sold",
+        "--known",
+        "promo,price",
+        "--past",
+        "rain",
+    ]
+    made = cellwise("fit", "shops.parquet", "-H", 7, *columns, *QUICK, "--out", "run")
+    assert made.status == 0, made.err
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert "The known covariates do not reach past the data" in report
+    refused = cellwise("predict", "run")
+    assert refused.status == 2
+    assert "a forecast of 7 steps needs promo, price for as many steps after the last value" in refused.err
+
+
+DAYS = "ds,y\n" + "".join(f"2024-01-{day:02d},{day % 7}\n" for day in range(1, 31))
+BAD = {
+    "no such file": (None, ["-H", 7], "there is no file"),
+    "empty file": ("", ["-H", 7], "is empty"),
+    "missing column": ("ds,value\n2024-01-01,1\n", ["-H", 7], "there is no column 'y'; the table has 'ds', 'value'"),
+    "missing covariate": (DAYS, ["-H", 7, "--known", "promo"], "there is no column 'promo'"),
+    "not numeric": ("ds,y\n2024-01-01,1\n2024-01-02,x\n", ["-H", 1], "column 'y' is not numeric: line 3 holds 'x'"),
+    "unreadable dates": ("ds,y\nsoon,1\nlater,2\n", ["-H", 1], "column 'ds' holds 'soon' at line 2"),
+    "duplicates": ("ds,y\n2024-01-01,1\n2024-01-01,2\n", ["-H", 1], "has two rows for 2024-01-01"),
+    "infinite": ("ds,y\n2024-01-01,1\n2024-01-02,-inf\n", ["-H", 1], "an infinite value at line 3"),
+    "too short": (DAYS, ["-H", 28], "series 'y' has 30 values, but a horizon of 28 needs at least"),
+    "wrong frequency": (DAYS, ["-H", 7, "--freq", "MS"], "the frequency MS does not fit the data"),
+    "no frequency": (DAYS, ["-H", 7, "--freq", "often"], "'often' is not a frequency"),
+    "unknown cell": (DAYS, ["-H", 7, "--cell", "grru"], "did you mean 'gru'?"),
+    "horizon": (DAYS, ["-H", 0], "horizon must be a whole number from 1 to"),
+    "epochs": (DAYS, ["-H", 7, "--epochs", -3], "epochs must be"),
+    "level": (DAYS, ["-H", 7, "--level", 120], "levels must be"),
+    "two meanings": (DAYS, ["-H", 7, "--known", "y"], "column 'y' is given two meanings"),
+    "not a number": (DAYS, ["-H", "seven"], "a valid integer"),
+    "no horizon": (DAYS, [], "--horizon"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_every_mistake_is_one_sentence_and_status_2(case: str, cellwise, tmp_path: Path) -> None:
+    text, arguments, sentence = BAD[case]
+    if text is not None:
+        (tmp_path / "data.csv").write_text(text)
+    made = cellwise("fit", "data.csv", *arguments, "--out", "run")
+    assert made.status == 2
+    assert sentence in made.err
+    assert "Traceback" not in made.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        ("missing", "there is no run folder"),
+        ("foreign", "is not a run folder: it has no config.json"),
+        ("json", "config.json is not JSON"),
+        ("weights", "best.safetensors is cut short or altered"),
+    ],
+)
+def test_a_damaged_run_folder(damage: str, sentence: str, cellwise, sales: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    if damage in ("json", "weights"):
+        assert cellwise("fit", sales, "-H", 7, "--out", "run", *QUICK).status == 0
+    if damage == "foreign":
+        run.mkdir()
+    if damage == "json":
+        (run / "config.json").write_text("{")
+    if damage == "weights":
+        (run / "best.safetensors").write_bytes((run / "best.safetensors").read_bytes()[:200])
+    for command in ("predict", "backtest"):
+        if (command, damage) == ("backtest", "missing"):
+            continue  # then it is a missing file
+        made = cellwise(command, run)
+        assert made.status == 2
+        assert sentence in made.err
+
+
+def test_where_not_to_write(cellwise, sales: Path, tmp_path: Path) -> None:
+    assert "is a file; a run needs a folder" in cellwise("fit", sales, "-H", 7, "--out", sales, *QUICK).err
+    refused = cellwise("fit", sales, "-H", 7, "--out", tmp_path, "--overwrite", *QUICK)
+    assert refused.status == 2
+    assert "is not empty and not a run folder" in refused.err
+    assert sales.exists()
+    assert cellwise("fit", sales, "-H", 7, "--out", "run", *QUICK).status == 0
+    refused = cellwise("predict", "run", "--out", "forecasts.xlsx")
+    assert refused.status == 2
+    assert "a file named .csv or .parquet" in refused.err
+
+
+def test_backtest_asks_for_what_it_needs(cellwise, sales: Path) -> None:
+    assert "a backtest of a file needs --horizon" in cellwise("backtest", sales).err
+    refused = cellwise("backtest", sales, "-H", 7, "--cutoffs", 0)
+    assert refused.status == 2
+    assert "at least one cutoff" in refused.err
+
+
+def test_help_names_every_option_in_words(cellwise) -> None:
+    for command in ("fit", "predict", "backtest", "demo"):
+        shown = cellwise(command, "--help")
+        assert shown.status == 0
+        for line in re.findall(r"^  (?:-\w, )?--[\w-]+.*$", shown.out, re.MULTILINE):
+            assert len(line.split()) > 2 or line.strip().endswith(">"), line
+
+
+def start(sales: Path, run: Path) -> subprocess.Popen[str]:
+    code = "import sys; from cellwise.cli import main; sys.argv[0] = 'cellwise'; main()"
+    arguments = ["forecast", "fit", sales, "-H", 7, "--out", run, "--hidden-size", 4, "--epochs", 8]
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)], stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for_an_epoch(run: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not RunFolder(run).is_started and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert RunFolder(run).is_started
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(sales: Path, tmp_path: Path) -> None:
+    process = start(sales, tmp_path / "stopped")
+    wait_for_an_epoch(tmp_path / "stopped")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert re.search(
+        r"stopped in epoch \d+; \d+ epochs? (is|are) saved in .*; the same command goes on from there", err
+    )
+    killed = start(sales, tmp_path / "killed")
+    wait_for_an_epoch(tmp_path / "killed")
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate(timeout=60)
+    for name in ("stopped", "killed", "whole"):
+        process = start(sales, tmp_path / name)
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        assert ("resumed after" in err) == (name != "whole")
+    whole = load_file(tmp_path / "whole" / "best.safetensors")
+    for name in ("stopped", "killed"):
+        other = load_file(tmp_path / name / "best.safetensors")
+        assert all((whole[key] == other[key]).all() for key in whole)
