@@ -49,7 +49,8 @@ class _DropInCell(nn.RNNCellBase):
             return super().forward(input, hx)
         name = type(self).__name__
         given = () if hx is None else as_states(hx, len(self.cell.states), name)
-        for tensor, what in ((input, "input"), *((state, "hidden") for state in given)):
+        names = ["hidden"] if len(given) == 1 else [f"hx[{i}]" for i in range(len(given))]
+        for tensor, what in ((input, "input"), *zip(given, names, strict=True)):
             if tensor.dim() not in (1, 2):
                 raise InputError(f"{name}: Expected {what} to be 1D or 2D, got {tensor.dim()}D instead")
         alone = input.dim() == 1
