@@ -3,7 +3,6 @@ mistake."""
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -211,40 +210,37 @@ def test_help_names_every_option_in_words(cellwise) -> None:
             assert len(line.split()) > 2 or line.strip().endswith(">"), line
 
 
-def start(sales: Path, run: Path) -> subprocess.Popen[str]:
+FIT = ["-H", 7, "--hidden-size", 4, "--epochs", 6]
+
+
+def start_until(signal_number: int, sales: Path, run: Path, epochs: int) -> tuple[int, str]:
+    """Fit in a process of its own; send it a signal as soon as so many epochs are saved."""
     code = "import sys; from cellwise.cli import main; sys.argv[0] = 'cellwise'; main()"
-    arguments = ["forecast", "fit", sales, "-H", 7, "--out", run, "--hidden-size", 4, "--epochs", 8]
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)], stderr=subprocess.PIPE, text=True
-    )
-
-
-def wait_for_an_epoch(run: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not RunFolder(run).is_started and time.monotonic() < deadline:
+    arguments = [sys.executable, "-c", code, "forecast", "fit", sales, *FIT, "--out", run]
+    process = subprocess.Popen([*map(str, arguments)], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    folder = RunFolder(run)
+    while time.monotonic() < deadline and process.poll() is None:
+        if folder.is_started and len(folder.read_tensors("last.safetensors").about["epochs"]) >= epochs:
+            break
         time.sleep(0.01)
-    assert RunFolder(run).is_started
-
-
-def test_ctrl_c_saves_and_the_same_command_goes_on(sales: Path, tmp_path: Path) -> None:
-    process = start(sales, tmp_path / "stopped")
-    wait_for_an_epoch(tmp_path / "stopped")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal_number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    return process.returncode, err
+
+
+def test_stopped_killed_and_resumed_equals_uninterrupted(cellwise, sales: Path, tmp_path: Path) -> None:
+    status, err = start_until(signal.SIGINT, sales, tmp_path / "parts", 1)
+    assert status == 130
     assert re.search(
-        r"stopped in epoch \d+; \d+ epochs? (is|are) saved in .*; the same command goes on from there", err
+        r"stopped in epoch \d; \d epochs? (is|are) saved in .*; the same command goes on from there", err
     )
-    killed = start(sales, tmp_path / "killed")
-    wait_for_an_epoch(tmp_path / "killed")
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.communicate(timeout=60)
-    for name in ("stopped", "killed", "whole"):
-        process = start(sales, tmp_path / name)
-        _, err = process.communicate(timeout=120)
-        assert process.returncode == 0, err
-        assert ("resumed after" in err) == (name != "whole")
-    whole = load_file(tmp_path / "whole" / "best.safetensors")
-    for name in ("stopped", "killed"):
-        other = load_file(tmp_path / name / "best.safetensors")
-        assert all((whole[key] == other[key]).all() for key in whole)
+    status, err = start_until(signal.SIGKILL, sales, tmp_path / "parts", 3)
+    assert status == -signal.SIGKILL
+    resumed = cellwise("fit", sales, *FIT, "--out", "parts")
+    assert "resumed after" in resumed.err
+    whole = cellwise("fit", sales, *FIT, "--out", "whole")
+    assert "resumed after" not in whole.err
+    assert resumed.out == whole.out
+    weights = [load_file(tmp_path / run / "best.safetensors") for run in ("parts", "whole")]
+    assert all((weights[0][key] == weights[1][key]).all() for key in weights[0])

@@ -15,7 +15,7 @@ import numpy as np
 from cellwise.tasks.forecasting.frequency import Frequency
 from cellwise.tasks.forecasting.panel import Panel
 
-__all__ = ["calendar_features", "calendar_names", "future_times", "with_calendar"]
+__all__ = ["calendar_features", "calendar_names", "with_calendar"]
 
 DAY_SECONDS = 86400.0
 
@@ -88,17 +88,12 @@ def calendar_features(names: Sequence[str], times: np.ndarray) -> np.ndarray:
     >>> calendar_features(["day of week cos 1"], np.array(["2024-01-01"], "datetime64[us]"))  # a Monday
     array([[1.]])
     """
-    columns = []
-    for name in names:
-        cycle, wave, harmonic = name.rsplit(" ", 2)
-        angle = 2 * np.pi * int(harmonic) * CYCLES[cycle].phase(times)
-        columns.append(np.sin(angle) if wave == "sin" else np.cos(angle))
-    return np.stack(columns, axis=1) if columns else np.zeros((len(times), 0))
-
-
-def future_times(panel: Panel, horizon: int) -> list[np.ndarray]:
-    """The `horizon` times after the end of each series."""
-    return [panel.frequency.future(times[-1], horizon) for times in panel.times]
+    parts = [name.rsplit(" ", 2) for name in names]
+    phases = {cycle: 2 * np.pi * CYCLES[cycle].phase(times) for cycle in {part[0] for part in parts}}
+    made = np.zeros((len(times), len(names)))
+    for column, (cycle, wave, harmonic) in enumerate(parts):
+        made[:, column] = (np.sin if wave == "sin" else np.cos)(int(harmonic) * phases[cycle])
+    return made
 
 
 def with_calendar(panel: Panel, names: Sequence[str], horizon: int) -> Panel:

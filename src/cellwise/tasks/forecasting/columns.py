@@ -82,7 +82,8 @@ def read_names(column: Any, name: str, from_text: bool) -> tuple[np.ndarray, boo
     missing = column.is_null().to_numpy()
     if missing.any():
         raise DataError(f"column {name!r} names no series at {where(int(missing.argmax()), from_text)}")
-    return np.array([str(value) for value in column.to_list()], dtype=object), bool(column.dtype.is_integer())
+    texts = column.cast(need("narwhals").String).to_numpy().astype(object)
+    return texts, bool(column.dtype.is_integer())
 
 
 def read_times(column: Any, name: str, from_text: bool) -> Times:
