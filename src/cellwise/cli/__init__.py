@@ -10,6 +10,8 @@ import typer
 from cellwise._version import __version__
 from cellwise.cli.cells import cells
 from cellwise.cli.demo import demo
+from cellwise.cli.forecast import app as forecast
+from cellwise.cli.reproduce import reproduce
 from cellwise.cli.show import show
 from cellwise.errors import CellwiseError
 
@@ -23,6 +25,8 @@ app = typer.Typer(
 )
 for command in (cells, show, demo):
     app.command()(command)
+app.add_typer(forecast, name="forecast")
+app.command()(reproduce)
 
 
 def _version(asked: bool) -> None:
