@@ -39,7 +39,7 @@ def reproduce(
     ] = None,
     cell: Annotated[str, typer.Option(help="The recurrent cell, see `cellwise cells`.")] = "gru",
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the data, if not those tuned.")
+        int | None, typer.Option(min=1, help="Passes over the data, if not the default.")
     ] = None,
 ) -> None:
     """Run a published experiment from end to end and print our figures beside the published ones.

