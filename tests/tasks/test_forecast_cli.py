@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from cellwise.cli import main
 from cellwise.tasks.run_folder import RunFolder
 
-QUICK = ["--hidden-size", "4", "--epochs", "2"]
+QUICK = ["--hidden-size", "4", "--epochs", "1"]
 
 
 class Result:

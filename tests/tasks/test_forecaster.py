@@ -4,6 +4,8 @@ values."""
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from cellwise import cells
 from cellwise.errors import CellwiseError
 from cellwise.tasks import Forecaster
 from cellwise.tasks.base import RunFolderError, TaskError, TrainingInterrupted
-from cellwise.tasks.forecasting.errors import DataError, NotFittedError, SeriesTooShortError
+from cellwise.tasks.forecasting.errors import DataError, NotFittedError, OptionError, SeriesTooShortError
 from cellwise.tasks.progress import Epoch, Silent
 
 TINY = {"hidden_size": 8, "epochs": 2, "batch_size": 16, "validation": 1}
@@ -327,3 +330,61 @@ def test_early_stopping_says_what_it_held_out() -> None:
     assert all(
         isinstance(epoch, Epoch) and epoch.validation is not None for epoch in forecaster.trained_.epochs
     )
+
+
+def test_a_cell_that_its_name_does_not_tell_is_refused() -> None:
+    class Mine(cells.get("gru").__class__):  # type: ignore[misc]
+        pass
+
+    with pytest.raises(
+        OptionError, match=r"has no known name; make it known first with cellwise\.cells\.register"
+    ):
+        Forecaster(Mine).fit(wave())
+    with pytest.raises(OptionError, match="has options that its name alone does not tell"):
+        Forecaster(cells.RNN(nonlinearity="relu")).fit(wave())
+    assert Forecaster(cells.GRU).model_name == "GRU"
+
+
+@pytest.mark.parametrize(
+    "values", ["constant", "zeros", "mostly missing", "huge", "tiny", "negative", "one jump"]
+)
+def test_awkward_series_give_finite_forecasts_and_figures(values: str) -> None:
+    steps = np.arange(100.0)
+    y = {
+        "constant": np.full(100, 7.0),
+        "zeros": np.zeros(100),
+        "mostly missing": np.where(steps % 9 == 0, steps, np.nan),
+        "huge": 1e15 * (2 + np.sin(steps)),
+        "tiny": 1e-12 * (2 + np.sin(steps)),
+        "negative": -50 - 10 * np.sin(steps),
+        "one jump": np.where(steps < 60, 1.0, 1e6),
+    }[values]
+    frame = polars.DataFrame({"ds": np.datetime64("2024-01-01", "D") + np.arange(100), "y": y})
+    frame = frame.with_columns(polars.col.y.fill_nan(None))
+    forecaster = Forecaster(horizon=7, **TINY).fit(frame, cutoffs=1)
+    made = forecaster.predict()
+    assert made.select(polars.col("GRU", "GRU-lo-90", "GRU-hi-90").is_finite().all()).row(0) == (
+        True,
+        True,
+        True,
+    )
+    assert np.isfinite(forecaster.scores()["MAE"][0])
+    if values in ("constant", "zeros"):
+        assert made["GRU"].to_numpy() == pytest.approx(y[:7], abs=1e-3 * max(1, abs(y[0])))
+
+
+def test_without_polars_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "polars", None)
+    with pytest.raises(
+        CellwiseError, match=r"Forecasting needs polars, .*: pip install 'cellwise\[forecast\]'"
+    ):
+        Forecaster().fit("sales.csv")
+
+
+def test_importing_the_estimator_loads_no_frame_or_plot_library() -> None:
+    code = (
+        "import sys, cellwise.tasks, cellwise.tasks.forecasting.forecaster as f\n"
+        "loaded = {'polars', 'narwhals', 'pandas', 'matplotlib', 'jinja2', 'typer', 'rich'} & set(sys.modules)\n"
+        "sys.exit(str(loaded) if loaded else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

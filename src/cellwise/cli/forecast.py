@@ -105,7 +105,7 @@ def predict(
     ] = None,
 ) -> None:
     """Forecast with a trained network: the median and the bands after the end of every series."""
-    from cellwise.tasks.forecasting.files import check_writable, write_file
+    from cellwise.tasks.forecasting.files import check_writable, round_floats, write_file
     from cellwise.tasks.forecasting.forecaster import Forecaster
 
     if out is not None:
@@ -114,9 +114,9 @@ def predict(
     table = None if file is None else forecaster.read(_source(file))
     for note in () if table is None else table.notes:
         _say(f"note: {note}")
-    made = forecaster.predict(table, horizon)
+    made = round_floats(forecaster.predict(table, horizon))
     if out is None:
-        sys.stdout.write(made.write_csv(float_precision=None))
+        sys.stdout.write(made.write_csv())
     else:
         write_file(made, out)
         _say(f"wrote {made.height:,} rows to {out}")

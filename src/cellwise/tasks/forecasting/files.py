@@ -10,7 +10,7 @@ from typing import Any
 from cellwise.tasks.forecasting.errors import DataError
 from cellwise.tasks.forecasting.extras import need
 
-__all__ = ["check_writable", "read_file", "write_file"]
+__all__ = ["check_writable", "read_file", "round_floats", "write_file"]
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
 PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -65,6 +65,12 @@ def write_file(frame: Any, path: Path) -> None:
     else:
         frame.write_parquet(part)
     part.replace(path)
+
+
+def round_floats(frame: Any) -> Any:
+    """A polars frame whose numbers have the seven digits that a float32 network knows."""
+    polars = need("polars")
+    return frame.with_columns(polars.selectors.float().round_sig_figs(7))
 
 
 def _separator(path: Path) -> str:

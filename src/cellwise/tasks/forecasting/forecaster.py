@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +17,7 @@ from cellwise.tasks.forecasting.backtest import Backtest, ends_of, roll
 from cellwise.tasks.forecasting.calendar import calendar_names, with_calendar
 from cellwise.tasks.forecasting.config import NetworkConfig
 from cellwise.tasks.forecasting.errors import DataError, NotFittedError, SeriesTooShortError
+from cellwise.tasks.forecasting.files import round_floats, write_file
 from cellwise.tasks.forecasting.frames import Columns, FrameStyle, Table, read_table
 from cellwise.tasks.forecasting.learning import ForecastLearning, training_part
 from cellwise.tasks.forecasting.network import ForecastNetwork
@@ -365,6 +366,10 @@ class Forecaster(Estimator):
         from cellwise.tasks.forecasting.report import write_report
 
         write_report(run, self)
+        measured = self._measure()
+        if measured is not None:
+            made = backtest_frame(measured.backtest, replace(measured.style, backend="polars"))
+            write_file(round_floats(made), run / "backtest.csv")
         run.write_json(SUMMARY, self.summary())
 
     def _roll(self, panel: Panel, ends: np.ndarray) -> Backtest:

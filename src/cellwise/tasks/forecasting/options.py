@@ -24,7 +24,7 @@ MAY_BE_NONE = ("season_length", "validation", "step")
 def check_options(forecaster: Any, **more: Any) -> None:
     """Raise OptionError, FrequencyError or UnknownCellError for the first setting that cannot be."""
     values = forecaster.get_params() | more
-    cells.get(values["cell"])
+    _check_cell(values["cell"])
     for name, (low, high) in (WHOLE | REAL).items():
         if name not in values or (values[name] is None and name in MAY_BE_NONE):
             continue
@@ -51,3 +51,16 @@ def check_options(forecaster: Any, **more: Any) -> None:
             raise OptionError(f"{name} must be a list of column names, such as [{values[name]!r}]")
     if values["freq"] is not None:
         parse_frequency(values["freq"])
+
+
+def _check_cell(given: Any) -> None:
+    """A run is stored by its cell's name, so the name alone must lead back to the cell."""
+    cell = cells.get(given)
+    if cell.name not in cells.names():
+        raise OptionError(
+            f"the cell {cell!r} has no known name; make it known first with cellwise.cells.register"
+        )
+    if cells.get(cell.name) != cell:
+        raise OptionError(
+            f"{cell!r} has options that its name alone does not tell; register it under a name of its own"
+        )

@@ -78,9 +78,7 @@ def verdict(scores: Mapping[str, Scores], backtest: Backtest) -> tuple[str, bool
         f"{backtest.model} errs by {figure(own.overall['MAE'])} on average, the seasonal naive forecast by "
         f"{figure(naive.overall['MAE'])}: {abs(change):.0f} % {'less' if better else 'more'}."
     )
-    behind = [
-        m for m in ("MAE", "RMSE", "sMAPE", "MASE", "pinball") if not own.overall[m] <= naive.overall[m]
-    ]
+    behind = [m for m in ("MAE", "RMSE", "sMAPE", "MASE", "pinball") if own.overall[m] > naive.overall[m]]
     if better and behind:
         text += f" It is worse by {', '.join(behind)}."
     worse = own.by_horizon["MAE"] > naive.by_horizon["MAE"]
