@@ -254,7 +254,7 @@ def series_plot(by_series: dict[str, np.ndarray]) -> str:
         (model, own), (_, naive) = by_series.items()
         top = float(np.nanmax(np.concatenate([own, naive]))) * 1.05
         axes.plot([0, top], [0, top], color=FAINT, linewidth=1, linestyle=(0, (2, 3)))
-        size = 18 if len(own) <= 200 else 7
+        size = 36 if len(own) <= 20 else 16 if len(own) <= 200 else 7
         axes.scatter(naive, own, s=size, color=MODEL, alpha=0.55, linewidths=0)
         axes.set_xlim(0, top)
         axes.set_ylim(0, top)
@@ -342,7 +342,11 @@ def _date_axis(axes: Any, times: np.ndarray, most: int = 10) -> None:
     axes.margins(x=0.01)
     if times.dtype.kind == "M":
         dates = need("matplotlib.dates")
-        locator = dates.AutoDateLocator(maxticks=most)
+        # hours come in steps of at most 12, so a few days need more ticks than the other units
+        ticks = dict.fromkeys(
+            (dates.YEARLY, dates.MONTHLY, dates.DAILY, dates.MINUTELY, dates.SECONDLY), most
+        )
+        locator = dates.AutoDateLocator(minticks=3, maxticks={**ticks, dates.HOURLY: max(most, 9)})
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
     _thousands(axes)

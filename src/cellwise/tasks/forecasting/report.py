@@ -117,9 +117,13 @@ def _knows_more(forecaster: Forecaster) -> str:
 
 def _captions(forecaster: Forecaster) -> dict[str, str]:
     bands = " and ".join(f"{level} %" for level in sorted(forecaster.levels))
+    both = len(forecaster.table_.panel) > 1 and forecaster.backtest_ is not None
+    before = (
+        " Left of the dotted line: what was forecast for the last window of the backtest." if both else ""
+    )
     return {
-        "forecast": f"The end of the data and the forecast: the median, and the bands in which {bands} of the "
-        "values are expected.",
+        "forecast": f"The end of the data (thin) and the forecast (blue): the median, and the bands in which {bands} "
+        f"of the values are expected.{before}",
         "backtest": "The last windows of the backtest. At each dotted line the forecast knew what lies to its left and "
         "nothing else.",
         "error": "Mean absolute error by step of the horizon, averaged over all windows.",
@@ -209,7 +213,9 @@ def _series_figures(scores: Mapping[str, Scores], backtest: Backtest) -> tuple[F
         cells = [Cell(figure(own[metric][i])) for metric in ("MAE", "sMAPE")]
         cells += [Cell(figure(own["MASE"][i]), wins), Cell(figure(naive["MASE"][i]), not wins)]
         rows.append(Row(backtest.panel.ids[i], tuple(cells)))
-    return Figures(("MAE", "sMAPE", "MASE", "MASE, seasonal naive"), tuple(rows)), note
+    if len(rows) == MOST_ROWS < len(backtest.panel):
+        rows.insert(MOST_ROWS // 2, Row("…", tuple(Cell("") for _ in cells)))
+    return Figures(("MAE", "sMAPE", "MASE", "naive MASE"), tuple(rows)), note
 
 
 def describe(panel: Panel) -> str:

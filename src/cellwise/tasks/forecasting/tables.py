@@ -86,7 +86,8 @@ def verdict(scores: Mapping[str, Scores], backtest: Backtest) -> tuple[str, bool
         text += f" At {int(worse.sum())} of {len(worse)} steps of the horizon the naive forecast is better."
     lost = own.by_series["MASE"] > naive.by_series["MASE"]
     if better and len(lost) > 1 and lost.any():
-        text += f" For {int(lost.sum())} of {len(lost)} series the naive forecast is better."
+        measured = int(np.isfinite(own.by_series["MASE"]).sum())
+        text += f" For {int(lost.sum())} of {measured} series the naive forecast is better."
     return text, better
 
 
