@@ -86,6 +86,12 @@ def test_series_too_short_to_hold_out_train_whole_and_shorter_ones_not_at_all() 
     assert any("are forecast but not trained on ('s2')" in note for note in parts.notes)
 
 
+def test_cutoffs_that_do_not_fit_are_said() -> None:
+    parts = split(panel_of(60), 10, cutoffs=9, step=10, validation=0)
+    assert int((parts.test >= 0).sum()) == 4
+    assert "the data is long enough for 4 of the 9 cutoffs only" in parts.notes
+
+
 def test_no_series_long_enough() -> None:
     need = shortest_length(10)
     with pytest.raises(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,9 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(130) from stop
         except KeyboardInterrupt as stop:
             raise typer.Exit(130) from stop
+        except BrokenPipeError as stop:  # the reader, such as head, has seen enough
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (open until the end)
+            raise typer.Exit(0) from stop
         except OSError as error:
             raise TaskError(
                 f"{error.filename or 'a file'} cannot be used: {error.strerror or error}"
@@ -105,7 +109,7 @@ def predict(
     ] = None,
 ) -> None:
     """Forecast with a trained network: the median and the bands after the end of every series."""
-    from cellwise.tasks.forecasting.files import check_writable, round_floats, write_file
+    from cellwise.tasks.forecasting.files import check_writable, round_floats, to_csv, write_file
     from cellwise.tasks.forecasting.forecaster import Forecaster
 
     if out is not None:
@@ -116,7 +120,8 @@ def predict(
         _say(f"note: {note}")
     made = round_floats(forecaster.predict(table, horizon))
     if out is None:
-        sys.stdout.write(made.write_csv())
+        sys.stdout.write(to_csv(made))
+        sys.stdout.flush()
     else:
         write_file(made, out)
         _say(f"wrote {made.height:,} rows to {out}")

@@ -10,7 +10,7 @@ from typing import Any
 from cellwise.tasks.forecasting.errors import DataError
 from cellwise.tasks.forecasting.extras import need
 
-__all__ = ["check_writable", "read_file", "round_floats", "write_file"]
+__all__ = ["check_writable", "read_file", "round_floats", "to_csv", "write_file"]
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
 PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -61,10 +61,16 @@ def write_file(frame: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     if name.endswith(".csv"):
-        frame.write_csv(part)
+        part.write_text(to_csv(frame), encoding="utf8")
     else:
         frame.write_parquet(part)
     part.replace(path)
+
+
+def to_csv(frame: Any) -> str:
+    """A polars frame as CSV, times as one writes them."""
+    text: str = frame.write_csv(datetime_format="%Y-%m-%d %H:%M:%S")
+    return text
 
 
 def round_floats(frame: Any) -> Any:

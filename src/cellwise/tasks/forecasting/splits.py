@@ -85,6 +85,9 @@ def _notes(
     tested = int((panel.lengths - _earliest(test, panel.lengths)).max())
     if tested:
         notes.append(f"the last {many(tested)} were kept from training; the backtest measures them")
+    fitting = int((test >= 0).sum(axis=1).max()) if tested else 0
+    if fitting < test.shape[1]:
+        notes.append(f"the data is long enough for {fitting} of the {test.shape[1]} cutoffs only")
     if (held >= 0).any():
         count = horizon * int((held >= 0).sum(axis=1).max())
         series = (
