@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,11 +18,17 @@ from cellwise.tasks.forecasting.calendar import calendar_names, with_calendar
 from cellwise.tasks.forecasting.config import NetworkConfig
 from cellwise.tasks.forecasting.errors import DataError, NotFittedError, SeriesTooShortError
 from cellwise.tasks.forecasting.files import round_floats, write_file
-from cellwise.tasks.forecasting.frames import Columns, FrameStyle, Table, read_table
+from cellwise.tasks.forecasting.frames import Columns, Table, read_table
 from cellwise.tasks.forecasting.learning import ForecastLearning, training_part
 from cellwise.tasks.forecasting.network import ForecastNetwork
 from cellwise.tasks.forecasting.options import check_options
-from cellwise.tasks.forecasting.output import backtest_frame, forecast_frame, quantiles_of, scores_frame
+from cellwise.tasks.forecasting.output import (
+    Measured,
+    backtest_frame,
+    forecast_frame,
+    quantiles_of,
+    scores_frame,
+)
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.splits import Split, split
 from cellwise.tasks.forecasting.store import fingerprint, read_table_back, write_table
@@ -33,15 +39,6 @@ from cellwise.tasks.train import Trained, TrainSettings, threads, train
 __all__ = ["Forecaster"]
 
 TASK = "forecast"
-
-
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """A backtest, the style of the table it was made of, and whether nothing in it was looked at before."""
-
-    backtest: Backtest
-    style: FrameStyle
-    is_test: bool
 
 
 class Forecaster(Estimator):

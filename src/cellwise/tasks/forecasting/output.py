@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,16 @@ from cellwise.tasks.forecasting.frames import FrameStyle
 from cellwise.tasks.forecasting.metrics import band_quantiles
 from cellwise.tasks.forecasting.panel import Panel
 
-__all__ = ["backtest_frame", "forecast_columns", "forecast_frame", "quantiles_of", "scores_frame"]
+__all__ = ["Measured", "backtest_frame", "forecast_columns", "forecast_frame", "quantiles_of", "scores_frame"]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A backtest, the style of the table it was made of, and whether nothing in it was looked at before."""
+
+    backtest: Backtest
+    style: FrameStyle
+    is_test: bool
 
 
 def quantiles_of(levels: Sequence[int]) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cellwise.tasks.forecasting.backtest import Backtest
-from cellwise.tasks.forecasting.metrics import Scores
+from cellwise.tasks.forecasting.metrics import Scores, mean
 from cellwise.tasks.forecasting.naive import NAIVE_NAME
 
 __all__ = ["Cell", "Figures", "Row", "figure", "scores_figures", "verdict"]
@@ -84,11 +84,21 @@ def verdict(scores: Mapping[str, Scores], backtest: Backtest) -> tuple[str, bool
     worse = own.by_horizon["MAE"] > naive.by_horizon["MAE"]
     if better and worse.any():
         text += f" At {int(worse.sum())} of {len(worse)} steps of the horizon the naive forecast is better."
+    windows = {
+        name: mean(np.abs(backtest.y - _median(backtest, name)), axis=2) for name in backtest.forecasts
+    }
+    lost_windows = int((windows[backtest.model] > windows[NAIVE_NAME]).sum())
+    if better and backtest.count > 1 and lost_windows:
+        text += f" In {lost_windows} of {backtest.count:,} windows the naive forecast is better."
     lost = own.by_series["MASE"] > naive.by_series["MASE"]
     if better and len(lost) > 1 and lost.any():
         measured = int(np.isfinite(own.by_series["MASE"]).sum())
         text += f" For {int(lost.sum())} of {measured} series the naive forecast is better."
     return text, better
+
+
+def _median(backtest: Backtest, name: str) -> np.ndarray:
+    return backtest.forecasts[name][..., backtest.quantiles.index(0.5)]
 
 
 def _heading(metric: str) -> str:
