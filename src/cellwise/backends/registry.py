@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cellwise.backends.base import Backend, Call, Stack
+from cellwise.backends.cpu import Cpu
 from cellwise.backends.native import Native
 from cellwise.backends.reference import Reference
 from cellwise.errors import BackendError, UnknownBackendError
 
-BACKENDS: tuple[Backend, ...] = (Native(), Reference())
+BACKENDS: tuple[Backend, ...] = (Native(), Cpu(), Reference())
 AUTO = "auto"
 
 

@@ -1,0 +1,156 @@
+"""The backward step of a cell as a graph: reverse mode, symbolic, one rule per op in one table.
+
+The derivative is written with the same ops as the step, on the step's own nodes, whose values the tape keeps or the
+backward pass computes again. New leaves are the incoming gradients; the one new op is `pullback`, the transposed
+product of gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from cellwise.graph import Node, StepGraph
+from cellwise.graph.ops import CONSTANT, INPUT, OPS, PROJECT, SCALAR, STATE, VECTOR, Op
+
+# The gradient that arrives at the output ("output") or at a new state (its name).
+GRADIENT = Op("gradient", 0, "d{a}")
+# Sum over gates g of the transposed recurrent rows of g times the gradient at its product; a gate per operand.
+PULLBACK = Op("pullback", -1, "pullback {a}")
+OUTPUT = "output"
+
+
+@dataclass(frozen=True, eq=False)
+class Derivative:
+    """Gradients of one step. A missing entry is zero.
+
+    `inputs` and `products` are the gradients at `x.g` and at the product nodes, (B, H) each; `states` those at the
+    states before the step; `parameters` those at vectors and scalars, (B, H) each, to be summed over what the
+    parameter lacks.
+    """
+
+    graph: StepGraph
+    inputs: dict[Node, Node]
+    products: dict[Node, Node]
+    states: dict[str, Node]
+    parameters: dict[Node, Node]
+
+
+class _Writer:
+    """Makes nodes, equal ones once, and leaves out what multiplies by one or adds nothing."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[object, ...], Node] = {}
+
+    def node(self, op: Op, *inputs: Node, attribute: str | float | None = None) -> Node:
+        key = (op, inputs, str(attribute))
+        if key not in self._made:
+            self._made[key] = Node(op, inputs, attribute)
+        return self._made[key]
+
+    def number(self, value: float) -> Node:
+        return self.node(CONSTANT, attribute=value)
+
+    def __getattr__(self, name: str) -> Callable[..., Node]:
+        return lambda *inputs: self.node(OPS[name], *inputs)
+
+
+_Rule = Callable[..., tuple[Node | None, ...]]
+
+
+def _minmax(w: _Writer, g: Node, a: Node, b: Node, picks_a: Node, picks_b: Node) -> tuple[Node, Node]:
+    # Equal operands share the gradient, as torch does it.
+    zero, half = w.number(0.0), w.mul(g, w.number(0.5))
+    da = w.where(picks_a, g, w.where(picks_b, zero, half))
+    db = w.where(picks_b, g, w.where(picks_a, zero, half))
+    return da, db
+
+
+def _clamp(w: _Writer, g: Node, y: Node, v: Node, low: Node, high: Node) -> tuple[Node, Node, Node]:
+    zero = w.number(0.0)
+    crossed = w.less(high, low)
+    dv = w.where(w.less(v, low), zero, w.where(w.less(high, v), zero, g))
+    dlow = w.where(crossed, zero, w.where(w.less(v, low), g, zero))
+    dhigh = w.where(crossed, g, w.where(w.less(high, v), g, zero))
+    return dv, dlow, dhigh
+
+
+# op -> (writer, gradient at the result, the result, its operands...) -> gradient at each operand.
+_RULES: dict[str, _Rule] = {
+    "add": lambda w, g, y, a, b: (g, g),
+    "sub": lambda w, g, y, a, b: (g, w.neg(g)),
+    "mul": lambda w, g, y, a, b: (w.mul(g, b), w.mul(g, a)),
+    "div": lambda w, g, y, a, b: (w.div(g, b), w.neg(w.div(w.mul(g, y), b))),
+    "neg": lambda w, g, y, a: (w.neg(g),),
+    "exp": lambda w, g, y, a: (w.mul(g, y),),
+    "log": lambda w, g, y, a: (w.div(g, a),),
+    "sqrt": lambda w, g, y, a: (w.div(g, w.add(y, y)),),
+    "sigmoid": lambda w, g, y, a: (w.mul(w.mul(g, y), w.sub(w.number(1.0), y)),),
+    "tanh": lambda w, g, y, a: (w.mul(g, w.sub(w.number(1.0), w.mul(y, y))),),
+    "relu": lambda w, g, y, a: (w.where(w.less_equal(y, w.number(0.0)), w.number(0.0), g),),
+    # Above 20 torch's softplus is the value itself.
+    "softplus": lambda w, g, y, a: (w.where(w.less(w.number(20.0), a), g, w.mul(g, w.sigmoid(a))),),
+    "sin": lambda w, g, y, a: (w.mul(g, w.cos(a)),),
+    "cos": lambda w, g, y, a: (w.neg(w.mul(g, w.sin(a))),),
+    "abs": lambda w, g, y, a: (
+        w.where(w.less(w.number(0.0), a), g, w.where(w.less(a, w.number(0.0)), w.neg(g), w.mul(g, a))),
+    ),
+    "minimum": lambda w, g, y, a, b: _minmax(w, g, a, b, w.less(a, b), w.less(b, a)),
+    "maximum": lambda w, g, y, a, b: _minmax(w, g, a, b, w.less(b, a), w.less(a, b)),
+    "less": lambda w, g, y, a, b: (None, None),
+    "less_equal": lambda w, g, y, a, b: (None, None),
+    "where": lambda w, g, y, m, a, b: (
+        None,
+        w.where(m, g, w.number(0.0)),
+        w.where(m, w.number(0.0), g),
+    ),
+    "clamp": _clamp,
+    "stop_gradient": lambda w, g, y, a: (None,),
+}
+
+
+@lru_cache(maxsize=512)
+def differentiate(graph: StepGraph) -> Derivative:
+    """The gradients of one step at everything that it reads, from those at its output and its new states."""
+    w = _Writer()
+    arriving: dict[Node, Node] = {}
+
+    def arrive(node: Node, gradient: Node) -> None:
+        arriving[node] = w.add(arriving[node], gradient) if node in arriving else gradient
+
+    arrive(graph.output, w.node(GRADIENT, attribute=OUTPUT))
+    for state, node in zip(graph.states, graph.new_states, strict=True):
+        arrive(node, w.node(GRADIENT, attribute=state))
+    products: dict[Node, Node] = {}
+    pulled: dict[Node, list[Node]] = {}  # operand -> its product nodes whose gradient is complete
+    for node in reversed(graph.nodes):
+        # All users of a node stand after it, so that its own gradient, its pullback too, is complete here.
+        if node in pulled:
+            arrive(node, _pullback(w, graph, pulled[node], products))
+        if node not in arriving or not node.inputs:
+            continue
+        gradient = arriving[node]
+        if node.op is PROJECT:
+            products[node] = gradient
+            pulled.setdefault(node.inputs[0], []).append(node)
+            continue
+        for operand, each in zip(
+            node.inputs, _RULES[node.op.name](w, gradient, node, *node.inputs), strict=True
+        ):
+            if each is not None and operand.op is not CONSTANT:
+                arrive(operand, each)
+    leaves = {node: gradient for node, gradient in arriving.items() if not node.inputs}
+    return Derivative(
+        graph,
+        inputs={node: g for node, g in leaves.items() if node.op is INPUT},
+        products=products,
+        states={str(node.attribute): g for node, g in leaves.items() if node.op is STATE},
+        parameters={node: g for node, g in leaves.items() if node.op in (VECTOR, SCALAR)},
+    )
+
+
+def _pullback(w: _Writer, graph: StepGraph, nodes: list[Node], products: dict[Node, Node]) -> Node:
+    ordered = sorted(nodes, key=lambda node: graph.gates.index(str(node.attribute)))
+    gates = " ".join(str(node.attribute) for node in ordered)
+    return w.node(PULLBACK, *(products[node] for node in ordered), attribute=gates)

@@ -1,0 +1,34 @@
+"""What the forward pass keeps of a step for its derivative, and what the backward pass computes again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cellwise.graph import Node
+from cellwise.graph.ops import INPUT, PROJECT
+
+# Cheaper to compute again from kept values than to keep: a few instructions against a trip to memory.
+_CHEAP = {"add", "sub", "mul", "neg", "abs", "relu", "less", "less_equal", "where"}
+_CHEAP |= {"minimum", "maximum", "clamp", "stop_gradient"}
+
+
+def kept_for(step: Iterable[Node], wanted: Iterable[Node]) -> tuple[Node, ...]:
+    """The values of `step` that must be kept so that `wanted`, nodes of the step, can be had again cheaply.
+
+    States before the step are kept anyway, as operands of products or as carried values, and are among the result
+    if they are needed; parameters and numbers are at hand.
+    """
+    inside = set(step)
+    kept: dict[Node, None] = {}
+    done: set[Node] = set()
+    todo = [node for node in wanted if node in inside]
+    while todo:
+        node = todo.pop()
+        if node in done:
+            continue
+        done.add(node)
+        if node.op.name in _CHEAP:
+            todo += node.inputs
+        elif node.op in (INPUT, PROJECT) or node.inputs or node.op.name == "state":
+            kept[node] = None
+    return tuple(kept)

@@ -1,0 +1,90 @@
+"""A step as compiled backends run it: arrays, and stages of products followed by pointwise work. Forward or backward.
+
+Both directions of differentiation are the same kind of thing: a few arrays, and for each step of time a few stages.
+In a stage, accumulators are filled by products of rows known before (segments), pointwise nodes are computed from
+them and from what is read, and values that others need are written. Everything here is frozen data.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from cellwise.graph import Node
+
+
+class Place(enum.Enum):
+    """Where an array's rows live, and so how a row is found at a step."""
+
+    INPUT = "x, one row of D numbers per step of each sequence"
+    STEPS = "one row of H numbers per column and step of each sequence"
+    STATE = "one row of H numbers per sequence, carried from step to step"
+    ROWS = "one row of H numbers per column and sequence, within a step"
+    UNITS = "one row of H numbers"
+    SUM = "one row of H numbers per column, added to by every step of every sequence"
+    NUMBER = "one number"
+
+
+@dataclass(frozen=True)
+class Array:
+    name: str
+    place: Place
+    columns: int = 1
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A column of an array."""
+
+    array: Array
+    column: int = 0
+
+
+@dataclass(frozen=True)
+class WeightBlock:
+    """The rows of `weight_ih` or `weight_hh` that belong to some gates; `transposed` for the backward product."""
+
+    stem: str
+    gates: tuple[str, ...]
+    transposed: bool = False
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Adds to some accumulators the product of a row with weights; the row's length is D for INPUT, else H."""
+
+    operand: Ref
+    weight: WeightBlock
+    accumulators: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ProgramStage:
+    """`accumulators` are the nodes whose values they hold; `biases` for each the (stem, gate) pairs it starts from."""
+
+    accumulators: tuple[Node, ...]
+    biases: tuple[tuple[tuple[str, str], ...], ...]
+    segments: tuple[Segment, ...]
+    nodes: tuple[Node, ...]
+    writes: tuple[tuple[Node, Ref], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """One direction of differentiation of one cell. `reads` says where the value of a leaf lies.
+
+    After the stages of a step, column s of the array "new" becomes the state `states[s]`.
+    """
+
+    name: str
+    arrays: tuple[Array, ...]
+    stages: tuple[ProgramStage, ...]
+    reads: dict[Node, Ref]
+    states: tuple[Array, ...]
+
+    def index(self, name: str) -> int:
+        """The place of an array in the list of pointers that a kernel takes."""
+        return next(i for i, array in enumerate(self.arrays) if array.name == name)
+
+    def array(self, name: str) -> Array:
+        return self.arrays[self.index(name)]
