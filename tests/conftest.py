@@ -6,8 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import settings
 
 from cellwise.testing import poisoned_memory
+
+# The same examples every time: a red run is red for everybody. To search for more:
+# pytest tests/backends --hypothesis-profile=search
+settings.register_profile("suite", max_examples=20, derandomize=True, deadline=None, database=None)
+settings.register_profile("search", max_examples=1000, deadline=None)
+settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True)

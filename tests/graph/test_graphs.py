@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cellwise import Cell, Scalar, Vector, cells, sigmoid, tanh, where
@@ -216,7 +217,6 @@ def test_a_malformed_graph_is_refused(name: str) -> None:
         verify(graph)
 
 
-@settings(max_examples=30, deadline=None)
 @given(cell=random_cells(gradient=False))
 def test_random_cells_are_well_formed(cell: Cell) -> None:
     verify(cell.graph)
@@ -285,7 +285,6 @@ NUMBERS = st.floats(-3, 3).filter(lambda v: abs(v) > 1e-3)
 
 
 @pytest.mark.parametrize("name", CLOSED_FORMS)
-@settings(max_examples=25, deadline=None)
 @given(numbers=st.tuples(NUMBERS, NUMBERS, NUMBERS).filter(lambda t: len(set(t)) == 3))
 def test_the_meaning_of_an_op(name: str, numbers: tuple[float, float, float]) -> None:
     op = OPS[name]
@@ -310,6 +309,24 @@ def test_the_meaning_of_an_op(name: str, numbers: tuple[float, float, float]) ->
         total = values[node] + 0 * sum(tensors)
         found = [float(g) for g in torch.autograd.grad(total, tensors)]
         assert found == pytest.approx(list(DERIVATIVES[name](*given_numbers)), rel=1e-9, abs=1e-15)
+
+
+@pytest.mark.parametrize("name", [name for name in CLOSED_FORMS if not OPS[name].makes_mask])
+def test_an_op_takes_all_shapes_of_a_step_and_derives_them(name: str) -> None:
+    op = OPS[name]
+    for shapes in itertools.product([(2, 3), (3,), ()], repeat=op.operands):
+        operands = [torch.rand(shape, dtype=torch.float64).requires_grad_() for shape in shapes]
+        leaves = [Node(CONSTANT, (), float(i)) for i in range(op.operands)]
+        given_values = [operands[0] > 0.5, *operands[1:]] if name == "where" else operands
+        values = dict(zip(leaves, given_values, strict=True))
+        node = Node(op, tuple(leaves))
+        evaluate([node], values)
+        assert values[node].shape == torch.broadcast_shapes(*shapes), shapes
+        if values[node].requires_grad:
+            gradients = torch.autograd.grad(
+                values[node].sum(), operands, materialize_grads=True, allow_unused=True
+            )
+            assert [gradient.shape for gradient in gradients] == [torch.Size(shape) for shape in shapes]
 
 
 def test_parameters_start_as_they_say() -> None:

@@ -106,7 +106,7 @@ def test_an_error_case_of_torch(info: Any, place: int, backend: str) -> None:
         module(*sample.forward_input.args, **sample.forward_input.kwargs)
 
 
-# --- more errors, each made once with torch's class and once with ours ------------------------------------------------
+# --- more errors, each made once with torch's class and once with ours --------------------------------------
 
 x = torch.zeros(4, 2, 3)
 CONSTRUCTIONS: dict[str, Any] = {

@@ -51,6 +51,11 @@ def _detach(value: Tensor) -> Tensor:
     return value.detach()
 
 
+def _clamp(value: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    # torch.clamp computes with operands of several shapes, but its derivative fails on some of them (torch 2.13).
+    return torch.clamp(*torch.broadcast_tensors(value, low, high))
+
+
 _ELEMENTARY = (
     Op("add", 2, "{0} + {1}", SUM, torch.add, commutes=True),
     Op("sub", 2, "{0} - {1}", SUM, torch.sub),
@@ -72,7 +77,7 @@ _ELEMENTARY = (
     Op("less", 2, "{0} < {1}", COMPARE, torch.lt, makes_mask=True),
     Op("less_equal", 2, "{0} <= {1}", COMPARE, torch.le, makes_mask=True),
     Op("where", 3, "({1} if {0} else {2})", torch=torch.where),
-    Op("clamp", 3, "clamp({0}, {1}, {2})", torch=torch.clamp),
+    Op("clamp", 3, "clamp({0}, {1}, {2})", torch=_clamp),
     Op("stop_gradient", 1, "stop_gradient({0})", torch=_detach),
 )
 

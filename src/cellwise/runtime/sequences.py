@@ -157,6 +157,8 @@ def _packed(x: PackedSequence, batch_first: bool, resets: Tensor | None) -> Pack
 
 def _checked_lengths(lengths: Lengths, steps: int, batch: int) -> Tensor:
     found = torch.as_tensor(lengths).detach().cpu()
+    if not found.numel():  # an empty list has no dtype of its own
+        found = found.to(torch.int64)
     if found.is_floating_point() or found.dtype == torch.bool or found.is_complex():
         raise InputError(f"lengths must be whole numbers, one per row; their dtype is {found.dtype}.")
     if found.shape != (batch,):

@@ -1,6 +1,7 @@
 """Does a cell do what its equations say, on every backend, in every way that a layer can be called?
 
 >>> print(check_cell("mingru"))
+MinGRU on cpu: gradients, agreement, stream, ragged, resets
 MinGRU on reference: gradients, agreement, stream, ragged, resets
 """
 

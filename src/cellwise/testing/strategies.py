@@ -96,8 +96,8 @@ class Program:
             else:
                 places = [each % len(values) for each in line.operands]
                 operands = [values[place] for place in places]
-                if all(isinstance(each, float) for each in operands):
-                    operands[0] = batch[0]  # an op of constants alone is no equation
+                if isinstance(operands[0], float):  # Python itself would compute with constants alone
+                    operands[0] = batch[0]
                 values.append(APPLY[line.op](*operands))
                 for place in places:
                     unused.pop(place, None)
