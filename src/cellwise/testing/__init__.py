@@ -20,7 +20,7 @@ Leaky on reference: gradients, agreement, stream, ragged, resets
 
 from cellwise.testing.cases import CASES, Arguments, Case, cases_of
 from cellwise.testing.checks import Report, check_cell
-from cellwise.testing.compare import Results, assert_as_good, assert_close, results
+from cellwise.testing.compare import Results, assert_as_good, assert_close, pooled, results
 from cellwise.testing.naive import run_naively
 from cellwise.testing.poison import poisoned_memory
 
@@ -35,6 +35,7 @@ __all__ = [
     "cases_of",
     "check_cell",
     "poisoned_memory",
+    "pooled",
     "results",
     "run_naively",
 ]

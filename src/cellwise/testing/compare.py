@@ -141,6 +141,14 @@ def assert_as_good(found: Results, torchs: Results, truth: Results, factor: floa
     _fail(problems)
 
 
+def pooled(draws: Sequence[Results]) -> Results:
+    """The results of several draws of one case as if they were one: by name, all numbers in a row.
+
+    Where a result holds a handful of numbers, torch's own error on one input says little; on a dozen inputs it does.
+    """
+    return {name: torch.cat([draw[name].reshape(-1) for draw in draws]) for name in draws[0]}
+
+
 def difference(found: Tensor, truth: Tensor) -> float:
     """The largest distance between two tensors; infinite where shape, dtype or any NaN or infinity differs.
 
