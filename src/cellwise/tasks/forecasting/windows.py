@@ -32,6 +32,7 @@ from cellwise.tasks.forecasting.stretches import (
 __all__ = ["Batch", "Windows"]
 
 BATCHES = 24  # about so many at least make an epoch: few series are walked several times
+SMALLEST_BATCH = 4
 EVERY = 2  # neighbouring cutoffs teach nearly the same: half of them in turn are learned from
 LATE_SHARE = 0.8  # of the stretches begin late
 AMPLITUDES = 0.5  # standard deviation of the logarithm of the factor
@@ -52,8 +53,8 @@ class Piece:
 class Windows:
     """The training batches of a panel. Series without two observations are left out.
 
-    batch_size: stretches per batch; seed: of order, cuts and mixing; augment: whether stretches begin late
-    and are mixed.
+    batch_size: stretches per batch, fewer where there is little data; seed: of order, cuts and mixing;
+    augment: whether stretches begin late and are mixed.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Windows:
         seed: int = 0,
         augment: bool = True,
     ) -> None:
-        self.horizon, self.batch_size, self.seed, self.augment = horizon, batch_size, seed, augment
+        self.horizon, self.seed, self.augment = horizon, seed, augment
         self.season_length = panel.frequency.season_length
         self.sources: list[Source] = []
         for y, known, past in zip(panel.y, panel.known, panel.past, strict=True):
@@ -82,7 +83,9 @@ class Windows:
             for kind in (True, False)
         }
         self._once = sum(_num_pieces(len(one)) for one in self.sources)
-        self.rounds = max(1, round(BATCHES / math.ceil(self._once / batch_size))) if self._once else 0
+        # Little data is learned in smaller batches rather than walked many times: faster, and less by heart.
+        self.batch_size = min(batch_size, max(SMALLEST_BATCH, 2 * self._once // BATCHES))
+        self.rounds = max(1, round(BATCHES / math.ceil(self._once / self.batch_size))) if self._once else 0
 
     def __len__(self) -> int:
         """Batches in an epoch."""
