@@ -218,6 +218,18 @@ def test_vmap_over_inputs_and_over_weights(layer: Recurrent) -> None:
     assert not torch.allclose(found[0], found[1])
 
 
+@pytest.mark.parametrize("name", ["gru", "indrnn"])
+def test_auto_finds_a_backend_for_each_transform(name: str) -> None:
+    layer = Recurrent(name, 2, 3, dtype=torch.float64)
+    xs = torch.randn(3, *X, dtype=torch.float64)
+    found = torch.func.vmap(lambda x: layer(x)[0])(xs)
+    torch.testing.assert_close(found, torch.stack([layer(x)[0] for x in xs]))
+    output, change = torch.func.jvp(lambda x: layer(x)[0], (xs[0],), (xs[1],))
+    torch.testing.assert_close(output, found[0])
+    numeric = (layer(xs[0] + 1e-6 * xs[1])[0] - layer(xs[0] - 1e-6 * xs[1])[0]) / 2e-6
+    torch.testing.assert_close(change, numeric, rtol=1e-6, atol=1e-8)
+
+
 def test_vmap_with_lengths_and_resets(layer: Recurrent) -> None:
     xs = torch.randn(3, *X, dtype=torch.float64)
     resets = torch.rand(3, 4, 2) < 0.5

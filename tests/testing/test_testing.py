@@ -139,14 +139,30 @@ def test_as_good_is_a_factor_of_torchs_own_error() -> None:
         assert_as_good({"output": torch.full((100,), float("nan"))}, torchs, truth)
 
 
+@pytest.mark.parametrize(("count", "units", "good"), [(1, 8, True), (1, 32, False), (10_000, 32, False)])
+def test_as_good_leaves_room_for_luck_where_few_numbers_are_compared(
+    count: int, units: int, good: bool
+) -> None:
+    truth, exact = {"output": torch.ones(count, dtype=torch.float64)}, {"output": torch.ones(count)}
+    found = {"output": torch.ones(count)}
+    found["output"][0] += units * torch.finfo(torch.float32).eps
+    if good:
+        assert_as_good(found, exact, truth)
+    else:
+        with pytest.raises(AssertionError, match="torch's 0"):
+            assert_as_good(found, exact, truth)
+
+
 def test_memory_is_poisoned_in_tests_and_only_there() -> None:
     assert torch.empty(3).isnan().all()
     assert torch.empty(3, dtype=torch.float64).new_empty(2).isnan().all()
+    settings: Any = torch.utils.deterministic
     torch.use_deterministic_algorithms(False)
+    settings.fill_uninitialized_memory = False
     with poisoned_memory():
         assert torch.empty_like(torch.zeros(5)).isnan().all()
     assert not torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
+    assert not settings.fill_uninitialized_memory
 
 
 # --- check_cell -----------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import _VF, Tensor
+from torch._C._functorch import TransformType, get_interpreter_stack
 
 from cellwise.backends.base import Backend, Call, Result, Stack
 from cellwise.cells.gru import GRU
@@ -29,6 +30,8 @@ class Native(Backend):
             return "torch's operators know no resets"
         if not call.sequences.data.is_floating_point():
             return f"torch's operators know no {call.sequences.data.dtype}"
+        if any(level.key() == TransformType.Vmap for level in get_interpreter_stack() or ()):
+            return "torch's operators know no torch.func.vmap"
         return None
 
     def run(self, stack: Stack, call: Call) -> Result:
