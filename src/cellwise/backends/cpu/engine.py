@@ -8,7 +8,7 @@ from functools import cached_property, lru_cache
 import torch
 
 from cellwise.backends.cpu.compile import Kernel, load, object_code
-from cellwise.backends.cpu.target import host
+from cellwise.backends.cpu.target import Target, host
 from cellwise.graph import StepGraph
 from cellwise.plan.backward import BackwardPlan, backward_plan
 from cellwise.plan.forward import forward_program
@@ -19,14 +19,15 @@ ELEMENT_BYTES = {torch.float32: 4, torch.float64: 8}
 
 @dataclass(frozen=True, eq=False)
 class Engine:
-    """The kernels of a cell. `inference` keeps no tape; `training` does, for `backward`."""
+    """The kernels of a cell for a target. `inference` keeps no tape; `training` does, for `backward`."""
 
     graph: StepGraph
     dtype: torch.dtype
+    target: Target
 
     @property
     def lanes(self) -> int:
-        return host().lanes(ELEMENT_BYTES[self.dtype])
+        return self.target.lanes(ELEMENT_BYTES[self.dtype])
 
     def padded(self, hidden_size: int) -> int:
         """The length of a row of H numbers in whole vectors."""
@@ -49,7 +50,7 @@ class Engine:
         return self._compiled(self.plan.program)
 
     def _compiled(self, program: Program) -> Kernel:
-        return load(program, object_code(program, ELEMENT_BYTES[self.dtype], host()))
+        return load(program, object_code(program, ELEMENT_BYTES[self.dtype], self.target))
 
 
 _GRAPHS: dict[str, StepGraph] = {}
@@ -69,4 +70,4 @@ def _key(graph: StepGraph) -> str:
 
 @lru_cache(maxsize=512)
 def engine_of(key: str, dtype: torch.dtype) -> Engine:
-    return Engine(_GRAPHS[key], dtype)
+    return Engine(_GRAPHS[key], dtype, host())

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cellwise.backends.cpu import run
 from cellwise.backends.cpu.engine import Engine, engine_of
+from cellwise.errors import SecondDerivativeError
 
 
 def stems(engine: Engine, bias: bool) -> tuple[str, ...]:
@@ -130,3 +131,14 @@ def _backward(ctx: Any, gradients: list[Tensor]) -> tuple[Any, ...]:
 
 
 direction.register_autograd(_backward, setup_context=_setup)
+
+
+def _no_setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    pass
+
+
+def _twice(ctx: Any, gradients: list[Tensor]) -> tuple[Any, ...]:
+    raise SecondDerivativeError
+
+
+direction_backward.register_autograd(_twice, setup_context=_no_setup)

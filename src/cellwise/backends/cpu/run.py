@@ -16,7 +16,6 @@ from cellwise.backends.cpu.compile import Kernel
 from cellwise.backends.cpu.engine import Engine
 from cellwise.backends.cpu.kernel import blocking
 from cellwise.backends.cpu.pack import pack_biases, pack_weight
-from cellwise.backends.cpu.target import host
 from cellwise.plan.program import Place
 
 # Handing work to another thread costs as much as a few hundred thousand multiply-adds.
@@ -72,8 +71,8 @@ def shares_for(steps: Steps, sizes: Sizes) -> tuple[tuple[int, int], ...]:
 class Arguments:
     """Collects the arrays of one run of a kernel, and runs it in as many threads as there are shares of rows."""
 
-    def __init__(self, kernel: Kernel, like: Tensor, steps: Steps, sizes: Sizes) -> None:
-        self.kernel, self.steps, self.sizes = kernel, steps, sizes
+    def __init__(self, engine: Engine, kernel: Kernel, like: Tensor, steps: Steps, sizes: Sizes) -> None:
+        self.engine, self.kernel, self.steps, self.sizes = engine, kernel, steps, sizes
         self.shares = shares_for(steps, sizes)
         self.like = like
         self.arrays: dict[str, Tensor] = {}
@@ -99,7 +98,8 @@ class Arguments:
             else:
                 raise KeyError(array.name)
 
-    def weights(self, weights: Mapping[str, Tensor], rows: Mapping[str, Sequence[str]], lanes: int) -> None:
+    def weights(self, weights: Mapping[str, Tensor]) -> None:
+        rows, lanes = _rows(self.engine), self.engine.lanes
         stages = self.kernel.program.stages
         for stage in stages:
             for segment in stage.segments:
@@ -112,9 +112,9 @@ class Arguments:
                 given = {stem: weights[stem] for stem in biases if stem in weights}
                 self.after.append(pack_biases(stage, given, biases, self.sizes.hidden, lanes, self.like))
 
-    def run(self, lanes: int) -> None:
+    def run(self) -> None:
         self.make()
-        calls = [self._call(number, share, lanes) for number, share in enumerate(self.shares)]
+        calls = [self._call(number, share) for number, share in enumerate(self.shares)]
         if len(calls) == 1:
             self.kernel.call(calls[0][0].ctypes.data, calls[0][1].ctypes.data)
             return
@@ -126,7 +126,7 @@ class Arguments:
         for future in futures:
             future.result()
 
-    def _call(self, number: int, share: tuple[int, int], lanes: int) -> tuple[np.ndarray, np.ndarray, Tensor]:
+    def _call(self, number: int, share: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, Tensor]:
         first, rows = share
         program, steps, sizes = self.kernel.program, self.steps, self.sizes
         pointers = []
@@ -139,8 +139,8 @@ class Arguments:
             pointers.append(tensor.data_ptr())
         pointers += [tensor.data_ptr() for tensor in self.after]
         widths = [len(stage.accumulators) for stage in program.stages if stage.accumulators]
-        vectors = max((blocking(w, host().accumulators).tiles * w for w in widths), default=1)
-        room = self.empty(vectors * rows * lanes)
+        vectors = max((blocking(w, self.engine.target.accumulators).tiles * w for w in widths), default=1)
+        room = self.empty(vectors * rows * self.engine.lanes)
         resets = steps.resets
         pointers += [room.data_ptr(), steps.offsets.data_ptr(), 0 if resets is None else resets.data_ptr()]
         flags = (
@@ -184,7 +184,7 @@ def forward(
     graph, hidden = engine.graph, states[0].shape[1]
     kernel = engine.training if tape else engine.inference
     sizes = _sizes(engine, x.shape[1], hidden)
-    run = Arguments(kernel, x, steps, sizes)
+    run = Arguments(engine, kernel, x, steps, sizes)
     run.give("x", x.contiguous())
     finals = [_padded(state, sizes.padded) for state in states]
     for name, state in zip(graph.states, finals, strict=True):
@@ -196,8 +196,8 @@ def forward(
         run.give("tape", kept)
     for name, tensor in _own(engine, weights, sizes.padded).items():
         run.give(name, tensor)
-    run.weights(weights, _rows(engine), engine.lanes)
-    run.run(engine.lanes)
+    run.weights(weights)
+    run.run()
     return _cut(output, hidden), [_cut(state, hidden) for state in finals], kept
 
 
@@ -227,7 +227,7 @@ def backward(
     """Run backward. Returns the gradients at x (N, D), at the initial states (B, H) each, and at the weights."""
     plan, hidden = engine.plan, state_gradients[0].shape[1]
     sizes = _sizes(engine, x.shape[1], hidden)
-    run = Arguments(engine.backward, x, steps, sizes)
+    run = Arguments(engine, engine.backward, x, steps, sizes)
     width = sizes.padded
     run.give(
         "gradient output",
@@ -241,8 +241,8 @@ def backward(
     run.give("gates", gates)
     for name, tensor in _own(engine, weights, width).items():
         run.give(name, tensor)
-    run.weights(weights, _rows(engine), engine.lanes)
-    run.run(engine.lanes)
+    run.weights(weights)
+    run.run()
     gradients = _weight_gradients(engine, x, weights, tape, gates, run, hidden)
     return gradients.pop("x"), [_cut(gradient, hidden) for gradient in carried], gradients
 

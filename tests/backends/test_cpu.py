@@ -1,0 +1,210 @@
+"""What only the compiled kernels have: vector widths, a cache on disk, their own exp, tanh and sigmoid, threads."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import cellwise
+from cellwise import Cell, cells
+from cellwise.backends.cpu import cache, run
+from cellwise.backends.cpu.compile import object_code
+from cellwise.backends.cpu.engine import Engine
+from cellwise.backends.cpu.operator import stems
+from cellwise.backends.cpu.target import Target, host
+from cellwise.plan.forward import forward_program
+from cellwise.testing import assert_close
+
+NARROW = Target(host().triple, "x86-64", "+sse2", 16, 16)
+ARM = Target("aarch64-unknown-linux-gnu", "neoverse-n1", "+neon", 16, 32)
+IS_X86 = host().triple.startswith("x86_64")
+
+
+def _everything(target: Target, name: str, hidden: int, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Outputs, states and gradients of one direction on the kernels for `target`, on fixed numbers."""
+    torch.manual_seed(hidden)
+    layer = cellwise.Recurrent(name, 3, hidden, dtype=dtype)
+    engine = Engine(layer.cell.graph, dtype, target)
+    weights = {stem: getattr(layer, f"{stem}_l0").detach() for stem in stems(engine, bias=True)}
+    lengths = np.array([6, 6, 4, 1, 1])
+    offsets = torch.tensor([0, *np.cumsum([(lengths > t).sum() for t in range(6)])])
+    x = torch.randn(int(offsets[-1]), 3, dtype=dtype)
+    states = [torch.randn(5, hidden, dtype=dtype) for _ in layer.cell.states]
+    steps = run.Steps(offsets, 5, backwards=False, resets=None, reset_first=True)
+    output, finals, tape = run.forward(engine, x, states, weights, steps, tape=True)
+    assert tape is not None
+    gradients = [torch.randn(5, hidden, dtype=dtype) for _ in states]
+    steps = run.Steps(offsets, 5, backwards=True, resets=None, reset_first=False)
+    dx, dstates, found = run.backward(engine, x, weights, steps, tape, torch.randn_like(output), gradients)
+    named = {f"state {i}": s for i, s in enumerate(finals)} | {
+        f"gradient {i}": s for i, s in enumerate(dstates)
+    }
+    return {"output": output, "dx": dx, **named, **found}
+
+
+@pytest.mark.skipif(not IS_X86, reason="SSE is an instruction set of x86")
+@pytest.mark.parametrize("hidden", [1, 3, 8, 17])
+@pytest.mark.parametrize("name", cells.names())
+def test_another_vector_width_computes_the_same(name: str, hidden: int) -> None:
+    narrow = _everything(NARROW, name, hidden, torch.float64)
+    assert NARROW.lanes(8) == 2
+    assert_close(_everything(host(), name, hidden, torch.float64), narrow)
+
+
+def test_arm_code_is_vector_code() -> None:
+    import llvmlite.binding as llvm
+
+    from cellwise.backends.cpu.kernel import emit
+
+    program = forward_program(cells.get("gru").graph, None)
+    assembly = ARM.machine().emit_assembly(llvm.parse_assembly(str(emit(program, 4, ARM))))
+    assert "fmla" in assembly  # four fused multiply-adds in one instruction
+    assert ".4s" in assembly
+
+
+# --- exp, tanh, sigmoid -------------------------------------------------------------------------------------------
+
+
+def _applied(function: str, x: Tensor) -> Tensor:
+    class Plain(Cell):
+        gates = ("n",)
+
+        def step(self, x, h):
+            return getattr(cellwise, function)(x.n)
+
+    layer = cellwise.Recurrent(Plain, 1, 1, bias=False, backend="cpu", dtype=x.dtype)
+    with torch.no_grad():
+        layer.weight_ih_l0.fill_(1.0)
+        return layer(x.reshape(1, -1, 1))[0].reshape(-1)
+
+
+def _inputs(dtype: torch.dtype, largest: float) -> Tensor:
+    info = torch.finfo(dtype)
+    sizes = torch.logspace(-30, np.log10(largest), 20_001, dtype=torch.float64)
+    even = torch.linspace(-largest, largest, 20_001, dtype=torch.float64)
+    special = torch.tensor([0.0, info.tiny, info.tiny / 4, info.max], dtype=torch.float64)
+    return torch.cat([sizes, -sizes, even, special, -special]).to(dtype)
+
+
+# Units in the last place, measured at 1.9 and 2.6 at most.
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(("function", "largest"), [("tanh", 30.0), ("sigmoid", 80.0), ("exp", 80.0)])
+def test_functions_are_right_to_a_few_last_places(function: str, largest: float, dtype: torch.dtype) -> None:
+    x = _inputs(dtype, largest)
+    wide = x.double().numpy().astype(np.longdouble)
+    with np.errstate(over="ignore"):
+        truth = {"tanh": np.tanh, "exp": np.exp, "sigmoid": lambda v: 1 / (1 + np.exp(-v))}[function](wide)
+    found = _applied(function, x).double().numpy()
+    place = np.spacing(np.abs(torch.from_numpy(truth.astype(float)).to(dtype).numpy())).astype(np.longdouble)
+    finite = np.isfinite(truth.astype(float)) & np.isfinite(place)
+    assert np.max(np.abs(found[finite] - truth[finite]) / place[finite]) < 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_functions_at_infinity_and_nan(dtype: torch.dtype) -> None:
+    x = torch.tensor([float("inf"), -float("inf"), float("nan")], dtype=dtype)
+    for function, (high, low) in {"tanh": (1, -1), "sigmoid": (1, 0), "exp": (float("inf"), 0)}.items():
+        found = _applied(function, x)
+        assert (found[0], found[1]) == (high, low), function
+        assert found[2].isnan(), function
+
+
+# --- threads -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_shares_cover_every_row_once_with_like_work(threads: int) -> None:
+    lengths = sorted([40, 30, 9, 7, 5, 5, 3, 1, 1, 0], reverse=True)
+    sizes = [sum(length > t for length in lengths) for t in range(40)]
+    steps = run.Steps(torch.tensor([0, *np.cumsum(sizes)]), len(lengths), False, None, True)
+    shares = run.row_shares(steps, threads)
+    assert [first for first, _ in shares] == list(np.cumsum([0, *(rows for _, rows in shares)])[:-1])
+    assert sum(rows for _, rows in shares) == len(lengths)
+    work = [sum(lengths[first : first + rows]) for first, rows in shares]
+    assert len(shares) == threads
+    assert max(work) <= sum(lengths) / threads + max(lengths)
+
+
+def test_two_threads_compute_what_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "_WORTH_A_THREAD", 1)
+    layer = cellwise.Recurrent("gru", 3, 17, backend="cpu", bidirectional=True, dtype=torch.float64)
+    x = torch.randn(9, 11, 3, dtype=torch.float64, requires_grad=True)
+    lengths = torch.randint(0, 10, (11,)).index_fill(0, torch.tensor([4]), 9)
+    weights = list(layer.parameters())
+    alone = layer(x, lengths=lengths)[0]
+    wanted = torch.autograd.grad(alone.square().sum(), [x, *weights])
+    torch.set_num_threads(2)
+    together = layer(x, lengths=lengths)[0]
+    found = torch.autograd.grad(together.square().sum(), [x, *weights])
+    assert torch.equal(together, alone)
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-14)
+
+
+def test_python_threads_may_call_at_once() -> None:
+    layer = cellwise.Recurrent("lstm-peephole", 3, 20, backend="cpu")
+    inputs = [torch.randn(12, 6, 3) for _ in range(8)]
+    with torch.no_grad():
+        wanted = [layer(x)[0] for x in inputs]
+    found: dict[int, Tensor] = {}
+
+    def work(place: int) -> None:
+        with torch.no_grad():
+            for _ in range(10):
+                found[place] = layer(inputs[place])[0]
+
+    workers = [threading.Thread(target=work, args=(place,)) for place in range(len(inputs))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert all(torch.equal(found[place], each) for place, each in enumerate(wanted))
+
+
+# --- the cache ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CELLWISE_CACHE", str(tmp_path))
+    return tmp_path / "kernels"
+
+
+def test_a_kernel_is_compiled_once(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = forward_program(cells.get("rnn").graph, None)
+    code = object_code(program, 4, host())
+    (file,) = empty_cache.iterdir()
+    monkeypatch.setattr("cellwise.backends.cpu.compile._compiled", lambda *_: pytest.fail("compiled again"))
+    assert object_code(program, 4, host()) == code
+    assert file.read_bytes().endswith(code)
+
+
+def test_a_damaged_file_is_made_anew(empty_cache: Path) -> None:
+    program = forward_program(cells.get("rnn").graph, None)
+    code = object_code(program, 4, host())
+    (file,) = empty_cache.iterdir()
+    whole = file.read_bytes()
+    for damage in (b"", whole[:100], whole[:-1], whole[:200] + b"\x90" + whole[201:]):
+        file.write_bytes(damage)
+        assert object_code(program, 4, host()) == code
+        assert file.read_bytes() == whole
+
+
+def test_other_sources_and_targets_have_other_files(empty_cache: Path) -> None:
+    made = [
+        cache.kept(source, target, lambda each=place: bytes([each]))
+        for place, (source, target) in enumerate([("a", host()), ("b", host()), ("a", NARROW), ("a", host())])
+    ]
+    assert made == [b"\0", b"\1", b"\2", b"\0"]
+
+
+def test_a_folder_that_cannot_be_made_costs_only_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("CELLWISE_CACHE", str(tmp_path / "file"))
+    assert cache.kept("a", host(), lambda: b"code") == b"code"
