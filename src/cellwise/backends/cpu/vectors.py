@@ -1,7 +1,8 @@
 """How each op becomes vector instructions: one table, op -> the code for a vector of values.
 
 exp, tanh and sigmoid are written here: range reduction by multiples of ln 2 and a polynomial for e^r - 1, from which
-the functions follow without cancellation, each within a few units in the last place (`benchmarks/accuracy.py`).
+the functions follow without cancellation: exp within 1.0, tanh and sigmoid within 2.2 units in the last place of
+float32 (`tests/backends/test_cpu.py`).
 """
 
 from __future__ import annotations
