@@ -69,19 +69,6 @@ def test_greater_is_less_turned_round() -> None:
     assert greater.fingerprint == less.fingerprint
 
 
-def test_derived_properties() -> None:
-    properties = {
-        name: (cells.get(name).graph.output_is_state, cells.get(name).graph.first_state_only_projected)
-        for name in ("lstm", "gru", "rnn", "mingru")
-    }
-    assert properties == {
-        "lstm": (True, True),
-        "gru": (True, False),
-        "rnn": (True, True),
-        "mingru": (True, False),
-    }
-
-
 def test_a_node_knows_the_users_line() -> None:
     graph = cells.get("gru").graph
     assert graph.new_states[0].source is not None

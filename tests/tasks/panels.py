@@ -1,5 +1,7 @@
 """Small panels for the tests of the forecasting network."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from cellwise.tasks.forecasting.frequency import parse_frequency
@@ -13,7 +15,7 @@ def panel_of(series, season_length=4, known=None, past=None) -> Panel:
     past = tuple(np.zeros((len(v), 0)) for v in y) if past is None else tuple(past)
     return Panel(
         ids=tuple(f"s{i}" for i in range(len(y))),
-        frequency=parse_frequency(1).with_season(season_length),
+        frequency=replace(parse_frequency(1), season_length=season_length),
         times=tuple(np.arange(len(v)) for v in y),
         y=y,
         known=known,

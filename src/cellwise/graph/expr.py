@@ -89,9 +89,9 @@ class StepGraph:
     def nodes(self) -> tuple[Node, ...]:
         """Every node that matters once, inputs before users, otherwise in the order of the user's variables."""
         roots = (*self.new_states, self.output)
-        live = _postorder(roots)
+        live = postorder(roots)
         named = (node for node, name in self.names if node in live and name not in self.states)
-        return tuple(_postorder((*named, *roots)))
+        return tuple(postorder((*named, *roots)))
 
     def of(self, op: Op) -> tuple[Node, ...]:
         """The nodes of one op, in order."""
@@ -112,15 +112,6 @@ class StepGraph:
     @cached_property
     def output_is_state(self) -> bool:
         return self.output is self.new_states[0]
-
-    @cached_property
-    def first_state_only_projected(self) -> bool:
-        """Whether the first state is used through gates alone; only then may it have another size (`proj_size`)."""
-        first = self.states[0]
-        return self.output_is_state and not any(
-            node.op is not PROJECT and any(i.op is STATE and i.attribute == first for i in node.inputs)
-            for node in self.nodes
-        )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -154,14 +145,16 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _postorder(roots: Iterable[Node]) -> dict[Node, None]:
+def postorder(roots: Iterable[Node], known: Iterable[Node] = ()) -> dict[Node, None]:
+    """The nodes that `roots` need and that are not known, each once, inputs before users."""
     # Iterative, since a cell that unrolls a Python loop can be deeper than the recursion limit.
+    outside = set(known)
     done: dict[Node, None] = {}
     for root in roots:
-        stack = [(root, iter(root.inputs))] if root not in done else []
+        stack = [(root, iter(root.inputs))] if root not in done and root not in outside else []
         while stack:
             node, rest = stack[-1]
-            child = next((each for each in rest if each not in done), None)
+            child = next((each for each in rest if each not in done and each not in outside), None)
             if child is None:
                 done[node] = None
                 stack.pop()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cellwise.graph import Node, StepGraph
+from cellwise.graph.expr import postorder
 from cellwise.graph.ops import CONSTANT, PROJECT, STATE
 from cellwise.passes import Derivative, differentiate, kept_for
 from cellwise.passes.differentiate import GRADIENT, OUTPUT, PULLBACK
 from cellwise.plan.forward import Tape, parameter_refs
 from cellwise.plan.program import Array, Place, Program, Ref, Segment, WeightBlock
-from cellwise.plan.schedule import lay_out, reachable, stages_of
+from cellwise.plan.schedule import lay_out, stages_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +65,7 @@ def _roots(d: Derivative) -> list[Node]:
 def _forward_values(graph: StepGraph, roots: list[Node]) -> list[Node]:
     """The values of the step that its derivative reads."""
     step = set(graph.nodes)
-    own = list(reachable(roots, graph.nodes))
+    own = postorder(roots, graph.nodes)
     return [i for node in own for i in node.inputs if i in step] + [node for node in roots if node in step]
 
 
@@ -82,7 +83,7 @@ def _program(graph: StepGraph, d: Derivative, tape: Tape, gate_refs: dict[Node, 
     wanted += [(d.states.get(state, zero), Ref(new, place)) for place, state in enumerate(graph.states)]
     wanted += [(gradient, Ref(sums, column)) for column, gradient in enumerate(d.parameters.values())]
     leaves: dict[Node, Ref] = parameters | {n: Ref(tape_array, c) for n, c in tape.columns.items()}
-    everything = reachable([node for node, _ in wanted], leaves)
+    everything = postorder([node for node, _ in wanted], leaves)
     for node in everything:
         if node.op is GRADIENT:
             place = arriving if node.attribute == OUTPUT else states[graph.states.index(str(node.attribute))]

@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from cellwise.graph import Node
 from cellwise.plan.program import Array, Place, ProgramStage, Ref, Segment
 
 Wanted = Sequence[tuple[Node, Ref]]
 Accumulate = Callable[[list[Node]], tuple[list[Node], list[tuple[tuple[str, str], ...]], list[Segment]]]
-
-
-def reachable(roots: Iterable[Node], known: Iterable[Node]) -> list[Node]:
-    """The nodes that `roots` need and that are not known, inputs first."""
-    done: dict[Node, None] = dict.fromkeys(known)
-    given = len(done)
-    for root in roots:
-        stack = [(root, iter(root.inputs))] if root not in done else []
-        while stack:
-            node, rest = stack[-1]
-            child = next((each for each in rest if each not in done), None)
-            if child is None:
-                done[node] = None
-                stack.pop()
-            else:
-                stack.append((child, iter(child.inputs)))
-    return list(done)[given:]
 
 
 def stages_of(nodes: Sequence[Node], is_product: Callable[[Node], bool], wanted: Wanted) -> dict[Node, int]:

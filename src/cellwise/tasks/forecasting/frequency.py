@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -81,10 +81,6 @@ class Frequency:
         if self.multiple > 1:
             return f"{count:,} {'step' if count == 1 else 'steps'} of {self.words}"
         return f"{count:,} {self.words}{'' if count == 1 else 's'}"
-
-    def with_season(self, season_length: int) -> Frequency:
-        """The same grid with another season."""
-        return replace(self, season_length=season_length)
 
     def steps(self, origin: Any, times: np.ndarray) -> np.ndarray:
         """Whole steps from `origin` to each time, int64 (T,). FrequencyError for a time between steps."""

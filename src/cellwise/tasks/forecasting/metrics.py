@@ -43,7 +43,7 @@ def smape_terms(y: np.ndarray, forecast: np.ndarray) -> np.ndarray:
 def pinball(y: np.ndarray, forecast: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
     """Pinball (quantile) loss, mean over the quantiles: y (...,) against forecast (..., Q) gives (...,).
 
-    >>> float(pinball(np.array(10.0), np.array([8.0, 12.0]), [0.1, 0.9]))  # (0.1 * 2 + 0.1 * 2) / 2
+    >>> round(float(pinball(np.array(10.0), np.array([8.0, 12.0]), [0.1, 0.9])), 12)  # (0.1 * 2 + 0.1 * 2) / 2
     0.2
     """
     error = y[..., None] - forecast
