@@ -92,3 +92,13 @@ def test_holidays_of_a_year() -> None:
     assert year[on].astype(str).tolist() == expected
     assert "2014-12-31" in year[near].astype(str).tolist()  # the eve of a holiday of the next year
     assert not (on & near).any()
+
+
+def test_only_what_is_looked_at_is_computed() -> None:
+    times, y = grid("D", "2020-01-01", 30), np.arange(30.0)
+    nothing = np.zeros((30, 0))
+    panel = Panel(("a",), parse_frequency("D"), (times,), (y,), (nothing,), (nothing,))
+    whole = with_calendar(panel, ("day of week sin 1",), 5).known[0]
+    tail = with_calendar(panel, ("day of week sin 1",), 5, last=10).known[0]
+    assert np.isnan(tail[:20]).all()
+    np.testing.assert_array_equal(tail[20:], whole[20:])

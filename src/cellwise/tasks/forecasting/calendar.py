@@ -96,15 +96,18 @@ def calendar_features(names: Sequence[str], times: np.ndarray) -> np.ndarray:
     return made
 
 
-def with_calendar(panel: Panel, names: Sequence[str], horizon: int) -> Panel:
+def with_calendar(panel: Panel, names: Sequence[str], horizon: int, last: int | None = None) -> Panel:
     """The panel with calendar features put before its own known covariates.
 
     Without covariates of the user's, known reaches `horizon` steps past y; with them it reaches as far as
-    they do."""
+    they do. Given `last`, only the last so many steps of y and what follows get their features; before them
+    stands NaN, since nothing looks there."""
     known = []
     for times, own in zip(panel.times, panel.known, strict=True):
         reach = len(own) - len(times) if panel.known_names else max(horizon, len(own) - len(times))
         whole = np.concatenate([times, panel.frequency.future(times[-1], reach)])
-        features = calendar_features(names, whole)
+        begin = 0 if last is None else max(0, len(times) - last)
+        features = np.full((len(whole), len(names)), np.nan)
+        features[begin:] = calendar_features(names, whole[begin:])
         known.append(np.concatenate([features, own], axis=1) if panel.known_names else features)
     return replace(panel, known=tuple(known), known_names=(*names, *panel.known_names))

@@ -168,7 +168,7 @@ class Forecaster(Estimator):
         steps = self.horizon if horizon is None else horizon
         check_options(self, horizon=steps)
         table = self.table_ if frame is None else self._read_again(frame)
-        panel = with_calendar(table.panel, self.calendar_, steps)
+        panel = with_calendar(table.panel, self.calendar_, steps, self.network_.looks_back)
         self._check_reach(table.panel, steps)
         with threads(self.threads):
             made = self.network_.forecast(panel, steps)

@@ -95,6 +95,11 @@ class ForecastNetwork(nn.Module):
             )
             return Scaled(inputs.transpose(0, 1), scaled.base[row, rows], scaled.spread[row, rows])
 
+    @property
+    def looks_back(self) -> int:
+        """How many steps at the end of a series a forecast looks at, apart from its scale and season."""
+        return CONTEXT + history_steps(self.config.season_length)
+
     def forecast(self, panel: Panel, horizon: int) -> np.ndarray:
         """Quantiles for the `horizon` steps after each series, in units of y: float64 (N, horizon, Q).
 
@@ -140,7 +145,7 @@ class ForecastNetwork(nn.Module):
         config = self.config
         y, known, past = panel.y[index], panel.known[index], panel.past[index]
         series = prepare(y, config.season_length, config.typical_step)
-        series = series.tail(CONTEXT + history_steps(config.season_length))
+        series = series.tail(self.looks_back)
         begin, end = len(y) - len(series.values), len(y)
         return Source(
             series,
