@@ -17,12 +17,12 @@ from pathlib import Path
 import llvmlite
 
 from cellwise.backends.cpu.target import Target
+from cellwise.folders import cache_folder
 
 
 def folder() -> Path:
-    """Where kernels are kept: $CELLWISE_CACHE/kernels, or ~/.cache/cellwise/kernels."""
-    given = os.environ.get("CELLWISE_CACHE")
-    return (Path(given) if given else Path.home() / ".cache" / "cellwise") / "kernels"
+    """Where kernels are kept."""
+    return cache_folder() / "kernels"
 
 
 def kept(source: str, target: Target, make: Callable[[], bytes]) -> bytes:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from cellwise.folders import cache_folder
 from cellwise.tasks.forecasting.errors import DataError
 from cellwise.tasks.forecasting.extras import need
 from cellwise.tasks.forecasting.forecaster import Forecaster
@@ -54,12 +54,6 @@ REPORTED = (
     Row("GRU of neuralforecast, 1000 steps", 15.52, 1.080, seconds=110.0, source=REPORTED_BY),
     Row("optimised Theta method", 13.72, 0.850, source=REPORTED_BY),
 )
-
-
-def cache_folder() -> Path:
-    """Where fetched data is kept: $CELLWISE_CACHE, or ~/.cache/cellwise."""
-    given = os.environ.get("CELLWISE_CACHE")
-    return Path(given) if given else Path.home() / ".cache" / "cellwise"
 
 
 def fetch(folder: Path) -> Path:
