@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cellwise.tasks.forecasting.errors import DataError
 from cellwise.tasks.forecasting.panel import Panel
 
-__all__ = ["Covariates"]
+__all__ = ["Covariates", "check_reach"]
 
 
 @dataclass(frozen=True)
@@ -47,3 +48,16 @@ def _moments(columns: Sequence[np.ndarray]) -> tuple[tuple[float, ...], tuple[fl
         centers.append(float(column.mean()) if len(column) else 0.0)
         sizes.append(deviation if deviation > 0 else 1.0)
     return tuple(centers), tuple(sizes)
+
+
+def check_reach(panel: Panel, horizon: int, target: str) -> None:
+    """Raise DataError where the user's covariates known in advance end before the horizon does."""
+    if not panel.known_names:
+        return
+    for name, y, known in zip(panel.ids, panel.y, panel.known, strict=True):
+        given = len(known) - len(y)
+        if given < horizon:
+            raise DataError(
+                f"a forecast of {horizon} steps needs {', '.join(panel.known_names)} for as many steps after "
+                f"the last value, but series {name!r} has {given}; add rows with an empty {target!r} that hold them"
+            )

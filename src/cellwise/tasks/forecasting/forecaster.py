@@ -16,7 +16,8 @@ from cellwise.tasks.base import Estimator, RunFolderError
 from cellwise.tasks.forecasting.backtest import Backtest, ends_of, roll
 from cellwise.tasks.forecasting.calendar import calendar_names, with_calendar
 from cellwise.tasks.forecasting.config import NetworkConfig
-from cellwise.tasks.forecasting.errors import DataError, NotFittedError, SeriesTooShortError
+from cellwise.tasks.forecasting.covariates import check_reach
+from cellwise.tasks.forecasting.errors import NotFittedError, SeriesTooShortError
 from cellwise.tasks.forecasting.files import round_floats, write_file
 from cellwise.tasks.forecasting.frames import Columns, Table, read_table
 from cellwise.tasks.forecasting.learning import ForecastLearning, training_part
@@ -169,7 +170,7 @@ class Forecaster(Estimator):
         check_options(self, horizon=steps)
         table = self.table_ if frame is None else self._read_again(frame)
         panel = with_calendar(table.panel, self.calendar_, steps, self.network_.looks_back)
-        self._check_reach(table.panel, steps)
+        check_reach(table.panel, steps, self.target_column)
         with threads(self.threads):
             made = self.network_.forecast(panel, steps)
         return forecast_frame(panel, made, self._quantiles, self.levels, self.model_name, table.style)
@@ -387,15 +388,3 @@ class Forecaster(Estimator):
     def _check_fitted(self) -> None:
         if not hasattr(self, "network_"):
             raise NotFittedError("this Forecaster has not learned anything yet; call fit first")
-
-    def _check_reach(self, panel: Panel, horizon: int) -> None:
-        if not panel.known_names:
-            return
-        for name, y, known in zip(panel.ids, panel.y, panel.known, strict=True):
-            given = len(known) - len(y)
-            if given < horizon:
-                raise DataError(
-                    f"a forecast of {horizon} steps needs {', '.join(panel.known_names)} for as many steps after "
-                    f"the last value, but series {name!r} has {given}; add rows with an empty "
-                    f"{self.target_column!r} that hold them"
-                )
