@@ -1,0 +1,1 @@
+"""Timing of layers: both sides interleaved in one process, ratios with their spread, losses shown like wins."""

@@ -1,0 +1,1 @@
+"""What a person wants to know about a cell, computed and drawn from the definition that runs."""
