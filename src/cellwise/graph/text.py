@@ -3,44 +3,116 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from cellwise.graph.expr import Node, Shape, StepGraph
-from cellwise.graph.ops import ATOM, CONSTANT, INPUT, OPS, PROJECT, STATE, SUM, Op
+from cellwise.graph.ops import ATOM, CONSTANT, INPUT, OPS, PROJECT, SCALAR, STATE, SUM, VECTOR, Op
 
-# Signs of the printed page; what stands in neither table is printed as in the table of ops.
-_WRITTEN = {"sigmoid": "σ({0})", "less_equal": "{0} ≤ {1}", "sub": "{0} − {1}", "neg": "−{0}"}
 # An expression that is nested deeper than this is written as an equation of its own.
 _DEEPEST = 24
+# Products with a matrix: what they multiply stands beside it, in brackets unless it is one sign.
+_PRODUCTS = ("project", "transposed")
+
+
+@dataclass(frozen=True)
+class Notation:
+    """How signs and names look on the page; this one is plain text. Another page is a subclass.
+
+    `written` are templates by op; what is not there is written as in the table of ops. Operands are {0}, {1}, ...,
+    the gate of a product is {a}.
+    """
+
+    written: Mapping[str, str] = field(
+        default_factory=lambda: {
+            "sigmoid": "σ({0})",
+            "less_equal": "{0} ≤ {1}",
+            "sub": "{0} − {1}",
+            "neg": "−{0}",
+        }
+    )
+    binds: Mapping[str, int] = field(default_factory=dict)
+    times: str = "⊙"
+    times_number: str = "·"
+    # Written for a value times itself, e.g. "{0}²"; empty: as any other product.
+    square: str = ""
+
+    def old(self, state: str) -> str:
+        """A state before the step."""
+        return state
+
+    def new(self, state: str) -> str:
+        """A state after the step."""
+        return f"{state}'"
+
+    def value(self, name: str) -> str:
+        """A value of this step."""
+        return name
+
+    def parameter(self, name: str) -> str:
+        """A learned value of the cell's own, the same at every step."""
+        return name
+
+    def gate(self, name: str) -> str:
+        """A gate's name beneath a weight."""
+        return name
+
+    def number(self, value: float) -> str:
+        return f"{value:g}"
+
+    def brackets(self, text: str) -> str:
+        return f"({text})"
+
+    def fill(self, template: str, operands: list[str], gate: str) -> str:
+        return template.format(*operands, a=gate)
+
+
+TEXT = Notation()
+
+
+@dataclass(frozen=True)
+class Line:
+    """One equation: a name and what it is; `node` is None where a state is only passed on."""
+
+    name: str
+    text: str
+    node: Node | None = None
 
 
 def equations(graph: StepGraph, bias: bool = True) -> str:
     """The step as lines of `name = expression`, new states marked with a prime. Products of vectors are written ⊙."""
-    names = _display_names(graph)
-    lines = []
+    return "\n".join(f"{line.name} = {line.text}" for line in lines(graph, TEXT, bias))
+
+
+def lines(graph: StepGraph, notation: Notation = TEXT, bias: bool = True) -> list[Line]:
+    """The equations of a step in some notation, in an order in which each uses only earlier ones."""
+    names = display_names(graph, notation)
+    found = []
     for node in graph.nodes:
         if node in names and node.op is not STATE:
-            lines.append(f"{names[node]} = {_write(node, names, bias, top=True)[0]}")
+            found.append(Line(names[node], write(node, names, notation, bias, top=True)[0], node))
     # The same node may be two states, or a state passed on as it is.
     for state, node in zip(graph.states, graph.new_states, strict=True):
-        if names.get(node) != f"{state}'":
-            lines.append(f"{state}' = {names.get(node) or _write(node, names, bias)[0]}")
-    return "\n".join(lines)
+        if names.get(node) != notation.new(state):
+            found.append(Line(notation.new(state), names.get(node) or write(node, names, notation, bias)[0]))
+    return found
 
 
-def _display_names(graph: StepGraph) -> dict[Node, str]:
-    names = {node: name for node, name in graph.names if name not in graph.states}
+def display_names(graph: StepGraph, notation: Notation = TEXT) -> dict[Node, str]:
+    """What each value that gets an equation of its own is called."""
+    names = {node: notation.value(name) for node, name in graph.names if name not in graph.states}
     for state, node in zip(graph.states, graph.new_states, strict=True):
         if node.op is not STATE:
-            names[node] = f"{state}'"
+            names[node] = notation.new(state)
     if not graph.output_is_state:
-        names.setdefault(graph.output, "y")
-    return names | _own_names(graph, names)
+        names.setdefault(graph.output, notation.value("y"))
+    return names | _own_names(graph, names, notation)
 
 
-def _own_names(graph: StepGraph, names: dict[Node, str]) -> dict[Node, str]:
+def _own_names(graph: StepGraph, names: dict[Node, str], notation: Notation) -> dict[Node, str]:
     """Names v1, v2, ... for what the user gave none though it is used twice, or nested deep: it is written once."""
     uses = Counter(i for node in graph.nodes for i in node.inputs)
-    taken = {*names.values(), *graph.states, *graph.vectors, *graph.scalars}
+    taken = {*(name for _, name in graph.names), *graph.states, *graph.vectors, *graph.scalars}
     free = (f"v{i}" for i in range(1, len(graph.nodes) + len(taken) + 1) if f"v{i}" not in taken)
     given: dict[Node, str] = {}
     depth: dict[Node, int] = {}
@@ -49,38 +121,48 @@ def _own_names(graph: StepGraph, names: dict[Node, str]) -> dict[Node, str]:
         if node in names:
             depth[node] = 0
         elif depth[node] > _DEEPEST or (depth[node] > 1 and uses[node] > 1 and node.op is not PROJECT):
-            given[node] = next(free)
+            given[node] = notation.value(next(free))
             depth[node] = 0
     return given
 
 
-def _write(node: Node, names: dict[Node, str], bias: bool, top: bool = False) -> tuple[str, int]:
-    """The text of a node and how tightly it binds."""
+def write(
+    node: Node, names: Mapping[Node, str], notation: Notation = TEXT, bias: bool = True, top: bool = False
+) -> tuple[str, int]:
+    """The text of a node and how tightly it binds; `top`: its expression, even if it has a name."""
     if node in names and not top:
         return names[node], ATOM
     op = node.op
-    if op is CONSTANT:
-        return f"{node.attribute:g}", ATOM
-    text = _WRITTEN.get(op.name, op.text)
+    if op in _LEAVES:
+        return _LEAVES[op](notation, node.attribute), ATOM
+    operands = [write(child, names, notation, bias) for child in node.inputs]
+    if notation.square and op is OPS["mul"] and node.inputs[0] is node.inputs[1]:
+        text, binds = operands[0]
+        return notation.square.format(text if binds == ATOM else notation.brackets(text)), ATOM
+    template = notation.written.get(op.name, op.text)
     if op is OPS["mul"]:
-        shapes = {i.shape for i in node.inputs}
-        text = "{0} · {1}" if Shape.NUMBER in shapes else "{0} ⊙ {1}"
-    binds = op.binds
+        numbers = Shape.NUMBER in {i.shape for i in node.inputs}
+        template = f"{{0}} {notation.times_number if numbers else notation.times} {{1}}"
+    binds = notation.binds.get(op.name, op.binds)
     if op in (INPUT, PROJECT) and not bias:
-        text, binds = text.split(" + b_")[0], ATOM
-    return text.format(*_operands(node, names, bias), a=node.attribute), binds
+        template, binds = template.split(" + b_")[0], ATOM
+    texts = [
+        notation.brackets(text) if _needs_brackets(op, place, inner) else text
+        for place, (text, inner) in enumerate(operands)
+    ]
+    return notation.fill(template, texts, notation.gate(str(node.attribute))), binds
 
 
-def _operands(node: Node, names: dict[Node, str], bias: bool) -> list[str]:
-    written = []
-    for place, child in enumerate(node.inputs):
-        text, binds = _write(child, names, bias)
-        written.append(f"({text})" if _needs_brackets(node.op, place, binds) else text)
-    return written
+_LEAVES = {
+    CONSTANT: lambda notation, value: notation.number(value),
+    STATE: lambda notation, name: notation.old(name),
+    VECTOR: lambda notation, name: notation.parameter(name),
+    SCALAR: lambda notation, name: notation.parameter(name),
+}
 
 
 def _needs_brackets(op: Op, place: int, binds: int) -> bool:
-    if op is PROJECT:
+    if op.name in _PRODUCTS:
         return binds < ATOM
     if op.binds == ATOM:  # a function brings its own brackets
         return False

@@ -1,0 +1,151 @@
+"""The equations in LaTeX: an `aligned` environment with the symbols of the literature.
+
+States carry the time: `h_{t-1}` before the step, `h_t` after it; so do the gates. Weights are those of torch.nn:
+`W_{ir}` times the input, `W_{hr}` times the state, `b_{ir}` and `b_{hr}` for gate r. Needs amsmath, or KaTeX.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from cellwise.graph.expr import StepGraph
+from cellwise.graph.ops import COMPARE
+from cellwise.graph.text import Line, Notation, lines
+
+__all__ = ["LATEX", "LatexNotation", "aligned", "latex", "symbol"]
+
+_WRITTEN = {
+    "input": "W_{{i{a}}} x_t + b_{{i{a}}}",
+    "project": "W_{{h{a}}} {0} + b_{{h{a}}}",
+    "transposed": r"W_{{{a}}}^\top {0}",
+    "sum": r"\operatorname{{sum}}({0})",
+    "sub": "{0} - {1}",
+    "div": r"\frac{{{0}}}{{{1}}}",
+    "exp": r"\exp({0})",
+    "log": r"\log({0})",
+    "sqrt": r"\sqrt{{{0}}}",
+    "sigmoid": r"\sigma({0})",
+    "tanh": r"\tanh({0})",
+    "relu": r"\operatorname{{relu}}({0})",
+    "softplus": r"\operatorname{{softplus}}({0})",
+    "sin": r"\sin({0})",
+    "cos": r"\cos({0})",
+    "abs": r"\lvert {0} \rvert",
+    "minimum": r"\min({0}, {1})",
+    "maximum": r"\max({0}, {1})",
+    "less_equal": r"{0} \le {1}",
+    "where": r"\begin{{cases}} {1} & \text{{if }} {0} \\ {2} & \text{{otherwise}} \end{{cases}}",
+    "clamp": r"\operatorname{{clamp}}({0}, {1}, {2})",
+    "stop_gradient": r"\operatorname{{stopgradient}}({0})",
+}
+_GREEK = {
+    unicodedata.lookup(f"GREEK SMALL LETTER {name.replace('lambda', 'lamda').upper()}"): name
+    for name in (
+        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi "
+        "psi omega"
+    ).split()
+}  # fmt: skip
+# What reaches above the line, so that brackets around it must grow.
+_TALL = re.compile(r"\\frac|\\begin|\\left")
+
+
+def symbol(name: str) -> tuple[str, str]:
+    """A Python name as a mathematical sign and its index: `p_i` is p with index i, `forget_gate` is one word.
+
+    >>> symbol("p_i"), symbol("forget_gate"), symbol("beta"), symbol("v12")
+    (('p', 'i'), ('\\\\mathit{forget\\\\_gate}', ''), ('\\\\beta', ''), ('v', '12'))
+    """
+    head, underscore, index = name.partition("_")
+    if underscore and index and (len(head) == 1 or head in _GREEK.values()):
+        return _word(head), _word(index)
+    numbered = re.fullmatch(r"([^\W\d_]+?)(\d+)", name)
+    if numbered and (len(numbered[1]) == 1 or numbered[1] in _GREEK.values()):
+        return _word(numbered[1]), numbered[2]
+    return _word(name), ""
+
+
+def _word(name: str) -> str:
+    if name in _GREEK.values():
+        return f"\\{name}" if name != "omicron" else "o"
+    if name in _GREEK:
+        return f"\\{_GREEK[name]}"
+    if re.fullmatch(r"[A-Za-z]|\d+", name):
+        return name
+    plain = name.replace("_", r"\_")
+    # Letters beyond ASCII stand in text mode, which every engine with a font for them can set.
+    return f"\\mathit{{{plain}}}" if name.isascii() else f"\\text{{{plain}}}"
+
+
+@dataclass(frozen=True)
+class LatexNotation(Notation):
+    """Signs and names for LaTeX's mathematical mode."""
+
+    written: Mapping[str, str] = field(default_factory=lambda: _WRITTEN)
+    binds: Mapping[str, int] = field(default_factory=lambda: {"where": COMPARE})
+    times: str = r"\odot"
+    times_number: str = r"\cdot"
+
+    def old(self, state: str) -> str:
+        return _indexed(state, "t-1")
+
+    def new(self, state: str) -> str:
+        return _indexed(state, "t")
+
+    def value(self, name: str) -> str:
+        return _indexed(name, "t")
+
+    def parameter(self, name: str) -> str:
+        return _indexed(name, "")
+
+    def gate(self, name: str) -> str:
+        # Beneath W stands i or h already, so a gate of several letters is set off by a thin space.
+        return name if len(name) == 1 and name.isascii() else r"\," + _word(name)
+
+    def number(self, value: float) -> str:
+        if math.isinf(value):
+            return r"\infty" if value > 0 else r"-\infty"
+        if math.isnan(value):
+            return r"\mathrm{NaN}"
+        mantissa, e, exponent = f"{value:g}".partition("e")
+        return f"{mantissa} \\cdot 10^{{{int(exponent)}}}" if e else mantissa
+
+    def brackets(self, text: str) -> str:
+        return rf"\left( {text} \right)" if _TALL.search(text) else f"({text})"
+
+    def fill(self, template: str, operands: list[str], gate: str) -> str:
+        if any(_TALL.search(each) for each in operands):
+            template = re.sub(r"(?<!\\left)\(", r"\\left( ", template)
+            template = re.sub(r"(?<!\\right)\)", r" \\right)", template)
+            template = template.replace(r"\lvert", r"\left\lvert").replace(r"\rvert", r"\right\rvert")
+        return template.format(*operands, a=gate)
+
+
+LATEX = LatexNotation()
+
+
+def _indexed(name: str, time: str) -> str:
+    head, index = symbol(name)
+    both = ",".join(filter(None, (index, time)))
+    return f"{head}_{{{both}}}" if len(both) > 1 else f"{head}_{both}" if both else head
+
+
+def latex(graph: StepGraph, bias: bool = True) -> str:
+    r"""The equations of a step as an `aligned` environment, to be put between \[ and \].
+
+    >>> from cellwise import cells
+    >>> print(latex(cells.get("rnn").graph))
+    \begin{aligned}
+    h_t &= \tanh(W_{in} x_t + b_{in} + W_{hn} h_{t-1} + b_{hn})
+    \end{aligned}
+    """
+    return aligned(lines(graph, LATEX, bias))
+
+
+def aligned(equations: Iterable[Line]) -> str:
+    """Equations as an `aligned` environment, the equality signs beneath each other."""
+    body = " \\\\\n".join(f"{line.name} &= {line.text}" for line in equations)
+    return f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"
