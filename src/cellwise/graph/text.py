@@ -12,10 +12,10 @@ from cellwise.graph.ops import ATOM, CONSTANT, INPUT, OPS, PROJECT, SCALAR, STAT
 # An expression that is nested deeper than this is written as an equation of its own.
 _DEEPEST = 24
 # Products with a matrix: what they multiply stands beside it, in brackets unless it is one sign.
-_PRODUCTS = ("project", "transposed")
+_PRODUCTS = ("project", "transposed", "transposed_input")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Notation:
     """How signs and names look on the page; this one is plain text. Another page is a subclass.
 

@@ -21,7 +21,8 @@ __all__ = ["LATEX", "LatexNotation", "aligned", "latex", "symbol"]
 _WRITTEN = {
     "input": "W_{{i{a}}} x_t + b_{{i{a}}}",
     "project": "W_{{h{a}}} {0} + b_{{h{a}}}",
-    "transposed": r"W_{{{a}}}^\top {0}",
+    "transposed": r"W_{{h{a}}}^\top {0}",
+    "transposed_input": r"W_{{i{a}}}^\top {0}",
     "sum": r"\operatorname{{sum}}({0})",
     "sub": "{0} - {1}",
     "div": r"\frac{{{0}}}{{{1}}}",
@@ -80,7 +81,7 @@ def _word(name: str) -> str:
     return f"\\mathit{{{plain}}}" if name.isascii() else f"\\text{{{plain}}}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LatexNotation(Notation):
     """Signs and names for LaTeX's mathematical mode."""
 
