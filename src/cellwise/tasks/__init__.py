@@ -6,12 +6,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cellwise.tasks.characters.model import CharacterModel
     from cellwise.tasks.forecasting.forecaster import Forecaster
 
-__all__ = ["Forecaster"]
+__all__ = ["CharacterModel", "Forecaster"]
 
 # name -> module that defines it
-_HOMES = {"Forecaster": "cellwise.tasks.forecasting.forecaster"}
+_HOMES = {
+    "CharacterModel": "cellwise.tasks.characters.model",
+    "Forecaster": "cellwise.tasks.forecasting.forecaster",
+}
 
 
 def __getattr__(name: str) -> object:

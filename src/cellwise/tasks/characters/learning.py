@@ -1,0 +1,72 @@
+"""What the training loop needs to know of a text: its batches, its loss, its validation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from cellwise.tasks.characters.network import CharacterNetwork
+
+__all__ = ["CharacterLearning", "bits_per_character"]
+
+STREAMS = 16  # pieces of a text that are measured side by side
+PIECE = 400  # the fewest characters in one of them, so that most are read with a memory of what came before
+
+
+class CharacterLearning:
+    """Pieces of the training text, cut at places that differ in every epoch."""
+
+    def __init__(
+        self,
+        network: CharacterNetwork,
+        training: Tensor,
+        validation: Tensor,
+        *,
+        length: int,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self._network, self._training, self._validation, self._seed = network, training, validation, seed
+        self._length = min(length, len(training) // 2)
+        self._batch_size = max(1, min(batch_size, len(training) // self._length))
+
+    @property
+    def steps(self) -> int:
+        """Batches per epoch: so many that it has about as many characters as the text."""
+        return max(1, len(self._training) // (self._batch_size * self._length))
+
+    def batches(self, epoch: int) -> Iterator[Tensor]:
+        """Pieces (length + 1, B) that together walk over the text about once."""
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
+        room = len(self._training) - self._length - 1
+        # Evenly spread, all shifted by the same random step: every part of the text comes once an epoch.
+        count = self.steps * self._batch_size
+        shift = torch.rand((), generator=generator)
+        starts = ((torch.arange(count) + shift) * (room / count)).long()
+        starts = starts[torch.randperm(count, generator=generator)]
+        for chosen in starts.split(self._batch_size):
+            yield self._training[chosen + torch.arange(self._length + 1)[:, None]]
+
+    def loss(self, batch: Tensor) -> Tensor:
+        """Cross-entropy in nats per character."""
+        return self._network.surprise(batch)
+
+    def validate(self) -> float:
+        """Bits per character on what was held out."""
+        return bits_per_character(self._network, self._validation)
+
+
+def bits_per_character(network: CharacterNetwork, places: Tensor) -> float:
+    """Mean surprise over a text (T,), read in a few long pieces side by side, each from a state of zeros."""
+    streams = max(1, min(STREAMS, len(places) // PIECE))
+    length = len(places) // streams
+    training = network.training
+    network.eval()
+    with torch.no_grad():
+        pieces = places[: streams * length].view(streams, length).T
+        nats = float(network.surprise(pieces))
+    network.train(training)
+    return nats / math.log(2)

@@ -1,0 +1,43 @@
+"""The network: characters to vectors, one recurrent layer or several, and a score for every next character."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cellwise.nn import Recurrent
+
+__all__ = ["CharacterNetwork"]
+
+
+class CharacterNetwork(nn.Module):
+    """`embed` (V, E), `layer`, `decode` (V, H): three parts that may be looked at one by one."""
+
+    def __init__(
+        self,
+        cell: Any,
+        characters: int,
+        embedding_size: int,
+        hidden_size: int,
+        num_layers: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(characters, embedding_size)
+        between = dropout if num_layers > 1 else 0.0
+        # The compiled kernels run any cell, and train a GRU faster than torch's operator (benchmarks/layers.py).
+        self.layer = Recurrent(cell, embedding_size, hidden_size, num_layers, dropout=between, backend="cpu")
+        self.drop = nn.Dropout(dropout)
+        self.decode = nn.Linear(hidden_size, characters)
+
+    def forward(self, places: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Places (T, B) of characters to the logits of the next ones (T, B, V), and the state after the last."""
+        output, state = self.layer(self.embed(places), state)
+        return self.decode(self.drop(output)), state
+
+    def surprise(self, places: Tensor) -> Tensor:
+        """Mean cross-entropy, in nats per character, of each character after the first; places (T + 1, B)."""
+        logits, _ = self(places[:-1])
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), places[1:].flatten())

@@ -1,0 +1,78 @@
+"""Characters as numbers, the parts of a text, and the text that ships with cellwise."""
+
+from __future__ import annotations
+
+import gzip
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cellwise.tasks.characters.errors import TextError
+
+__all__ = ["UNKNOWN", "Alphabet", "Parts", "bundled_text", "split_text"]
+
+UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # stands for every character that training has not seen
+SHORTEST = 1000  # characters; with fewer there is nothing to hold out
+HELD_OUT = 0.05  # of the text for the validation, and as much again that training never looks at
+FOLDER = Path(__file__).parent / "data"
+
+
+def bundled_text() -> str:
+    """The first 51 chapters of Moby-Dick (Melville 1851), a paragraph a line, in ASCII. Public domain.
+
+    >>> bundled_text()[22:38]
+    'Call me Ishmael.'
+    """
+    return gzip.decompress((FOLDER / "moby_dick_opening.txt.gz").read_bytes()).decode("ascii")
+
+
+@dataclass(frozen=True)
+class Alphabet:
+    """The characters that a model knows, `UNKNOWN` first.
+
+    >>> alphabet = Alphabet.of("abba")
+    >>> alphabet.encode("abc").tolist(), alphabet.strange("abcdc")
+    ([1, 2, 0], {'c': 2, 'd': 1})
+    """
+
+    characters: str
+
+    @classmethod
+    def of(cls, text: str) -> Alphabet:
+        """All characters of a text."""
+        return cls(UNKNOWN + "".join(sorted(set(text) - {UNKNOWN})))
+
+    def __len__(self) -> int:
+        return len(self.characters)
+
+    def encode(self, text: str) -> Tensor:
+        """Place of each character, int64 (T,); 0 for those that are not known."""
+        places = {character: place for place, character in enumerate(self.characters)}
+        return torch.tensor([places.get(character, 0) for character in text], dtype=torch.long)
+
+    def strange(self, text: str) -> dict[str, int]:
+        """The characters of a text that are not known, with how often they occur, the most frequent first."""
+        known = set(self.characters)
+        return dict(Counter(character for character in text if character not in known).most_common())
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A text in order: what is learned from, what decides when to stop, and what training never sees."""
+
+    training: str
+    validation: str
+    held_out: str
+
+
+def split_text(text: str) -> Parts:
+    """Cut a text into its parts. Raises TextError if it is too short."""
+    if len(text) < SHORTEST:
+        raise TextError(
+            f"training needs a text of at least {SHORTEST:,} characters; this one has {len(text):,}"
+        )
+    size = int(len(text) * HELD_OUT)
+    return Parts(text[: -2 * size], text[-2 * size : -size], text[-size:])

@@ -1,0 +1,216 @@
+"""What goes on inside a recurrent layer: every state and every named value of its cell, at every step.
+
+The values come from the cell's own definition, walked node by node, so that any cell is recorded: the gates of an
+LSTM, and the variables of a cell that somebody wrote this morning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cellwise.graph import Node, Shape, StepGraph
+from cellwise.graph.ops import CONSTANT, INPUT, PROJECT, SCALAR, STATE, VECTOR, constant_tensor
+from cellwise.nn.recurrent import RecurrentLayer
+from cellwise.understand.trace.errors import TraceError
+
+__all__ = ["LayerRecording", "LayerWeights", "Recording", "Signal", "record"]
+
+Kind = Literal["state", "gate", "value"]
+# What a gate opens and shuts with lies between 0 and 1; tanh gives what may be written, between -1 and 1.
+_BOUNDS = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
+
+
+@dataclass(frozen=True, eq=False)
+class Signal:
+    """One named value of the cell over time, (T, H).
+
+    kind: "state" is carried through time, a "gate" lies between 0 and 1 by its equation, a "value" is any other
+    variable of the definition. bounds: what its last function allows, or None.
+    """
+
+    name: str
+    kind: Kind
+    values: Tensor
+    bounds: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class LayerWeights:
+    """The parameters of one layer, gate by gate: `inputs` (H, D), `recurrent` (H, H), biases (H,), own ones by name."""
+
+    inputs: dict[str, Tensor]
+    input_biases: dict[str, Tensor]
+    recurrent: dict[str, Tensor]
+    recurrent_biases: dict[str, Tensor]
+    own: dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerRecording:
+    """One layer over T steps.
+
+    inputs (T, D); before: each state as the step found it, (T, H); output (T, H); signals: states first, then the
+    variables of the definition in its own order.
+    """
+
+    graph: StepGraph
+    weights: LayerWeights
+    inputs: Tensor
+    before: dict[str, Tensor]
+    output: Tensor
+    signals: tuple[Signal, ...]
+
+    def signal(self, name: str) -> Signal:
+        """The signal of this name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return next((each for each in self.signals if each.name == name), None) or _no_signal(self, name)
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """All layers of a stack over T steps, the lowest first."""
+
+    layers: tuple[LayerRecording, ...]
+
+    @property
+    def output(self) -> Tensor:
+        """The output of the last layer, (T, H)."""
+        return self.layers[-1].output
+
+    def __len__(self) -> int:
+        return len(self.output)
+
+
+def record(layer: RecurrentLayer, x: Tensor) -> Recording:
+    """Run a layer over one sequence x (T, D), from states of zeros, and keep everything that has a name.
+
+    Dropout is off. The output equals that of `layer(x)`.
+
+    Raises:
+        TraceError: the layer is bidirectional or has projections, or x is not one sequence of at least one step.
+
+    >>> from cellwise import LSTM
+    >>> recording = record(LSTM(2, 3), torch.randn(5, 2))
+    >>> [signal.name for signal in recording.layers[0].signals]
+    ['h', 'c', 'i', 'f', 'g', 'o']
+    >>> recording.layers[0].signal("f").values.shape
+    torch.Size([5, 3])
+    """
+    if layer.bidirectional or layer.proj_size:
+        what = "bidirectional" if layer.bidirectional else "projected (proj_size)"
+        raise TraceError(
+            f"a {what} layer cannot be traced; trace one that runs forward only, without projection"
+        )
+    if x.dim() != 2 or x.shape[1] != layer.input_size or len(x) == 0:
+        raise TraceError(
+            f"a trace needs one sequence (T, {layer.input_size}) of at least one step, not {tuple(x.shape)}"
+        )
+    recorded = []
+    with torch.no_grad():
+        for number in range(layer.num_layers):
+            recorded.append(_record_layer(layer.cell.graph, _weights(layer, number), x, layer.hidden_size))
+            x = recorded[-1].output
+    return Recording(tuple(recorded))
+
+
+def _weights(layer: RecurrentLayer, number: int) -> LayerWeights:
+    graph = layer.cell.graph
+
+    def blocks(stem: str, gates: tuple[str, ...]) -> dict[str, Tensor]:
+        whole = getattr(layer, f"{stem}_l{number}", None) if gates else None
+        return {} if whole is None else dict(zip(gates, whole.detach().chunk(len(gates)), strict=True))
+
+    own = {name: getattr(layer, f"{name}_l{number}").detach() for name in (*graph.vectors, *graph.scalars)}
+    return LayerWeights(
+        blocks("weight_ih", graph.input_gates),
+        blocks("bias_ih", graph.input_gates),
+        blocks("weight_hh", graph.state_gates),
+        blocks("bias_hh", graph.state_gates),
+        own,
+    )
+
+
+def _record_layer(graph: StepGraph, weights: LayerWeights, x: Tensor, hidden_size: int) -> LayerRecording:
+    states = {name: x.new_zeros(1, hidden_size) for name in graph.states}
+    fixed = leaf_values(graph, weights, x)
+    met: dict[str, list[Tensor]] = {name: [] for name in graph.states}
+    inputs = input_values(graph, weights, x)
+    for t in range(len(x)):
+        for name, value in states.items():
+            met[name].append(value)
+        values = fixed | {node: whole[t : t + 1] for node, whole in inputs.items()}
+        evaluate_step(graph, weights, values, states)
+        states = {
+            name: values[node].expand(1, hidden_size)
+            for name, node in zip(graph.states, graph.new_states, strict=True)
+        }
+    before = {name: torch.cat(pieces) for name, pieces in met.items()}
+    # Now that every state is known, all steps are one batch: each named value of all of them in one go.
+    values = fixed | inputs
+    evaluate_step(graph, weights, values, before)
+    return LayerRecording(
+        graph, weights, x, before, values[graph.output], tuple(_signals(graph, values, len(x), hidden_size))
+    )
+
+
+def _signals(graph: StepGraph, values: dict[Node, Tensor], T: int, H: int) -> Iterator[Signal]:
+    shown: dict[Node, str] = {}
+    for name, node in zip(graph.states, graph.new_states, strict=True):
+        shown[node] = name
+        yield Signal(name, "state", values[node].expand(T, H), _BOUNDS.get(node.op.name))
+    named = [(node, name) for node, name in graph.names if node in values and name not in graph.states]
+    if not graph.output_is_state:
+        named.append((graph.output, "y"))
+    for node, name in named:
+        if node.shape is Shape.BATCH and node not in shown:
+            shown[node] = name
+            kind: Kind = "gate" if node.op.name == "sigmoid" else "value"
+            yield Signal(
+                name, kind, values[node].expand(T, H).to(values[graph.output]), _BOUNDS.get(node.op.name)
+            )
+
+
+def leaf_values(graph: StepGraph, weights: LayerWeights, like: Tensor) -> dict[Node, Tensor]:
+    """Own parameters and constants, which are the same at every step."""
+    values = {node: weights.own[str(node.attribute)] for op in (VECTOR, SCALAR) for node in graph.of(op)}
+    return values | {node: constant_tensor(node.attribute, like) for node in graph.of(CONSTANT)}
+
+
+def input_values(graph: StepGraph, weights: LayerWeights, x: Tensor) -> dict[Node, Tensor]:
+    """What each gate is given by the input x (T, D): W_i x + b_i, (T, H)."""
+    return {
+        node: F.linear(x, weights.inputs[gate], weights.input_biases.get(gate))
+        for node in graph.of(INPUT)
+        for gate in (str(node.attribute),)
+    }
+
+
+def evaluate_step(
+    graph: StepGraph, weights: LayerWeights, values: dict[Node, Tensor], states: dict[str, Tensor]
+) -> None:
+    """Add the value of every node to `values`, which holds the leaves apart from the states (rows, H)."""
+    for node in graph.nodes:
+        if node in values:
+            continue
+        if node.op is STATE:
+            values[node] = states[str(node.attribute)]
+        elif node.op is PROJECT:
+            gate = str(node.attribute)
+            bias = weights.recurrent_biases.get(gate)
+            values[node] = F.linear(values[node.inputs[0]], weights.recurrent[gate], bias)
+        else:
+            assert node.op.torch is not None
+            values[node] = node.op.torch(*(values[each] for each in node.inputs))
+
+
+def _no_signal(recording: LayerRecording, name: str) -> Signal:
+    raise KeyError(f"{name!r}; recorded are {', '.join(each.name for each in recording.signals)}")
