@@ -1,0 +1,268 @@
+"""What a cell costs, counted from its equations, their derivative and its plan: exact, and symbolic in the sizes.
+
+How it is counted:
+
+- An operation of a matrix product is a multiplication or an addition, so a multiply-add counts two. Everything else
+  is pointwise and counts one for each number that it makes, whether it is an addition or a tanh; the elementary
+  functions, which cost more than an addition, are also given apart. A bias is a pointwise addition; so is each number
+  that is summed into the gradient of a bias or of a cell's own parameter.
+- Backward is the gradient at everything: the weights, the initial states and the input. `recomputed` are those of its
+  pointwise operations that make a value of the forward pass again instead of keeping it.
+- Bytes read and written are those that must move: each array once in each pass that uses it. The weights are
+  counted once a pass and the states stay near the processor from step to step.
+- Memory is that of the numbers, without the padding and the scratch of a backend; an optimizer keeps its own. A
+  training step is looked at when it is highest, at the beginning of the backward pass of the top layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from functools import reduce
+from operator import add
+from typing import Any
+
+from cellwise.graph import Node, Shape, StepGraph
+from cellwise.graph.expr import postorder
+from cellwise.graph.ops import INPUT, PROJECT, SCALAR, VECTOR
+from cellwise.passes import Derivative, differentiate
+from cellwise.passes.differentiate import GRADIENT, PULLBACK
+from cellwise.plan.backward import backward_plan
+from cellwise.plan.depth import Depth, backward_step, forward_step
+from cellwise.plan.layout import ParameterSpec, parameter_layout
+from cellwise.plan.polynomial import Polynomial, b, d, h, t
+from cellwise.plan.sequence_plan import SequencePlan
+
+# Elementary functions: tens of instructions each, where the other pointwise ops are one or two.
+FUNCTIONS = frozenset({"exp", "log", "sqrt", "sigmoid", "tanh", "softplus", "sin", "cos"})
+# A value under another name.
+FREE = frozenset({"stop_gradient"})
+
+ZERO = Polynomial()
+ROWS = b * t  # steps of all sequences
+
+
+class _Sum:
+    """Adds field by field."""
+
+    def __add__(self: Any, other: Any) -> Any:
+        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return type(self)(*(mine + theirs for mine, theirs in pairs))
+
+
+@dataclass(frozen=True)
+class Operations(_Sum):
+    """`functions` and `recomputed` are parts of `pointwise`."""
+
+    products: Polynomial = ZERO
+    pointwise: Polynomial = ZERO
+    functions: Polynomial = ZERO
+    recomputed: Polynomial = ZERO
+
+    @property
+    def total(self) -> Polynomial:
+        return self.products + self.pointwise
+
+
+@dataclass(frozen=True)
+class Traffic(_Sum):
+    """Numbers read and written; times the bytes of a number they are bytes."""
+
+    read: Polynomial = ZERO
+    written: Polynomial = ZERO
+
+    @property
+    def total(self) -> Polynomial:
+        return self.read + self.written
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Numbers that are held at once, by what they are."""
+
+    parts: tuple[tuple[str, Polynomial], ...]
+
+    @property
+    def total(self) -> Polynomial:
+        return reduce(add, (size for _, size in self.parts), ZERO)
+
+    def __getitem__(self, name: str) -> Polynomial:
+        return dict(self.parts)[name]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of a stack of layers of a cell, in one direction. Sizes in numbers, not bytes.
+
+    `forward` is the same with and without training; `inference_traffic` and `forward_traffic` differ by the tape.
+    `recurrent_weights` are those of the matrices between state and gates.
+    """
+
+    parameters: Polynomial
+    recurrent_weights: Polynomial
+    forward: Operations
+    backward: Operations
+    inference_traffic: Traffic
+    forward_traffic: Traffic
+    backward_traffic: Traffic
+    inference_memory: Memory
+    training_memory: Memory
+    forward_depth: Depth
+    backward_depth: Depth
+
+
+def cost_of(plan: SequencePlan, layers: int = 1, bias: bool = True) -> Cost:
+    """The cost of `layers` layers of a cell, each over the outputs of the one below, in b, t, h and d.
+
+    >>> from cellwise import cells
+    >>> from cellwise.plan import plan_of
+    >>> cost = cost_of(plan_of(cells.get("lstm").graph))
+    >>> cost.parameters, cost.forward.products, cost.forward_depth.formula
+    (4h(d + h + 2), 8bth(d + h), 7t)
+    """
+    cell = _Cell(plan, bias)
+    stack = [_Layer(cell, d if number == 0 else h) for number in range(layers)]
+    parameters = _sum(layer.parameters for layer in stack)
+    states = layers * cell.states
+    once = (("weights", parameters), ("input", ROWS * d))
+    top = stack[-1]
+    training = (
+        *once,
+        ("outputs", layers * ROWS * h),
+        ("tape", layers * cell.tape),
+        ("states", states),
+        ("weights' gradients", parameters),
+        ("gates' gradients", cell.gates),
+        ("gradients at output, input and states", ROWS * (h + top.width) + cell.states),
+    )
+    # The outputs of a layer are the input of the next; those below are no longer needed.
+    inference = (*once, ("outputs", min(layers, 2) * ROWS * h), ("states", states))
+    return Cost(
+        parameters,
+        layers * _sum(_size(spec) for spec in cell.layout(d) if spec.stem == "weight_hh"),
+        forward=reduce(add, (layer.forward for layer in stack)),
+        backward=reduce(add, (layer.backward for layer in stack)),
+        inference_traffic=reduce(add, (layer.traffic_forward(tape=False) for layer in stack)),
+        forward_traffic=reduce(add, (layer.traffic_forward(tape=True) for layer in stack)),
+        backward_traffic=reduce(add, (layer.traffic_backward for layer in stack)),
+        inference_memory=Memory(inference),
+        training_memory=Memory(training),
+        forward_depth=Depth(forward_step(plan.graph), layers),
+        backward_depth=Depth(backward_step(cell.derivative, cell.backward_nodes, cell.kept), layers),
+    )
+
+
+class _Cell:
+    """What is the same for every layer: the equations, their derivative, and what is kept between the two."""
+
+    def __init__(self, plan: SequencePlan, bias: bool) -> None:
+        self.plan = plan
+        self.graph: StepGraph = plan.graph
+        self.bias = bias
+        self.derivative: Derivative = differentiate(plan.graph)
+        self.kept = frozenset(backward_plan(plan.graph).tape.columns)
+        derivative = self.derivative
+        self.at_gates = dict.fromkeys([*derivative.inputs.values(), *derivative.products.values()])
+        self.at_parameters = tuple(derivative.parameters.values())
+        roots = [*self.at_gates, *derivative.states.values(), *self.at_parameters]
+        # Down to what is kept, which is listed too where the derivative reads it.
+        made = postorder(roots, self.kept)
+        self.backward_nodes = (*self.kept, *made)
+        self.made = tuple(made)
+        self.states = len(self.graph.states) * b * h
+        self.tape = len(self.kept) * ROWS * h
+        self.gates = len(self.at_gates) * ROWS * h
+
+    def layout(self, width: Polynomial) -> tuple[ParameterSpec, ...]:
+        """The layer's own list of parameters, asked with letters in place of numbers."""
+        sizes: Any = (width, h)
+        return parameter_layout(self.plan, *sizes, self.bias)
+
+    def forward(self) -> Operations:
+        """Without the product of the input."""
+        return _sum_operations(self._operation(node, node.shape is Shape.BATCH) for node in self.graph.nodes)
+
+    def backward(self) -> Operations:
+        """Without the products with the input."""
+        step = set(self.graph.nodes)
+        by_row: dict[Node, bool] = dict.fromkeys(self.kept, True)
+        total = Operations()
+        for node in self.made:
+            # A gradient carries no shape of its own: it has that of a row, and so has what is made with it.
+            in_rows = node.op in (GRADIENT, PULLBACK) or node.shape is Shape.BATCH
+            by_row[node] = in_rows or any(by_row[i] for i in node.inputs)
+            made = self._operation(node, by_row[node])
+            again = made.pointwise if node in step else ZERO
+            total += Operations(made.products, made.pointwise, made.functions, again)
+        weights = len(self.derivative.products) * 2 * ROWS * h * h
+        sums = len(self.at_parameters) + (len(self.at_gates) if self.bias else 0)
+        return total + Operations(products=weights, pointwise=sums * ROWS * h)
+
+    def _operation(self, node: Node, in_rows: bool) -> Operations:
+        if node.op in (INPUT, PROJECT):
+            product = 2 * ROWS * h * h if node.op is PROJECT else ZERO
+            return Operations(product, ROWS * h if self.bias else ZERO)
+        if node.op is PULLBACK:
+            return Operations(products=len(node.inputs) * 2 * ROWS * h * h)
+        if not node.inputs or node.op.name in FREE:
+            return Operations()
+        # What is made of parameters alone is made once, not at each step.
+        count = ROWS * h if in_rows else h if node.shape is Shape.UNITS else ZERO + 1
+        return Operations(pointwise=count, functions=count if node.op.name in FUNCTIONS else ZERO)
+
+
+class _Layer:
+    """One layer of the stack, whose input has `width` numbers."""
+
+    def __init__(self, cell: _Cell, width: Polynomial) -> None:
+        self.cell = cell
+        self.width = width
+        self.specs = cell.layout(width)
+        self.parameters = _sum(_size(spec) for spec in self.specs)
+
+    @property
+    def forward(self) -> Operations:
+        inputs = len(self.cell.graph.of(INPUT))
+        return self.cell.forward() + Operations(products=inputs * 2 * ROWS * h * self.width)
+
+    @property
+    def backward(self) -> Operations:
+        # One product for the weight's gradient, one for the input's.
+        inputs = 2 * len(self.cell.derivative.inputs)
+        return self.cell.backward() + Operations(products=inputs * 2 * ROWS * h * self.width)
+
+    def traffic_forward(self, tape: bool) -> Traffic:
+        cell = self.cell
+        return Traffic(
+            read=self.parameters + ROWS * self.width + cell.states,
+            written=ROWS * h + cell.states + (cell.tape if tape else ZERO),
+        )
+
+    @property
+    def traffic_backward(self) -> Traffic:
+        cell = self.cell
+        needed = {str(node.attribute) for node in cell.made if node.op in (VECTOR, SCALAR)}
+        needed |= {"weight_ih"} if cell.derivative.inputs else set()
+        needed |= {"weight_hh"} if any(node.op is PULLBACK for node in cell.made) else set()
+        weights = _sum(_size(spec) for spec in self.specs if spec.stem in needed)
+        rows = ROWS * self.width
+        return Traffic(
+            # Gradients at gates are written by the loop and read by the products after it.
+            read=weights + rows + ROWS * h + cell.tape + cell.gates + cell.states,
+            written=self.parameters + rows + cell.gates + cell.states,
+        )
+
+
+def _size(spec: ParameterSpec) -> Polynomial:
+    count = ZERO + 1
+    for side in spec.shape:
+        count = count * side
+    return count
+
+
+def _sum(sizes: Iterable[Polynomial]) -> Polynomial:
+    return reduce(add, sizes, ZERO)
+
+
+def _sum_operations(each: Iterable[Operations]) -> Operations:
+    return reduce(add, each, Operations())

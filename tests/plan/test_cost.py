@@ -1,0 +1,361 @@
+"""Costs against what really runs: parameters of layers, operations that torch is seen to do, tensors that are kept."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from costly import EVERY, Parts, cost
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import cellwise
+from cellwise import Cell, cells, stop_gradient, tanh
+from cellwise.graph import Node, StepGraph
+from cellwise.graph.expr import postorder
+from cellwise.graph.ops import CONSTANT, INPUT, LEAVES, OPS, PROJECT, SCALAR, STATE, VECTOR, constant_tensor
+from cellwise.passes import Derivative, differentiate
+from cellwise.passes.differentiate import GRADIENT, PULLBACK
+from cellwise.plan.backward import backward_plan
+from cellwise.plan.cost import FREE, FUNCTIONS
+from cellwise.plan.polynomial import b, d, h, t
+from cellwise.testing.strategies import cells as drawn_cells
+
+B, T, D, H = 3, 5, 7, 4
+SIZES = {"b": B, "t": T, "d": D, "h": H}
+
+
+# --- parameters -------------------------------------------------------------------------------------------------
+
+
+def check_parameters(cell: Any, layers: int, bias: bool, sizes: tuple[int, int]) -> None:
+    layer = cellwise.Recurrent(cell, *sizes, num_layers=layers, bias=bias)
+    real = sum(parameter.numel() for parameter in layer.parameters())
+    assert cost(cell, layers, bias).parameters.at(d=sizes[0], h=sizes[1]) == real
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("cell", EVERY)
+def test_parameters_are_those_of_the_layer(cell: Any, layers: int, bias: bool) -> None:
+    for sizes in ((7, 5), (1, 1), (3, 17)):
+        check_parameters(cell, layers, bias, sizes)
+
+
+@given(cell=drawn_cells(), layers=st.integers(1, 3), bias=st.booleans())
+def test_parameters_of_any_cell_are_those_of_the_layer(cell: Cell, layers: int, bias: bool) -> None:
+    check_parameters(cell, layers, bias, (7, 5))
+
+
+def test_the_textbook_figures() -> None:
+    """Counted by hand from the equations; biases are two vectors per gate, as in torch.nn."""
+    formulas = {name: cost(name) for name in ("rnn", "lstm", "gru")}
+    assert [str(c.parameters) for c in formulas.values()] == [
+        "h(d + h + 2)",
+        "4h(d + h + 2)",
+        "3h(d + h + 2)",
+    ]
+    assert [c.recurrent_weights for c in formulas.values()] == [h * h, 4 * h * h, 3 * h * h]
+    one = h * (d + h)
+    for gates, each in zip((1, 4, 3), formulas.values(), strict=True):
+        assert each.forward.products == 2 * gates * b * t * one
+        assert each.backward.products == 4 * gates * b * t * one, "two products backward for one forward"
+    # RNN: two biases, a sum, a tanh. LSTM: 8 biases, 4 sums, 5 functions, f c + i g, o tanh(c).
+    # GRU: 6 biases, 3 sums, 3 functions, r h.n, 1 - z, two products and a sum.
+    assert [c.forward.pointwise for c in formulas.values()] == [n * b * t * h for n in (4, 21, 17)]
+    assert [c.forward.functions for c in formulas.values()] == [n * b * t * h for n in (1, 5, 3)]
+    # RNN backward: the sum of two gradients, g (1 - y y), and one sum for both biases.
+    assert cost("rnn").backward.pointwise == 5 * b * t * h
+    # LSTM backward: y and h', then o: g tanh(c), do o (1 - o); tanh(c): g o, and three for its derivative; sum with c';
+    # i, f, g: a product each and three for each derivative; c: one more product; four sums for the biases.
+    assert cost("lstm").backward.pointwise == (1 + 1 + 3 + 1 + 3 + 1 + 3 + 9 + 1 + 4) * b * t * h
+
+
+def test_the_tape_of_the_lstm() -> None:
+    """Four gates, tanh(c), and both states."""
+    memory = cost("lstm").training_memory
+    assert memory["tape"] == 7 * b * t * h
+    assert memory["gates' gradients"] == 4 * b * t * h
+    assert memory["weights"] == memory["weights' gradients"] == 4 * h * (d + h + 2)
+
+
+@pytest.mark.parametrize("cell", EVERY)
+def test_all_grows_linearly_with_length_and_batch(cell: Any) -> None:
+    for layers in (1, 3):
+        counted = cost(cell, layers)
+        for each in (
+            counted.forward.total,
+            counted.backward.total,
+            counted.training_memory.total,
+            counted.inference_memory.total,
+            counted.backward_traffic.total,
+        ):
+            assert each.degree("t") == each.degree("b") == 1
+            numbers = [each.at(**(SIZES | {"t": length})) for length in (10, 20, 30)]
+            assert numbers[2] - numbers[1] == numbers[1] - numbers[0] > 0
+
+
+@pytest.mark.parametrize("cell", cells.names())
+def test_no_operation_is_left_without_a_sequence(cell: str) -> None:
+    counted = cost(cell, 2)
+    for each in (counted.forward.total, counted.backward.total):
+        assert each.at(b=2, t=0, d=3, h=4) == each.at(b=0, t=2, d=3, h=4) == 0
+
+
+# --- operations -------------------------------------------------------------------------------------------------
+
+# torch's pointwise operators that stand for one op of the table each, and those that only look at a tensor anew.
+_POINTWISE = """add sub rsub mul div neg exp log sqrt sigmoid tanh relu softplus sin cos abs minimum maximum lt le
+    where clamp"""
+_FUNCTIONS = "exp log sqrt sigmoid tanh softplus sin cos"
+_VIEWS = """view _unsafe_view t expand select slice split detach alias unsqueeze squeeze cat stack zeros full empty
+    lift_fresh _to_copy fill_ new_zeros empty_strided"""
+
+
+class Watch(TorchDispatchMode):
+    """Counts what torch really does: two for each multiply-add of a product, one for each pointwise result."""
+
+    def __init__(self, strict: bool = True) -> None:
+        super().__init__()
+        self.products = self.pointwise = self.functions = 0
+        self.strict = strict
+        self.unknown: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if name in ("mm", "addmm"):
+            left = args[-2]
+            self.products += 2 * made.numel() * left.shape[1]
+            self.pointwise += made.numel() if name == "addmm" else 0
+        elif name in _POINTWISE.split():
+            self.pointwise += made.numel()
+            self.functions += made.numel() if name in _FUNCTIONS.split() else 0
+        elif name not in _VIEWS.split():
+            self.unknown[name] += 1
+        assert not (self.strict and self.unknown), self.unknown
+        return made
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("cell", cells.names())
+def test_operations_are_those_that_torch_is_seen_to_do(cell: str, layers: int, bias: bool) -> None:
+    layer = cellwise.Recurrent(cell, D, H, num_layers=layers, bias=bias, backend="reference")
+    x = torch.randn(T, B, D, requires_grad=True)
+    count = len(layer.cell.states)
+    states = tuple(torch.randn(layers, B, H, requires_grad=True) for _ in range(count))
+    with Watch() as forward:
+        output, finals = layer(x, states if count > 1 else states[0])
+    wanted = cost(cell, layers, bias)
+    assert forward.products == wanted.forward.products.at(**SIZES)
+    assert forward.pointwise == wanted.forward.pointwise.at(**SIZES)
+    assert forward.functions == wanted.forward.functions.at(**SIZES)
+    ends = [output, *(finals if count > 1 else (finals,))]
+    with Watch(strict=False) as backward:
+        torch.autograd.backward(ends, [torch.ones_like(each) for each in ends])
+    # torch's own formulas for the pointwise part are others; its products are the same.
+    assert backward.products == wanted.backward.products.at(**SIZES)
+
+
+def run_gate_by_gate(
+    graph: StepGraph, value: Callable[[str], Tensor], x: Tensor, states: list[Tensor]
+) -> Any:
+    """A layer as the equations say it, one product for each gate, in plain torch. Returns all that comes out."""
+    values: dict[Node, Tensor] = {}
+    pieces = {}
+    for node in graph.nodes:
+        if node.op is CONSTANT:
+            values[node] = constant_tensor(node.attribute, x)
+        elif node.op in (VECTOR, SCALAR):
+            values[node] = value(str(node.attribute))
+        elif node.op is INPUT:
+            gate = str(node.attribute)
+            projected = F.linear(x.flatten(0, 1), value(f"weight_ih {gate}"), value(f"bias_ih {gate}"))
+            pieces[node] = projected.view(len(x), -1, H)
+        elif node.inputs and all(i in values for i in node.inputs):
+            assert node.op.torch is not None
+            values[node] = node.op.torch(*(values[i] for i in node.inputs))
+    fixed = dict(values)
+    outputs = []
+    for step in range(len(x)):
+        values = fixed | {node: piece[step] for node, piece in pieces.items()}
+        values |= {node: states[graph.states.index(str(node.attribute))] for node in graph.of(STATE)}
+        for node in graph.nodes:
+            if node in values:
+                continue
+            if node.op is PROJECT:
+                gate = str(node.attribute)
+                weights = value(f"weight_hh {gate}"), value(f"bias_hh {gate}")
+                values[node] = F.linear(values[node.inputs[0]], *weights)
+            else:
+                assert node.op.torch is not None
+                values[node] = node.op.torch(*(values[i] for i in node.inputs))
+        outputs.append(values[graph.output])
+        states = [values[node] for node in graph.new_states]
+    return [*outputs, *states]
+
+
+def check_operations(cell: Cell) -> None:
+    made: dict[str, Tensor] = {}
+
+    def value(name: str) -> Tensor:
+        stem, _, gate = name.partition(" ")
+        shape = {"weight_ih": (H, D), "weight_hh": (H, H)}.get(stem, (H,)) if gate else (H,)
+        shape = () if name in cell.scalars else shape
+        with torch._C._DisableTorchDispatch():
+            return made.setdefault(name, torch.rand(shape).requires_grad_())
+
+    x = torch.randn(T, B, D, requires_grad=True)
+    states = [torch.rand(B, H, requires_grad=True) for _ in cell.states]
+    wanted = cost(cell)
+    with Watch() as forward:
+        ends = run_gate_by_gate(cell.graph, value, x, states)
+    assert forward.products == wanted.forward.products.at(**SIZES)
+    assert forward.pointwise == wanted.forward.pointwise.at(**SIZES)
+    assert forward.functions == wanted.forward.functions.at(**SIZES)
+    ends = [end for end in ends if end.requires_grad]
+    with Watch(strict=False) as backward:
+        torch.autograd.backward(ends, [torch.ones_like(end) for end in ends])
+    assert backward.products == wanted.backward.products.at(**SIZES) + 2 * B * T * H * H * done_again(
+        cell.graph
+    )
+
+
+def done_again(graph: StepGraph) -> int:
+    """How many products a row autograd does twice: where one gate has two operands, and the same gradient comes back
+    to both through the same rows, the plan multiplies once."""
+    derivative = differentiate(graph)
+    live = {node for node in postorder(roots(derivative)) if node.op is PULLBACK}
+    seen: dict[tuple[Node, ...], set[str]] = {}
+    again = 0
+    for operand in dict.fromkeys(node.inputs[0] for node in derivative.products):
+        users = [node for node in derivative.products if node.inputs[0] is operand]
+        users.sort(key=lambda node: graph.gates.index(str(node.attribute)))
+        key = tuple(derivative.products[node] for node in users)
+        gates = " ".join(str(node.attribute) for node in users)
+        if not any(node.inputs == key and node.attribute == gates for node in live):
+            continue
+        again += len(key) if gates in seen.setdefault(key, set()) else 0
+        seen[key].add(gates)
+    return again
+
+
+def roots(derivative: Derivative) -> list[Node]:
+    found = (derivative.inputs, derivative.products, derivative.states, derivative.parameters)
+    return [node for each in found for node in each.values()]
+
+
+def test_operations_of_a_cell_with_all_parts() -> None:
+    check_operations(Parts())
+
+
+@given(cell=drawn_cells())
+def test_operations_of_any_cell(cell: Cell) -> None:
+    check_operations(cell)
+
+
+def check_backward_pointwise(cell: Cell) -> None:
+    """One step of one row backward, each value made when it is asked for, from what is kept."""
+    graph, kept = cell.graph, set(backward_plan(cell.graph).tape.columns)
+    derivative = differentiate(graph)
+    values: dict[Node, Tensor] = {}
+    row = torch.rand(1, H)
+
+    def leaf(node: Node) -> Tensor:
+        if node in kept or node.op in (GRADIENT, PULLBACK):
+            return row.clone()
+        shape = {VECTOR: (H,), SCALAR: (), CONSTANT: ()}[node.op]
+        return torch.rand(shape)
+
+    def ask(node: Node) -> Tensor:
+        if node not in values:
+            operands = [] if node in kept else [ask(i) for i in node.inputs]
+            if operands and node.op is not PULLBACK:
+                assert node.op.torch is not None
+                values[node] = node.op.torch(*operands)
+            else:
+                with torch._C._DisableTorchDispatch():
+                    values[node] = leaf(node)
+        return values[node]
+
+    at_gates = {*derivative.inputs.values(), *derivative.products.values()}
+    with Watch() as watch:
+        for root in roots(derivative):
+            ask(root)
+    sums = H * (len(at_gates) + len(derivative.parameters))
+    counted = cost(cell).backward
+    one = {"b": 1, "t": 1, "d": D, "h": H}
+    assert counted.pointwise.at(**one) == watch.pointwise + sums
+    assert counted.functions.at(**one) == watch.functions
+    again = [node for node in values if node in set(graph.nodes) and node not in kept and node.inputs]
+    assert counted.recomputed.at(**one) == sum(values[n].numel() for n in again if n.op.name not in FREE)
+
+
+@pytest.mark.parametrize("cell", EVERY)
+def test_backward_pointwise_work_is_what_an_interpreter_does(cell: Any) -> None:
+    check_backward_pointwise(cells.get(cell))
+
+
+@given(cell=drawn_cells(gradient=False))
+def test_backward_pointwise_work_of_any_cell(cell: Cell) -> None:
+    check_backward_pointwise(cell)
+
+
+def test_what_is_made_of_parameters_alone_is_made_once() -> None:
+    counted = cost(Parts).forward
+    # exp(u) and its product with a number, once for each unit; -k and exp(-k) once.
+    assert counted.pointwise.part("t", 0) == 2 * h + 2
+    assert counted.functions.part("t", 0) == h + 1
+
+
+def test_what_no_gradient_reaches_costs_nothing_backward() -> None:
+    class Cut(Cell):
+        gates = ("a", "n")
+
+        def step(self, x, h):
+            return tanh(stop_gradient(x.a + h.a) * h + x.n)
+
+    counted = cost(Cut).backward
+    assert counted.products == 4 * b * t * d * h, "only the gate n, at the input"
+
+
+def test_every_op_is_counted_as_what_it_is() -> None:
+    """An op new to the table must be sorted here: one instruction or two, an elementary function, or nothing."""
+    plain = "add sub mul div neg relu abs minimum maximum less less_equal where clamp"
+    assert sorted([*plain.split(), *FUNCTIONS, *FREE, *LEAVES, PROJECT.name]) == sorted(OPS)
+
+
+# --- memory -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("cell", EVERY)
+def test_what_a_training_step_keeps_is_what_the_kernels_save(cell: Any, layers: int) -> None:
+    hidden = 16  # whole vectors, since padding is the backend's
+    layer = cellwise.Recurrent(cell, D, hidden, num_layers=layers, backend="cpu")
+    x = torch.randn(T, B, D, requires_grad=True)
+    saved: dict[int, Tensor] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        if tensor.is_floating_point() and tensor.numel():
+            saved[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        layer(x)
+    memory = cost(cell, layers).training_memory
+    sizes = SIZES | {"h": hidden}
+    kept = sum(math.prod(tensor.shape) for tensor in saved.values())
+    # The output of the top layer is the caller's; initial states are saved, and of several layers share their memory.
+    outputs = memory["outputs"].at(**sizes) * (layers - 1) // layers
+    states = memory["states"].at(**sizes) // layers
+    wanted = sum(memory[name].at(**sizes) for name in ("weights", "input", "tape")) + outputs
+    assert kept - wanted in {0, states}
