@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cellwise._version import __version__
+from cellwise.cli.bench import bench
 from cellwise.cli.cells import cells
 from cellwise.cli.demo import demo
 from cellwise.cli.forecast import app as forecast
@@ -27,6 +28,7 @@ for command in (cells, show, demo):
     app.command()(command)
 app.add_typer(forecast, name="forecast")
 app.command()(reproduce)
+app.command()(bench)
 
 
 def _version(asked: bool) -> None:

@@ -1,0 +1,140 @@
+"""What a benchmark is asked for: shapes, modes, repeats. Checked before anything is measured."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cellwise.cells.base import Cell
+from cellwise.errors import CellwiseError
+
+
+class BenchError(CellwiseError, ValueError):
+    """A benchmark was asked for that cannot be."""
+
+
+@dataclass(frozen=True, order=True)
+class Shape:
+    """A batch and a layer: T steps, B rows, D inputs, H hidden units.
+
+    >>> Shape.parse("100,16,64,128")
+    Shape(T=100, B=16, D=64, H=128)
+    >>> str(Shape(1, 2, 3, 4))
+    '1,2,3,4'
+    """
+
+    T: int
+    B: int
+    D: int
+    H: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shape:
+        """Read "T,B,D,H".
+
+        Raises:
+            BenchError: these are not four whole numbers of at least 1.
+        """
+        if not re.fullmatch(r"\s*[0-9]+\s*(,\s*[0-9]+\s*){3}", text, re.ASCII):
+            raise BenchError(
+                f"A shape is four whole numbers T,B,D,H (steps, rows, inputs, hidden units), as 100,16,64,128; "
+                f"got '{text}'."
+            )
+        shape = cls(*map(int, text.split(",")))
+        if min(shape.T, shape.B, shape.D, shape.H) < 1:
+            raise BenchError(f"Each of the four numbers of a shape is at least 1; got '{text}'.")
+        return shape
+
+    def __str__(self) -> str:
+        return f"{self.T},{self.B},{self.D},{self.H}"
+
+
+SHAPES = tuple(
+    map(
+        Shape.parse,
+        (
+            "100,16,64,128",
+            "100,64,128,128",
+            "100,64,256,256",
+            "100,64,512,512",
+            "35,20,650,650",
+            "784,64,1,128",
+            "50,256,32,32",
+            "100,1,64,128",
+        ),
+    )
+)
+# What a step is timed on where no shapes are asked for.
+STEP_SHAPES = (Shape(1, 1, 64, 64), Shape(1, 1, 64, 128))
+
+# mode -> what is timed
+MODES = {
+    "forward": "outputs and final states, without gradients",
+    "train": "forward, and backward to the gradients of the input, the initial states and all parameters",
+    "step": "one step of one row, the state kept: `layer.stream()`",
+    "ragged": "train with lengths spread evenly from 1 to T, beside the padded batch and torch's packed one",
+    "ragged-forward": "forward with lengths spread evenly from 1 to T",
+}
+DEFAULT_MODES = ("forward", "train", "step", "ragged")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured.
+
+    Args:
+        cells: name -> cell.
+        shapes: of the batches; steps are timed at T = B = 1 with their D and H.
+        modes: some of `MODES`.
+        repeats: runs of each side at most.
+        seconds: after which no further run begins, per shape and mode; three runs are made in any case.
+        load: measure all again while other processes keep all cores busy.
+    """
+
+    cells: dict[str, Cell]
+    shapes: tuple[Shape, ...] | None = None
+    modes: tuple[str, ...] = DEFAULT_MODES
+    repeats: int = 25
+    seconds: float = 2.0
+    load: bool = False
+
+    def __post_init__(self) -> None:
+        for mode in self.modes:
+            if mode not in MODES:
+                raise BenchError(f"There is no mode '{mode}'; the modes are: {', '.join(MODES)}.")
+        if self.repeats < 3:
+            raise BenchError(f"A spread needs at least 3 repeats; got {self.repeats}.")
+        if not self.seconds > 0:
+            raise BenchError(f"The seconds for a shape and mode must be more than 0; got {self.seconds:g}.")
+
+    def shapes_of(self, mode: str) -> tuple[Shape, ...]:
+        """The shapes that a mode is timed on."""
+        if mode != "step":
+            return self.shapes or SHAPES
+        if self.shapes is None:
+            return STEP_SHAPES
+        return _unique(Shape(1, 1, shape.D, shape.H) for shape in self.shapes)
+
+    def jobs(self) -> tuple[tuple[str, Shape, tuple[str, ...]], ...]:
+        """(cell, shape, modes) in the order in which they are measured."""
+        shapes = _unique(shape for mode in self.modes for shape in self.shapes_of(mode))
+        return tuple(
+            (name, shape, tuple(mode for mode in self.modes if shape in self.shapes_of(mode)))
+            for name in self.cells
+            for shape in shapes
+        )
+
+
+def _unique(shapes: Iterable[Shape]) -> tuple[Shape, ...]:
+    return tuple(dict.fromkeys(shapes))
+
+
+def parse_modes(text: str) -> tuple[str, ...]:
+    """Read "forward,train"; "none" is no mode, for those who want memory alone.
+
+    >>> parse_modes("forward, train"), parse_modes("none")
+    (('forward', 'train'), ())
+    """
+    words = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
+    return () if words == ("none",) else words

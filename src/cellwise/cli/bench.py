@@ -1,0 +1,211 @@
+"""`cellwise bench [CELL ...]`: cellwise's kernels beside torch.nn and onnxruntime."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import torch
+import typer
+
+from cellwise.bench.settings import DEFAULT_MODES, MODES, SHAPES, BenchError, Settings, Shape, parse_modes
+from cellwise.cells.base import Cell
+from cellwise.cli.cell_argument import HELP, cell_of
+
+if TYPE_CHECKING:
+    from cellwise.bench.measure import Row
+    from cellwise.bench.memory import Probe
+    from cellwise.bench.record import Record
+
+_CELLS = ("gru", "rnn", "lstm")
+_DEFAULT = Settings(cells={})
+
+
+def bench(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[CELL ...]", help=f"{HELP}  [default: {' '.join(_CELLS)}]")
+    ] = None,
+    shapes: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="T,B,D,H ...",
+            help=f"Steps, rows, input size, hidden size; several may follow.  [default: {' '.join(map(str, SHAPES))}]",
+        ),
+    ] = None,
+    modes: Annotated[
+        str, typer.Option(help=f"Some of {', '.join(MODES)}, with commas between; none for --memory alone.")
+    ] = ",".join(DEFAULT_MODES),
+    repeats: Annotated[int, typer.Option(help="Runs of each side, at most.")] = _DEFAULT.repeats,
+    seconds: Annotated[
+        float, typer.Option(help="After which no further run of a shape and mode begins.")
+    ] = _DEFAULT.seconds,
+    threads: Annotated[int | None, typer.Option(help="Threads for all sides.  [default: torch's]")] = None,
+    load: Annotated[
+        bool, typer.Option("--load", help="Time all again while other processes keep every core busy.")
+    ] = False,
+    memory: Annotated[
+        bool,
+        typer.Option("--memory", help="Also the peak memory of a training step, and growth over many calls."),
+    ] = False,
+    calls: Annotated[int, typer.Option(help="Calls over which --memory watches for growth.")] = 10_000,
+    out: Annotated[Path, typer.Option(help="Folder for bench.json and bench.png.")] = Path("runs/bench"),
+    probe: Annotated[str | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Time cellwise's kernels beside torch.nn, and onnxruntime where it is installed.
+
+    Cells that torch has no operator for stand beside a Python loop in torch. What is wrong is not timed.
+    """
+    texts, shape_texts = _sorted_out(names or [], shapes or [])
+    cells = _cells(texts or _CELLS)
+    _set_threads(threads)
+    if probe is not None:
+        from cellwise.bench.memory import run_probe
+
+        typer.echo(run_probe(next(iter(cells.values())), probe.split("|")))
+        return
+    if calls < 1:
+        raise BenchError(f"Growth is watched over at least 1 call; got --calls {calls}.")
+    asked = tuple(dict.fromkeys(map(Shape.parse, shape_texts))) or None
+    settings = Settings(cells, asked, parse_modes(modes), repeats, seconds, load)
+    if not settings.modes and not memory:
+        raise BenchError("With --modes none there is nothing to measure but memory; add --memory.")
+    _check_folder(out)
+    wanted = dict(zip(cells, texts or _CELLS, strict=True)) if memory else {}
+    _leave(_measured(settings, wanted, calls, out))
+
+
+def _sorted_out(names: Sequence[str], shapes: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Words that begin with a number are shapes: `--shapes A B` gives B as a word of its own."""
+    more = [word for word in names if re.match(r"[-+]?[0-9]", word)]
+    return tuple(word for word in dict.fromkeys(names) if word not in more), (*shapes, *more)
+
+
+def _cells(texts: Sequence[str]) -> dict[str, Cell]:
+    found: dict[str, Cell] = {}
+    for text in texts:
+        cell = cell_of(text)
+        name = text.rpartition(":")[2]
+        if name in found:
+            raise BenchError(f"Two cells of the name {name} were asked for; give each a name of its own.")
+        found[name] = cell
+    return found
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is None:
+        return
+    if threads < 1:
+        raise BenchError(f"--threads must be at least 1; got {threads}.")
+    torch.set_num_threads(threads)
+
+
+def _check_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BenchError(f"--out {out} cannot be made a folder ({error.strerror}); name another.") from error
+
+
+def _measured(settings: Settings, probed: dict[str, str], calls: int, out: Path) -> Record:
+    """Measure, print and save; Ctrl-C ends the measuring only."""
+    from cellwise.bench import machine, peak, report
+    from cellwise.bench.measure import count, rows
+    from cellwise.bench.record import Record
+
+    where = machine.describe()
+    typer.echo(machine.one_line(where))
+    busy = report.busy_line(where["load_at_start"])
+    if busy:
+        typer.echo(busy)
+    top = peak.measure()
+    typer.echo(report.peak_line(top))
+    found: list[Row] = []
+    probes: list[Probe] = []
+    interrupted = False
+    try:
+        if settings.modes:
+            typer.echo(f"\n{report.HEADER}")
+        with _progress(count(settings)) as advance:
+            for row in rows(settings):
+                found.append(row)
+                typer.echo("\n".join(report.row_lines(row, top)))
+                advance(f"{row.cell} {row.shape}")
+        _probe(settings, probed, calls, probes)
+    except KeyboardInterrupt:
+        interrupted = True
+        typer.echo(f"Interrupted; measured so far: {len(found)} of {count(settings)}.", err=True)
+    record = Record(where, top, settings, tuple(found), tuple(probes), interrupted)
+    typer.echo("\n" + "\n".join([*report.summary(found), *report.memory_lines(probes)]))
+    _save(record, out)
+    return record
+
+
+def _probe(settings: Settings, probed: dict[str, str], calls: int, found: list[Probe]) -> None:
+    """Memory, in processes of this very command; what comes is put into `found`, to be there on Ctrl-C."""
+    if not probed:
+        return
+    from cellwise.bench.memory import probes
+
+    shapes = settings.shapes or SHAPES
+    for name, text in probed.items():
+
+        def command(words: Sequence[str], text: str = text) -> list[str]:
+            threads = str(torch.get_num_threads())
+            start = [sys.executable, "-m", "cellwise", "bench", text, "--threads", threads]
+            return [*start, "--probe", "|".join(words)]
+
+        for each in probes(name, settings.cells[name], shapes, calls, command):
+            found.append(each)
+            typer.echo(f"memory: {each.cell} {each.shape} {each.side} {each.kind}", err=True)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Any]:
+    """A bar on a terminal; elsewhere the rows themselves show how far it is."""
+    if not sys.stderr.isatty() or not total:
+        yield lambda text: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    # Redrawing the bar in a thread would take time from what is measured.
+    bar = Progress(
+        *columns, console=Console(stderr=True), auto_refresh=False, redirect_stdout=sys.stdout.isatty()
+    )
+    with bar:
+        task = bar.add_task("checking and timing", total=total)
+
+        def advance(text: str) -> None:
+            bar.update(task, advance=1, description=f"after {text}", refresh=True)
+
+        yield advance
+
+
+def _save(record: Record, out: Path) -> None:
+    from cellwise.bench import picture
+    from cellwise.tasks.run_folder import write_atomically
+
+    write_atomically(out / "bench.json", record.to_json().encode("utf8"))
+    typer.echo(f"figures: {out / 'bench.json'}")
+    if not record.rows:
+        return
+    try:
+        drawn = picture.png(record)
+    except ModuleNotFoundError as error:
+        typer.echo(f"no picture: {error.name} is not installed: pip install 'cellwise[bench]'")
+        return
+    write_atomically(out / "bench.png", drawn)
+    typer.echo(f"picture: {out / 'bench.png'}")
+
+
+def _leave(record: Record) -> None:
+    """Exit status 130 after Ctrl-C, 1 if a result was wrong."""
+    if record.interrupted:
+        raise typer.Exit(130)
+    if record.refused:
+        raise typer.Exit(1)
