@@ -10,6 +10,7 @@ import typer
 from cellwise._version import __version__
 from cellwise.cli.bench import bench
 from cellwise.cli.cells import cells
+from cellwise.cli.complexity import complexity
 from cellwise.cli.demo import demo
 from cellwise.cli.forecast import app as forecast
 from cellwise.cli.reproduce import reproduce
@@ -29,6 +30,7 @@ for command in (cells, show, demo):
 app.add_typer(forecast, name="forecast")
 app.command()(reproduce)
 app.command()(bench)
+app.command()(complexity)
 
 
 def _version(asked: bool) -> None:

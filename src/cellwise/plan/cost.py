@@ -175,8 +175,9 @@ class _Cell:
 
     def layout(self, width: Polynomial) -> tuple[ParameterSpec, ...]:
         """The layer's own list of parameters, asked with letters in place of numbers."""
-        sizes: Any = (width, h)
-        return parameter_layout(self.plan, *sizes, self.bias)
+        input_size: Any = width
+        hidden_size: Any = h
+        return parameter_layout(self.plan, input_size, hidden_size, self.bias)
 
     def forward(self) -> Operations:
         """Without the product of the input."""

@@ -1,0 +1,125 @@
+"""What cells cost, side by side: the formulas of `cellwise.plan.cost` and their values at some sizes.
+
+>>> cost = complexity("gru")
+>>> cost.parameters, cost.forward.products
+(3h(d + h + 2), 6bth(d + h))
+>>> cost.parameters.at(**Sizes(input_size=3, hidden_size=4).letters)
+108
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from cellwise import cells
+from cellwise.cells.base import Cell
+from cellwise.errors import CellwiseError
+from cellwise.plan import plan_of
+from cellwise.plan.cost import Cost, cost_of
+from cellwise.plan.polynomial import Polynomial
+
+__all__ = ["DEFINITION", "QUANTITIES", "ComplexityError", "Cost", "Quantity", "Sizes", "complexity", "values"]
+
+DEFINITION = (
+    "An operation is one multiplication or addition of a matrix product (a multiply-add counts 2), or one number "
+    "made by anything else, a tanh as well as an addition (counts 1; elementary functions are also listed apart). "
+    "Backward is the gradient at the weights, the initial states and the input. Bytes moved count each array once in "
+    "each pass that uses it. A training step holds all that backward needs; an optimizer's own memory is not in it. "
+    "Depth is the longest chain of values that wait for each other, a matrix product counting as one."
+)
+
+
+class ComplexityError(CellwiseError, ValueError):
+    """A size that no layer can have, or one that is too small for what is asked."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes at which formulas become numbers.
+
+    Raises:
+        ComplexityError: a size below 1; batch and length may be 0.
+    """
+
+    input_size: int = 128
+    hidden_size: int = 256
+    layers: int = 1
+    batch: int = 32
+    length: int = 128
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("input_size", 1),
+            ("hidden_size", 1),
+            ("layers", 1),
+            ("batch", 0),
+            ("length", 0),
+        ):
+            if getattr(self, name) < least:
+                raise ComplexityError(
+                    f"{name.replace('_', ' ')} must be at least {least}; got {getattr(self, name)}."
+                )
+
+    @property
+    def letters(self) -> dict[str, int]:
+        """The sizes by the letters of the formulas."""
+        return {"b": self.batch, "t": self.length, "h": self.hidden_size, "d": self.input_size}
+
+
+def complexity(cell: str | type[Cell] | Cell, layers: int = 1, bias: bool = True) -> Cost:
+    """The cost of so many layers of a cell in one direction, as formulas.
+
+    Raises:
+        UnknownCellError: no cell has this name.
+        ComplexityError: fewer than one layer.
+    """
+    return cost_of(plan_of(cells.get(cell).graph), Sizes(layers=layers).layers, bias)
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One row of the table: what it is, whether it counts numbers that take bytes, and where it lies in a cost."""
+
+    name: str
+    of: Callable[[Cost], Polynomial]
+    bytes: bool = False
+
+
+# Everything but depth, which need not be a polynomial. All tables are made from this one.
+QUANTITIES = (
+    Quantity("parameters", lambda c: c.parameters),
+    Quantity("recurrent weights", lambda c: c.recurrent_weights),
+    Quantity("forward, products", lambda c: c.forward.products),
+    Quantity("forward, pointwise", lambda c: c.forward.pointwise),
+    Quantity("of these, functions", lambda c: c.forward.functions),
+    Quantity("backward, products", lambda c: c.backward.products),
+    Quantity("backward, pointwise", lambda c: c.backward.pointwise),
+    Quantity("of these, made again", lambda c: c.backward.recomputed),
+    Quantity("read, inference", lambda c: c.inference_traffic.read, bytes=True),
+    Quantity("written, inference", lambda c: c.inference_traffic.written, bytes=True),
+    Quantity("read, forward of training", lambda c: c.forward_traffic.read, bytes=True),
+    Quantity("written, forward of training", lambda c: c.forward_traffic.written, bytes=True),
+    Quantity("read, backward", lambda c: c.backward_traffic.read, bytes=True),
+    Quantity("written, backward", lambda c: c.backward_traffic.written, bytes=True),
+    Quantity("memory, inference", lambda c: c.inference_memory.total, bytes=True),
+    Quantity("memory, training step", lambda c: c.training_memory.total, bytes=True),
+    Quantity("of this, kept from forward", lambda c: c.training_memory["tape"], bytes=True),
+)
+
+
+def values(
+    costs: Iterable[Cost], sizes: Sizes, bytes_per_number: int = 4
+) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Each quantity's name and its value for each cost, depths last; what takes memory is in bytes.
+
+    `sizes.layers` plays no part: a cost is that of its own number of layers.
+    """
+    costs = tuple(costs)
+    rows = [
+        (q.name, tuple(q.of(c).at(**sizes.letters) * (bytes_per_number if q.bytes else 1) for c in costs))
+        for q in QUANTITIES
+    ]
+    rows += [("depth, forward", tuple(c.forward_depth.at(sizes.length) for c in costs))]
+    rows += [("depth, backward", tuple(c.backward_depth.at(sizes.length) for c in costs))]
+    return tuple(rows)
