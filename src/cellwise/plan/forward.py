@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cellwise.graph import Node, StepGraph
 from cellwise.graph.ops import CONSTANT, INPUT, OPS, PROJECT, SCALAR, STATE, VECTOR
-from cellwise.plan.program import Array, Place, Program, Ref, Segment, WeightBlock
+from cellwise.plan.program import Array, Place, Program, Ref, Segment, WeightBlock, Width
 from cellwise.plan.schedule import lay_out, stages_of
 
 
@@ -37,13 +37,13 @@ def forward_program(graph: StepGraph, tape: Tape | None) -> Program:
     states = state_arrays(graph)
     new = Array("new", Place.ROWS, len(states))
     output = Array("output", Place.STEPS)
-    x = Ref(Array("x", Place.INPUT))
+    x = Ref(Array("x", Place.STEPS, width=Width.INPUT))
     parameters = parameter_refs(graph)
     leaves: dict[Node, Ref] = dict(parameters)
     leaves |= {node: Ref(states[graph.states.index(str(node.attribute))]) for node in graph.of(STATE)}
     wanted = [(graph.output, Ref(output))]
     wanted += [(node, Ref(new, place)) for place, node in enumerate(graph.new_states)]
-    arrays = [Array("x", Place.INPUT), *states, new, output]
+    arrays = [Array("x", Place.STEPS, width=Width.INPUT), *states, new, output]
     if tape is not None:
         array = Array("tape", Place.STEPS, max(1, len(tape.columns)))
         wanted += [(node, Ref(array, column)) for node, column in tape.columns.items()]

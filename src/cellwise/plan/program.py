@@ -16,13 +16,20 @@ from cellwise.graph import Node
 class Place(enum.Enum):
     """Where an array's rows live, and so how a row is found at a step."""
 
-    INPUT = "x, one row of D numbers per step of each sequence"
-    STEPS = "one row of H numbers per column and step of each sequence"
-    STATE = "one row of H numbers per sequence, carried from step to step"
-    ROWS = "one row of H numbers per column and sequence, within a step"
-    UNITS = "one row of H numbers"
-    SUM = "one row of H numbers per column, added to by every step of every sequence"
+    STEPS = "one row per column and step of each sequence"
+    STATE = "one row per sequence, carried from step to step"
+    ROWS = "one row per column and sequence, within a step"
+    UNITS = "one row"
+    SUM = "one row per column, added to by every step of every sequence"
     NUMBER = "one number"
+
+
+class Width(enum.Enum):
+    """How many numbers a row has."""
+
+    INPUT = "D"
+    HIDDEN = "H"
+    PROJECTED = "P"
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ class Array:
     name: str
     place: Place
     columns: int = 1
+    width: Width = Width.HIDDEN
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ class WeightBlock:
 
 @dataclass(frozen=True)
 class Segment:
-    """Adds to some accumulators the product of a row with weights; the row's length is D for INPUT, else H."""
+    """Adds to some accumulators the product of a row with weights."""
 
     operand: Ref
     weight: WeightBlock
@@ -60,13 +68,17 @@ class Segment:
 
 @dataclass(frozen=True, eq=False)
 class ProgramStage:
-    """`accumulators` are the nodes whose values they hold; `biases` for each the (stem, gate) pairs it starts from."""
+    """`accumulators` are the nodes whose values they hold; `biases` for each the (stem, gate) pairs it starts from.
+
+    `width` is that of its values.
+    """
 
     accumulators: tuple[Node, ...]
     biases: tuple[tuple[tuple[str, str], ...], ...]
     segments: tuple[Segment, ...]
     nodes: tuple[Node, ...]
     writes: tuple[tuple[Node, Ref], ...]
+    width: Width = Width.HIDDEN
 
 
 @dataclass(frozen=True, eq=False)

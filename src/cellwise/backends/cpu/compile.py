@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
 import llvmlite.binding as llvm
+from llvmlite import ir
 
 from cellwise.backends.cpu.cache import kept
-from cellwise.backends.cpu.kernel import emit
 from cellwise.backends.cpu.target import Target, host
-from cellwise.plan.program import Program
 
 _SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
 
 
-@dataclass(frozen=True, eq=False)
-class Kernel:
-    """A compiled program. Call it with the addresses of its pointers and sizes; the interpreter lock is let go."""
-
-    program: Program
-    call: Any
-    engine: Any  # keeps the code in memory
-
-
-def object_code(program: Program, element_bytes: int, target: Target) -> bytes:
-    """The kernel as an object file for `target`, from the cache if it was made before."""
-    source = str(emit(program, element_bytes, target))
+def object_code(module: ir.Module, target: Target) -> bytes:
+    """The module as an object file for `target`, from the cache if it was made before."""
+    source = str(module)
     return kept(source, target, lambda: _compiled(source, target))
 
 
@@ -44,10 +33,12 @@ def _compiled(source: str, target: Target) -> bytes:
     return machine.emit_object(module)
 
 
-def load(program: Program, code: bytes) -> Kernel:
-    """Make the code of an object file callable."""
+def load(name: str, code: bytes) -> Callable[[int, int], None]:
+    """The function `name` of an object file, callable with two addresses; it lets the interpreter lock go."""
     backing = llvm.parse_assembly(f'target triple = "{host().triple}"')
     engine = llvm.create_mcjit_compiler(backing, host().machine())
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    return Kernel(program, _SIGNATURE(engine.get_function_address(program.name)), engine)
+    function = _SIGNATURE(engine.get_function_address(name))
+    function.engine = engine  # type: ignore[attr-defined]  # keeps the code in memory
+    return function

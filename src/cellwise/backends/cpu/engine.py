@@ -2,19 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 
+import numpy as np
 import torch
 
-from cellwise.backends.cpu.compile import Kernel, load, object_code
+from cellwise.backends.cpu.compile import load, object_code
+from cellwise.backends.cpu.kernel import emit
+from cellwise.backends.cpu.pack import Packer, Packing, emit_pack
 from cellwise.backends.cpu.target import Target, host
+from cellwise.backends.cpu.tiles import TILES, groups_of
 from cellwise.graph import StepGraph
 from cellwise.plan.backward import BackwardPlan, backward_plan
 from cellwise.plan.forward import forward_program
-from cellwise.plan.program import Program
+from cellwise.plan.program import Program, Width
 
 ELEMENT_BYTES = {torch.float32: 4, torch.float64: 8}
+NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
+
+Native = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """A compiled program. Call it with the addresses of its pointers and sizes; the interpreter lock is let go."""
+
+    engine: Engine
+    program: Program
+    call: Native
+
+    @cached_property
+    def vectors(self) -> int:
+        """Sums that a row and a pair of tiles have, in the stage that has the most."""
+        groups = [groups_of(stage, self.engine.target) for stage in self.program.stages]
+        return max([sum(group.vectors for group in each) for each in groups], default=0)
+
+    def packing(self, lengths: tuple[int, int, int], stems: tuple[str, ...]) -> Packing:
+        """How the weights `stems` are packed for this kernel, with these D, H and P."""
+        return _packing(self, lengths, stems)
+
+
+@lru_cache(maxsize=256)
+def _packing(kernel: Kernel, lengths: tuple[int, int, int], stems: tuple[str, ...]) -> Packing:
+    engine = kernel.engine
+    graph = engine.graph
+    rows = {"weight_ih": graph.input_gates, "weight_hh": graph.state_gates, "weight_hr": ("",)}
+    rows |= {"bias_ih": graph.input_gates, "bias_hh": graph.state_gates}
+    by_width = dict(zip((Width.INPUT, Width.HIDDEN, Width.PROJECTED), lengths, strict=True))
+    return Packer(kernel.program, engine.target, engine.element_bytes, rows, by_width, stems).plan()
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,12 +63,17 @@ class Engine:
     target: Target
 
     @property
-    def lanes(self) -> int:
-        return self.target.lanes(ELEMENT_BYTES[self.dtype])
+    def element_bytes(self) -> int:
+        return ELEMENT_BYTES[self.dtype]
 
-    def padded(self, hidden_size: int) -> int:
-        """The length of a row of H numbers in whole vectors."""
-        return -(-hidden_size // self.lanes) * self.lanes
+    @property
+    def lanes(self) -> int:
+        return self.target.lanes(self.element_bytes)
+
+    def padded(self, size: int) -> int:
+        """The length of a row of so many numbers in whole pairs of vectors."""
+        whole = TILES * self.lanes
+        return -(-size // whole) * whole
 
     @cached_property
     def plan(self) -> BackwardPlan:
@@ -49,8 +91,19 @@ class Engine:
     def backward(self) -> Kernel:
         return self._compiled(self.plan.program)
 
+    @cached_property
+    def pack(self) -> Native:
+        """The compiled loop over the jobs of a packing."""
+        return _pack(self.element_bytes, self.target)
+
     def _compiled(self, program: Program) -> Kernel:
-        return load(program, object_code(program, ELEMENT_BYTES[self.dtype], self.target))
+        module = emit(program, self.element_bytes, self.target)
+        return Kernel(self, program, load(program.name, object_code(module, self.target)))
+
+
+@cache
+def _pack(element_bytes: int, target: Target) -> Native:
+    return load("pack", object_code(emit_pack(element_bytes, target), target))
 
 
 _GRAPHS: dict[str, StepGraph] = {}

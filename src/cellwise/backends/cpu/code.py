@@ -1,0 +1,89 @@
+"""Small words for writing LLVM code: addresses, vectors in memory, loops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+
+from llvmlite import ir
+
+from cellwise.backends.cpu.target import Target
+from cellwise.backends.cpu.vectors import Lanes
+
+I64, I8, POINTER = ir.IntType(64), ir.IntType(8), ir.PointerType()
+Value: TypeAlias = ir.Value
+
+
+class Code:
+    """A function `void name(pointer, pointer)` in a module of its own, and the words to fill it."""
+
+    def __init__(self, name: str, element_bytes: int, target: Target) -> None:
+        self.element_bytes = element_bytes
+        self.target = target
+        self.module = ir.Module(name=name)
+        self.module.triple = target.triple
+        kind = ir.FunctionType(ir.VoidType(), [POINTER, POINTER])
+        self.function = ir.Function(self.module, kind, name)
+        self.b = ir.IRBuilder(self.function.append_basic_block("entry"))
+        self.v = Lanes(self.b, element_bytes, target.lanes(element_bytes))
+
+    def whole(self, value: int) -> Value:
+        return ir.Constant(I64, value)
+
+    def at(self, pointer: Value, index: Value, kind: ir.Type | None = None) -> Value:
+        return self.b.gep(pointer, [index], inbounds=True, source_etype=kind or self.v.element)
+
+    def load(self, pointer: Value) -> Value:
+        return self.b.load(pointer, typ=self.v.vector, align=self.element_bytes)
+
+    def load_one(self, pointer: Value) -> Value:
+        return self.b.load(pointer, typ=self.v.element, align=self.element_bytes)
+
+    def load_whole(self, pointer: Value, index: Value | int, name: str = "") -> Value:
+        """The index-th of an array of int64."""
+        place = self.whole(index) if isinstance(index, int) else index
+        return self.b.load(self.at(pointer, place, I64), typ=I64, name=name)
+
+    def load_pointer(self, pointer: Value, index: int, name: str = "") -> Value:
+        """The index-th of an array of pointers."""
+        return self.b.load(self.at(pointer, self.whole(index), POINTER), typ=POINTER, name=name)
+
+    def store(self, value: Value, pointer: Value) -> None:
+        self.b.store(value, pointer, align=self.element_bytes)
+
+    @contextmanager
+    def loop(self, name: str, count: Value, first: Value | None = None, step: int = 1) -> Iterator[Value]:
+        """for index in range(first, count, step)"""
+        with self.summing(name, count, [], first, step) as (index, _, _):
+            yield index
+
+    @contextmanager
+    def summing(
+        self, name: str, count: Value, sums: list[Value], first: Value | None = None, step: int = 1
+    ) -> Iterator[tuple[Value, list[Value], list[Value]]]:
+        """A loop that carries values: yields the index, their values, and a list to fill with the next ones.
+
+        After the loop, `sums` holds the last values.
+        """
+        b = self.b
+        start = b.block
+        head, body = b.append_basic_block(f"{name}.head"), b.append_basic_block(name)
+        after = b.append_basic_block(f"{name}.after")
+        b.branch(head)
+        b.position_at_end(head)
+        index = b.phi(I64, name)
+        index.add_incoming(first or self.whole(0), start)
+        running = [b.phi(each.type) for each in sums]
+        for phi, each in zip(running, sums, strict=True):
+            phi.add_incoming(each, start)
+        b.cbranch(b.icmp_signed("<", index, count), body, after)
+        b.position_at_end(body)
+        following: list[Value] = []
+        yield index, running, following
+        index.add_incoming(b.add(index, self.whole(step)), b.block)
+        for phi, each in zip(running, following, strict=True):
+            phi.add_incoming(each, b.block)
+        b.branch(head)
+        b.position_at_end(after)
+        sums[:] = running
