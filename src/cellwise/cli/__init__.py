@@ -13,6 +13,8 @@ from cellwise.cli.cells import cells
 from cellwise.cli.complexity import complexity
 from cellwise.cli.demo import demo
 from cellwise.cli.forecast import app as forecast
+from cellwise.cli.gradients import gradients
+from cellwise.cli.memory import memory
 from cellwise.cli.reproduce import reproduce
 from cellwise.cli.show import show
 from cellwise.errors import CellwiseError
@@ -28,6 +30,8 @@ app = typer.Typer(
 for command in (cells, show, demo):
     app.command()(command)
 app.add_typer(forecast, name="forecast")
+app.command()(gradients)
+app.command()(memory)
 app.command()(reproduce)
 app.command()(bench)
 app.command()(complexity)

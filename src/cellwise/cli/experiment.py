@@ -1,0 +1,122 @@
+"""What the commands that run an experiment share: cells by name, progress, tables, results on disk."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+import typer
+
+from cellwise._version import __version__
+from cellwise.errors import CellwiseError
+from cellwise.understand.answers import answers
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from cellwise.understand.gradient_study import GradientStudy
+    from cellwise.understand.memory import MemoryStudy
+
+
+class ListError(CellwiseError, ValueError):
+    """A list on the command line that has nothing in it, the same twice, or no numbers."""
+
+
+def listed(text: str, what: str) -> list[str]:
+    """The parts of a list with commas, each once."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts:
+        raise ListError(f"No {what} are named; give at least one, and commas between several.")
+    twice = next((part for part in parts if parts.count(part) > 1), None)
+    if twice is not None:
+        raise ListError(f"'{twice}' stands twice among the {what}; name each once.")
+    return parts
+
+
+def numbers(text: str, what: str) -> tuple[int, ...]:
+    """A list of whole numbers with commas between them."""
+    parts = listed(text, what)
+    wrong = next((part for part in parts if not part.isdecimal()), None)
+    if wrong is not None:
+        raise ListError(f"'{wrong}' among the {what} is no whole number; write them like 4,8,16.")
+    return tuple(int(part) for part in parts)
+
+
+class Working(AbstractContextManager["Working"]):
+    """What is being done: one line that changes on a terminal, lines in a log; on stderr."""
+
+    def __init__(self) -> None:
+        self._status: Any = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+
+            self._status = Console(stderr=True).status("")
+
+    def __enter__(self) -> Self:
+        if self._status is not None:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def now(self, text: str) -> None:
+        """What is being done at this moment; not kept."""
+        if self._status is not None:
+            self._status.update(text)
+
+    def done(self, text: str) -> None:
+        """Something is finished; kept, in a log too."""
+        if self._status is not None:
+            self._status.console.print(text, highlight=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+
+def new_table(columns: Sequence[str], left: int = 1) -> Table:
+    """An empty table whose first `left` columns hold words and the others numbers."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="left" if place < left else "right", no_wrap=place < left)
+    return table
+
+
+def show_table(table: Table) -> None:
+    from rich.console import Console
+
+    Console(width=None if typer.get_text_stream("stdout").isatty() else 160).print(table)
+
+
+def say_answers(gradients: GradientStudy | None = None, memory: MemoryStudy | None = None) -> None:
+    """Print what was measured on each of the three questions."""
+    for answer in answers(gradients, memory):
+        if answer.facts:
+            typer.echo(f"\n{answer}")
+
+
+def about() -> dict[str, Any]:
+    """What results were measured with."""
+    return {
+        "cellwise": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
+
+
+def check_figure(out: Path | None) -> None:
+    """Refuse a picture that could not be written or drawn, before anything is measured."""
+    from cellwise.understand.figures import check_target, in_style
+
+    if out is not None:
+        check_target(out)
+        in_style()

@@ -1,0 +1,158 @@
+"""`cellwise memory`: who can remember, and for how long."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cellwise.cli.cell_argument import cell_of
+from cellwise.cli.experiment import (
+    Working,
+    about,
+    check_figure,
+    listed,
+    new_table,
+    numbers,
+    say_answers,
+    show_table,
+)
+
+if TYPE_CHECKING:
+    from cellwise.understand.memory import Contender, MemoryStudy, Trial
+
+
+def memory(
+    cells: Annotated[
+        str,
+        typer.Option(
+            help="Cells with commas between them, by name or as FILE.py:Class; lstm+1 adds 1 to the bias of the gate "
+            "that keeps the old state.",
+            metavar="CELLS",
+        ),
+    ] = "rnn,lstm,lstm+1,gru",
+    task: Annotated[
+        str, typer.Option(help="recall, adding, parity, several with commas, or all.", metavar="TASKS")
+    ] = "all",
+    lags: Annotated[
+        str, typer.Option(help="Lags to try, growing, with commas between them.", metavar="LAGS")
+    ] = "4,8,16,32,64,128",
+    budget: Annotated[int, typer.Option(help="Updates of a training, at most.")] = 1000,
+    hidden_size: Annotated[int, typer.Option(help="Size H of each state.")] = 32,
+    same: Annotated[
+        str,
+        typer.Option(
+            help="What is the same for all cells: units, or parameters (as many as a GRU of H units has)."
+        ),
+    ] = "units",
+    seeds: Annotated[int, typer.Option(help="Trainings for each cell, task and lag.")] = 2,
+    minutes: Annotated[float, typer.Option(help="Stop looking after so many minutes; 0 for no limit.")] = 5.0,
+    backend: Annotated[
+        str, typer.Option(help="What runs the layers: cpu, auto, native or reference.")
+    ] = "cpu",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Picture to draw, .png, .svg or .pdf; the numbers lie beside it as .json.  [default: only numbers, in "
+            "runs/memory.json]",
+            metavar="FILE",
+        ),
+    ] = None,
+    redraw: Annotated[
+        Path | None,
+        typer.Option(help="Train nothing; take the numbers of an earlier run.", metavar="FILE.json"),
+    ] = None,
+) -> None:
+    """Find the longest lag at which each cell learns to recall symbols, to add two numbers, and to count parity.
+
+    Lags grow until all seeds of a cell fail within the budget, or the time is over; then, as after Ctrl-C, what is
+    finished is printed and kept.
+    """
+    from cellwise.understand.figures import load_json, result_path, save_json
+    from cellwise.understand.memory import TASKS, MemorySettings, MemoryStudy, study_memory
+
+    check_figure(out)
+    if redraw is not None:
+        study = MemoryStudy.from_json(load_json(redraw, "memory"))
+    else:
+        names = tuple(TASKS) if task == "all" else tuple(listed(task, "tasks"))
+        limit = minutes or None
+        settings = MemorySettings(
+            names, numbers(lags, "lags"), budget, hidden_size, seeds, same, limit, backend
+        )
+        contenders = [_contender(text) for text in listed(cells, "cells")]
+        with Working() as working:
+            study = study_memory(contenders, settings, _Watching(working))
+        path = Path("runs/memory.json") if out is None else result_path(out)
+        save_json(path, "memory", study.as_json(), about())
+        typer.echo(f"{_ENDED[study.ended]} after {study.seconds:.0f} s; numbers: {path}", err=True)
+    _tell(study)
+    say_answers(memory=study)
+    if out is not None:
+        from cellwise.understand.figures import save
+        from cellwise.understand.memory.chart import draw_memory
+
+        save(draw_memory(study), out)
+        typer.echo(f"\npicture: {out}")
+    if study.ended == "stopped" and redraw is None:
+        raise typer.Exit(130)
+
+
+_ENDED = {"done": "done", "time": "the time was over", "stopped": "stopped"}
+
+
+def _contender(text: str) -> Contender:
+    """A cell, or a cell and the bias of its gates that keep: lstm+1, FILE.py:Class+0.5."""
+    from cellwise.understand.memory import Contender
+
+    name, plus, bias = text.rpartition("+")
+    try:
+        return Contender(cell_of(name), float(bias)) if plus else Contender(cell_of(text))
+    except ValueError:
+        return Contender(cell_of(text))
+
+
+class _Watching:
+    def __init__(self, working: Working) -> None:
+        self._working = working
+
+    def update(self, what: str, done: int, right: float) -> None:
+        self._working.now(f"{what}: {done} updates, {right:.0%} right")
+
+    def trial(self, trial: Trial) -> None:
+        worked = f"{trial.solvers} of {len(trial.solved)} seeds learned it"
+        took = f" in {trial.typical_updates} updates" if trial.solvers else f", {max(trial.right):.0%} right"
+        self._working.done(
+            f"{trial.task} at lag {trial.lag}: {trial.cell}, {worked}{took}, {trial.seconds:.1f} s"
+        )
+
+
+def _tell(study: MemoryStudy) -> None:
+    from cellwise.understand.memory import TASKS
+
+    s = study.settings
+    typer.echo(
+        f"The longest lag that each cell learned: at least 95 % of 512 fresh answers right in one of {s.seeds} seeds, "
+        f"within {s.updates} updates"
+    )
+    tasks = [f"{task} (chance {TASKS[task].chance:.0%})" for task in s.tasks]
+    table = new_table(("cell", *tasks, "units", "parameters"))
+    for cell in study.cells:
+        found = [_longest(study, task, cell) for task in s.tasks]
+        table.add_row(cell, *found, str(study.hidden_sizes[cell]), f"{study.parameters[cell]:,}")
+    show_table(table)
+    for task in s.tasks:
+        typer.echo(f"{task}: the lag is the {TASKS[task].meaning}; counted are {TASKS[task].counts}")
+
+
+def _longest(study: MemoryStudy, task: str, cell: str) -> str:
+    """The longest lag, how many seeds learned it, and what stopped the search."""
+    trials = study.find(task, cell)
+    if not trials:
+        return "not tried"
+    best = next((trial for trial in reversed(trials) if trial.solvers), None)
+    if best is None:
+        return f"none, {max(trials[-1].right):.0%} right at {trials[-1].lag}"
+    more = " or more" if study.at_end_of_lags(task, cell) or study.cut_short(task, cell) else ""
+    return f"{best.lag}{more} ({best.solvers} of {len(best.solved)})"

@@ -1,0 +1,53 @@
+"""Ways to start a layer: what people do to its first weights so that gradients reach further. In place."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from cellwise.nn import Recurrent
+from cellwise.understand.gates import carry_gates
+
+__all__ = ["gate_rows", "keep_more", "make_orthogonal"]
+
+
+def keep_more(layer: Recurrent, bias: float) -> bool:
+    """Add `bias` to the gates that keep the old state, so that they keep more of it; a gate that replaces gets less.
+
+    For the LSTM the forget gate's bias (Gers, Schmidhuber and Cummins 2000; Jozefowicz et al. 2015); for other cells
+    the gates that `carry_gates` finds. Returns False, and changes nothing, where there is none or no bias.
+
+    >>> layer = Recurrent("mingru", 2, 3)
+    >>> before = layer.bias_ih_l0.detach().clone()
+    >>> keep_more(layer, 1.0), [round(each, 3) for each in (layer.bias_ih_l0 - before).tolist()]
+    (True, [-1.0, -1.0, -1.0, 0.0, 0.0, 0.0])
+    """
+    gates = carry_gates(layer.cell.graph)
+    if not gates or not layer.bias:
+        return False
+    for gate in dict.fromkeys((each.gate, each.sign) for each in gates):
+        stem = "ih" if gate[0] in layer.plan.input_gates else "hh"
+        with torch.no_grad():
+            getattr(layer, f"bias_{stem}_l0")[gate_rows(layer, stem, gate[0])] += gate[1] * bias
+    return True
+
+
+def make_orthogonal(layer: Recurrent) -> bool:
+    """Draw the recurrent rows of every gate as an orthogonal matrix (Saxe, McClelland and Ganguli 2014).
+
+    Returns False, and changes nothing, for a cell without recurrent matrices.
+    """
+    if not layer.plan.state_gates:
+        return False
+    for gate in layer.plan.state_gates:
+        with torch.no_grad():
+            block = layer.get_parameter("weight_hh_l0")[gate_rows(layer, "hh", gate)]
+            block.copy_(nn.init.orthogonal_(torch.empty_like(block)))
+    return True
+
+
+def gate_rows(layer: Recurrent, stem: str, gate: str) -> slice:
+    """The rows of a gate in `weight_ih` (stem "ih") or `weight_hh` ("hh")."""
+    gates = layer.plan.input_gates if stem == "ih" else layer.plan.state_gates
+    begin = gates.index(gate) * layer.hidden_size
+    return slice(begin, begin + layer.hidden_size)
