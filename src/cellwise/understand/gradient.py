@@ -350,7 +350,7 @@ class _Writer:
         text = "0"
         if target.node is not None:
             self._name_helpers(target.node)
-            text = write(target.node, self.names, self.notation, top=bool(target.node.inputs))[0]
+            text = write(target.node, self.names, self.notation)[0]
         names = [name for name in target.names if name != text]
         if names:
             self.lines.append(Line(" = ".join(names), text, target.node))

@@ -1,0 +1,247 @@
+"""What a diagram of a step shows: blocks and the lines between them, before anything has a place.
+
+A gate is one block: the sum of what it reads, through its weights, and the function that is taken of it. What else
+happens to values is one block an operation; numbers and learned vectors are written into the operation that uses them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cellwise.graph.expr import Node, Shape, StepGraph
+from cellwise.graph.ops import ATOM, INPUT, OPS, PROJECT, STATE
+from cellwise.graph.text import display_names, write
+from cellwise.understand.roles import opens, role_of
+
+__all__ = ["INPUT_ID", "Block", "Edge", "Picture", "picture_of"]
+
+INPUT_ID = "x"
+# Functions that a gate's block may end with.
+_ACTIVATIONS = {"sigmoid": "σ", "tanh": "tanh", "relu": "relu", "softplus": "softplus", "exp": "exp", "sin": "sin",
+                "cos": "cos"}  # fmt: skip
+_SIGNS = {"add": "+", "mul": "×", "sub": "−", "div": "÷", "neg": "−1 ×", "minimum": "min", "maximum": "max", "less": "<",
+          "less_equal": "≤", "where": "if", "abs": "| |", "sqrt": "√", "sigmoid": "σ", "stop_gradient": "stop ∇"}  # fmt: skip
+# What the lines into an operation are, where it matters which is which.
+_ENDS = {
+    "sub": ("", "−"),
+    "div": ("", "÷"),
+    "less": ("left", "right"),
+    "less_equal": ("left", "right"),
+    "where": ("if", "then", "else"),
+    "clamp": ("", "low", "high"),
+}
+_LONGEST = 26
+
+
+@dataclass(frozen=True)
+class Block:
+    """One thing that is drawn.
+
+    Attributes:
+        kind: input, state (before the step), new_state, output, gate or operation.
+        label: what is written in it: the function or the sign; of a terminal, its name.
+        name: of a gate, the name of its value, else empty.
+        role: of a gate, one of roles.ROLES, else empty.
+        text: the equation, for those who cannot see the picture.
+    """
+
+    id: str
+    kind: str
+    label: str
+    name: str = ""
+    role: str = ""
+    text: str = ""
+
+    @property
+    def is_projection(self) -> bool:
+        """Whether it is a gate's product with a state and nothing else."""
+        return self.kind == "gate" and self.label.startswith("W_h")
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A line from one block to another. `label` says which operand it is, where that matters."""
+
+    source: str
+    target: str
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Blocks, each after those that it reads, and the lines between them. `title`: the cell's name."""
+
+    title: str
+    states: tuple[str, ...]
+    blocks: tuple[Block, ...]
+    edges: tuple[Edge, ...]
+    output: str
+
+    def block(self, id: str) -> Block:
+        return next(each for each in self.blocks if each.id == id)
+
+    def inputs(self, id: str) -> tuple[Edge, ...]:
+        return tuple(edge for edge in self.edges if edge.target == id)
+
+    def outputs(self, id: str) -> tuple[Edge, ...]:
+        return tuple(edge for edge in self.edges if edge.source == id)
+
+
+def picture_of(graph: StepGraph) -> Picture:
+    """The blocks and lines of a step."""
+    return _Builder(graph).picture()
+
+
+class _Builder:
+    def __init__(self, graph: StepGraph) -> None:
+        self.graph = graph
+        self.names = display_names(graph)
+        self.uses = Counter(i for node in graph.nodes for i in node.inputs)
+        self.uses.update({graph.output, *graph.new_states})
+        self.users: dict[Node, list[Node]] = {}
+        for node in graph.nodes:
+            for each in node.inputs:
+                self.users.setdefault(each, []).append(node)
+        self.blocks: list[Block] = []
+        self.edges: dict[Edge, None] = {}
+        self.ids: dict[Node, str] = {}
+
+    def picture(self) -> Picture:
+        graph = self.graph
+        absorbed = self._gates()
+        if graph.input_gates:
+            self.blocks.append(Block(INPUT_ID, "input", "x"))
+        for i, state in enumerate(graph.states):
+            for node in graph.of(STATE):
+                if node.attribute == state and (self.uses[node]):
+                    self.ids[node] = f"old{i}"
+                    self.blocks.append(Block(f"old{i}", "state", state))
+        for node in graph.nodes:
+            if node in self.roots:
+                self._gate(node)
+            elif node not in absorbed and node.op is not STATE and node.shape is Shape.BATCH:
+                self._operation(node)
+        return Picture(graph.name, graph.states, *self._ends())
+
+    def _ends(self) -> tuple[tuple[Block, ...], tuple[Edge, ...], str]:
+        output = ""
+        for i, (state, node) in enumerate(zip(self.graph.states, self.graph.new_states, strict=True)):
+            self.blocks.append(Block(f"new{i}", "new_state", state))
+            self.edges[Edge(self.ids[node], f"new{i}")] = None
+            if self.graph.output_is_state and i == 0:
+                output = f"new{i}"
+        if not output:
+            output = "output"
+            self.blocks.append(Block("output", "output", "y"))
+            self.edges[Edge(self.ids[self.graph.output], "output")] = None
+        return tuple(self.blocks), tuple(self.edges), output
+
+    # --- gates ---
+
+    def _gates(self) -> set[Node]:
+        """Find the gates: `roots` is their last node with the terms of its sum; return what they swallow."""
+        self.roots: dict[Node, list[Node]] = {}
+        absorbed: set[Node] = set()
+        for node in reversed(self.graph.nodes):
+            if node in absorbed:
+                continue
+            inner = [node]
+            if node.op.name in _ACTIVATIONS and self.uses[node.inputs[0]] == 1:
+                inner.append(node.inputs[0])
+            terms, sums = self._terms(inner[-1])
+            if any(self._is_affine(term) for term in terms) or node.op in (INPUT, PROJECT):
+                self.roots[node] = terms
+                absorbed |= {*inner[1:], *sums, *(term for term in terms if self._is_affine(term))} - {node}
+        return absorbed
+
+    def _terms(self, root: Node) -> tuple[list[Node], set[Node]]:
+        """The summands of a sum, and the sums inside it."""
+        if root.op is not OPS["add"]:
+            return [root], set()
+        terms: list[Node] = []
+        sums = {root}
+        for each in root.inputs:
+            if each.op is OPS["add"] and self.uses[each] == 1:
+                more, inside = self._terms(each)
+                terms += more
+                sums |= inside
+            else:
+                terms.append(each)
+        # A sum of many things that are no gate's is an operation of its own.
+        return terms, sums
+
+    def _is_affine(self, term: Node) -> bool:
+        return term.op in (INPUT, PROJECT) and self.uses[term] == 1
+
+    def _gate(self, node: Node) -> None:
+        terms = self.roots[node]
+        id = self._new_id(node)
+        affine = [term for term in terms if term.op in (INPUT, PROJECT) and (term is node or self.uses[term] == 1)]
+        gates = dict.fromkeys(str(term.attribute) for term in affine)
+        own_name = self.names.get(node, "")
+        name = own_name if own_name and not own_name.endswith("'") else ", ".join(gates)
+        label = _ACTIVATIONS.get(node.op.name, "")
+        if not label:
+            sides = {term.op for term in affine}
+            side = "" if len(sides) == 2 else "i" if INPUT in sides else "h"
+            label = f"W_{side}{', '.join(gates)}" if len(gates) == 1 else "linear"
+        constants = [self._written(term) for term in terms if term.shape is not Shape.BATCH]
+        if constants:
+            label += " (+ " + " + ".join(constants) + ")"
+        self.blocks.append(Block(id, "gate", label, name, role_of(self.graph, node), self._equation(node)))
+        for term in terms:
+            if term in affine:
+                source = INPUT_ID if term.op is INPUT else self.ids[term.inputs[0]]
+                self.edges[Edge(source, id)] = None
+            elif term.shape is Shape.BATCH:
+                self.edges[Edge(self.ids[term], id)] = None
+
+    # --- operations ---
+
+    def _operation(self, node: Node) -> None:
+        id = self._new_id(node)
+        values = [each for each in node.inputs if each.shape is Shape.BATCH]
+        role = role_of(self.graph, node) if opens(self.graph, node) else ""
+        name = self.names.get(node, "") if role else ""
+        self.blocks.append(Block(id, "operation", self._label(node), name, role, self._equation(node)))
+        ends = _ENDS.get(node.op.name, ())
+        labelled = bool(ends) and len(dict.fromkeys(values)) > 1
+        for place, each in enumerate(node.inputs):
+            if each.shape is Shape.BATCH:
+                label = ends[place] if labelled else ""
+                self.edges[Edge(self.ids[each], id, label)] = None
+
+    def _label(self, node: Node) -> str:
+        """The sign of an operation, with those operands in it that are numbers or parameters."""
+        operands = [None if each.shape is Shape.BATCH else self._written(each) for each in node.inputs]
+        name = node.op.name
+        sign = _SIGNS.get(name, name)
+        if len(node.inputs) == 2 and node.inputs[0] is node.inputs[1]:
+            return {"mul": "( )²", "add": "2 ×"}.get(name, sign)
+        match operands:
+            case [str() as first, None]:
+                return f"{sign} {first}" if node.op.commutes else f"{first} {sign}"
+            case [None, str() as second]:
+                return f"{sign} {second}"
+            case [None, *rest] if any(rest):
+                inside = ", ".join("·" if each is None else each for each in operands)
+                return f"{sign}({inside})"
+        if name == "where" and any(each is not None for each in operands):
+            _, yes, no = ("·" if each is None else each for each in operands)
+            return f"{yes} if · else {no}"
+        return sign
+
+    def _written(self, node: Node) -> str:
+        text, binds = write(node, self.names)
+        text = text if binds == ATOM else f"({text})"
+        return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+    def _equation(self, node: Node) -> str:
+        text = write(node, self.names, top=True)[0]
+        return f"{self.names[node]} = {text}" if node in self.names else text
+
+    def _new_id(self, node: Node) -> str:
+        self.ids[node] = f"n{len(self.ids)}"
+        return self.ids[node]

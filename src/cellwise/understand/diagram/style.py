@@ -1,0 +1,52 @@
+"""Colours and sizes of diagrams; each role has its colour, on light paper and on dark."""
+
+from __future__ import annotations
+
+__all__ = ["ROLE_COLOURS", "ROLE_WORDS", "STYLE"]
+
+# role -> fill and border on light paper, fill and border on dark
+ROLE_COLOURS = {
+    "forget": ("#fde0dc", "#c5402f", "#4a1f1a", "#ff8a7a"),
+    "input": ("#dcf2e0", "#2b8a45", "#173a20", "#6fd58a"),
+    "output": ("#dceafd", "#2b66c0", "#172c4d", "#7fb2ff"),
+    "update": ("#ece2fa", "#7a45c4", "#33214f", "#c09bff"),
+    "reset": ("#fdebd2", "#b8720f", "#46300f", "#f5b65a"),
+    "candidate": ("#fdf6cf", "#95820b", "#3b350e", "#e3cf4b"),
+    "other": ("#eceff2", "#66717d", "#2a3038", "#9aa6b2"),
+}
+# The role as a word beside a gate's name.
+ROLE_WORDS = {role: role for role in ROLE_COLOURS} | {"other": "gate"}
+
+_RULES = """
+svg { color: #1d2329; --paper: #ffffff; --operation: #f3f5f7; }
+text { fill: currentColor; font-family: "Helvetica Neue", Helvetica, Arial, "DejaVu Sans", sans-serif; font-size: 15px;
+  text-anchor: middle; dominant-baseline: central; }
+.paper { fill: var(--paper); }
+.line { fill: none; stroke: currentColor; stroke-width: 1.6; stroke-linejoin: round; }
+.rail { stroke-width: 3; }
+.under { fill: none; stroke: var(--paper); stroke-width: 7; }
+.head, .dot { fill: currentColor; stroke: none; }
+.operation { fill: var(--operation); stroke: currentColor; stroke-width: 1.4; }
+.end { font-size: 18px; font-style: italic; font-family: Georgia, "Times New Roman", "DejaVu Serif", serif; }
+.name { font-weight: bold; font-style: italic; font-family: Georgia, "Times New Roman", "DejaVu Serif", serif;
+  font-size: 17px; }
+.role { font-size: 12px; }
+.small { font-size: 11px; opacity: 0.75; }
+.index { font-size: 70%; }
+.cell { fill: var(--operation); stroke: currentColor; stroke-width: 1.6; }
+"""
+
+
+def _roles(light: bool) -> str:
+    return "\n".join(
+        f".{role} {{ fill: {colours[0 if light else 2]}; stroke: {colours[1 if light else 3]}; stroke-width: 1.8; }}"
+        for role, colours in ROLE_COLOURS.items()
+    )
+
+
+STYLE = f"""{_RULES}{_roles(True)}
+@media (prefers-color-scheme: dark) {{
+svg {{ color: #e4e9ee; --paper: #12161b; --operation: #252c34; }}
+{_roles(False)}
+}}
+"""
