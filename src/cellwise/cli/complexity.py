@@ -81,9 +81,10 @@ def _check(measure: bool, out: Path | None, sizes: Sizes) -> None:
         return
     if not measure:
         raise ComplexityError(f"--out {out} is for the figure of measurements; add --measure.")
-    from cellwise.understand.figures import check_target
+    from cellwise.understand.figures import check_target, in_style
 
     check_target(out)
+    in_style()
     if not out.parent.is_dir():
         raise ComplexityError(f"the folder {out.parent} of --out {out} does not exist; make it first.")
 
@@ -175,22 +176,12 @@ def _print_growth(growth: Growth) -> None:
 
     ran = ", ".join(f"{cell} on {backend}" for cell, backend in growth.backends)
     typer.echo(
-        f"Measured with torch {torch.__version__}, float32, one thread, {growth.repeats} repeats; {ran}.\n"
-        "Exponents: slope of log time over log size, median (lowest to highest of the repeats); counted: the same "
-        "slope of the operations."
+        f"Measured with torch {torch.__version__}, float32, one thread, processor time, "
+        f"{growth.repeats} repeats; {ran}.\n"
+        "Slope: of log time over log size, median (lowest to highest of the repeats); counted: that of the operations. "
+        "Growth: the exponent p of fixed + growing * size^p."
     )
-    titles = (
-        "cell",
-        "pass",
-        "in",
-        "sizes",
-        "exponent",
-        "of the upper three",
-        "counted",
-        "linear",
-        "ms",
-        "Gop/s",
-    )
+    titles = ("cell", "pass", "in", "sizes", "slope", "counted", "growth", "linear", "ms", "Gop/s")
     rows = []
     for curve in growth.curves:
         last = curve.medians[-1]
@@ -201,16 +192,17 @@ def _print_growth(growth: Growth) -> None:
                 curve.letter,
                 f"{curve.sizes[0]} to {curve.sizes[-1]}",
                 str(curve.exponent),
-                str(curve.upper_exponent),
                 f"{curve.predicted_exponent:.2f}",
-                "yes" if curve.is_linear else "no",
+                str(curve.exponent_of_growth),
+                "" if curve.predicted_crossing is not None else curve.linear,
                 f"{1000 * last:.3g}",
                 f"{curve.operations[-1] / last / 1e9:.3g}",
             ]
         )
     _print(titles, rows, left=4)
     typer.echo(
-        "Linear: the exponent of the three largest sizes is 1 to a tenth. ms and Gop/s are those of the largest size."
+        "Linear: the growth's exponent is 1 to a tenth; unsure if the repeats differ too much to tell. "
+        "ms and Gop/s are those of the largest size."
     )
     _print_crossings(growth)
 

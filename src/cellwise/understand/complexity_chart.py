@@ -2,40 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from cellwise.understand.figures import INK, MUTED, Look, looks, new_figure
+from cellwise.understand.figures import INK, MUTED, Look, in_style, looks, new_figure
 from cellwise.understand.growth import FIELDS, PASSES, Curve, Growth
 
 __all__ = ["draw_growth"]
-
-_TITLES = {"t": "in length T", "b": "in batch B", "h": "in hidden size H"}
 
 
 def draw_growth(growth: Growth) -> Any:
     """A matplotlib figure: a row for each pass, a column for each size that was varied, both axes logarithmic.
 
-    Dots are medians with the range of the repeats. Lines are the counted operations, drawn through the largest
-    size, so that a dot above its line is slower there than the count says. A diamond stands on the line where as many
-    operations grow with the square of H as with H itself.
+    Dots are medians with the range of the repeats; the exponent of their growth beside a fixed cost stands in the
+    corner. Lines are the counted operations, drawn through the largest size, so that a dot above its line is slower
+    there than the count says. A diamond stands on the line where as many operations grow with h² as with h.
 
     Raises:
         FigureError: matplotlib is not installed.
     """
-    figure, axes = new_figure(len(PASSES), len(FIELDS), (10.5, 6.4))
-    look = looks(tuple(dict(growth.backends)))
-    for row, work in enumerate(PASSES):
-        for column, letter in enumerate(FIELDS):
-            panel = axes[row][column]
-            for curve in growth.of(work, letter):
-                _draw(panel, curve, look[curve.cell])
-            _axes(panel, growth.of(work, letter)[0])
-            panel.set_title(f"{work}, {_TITLES[letter]}")
-        axes[row][0].set_ylabel("milliseconds")
-    for panel, letter in zip(axes[-1], FIELDS, strict=True):
-        panel.set_xlabel(FIELDS[letter].replace("_", " "))
-    _legend(figure, growth, look)
+    with in_style():
+        figure, axes = new_figure(len(PASSES), len(FIELDS), (10.5, 6.4))
+        look = looks(tuple(dict(growth.backends)))
+        for row, work in enumerate(PASSES):
+            for column, (letter, name) in enumerate(FIELDS.items()):
+                _panel(axes[row][column], growth.of(work, letter), look)
+                axes[row][column].set_title(f"{work}, by {name.replace('_', ' ')} {letter}")
+            axes[row][0].set_ylabel("milliseconds of processor time")
+        _legend(figure, growth, look)
     return figure
+
+
+def _panel(panel: Any, curves: Sequence[Curve], look: dict[str, Look]) -> None:
+    panel.set_xscale("log", base=2)
+    panel.set_yscale("log")
+    for place, curve in enumerate(reversed(curves)):
+        _draw(panel, curve, look[curve.cell])
+        # Lines rise, so that the lower right corner is free.
+        fit = curve.exponent_of_growth
+        panel.annotate(
+            f"${curve.letter}^{{{fit.middle:.2f}}}$" if fit.is_sure else f"${curve.letter}^?$",
+            (0.99, 0.03), xycoords="axes fraction", xytext=(0, 10.5 * place), textcoords="offset points",
+            color=look[curve.cell][0], ha="right", fontsize=8.5,
+        )  # fmt: skip
+    panel.set_xticks(curves[0].sizes, [str(size) for size in curves[0].sizes])
+    panel.minorticks_off()
+    panel.yaxis.set_major_formatter(lambda value, place: f"{value:g}")
+    panel.tick_params(labelcolor=INK)
 
 
 def _draw(panel: Any, curve: Curve, look: Look) -> None:
@@ -67,15 +80,6 @@ def _draw(panel: Any, curve: Curve, look: Look) -> None:
         )
 
 
-def _axes(panel: Any, curve: Curve) -> None:
-    panel.set_xscale("log", base=2)
-    panel.set_yscale("log")
-    panel.set_xticks(curve.sizes, [str(size) for size in curve.sizes])
-    panel.minorticks_off()
-    panel.yaxis.set_major_formatter(lambda value, place: f"{value:g}")
-    panel.tick_params(labelcolor=INK)
-
-
 def _legend(figure: Any, growth: Growth, look: dict[str, Look]) -> None:
     from matplotlib.lines import Line2D
 
@@ -89,15 +93,16 @@ def _legend(figure: Any, growth: Growth, look: dict[str, Look]) -> None:
     if any(curve.predicted_crossing is not None for curve in growth.of(PASSES[0], "h")):
         handles.append(
             Line2D(
-                [], [], color=MUTED, marker="D", markerfacecolor="white", linestyle="", label="H² takes over"
+                [], [], color=MUTED, marker="D", markerfacecolor="white", linestyle="", label="h² takes over"
             )
         )
     sizes = growth.sizes
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6), frameon=False)
     figure.suptitle(
-        f"Measured (dots) and counted (lines, through the largest size).  D = {sizes.input_size}, H = "
-        f"{sizes.hidden_size}, L = {sizes.layers}, B = {sizes.batch}, T = {sizes.length} where not varied; float32, "
-        f"one thread, median and range of {growth.repeats}",
+        "Measured (dots; in the corner the exponent of growth beside a fixed cost, ? where repeats differ by more than "
+        f"a half) and counted (lines,\nthrough the largest size). d = {sizes.input_size}, h = {sizes.hidden_size}, "
+        f"{sizes.layers} layer{'s' * (sizes.layers > 1)}, b = {sizes.batch}, t = {sizes.length} where not varied; "
+        f"float32, one thread, median and range of {growth.repeats} repeats.",
         x=0.01,
         ha="left",
         fontsize=8.5,

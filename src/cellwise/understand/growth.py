@@ -2,7 +2,9 @@
 
 The time of a layer is measured at sizes that halve from the largest down; its exponent is the slope of log time over
 log size. The prediction is the slope of the counted operations over the same sizes, so that both would be equal if
-every operation took the same time and nothing else took any.
+every operation took the same time and nothing else took any. What a call costs at any size pulls the slope down, so
+the exponent of what comes on top of it is fitted too. Time is that of the processor, on one thread: on a quiet machine
+it is what a clock shows, on a busy one it leaves out the waiting.
 """
 
 from __future__ import annotations
@@ -32,8 +34,8 @@ __all__ = ["FIELDS", "PASSES", "Curve", "Fit", "Growth", "measure", "ranges"]
 FIELDS = {"t": "length", "b": "batch", "h": "hidden_size"}
 PASSES = ("forward", "training step")
 _POINTS, _FEWEST = 6, 4
-_LAST = 3  # points at the upper end, on which it is judged whether growth is linear
-_SAMPLE = 0.002  # seconds; what is shorter is called several times
+_SAMPLE = 0.005  # seconds; what is shorter is called several times
+_EXPONENTS = np.arange(30, 301) / 100  # those that are tried beside a fixed cost
 
 
 def ranges(sizes: Sizes) -> dict[str, tuple[int, ...]]:
@@ -70,6 +72,11 @@ class Fit:
     def of(numbers: Sequence[float]) -> Fit:
         return Fit(statistics.median(numbers), min(numbers), max(numbers))
 
+    @property
+    def is_sure(self) -> bool:
+        """Whether the repeats agree to a half."""
+        return self.high - self.low <= 0.5
+
     def __str__(self) -> str:
         return f"{self.middle:.2f} ({self.low:.2f} to {self.high:.2f})"
 
@@ -96,19 +103,22 @@ class Curve:
         return Fit.of([slope(self.sizes, each) for each in zip(*self.seconds, strict=True)])
 
     @property
-    def upper_exponent(self) -> Fit:
-        """The same over the three largest sizes, where fixed costs matter least."""
-        upper = self.seconds[-_LAST:]
-        return Fit.of([slope(self.sizes[-_LAST:], each) for each in zip(*upper, strict=True)])
+    def exponent_of_growth(self) -> Fit:
+        """The exponent p of the best fit of fixed + growing * size ** p."""
+        return Fit.of([exponent_of_growth(self.sizes, each) for each in zip(*self.seconds, strict=True)])
 
     @property
     def predicted_exponent(self) -> float:
         return slope(self.sizes, self.operations)
 
     @property
-    def is_linear(self) -> bool:
-        """Whether the exponent at the upper end is 1, to a tenth."""
-        return abs(self.upper_exponent.middle - 1) <= 0.1
+    def linear(self) -> str:
+        """Whether that exponent is 1, to a tenth: "yes", "no", or "unsure" where the repeats leave it open."""
+        found = self.exponent_of_growth
+        near = abs(found.middle - 1) <= 0.1
+        if not found.is_sure or (not near and found.low <= 1 <= found.high):
+            return "unsure"
+        return "yes" if near else "no"
 
     @property
     def predicted_crossing(self) -> float | None:
@@ -129,6 +139,17 @@ def slope(sizes: Sequence[int], numbers: Sequence[float]) -> float:
     return float(np.polyfit(np.log(sizes), np.log(np.asarray(numbers, float)), 1)[0])
 
 
+def exponent_of_growth(sizes: Sequence[int], seconds: Sequence[float]) -> float:
+    """The exponent p for which fixed + growing * size ** p, neither negative, is nearest to `seconds`.
+
+    >>> exponent_of_growth((1, 2, 4, 8, 16), [7 + 0.5 * n**1.5 for n in (1, 2, 4, 8, 16)])
+    1.5
+    """
+    x, y = np.asarray(sizes, float), np.asarray(seconds, float)
+    errors = [_least(np.stack([np.ones_like(x), x**p]) / y)[1] for p in _EXPONENTS]
+    return float(_EXPONENTS[int(np.argmin(errors))])
+
+
 def crossing(sizes: Sequence[int], seconds: Sequence[float]) -> float | None:
     """Where the terms a size and b size ** 2 of `seconds` are equal, in the best fit without negative terms.
 
@@ -136,17 +157,25 @@ def crossing(sizes: Sequence[int], seconds: Sequence[float]) -> float | None:
     3.0
     """
     x, y = np.asarray(sizes, float), np.asarray(seconds, float)
-    # Relative errors, since the times lie far apart.
-    columns = np.stack([np.ones_like(x), x, x * x]) / y
-    best, error = np.zeros(3), math.inf
-    for count in range(1, 4):
-        for chosen in itertools.combinations(range(3), count):
-            found = np.linalg.lstsq(columns[list(chosen)].T, np.ones_like(y), rcond=None)[0]
-            left = float(((columns[list(chosen)].T @ found - 1) ** 2).sum())
+    found, _ = _least(np.stack([np.ones_like(x), x, x * x]) / y)
+    return float(found[1] / found[2]) if found[1] > 0 and found[2] > 0 else None
+
+
+def _least(terms: np.ndarray) -> tuple[np.ndarray, float]:
+    """The factors, none negative, with which the rows of `terms` add up nearest to ones, and the squared error.
+
+    Terms are divided by what is to be fitted, so that errors are relative: the times lie far apart.
+    """
+    best, error = np.zeros(len(terms)), math.inf
+    for count in range(1, len(terms) + 1):
+        for chosen in itertools.combinations(range(len(terms)), count):
+            part = terms[list(chosen)].T
+            found = np.linalg.lstsq(part, np.ones(len(part)), rcond=None)[0]
+            left = float(((part @ found - 1) ** 2).sum())
             if (found >= 0).all() and left < error:
-                best, error = np.zeros(3), left
+                best, error = np.zeros(len(terms)), left
                 best[list(chosen)] = found
-    return float(best[1] / best[2]) if best[1] > 0 and best[2] > 0 else None
+    return best, error
 
 
 @dataclass(frozen=True)
@@ -210,7 +239,7 @@ def measure(
         for number in range(repeats):
             report(f"repeat {number + 1} of {repeats}")
             for case in cases.values():
-                case.seconds.append(_seconds(case.work, case.calls))
+                case.seconds.append(_lowest(case))
     curves = []
     for cell, work, letter in itertools.product(cells, PASSES, varied):
         at = [replace(sizes, **{FIELDS[letter]: n}) for n in varied[letter]]
@@ -283,11 +312,19 @@ def _warm(work: Callable[[], object]) -> _Case:
     return _Case(work, max(1, math.ceil(_SAMPLE / once)))
 
 
+def _lowest(case: _Case) -> float:
+    """Of short samples the lowest of three: another process that comes between makes one longer, never shorter."""
+    first = _seconds(case.work, case.calls)
+    more = 0 if first * case.calls > 4 * _SAMPLE else 2
+    return min([first, *(_seconds(case.work, case.calls) for _ in range(more))])
+
+
 def _seconds(work: Callable[[], object], calls: int) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(calls):
         work()
-    return (time.perf_counter() - start) / calls
+    # A clock that has not moved says less than one of its ticks.
+    return max(time.process_time() - start, time.get_clock_info("process_time").resolution) / calls
 
 
 @contextmanager
