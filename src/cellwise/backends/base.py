@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._C._functorch import TransformType
 
 from cellwise.plan import SequencePlan
 
@@ -36,19 +38,28 @@ class Sequences:
     """A batch of sequences in the one internal form: the valid steps alone, those of one time side by side.
 
     `data` has shape (N, D), N the sum of `batch_sizes`; `batch_sizes[t]` rows belong to time t and never grow with
-    t, so longer sequences stand first. `batch` counts the rows, those without any step included.
+    t, so longer sequences stand first. `batch` counts the rows, those without any step included; `steps` the times.
     `resets`, of shape (N,) and bool, marks steps before which the state of their row becomes zero.
-    A dense batch of shape (T, B, D) is this form as it lies in memory.
+    A dense batch of shape (T, B, D) is this form as it lies in memory, and has no `sizes`.
+
+    While a program is traced by torch.compile no number may be read from a tensor, so N is not known: there `data`
+    may be longer than the sum of `sizes`, and what lies beyond means nothing. Only a backend with `takes_surplus`
+    is given that.
     """
 
     data: Tensor
-    batch_sizes: tuple[int, ...]
+    steps: int
     batch: int
+    sizes: Tensor | None = None  # (T,), int64, on the CPU
     resets: Tensor | None = None
 
     @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        return (self.batch,) * self.steps if self.sizes is None else tuple(self.sizes.tolist())
+
+    @property
     def is_dense(self) -> bool:
-        return not self.batch_sizes or self.batch_sizes[-1] == self.batch
+        return self.sizes is None or not self.steps or int(self.sizes[-1]) == self.batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +80,19 @@ class Call:
     states: tuple[Tensor, ...]
     weights: tuple[Weights, ...]
     training: bool
+    prepared: Any = None  # by the backend, see Backend.prepare
+
+
+class Setting(NamedTuple):
+    """What of a call decides who can run it, apart from the layer: no numbers, no shapes."""
+
+    device: torch.device
+    dtype: torch.dtype
+    resets: bool = False
+    transforms: tuple[TransformType, ...] = ()  # of torch.func, the outermost first
+    forward_mode: bool = False
+    autocast: bool = False
+    traced: bool = False  # by torch.compile or torch.export
 
 
 # Output data (N, directions * size of the first state or H), and the final states in the form of the initial ones.
@@ -80,10 +104,15 @@ class Backend(ABC):
 
     name: str
     summary: str
+    takes_surplus = False  # rows of data beyond the valid steps, see Sequences
 
     @abstractmethod
-    def supports(self, stack: Stack, call: Call) -> str | None:
-        """None if this backend can run the call, else the reason why not, as the end of a sentence."""
+    def supports(self, stack: Stack, setting: Setting) -> str | None:
+        """None if this backend can run such calls, else the reason why not, as the end of a sentence."""
+
+    def prepare(self, stack: Stack, setting: Setting) -> Any:
+        """What `run` wants to know beside the call, as plain data; worked out once and kept, never traced."""
+        return None
 
     @abstractmethod
     def run(self, stack: Stack, call: Call) -> Result:
@@ -101,7 +130,7 @@ def run_stacked(stack: Stack, call: Call, run_direction: RunDirection) -> Result
         outputs = []
         for direction in range(stack.directions):
             index = layer * stack.directions + direction
-            initial = tuple(state[index] for state in call.states)
+            initial = tuple([state[index] for state in call.states])
             output, final = run_direction(stack.plan, call.weights[index], sequences, initial, direction == 1)
             outputs.append(output)
             finals.append(final)
@@ -109,4 +138,6 @@ def run_stacked(stack: Stack, call: Call, run_direction: RunDirection) -> Result
         if stack.dropout and call.training and layer < stack.num_layers - 1:
             data = F.dropout(data, stack.dropout)
         sequences = replace(sequences, data=data)
-    return sequences.data, tuple(torch.stack(states) for states in zip(*finals, strict=True))
+    if len(finals) == 1:
+        return sequences.data, tuple([state.unsqueeze(0) for state in finals[0]])
+    return sequences.data, tuple([torch.stack(states) for states in zip(*finals, strict=True)])

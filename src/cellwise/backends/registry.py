@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cellwise.backends.base import Backend, Call, Stack
+from cellwise.backends.base import Backend, Setting, Stack
 from cellwise.backends.cpu import Cpu
 from cellwise.backends.native import Native
+from cellwise.backends.preference import preferred
 from cellwise.backends.reference import Reference
+from cellwise.backends.reference.loop import run_direction
 from cellwise.errors import BackendError, UnknownBackendError
 
-BACKENDS: tuple[Backend, ...] = (Native(), Cpu(), Reference())
+# Second derivatives of the kernels are those of the reference.
+BACKENDS: tuple[Backend, ...] = (Native(), Cpu(run_direction), Reference())
 AUTO = "auto"
 
 
@@ -21,6 +24,7 @@ class Explanation:
     asked: str
     chosen: str | None
     reasons: tuple[tuple[str, str | None], ...]  # backend, reason against it
+    because: str | None = None  # why this one, where several could
 
     def __str__(self) -> str:
         lines = [f"backend={self.asked!r} runs on: {self.chosen or 'nothing, it raises BackendError'}"]
@@ -28,8 +32,10 @@ class Explanation:
             reason = dict(self.reasons)[backend.name]
             if reason is not None:
                 verdict = f"cannot: {reason}"
+            elif backend.name == self.chosen:
+                verdict = f"chosen: {backend.summary}{f'; {self.because}' if self.because else ''}"
             else:
-                verdict = f"{'chosen' if backend.name == self.chosen else 'could'}: {backend.summary}"
+                verdict = f"could: {backend.summary}"
             lines.append(f"  {backend.name:<10} {verdict}")
         return "\n".join(lines)
 
@@ -42,13 +48,13 @@ def check_name(name: str) -> str:
     return name
 
 
-def choose(name: str, stack: Stack, call: Call) -> Backend:
-    """The backend of this name if it can run the call; for "auto" the first that can.
+def choose(name: str, stack: Stack, setting: Setting) -> Backend:
+    """The backend of this name if it can run such calls; for "auto" the preferred or else the first that can.
 
     Raises:
         BackendError: the backend asked for by name cannot; the text has its reason.
     """
-    explanation = explain(name, stack, call)
+    explanation = explain(name, stack, setting)
     if explanation.chosen is None:
         reasons = dict(explanation.reasons)
         willing = [AUTO, *(known for known, reason in reasons.items() if reason is None)]
@@ -59,9 +65,15 @@ def choose(name: str, stack: Stack, call: Call) -> Backend:
     return next(backend for backend in BACKENDS if backend.name == explanation.chosen)
 
 
-def explain(name: str, stack: Stack, call: Call) -> Explanation:
-    """What each backend says to a call, and which would run it."""
+def explain(name: str, stack: Stack, setting: Setting) -> Explanation:
+    """What each backend says to such calls, and which would run them."""
     check_name(name)
-    reasons = tuple((backend.name, backend.supports(stack, call)) for backend in BACKENDS)
-    willing = [known for known, reason in reasons if reason is None and name in (AUTO, known)]
-    return Explanation(name, willing[0] if willing else None, reasons)
+    reasons = tuple((backend.name, backend.supports(stack, setting)) for backend in BACKENDS)
+    willing = [known for known, reason in reasons if reason is None]
+    if name != AUTO:
+        return Explanation(name, name if name in willing else None, reasons)
+    preference = preferred(stack, setting)
+    # Among willing backends of which only one is compiled there was nothing to measure.
+    if preference is not None and preference.backend in willing and "native" in willing:
+        return Explanation(name, preference.backend, reasons, preference.reason)
+    return Explanation(name, willing[0], reasons)

@@ -81,8 +81,7 @@ class _DropInCell(nn.RNNCellBase):
         plan = plan_of(self.cell.graph)
         layout = parameter_layout(plan, self.input_size, self.hidden_size, self.bias)
         weights = Weights({spec.stem: getattr(self, spec.stem) for spec in layout})
-        batch = x.shape[0]
-        return run_direction(plan, weights, Sequences(x, (batch,), batch), states, False)[1]
+        return run_direction(plan, weights, Sequences(x, 1, x.shape[0]), states, False)[1]
 
     def extra_repr(self) -> str:
         return super().extra_repr() + (f", backend={self._backend!r}" if self._backend != "auto" else "")

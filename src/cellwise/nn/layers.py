@@ -9,7 +9,13 @@ from torch import Tensor, nn
 from cellwise.cells import gru, lstm, rnn
 from cellwise.cells.base import Cell
 from cellwise.nn.recurrent import RecurrentLayer
+from cellwise.runtime.compiling import traced
 from cellwise.runtime.sequences import Lengths
+
+# Made once: a layer asks for its cell at every call.
+_RNNS = {name: rnn.RNN(nonlinearity=name) for name in ("tanh", "relu")}
+_LSTM = lstm.LSTM()
+_GRU = gru.GRU()
 
 
 class _DropIn(RecurrentLayer):
@@ -48,7 +54,8 @@ class RNN(_DropIn, nn.RNN):
 
     @property
     def cell(self) -> Cell:
-        return rnn.RNN(nonlinearity=self.nonlinearity)
+        known = _RNNS.get(self.nonlinearity)
+        return rnn.RNN(nonlinearity=self.nonlinearity) if known is None else known
 
 
 class LSTM(_DropIn, nn.LSTM):
@@ -62,7 +69,7 @@ class LSTM(_DropIn, nn.LSTM):
 
     @property
     def cell(self) -> Cell:
-        return lstm.LSTM()
+        return _LSTM
 
 
 class GRU(_DropIn, nn.GRU):
@@ -77,8 +84,10 @@ class GRU(_DropIn, nn.GRU):
 
     @property
     def cell(self) -> Cell:
-        return gru.GRU()
+        return _GRU
 
+
+traced(_DropIn)
 
 # What `convert` swaps, and what `revert` swaps back.
 DROP_INS: dict[type[nn.Module], type[nn.Module]] = {nn.RNN: RNN, nn.LSTM: LSTM, nn.GRU: GRU}

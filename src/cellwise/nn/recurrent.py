@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +19,70 @@ from cellwise.errors import InputError, LayerError
 from cellwise.nn.checks import as_states, check_input, check_states, check_steps
 from cellwise.plan import ParameterSpec, SequencePlan, parameter_layout, plan_of, state_sizes
 from cellwise.runtime import dispatch
-from cellwise.runtime.sequences import Form, Lengths, form_of
+from cellwise.runtime.compiling import untraced
+from cellwise.runtime.sequences import Lengths, form_of
 from cellwise.runtime.stream import Stream
+
+# What a layer is, as plain values: the cell, D, H, L, bias, dropout, bidirectional, proj_size.
+Definition = tuple[Cell, int, int, int, bool, float, bool, int]
+# For each layer and direction, the stem and the full name of its parameters.
+Names = tuple[tuple[tuple[str, str], ...], ...]
+
+
+class Facts(NamedTuple):
+    """What follows from the definition of a layer."""
+
+    stack: Stack
+    names: Names
+    state_sizes: tuple[int, ...]
+
+
+@lru_cache(maxsize=1024)
+def _facts_of(definition: Definition) -> Facts:
+    cell, input_size, hidden_size, num_layers, bias, dropout, bidirectional, proj_size = definition
+    plan = plan_of(cell.graph)
+    stack = Stack(plan, input_size, hidden_size, num_layers, bias, dropout, bidirectional, proj_size)
+    names = tuple(
+        tuple((spec.stem, spec.name(layer, reverse)) for spec in _layout(stack, layer))
+        for layer, reverse in _places(stack)
+    )
+    return Facts(stack, names, state_sizes(plan, hidden_size, proj_size))
+
+
+def _layout(stack: Stack, layer: int) -> tuple[ParameterSpec, ...]:
+    below = (stack.proj_size or stack.hidden_size) * stack.directions
+    width = stack.input_size if layer == 0 else below
+    return parameter_layout(stack.plan, width, stack.hidden_size, stack.bias, stack.proj_size)
+
+
+def _places(stack: Stack) -> list[tuple[int, bool]]:
+    """(layer, reverse) in the order of torch.nn."""
+    directions = (False, True) if stack.bidirectional else (False,)
+    return [(layer, reverse) for layer in range(stack.num_layers) for reverse in directions]
+
+
+# These two plan. A compiler of torch takes what they return as constants and does not look inside (see
+# `cellwise.runtime.compiling`), so they must depend on nothing but their arguments and what it guards on.
+
+
+@untraced
+def facts_of(*definition: *Definition) -> Facts:
+    """What follows from the definition of a layer, worked out once."""
+    return _facts_of(definition)
+
+
+@untraced
+def choice_for(
+    backend: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    resets: bool,
+    traced: bool,
+    *definition: *Definition,
+) -> int:
+    """The number of the backend for a layer in this setting."""
+    setting = dispatch.setting_of(device, dtype, resets, traced)
+    return dispatch.choice(backend, _facts_of(definition).stack, setting)
 
 
 class RecurrentLayer(nn.Module):
@@ -61,9 +124,9 @@ class RecurrentLayer(nn.Module):
         """How the cell runs over a sequence."""
         return plan_of(self.cell.graph)
 
-    def _stack(self) -> Stack:
-        return Stack(
-            self.plan,
+    def _definition(self) -> Definition:
+        return (
+            self.cell,
             self.input_size,
             self.hidden_size,
             self.num_layers,
@@ -73,52 +136,57 @@ class RecurrentLayer(nn.Module):
             self.proj_size,
         )
 
-    def _layout(self, layer: int) -> tuple[ParameterSpec, ...]:
-        below = (self.proj_size or self.hidden_size) * (2 if self.bidirectional else 1)
-        width = self.input_size if layer == 0 else below
-        return parameter_layout(self.plan, width, self.hidden_size, self.bias, self.proj_size)
-
-    def _weights(self) -> tuple[Weights, ...]:
+    def _weights(self, names: Names) -> tuple[Weights, ...]:
         # Looked up by name on every call: parametrizations, functional_call and weight hooks put others there.
-        return tuple(
-            Weights({spec.stem: getattr(self, spec.name(layer, reverse)) for spec in self._layout(layer)})
-            for layer in range(self.num_layers)
-            for reverse in ((False, True) if self.bidirectional else (False,))
-        )
+        return tuple([Weights({stem: getattr(self, name) for stem, name in each}) for each in names])
 
     def _run(self, x: Any, state: Any, lengths: Lengths | None, resets: Tensor | None) -> tuple[Any, Any]:
-        form, call, unbatched = self._read(x, state, lengths, resets)
-        data, finals = dispatch.run(self._backend, self._stack(), call)
-        finals = tuple(form.unsort(final) for final in finals)
-        output = form.output(data)
+        data, weights = self._checked(x)
+        traced = torch.compiler.is_compiling()
+        number = choice_for(
+            self._backend, data.device, data.dtype, resets is not None, traced, *self._definition()
+        )
+        backend, stack, prepared = dispatch.CHOICES[number]
+        unbatched = data is x and data.dim() == 2
+        if unbatched:
+            x, lengths, resets = self._as_batch(x, lengths, resets)
+        form = form_of(x, self.batch_first, lengths, resets, surplus=traced and backend.takes_surplus)
+        states = self._states(state, form.sequences.batch, data, unbatched)
+        states = tuple([form.sort(each) for each in states])
+        call = Call(form.sequences, states, weights, self.training, prepared)
+        output, finals = backend.run(stack, call)
+        output = form.output(output)
+        finals = tuple([form.unsort(final) for final in finals])
         if unbatched:
             output = output.squeeze(0 if self.batch_first else 1)
-            finals = tuple(final.squeeze(1) for final in finals)
+            finals = tuple([final.squeeze(1) for final in finals])
         return output, finals[0] if len(finals) == 1 else finals
 
-    def _read(
-        self, x: Any, state: Any, lengths: Lengths | None, resets: Tensor | None
-    ) -> tuple[Form, Call, bool]:
-        """Check what the caller gave and bring it to the internal form; also whether it was a single sequence."""
-        weights = self._weights()
+    def _checked(self, x: Any) -> tuple[Tensor, tuple[Weights, ...]]:
+        """The numbers of an input that fits this layer, and the weights as they are now."""
         packed = isinstance(x, PackedSequence)
         data = x.data if packed else x
         if not isinstance(data, Tensor):
             raise InputError(
                 f"{type(self).__name__} takes a tensor or a PackedSequence; got a {type(x).__name__}."
             )
-        check_input(
-            type(self).__name__, data, next(iter(weights[0].by_stem.values())), self.input_size, packed
-        )
-        unbatched = not packed and data.dim() == 2
-        if unbatched:
-            x, lengths, resets = self._as_batch(x, lengths, resets)
+        weights = self._weights(facts_of(*self._definition()).names)
+        first = next(iter(weights[0].by_stem.values()))
+        check_input(type(self).__name__, data, first, self.input_size, packed)
         if not packed:
-            check_steps(x.shape[1 if self.batch_first else 0])
-        form = form_of(x, self.batch_first, lengths, resets)
-        states = self._states(state, form.sequences.batch, data, unbatched)
-        call = Call(form.sequences, tuple(form.sort(each) for each in states), weights, self.training)
-        return form, call, unbatched
+            check_steps(data.shape[1 if self.batch_first and data.dim() == 3 else 0])
+        return data, weights
+
+    def _explain(
+        self, x: Any, state: Any, lengths: Lengths | None, resets: Tensor | None
+    ) -> dispatch.Explanation:
+        data, _ = self._checked(x)
+        unbatched = data is x and data.dim() == 2
+        batch = self._as_batch(x, lengths, resets) if unbatched else (x, lengths, resets)
+        form = form_of(batch[0], self.batch_first, batch[1], batch[2])
+        self._states(state, form.sequences.batch, data, unbatched)
+        setting = dispatch.setting_of(data.device, data.dtype, resets is not None, traced=False)
+        return dispatch.explain(self._backend, facts_of(*self._definition()).stack, setting)
 
     def _as_batch(
         self, x: Tensor, lengths: Lengths | None, resets: Tensor | None
@@ -133,12 +201,12 @@ class RecurrentLayer(nn.Module):
 
     def _state_shapes(self, batch: int) -> list[tuple[int, int, int]]:
         rows = self.num_layers * (2 if self.bidirectional else 1)
-        return [(rows, batch, size) for size in state_sizes(self.plan, self.hidden_size, self.proj_size)]
+        return [(rows, batch, size) for size in facts_of(*self._definition()).state_sizes]
 
     def _states(self, state: Any, batch: int, data: Tensor, unbatched: bool) -> tuple[Tensor, ...]:
         shapes = self._state_shapes(batch)
         if state is None:
-            return tuple(torch.zeros(shape, dtype=data.dtype, device=data.device) for shape in shapes)
+            return tuple([torch.zeros(shape, dtype=data.dtype, device=data.device) for shape in shapes])
         states = as_states(state, len(shapes), type(self).__name__)
         check_states(states, shapes, unbatched)
         return tuple(each.unsqueeze(1) for each in states) if unbatched else states
@@ -159,13 +227,17 @@ class RecurrentLayer(nn.Module):
 
         def run(x: Tensor, state: Any) -> tuple[Tensor, Any]:
             states = state if isinstance(state, tuple) else (state,)
+            definition = self._definition()
+            weights = self._weights(facts_of(*definition).names)
+            number = choice_for(self._backend, x.device, x.dtype, False, False, *definition)
+            backend, stack, prepared = dispatch.CHOICES[number]
             form = form_of(x, batch_first=False, lengths=None, resets=None)
-            call = Call(form.sequences, states, self._weights(), training=False)
-            data, finals = dispatch.run(self._backend, self._stack(), call)
+            data, finals = backend.run(stack, Call(form.sequences, states, weights, False, prepared))
             return form.output(data), finals[0] if len(finals) == 1 else finals
 
         def zeros() -> Any:
-            weight = next(iter(self._weights()[0].by_stem.values()))
+            names = facts_of(*self._definition()).names
+            weight = next(iter(self._weights(names)[0].by_stem.values()))
             states = tuple(
                 torch.zeros(shape, dtype=weight.dtype, device=weight.device)
                 for shape in self._state_shapes(batch_size)
@@ -252,12 +324,17 @@ class Recurrent(RecurrentLayer):
         self.bidirectional = _boolean("bidirectional", bidirectional)
         self.dropout = _probability(dropout, num_layers)
         self.backend = backend
-        for layer in range(num_layers):
-            for reverse in (False, True) if bidirectional else (False,):
-                for spec in self._layout(layer):
-                    value = nn.Parameter(torch.empty(spec.shape, device=device, dtype=dtype))
-                    self.register_parameter(spec.name(layer, reverse), value)
+        for name, shape in self._shapes():
+            self.register_parameter(name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
         self.reset_parameters()
+
+    def _shapes(self) -> list[tuple[str, tuple[int, ...]]]:
+        stack = facts_of(*self._definition()).stack
+        return [
+            (spec.name(layer, reverse), spec.shape)
+            for layer, reverse in _places(stack)
+            for spec in _layout(stack, layer)
+        ]
 
     @property
     def cell(self) -> Cell:
@@ -267,16 +344,14 @@ class Recurrent(RecurrentLayer):
         """Draw all weights anew: uniform within 1 / sqrt(H) of zero, own parameters as the cell says."""
         bound = 1.0 / math.sqrt(self.hidden_size)
         own = {parameter.name: parameter.initial for parameter in own_parameters(type(self._cell))}
-        for layer in range(self.num_layers):
-            for reverse in (False, True) if self.bidirectional else (False,):
-                for spec in self._layout(layer):
-                    initial = own.get(spec.stem)
-                    low, high = initial if isinstance(initial, tuple) else (-bound, bound)
-                    parameter = getattr(self, spec.name(layer, reverse))
-                    if isinstance(initial, (int, float)):
-                        init.constant_(parameter, initial)
-                    else:
-                        init.uniform_(parameter, low, high)
+        for each in facts_of(*self._definition()).names:
+            for stem, name in each:
+                initial = own.get(stem)
+                low, high = initial if isinstance(initial, tuple) else (-bound, bound)
+                if isinstance(initial, (int, float)):
+                    init.constant_(getattr(self, name), initial)
+                else:
+                    init.uniform_(getattr(self, name), low, high)
 
     def forward(
         self, x: Any, state: Any = None, *, lengths: Lengths | None = None, resets: Tensor | None = None
@@ -316,8 +391,7 @@ def explain(
         raise InputError(
             f"explain takes a layer of cellwise; got {type(layer).__name__}. Swap it first: cellwise.convert(model)."
         )
-    _, call, _ = layer._read(x, state, lengths, resets)
-    return dispatch.explain(layer.backend, layer._stack(), call)
+    return layer._explain(x, state, lengths, resets)
 
 
 def _positive(name: str, value: Any) -> int:

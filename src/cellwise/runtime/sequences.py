@@ -53,7 +53,9 @@ class Dense(Form):
 
 @dataclass(frozen=True, eq=False)
 class Ragged(Form):
-    """Rows of different lengths in a padded tensor. `places` are the valid steps in it, `order` the rows by length."""
+    """Rows of different lengths in a padded tensor. `order` are the rows by length, `places` where in the padded
+    tensor each row of the data belongs; surplus data, which is zero in the output, belongs to the padding.
+    """
 
     sequences: Sequences
     steps: int
@@ -99,7 +101,11 @@ class Packed(Form):
 
 
 def form_of(
-    x: Tensor | PackedSequence, batch_first: bool, lengths: Lengths | None, resets: Tensor | None
+    x: Tensor | PackedSequence,
+    batch_first: bool,
+    lengths: Lengths | None,
+    resets: Tensor | None,
+    surplus: bool = False,
 ) -> Form:
     """Bring a batched input to the internal form.
 
@@ -107,6 +113,7 @@ def form_of(
         x: (T, B, D), or (B, T, D) if `batch_first`; or packed.
         lengths: (B,) valid steps of each row, from 0 to T, in any order, on any device.
         resets: (T, B), or (B, T) if `batch_first`, bool: the state of a row is zero before that step.
+        surplus: read no number from a tensor; the data then keeps rows beyond the valid steps.
 
     Raises:
         InputError: lengths or resets do not fit x.
@@ -123,36 +130,50 @@ def form_of(
         data = (x.transpose(0, 1) if batch_first else x).reshape(steps * batch, x.shape[-1])
         if resets is not None:
             resets = (resets.t() if batch_first else resets).reshape(-1).to(x.device)
-        return Dense(Sequences(data, (batch,) * steps, batch, resets), steps, batch_first)
+        return Dense(Sequences(data, steps, batch, None, resets), steps, batch_first)
     valid = _checked_lengths(lengths, steps, batch)
     order = torch.argsort(valid, descending=True, stable=True)
-    longest = int(valid.max()) if batch else 0
-    batch_sizes = tuple((valid > torch.arange(longest).unsqueeze(1)).sum(1).tolist())
-    places = _places(order, batch_sizes, steps, batch, batch_first).to(x.device)
+    longest = steps if surplus else int(valid.max()) if batch else 0
+    inside = valid > torch.arange(longest).unsqueeze(1)
+    sizes = inside.sum(1)
+    places = (
+        _places_with_surplus(order, inside, batch_first)
+        if surplus
+        else _places(order, sizes, steps, batch, batch_first)
+    ).to(x.device)
     data = x.reshape(steps * batch, x.shape[-1]).index_select(0, places)
     if resets is not None:
         resets = resets.reshape(-1).to(x.device).index_select(0, places)
-    return Ragged(Sequences(data, batch_sizes, batch, resets), steps, batch_first, places, order.to(x.device))
+    sequences = Sequences(data, longest, batch, sizes, resets)
+    return Ragged(sequences, steps, batch_first, places, order.to(x.device))
 
 
-def _places(order: Tensor, batch_sizes: tuple[int, ...], steps: int, batch: int, batch_first: bool) -> Tensor:
+def _places(order: Tensor, sizes: Tensor, steps: int, batch: int, batch_first: bool) -> Tensor:
     """Where each valid step lies in the flattened padded tensor, in the internal order."""
-    sizes = torch.tensor(batch_sizes, dtype=torch.int64)
-    time = torch.repeat_interleave(torch.arange(len(batch_sizes)), sizes)
+    time = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
     first = torch.cumsum(sizes, 0) - sizes
     row = order[torch.arange(len(time)) - torch.repeat_interleave(first, sizes)]
     return row * steps + time if batch_first else time * batch + row
 
 
+def _places_with_surplus(order: Tensor, inside: Tensor, batch_first: bool) -> Tensor:
+    """As `_places`, then the places outside of all rows, without reading how many; `inside` is (T, B)."""
+    steps, batch = inside.shape
+    outside = inside.index_select(1, order).logical_not().reshape(-1)
+    found = torch.argsort(outside.to(torch.uint8), stable=True)
+    time, row = found // max(batch, 1), order.index_select(0, found % max(batch, 1))
+    return row * steps + time if batch_first else time * batch + row
+
+
 def _packed(x: PackedSequence, batch_first: bool, resets: Tensor | None) -> Packed:
-    batch_sizes = tuple(x.batch_sizes.tolist())
-    batch, steps = batch_sizes[0], len(batch_sizes)
+    sizes = x.batch_sizes
+    batch, steps = int(sizes[0]), len(sizes)
     if resets is not None:
         _check_resets(resets, steps, batch, batch_first)
         order = torch.arange(batch) if x.sorted_indices is None else x.sorted_indices.cpu()
-        places = _places(order, batch_sizes, steps, batch, batch_first)
+        places = _places(order, sizes, steps, batch, batch_first)
         resets = resets.reshape(-1).index_select(0, places.to(resets.device)).to(x.data.device)
-    return Packed(Sequences(x.data, batch_sizes, batch, resets), x)
+    return Packed(Sequences(x.data, steps, batch, sizes, resets), x)
 
 
 def _checked_lengths(lengths: Lengths, steps: int, batch: int) -> Tensor:
@@ -165,12 +186,35 @@ def _checked_lengths(lengths: Lengths, steps: int, batch: int) -> Tensor:
         raise InputError(
             f"lengths must have shape ({batch},), one per row; they have shape {tuple(found.shape)}."
         )
-    wrong = found[(found < 0) | (found > steps)]
+    found = found.to(torch.int64)
+    if torch.compiler.is_compiling():
+        found = torch.ops.cellwise.within(found, steps)
+    else:
+        _check_within(found, steps)
+    return found
+
+
+def _check_within(lengths: Tensor, steps: int) -> None:
+    wrong = lengths[(lengths < 0) | (lengths > steps)]
     if len(wrong):
         raise InputError(
             f"lengths must lie between 0 and the number of steps, {steps}; one of them is {int(wrong[0])}."
         )
-    return found.to(torch.int64)
+
+
+def _within(lengths: Tensor, steps: int) -> Tensor:
+    _check_within(lengths, steps)
+    return lengths.clone()
+
+
+# A compiled program cannot look at a number; this call in it can, when it runs. It returns the lengths so that it is
+# not left out.
+_LIBRARY = torch.library.Library("cellwise", "FRAGMENT")
+_LIBRARY.define("within(Tensor lengths, SymInt steps) -> Tensor")
+_LIBRARY.impl("within", _within, "CPU")
+torch.library.register_fake(
+    "cellwise::within", lambda lengths, steps: torch.empty_like(lengths), lib=_LIBRARY
+)
 
 
 def _check_resets(resets: Tensor | None, steps: int, batch: int, batch_first: bool) -> None:

@@ -4,38 +4,48 @@ engine    the programs of a cell and their kernels        vectors   each op as v
 kernel    a program as LLVM code                          pack      weights in the order the kernels read
 compile   LLVM code as a function; cache                  run       arrays, threads, gradients of weights
 target    the processor                                   operator  all of it as operators of torch
+direction one layer in one direction                      twice     second derivatives
 """
 
 from __future__ import annotations
 
-import torch
-from torch.autograd import forward_ad
+from typing import Any
 
-from cellwise.backends.base import Backend, Call, Result, Stack, run_stacked
+import torch
+
+from cellwise.backends.base import Backend, Call, Result, RunDirection, Setting, Stack, run_stacked
 
 DTYPES = (torch.float32, torch.float64)
 
 
 class Cpu(Backend):
+    """Args: definition: a differentiable way to run a direction, for derivatives of derivatives."""
+
     name = "cpu"
     summary = "fused kernels, forward and backward, compiled by LLVM for this processor"
+    takes_surplus = True
 
-    def supports(self, stack: Stack, call: Call) -> str | None:
-        data = call.sequences.data
-        if data.device.type != "cpu":
-            return f"the input is on the device {data.device}, these kernels run on a CPU"
-        if data.dtype not in DTYPES:
-            return f"the kernels compute in float32 and float64, not in {data.dtype}"
+    def __init__(self, definition: RunDirection) -> None:
+        self._definition = definition
+
+    def supports(self, stack: Stack, setting: Setting) -> str | None:
+        if setting.device.type != "cpu":
+            return f"the input is on the device {setting.device}, these kernels run on a CPU"
+        if setting.dtype not in DTYPES:
+            return f"the kernels compute in float32 and float64, not in {setting.dtype}"
         if stack.proj_size:
             return "the kernels know no proj_size"
-        if torch._C._functorch.peek_interpreter_stack() is not None:
+        if setting.transforms:
             return "the kernels know no transforms of torch.func"
-        if forward_ad._current_level >= 0:
+        if setting.forward_mode:
             return "the kernels know no forward-mode derivatives"
         return None
 
-    def run(self, stack: Stack, call: Call) -> Result:
+    def prepare(self, stack: Stack, setting: Setting) -> Any:
         # LLVM is loaded by the first call that needs it, not by `import cellwise`.
-        from cellwise.backends.cpu.direction import run_direction
+        from cellwise.backends.cpu.direction import Direction
 
-        return run_stacked(stack, call, run_direction)
+        return Direction.of(stack, setting.dtype, self._definition)
+
+    def run(self, stack: Stack, call: Call) -> Result:
+        return run_stacked(stack, call, call.prepared.run)

@@ -2,45 +2,76 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from cellwise.backends.base import Result, Sequences, Weights
+from cellwise.backends.base import Result, RunDirection, Sequences, Stack, Weights
 from cellwise.backends.cpu.engine import engine_of, remember
-from cellwise.backends.cpu.operator import direction, stems
+from cellwise.backends.cpu.operator import Asked, direction, is_plain, stems
+from cellwise.backends.cpu.twice import define
 from cellwise.plan import SequencePlan
 
 
-def run_direction(
-    plan: SequencePlan, weights: Weights, sequences: Sequences, initial: tuple[Tensor, ...], reverse: bool
-) -> Result:
-    """Run over all steps; a tape is kept if anything needs a gradient."""
-    key = remember(plan.graph)
-    bias = weights.get("bias_ih") is not None or weights.get("bias_hh") is not None
-    taken = [weights.by_stem[stem] for stem in stems(engine_of(key, sequences.data.dtype), bias)]
-    tensors = (sequences.data, *initial, *taken)
-    tape = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    resets, offsets = _resets(sequences, reverse), _offsets(sequences.batch_sizes)
-    output, *finals, _ = direction(
-        key, sequences.data, offsets, list(initial), resets, taken, bias, reverse, tape
-    )
-    return output, tuple(finals)
+@dataclass(frozen=True)
+class Direction:
+    """What the operator wants to know of a layer: plain data, so that tracing it needs no planning."""
+
+    key: str
+    stems: tuple[str, ...]
+    bias: bool
+
+    @staticmethod
+    def of(stack: Stack, dtype: torch.dtype, definition: RunDirection) -> Direction:
+        key = remember(stack.plan.graph)
+        names = stems(engine_of(key, dtype), stack.bias)
+        define(key, stack.plan, definition, stack.bias, names)
+        return Direction(key, names, stack.bias)
+
+    def run(
+        self,
+        plan: SequencePlan,
+        weights: Weights,
+        sequences: Sequences,
+        initial: tuple[Tensor, ...],
+        reverse: bool,
+    ) -> Result:
+        """Run over all steps; a tape is kept if anything needs a gradient."""
+        states, taken = list(initial), [weights.by_stem[stem] for stem in self.stems]
+        tape = torch.is_grad_enabled() and any(
+            each.requires_grad for each in (sequences.data, *states, *taken)
+        )
+        asked = Asked(self.key, self.bias, reverse, len(states))
+        resets, offsets = _resets(sequences, reverse), _offsets(sequences)
+        output, *finals, _ = direction(asked, sequences.data, offsets, states, resets, taken, tape)
+        return output, tuple(finals)
 
 
 def _resets(sequences: Sequences, reverse: bool) -> Tensor | None:
     if sequences.resets is None:
         return None
     resets = sequences.resets.to(torch.uint8)
-    if reverse and sequences.batch_sizes:
+    if reverse:
         # Before a sequence's first step there is nothing for the reverse direction to be cut off from.
-        resets = resets.clone()
-        resets[: sequences.batch_sizes[0]] = 0
+        first = sequences.batch if sequences.sizes is None else sequences.sizes[:1]
+        resets = resets * (torch.arange(len(resets)) >= first)
     return resets
 
 
+def _offsets(sequences: Sequences) -> Tensor:
+    """(T + 1,): the first row of each time among all valid steps, and their number."""
+    if sequences.sizes is not None:
+        return torch.nn.functional.pad(torch.cumsum(sequences.sizes, 0), (1, 0))
+    if not is_plain(sequences.data):
+        return torch.arange(sequences.steps + 1) * sequences.batch
+    return _even_offsets(sequences.steps, sequences.batch)
+
+
 @lru_cache(maxsize=64)
-def _offsets(batch_sizes: tuple[int, ...]) -> Tensor:
-    sizes = torch.tensor((0, *batch_sizes), dtype=torch.int64)
-    return torch.cumsum(sizes, 0)
+def _even_offsets(steps: int, batch: int) -> Tensor:
+    with torch.inference_mode(
+        False
+    ):  # kept, and autograd saves no tensor that was made within inference mode
+        return torch.arange(steps + 1) * batch

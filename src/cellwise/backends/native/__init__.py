@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 from torch import _VF, Tensor
-from torch._C._functorch import TransformType, get_interpreter_stack
+from torch._C._functorch import TransformType
 
-from cellwise.backends.base import Backend, Call, Result, Stack
+from cellwise.backends.base import Backend, Call, Result, Setting, Stack
 from cellwise.cells.gru import GRU
 from cellwise.cells.lstm import LSTM
 from cellwise.cells.rnn import RNN
@@ -22,30 +22,33 @@ class Native(Backend):
     name = "native"
     summary = "torch's own operator (oneDNN and ATen on a CPU, cuDNN on a GPU)"
 
-    def supports(self, stack: Stack, call: Call) -> str | None:
+    def supports(self, stack: Stack, setting: Setting) -> str | None:
         graph = stack.plan.graph
         if graph.fingerprint not in _operators():
             return f"torch has no operator for the equations of {graph.name}"
-        if call.sequences.resets is not None:
+        if setting.resets:
             return "torch's operators know no resets"
-        if not call.sequences.data.is_floating_point():
-            return f"torch's operators know no {call.sequences.data.dtype}"
-        if any(level.key() == TransformType.Vmap for level in get_interpreter_stack() or ()):
+        if not setting.dtype.is_floating_point:
+            return f"torch's operators know no {setting.dtype}"
+        if TransformType.Vmap in setting.transforms:
             return "torch's operators know no torch.func.vmap"
         return None
 
+    def prepare(self, stack: Stack, setting: Setting) -> str:
+        return _operators()[stack.plan.graph.fingerprint]
+
     def run(self, stack: Stack, call: Call) -> Result:
-        operator = _operators()[stack.plan.graph.fingerprint]
+        operator = getattr(_VF, call.prepared)
         sequences = call.sequences
         stems = ["weight_ih", "weight_hh", *(["bias_ih", "bias_hh"] if stack.bias else [])]
         stems += ["weight_hr"] if stack.proj_size else []
         flat = [weights.by_stem[stem] for weights in call.weights for stem in stems]
         settings = (stack.bias, stack.num_layers, stack.dropout, call.training, stack.bidirectional)
         count, width = sequences.data.shape
-        if not sequences.batch_sizes:  # every length is zero; torch's operators want at least one step
+        if not sequences.steps:  # every length is zero; torch's operators want at least one step
             return sequences.data.new_zeros(0, call.states[0].shape[-1] * stack.directions), call.states
         if sequences.is_dense:
-            data = sequences.data.view(len(sequences.batch_sizes), sequences.batch, width)
+            data = sequences.data.view(sequences.steps, sequences.batch, width)
             output, *states = operator(data, _given(call.states), flat, *settings, False)
             return output.reshape(count, output.shape[-1]), tuple(states)
         return _run_ragged(operator, call, flat, settings)
@@ -53,8 +56,9 @@ class Native(Backend):
 
 def _run_ragged(operator: Any, call: Call, flat: list[Tensor], settings: tuple[Any, ...]) -> Result:
     """Torch wants at least one step in every row: rows without any keep their states and stay outside."""
-    sizes = torch.tensor(call.sequences.batch_sizes, dtype=torch.int64)
-    rows = call.sequences.batch_sizes[0]
+    sizes = call.sequences.sizes
+    assert sizes is not None, "a dense batch is not ragged"
+    rows = int(sizes[0])
     inside = tuple(state[:, :rows] for state in call.states)
     output, *states = operator(call.sequences.data, sizes, _given(inside), flat, *settings)
     if rows < call.sequences.batch:
@@ -69,14 +73,14 @@ def _given(states: tuple[Tensor, ...]) -> Any:
 
 
 @cache
-def _operators() -> dict[str, Any]:
-    """Torch's operators by the equations that they compute."""
+def _operators() -> dict[str, str]:
+    """The names of torch's operators by the equations that they compute."""
     return {
         cell.graph.fingerprint: operator
         for cell, operator in (
-            (RNN(nonlinearity="tanh"), _VF.rnn_tanh),
-            (RNN(nonlinearity="relu"), _VF.rnn_relu),
-            (LSTM(), _VF.lstm),
-            (GRU(), _VF.gru),
+            (RNN(nonlinearity="tanh"), "rnn_tanh"),
+            (RNN(nonlinearity="relu"), "rnn_relu"),
+            (LSTM(), "lstm"),
+            (GRU(), "gru"),
         )
     }

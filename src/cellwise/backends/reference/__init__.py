@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cellwise.backends.base import Backend, Call, Result, Stack, run_stacked
+from cellwise.backends.base import Backend, Call, Result, Setting, Stack, run_stacked
 from cellwise.backends.reference.loop import run_direction
 
 
@@ -10,8 +10,13 @@ class Reference(Backend):
     name = "reference"
     summary = "interprets the equations step by step in plain torch; anything, anywhere, slowly"
 
-    def supports(self, stack: Stack, call: Call) -> str | None:
+    def supports(self, stack: Stack, setting: Setting) -> str | None:
         return None
+
+    def prepare(self, stack: Stack, setting: Setting) -> None:
+        # Worked out here, since torch.compile reads what is kept but cannot follow how it is made.
+        graph = stack.plan.graph
+        _ = stack.plan.carried_in, graph.nodes, graph.input_gates, graph.state_gates
 
     def run(self, stack: Stack, call: Call) -> Result:
         return run_stacked(stack, call, run_direction)
