@@ -8,8 +8,8 @@ from cellwise.bench.sides import Results
 
 # The largest distance of two float32 results, as a part of the largest number of that result. Both sides round
 # differently, in sums of up to D + H products and, for the gradients of weights, of T * B steps; on the default shapes
-# the sides were measured to differ by at most 2e-6 (outputs and states) and 1e-5 (gradients).
-TOLERANCES = {"output": 2e-5, "final": 2e-5, "gradient": 2e-4}
+# the sides were measured to differ by at most 3e-6 (outputs and states) and 8e-6 (gradients).
+TOLERANCES = {"output": 2e-5, "final": 2e-5, "gradient": 1e-4}
 
 
 def problem(found: Results, wanted: Results) -> str | None:

@@ -127,7 +127,7 @@ def _stepping(name: str, make: Callable[[], Callable[[Tensor], Tensor]], x: Tens
 
 
 def _stream(sides: Sides) -> Callable[[Tensor], Tensor]:
-    stream = sides.ours.stream()
+    stream = sides.ours.stream(sides.shape.B)
     stream.state = sides.batch.state
     return stream
 

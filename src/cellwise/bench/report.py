@@ -49,8 +49,8 @@ def row_lines(row: Row, peak: Peak) -> list[str]:
     for number, other in enumerate(row.times[1:]):
         lines.append(_comparison(start if number == 0 else " " * len(start), row, other, peak, number == 0))
     if row.loaded:
-        slow = ", ".join(f"{name} {times:.1f} times slower" for name, times in row.slowdowns().items())
-        lines.append(f"{'':<33}all cores busy elsewhere: {slow}")
+        slow = ", ".join(f"{name} {times:.1f}" for name, times in row.slowdowns().items())
+        lines.append(f"{'':<33}time while all cores are busy over time before: {slow}")
     return lines
 
 
@@ -88,6 +88,7 @@ def summary(rows: Sequence[Row]) -> list[str]:
         lines.append(
             f"Beside {name}: {count['faster']} faster, {count['equal']} equal, {count['slower']} slower."
         )
+    lines += _under_load(timed)
     compiled = {row.cell: 0.0 for row in timed}
     for row in timed:
         compiled[row.cell] += row.compile_seconds
@@ -98,6 +99,15 @@ def summary(rows: Sequence[Row]) -> list[str]:
     lines += [f"Not timed: {cell} {shape}, {problem}." for (cell, shape), problem in refused.items()]
     words = {"ratio"} & ({"ratio"} if timed else set()) | set(counts)
     return lines + [f"  {word}: {meaning}." for word, meaning in _LEGEND.items() if word in words]
+
+
+def _under_load(rows: Sequence[Row]) -> list[str]:
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        for name, slower in row.slowdowns().items():
+            found.setdefault(name, []).append(slower)
+    each = [f"{name} {spread(v).median:.1f} (worst {max(v):.1f})" for name, v in found.items()]
+    return [f"While all cores are busy, times longer, median over rows: {', '.join(each)}."] if each else []
 
 
 def memory_lines(probes: Iterable[Probe]) -> list[str]:

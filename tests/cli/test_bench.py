@@ -1,0 +1,148 @@
+"""`cellwise bench` as a person types it, right and wrong."""
+
+import json
+import sys
+
+import pytest
+
+from cellwise.bench import measure
+from cellwise.cli import main
+
+QUICK = ("--repeats", "3", "--seconds", "0.000001")
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["cellwise", "bench", *words])
+        with pytest.raises(SystemExit) as left:
+            main()
+        captured = capsys.readouterr()
+        return left.value.code or 0, captured.out, captured.err
+
+    return call
+
+
+def test_it_measures_prints_saves_and_draws(run, tmp_path):
+    code, out, _ = run("gru", "mingru", "--shapes", "6,4,3,5", "5,1,2,8", *QUICK, "--out", str(tmp_path))
+    assert code == 0
+    assert "Peak of fused multiply-add" in out
+    found = json.loads((tmp_path / "bench.json").read_text())
+    # two shapes in forward, train and ragged, and a step for each of their sizes
+    assert [(row["cell"], row["status"]) for row in found["rows"]] == [
+        *[("gru", "timed")] * 8,
+        *[("mingru", "timed")] * 8,
+    ]
+    assert {side["name"] for row in found["rows"][8:] for side in row["sides"]} == {
+        "cellwise",
+        "python loop",
+        "padded",
+    }
+    assert "step by step in plain torch" in out
+    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_cell_of_ones_own(run, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from cellwise import Cell, tanh\n\n\nclass Mine(Cell):\n    gates = ('n',)\n\n"
+        "    def step(self, x, h):\n        return tanh(x.n - h.n)\n"
+    )
+    words = (f"{file}:Mine", "--shapes", "6,4,3,5", "--modes", "train,step", *QUICK)
+    code, out, _ = run(*words, "--out", str(tmp_path))
+    assert code == 0
+    assert "Mine" in out
+    assert "python loop" in out
+
+
+def test_ctrl_c_saves_what_there_is(run, tmp_path, monkeypatch):
+    whole = measure._timed
+
+    def interrupted(row, contest, settings):
+        if row.mode == "train":
+            raise KeyboardInterrupt
+        return whole(row, contest, settings)
+
+    monkeypatch.setattr(measure, "_timed", interrupted)
+    words = ("rnn", "--shapes", "6,4,3,5", "--modes", "forward,train", *QUICK, "--out", str(tmp_path))
+    code, out, err = run(*words)
+    assert code == 130
+    assert "measured so far: 1 of 2" in err
+    assert "Beside torch.nn" in out
+    found = json.loads((tmp_path / "bench.json").read_text())
+    assert found["interrupted"] is True
+    assert [row["mode"] for row in found["rows"]] == ["forward"]
+    assert (tmp_path / "bench.png").is_file()
+
+
+def test_a_wrong_result_is_listed_everywhere_and_ends_with_status_1(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "_first_problem", lambda contests: "forward: output is off by 0.5")
+    words = ("rnn", "--shapes", "6,4,3,5", "--modes", "forward", *QUICK, "--out", str(tmp_path))
+    code, out, _ = run(*words)
+    assert code == 1
+    assert "Not timed: rnn 6,4,3,5, forward: output is off by 0.5." in out
+    (row,) = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    assert (row["status"], row["problem"]) == ("refused", "forward: output is off by 0.5")
+
+
+def test_memory_alone(run, tmp_path):
+    words = ("rnn", "--shapes", "6,4,3,5", "--modes", "none", "--memory", "--calls", "5")
+    code, out, _ = run(*words, "--out", str(tmp_path))
+    assert code == 0
+    assert "Peak memory of the first training step" in out
+    found = json.loads((tmp_path / "bench.json").read_text())
+    assert [(each["kind"], each["side"]) for each in found["memory"]] == [
+        ("peak", "cellwise"),
+        ("peak", "torch.nn"),
+        ("growth", "cellwise"),
+        ("growth", "torch.nn"),
+    ]
+    assert found["memory"][2]["calls"] == 5
+    assert found["rows"] == []
+
+
+def test_without_matplotlib_the_figures_are_saved(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    words = ("rnn", "--shapes", "6,4,3,5", "--modes", "forward", *QUICK, "--out", str(tmp_path))
+    code, out, _ = run(*words)
+    assert code == 0
+    assert "no picture" in out
+    assert (tmp_path / "bench.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("gur",), "did you mean 'gru'?"),
+        (("nowhere.py:Mine",), "which does not exist"),
+        (("gru", "--shapes", "1,2,3"), "four whole numbers T,B,D,H"),
+        (("gru", "--shapes", "1,2,3,4", "5,6"), "got '5,6'"),
+        (("gru", "--shapes", "0,2,3,4"), "at least 1; got '0,2,3,4'"),
+        (("gru", "--modes", "backwards"), "no mode 'backwards'"),
+        (("gru", "--modes", ""), "no mode ''"),
+        (("gru", "--modes", "none"), "add --memory"),
+        (("gru", "--repeats", "2"), "at least 3 repeats; got 2"),
+        (("gru", "--seconds", "0"), "must be more than 0; got 0"),
+        (("gru", "--threads", "0"), "--threads must be at least 1; got 0"),
+        (("gru", "--memory", "--calls", "0"), "at least 1 call; got --calls 0"),
+        (("gru", "--out", __file__), "cannot be made a folder"),
+        (("gru", "--probe", "valley"), "A probe is 'peak' or 'growth'"),
+    ],
+)
+def test_a_wrong_word_gets_one_clear_sentence(run, words, said):
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_two_cells_of_one_name(run, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.py").write_text(
+            "from cellwise import Cell\n\n\nclass Mine(Cell):\n    gates = ('n',)\n\n"
+            "    def step(self, x, h):\n        return x.n - h.n\n"
+        )
+    code, _, err = run(f"{tmp_path}/a/mine.py:Mine", f"{tmp_path}/b/mine.py:Mine")
+    assert code == 2
+    assert "Two cells of the name Mine" in err
