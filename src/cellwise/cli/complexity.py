@@ -31,9 +31,7 @@ _GAP = 3  # between the columns of a table
 
 
 def complexity(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help=f"{HELP}  [default: all]")
-    ] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help=f"{HELP}  [default: all]")] = None,
     input_size: Annotated[int, typer.Option(help="d, the size of the input.")] = _DEFAULT.input_size,
     hidden_size: Annotated[int, typer.Option(help="h, the size of the state.")] = _DEFAULT.hidden_size,
     layers: Annotated[
@@ -48,7 +46,7 @@ def complexity(
             help="Also run the layers here, at the sizes given and halves of them, and fit exponents.",
         ),
     ] = False,
-    repeats: Annotated[int, typer.Option(help="How often to measure each size.")] = 7,
+    repeats: Annotated[int, typer.Option(min=1, help="How often to measure each size.")] = 7,
     out: Annotated[
         Path | None, typer.Option(help="With --measure: the figure, a .png, .svg or .pdf.", metavar="FILE")
     ] = None,
