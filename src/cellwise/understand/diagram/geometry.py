@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cellwise.understand.diagram.picture import Block, Picture
 from cellwise.understand.diagram.placement import Placement, placements
-from cellwise.understand.diagram.routing import CHANNEL, COLUMN, ROW, Point, Routed, route
+from cellwise.understand.diagram.routing import CHANNEL, COLUMN, ROW, Point, Routed, improve, route
 
 __all__ = ["Drawing", "draw", "size_of"]
 
@@ -16,7 +17,8 @@ _CLEAR = 18.0  # between a line and a block
 _GAP_X, _GAP_Y = 30.0, 26.0  # between two blocks without a line between them
 _MARGIN = 26.0
 # As many arrangements are tried; a large picture takes long to route, and is tried less often.
-_MOST_TRIES, _BLOCKS_TRIED = 16, 150
+_MOST_TRIES, _EFFORT = 32, 6_000
+_FINALISTS, _HOPELESS = 2, 1.5
 
 
 @dataclass(frozen=True)
@@ -56,16 +58,20 @@ def size_of(block: Block) -> tuple[float, float]:
 def draw(picture: Picture) -> Drawing:
     """The best of several arrangements: fewest crossings and bends, then shortest lines."""
     wide = {block.id for block in picture.blocks if size_of(block)[0] > 40}
-    tries = max(1, min(_MOST_TRIES, _BLOCKS_TRIED // len(picture.blocks)))
-    tried = [(placement, route(placement, wide)) for placement in placements(picture, tries)]
-    placement, routed = min(tried, key=lambda each: each[1].cost)
-    return _measure(placement, routed)
+    tries = max(1, min(_MOST_TRIES, _EFFORT // len(picture.blocks) ** 2))
+    found: list[tuple[float, int, Placement, Routed]] = []
+    for number, placement in enumerate(placements(picture, tries)):
+        limit = _HOPELESS * found[0][0] if found else math.inf
+        routed = route(placement, wide, limit)
+        if routed is not None:
+            found = sorted([*found, (routed.cost, number, placement, routed)])[:_FINALISTS]
+    better = [(placement, improve(placement, wide, routed)) for _, _, placement, routed in found]
+    return _measure(*min(better, key=lambda each: each[1].cost))
 
 
 def _segments(routed: Routed) -> Iterator[tuple[Point, Point]]:
-    for ways in routed.ways.values():
-        for way in ways:
-            yield from zip(way, way[1:], strict=False)
+    for way in routed.by_edge.values():
+        yield from zip(way, way[1:], strict=False)
 
 
 def _measure(placement: Placement, routed: Routed) -> Drawing:

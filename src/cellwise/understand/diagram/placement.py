@@ -34,8 +34,8 @@ def placements(picture: Picture, most: int) -> Iterator[Placement]:
     seen: set[tuple[tuple[str, tuple[int, int]], ...]] = set()
     orders = [dict(order) for order in itertools.islice(itertools.permutations(rails.items()), 6)]
     for flips in itertools.islice(_subsets(forks), most):
-        for order, spacious in itertools.product(orders, (False, True)):
-            places = _Placer(joined, order, frozenset(flips), spacious).places()
+        for order, spacious, tall in itertools.product(orders, (False, True), (0, 1)):
+            places = _Placer(joined, order, frozenset(flips), spacious, tall).places()
             key = tuple(sorted(places.items()))
             if key not in seen:
                 seen.add(key)
@@ -129,8 +129,9 @@ class _Placer:
         rails: dict[str, tuple[tuple[str, ...], bool]],
         flips: frozenset[str],
         spacious: bool,
+        tall: int,
     ) -> None:
-        self.picture, self.rails, self.flips, self.spacious = picture, rails, flips, spacious
+        self.picture, self.rails, self.flips, self.spacious, self.tall = picture, rails, flips, spacious, tall
         self.kind = {block.id: block.kind for block in picture.blocks}
         for id, kind in self.kind.items():
             # What multiplies a state that has a rail hangs from it.
@@ -189,7 +190,18 @@ class _Placer:
             straight = each not in self.on_rail and (len(self.picture.outputs(each)) == 1 or id in self.high)
             at_end = self.kind[each] in ("state", "input")
             least = max(least, self.column[each] + (0 if straight and not at_end else 1))
-        return least
+        # Only one can come straight from above and one from below.
+        beneath = [each for each in inputs if self.column[each] == least and each not in self.on_rail]
+        return least + (sum(self.kind[each] == "operation" and not self._hangs(each) for each in beneath) > 1)
+
+    def _hangs(self, id: str) -> bool:
+        """Whether an operation depends on rails alone."""
+        inputs = [edge.source for edge in self.picture.inputs(id)]
+        return all(
+            each in self.high
+            or (self.kind[each] == "operation" and each not in self.on_rail and self._hangs(each))
+            for each in inputs
+        )
 
     def _move_right(self) -> None:
         """What reads only an old state and serves one operation stands by that, not by the state."""
@@ -223,6 +235,8 @@ class _Placer:
                 rows |= dict.fromkeys(hung, top)
                 top += bool(hung)
         middle = self._middle()
+        lowest = min(middle.values(), default=0)
+        middle = {id: row - lowest for id, row in middle.items()}
         height = max(middle.values(), default=-1) + 1
         rows |= {id: top + row for id, row in middle.items()}
         gates = top + height
@@ -273,7 +287,7 @@ class _Placer:
     def _middle(self) -> dict[str, int]:
         """Rows of the operations that stand on no rail, counted from the rails downward."""
         stacks = self._stacks()
-        height = max((len(stack) for stack in stacks.values()), default=0)
+        height = max((len(stack) for stack in stacks.values()), default=0) + (self.tall if stacks else 0)
         rows = {id: i for stack in stacks.values() for i, id in enumerate(stack)}
         for _ in range(4):  # each column in turn finds the best rows beside its neighbours
             for stack in stacks.values():
@@ -290,6 +304,9 @@ class _Placer:
                 other = edge.source if edge.target == id else edge.target
                 if other in rows:
                     total += abs(rows[id] - rows[other])
+                    ends = sorted((self.column[id], self.column[other]))
+                    between = (self.column[each] for each, row in rows.items() if row == rows[id] == rows[other])
+                    total += 1.5 * any(ends[0] < column < ends[1] for column in between)
                 elif other in self.high:
                     total += 0.4 * (rows[id] + 1)
                 else:

@@ -7,18 +7,20 @@ blocks stand, and one on either side of it, where a wide block has further ports
 from __future__ import annotations
 
 import heapq
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from cellwise.understand.diagram.picture import Edge
 from cellwise.understand.diagram.placement import Placement
 
-__all__ = ["COLUMN", "ROW", "Routed", "center", "route"]
+__all__ = ["CHANNEL", "COLUMN", "ROW", "Point", "Routed", "center", "crossings", "improve", "route"]
 
 CHANNEL = 4  # lines before each column and above each row
 COLUMN = CHANNEL + 3  # lines of a column
 ROW = CHANNEL + 1
-_BEND, _CROSS, _BRANCH, _BAD = 25.0, 150.0, 4.0, 4000.0
+_BEND, _CROSS, _BRANCH, _BACKWARD, _BAD = 22.0, 90.0, 4.0, 3.0, 4000.0
 
 Point = tuple[int, int]
 RIGHT, DOWN, LEFT, UP = (1, 0), (0, 1), (-1, 0), (0, -1)
@@ -26,12 +28,18 @@ RIGHT, DOWN, LEFT, UP = (1, 0), (0, 1), (-1, 0), (0, -1)
 
 @dataclass(frozen=True)
 class Routed:
-    """The lines found: for each source the ways to its targets, each a list of lattice points."""
+    """The lines found: for each edge its way, a list of lattice points; and what they cost together."""
 
-    ways: dict[str, list[list[Point]]]
-    targets: dict[str, list[str]]
-    crossings: int
+    by_edge: dict[Edge, list[Point]]
     cost: float
+
+    @property
+    def ways(self) -> dict[str, list[list[Point]]]:
+        """The ways from each source."""
+        found: dict[str, list[list[Point]]] = defaultdict(list)
+        for edge, way in self.by_edge.items():
+            found[edge.source].append(way)
+        return found
 
 
 def center(place: tuple[int, int]) -> Point:
@@ -61,12 +69,14 @@ class _Taken:
 
     def cost(self, net: str, point: Point, before: Point | None, after: Point) -> float:
         """What it costs to pass a point, from one direction into another."""
-        others = {each: ways for each, ways in self.straight[point].items() if each != net} if point in self.straight else {}
         if point in self.corners and self.corners[point] - {net}:
             return _BAD
+        if point not in self.straight:
+            return 0.0
+        others = [ways for each, ways in self.straight[point].items() if each != net]
         if not others:
             return 0.0
-        if before == after and all(ways == {after[1] != 0} for ways in others.values()):
+        if before == after and all(ways == {after[1] != 0} for ways in others):
             return _CROSS * len(others)
         return _BAD
 
@@ -80,8 +90,8 @@ class _Router:
         self.at = {id: center(place) for id, place in placement.places.items()}
         self.body = {point: id for id in self.at for point in self._body(id)}
         self.size = (
-            max(x for x, _ in self.at.values()) + CHANNEL + 2,
-            max(y for _, y in self.at.values()) + CHANNEL + 1,
+            max(x for x, _ in self.at.values()) + 1,
+            max(y for _, y in self.at.values()) + 1,
         )
         # Gates that read nothing but states with a rail, and are placed as operations are.
         self.hanging = {
@@ -143,6 +153,7 @@ class _Router:
             for point, direction, extra in self._entries(target)
         }
         ends = {point for point, _ in goals}
+        middle = self.at[target]
         queue: list[tuple[float, float, Point, Point | None]] = []
         best: dict[tuple[Point, Point | None], float] = {}
         came: dict[tuple[Point, Point | None], tuple[Point, Point | None] | None] = {}
@@ -152,7 +163,8 @@ class _Router:
             if cost < best.get(state, float("inf")):
                 best[state] = cost
                 came[state] = previous
-                guess = min(abs(point[0] - x) + abs(point[1] - y) for x, y in ends)
+                # Every port lies at most one step from the middle of its block.
+                guess = abs(point[0] - middle[0]) + abs(point[1] - middle[1]) - 1
                 heapq.heappush(queue, (cost + guess, cost, point, direction))
 
         for point in self.tree.get(source, ()):
@@ -192,17 +204,20 @@ class _Router:
             way.append(state_now[0])
             state_now = came[state_now]
         way.reverse()
-        self.used[target].add((found[0], _back(found[1] or RIGHT)))
-        first = (way[1][0] - way[0][0], way[1][1] - way[0][1])
+        self.add(source, target, way)
+        return way
+
+    def add(self, source: str, target: str, way: list[Point]) -> None:
+        """Note what a line takes up."""
+        self.used[target].add((way[-1], (way[-2][0] - way[-1][0], way[-2][1] - way[-1][1])))
         if way[0] in self.body:
-            self.used[source].add((way[0], first))
+            self.used[source].add((way[0], (way[1][0] - way[0][0], way[1][1] - way[0][1])))
         self.taken.add(source, way)
         self.tree.setdefault(source, set()).update(way)
-        return way
 
     def _step(self, net, target, point, before, after, cost, push, state) -> None:  # type: ignore[no-untyped-def]
         x, y = point[0] + after[0], point[1] + after[1]
-        if not (0 <= x < self.size[0] and 0 <= y < self.size[1]):
+        if not (CHANNEL < x < self.size[0] and 0 <= y < self.size[1]):
             return
         new = (x, y)
         # The lines on either side of a column's middle are there for the ports of gates alone.
@@ -214,7 +229,7 @@ class _Router:
         if owner == target and after[1] == 0 and new[0] != self.at[target][0] - (1 if target in self.wide else 0):
             return
         step = self.taken.steps.get((min(point, new), max(point, new)))
-        cost += 1.0
+        cost += _BACKWARD if after == LEFT else 1.0
         if before is not None and before != after:
             cost += _BEND
         if step is not None and step != net:
@@ -228,24 +243,92 @@ def _back(direction: Point) -> Point:
     return -direction[0], -direction[1]
 
 
-def route(placement: Placement, wide: Iterable[str]) -> Routed:
-    """Lines for all edges of a placed picture. `wide`: blocks that are wider than a circle."""
+def route(placement: Placement, wide: Iterable[str], limit: float = math.inf) -> Routed | None:
+    """Lines for all edges of a placed picture, or None if they cost more than `limit`.
+
+    Args:
+        placement: where the blocks stand.
+        wide: blocks that are wider than a circle.
+        limit: stop where it gets worse than this.
+    """
     router = _Router(placement, frozenset(wide))
-    rails = {pair: i for i, path in enumerate(placement.rails) for pair in zip(path, path[1:], strict=False)}
-    edges = sorted(
-        placement.picture.edges,
-        key=lambda edge: (
-            (edge.source, edge.target) not in rails,
-            abs(router.at[edge.source][0] - router.at[edge.target][0])
-            + 2 * abs(router.at[edge.source][1] - router.at[edge.target][1]),
-        ),
-    )
+    ways: dict[Edge, list[Point]] = {}
+    for edge in _order(placement):
+        ways[edge] = router.connect(edge.source, edge.target)
+        if router.total > limit:
+            return None
+    return _routed(router, ways)
+
+
+def improve(placement: Placement, wide: Iterable[str], routed: Routed, rounds: int = 3) -> Routed:
+    """Take the lines of each source away in turn, but not the rails, and draw them anew, as long as that helps."""
+    rails = _rails(placement)
+    best, order = routed, [edge for edge in _order(placement) if (edge.source, edge.target) not in rails]
+    for _ in range(rounds):
+        before = best.cost
+        for source in dict.fromkeys(edge.source for edge in order):
+            router = _Router(placement, frozenset(wide))
+            again = [edge for edge in order if edge.source == source]
+            ways = {edge: way for edge, way in best.by_edge.items() if edge not in again}
+            for edge, way in ways.items():
+                router.add(edge.source, edge.target, way)
+            for edge in again:
+                ways[edge] = router.connect(source, edge.target)
+            found = _routed(router, ways)
+            if found.cost < best.cost:
+                best = found
+        if best.cost == before:
+            break
+    return best
+
+
+def _rails(placement: Placement) -> set[tuple[str, str]]:
+    return {pair for path in placement.rails for pair in zip(path, path[1:], strict=False)}
+
+
+def _order(placement: Placement) -> list[Edge]:
+    """Rails first, then from short to long."""
+    rails = _rails(placement)
+    at = {id: center(place) for id, place in placement.places.items()}
+
+    def by_length(edge: Edge) -> tuple[bool, int]:
+        (a, b), (c, d) = at[edge.source], at[edge.target]
+        return (edge.source, edge.target) not in rails, abs(a - c) + 2 * abs(b - d)
+
+    return sorted(placement.picture.edges, key=by_length)
+
+
+def _routed(router: _Router, by_edge: dict[Edge, list[Point]]) -> Routed:
+    """The lines with what they cost all together, whatever order they were drawn in."""
     ways: dict[str, list[list[Point]]] = defaultdict(list)
-    targets: dict[str, list[str]] = defaultdict(list)
-    for edge in edges:
-        ways[edge.source].append(router.connect(edge.source, edge.target))
-        targets[edge.source].append(edge.target)
-    return Routed(dict(ways), dict(targets), len(crossings(ways)), router.total)
+    owners: dict[tuple[Point, Point], set[str]] = defaultdict(set)
+    bends = 0
+    for edge, way in by_edge.items():
+        ways[edge.source].append(way)
+        for a, b in zip(way, way[1:], strict=False):
+            owners[min(a, b), max(a, b)].add(edge.source)
+        bends += sum(a[0] != c[0] and a[1] != c[1] for a, c in zip(way, way[2:], strict=False))
+    backward = sum(b[0] < a[0] for way in by_edge.values() for a, b in zip(way, way[1:], strict=False))
+    shared = sum(len(each) - 1 for each in owners.values())
+    knots = 0
+    corners: dict[Point, set[str]] = defaultdict(set)
+    passing: dict[Point, set[str]] = defaultdict(set)
+    for edge, way in by_edge.items():
+        for k, point in enumerate(way):
+            passing[point].add(edge.source)
+            bent = 0 < k < len(way) - 1 and way[k - 1][0] != way[k + 1][0] and way[k - 1][1] != way[k + 1][1]
+            if (bent or (k == 0)) and point not in router.body:
+                corners[point].add(edge.source)
+    knots = sum(bool(passing[point] - owner) for point, owner in corners.items())
+    ports: dict[tuple[Point, Point], int] = defaultdict(int)
+    for edge, way in by_edge.items():
+        ports[way[-1], way[-2]] += 1
+        if way[0] in router.body:
+            ports[way[0], way[1]] += 0 if ports[way[0], way[1]] else 1
+    doubled = sum(count - 1 for count in ports.values() if count > 1)
+    cost = len(owners) + _BEND * bends + (_BACKWARD - 1) * backward + _CROSS * len(crossings(ways))
+    cost += _BAD * (shared + knots + doubled)
+    return Routed(dict(by_edge), cost)
 
 
 def crossings(ways: dict[str, list[list[Point]]]) -> dict[Point, tuple[str, str]]:

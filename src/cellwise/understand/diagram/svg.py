@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from html import escape
 
@@ -9,7 +10,7 @@ from cellwise.graph.expr import StepGraph
 from cellwise.graph.text import equations
 from cellwise.understand.diagram.geometry import Drawing, draw, size_of
 from cellwise.understand.diagram.picture import Block, picture_of
-from cellwise.understand.diagram.routing import Point, crossings
+from cellwise.understand.diagram.routing import Point, center, crossings
 from cellwise.understand.diagram.style import ROLE_WORDS, STYLE
 
 __all__ = ["document", "indexed", "svg"]
@@ -57,6 +58,15 @@ def indexed(name: str, index: str) -> str:
     return f"{escape(name)}{lowered}"
 
 
+def _with_indices(label: str) -> str:
+    """A label in which p_i is p with its index."""
+    parts = re.split(r"\b([^\W\d_])_(\w+)", label)
+    found = escape(parts[0])
+    for head, index, rest in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
+        found += indexed(head, index) + (f'<tspan dy="-0.25em">{escape(rest)}</tspan>' if rest else "")
+    return found
+
+
 def text(x: float, y: float, content: str, style: str = "") -> str:
     kind = f' class="{style}"' if style else ""
     return f'<text x="{x:.1f}" y="{y:.1f}"{kind}>{content}</text>'
@@ -67,29 +77,37 @@ def text(x: float, y: float, content: str, style: str = "") -> str:
 
 def _lines(drawing: Drawing) -> Iterator[str]:
     picture = drawing.placement.picture
-    rails = {pair for path in drawing.placement.rails for pair in zip(path, path[1:], strict=False)}
-    labels = {(edge.source, edge.target): edge.label for edge in picture.edges}
-    for source, ways in drawing.routed.ways.items():
-        for way, target in zip(ways, drawing.routed.targets[source], strict=True):
+    branches = _branches(drawing)
+    for edge, way in drawing.routed.by_edge.items():
+        if way:
+            source, target = edge.source, edge.target
             begins_at_block = way[0] in _body_points(drawing, source)
-            points = [drawing.point(each) for each in _corners(way)]
+            corners = _corners(way)
+            points = [drawing.point(each) for each in corners]
+            sharp = {drawing.point(each) for each in corners if each in branches[source]}
             if begins_at_block:
                 points[0] = _edge_of(drawing, source, points[0], points[1])
             points[-1] = _edge_of(drawing, target, points[-1], points[-2])
-            kinds = picture.block(source).kind, picture.block(target).kind
-            is_state = (source, target) in rails or kinds[1] == "new_state" or kinds == ("state", "join")
-            style = "line rail" if is_state else "line"
+            style = "line rail" if _is_through(drawing, source, target) else "line"
             with_head = picture.block(target).kind != "join"
-            yield f'<path class="{style}" d="{_rounded(_shortened(points) if with_head else points)}"/>'
+            yield f'<path class="{style}" d="{_rounded(_shortened(points) if with_head else points, sharp)}"/>'
             if with_head:
                 yield _head(points[-2], points[-1])
-            if labels[source, target]:
-                yield _end_label(points[-2], points[-1], labels[source, target])
+            if edge.label:
+                yield _end_label(points[-2], points[-1], edge.label)
+
+
+def _is_through(drawing: Drawing, source: str, target: str) -> bool:
+    """Whether a line carries a state through the step: it is drawn thick."""
+    placement = drawing.placement
+    rails = {pair for path in placement.rails for pair in zip(path, path[1:], strict=False)}
+    kinds = placement.picture.block(source).kind, placement.picture.block(target).kind
+    on_rail = {path[0] for path in placement.rails}
+    enters = kinds == ("state", "join") and source not in on_rail
+    return (source, target) in rails or kinds[1] == "new_state" or enters
 
 
 def _body_points(drawing: Drawing, id: str) -> set[Point]:
-    from cellwise.understand.diagram.routing import center
-
     x, y = center(drawing.placement.places[id])
     return {(x - 1, y), (x, y), (x + 1, y)}
 
@@ -121,12 +139,14 @@ def _shortened(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return [*points[:-1], (bx - (bx - ax) * share, by - (by - ay) * share)]
 
 
-def _rounded(points: list[tuple[float, float]]) -> str:
+def _rounded(points: list[tuple[float, float]], sharp: set[tuple[float, float]]) -> str:
+    """A path with round corners, except where the line branches."""
     parts = [f"M{points[0][0]:.1f} {points[0][1]:.1f}"]
     for a, b, c in zip(points, points[1:], points[2:], strict=False):
         before, after = _distance(a, b), _distance(b, c)
-        radius = min(_CORNER, before / 2, after / 2)
+        radius = 0.0 if b in sharp else min(_CORNER, before / 2, after / 2)
         if radius < 0.5:
+            parts.append(f"L{b[0]:.1f} {b[1]:.1f}")
             continue
         start = _toward(b, a, radius / before)
         end = _toward(b, c, radius / after)
@@ -162,28 +182,42 @@ def _end_label(before: tuple[float, float], end: tuple[float, float], label: str
 
 def _crossings(drawing: Drawing) -> Iterator[str]:
     """Where two lines cross, the level one is a bridge over the other."""
+    thick = {
+        point
+        for edge, way in drawing.routed.by_edge.items()
+        if _is_through(drawing, edge.source, edge.target)
+        for point in way
+    }
     for point in crossings(drawing.routed.ways):
         x, y = drawing.point(point)
         yield f'<path class="under" d="M{x - 8:.1f} {y:.1f}H{x + 8:.1f}"/>'
-        yield f'<path class="line" d="M{x - 9:.1f} {y:.1f}H{x + 9:.1f}"/>'
+        yield f'<path class="{"line rail" if point in thick else "line"}" d="M{x - 9:.1f} {y:.1f}H{x + 9:.1f}"/>'
 
 
-def _dots(drawing: Drawing) -> Iterator[str]:
-    """A dot where a line branches."""
-    joins = {id for id in drawing.placement.places if drawing.placement.picture.block(id).kind == "join"}
+def _branches(drawing: Drawing) -> dict[str, set[Point]]:
+    """The points where the line of each source branches."""
+    found: dict[str, set[Point]] = {}
     for source, ways in drawing.routed.ways.items():
         around: dict[Point, set[Point]] = {}
         for way in ways:
             for a, b in zip(way, way[1:], strict=False):
                 around.setdefault(a, set()).add(b)
                 around.setdefault(b, set()).add(a)
-        for point, neighbours in around.items():
-            if len(neighbours) > 2 and point not in _body_points(drawing, source):
-                x, y = drawing.point(point)
-                yield f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="3.6"/>'
-    for id in joins:
-        x, y = drawing.middle(id)
-        yield f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
+        inside = _body_points(drawing, source)
+        found[source] = {point for point, beside in around.items() if len(beside) > 2 and point not in inside}
+    return found
+
+
+def _dots(drawing: Drawing) -> Iterator[str]:
+    """A dot where a line branches, a larger one where lines are joined."""
+    for points in _branches(drawing).values():
+        for point in sorted(points):
+            x, y = drawing.point(point)
+            yield f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="3.6"/>'
+    for block in drawing.placement.picture.blocks:
+        if block.kind == "join":
+            x, y = drawing.middle(block.id)
+            yield f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
 
 
 # --- blocks -----------------------------------------------------------------------------------------------------
@@ -219,7 +253,7 @@ def _operation(block: Block, x: float, y: float, _: bool) -> Iterator[str]:
         f'<rect class="{block.role or "operation"}" x="{x - width / 2:.1f}" y="{y - height / 2:.1f}" '
         f'width="{width:.1f}" height="{height:.1f}" rx="{height / 2:.1f}"/>'
     )
-    yield text(x, y, escape(block.label))
+    yield text(x, y, _with_indices(block.label))
 
 
 def _end(block: Block, x: float, y: float, is_output: bool) -> Iterator[str]:
