@@ -1,28 +1,74 @@
-"""`cellwise show NAME`: a cell's equations and its graph."""
+"""`cellwise show NAME`: a cell as equations, LaTeX, source, graph, gradient or diagram."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cellwise.cells.base import Cell
 from cellwise.cli.cell_argument import HELP, cell_of
 from cellwise.cli.cells import count, summary
 from cellwise.graph import listing
+from cellwise.understand.views import VIEWS, ViewError, view, view_for_file
 
 
-def show(name: Annotated[str, typer.Argument(help=HELP)]) -> None:
-    """Print the equations of a cell and their graph."""
+def show(
+    name: Annotated[str, typer.Argument(help=HELP)],
+    view_name: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="VIEW",
+            help="; ".join(f"{key}: {each.shows}" for key, each in VIEWS.items())
+            + ".  [default: by the ending of --out, else an overview]",
+        ),
+    ] = None,
+    unrolled: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Show the network through N steps of time (mermaid and svg)."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it into a file.")] = None,
+) -> None:
+    """Show a cell: its equations and graph, or what --as asks for."""
     cell = cell_of(name)
-    graph = cell.graph
+    if view_name is None and out is not None:
+        view_name = view_for_file(out)
+    if view_name is None and unrolled is not None:
+        able = " or ".join(f"--as {key}" for key, each in VIEWS.items() if each.unrolled is not None)
+        raise ViewError(f"--unrolled draws the network through time, which needs {able}.")
+    text = _overview(cell) if view_name is None else view(cell, view_name, unrolled=unrolled)
+    if out is None:
+        typer.echo(text.rstrip("\n"))
+    else:
+        _write(out, text.rstrip("\n") + "\n")
+        typer.echo(f"{view_name or 'overview'}: {out}")
+
+
+def _write(path: Path, text: str) -> None:
+    if not path.parent.is_dir():
+        raise ViewError(
+            f"{path} cannot be written, since the folder {path.parent} does not exist; make it first."
+        )
+    if path.is_dir():
+        raise ViewError(f"{path} is a folder; --out takes the name of a file.")
+    try:
+        path.write_text(text, encoding="utf8")
+    except OSError as error:
+        raise ViewError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def _overview(cell: Cell) -> str:
+    """Equations, symbols, parameters and graph."""
     parts = [
         f"{cell.name}: {summary(cell)}".rstrip(": "),
         _section("Equations", cell.equations),
         _section("Symbols", "\n".join(_symbols(cell.equations))),
         _section("Parameters of a layer", f"{count(cell)}   (D input size, H hidden size)"),
-        _section("Graph, one value a line, with its shape and the line it comes from", listing(graph)),
+        _section("Graph, one value a line, with its shape and the line it comes from", listing(cell.graph)),
     ]
-    typer.echo("\n\n".join(parts))
+    return "\n\n".join(parts)
 
 
 def _section(title: str, body: str) -> str:

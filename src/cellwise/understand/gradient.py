@@ -325,7 +325,8 @@ class _Writer:
         weights, bias = self.signs.transposed.format(factor, operand), factor
         if not alone:
             listed = ", ".join(
-                self.notation.gate(gate) if len(gate) == 1 else self.notation.parameter(gate) for gate in gates
+                self.notation.gate(gate) if len(gate) == 1 else self.notation.parameter(gate)
+                for gate in gates
             )
             weights, bias = (self.signs.among.format(text, k, listed) for text in (weights, bias))
         return [Line(self._weight("W", side, k), weights), Line(self._weight("b", side, k), bias)]

@@ -66,9 +66,7 @@ def _products(users: dict[Node, list[Node]], value: Node) -> Iterator[tuple[Node
                 yield product, other, True
 
 
-def _of_product(
-    graph: StepGraph, users: dict[Node, list[Node]], product: Node, other: Node
-) -> str:
+def _of_product(graph: StepGraph, users: dict[Node, list[Node]], product: Node, other: Node) -> str:
     before = postorder([other])
     old_state = other.op is STATE or (
         bool(_old_states(other)) and not any(node.op is INPUT for node in before)

@@ -178,7 +178,9 @@ class _Builder:
     def _gate(self, node: Node) -> None:
         terms = self.roots[node]
         id = self._new_id(node)
-        affine = [term for term in terms if term.op in (INPUT, PROJECT) and (term is node or self.uses[term] == 1)]
+        affine = [
+            term for term in terms if term.op in (INPUT, PROJECT) and (term is node or self.uses[term] == 1)
+        ]
         gates = dict.fromkeys(str(term.attribute) for term in affine)
         own_name = self.names.get(node, "")
         name = own_name if own_name and not own_name.endswith("'") else ", ".join(gates)

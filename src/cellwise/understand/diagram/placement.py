@@ -292,7 +292,10 @@ class _Placer:
         for _ in range(4):  # each column in turn finds the best rows beside its neighbours
             for stack in stacks.values():
                 ways = itertools.islice(itertools.combinations(range(height), len(stack)), 500)
-                best = min(ways, key=lambda way: self._strain(rows | dict(zip(stack, way, strict=True)), stack, height))
+                best = min(
+                    ways,
+                    key=lambda way: self._strain(rows | dict(zip(stack, way, strict=True)), stack, height),
+                )
                 rows |= dict(zip(stack, best, strict=True))
         return rows
 
@@ -305,7 +308,9 @@ class _Placer:
                 if other in rows:
                     total += abs(rows[id] - rows[other])
                     ends = sorted((self.column[id], self.column[other]))
-                    between = (self.column[each] for each, row in rows.items() if row == rows[id] == rows[other])
+                    between = (
+                        self.column[each] for each, row in rows.items() if row == rows[id] == rows[other]
+                    )
                     total += 1.5 * any(ends[0] < column < ends[1] for column in between)
                 elif other in self.high:
                     total += 0.4 * (rows[id] + 1)

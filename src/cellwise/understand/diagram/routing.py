@@ -158,7 +158,9 @@ class _Router:
         best: dict[tuple[Point, Point | None], float] = {}
         came: dict[tuple[Point, Point | None], tuple[Point, Point | None] | None] = {}
 
-        def push(cost: float, point: Point, direction: Point, previous: tuple[Point, Point | None] | None) -> None:
+        def push(
+            cost: float, point: Point, direction: Point, previous: tuple[Point, Point | None] | None
+        ) -> None:
             state = (point, direction)
             if cost < best.get(state, float("inf")):
                 best[state] = cost
@@ -179,7 +181,9 @@ class _Router:
                 blocked = any((point, direction) == used for used in self.used[source])
                 begin = (point, None)
                 came[begin] = None
-                self._step(source, target, point, None, direction, extra + (_BAD if blocked else 0), push, begin)
+                self._step(
+                    source, target, point, None, direction, extra + (_BAD if blocked else 0), push, begin
+                )
         found = None
         bound = float("inf")
         while queue and queue[0][0] < bound:
@@ -226,7 +230,11 @@ class _Router:
         owner = self.body.get(new)
         if owner is not None and owner != target:
             return
-        if owner == target and after[1] == 0 and new[0] != self.at[target][0] - (1 if target in self.wide else 0):
+        if (
+            owner == target
+            and after[1] == 0
+            and new[0] != self.at[target][0] - (1 if target in self.wide else 0)
+        ):
             return
         step = self.taken.steps.get((min(point, new), max(point, new)))
         cost += _BACKWARD if after == LEFT else 1.0

@@ -33,6 +33,7 @@ text { fill: currentColor; font-family: "Helvetica Neue", Helvetica, Arial, "Dej
 .role { font-size: 12px; }
 .small { font-size: 11px; opacity: 0.75; }
 .index { font-size: 70%; }
+.cellname { font-weight: bold; font-size: 17px; }
 .cell { fill: var(--operation); stroke: currentColor; stroke-width: 1.6; }
 """
 

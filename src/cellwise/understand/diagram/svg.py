@@ -13,7 +13,7 @@ from cellwise.understand.diagram.picture import Block, picture_of
 from cellwise.understand.diagram.routing import Point, center, crossings
 from cellwise.understand.diagram.style import ROLE_WORDS, STYLE
 
-__all__ = ["document", "indexed", "svg"]
+__all__ = ["arrow", "document", "indexed", "svg", "text"]
 
 _CORNER = 9.0
 _HEAD = 9.0
@@ -72,6 +72,11 @@ def text(x: float, y: float, content: str, style: str = "") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}"{kind}>{content}</text>'
 
 
+def arrow(start: tuple[float, float], end: tuple[float, float], style: str = "line") -> list[str]:
+    """A straight line with a head."""
+    return [f'<path class="{style}" d="{_rounded(_shortened([start, end]), set())}"/>', _head(start, end)]
+
+
 # --- lines ------------------------------------------------------------------------------------------------------
 
 
@@ -115,7 +120,9 @@ def _body_points(drawing: Drawing, id: str) -> set[Point]:
 def _corners(way: list[Point]) -> list[Point]:
     """The points where a way turns, and its ends."""
     inner = [
-        b for a, b, c in zip(way, way[1:], way[2:], strict=False) if not (a[0] == b[0] == c[0] or a[1] == b[1] == c[1])
+        b
+        for a, b, c in zip(way, way[1:], way[2:], strict=False)
+        if not (a[0] == b[0] == c[0] or a[1] == b[1] == c[1])
     ]
     return [way[0], *inner, way[-1]]
 
