@@ -17,6 +17,7 @@ from cellwise.cli.gradients import gradients
 from cellwise.cli.memory import memory
 from cellwise.cli.reproduce import reproduce
 from cellwise.cli.show import show
+from cellwise.cli.trace import trace
 from cellwise.errors import CellwiseError
 
 app = typer.Typer(
@@ -32,6 +33,7 @@ for command in (cells, show, demo):
 app.add_typer(forecast, name="forecast")
 app.command()(gradients)
 app.command()(memory)
+app.command()(trace)
 app.command()(reproduce)
 app.command()(bench)
 app.command()(complexity)

@@ -1,0 +1,91 @@
+"""`cellwise trace RUN INPUT`: what goes on inside a trained network, as one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cellwise.tasks.base import TaskError, TrainingInterrupted
+
+
+def trace(
+    run: Annotated[
+        Path | None,
+        typer.Argument(help="Run folder of a forecast, or of --demo.", metavar="RUN", show_default=False),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            help="Series (CSV, Parquet) or text that the network is to read.  [default: the run's own data]",
+            metavar="[INPUT]",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="HTML file to write; with --demo the run folder.  [default: RUN/trace.html]"),
+    ] = None,
+    series: Annotated[
+        str | None, typer.Option(help="Which series of a forecast to look at.  [default: the first]")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Characters of a text to show, at most 2,000.  [default: 600]")
+    ] = None,
+    demo: Annotated[
+        bool,
+        typer.Option("--demo", help="Train a small model of characters on the opening of Moby-Dick first."),
+    ] = False,
+    cell: Annotated[str, typer.Option(help="Of --demo; `cellwise cells` lists them.")] = "gru",
+    epochs: Annotated[int | None, typer.Option(help="Of --demo, at most.  [default: 12]")] = None,
+    seed: Annotated[int, typer.Option(help="Of --demo.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+) -> None:
+    """Look inside a trained network: states and gates over time, and which inputs a prediction depends on.
+
+    Writes one HTML page that needs no network. RUN is a folder that `cellwise forecast` or `--demo` wrote."""
+    from cellwise.understand.trace.run import PAGE, check_new, page_of, write_page
+
+    if (run is None) != demo or (demo and source is not None):
+        raise TaskError("trace takes the folder of a run, or --demo by itself, which trains one")
+    try:
+        if demo:
+            run = out or Path("runs/characters")
+            path = run / PAGE
+            _train(run, cell, epochs, seed, overwrite)
+        else:
+            assert run is not None
+            path = out or run / PAGE
+            if run.is_dir() or out is not None:
+                check_new(path, overwrite)
+        write_page(page_of(run, source, series, steps, _say), path)
+    except TrainingInterrupted as stop:
+        _say(str(stop))
+        raise typer.Exit(130) from stop
+    except OSError as error:
+        raise TaskError(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}") from error
+    _say(f"page: {path}")
+
+
+def _train(folder: Path, cell: str, epochs: int | None, seed: int, overwrite: bool) -> None:
+    from cellwise.tasks import CharacterModel
+    from cellwise.tasks.characters.text import bundled_text
+    from cellwise.tasks.progress import choose_progress
+
+    text = bundled_text()
+    limit = {} if epochs is None else {"epochs": epochs}
+    model = CharacterModel(cell, seed=seed, **limit)
+    _say(f"the opening of Moby-Dick (Melville 1851, public domain), {len(text):,} characters")
+    progress = choose_progress(None, log=True)
+    model.fit(text, folder=folder, overwrite=overwrite, progress=progress)
+    assert model.trained_ is not None
+    _say(
+        f"done after {len(model.trained_.epochs)} epochs, {model.seconds_:.0f} s; "
+        f"{model.evaluate():.2f} bits per character on text that training never saw; it writes:"
+    )
+    _say(" ".join(model.generate(160, "\n").split()))
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)

@@ -1,0 +1,136 @@
+"""The page of a model of characters: a passage, what it expects after each character, and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cellwise import cells
+from cellwise._version import __version__
+from cellwise.tasks.characters.model import CharacterModel
+from cellwise.tasks.characters.text import UNKNOWN
+from cellwise.tasks.train import threads
+from cellwise.understand.trace.connectivity import sensitivity
+from cellwise.understand.trace.errors import TraceError
+from cellwise.understand.trace.page import Dependence, Page, TracedLayer, reach
+from cellwise.understand.trace.recording import record
+
+__all__ = ["MOST_STEPS", "characters_page"]
+
+MOST_STEPS = 2000
+SUGGESTIONS = 6
+
+
+def characters_page(model: CharacterModel, text: str, source: str) -> Page:
+    """Trace a model over a text of 2 to 2000 characters; `source` says where the text is from.
+
+    Raises:
+        TraceError: the text is too short or too long, or the model knows none of its characters.
+    """
+    text = text.replace("\r\n", "\n")
+    if not 2 <= len(text) <= MOST_STEPS:
+        raise TraceError(f"a trace shows 2 to {MOST_STEPS:,} characters; this text has {len(text):,}")
+    strange = model.strange(text)
+    if sum(strange.values()) == len(text):
+        raise TraceError(
+            f"the model knows none of the characters of {source}; it knows {_shown(model.characters_[1:])}"
+        )
+    places = torch.tensor([max(0, model.characters_.find(character)) for character in text])
+    network = model.network_
+    with torch.no_grad(), threads(1):
+        recording = record(network.layer, network.embed(places))
+        logits = network.decode(recording.output)
+        chances = logits.double().softmax(-1)
+        expected = logits.argmax(-1)
+        came = torch.cat([places[1:], expected[-1:]])  # nothing came after the last character
+        seeds = network.decode.weight[torch.stack([expected, came])]
+        values = sensitivity(recording, seeds)
+    layers = [
+        TracedLayer(f"layer {number}" if len(recording.layers) > 1 else "", each)
+        for number, each in enumerate(recording.layers, 1)
+    ]
+    cell = cells.get(model.cell)
+    near, far = (round(reach(values[0], share)) for share in (0.5, 0.9))
+    return Page(
+        kind="characters",
+        title=f"Reading with {_article(cell.name.upper())} {cell.name.upper()}",
+        subtitle=_subtitle(model, source, len(text), chances, places),
+        equations=cell.equations,
+        cell=cell.name.upper(),
+        labels=list(text),
+        layers=layers,
+        targets=["the character it expects", "the character that came"],
+        dependences=[
+            Dependence(
+                "what was read",
+                "Shaded by the norm of the gradient of the explained character's score (its logit) with respect to "
+                "each character read. The table gives each one's share of the whole.",
+                values,
+            )
+        ],
+        reader={"suggestions": _suggestions(model, chances), "chances": _chances(chances, places)},
+        start=_interesting(text, chances, places),
+        notes=[
+            f"Half of what a prediction depends on lies, on average, within the last {near} characters, nine tenths "
+            f"within the last {far}.",
+            *_strange_note(strange),
+        ],
+        footer=_footer(model),
+    )
+
+
+def _subtitle(model: CharacterModel, source: str, length: int, chances: Tensor, places: Tensor) -> str:
+    surprise = -chances[:-1].gather(1, places[1:, None]).clamp(min=1e-300).log2().mean()
+    right = float((chances[:-1].argmax(-1) == places[1:]).double().mean())
+    return (
+        f"{length:,} characters of {source}, which a network of {model.hidden_size} units reads one by one. It is "
+        f"right about the next one {right:.0%} of the time and needs {float(surprise):.2f} bits per character."
+    )
+
+
+def _suggestions(model: CharacterModel, chances: Tensor) -> list[list[Any]]:
+    """For each step the likeliest characters, as one text, and their chances."""
+    top = chances.topk(min(SUGGESTIONS, chances.shape[1]), dim=-1)
+    return [
+        ["".join(model.characters_[place] for place in row), [round(chance, 4) for chance in values]]
+        for row, values in zip(top.indices.tolist(), top.values.tolist(), strict=True)
+    ]
+
+
+def _chances(chances: Tensor, places: Tensor) -> list[float]:
+    """The chance that each step gave to the character that came."""
+    return [round(value, 4) for value in chances[:-1].gather(1, places[1:, None])[:, 0].tolist()]
+
+
+def _interesting(text: str, chances: Tensor, places: Tensor) -> int:
+    """A step to open with: the surest right prediction of a letter well inside a word, once something was read."""
+    right = chances[:-1].gather(1, places[1:, None])[:, 0].tolist()
+    begin = min(len(right) // 3, 60)
+    inside = [t for t in range(begin, len(right)) if t >= 3 and text[t - 3 : t + 2].isalpha()]
+    return max(inside or range(len(right)), key=right.__getitem__)
+
+
+def _strange_note(strange: dict[str, int]) -> list[str]:
+    if not strange:
+        return []
+    total = sum(strange.values())
+    return [
+        f"{total:,} characters of the text do not occur in what the model was trained on ({_shown(''.join(strange))}); "
+        f"it reads each of them as the one sign {UNKNOWN} that it never learned."
+    ]
+
+
+def _shown(characters: str, most: int = 12) -> str:
+    some = " ".join(repr(each)[1:-1] for each in characters[:most])
+    return some + (" …" if len(characters) > most else "")
+
+
+def _article(name: str) -> str:
+    return "an" if name[:1] in "AEFHILMNORSX" else "a"
+
+
+def _footer(model: CharacterModel) -> str:
+    weights = sum(parameter.numel() for parameter in model.network_.parameters())
+    return f"cellwise {__version__}, torch {torch.__version__}; {weights:,} weights, seed {model.seed}."

@@ -1,0 +1,286 @@
+"""The page of a forecaster: the last steps of a series, the forecast after each of them, and what it rests on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cellwise import cells
+from cellwise._version import __version__
+from cellwise.tasks.forecasting.calendar import with_calendar
+from cellwise.tasks.forecasting.covariates import check_reach
+from cellwise.tasks.forecasting.errors import SeriesTooShortError
+from cellwise.tasks.forecasting.forecaster import Forecaster
+from cellwise.tasks.forecasting.frames import Table
+from cellwise.tasks.forecasting.member import Member
+from cellwise.tasks.forecasting.network import ForecastNetwork
+from cellwise.tasks.forecasting.panel import Panel
+from cellwise.tasks.forecasting.scaling import Scaled, scale
+from cellwise.tasks.forecasting.series import Series, prepare
+from cellwise.tasks.forecasting.stretches import CONTEXT, Batch, Source, collate
+from cellwise.tasks.train import threads
+from cellwise.understand.trace.connectivity import input_gradients
+from cellwise.understand.trace.errors import TraceError
+from cellwise.understand.trace.page import Dependence, Page, TracedLayer, reach
+from cellwise.understand.trace.recording import Recording, record
+
+__all__ = ["ForecastTrace", "forecast_page", "trace_forecast"]
+
+MOST_HORIZONS = 28  # of a longer horizon so many steps are looked into, evenly spaced
+SHORTEST = 2
+
+
+@dataclass(frozen=True, eq=False)
+class ForecastTrace:
+    """The last C steps of a series, C at most the network's context, and the forecasts after each of them.
+
+    filled (C,): what the network takes the series for, gaps closed, in units of y; observed (C,): bool;
+    forecasts (C, H, Q); horizons (K,): the steps of the horizon that are looked into, from 0; by_value (K, C, C):
+    entry [k, s, t] is the derivative of the median k of step s with respect to the value of step t, units of y over
+    units of y; by_input (K, C, C): the norm of the gradient of the network's answer with respect to the whole input
+    of step t.
+    """
+
+    panel: Panel
+    filled: np.ndarray
+    observed: np.ndarray
+    forecasts: np.ndarray
+    horizons: tuple[int, ...]
+    recordings: tuple[Recording, ...]
+    by_value: Tensor
+    by_input: Tensor
+
+
+def trace_forecast(forecaster: Forecaster, table: Table, name: str | None = None) -> ForecastTrace:
+    """Look into the forecasts of one series of a table, the first unless it is named.
+
+    The derivatives go the whole way, through the level, the season and the spread that the scaling takes from the
+    series. Held fixed is only the unit of a series that is not learned as logarithms.
+
+    Raises:
+        TraceError: there is no such series, or it is too short.
+        DataError: covariates known in advance end before the horizon does.
+    """
+    network = forecaster.network_
+    panel = _choose(table.panel, name)
+    check_reach(panel, forecaster.horizon, forecaster.target_column)
+    panel = with_calendar(panel, forecaster.calendar_, forecaster.horizon, network.looks_back)
+    with threads(1):
+        return _trace(network, panel)
+
+
+def _choose(panel: Panel, name: str | None) -> Panel:
+    if name is not None and name not in panel.ids:
+        some = ", ".join(panel.ids[:5]) + (", …" if len(panel.ids) > 5 else "")
+        raise TraceError(f"there is no series {name!r}; the data has {some}")
+    chosen = panel.select([panel.ids.index(name) if name is not None else 0])
+    if np.count_nonzero(~np.isnan(chosen.y[0])) < SHORTEST:
+        raise SeriesTooShortError(
+            f"series {chosen.ids[0]!r} has fewer than {SHORTEST} values; nothing can be traced"
+        )
+    return chosen
+
+
+def _trace(network: ForecastNetwork, panel: Panel) -> ForecastTrace:
+    config = network.config
+    series = prepare(panel.y[0], config.season_length, config.typical_step).tail(network.looks_back)
+    batch = _batch(network, panel, series)
+    look = _Look(network, batch)
+    C, H = batch.past.shape[1], config.horizon
+    middle = len(config.quantiles) // 2
+    horizons = tuple(sorted(set(np.linspace(0, H - 1, min(H, MOST_HORIZONS)).round().astype(int).tolist())))
+    members = [cast(Member, member) for member in network.members]
+    inputs = look.inputs()
+    recordings, answers, gradients = [], [], torch.zeros(len(horizons), C, C, inputs.shape[-1])
+
+    def take(t: int, at_input: Tensor) -> None:
+        gradients[:, t:, t] += at_input
+
+    for member in members:
+        recording = record(cast(Any, member.layer), inputs)
+        recordings.append(recording)
+        answer, seeds = _answer(member, recording.output, batch.known.transpose(0, 1), horizons, middle)
+        answers.append(answer)
+        input_gradients(recording, seeds / len(members), take)
+    learned = (
+        look.scaled.base[..., None]
+        + torch.stack(answers).mean(0).double() * look.scaled.spread[:, None, None]
+    )
+    tail = slice(len(series.values) - C, None)
+    filled = series.restore(series.filled[tail])
+    return ForecastTrace(
+        panel,
+        filled,
+        ~np.isnan(series.values[tail]),
+        series.restore(learned.numpy()),
+        horizons,
+        tuple(recordings),
+        look.by_value(series, learned[..., middle], gradients, horizons, filled),
+        gradients.norm(dim=-1),
+    )
+
+
+def _batch(network: ForecastNetwork, panel: Panel, series: Series) -> Batch:
+    """The end of the series as the network is given it."""
+    covariates, H = network.config.covariates, network.config.horizon
+    end = len(panel.y[0])
+    begin = end - len(series.values)
+    source = Source(
+        series, covariates.known(panel.known[0][begin : end + H]), covariates.past(panel.past[0][begin:end])
+    )
+    return collate([source.cut(0, max(0, len(source) - CONTEXT), len(source), H)], H)
+
+
+def _answer(
+    member: Member, states: Tensor, known: Tensor, horizons: tuple[int, ...], middle: int
+) -> tuple[Tensor, Tensor]:
+    """Quantiles (C, H, Q) from states (C, hidden), and the gradients of the medians there, (K, C, hidden)."""
+    with torch.enable_grad():
+        states = states.clone().requires_grad_()
+        answer = member.answer(states[:, None], known)[:, 0]
+        # The answer of a step sees the state of that step alone, so the sum over steps mixes nothing.
+        seeds = [
+            torch.autograd.grad(answer[:, h, middle].sum(), states, retain_graph=True)[0] for h in horizons
+        ]
+    return answer.detach(), torch.stack(seeds)
+
+
+class _Look:
+    """What the scaling makes of the series, and how that changes with each value of the context."""
+
+    def __init__(self, network: ForecastNetwork, batch: Batch) -> None:
+        self.network, self.batch = network, batch
+        self.context = batch.past.shape[1]
+        with torch.no_grad():
+            scaled = self._scale(batch.filled[0, -self.context :])
+        self.scaled = Scaled(*scaled)
+
+    def _scale(self, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """From the context's values (C,), in learned units, to inputs (C, D), base (C, H), spread (C,)."""
+        batch, config, C = self.batch, self.network.config, self.context
+        filled = torch.cat([batch.filled[:, :-C], values[None]], dim=1)
+        made = scale(
+            filled, batch.observed, batch.linear, config.season_length, config.horizon, config.typical_step
+        )
+        return made.inputs[0, -C:], made.base[0, -C:], made.spread[0, -C:]
+
+    def inputs(self) -> Tensor:
+        """What the recurrent layer is given at each step, float32 (C, D)."""
+        known = self.batch.known[0, : self.context]
+        return torch.cat([self.scaled.inputs.float(), known, self.batch.past[0]], dim=-1)
+
+    def by_value(
+        self,
+        series: Series,
+        learned: Tensor,
+        gradients: Tensor,
+        horizons: tuple[int, ...],
+        filled: np.ndarray,
+    ) -> Tensor:
+        """The derivative of each median with respect to each value of the context, in units of y, (K, C, C)."""
+        C, places = self.context, list(horizons)
+        own = self.batch.filled[0, -C:]
+        size = max(1, 2**24 // (self.batch.filled.shape[1] * max(self.network.config.season_length, 24)))
+        by_inputs, by_base, by_spread = torch.func.vmap(
+            lambda direction: torch.func.jvp(self._scale, (own,), (direction,))[1],
+            out_dims=-1,
+            chunk_size=min(size, C),
+        )(torch.eye(C, dtype=own.dtype))
+        features = by_inputs.shape[1]
+        spread, base = self.scaled.spread, self.scaled.base
+        through = torch.einsum("kstd,tdv->ksv", gradients[..., :features].double(), by_inputs)
+        answer = ((learned - base) / spread[:, None])[:, places].T  # (K, C)
+        total = by_base[:, places].transpose(0, 1) + answer[..., None] * by_spread + spread[:, None] * through
+        median = learned[:, places].T
+        if series.logarithmic:
+            return total * median.exp()[..., None] / torch.from_numpy(filled)
+        return total * ((median > 0) | (not series.nonnegative))[..., None]
+
+
+def forecast_page(forecaster: Forecaster, table: Table, name: str | None = None) -> Page:
+    """Trace the forecasts of one series and lay them out. Raises as `trace_forecast` does."""
+    trace = trace_forecast(forecaster, table, name)
+    panel, cell = trace.panel, cells.get(forecaster.cell)
+    C, grid = len(trace.filled), panel.frequency
+    times = panel.times[0][-C:]
+    future = grid.future(times[-1], forecaster.horizon)
+    many = grid.many
+    half, most = (round(reach(trace.by_value, share)) for share in (0.5, 0.9))
+    several = len(table.panel) > 1
+    return Page(
+        kind="forecast",
+        title=f"{panel.ids[0]}: inside the {cell.name.upper()} forecast",
+        subtitle=f"The last {many(C)} of {panel.ids[0]}, until {_day(times[-1])}, as the network walks over them"
+        + (f"; one of {len(table.panel):,} series." if several else "."),
+        equations=cell.equations,
+        cell=cell.name.upper(),
+        labels=[_day(time) for time in times],
+        layers=_layers(trace.recordings),
+        targets=[f"{many(h + 1)} ahead" for h in trace.horizons],
+        dependences=[
+            Dependence(
+                "each value",
+                "How far the forecast moves when the value of one step is raised by one, all effects together: level, "
+                "season and network.",
+                trace.by_value,
+                signed=True,
+            ),
+            Dependence(
+                "what the layer is given",
+                "The norm of the gradient of the network's answer with respect to everything that the layer is given "
+                "at a step: the window of values, slopes, calendar and covariates.",
+                trace.by_input,
+            ),
+        ],
+        reader={
+            "y": [_number(v) if seen else None for v, seen in zip(trace.filled, trace.observed, strict=True)],
+            "filled": [_number(value) for value in trace.filled],
+            "future": [_day(time) for time in future],
+            "forecasts": [[[_number(v) for v in step] for step in made] for made in _banded(trace)],
+            "horizons": [h + 1 for h in trace.horizons],
+            "band": max(forecaster.levels),
+        },
+        start=C - 1,
+        notes=[
+            f"Half of what a forecast depends on lies, on average, within the last {many(half)}, nine tenths within "
+            f"the last {many(most)}.",
+            "The last step shows the forecast that predict gives. Those of earlier steps know only what lies between "
+            "the left edge and their step, and the season and slope before it.",
+        ],
+        footer=_footer(forecaster),
+    )
+
+
+def _layers(recordings: tuple[Recording, ...]) -> list[TracedLayer]:
+    named = []
+    for member, recording in enumerate(recordings, 1):
+        for number, layer in enumerate(recording.layers, 1):
+            parts = [f"network {member}"] * (len(recordings) > 1) + [f"layer {number}"] * (
+                len(recording.layers) > 1
+            )
+            named.append(TracedLayer(", ".join(parts), layer))
+    return named
+
+
+def _banded(trace: ForecastTrace) -> np.ndarray:
+    """Of the quantiles the lowest, the middle and the highest, (C, H, 3)."""
+    middle = trace.forecasts.shape[-1] // 2
+    return trace.forecasts[..., [0, middle, -1]]
+
+
+def _number(value: float) -> float | None:
+    return float(f"{value:.5g}") if math.isfinite(value) else None
+
+
+def _day(time: Any) -> str:
+    return str(time).replace("T", " ").removesuffix(".000000").removesuffix(" 00:00:00")
+
+
+def _footer(forecaster: Forecaster) -> str:
+    weights = sum(parameter.numel() for parameter in forecaster.network_.parameters())
+    return f"cellwise {__version__}, torch {torch.__version__}; {weights:,} weights, seed {forecaster.seed}."
