@@ -13,6 +13,7 @@ from cellwise.bench import onnx
 from cellwise.bench.measure import Row
 from cellwise.bench.ratios import Spread
 from cellwise.bench.record import Record
+from cellwise.bench.report import factor
 from cellwise.bench.sides import PADDED
 
 _INK, _FAINT, _GRID, _REFUSED = "#1f2933", "#64707d", "#dfe3e8", "#b3261e"
@@ -142,7 +143,7 @@ def _draw(axes: Any, y: float, mark: _Mark) -> None:
     axes.plot([ratio.median], [y], marker, color=colour, markersize=4.6, markeredgecolor="white", zorder=4)
     right = ratio.median >= 1
     axes.annotate(
-        f"{ratio.median:.2f}" if ratio.median < 10 else f"{ratio.median:.0f}",
+        factor(ratio.median),
         (ratio.high if right else ratio.low, y),
         (4 if right else -4, 0),
         textcoords="offset points",

@@ -58,11 +58,20 @@ def _comparison(start: str, row: Row, other: Times, peak: Peak, first: bool) -> 
     ratio = row.ratio(other)
     own = seconds(row.median) if first else ""
     share = f"{row.gflops / peak.best:.1%}" if first and row.flops else ""
-    quartiles = f"{ratio.low:.2f} to {ratio.high:.2f}"
+    quartiles = f"{factor(ratio.low)} to {factor(ratio.high)}"
     return (
         f"{start}{own:>10}  {other.name:<12}{seconds(spread(other.seconds).median):>9}  "
-        f"{ratio.median:7.2f}  {quartiles:<16}{verdict(ratio):<8}{share:>11}"
+        f"{factor(ratio.median):>7}  {quartiles:<16}{verdict(ratio):<8}{share:>11}"
     ).rstrip()
+
+
+def factor(value: float) -> str:
+    """A ratio with three places that count.
+
+    >>> factor(0.123), factor(1.234), factor(34.56), factor(185.22)
+    ('0.12', '1.23', '34.6', '185')
+    """
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
 def seconds(value: float) -> str:
