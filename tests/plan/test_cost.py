@@ -86,6 +86,29 @@ def test_the_tape_of_the_lstm() -> None:
     assert memory["weights"] == memory["weights' gradients"] == 4 * h * (d + h + 2)
 
 
+def test_what_an_rnn_moves() -> None:
+    """By hand: each array once in each pass that uses it."""
+    rnn, rows, state = cost("rnn"), b * t, b * h
+    weights, biases = h * (d + h), 2 * h
+    assert rnn.inference_traffic.read == rnn.forward_traffic.read == weights + biases + rows * d + state
+    assert rnn.inference_traffic.written == rows * h + state
+    tape = rnn.training_memory["tape"]
+    assert rnn.forward_traffic.written == rows * h + state + tape
+    # The gradient at the output, at the gate and what was kept; biases have no part in the derivative.
+    assert rnn.backward_traffic.read == weights + rows * d + 2 * rows * h + tape + state
+    assert rnn.backward_traffic.written == weights + biases + rows * d + rows * h + state
+
+
+def test_what_is_held_of_two_layers() -> None:
+    one, two = cost("gru").training_memory, cost("gru", 2).training_memory
+    for name in ("outputs", "tape", "states"):
+        assert two[name] == 2 * one[name]
+    assert two["gates' gradients"] == one["gates' gradients"], "one layer after the other"
+    assert two.total == sum((size for _, size in two.parts), b - b)
+    inference = cost("gru", 5).inference_memory
+    assert inference["outputs"] == 2 * b * t * h, "the input of a layer and its output"
+
+
 @pytest.mark.parametrize("cell", EVERY)
 def test_all_grows_linearly_with_length_and_batch(cell: Any) -> None:
     for layers in (1, 3):

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -102,7 +103,7 @@ class Curve:
         """The slope of log time over log size, over all sizes."""
         return Fit.of([slope(self.sizes, each) for each in zip(*self.seconds, strict=True)])
 
-    @property
+    @cached_property
     def exponent_of_growth(self) -> Fit:
         """The exponent p of the best fit of fixed + growing * size ** p."""
         return Fit.of([exponent_of_growth(self.sizes, each) for each in zip(*self.seconds, strict=True)])
@@ -145,8 +146,18 @@ def exponent_of_growth(sizes: Sequence[int], seconds: Sequence[float]) -> float:
     >>> exponent_of_growth((1, 2, 4, 8, 16), [7 + 0.5 * n**1.5 for n in (1, 2, 4, 8, 16)])
     1.5
     """
-    x, y = np.asarray(sizes, float), np.asarray(seconds, float)
-    errors = [_least(np.stack([np.ones_like(x), x**p]) / y)[1] for p in _EXPONENTS]
+    fixed = 1 / np.asarray(seconds, float)  # relative errors: the times lie far apart
+    growing = (np.asarray(sizes, float) / sizes[-1]) ** _EXPONENTS[:, None] * fixed
+    # For all exponents at once: the least squares of two terms that should add up to ones, or of one of them.
+    a, b, c = fixed @ fixed, growing @ fixed, (growing * growing).sum(1)
+    alone, beside = fixed.sum(), growing.sum(1)
+    first, second = c * alone - b * beside, a * beside - b * alone
+    scale = a * c - b * b
+    first, second = (
+        np.where(first < 0, 0, np.where(second < 0, alone / a, first / scale)),
+        np.where(first < 0, beside / c, np.where(second < 0, 0, second / scale)),
+    )
+    errors = ((first[:, None] * fixed + second[:, None] * growing - 1) ** 2).sum(1)
     return float(_EXPONENTS[int(np.argmin(errors))])
 
 
@@ -157,25 +168,16 @@ def crossing(sizes: Sequence[int], seconds: Sequence[float]) -> float | None:
     3.0
     """
     x, y = np.asarray(sizes, float), np.asarray(seconds, float)
-    found, _ = _least(np.stack([np.ones_like(x), x, x * x]) / y)
-    return float(found[1] / found[2]) if found[1] > 0 and found[2] > 0 else None
-
-
-def _least(terms: np.ndarray) -> tuple[np.ndarray, float]:
-    """The factors, none negative, with which the rows of `terms` add up nearest to ones, and the squared error.
-
-    Terms are divided by what is to be fitted, so that errors are relative: the times lie far apart.
-    """
-    best, error = np.zeros(len(terms)), math.inf
-    for count in range(1, len(terms) + 1):
-        for chosen in itertools.combinations(range(len(terms)), count):
-            part = terms[list(chosen)].T
-            found = np.linalg.lstsq(part, np.ones(len(part)), rcond=None)[0]
-            left = float(((part @ found - 1) ** 2).sum())
-            if (found >= 0).all() and left < error:
-                best, error = np.zeros(len(terms)), left
-                best[list(chosen)] = found
-    return best, error
+    terms = np.stack([np.ones_like(x), x, x * x], axis=1) / y[:, None]
+    best, error = np.zeros(3), math.inf
+    for chosen in itertools.product((False, True), repeat=3):
+        part = terms[:, chosen]
+        found = np.linalg.lstsq(part, np.ones_like(y), rcond=None)[0]
+        left = float(((part @ found - 1) ** 2).sum())
+        if (found >= 0).all() and left < error:
+            best, error = np.zeros(3), left
+            best[list(chosen)] = found
+    return float(best[1] / best[2]) if best[1] > 0 and best[2] > 0 else None
 
 
 @dataclass(frozen=True)
