@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import torch
 import typer
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from cellwise.understand.gradient_study import GradientStudy
     from cellwise.understand.memory import MemoryStudy
+
+
+Study = TypeVar("Study")
 
 
 class ListError(CellwiseError, ValueError):
@@ -120,3 +123,15 @@ def check_figure(out: Path | None) -> None:
     if out is not None:
         check_target(out)
         in_style()
+
+
+def read_study(path: Path, kind: str, from_json: Callable[[dict[str, Any]], Study]) -> Study:
+    """The study whose numbers an earlier run of the command `kind` wrote."""
+    from cellwise.understand.figures import FigureError, load_json
+
+    try:
+        return from_json(load_json(path, kind))
+    except (KeyError, TypeError) as error:
+        raise FigureError(
+            f"'{path}' holds results that this version of `cellwise {kind}` cannot read: {error}."
+        ) from error

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cellwise.cli.cell_argument import cell_of
-from cellwise.cli.experiment import Working, about, check_figure, listed, new_table, say_answers, show_table
+from cellwise.cli.experiment import (
+    Working,
+    about,
+    check_figure,
+    listed,
+    new_table,
+    read_study,
+    say_answers,
+    show_table,
+)
 
 if TYPE_CHECKING:
     from cellwise.understand.gradient_study import Curve, GradientStudy
@@ -57,13 +66,13 @@ def gradients(
     the gate that keeps the state (found in the equations), with orthogonal recurrent weights, and after training, with
     and without clipping. About a minute and a half on one core; --no-train takes seconds.
     """
-    from cellwise.understand.figures import load_json
+    from cellwise.understand.figures import result_path, save_json
     from cellwise.understand.gradient_study import GradientStudy, StudySettings, study_gradients
 
     check_figure(out)
     begin = time.monotonic()
     if redraw is not None:
-        study = GradientStudy.from_json(load_json(redraw, "gradients"))
+        study = read_study(redraw, "gradients", GradientStudy.from_json)
     else:
         asked = [cell_of(text) for text in listed(cells, "cells")]
         settings = StudySettings(
@@ -77,7 +86,10 @@ def gradients(
     _tell(study)
     say_answers(gradients=study)
     if out is not None:
-        _write(study, out)
+        _draw(study, out)
+        if redraw is None:
+            save_json(result_path(out), "gradients", study.as_json(), about())
+        typer.echo(f"\npicture: {out}, numbers: {redraw or result_path(out)}")
     typer.echo(f"{time.monotonic() - begin:.0f} s", err=True)
 
 
@@ -119,10 +131,8 @@ def _figures(curve: Curve, lags: list[int]) -> list[str]:
     return [*(f"{curve.at(lag):.1e}" for lag in lags), rate, band, learned]
 
 
-def _write(study: GradientStudy, out: Path) -> None:
-    from cellwise.understand.figures import result_path, save, save_json
+def _draw(study: GradientStudy, out: Path) -> None:
+    from cellwise.understand.figures import save
     from cellwise.understand.gradient_chart import draw_gradients
 
-    save_json(result_path(out), "gradients", study.as_json(), about())
     save(draw_gradients(study), out)
-    typer.echo(f"\npicture: {out}, numbers: {result_path(out)}")

@@ -15,6 +15,7 @@ from cellwise.cli.experiment import (
     listed,
     new_table,
     numbers,
+    read_study,
     say_answers,
     show_table,
 )
@@ -69,12 +70,12 @@ def memory(
     Lags grow until all seeds of a cell fail within the budget, or the time is over; then, as after Ctrl-C, what is
     finished is printed and kept.
     """
-    from cellwise.understand.figures import load_json, result_path, save_json
+    from cellwise.understand.figures import result_path, save_json
     from cellwise.understand.memory import TASKS, MemorySettings, MemoryStudy, study_memory
 
     check_figure(out)
     if redraw is not None:
-        study = MemoryStudy.from_json(load_json(redraw, "memory"))
+        study = read_study(redraw, "memory", MemoryStudy.from_json)
     else:
         names = tuple(TASKS) if task == "all" else tuple(listed(task, "tasks"))
         limit = minutes or None
@@ -106,11 +107,12 @@ def _contender(text: str) -> Contender:
     """A cell, or a cell and the bias of its gates that keep: lstm+1, FILE.py:Class+0.5."""
     from cellwise.understand.memory import Contender
 
-    name, plus, bias = text.rpartition("+")
+    name, plus, text_of_bias = text.rpartition("+")
     try:
-        return Contender(cell_of(name), float(bias)) if plus else Contender(cell_of(text))
-    except ValueError:
-        return Contender(cell_of(text))
+        bias = float(text_of_bias) if plus else 0.0
+    except ValueError:  # no number after the +, so it belongs to a name
+        name, bias = text, 0.0
+    return Contender(cell_of(name if plus else text), bias)
 
 
 class _Watching:

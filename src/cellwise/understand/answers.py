@@ -140,8 +140,8 @@ def _clipping(study: GradientStudy) -> Iterator[str]:
         a, b = clipped.training, free.training
         yield (
             f"Clipping at {study.settings.clip:g}: {cell}'s gradient was larger in {a.above_clip:.0%} of the updates "
-            f"(at most {a.largest_gradient:.2g}); with clipping {_learned(a)}, without it {b.solved} of {b.seeds}, and the "
-            f"rates after training are {clipped.rate:.3f} and {free.rate:.3f} per step."
+            f"(at most {a.largest_gradient:.2g}); with clipping {_learned(a)}, without it {b.solved} of {b.seeds}, "
+            f"and the rates after training are {clipped.rate:.3f} and {free.rate:.3f} per step."
         )
 
 
@@ -173,7 +173,8 @@ def _gates(study: GradientStudy) -> Iterator[str]:
         if plain is not None and biased is not None:
             yield (
                 f"{cell}: with the bias of that gate moved by {study.settings.bias:g} towards keeping, "
-                f"{biased.rate:.3f} of the derivative passes each step instead of {plain.rate:.3f}; after {len(plain.middle) - 1} steps "
+                f"{biased.rate:.3f} of the derivative passes each step instead of {plain.rate:.3f}; "
+                f"after {len(plain.middle) - 1} steps "
                 f"{_small(biased.middle[-1])} is left instead of {_small(plain.middle[-1])}."
             )
         yield from _blocks(study, cell)

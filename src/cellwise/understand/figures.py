@@ -6,6 +6,7 @@ They are made for paper: every line is told by its label, its dashes and its gre
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -137,27 +138,26 @@ def load_json(path: Path, kind: str) -> dict[str, Any]:
     return dict(saved["result"])
 
 
-def spread(places: Sequence[float], gap: float) -> list[float]:
-    """Move places apart, as little as that takes, until each is at least `gap` from the next.
+def spread(places: Sequence[float], gap: float, least: float = -math.inf) -> list[float]:
+    """Move places apart, as little as that takes, until each is at least `gap` from the next and none below `least`.
 
     >>> spread([0.0, 0.5, 3.0], gap=1.0)
     [-0.25, 0.75, 3.0]
+    >>> spread([0.0, 0.5, 1.5], gap=1.0, least=0.0)
+    [0.0, 1.0, 2.0]
     """
-    order = sorted(range(len(places)), key=lambda i: places[i])
+
+    def first(group: list[int]) -> float:
+        return max(least, sum(places[i] - step * gap for step, i in enumerate(group)) / len(group))
+
     # Groups that touch are merged and centred on the mean of where their members want to be.
     groups: list[list[int]] = []
-    for i in order:
+    for i in sorted(range(len(places)), key=lambda i: places[i]):
         groups.append([i])
-        while len(groups) > 1 and _first(groups[-1], places, gap) < _first(
-            groups[-2], places, gap
-        ) + gap * len(groups[-2]):
+        while len(groups) > 1 and first(groups[-1]) < first(groups[-2]) + gap * len(groups[-2]):
             groups[-2:] = [groups[-2] + groups[-1]]
     moved = [0.0] * len(places)
     for group in groups:
         for step, i in enumerate(group):
-            moved[i] = _first(group, places, gap) + step * gap
+            moved[i] = first(group) + step * gap
     return moved
-
-
-def _first(group: list[int], places: Sequence[float], gap: float) -> float:
-    return sum(places[i] - step * gap for step, i in enumerate(group)) / len(group)

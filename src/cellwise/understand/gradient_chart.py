@@ -13,6 +13,7 @@ __all__ = ["draw_gradients"]
 
 # What is smaller than this is drawn as leaving through the floor: a float32 has no digits left for it beside 1.
 FLOOR = 1e-12
+LINE = 0.07  # the height of a line of text, as a share of a panel's
 _BEHIND = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.5}
 
 
@@ -106,7 +107,7 @@ def _panel(axes: Any, study: GradientStudy, curves: list[Curve], look: dict[str,
         axes.fill_between(range(T + 1), low, high, color=colour, alpha=0.16, linewidth=0)
         axes.plot(range(T + 1), middle, color=colour, linestyle=dashes, linewidth=1.7)
         ends.append(End(*_leaves(middle, top), curve.cell, colour))
-    _label_right(axes, [end for end in ends if end.lag >= T], math.log10(top / FLOOR))
+    _label_right(axes, [end for end in ends if end.lag >= T])
     _label_floor(axes, [end for end in ends if end.lag < T], T, top)
     if not curves:
         axes.text(0.5, 0.5, "no cell here has\nsuch a thing to set", transform=axes.transAxes, ha="center")
@@ -120,9 +121,11 @@ def _leaves(values: list[float], top: float) -> tuple[float, float]:
     return float(len(values) - 1), values[-1]
 
 
-def _label_right(axes: Any, ends: list[End], decades: float) -> None:
+def _label_right(axes: Any, ends: list[End]) -> None:
     """Name each line beside the right edge, where it ends."""
-    heights = spread([math.log10(end.value) for end in ends], gap=decades * 0.07)
+    low, high = (math.log10(limit) for limit in axes.get_ylim())
+    line = LINE * (high - low)
+    heights = spread([math.log10(end.value) for end in ends], gap=line, least=low + line / 2)
     for end, height in zip(ends, heights, strict=True):
         _write(axes, end, end.lag, 10**height)
 
@@ -136,17 +139,21 @@ def _label_floor(axes: Any, ends: list[End], T: int, top: float) -> None:
             stacks[-1].append(end)
         else:
             stacks.append([end])
-    line = 0.07 * math.log10(top / FLOOR)
     for stack in stacks:
-        upwards = 1 if stack[0].value < 1 else -1
+        sinks, crowded = stack[0].value < 1, stack[-1].lag > 0.7 * T
         for place, end in enumerate(reversed(stack)):
-            _write(axes, end, stack[-1].lag, end.value * 10 ** (upwards * line * (place + 0.6)))
+            share = LINE * (place + 0.6) + (0.3 if crowded else 0.0)  # of the panel's height
+            value = end.value * (top / FLOOR) ** (share if sinks else -share)
+            if crowded:  # no room to the right: higher up and to the left of the line, where that one is then
+                _write(axes, end, stack[0].lag * (1 - share - LINE / 2), value, side="right")
+            else:
+                _write(axes, end, stack[-1].lag, value)
 
 
-def _write(axes: Any, end: End, lag: float, value: float) -> None:
+def _write(axes: Any, end: End, lag: float, value: float, side: str = "left") -> None:
     axes.annotate(
-        end.name, (lag, value), xytext=(4, 0), textcoords="offset points", va="center", annotation_clip=False,
-        color=end.colour, fontweight="bold", fontsize=8, bbox=_BEHIND,
+        end.name, (lag, value), xytext=(4 if side == "left" else -4, 0), textcoords="offset points", ha=side,
+        va="center", annotation_clip=False, color=end.colour, fontweight="bold", fontsize=8, bbox=_BEHIND,
     )  # fmt: skip
 
 
@@ -175,7 +182,7 @@ def _training_panel(axes: Any, study: GradientStudy, look: dict[str, Look]) -> N
     axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(ticker.NullFormatter())
-    _label_right(axes, drawn, math.log10(axes.get_ylim()[1] / axes.get_ylim()[0]))
+    _label_right(axes, drawn)
     axes.set_xlabel("updates (largest of each ten)")
 
 

@@ -6,6 +6,7 @@ sequences of the adding problem (see `cellwise.understand.memory`), before and a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
@@ -62,6 +63,8 @@ class StudySettings:
                 raise GradientError(
                     f"The {name.replace('_', ' ')} must be at least {least}; got {getattr(self, name)}."
                 )
+        if not math.isfinite(self.bias):
+            raise GradientError(f"The forget bias must be a finite number; got {self.bias:g}.")
         if not self.clip > 0:
             raise GradientError(f"The clip must be greater than 0; got {self.clip:g}.")
         if self.norm not in NORMS:
@@ -154,7 +157,7 @@ def study_gradients(
     """Measure the cells, each under every start, untrained and trained. `report` is told what is being done.
 
     Raises:
-        GradientError: a setting cannot be, or a cell's states do not stay finite.
+        GradientError: a setting cannot be, two cells have one name, or a cell's states do not stay finite.
 
     >>> from cellwise import cells
     >>> settings = StudySettings(length=20, hidden_size=4, seeds=1, train=False)
@@ -162,10 +165,15 @@ def study_gradients(
     >>> [(curve.cell, curve.start) for curve in study.curves]
     [('rnn', 'as drawn'), ('rnn', 'orthogonal'), ('lstm', 'as drawn'), ('lstm', 'forget bias'), ('lstm', 'orthogonal')]
     """
+    names = [cell.name for cell in cells]
+    if len(set(names)) < len(names):
+        raise GradientError(
+            f"Two of the cells have the same name among {', '.join(names)}; give each its own."
+        )
     curves = [curve for cell in cells for curve in _curves(cell, settings, report)]
     return GradientStudy(
         settings,
-        tuple(cell.name for cell in cells),
+        tuple(names),
         tuple(curves),
         {cell.name: tuple(str(gate) for gate in carry_gates(cell.graph)) for cell in cells},
         {cell.name: _weights(cell, settings) for cell in cells},

@@ -142,14 +142,17 @@ def _twin(layer: RecurrentLayer) -> Recurrent:
         raise GradientError(
             f"The derivative through time is measured for one layer in one direction without projection; got {layer}."
         )
-    twin = Recurrent(
-        layer.cell,
-        layer.input_size,
-        layer.hidden_size,
-        bias=layer.bias,
-        backend="reference",
-        dtype=torch.float64,
-    )
+    with torch.random.fork_rng(
+        devices=()
+    ):  # its first weights are thrown away, and nobody's luck shall depend on them
+        twin = Recurrent(
+            layer.cell,
+            layer.input_size,
+            layer.hidden_size,
+            bias=layer.bias,
+            backend="reference",
+            dtype=torch.float64,
+        )
     twin.load_state_dict({name: value.detach().double().cpu() for name, value in layer.state_dict().items()})
     return twin.requires_grad_(False)
 

@@ -7,6 +7,7 @@ recurrent parameters. What is learned depends on the seed alone; how far the sea
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -33,6 +34,8 @@ class Contender:
     bias: float = 0.0
 
     def __post_init__(self) -> None:
+        if not math.isfinite(self.bias):
+            raise MemoryTaskError(f"'{self}' asks for a bias that is no finite number.")
         if self.bias and not carry_gates(self.cell.graph):
             raise MemoryTaskError(
                 f"'{self}' asks for a bias on the gate that keeps the state, but {self.cell.name} has no such gate; "
@@ -173,17 +176,22 @@ def study_memory(
     """Search; Ctrl-C ends it early, and what is finished is returned.
 
     Raises:
-        MemoryTaskError: a setting cannot be.
+        MemoryTaskError: a setting cannot be, or two cells have one name.
 
     >>> from cellwise import cells
     >>> settings = MemorySettings(tasks=("parity",), lags=(2,), updates=300, hidden_size=8, seeds=1)
     >>> study_memory([Contender(cells.get("gru"))], settings).longest("parity", "gru")
     2
     """
+    names = [str(each) for each in contenders]
+    if len(set(names)) < len(names):
+        raise MemoryTaskError(
+            f"Two of the cells have the same name among {', '.join(names)}; give each its own."
+        )
     sizes = {str(each): hidden_size_for(each.cell, settings) for each in contenders}
     study = MemoryStudy(
         settings,
-        tuple(sizes),
+        tuple(names),
         sizes,
         {str(each): _parameters(each.cell, sizes[str(each)]) for each in contenders},
     )
