@@ -240,9 +240,9 @@ def test_losses_have_as_much_room_as_wins():
 
     axes = Figure().add_subplot()
     groups = picture._panels([row(), REFUSED])
-    picture._panel(axes, groups["gru"], picture._limit(groups))
+    picture._panel(axes, groups["gru"])
     low, high = axes.get_xlim()
     assert low * high == pytest.approx(1.0)
     refused = Figure().add_subplot()
-    picture._panel(refused, groups["lstm"], 2.0)
+    picture._panel(refused, groups["lstm"])
     assert any("not timed" in text.get_text() for text in refused.texts)

@@ -48,7 +48,6 @@ def png(record: Record) -> bytes:
     """
     figure_module, matplotlib = import_module("matplotlib.figure"), import_module("matplotlib")
     panels = _panels(record.rows)
-    limit = _limit(panels)
     columns = min(_COLUMNS, len(panels)) or 1
     bands = math.ceil(len(panels) / columns) or 1
     tallest = max((_height(groups) for groups in panels.values()), default=5.0)
@@ -58,7 +57,7 @@ def png(record: Record) -> bytes:
         for place, (cell, groups) in enumerate(panels.items()):
             axes = figure.add_subplot(bands, columns, place + 1)
             axes.set_title(cell, color=_INK)
-            _panel(axes, groups, limit)
+            _panel(axes, groups)
         figure.suptitle(_title(record), fontsize=9, color=_FAINT, x=0.01, ha="left")
         _legend(figure, panels)
         buffer = io.BytesIO()
@@ -78,19 +77,20 @@ def _panels(rows: Sequence[Row]) -> dict[str, dict[str, list[_Mark]]]:
     return panels
 
 
-def _limit(panels: dict[str, dict[str, list[_Mark]]]) -> float:
-    """The same distance from 1 on both sides, so that losses have as much room as wins."""
-    ratios = [mark.ratio for groups in panels.values() for lines in groups.values() for mark in lines]
+def _limit(groups: dict[str, list[_Mark]]) -> float:
+    """The same distance from 1 on both sides, so that losses have as much room as wins. A panel has its own: beside
+    a loop in Python the factors are of another order than beside torch's operators."""
+    ratios = [mark.ratio for lines in groups.values() for mark in lines]
     ends = [max(ratio.high, 1 / ratio.low) for ratio in ratios if ratio is not None]
-    return max([2.0, *ends]) * 1.7  # and room for the figures
+    return max([2.0, *ends]) ** 1.3  # and room for the figures
 
 
 def _height(groups: dict[str, list[_Mark]]) -> float:
     return sum(len(lines) * _LINE + _GAP for lines in groups.values())
 
 
-def _panel(axes: Any, groups: dict[str, list[_Mark]], limit: float) -> None:
-    ticker = import_module("matplotlib.ticker")
+def _panel(axes: Any, groups: dict[str, list[_Mark]]) -> None:
+    ticker, limit = import_module("matplotlib.ticker"), _limit(groups)
     height = _height(groups)
     axes.set_xscale("log")
     axes.set_xlim(1 / limit, limit)
@@ -125,15 +125,15 @@ def _ticks(limit: float) -> list[float]:
     steps = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
     inside = [step for step in steps if step <= limit]
     if len(inside) > 5:  # no room for all
-        inside = [step for step in inside if str(step)[0] == "1"]
+        inside = [step for step in (1, 3, 10, 30, 100, 300, 1000) if step <= limit]
     return [1 / step for step in reversed(inside[1:])] + [float(step) for step in inside]
 
 
 def _draw(axes: Any, y: float, mark: _Mark) -> None:
     if mark.ratio is None:
-        axes.text(
-            1, y, f"{mark.mode}: not timed, wrong result", color=_REFUSED, ha="center", va="center", zorder=4
-        )
+        paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
+        text = f"{mark.mode}: not timed, wrong result"
+        axes.text(1, y, text, color=_REFUSED, ha="center", va="center", fontsize=7.5, zorder=4, bbox=paper)
         return
     colour = _COLOURS[mark.mode]
     ratio = mark.ratio
