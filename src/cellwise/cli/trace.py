@@ -76,6 +76,7 @@ def _train(folder: Path, cell: str, epochs: int | None, seed: int, overwrite: bo
     text = bundled_text()
     limit = {} if epochs is None else {"epochs": epochs}
     model = CharacterModel(cell, seed=seed, **limit)
+    model.check_options()
     _say(f"the opening of Moby-Dick (Melville 1851, public domain), {len(text):,} characters")
     progress = choose_progress(None, log=True)
     model.fit(text, folder=folder, overwrite=overwrite, progress=progress)

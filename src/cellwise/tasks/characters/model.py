@@ -89,7 +89,7 @@ class CharacterModel(Estimator):
 
         folder: a run folder; the same call on an unfinished one resumes it. progress: True or False; None
         shows a bar on a terminal. Raises TextError if the text is too short."""
-        self._check_options()
+        self.check_options()
         start = time.perf_counter()
         parts = split_text(text)
         alphabet = Alphabet.of(parts.training)
@@ -238,7 +238,8 @@ class CharacterModel(Estimator):
         _write_held_out(run, held_out)
         return run
 
-    def _check_options(self) -> None:
+    def check_options(self) -> None:
+        """Raise CharacterOptionError or UnknownCellError for the first setting that cannot be."""
         cell = cells.get(self.cell)
         # A run is stored by its cell's name, so the name alone must lead back to the cell.
         if cell.name not in cells.names() or cells.get(cell.name) != cell:

@@ -55,7 +55,7 @@ def characters_page(model: CharacterModel, text: str, source: str) -> Page:
     near, far = (round(reach(values[0], share)) for share in (0.5, 0.9))
     return Page(
         kind="characters",
-        title=f"Reading with {_article(cell.name.upper())} {cell.name.upper()}",
+        title=f"Inside the {cell.name.upper()} that reads a text",
         subtitle=_subtitle(model, source, len(text), chances, places),
         equations=cell.equations,
         cell=cell.name.upper(),
@@ -125,10 +125,6 @@ def _strange_note(strange: dict[str, int]) -> list[str]:
 def _shown(characters: str, most: int = 12) -> str:
     some = " ".join(repr(each)[1:-1] for each in characters[:most])
     return some + (" …" if len(characters) > most else "")
-
-
-def _article(name: str) -> str:
-    return "an" if name[:1] in "AEFHILMNORSX" else "a"
 
 
 def _footer(model: CharacterModel) -> str:

@@ -71,12 +71,13 @@ def _characters_page(run: Path, source: str | None, series: str | None, steps: i
         )
     shown = text[:steps]
     strange: dict[str, Any] = model.strange(shown)
+    page = characters_page(model, shown, Path(source).name)
     if strange:
         some = " ".join(ascii(each)[1:-1] if each.isspace() else each for each in list(strange)[:12])
         say(
             f"note: {sum(strange.values()):,} characters the model never saw are read as one unknown sign: {some}"
         )
-    return characters_page(model, shown, Path(source).name)
+    return page
 
 
 def passage(text: str, steps: int) -> str:
