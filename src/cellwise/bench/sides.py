@@ -81,9 +81,10 @@ def lengths_of(shape: Shape, generator: torch.Generator) -> Tensor:
     """(B,) lengths spread evenly from 1 to T, in random order: a draw without the luck of one.
 
     >>> lengths_of(Shape(10, 5, 1, 1), torch.Generator()).sort().values
-    tensor([ 2,  4,  6,  8, 10])
+    tensor([1, 3, 5, 7, 9])
     """
-    even = torch.linspace(0, shape.T, 2 * shape.B + 1)[1::2].ceil().long().clamp(1, shape.T)
+    # (2i + 1) / 2B of T, rounded up
+    even = -(-(2 * torch.arange(shape.B) + 1) * shape.T // (2 * shape.B))
     return even[torch.randperm(shape.B, generator=generator)]
 
 
