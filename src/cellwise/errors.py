@@ -80,13 +80,6 @@ class UnknownBackendError(CellwiseError, ValueError):
     template = "There is no backend called '{backend}'; there are: auto, {known}."
 
 
-class SecondDerivativeError(CellwiseError, RuntimeError):
-    template = (
-        "The compiled kernels give first derivatives, and a derivative of those was asked for; "
-        "set backend='reference' on the layer, which can be differentiated as often as you like."
-    )
-
-
 class LayerError(CellwiseError, ValueError):
     """A layer was built or called with arguments that cannot be."""
 

@@ -102,9 +102,13 @@ def test_random_cells_agree_with_the_naive_run(cell: Cell) -> None:
 # --- the choice ----------------------------------------------------------------------------------------------------
 
 
-def test_auto_takes_the_first_that_can() -> None:
+def test_auto_takes_what_was_measured_faster_then_the_first_that_can() -> None:
     x = torch.zeros(7, 5, 3)
-    assert explain(Recurrent("gru", 3, 4), x).chosen == "native"
+    assert explain(Recurrent("gru", 3, 4), x).chosen == "cpu"
+    assert explain(Recurrent("lstm", 3, 4), x).chosen == "native"
+    assert explain(Recurrent("gru", 3, 4).half(), x.half()).chosen == "native"
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert explain(Recurrent("gru", 3, 4), x).chosen == "native"
     assert explain(Recurrent("mingru", 3, 4), x).chosen == "cpu"
     assert explain(Recurrent("mingru", 3, 4, dtype=torch.bfloat16), x.bfloat16()).chosen == "reference"
     resets = torch.zeros(7, 5, dtype=torch.bool)
@@ -142,7 +146,11 @@ def test_explain_says_which_and_why(name: str) -> None:
     assert [line.split()[0] for line in lines] == NAMES
     by_name = dict(zip(NAMES, lines, strict=True))
     assert said.chosen is not None
-    assert by_name[said.chosen].endswith(f"chosen: {SUMMARIES[said.chosen]}")
+    verdict = f"chosen: {SUMMARIES[said.chosen]}"
+    if said.because:
+        verdict += f"; {said.because}"
+    assert by_name[said.chosen].endswith(verdict)
+    assert (said.because is not None) == (name == "gru"), "nothing was measured where torch has no operator"
     if name == "mingru":
         assert by_name["native"].endswith("cannot: torch has no operator for the equations of MinGRU")
     assert ("chosen: " if said.chosen == "reference" else "could: ") + SUMMARIES["reference"] in by_name[

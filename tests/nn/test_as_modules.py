@@ -15,7 +15,6 @@ from torch_pairs import CELLS, CLASSES
 
 import cellwise
 from cellwise import Recurrent, cells
-from cellwise.errors import SecondDerivativeError
 
 PAIRS = CLASSES | CELLS
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -285,14 +284,6 @@ def test_training_lowers_the_loss() -> None:
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.5 * losses[0]
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in layer.parameters())
-
-
-def test_a_second_derivative_of_the_kernels_says_where_to_get_it() -> None:
-    layer = Recurrent("mingru", 2, 3, backend="cpu", dtype=torch.float64)
-    x = torch.randn(4, 2, 2, dtype=torch.float64, requires_grad=True)
-    (gradient,) = torch.autograd.grad(layer(x)[0].sum(), x, create_graph=True)
-    with pytest.raises(SecondDerivativeError, match="set backend='reference'"):
-        gradient.pow(2).sum().backward()
 
 
 # --- compile and export -------------------------------------------------------------------------------------

@@ -141,17 +141,17 @@ class RecurrentLayer(nn.Module):
         return tuple([Weights({stem: getattr(self, name) for stem, name in each}) for each in names])
 
     def _run(self, x: Any, state: Any, lengths: Lengths | None, resets: Tensor | None) -> tuple[Any, Any]:
-        data, weights = self._checked(x)
+        definition = self._definition()
+        facts = facts_of(*definition)
+        data, weights = self._checked(x, facts)
         traced = torch.compiler.is_compiling()
-        number = choice_for(
-            self._backend, data.device, data.dtype, resets is not None, traced, *self._definition()
-        )
+        number = choice_for(self._backend, data.device, data.dtype, resets is not None, traced, *definition)
         backend, stack, prepared = dispatch.CHOICES[number]
         unbatched = data is x and data.dim() == 2
         if unbatched:
             x, lengths, resets = self._as_batch(x, lengths, resets)
         form = form_of(x, self.batch_first, lengths, resets, surplus=traced and backend.takes_surplus)
-        states = self._states(state, form.sequences.batch, data, unbatched)
+        states = self._states(state, form.sequences.batch, data, unbatched, facts)
         states = tuple([form.sort(each) for each in states])
         call = Call(form.sequences, states, weights, self.training, prepared)
         output, finals = backend.run(stack, call)
@@ -162,7 +162,7 @@ class RecurrentLayer(nn.Module):
             finals = tuple([final.squeeze(1) for final in finals])
         return output, finals[0] if len(finals) == 1 else finals
 
-    def _checked(self, x: Any) -> tuple[Tensor, tuple[Weights, ...]]:
+    def _checked(self, x: Any, facts: Facts) -> tuple[Tensor, tuple[Weights, ...]]:
         """The numbers of an input that fits this layer, and the weights as they are now."""
         packed = isinstance(x, PackedSequence)
         data = x.data if packed else x
@@ -170,7 +170,7 @@ class RecurrentLayer(nn.Module):
             raise InputError(
                 f"{type(self).__name__} takes a tensor or a PackedSequence; got a {type(x).__name__}."
             )
-        weights = self._weights(facts_of(*self._definition()).names)
+        weights = self._weights(facts.names)
         first = next(iter(weights[0].by_stem.values()))
         check_input(type(self).__name__, data, first, self.input_size, packed)
         if not packed:
@@ -180,13 +180,14 @@ class RecurrentLayer(nn.Module):
     def _explain(
         self, x: Any, state: Any, lengths: Lengths | None, resets: Tensor | None
     ) -> dispatch.Explanation:
-        data, _ = self._checked(x)
+        facts = facts_of(*self._definition())
+        data, _ = self._checked(x, facts)
         unbatched = data is x and data.dim() == 2
         batch = self._as_batch(x, lengths, resets) if unbatched else (x, lengths, resets)
         form = form_of(batch[0], self.batch_first, batch[1], batch[2])
-        self._states(state, form.sequences.batch, data, unbatched)
+        self._states(state, form.sequences.batch, data, unbatched, facts)
         setting = dispatch.setting_of(data.device, data.dtype, resets is not None, traced=False)
-        return dispatch.explain(self._backend, facts_of(*self._definition()).stack, setting)
+        return dispatch.explain(self._backend, facts.stack, setting)
 
     def _as_batch(
         self, x: Tensor, lengths: Lengths | None, resets: Tensor | None
@@ -199,12 +200,14 @@ class RecurrentLayer(nn.Module):
             resets = resets.unsqueeze(place)
         return x.unsqueeze(place), lengths, resets
 
-    def _state_shapes(self, batch: int) -> list[tuple[int, int, int]]:
+    def _state_shapes(self, batch: int, facts: Facts) -> list[tuple[int, int, int]]:
         rows = self.num_layers * (2 if self.bidirectional else 1)
-        return [(rows, batch, size) for size in facts_of(*self._definition()).state_sizes]
+        return [(rows, batch, size) for size in facts.state_sizes]
 
-    def _states(self, state: Any, batch: int, data: Tensor, unbatched: bool) -> tuple[Tensor, ...]:
-        shapes = self._state_shapes(batch)
+    def _states(
+        self, state: Any, batch: int, data: Tensor, unbatched: bool, facts: Facts
+    ) -> tuple[Tensor, ...]:
+        shapes = self._state_shapes(batch, facts)
         if state is None:
             return tuple([torch.zeros(shape, dtype=data.dtype, device=data.device) for shape in shapes])
         states = as_states(state, len(shapes), type(self).__name__)
@@ -236,11 +239,11 @@ class RecurrentLayer(nn.Module):
             return form.output(data), finals[0] if len(finals) == 1 else finals
 
         def zeros() -> Any:
-            names = facts_of(*self._definition()).names
-            weight = next(iter(self._weights(names)[0].by_stem.values()))
+            facts = facts_of(*self._definition())
+            weight = next(iter(self._weights(facts.names)[0].by_stem.values()))
             states = tuple(
                 torch.zeros(shape, dtype=weight.dtype, device=weight.device)
-                for shape in self._state_shapes(batch_size)
+                for shape in self._state_shapes(batch_size, facts)
             )
             return states[0] if len(states) == 1 else states
 
