@@ -211,6 +211,14 @@ def test_states_that_explode_are_said():
         gradient_flow(layer, torch.randn(40, B, D))
 
 
+def test_a_derivative_that_explodes_is_said():
+    layer = cellwise.Recurrent(Linear, D, H, bias=False)
+    with torch.no_grad():
+        layer.weight_hh_l0.fill_(1e30)
+    with pytest.raises(GradientError, match="beyond the range of float64 at a lag of 11 steps"):
+        gradient_flow(layer, torch.zeros(40, B, D))
+
+
 # --- gates that keep --------------------------------------------------------------------------------------------
 
 
@@ -317,6 +325,23 @@ def test_equal_seeds_give_equal_studies_and_leave_the_generator_alone(study):
 
 def test_a_study_survives_its_file(study):
     assert GradientStudy.from_json(json.loads(json.dumps(study.as_json()))) == study
+
+
+def test_what_explodes_is_noted_and_costs_nothing_else():
+    class Exploding(Cell):
+        gates = ("n",)
+
+        def step(self, x, h):
+            return x.n + 1e40 * h
+
+    settings = StudySettings(length=20, hidden_size=4, seeds=1, sequences=2, train=False)
+    study = study_gradients([Exploding(), cells.get("rnn")], settings)
+    assert {curve.cell for curve in study.curves} == {"rnn"}
+    assert study.notes[0].startswith(
+        "exploding, as drawn: The states of exploding are not finite before step"
+    )
+    with pytest.raises(GradientError, match="not finite"):
+        study_gradients([Exploding()], settings)
 
 
 def test_the_reach_is_the_first_lag_with_less_left():

@@ -114,6 +114,8 @@ def _tell(study: GradientStudy) -> None:
         name = curve.cell if place == 0 or study.curves[place - 1].cell != curve.cell else ""
         table.add_row(name, _start(curve, study), _trained(curve), *_figures(curve, lags))
     show_table(table)
+    for note in study.notes:
+        typer.echo(f"note: {note}")
 
 
 def _start(curve: Curve, study: GradientStudy) -> str:

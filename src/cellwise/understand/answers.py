@@ -149,7 +149,8 @@ def _lags_learned(study: MemoryStudy) -> Iterator[str]:
     for task in study.settings.tasks:
         parts = [f"{cell} {_longest(study, task, cell)}" for cell in study.cells if study.find(task, cell)]
         if parts:
-            yield f"Longest lag of {task} learned within {study.settings.updates} updates: {', '.join(parts)}."
+            within = f"within {study.settings.updates} updates by any of {study.settings.seeds} seeds"
+            yield f"Longest lag of {task} learned {within}: {', '.join(parts)}."
 
 
 def _longest(study: MemoryStudy, task: str, cell: str) -> str:
@@ -157,7 +158,9 @@ def _longest(study: MemoryStudy, task: str, cell: str) -> str:
     if longest is None:
         return f"none (the shortest was {study.settings.lags[0]})"
     beyond = study.at_end_of_lags(task, cell) or study.cut_short(task, cell)
-    return f"{longest}{' or more' if beyond else ''}"
+    trial = next(trial for trial in study.find(task, cell) if trial.lag == longest)
+    some = "" if all(trial.solved) else f" ({trial.solvers} of {len(trial.solved)} seeds)"
+    return f"{longest}{' or more' if beyond else ''}{some}"
 
 
 # --- how do the LSTM's gates help -------------------------------------------------------------------------------
@@ -232,7 +235,8 @@ def _duel(study: MemoryStudy, mine: str, other: str) -> Iterator[str]:
             if undecided
             else f"{mine} and {other} learned the same lags"
         )
-        yield f"On {task}, {verdict}: {_longest(study, task, mine)} and {_longest(study, task, other)}{_cost(a, b)}."
+        reached = f"{mine} {_longest(study, task, mine)}, {other} {_longest(study, task, other)}"
+        yield f"On {task}, {verdict}: {reached}{_cost(a, b)}."
 
 
 def _cost(a: tuple[Trial, ...], b: tuple[Trial, ...]) -> str:
@@ -242,7 +246,8 @@ def _cost(a: tuple[Trial, ...], b: tuple[Trial, ...]) -> str:
     if not both:
         return ""
     mine, other = both[-1]
-    return f" (at lag {mine.lag} it took {mine.typical_updates} and {other.typical_updates} updates)"
+    took = f"{mine.cell} took {mine.typical_updates} updates and {other.cell} {other.typical_updates}"
+    return f"; at lag {mine.lag} {took}"
 
 
 # --- LSTM and GRU -----------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -112,13 +113,15 @@ class Curve:
 
 @dataclass(frozen=True)
 class GradientStudy:
-    """All curves; `gates` says for each cell which gate keeps its state, `parameters` how many weights it has."""
+    """All curves; `gates` says for each cell which gate keeps its state, `parameters` how many weights it has, `notes`
+    what could not be measured and why."""
 
     settings: StudySettings
     cells: tuple[str, ...]
     curves: tuple[Curve, ...]
     gates: dict[str, tuple[str, ...]]
     parameters: dict[str, int]
+    notes: tuple[str, ...] = ()
 
     def find(self, cell: str, start: str, trained: bool = False, clipped: bool = True) -> Curve | None:
         """The curve, if it was measured."""
@@ -139,6 +142,7 @@ class GradientStudy:
             tuple(_curve_from(each) for each in saved["curves"]),
             {cell: tuple(gates) for cell, gates in saved["gates"].items()},
             saved["parameters"],
+            tuple(saved["notes"]),
         )
 
 
@@ -157,7 +161,7 @@ def study_gradients(
     """Measure the cells, each under every start, untrained and trained. `report` is told what is being done.
 
     Raises:
-        GradientError: a setting cannot be, two cells have one name, or a cell's states do not stay finite.
+        GradientError: a setting cannot be, two cells have one name, or no cell's states stay finite.
 
     >>> from cellwise import cells
     >>> settings = StudySettings(length=20, hidden_size=4, seeds=1, train=False)
@@ -170,13 +174,23 @@ def study_gradients(
         raise GradientError(
             f"Two of the cells have the same name among {', '.join(names)}; give each its own."
         )
-    curves = [curve for cell in cells for curve in _curves(cell, settings, report)]
+    curves: list[Curve] = []
+    notes: list[str] = []
+    for cell in cells:
+        for name, measure in _measurements(cell, settings, report):
+            try:
+                curves += [measure()]
+            except GradientError as error:  # one network that explodes shall not cost all the others
+                notes.append(f"{name}: {error}")
+    if not curves:
+        raise GradientError(notes[0])
     return GradientStudy(
         settings,
         tuple(names),
         tuple(curves),
         {cell.name: tuple(str(gate) for gate in carry_gates(cell.graph)) for cell in cells},
         {cell.name: _weights(cell, settings) for cell in cells},
+        tuple(notes),
     )
 
 
@@ -185,18 +199,29 @@ def _weights(cell: Cell, settings: StudySettings) -> int:
     return sum(parameter.numel() for parameter in network.recurrent.parameters())
 
 
-def _curves(cell: Cell, settings: StudySettings, report: Callable[[str], None]) -> Iterator[Curve]:
+def _measurements(
+    cell: Cell, settings: StudySettings, report: Callable[[str], None]
+) -> Iterator[tuple[str, Callable[[], Curve]]]:
+    """What is to be measured of a cell: a name, and what does it."""
     for start in STARTS:
         networks = _networks(cell, start, settings)
         if networks is None:
             continue
         report(f"{cell.name}, {start}: measuring")
-        yield _measured(cell, start, networks, settings)
-        for clip in (settings.clip, None) if start == "as drawn" else (settings.clip,):
-            if settings.train:
-                trained = _networks(cell, start, settings)
-                assert trained is not None
-                yield _trained(cell, start, trained, clip, settings, report)
+        yield f"{cell.name}, {start}", partial(_measured, cell, start, networks, settings)
+        clips = (settings.clip, None) if start == "as drawn" else (settings.clip,)
+        for clip in clips if settings.train else ():
+            trained = _networks(cell, start, settings)
+            assert trained is not None
+            name = f"{cell.name}, {start}, trained {'un' if clip is None else ''}clipped"
+            yield (
+                name,
+                partial(_trained, cell, start, trained, clip, settings, partial(_prefixed, report, name)),
+            )
+
+
+def _prefixed(report: Callable[[str], None], name: str, text: str) -> None:
+    report(f"{name}: {text}")
 
 
 def _networks(cell: Cell, start: str, settings: StudySettings) -> list[MemoryNetwork] | None:
@@ -221,9 +246,8 @@ def _trained(
     report: Callable[[str], None],
 ) -> Curve:
     done: list[Learned] = []
-    how = f"{cell.name}, {start}, {'not ' if clip is None else ''}clipped"
     for seed, network in enumerate(networks):
-        report(f"{how}: training {seed + 1} of {len(networks)}")
+        report(f"network {seed + 1} of {len(networks)}")
         learning = Learning(updates=settings.updates, clip=clip, seed=seed)
         done.append(learn(network, TASK, settings.train_length, learning))
     curve = _measured(cell, start, networks, settings)

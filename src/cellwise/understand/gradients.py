@@ -69,7 +69,8 @@ def gradient_flow(
         norm: "spectral" or "frobenius", see above.
 
     Raises:
-        GradientError: several layers or directions, an unknown norm, no steps, states that are not finite.
+        GradientError: several layers or directions, an unknown norm, no steps, states or derivatives
+            that are not finite.
 
     >>> torch.manual_seed(0) and None
     >>> flow = gradient_flow(Recurrent("lstm", 2, 8), torch.randn(30, 4, 2))
@@ -102,6 +103,11 @@ def gradient_flow(
     keep(product)
     for jacobian in _backwards(twin, x, state):
         product = product @ jacobian
+        if not bool(torch.isfinite(product).all()):
+            raise GradientError(
+                f"The derivative of {twin.cell.name} is beyond the range of float64 at a lag of {len(whole)} steps; "
+                "take a shorter length or smaller weights."
+            )
         keep(product)
     blocks = {pair: torch.stack([each[pair] for each in products]) for pair in products[0]}
     return Flow(names, norm, torch.stack(whole), blocks)
