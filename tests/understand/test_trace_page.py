@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
+import polars
 import pytest
 import torch
 from browser import Browser, browser, needs_browser
@@ -336,3 +337,27 @@ def test_what_does_not_fit_is_left_out_and_said() -> None:
     assert "Of the 400 units of a layer the" in html
     assert "values are rounded to" in html
     assert "Only the last" in html
+
+
+def test_a_network_that_diverged_is_told() -> None:
+    recording = record(Recurrent("gru", 2, 3), torch.randn(4, 2))
+    values = torch.zeros(1, 4, 4)
+    values[0, 3, 1] = torch.nan
+    page = Page("characters", "", "", "", "GRU", list("abcd"), [TracedLayer("", recording.layers[0])],
+                ["one"], [Dependence("x", "y", values)], {"suggestions": [], "chances": []}, start=0)  # fmt: skip
+    with pytest.raises(TraceError, match="gradients of this network are not finite"):
+        render(page)
+
+
+@needs_browser
+@pytest.mark.parametrize("values", [[3.0, 5.0], [4.0] * 30, [None, 1.0, None, -2.0, None, 0.5]])
+def test_short_flat_and_gappy_series_are_drawn(
+    chromium: Browser, forecaster: Forecaster, tmp_path: Path, values: list[float | None]
+) -> None:
+    ds = np.datetime64("2024-01-01", "D") + np.arange(len(values))
+    table = forecaster.read(polars.DataFrame({"unique_id": "s", "ds": ds, "y": values}))
+    write_page(forecast_page(forecaster, table), tmp_path / "s.html")
+    del chromium.complaints[:]
+    chromium.open(tmp_path / "s.html")
+    assert "NaN" not in chromium.run("document.body.innerHTML")
+    assert chromium.complaints == []

@@ -15,12 +15,16 @@ from cellwise.tasks.train import threads
 from cellwise.understand.trace.connectivity import sensitivity
 from cellwise.understand.trace.errors import TraceError
 from cellwise.understand.trace.page import Dependence, Page, TracedLayer, reach
-from cellwise.understand.trace.recording import record
+from cellwise.understand.trace.recording import Recording, record
 
 __all__ = ["MOST_STEPS", "characters_page"]
 
 MOST_STEPS = 2000
 SUGGESTIONS = 6
+MEANING = (
+    "Shaded by the norm of the gradient of the explained character's score (its logit) with respect to each character "
+    "read. The table gives each one's share of the whole."
+)
 
 
 def characters_page(model: CharacterModel, text: str, source: str) -> Page:
@@ -30,27 +34,10 @@ def characters_page(model: CharacterModel, text: str, source: str) -> Page:
         TraceError: the text is too short or too long, or the model knows none of its characters.
     """
     text = text.replace("\r\n", "\n")
-    if not 2 <= len(text) <= MOST_STEPS:
-        raise TraceError(f"a trace shows 2 to {MOST_STEPS:,} characters; this text has {len(text):,}")
-    strange = model.strange(text)
-    if sum(strange.values()) == len(text):
-        raise TraceError(
-            f"the model knows none of the characters of {source}; it knows {_shown(model.characters_[1:])}"
-        )
+    strange = _check(model, text, source)
     places = torch.tensor([max(0, model.characters_.find(character)) for character in text])
-    network = model.network_
-    with torch.no_grad(), threads(1):
-        recording = record(network.layer, network.embed(places))
-        logits = network.decode(recording.output)
-        chances = logits.double().softmax(-1)
-        expected = logits.argmax(-1)
-        came = torch.cat([places[1:], expected[-1:]])  # nothing came after the last character
-        seeds = network.decode.weight[torch.stack([expected, came])]
-        values = sensitivity(recording, seeds)
-    layers = [
-        TracedLayer(f"layer {number}" if len(recording.layers) > 1 else "", each)
-        for number, each in enumerate(recording.layers, 1)
-    ]
+    recording, chances, values = _trace(model, places)
+    several = len(recording.layers) > 1
     cell = cells.get(model.cell)
     near, far = (round(reach(values[0], share)) for share in (0.5, 0.9))
     return Page(
@@ -60,16 +47,9 @@ def characters_page(model: CharacterModel, text: str, source: str) -> Page:
         equations=cell.equations,
         cell=cell.name.upper(),
         labels=list(text),
-        layers=layers,
+        layers=[TracedLayer(f"layer {n}" * several, each) for n, each in enumerate(recording.layers, 1)],
         targets=["the character it expects", "the character that came"],
-        dependences=[
-            Dependence(
-                "what was read",
-                "Shaded by the norm of the gradient of the explained character's score (its logit) with respect to "
-                "each character read. The table gives each one's share of the whole.",
-                values,
-            )
-        ],
+        dependences=[Dependence("what was read", MEANING, values)],
         reader={"suggestions": _suggestions(model, chances), "chances": _chances(chances, places)},
         start=_interesting(text, chances, places),
         notes=[
@@ -79,6 +59,30 @@ def characters_page(model: CharacterModel, text: str, source: str) -> Page:
         ],
         footer=_footer(model),
     )
+
+
+def _check(model: CharacterModel, text: str, source: str) -> dict[str, int]:
+    """The characters of a text that the model does not know. Raises TraceError if there is nothing to trace."""
+    if not 2 <= len(text) <= MOST_STEPS:
+        raise TraceError(f"a trace shows 2 to {MOST_STEPS:,} characters; this text has {len(text):,}")
+    strange = model.strange(text)
+    if sum(strange.values()) == len(text):
+        known = _shown(model.characters_[1:])
+        raise TraceError(f"the model knows none of the characters of {source}; it knows {known}")
+    return strange
+
+
+def _trace(model: CharacterModel, places: Tensor) -> tuple[Recording, Tensor, Tensor]:
+    """The recording, the chances (T, V) of the next characters, and the dependences (2, T, T) of the scores of the
+    expected one and of the one that came."""
+    network = model.network_
+    with torch.no_grad(), threads(1):
+        recording = record(network.layer, network.embed(places))
+        logits = network.decode(recording.output)
+        expected = logits.argmax(-1)
+        came = torch.cat([places[1:], expected[-1:]])  # nothing came after the last character
+        seeds = network.decode.weight[torch.stack([expected, came])]
+        return recording, logits.double().softmax(-1), sensitivity(recording, seeds)
 
 
 def _subtitle(model: CharacterModel, source: str, length: int, chances: Tensor, places: Tensor) -> str:

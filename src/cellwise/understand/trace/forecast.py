@@ -205,13 +205,9 @@ class _Look:
 def forecast_page(forecaster: Forecaster, table: Table, name: str | None = None) -> Page:
     """Trace the forecasts of one series and lay them out. Raises as `trace_forecast` does."""
     trace = trace_forecast(forecaster, table, name)
-    panel, cell = trace.panel, cells.get(forecaster.cell)
-    C, grid = len(trace.filled), panel.frequency
-    times = panel.times[0][-C:]
-    future = grid.future(times[-1], forecaster.horizon)
-    many = grid.many
-    half, most = (round(reach(trace.by_value, share)) for share in (0.5, 0.9))
-    several = len(table.panel) > 1
+    panel, cell, C = trace.panel, cells.get(forecaster.cell), len(trace.filled)
+    times, many, several = panel.times[0][-C:], panel.frequency.many, len(table.panel) > 1
+    near, far = (many(round(reach(trace.by_value, share))) for share in (0.5, 0.9))
     return Page(
         kind="forecast",
         title=f"{panel.ids[0]}: inside the {cell.name.upper()} forecast",
@@ -222,38 +218,49 @@ def forecast_page(forecaster: Forecaster, table: Table, name: str | None = None)
         labels=[_day(time) for time in times],
         layers=_layers(trace.recordings),
         targets=[f"{many(h + 1)} ahead" for h in trace.horizons],
-        dependences=[
-            Dependence(
-                "each value",
-                "How far the forecast moves when the value of one step is raised by one, all effects together: level, "
-                "season and network.",
-                trace.by_value,
-                signed=True,
-            ),
-            Dependence(
-                "what the layer is given",
-                "The norm of the gradient of the network's answer with respect to everything that the layer is given "
-                "at a step: the window of values, slopes, calendar and covariates.",
-                trace.by_input,
-            ),
-        ],
-        reader={
-            "y": [_number(v) if seen else None for v, seen in zip(trace.filled, trace.observed, strict=True)],
-            "filled": [_number(value) for value in trace.filled],
-            "future": [_day(time) for time in future],
-            "forecasts": [[[_number(v) for v in step] for step in made] for made in _banded(trace)],
-            "horizons": [h + 1 for h in trace.horizons],
-            "band": max(forecaster.levels),
-        },
+        dependences=_dependences(trace),
+        reader=_reader(trace, forecaster.horizon, max(forecaster.levels)),
         start=C - 1,
         notes=[
-            f"Half of what a forecast depends on lies, on average, within the last {many(half)}, nine tenths within "
-            f"the last {many(most)}.",
+            f"Half of what a forecast depends on lies, on average, within the last {near}, nine tenths within "
+            f"the last {far}.",
             "The last step shows the forecast that predict gives. Those of earlier steps know only what lies between "
             "the left edge and their step, and the season and slope before it.",
         ],
         footer=_footer(forecaster),
     )
+
+
+def _dependences(trace: ForecastTrace) -> list[Dependence]:
+    by_value = Dependence(
+        "each value",
+        "How far the forecast moves when the value of one step is raised by one, all effects together: level, "
+        "season and network.",
+        trace.by_value,
+        signed=True,
+    )
+    by_input = Dependence(
+        "what the layer is given",
+        "The norm of the gradient of the network's answer with respect to everything that the layer is given at a "
+        "step: the window of values, slopes, calendar and covariates.",
+        trace.by_input,
+    )
+    return [by_value, by_input]
+
+
+def _reader(trace: ForecastTrace, horizon: int, band: int) -> dict[str, Any]:
+    """What the chart is drawn from: of the quantiles the lowest, the middle and the highest."""
+    future = trace.panel.frequency.future(trace.panel.times[0][-1], horizon)
+    banded = trace.forecasts[..., [0, trace.forecasts.shape[-1] // 2, -1]]
+    values = [_number(value) for value in trace.filled]
+    return {
+        "y": [value if seen else None for value, seen in zip(values, trace.observed, strict=True)],
+        "filled": values,
+        "future": [_day(time) for time in future],
+        "forecasts": [[[_number(value) for value in step] for step in made] for made in banded],
+        "horizons": [h + 1 for h in trace.horizons],
+        "band": band,
+    }
 
 
 def _layers(recordings: tuple[Recording, ...]) -> list[TracedLayer]:
@@ -265,12 +272,6 @@ def _layers(recordings: tuple[Recording, ...]) -> list[TracedLayer]:
             )
             named.append(TracedLayer(", ".join(parts), layer))
     return named
-
-
-def _banded(trace: ForecastTrace) -> np.ndarray:
-    """Of the quantiles the lowest, the middle and the highest, (C, H, 3)."""
-    middle = trace.forecasts.shape[-1] // 2
-    return trace.forecasts[..., [0, middle, -1]]
 
 
 def _number(value: float) -> float | None:

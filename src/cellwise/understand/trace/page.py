@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import jinja2
 import torch
 from torch import Tensor
 
+from cellwise.understand.trace.errors import TraceError
 from cellwise.understand.trace.order import by_activity, orders
 from cellwise.understand.trace.packing import LEVELS, fitting, pack_shares, pack_signal, roots
 from cellwise.understand.trace.recording import LayerRecording, Signal
@@ -66,11 +67,18 @@ class Page:
     start: int
     notes: Sequence[str] = ()
     footer: str = ""
-    words: dict[str, str] = field(default_factory=dict)
 
 
 def render(page: Page) -> str:
-    """The page as HTML."""
+    """The page as HTML.
+
+    Raises:
+        TraceError: a dependence is not finite, as in a network that has diverged.
+    """
+    if not all(bool(each.values.isfinite().all()) for each in page.dependences):
+        raise TraceError(
+            "the gradients of this network are not finite; it has diverged, and shows nothing to draw"
+        )
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=jinja2.select_autoescape(["html"]),

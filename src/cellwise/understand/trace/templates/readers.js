@@ -39,12 +39,12 @@ class Passage {
     return step === undefined ? null : Number(step);
   }
 
-  // weights: -1 ... 1 for each step; where `all` is false, only steps up to the chosen one are shaded.
+  // view.weights: -1 ... 1 for each step, by which it is shaded.
   show(view) {
     const up = colour("--model"), down = colour("--naive");
     this.spans.forEach((span, t) => {
       const weight = view.weights[t], strength = Math.round(58 * Math.sqrt(Math.abs(weight)));
-      const marks = [t > view.step && "later", t === view.step && "now", t === view.step + 1 && "next"];
+      const marks = [t > view.step && !view.byUnit && "later", t === view.step && "now", t === view.step + 1 && "next"];
       span.className = marks.filter(Boolean).join(" ");
       span.style.backgroundColor = strength < 2 ? "" : `color-mix(in srgb, ${weight > 0 ? up : down} ${strength}%, transparent)`;
     });

@@ -158,7 +158,7 @@ class App {
     const byUnit = this.state.shade === "unit" && data.kind === "characters";
     const largest = Math.max(Math.abs(signal.low), Math.abs(signal.high));
     const weights = byUnit ? data.labels.map((_, t) => signalValue(data, signal, unit, t) / largest) : row.shares;
-    reader.show({ step, target, row, weights });
+    reader.show({ step, target, row, weights, byUnit });
     at("step-name").textContent = reader.stepName(step);
     at("expects-title").replaceChildren(...reader.heading(step, target));
     at("expects").replaceChildren(...reader.predictions(step, target));
@@ -195,7 +195,7 @@ class App {
     const across = this.data.kind === "forecast" ? this.heat.across : (at("line").clientWidth - this.left) / data.steps;
     drawUnitLine(at("line"), data, signal, unit, step, this.left, across);
     at("line-caption").textContent = `${signal.name} of unit ${number} over all steps, from ${short(signal.low)} to ${short(signal.high)}.`;
-    const cells = layer.signals.map((each) => element("td", { class: "number" }, signalValue(data, each, unit, step).toFixed(3)));
+    const cells = layer.signals.map((each) => element("td", { class: "number" }, signalValue(data, each, unit, step).toFixed(3).replace("-", "−")));
     at("values").tHead.replaceChildren(element("tr", {}, element("th", { scope: "col" }, "at this step"), ...layer.signals.map((each) => element("th", { class: "number", scope: "col" }, each.name))));
     at("values").tBodies[0].replaceChildren(element("tr", {}, element("th", { scope: "row" }, `unit ${number}`), ...cells));
     const value = signalValue(data, signal, unit, step).toFixed(2);
