@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from cellwise.graph.expr import Node, Shape, StepGraph, postorder
-from cellwise.graph.ops import INPUT, OPS, SCALAR, STATE, SUM, VECTOR, Op
+from cellwise.graph.ops import OPS, SCALAR, STATE, SUM, VECTOR, Op
 from cellwise.graph.text import TEXT, Line, Notation, display_names, write
 from cellwise.passes.differentiate import GRADIENT, PULLBACK, Derivative, differentiate
 from cellwise.understand.latex import LATEX, aligned

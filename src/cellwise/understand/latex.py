@@ -43,13 +43,14 @@ _WRITTEN = {
     "clamp": r"\operatorname{{clamp}}({0}, {1}, {2})",
     "stop_gradient": r"\operatorname{{stopgradient}}({0})",
 }
+_GREEK_NAMES = """
+    alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega
+"""
+# Unicode spells lambda without a b.
 _GREEK = {
-    unicodedata.lookup(f"GREEK SMALL LETTER {name.replace('lambda', 'lamda').upper()}"): name
-    for name in (
-        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi "
-        "psi omega"
-    ).split()
-}  # fmt: skip
+    unicodedata.lookup(f"GREEK SMALL LETTER {name.replace('lambda', 'lamda')}"): name
+    for name in _GREEK_NAMES.split()
+}
 # What reaches above the line, so that brackets around it must grow.
 _TALL = re.compile(r"\\frac|\\begin|\\left")
 
@@ -71,7 +72,7 @@ def symbol(name: str) -> tuple[str, str]:
 
 def _word(name: str) -> str:
     if name in _GREEK.values():
-        return f"\\{name}" if name != "omicron" else "o"
+        return f"\\{name}"
     if name in _GREEK:
         return f"\\{_GREEK[name]}"
     if re.fullmatch(r"[A-Za-z]|\d+", name):

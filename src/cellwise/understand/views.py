@@ -40,10 +40,22 @@ class View:
     suffix: str = ""
 
 
+def _source(cell: Cell) -> str:
+    """The class of a cell, after those that it takes its definition from."""
+    kinds = [kind for kind in reversed(type(cell).__mro__) if issubclass(kind, Cell) and kind is not Cell]
+    try:
+        return "\n\n".join(textwrap.dedent(inspect.getsource(kind)) for kind in kinds).rstrip()
+    except (OSError, TypeError):
+        raise ViewError(
+            f"The source of {type(cell).__name__} cannot be read, since it was not defined in a file; "
+            "the view equations shows what it computes."
+        ) from None
+
+
 VIEWS: dict[str, View] = {
     "equations": View("the equations, as text", lambda cell: cell.equations),
     "latex": View("the equations, in LaTeX", lambda cell: latex(cell.graph), suffix=".tex"),
-    "source": View("the class that defines it", lambda cell: _source(cell), suffix=".py"),
+    "source": View("the class that defines it", _source, suffix=".py"),
     "graph": View("the values of a step, one a line", lambda cell: listing(cell.graph)),
     "gradient": View("the backward equations, as text", lambda cell: gradient_text(cell.graph)),
     "gradient-latex": View("the backward equations, in LaTeX", lambda cell: gradient_latex(cell.graph)),
@@ -88,15 +100,3 @@ def view(cell: str | type[Cell] | Cell, name: str, *, unrolled: int | None = Non
 def view_for_file(path: Path) -> str | None:
     """The view that the ending of a file asks for, if it does."""
     return next((name for name, each in VIEWS.items() if each.suffix and each.suffix == path.suffix), None)
-
-
-def _source(cell: Cell) -> str:
-    """The class of a cell, after those that it takes its definition from."""
-    kinds = [kind for kind in reversed(type(cell).__mro__) if issubclass(kind, Cell) and kind is not Cell]
-    try:
-        return "\n\n".join(textwrap.dedent(inspect.getsource(kind)) for kind in kinds).rstrip()
-    except (OSError, TypeError):
-        raise ViewError(
-            f"The source of {type(cell).__name__} cannot be read, since it was not defined in a file; "
-            "the view equations shows what it computes."
-        ) from None

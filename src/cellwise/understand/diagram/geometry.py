@@ -5,20 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
+from cellwise.errors import CellwiseError
 from cellwise.understand.diagram.picture import Block, Picture
 from cellwise.understand.diagram.placement import Placement, placements
-from cellwise.understand.diagram.routing import CHANNEL, COLUMN, ROW, Point, Routed, improve, route
+from cellwise.understand.diagram.routing import CHANNEL, COLUMN, ROW, Effort, Point, Routed, improve, route
 
-__all__ = ["Drawing", "draw", "size_of"]
+__all__ = ["DiagramError", "Drawing", "draw", "size_of"]
 
 _TRACK = 15.0  # between two lines that run side by side
 _CLEAR = 18.0  # between a line and a block
 _GAP_X, _GAP_Y = 30.0, 26.0  # between two blocks without a line between them
 _MARGIN = 26.0
-# As many arrangements are tried; a large picture takes long to route, and is tried less often.
-_MOST_TRIES, _EFFORT = 32, 6_000
+_MOST_BLOCKS = 60
+# Arrangements that are tried, and steps of the search for lines after which no further one is: some seconds.
+_MOST_TRIES, _STEPS = 32, 60_000
 _FINALISTS, _HOPELESS = 2, 1.5
+
+
+class DiagramError(CellwiseError, ValueError):
+    template = (
+        "The step of {cell} is {blocks} blocks, and a picture shows at most {most}; "
+        "the views equations and graph show all of them, mermaid without a layout of its own."
+    )
 
 
 @dataclass(frozen=True)
@@ -56,22 +66,33 @@ def size_of(block: Block) -> tuple[float, float]:
 
 
 def draw(picture: Picture) -> Drawing:
-    """The best of several arrangements: fewest crossings and bends, then shortest lines."""
+    """The best of several arrangements: fewest crossings and bends, then shortest lines.
+
+    Raises:
+        DiagramError: the step does too much to be drawn on one page.
+    """
+    if len(picture.blocks) > _MOST_BLOCKS:
+        raise DiagramError(cell=picture.title, blocks=len(picture.blocks), most=_MOST_BLOCKS)
     wide = {block.id for block in picture.blocks if size_of(block)[0] > 40}
-    tries = max(1, min(_MOST_TRIES, _EFFORT // len(picture.blocks) ** 2))
+    effort = Effort()
     found: list[tuple[float, int, Placement, Routed]] = []
-    for number, placement in enumerate(placements(picture, tries)):
+    for number, placement in enumerate(placements(picture, _MOST_TRIES)):
+        if found and effort.steps > _STEPS:
+            break
         limit = _HOPELESS * found[0][0] if found else math.inf
-        routed = route(placement, wide, limit)
+        routed = route(placement, wide, effort, limit)
         if routed is not None:
             found = sorted([*found, (routed.cost, number, placement, routed)])[:_FINALISTS]
-    better = [(placement, improve(placement, wide, routed)) for _, _, placement, routed in found]
+    most = effort.steps + _STEPS
+    better = [
+        (placement, improve(placement, wide, routed, effort, most)) for _, _, placement, routed in found
+    ]
     return _measure(*min(better, key=lambda each: each[1].cost))
 
 
 def _segments(routed: Routed) -> Iterator[tuple[Point, Point]]:
     for way in routed.by_edge.values():
-        yield from zip(way, way[1:], strict=False)
+        yield from pairwise(way)
 
 
 def _measure(placement: Placement, routed: Routed) -> Drawing:

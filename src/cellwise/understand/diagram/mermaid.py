@@ -25,8 +25,8 @@ def mermaid(graph: StepGraph) -> str:
         "---",
         "flowchart LR",
         f"  accTitle: {graph.name}, one step",
-        f"  accDescr: {len(picture.edges)} lines between {len(picture.blocks)} blocks, from the input and the old states "
-        "to the new states",
+        f"  accDescr: {len(picture.blocks)} blocks and {len(picture.edges)} lines, from the input and the old "
+        "states to the new states",
         *(f"  {block.id}{_shape(block)}" for block in picture.blocks),
     ]
     for edge in picture.edges:

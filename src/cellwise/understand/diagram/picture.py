@@ -7,7 +7,6 @@ happens to values is one block an operation; numbers and learned vectors are wri
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cellwise.graph.expr import Node, Shape, StepGraph
@@ -19,10 +18,23 @@ __all__ = ["INPUT_ID", "Block", "Edge", "Picture", "picture_of"]
 
 INPUT_ID = "x"
 # Functions that a gate's block may end with.
-_ACTIVATIONS = {"sigmoid": "σ", "tanh": "tanh", "relu": "relu", "softplus": "softplus", "exp": "exp", "sin": "sin",
-                "cos": "cos"}  # fmt: skip
-_SIGNS = {"add": "+", "mul": "×", "sub": "−", "div": "÷", "neg": "−1 ×", "minimum": "min", "maximum": "max", "less": "<",
-          "less_equal": "≤", "where": "if", "abs": "| |", "sqrt": "√", "sigmoid": "σ", "stop_gradient": "stop ∇"}  # fmt: skip
+_ACTIVATIONS = {"sigmoid": "σ"} | {op: op for op in ("tanh", "relu", "softplus", "exp", "sin", "cos")}
+_SIGNS = {
+    "add": "+",
+    "mul": "×",
+    "sub": "−",
+    "div": "÷",
+    "neg": "−1 ×",
+    "minimum": "min",
+    "maximum": "max",
+    "less": "<",
+    "less_equal": "≤",
+    "where": "if",
+    "abs": "| |",
+    "sqrt": "√",
+    "sigmoid": "σ",
+    "stop_gradient": "stop ∇",
+}
 # What the lines into an operation are, where it matters which is which.
 _ENDS = {
     "sub": ("", "−"),
@@ -33,6 +45,8 @@ _ENDS = {
     "clamp": ("", "low", "high"),
 }
 _LONGEST = 26
+# A gate's block has room for so many lines besides those of its weights; a longer sum is drawn as operations.
+_MOST_EXTRA = 3
 
 
 @dataclass(frozen=True)
@@ -151,6 +165,9 @@ class _Builder:
             if node.op.name in _ACTIVATIONS and self.uses[node.inputs[0]] == 1:
                 inner.append(node.inputs[0])
             terms, sums = self._terms(inner[-1])
+            others = [t for t in terms if t.shape is Shape.BATCH and not self._is_affine(t)]
+            if len(others) > _MOST_EXTRA and node.op not in (INPUT, PROJECT):
+                continue
             if any(self._is_affine(term) for term in terms) or node.op in (INPUT, PROJECT):
                 self.roots[node] = terms
                 absorbed |= {*inner[1:], *sums, *(term for term in terms if self._is_affine(term))} - {node}
@@ -222,6 +239,9 @@ class _Builder:
         sign = _SIGNS.get(name, name)
         if len(node.inputs) == 2 and node.inputs[0] is node.inputs[1]:
             return {"mul": "( )²", "add": "2 ×"}.get(name, sign)
+        if name == "where" and any(each is not None for each in operands):
+            _, yes, no = ("·" if each is None else each for each in operands)
+            return f"{yes} if · else {no}"
         match operands:
             case [str() as first, None]:
                 return f"{sign} {first}" if node.op.commutes else f"{first} {sign}"
@@ -230,9 +250,6 @@ class _Builder:
             case [None, *rest] if any(rest):
                 inside = ", ".join("·" if each is None else each for each in operands)
                 return f"{sign}({inside})"
-        if name == "where" and any(each is not None for each in operands):
-            _, yes, no = ("·" if each is None else each for each in operands)
-            return f"{yes} if · else {no}"
         return sign
 
     def _written(self, node: Node) -> str:

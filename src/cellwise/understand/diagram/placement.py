@@ -135,10 +135,14 @@ class _Placer:
         self.kind = {block.id: block.kind for block in picture.blocks}
         for id, kind in self.kind.items():
             # What multiplies a state that has a rail hangs from it.
-            if kind == "gate" and all(edge.source in rails for edge in picture.inputs(id)):
+            read = [rails.get(edge.source) for edge in picture.inputs(id)]
+            if kind == "gate" and all(rail is not None and not rail[1] for rail in read):
                 self.kind[id] = "operation"
         self.on_rail = {id for path, _ in rails.values() for id in path}
         self.high = {id for path, low in rails.values() if not low for id in path}
+        # What stands in the row of gates, one in each column.
+        self.in_gate_row = {id for path, low in rails.values() if low for id in path}
+        self.in_gate_row |= {id for id, kind in self.kind.items() if kind == "gate"}
         self.column = {id: 0 for id, kind in self.kind.items() if kind in ("state", "input")}
         self.last_gate = 0
 
@@ -168,7 +172,7 @@ class _Placer:
                 continue
             if ready:
                 self.column[id] = self._column_of(id)
-                if self.kind[id] == "gate":
+                if id in self.in_gate_row:
                     self.last_gate = self.column[id]
                 continue
             stack.append((id, True))
@@ -178,9 +182,8 @@ class _Placer:
             stack += [(each, False) for each in (inputs if id in self.flips else reversed(inputs))]
 
     def _column_of(self, id: str) -> int:
-        kind = self.kind[id]
         inputs = [edge.source for edge in self.picture.inputs(id) if self.kind[edge.source] != "join"]
-        if kind == "gate":
+        if id in self.in_gate_row:
             inside = [self.column[each] for each in inputs if self.kind[each] in ("operation", "gate")]
             if self.spacious:
                 inside += self.column.values()
@@ -208,9 +211,9 @@ class _Placer:
         for id, kind in self.kind.items():
             users = [edge.target for edge in self.picture.outputs(id)]
             from_states = all(self.kind[edge.source] == "state" for edge in self.picture.inputs(id))
-            if kind == "operation" and id not in self.on_rail and from_states and len(users) == 1:
-                if self.kind[users[0]] == "operation":
-                    self.column[id] = max(self.column[id], self.column[users[0]])
+            free = kind == "operation" and id not in self.on_rail
+            if free and from_states and len(users) == 1 and self.kind[users[0]] == "operation":
+                self.column[id] = max(self.column[id], self.column[users[0]])
 
     def _place_joins(self) -> None:
         for id, kind in self.kind.items():
@@ -279,9 +282,9 @@ class _Placer:
             ends += [edge.target for edge in self.picture.outputs(id)]
             places = sorted({order.index(rail_of[each]) for each in ends if each in rail_of})
             column_free = all(self.column[id] != self.column[other] for other in found)
-            if all(each in rail_of for each in ends) and len(places) == 2 and places[1] == places[0] + 1:
-                if column_free:
-                    found[id] = order[places[0]]
+            neighbours = len(places) == 2 and places[1] == places[0] + 1
+            if column_free and neighbours and all(each in rail_of for each in ends):
+                found[id] = order[places[0]]
         return found
 
     def _middle(self) -> dict[str, int]:
@@ -319,7 +322,7 @@ class _Placer:
         return total
 
     def _stacks(self) -> dict[int, list[str]]:
-        """The free operations of each column, from top to bottom: what hangs from a rail above what stands on a gate."""
+        """The free operations of each column, from top to bottom: what hangs from a rail comes first."""
         stacks: dict[int, list[str]] = {}
         hanging: set[str] = set()
         between = self._between()

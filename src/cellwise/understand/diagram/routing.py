@@ -9,13 +9,26 @@ from __future__ import annotations
 import heapq
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from cellwise.understand.diagram.picture import Edge
 from cellwise.understand.diagram.placement import Placement
 
-__all__ = ["CHANNEL", "COLUMN", "ROW", "Point", "Routed", "center", "crossings", "improve", "route"]
+__all__ = [
+    "CHANNEL",
+    "COLUMN",
+    "ROW",
+    "Effort",
+    "Point",
+    "Routed",
+    "center",
+    "crossings",
+    "faults",
+    "improve",
+    "route",
+]
 
 CHANNEL = 4  # lines before each column and above each row
 COLUMN = CHANNEL + 3  # lines of a column
@@ -49,6 +62,13 @@ def center(place: tuple[int, int]) -> Point:
 
 
 @dataclass
+class Effort:
+    """Counts the steps of a search, so that it ends after the same work on every machine."""
+
+    steps: int = 0
+
+
+@dataclass
 class _Taken:
     """What other lines do at the points of the lattice."""
 
@@ -57,7 +77,7 @@ class _Taken:
     corners: dict[Point, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def add(self, net: str, way: list[Point]) -> None:
-        for a, b in zip(way, way[1:], strict=False):
+        for a, b in pairwise(way):
             self.steps[min(a, b), max(a, b)] = net
         for i, point in enumerate(way):
             around = way[max(0, i - 1) : i + 2]
@@ -82,7 +102,8 @@ class _Taken:
 
 
 class _Router:
-    def __init__(self, placement: Placement, wide: frozenset[str]) -> None:
+    def __init__(self, placement: Placement, wide: frozenset[str], effort: Effort) -> None:
+        self.effort = effort
         self.placement = placement
         self.picture = placement.picture
         self.wide = wide
@@ -118,7 +139,7 @@ class _Router:
 
     # --- ports ---
 
-    def _entries(self, id: str) -> Iterator[tuple[Point, Point, float]]:
+    def entries(self, id: str) -> Iterator[tuple[Point, Point, float]]:
         """Where a line may end at a block: the point, the direction it comes in, and an extra cost."""
         x, y = self.at[id]
         kind = self.kind[id]
@@ -134,82 +155,68 @@ class _Router:
                 yield (x + dx, y), UP, 3.0
                 yield (x + dx, y), DOWN, 20.0
 
-    def _exits(self, id: str) -> Iterator[tuple[Point, Point, float]]:
+    def exits(self, id: str) -> Iterator[tuple[Point, Point, float]]:
         x, y = self.at[id]
         kind = self.kind[id]
         side = 1 if id in self.wide else 0
         if kind != "input":
             yield (x + side, y), RIGHT, 8.0 if kind == "gate" else 0.0
-        if kind != "state":
-            yield (x, y), UP, 0.0
-        if kind == "operation" or id in self.hanging:
-            yield (x, y), DOWN, 0.0
+        # The sides of an operation are wanted by what it reads.
+        inputs = len(self.picture.inputs(id)) if kind == "operation" else 0
+        if kind != "state" and inputs < 3:
+            yield (x, y), UP, 12.0 * max(0, inputs - 1)
+        if (kind == "operation" and inputs < 3) or id in self.hanging:
+            yield (x, y), DOWN, 12.0 * max(0, inputs - 1)
 
     # --- the way ---
 
     def connect(self, source: str, target: str) -> list[Point]:
-        goals = {
-            (point, direction): extra + (_BAD if (point, _back(direction)) in self.used[target] else 0.0)
-            for point, direction, extra in self._entries(target)
-        }
-        ends = {point for point, _ in goals}
-        middle = self.at[target]
-        queue: list[tuple[float, float, Point, Point | None]] = []
-        best: dict[tuple[Point, Point | None], float] = {}
-        came: dict[tuple[Point, Point | None], tuple[Point, Point | None] | None] = {}
-
-        def push(
-            cost: float, point: Point, direction: Point, previous: tuple[Point, Point | None] | None
-        ) -> None:
-            state = (point, direction)
-            if cost < best.get(state, float("inf")):
-                best[state] = cost
-                came[state] = previous
-                # Every port lies at most one step from the middle of its block.
-                guess = abs(point[0] - middle[0]) + abs(point[1] - middle[1]) - 1
-                heapq.heappush(queue, (cost + guess, cost, point, direction))
-
-        for point in self.tree.get(source, ()):
-            if point in self.body:
-                continue
-            for direction in (RIGHT, DOWN, LEFT, UP):
-                begin = (point, None)
-                came[begin] = None
-                self._step(source, target, point, None, direction, _BRANCH, push, begin)
-        for point, direction, extra in self._exits(source):
-            if (point, direction) not in self.used[source] or point in self.tree.get(source, ()):
-                blocked = any((point, direction) == used for used in self.used[source])
-                begin = (point, None)
-                came[begin] = None
-                self._step(
-                    source, target, point, None, direction, extra + (_BAD if blocked else 0), push, begin
-                )
-        found = None
-        bound = float("inf")
-        while queue and queue[0][0] < bound:
-            _, cost, point, direction = heapq.heappop(queue)
-            state = (point, direction)
-            if cost > best[state]:
-                continue
-            if direction is not None and state in goals:
-                if cost + goals[point, direction] < bound:
-                    bound, found = cost + goals[point, direction], state
-                continue
-            if point in ends and self.body.get(point) == target:
-                continue
-            for after in (RIGHT, DOWN, LEFT, UP):
-                if direction is None or after != _back(direction):
-                    self._step(source, target, point, direction, after, cost, push, state)
-        assert found is not None, (source, target)
-        self.total += bound
-        way: list[Point] = []
-        state_now: tuple[Point, Point | None] | None = found
-        while state_now is not None:
-            way.append(state_now[0])
-            state_now = came[state_now]
-        way.reverse()
+        """Find the cheapest way from a block, or from a line that leaves it, to another block, and note it."""
+        search = _Search(self, source, target)
+        cost, way = search.run()
+        self.total += cost
         self.add(source, target, way)
         return way
+
+    def starts(self, source: str) -> Iterator[tuple[Point, Point, float]]:
+        """Where a line from a block may begin: at its ports, or anywhere on a line that it has already."""
+        for point in sorted(self.tree.get(source, ())):
+            if point not in self.body:
+                for direction in (RIGHT, DOWN, LEFT, UP):
+                    yield point, direction, _BRANCH
+        for point, direction, extra in self.exits(source):
+            yield point, direction, extra + (_BAD if (point, direction) in self.used[source] else 0.0)
+
+    def ends(self, target: str) -> dict[tuple[Point, Point], float]:
+        """Where and in which direction a line may end, and what that costs."""
+        return {
+            (point, direction): extra + (_BAD if (point, _back(direction)) in self.used[target] else 0.0)
+            for point, direction, extra in self.entries(target)
+        }
+
+    def step(
+        self, source: str, target: str, point: Point, before: Point | None, after: Point
+    ) -> float | None:
+        """What one step in the direction `after` costs, or None where there is no way."""
+        x, y = new = point[0] + after[0], point[1] + after[1]
+        if not (CHANNEL < x < self.size[0] and 0 <= y < self.size[1]):
+            return None
+        # The lines on either side of a column's middle are there for the ports of gates alone.
+        if after[0] == 0 and (x - CHANNEL) % COLUMN in (0, 2) and {point, new} - self.beside:
+            return None
+        owner = self.body.get(new)
+        if owner is not None and owner != target:
+            return None
+        if owner == target and after[1] == 0 and x != self.at[target][0] - (target in self.wide):
+            return None
+        cost = _BACKWARD if after == LEFT else 1.0
+        if before is not None and before != after:
+            cost += _BEND
+        if self.taken.steps.get((min(point, new), max(point, new)), source) != source:
+            cost += _BAD
+        if point not in self.body:
+            cost += self.taken.cost(source, point, before, after)
+        return cost
 
     def add(self, source: str, target: str, way: list[Point]) -> None:
         """Note what a line takes up."""
@@ -219,47 +226,78 @@ class _Router:
         self.taken.add(source, way)
         self.tree.setdefault(source, set()).update(way)
 
-    def _step(self, net, target, point, before, after, cost, push, state) -> None:  # type: ignore[no-untyped-def]
-        x, y = point[0] + after[0], point[1] + after[1]
-        if not (CHANNEL < x < self.size[0] and 0 <= y < self.size[1]):
+
+_State = tuple[Point, Point | None]
+
+
+class _Search:
+    """The search for one way: a state is a point and the direction in which it was reached."""
+
+    def __init__(self, router: _Router, source: str, target: str) -> None:
+        self.router, self.source, self.target = router, source, target
+        self.middle = router.at[target]
+        self.queue: list[tuple[float, float, Point, Point]] = []
+        self.best: dict[_State, float] = {}
+        self.came: dict[_State, _State | None] = {}
+
+    def run(self) -> tuple[float, list[Point]]:
+        ends = self.router.ends(self.target)
+        points = {point for point, _ in ends}
+        for point, direction, extra in self.router.starts(self.source):
+            self.came[point, None] = None
+            self._extend((point, None), extra, direction)
+        found: _State | None = None
+        bound = math.inf
+        while self.queue and self.queue[0][0] < bound:
+            _, cost, point, direction = heapq.heappop(self.queue)
+            if cost > self.best[point, direction]:
+                continue
+            self.router.effort.steps += 1
+            if (point, direction) in ends:
+                if cost + ends[point, direction] < bound:
+                    bound, found = cost + ends[point, direction], (point, direction)
+            elif point not in points or self.router.body.get(point) != self.target:
+                for after in (RIGHT, DOWN, LEFT, UP):
+                    if after != _back(direction):
+                        self._extend((point, direction), cost, after)
+        assert found is not None, f"no way from {self.source} to {self.target}"
+        way = []
+        state: _State | None = found
+        while state is not None:
+            way.append(state[0])
+            state = self.came[state]
+        return bound, way[::-1]
+
+    def _extend(self, state: _State, cost: float, after: Point) -> None:
+        point, before = state
+        step = self.router.step(self.source, self.target, point, before, after)
+        if step is None:
             return
-        new = (x, y)
-        # The lines on either side of a column's middle are there for the ports of gates alone.
-        if after[0] == 0 and (x - CHANNEL) % COLUMN in (0, 2) and {point, new} - self.beside:
-            return
-        owner = self.body.get(new)
-        if owner is not None and owner != target:
-            return
-        if (
-            owner == target
-            and after[1] == 0
-            and new[0] != self.at[target][0] - (1 if target in self.wide else 0)
-        ):
-            return
-        step = self.taken.steps.get((min(point, new), max(point, new)))
-        cost += _BACKWARD if after == LEFT else 1.0
-        if before is not None and before != after:
-            cost += _BEND
-        if step is not None and step != net:
-            cost += _BAD
-        if point not in self.body:
-            cost += self.taken.cost(net, point, before, after)
-        push(cost, new, after, state)
+        new = point[0] + after[0], point[1] + after[1]
+        if cost + step < self.best.get((new, after), math.inf):
+            self.best[new, after] = cost + step
+            self.came[new, after] = state
+            # Every port lies at most one step from the middle of its block.
+            guess = abs(new[0] - self.middle[0]) + abs(new[1] - self.middle[1]) - 1
+            heapq.heappush(self.queue, (cost + step + guess, cost + step, new, after))
 
 
 def _back(direction: Point) -> Point:
     return -direction[0], -direction[1]
 
 
-def route(placement: Placement, wide: Iterable[str], limit: float = math.inf) -> Routed | None:
+def route(
+    placement: Placement, wide: Iterable[str], effort: Effort, limit: float = math.inf
+) -> Routed | None:
     """Lines for all edges of a placed picture, or None if they cost more than `limit`.
 
     Args:
         placement: where the blocks stand.
         wide: blocks that are wider than a circle.
+        effort: where the work is counted.
         limit: stop where it gets worse than this.
     """
-    router = _Router(placement, frozenset(wide))
+    router = _Router(placement, frozenset(wide), effort)
     ways: dict[Edge, list[Point]] = {}
     for edge in _order(placement):
         ways[edge] = router.connect(edge.source, edge.target)
@@ -268,14 +306,18 @@ def route(placement: Placement, wide: Iterable[str], limit: float = math.inf) ->
     return _routed(router, ways)
 
 
-def improve(placement: Placement, wide: Iterable[str], routed: Routed, rounds: int = 3) -> Routed:
+def improve(
+    placement: Placement, wide: Iterable[str], routed: Routed, effort: Effort, most: int, rounds: int = 3
+) -> Routed:
     """Take the lines of each source away in turn, but not the rails, and draw them anew, as long as that helps."""
     rails = _rails(placement)
     best, order = routed, [edge for edge in _order(placement) if (edge.source, edge.target) not in rails]
     for _ in range(rounds):
         before = best.cost
         for source in dict.fromkeys(edge.source for edge in order):
-            router = _Router(placement, frozenset(wide))
+            if effort.steps > most:
+                return best
+            router = _Router(placement, frozenset(wide), effort)
             again = [edge for edge in order if edge.source == source]
             ways = {edge: way for edge, way in best.by_edge.items() if edge not in again}
             for edge, way in ways.items():
@@ -291,7 +333,7 @@ def improve(placement: Placement, wide: Iterable[str], routed: Routed, rounds: i
 
 
 def _rails(placement: Placement) -> set[tuple[str, str]]:
-    return {pair for path in placement.rails for pair in zip(path, path[1:], strict=False)}
+    return {pair for path in placement.rails for pair in pairwise(path)}
 
 
 def _order(placement: Placement) -> list[Edge]:
@@ -308,35 +350,36 @@ def _order(placement: Placement) -> list[Edge]:
 
 def _routed(router: _Router, by_edge: dict[Edge, list[Point]]) -> Routed:
     """The lines with what they cost all together, whatever order they were drawn in."""
-    ways: dict[str, list[list[Point]]] = defaultdict(list)
+    steps = {(min(a, b), max(a, b), edge.source) for edge, way in by_edge.items() for a, b in pairwise(way)}
+    bends = sum(
+        a[0] != c[0] and a[1] != c[1] for way in by_edge.values() for a, c in zip(way, way[2:], strict=False)
+    )
+    backward = sum(b[0] < a[0] for way in by_edge.values() for a, b in pairwise(way))
+    routed = Routed(dict(by_edge), 0.0)
+    cost = len(steps) + _BEND * bends + (_BACKWARD - 1) * backward + _CROSS * len(crossings(routed.ways))
+    return replace(routed, cost=cost + _BAD * faults(router.body, by_edge))
+
+
+def faults(body: Collection[Point], by_edge: dict[Edge, list[Point]]) -> int:
+    """How often two lines run along each other, turn on each other, or enter a block at the same port."""
     owners: dict[tuple[Point, Point], set[str]] = defaultdict(set)
-    bends = 0
-    for edge, way in by_edge.items():
-        ways[edge.source].append(way)
-        for a, b in zip(way, way[1:], strict=False):
-            owners[min(a, b), max(a, b)].add(edge.source)
-        bends += sum(a[0] != c[0] and a[1] != c[1] for a, c in zip(way, way[2:], strict=False))
-    backward = sum(b[0] < a[0] for way in by_edge.values() for a, b in zip(way, way[1:], strict=False))
-    shared = sum(len(each) - 1 for each in owners.values())
-    knots = 0
     corners: dict[Point, set[str]] = defaultdict(set)
     passing: dict[Point, set[str]] = defaultdict(set)
+    ports: dict[tuple[Point, Point], set[str]] = defaultdict(set)
     for edge, way in by_edge.items():
-        for k, point in enumerate(way):
-            passing[point].add(edge.source)
-            bent = 0 < k < len(way) - 1 and way[k - 1][0] != way[k + 1][0] and way[k - 1][1] != way[k + 1][1]
-            if (bent or (k == 0)) and point not in router.body:
-                corners[point].add(edge.source)
-    knots = sum(bool(passing[point] - owner) for point, owner in corners.items())
-    ports: dict[tuple[Point, Point], int] = defaultdict(int)
-    for edge, way in by_edge.items():
-        ports[way[-1], way[-2]] += 1
-        if way[0] in router.body:
-            ports[way[0], way[1]] += 0 if ports[way[0], way[1]] else 1
-    doubled = sum(count - 1 for count in ports.values() if count > 1)
-    cost = len(owners) + _BEND * bends + (_BACKWARD - 1) * backward + _CROSS * len(crossings(ways))
-    cost += _BAD * (shared + knots + doubled)
-    return Routed(dict(by_edge), cost)
+        for a, b in pairwise(way):
+            owners[min(a, b), max(a, b)].add(edge.source)
+        for a, b, c in zip(way, way[1:], way[2:], strict=False):
+            passing[b].add(edge.source)
+            if a[0] != c[0] and a[1] != c[1]:
+                corners[b].add(edge.source)
+        if way[0] in body:
+            ports[way[0], way[1]].add(f"from {edge.source}")
+        else:
+            corners[way[0]].add(edge.source)
+        ports[way[-1], way[-2]].add(f"{edge.source} to {edge.target}")
+    shared = sum(len(each) - 1 for each in (*owners.values(), *ports.values()))
+    return shared + sum(bool(passing[point] - owner) for point, owner in corners.items())
 
 
 def crossings(ways: dict[str, list[list[Point]]]) -> dict[Point, tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from html import escape
+from itertools import pairwise
 
 from cellwise.graph.expr import StepGraph
 from cellwise.graph.text import equations
@@ -105,7 +106,7 @@ def _lines(drawing: Drawing) -> Iterator[str]:
 def _is_through(drawing: Drawing, source: str, target: str) -> bool:
     """Whether a line carries a state through the step: it is drawn thick."""
     placement = drawing.placement
-    rails = {pair for path in placement.rails for pair in zip(path, path[1:], strict=False)}
+    rails = {pair for path in placement.rails for pair in pairwise(path)}
     kinds = placement.picture.block(source).kind, placement.picture.block(target).kind
     on_rail = {path[0] for path in placement.rails}
     enters = kinds == ("state", "join") and source not in on_rail
@@ -207,7 +208,7 @@ def _branches(drawing: Drawing) -> dict[str, set[Point]]:
     for source, ways in drawing.routed.ways.items():
         around: dict[Point, set[Point]] = {}
         for way in ways:
-            for a, b in zip(way, way[1:], strict=False):
+            for a, b in pairwise(way):
                 around.setdefault(a, set()).add(b)
                 around.setdefault(b, set()).add(a)
         inside = _body_points(drawing, source)
@@ -239,7 +240,7 @@ def _blocks(drawing: Drawing) -> Iterator[str]:
             yield "</g>"
 
 
-def _gate(block: Block, x: float, y: float, _: bool) -> Iterator[str]:
+def _gate(block: Block, x: float, y: float, is_output: bool) -> Iterator[str]:
     width, height = size_of(block)
     yield (
         f'<rect class="{block.role}" x="{x - width / 2:.1f}" y="{y - height / 2:.1f}" width="{width:.1f}" '
@@ -254,7 +255,7 @@ def _gate(block: Block, x: float, y: float, _: bool) -> Iterator[str]:
     yield text(x, y + 11, indexed(label, index))
 
 
-def _operation(block: Block, x: float, y: float, _: bool) -> Iterator[str]:
+def _operation(block: Block, x: float, y: float, is_output: bool) -> Iterator[str]:
     width, height = size_of(block)
     yield (
         f'<rect class="{block.role or "operation"}" x="{x - width / 2:.1f}" y="{y - height / 2:.1f}" '
