@@ -229,7 +229,7 @@ def check_operations(cell: Cell) -> None:
         with torch._C._DisableTorchDispatch():
             return made.setdefault(name, torch.rand(shape).requires_grad_())
 
-    # Where no gradient flows through a state, the plan multiplies zeros that autograd never makes, but in the last step.
+    # Where no gradient flows through a state, the plan multiplies zeros that autograd leaves out.
     steps = T if len(differentiate(cell.graph).states) == len(cell.states) else 1
     sizes = SIZES | {"t": steps}
     x = torch.randn(steps, B, D, requires_grad=True)
