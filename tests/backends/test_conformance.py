@@ -27,8 +27,6 @@ STANDARD = {"rnn", "lstm", "gru"}
 
 def expected_refusal(backend: str, case: Case) -> str | None:
     """What a backend may say to a case. A backend that says more than this is a failure, not a skip."""
-    if backend == "cpu":
-        return "the kernels know no proj_size" if case.proj_size else None
     if backend != "native":
         return None
     if case.cell.name not in STANDARD:

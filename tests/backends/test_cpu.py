@@ -21,6 +21,7 @@ from cellwise.backends.cpu.kernel import emit
 from cellwise.backends.cpu.operator import stems
 from cellwise.backends.cpu.scratch import Pool, Scratch
 from cellwise.backends.cpu.target import Target, host
+from cellwise.backends.cpu.walk import walk_of
 from cellwise.plan.forward import forward_program
 from cellwise.testing import assert_close
 
@@ -43,14 +44,12 @@ def _everything(target: Target, name: str, hidden: int, dtype: torch.dtype) -> d
     offsets = torch.tensor([0, *np.cumsum([(lengths > t).sum() for t in range(6)])])
     x = _drawn(int(offsets[-1]), 3).to(dtype)
     states = [_drawn(5, hidden).to(dtype) for _ in layer.cell.states]
-    steps = threads.Steps(offsets, 5, backwards=False, resets=None, reset_first=True)
-    output, finals, tape = run.forward(engine, x, states, weights, steps, tape=True)
-    assert tape is not None
+    steps = run.Steps(offsets, 5, backwards=False, resets=None, reset_first=True)
+    output, finals, kept = run.forward(engine, x, states, weights, steps, tape=True)
     gradients = [_drawn(5, hidden).to(dtype) for _ in states]
-    steps = threads.Steps(offsets, 5, backwards=True, resets=None, reset_first=False)
-    dx, dstates, found = run.backward(
-        engine, x, weights, steps, tape, _drawn(*output.shape).to(dtype), gradients
-    )
+    arriving = _drawn(*output.shape).to(dtype)
+    dx, dstates, found = run.backward(engine, x, states, weights, steps, output, kept, arriving, gradients)
+    assert dx is not None
     named = {f"state {i}": s for i, s in enumerate(finals)} | {
         f"gradient {i}": s for i, s in enumerate(dstates)
     }
@@ -148,8 +147,8 @@ def test_functions_at_infinity_and_nan(dtype: torch.dtype) -> None:
 def test_shares_cover_every_row_once_with_like_work(count: int) -> None:
     lengths = sorted([40, 30, 9, 7, 5, 5, 3, 1, 1, 0], reverse=True)
     sizes = [sum(length > t for length in lengths) for t in range(40)]
-    steps = threads.Steps(torch.tensor([0, *np.cumsum(sizes)]), len(lengths), False, None, True)
-    shares = threads.row_shares(steps, count)
+    walk = walk_of(torch.tensor([0, *np.cumsum(sizes)]), len(lengths), backwards=False)
+    shares = threads.row_shares(walk, count)
     assert [first for first, _ in shares] == list(np.cumsum([0, *(rows for _, rows in shares)])[:-1])
     assert sum(rows for _, rows in shares) == len(lengths)
     work = [sum(lengths[first : first + rows]) for first, rows in shares]

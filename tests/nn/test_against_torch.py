@@ -18,7 +18,6 @@ from cellwise.testing import Arguments, Results, assert_as_good, assert_close, p
 
 BACKENDS = tuple(backend.name for backend in registry.BACKENDS)
 # What the compiled kernels say they cannot do; the conformance tests make sure that they say no more than this.
-NO_PROJECTION = ("cpu",)
 
 
 def our_results(configuration: Configuration, dtype: torch.dtype, backend: str) -> Results:
@@ -29,11 +28,6 @@ def our_results(configuration: Configuration, dtype: torch.dtype, backend: str) 
 
 def torch_results(configuration: Configuration, dtype: torch.dtype) -> Results:
     return results(configuration.torch_layer(dtype), configuration.arguments(dtype))
-
-
-def backends_for(configuration: Configuration) -> list[str]:
-    projected = "proj_size" in dict(configuration.options)
-    return [name for name in BACKENDS if not (projected and name in NO_PROJECTION)]
 
 
 def test_the_configurations_are_many_and_of_every_kind() -> None:
@@ -47,7 +41,7 @@ def test_the_configurations_are_many_and_of_every_kind() -> None:
 @pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=str)
 def test_layers_in_float64(configuration: Configuration) -> None:
     truth = torch_results(configuration, torch.float64)
-    for backend in backends_for(configuration):
+    for backend in BACKENDS:
         assert_close(our_results(configuration, torch.float64, backend), truth, tolerance=1e-10)
 
 
@@ -55,7 +49,7 @@ def test_layers_in_float64(configuration: Configuration) -> None:
 def test_layers_in_float32(configuration: Configuration) -> None:
     truth = torch_results(configuration, torch.float64)
     torchs = torch_results(configuration, torch.float32)
-    for backend in backends_for(configuration):
+    for backend in BACKENDS:
         ours = our_results(configuration, torch.float32, backend)
         if backend == "native":
             assert all(torch.equal(ours[name], torchs[name]) for name in torchs), (

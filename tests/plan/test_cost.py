@@ -79,9 +79,9 @@ def test_the_textbook_figures() -> None:
 
 
 def test_the_tape_of_the_lstm() -> None:
-    """Four gates, tanh(c), and both states."""
+    """Four gates, tanh(c), and c; the other state is the output."""
     memory = cost("lstm").training_memory
-    assert memory["tape"] == 7 * b * t * h
+    assert memory["tape"] == 6 * b * t * h
     assert memory["gates' gradients"] == 4 * b * t * h
     assert memory["weights"] == memory["weights' gradients"] == 4 * h * (d + h + 2)
 
@@ -94,8 +94,9 @@ def test_what_an_rnn_moves() -> None:
     assert rnn.inference_traffic.written == rows * h + state
     tape = rnn.training_memory["tape"]
     assert rnn.forward_traffic.written == rows * h + state + tape
-    # The gradient at the output, at the gate and what was kept; biases have no part in the derivative.
-    assert rnn.backward_traffic.read == weights + rows * d + 2 * rows * h + tape + state
+    assert tape == 0 * b, "the output is all that the derivative needs"
+    # The output, the gradients at the output and at the gate; biases have no part in the derivative.
+    assert rnn.backward_traffic.read == weights + rows * d + 3 * rows * h + state
     assert rnn.backward_traffic.written == weights + biases + rows * d + rows * h + state
 
 
@@ -229,22 +230,20 @@ def check_operations(cell: Cell) -> None:
         with torch._C._DisableTorchDispatch():
             return made.setdefault(name, torch.rand(shape).requires_grad_())
 
-    # Where no gradient flows through a state, the plan multiplies zeros that autograd leaves out.
-    steps = T if len(differentiate(cell.graph).states) == len(cell.states) else 1
-    sizes = SIZES | {"t": steps}
-    x = torch.randn(steps, B, D, requires_grad=True)
+    x = torch.randn(T, B, D, requires_grad=True)
     states = [torch.rand(B, H, requires_grad=True) for _ in cell.states]
     wanted = cost(cell)
     with Watch() as forward:
         ends = run_gate_by_gate(cell.graph, value, x, states)
-    assert forward.products == wanted.forward.products.at(**sizes)
-    assert forward.pointwise == wanted.forward.pointwise.at(**sizes)
-    assert forward.functions == wanted.forward.functions.at(**sizes)
+    assert forward.products == wanted.forward.products.at(**SIZES)
+    assert forward.pointwise == wanted.forward.pointwise.at(**SIZES)
+    assert forward.functions == wanted.forward.functions.at(**SIZES)
     ends = [end for end in ends if end.requires_grad]
     with Watch() as backward:
         torch.autograd.backward(ends, [torch.ones_like(end) for end in ends])
-    again = 2 * B * steps * H * H * done_again(cell.graph)
-    assert backward.products == wanted.backward.products.at(**sizes) + again
+    assert backward.products == wanted.backward.products.at(**SIZES) + 2 * B * T * H * H * done_again(
+        cell.graph
+    )
 
 
 def done_again(graph: StepGraph) -> int:
@@ -282,7 +281,7 @@ def test_operations_of_any_cell(cell: Cell) -> None:
 
 def check_backward_pointwise(cell: Cell) -> None:
     """One step of one row backward, each value made when it is asked for, from what is kept."""
-    graph, kept = cell.graph, set(backward_plan(cell.graph).tape.columns)
+    graph, kept = cell.graph, set(backward_plan(cell.graph).kept)
     derivative = differentiate(graph)
     values: dict[Node, Tensor] = {}
     row = torch.rand(1, H)
@@ -372,8 +371,8 @@ def test_what_a_training_step_keeps_is_what_the_kernels_save(cell: Any, layers: 
     memory = cost(cell, layers).training_memory
     sizes = SIZES | {"h": hidden}
     kept = sum(math.prod(tensor.shape) for tensor in saved.values())
-    # The output of the top layer is the caller's; initial states are saved, and of several layers share their memory.
-    outputs = memory["outputs"].at(**sizes) * (layers - 1) // layers
+    # Initial states are saved, and of several layers share their memory.
+    outputs = memory["outputs"].at(**sizes)
     states = memory["states"].at(**sizes) // layers
     wanted = sum(memory[name].at(**sizes) for name in ("weights", "input", "tape")) + outputs
     assert kept - wanted in {0, states}

@@ -1,17 +1,27 @@
-"""The backward program of a cell, and what the forward pass must keep for it."""
+"""The backward program of a cell, and what the forward pass must keep for it.
+
+Values of the step are read from where the forward pass left them: states before the step from the states' history, the
+output from the outputs, the rest from the tape.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cellwise.graph import Node, StepGraph
 from cellwise.graph.expr import postorder
-from cellwise.graph.ops import CONSTANT, PROJECT, STATE
+from cellwise.graph.ops import CONSTANT, OPS, PROJECT, STATE
 from cellwise.passes import Derivative, differentiate, kept_for
 from cellwise.passes.differentiate import GRADIENT, OUTPUT, PULLBACK
-from cellwise.plan.forward import Tape, parameter_refs
-from cellwise.plan.program import Array, Place, Program, Ref, Segment, WeightBlock
-from cellwise.plan.schedule import lay_out, stages_of
+from cellwise.plan.forward import OUTPUT_WEIGHT, Tape, carried, output_array, parameter_refs
+from cellwise.plan.program import Array, Place, Program, ProgramStage, Ref, Segment, WeightBlock, Width
+from cellwise.plan.schedule import Accumulate, lay_out, stages_of
+
+# The gradient at what proj_size makes, one row per step; its product with the unprojected outputs is that of W_hr.
+PROJECTED_GRADIENT = Array("projected gradient", Place.STEPS, width=Width.PROJECTED)
+_PULLED = Array("gradient before projection", Place.ROWS)
+_ZERO = Node(CONSTANT, (), 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,37 +29,74 @@ class BackwardPlan:
     """The backward program, and how its results become gradients.
 
     `gates` maps each input gate node and each product node to its column of the array "gates", (N, columns, H):
-    the gradients at gates. `operands` maps each operand of a product to its column on the tape.
+    the gradients at gates. `kept` are the values of the step that are read, wherever they lie.
     """
 
     program: Program
     tape: Tape
+    kept: tuple[Node, ...]
     inputs: tuple[tuple[str, int], ...]  # input gate, column
-    products: tuple[tuple[str, int, int], ...]  # recurrent gate, column, operand's column on the tape
+    products: tuple[tuple[str, int, Ref], ...]  # recurrent gate, column, where the operand lies
     parameters: tuple[str, ...]  # own parameters, in the order of the columns of the array "sums"
+    unprojected: Ref | None  # with `projected`, where W_hr's operand lies
+
+    graph: StepGraph
+
+    @property
+    def reads_output(self) -> bool:
+        return any(array.name == "output" for array in self.program.arrays)
+
+    @property
+    def histories(self) -> tuple[str, ...]:
+        """The states that are kept of every step; one that is the output is there anyway."""
+        graph = self.graph
+        return graph.states[1:] if graph.output is graph.new_states[0] else graph.states
 
 
-def backward_plan(graph: StepGraph) -> BackwardPlan:
+def projects(graph: StepGraph) -> bool:
+    """Whether the first state can be projected: it is the output, and the equations only ask it for gates."""
+    states = [node for node in graph.of(STATE) if node.attribute == graph.states[0]]
+    at_state = differentiate(graph).states.get(graph.states[0])
+    elementwise = any(i in states for node in graph.nodes if node.op is not PROJECT for i in node.inputs)
+    passed_on = any(node in states for node in (graph.output, *graph.new_states))
+    is_output = graph.output is graph.new_states[0]
+    return is_output and not elementwise and not passed_on and (at_state is None or at_state.op is PULLBACK)
+
+
+def backward_plan(graph: StepGraph, projected: bool = False) -> BackwardPlan:
     """The stages of one step backward."""
     derivative = differentiate(graph)
     roots = _roots(derivative)
-    kept = kept_for(graph.nodes, _forward_values(graph, roots))
+    read = kept_for(graph.nodes, _forward_values(graph, roots))
     operands = dict.fromkeys(node.inputs[0] for node in graph.of(PROJECT))
-    tape = Tape({node: column for column, node in enumerate(dict.fromkeys([*kept, *operands]))})
+    kept = dict.fromkeys([*read, *operands, *([graph.output] if projected else [])])
+    refs, tape = _places(graph, kept, projected)
     columns = _in_gate_order(graph, derivative)
     gates = Array("gates", Place.STEPS, max(1, len(columns)))
     gate_refs = {node: Ref(gates, column) for column, node in enumerate(columns)}
-    program = _program(graph, derivative, tape, gate_refs)
     return BackwardPlan(
-        program,
+        _program(graph, derivative, refs, gate_refs, projected),
         tape,
+        tuple(kept),
         inputs=tuple((str(n.attribute), gate_refs[g].column) for n, g in derivative.inputs.items()),
         products=tuple(
-            (str(n.attribute), gate_refs[g].column, tape.columns[n.inputs[0]])
-            for n, g in derivative.products.items()
+            (str(n.attribute), gate_refs[g].column, refs[n.inputs[0]]) for n, g in derivative.products.items()
         ),
         parameters=tuple(str(node.attribute) for node in derivative.parameters),
+        unprojected=refs[graph.output] if projected else None,
+        graph=graph,
     )
+
+
+def _places(graph: StepGraph, kept: Iterable[Node], projected: bool) -> tuple[dict[Node, Ref], Tape]:
+    """Where each value of the step lies."""
+    states = carried(graph.states, projected)
+    elsewhere = {node: Ref(states[graph.states.index(str(node.attribute))][0]) for node in graph.of(STATE)}
+    if not projected:
+        elsewhere.setdefault(graph.output, Ref(output_array(projected)))
+    tape = Tape({node: column for column, node in enumerate(n for n in kept if n not in elsewhere)})
+    refs = {node: Ref(tape.array, column) for node, column in tape.columns.items()}
+    return refs | {node: elsewhere[node] for node in kept if node in elsewhere}, tape
 
 
 def _in_gate_order(graph: StepGraph, d: Derivative) -> dict[Node, None]:
@@ -69,28 +116,97 @@ def _forward_values(graph: StepGraph, roots: list[Node]) -> list[Node]:
     return [i for node in own for i in node.inputs if i in step] + [node for node in roots if node in step]
 
 
-def _program(graph: StepGraph, d: Derivative, tape: Tape, gate_refs: dict[Node, Ref]) -> Program:
-    tape_array = Array("tape", Place.STEPS, max(1, len(tape.columns)))
-    states = tuple(Array(f"gradient {name}", Place.STATE) for name in graph.states)
-    new = Array("new", Place.ROWS, len(states))
-    arriving = Array("gradient output", Place.STEPS)
+def _program(
+    graph: StepGraph, d: Derivative, refs: dict[Node, Ref], gate_refs: dict[Node, Ref], projected: bool
+) -> Program:
+    names = [f"gradient {name}" for name in graph.states]
+    states = carried(names, projected)
+    arriving = Array("gradient output", Place.STEPS, width=output_array(projected).width)
     parameters = parameter_refs(graph)
     sums = Array("sums", Place.SUM, max(1, len(d.parameters)))
     biases = Array("bias sums", Place.SUM, max(1, len(gate_refs)))
-    zero = Node(CONSTANT, (), 0.0)
     wanted: list[tuple[Node, Ref]] = list(gate_refs.items())
     wanted += [(node, Ref(biases, ref.column)) for node, ref in gate_refs.items()]
-    wanted += [(d.states.get(state, zero), Ref(new, place)) for place, state in enumerate(graph.states)]
+    wanted += [
+        (d.states.get(name, _ZERO), Ref(after)) for name, (_, after) in zip(graph.states, states, strict=True)
+    ]
     wanted += [(gradient, Ref(sums, column)) for column, gradient in enumerate(d.parameters.values())]
-    leaves: dict[Node, Ref] = parameters | {n: Ref(tape_array, c) for n, c in tape.columns.items()}
-    everything = postorder([node for node, _ in wanted], leaves)
+    leaves: dict[Node, Ref] = parameters | refs
+    roots = [node for node, _ in wanted]
+    if projected:
+        leaves |= {n: Ref(_PULLED) for n in postorder(roots, leaves) if _is_total(n, graph.states[0])}
+    everything = postorder(roots, leaves)
     for node in everything:
-        if node.op is GRADIENT:
-            place = arriving if node.attribute == OUTPUT else states[graph.states.index(str(node.attribute))]
-            leaves[node] = Ref(place)
+        if node.op is GRADIENT and node not in leaves:
+            name = str(node.attribute)
+            leaves[node] = Ref(arriving if name == OUTPUT else states[graph.states.index(name)][0])
     nodes = [node for node in everything if node not in leaves and node.op is not CONSTANT]
     assert not any(node.op is STATE for node in nodes), "a state that the derivative reads is not kept"
     in_memory = leaves | gate_refs
+    level = stages_of(nodes, _is_pullback, wanted)
+    stages, between = lay_out(nodes, level, wanted, in_memory, _accumulator(in_memory), _is_pullback)
+    stages = tuple(_narrowed(stage) for stage in stages)
+    if projected:
+        stages = (*_before_projection(arriving, states[0][0], in_memory), *stages)
+    arrays = dict.fromkeys(
+        [arriving, *(array for pair in states for array in pair), sums, biases]
+        + [ref.array for stage in stages for ref in _used(stage, in_memory)]
+        + list(between)
+    )
+    return Program(f"{graph.name}_backward", tuple(arrays), stages, in_memory, states)
+
+
+def _is_total(node: Node, state: str) -> bool:
+    """Whether this is all that arrives at an output that is this state."""
+    arriving = {(i.op, i.attribute) for i in node.inputs}
+    return node.op is OPS["add"] and arriving == {(GRADIENT, OUTPUT), (GRADIENT, state)}
+
+
+def _before_projection(
+    output: Array, state: Array, in_memory: dict[Node, Ref]
+) -> tuple[ProgramStage, ProgramStage]:
+    """Add what arrives at the projected output and state, and bring it through W_hr."""
+    at_output, at_state = Node(GRADIENT, (), OUTPUT), Node(GRADIENT, (), "projected state")
+    in_memory |= {at_output: Ref(output), at_state: Ref(state)}
+    total = Node(OPS["add"], (at_output, at_state))
+    pulled = Node(PULLBACK, (total,), OUTPUT_WEIGHT)
+    segment = Segment(Ref(PROJECTED_GRADIENT), WeightBlock(OUTPUT_WEIGHT, ("",), transposed=True), (0,))
+    adding = ((total, Ref(PROJECTED_GRADIENT)),)
+    return (
+        ProgramStage((), (), (), (total,), adding, Width.PROJECTED),
+        ProgramStage((pulled,), ((),), (segment,), (), ((pulled, Ref(_PULLED)),)),
+    )
+
+
+def _narrowed(stage: ProgramStage) -> ProgramStage:
+    """A stage that only writes the gradient of a projected state is as wide as that."""
+    widths = {ref.array.width for _, ref in stage.writes}
+    assert len(widths) == 1, "values of different width in one stage"
+    width = widths.pop()
+    return ProgramStage(stage.accumulators, stage.biases, stage.segments, stage.nodes, stage.writes, width)
+
+
+def _used(stage: ProgramStage, in_memory: dict[Node, Ref]) -> list[Ref]:
+    read = [in_memory[i] for node in stage.nodes for i in _numbers(node) if i in in_memory]
+    written = [in_memory[node] for node, _ in stage.writes if node in in_memory]
+    return [
+        *read,
+        *written,
+        *(segment.operand for segment in stage.segments),
+        *(ref for _, ref in stage.writes),
+    ]
+
+
+def _numbers(node: Node) -> Iterable[Node]:
+    """What a node reads; a comparison is made where it is used, from what it compares."""
+    for operand in node.inputs:
+        if operand.is_mask:
+            yield from _numbers(operand)
+        yield operand
+
+
+def _accumulator(in_memory: dict[Node, Ref]) -> Accumulate:
+    """Each pullback is an accumulator, to which the gradients at its gates add."""
 
     def accumulate(here: list[Node]) -> tuple[list[Node], list[tuple[tuple[str, str], ...]], list[Segment]]:
         found = [node for node in here if node.op is PULLBACK]
@@ -98,26 +214,10 @@ def _program(graph: StepGraph, d: Derivative, tape: Tape, gate_refs: dict[Node, 
         for place, node in enumerate(found):
             for operand, gate in zip(node.inputs, str(node.attribute).split(), strict=True):
                 block = WeightBlock("weight_hh", (gate,), transposed=True)
-                segments.append(Segment(gate_refs[operand], block, (place,)))
+                segments.append(Segment(in_memory[operand], block, (place,)))
         return found, [() for _ in found], segments
 
-    is_product = _is_pullback
-    stages, between = lay_out(
-        nodes, stages_of(nodes, is_product, wanted), wanted, in_memory, accumulate, is_product
-    )
-    own = tuple(dict.fromkeys(ref.array for ref in parameters.values()))
-    arrays = (
-        arriving,
-        tape_array,
-        *states,
-        new,
-        next(iter(gate_refs.values())).array,
-        sums,
-        biases,
-        *own,
-        *between,
-    )
-    return Program(f"{graph.name}_backward", arrays, stages, in_memory, states)
+    return accumulate
 
 
 def _is_pullback(node: Node) -> bool:

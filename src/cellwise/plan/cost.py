@@ -24,7 +24,7 @@ from typing import Any
 
 from cellwise.graph import Node, Shape, StepGraph
 from cellwise.graph.expr import postorder
-from cellwise.graph.ops import INPUT, PROJECT, SCALAR, VECTOR
+from cellwise.graph.ops import INPUT, PROJECT, SCALAR, STATE, VECTOR
 from cellwise.passes import Derivative, differentiate
 from cellwise.passes.differentiate import GRADIENT, PULLBACK
 from cellwise.plan.backward import backward_plan
@@ -160,7 +160,8 @@ class _Cell:
         self.graph: StepGraph = plan.graph
         self.bias = bias
         self.derivative: Derivative = differentiate(plan.graph)
-        self.kept = frozenset(backward_plan(plan.graph).tape.columns)
+        backward = backward_plan(plan.graph)
+        self.kept = frozenset(backward.kept)
         derivative = self.derivative
         self.at_gates = dict.fromkeys([*derivative.inputs.values(), *derivative.products.values()])
         self.at_parameters = tuple(derivative.parameters.values())
@@ -170,7 +171,10 @@ class _Cell:
         self.backward_nodes = (*self.kept, *made)
         self.made = tuple(made)
         self.states = len(self.graph.states) * b * h
-        self.tape = len(self.kept) * ROWS * h
+        self.tape = (len(backward.tape.columns) + len(backward.histories)) * ROWS * h
+        # The outputs are also the states before all steps but the first, where they are that state.
+        first = [n for n in self.kept if n.op is STATE and n.attribute not in backward.histories]
+        self.outputs_read = ROWS * h if first or backward.reads_output else ZERO
         self.gates = len(self.at_gates) * ROWS * h
 
     def layout(self, width: Polynomial) -> tuple[ParameterSpec, ...]:
@@ -249,7 +253,7 @@ class _Layer:
         rows = ROWS * self.width
         return Traffic(
             # Gradients at gates are written by the loop and read by the products after it.
-            read=weights + rows + ROWS * h + cell.tape + cell.gates + cell.states,
+            read=weights + rows + ROWS * h + cell.tape + cell.outputs_read + cell.gates + cell.states,
             written=self.parameters + rows + cell.gates + cell.states,
         )
 

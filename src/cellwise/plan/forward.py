@@ -6,16 +6,24 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cellwise.graph import Node, StepGraph
-from cellwise.graph.ops import CONSTANT, INPUT, OPS, PROJECT, SCALAR, STATE, VECTOR
-from cellwise.plan.program import Array, Place, Program, Ref, Segment, WeightBlock, Width
+from cellwise.graph.ops import CONSTANT, INPUT, OPS, PROJECT, SCALAR, STATE, VECTOR, Op
+from cellwise.plan.program import Array, Place, Program, ProgramStage, Ref, Segment, WeightBlock, Width
 from cellwise.plan.schedule import lay_out, stages_of
+
+# The output projection of torch.nn.LSTM's proj_size (Sak et al. 2014): W_hr v, without a bias.
+PROJECT_OUTPUT = Op("project_output", 1, "W_hr {0}")
+OUTPUT_WEIGHT = "weight_hr"
 
 
 @dataclass(frozen=True, eq=False)
 class Tape:
-    """What a forward pass keeps: node -> column of the array "tape". States mean their value before the step."""
+    """What a forward pass keeps beside the outputs and the states: node -> column of the array "tape"."""
 
     columns: dict[Node, int]
+
+    @property
+    def array(self) -> Array:
+        return Array("tape", Place.STEPS, len(self.columns))
 
 
 def parameter_refs(graph: StepGraph) -> dict[Node, Ref]:
@@ -28,26 +36,38 @@ def parameter_refs(graph: StepGraph) -> dict[Node, Ref]:
     }
 
 
-def state_arrays(graph: StepGraph) -> tuple[Array, ...]:
-    return tuple(Array(f"state {name}", Place.STATE) for name in graph.states)
+def output_array(projected: bool) -> Array:
+    return Array("output", Place.STEPS, width=Width.PROJECTED if projected else Width.HIDDEN)
 
 
-def forward_program(graph: StepGraph, tape: Tape | None) -> Program:
-    """The stages of one step forward; with `tape`, also what they keep."""
-    states = state_arrays(graph)
-    new = Array("new", Place.ROWS, len(states))
-    output = Array("output", Place.STEPS)
+def carried(names: Sequence[str], projected: bool) -> tuple[tuple[Array, Array], ...]:
+    """For each state where it is before a step and after it; the first is as wide as the output."""
+    widths = [Width.PROJECTED if projected and name == names[0] else Width.HIDDEN for name in names]
+    return tuple(
+        (Array(f"{name} before", Place.BEFORE, width=width), Array(f"{name} after", Place.AFTER, width=width))
+        for name, width in zip(names, widths, strict=True)
+    )
+
+
+def forward_program(graph: StepGraph, tape: Tape | None, projected: bool = False) -> Program:
+    """The stages of one step forward; with `tape`, also what they keep.
+
+    With `projected`, the first state and the output are W_hr times what the equations give.
+    """
+    states = carried(graph.states, projected)
     x = Ref(Array("x", Place.STEPS, width=Width.INPUT))
     parameters = parameter_refs(graph)
     leaves: dict[Node, Ref] = dict(parameters)
-    leaves |= {node: Ref(states[graph.states.index(str(node.attribute))]) for node in graph.of(STATE)}
-    wanted = [(graph.output, Ref(output))]
-    wanted += [(node, Ref(new, place)) for place, node in enumerate(graph.new_states)]
-    arrays = [Array("x", Place.STEPS, width=Width.INPUT), *states, new, output]
+    leaves |= {node: Ref(states[graph.states.index(str(node.attribute))][0]) for node in graph.of(STATE)}
+    wanted: list[tuple[Node, Ref]] = []
+    if projected:
+        wanted.append((graph.output, Ref(Array("unprojected", Place.ROWS))))
+    else:
+        wanted.append((graph.output, Ref(output_array(projected))))
+        wanted.append((graph.new_states[0], Ref(states[0][1])))
+    wanted += [(node, Ref(after)) for node, (_, after) in zip(graph.new_states[1:], states[1:], strict=True)]
     if tape is not None:
-        array = Array("tape", Place.STEPS, max(1, len(tape.columns)))
-        wanted += [(node, Ref(array, column)) for node, column in tape.columns.items()]
-        arrays.append(array)
+        wanted += [(node, Ref(tape.array, column)) for node, column in tape.columns.items()]
     nodes = [n for n in graph.nodes if n not in leaves and n.op is not CONSTANT]
     fused = _fused(nodes, [node for node, _ in wanted])
     level = stages_of(nodes, _is_product, wanted)
@@ -63,9 +83,23 @@ def forward_program(graph: StepGraph, tape: Tape | None) -> Program:
         return found, biases, list(_segments(graph, parts, x, in_memory))
 
     stages, between = lay_out(nodes, level, wanted, in_memory, accumulate, _is_product)
+    if projected:
+        stages += (_projection(wanted[0], states[0][1]),)
+    written = [ref.array for stage in stages for _, ref in stage.writes]
+    arrays = dict.fromkeys(
+        [x.array, *(array for pair in states for array in pair), *written, *between]
+        + [ref.array for ref in parameters.values()]
+    )
     name = f"{graph.name}_{'forward' if tape is None else 'training'}"
-    all_arrays = (*arrays, *dict.fromkeys(ref.array for ref in parameters.values()), *between)
-    return Program(name, all_arrays, stages, in_memory, states)
+    return Program(name, tuple(arrays), stages, in_memory, states)
+
+
+def _projection(given: tuple[Node, Ref], after: Array) -> ProgramStage:
+    node, ref = given
+    result = Node(PROJECT_OUTPUT, (node,))
+    segment = Segment(ref, WeightBlock(OUTPUT_WEIGHT, ("",)), (0,))
+    writes = ((result, Ref(output_array(True))), (result, Ref(after)))
+    return ProgramStage((result,), ((),), (segment,), (), writes, Width.PROJECTED)
 
 
 def _is_product(node: Node) -> bool:

@@ -17,7 +17,10 @@ class Place(enum.Enum):
     """Where an array's rows live, and so how a row is found at a step."""
 
     STEPS = "one row per column and step of each sequence"
-    STATE = "one row per sequence, carried from step to step"
+    BEFORE = (
+        "one row per sequence, where its step before this one left it; before its first step, the initial one"
+    )
+    AFTER = "one row per sequence, where the next step finds it as BEFORE"
     ROWS = "one row per column and sequence, within a step"
     UNITS = "one row"
     SUM = "one row per column, added to by every step of every sequence"
@@ -85,18 +88,14 @@ class ProgramStage:
 class Program:
     """One direction of differentiation of one cell. `reads` says where the value of a leaf lies.
 
-    After the stages of a step, column s of the array "new" becomes the state `states[s]`.
+    `states` are the values carried from step to step, as they are found BEFORE a step and left AFTER it.
     """
 
     name: str
     arrays: tuple[Array, ...]
     stages: tuple[ProgramStage, ...]
     reads: dict[Node, Ref]
-    states: tuple[Array, ...]
-
-    def index(self, name: str) -> int:
-        """The place of an array in the list of pointers that a kernel takes."""
-        return next(i for i, array in enumerate(self.arrays) if array.name == name)
+    states: tuple[tuple[Array, Array], ...]
 
     def array(self, name: str) -> Array:
-        return self.arrays[self.index(name)]
+        return next(array for array in self.arrays if array.name == name)

@@ -148,8 +148,9 @@ def _twin(layer: RecurrentLayer) -> Recurrent:
         raise GradientError(
             f"The derivative through time is measured for one layer in one direction without projection; got {layer}."
         )
-    # Its first weights are drawn and thrown away, and nobody's luck shall depend on that.
-    with torch.random.fork_rng(devices=()):
+    with torch.random.fork_rng(
+        devices=()
+    ):  # its first weights are thrown away, and nobody's luck shall depend on them
         twin = Recurrent(
             layer.cell,
             layer.input_size,

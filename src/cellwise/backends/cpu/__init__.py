@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from cellwise.backends.base import Backend, Call, Result, RunDirection, Setting, Stack, run_stacked
+from cellwise.plan.backward import projects
 
 DTYPES = (torch.float32, torch.float64)
 
@@ -33,8 +34,8 @@ class Cpu(Backend):
             return f"the input is on the device {setting.device}, these kernels run on a CPU"
         if setting.dtype not in DTYPES:
             return f"the kernels compute in float32 and float64, not in {setting.dtype}"
-        if stack.proj_size:
-            return "the kernels know no proj_size"
+        if stack.proj_size and not projects(stack.plan.graph):
+            return f"the first state of {stack.plan.graph.name} is used in ways that its projection does not allow"
         if setting.transforms:
             return "the kernels know no transforms of torch.func"
         if setting.forward_mode:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from cellwise.backends.cpu.engine import NUMPY, Kernel
 from cellwise.backends.cpu.scratch import SCRATCH
-from cellwise.backends.cpu.threads import Steps, row_shares, threads_for, together
+from cellwise.backends.cpu.threads import row_shares, threads_for, together
+from cellwise.backends.cpu.walk import Steps, Walk
 from cellwise.plan.program import Array, Place, Width
 
 # Numbers that a core packs in the time that it takes to hand work to another thread.
@@ -33,33 +34,72 @@ class Arguments:
         graph = self.engine.graph
         # The pointwise work of a unit costs about as much as this many multiply-adds.
         work = hidden * (len(graph.input_gates) * width + len(graph.state_gates) * (projected or hidden) + 20)
-        self.shares = row_shares(steps, threads_for(int(steps.offsets[-1]) * work))
-        self.arrays: dict[str, Tensor] = {}
+        self.shares = row_shares(steps.walk, threads_for(steps.walk.rows * work))
+        self.addresses: dict[str, list[int]] = {}
+        self.held: list[Tensor] = []  # what was given stays in memory until the run is over
+        self.sums: dict[str, Tensor] = {}
         SCRATCH.begin()
-
-    def give(self, name: str, tensor: Tensor) -> None:
-        assert tensor.is_contiguous(), f"the array {name} must be contiguous"
-        self.arrays[name] = tensor
 
     def scratch(self, *shape: int) -> Tensor:
         """Memory for this run."""
         return SCRATCH.tensor(*shape, dtype=self.engine.dtype)
 
+    def give(self, name: str, tensor: Tensor) -> None:
+        assert tensor.is_contiguous(), f"the array {name} must be contiguous"
+        self.held.append(tensor)
+        self.addresses[name] = [tensor.data_ptr()]
+
+    def give_rows(self, array: Array, rows: Tensor) -> Tensor:
+        """Give rows of numbers (..., size); they are copied if the kernel needs them in whole vectors."""
+        rows = in_vectors(rows, self.padded[array.width])
+        self.give(array.name, rows)
+        return rows
+
+    def give_history(
+        self, before: Array, after: Array | None, first: Tensor, history: Tensor, walk: Walk
+    ) -> None:
+        """States of all steps: where each begins (B, size), and the rows of all steps."""
+        self._carry(before, after, first, history, walk, walk.before, walk.after)
+
+    def give_pair(self, before: Array, after: Array, first: Tensor) -> Tensor:
+        """States of which only the last matter, from their beginnings (B, size). Returns the two buffers."""
+        walk = self.steps.walk
+        pair = self.scratch(2 * walk.batch, self.padded[before.width])
+        self._carry(before, after, first, pair, walk, walk.pair_before, walk.pair_after)
+        return pair
+
+    def _carry(
+        self,
+        before: Array,
+        after: Array | None,
+        first: Tensor,
+        history: Tensor,
+        walk: Walk,
+        rows_before: np.ndarray,
+        rows_after: np.ndarray,
+    ) -> None:
+        first = in_vectors(first, self.padded[before.width])
+        self.held += [first, history]
+        start, limits = history.data_ptr(), walk.limits.ctypes.data
+        self.addresses[before.name] = [first.data_ptr(), start, rows_before.ctypes.data, limits]
+        if after is not None:
+            self.addresses[after.name] = [start, rows_after.ctypes.data]
+
     def run(self, weights: Mapping[str, Tensor]) -> None:
         """Pack the weights and run. Arrays that no one gave are made: rows within a step, and a sum for each thread."""
+        rows: dict[str, Tensor] = {}
         for array in self.kernel.program.arrays:
-            if array.name not in self.arrays:
-                self.arrays[array.name] = self._made(array)
+            if array.name not in self.addresses:
+                width = self.padded[array.width]
+                if array.place is Place.ROWS:
+                    rows[array.name] = self.scratch(self.steps.batch, array.columns, width)
+                elif array.place is Place.SUM:
+                    shape = (len(self.shares), array.columns, width)
+                    self.sums[array.name] = torch.zeros(shape, dtype=self.engine.dtype)
+                else:
+                    raise KeyError(array.name)
         packed = self._packed(weights)
-        together([partial(self._call, number, packed) for number in range(len(self.shares))])
-
-    def _made(self, array: Array) -> Tensor:
-        width = self.padded[array.width]
-        if array.place is Place.ROWS:
-            return self.scratch(self.steps.batch, array.columns, width)
-        if array.place is Place.SUM:
-            return torch.zeros(len(self.shares), array.columns, width, dtype=self.engine.dtype)
-        raise KeyError(array.name)
+        together([partial(self._call, number, rows, packed) for number in range(len(self.shares))])
 
     def _packed(self, weights: Mapping[str, Tensor]) -> list[int]:
         """Pack the weights; the addresses of their parts."""
@@ -76,27 +116,41 @@ class Arguments:
         together([partial(self.engine.pack, jobs.ctypes.data, each.ctypes.data) for each in ranges])
         return (packed.ctypes.data + packing.places * packed.itemsize).tolist()
 
-    def _call(self, number: int, packed: list[int]) -> None:
-        first, rows = self.shares[number]
-        steps, width = self.steps, self.engine.lanes
-        pointers = []
+    def _call(self, number: int, rows: dict[str, Tensor], packed: list[int]) -> None:
+        """Run the kernel for one share of the rows."""
+        first, count = self.shares[number]
+        steps = self.steps
+        pointers: list[int] = []
         for array in self.kernel.program.arrays:
-            tensor = self.arrays[array.name]
             if array.place is Place.ROWS:
-                tensor = tensor[first:]
+                pointers.append(rows[array.name][first:].data_ptr())
             elif array.place is Place.SUM:
-                tensor = tensor[number]
-            pointers.append(tensor.data_ptr())
-        room = np.empty(self.kernel.vectors * rows * width, NUMPY[self.engine.dtype])
+                pointers.append(self.sums[array.name][number].data_ptr())
+            else:
+                pointers += self.addresses[array.name]
+        room = np.empty(self.kernel.vectors * count * self.engine.lanes, NUMPY[self.engine.dtype])
         resets = steps.resets
         pointers += packed
-        pointers += [room.ctypes.data, steps.offsets.data_ptr(), 0 if resets is None else resets.data_ptr()]
+        pointers += [
+            room.ctypes.data,
+            steps.walk.offsets.ctypes.data,
+            0 if resets is None else resets.data_ptr(),
+        ]
         flags = (
             steps.backwards,
             resets is not None and steps.reset_first,
             resets is not None and not steps.reset_first,
         )
         padded = (self.padded[Width.HIDDEN], self.padded[Width.PROJECTED])
-        numbers = (steps.count, *self.lengths, *padded, first, rows, *map(int, flags))
+        numbers = (steps.count, *self.lengths, *padded, first, count, *map(int, flags))
         taken, sizes = np.array(pointers, np.int64), np.array(numbers, np.int64)
         self.kernel.call(taken.ctypes.data, sizes.ctypes.data)
+
+
+def in_vectors(rows: Tensor, width: int) -> Tensor:
+    """Rows as they are, if they are whole vectors one after the other; else a copy, zeros in the padding."""
+    if rows.shape[-1] == width:
+        return rows.contiguous()
+    padded = rows.new_zeros(*rows.shape[:-1], width)
+    padded[..., : rows.shape[-1]] = rows
+    return padded

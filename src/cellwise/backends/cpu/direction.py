@@ -25,7 +25,7 @@ class Direction:
 
     @staticmethod
     def of(stack: Stack, dtype: torch.dtype, definition: RunDirection) -> Direction:
-        key = remember(stack.plan.graph)
+        key = remember(stack.plan.graph, bool(stack.proj_size))
         names = stems(engine_of(key, dtype), stack.bias)
         define(key, stack.plan, definition, stack.bias, names)
         return Direction(key, names, stack.bias)
@@ -45,8 +45,8 @@ class Direction:
         )
         asked = Asked(self.key, self.bias, reverse, len(states))
         resets, offsets = _resets(sequences, reverse), _offsets(sequences)
-        output, *finals, _ = direction(asked, sequences.data, offsets, states, resets, taken, tape)
-        return output, tuple(finals)
+        output, *rest = direction(asked, sequences.data, offsets, states, resets, taken, tape)
+        return output, tuple(rest[: len(states)])
 
 
 def _resets(sequences: Sequences, reverse: bool) -> Tensor | None:

@@ -56,11 +56,15 @@ def _packing(kernel: Kernel, lengths: tuple[int, int, int], stems: tuple[str, ..
 
 @dataclass(frozen=True, eq=False)
 class Engine:
-    """The kernels of a cell for a target. `inference` keeps no tape; `training` does, for `backward`."""
+    """The kernels of a cell for a target. `inference` keeps no tape; `training` does, for `backward`.
+
+    `projected`: the output and the first state are projected, as with proj_size.
+    """
 
     graph: StepGraph
     dtype: torch.dtype
     target: Target
+    projected: bool = False
 
     @property
     def element_bytes(self) -> int:
@@ -77,15 +81,15 @@ class Engine:
 
     @cached_property
     def plan(self) -> BackwardPlan:
-        return backward_plan(self.graph)
+        return backward_plan(self.graph, self.projected)
 
     @cached_property
     def inference(self) -> Kernel:
-        return self._compiled(forward_program(self.graph, None))
+        return self._compiled(forward_program(self.graph, None, self.projected))
 
     @cached_property
     def training(self) -> Kernel:
-        return self._compiled(forward_program(self.graph, self.plan.tape))
+        return self._compiled(forward_program(self.graph, self.plan.tape, self.projected))
 
     @cached_property
     def backward(self) -> Kernel:
@@ -106,21 +110,24 @@ def _pack(element_bytes: int, target: Target) -> Native:
     return load("pack", object_code(emit_pack(element_bytes, target), target))
 
 
-_GRAPHS: dict[str, StepGraph] = {}
+_KNOWN: dict[str, tuple[StepGraph, bool]] = {}
 
 
-def remember(graph: StepGraph) -> str:
+def remember(graph: StepGraph, projected: bool) -> str:
     """A key under which the operator finds the graph again; operators take plain values only."""
-    _GRAPHS.setdefault(_key(graph), graph)
-    return _key(graph)
+    key = _key(graph, projected)
+    _KNOWN.setdefault(key, (graph, projected))
+    return key
 
 
 @lru_cache(maxsize=512)
-def _key(graph: StepGraph) -> str:
+def _key(graph: StepGraph, projected: bool) -> str:
     # The fingerprint forgets names; the names of parameters are needed to find their tensors.
-    return "|".join((graph.fingerprint, *graph.gates, *graph.states, *graph.vectors, *graph.scalars))
+    names = (*graph.gates, *graph.states, *graph.vectors, *graph.scalars)
+    return "|".join((graph.fingerprint, *names, *(["projected"] if projected else [])))
 
 
 @lru_cache(maxsize=512)
 def engine_of(key: str, dtype: torch.dtype) -> Engine:
-    return Engine(_GRAPHS[key], dtype, host())
+    graph, projected = _KNOWN[key]
+    return Engine(graph, dtype, host(), projected)

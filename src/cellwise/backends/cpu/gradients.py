@@ -2,68 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-from cellwise.backends.cpu.engine import Engine
+from cellwise.backends.cpu.walk import Walk
+
+# Parts of a matrix with a row per step: which steps, and their rows.
+Parts = list[tuple[slice, Tensor]]
 
 
-def weight_gradients(
-    engine: Engine,
-    x: Tensor,
-    weights: Mapping[str, Tensor],
-    tape: Tensor,
-    gates: Tensor,
-    arrays: Mapping[str, Tensor],
-    hidden: int,
-) -> dict[str, Tensor]:
-    """The products over all steps at once: gradients at the weights and at x."""
-    plan, graph = engine.plan, engine.graph
-    found: dict[str, Tensor] = {}
-    biases = arrays["bias sums"].sum(0)[:, :hidden]
-    at_input = dict(plan.inputs)
-    if graph.input_gates:
-        columns = [at_input[gate] for gate in graph.input_gates]
-        gradient = _columns(gates, columns, hidden)
-        found["weight_ih"] = gradient.t() @ x
-        found["x"] = gradient @ weights["weight_ih"]
-        found["bias_ih"] = biases[columns].reshape(-1)
-    else:
-        found["x"] = torch.zeros_like(x)
-    if graph.state_gates:
-        found["weight_hh"] = weights["weight_hh"].new_zeros(len(graph.state_gates), hidden, hidden)
-        found["bias_hh"] = biases.new_zeros(len(graph.state_gates), hidden)
-        for operand, group in _by_operand(plan.products).items():
-            places = [graph.state_gates.index(gate) for gate, _ in group]
-            columns = [column for _, column in group]
-            product = _columns(gates, columns, hidden).t() @ tape[:, operand, :hidden]
-            for i, place in enumerate(places):
-                found["weight_hh"][place] += product[i * hidden : (i + 1) * hidden]
-                found["bias_hh"][place] += biases[columns[i]]
-        found["weight_hh"] = found["weight_hh"].flatten(0, 1)
-        found["bias_hh"] = found["bias_hh"].flatten()
-    sums = arrays["sums"].sum(0)[:, :hidden]
-    for column, name in enumerate(plan.parameters):
-        found[name] = sums[column].sum() if name in graph.scalars else sums[column].clone()
-    return found
+class Gates:
+    """Gradients at gates, (N, columns, padded), of which the first `size` numbers of a row count."""
+
+    def __init__(self, gates: Tensor, size: int) -> None:
+        self.gates, self.size = gates, size
+
+    def weight_gradient(self, columns: Sequence[int], operand: Parts, out: Tensor, add: bool = False) -> None:
+        """Gradient at the rows (len(columns) * size, K) that made these gates from an operand (N, K)."""
+        for rows, first, count in self._runs(columns):
+            target = out[rows]
+            for number, (steps, matrix) in enumerate(operand):
+                gradient = self._columns(first, count, steps).t()
+                if number == 0 and not add:
+                    torch.mm(gradient, matrix, out=target)
+                else:
+                    target.addmm_(gradient, matrix)
+
+    def input_gradient(self, columns: Sequence[int], weight: Tensor, out: Tensor) -> None:
+        """Gradient at what the rows of a weight made these gates from."""
+        for number, (rows, first, count) in enumerate(self._runs(columns)):
+            gradient = self._columns(first, count, slice(None))
+            if number == 0:
+                torch.mm(gradient, weight[rows], out=out)
+            else:
+                out.addmm_(gradient, weight[rows])
+
+    def _runs(self, columns: Sequence[int]) -> Iterable[tuple[slice, int, int]]:
+        """Rows of the weight, first column and number of columns that are one matrix in memory, without a copy."""
+        start = 0
+        whole = self.gates.shape[-1] == self.size
+        for place in range(1, len(columns) + 1):
+            if place == len(columns) or not whole or columns[place] != columns[place - 1] + 1:
+                yield slice(start * self.size, place * self.size), columns[start], place - start
+                start = place
+
+    def _columns(self, first: int, count: int, steps: slice) -> Tensor:
+        gates = self.gates[steps]
+        if count == 1:
+            return gates[:, first, : self.size]
+        return (
+            gates[:, first : first + count].flatten(1)
+            if len(gates)
+            else gates.new_empty(0, count * self.size)
+        )
 
 
-def _by_operand(products: Sequence[tuple[str, int, int]]) -> dict[int, list[tuple[str, int]]]:
-    groups: dict[int, list[tuple[str, int]]] = {}
-    for gate, column, operand in products:
-        groups.setdefault(operand, []).append((gate, column))
-    return {operand: sorted(group, key=lambda each: each[1]) for operand, group in groups.items()}
-
-
-def _columns(gates: Tensor, columns: list[int], hidden: int) -> Tensor:
-    """Some columns of (N, columns, padded) as (N, len(columns) * H), without a copy where they lie side by side."""
-    first = columns[0]
-    if columns == list(range(first, first + len(columns))):
-        chosen = gates[:, first : first + len(columns), :hidden]
-    else:
-        chosen = gates[:, columns, :hidden]
-    if gates.shape[-1] == hidden and chosen.stride(1) == hidden:
-        return chosen.as_strided((len(gates), len(columns) * hidden), (chosen.stride(0), 1))
-    return chosen.reshape(len(gates), len(columns) * hidden)
+def before_each_step(walk: Walk, history: Tensor, initial: Tensor, scratch: Callable[..., Tensor]) -> Parts:
+    """The states before each step: pieces of the history where all rows go on together, else gathered."""
+    size, rows, batch = initial.shape[1], walk.rows, walk.batch
+    history = history[:rows, :size]
+    if walk.is_dense and rows:
+        if walk.backwards:
+            early, late, after = slice(0, rows - batch), slice(rows - batch, rows), history[batch:]
+        else:
+            early, late, after = slice(batch, rows), slice(0, batch), history[: rows - batch]
+        return [(late, initial), (early, after)] if rows > batch else [(late, initial)]
+    where, begins, row = walk.predecessors
+    gathered = scratch(rows, size)
+    torch.index_select(history, 0, where, out=gathered)
+    gathered[begins] = initial[row]
+    return [(slice(0, rows), gathered)]

@@ -2,8 +2,12 @@
 
     void kernel(void **pointers, int64 *sizes)
 
-`pointers` are the program's arrays in order, then per stage and group of accumulators its packed weights, one per
-segment, and its packed biases, then room for accumulators, the steps' offsets and the resets. `sizes` are `SIZES`.
+`pointers` are the program's arrays in order (`ADDRESSES` says how many each has), then per stage and group of
+accumulators its packed weights, one per segment, and its packed biases, then room for accumulators, the steps' offsets
+and the resets. `sizes` are `SIZES`.
+
+A row of a state is found by its step: in `first` if the step is the row's first, else in `history`, from row `rows[t]`
+on. `rows[t]` and `limits[t]`, how many rows of the batch have a step before this one, are arrays over time.
 
 A stage goes through pairs of tiles of units. For each pair the rows' products are summed in registers (`products`),
 and then the pointwise equations run on the sums row by row, while they are in the nearest cache. Rows of units are
@@ -12,7 +16,7 @@ padded to whole pairs, so that there are no remainders in them; padding is never
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 
@@ -23,7 +27,7 @@ from cellwise.backends.cpu.tiles import TILES, Group, groups_of
 from cellwise.backends.cpu.vectors import LOWERINGS
 from cellwise.graph import Node
 from cellwise.graph.ops import CONSTANT
-from cellwise.plan.program import Place, Program, ProgramStage, Ref, Segment, Width
+from cellwise.plan.program import Array, Place, Program, ProgramStage, Ref, Segment, Width
 
 SIZES = (
     "steps",
@@ -38,6 +42,9 @@ SIZES = (
     "zero before",
     "zero after",
 )
+
+# What a kernel is told of an array; of any other place only where it begins.
+ADDRESSES = {Place.BEFORE: ("first", "history", "rows", "limits"), Place.AFTER: ("history", "rows")}
 
 _MORE_THAN_FEW = 3
 
@@ -60,7 +67,15 @@ class Emitter(Code):
         def pointer(name: str) -> Value:
             return self.load_pointer(pointers, next(take), name.replace(" ", "_"))
 
-        self.arrays = {array.name: pointer(array.name) for array in self.program.arrays}
+        self.arrays: dict[str, Value] = {}
+        self.addresses: dict[tuple[str, str], Value] = {}
+        for array in self.program.arrays:
+            for part in ADDRESSES.get(array.place, ("",)):
+                value = pointer(f"{array.name} {part}".strip())
+                if part:
+                    self.addresses[array.name, part] = value
+                else:
+                    self.arrays[array.name] = value
         self.weights: dict[tuple[Group, Segment], Value] = {}
         self.biases: dict[Group, Value] = {}
         for stage in self.program.stages:
@@ -91,11 +106,24 @@ class Emitter(Code):
         with b.if_then(b.icmp_signed(">", self.active, self.whole(0))):
             rows = {group.rows for groups in self.groups.values() for group in groups}
             self.blocks = {most: self._blocks(most) for most in sorted(rows)}
-            self._zero_states("zero before")
+            self._find_states(t)
+            before, after = zip(*self.program.states, strict=True)
+            self._zero("zero before", before)
             for number, stage in enumerate(self.program.stages):
                 self._stage(number, stage)
-            self._carry()
-            self._zero_states("zero after")
+            self._zero("zero after", after)
+
+    def _find_states(self, t: Value) -> None:
+        """Where the rows of BEFORE and AFTER begin at this step, and which have a step before it."""
+        b = self.b
+        self.limits: dict[str, Value] = {}
+        for array in self.program.arrays:
+            if array.place in ADDRESSES:
+                row = self.load_whole(self.addresses[array.name, "rows"], t)
+                start = self.addresses[array.name, "history"]
+                self.arrays[array.name] = self.at(start, b.mul(row, self.padded(array.width)))
+            if array.place is Place.BEFORE:
+                self.limits[array.name] = self.load_whole(self.addresses[array.name, "limits"], t)
 
     def _blocks(self, most: int) -> list[tuple[int, Value, Value]]:
         """The active rows in as few blocks of at most so many rows as can be, about equal: size, first row, end."""
@@ -114,7 +142,7 @@ class Emitter(Code):
             done = end
         return blocks
 
-    def _zero_states(self, when: str) -> None:
+    def _zero(self, when: str, states: Sequence[Array]) -> None:
         b = self.b
         with (
             b.if_then(b.icmp_signed("!=", self.size[when], self.whole(0))),
@@ -122,18 +150,9 @@ class Emitter(Code):
         ):
             mark = b.load(self.at(self.resets, b.add(self.first, row), I8), typ=I8)
             with b.if_then(b.icmp_signed("!=", mark, ir.Constant(I8, 0)), likely=False):
-                for state in self.program.states:
+                for state in states:
                     with self.loop("unit", self.padded(state.width), step=self.v.lanes) as unit:
                         self.store(self.v.number(0.0), self.at(self.row(Ref(state), row), unit))
-
-    def _carry(self) -> None:
-        """The new states become the states, for the rows that had this step."""
-        new = self.program.array("new")
-        with self.loop("carry", self.active) as row:
-            for column, state in enumerate(self.program.states):
-                source, target = self.row(Ref(new, column), row), self.row(Ref(state), row)
-                with self.loop("unit", self.padded(state.width), step=self.v.lanes) as unit:
-                    self.store(self.load(self.at(source, unit)), self.at(target, unit))
 
     def row(self, ref: Ref, row: Value) -> Value:
         """The address of a row of an array at this step."""
@@ -143,8 +162,11 @@ class Emitter(Code):
             return base
         if array.place is Place.SUM:
             number: Value = self.whole(ref.column)
-        elif array.place is Place.STATE:
+        elif array.place in ADDRESSES:
             number = b.add(self.size["first row"], row)
+            if array.place is Place.BEFORE:
+                has_step = b.icmp_signed("<", number, self.limits[array.name])
+                base = b.select(has_step, base, self.addresses[array.name, "first"])
         else:
             number = b.add(self.first, row) if array.place is Place.STEPS else row
             if array.columns > 1:

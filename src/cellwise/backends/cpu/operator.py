@@ -1,7 +1,10 @@
 """The kernels as operators of torch, so that autograd, torch.compile and torch.export see one opaque call.
 
-cellwise::direction           x, offsets, states, resets, weights -> [output, *final states, tape]
-cellwise::direction_backward  the same and gradients -> [gradient at x, *at states, *at weights]
+cellwise::direction           x, offsets, states, resets, weights -> [output, *final states, *kept]
+cellwise::direction_backward  the same, what came out, and gradients -> [gradient at x, *at states, *at weights]
+
+What is kept is for the backward pass alone (`kept.py`). In a compiled program x may have rows beyond the valid steps
+(Sequences): what comes out is zero there.
 
 A plain call does not go through torch's dispatcher, which costs more than a small kernel: it goes straight to
 autograd's node, or without gradients to the kernel. Whatever traces, fakes or watches operators gets the operators.
@@ -9,7 +12,7 @@ autograd's node, or without gradients to the kernel. Whatever traces, fakes or w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +20,7 @@ from torch import Tensor
 
 from cellwise.backends.cpu import run
 from cellwise.backends.cpu.engine import Engine, engine_of
+from cellwise.backends.cpu.kept import Sizes, keeps
 from cellwise.backends.cpu.twice import second_derivative
 
 Operator = Callable[..., list[Tensor]]
@@ -38,12 +42,13 @@ def stems(engine: Engine, bias: bool) -> tuple[str, ...]:
     found = [f"weight_{kind}" for kind in kinds]
     if bias:
         found += [f"bias_{kind}" for kind in kinds]
+    found += ["weight_hr"] if engine.projected else []
     return (*found, *graph.vectors, *graph.scalars)
 
 
-def _steps(offsets: Tensor, batch: int, reverse: bool, resets: Tensor | None, backward: bool) -> run.Steps:
-    # The layer's reverse direction meets a boundary after the step it stands before; and backward all is reversed.
-    return run.Steps(offsets, batch, reverse != backward, resets, reset_first=reverse == backward)
+def _steps(offsets: Tensor, batch: int, reverse: bool, resets: Tensor | None) -> run.Steps:
+    # The layer's reverse direction meets a boundary after the step that it stands before.
+    return run.Steps(offsets, batch, reverse, resets, reset_first=not reverse)
 
 
 # --- the kernels ---------------------------------------------------------------------------------------------------
@@ -61,10 +66,10 @@ def _forward(
     tape: bool,
 ) -> list[Tensor]:
     engine = engine_of(key, x.dtype)
-    steps = _steps(offsets, len(states[0]), reverse, resets, backward=False)
     named = dict(zip(stems(engine, bias), weights, strict=True))
+    steps = _steps(offsets, len(states[0]), reverse, resets)
     output, finals, kept = run.forward(engine, x, states, named, steps, tape)
-    return [output, *finals, kept if kept is not None else x.new_empty(0)]
+    return [output, *finals, *kept]
 
 
 def _backward(
@@ -76,16 +81,20 @@ def _backward(
     weights: list[Tensor],
     bias: bool,
     reverse: bool,
-    tape: Tensor,
-    output_gradient: Tensor,
-    state_gradients: list[Tensor],
+    output: Tensor,
+    kept: list[Tensor],
+    output_gradient: Tensor | None,
+    state_gradients: Sequence[Tensor | None],
+    wants_input: bool,
 ) -> list[Tensor]:
     engine = engine_of(key, x.dtype)
-    steps = _steps(offsets, len(states[0]), reverse, resets, backward=True)
     names = stems(engine, bias)
     named = dict(zip(names, weights, strict=True))
-    dx, dstates, found = run.backward(engine, x, named, steps, tape, output_gradient, state_gradients)
-    return [dx, *dstates, *(found[name].contiguous() for name in names)]
+    steps = _steps(offsets, len(states[0]), reverse, resets)
+    dx, dstates, found = run.backward(
+        engine, x, states, named, steps, output, kept, output_gradient, state_gradients, wants_input
+    )
+    return [x.new_empty(0) if dx is None else dx, *dstates, *(found[name] for name in names)]
 
 
 # --- autograd ------------------------------------------------------------------------------------------------------
@@ -105,23 +114,31 @@ class _Forward(torch.autograd.Function):
         key, bias, reverse, count = asked
         states, weights = list(others[:count]), list(others[count:])
         found = operator(key, x, offsets, states, resets, weights, bias, reverse, True)
-        ctx.asked = asked
-        ctx.save_for_backward(offsets, resets, found[-1], x, *others)
-        ctx.mark_non_differentiable(found[-1])
+        kept = found[1 + count :]
+        ctx.asked, ctx.kept = asked, len(kept)
+        # What is kept has no gradients: as zeros they would be as large as it.
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(*kept)
+        ctx.save_for_backward(offsets, resets, found[0], *kept, x, *others)
         return tuple(found)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
-        offsets, resets, tape, x, *others = ctx.saved_tensors
-        given = gradients[: 1 + ctx.asked.states]
-        if not is_plain(x):
-            found = _call_backward(
-                torch.ops.cellwise.direction_backward.default, ctx.asked, offsets, resets, tape
-            )(x, *others, *given)
-        elif torch.is_grad_enabled():
-            found = _Backward.apply(_backward, ctx.asked, offsets, resets, tape, x, *others, *given)
+        offsets, resets, output, *rest = ctx.saved_tensors
+        kept, (x, *others) = rest[: ctx.kept], rest[ctx.kept :]
+        given = list(gradients[: 1 + ctx.asked.states])
+        if is_plain(x) and not torch.is_grad_enabled():
+            wanted = ctx.needs_input_grad[4]
+            call = _call_backward(_backward, ctx.asked, offsets, resets, output, kept, wanted)
+            dx, *found = call(x, *others, *given)
+            return None, None, None, None, dx if wanted else None, *found
+        results = (output, *others[: ctx.asked.states])
+        given = [torch.zeros_like(r) if g is None else g for r, g in zip(results, given, strict=True)]
+        if is_plain(x):
+            found = _Backward.apply(_backward, ctx.asked, offsets, resets, output, kept, x, *others, *given)
         else:
-            found = _call_backward(_backward, ctx.asked, offsets, resets, tape)(x, *others, *given)
+            operator = torch.ops.cellwise.direction_backward.default
+            found = _call_backward(operator, ctx.asked, offsets, resets, output, kept)(x, *others, *given)
         return None, None, None, None, *found
 
 
@@ -133,24 +150,31 @@ class _Backward(torch.autograd.Function):
         asked: Asked,
         offsets: Tensor,
         resets: Tensor | None,
-        tape: Tensor,
+        output: Tensor,
+        kept: list[Tensor],
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
         ctx.asked = asked
         ctx.save_for_backward(offsets, resets, *tensors)
-        return tuple(_call_backward(operator, asked, offsets, resets, tape)(*tensors))
+        return tuple(_call_backward(operator, asked, offsets, resets, output, kept)(*tensors))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
         offsets, resets, *tensors = ctx.saved_tensors
         key, bias, reverse, count = ctx.asked
-        # The tape holds what x, states and weights determine: the derivative is taken through those.
+        # What was kept follows from x, states and weights: the derivative is taken through those.
         found = second_derivative(key, bias, reverse, count, offsets, resets, tensors, gradients)
-        return None, None, None, None, None, *found
+        return None, None, None, None, None, None, *found
 
 
 def _call_backward(
-    operator: Operator, asked: Asked, offsets: Tensor, resets: Tensor | None, tape: Tensor
+    operator: Operator,
+    asked: Asked,
+    offsets: Tensor,
+    resets: Tensor | None,
+    output: Tensor,
+    kept: list[Tensor],
+    wants_input: bool = True,
 ) -> Operator:
     """The operator as a function of x, states, weights, and the gradients at output and final states."""
     key, bias, reverse, count = asked
@@ -166,9 +190,11 @@ def _call_backward(
             list(weights),
             bias,
             reverse,
-            tape,
+            output,
+            kept,
             given[0],
             list(given[1:]),
+            wants_input,
         )
 
     return call
@@ -186,7 +212,7 @@ def direction(
     weights: list[Tensor],
     tape: bool,
 ) -> list[Tensor] | tuple[Tensor, ...]:
-    """[output (N, H), *final states (B, H), tape] of one layer in one direction, differentiable if there is a tape."""
+    """[output (N, H), *final states (B, H), *kept] of one layer in one direction, differentiable with a tape."""
     if not is_plain(x):
         return torch.ops.cellwise.direction.default(
             asked.key, x, offsets, states, resets, weights, asked.bias, asked.reverse, tape
@@ -243,57 +269,32 @@ def _backward_autograd(
     *rest: Any,
 ) -> list[Tensor]:
     below = _below_autograd(torch.ops.cellwise.direction_backward.default)
-    bias, reverse, tape, output_gradient, state_gradients = rest
+    bias, reverse, output, kept, output_gradient, state_gradients, _ = rest
     tensors = (x, *states, *weights, output_gradient, *state_gradients)
     if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
         return below(key, x, offsets, states, resets, weights, *rest)
     asked = Asked(key, bias, reverse, len(states))
-    return list(_Backward.apply(below, asked, offsets, resets, tape, *tensors))
-
-
-# In a compiled program x may have rows beyond the valid steps (Sequences): the kernels get the valid ones, and what
-# comes out is zero beyond.
-
-
-def _forward_of_valid(
-    key: str, x: Tensor, offsets: Tensor, states: list[Tensor], resets: Tensor | None, *rest: Any
-) -> list[Tensor]:
-    count = int(offsets[-1])
-    if count == len(x):
-        return _forward(key, x, offsets, states, resets, *rest)
-    cut = None if resets is None else resets[:count]
-    output, *finals, tape = _forward(key, x[:count], _until_the_longest(offsets), states, cut, *rest)
-    return [_longer(output, len(x)), *finals, _longer(tape, len(x)) if rest[-1] else tape]
-
-
-def _backward_of_valid(
-    key: str, x: Tensor, offsets: Tensor, states: list[Tensor], resets: Tensor | None, *rest: Any
-) -> list[Tensor]:
-    count = int(offsets[-1])
-    weights, bias, reverse, tape, output_gradient, state_gradients = rest
-    if count == len(x):
-        return _backward(key, x, offsets, states, resets, *rest)
-    cut = None if resets is None else resets[:count]
-    until = _until_the_longest(offsets)
-    kept = (tape[:count], output_gradient[:count], state_gradients)
-    dx, *found = _backward(key, x[:count], until, states, cut, weights, bias, reverse, *kept)
-    return [_longer(dx, len(x)), *found]
-
-
-def _until_the_longest(offsets: Tensor) -> Tensor:
-    return offsets[: 1 + int((offsets.diff() > 0).sum())]
-
-
-def _longer(tensor: Tensor, count: int) -> Tensor:
-    return torch.cat([tensor, tensor.new_zeros(count - len(tensor), *tensor.shape[1:])])
+    return list(_Backward.apply(below, asked, offsets, resets, output, kept, *tensors))
 
 
 def _forward_shapes(
-    key: str, x: Tensor, offsets: Tensor, states: list[Tensor], resets: Tensor | None, *rest: Any
+    key: str,
+    x: Tensor,
+    offsets: Tensor,
+    states: list[Tensor],
+    resets: Tensor | None,
+    weights: list[Tensor],
+    bias: bool,
+    reverse: bool,
+    tape: bool,
 ) -> list[Tensor]:
-    engine, hidden = engine_of(key, x.dtype), states[0].shape[1]
-    shape = (x.shape[0], max(1, len(engine.plan.tape.columns)), engine.padded(hidden)) if rest[-1] else (0,)
-    return [x.new_empty(x.shape[0], hidden), *map(torch.empty_like, states), x.new_empty(shape)]
+    engine = engine_of(key, x.dtype)
+    sizes = Sizes.of(engine, x, dict(zip(stems(engine, bias), weights, strict=True)), states)
+    found = [x.new_empty(x.shape[0], sizes.output), *map(torch.empty_like, states)]
+    if tape:
+        kept = keeps(engine, sizes, resets is not None)
+        found += [x.new_empty(x.shape[0], columns * width) for columns, width in kept.shapes.values()]
+    return found
 
 
 def _backward_shapes(
@@ -305,7 +306,9 @@ def _backward_shapes(
     weights: list[Tensor],
     *rest: Any,
 ) -> list[Tensor]:
-    return [torch.empty_like(each, memory_format=torch.contiguous_format) for each in (x, *states, *weights)]
+    like = (*([x] if rest[-1] else []), *states, *weights)
+    found = [torch.empty_like(each, memory_format=torch.contiguous_format) for each in like]
+    return found if rest[-1] else [x.new_empty(0), *found]
 
 
 _LIBRARY = torch.library.Library("cellwise", "FRAGMENT")
@@ -320,12 +323,6 @@ def _define(schema: str, kernel: Operator, autograd: Operator, shapes: Operator)
 
 
 _TAKEN = "str key, Tensor x, Tensor offsets, Tensor[] states, Tensor? resets, Tensor[] weights, bool bias, bool reverse"
-_define(
-    f"direction({_TAKEN}, bool tape) -> Tensor[]", _forward_of_valid, _direction_autograd, _forward_shapes
-)
-_define(
-    f"direction_backward({_TAKEN}, Tensor tape, Tensor output_gradient, Tensor[] state_gradients) -> Tensor[]",
-    _backward_of_valid,
-    _backward_autograd,
-    _backward_shapes,
-)
+_define(f"direction({_TAKEN}, bool tape) -> Tensor[]", _forward, _direction_autograd, _forward_shapes)
+_KEPT = "Tensor output, Tensor[] kept, Tensor output_gradient, Tensor[] state_gradients, bool wants_input"
+_define(f"direction_backward({_TAKEN}, {_KEPT}) -> Tensor[]", _backward, _backward_autograd, _backward_shapes)

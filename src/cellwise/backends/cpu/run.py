@@ -1,7 +1,8 @@
-"""One layer in one direction, forward and backward: arrays for the kernels, and the gradients of weights."""
+"""One layer in one direction, forward and backward: which arrays the kernels take, and what comes of them."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -9,10 +10,12 @@ from torch import Tensor
 
 from cellwise.backends.cpu.arguments import Arguments
 from cellwise.backends.cpu.engine import Engine
-from cellwise.backends.cpu.gradients import weight_gradients
+from cellwise.backends.cpu.gradients import Gates, Parts, before_each_step
+from cellwise.backends.cpu.kept import Sizes, keeps
 from cellwise.backends.cpu.scratch import POOL
-from cellwise.backends.cpu.threads import Steps
-from cellwise.plan.program import Width
+from cellwise.backends.cpu.walk import Steps
+from cellwise.plan.backward import PROJECTED_GRADIENT
+from cellwise.plan.program import Place, Ref
 
 __all__ = ["Steps", "backward", "forward"]
 
@@ -24,71 +27,237 @@ def forward(
     weights: Mapping[str, Tensor],
     steps: Steps,
     tape: bool,
-) -> tuple[Tensor, list[Tensor], Tensor | None]:
-    """Run forward from x (N, D) and states (B, H): outputs (N, H), final states, the tape (N, columns, H)."""
-    hidden = states[0].shape[1]
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """Run forward from x (N, D) and states (B, H): outputs (N, H), final states, and with `tape` what is kept."""
+    sizes = Sizes.of(engine, x, weights, states)
     kernel = engine.training if tape else engine.inference
-    run = Arguments(kernel, steps, (x.shape[1], hidden, 0))
-    width = run.padded[Width.HIDDEN]
+    run = Arguments(kernel, steps, sizes.lengths)
+    walk = steps.walk
     run.give("x", x.contiguous())
-    finals = [_padded(state, width) for state in states]
-    for name, state in zip(engine.graph.states, finals, strict=True):
-        run.give(f"state {name}", state)
-    output = x.new_empty(len(x), width)
+    output = x.new_empty(len(x), sizes.padded_output)
     run.give("output", output)
-    kept = None
-    if tape:
-        kept = POOL.tensor(len(x), kernel.program.array("tape").columns, width, dtype=x.dtype)
-        run.give("tape", kept)
-    _give_own(run, weights, width)
+    keeping = keeps(engine, sizes, steps.resets is not None)
+    kept = {"output": output} | {
+        name: POOL.tensor(len(x), columns * width, dtype=x.dtype)
+        for name, (columns, width) in (keeping.shapes.items() if tape else ())
+        if name != "output"
+    }
+    if "tape" in kept:
+        run.give("tape", kept["tape"])
+    first = _first(states, steps)
+    histories: list[tuple[Tensor, bool]] = []
+    for place, (name, (before, after)) in enumerate(
+        zip(engine.graph.states, kernel.program.states, strict=True)
+    ):
+        history = output if place == 0 and keeping.output_is_history else kept.get(name)
+        if history is not None:
+            run.give_history(before, after, first[place], history, walk)
+        else:
+            history = run.give_pair(before, after, first[place])
+        histories.append((history, history is not output and name not in kept))
+    _give_own(run, weights)
     run.run(weights)
-    return _cut(output, hidden), [_cut(state, hidden) for state in finals], kept
+    finals = [
+        walk.finals(history, state, pair) for (history, pair), state in zip(histories, first, strict=True)
+    ]
+    if walk.rows < len(x):
+        output[walk.rows :] = 0
+    given = output if sizes.output == sizes.padded_output else output[:, : sizes.output].contiguous()
+    return given, finals, [kept[name] for name in keeping.shapes] if tape else []
+
+
+def _first(states: Sequence[Tensor], steps: Steps) -> list[Tensor]:
+    """The states before each row's first step; a copy if the kernel is to zero some of them."""
+    if steps.resets is None or not steps.reset_first:
+        return [state.contiguous() for state in states]
+    size = int(steps.walk.offsets[1]) if steps.count else 0
+    reset = torch.zeros(steps.batch, 1, dtype=torch.bool)
+    reset[:size, 0] = steps.resets[:size].bool()
+    return [state.masked_fill(reset, 0) for state in states]
 
 
 def backward(
     engine: Engine,
     x: Tensor,
+    states: Sequence[Tensor],
     weights: Mapping[str, Tensor],
     steps: Steps,
-    tape: Tensor,
-    output_gradient: Tensor,
-    state_gradients: Sequence[Tensor],
-) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
-    """Run backward. Returns the gradients at x (N, D), at the initial states (B, H) each, and at the weights."""
-    hidden = state_gradients[0].shape[1]
-    run = Arguments(engine.backward, steps, (x.shape[1], hidden, 0))
-    width = run.padded[Width.HIDDEN]
-    arriving = output_gradient.contiguous() if hidden == width else _padded(output_gradient, width)
-    run.give("gradient output", arriving)
-    run.give("tape", tape)
-    carried = [_padded(gradient, width) for gradient in state_gradients]
-    for name, gradient in zip(engine.graph.states, carried, strict=True):
-        run.give(f"gradient {name}", gradient)
-    gates = run.scratch(len(x), engine.plan.program.array("gates").columns, width)
-    run.give("gates", gates)
-    _give_own(run, weights, width)
-    run.run(weights)
-    gradients = weight_gradients(engine, x, weights, tape, gates, run.arrays, hidden)
-    return gradients.pop("x"), [_cut(gradient, hidden) for gradient in carried], gradients
+    output: Tensor,
+    kept: Sequence[Tensor],
+    output_gradient: Tensor | None,
+    state_gradients: Sequence[Tensor | None],
+    wants_input: bool = True,
+) -> tuple[Tensor | None, list[Tensor], dict[str, Tensor]]:
+    """Run backward through `steps`, those of the forward run. A gradient that is None is zero.
+
+    Returns the gradients at x (N, D) if wanted, at the initial states (B, H) each, and at the weights.
+    """
+    return _Backward(engine, x, states, weights, steps, output, kept).run(
+        output_gradient, state_gradients, wants_input
+    )
 
 
-def _padded(tensor: Tensor, width: int) -> Tensor:
-    """A copy with rows of whole vectors, zeros in the padding."""
-    if tensor.shape[-1] == width:
-        return tensor.clone(memory_format=torch.contiguous_format)
-    padded = tensor.new_zeros(*tensor.shape[:-1], width)
-    padded[..., : tensor.shape[-1]] = tensor
-    return padded
-
-
-def _cut(tensor: Tensor, hidden: int) -> Tensor:
-    return tensor if tensor.shape[-1] == hidden else tensor[..., :hidden].contiguous()
-
-
-def _give_own(run: Arguments, weights: Mapping[str, Tensor], width: int) -> None:
+def _give_own(run: Arguments, weights: Mapping[str, Tensor]) -> None:
     """The cell's own parameters."""
-    graph = run.engine.graph
-    for name in graph.vectors:
-        run.give(f"own {name}", _padded(weights[name], width))
-    for name in graph.scalars:
-        run.give(f"own {name}", weights[name].contiguous())
+    arrays = {array.name: array for array in run.kernel.program.arrays}
+    for name in (*run.engine.graph.vectors, *run.engine.graph.scalars):
+        array = arrays.get(f"own {name}")
+        if array is not None and array.place is Place.NUMBER:
+            run.give(array.name, weights[name].contiguous())
+        elif array is not None:
+            run.give_rows(array, weights[name])
+
+
+class _Backward:
+    """A run backward: its arrays, and the gradients that come of them."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Mapping[str, Tensor],
+        steps: Steps,
+        output: Tensor,
+        kept: Sequence[Tensor],
+    ) -> None:
+        self.engine, self.x, self.states, self.weights, self.steps = engine, x, states, weights, steps
+        self.sizes = Sizes.of(engine, x, weights, states)
+        self.turned = Steps(
+            steps.offsets, steps.batch, not steps.backwards, steps.resets, not steps.reset_first
+        )
+        keeping = keeps(engine, self.sizes, steps.resets is not None)
+        self.found = {"output": output} | dict(zip(keeping.shapes, kept, strict=True))
+        self.first = dict(zip(engine.graph.states, _first(states, steps), strict=True))
+        self.histories = {
+            name: self.found["output" if place == 0 and keeping.output_is_history else name]
+            for place, name in enumerate(engine.graph.states)
+        }
+        self.arguments = Arguments(engine.backward, self.turned, self.sizes.lengths)
+        self.arrays = {array.name: array for array in engine.backward.program.arrays}
+
+    def run(
+        self, output_gradient: Tensor | None, state_gradients: Sequence[Tensor | None], wants_input: bool
+    ) -> tuple[Tensor | None, list[Tensor], dict[str, Tensor]]:
+        run, x = self.arguments, self.x
+        self._give_kept()
+        given = x.new_zeros(len(x), self.sizes.output) if output_gradient is None else output_gradient
+        run.give_rows(self.arrays["gradient output"], given)
+        carried = []
+        arrays = self.engine.backward.program.states
+        for (before, after), gradient, state in zip(arrays, state_gradients, self.states, strict=True):
+            given = torch.zeros_like(state) if gradient is None else gradient.contiguous()
+            carried.append((run.give_pair(before, after, given), given))
+        between = {
+            name: run.scratch(len(x), array.columns, run.padded[array.width])
+            for name, array in self.arrays.items()
+            if name in ("gates", PROJECTED_GRADIENT.name)
+        }
+        for name, tensor in between.items():
+            run.give(name, tensor)
+        _give_own(run, self.weights)
+        run.run(self.weights)
+        gradients = self._at_weights(between)
+        dx = self._at_input(between) if wants_input else None
+        return dx, [self.turned.walk.finals(pair, given, pair=True) for pair, given in carried], gradients
+
+    def _give_kept(self) -> None:
+        for name, history in self.histories.items():
+            if f"{name} before" in self.arrays:
+                before = self.arrays[f"{name} before"]
+                self.arguments.give_history(before, None, self.first[name], history, self.steps.walk)
+        for name in ("tape", "output"):
+            if name in self.arrays:
+                self.arguments.give(name, self.found[name])
+
+    def _at_input(self, between: Mapping[str, Tensor]) -> Tensor:
+        plan, rows = self.engine.plan, self.steps.walk.rows
+        if not plan.inputs or rows < len(self.x):
+            dx = torch.zeros_like(self.x, memory_format=torch.contiguous_format)
+        else:
+            dx = torch.empty_like(self.x, memory_format=torch.contiguous_format)
+        if plan.inputs and rows:
+            at_input = dict(plan.inputs)
+            columns = [at_input[gate] for gate in self.engine.graph.input_gates]
+            gates = Gates(between["gates"][:rows], self.sizes.hidden)
+            gates.input_gradient(columns, self.weights["weight_ih"], dx[:rows])
+        return dx
+
+    def _at_weights(self, between: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        plan, graph, hidden = self.engine.plan, self.engine.graph, self.sizes.hidden
+        rows = self.steps.walk.rows
+        found = {
+            stem: torch.zeros_like(weight, memory_format=torch.contiguous_format)
+            for stem, weight in self.weights.items()
+        }
+        self._at_recurrent(between, found)
+        if rows and graph.input_gates:
+            at_input = dict(plan.inputs)
+            columns = [at_input[gate] for gate in graph.input_gates]
+            gates = Gates(between["gates"][:rows], hidden)
+            gates.weight_gradient(columns, [(slice(0, rows), self.x[:rows])], found["weight_ih"])
+        if plan.unprojected is not None and rows:
+            projected = Gates(between[PROJECTED_GRADIENT.name][:rows], self.sizes.projected)
+            projected.weight_gradient([0], self._operand(plan.unprojected), found["weight_hr"])
+        self._at_own(found)
+        return found
+
+    def _at_recurrent(self, between: Mapping[str, Tensor], found: dict[str, Tensor]) -> None:
+        rows, hidden, order = self.steps.walk.rows, self.sizes.hidden, self.engine.graph.state_gates
+        written: set[str] = set()
+        for ref, group in _by_operand(self.engine.plan.products, order).items():
+            operand = self._operand(ref) if rows else []
+            for run in _consecutive(group, order):
+                names, columns = zip(*run, strict=True)
+                first = order.index(names[0]) * hidden
+                out = found["weight_hh"][first : first + len(run) * hidden]
+                if rows:
+                    gates = Gates(between["gates"][:rows], hidden)
+                    gates.weight_gradient(columns, operand, out, add=not written.isdisjoint(names))
+                written |= set(names)
+
+    def _operand(self, ref: Ref) -> Parts:
+        """The rows that a product had as its operand."""
+        rows, array = self.steps.walk.rows, ref.array
+        if array.place is Place.BEFORE:
+            name = array.name.removesuffix(" before")
+            return before_each_step(
+                self.steps.walk, self.histories[name], self.first[name], self.arguments.scratch
+            )
+        found = self.found[array.name].view(len(self.x), array.columns, -1)
+        return [(slice(0, rows), found[:rows, ref.column, : self.sizes.hidden])]
+
+    def _at_own(self, found: dict[str, Tensor]) -> None:
+        """The biases and the cell's own parameters, whose gradients the kernel has summed."""
+        plan, graph, hidden = self.engine.plan, self.engine.graph, self.sizes.hidden
+        biases = self.arguments.sums["bias sums"].sum(0)[:, :hidden]
+        if "bias_ih" in found:
+            for gate, column in plan.inputs:
+                found["bias_ih"].view(-1, hidden)[graph.input_gates.index(gate)] = biases[column]
+        if "bias_hh" in found:
+            for gate, column, _ in plan.products:
+                found["bias_hh"].view(-1, hidden)[graph.state_gates.index(gate)] += biases[column]
+        sums = self.arguments.sums["sums"].sum(0)[:, :hidden]
+        for column, name in enumerate(plan.parameters):
+            found[name] = sums[column].sum() if name in graph.scalars else sums[column].clone()
+
+
+def _by_operand(
+    products: Sequence[tuple[str, int, Ref]], order: Sequence[str]
+) -> dict[Ref, list[tuple[str, int]]]:
+    """The gates that each operand was projected for, in the order of the weight's rows, and their columns."""
+    groups: dict[Ref, list[tuple[str, int]]] = {}
+    for gate, column, ref in products:
+        groups.setdefault(ref, []).append((gate, column))
+    return {ref: sorted(group, key=lambda each: order.index(each[0])) for ref, group in groups.items()}
+
+
+def _consecutive(group: list[tuple[str, int]], order: Sequence[str]) -> list[list[tuple[str, int]]]:
+    """Pieces of a group whose gates' rows lie one after the other in the weight."""
+    pieces = [group[:1]]
+    for before, each in itertools.pairwise(group):
+        if order.index(each[0]) == order.index(before[0]) + 1:
+            pieces[-1].append(each)
+        else:
+            pieces.append([each])
+    return pieces

@@ -5,43 +5,28 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import torch
-from torch import Tensor
+
+from cellwise.backends.cpu.walk import Walk
 
 # Handing work to another thread takes 50 to 100 us, in which one core does a few million multiply-adds.
 _WORTH_A_THREAD = 2_000_000
 
 
-@dataclass(frozen=True, eq=False)
-class Steps:
-    """The rows of a batch: `offsets[t]` (T + 1,) is the first row of time t among all valid steps."""
-
-    offsets: Tensor
-    batch: int
-    backwards: bool
-    resets: Tensor | None
-    reset_first: bool  # zero the states before a marked step, else after it
-
-    @property
-    def count(self) -> int:
-        return len(self.offsets) - 1
-
-
-def row_shares(steps: Steps, threads: int) -> tuple[tuple[int, int], ...]:
+def row_shares(walk: Walk, threads: int) -> tuple[tuple[int, int], ...]:
     """(first row, rows) for each thread, with about the same number of steps each."""
-    if threads <= 1 or steps.batch <= 1:
-        return ((0, steps.batch),)
-    sizes = np.diff(steps.offsets.numpy())
-    lengths = (sizes[:, None] > np.arange(steps.batch)).sum(0) if len(sizes) else np.zeros(steps.batch, int)
-    done = np.cumsum(lengths)
-    edges = [
-        int(np.searchsorted(done, done[-1] * (i + 1) / threads, side="left")) + 1 for i in range(threads - 1)
-    ]
-    edges = sorted({0, *(min(e, steps.batch) for e in edges), steps.batch})
+    if threads <= 1 or walk.batch <= 1:
+        return ((0, walk.batch),)
+    if walk.is_dense:
+        edges = [walk.batch * i // threads for i in range(threads + 1)]
+    else:
+        done = np.cumsum(walk.lengths)
+        wanted = [done[-1] * (i + 1) / threads for i in range(threads - 1)]
+        edges = [0, *(int(np.searchsorted(done, each)) + 1 for each in wanted), walk.batch]
+    edges = sorted({min(edge, walk.batch) for edge in edges})
     return tuple((a, b - a) for a, b in itertools.pairwise(edges))
 
 

@@ -1,0 +1,121 @@
+"""How a run goes through time: where each step finds the states of its rows, and leaves them.
+
+Rows whose step has a step before it come first in the batch, in either direction, so one number a step says which rows
+begin there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """The rows of a batch: `offsets[t]` (T + 1,) is the first row of time t among all valid steps."""
+
+    offsets: Tensor
+    batch: int
+    backwards: bool
+    resets: Tensor | None
+    reset_first: bool  # zero the states before a marked step, else after it
+
+    @property
+    def count(self) -> int:
+        return len(self.offsets) - 1
+
+    @cached_property
+    def walk(self) -> Walk:
+        return walk_of(self.offsets, self.batch, self.backwards)
+
+
+@dataclass(frozen=True, eq=False)
+class Walk:
+    """A way through time, as arrays of int64 over it.
+
+    `limits`: how many rows have a step before this one. A history keeps the states of all steps, in the rows of the
+    outputs: `before` and `after` are the first rows where a step finds and leaves them. A pair of buffers of B rows
+    each keeps the last two: `pair_before` and `pair_after`.
+    """
+
+    offsets: np.ndarray
+    batch: int
+    backwards: bool
+    limits: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+    pair_before: np.ndarray
+    pair_after: np.ndarray
+
+    @property
+    def rows(self) -> int:
+        """The valid steps of all rows."""
+        return int(self.offsets[-1])
+
+    @cached_property
+    def is_dense(self) -> bool:
+        return self.rows == self.batch * (len(self.offsets) - 1)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """(B,) the steps of each row."""
+        sizes = np.diff(self.offsets)
+        return (
+            (sizes[:, None] > np.arange(self.batch)).sum(0) if len(sizes) else np.zeros(self.batch, np.int64)
+        )
+
+    def finals(self, history: Tensor, initial: Tensor, pair: bool = False) -> Tensor:
+        """A copy of the states (B, size) after each row's last step; the initial ones where a row has none."""
+        if self.rows == 0:
+            return initial.clone()
+        after = self.pair_after if pair else self.after
+        if self.is_dense:
+            first = int(after[0 if self.backwards else -1])
+            return history[first : first + self.batch, : initial.shape[1]].clone()
+        last = np.zeros(self.batch, np.int64) if self.backwards else np.maximum(self.lengths - 1, 0)
+        has_steps = self.lengths > 0
+        rows = np.where(has_steps, after[last] + np.arange(self.batch), 0)
+        found = history[torch.from_numpy(rows), : initial.shape[1]]
+        return torch.where(torch.from_numpy(has_steps)[:, None], found, initial)
+
+    @cached_property
+    def predecessors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """For the valid steps: the history's row before each, those without one, and their rows in the batch."""
+        sizes = np.diff(self.offsets)
+        time = np.repeat(np.arange(len(sizes)), sizes)
+        row = np.arange(self.rows) - self.offsets[:-1][time]
+        begins = row >= self.limits[time]
+        where = np.where(begins, 0, self.before[time] + row)
+        return tuple(map(torch.from_numpy, (where, np.flatnonzero(begins), row[begins])))  # type: ignore[return-value]
+
+
+def walk_of(offsets: Tensor, batch: int, backwards: bool) -> Walk:
+    """The way through these steps, from the last to the first if `backwards`."""
+    return _walk(offsets.numpy().tobytes(), batch, backwards)
+
+
+@lru_cache(maxsize=64)
+def _walk(data: bytes, batch: int, backwards: bool) -> Walk:
+    offsets = np.frombuffer(data, np.int64)
+    sizes, count = np.diff(offsets), len(offsets) - 1
+    nothing = np.zeros(min(1, count), np.int64)
+    # There is no step before the first; the row given for it is never looked at.
+    if backwards:
+        limits, before = np.concatenate([sizes[1:], nothing]), np.concatenate([offsets[1:-1], nothing])
+    else:
+        limits, before = np.concatenate([nothing, sizes[1:]]), np.concatenate([nothing, offsets[:-2]])
+    order = np.arange(count)[::-1] if backwards else np.arange(count)
+    return Walk(
+        offsets,
+        batch,
+        backwards,
+        limits=limits,
+        before=before,
+        after=offsets[:-1].copy(),
+        pair_before=(order + 1) % 2 * batch,
+        pair_after=order % 2 * batch,
+    )
