@@ -1,0 +1,268 @@
+"""Runs the kernels of a cell in guarded memory, as a process of its own:
+
+    python guarded_runs.py CELL end|begin [--short BUFFER,BUFFER,...]
+
+Prints how many kernels ran and the names of all buffers. With --short it does so for each BUFFER in a process of its
+own, whose kernels are told a place one element late (or early) for it, as if it had been made one element short; that
+must not go well. Prints how each ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from guarded import Guards, guarding, tell_of_faults
+from torch import Tensor
+
+from cellwise import cells
+from cellwise.backends.cpu import pack, run, threads
+from cellwise.backends.cpu.engine import Engine, Kernel
+from cellwise.backends.cpu.kernel import ADDRESSES, SIZES
+from cellwise.backends.cpu.operator import stems
+from cellwise.backends.cpu.target import Target, host
+from cellwise.backends.cpu.tiles import groups_of
+from cellwise.plan.backward import projects
+from cellwise.plan.program import Program
+
+HIDDEN, BATCHES, STEPS, INPUTS = (1, 3, 50, 65), (1, 2, 5, 20), (1, 3), (1, 4, 9)
+
+
+@dataclass(frozen=True)
+class Case:
+    dtype: torch.dtype
+    projected: int
+    hidden: int
+    batch: int
+    steps: int
+    inputs: int
+    ragged: bool
+    resets: bool
+    backwards: bool
+    threads: int
+    target: Target
+
+    def __str__(self) -> str:
+        sizes = f"T {self.steps}, B {self.batch}, D {self.inputs}, H {self.hidden}, P {self.projected}"
+        sizes += f", vectors of {self.target.vector_bytes} bytes"
+        flags = [name for name in ("ragged", "resets", "backwards") if getattr(self, name)]
+        return f"{self.dtype}, {sizes}, {self.threads} threads {' '.join(flags)}".rstrip()
+
+
+def cases(can_project: bool) -> Iterator[Case]:
+    """Every size with every dtype and direction; vector widths and the rest go round."""
+    ragged = itertools.cycle([False, True, True, False, True])
+    resets = itertools.cycle([False, False, True])
+    # Code shaped for other registers; LLVM makes it from the instructions that this machine has.
+    narrow, wide = (replace(host(), vector_bytes=n, registers=r) for n, r in ((16, 16), (64, 32)))
+    targets = itertools.cycle([host(), narrow, host(), wide])
+    inputs, counts = itertools.cycle(INPUTS), itertools.cycle([1, 2, 1, 1])
+    for dtype, backwards in itertools.product((torch.float32, torch.float64), (False, True)):
+        for hidden, batch, steps in itertools.product(HIDDEN, BATCHES, STEPS):
+            for projected in (0, max(1, hidden // 2)) if can_project else (0,):
+                yield Case(
+                    dtype,
+                    projected,
+                    hidden,
+                    batch,
+                    steps,
+                    next(inputs),
+                    next(ragged),
+                    next(resets),
+                    backwards,
+                    next(counts),
+                    next(targets),
+                )
+
+
+def buffers(program: Program, kernel: Kernel) -> list[str]:
+    """What a kernel's pointers are, in order; kernel.py says so in words."""
+    names = [f"{a.name} {part}".strip() for a in program.arrays for part in ADDRESSES.get(a.place, ("",))]
+    for stage in program.stages:
+        for group in groups_of(stage, kernel.engine.target):
+            names += [f"packed {segment.weight.stem}" for segment in group.segments] + ["packed biases"]
+    return [*names, "room", "offsets", "resets"]
+
+
+class Watched:
+    """An engine whose kernels look at their pointers before they run: each must lie in guarded memory."""
+
+    def __init__(self, engine: Engine, guards: Guards, short: str | None) -> None:
+        self.guards, self.short = guards, short
+        self.seen: set[str] = set()
+        self.calls = 0
+        self.element, self.sign = engine.element_bytes, 1 if guards.at_end else -1
+        self.engine = replace(engine)
+        for name in ("inference", "training", "backward"):
+            kernel = getattr(engine, name)
+            watched = replace(kernel, engine=self.engine, call=self._kernel(kernel))
+            self.engine.__dict__[name] = watched
+        self.engine.__dict__["pack"] = self._pack(engine.pack)
+
+    def _kernel(self, kernel: Kernel) -> Callable[[int, int], None]:
+        names = buffers(kernel.program, kernel)
+
+        def call(pointers: int, sizes: int) -> None:
+            given = _int64(pointers, len(names))
+            for place, name in enumerate(names):
+                address = int(given[place])
+                if name == self.short:
+                    given[place] += self.sign * _size(name, self.element)
+                self._look(name, address)
+            self._look("pointers", pointers)
+            self._look("sizes", sizes)
+            self.calls += 1
+            self.guards.running = f"{kernel.program.name} ({self.case})"
+            assert len(_int64(sizes, len(SIZES))) == len(SIZES)
+            kernel.call(pointers, sizes)
+
+        return call
+
+    def _pack(self, function: Callable[[int, int], None]) -> Callable[[int, int], None]:
+        columns = pack._COLUMNS
+
+        def call(jobs: int, bounds: int) -> None:
+            self._look("jobs", jobs)
+            self._look("range", bounds)
+            first, end = _int64(bounds, 2)
+            table = _int64(jobs, int(end) * len(columns)).reshape(-1, len(columns))[first:]
+            source, to, units = (columns.index(name) for name in ("source", "to", "units"))
+            for job in table:
+                self._look("", int(job[to]))
+                if job[units] > 0:  # else nothing is read
+                    self._look("", int(job[source]))
+                    if self._weight(int(job[source])) == self.short:
+                        job[source] += self.sign * self.element
+            self.calls += 1
+            self.guards.running = f"pack ({self.case})"
+            function(jobs, bounds)
+
+        return call
+
+    def _look(self, name: str, address: int) -> None:
+        if address == 0:
+            return
+        assert self.guards.holds(address), f"{name or 'a weight'} is not in guarded memory ({self.case})"
+        if name:
+            self.guards.names[address] = name
+            self.seen.add(name)
+
+    def _weight(self, address: int) -> str:
+        found = self.guards.near(address, beside=0)
+        return self.guards.names.get(found[0], "") if found else ""
+
+    def run(self, case: Case, data: dict[str, Any]) -> dict[str, Tensor]:
+        self.case = case
+        self.guards.names = {each.data_ptr(): stem for stem, each in data["weights"].items()}
+        self.guards.names[data["x"].data_ptr()] = "x"
+        self.seen |= set(data["weights"])
+        return everything(self.engine, case, data)
+
+
+def _int64(address: int, count: int) -> np.ndarray:
+    return np.frombuffer((ctypes.c_int64 * count).from_address(address), np.int64)
+
+
+def _size(name: str, element: int) -> int:
+    """The bytes of an element of a kernel's buffer."""
+    if name == "resets":
+        return 1
+    return 8 if name == "offsets" or name.endswith((" rows", " limits")) else element
+
+
+def drawn(engine: Engine, case: Case) -> dict[str, Any]:
+    """The arguments of a run."""
+    generator = np.random.default_rng(case.hidden * 100 + case.batch)
+
+    def numbers(*shape: int) -> Tensor:
+        return torch.from_numpy(generator.standard_normal(shape)).to(case.dtype)
+
+    lengths = np.full(case.batch, case.steps)
+    if case.ragged:
+        lengths = np.sort(generator.integers(0, case.steps + 1, case.batch))[::-1]
+        lengths[0] = case.steps
+    sizes = [int((lengths > t).sum()) for t in range(case.steps)]
+    offsets = torch.tensor([0, *np.cumsum(sizes)])
+    count = int(offsets[-1])
+    marks = torch.from_numpy(generator.random(count) < 0.4).to(torch.uint8)
+    if case.backwards:
+        marks[: sizes[0]] = 0
+    output = case.projected or case.hidden
+    graph, hidden = engine.graph, case.hidden
+    states = [output, *[hidden] * (len(graph.states) - 1)]
+    gates = {"ih": len(graph.input_gates) * hidden, "hh": len(graph.state_gates) * hidden}
+    shapes: dict[str, tuple[int, ...]] = {f"bias_{kind}": (rows,) for kind, rows in gates.items()}
+    shapes |= {"weight_ih": (gates["ih"], case.inputs), "weight_hh": (gates["hh"], output)}
+    shapes |= {"weight_hr": (output, hidden)} | dict.fromkeys(graph.vectors, (hidden,))
+    shapes |= dict.fromkeys(graph.scalars, ())
+    return {
+        "x": numbers(count, case.inputs),
+        "offsets": offsets,
+        "resets": marks if case.resets else None,
+        "states": [numbers(case.batch, size) for size in states],
+        "weights": {stem: numbers(*shapes[stem]) / hidden for stem in stems(engine, bias=True)},
+        "arriving": numbers(count, output),
+        "gradients": [numbers(case.batch, size) for size in states],
+    }
+
+
+def everything(engine: Engine, case: Case, data: dict[str, Any]) -> dict[str, Tensor]:
+    """All that inference, training and the backward pass compute."""
+    x, states, weights = data["x"], data["states"], data["weights"]
+    steps = run.Steps(
+        data["offsets"], case.batch, case.backwards, data["resets"], reset_first=not case.backwards
+    )
+    torch.set_num_threads(case.threads)
+    alone, last, _ = run.forward(engine, x, states, weights, steps, tape=False)
+    output, finals, kept = run.forward(engine, x, states, weights, steps, tape=True)
+    dx, dstates, found = run.backward(
+        engine, x, states, weights, steps, output, kept, data["arriving"], data["gradients"]
+    )
+    assert dx is not None
+    named = {"output": output, "inference": alone, "dx": dx, **found}
+    for kind, each in (("state", finals), ("last", last), ("gradient", dstates)):
+        named |= {f"{kind} {place}": state for place, state in enumerate(each)}
+    return named
+
+
+def main(name: str, at_end: bool, short: str | None) -> None:
+    graph = cells.get(name).graph
+    calls, seen = 0, set[str]()
+    engine_for = cache(lambda dtype, target, projected: Engine(graph, dtype, target, projected))
+    with mock.patch.object(threads, "_WORTH_A_THREAD", 1):
+        for case in cases(projects(graph)):
+            engine = engine_for(case.dtype, case.target, case.projected > 0)
+            wanted = everything(engine, case, drawn(engine, case))
+            with guarding(at_end) as guards:
+                tell_of_faults(guards)
+                watched = Watched(engine, guards, short)
+                found = watched.run(case, drawn(engine, case))
+            calls, seen = calls + watched.calls, seen | watched.seen
+            for key, value in wanted.items():
+                torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5, msg=f"{case}: {key}")
+    print(f"{calls} calls; {', '.join(sorted(seen))}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("cell")
+    parser.add_argument("side", choices=["end", "begin"])
+    parser.add_argument("--short")
+    asked = parser.parse_args()
+    for buffer in asked.short.split(",") if asked.short else [None]:
+        if buffer is None:
+            main(asked.cell, asked.side == "end", None)
+        elif child := os.fork():
+            print(f"{buffer}: {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}", flush=True)
+        else:
+            main(asked.cell, asked.side == "end", buffer)
+            os._exit(0)

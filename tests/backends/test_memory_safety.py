@@ -1,0 +1,62 @@
+"""No kernel reads or writes beside what it was given: every buffer ends, or begins, at a page that may not be touched.
+
+The kernels run in a process of their own (`guarded_runs.py`), since a touched page ends it; `guarded.py` has the
+memory. Sizes are odd on purpose, and every other vector width has its turn.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from guarded import TOUCHED
+
+from cellwise import cells
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="guard pages are asked of Linux here"
+)
+
+# What the kernels of a GRU are given. Of the packed weights, which are one buffer, the last part.
+BUFFERS = (
+    "x,output,tape,gates,between,room,offsets,resets,h before first,h before history,h before rows,h before limits,"
+    "h after history,h after rows,gradient output,gradient h before first,gradient h before history,"
+    "gradient h before limits,gradient h after history,sums,bias sums,packed biases,weight_ih,weight_hh,bias_ih,bias_hh"
+)
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    script = Path(__file__).with_name("guarded_runs.py")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, str(script), *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", ["end", "begin"])
+@pytest.mark.parametrize("cell", cells.names())
+def test_kernels_stay_within_their_buffers(cell: str, side: str) -> None:
+    done = _run(cell, side)
+    assert done.returncode == 0, done.stderr
+    calls, _, seen = done.stdout.partition(" calls; ")
+    assert int(calls) > 500
+    assert {"x", "room", "offsets", "resets", "packed biases", "tape"} <= set(seen.strip().split(", "))
+
+
+@pytest.mark.slow
+def test_a_buffer_that_is_one_element_short_is_found_out() -> None:
+    done = _run("gru", "end", "--short", BUFFERS)
+    ends = [line.partition(": ") for line in done.stdout.splitlines()]
+    assert {name: int(status) for name, _, status in ends} == dict.fromkeys(BUFFERS.split(","), TOUCHED), (
+        done.stderr
+    )
+    for name, told in zip(BUFFERS.split(","), done.stderr.splitlines(), strict=True):
+        assert f"{name} (from byte" in told
