@@ -201,6 +201,48 @@ def test_a_stream_gives_what_the_whole_sequence_gives(name: str, layers: int, dt
     assert not steps.requires_grad
 
 
+@pytest.mark.parametrize("batch", [1, 2, 5])
+@pytest.mark.parametrize("hidden", [3, 16, 33])
+@pytest.mark.parametrize("name", cells.names())
+def test_a_stream_on_the_kernels_gives_what_the_reference_gives(name: str, hidden: int, batch: int) -> None:
+    layer = Recurrent(name, 2, hidden, num_layers=2, dtype=torch.float64, backend="cpu")
+    x = torch.randn(5, batch, 2, dtype=torch.float64)
+    stream = layer.stream(batch_size=batch)
+    steps = torch.stack([stream(each) for each in x])
+    layer.backend = "reference"
+    whole, state = layer(x)
+    torch.testing.assert_close(steps, whole.detach(), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(stream.state, _detached(state), rtol=1e-10, atol=1e-12)
+
+
+def _detached(state: Any) -> Any:
+    return tuple(each.detach() for each in state) if isinstance(state, tuple) else state.detach()
+
+
+def test_a_stream_writes_where_it_is_told() -> None:
+    layer = Recurrent("gru", 2, 16)
+    stream, other = layer.stream(), layer.stream()
+    x, out = torch.randn(4, 2), torch.empty(16)
+    for each in x:
+        assert stream(each, out=out) is out
+        assert torch.equal(out, other(each))
+    wrong: Tensor
+    for wrong in (torch.empty(15), torch.empty(16, dtype=torch.float64), torch.empty(32)[::2]):
+        with pytest.raises(InputError, match="out takes this step's result"):
+            stream(x[0], out=wrong)
+
+
+def test_a_stream_sees_that_a_parameter_was_replaced() -> None:
+    layer = Recurrent("lstm", 2, 16)
+    stream, x = layer.stream(), torch.randn(2)
+    stream(x)
+    layer.weight_ih_l0 = torch.nn.Parameter(torch.randn(64, 2))
+    before = stream.state
+    found = stream(x)
+    wanted, _ = layer(x[None], tuple(each[:, 0] for each in before))
+    torch.testing.assert_close(found, wanted[0].detach())
+
+
 def test_a_stream_of_one_takes_and_gives_single_steps() -> None:
     layer = cellwise.LSTM(2, 3, proj_size=1, num_layers=2)
     x = torch.randn(5, 2)

@@ -99,6 +99,23 @@ class Setting(NamedTuple):
 Result = tuple[Tensor, tuple[Tensor, ...]]
 
 
+class Stepper(ABC):
+    """A stack of layers that is fed one step at a time and keeps its states, which are zero at first."""
+
+    @abstractmethod
+    def step(self, x: Tensor, y: Tensor) -> None:
+        """From x (B, D) to y (B, H), both contiguous."""
+
+    @property
+    @abstractmethod
+    def states(self) -> tuple[Tensor, ...]:
+        """The states after the last step, (L, B, size) each; may be set."""
+
+    @states.setter
+    @abstractmethod
+    def states(self, given: tuple[Tensor, ...]) -> None: ...
+
+
 class Backend(ABC):
     """One way to run a plan."""
 
@@ -117,6 +134,12 @@ class Backend(ABC):
     @abstractmethod
     def run(self, stack: Stack, call: Call) -> Result:
         """Run the whole stack."""
+
+    def stepper(
+        self, stack: Stack, prepared: Any, weights: tuple[Weights, ...], batch: int
+    ) -> Stepper | None:
+        """A stepper on these weights as they are now, for a stack of one direction; None if there is no special one."""
+        return None
 
 
 RunDirection = Callable[[SequencePlan, Weights, Sequences, tuple[Tensor, ...], bool], Result]

@@ -13,7 +13,7 @@ from torch.nn import init
 from torch.nn.utils.rnn import PackedSequence
 
 from cellwise import cells
-from cellwise.backends.base import Call, Stack, Weights
+from cellwise.backends.base import Call, Stack, Stepper, Weights
 from cellwise.cells.base import Cell, own_parameters
 from cellwise.errors import InputError, LayerError
 from cellwise.nn.checks import as_states, check_input, check_states, check_steps
@@ -21,7 +21,7 @@ from cellwise.plan import ParameterSpec, SequencePlan, parameter_layout, plan_of
 from cellwise.runtime import dispatch
 from cellwise.runtime.compiling import untraced
 from cellwise.runtime.sequences import Lengths, form_of
-from cellwise.runtime.stream import Stream
+from cellwise.runtime.stream import Stream, Watched
 
 # What a layer is, as plain values: the cell, D, H, L, bias, dropout, bidirectional, proj_size.
 Definition = tuple[Cell, int, int, int, bool, float, bool, int]
@@ -85,6 +85,9 @@ def choice_for(
     return dispatch.choice(backend, _facts_of(definition).stack, setting)
 
 
+STEPS = "cpu"  # the backend that makes single steps
+
+
 class RecurrentLayer(nn.Module):
     """What all layers share: reading the batch, choosing a backend, giving back what came in. Abstract.
 
@@ -108,7 +111,7 @@ class RecurrentLayer(nn.Module):
 
     @property
     def backend(self) -> str:
-        """The backend asked for: "auto", "reference" or "native". May be set at any time.
+        """The backend asked for: "auto", "native", "cpu" or "reference". May be set at any time.
 
         Raises, when set:
             UnknownBackendError: there is none of this name.
@@ -217,7 +220,8 @@ class RecurrentLayer(nn.Module):
     def stream(self, batch_size: int = 1) -> Stream:
         """A stepper that keeps its state between calls: `y = stream(x_t)`, x_t of shape (B, D), y (B, H).
 
-        It sees the layer's weights as they are at each step.
+        On a CPU it takes the compiled kernels, whatever "auto" would take for whole sequences, and packs the weights
+        once (see `Stream`).
 
         Raises:
             LayerError: the layer is bidirectional, and so needs the end of a sequence before its beginning.
@@ -247,7 +251,28 @@ class RecurrentLayer(nn.Module):
             )
             return states[0] if len(states) == 1 else states
 
-        return Stream(run, zeros, batch_size, self.input_size)
+        def stepper() -> tuple[Stepper, Watched] | None:
+            definition = self._definition()
+            facts = facts_of(*definition)
+            names = tuple(name for each in facts.names for _, name in each)
+            if self._backend not in ("auto", STEPS) or any(name not in self._parameters for name in names):
+                return None
+            weights = self._weights(facts.names)
+            first = next(iter(weights[0].by_stem.values()))
+            if any(weight.is_inference() for each in weights for weight in each.by_stem.values()):
+                return None
+            explanation = dispatch.explain(
+                STEPS, facts.stack, dispatch.setting_of(first.device, first.dtype, False, traced=False)
+            )
+            if explanation.chosen is None:
+                return None
+            number = choice_for(STEPS, first.device, first.dtype, False, False, *definition)
+            backend, stack, prepared = dispatch.CHOICES[number]
+            made = backend.stepper(stack, prepared, weights, batch_size)
+            return None if made is None else (made, Watched(self._parameters, names))
+
+        sizes = (batch_size, self.input_size, self.proj_size or self.hidden_size)
+        return Stream(run, zeros, stepper, sizes)
 
     def extra_repr(self) -> str:
         shown = f"{self.input_size}, {self.hidden_size}"

@@ -5,6 +5,7 @@ kernel    a program as LLVM code                          pack      weights in t
 compile   LLVM code as a function; cache                  run       arrays, threads, gradients of weights
 target    the processor                                   operator  all of it as operators of torch
 direction one layer in one direction                      twice     second derivatives
+stepper   one step at a time
 """
 
 from __future__ import annotations
@@ -13,7 +14,17 @@ from typing import Any
 
 import torch
 
-from cellwise.backends.base import Backend, Call, Result, RunDirection, Setting, Stack, run_stacked
+from cellwise.backends.base import (
+    Backend,
+    Call,
+    Result,
+    RunDirection,
+    Setting,
+    Stack,
+    Stepper,
+    Weights,
+    run_stacked,
+)
 from cellwise.plan.backward import projects
 
 DTYPES = (torch.float32, torch.float64)
@@ -47,6 +58,15 @@ class Cpu(Backend):
         from cellwise.backends.cpu.direction import Direction
 
         return Direction.of(stack, setting.dtype, self._definition)
+
+    def stepper(
+        self, stack: Stack, prepared: Any, weights: tuple[Weights, ...], batch: int
+    ) -> Stepper | None:
+        from cellwise.backends.cpu.stepper import CpuStepper
+
+        dtype = next(iter(weights[0].by_stem.values())).dtype
+        taken = [{stem: each.by_stem[stem] for stem in prepared.stems} for each in weights]
+        return CpuStepper(prepared.engine(dtype), stack, taken, batch)
 
     def run(self, stack: Stack, call: Call) -> Result:
         return run_stacked(stack, call, call.prepared.run)

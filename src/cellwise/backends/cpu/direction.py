@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cellwise.backends.base import Result, RunDirection, Sequences, Stack, Weights
-from cellwise.backends.cpu.engine import engine_of, remember
+from cellwise.backends.cpu.engine import Engine, engine_of, remember
 from cellwise.backends.cpu.operator import Asked, direction, is_plain, stems
 from cellwise.backends.cpu.twice import define
 from cellwise.plan import SequencePlan
@@ -29,6 +29,9 @@ class Direction:
         names = stems(engine_of(key, dtype), stack.bias)
         define(key, stack.plan, definition, stack.bias, names)
         return Direction(key, names, stack.bias)
+
+    def engine(self, dtype: torch.dtype) -> Engine:
+        return engine_of(self.key, dtype)
 
     def run(
         self,

@@ -1,0 +1,170 @@
+"""One step at a time: weights packed once, every address known beforehand. A step writes one pointer and calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cellwise.backends.base import Stack, Stepper
+from cellwise.backends.cpu.arguments import in_vectors
+from cellwise.backends.cpu.engine import NUMPY, Engine
+from cellwise.backends.cpu.kept import Sizes
+from cellwise.plan.program import Place, Width
+
+
+class CpuStepper(Stepper):
+    """The layers of a stack for a fixed batch, with states of its own, zero at first."""
+
+    def __init__(
+        self, engine: Engine, stack: Stack, weights: Sequence[Mapping[str, Tensor]], batch: int
+    ) -> None:
+        self._layers: list[_Layer] = []
+        below = 0
+        for number, named in enumerate(weights):
+            width = stack.input_size if number == 0 else stack.proj_size or stack.hidden_size
+            layer = _Layer(engine, stack, named, batch, width, below)
+            self._layers.append(layer)
+            below = layer.above.data_ptr()
+        self._first, self._last = self._layers[0], self._layers[-1]
+        self._size = stack.proj_size or stack.hidden_size
+        # Two buffers for the states, which change places with every step.
+        self._runs = tuple(
+            [
+                (layer.call, layer.pointers[turn].ctypes.data, layer.numbers.ctypes.data)
+                for layer in self._layers
+            ]
+            for turn in (0, 1)
+        )
+        self._inputs, self._outputs = self._first.pointers, self._last.pointers
+        self._x, self._y = self._first.x, self._last.y
+        self._whole = self._last.output.shape[1] == self._size
+        self._turn = 0
+
+    def step(self, x: Tensor, y: Tensor) -> None:
+        """From x (B, D) to y (B, H), both contiguous and of the stepper's dtype."""
+        turn = self._turn
+        self._inputs[turn][self._x] = x.data_ptr()
+        if self._whole:
+            self._outputs[turn][self._y] = y.data_ptr()
+        for call, pointers, numbers, cut in self._runs[turn]:
+            call(pointers, numbers)
+            if cut is not None:
+                cut[0].copy_(cut[1])
+        if not self._whole:
+            y.copy_(self._last.output[:, : self._size].view_as(y))
+        self._turn = 1 - turn
+
+    @property
+    def states(self) -> tuple[Tensor, ...]:
+        """Copies, (L, B, size) for each state."""
+        sizes = [self._size, *[self._first.hidden] * (len(self._first.states[0]) - 1)]
+        return tuple(
+            torch.stack([layer.states[self._turn][place][:, :size] for layer in self._layers])
+            for place, size in enumerate(sizes)
+        )
+
+    @states.setter
+    def states(self, given: Sequence[Tensor]) -> None:
+        for place, state in enumerate(given):
+            for layer, mine in zip(self._layers, state, strict=True):
+                layer.states[self._turn][place][:, : mine.shape[1]] = mine
+
+
+class _Layer:
+    """One layer's kernel with its arguments: `pointers` for either turn, of which only x and y change."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        stack: Stack,
+        weights: Mapping[str, Tensor],
+        batch: int,
+        width: int,
+        x: int,
+    ) -> None:
+        kernel = engine.inference
+        self.call = kernel.call
+        self.hidden = stack.hidden_size
+        like = torch.empty(0, width, dtype=engine.dtype)
+        first = torch.empty(0, stack.proj_size or self.hidden)
+        sizes = Sizes.of(engine, like, weights, [first])
+        wide = {Width.HIDDEN: sizes.padded, Width.PROJECTED: sizes.padded_projected, Width.INPUT: width}
+        self.output = torch.zeros(batch, sizes.padded_output, dtype=engine.dtype)
+        # The layer above reads rows without padding.
+        self.above = self.output
+        self.cut: tuple[Tensor, Tensor] | None = None
+        if batch > 1 and sizes.padded_output != sizes.output:
+            self.above = torch.zeros(batch, sizes.output, dtype=engine.dtype)
+            self.cut = (self.above, self.output[:, : sizes.output])
+        self.states = [
+            [
+                torch.zeros(batch, wide[before.width], dtype=engine.dtype)
+                for before, _ in kernel.program.states
+            ]
+            for _ in (0, 1)
+        ]
+        self._held: list[object] = []
+        packed = self._packed(engine, weights, sizes)
+        nothing, offsets = np.zeros(1, np.int64), np.array([0, batch], np.int64)
+        room = np.empty(kernel.vectors * batch * engine.lanes, NUMPY[engine.dtype])
+        rows = {
+            array.name: torch.empty(batch, array.columns, wide[array.width], dtype=engine.dtype)
+            for array in kernel.program.arrays
+            if array.place is Place.ROWS
+        }
+        self._held += [nothing, offsets, room, rows]
+        own = self._own(engine, weights, wide)
+        pairs = kernel.program.states
+        position = {array.name: place for place, pair in enumerate(pairs) for array in pair}
+        self.pointers = []
+        for turn in (0, 1):
+            taken: list[int] = []
+            for array in kernel.program.arrays:
+                if array.name == "x":
+                    self.x = len(taken)
+                    taken.append(x)
+                elif array.name == "output":
+                    self.y = len(taken)
+                    taken.append(self.output.data_ptr())
+                elif array.place is Place.BEFORE:
+                    here = self.states[turn][position[array.name]].data_ptr()
+                    taken += [here, here, nothing.ctypes.data, nothing.ctypes.data]
+                elif array.place is Place.AFTER:
+                    there = self.states[1 - turn][position[array.name]].data_ptr()
+                    taken += [there, nothing.ctypes.data]
+                elif array.place is Place.ROWS:
+                    taken.append(rows[array.name].data_ptr())
+                else:
+                    taken.append(own[array.name])
+            taken += [*packed, room.ctypes.data, offsets.ctypes.data, 0]
+            self.pointers.append(np.array(taken, np.int64))
+        numbers = (1, *sizes.lengths, sizes.padded, sizes.padded_projected, 0, batch, 0, 0, 0)
+        self.numbers = np.array(numbers, np.int64)
+
+    def _packed(self, engine: Engine, weights: Mapping[str, Tensor], sizes: Sizes) -> list[int]:
+        stems = tuple(stem for stem in weights if stem.startswith(("weight_", "bias_")))
+        if not stems:
+            return []
+        given = {stem: weights[stem].detach().contiguous() for stem in stems}
+        packing = engine.inference.packing(sizes.lengths, stems)
+        memory = np.empty(packing.elements + 16, NUMPY[engine.dtype])
+        memory = memory[-memory.ctypes.data % 64 // memory.itemsize :]
+        jobs = packing.addressed(memory.ctypes.data, given)
+        bounds = np.array([0, len(jobs)], np.int64)
+        engine.pack(jobs.ctypes.data, bounds.ctypes.data)
+        self._held.append(memory)
+        return (memory.ctypes.data + packing.places * memory.itemsize).tolist()
+
+    def _own(
+        self, engine: Engine, weights: Mapping[str, Tensor], wide: Mapping[Width, int]
+    ) -> dict[str, int]:
+        found = {}
+        for name in (*engine.graph.vectors, *engine.graph.scalars):
+            value = weights[name].detach().clone()
+            value = value if value.dim() == 0 else in_vectors(value, wide[Width.HIDDEN])
+            self._held.append(value)
+            found[f"own {name}"] = value.data_ptr()
+        return found
