@@ -33,7 +33,7 @@ class CpuStepper(Stepper):
         # Two buffers for the states, which change places with every step.
         self._runs = tuple(
             [
-                (layer.call, layer.pointers[turn].ctypes.data, layer.numbers.ctypes.data)
+                (layer.call, layer.pointers[turn].ctypes.data, layer.numbers.ctypes.data, layer.cut)
                 for layer in self._layers
             ]
             for turn in (0, 1)
