@@ -7,6 +7,7 @@ memory. Sizes are odd on purpose, and every other vector width has its turn.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,11 +21,14 @@ pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="guard pages are asked of Linux here"
 )
 
-# What the kernels of a GRU are given. Of the packed weights, which are one buffer, the last part.
+# What the kernels of this cell are given, but for states "before" in their history, of which no step needs the last. Of
+# the packed weights, which are one buffer, the last part.
+CELL = "lstm-peephole"
 BUFFERS = (
-    "x,output,tape,gates,between,room,offsets,resets,h before first,h before history,h before rows,h before limits,"
-    "h after history,h after rows,gradient output,gradient h before first,gradient h before history,"
-    "gradient h before limits,gradient h after history,sums,bias sums,packed biases,weight_ih,weight_hh,bias_ih,bias_hh"
+    "x,output,tape,gates,room,offsets,resets,h before first,h before rows,h before limits,h after history,"
+    "h after rows,c before first,c after history,own p_i,own p_o,gradient output,gradient h before first,"
+    "gradient h before limits,gradient c before history,gradient c after history,sums,bias sums,packed biases,"
+    "weight_ih,weight_hh,bias_ih,bias_hh"
 )
 
 
@@ -53,10 +57,10 @@ def test_kernels_stay_within_their_buffers(cell: str, side: str) -> None:
 
 @pytest.mark.slow
 def test_a_buffer_that_is_one_element_short_is_found_out() -> None:
-    done = _run("gru", "end", "--short", BUFFERS)
+    done = _run(CELL, "end", "--short", BUFFERS)
     ends = [line.partition(": ") for line in done.stdout.splitlines()]
-    assert {name: int(status) for name, _, status in ends} == dict.fromkeys(BUFFERS.split(","), TOUCHED), (
+    assert {name: status for name, _, status in ends} == dict.fromkeys(BUFFERS.split(","), str(TOUCHED)), (
         done.stderr
     )
     for name, told in zip(BUFFERS.split(","), done.stderr.splitlines(), strict=True):
-        assert f"{name} (from byte" in told
+        assert re.search(rf"[:,=] {name}( =[^,]*)? \(from byte", told), told

@@ -1,4 +1,4 @@
-"""`cellwise show NAME`: a cell as equations, LaTeX, source, graph, gradient or diagram."""
+"""`cellwise show NAME`: a cell as equations, LaTeX, source, graph, gradient or diagram, or as what runs on a CPU."""
 
 from __future__ import annotations
 
@@ -12,6 +12,13 @@ from cellwise.cli.cell_argument import HELP, cell_of
 from cellwise.cli.cells import count, summary
 from cellwise.graph import listing
 from cellwise.understand.views import VIEWS, ViewError, view, view_for_file
+
+# The keys are those of cellwise.backends.cpu.stages, which needs LLVM and so is not loaded for a line of help.
+_STAGES = {
+    "plan": "its arrays, products and equations, and what is written where",
+    "llvm": "the LLVM code emitted for that",
+    "asm": "the assembly",
+}
 
 
 def show(
@@ -29,21 +36,66 @@ def show(
         int | None,
         typer.Option(metavar="N", help="Show the network through N steps of time (mermaid and svg)."),
     ] = None,
+    stage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STAGE",
+            help="What the backend cpu makes of it, for float32 and this machine; "
+            + "; ".join(f"{key}: {shows}" for key, shows in _STAGES.items())
+            + ".",
+        ),
+    ] = None,
+    which: Annotated[
+        str | None,
+        typer.Option(
+            "--pass",
+            metavar="PASS",
+            help="With --stage: forward, training (forward, and keeps what backward needs) or backward.  "
+            "[default: forward; for plan, forward and backward]",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it into a file.")] = None,
 ) -> None:
-    """Show a cell: its equations and graph, or what --as asks for."""
+    """Show a cell: its equations and graph, or what --as or --stage asks for."""
     cell = cell_of(name)
+    if stage is not None:
+        _check_alone(view_name, unrolled)
+        _put(_stage(cell, stage, which), stage, out)
+        return
+    if which is not None:
+        raise ViewError("--pass chooses a program of a stage, which needs --stage plan, llvm or asm.")
     if view_name is None and out is not None:
         view_name = view_for_file(out)
     if view_name is None and unrolled is not None:
         able = " or ".join(f"--as {key}" for key, each in VIEWS.items() if each.unrolled is not None)
         raise ViewError(f"--unrolled draws the network through time, which needs {able}.")
     text = _overview(cell) if view_name is None else view(cell, view_name, unrolled=unrolled)
+    _put(text, view_name or "overview", out)
+
+
+def _check_alone(view_name: str | None, unrolled: int | None) -> None:
+    other = "--as" if view_name is not None else "--unrolled" if unrolled is not None else None
+    if other is not None:
+        raise ViewError(f"--stage and {other} each say what is shown; give one of them.")
+
+
+def _stage(cell: Cell, stage: str, which: str | None) -> str:
+    if stage not in _STAGES:
+        raise ViewError(f"There is no stage called '{stage}'; the stages are: {', '.join(_STAGES)}.")
+    # LLVM is loaded when it is asked for.
+    from cellwise.backends.cpu.stages import PASSES, stage_text
+
+    if which is not None and which not in PASSES:
+        raise ViewError(f"There is no pass called '{which}'; the passes are: {', '.join(PASSES)}.")
+    return stage_text(cell.graph, stage, which)
+
+
+def _put(text: str, what: str, out: Path | None) -> None:
     if out is None:
         typer.echo(text.rstrip("\n"))
     else:
         _write(out, text.rstrip("\n") + "\n")
-        typer.echo(f"{view_name or 'overview'}: {out}")
+        typer.echo(f"{what}: {out}")
 
 
 def _write(path: Path, text: str) -> None:

@@ -21,6 +21,12 @@ def object_code(module: ir.Module, target: Target) -> bytes:
 
 
 def _compiled(source: str, target: Target) -> bytes:
+    module, machine = optimized(source, target)
+    return machine.emit_object(module)
+
+
+def optimized(source: str, target: Target) -> tuple[llvm.ModuleRef, llvm.TargetMachine]:
+    """LLVM's text of a module as it is after all passes, and what makes machine code of it."""
     module = llvm.parse_assembly(source)
     module.verify()
     machine = target.machine()
@@ -30,7 +36,7 @@ def _compiled(source: str, target: Target) -> bytes:
     options.slp_vectorization = False
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
-    return machine.emit_object(module)
+    return module, machine
 
 
 def load(name: str, code: bytes) -> Callable[[int, int], None]:
