@@ -1,15 +1,20 @@
-# Two commands matter: `make demo` and `make test`. Each makes the environment first; a second time that is quick.
+# Three commands matter: `make demo`, `make test` and `make docs`. Each makes the environment first; a second time that is quick.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check install format clean
+.PHONY: demo test docs check install format clean
 
 demo: install
 	$(BIN)/cellwise forecast demo --out runs/demo --overwrite
 
 test: install
 	$(BIN)/python -m pytest -n auto
+
+# -E: every page is made anew, since its figures come from code that Sphinx does not watch. -W: a warning is an error.
+docs: install
+	$(BIN)/python -m sphinx -E -W -q -b html docs docs/build/html
+	@echo "the book: docs/build/html/index.html"
 
 check: install
 	$(BIN)/ruff format --check .

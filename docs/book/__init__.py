@@ -1,0 +1,20 @@
+"""The directives of the book. All that they put on a page is made when the site is built, from the code itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from book import cells, code, math, measured, theme
+
+__all__ = ["setup"]
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """What Sphinx calls."""
+    for directives in (cells.DIRECTIVES, code.DIRECTIVES, measured.DIRECTIVES):
+        for name, directive in directives.items():
+            app.add_directive(name, directive)
+    math.setup(app)
+    theme.setup(app)
+    # Pages share a folder for what their commands write, so they are read one after the other.
+    return {"parallel_read_safe": False, "parallel_write_safe": True}

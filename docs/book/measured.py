@@ -1,0 +1,133 @@
+"""Pictures and sentences from the numbers in `docs/measured`, which take minutes to measure; see `docs/measure.py`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from sphinx.util.docutils import SphinxDirective
+
+from book.parts import html, table
+from cellwise.bench.machine import one_line
+from cellwise.understand.answers import answers
+from cellwise.understand.complexity import Sizes
+from cellwise.understand.complexity_chart import draw_growth
+from cellwise.understand.figures import save
+from cellwise.understand.gradient_chart import draw_gradients
+from cellwise.understand.gradient_study import GradientStudy
+from cellwise.understand.growth import Curve, Growth
+from cellwise.understand.memory import MemoryStudy
+from cellwise.understand.memory.chart import draw_memory
+
+__all__ = ["DIRECTIVES", "growth_of", "saved", "study"]
+
+FOLDER = Path(__file__).parents[1] / "measured"
+
+
+def growth_of(result: dict[str, Any]) -> Growth:
+    """The inverse of `dataclasses.asdict` for a Growth that went through JSON."""
+    curves = tuple(
+        Curve(
+            **{
+                **each,
+                "sizes": tuple(each["sizes"]),
+                "seconds": tuple(tuple(row) for row in each["seconds"]),
+                "operations": tuple(each["operations"]),
+                "terms": tuple(each["terms"]),
+            }
+        )
+        for each in result["curves"]
+    )
+    backends = tuple((cell, backend) for cell, backend in result["backends"])
+    return Growth(curves, Sizes(**result["sizes"]), result["repeats"], backends)
+
+
+_READERS: dict[str, tuple[Callable[[dict[str, Any]], Any], Callable[[Any], Any]]] = {
+    "gradients": (GradientStudy.from_json, draw_gradients),
+    "memory": (MemoryStudy.from_json, draw_memory),
+    "growth": (growth_of, draw_growth),
+}
+
+
+@cache
+def saved(name: str) -> dict[str, Any]:
+    """A file of measurements: command, machine, result."""
+    return dict(json.loads((FOLDER / f"{name}.json").read_text(encoding="utf8")))
+
+
+@cache
+def study(name: str) -> Any:
+    """The numbers of a file, as the package's own kind of study."""
+    return _READERS[name][0](saved(name)["result"])
+
+
+def provenance(name: str) -> nodes.paragraph:
+    """Where the numbers come from."""
+    about = saved(name)
+    made = nodes.paragraph("", "Measured by ", classes=["legend"])
+    made += nodes.literal("", about["command"])
+    made += nodes.Text(f" on {one_line(about['measured_on'])}.")
+    return made
+
+
+class Chart(SphinxDirective):
+    """A picture of one file of measurements."""
+
+    required_arguments = 1
+    option_spec: ClassVar[dict[str, Any]] = {"alt": directives.unchanged_required}
+
+    def run(self) -> list[nodes.Node]:
+        name = self.arguments[0]
+        self.env.note_dependency(str(FOLDER / f"{name}.json"))
+        path = Path(self.env.app.outdir) / "pictures" / f"{name}.svg"
+        save(_READERS[name][1](study(name)), path)
+        picture = f'<img src="pictures/{name}.svg" alt="{self.options["alt"]}">'
+        return [html(f'<figure class="chart" tabindex="0">{picture}</figure>'), provenance(name)]
+
+
+class Answers(SphinxDirective):
+    """What was measured on one of the three questions, by a word that only its title has."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        word = self.arguments[0]
+        every = answers(gradients=study("gradients"), memory=study("memory"))
+        found = [each for each in every if word.lower() in each.question.lower()]
+        if len(found) != 1:
+            raise self.error(f"{len(found)} questions have the word {word}")
+        facts = (nodes.list_item("", nodes.paragraph("", fact)) for fact in found[0].facts)
+        return [
+            nodes.bullet_list("", *facts, classes=["facts"]),
+            provenance("gradients"),
+            provenance("memory"),
+        ]
+
+
+class GrowthTable(SphinxDirective):
+    """The fitted exponents of measured times, and whether time is linear in each size."""
+
+    def run(self) -> list[nodes.Node]:
+        growth = study("growth")
+        rows = [
+            (
+                curve.cell,
+                curve.work,
+                curve.letter,
+                f"{curve.sizes[0]} to {curve.sizes[-1]}",
+                f"{curve.predicted_exponent:.2f}",
+                str(curve.exponent),
+                str(curve.exponent_of_growth),
+            )
+            for curve in growth.curves
+        ]
+        titles = ("cell", "pass", "in", "sizes", "slope counted", "slope measured", "growth measured")
+        return [table(titles, rows), provenance("growth")]
+
+
+DIRECTIVES = {"chart": Chart, "answers": Answers, "growth-table": GrowthTable}
