@@ -1,0 +1,163 @@
+"""The kernels for Arm run, on an Arm processor that qemu plays, and compute what this machine's kernels do.
+
+Every call that a run here makes is recorded, with all that lies in its buffers before and after. The same calls are
+made by the Arm code, linked with `arm_driver.c`, and must leave the same in the buffers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import struct
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from guarded import Guards, guarding
+from guarded_runs import Case, buffers, drawn, everything
+
+from cellwise import cells
+from cellwise.backends.cpu.compile import object_code
+from cellwise.backends.cpu.engine import Engine
+from cellwise.backends.cpu.kernel import SIZES, emit
+from cellwise.backends.cpu.pack import _COLUMNS, emit_pack
+from cellwise.backends.cpu.target import Target, host
+
+ARM = Target("aarch64-unknown-linux-gnu", "neoverse-n1", "+neon", 16, 32)
+COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
+MISSING = [tool for tool in (COMPILER, EMULATOR) if shutil.which(tool) is None]
+INSTALL = "apt-get install qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross"
+KERNELS = ("inference", "training", "backward")
+
+
+@dataclass
+class Recorded:
+    """A call: the kernel's number, its buffers before and after, and the addresses that lie in them."""
+
+    kernel: int
+    before: list[bytes]
+    after: list[bytes] = field(default_factory=list)
+    addresses: list[tuple[int, int, int, int]] = field(default_factory=list)
+    given: tuple[int, int] = (0, 0)
+
+    def packed(self) -> bytes:
+        parts = [struct.pack("<2q", self.kernel, len(self.before))]
+        for each in self.before:
+            parts += [struct.pack("<q", len(each)), each]
+        parts.append(struct.pack("<q", len(self.addresses)))
+        parts += [struct.pack("<4q", *each) for each in self.addresses]
+        return b"".join([*parts, struct.pack("<2q", *self.given)])
+
+
+class Recorder:
+    """Records the calls of an engine's kernels; the guarded memory knows how large each buffer is."""
+
+    def __init__(self, engine: Engine, guards: Guards) -> None:
+        self.guards = guards
+        self.calls: list[Recorded] = []
+        self.engine = replace(engine)
+        for number, name in enumerate(KERNELS):
+            kernel = getattr(engine, name)
+            count = len(buffers(kernel.program, kernel))
+            call = self._recorded(number, kernel.call, [(place, 1) for place in range(count)], len(SIZES))
+            self.engine.__dict__[name] = replace(kernel, engine=self.engine, call=call)
+        self.engine.__dict__["pack"] = self._recorded(len(KERNELS), engine.pack, None, 2)
+
+    def _recorded(
+        self, number: int, run: Callable[[int, int], None], places: list[tuple[int, int]] | None, sizes: int
+    ) -> Callable[[int, int], None]:
+        def call(first: int, second: int) -> None:
+            at = places
+            if at is None:  # the table of jobs: two addresses in each
+                begin, end = np.frombuffer((ctypes.c_int64 * 2).from_address(second), np.int64)
+                at = [(int(job) * len(_COLUMNS) + i, i) for job in range(begin, end) for i in (0, 1)]
+                if not at:
+                    return
+            regions = [self.guards.near(address, beside=0) for address in (first, second)]
+            found = []
+            for place, _ in at:
+                address = ctypes.c_int64.from_address(first + 8 * place).value
+                region = self.guards.near(address, beside=0)
+                if region is not None and region not in regions:
+                    regions.append(region)
+                found.append((place, address, region))
+            known = [region for region in regions if region is not None]
+            assert len(known) == len(regions), "what a kernel is given lies outside of guarded memory"
+            recorded = Recorded(number, [ctypes.string_at(*region) for region in known], given=(0, 1))
+            for place, address, region in found:
+                if region is not None:
+                    recorded.addresses.append((0, 8 * place, known.index(region), address - region[0]))
+            run(first, second)
+            recorded.after = [ctypes.string_at(*region) for region in known]
+            self.calls.append(recorded)
+
+        return call
+
+
+def _linked(engine: Engine, folder: Path) -> Path:
+    """A program for Arm of the engine's kernels and the driver."""
+    modules = {}
+    for name in KERNELS:
+        program = getattr(engine, name).program
+        modules[program.name] = emit(program, engine.element_bytes, ARM)
+    modules["pack"] = emit_pack(engine.element_bytes, ARM)
+    objects = []
+    for name, module in modules.items():
+        objects.append(folder / f"{name}.o")
+        objects[-1].write_bytes(object_code(module, ARM))
+    (folder / "kernels.h").write_text("".join(f"KERNEL({name})\n" for name in modules))
+    driver, made = Path(__file__).with_name("arm_driver.c"), folder / "driver"
+    command = [COMPILER, "-O1", "-static", "-I", folder, driver, *objects, "-o", made, "-lm"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return made
+
+
+def _is_number(recorded: Recorded, place: int) -> bool:
+    """Whether a buffer holds floats: the tables of numbers are not written, and so compare as bytes."""
+    return recorded.before[place] != recorded.after[place]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(MISSING), reason=f"needs {' and '.join(MISSING)}: {INSTALL}")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("name", cells.names())
+def test_arm_kernels_compute_what_those_of_this_machine_do(
+    name: str, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    # Shaped as for Arm, so that buffers have the same layout.
+    engine = Engine(cells.get(name).graph, dtype, replace(host(), vector_bytes=16, registers=32))
+    calls: list[Recorded] = []
+    for hidden, batch, resets in ((3, 1, False), (17, 5, True), (20, 9, False)):
+        case = Case(dtype, 0, hidden, batch, 4, 3, batch > 1, resets, resets, 1, ARM)
+        with guarding(at_end=True) as guards:
+            recorder = Recorder(engine, guards)
+            everything(recorder.engine, case, drawn(recorder.engine, case))
+        calls += recorder.calls
+    assert {call.kernel for call in calls} >= {0, 1, 2}
+    (tmp_path / "in").write_bytes(b"".join(call.packed() for call in calls))
+    made = _linked(engine, tmp_path)
+    done = subprocess.run(
+        [EMULATOR, made, tmp_path / "in", tmp_path / "out"], capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found, start = (tmp_path / "out").read_bytes(), 0
+    kind = np.float32 if dtype is torch.float32 else np.float64
+    written = 0
+    for call in calls:
+        holding = {buffer for buffer, *_ in call.addresses}
+        for place, wanted in enumerate(call.after):
+            here = found[start : start + len(wanted)]
+            start += len(wanted)
+            if _is_number(call, place):
+                written += 1
+                a, b = np.frombuffer(here, kind), np.frombuffer(wanted, kind)
+                np.testing.assert_allclose(a, b, rtol=1e-5 if dtype is torch.float32 else 1e-13, atol=1e-6)
+            elif place not in holding:  # addresses are others there
+                assert here == wanted
+    assert start == len(found)
+    assert written > 9
