@@ -25,13 +25,24 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cellwise.backends.cpu import arguments, engine, gradients, kept, pack, run, scratch, threads, walk
+from cellwise.backends.cpu import (
+    arguments,
+    engine,
+    gradients,
+    kept,
+    pack,
+    run,
+    scratch,
+    stepper,
+    threads,
+    walk,
+)
 
 TOUCHED = 86  # the exit status of a process that touched a guard page
 _PAGE = mmap.PAGESIZE
 _NOTHING = 0  # PROT_NONE
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_MODULES = (arguments, engine, gradients, kept, pack, run, scratch, threads, walk)
+_MODULES = (arguments, engine, gradients, kept, pack, run, scratch, stepper, threads, walk)
 
 
 class Guards:
@@ -70,7 +81,7 @@ class Guards:
 
     def array(self, given: np.ndarray) -> np.ndarray:
         """A copy, unless it is there already."""
-        if given.size == 0 or self.holds(given.ctypes.data):
+        if self.holds(given.ctypes.data):
             return given
         copy = self.empty(given.shape, given.dtype)
         copy[...] = given

@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -29,6 +30,7 @@ from cellwise.backends.cpu import pack, run, threads
 from cellwise.backends.cpu.engine import Engine, Kernel
 from cellwise.backends.cpu.kernel import ADDRESSES, SIZES
 from cellwise.backends.cpu.operator import stems
+from cellwise.backends.cpu.stepper import CpuStepper
 from cellwise.backends.cpu.target import Target, host
 from cellwise.backends.cpu.tiles import groups_of
 from cellwise.plan.backward import projects
@@ -233,9 +235,27 @@ def everything(engine: Engine, case: Case, data: dict[str, Any]) -> dict[str, Te
     )
     assert dx is not None
     named = {"output": output, "inference": alone, "dx": dx, **found}
+    if not (case.ragged or case.resets or case.backwards):
+        named |= {"stream": streamed(engine, case, data)}
     for kind, each in (("state", finals), ("last", last), ("gradient", dstates)):
         named |= {f"{kind} {place}": state for place, state in enumerate(each)}
     return named
+
+
+def streamed(engine: Engine, case: Case, data: dict[str, Any]) -> Tensor:
+    """The outputs of two layers fed step by step; the upper one reads what the lower one writes."""
+    size = case.projected or case.hidden
+    stack: Any = SimpleNamespace(input_size=case.inputs, hidden_size=case.hidden, proj_size=case.projected)
+    lower = data["weights"]
+    upper = dict(lower)
+    if "weight_ih" in lower:
+        upper["weight_ih"] = lower["weight_ih"][:, :1].expand(-1, size).clone()
+    stepper = CpuStepper(engine, stack, [lower, upper], case.batch)
+    given = [x.clone() for x in data["x"].split(case.batch)]
+    found = [x.new_empty(case.batch, size) for x in given]
+    for x, y in zip(given, found, strict=True):
+        stepper.step(x, y)
+    return torch.stack([*found, *stepper.states[0]])
 
 
 def main(name: str, at_end: bool, short: str | None) -> None:
