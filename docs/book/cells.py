@@ -125,9 +125,9 @@ class Ratios(SphinxDirective):
             (
                 name,
                 power(str(cost.recurrent_weights)),
-                f"{cost.recurrent_weights.at(**letters) / base.recurrent_weights.at(**letters):g}",
+                f"{cost.recurrent_weights.at(**letters) / base.recurrent_weights.at(**letters):.3g}",
                 power(str(cost.parameters)),
-                f"{cost.parameters.at(**letters) / base.parameters.at(**letters):g}",
+                f"{cost.parameters.at(**letters) / base.parameters.at(**letters):.3g}",
             )
             for name, cost in costs.items()
         ]

@@ -1,78 +1,24 @@
-"""What *How it works* shows of a kernel: its program in words, and its busy loops, found by what they do."""
+"""The loops of a kernel that *How it works* shows, found by what they do, so that they are there on any machine."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import astuple
-from typing import Any
 
-from llvmlite import ir
+__all__ = ["blocks", "busiest_loop", "first_product_block", "instructions", "is_product", "tidy"]
 
-from cellwise.backends.cpu import compile as compiling
-from cellwise.backends.cpu.target import Target, host
-from cellwise.graph import Node
-from cellwise.plan.program import Program, Ref, Segment
-
-__all__ = ["assembly", "blocks", "busiest", "is_product", "program_text", "simplest"]
-
-# One multiply and add on a vector: as LLVM calls it, on x86, on ARM.
-_PRODUCT = re.compile(r"llvm\.fma\.|\bv?fn?madd\w*|\bfmla\b|\bvfmadd\w+")
+# A multiply and add on a vector: as LLVM calls it, on x86, on ARM.
+# On ARM a number follows a # without a space.
+_COMMENT = re.compile(r"(#+\s|//).*|#$")
+_PRODUCT = re.compile(r"^(?!declare).*(llvm\.fma\.|\bvfmadd\d+ps\b|\bfmla\b)")
 
 
 def is_product(line: str) -> bool:
-    """Whether a line of LLVM or of assembly multiplies and adds vectors."""
-    return bool(_PRODUCT.search(line)) and "declare" not in line
+    """Whether a line of LLVM or of assembly multiplies and adds vectors.
 
-
-def program_text(program: Program) -> str:
-    """The stages of a step in words."""
-    lines = [f"{program.name}: for each step of time"]
-    for number, stage in enumerate(program.stages, 1):
-        lines.append(f"  stage {number}")
-        for segment in stage.segments:
-            lines.append(f"    add   {_product(segment)}")
-        names = {node: f"sum {place}" for place, node in enumerate(stage.accumulators)}
-        for node in stage.nodes:
-            if node not in names:
-                names[node] = f"v{sum(name.startswith('v') for name in names.values())}"
-                lines.append(f"    {names[node]:<5} = {_operation(node, names, program)}")
-        lines += [f"    write {names.get(node, '?')} -> {_place(ref)}" for node, ref in stage.writes]
-    return "\n".join(lines)
-
-
-def _product(segment: Segment) -> str:
-    gates, sums = ", ".join(segment.weight.gates), ", ".join(map(str, segment.accumulators))
-    turned = " transposed" if segment.weight.transposed else ""
-    return f"{segment.weight.stem}[{gates}]{turned} × {_place(segment.operand)} to sum {sums}"
-
-
-def _operation(node: Node, names: dict[Node, str], program: Program) -> str:
-    parts = [names.get(each) or _leaf(each, program) for each in node.inputs]
-    return f"{node.op.name}({', '.join(parts)})"
-
-
-def _leaf(node: Node, program: Program) -> str:
-    if node in program.reads:
-        return _place(program.reads[node])
-    return str(node.attribute) if node.attribute is not None else node.op.name
-
-
-def _place(ref: Ref) -> str:
-    return ref.array.name + (f"[{ref.column}]" if ref.array.columns > 1 else "")
-
-
-class _Readable(Target):
-    """A machine whose compiler writes assembly where it would write an object file."""
-
-    def machine(self) -> Any:
-        made = super().machine()
-        made.emit_object = made.emit_assembly
-        return made
-
-
-def assembly(module: ir.Module) -> str:
-    """The machine code of a module as text, out of the very passes that every kernel goes through."""
-    return str(compiling._compiled(str(module), _Readable(*astuple(host()))))
+    >>> is_product("vfmadd231ps %ymm1, %ymm2, %ymm3"), is_product("vaddps %ymm1, %ymm2, %ymm3")
+    (True, False)
+    """
+    return bool(_PRODUCT.search(line))
 
 
 def blocks(text: str) -> list[str]:
@@ -80,23 +26,49 @@ def blocks(text: str) -> list[str]:
     return [each.strip("\n") for each in re.split(r"\n(?=[\w.\"$-]+:)", text)]
 
 
-def _loops(text: str) -> list[str]:
-    found = [each for each in blocks(text) if any(map(is_product, each.splitlines()))]
-    if not found:
-        raise ValueError("no block of this code multiplies and adds vectors")
-    return found
+def instructions(block: str) -> list[str]:
+    """The lines of an assembly block that do something: no labels, comments or directives."""
+    lines = (_COMMENT.sub("", line).strip() for line in block.splitlines())
+    return [line for line in lines if line and not line.startswith(".") and not line.endswith(":")]
 
 
-def _products(block: str) -> int:
+def products(block: str) -> int:
     return sum(map(is_product, block.splitlines()))
 
 
-def busiest(text: str) -> str:
-    """The block with the most products; of several such, the shortest: a loop over one long sum."""
-    most = max(_products(each) for each in _loops(text))
-    return min((each for each in _loops(text) if _products(each) == most), key=len)
+def first_product_block(text: str) -> str:
+    """The first block of LLVM text with products: those of a single row of the batch."""
+    return next(each for each in blocks(text) if products(each))
 
 
-def simplest(text: str) -> str:
-    """The first block with products: the loop for a single row."""
-    return _loops(text)[0]
+def busiest_loop(assembly: str) -> str:
+    """The innermost loop with the most products; of several such, the shortest.
+
+    Raises:
+        ValueError: no loop multiplies and adds vectors.
+    """
+    found = [loop for each in blocks(assembly) for loop in [_loop(each)] if products(loop)]
+    if not found:
+        raise ValueError("no loop of this code multiplies and adds vectors")
+    return max(found, key=lambda each: (products(each), -len(instructions(each))))
+
+
+def _loop(block: str) -> str:
+    """A block as far as it jumps back to its own beginning; nothing if it does not."""
+    label, lines = block.partition(":")[0], block.splitlines()
+    back = [
+        i for i, line in enumerate(lines) if any(each.split()[-1] == label for each in instructions(line))
+    ]
+    return "\n".join(lines[: back[-1] + 1]) if back else ""
+
+
+def tidy(code: str) -> str:
+    """Assembly without comments, and with its columns in line."""
+    lines = []
+    for line in code.splitlines():
+        name, _, rest = _COMMENT.sub("", line).strip().partition("\t")
+        if instructions(line):
+            lines.append(f"    {name:<13}{rest}".rstrip())
+        elif name.endswith(":"):
+            lines.append(name)
+    return "\n".join(lines)
