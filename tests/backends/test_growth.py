@@ -1,0 +1,79 @@
+"""A process that trains for days: memory stays where it was after the first few hundred calls."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import cellwise
+
+STATM = Path("/proc/self/statm")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not STATM.exists(), reason="a process's memory is read from /proc"),
+]
+
+MEGABYTE = 1 << 20
+SHAPES = [(1 + 7 * i % 41, 1 + 3 * i % 17) for i in range(100)]  # T, B
+
+
+def _resident() -> int:
+    """Bytes of this process that are in memory."""
+    gc.collect()
+    return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def _trainer(name: str) -> Callable[[int, int], None]:
+    layer = cellwise.Recurrent(name, 5, 20, 2, backend="cpu", bidirectional=True)
+    optimizer = torch.optim.SGD(layer.parameters(), 1e-3)
+
+    def train(steps: int, batch: int) -> None:
+        x = torch.randn(steps, batch, 5)
+        lengths = torch.randint(0, steps + 1, (batch,)).index_fill(0, torch.tensor([0]), steps)
+        optimizer.zero_grad()
+        layer(x, lengths=lengths)[0].square().mean().backward()
+        optimizer.step()
+
+    return train
+
+
+def _growth(call: Callable[[int], None], warm: int, calls: int) -> float:
+    """Megabytes by which the process grows over `calls` calls after `warm` of them."""
+    for number in range(warm):
+        call(number)
+    before = _resident()
+    for number in range(calls):
+        call(number)
+    return (_resident() - before) / MEGABYTE
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_training_does_not_grow(name: str) -> None:
+    train = _trainer(name)
+    assert _growth(lambda _: train(9, 6), warm=500, calls=2000) < 4
+
+
+def test_training_on_many_shapes_does_not_grow() -> None:
+    train = _trainer("gru")
+    assert len(set(SHAPES)) == len(SHAPES)
+    assert _growth(lambda i: train(*SHAPES[i % len(SHAPES)]), warm=500, calls=2000) < 4
+
+
+def test_streaming_does_not_grow() -> None:
+    stream = cellwise.Recurrent("lstm", 5, 20, 2).stream()
+    x = torch.randn(5)
+
+    def step(_: int) -> None:
+        stream(x)
+
+    assert _growth(step, warm=500, calls=20_000) < 1
+
+
+def test_growth_is_seen() -> None:
+    kept = []
+    assert _growth(lambda _: kept.append(torch.ones(1000)), warm=0, calls=2000) > 4
