@@ -1,0 +1,154 @@
+"""What the book is made with: formulas, styles, loops found in assembly, and code that must not fail."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from book.kernel import busiest_loop, first_product_block, instructions, is_product, tidy
+from book.math import FormulaError, mathml
+from book.measured import FOLDER, study
+from book.theme import diagram_css
+
+from cellwise import cells
+from cellwise.understand.diagram.style import STYLE
+from cellwise.understand.views import view
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize("name", cells.names())
+@pytest.mark.parametrize("kind", ["latex", "gradient-latex"])
+def test_every_formula_becomes_mathml(name: str, kind: str) -> None:
+    latex = view(name, kind)
+    made = mathml(latex, display=True)
+    rows = latex.count(r"\\") + 1 + latex.count(r"\begin{cases}")
+    assert made.startswith("<math") and made.count("<mtr>") == rows
+
+
+def test_a_formula_the_converter_does_not_know_is_refused() -> None:
+    with pytest.raises(FormulaError, match="nosuch"):
+        mathml(r"\nosuch{x} = 1")
+
+
+def test_the_diagrams_style_stays_inside_diagrams() -> None:
+    made = diagram_css(STYLE)
+    assert made.count("{") == made.count("}")
+    assert made.count("#e4e9ee") == 2 * STYLE.count("#e4e9ee")  # dark by choice, dark by the system
+    assert all(line.startswith((".diagram", "body[", "@media")) for line in _outermost(made))
+
+
+def _outermost(css: str) -> list[str]:
+    depth, found, text = 0, [], ""
+    for letter in css:
+        text += letter
+        depth += {"{": 1, "}": -1}.get(letter, 0)
+        if depth == 0 and letter == "}":
+            found.append(text.strip())
+            text = ""
+    return found
+
+
+ASSEMBLY = """kernel:
+	movq	(%rdi), %rax
+.LBB0_1:
+	vbroadcastss	(%rsi,%rcx,4), %ymm0     # one number
+	vfmadd231ps	(%rax), %ymm0, %ymm1
+	incq	%rcx
+	jl	.LBB0_1
+	jmp	.LBB0_3
+.LBB0_2:
+	vfmadd231ps	(%rax), %ymm0, %ymm1
+	vfmadd231ps	32(%rax), %ymm0, %ymm2
+	jl	.LBB0_2
+.LBB0_3:
+	vfmadd231ps	(%rax), %ymm0, %ymm1
+	vfmadd231ps	(%rax), %ymm0, %ymm1
+	vfmadd231ps	(%rax), %ymm0, %ymm1
+	retq
+"""
+
+
+def test_the_busiest_loop_goes_round() -> None:
+    loop = busiest_loop(ASSEMBLY)
+    assert loop.startswith(".LBB0_2:") and len(instructions(loop)) == 3
+    assert sum(map(is_product, instructions(loop))) == 2
+
+
+def test_a_loop_ends_where_it_jumps_back() -> None:
+    loop = busiest_loop(ASSEMBLY.replace("jl\t.LBB0_2", "jl\t.LBB0_9"))
+    assert tidy(loop).splitlines() == [
+        ".LBB0_1:",
+        "    vbroadcastss (%rsi,%rcx,4), %ymm0",
+        "    vfmadd231ps  (%rax), %ymm0, %ymm1",
+        "    incq         %rcx",
+        "    jl           .LBB0_1",
+    ]
+
+
+def test_code_without_products_is_no_answer() -> None:
+    with pytest.raises(ValueError, match="no loop"):
+        busiest_loop("kernel:\n\tretq\n")
+
+
+def test_the_first_block_with_products() -> None:
+    code = 'entry:\n  br label %"k"\nk:\n  %1 = call <8 x float> @"llvm.fma.v8f32"(...)\n  br label %"k"'
+    declared = f'declare <8 x float> @"llvm.fma.v8f32"(...)\n{code}'
+    assert first_product_block(declared).startswith("k:")
+
+
+@pytest.mark.parametrize("name", ["gradients", "memory", "growth"])
+def test_measurements_say_where_they_come_from(name: str) -> None:
+    about = json.loads((FOLDER / f"{name}.json").read_text("utf8"))
+    assert about["command"].startswith("cellwise ") and about["measured_on"]["processor"]
+    made = study(name)
+    assert made.curves if name != "memory" else made.trials
+
+
+PAGES = {
+    "code that fails": ("```{run}\n1 / 0\n```", "ZeroDivisionError"),
+    "code that should fail and does not": ("```{run}\n:fails: UnknownGateError\n1 + 1\n```", "was to fail"),
+    "a command that fails": ("```{shell}\ncellwise show nosuchcell\n```", "nosuchcell"),
+    "a link to nowhere": ("[there](nowhere.md)", "nowhere"),
+    "a cell that is not": ("```{equations} nosuchcell\n```", "nosuchcell"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text, complaint", PAGES.values(), ids=PAGES)
+def test_a_mistake_ends_the_build(tmp_path: Path, text: str, complaint: str) -> None:
+    done = _build(tmp_path, text)
+    assert done.returncode != 0 and complaint in done.stderr + done.stdout
+
+
+@pytest.mark.slow
+def test_code_and_its_result(tmp_path: Path) -> None:
+    done = _build(tmp_path, "```{run}\nfor i in range(3):\n    print(i * 7)\n```\n\n$a^2$")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "site" / "index.html").read_text("utf8")
+    assert "0\n7\n14" in page and "<msup><mi>a</mi><mn>2</mn></msup>" in page
+
+
+def _build(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
+    (folder / "index.md").write_text(f"# A page\n\n{text}\n", encoding="utf8")
+    settings = (DOCS / "conf.py").read_text("utf8").replace("str(Path(__file__).parent)", repr(str(DOCS)))
+    (folder / "conf.py").write_text(settings, encoding="utf8")
+    (folder / "_static").mkdir()
+    for name in ("book.css",):
+        (folder / "_static" / name).write_text("", encoding="utf8")
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-E",
+        "-W",
+        "-q",
+        "-b",
+        "html",
+        str(folder),
+        str(folder / "site"),
+    ]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
