@@ -258,15 +258,27 @@ def streamed(engine: Engine, case: Case, data: dict[str, Any]) -> Tensor:
     return torch.stack([*found, *stepper.states[0]])
 
 
+@cache
+def engine_for(name: str, dtype: torch.dtype, target: Target, projected: bool) -> Engine:
+    return Engine(cells.get(name).graph, dtype, target, projected)
+
+
+def prepare(name: str) -> None:
+    """Load the kernels of the first cases, once for all processes that are forked."""
+    for case in itertools.islice(cases(projects(cells.get(name).graph)), 16):
+        engine = engine_for(name, case.dtype, case.target, case.projected > 0)
+        for kernel in ("inference", "training", "backward", "pack"):
+            getattr(engine, kernel)
+
+
 def main(name: str, at_end: bool, short: str | None) -> None:
     graph = cells.get(name).graph
     calls, seen = 0, set[str]()
-    engine_for = cache(lambda dtype, target, projected: Engine(graph, dtype, target, projected))
     with mock.patch.object(threads, "_WORTH_A_THREAD", 1):
         for case in cases(projects(graph)):
             if short and case.steps < max(STEPS):
                 continue  # in a few steps not all of a history is used
-            engine = engine_for(case.dtype, case.target, case.projected > 0)
+            engine = engine_for(name, case.dtype, case.target, case.projected > 0)
             wanted = everything(engine, case, drawn(engine, case))
             with guarding(at_end) as guards:
                 tell_of_faults(guards)
@@ -284,6 +296,8 @@ if __name__ == "__main__":
     parser.add_argument("side", choices=["end", "begin"])
     parser.add_argument("--short")
     asked = parser.parse_args()
+    if asked.short:
+        prepare(asked.cell)
     for buffer in asked.short.split(",") if asked.short else [None]:
         if buffer is None:
             main(asked.cell, asked.side == "end", None)

@@ -29,7 +29,7 @@ def _resident() -> int:
 
 
 def _trainer(name: str) -> Callable[[int, int], None]:
-    layer = cellwise.Recurrent(name, 5, 20, 2, backend="cpu", bidirectional=True)
+    layer = cellwise.Recurrent(name, 5, 20, backend="cpu", bidirectional=True)
     optimizer = torch.optim.SGD(layer.parameters(), 1e-3)
 
     def train(steps: int, batch: int) -> None:
