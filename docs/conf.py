@@ -30,6 +30,7 @@ python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
 napoleon_numpy_docstring = False
 
+pygments_dark_style = "github-dark"
 html_theme = "furo"
 html_title = f"cellwise {__version__}"
 html_static_path = ["_static"]

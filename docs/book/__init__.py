@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from book import cells, code, math, measured, theme
+from book import cells, code, docstrings, math, measured, theme
 
 __all__ = ["setup"]
 
@@ -16,5 +16,6 @@ def setup(app: Any) -> dict[str, Any]:
             app.add_directive(name, directive)
     math.setup(app)
     theme.setup(app)
+    docstrings.setup(app)
     # Pages share a folder for what their commands write, so they are read one after the other.
     return {"parallel_read_safe": False, "parallel_write_safe": True}

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["blocks", "busiest_loop", "first_product_block", "instructions", "is_product", "tidy"]
+__all__ = ["blocks", "busiest_loop", "excerpt", "first_product_block", "instructions", "is_product", "tidy"]
 
 # A multiply and add on a vector: as LLVM calls it, on x86, on ARM.
 # On ARM a number follows a # without a space.
 _COMMENT = re.compile(r"(#+\s|//).*|#$")
 _PRODUCT = re.compile(r"^(?!declare).*(llvm\.fma\.|\bvfmadd\d+ps\b|\bfmla\b)")
+
+
+# Where so many of a loop's instructions are products, it sums products and does nothing else.
+SHARE = 0.25
 
 
 def is_product(line: str) -> bool:
@@ -47,7 +51,9 @@ def busiest_loop(assembly: str) -> str:
     Raises:
         ValueError: no loop multiplies and adds vectors.
     """
-    found = [loop for each in blocks(assembly) for loop in [_loop(each)] if products(loop)]
+    loops = [loop for each in blocks(assembly) for loop in [_loop(each)] if loop]
+    # The loops of the pointwise equations use a few products too, for their tanh and sigmoid.
+    found = [each for each in loops if products(each) >= SHARE * len(instructions(each))]
     if not found:
         raise ValueError("no loop of this code multiplies and adds vectors")
     return max(found, key=lambda each: (products(each), -len(instructions(each))))
@@ -60,6 +66,15 @@ def _loop(block: str) -> str:
         i for i, line in enumerate(lines) if any(each.split()[-1] == label for each in instructions(line))
     ]
     return "\n".join(lines[: back[-1] + 1]) if back else ""
+
+
+def excerpt(block: str, first: int, last: int) -> str:
+    """The beginning and the end of a block; what is left out is marked."""
+    lines = block.splitlines()
+    left_out = len(lines) - first - last
+    if left_out <= 1:
+        return block
+    return "\n".join([*lines[:first], f"  … {left_out} lines …", *lines[-last:]])
 
 
 def tidy(code: str) -> str:

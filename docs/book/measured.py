@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,6 @@ from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 
 from book.parts import html, table
-from cellwise.bench.machine import one_line
 from cellwise.understand.answers import answers
 from cellwise.understand.complexity import Sizes
 from cellwise.understand.complexity_chart import draw_growth
@@ -66,13 +66,38 @@ def study(name: str) -> Any:
     return _READERS[name][0](saved(name)["result"])
 
 
-def provenance(name: str) -> nodes.paragraph:
+def provenance(*names: str) -> nodes.paragraph:
     """Where the numbers come from."""
-    about = saved(name)
     made = nodes.paragraph("", "Measured by ", classes=["legend"])
-    made += nodes.literal("", about["command"])
-    made += nodes.Text(f" on {one_line(about['measured_on'])}.")
+    machines = []
+    for place, name in enumerate(names):
+        made += [nodes.Text(" and ")] * (place > 0) + [nodes.literal("", saved(name)["command"])]
+        machines.append(machine(saved(name)["measured_on"]))
+    made += nodes.Text(f" on {' and '.join(dict.fromkeys(machines))}.")
     return made
+
+
+def machine(about: dict[str, Any]) -> str:
+    """A machine and its versions, in a line."""
+    versions = about["versions"]
+    return (
+        f"{about['processor']} ({about['llvm_cpu']}), {about['threads']} of {about['cores']} cores; "
+        f"cellwise {versions['cellwise']}, torch {versions['torch']}"
+    )
+
+
+def written(text: str) -> str:
+    """A sentence with its small numbers as people write them.
+
+    >>> written("3.3e-07 is left")
+    '3.3\xa0×\xa010⁻⁷ is left'
+    """
+    raised = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+    return re.sub(
+        r"(?<=\d)e([+-])0*(\d+)\b",
+        lambda found: f"\xa0×\xa010{(found[1].strip('+') + found[2]).translate(raised)}",
+        text,
+    )
 
 
 class Chart(SphinxDirective):
@@ -87,7 +112,8 @@ class Chart(SphinxDirective):
         path = Path(self.env.app.outdir) / "pictures" / f"{name}.svg"
         save(_READERS[name][1](study(name)), path)
         picture = f'<img src="pictures/{name}.svg" alt="{self.options["alt"]}">'
-        return [html(f'<figure class="chart" tabindex="0">{picture}</figure>'), provenance(name)]
+        link = f'<a href="pictures/{name}.svg" title="the picture by itself">{picture}</a>'
+        return [html(f'<figure class="chart" tabindex="0">{link}</figure>'), provenance(name)]
 
 
 class Answers(SphinxDirective):
@@ -101,7 +127,7 @@ class Answers(SphinxDirective):
         found = [each for each in every if word.lower() in each.question.lower()]
         if len(found) != 1:
             raise self.error(f"{len(found)} questions have the word {word}")
-        facts = (nodes.list_item("", nodes.paragraph("", fact)) for fact in found[0].facts)
+        facts = (nodes.list_item("", nodes.paragraph("", written(fact))) for fact in found[0].facts)
         return [
             nodes.bullet_list("", *facts, classes=["facts"]),
             provenance("gradients"),

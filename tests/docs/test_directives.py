@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from book.kernel import busiest_loop, first_product_block, instructions, is_product, tidy
+from book.kernel import busiest_loop, excerpt, first_product_block, instructions, is_product, tidy
 from book.math import FormulaError, mathml
-from book.measured import FOLDER, study
+from book.measured import FOLDER, study, written
 from book.theme import diagram_css
 
 from cellwise import cells
@@ -89,6 +91,17 @@ def test_a_loop_ends_where_it_jumps_back() -> None:
     ]
 
 
+def test_a_loop_with_few_products_is_no_sum_of_products() -> None:
+    padded = ASSEMBLY.replace(".LBB0_2:\n", ".LBB0_2:\n" + "\taddq\t$1, %rax\n" * 6)
+    assert busiest_loop(padded).startswith(".LBB0_1:")
+
+
+def test_an_excerpt_says_what_it_leaves_out() -> None:
+    block = "\n".join("abcdef")
+    assert excerpt(block, 2, 1).splitlines() == ["a", "b", "  … 3 lines …", "f"]
+    assert excerpt(block, 3, 2) == block
+
+
 def test_code_without_products_is_no_answer() -> None:
     with pytest.raises(ValueError, match="no loop"):
         busiest_loop("kernel:\n\tretq\n")
@@ -100,12 +113,21 @@ def test_the_first_block_with_products() -> None:
     assert first_product_block(declared).startswith("k:")
 
 
+def test_small_numbers_are_written_for_people() -> None:
+    assert written("1.1e-05 and 2e+06, gate e-1") == "1.1\xa0×\xa010⁻⁵ and 2\xa0×\xa010⁶, gate e-1"
+
+
 @pytest.mark.parametrize("name", ["gradients", "memory", "growth"])
 def test_measurements_say_where_they_come_from(name: str) -> None:
     about = json.loads((FOLDER / f"{name}.json").read_text("utf8"))
     assert about["command"].startswith("cellwise ") and about["measured_on"]["processor"]
     made = study(name)
     assert made.curves if name != "memory" else made.trials
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (DOCS / "book").glob("[a-z]*.py")))
+def test_examples_in_the_books_own_code(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(f"book.{name}")).failed == 0
 
 
 PAGES = {
