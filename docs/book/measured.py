@@ -128,11 +128,7 @@ class Answers(SphinxDirective):
         if len(found) != 1:
             raise self.error(f"{len(found)} questions have the word {word}")
         facts = (nodes.list_item("", nodes.paragraph("", written(fact))) for fact in found[0].facts)
-        return [
-            nodes.bullet_list("", *facts, classes=["facts"]),
-            provenance("gradients"),
-            provenance("memory"),
-        ]
+        return [nodes.bullet_list("", *facts, classes=["facts"]), provenance("gradients", "memory")]
 
 
 class GrowthTable(SphinxDirective):
