@@ -153,7 +153,7 @@ def _program(
         + [ref.array for stage in stages for ref in _used(stage, in_memory)]
         + list(between)
     )
-    return Program(f"{graph.name}_backward", tuple(arrays), stages, in_memory, states)
+    return Program(f"{graph.name}_backward", tuple(arrays), stages, in_memory, states, graph)
 
 
 def _is_total(node: Node, state: str) -> bool:

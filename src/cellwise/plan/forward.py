@@ -91,7 +91,7 @@ def forward_program(graph: StepGraph, tape: Tape | None, projected: bool = False
         + [ref.array for ref in parameters.values()]
     )
     name = f"{graph.name}_{'forward' if tape is None else 'training'}"
-    return Program(name, tuple(arrays), stages, in_memory, states)
+    return Program(name, tuple(arrays), stages, in_memory, states, graph)
 
 
 def _projection(given: tuple[Node, Ref], after: Array) -> ProgramStage:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from cellwise.graph import Node
+from cellwise.graph import Node, StepGraph
 
 
 class Place(enum.Enum):
@@ -86,7 +86,7 @@ class ProgramStage:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """One direction of differentiation of one cell. `reads` says where the value of a leaf lies.
+    """One direction of differentiation of one cell, `graph`. `reads` says where the value of a leaf lies.
 
     `states` are the values carried from step to step, as they are found BEFORE a step and left AFTER it.
     """
@@ -96,6 +96,7 @@ class Program:
     stages: tuple[ProgramStage, ...]
     reads: dict[Node, Ref]
     states: tuple[tuple[Array, Array], ...]
+    graph: StepGraph
 
     def array(self, name: str) -> Array:
         return next(array for array in self.arrays if array.name == name)

@@ -27,6 +27,7 @@ from cellwise.backends.cpu.tiles import TILES, Group, groups_of
 from cellwise.backends.cpu.vectors import LOWERINGS
 from cellwise.graph import Node
 from cellwise.graph.ops import CONSTANT
+from cellwise.plan.listing import equation_of
 from cellwise.plan.program import Array, Place, Program, ProgramStage, Ref, Segment, Width
 
 SIZES = (
@@ -182,11 +183,17 @@ class Emitter(Code):
             return
         with self.loop(f"s{number}.pair", b.sdiv(tiles, self.whole(TILES))) as pair:
             for group in self.groups[stage]:
-                self._products(group, pair)
+                self._products(stage, group, pair)
             with self.loop(f"s{number}.tile", self.whole(TILES)) as u:
                 self._pointwise(number, stage, b.add(b.mul(pair, self.whole(TILES)), u), u)
 
-    def _products(self, group: Group, pair: Value) -> None:
+    def _comment(self, node: Node) -> None:
+        """The equation that the code from here on computes."""
+        self.b.comment(equation_of(self.program, node, self.program.graph))
+
+    def _products(self, stage: ProgramStage, group: Group, pair: Value) -> None:
+        for accumulator in group.accumulators:
+            self._comment(stage.accumulators[accumulator])
         before = self.b.mul(self.whole(group.first * self.v.lanes), self.size["rows"])
         Products(
             self,
@@ -266,7 +273,9 @@ class Emitter(Code):
                 place = sums[node]
                 return self.load(self._sum_address(group_of[place], place, u, row))
             if node in inside or node.is_mask:
-                return LOWERINGS[node.op.name](v, *(value_of(i) for i in node.inputs))
+                operands = [value_of(i) for i in node.inputs]
+                self._comment(node)
+                return LOWERINGS[node.op.name](v, *operands)
             ref = self.program.reads[node]
             if ref.array.place is Place.NUMBER:
                 return v.splat(self.load_one(self.arrays[ref.array.name]))
