@@ -128,7 +128,10 @@ def test_functions_are_right_to_a_few_last_places(function: str, largest: float,
     found = _applied(function, x).double().numpy()
     place = np.spacing(np.abs(torch.from_numpy(truth.astype(float)).to(dtype).numpy())).astype(np.longdouble)
     finite = np.isfinite(truth.astype(float)) & np.isfinite(place)
-    assert np.max(np.abs(found[finite] - truth[finite]) / place[finite]) < 4
+    # What is not normal is zero within a kernel (docs/decisions/0011).
+    tiny = torch.finfo(dtype).tiny
+    allowed = np.where(np.abs(truth) < tiny, tiny, 4 * place)
+    assert np.all(np.abs(found[finite] - truth[finite]) < allowed[finite])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

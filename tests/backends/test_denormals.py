@@ -81,7 +81,6 @@ def test_what_makes_much_of_a_tiny_number_may_not() -> None:
     assert not may_flush(PASSES["backward"](graph))
 
 
-@pytest.mark.xfail(strict=True, reason="the kernels do not call flush_denormals yet")
 @pytest.mark.parametrize("name", ["gru", "mingru"])
 def test_a_state_that_has_decayed_is_zero(name: str) -> None:
     layer = cellwise.Recurrent(name, 2, 5, backend="cpu")

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from llvmlite import ir
 
 from cellwise.backends.cpu.code import I8, I64, Code, Value
+from cellwise.backends.cpu.denormals import flush_denormals, may_flush
 from cellwise.backends.cpu.products import Products
 from cellwise.backends.cpu.target import Target
 from cellwise.backends.cpu.tiles import TILES, Group, groups_of
@@ -85,10 +86,13 @@ class Emitter(Code):
                     self.weights[group, segment] = pointer("weights")
                 self.biases[group] = pointer("biases")
         self.room, self.offsets, self.resets = pointer("room"), pointer("offsets"), pointer("resets")
+        restore = flush_denormals(self) if may_flush(self.program) else None
         with self.loop("step", self.size["steps"]) as count:
             last = b.sub(b.sub(self.size["steps"], self.whole(1)), count)
             t = b.select(b.icmp_signed("!=", self.size["backwards"], self.whole(0)), last, count)
             self._step(t)
+        if restore is not None:
+            restore()
         b.ret_void()
         return self.module
 

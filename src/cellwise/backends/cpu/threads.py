@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -47,3 +48,8 @@ def together(calls: Sequence[Callable[[], None]]) -> None:
 @lru_cache(maxsize=8)
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="cellwise")
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked process has the pools, but not their threads.
+    os.register_at_fork(after_in_child=_pool.cache_clear)
