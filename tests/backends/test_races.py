@@ -127,11 +127,6 @@ raise SystemExit(status or (0 if same else 2))
 
 
 # os.register_at_fork(after_in_child=_pool.cache_clear) in threads.py ends this.
-@pytest.mark.xfail(
-    strict=True,
-    raises=subprocess.TimeoutExpired,
-    reason="a forked process hands work to the threads of its parent, which it does not have, and waits for ever",
-)
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_process_computes_what_its_parent_does() -> None:
