@@ -86,10 +86,13 @@ class CostOf(CellDirective):
 
 
 class Costs(SphinxDirective):
-    """One quantity after the other, for all cells named, or all that ship."""
+    """One quantity after the other, for all cells named, or all that ship.
+
+    `:numbers:` shows values instead of formulas, `:bare:` leaves out what the words mean.
+    """
 
     optional_arguments = 20
-    option_spec: ClassVar[dict[str, Any]] = {"numbers": directives.flag}
+    option_spec: ClassVar[dict[str, Any]] = {"numbers": directives.flag, "bare": directives.flag}
 
     def run(self) -> list[nodes.Node]:
         names = self.arguments or list(cells.names())
@@ -109,7 +112,8 @@ class Costs(SphinxDirective):
             shown = [f"{d.at(sizes.length):,}" if numbers else power(str(d)) for d in depths]
             rows.append((f"depth, {way}", *shown))
         caption = f"At {at_text(sizes)}; float32" if numbers else ""
-        return [table(("", *names), rows, caption), legend()]
+        made = table(("", *names), rows, caption)
+        return [made] if "bare" in self.options else [made, legend()]
 
 
 class Ratios(SphinxDirective):
