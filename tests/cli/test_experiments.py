@@ -69,7 +69,9 @@ def test_gradients_draws_and_draws_again_from_its_numbers(run, tmp_path):
     assert status == 0
     assert again.splitlines()[:-1] == out.splitlines()[:-1]  # all but the name of the picture
     assert not (tmp_path / "again.json").exists()
-    assert "<svg" in (tmp_path / "again.svg").read_text()
+    drawn = (tmp_path / "again.svg").read_text()
+    for text in ("rnn", "lstm", "orthogonal recurrent rows", "as torch draws it, trained, no clip"):
+        assert f"<!-- {text} -->" in drawn
 
 
 def test_memory_prints_what_was_learned_and_keeps_it(run, tmp_path):
@@ -84,7 +86,9 @@ def test_memory_prints_what_was_learned_and_keeps_it(run, tmp_path):
     status, again, _ = run("memory", "--redraw", "runs/memory.json", "--out", "m.svg")
     assert status == 0
     assert again.startswith(out.rstrip("\n"))
-    assert "<svg" in (tmp_path / "m.svg").read_text()
+    picture = (tmp_path / "m.svg").read_text()
+    for text in ("gru", "lstm+1", "parity  (chance 50%)", "lag: number of bits"):
+        assert f"<!-- {text} -->" in picture
 
 
 def test_ctrl_c_prints_and_keeps_what_is_finished(run, tmp_path, monkeypatch):

@@ -101,6 +101,15 @@ def test_fits_find_what_is_put_in() -> None:
     with_fixed = [100 + n for n in sizes]
     assert slope(sizes, with_fixed) < 0.3
     assert exponent_of_growth(sizes, with_fixed) == pytest.approx(1, abs=0.011)
+    # Less than nothing is no fixed cost: then it is the best power alone.
+    seconds = [n - 3 for n in sizes]
+
+    def error(power: float) -> float:
+        terms = [n**power / y for n, y in zip(sizes, seconds, strict=True)]
+        factor = sum(terms) / sum(term * term for term in terms)
+        return sum((factor * term - 1) ** 2 for term in terms)
+
+    assert exponent_of_growth(sizes, seconds) == min((p / 100 for p in range(30, 301)), key=error)
     assert crossing(sizes, [20 * n + 0.5 * n * n for n in sizes]) == pytest.approx(40)
     assert crossing(sizes, [20 * n for n in sizes]) is None, "no square"
     assert crossing(sizes, [20 * n * n for n in sizes]) is None, "nothing but a square"

@@ -7,6 +7,7 @@ import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -290,12 +291,21 @@ def test_the_page_names_no_other_place(characters_file: Path, forecast_file: Pat
         assert "default-src 'none'" in text
 
 
-def test_a_text_cannot_break_out_of_the_page(characters_file: Path, passage: str) -> None:
-    text = characters_file.read_text("utf8")
-    assert "</script><b>" in passage
-    begin = text.index('id="data">') + len('id="data">')
-    data = json.loads(text[begin : text.index("</script>", begin)])
-    assert "".join(data["labels"]) == passage
+def data_of(html: str) -> dict[str, Any]:
+    """What the page carries, as a browser cuts it out."""
+    begin = html.index('id="data">') + len('id="data">')
+    return json.loads(html[begin : html.index("</script>", begin)])
+
+
+def test_names_and_texts_cannot_break_out_of_the_page(characters_file: Path, passage: str) -> None:
+    assert "".join(data_of(characters_file.read_text("utf8"))["labels"]) == passage
+    recording = record(Recurrent("gru", 2, 3), torch.randn(2, 2))
+    wild = "</script><b>&amp;<!--"
+    page = Page("forecast", wild, wild, wild, wild, [wild, "b"], [TracedLayer(wild, recording.layers[0])],
+                [wild], [Dependence(wild, wild, torch.zeros(1, 2, 2))], {"future": [wild]}, start=0)  # fmt: skip
+    html = render(page)
+    assert data_of(html)["labels"] == [wild, "b"]
+    assert wild not in html and "&lt;/script&gt;&lt;b&gt;&amp;amp;" in html
 
 
 def test_unknown_characters_are_told(model: CharacterModel) -> None:

@@ -64,7 +64,7 @@ def gradients(
 
     It is exact, in float64, for all states of a cell together: at the start as torch draws the weights, with a bias on
     the gate that keeps the state (found in the equations), with orthogonal recurrent weights, and after training, with
-    and without clipping. About a minute and a half on one core; --no-train takes seconds.
+    and without clipping. About two minutes of work for one core; --no-train takes seconds.
     """
     from cellwise.understand.figures import result_path, save_json
     from cellwise.understand.gradient_study import GradientStudy, StudySettings, study_gradients

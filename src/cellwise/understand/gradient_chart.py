@@ -107,8 +107,10 @@ def _panel(axes: Any, study: GradientStudy, curves: list[Curve], look: dict[str,
         axes.fill_between(range(T + 1), low, high, color=colour, alpha=0.16, linewidth=0)
         axes.plot(range(T + 1), middle, color=colour, linestyle=dashes, linewidth=1.7)
         ends.append(End(*_leaves(middle, top), curve.cell, colour))
-    _label_right(axes, [end for end in ends if end.lag >= T])
-    _label_floor(axes, [end for end in ends if end.lag < T], T, top)
+    right = [end for end in ends if end.lag >= T]
+    _label_right(axes, right)
+    taken = any(end.value < FLOOR * (top / FLOOR) ** 0.25 for end in right)
+    _label_floor(axes, [end for end in ends if end.lag < T], T, top, taken)
     if not curves:
         axes.text(0.5, 0.5, "no cell here has\nsuch a thing to set", transform=axes.transAxes, ha="center")
 
@@ -130,8 +132,11 @@ def _label_right(axes: Any, ends: list[End]) -> None:
         _write(axes, end, end.lag, 10**height)
 
 
-def _label_floor(axes: Any, ends: list[End], T: int, top: float) -> None:
-    """Name the lines that leave through the floor or the ceiling, those that leave together in one stack."""
+def _label_floor(axes: Any, ends: list[End], T: int, top: float, taken: bool) -> None:
+    """Name the lines that leave through the floor or the ceiling, those that leave together in one stack.
+
+    `taken`: the lower right corner has labels of its own.
+    """
     stacks: list[list[End]] = []
     for end in sorted(ends, key=lambda end: (end.value > 1, end.lag)):
         beside = stacks and (end.value > 1) == (stacks[-1][0].value > 1)
@@ -140,12 +145,12 @@ def _label_floor(axes: Any, ends: list[End], T: int, top: float) -> None:
         else:
             stacks.append([end])
     for stack in stacks:
-        sinks, crowded = stack[0].value < 1, stack[-1].lag > 0.7 * T
+        sinks, crowded = stack[0].value < 1, taken and stack[-1].lag > 0.7 * T
         for place, end in enumerate(reversed(stack)):
             share = LINE * (place + 0.6) + (0.3 if crowded else 0.0)  # of the panel's height
             value = end.value * (top / FLOOR) ** (share if sinks else -share)
             if crowded:  # no room to the right: higher up and to the left of the line, where that one is then
-                _write(axes, end, stack[0].lag * (1 - share - LINE / 2), value, side="right")
+                _write(axes, end, stack[0].lag * (1 - share - LINE), value, side="right")
             else:
                 _write(axes, end, stack[-1].lag, value)
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from cellwise.cells.base import Cell
+from cellwise.tasks.train import threads
 from cellwise.understand.gates import carry_gates
 from cellwise.understand.gradients import (
     NORMS,
@@ -176,12 +177,13 @@ def study_gradients(
         )
     curves: list[Curve] = []
     notes: list[str] = []
-    for cell in cells:
-        for name, measure in _measurements(cell, settings, report):
-            try:
-                curves += [measure()]
-            except GradientError as error:  # one network that explodes shall not cost all the others
-                notes.append(f"{name}: {error}")
+    with threads(1):  # these networks are too small for a second one to help
+        for cell in cells:
+            for name, measure in _measurements(cell, settings, report):
+                try:
+                    curves += [measure()]
+                except GradientError as error:  # one network that explodes shall not cost all the others
+                    notes.append(f"{name}: {error}")
     if not curves:
         raise GradientError(notes[0])
     return GradientStudy(

@@ -148,9 +148,8 @@ def _twin(layer: RecurrentLayer) -> Recurrent:
         raise GradientError(
             f"The derivative through time is measured for one layer in one direction without projection; got {layer}."
         )
-    with torch.random.fork_rng(
-        devices=()
-    ):  # its first weights are thrown away, and nobody's luck shall depend on them
+    # Its first weights are drawn and thrown away, and nobody's luck shall depend on that.
+    with torch.random.fork_rng(devices=()):
         twin = Recurrent(
             layer.cell,
             layer.input_size,

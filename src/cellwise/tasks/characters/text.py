@@ -23,7 +23,7 @@ FOLDER = Path(__file__).parent / "data"
 def bundled_text() -> str:
     """The first 51 chapters of Moby-Dick (Melville 1851), a paragraph a line, in ASCII. Public domain.
 
-    >>> bundled_text()[22:38]
+    >>> bundled_text()[21:37]
     'Call me Ishmael.'
     """
     return gzip.decompress((FOLDER / "moby_dick_opening.txt.gz").read_bytes()).decode("ascii")

@@ -17,37 +17,40 @@ ROLE_COLOURS = {
 # The role as a word beside a gate's name.
 ROLE_WORDS = {role: role for role in ROLE_COLOURS} | {"other": "gate"}
 
+# Everything stands below one class, so that a picture inside a page leaves the page as it is.
 _RULES = """
-svg { color: #1d2329; --paper: #ffffff; --operation: #f3f5f7; }
-text { fill: currentColor; font-family: "Helvetica Neue", Helvetica, Arial, "DejaVu Sans", sans-serif; font-size: 15px;
+.cellwise { color: #1d2329; --paper: #ffffff; --operation: #f3f5f7; }
+.cellwise text { fill: currentColor;
+  font-family: "Helvetica Neue", Helvetica, Arial, "DejaVu Sans", sans-serif; font-size: 15px;
   text-anchor: middle; dominant-baseline: central; }
-.paper { fill: var(--paper); }
-.line { fill: none; stroke: currentColor; stroke-width: 1.6; stroke-linejoin: round; }
-.rail { stroke-width: 3; }
-.under { fill: none; stroke: var(--paper); stroke-width: 7; }
-.head, .dot { fill: currentColor; stroke: none; }
-.operation { fill: var(--operation); stroke: currentColor; stroke-width: 1.4; }
-.end { font-size: 18px; font-style: italic; font-family: Georgia, "Times New Roman", "DejaVu Serif", serif; }
-.name { font-weight: bold; font-style: italic; font-family: Georgia, "Times New Roman", "DejaVu Serif", serif;
+.cellwise .paper { fill: var(--paper); }
+.cellwise .line { fill: none; stroke: currentColor; stroke-width: 1.6; stroke-linejoin: round; }
+.cellwise .rail { stroke-width: 3; }
+.cellwise .under { fill: none; stroke: var(--paper); stroke-width: 7; }
+.cellwise .head, .cellwise .dot { fill: currentColor; stroke: none; }
+.cellwise .operation { fill: var(--operation); stroke: currentColor; stroke-width: 1.4; }
+.cellwise .end { font-size: 18px; font-style: italic; font-family: Georgia, "Times New Roman", "DejaVu Serif", serif; }
+.cellwise .name { font-weight: bold; font-style: italic; font-family: Georgia, "Times New Roman", "DejaVu Serif", serif;
   font-size: 17px; }
-.role { font-size: 12px; }
-.small { font-size: 11px; opacity: 0.75; }
-.index { font-size: 70%; }
-.cellname { font-weight: bold; font-size: 17px; }
-.cell { fill: var(--operation); stroke: currentColor; stroke-width: 1.6; }
+.cellwise .role { font-size: 12px; }
+.cellwise .small { font-size: 11px; opacity: 0.75; }
+.cellwise .index { font-size: 70%; }
+.cellwise .cellname { font-weight: bold; font-size: 17px; }
+.cellwise .cell { fill: var(--operation); stroke: currentColor; stroke-width: 1.6; }
 """
 
 
 def _roles(light: bool) -> str:
     return "\n".join(
-        f".{role} {{ fill: {colours[0 if light else 2]}; stroke: {colours[1 if light else 3]}; stroke-width: 1.8; }}"
+        f".cellwise .{role} {{ fill: {fill}; stroke: {border}; stroke-width: 1.8; }}"
         for role, colours in ROLE_COLOURS.items()
+        for fill, border in [colours[:2] if light else colours[2:]]
     )
 
 
 STYLE = f"""{_RULES}{_roles(True)}
 @media (prefers-color-scheme: dark) {{
-svg {{ color: #e4e9ee; --paper: #12161b; --operation: #252c34; }}
+.cellwise {{ color: #e4e9ee; --paper: #12161b; --operation: #252c34; }}
 {_roles(False)}
 }}
 """

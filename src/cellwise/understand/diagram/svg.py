@@ -36,15 +36,18 @@ def svg(graph: StepGraph) -> str:
 def document(title: str, description: str, width: float, height: float, body: list[str]) -> str:
     """The SVG around what is drawn, with title and description for those who cannot see it."""
     size = f"{width:.0f}", f"{height:.0f}"
+    # One page may hold several pictures.
+    mark = re.sub(r"\W+", "-", title.lower())
     head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-labelledby="title desc" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="cellwise" role="img" '
+        f'aria-labelledby="{mark}-title {mark}-desc" '
         f'viewBox="0 0 {size[0]} {size[1]}" width="{size[0]}" height="{size[1]}">'
     )
     return "\n".join(
         (
             head,
-            f'<title id="title">{escape(title)}</title>',
-            f'<desc id="desc">{escape(description)}</desc>',
+            f'<title id="{mark}-title">{escape(title)}</title>',
+            f'<desc id="{mark}-desc">{escape(description)}</desc>',
             f"<style>{STYLE}</style>",
             f'<rect class="paper" width="{size[0]}" height="{size[1]}" rx="10"/>',
             *body,

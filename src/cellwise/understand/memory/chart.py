@@ -39,14 +39,11 @@ def _draw(study: MemoryStudy) -> Any:
     s = study.settings
     how = f"{s.hidden_size} hidden units each" if s.same == "units" else "the same number of parameters each"
     figure.suptitle(
-        f"● all of {s.seeds} seeds learned it   ○ some did   × none did   {_COST}: updates it took, at most {s.updates}"
-        f"; {how}",
+        f"● learned by all seeds ({s.seeds})   ○ by some   × by none   numbers: updates it took, median, of at most "
+        f"{s.updates}; {how}",
         x=0.01, ha="left", fontsize=8.5, color=MUTED,
     )  # fmt: skip
     return figure
-
-
-_COST = "number"
 
 
 def _panel(axes: Any, study: MemoryStudy, task: str) -> None:

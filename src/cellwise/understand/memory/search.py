@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any, Protocol
 
+from cellwise import cells
 from cellwise.cells.base import Cell
 from cellwise.plan import parameter_layout, plan_of
 from cellwise.tasks.train import threads
@@ -257,17 +258,12 @@ def hidden_size_for(cell: Cell, settings: MemorySettings) -> int:
     """The hidden size that a cell gets: the one asked for, or that with nearest as many parameters as a GRU has."""
     if settings.same == "units":
         return settings.hidden_size
-    from cellwise import cells
-
     wanted = _parameters(cells.get("gru"), settings.hidden_size)
     size = 1
     while _parameters(cell, size) < wanted:
         size += 1
-    return (
-        size
-        if size == 1 or _parameters(cell, size) - wanted <= wanted - _parameters(cell, size - 1)
-        else size - 1
-    )
+    above, below = _parameters(cell, size) - wanted, wanted - _parameters(cell, max(1, size - 1))
+    return size if above <= below else max(1, size - 1)
 
 
 def _parameters(cell: Cell, hidden_size: int) -> int:

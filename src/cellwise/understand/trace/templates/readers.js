@@ -100,7 +100,8 @@ class Chart {
 
   get across() { return (this.home.clientWidth - this.left - 6) / (this.data.steps + this.data.future.length); }
   x(t) { return this.left + (t + 0.5) * this.across; }
-  y(v) { return this.top + this.tall * (1 - (v - this.low) / (this.high - this.low)); }
+  // A band that leaves the chart ends at its edge: some bands are so wide that they would flatten all else.
+  y(v) { return this.top + this.tall * (1 - Math.min(1, Math.max(0, (v - this.low) / (this.high - this.low)))); }
 
   stepAt(event) {
     const box = this.home.getBoundingClientRect();
