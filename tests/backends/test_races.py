@@ -126,7 +126,6 @@ raise SystemExit(status or (0 if same else 2))
 """
 
 
-# os.register_at_fork(after_in_child=_pool.cache_clear) in threads.py ends this.
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_process_computes_what_its_parent_does() -> None:

@@ -148,6 +148,7 @@ class RunFolder:
             BEST,
             SUMMARY,
             "report.html",
+            "trace.html",
             "data.safetensors",
             "forecasts.csv",
             "backtest.csv",
