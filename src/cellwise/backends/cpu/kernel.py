@@ -22,7 +22,7 @@ from llvmlite import ir
 
 from cellwise.backends.cpu.code import I8, I64, Code, Value
 from cellwise.backends.cpu.denormals import flush_denormals, may_flush
-from cellwise.backends.cpu.products import Products
+from cellwise.backends.cpu.products import FEW_ROWS, Products
 from cellwise.backends.cpu.target import Target
 from cellwise.backends.cpu.tiles import TILES, Group, groups_of
 from cellwise.backends.cpu.vectors import LOWERINGS
@@ -47,8 +47,6 @@ SIZES = (
 
 # What a kernel is told of an array; of any other place only where it begins.
 ADDRESSES = {Place.BEFORE: ("first", "history", "rows", "limits"), Place.AFTER: ("history", "rows")}
-
-_MORE_THAN_FEW = 3
 
 
 class Emitter(Code):
@@ -138,7 +136,7 @@ class Emitter(Code):
         larger = b.sub(self.active, b.mul(small, count))
         blocks = []
         done: Value = self.whole(0)
-        for size in range(_MORE_THAN_FEW, most + 1):
+        for size in range(FEW_ROWS + 1, most + 1):
             is_small = b.icmp_signed("==", small, self.whole(size))
             is_larger = b.icmp_signed("==", small, self.whole(size - 1))
             here = b.select(is_small, b.sub(count, larger), b.select(is_larger, larger, self.whole(0)))

@@ -12,7 +12,7 @@ from cellwise.plan.program import Ref, Segment
 
 # Multiply-adds that a core must have under way to be busy: two a cycle, each of four cycles.
 _BUSY = 8
-_FEW_ROWS = 2
+FEW_ROWS = 2  # so few take several panels at once
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Products:
     def emit(self, pair: Value, rows: Value, blocks: list[tuple[int, Value, Value]]) -> None:
         """All rows of one pair of tiles; `blocks` are (rows of a block, first row, end) for more than a few rows."""
         code, b = self.code, self.code.b
-        few = b.icmp_signed("<=", rows, code.whole(_FEW_ROWS))
+        few = b.icmp_signed("<=", rows, code.whole(FEW_ROWS))
         with b.if_else(few) as (when_few, when_many):
             with when_few:
-                for size in range(1, _FEW_ROWS + 1):
+                for size in range(1, FEW_ROWS + 1):
                     with b.if_then(b.icmp_signed("==", rows, code.whole(size))):
                         self._few(pair, size)
             with when_many, code.loop("panel", code.whole(self.group.panels)) as panel:

@@ -57,17 +57,6 @@ class Lanes:
     def less(self, a: ir.Value, b: ir.Value) -> ir.Value:
         return self.b.fcmp_ordered("<", a, b)
 
-    def sum(self, vector: ir.Value) -> ir.Value:
-        """The lanes added up, by halves."""
-        total = vector
-        width = self.lanes
-        while width > 1:
-            width //= 2
-            places = [ir.Constant(ir.IntType(32), i + width if i < width else 0) for i in range(self.lanes)]
-            mask = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), places)
-            total = self.b.fadd(total, self.b.shuffle_vector(total, total, mask))
-        return self.b.extract_element(total, ir.Constant(ir.IntType(32), 0))
-
 
 def _expm1_parts(v: Lanes, x: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
     """n, r and p with x = n ln 2 + r, |r| <= ln 2 / 2, and p = e^r - 1."""
