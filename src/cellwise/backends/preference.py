@@ -1,6 +1,6 @@
 """What "auto" prefers on CPU tensors where several backends can run a cell. One table, as measured.
 
-Each line is held against `cellwise bench` (with `--json` all shapes and ratios are kept). A cell without a line goes
+Each line is held against `cellwise bench`, whose bench.json keeps all shapes and ratios. A cell without a line goes
 by the order of the backends.
 """
 
