@@ -1,4 +1,7 @@
-"""The one way in which every recurrent layer is called, and the layer for any cell."""
+"""The one way in which every recurrent layer is called, and the layer for any cell.
+
+Longer than other files: a sixth of it is what users read, the shapes and errors of calls that all layers share.
+"""
 
 from __future__ import annotations
 
@@ -251,28 +254,29 @@ class RecurrentLayer(nn.Module):
             )
             return states[0] if len(states) == 1 else states
 
-        def stepper() -> tuple[Stepper, Watched] | None:
-            definition = self._definition()
-            facts = facts_of(*definition)
-            names = tuple(name for each in facts.names for _, name in each)
-            if self._backend not in ("auto", STEPS) or any(name not in self._parameters for name in names):
-                return None
-            weights = self._weights(facts.names)
-            first = next(iter(weights[0].by_stem.values()))
-            if any(weight.is_inference() for each in weights for weight in each.by_stem.values()):
-                return None
-            explanation = dispatch.explain(
-                STEPS, facts.stack, dispatch.setting_of(first.device, first.dtype, False, traced=False)
-            )
-            if explanation.chosen is None:
-                return None
-            number = choice_for(STEPS, first.device, first.dtype, False, False, *definition)
-            backend, stack, prepared = dispatch.CHOICES[number]
-            made = backend.stepper(stack, prepared, weights, batch_size)
-            return None if made is None else (made, Watched(self._parameters, names))
-
         sizes = (batch_size, self.input_size, self.proj_size or self.hidden_size)
-        return Stream(run, zeros, stepper, sizes)
+        return Stream(run, zeros, lambda: self._stepper(batch_size), sizes)
+
+    def _stepper(self, batch_size: int) -> tuple[Stepper, Watched] | None:
+        """The kernels for single steps on the weights as they are now, and these watched; None if they cannot run."""
+        definition = self._definition()
+        facts = facts_of(*definition)
+        names = tuple(name for each in facts.names for _, name in each)
+        if self._backend not in ("auto", STEPS) or any(name not in self._parameters for name in names):
+            return None
+        weights = self._weights(facts.names)
+        first = next(iter(weights[0].by_stem.values()))
+        if any(weight.is_inference() for each in weights for weight in each.by_stem.values()):
+            return None
+        explanation = dispatch.explain(
+            STEPS, facts.stack, dispatch.setting_of(first.device, first.dtype, False, traced=False)
+        )
+        if explanation.chosen is None:
+            return None
+        number = choice_for(STEPS, first.device, first.dtype, False, False, *definition)
+        backend, stack, prepared = dispatch.CHOICES[number]
+        made = backend.stepper(stack, prepared, weights, batch_size)
+        return None if made is None else (made, Watched(self._parameters, names))
 
     def extra_repr(self) -> str:
         shown = f"{self.input_size}, {self.hidden_size}"
