@@ -1,6 +1,6 @@
 """The one way in which every recurrent layer is called, and the layer for any cell.
 
-Longer than other files: a sixth of it is what users read, the shapes and errors of calls that all layers share.
+Longer than other files: the shapes and errors of calls are described here, for all layers.
 """
 
 from __future__ import annotations
