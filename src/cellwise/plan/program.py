@@ -17,6 +17,7 @@ class Place(enum.Enum):
     """Where an array's rows live, and so how a row is found at a step."""
 
     STEPS = "one row per column and step of each sequence"
+    SPAN = "one row per column and step of each sequence, for the span of time that is run at once"
     BEFORE = (
         "one row per sequence, where its step before this one left it; before its first step, the initial one"
     )

@@ -142,7 +142,7 @@ class Arguments:
             resets is not None and not steps.reset_first,
         )
         padded = (self.padded[Width.HIDDEN], self.padded[Width.PROJECTED])
-        numbers = (steps.count, *self.lengths, *padded, first, count, *map(int, flags))
+        numbers = (0, steps.count, *self.lengths, *padded, first, count, *map(int, flags))
         taken, sizes = np.array(pointers, np.int64), np.array(numbers, np.int64)
         self.kernel.call(taken.ctypes.data, sizes.ctypes.data)
 

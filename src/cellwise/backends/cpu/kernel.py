@@ -1,4 +1,4 @@
-"""From a program to LLVM: one function that runs all steps of time for some of the batch's rows.
+"""From a program to LLVM: one function that runs steps of time one after the other for some of the batch's rows.
 
     void kernel(void **pointers, int64 *sizes)
 
@@ -32,6 +32,7 @@ from cellwise.plan.listing import equation_of
 from cellwise.plan.program import Array, Place, Program, ProgramStage, Ref, Segment, Width
 
 SIZES = (
+    "first step",
     "steps",
     "D",
     "H",
@@ -84,11 +85,12 @@ class Emitter(Code):
                     self.weights[group, segment] = pointer("weights")
                 self.biases[group] = pointer("biases")
         self.room, self.offsets, self.resets = pointer("room"), pointer("offsets"), pointer("resets")
+        self.span = self.load_whole(self.offsets, self.size["first step"])
         restore = flush_denormals(self) if may_flush(self.program) else None
         with self.loop("step", self.size["steps"]) as count:
             last = b.sub(b.sub(self.size["steps"], self.whole(1)), count)
             t = b.select(b.icmp_signed("!=", self.size["backwards"], self.whole(0)), last, count)
-            self._step(t)
+            self._step(b.add(self.size["first step"], t))
         if restore is not None:
             restore()
         b.ret_void()
@@ -171,7 +173,9 @@ class Emitter(Code):
                 has_step = b.icmp_signed("<", number, self.limits[array.name])
                 base = b.select(has_step, base, self.addresses[array.name, "first"])
         else:
-            number = b.add(self.first, row) if array.place is Place.STEPS else row
+            number = row if array.place is Place.ROWS else b.add(self.first, row)
+            if array.place is Place.SPAN:
+                number = b.sub(number, self.span)
             if array.columns > 1:
                 number = b.add(b.mul(number, self.whole(array.columns)), self.whole(ref.column))
         return self.at(base, b.mul(number, self.padded(array.width)))

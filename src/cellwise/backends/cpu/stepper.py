@@ -141,7 +141,7 @@ class _Layer:
                     taken.append(own[array.name])
             taken += [*packed, room.ctypes.data, offsets.ctypes.data, 0]
             self.pointers.append(np.array(taken, np.int64))
-        numbers = (1, *sizes.lengths, sizes.padded, sizes.padded_projected, 0, batch, 0, 0, 0)
+        numbers = (0, 1, *sizes.lengths, sizes.padded, sizes.padded_projected, 0, batch, 0, 0, 0)
         self.numbers = np.array(numbers, np.int64)
 
     def _packed(self, engine: Engine, weights: Mapping[str, Tensor], sizes: Sizes) -> list[int]:
