@@ -22,8 +22,8 @@ from guarded_runs import Case, buffers, drawn, everything
 
 from cellwise import cells
 from cellwise.backends.cpu.compile import object_code
-from cellwise.backends.cpu.engine import Engine
-from cellwise.backends.cpu.kernel import SIZES, emit
+from cellwise.backends.cpu.engine import Engine, products
+from cellwise.backends.cpu.kernel import SIZES, emit, widths_of
 from cellwise.backends.cpu.pack import _COLUMNS, emit_pack
 from cellwise.backends.cpu.target import Target, host
 
@@ -100,15 +100,18 @@ class Recorder:
 
 def _linked(engine: Engine, folder: Path) -> Path:
     """A program for Arm of the engine's kernels and the driver."""
-    modules = {}
+    modules, widths = {}, set()
     for name in KERNELS:
         program = getattr(engine, name).program
         modules[program.name] = emit(program, engine.element_bytes, ARM)
+        widths |= set(widths_of(program, ARM))
     modules["pack"] = emit_pack(engine.element_bytes, ARM)
+    code = {name: object_code(module, ARM) for name, module in modules.items()}
+    code |= {f"products{width}": products(width, engine.element_bytes, ARM) for width in widths}
     objects = []
-    for name, module in modules.items():
+    for name, content in code.items():
         objects.append(folder / f"{name}.o")
-        objects[-1].write_bytes(object_code(module, ARM))
+        objects[-1].write_bytes(content)
     (folder / "kernels.h").write_text("".join(f"KERNEL({name})\n" for name in modules))
     driver, made = Path(__file__).with_name("arm_driver.c"), folder / "driver"
     command = [COMPILER, "-O1", "-static", "-I", folder, driver, *objects, "-o", made, "-lm"]

@@ -11,6 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cellwise import cells
+from cellwise.backends.cpu.kernel import widths_of
+from cellwise.backends.cpu.products import routine_name
 from cellwise.backends.cpu.stages import PASSES, STAGES, stage_text
 from cellwise.backends.cpu.target import Target, host
 from cellwise.cli import app, main
@@ -74,8 +76,10 @@ def test_llvm_code_is_llvm_code_with_its_equations(which: str) -> None:
     graph = cells.get("mingru").graph
     text = stage_text(graph, "llvm", which)
     module = llvm.parse_assembly(text)
+    routines = [routine_name(width, 4, host()) for width in widths_of(PASSES[which](graph), host())]
     assert [function.name for function in module.functions if not function.is_declaration] == [
-        PASSES[which](graph).name
+        PASSES[which](graph).name,
+        *routines,
     ]
     assert "; " + listing(PASSES[which](graph), graph).splitlines()[-1] in text.splitlines()
 

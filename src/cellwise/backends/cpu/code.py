@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import TypeAlias
 
 from llvmlite import ir
@@ -15,21 +16,37 @@ I64, I8, POINTER = ir.IntType(64), ir.IntType(8), ir.PointerType()
 Value: TypeAlias = ir.Value
 
 
-class Code:
-    """A function `void name(pointer, pointer)` in a module of its own, and the words to fill it."""
+@cache
+def _whole(value: int) -> ir.Constant:
+    return ir.Constant(I64, value)
 
-    def __init__(self, name: str, element_bytes: int, target: Target) -> None:
+
+class Code:
+    """A function that returns nothing, `void name(pointer, pointer)` or what `kinds` says, and the words to fill it.
+
+    It is in a module of its own, or in `module`, which may declare it already.
+    """
+
+    kinds: tuple[ir.Type, ...] = (POINTER, POINTER)
+
+    def __init__(
+        self, name: str, element_bytes: int, target: Target, module: ir.Module | None = None
+    ) -> None:
         self.element_bytes = element_bytes
         self.target = target
-        self.module = ir.Module(name=name)
+        self.module = module or ir.Module(name=name)
         self.module.triple = target.triple
-        kind = ir.FunctionType(ir.VoidType(), [POINTER, POINTER])
-        self.function = ir.Function(self.module, kind, name)
+        self.function = self.declared(name, self.kinds)
         self.b = ir.IRBuilder(self.function.append_basic_block("entry"))
         self.v = Lanes(self.b, element_bytes, target.lanes(element_bytes))
 
+    def declared(self, name: str, kinds: Sequence[ir.Type]) -> ir.Function:
+        """A function of the module, which may have its code elsewhere."""
+        known = self.module.globals.get(name)
+        return known or ir.Function(self.module, ir.FunctionType(ir.VoidType(), kinds), name)
+
     def whole(self, value: int) -> Value:
-        return ir.Constant(I64, value)
+        return _whole(value)
 
     def at(self, pointer: Value, index: Value, kind: ir.Type | None = None) -> Value:
         return self.b.gep(pointer, [index], inbounds=True, source_etype=kind or self.v.element)

@@ -14,17 +14,17 @@ from cellwise.backends.cpu.target import Target, host
 _SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
 
 
-# The inner loops come out as after LLVM's -O2, in a sixth of its time: the emitter leaves little to improve.
-_PASSES = ("loop_rotate", "instruction_combine")
+# The inner loops come out as after LLVM's -O2, in a small part of its time: the emitter leaves little to improve.
+_PASSES = ("loop_rotate",)
 
 
 def object_code(module: ir.Module, target: Target) -> bytes:
     """The module as an object file for `target`, from the cache if it was made before."""
     source = str(module)
-    return kept(f"{source}; {' '.join(_PASSES)}", target, lambda: _compiled(source, target))
+    return kept(f"{source}; {' '.join(_PASSES)}", target, lambda: compiled(source, target))
 
 
-def _compiled(source: str, target: Target) -> bytes:
+def compiled(source: str, target: Target) -> bytes:
     module, machine = optimized(source, target)
     return machine.emit_object(module)
 
@@ -42,11 +42,12 @@ def optimized(source: str, target: Target) -> tuple[llvm.ModuleRef, llvm.TargetM
     return module, machine
 
 
-def load(name: str, code: bytes) -> Callable[[int, int], None]:
-    """The function `name` of an object file, callable with two addresses; it lets the interpreter lock go."""
+def load(name: str, *objects: bytes) -> Callable[[int, int], None]:
+    """The function `name` of object files, callable with two addresses; it lets the interpreter lock go."""
     backing = llvm.parse_assembly(f'target triple = "{host().triple}"')
     engine = llvm.create_mcjit_compiler(backing, host().machine())
-    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    for code in objects:
+        engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     function = _SIGNATURE(engine.get_function_address(name))
     function.engine = engine  # type: ignore[attr-defined]  # keeps the code in memory

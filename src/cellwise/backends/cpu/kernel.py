@@ -9,20 +9,21 @@ and the resets. `sizes` are `SIZES`.
 A row of a state is found by its step: in `first` if the step is the row's first, else in `history`, from row `rows[t]`
 on. `rows[t]` and `limits[t]`, how many rows of the batch have a step before this one, are arrays over time.
 
-A stage goes through pairs of tiles of units. For each pair the rows' products are summed in registers (`products`),
-and then the pointwise equations run on the sums row by row, while they are in the nearest cache. Rows of units are
-padded to whole pairs, so that there are no remainders in them; padding is never read as an operand.
+A stage goes through pairs of tiles of units. For each pair the routine of `products` sums the rows' products, and then
+the pointwise equations run on the sums row by row, while they are in the nearest cache. Rows of units are padded to
+whole pairs, so that there are no remainders in them; padding is never read as an operand.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from llvmlite import ir
 
-from cellwise.backends.cpu.code import I8, I64, Code, Value
+from cellwise.backends.cpu.code import I8, I64, POINTER, Code, Value
 from cellwise.backends.cpu.denormals import flush_denormals, may_flush
-from cellwise.backends.cpu.products import FEW_ROWS, Products
+from cellwise.backends.cpu.products import CALL, SEGMENT, Products, routine_name
 from cellwise.backends.cpu.target import Target
 from cellwise.backends.cpu.tiles import TILES, Group, groups_of
 from cellwise.backends.cpu.vectors import LOWERINGS
@@ -48,6 +49,16 @@ SIZES = (
 
 # What a kernel is told of an array; of any other place only where it begins.
 ADDRESSES = {Place.BEFORE: ("first", "history", "rows", "limits"), Place.AFTER: ("history", "rows")}
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """An array's rows at this step: number i is i strides behind `start`, from `limit` on behind `first`."""
+
+    start: Value
+    stride: Value
+    first: Value
+    limit: Value | None = None
 
 
 class Emitter(Code):
@@ -86,6 +97,8 @@ class Emitter(Code):
                 self.biases[group] = pointer("biases")
         self.room, self.offsets, self.resets = pointer("room"), pointer("offsets"), pointer("resets")
         self.span = self.load_whole(self.offsets, self.size["first step"])
+        self.span = self.load_whole(self.offsets, self.size["first step"])
+        self._routines()
         restore = flush_denormals(self) if may_flush(self.program) else None
         with self.loop("step", self.size["steps"]) as count:
             last = b.sub(b.sub(self.size["steps"], self.whole(1)), count)
@@ -95,6 +108,16 @@ class Emitter(Code):
             restore()
         b.ret_void()
         return self.module
+
+    def _routines(self) -> None:
+        """The routines of products, and for each group room for what its routine is told."""
+        self.routines: dict[int, ir.Function] = {}
+        self.calls: dict[Group, Value] = {}
+        for group in (group for groups in self.groups.values() for group in groups):
+            name = routine_name(group.width, self.element_bytes, self.target)
+            self.routines[group.width] = self.declared(name, Products.kinds)
+            words = len(CALL) + len(SEGMENT) * len(group.segments)
+            self.calls[group] = self.b.alloca(POINTER, words, name="call")
 
     def padded(self, width: Width) -> Value:
         """The length of a row in memory."""
@@ -109,43 +132,37 @@ class Emitter(Code):
         self.active = b.select(b.icmp_signed("<", here, self.size["rows"]), here, self.size["rows"])
         self.first = b.add(offset, self.size["first row"])  # this thread's first row among all steps' rows
         with b.if_then(b.icmp_signed(">", self.active, self.whole(0))):
-            rows = {group.rows for groups in self.groups.values() for group in groups}
-            self.blocks = {most: self._blocks(most) for most in sorted(rows)}
-            self._find_states(t)
+            self._find_rows(t)
             before, after = zip(*self.program.states, strict=True)
             self._zero("zero before", before)
             for number, stage in enumerate(self.program.stages):
                 self._stage(number, stage)
             self._zero("zero after", after)
 
-    def _find_states(self, t: Value) -> None:
-        """Where the rows of BEFORE and AFTER begin at this step, and which have a step before it."""
-        b = self.b
-        self.limits: dict[str, Value] = {}
-        for array in self.program.arrays:
-            if array.place in ADDRESSES:
-                row = self.load_whole(self.addresses[array.name, "rows"], t)
-                start = self.addresses[array.name, "history"]
-                self.arrays[array.name] = self.at(start, b.mul(row, self.padded(array.width)))
-            if array.place is Place.BEFORE:
-                self.limits[array.name] = self.load_whole(self.addresses[array.name, "limits"], t)
+    def _find_rows(self, t: Value) -> None:
+        """Where the rows of each array begin at this step, and which have a step before it."""
+        self.rows = {array.name: self._rows(array, t) for array in self.program.arrays}
 
-    def _blocks(self, most: int) -> list[tuple[int, Value, Value]]:
-        """The active rows in as few blocks of at most so many rows as can be, about equal: size, first row, end."""
+    def _rows(self, array: Array, t: Value) -> _Rows:
         b = self.b
-        count = b.sdiv(b.add(self.active, self.whole(most - 1)), self.whole(most))
-        small = b.sdiv(self.active, count)
-        larger = b.sub(self.active, b.mul(small, count))
-        blocks = []
-        done: Value = self.whole(0)
-        for size in range(FEW_ROWS + 1, most + 1):
-            is_small = b.icmp_signed("==", small, self.whole(size))
-            is_larger = b.icmp_signed("==", small, self.whole(size - 1))
-            here = b.select(is_small, b.sub(count, larger), b.select(is_larger, larger, self.whole(0)))
-            end = b.add(done, b.mul(here, self.whole(size)))
-            blocks.append((size, done, end))
-            done = end
-        return blocks
+        if array.place in (Place.UNITS, Place.SUM, Place.NUMBER):
+            start = self.arrays[array.name]
+            return _Rows(start, self.padded(array.width), start)
+        if array.place not in ADDRESSES:
+            stride = b.mul(self.padded(array.width), self.whole(array.columns))
+            start = self.arrays[array.name]
+            if array.place is not Place.ROWS:
+                before = b.sub(self.first, self.span) if array.place is Place.SPAN else self.first
+                start = self.at(start, b.mul(before, stride))
+            return _Rows(start, stride, start)
+        stride, number = self.padded(array.width), self.size["first row"]
+        before = self.load_whole(self.addresses[array.name, "rows"], t)
+        start = self.at(self.addresses[array.name, "history"], b.mul(b.add(before, number), stride))
+        if array.place is Place.AFTER:
+            return _Rows(start, stride, start)
+        first = self.at(self.addresses[array.name, "first"], b.mul(number, stride))
+        limit = b.sub(self.load_whole(self.addresses[array.name, "limits"], t), number)
+        return _Rows(start, stride, first, limit)
 
     def _zero(self, when: str, states: Sequence[Array]) -> None:
         b = self.b
@@ -160,25 +177,19 @@ class Emitter(Code):
                         self.store(self.v.number(0.0), self.at(self.row(Ref(state), row), unit))
 
     def row(self, ref: Ref, row: Value) -> Value:
-        """The address of a row of an array at this step."""
-        b, array = self.b, ref.array
-        base = self.arrays[array.name]
-        if array.place is Place.UNITS:
+        """The address of a row of an array at this step; of a sum over rows, of the sum."""
+        b, rows = self.b, self.rows[ref.array.name]
+        base = self._column(ref, rows.start)
+        if ref.array.place in (Place.UNITS, Place.SUM):
             return base
-        if array.place is Place.SUM:
-            number: Value = self.whole(ref.column)
-        elif array.place in ADDRESSES:
-            number = b.add(self.size["first row"], row)
-            if array.place is Place.BEFORE:
-                has_step = b.icmp_signed("<", number, self.limits[array.name])
-                base = b.select(has_step, base, self.addresses[array.name, "first"])
-        else:
-            number = row if array.place is Place.ROWS else b.add(self.first, row)
-            if array.place is Place.SPAN:
-                number = b.sub(number, self.span)
-            if array.columns > 1:
-                number = b.add(b.mul(number, self.whole(array.columns)), self.whole(ref.column))
-        return self.at(base, b.mul(number, self.padded(array.width)))
+        if rows.limit is not None:
+            base = b.select(b.icmp_signed("<", row, rows.limit), base, rows.first)
+        return self.at(base, b.mul(row, rows.stride))
+
+    def _column(self, ref: Ref, start: Value) -> Value:
+        if ref.column == 0:
+            return start
+        return self.at(start, self.b.mul(self.whole(ref.column), self.padded(ref.array.width)))
 
     def _stage(self, number: int, stage: ProgramStage) -> None:
         b = self.b
@@ -187,6 +198,8 @@ class Emitter(Code):
             with self.loop(f"s{number}.tile", tiles) as tile:
                 self._pointwise(number, stage, tile, self.whole(0))
             return
+        for group in self.groups[stage]:
+            self._tell(stage, group)
         with self.loop(f"s{number}.pair", b.sdiv(tiles, self.whole(TILES))) as pair:
             for group in self.groups[stage]:
                 self._products(stage, group, pair)
@@ -197,20 +210,43 @@ class Emitter(Code):
         """The equation that the code from here on computes."""
         self.b.comment(equation_of(self.program, node, self.program.graph))
 
+    def _tell(self, stage: ProgramStage, group: Group) -> None:
+        """Write down what the routine of a group's products is to do at this step."""
+        b, rows = self.b, self.size["rows"]
+        for accumulator in group.accumulators:
+            self._comment(stage.accumulators[accumulator])
+        b.comment(f"told: {', '.join(CALL)}; for each segment {', '.join(SEGMENT)}")
+        words = {
+            "rows": self.active,
+            "stride": rows,
+            "panels": self.whole(group.panels),
+            "room": self.at(self.room, b.mul(self.whole(group.first * self.v.lanes), rows)),
+            "biases": self.biases[group],
+            "segments": self.whole(len(group.segments)),
+        }
+        told = [words[name] for name in CALL]
+        for segment in group.segments:
+            told += self._segment(group, segment)
+        for place, word in enumerate(told):
+            b.store(word, self.at(self.calls[group], self.whole(place), I64))
+
+    def _segment(self, group: Group, segment: Segment) -> list[Value]:
+        array = segment.operand.array
+        rows = self.rows[array.name]
+        words = {
+            "operand": self._column(segment.operand, rows.start),
+            "first": rows.first,
+            "limit": self.active if rows.limit is None else rows.limit,
+            "row": rows.stride,
+            "length": self.size[array.width.value],
+            "weights": self.weights[group, segment],
+        }
+        return [words[name] for name in SEGMENT]
+
     def _products(self, stage: ProgramStage, group: Group, pair: Value) -> None:
         for accumulator in group.accumulators:
             self._comment(stage.accumulators[accumulator])
-        before = self.b.mul(self.whole(group.first * self.v.lanes), self.size["rows"])
-        Products(
-            self,
-            group,
-            row_of=self.row,
-            length_of=lambda segment: self.size[segment.operand.array.width.value],
-            weights_of=lambda segment: self.weights[group, segment],
-            biases=self.biases[group],
-            room=self.at(self.room, before),
-            stride=self.size["rows"],
-        ).emit(pair, self.active, self.blocks[group.rows])
+        self.b.call(self.routines[group.width], [self.calls[group], pair])
 
     def _sum_address(self, group: Group, accumulator: int, u: Value, row: Value) -> Value:
         """Where `Products` put the sum of an accumulator for a row and the first or second tile of the pair."""
@@ -290,6 +326,14 @@ class Emitter(Code):
         return value_of
 
 
-def emit(program: Program, element_bytes: int, target: Target) -> ir.Module:
-    """The kernel of a program as an LLVM module."""
-    return Emitter(program, element_bytes, target).emit()
+def emit(program: Program, element_bytes: int, target: Target, whole: bool = False) -> ir.Module:
+    """The kernel of a program as an LLVM module; if `whole`, with the routines that it calls."""
+    module = Emitter(program, element_bytes, target).emit()
+    for width in widths_of(program, target) if whole else ():
+        Products(width, element_bytes, target, module).emit()
+    return module
+
+
+def widths_of(program: Program, target: Target) -> list[int]:
+    """The widths of the panels of a program."""
+    return sorted({group.width for stage in program.stages for group in groups_of(stage, target)})

@@ -1,127 +1,176 @@
-"""The products of a stage for a pair of tiles: sums in registers, a block of rows and a panel at a time."""
+"""The products of a stage for a pair of tiles, as a routine of its own that all kernels of an element type share.
+
+    void products(int64 *call, int64 pair)
+
+For every row, the sums of a group start from their biases, and each segment adds the product of a row of its operand
+with its packed weights. `call` says where all that is: the words of `CALL`, then for each segment those of `SEGMENT`.
+
+Sums are held in registers, for a block of rows and of panels at a time, through all segments: the loop over a segment's
+numbers is written once for a block, whatever is multiplied with whatever. No cell is in this code, so that a machine
+compiles it once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import reduce
 
-from cellwise.backends.cpu.code import Code, Value
-from cellwise.backends.cpu.tiles import Group
-from cellwise.plan.program import Ref, Segment
+from llvmlite import ir
+
+from cellwise.backends.cpu.code import I64, POINTER, Code, Value
+from cellwise.backends.cpu.target import Target
+from cellwise.backends.cpu.tiles import most_rows
+
+# rows: how many there are now; stride: how many a panel of `room` has. Weights and biases begin at the first pair.
+#   biases (pair, panel, vector, lane)    room (panel, row, vector, lane), which receives the sums
+CALL = ("rows", "stride", "panels", "room", "biases", "segments")
+# Row number i of an operand lies i times `row` numbers behind `operand`, from number `limit` on behind `first`.
+#   weights (pair, panel, k, vector, lane), k < length
+SEGMENT = ("operand", "first", "limit", "row", "length", "weights")
+_POINTERS = frozenset({"room", "biases", "operand", "first", "weights"})
 
 # Multiply-adds that a core must have under way to be busy: two a cycle, each of four cycles.
 _BUSY = 8
 FEW_ROWS = 2  # so few take several panels at once
 
 
-@dataclass(frozen=True)
-class Block:
-    """So many rows by so many panels from this one on."""
-
-    row: Value
-    rows: int
-    panel: Value
-    panels: int
+def routine_name(width: int, element_bytes: int, target: Target) -> str:
+    """Of the routine for panels of so many vectors."""
+    return f"products_{width}v{target.lanes(element_bytes)}f{8 * element_bytes}"
 
 
-class Products:
-    """Emits the products of one group of a stage.
+class Products(Code):
+    """Emits the routine for panels of `width` vectors, into `module` if one is given."""
 
-    `row_of` gives the address of an operand's row, `length_of` how many numbers it has, `weights_of` the packed weights
-    of a segment in this group, (pair, panel, k, vector, lane), `biases` likewise without k, `room` receives the sums,
-    (panel, row, vector, lane) with `stride` rows in a panel.
-    """
+    kinds = (POINTER, I64)
 
     def __init__(
-        self,
-        code: Code,
-        group: Group,
-        row_of: Callable[[Ref, Value], Value],
-        length_of: Callable[[Segment], Value],
-        weights_of: Callable[[Segment], Value],
-        biases: Value,
-        room: Value,
-        stride: Value,
+        self, width: int, element_bytes: int, target: Target, module: ir.Module | None = None
     ) -> None:
-        self.code, self.group = code, group
-        self.row_of, self.length_of, self.weights_of = row_of, length_of, weights_of
-        self.biases, self.room, self.stride = biases, room, stride
+        super().__init__(routine_name(width, element_bytes, target), element_bytes, target, module)
+        self.width = width
 
-    def emit(self, pair: Value, rows: Value, blocks: list[tuple[int, Value, Value]]) -> None:
-        """All rows of one pair of tiles; `blocks` are (rows of a block, first row, end) for more than a few rows."""
-        code, b = self.code, self.code.b
-        few = b.icmp_signed("<=", rows, code.whole(FEW_ROWS))
-        with b.if_else(few) as (when_few, when_many):
-            with when_few:
-                for size in range(1, FEW_ROWS + 1):
-                    with b.if_then(b.icmp_signed("==", rows, code.whole(size))):
-                        self._few(pair, size)
-            with when_many, code.loop("panel", code.whole(self.group.panels)) as panel:
-                for size, first, end in blocks:
-                    with code.loop(f"rows{size}", end, first=first, step=size) as row:
-                        self._block(pair, Block(row, size, panel, 1))
+    def emit(self) -> ir.Module:
+        b = self.b
+        call, pair = self.function.args
+        self.told = self._words(call, CALL)
+        self.segments = self.at(call, self.whole(len(CALL)), I64)
+        self.before = b.mul(pair, self.told["panels"], name="panels_before")
+        rows = self.told["rows"]
+        for size in range(1, FEW_ROWS + 1):
+            with b.if_then(b.icmp_signed("==", rows, self.whole(size))):
+                self._few(size)
+        with b.if_then(b.icmp_signed(">", rows, self.whole(FEW_ROWS))):
+            self._many(rows)
+        b.ret_void()
+        return self.module
 
-    def _few(self, pair: Value, rows: int) -> None:
-        """Few rows take several panels at once, so that enough multiply-adds are under way."""
-        group = self.group
-        most = max(1, self.code.target.accumulators // (rows * group.width))
-        at_once = max(count for count in range(1, min(most, group.panels) + 1) if group.panels % count == 0)
-        with self.code.loop("panel", self.code.whole(group.panels), step=at_once) as panel:
-            self._block(pair, Block(self.code.whole(0), rows, panel, at_once))
+    def _words(self, table: Value, names: Sequence[str]) -> dict[str, Value]:
+        return {
+            name: (self.load_pointer if name in _POINTERS else self.load_whole)(table, place, name)
+            for place, name in enumerate(names)
+        }
 
-    def _block(self, pair: Value, block: Block) -> None:
-        code, b, width = self.code, self.code.b, self.group.width
-        first = b.add(b.mul(pair, code.whole(self.group.panels)), block.panel)  # panels before this one
-        start = b.mul(first, code.whole(width * code.v.lanes))
+    def _few(self, rows: int) -> None:
+        """Few rows take several panels at once, so that an operand's number is read for more than one."""
+        b, panels = self.b, self.told["panels"]
+        done: Value = self.whole(0)
+        for at_once in (4, 2, 1):
+            if at_once == 1 or rows * at_once * self.width <= self.target.accumulators:
+                b.comment(f"{rows} by {at_once * self.width} vectors")
+                end = b.sub(panels, b.srem(panels, self.whole(at_once)))
+                with self.loop("panel", end, first=done, step=at_once) as panel:
+                    self._block(self.whole(0), rows, panel, at_once)
+                done = end
+
+    def _many(self, rows: Value) -> None:
+        """The rows in as few blocks as can be, about equal: below eight sums a core waits for its own results."""
+        b = self.b
+        most = most_rows(self.width, self.target)
+        count = b.sdiv(b.add(rows, self.whole(most - 1)), self.whole(most), name="blocks")
+        small = b.sdiv(rows, count, name="small")
+        larger = b.sub(rows, b.mul(small, count), name="larger")
+        ranges = []
+        done: Value = self.whole(0)
+        for size in range(FEW_ROWS + 1, most + 1):
+            is_small = b.icmp_signed("==", small, self.whole(size))
+            is_larger = b.icmp_signed("==", small, self.whole(size - 1))
+            here = b.select(is_small, b.sub(count, larger), b.select(is_larger, larger, self.whole(0)))
+            end = b.add(done, b.mul(here, self.whole(size)), name=f"end{size}")
+            ranges.append((size, done, end))
+            done = end
+        with self.loop("panel", self.told["panels"]) as panel:
+            for size, first, end in ranges:
+                b.comment(f"{size} by {self.width} vectors")
+                with self.loop(f"rows{size}", end, first=first, step=size) as row:
+                    self._block(row, size, panel, 1)
+
+    def _block(self, row: Value, rows: int, panel: Value, panels: int) -> None:
+        """The sums of so many rows by so many panels, from these on."""
+        b, width, lanes = self.b, self.width, self.v.lanes
+        first = b.add(self.before, panel)
+        start = b.mul(first, self.whole(width * lanes))
         sums = []
-        for vector in range(block.panels * width):
-            bias = code.load(code.at(self.biases, b.add(start, code.whole(vector * code.v.lanes))))
-            sums += [bias] * block.rows
-        for segment in self.group.segments:
-            self._segment(segment, first, block, sums)
-        for number, value in enumerate(sums):
-            vector, row = divmod(number, block.rows)
-            panel = b.add(block.panel, code.whole(vector // width))
-            place = b.add(b.mul(panel, self.stride), b.add(block.row, code.whole(row)))
-            place = b.add(b.mul(place, code.whole(width)), code.whole(vector % width))
-            code.store(value, code.at(self.room, b.mul(place, code.whole(code.v.lanes))))
-
-    def _segment(self, segment: Segment, first: Value, block: Block, sums: list[Value]) -> None:
-        """Add one operand's products to the sums, k by k; where these are few, in several sets of sums."""
-        code, b = self.code, self.code.b
-        length = self.length_of(segment)
-        operands = [self.row_of(segment.operand, b.add(block.row, code.whole(r))) for r in range(block.rows)]
-        panel_size = b.mul(length, code.whole(self.group.width * code.v.lanes))
-        base = self.weights_of(segment)
-        panels = [code.at(base, b.mul(b.add(first, code.whole(p)), panel_size)) for p in range(block.panels)]
+        for vector in range(panels * width):
+            bias = self.load(self.at(self.told["biases"], b.add(start, self.whole(vector * lanes))))
+            sums += [bias] * rows
+        # Where these are few, several sets of them, so that one need not wait for its last addition.
         sets = -(-_BUSY // len(sums))
-        done = code.whole(0)
+        many = [*sums, *[self.v.number(0.0)] * (len(sums) * (sets - 1))]
+        with self.summing("segment", self.told["segments"], many) as (number, running, following):
+            following += self._segment(number, row, rows, first, panels, running)
+        sums = [reduce(b.fadd, many[place :: len(sums)]) for place in range(len(sums))]
+        for number, value in enumerate(sums):
+            vector, own = divmod(number, rows)
+            place = b.mul(b.add(panel, self.whole(vector // width)), self.told["stride"])
+            place = b.add(place, b.add(row, self.whole(own)))
+            place = b.add(b.mul(place, self.whole(width)), self.whole(vector % width))
+            self.store(value, self.at(self.told["room"], b.mul(place, self.whole(lanes))))
+
+    def _segment(
+        self, number: Value, row: Value, rows: int, first: Value, panels: int, sums: list[Value]
+    ) -> list[Value]:
+        """The sums with one operand's products, k by k."""
+        b = self.b
+        words = self._words(self.at(self.segments, b.mul(number, self.whole(len(SEGMENT))), I64), SEGMENT)
+        length = words["length"]
+        operands = []
+        for own in range(rows):
+            this = b.add(row, self.whole(own))
+            base = b.select(b.icmp_signed("<", this, words["limit"]), words["operand"], words["first"])
+            operands.append(self.at(base, b.mul(this, words["row"])))
+        size = b.mul(length, self.whole(self.width * self.v.lanes))
+        weights = [
+            self.at(words["weights"], b.mul(b.add(first, self.whole(panel)), size)) for panel in range(panels)
+        ]
+        sums, each = [*sums], rows * panels * self.width
+        sets = len(sums) // each
+        done: Value = self.whole(0)
         if sets > 1:
-            done = b.sub(length, b.srem(length, code.whole(sets)))
-            many = [*sums, *[code.v.number(0.0)] * (len(sums) * (sets - 1))]
-            with code.summing("k", done, many, step=sets) as (k, running, following):
-                for number in range(sets):
-                    part = running[number * len(sums) : (number + 1) * len(sums)]
-                    following += self._add(b.add(k, code.whole(number)), operands, panels, part)
-            sums[:] = [reduce(b.fadd, many[place :: len(sums)]) for place in range(len(sums))]
-        with code.summing("k", length, sums, first=done) as (k, running, following):
-            following += self._add(k, operands, panels, running)
+            done = b.sub(length, b.srem(length, self.whole(sets)))
+            with self.summing("k", done, sums, step=sets) as (k, running, following):
+                for place in range(sets):
+                    part = running[place * each : (place + 1) * each]
+                    following += self._add(b.add(k, self.whole(place)), operands, weights, part)
+        some, others = sums[:each], sums[each:]
+        with self.summing("k", length, some, first=done) as (k, running, following):
+            following += self._add(k, operands, weights, running)
+        return [*some, *others]
 
     def _add(self, k: Value, operands: list[Value], panels: list[Value], sums: list[Value]) -> list[Value]:
         """sums + operand[k] * weights[k], vector by vector, row by row."""
-        code, b, width = self.code, self.code.b, self.group.width
-        start = b.mul(k, code.whole(width * code.v.lanes))
+        b, width, lanes = self.b, self.width, self.v.lanes
+        start = b.mul(k, self.whole(width * lanes))
         weights = [
-            code.load(code.at(panel, b.add(start, code.whole(vector * code.v.lanes))))
+            self.load(self.at(panel, b.add(start, self.whole(vector * lanes))))
             for panel in panels
             for vector in range(width)
         ]
         # Row by row, so that one number of an operand is in a register at a time.
         added = [*sums]
         for row, operand in enumerate(operands):
-            number = code.v.splat(code.load_one(code.at(operand, k)))
+            number = self.v.splat(self.load_one(self.at(operand, k)))
             for vector, weight in enumerate(weights):
                 place = vector * len(operands) + row
-                added[place] = code.v.fma(number, weight, sums[place])
+                added[place] = self.v.fma(number, weight, sums[place])
         return added

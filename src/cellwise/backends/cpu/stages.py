@@ -40,7 +40,7 @@ def _plan(program: Program, graph: StepGraph, target: Target) -> str:
 
 
 def _llvm(program: Program, graph: StepGraph, target: Target) -> str:
-    return str(emit(program, ELEMENT_BYTES[torch.float32], target)).strip()
+    return str(emit(program, ELEMENT_BYTES[torch.float32], target, whole=True)).strip()
 
 
 def _assembly(program: Program, graph: StepGraph, target: Target) -> str:

@@ -25,7 +25,6 @@ class Group:
     accumulators: tuple[int, ...]
     width: int
     first: int
-    rows: int
 
     @property
     def vectors(self) -> int:
@@ -57,9 +56,13 @@ def groups_of(stage: ProgramStage, target: Target) -> tuple[Group, ...]:
     for segments, accumulators in members.items():
         width = _width(TILES * len(accumulators), target)
         first = sum(group.vectors for group in groups)
-        rows = min(_MOST_ROWS, target.accumulators // width)
-        groups.append(Group(segments, tuple(accumulators), width, first, rows))
+        groups.append(Group(segments, tuple(accumulators), width, first))
     return tuple(groups)
+
+
+def most_rows(width: int, target: Target) -> int:
+    """How many rows a block has at most, of panels of so many vectors."""
+    return min(_MOST_ROWS, target.accumulators // width)
 
 
 def _width(vectors: int, target: Target) -> int:

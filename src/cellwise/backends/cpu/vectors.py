@@ -28,11 +28,16 @@ class Lanes:
         self.vector = ir.VectorType(self.element, lanes)
         self.integers = ir.VectorType(self.integer, lanes)
         self.suffix = f"v{lanes}f{64 if self.double else 32}"
+        # Each once: a constant's text, which is long, is written down when it is first used.
+        self._numbers: dict[str, ir.Constant] = {}
 
     def number(self, value: float) -> ir.Constant:
         if not self.double:
             value = float(np.float32(value))  # LLVM's text form wants a number that a float can hold
-        return ir.Constant(self.vector, [ir.Constant(self.element, value)] * self.lanes)
+        key = value.hex()  # tells 0 from -0
+        if key not in self._numbers:
+            self._numbers[key] = ir.Constant(self.vector, [ir.Constant(self.element, value)] * self.lanes)
+        return self._numbers[key]
 
     def whole(self, value: int) -> ir.Constant:
         return ir.Constant(self.integers, [value] * self.lanes)
