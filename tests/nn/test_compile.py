@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 import cellwise
 from cellwise import Recurrent
@@ -52,18 +53,19 @@ def everything(run: Any, model: nn.Module, x: Tensor, options: dict[str, Any]) -
     return [output, *finals, *torch.autograd.grad(total, [x, *model.parameters()])]
 
 
-def compare(layer: nn.Module, options: dict[str, Any]) -> None:
+def compare(layer: nn.Module, options: dict[str, Any], dynamic: bool | None = None) -> None:
     model, x = Model(layer), torch.randn(5, 3, 3, requires_grad=True)
-    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True, dynamic=dynamic)
     wanted = everything(model, model, x, options)
     torch.testing.assert_close(everything(compiled, model, x, options), wanted)
     with torch.no_grad():
         torch.testing.assert_close(compiled(x, **options), model(x, **options))
 
 
+@pytest.mark.parametrize("dynamic", [None, True])
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_dense_batch_in_one_graph(name: str) -> None:
-    compare(LAYERS[name](), {})
+def test_a_dense_batch_in_one_graph(name: str, dynamic: bool | None) -> None:
+    compare(LAYERS[name](), {}, dynamic)
 
 
 @pytest.mark.parametrize("call", list(CALLS)[1:])
@@ -91,6 +93,60 @@ def test_other_batch_sizes_and_steps_need_no_other_program() -> None:
         for steps, batch in ((6, 2), (9, 7), (4, 30)):
             x = torch.randn(steps, batch, 3)
             torch.testing.assert_close(compiled(x), layer(x))
+
+
+SIZES = ((6, 5), (7, 4), (9, 7), (4, 30))
+PER_SIZE: dict[str, Any] = {
+    "dense": lambda steps, batch: {},
+    "lengths": lambda steps, batch: {"lengths": torch.arange(batch) % (steps + 1)},
+    "resets": lambda steps, batch: {"resets": torch.arange(steps * batch).view(steps, batch) % 3 == 0},
+    "state": lambda steps, batch: {"state": torch.ones(2, batch, 4)},
+}
+
+
+@pytest.mark.parametrize("call", PER_SIZE)
+def test_one_program_for_all_sizes_where_they_are_dynamic(call: str) -> None:
+    layer = Recurrent("mingru", 3, 4, bidirectional=True)
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True, dynamic=True)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for steps, batch in SIZES:
+            x, given = torch.randn(steps, batch, 3), PER_SIZE[call](steps, batch)
+            torch.testing.assert_close(compiled(x, **given), layer(x, **given))
+
+
+@pytest.mark.parametrize("call", PER_SIZE)
+def test_one_program_for_all_sizes_where_they_are_marked(call: str) -> None:
+    dynamic = {"x": (0, 1), "lengths": (0,), "resets": (0, 1), "state": (1,)}
+    layer = Recurrent("mingru", 3, 4, bidirectional=True)
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for steps, batch in SIZES:
+            given = {"x": torch.randn(steps, batch, 3)} | PER_SIZE[call](steps, batch)
+            for name, tensor in given.items():
+                torch._dynamo.mark_dynamic(tensor, dynamic[name])
+            torch.testing.assert_close(compiled(**given), layer(**given))
+
+
+def test_what_a_layer_is_may_change_though_its_numbers_are_dynamic() -> None:
+    layer = cellwise.GRU(3, 4, num_layers=2, dropout=0.5)
+    settings = {"allow_unspec_int_on_nn_module": True, "assume_static_by_default": False}
+    with torch._dynamo.config.patch(settings):
+        compiled, x = torch.compile(layer, backend="aot_eager", fullgraph=True), torch.randn(5, 2, 3)
+        for dropout in (0.5, 1.0, 0.0):
+            layer.dropout = dropout
+            torch.manual_seed(1)
+            wanted = layer(x)
+            torch.manual_seed(1)
+            torch.testing.assert_close(compiled(x), wanted)
+
+
+def test_other_layers_need_no_other_program() -> None:
+    layer, x = cellwise.GRU(3, 4), torch.randn(5, 2, 3)
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    compiled(x)
+    Recurrent("indrnn", 3, 5)(x)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        compiled(x)
 
 
 def test_a_length_that_cannot_be_is_named_when_the_program_runs() -> None:
@@ -132,6 +188,37 @@ def test_importing_cellwise_does_not_load_the_compiler() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
+def packed(*lengths: int) -> PackedSequence:
+    x = torch.randn(7, len(lengths), 3, generator=torch.Generator().manual_seed(1))
+    return pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=False)
+
+
+@pytest.mark.parametrize("fullgraph", [True, False])
+def test_a_packed_sequence_in_and_out(fullgraph: bool) -> None:
+    model = cellwise.LSTM(3, 4, bidirectional=True)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=fullgraph)
+    for given in (packed(3, 7, 1, 5, 2), packed(2, 7, 6, 6, 2)):
+        found, wanted = compiled(given), model(given)
+        torch.testing.assert_close(tuple(found[0]), tuple(wanted[0]))
+        torch.testing.assert_close(found[1], wanted[1])
+        total = [each[0].data.square().sum() + each[1][1].sum() for each in (found, wanted)]
+        gradients = [torch.autograd.grad(each, list(model.parameters())) for each in total]
+        torch.testing.assert_close(*gradients)
+
+
+def test_sequences_packed_within_are_run_though_torch_stops_the_graph_there() -> None:
+    layer, x, lengths = cellwise.GRU(3, 4), torch.randn(7, 3, 3), torch.tensor([3, 7, 1])
+
+    def run(x: Tensor, lengths: Tensor) -> Tensor:
+        output, _ = layer(pack_padded_sequence(x, lengths, enforce_sorted=False))
+        return pad_packed_sequence(output)[0]
+
+    torch.testing.assert_close(torch.compile(run, backend="aot_eager")(x, lengths), run(x, lengths))
+    # This is the way to say the same in one graph.
+    whole = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(whole(x, lengths=lengths)[0], run(x, lengths))
+
+
 @pytest.mark.parametrize("backend", ["auto", "cpu"])
 @pytest.mark.parametrize("call", ["dense", "resets"])
 def test_export(call: str, backend: str) -> None:
@@ -140,18 +227,94 @@ def test_export(call: str, backend: str) -> None:
     torch.testing.assert_close(program.module()(x, **CALLS[call]), layer(x, **CALLS[call]))
 
 
-def test_the_operators_keep_torchs_rules_for_operators() -> None:
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("grad", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("call", PER_SIZE)
+def test_export_for_all_sizes(call: str, grad: Any, strict: bool) -> None:
+    steps, batch = torch.export.Dim("T", min=1, max=1000), torch.export.Dim("B", min=1, max=1000)
+    shapes: dict[str, Any] = {"lengths": {0: batch}, "resets": {0: steps, 1: batch}, "state": {1: batch}}
+    layer = Recurrent("mingru", 3, 4, bidirectional=True)
+    given = PER_SIZE[call](7, 5)
+    dynamic = {"x": {0: steps, 1: batch}} | {name: shapes[name] for name in given}
+    with grad():
+        program = torch.export.export(
+            layer, (torch.randn(7, 5, 3),), given, dynamic_shapes=dynamic, strict=strict
+        )
+        for other in (*SIZES, (1, 4), (6, 1), (1, 1)):
+            x, given = torch.randn(*other, 3), PER_SIZE[call](*other)
+            torch.testing.assert_close(program.module()(x, **given), layer(x, **given))
+
+
+# --- the operators themselves ----------------------------------------------------------------------------------
+
+
+def arguments_of(
+    cell: str, hidden: int, steps: int, batch: int, resets: bool, reverse: bool
+) -> tuple[Any, ...]:
     from cellwise.backends.cpu.direction import Direction
     from cellwise.backends.reference.loop import run_direction
     from cellwise.nn.recurrent import facts_of
 
-    layer = Recurrent("gru", 3, 4, dtype=torch.float64)
-    prepared = Direction.of(facts_of(*layer._definition()).stack, torch.float64, run_direction)
-    x = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
-    states = [torch.randn(3, 4, dtype=torch.float64, requires_grad=True)]
+    layer = Recurrent(cell, 3, hidden, dtype=torch.float64)
+    facts = facts_of(*layer._definition())
+    prepared = Direction.of(facts.stack, torch.float64, run_direction)
+    x = torch.randn(steps * batch, 3, dtype=torch.float64, requires_grad=True)
+    states = [torch.randn(batch, size, dtype=torch.float64, requires_grad=True) for size in facts.state_sizes]
+    marks = (torch.arange(len(x)) % 3 == 0).to(torch.uint8) if resets else None
     weights = [parameter.detach().requires_grad_() for parameter in layer.parameters()]
-    offsets = torch.tensor([0, 3, 6])
-    arguments = (prepared.key, x, offsets, states, None, weights, True, False, True)
+    offsets = torch.arange(steps + 1) * batch
+    return (prepared.key, x, offsets, states, marks, weights, True, reverse, True)
+
+
+# One row, rows in whole vectors and not; with and without what else is kept for the backward pass.
+OPERANDS = [
+    ("gru", 4, 2, 3, False, False),
+    ("gru", 4, 2, 3, True, True),
+    ("lstm", 16, 2, 3, True, False),
+    ("lstm-peephole", 5, 1, 1, False, False),
+    ("indrnn", 5, 1, 3, False, True),
+]
+CHECKS = ("test_schema", "test_faketensor", "test_autograd_registration", "test_aot_dispatch_dynamic")
+
+
+@pytest.mark.filterwarnings("error:.*must not also be an input")
+@pytest.mark.parametrize("asked", OPERANDS, ids=str)
+def test_the_operators_keep_torchs_rules_for_operators(asked: Any) -> None:
+    arguments = arguments_of(*asked)
     operator = torch.ops.cellwise.direction.default
-    checks = ("test_schema", "test_faketensor", "test_autograd_registration")
-    torch.library.opcheck(operator, arguments, test_utils=checks)
+    torch.library.opcheck(operator, arguments, test_utils=CHECKS)
+    with torch.no_grad():
+        output, *rest = operator(*arguments)
+    states = arguments[3]
+    backward = (*arguments[:-1], output, rest[len(states) :], output, list(rest[: len(states)]))
+    for wants_input in (True, False):
+        torch.library.opcheck(
+            torch.ops.cellwise.direction_backward.default, (*backward, wants_input), test_utils=CHECKS[:3]
+        )
+
+
+@pytest.mark.parametrize("asked", OPERANDS, ids=str)
+def test_what_the_operators_say_they_return_is_what_they_return(asked: Any) -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    arguments = arguments_of(*asked)
+    operator = torch.ops.cellwise.direction.default
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad():
+        said = operator(*[_faked(mode, each) for each in arguments])
+    with torch.no_grad():
+        found = operator(*arguments)
+
+    def layout(each: Tensor) -> Any:
+        # The stride of a dimension of one element means nothing, to torch too.
+        strides = [stride for stride, size in zip(each.stride(), each.shape, strict=True) if size > 1]
+        return each.shape, strides, each.storage_offset(), each.dtype
+
+    assert [layout(each) for each in said] == [layout(each) for each in found]
+    memory = [each.untyped_storage().data_ptr() for each in (*found, *arguments[3], arguments[1])]
+    assert len(set(memory)) == len(memory)
+
+
+def _faked(mode: Any, value: Any) -> Any:
+    if isinstance(value, list):
+        return [_faked(mode, each) for each in value]
+    return mode.from_tensor(value) if isinstance(value, Tensor) else value

@@ -22,7 +22,7 @@ from cellwise.errors import InputError, LayerError
 from cellwise.nn.checks import as_states, check_input, check_states, check_steps
 from cellwise.plan import ParameterSpec, SequencePlan, parameter_layout, plan_of, state_sizes
 from cellwise.runtime import dispatch
-from cellwise.runtime.compiling import untraced
+from cellwise.runtime.compiling import fixed, untraced
 from cellwise.runtime.sequences import Lengths, form_of
 from cellwise.runtime.stream import Stream, Watched
 
@@ -81,10 +81,11 @@ def choice_for(
     dtype: torch.dtype,
     resets: bool,
     traced: bool,
+    recompute: bool,
     *definition: *Definition,
 ) -> int:
     """The number of the backend for a layer in this setting."""
-    setting = dispatch.setting_of(device, dtype, resets, traced)
+    setting = dispatch.setting_of(device, dtype, resets, traced, recompute)
     return dispatch.choice(backend, _facts_of(definition).stack, setting)
 
 
@@ -106,6 +107,9 @@ class RecurrentLayer(nn.Module):
     bidirectional: bool
     proj_size: int
     _backend: str = "auto"
+    # May be set: whether the backward pass computes each step again from the states before it, instead of having the
+    # forward pass keep its values. Less memory, more time.
+    recompute: bool = False
 
     @property
     def cell(self) -> Cell:
@@ -147,11 +151,12 @@ class RecurrentLayer(nn.Module):
         return tuple([Weights({stem: getattr(self, name) for stem, name in each}) for each in names])
 
     def _run(self, x: Any, state: Any, lengths: Lengths | None, resets: Tensor | None) -> tuple[Any, Any]:
-        definition = self._definition()
+        traced = torch.compiler.is_compiling()
+        definition = fixed(self._definition()) if traced else self._definition()
         facts = facts_of(*definition)
         data, weights = self._checked(x, facts)
-        traced = torch.compiler.is_compiling()
-        number = choice_for(self._backend, data.device, data.dtype, resets is not None, traced, *definition)
+        asked = (self._backend, data.device, data.dtype, resets is not None, traced, self.recompute)
+        number = choice_for(*asked, *definition)
         backend, stack, prepared = dispatch.CHOICES[number]
         unbatched = data is x and data.dim() == 2
         if unbatched:
@@ -192,7 +197,7 @@ class RecurrentLayer(nn.Module):
         batch = self._as_batch(x, lengths, resets) if unbatched else (x, lengths, resets)
         form = form_of(batch[0], self.batch_first, batch[1], batch[2])
         self._states(state, form.sequences.batch, data, unbatched, facts)
-        setting = dispatch.setting_of(data.device, data.dtype, resets is not None, traced=False)
+        setting = dispatch.setting_of(data.device, data.dtype, resets is not None, False, self.recompute)
         return dispatch.explain(self._backend, facts.stack, setting)
 
     def _as_batch(
@@ -239,7 +244,7 @@ class RecurrentLayer(nn.Module):
             states = state if isinstance(state, tuple) else (state,)
             definition = self._definition()
             weights = self._weights(facts_of(*definition).names)
-            number = choice_for(self._backend, x.device, x.dtype, False, False, *definition)
+            number = choice_for(self._backend, x.device, x.dtype, False, False, False, *definition)
             backend, stack, prepared = dispatch.CHOICES[number]
             form = form_of(x, batch_first=False, lengths=None, resets=None)
             data, finals = backend.run(stack, Call(form.sequences, states, weights, False, prepared))
@@ -273,7 +278,7 @@ class RecurrentLayer(nn.Module):
         )
         if explanation.chosen is None:
             return None
-        number = choice_for(STEPS, first.device, first.dtype, False, False, *definition)
+        number = choice_for(STEPS, first.device, first.dtype, False, False, False, *definition)
         backend, stack, prepared = dispatch.CHOICES[number]
         made = backend.stepper(stack, prepared, weights, batch_size)
         return None if made is None else (made, Watched(self._parameters, names))
@@ -288,6 +293,7 @@ class RecurrentLayer(nn.Module):
             ("dropout", 0),
             ("bidirectional", False),
             ("backend", "auto"),
+            ("recompute", False),
         ):
             value = getattr(self, name)
             if value != default:

@@ -1,8 +1,9 @@
 """What torch.compile has to be told of cellwise, when and if it is loaded.
 
-Two things. The functions marked `untraced` plan, in plain Python: their results are constants to it. And the
-drop-in layers may be traced: Dynamo refuses every instance of torch.nn's recurrent classes, since it would unroll
-torch's operators step by step, but a layer of cellwise is one call for each layer and direction.
+Two things. The functions marked `untraced` plan, in plain Python: their results are constants to it, and so must be
+what they are given (`fixed`). And the drop-in layers may be traced: Dynamo refuses every instance of torch.nn's
+recurrent classes, since it would unroll torch's operators step by step, but a layer of cellwise is one call for each
+layer and direction.
 """
 
 from __future__ import annotations
@@ -30,6 +31,17 @@ def untraced(function: Function) -> Function:
     if _COMPILER in sys.modules:
         _tell()
     return function
+
+
+def fixed(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The same values while a program is traced, its numbers as constants that the program is good for.
+
+    With dynamic=True the float of a module is a symbol to Dynamo, as its integers are if one asks for it. Where one
+    of these numbers has changed, the program is traced anew.
+    """
+    from torch.fx.experimental.symbolic_shapes import guard_scalar
+
+    return tuple([guard_scalar(each) if isinstance(each, (int, float)) else each for each in values])
 
 
 def traced(kind: type[nn.Module]) -> None:

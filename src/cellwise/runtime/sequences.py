@@ -166,8 +166,10 @@ def _places_with_surplus(order: Tensor, inside: Tensor, batch_first: bool) -> Te
 
 
 def _packed(x: PackedSequence, batch_first: bool, resets: Tensor | None) -> Packed:
+    # Shapes are known to a compiled program, numbers are not, and in torch.export len() is a constant.
     sizes = x.batch_sizes
-    batch, steps = int(sizes[0]), len(sizes)
+    batch = int(sizes[0]) if x.sorted_indices is None else x.sorted_indices.shape[0]
+    steps = sizes.shape[0]
     if resets is not None:
         _check_resets(resets, steps, batch, batch_first)
         order = torch.arange(batch) if x.sorted_indices is None else x.sorted_indices.cpu()

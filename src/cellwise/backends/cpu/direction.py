@@ -24,8 +24,10 @@ class Direction:
     bias: bool
 
     @staticmethod
-    def of(stack: Stack, dtype: torch.dtype, definition: RunDirection) -> Direction:
-        key = remember(stack.plan.graph, bool(stack.proj_size))
+    def of(
+        stack: Stack, dtype: torch.dtype, definition: RunDirection, recompute: bool = False
+    ) -> Direction:
+        key = remember(stack.plan.graph, bool(stack.proj_size), recompute)
         names = stems(engine_of(key, dtype), stack.bias)
         define(key, stack.plan, definition, stack.bias, names)
         return Direction(key, names, stack.bias)
@@ -59,7 +61,7 @@ def _resets(sequences: Sequences, reverse: bool) -> Tensor | None:
     if reverse:
         # Before a sequence's first step there is nothing for the reverse direction to be cut off from.
         first = sequences.batch if sequences.sizes is None else sequences.sizes[:1]
-        resets = resets * (torch.arange(len(resets)) >= first)
+        resets = resets * (torch.arange(resets.shape[0]) >= first)  # torch.export: len() is a constant
     return resets
 
 
