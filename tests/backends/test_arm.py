@@ -22,9 +22,10 @@ from guarded_runs import Case, buffers, drawn, everything
 
 from cellwise import cells
 from cellwise.backends.cpu.compile import object_code
-from cellwise.backends.cpu.engine import Engine, products
+from cellwise.backends.cpu.engine import Engine
 from cellwise.backends.cpu.kernel import SIZES, emit, widths_of
 from cellwise.backends.cpu.pack import _COLUMNS, emit_pack
+from cellwise.backends.cpu.products import routine
 from cellwise.backends.cpu.target import Target, host
 
 ARM = Target("aarch64-unknown-linux-gnu", "neoverse-n1", "+neon", 16, 32)
@@ -107,7 +108,7 @@ def _linked(engine: Engine, folder: Path) -> Path:
         widths |= set(widths_of(program, ARM))
     modules["pack"] = emit_pack(engine.element_bytes, ARM)
     code = {name: object_code(module, ARM) for name, module in modules.items()}
-    code |= {f"products{width}": products(width, engine.element_bytes, ARM) for width in widths}
+    code |= {f"products{width}": routine(width, engine.element_bytes, ARM) for width in widths}
     objects = []
     for name, content in code.items():
         objects.append(folder / f"{name}.o")

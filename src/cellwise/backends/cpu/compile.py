@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import llvmlite.binding as llvm
 from llvmlite import ir
@@ -22,6 +23,15 @@ def object_code(module: ir.Module, target: Target) -> bytes:
     """The module as an object file for `target`, from the cache if it was made before."""
     source = str(module)
     return kept(f"{source}; {' '.join(_PASSES)}", target, lambda: compiled(source, target))
+
+
+def object_code_by(emit: Callable[[], ir.Module], name: str, files: Sequence[Path], target: Target) -> bytes:
+    """The same of what `emit` makes, which depends on nothing but `name`, the target and what stands in `files`.
+
+    So what was compiled before need not even be emitted.
+    """
+    source = "\n".join([name, *(file.read_bytes().hex() for file in files)])
+    return kept(f"{source}; {' '.join(_PASSES)}", target, lambda: compiled(str(emit()), target))
 
 
 def compiled(source: str, target: Target) -> bytes:

@@ -12,7 +12,7 @@ import torch
 from cellwise.backends.cpu.compile import load, object_code
 from cellwise.backends.cpu.kernel import emit, widths_of
 from cellwise.backends.cpu.pack import Packer, Packing, emit_pack
-from cellwise.backends.cpu.products import Products
+from cellwise.backends.cpu.products import routine
 from cellwise.backends.cpu.target import Target, host
 from cellwise.backends.cpu.tiles import TILES, groups_of
 from cellwise.graph import StepGraph
@@ -104,15 +104,9 @@ class Engine:
     def _compiled(self, program: Program) -> Kernel:
         code = object_code(emit(program, self.element_bytes, self.target), self.target)
         shared = [
-            products(width, self.element_bytes, self.target) for width in widths_of(program, self.target)
+            routine(width, self.element_bytes, self.target) for width in widths_of(program, self.target)
         ]
         return Kernel(self, program, load(program.name, code, *shared))
-
-
-@cache
-def products(width: int, element_bytes: int, target: Target) -> bytes:
-    """The routine that all kernels with panels of this width call."""
-    return object_code(Products(width, element_bytes, target).emit(), target)
 
 
 @cache

@@ -13,11 +13,13 @@ compiles it once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
+from functools import cache, reduce
+from pathlib import Path
 
 from llvmlite import ir
 
 from cellwise.backends.cpu.code import I64, POINTER, Code, Value
+from cellwise.backends.cpu.compile import object_code_by
 from cellwise.backends.cpu.target import Target
 from cellwise.backends.cpu.tiles import most_rows
 
@@ -31,6 +33,8 @@ _POINTERS = frozenset({"room", "biases", "operand", "first", "weights"})
 
 # Multiply-adds that a core must have under way to be busy: two a cycle, each of four cycles.
 _BUSY = 8
+# Numbers of an operand that a round of the loop takes; the loop's own work shows when two threads share a core.
+_UNROLLED = 4
 FEW_ROWS = 2  # so few take several panels at once
 
 
@@ -87,6 +91,7 @@ class Products(Code):
         """The rows in as few blocks as can be, about equal: below eight sums a core waits for its own results."""
         b = self.b
         most = most_rows(self.width, self.target)
+        assert (most + 1) // 2 > FEW_ROWS, "blocks of one more row than fit would be of too few"
         count = b.sdiv(b.add(rows, self.whole(most - 1)), self.whole(most), name="blocks")
         small = b.sdiv(rows, count, name="small")
         larger = b.sub(rows, b.mul(small, count), name="larger")
@@ -145,13 +150,17 @@ class Products(Code):
         ]
         sums, each = [*sums], rows * panels * self.width
         sets = len(sums) // each
+        at_once = max(sets, _UNROLLED if rows > FEW_ROWS else 1)
         done: Value = self.whole(0)
-        if sets > 1:
-            done = b.sub(length, b.srem(length, self.whole(sets)))
-            with self.summing("k", done, sums, step=sets) as (k, running, following):
-                for place in range(sets):
-                    part = running[place * each : (place + 1) * each]
-                    following += self._add(b.add(k, self.whole(place)), operands, weights, part)
+        if at_once > 1:
+            done = b.sub(length, b.srem(length, self.whole(at_once)))
+            with self.summing("k", done, sums, step=at_once) as (k, running, following):
+                following += running
+                for place in range(at_once):
+                    own_set = slice(place % sets * each, (place % sets + 1) * each)
+                    following[own_set] = self._add(
+                        b.add(k, self.whole(place)), operands, weights, following[own_set]
+                    )
         some, others = sums[:each], sums[each:]
         with self.summing("k", length, some, first=done) as (k, running, following):
             following += self._add(k, operands, weights, running)
@@ -174,3 +183,21 @@ class Products(Code):
                 place = vector * len(operands) + row
                 added[place] = self.v.fma(number, weight, sums[place])
         return added
+
+
+# All files whose text a routine depends on.
+MADE_BY = tuple(
+    Path(__file__).with_name(name)
+    for name in ("products.py", "code.py", "target.py", "tiles.py", "vectors.py")
+)
+
+
+@cache
+def routine(width: int, element_bytes: int, target: Target) -> bytes:
+    """The object code of the routine for panels of so many vectors."""
+    return object_code_by(
+        lambda: Products(width, element_bytes, target).emit(),
+        routine_name(width, element_bytes, target),
+        MADE_BY,
+        target,
+    )
