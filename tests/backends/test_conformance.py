@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import Phase, given, settings
 
 from cellwise import Cell, cells
+from cellwise.backends.cpu import run
 from cellwise.backends.registry import BACKENDS
 from cellwise.errors import BackendError, UnknownBackendError
 from cellwise.nn import Recurrent, explain
@@ -45,6 +48,38 @@ def test_a_case_agrees_with_the_naive_run(case: Case, backend: str) -> None:
     else:
         with pytest.raises(BackendError, match=reason):
             case.layer(backend)(arguments.x, lengths=arguments.lengths, resets=arguments.resets)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_case_agrees_where_the_kernels_recompute_its_steps(case: Case) -> None:
+    check_case(replace(case, recompute=True), "cpu")
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("case", CASES[::3], ids=str)
+def test_a_case_agrees_where_gradients_are_taken_span_by_span(
+    case: Case, recompute: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "SPAN", 4)
+    check_case(replace(case, recompute=recompute), "cpu")
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_only_the_kernels_can_recompute(backend: str) -> None:
+    layer, x = Recurrent("lstm", 3, 4), torch.zeros(7, 5, 3)
+    assert explain(layer, x).chosen == "native"
+    layer.recompute = True
+    assert explain(layer, x).chosen == "cpu"
+    layer.backend = backend
+    with pytest.raises(BackendError, match="recompute"):
+        layer(x)
+    with torch.no_grad():  # nothing would be kept
+        layer(x)
+    layer.backend = "auto"
+    with pytest.raises(
+        BackendError, match=r"native: .*recompute.*; cpu: .*bfloat16.*; reference: .*Those that can: none"
+    ):
+        layer.bfloat16()(x.bfloat16())
 
 
 # In float32, our own against torch's operator, which the cases have where native takes them.

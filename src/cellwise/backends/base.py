@@ -93,6 +93,7 @@ class Setting(NamedTuple):
     forward_mode: bool = False
     autocast: bool = False
     traced: bool = False  # by torch.compile or torch.export
+    recompute: bool = False  # the backward pass is to compute each step again rather than have it kept
 
 
 # Output data (N, directions * size of the first state or H), and the final states in the form of the initial ones.

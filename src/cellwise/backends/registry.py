@@ -57,10 +57,12 @@ def choose(name: str, stack: Stack, setting: Setting) -> Backend:
     explanation = explain(name, stack, setting)
     if explanation.chosen is None:
         reasons = dict(explanation.reasons)
-        willing = [AUTO, *(known for known, reason in reasons.items() if reason is None)]
+        willing = [known for known, reason in reasons.items() if reason is None]
+        willing = [AUTO, *willing] if willing else []
         what = f"this {stack.plan.graph.name} layer"
+        reason = reasons.get(name) or "; ".join(f"{known}: {why}" for known, why in reasons.items())
         raise BackendError(
-            backend=name, what=what, reason=reasons[name], willing=", ".join(map(repr, willing))
+            backend=name, what=what, reason=reason, willing=", ".join(map(repr, willing)) or "none"
         )
     return next(backend for backend in BACKENDS if backend.name == explanation.chosen)
 
@@ -76,4 +78,4 @@ def explain(name: str, stack: Stack, setting: Setting) -> Explanation:
     # Among willing backends of which only one is compiled there was nothing to measure.
     if preference is not None and preference.backend in willing and "native" in willing:
         return Explanation(name, preference.backend, reasons, preference.reason)
-    return Explanation(name, willing[0], reasons)
+    return Explanation(name, willing[0] if willing else None, reasons)

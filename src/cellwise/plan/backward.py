@@ -14,12 +14,14 @@ from cellwise.graph.expr import postorder
 from cellwise.graph.ops import CONSTANT, OPS, PROJECT, STATE
 from cellwise.passes import Derivative, differentiate, kept_for
 from cellwise.passes.differentiate import GRADIENT, OUTPUT, PULLBACK
-from cellwise.plan.forward import OUTPUT_WEIGHT, Tape, carried, output_array, parameter_refs
+from cellwise.plan.forward import OUTPUT_WEIGHT, Products, Tape, carried, output_array, parameter_refs
 from cellwise.plan.program import Array, Place, Program, ProgramStage, Ref, Segment, WeightBlock, Width
 from cellwise.plan.schedule import Accumulate, lay_out, stages_of
 
 # The gradient at what proj_size makes, one row per step; its product with the unprojected outputs is that of W_hr.
-PROJECTED_GRADIENT = Array("projected gradient", Place.STEPS, width=Width.PROJECTED)
+PROJECTED_GRADIENT = Array("projected gradient", Place.SPAN, width=Width.PROJECTED)
+# What the weights' gradients want of a step that is computed again.
+RECOMPUTED = "recomputed"
 _PULLED = Array("gradient before projection", Place.ROWS)
 _ZERO = Node(CONSTANT, (), 0.0)
 
@@ -63,29 +65,53 @@ def projects(graph: StepGraph) -> bool:
     return is_output and not elementwise and not passed_on and (at_state is None or at_state.op is PULLBACK)
 
 
-def backward_plan(graph: StepGraph, projected: bool = False) -> BackwardPlan:
-    """The stages of one step backward."""
+def backward_plan(graph: StepGraph, projected: bool = False, recompute: bool = False) -> BackwardPlan:
+    """The stages of one step backward.
+
+    With `recompute` the tape is empty: each step begins with the equations themselves, from the states before it, which
+    are kept anyway, and from the input (the trade of Chen et al. 2016, "Training deep nets with sublinear memory cost",
+    for every step).
+    """
     derivative = differentiate(graph)
-    roots = _roots(derivative)
-    read = kept_for(graph.nodes, _forward_values(graph, roots))
-    operands = dict.fromkeys(node.inputs[0] for node in graph.of(PROJECT))
-    kept = dict.fromkeys([*read, *operands, *([graph.output] if projected else [])])
-    refs, tape = _places(graph, kept, projected)
     columns = _in_gate_order(graph, derivative)
-    gates = Array("gates", Place.STEPS, max(1, len(columns)))
+    gates = Array("gates", Place.SPAN, max(1, len(columns)))
     gate_refs = {node: Ref(gates, column) for column, node in enumerate(columns)}
+    kept, after = _needed(graph, derivative, projected, recompute)
+    refs, tape = _places(graph, kept, projected)
+    again = Array(RECOMPUTED, Place.SPAN, len(after))
+    again_refs = {node: Ref(again, column) for column, node in enumerate(after)}
+    operands = refs | again_refs
     return BackwardPlan(
-        _program(graph, derivative, refs, gate_refs, projected),
+        _program(graph, derivative, refs, gate_refs, again_refs, projected),
         tape,
         tuple(kept),
         inputs=tuple((str(n.attribute), gate_refs[g].column) for n, g in derivative.inputs.items()),
         products=tuple(
-            (str(n.attribute), gate_refs[g].column, refs[n.inputs[0]]) for n, g in derivative.products.items()
+            (str(n.attribute), gate_refs[g].column, operands[n.inputs[0]])
+            for n, g in derivative.products.items()
         ),
         parameters=tuple(str(node.attribute) for node in derivative.parameters),
-        unprojected=refs[graph.output] if projected else None,
+        unprojected=operands[graph.output] if projected else None,
         graph=graph,
     )
+
+
+def _needed(
+    graph: StepGraph, derivative: Derivative, projected: bool, recompute: bool
+) -> tuple[dict[Node, None], list[Node]]:
+    """The values of the step that are read from where the forward pass left them, and those made again for products."""
+    roots = _roots(derivative)
+    after = [
+        *dict.fromkeys(node.inputs[0] for node in graph.of(PROJECT)),
+        *([graph.output] if projected else []),
+    ]
+    if not recompute:
+        read = kept_for(graph.nodes, _forward_values(graph, roots))
+        return dict.fromkeys([*read, *after]), []
+    left = set(graph.of(STATE)) | (set() if projected else {graph.output})
+    made = postorder([*roots, *after], left)
+    read_again = [i for node in made for i in node.inputs] + [*roots, *after]
+    return dict.fromkeys(n for n in read_again if n in left), [n for n in after if n not in left]
 
 
 def _places(graph: StepGraph, kept: Iterable[Node], projected: bool) -> tuple[dict[Node, Ref], Tape]:
@@ -117,7 +143,12 @@ def _forward_values(graph: StepGraph, roots: list[Node]) -> list[Node]:
 
 
 def _program(
-    graph: StepGraph, d: Derivative, refs: dict[Node, Ref], gate_refs: dict[Node, Ref], projected: bool
+    graph: StepGraph,
+    d: Derivative,
+    refs: dict[Node, Ref],
+    gate_refs: dict[Node, Ref],
+    again_refs: dict[Node, Ref],
+    projected: bool,
 ) -> Program:
     names = [f"gradient {name}" for name in graph.states]
     states = carried(names, projected)
@@ -131,6 +162,7 @@ def _program(
         (d.states.get(name, _ZERO), Ref(after)) for name, (_, after) in zip(graph.states, states, strict=True)
     ]
     wanted += [(gradient, Ref(sums, column)) for column, gradient in enumerate(d.parameters.values())]
+    wanted += list(again_refs.items())
     leaves: dict[Node, Ref] = parameters | refs
     roots = [node for node, _ in wanted]
     if projected:
@@ -142,9 +174,11 @@ def _program(
             leaves[node] = Ref(arriving if name == OUTPUT else states[graph.states.index(name)][0])
     nodes = [node for node in everything if node not in leaves and node.op is not CONSTANT]
     assert not any(node.op is STATE for node in nodes), "a state that the derivative reads is not kept"
-    in_memory = leaves | gate_refs
-    level = stages_of(nodes, _is_pullback, wanted)
-    stages, between = lay_out(nodes, level, wanted, in_memory, _accumulator(in_memory), _is_pullback)
+    in_memory = leaves | gate_refs | again_refs
+    again = Products(graph, nodes, wanted, in_memory)
+    level = again.with_sums(stages_of(nodes, _is_product, wanted))
+    accumulate = _accumulator(again, in_memory)
+    stages, between = lay_out(nodes, level, wanted, in_memory, accumulate, _is_product)
     stages = tuple(_narrowed(stage) for stage in stages)
     if projected:
         stages = (*_before_projection(arriving, states[0][0], in_memory), *stages)
@@ -205,20 +239,22 @@ def _numbers(node: Node) -> Iterable[Node]:
         yield operand
 
 
-def _accumulator(in_memory: dict[Node, Ref]) -> Accumulate:
-    """Each pullback is an accumulator, to which the gradients at its gates add."""
+def _accumulator(again: Products, in_memory: dict[Node, Ref]) -> Accumulate:
+    """Each pullback is an accumulator, to which the gradients at its gates add; they follow those of the step."""
 
     def accumulate(here: list[Node]) -> tuple[list[Node], list[tuple[tuple[str, str], ...]], list[Segment]]:
-        found = [node for node in here if node.op is PULLBACK]
-        segments = []
-        for place, node in enumerate(found):
-            for operand, gate in zip(node.inputs, str(node.attribute).split(), strict=True):
-                block = WeightBlock("weight_hh", (gate,), transposed=True)
-                segments.append(Segment(in_memory[operand], block, (place,)))
-        return found, [() for _ in found], segments
+        found, biases, segments = again.accumulate(here)
+        for node in here:
+            if node.op is PULLBACK:
+                for operand, gate in zip(node.inputs, str(node.attribute).split(), strict=True):
+                    block = WeightBlock("weight_hh", (gate,), transposed=True)
+                    segments.append(Segment(in_memory[operand], block, (len(found),)))
+                found.append(node)
+                biases.append(())
+        return found, biases, segments
 
     return accumulate
 
 
-def _is_pullback(node: Node) -> bool:
-    return node.op is PULLBACK
+def _is_product(node: Node) -> bool:
+    return node.op in (PROJECT, PULLBACK)

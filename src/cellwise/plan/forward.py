@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from cellwise.graph import Node, StepGraph
 from cellwise.graph.ops import CONSTANT, INPUT, OPS, PROJECT, SCALAR, STATE, VECTOR, Op
 from cellwise.plan.program import Array, Place, Program, ProgramStage, Ref, Segment, WeightBlock, Width
-from cellwise.plan.schedule import lay_out, stages_of
+from cellwise.plan.schedule import Wanted, lay_out, stages_of
 
 # The output projection of torch.nn.LSTM's proj_size (Sak et al. 2014): W_hr v, without a bias.
 PROJECT_OUTPUT = Op("project_output", 1, "W_hr {0}")
 OUTPUT_WEIGHT = "weight_hr"
+
+
+X = Ref(Array("x", Place.STEPS, width=Width.INPUT))
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +58,6 @@ def forward_program(graph: StepGraph, tape: Tape | None, projected: bool = False
     With `projected`, the first state and the output are W_hr times what the equations give.
     """
     states = carried(graph.states, projected)
-    x = Ref(Array("x", Place.STEPS, width=Width.INPUT))
     parameters = parameter_refs(graph)
     leaves: dict[Node, Ref] = dict(parameters)
     leaves |= {node: Ref(states[graph.states.index(str(node.attribute))][0]) for node in graph.of(STATE)}
@@ -69,25 +71,15 @@ def forward_program(graph: StepGraph, tape: Tape | None, projected: bool = False
     if tape is not None:
         wanted += [(node, Ref(tape.array, column)) for node, column in tape.columns.items()]
     nodes = [n for n in graph.nodes if n not in leaves and n.op is not CONSTANT]
-    fused = _fused(nodes, [node for node, _ in wanted])
-    level = stages_of(nodes, _is_product, wanted)
-    for add, (given, product) in fused.items():
-        level[given] = level[product] = level[add]
     in_memory: dict[Node, Ref] = dict(leaves)
-
-    def accumulate(here: list[Node]) -> tuple[list[Node], list[tuple[tuple[str, str], ...]], list[Segment]]:
-        inside = {part for pair in fused.values() for part in pair}
-        found = [n for n in here if n in fused or (n.op in (INPUT, PROJECT) and n not in inside)]
-        parts = [fused.get(node, (node,)) for node in found]
-        biases = [tuple((_bias(p), str(p.attribute)) for p in each) for each in parts]
-        return found, biases, list(_segments(graph, parts, x, in_memory))
-
-    stages, between = lay_out(nodes, level, wanted, in_memory, accumulate, _is_product)
+    products = Products(graph, nodes, wanted, in_memory)
+    level = products.with_sums(stages_of(nodes, _is_product, wanted))
+    stages, between = lay_out(nodes, level, wanted, in_memory, products.accumulate, _is_product)
     if projected:
         stages += (_projection(wanted[0], states[0][1]),)
     written = [ref.array for stage in stages for _, ref in stage.writes]
     arrays = dict.fromkeys(
-        [x.array, *(array for pair in states for array in pair), *written, *between]
+        [X.array, *(array for pair in states for array in pair), *written, *between]
         + [ref.array for ref in parameters.values()]
     )
     name = f"{graph.name}_{'forward' if tape is None else 'training'}"
@@ -126,19 +118,46 @@ def _fused(nodes: list[Node], written: list[Node]) -> dict[Node, tuple[Node, Nod
     return found
 
 
-def _segments(
-    graph: StepGraph, parts: Sequence[tuple[Node, ...]], x: Ref, in_memory: dict[Node, Ref]
-) -> Iterable[Segment]:
-    """One segment per operand: its row times the weights of all the gates that want it."""
-    by_operand: dict[Node | None, list[tuple[int, str]]] = {}
-    for place, each in enumerate(parts):
-        for part in each:
-            operand = part.inputs[0] if part.op is PROJECT else None
-            by_operand.setdefault(operand, []).append((place, str(part.attribute)))
-    for operand, users in by_operand.items():
-        gates = tuple(gate for _, gate in users)
-        places = tuple(place for place, _ in users)
-        if operand is None:
-            yield Segment(x, WeightBlock("weight_ih", gates), places)
-        else:
-            yield Segment(in_memory[operand], WeightBlock("weight_hh", gates), places)
+class Products:
+    """The products of a step among the nodes of a program, as accumulators.
+
+    Args:
+        in_memory: where operands lie, by the time that `accumulate` is called.
+    """
+
+    def __init__(
+        self, graph: StepGraph, nodes: list[Node], wanted: Wanted, in_memory: dict[Node, Ref]
+    ) -> None:
+        self._graph, self._in_memory = graph, in_memory
+        self._fused = _fused(nodes, [node for node, _ in wanted])
+        self._inside = {part for pair in self._fused.values() for part in pair}
+
+    def with_sums(self, level: dict[Node, int]) -> dict[Node, int]:
+        """The stages of nodes, where what is summed in one accumulator is in one stage."""
+        for add, (given, product) in self._fused.items():
+            level[given] = level[product] = level[add]
+        return level
+
+    def accumulate(
+        self, here: list[Node]
+    ) -> tuple[list[Node], list[tuple[tuple[str, str], ...]], list[Segment]]:
+        """Accumulators, biases and segments for the nodes of a stage."""
+        found = [n for n in here if n in self._fused or (n.op in (INPUT, PROJECT) and n not in self._inside)]
+        parts = [self._fused.get(node, (node,)) for node in found]
+        biases = [tuple((_bias(p), str(p.attribute)) for p in each) for each in parts]
+        return found, biases, list(self._segments(parts))
+
+    def _segments(self, parts: Sequence[tuple[Node, ...]]) -> Iterable[Segment]:
+        """One segment per operand: its row times the weights of all the gates that want it."""
+        by_operand: dict[Node | None, list[tuple[int, str]]] = {}
+        for place, each in enumerate(parts):
+            for part in each:
+                operand = part.inputs[0] if part.op is PROJECT else None
+                by_operand.setdefault(operand, []).append((place, str(part.attribute)))
+        for operand, users in by_operand.items():
+            gates = tuple(gate for _, gate in users)
+            places = tuple(place for place, _ in users)
+            if operand is None:
+                yield Segment(X, WeightBlock("weight_ih", gates), places)
+            else:
+                yield Segment(self._in_memory[operand], WeightBlock("weight_hh", gates), places)

@@ -23,13 +23,14 @@ __all__ = ["equation_of", "listing"]
 
 _SHAPES = {
     Place.STEPS: ("N",),
+    Place.SPAN: ("S",),
     Place.BEFORE: ("B",),
     Place.AFTER: ("B",),
     Place.ROWS: ("B",),
     Place.UNITS: (),
     Place.SUM: (),
 }
-_LEGEND = "N the valid steps of all sequences, B batch, " + ", ".join(
+_LEGEND = "N the valid steps of all sequences, S those of a span, B batch, " + ", ".join(
     f"{width.value} {meaning}"
     for width, meaning in zip(Width, ("input size", "hidden size", "projected size"), strict=True)
 )

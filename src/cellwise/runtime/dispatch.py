@@ -23,7 +23,9 @@ class Chosen(NamedTuple):
     prepared: Any
 
 
-def setting_of(device: torch.device, dtype: torch.dtype, resets: bool, traced: bool) -> Setting:
+def setting_of(
+    device: torch.device, dtype: torch.dtype, resets: bool, traced: bool, recompute: bool = False
+) -> Setting:
     """The setting of a call that is made here and now."""
     levels = get_interpreter_stack()
     return Setting(
@@ -34,6 +36,8 @@ def setting_of(device: torch.device, dtype: torch.dtype, resets: bool, traced: b
         forward_ad._current_level >= 0,
         torch._C._is_any_autocast_enabled(),
         traced,
+        # Without gradients nothing is kept anyway.
+        recompute and torch.is_grad_enabled(),
     )
 
 

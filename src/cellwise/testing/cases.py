@@ -59,6 +59,7 @@ class Case:
     packed: bool = False
     resets: bool = False
     initial: bool = False
+    recompute: bool = False
     situation: str = "plain"
 
     def __str__(self) -> str:
@@ -82,6 +83,7 @@ class Case:
                 made = LSTM(self.input_size, self.hidden_size, proj_size=self.proj_size, **shared)
             else:
                 made = Recurrent(self.cell, self.input_size, self.hidden_size, **shared)
+        made.recompute = self.recompute
         return made.to(dtype)
 
     def arguments(self, dtype: torch.dtype = torch.float64) -> Arguments:

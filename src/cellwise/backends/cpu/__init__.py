@@ -57,7 +57,7 @@ class Cpu(Backend):
         # LLVM is loaded by the first call that needs it, not by `import cellwise`.
         from cellwise.backends.cpu.direction import Direction
 
-        return Direction.of(stack, setting.dtype, self._definition)
+        return Direction.of(stack, setting.dtype, self._definition, setting.recompute)
 
     def stepper(
         self, stack: Stack, prepared: Any, weights: tuple[Weights, ...], batch: int

@@ -86,7 +86,12 @@ class Arguments:
             self.addresses[after.name] = [start, rows_after.ctypes.data]
 
     def run(self, weights: Mapping[str, Tensor]) -> None:
-        """Pack the weights and run. Arrays that no one gave are made: rows within a step, and a sum for each thread."""
+        """Run all steps."""
+        self.prepare(weights)
+        self.run_span(0, self.steps.count)
+
+    def prepare(self, weights: Mapping[str, Tensor]) -> None:
+        """Pack the weights. Arrays that no one gave are made: rows within a step, and a sum for each thread."""
         rows: dict[str, Tensor] = {}
         for array in self.kernel.program.arrays:
             if array.name not in self.addresses:
@@ -99,7 +104,11 @@ class Arguments:
                 else:
                     raise KeyError(array.name)
         packed = self._packed(weights)
-        together([partial(self._call, number, rows, packed) for number in range(len(self.shares))])
+        self._pointers = [self._pointers_of(number, rows, packed) for number in range(len(self.shares))]
+
+    def run_span(self, first: int, end: int) -> None:
+        """Run the steps from `first` up to `end`."""
+        together([partial(self._call, number, first, end) for number in range(len(self.shares))])
 
     def _packed(self, weights: Mapping[str, Tensor]) -> list[int]:
         """Pack the weights; the addresses of their parts."""
@@ -116,10 +125,9 @@ class Arguments:
         together([partial(self.engine.pack, jobs.ctypes.data, each.ctypes.data) for each in ranges])
         return (packed.ctypes.data + packing.places * packed.itemsize).tolist()
 
-    def _call(self, number: int, rows: dict[str, Tensor], packed: list[int]) -> None:
-        """Run the kernel for one share of the rows."""
+    def _pointers_of(self, number: int, rows: dict[str, Tensor], packed: list[int]) -> np.ndarray:
+        """What the kernel takes for one share of the rows."""
         first, count = self.shares[number]
-        steps = self.steps
         pointers: list[int] = []
         for array in self.kernel.program.arrays:
             if array.place is Place.ROWS:
@@ -128,23 +136,28 @@ class Arguments:
                 pointers.append(self.sums[array.name][number].data_ptr())
             else:
                 pointers += self.addresses[array.name]
-        room = np.empty(self.kernel.vectors * count * self.engine.lanes, NUMPY[self.engine.dtype])
-        resets = steps.resets
+        room = SCRATCH.take(self.kernel.vectors * count * self.engine.lanes, NUMPY[self.engine.dtype])
+        resets = self.steps.resets
         pointers += packed
         pointers += [
             room.ctypes.data,
-            steps.walk.offsets.ctypes.data,
+            self.steps.walk.offsets.ctypes.data,
             0 if resets is None else resets.data_ptr(),
         ]
+        return np.array(pointers, np.int64)
+
+    def _call(self, number: int, first: int, end: int) -> None:
+        """Run steps for one share of the rows."""
+        steps = self.steps
         flags = (
             steps.backwards,
-            resets is not None and steps.reset_first,
-            resets is not None and not steps.reset_first,
+            steps.resets is not None and steps.reset_first,
+            steps.resets is not None and not steps.reset_first,
         )
         padded = (self.padded[Width.HIDDEN], self.padded[Width.PROJECTED])
-        numbers = (0, steps.count, *self.lengths, *padded, first, count, *map(int, flags))
-        taken, sizes = np.array(pointers, np.int64), np.array(numbers, np.int64)
-        self.kernel.call(taken.ctypes.data, sizes.ctypes.data)
+        numbers = (first, end - first, *self.lengths, *padded, *self.shares[number], *map(int, flags))
+        sizes = np.array(numbers, np.int64)
+        self.kernel.call(self._pointers[number].ctypes.data, sizes.ctypes.data)
 
 
 def in_vectors(rows: Tensor, width: int) -> Tensor:

@@ -24,9 +24,7 @@ class Direction:
     bias: bool
 
     @staticmethod
-    def of(
-        stack: Stack, dtype: torch.dtype, definition: RunDirection, recompute: bool = False
-    ) -> Direction:
+    def of(stack: Stack, dtype: torch.dtype, definition: RunDirection, recompute: bool = False) -> Direction:
         key = remember(stack.plan.graph, bool(stack.proj_size), recompute)
         names = stems(engine_of(key, dtype), stack.bias)
         define(key, stack.plan, definition, stack.bias, names)

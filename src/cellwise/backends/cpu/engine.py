@@ -59,13 +59,15 @@ def _packing(kernel: Kernel, lengths: tuple[int, int, int], stems: tuple[str, ..
 class Engine:
     """The kernels of a cell for a target. `inference` keeps no tape; `training` does, for `backward`.
 
-    `projected`: the output and the first state are projected, as with proj_size.
+    `projected`: the output and the first state are projected, as with proj_size. `recompute`: nothing of a step is kept
+    but the states.
     """
 
     graph: StepGraph
     dtype: torch.dtype
     target: Target
     projected: bool = False
+    recompute: bool = False
 
     @property
     def element_bytes(self) -> int:
@@ -82,7 +84,7 @@ class Engine:
 
     @cached_property
     def plan(self) -> BackwardPlan:
-        return backward_plan(self.graph, self.projected)
+        return backward_plan(self.graph, self.projected, self.recompute)
 
     @cached_property
     def inference(self) -> Kernel:
@@ -90,6 +92,8 @@ class Engine:
 
     @cached_property
     def training(self) -> Kernel:
+        if not self.plan.tape.columns:
+            return self.inference
         return self._compiled(forward_program(self.graph, self.plan.tape, self.projected))
 
     @cached_property
@@ -114,24 +118,25 @@ def _pack(element_bytes: int, target: Target) -> Native:
     return load("pack", object_code(emit_pack(element_bytes, target), target))
 
 
-_KNOWN: dict[str, tuple[StepGraph, bool]] = {}
+_KNOWN: dict[str, tuple[StepGraph, bool, bool]] = {}
 
 
-def remember(graph: StepGraph, projected: bool) -> str:
+def remember(graph: StepGraph, projected: bool, recompute: bool) -> str:
     """A key under which the operator finds the graph again; operators take plain values only."""
-    key = _key(graph, projected)
-    _KNOWN.setdefault(key, (graph, projected))
+    key = _key(graph, projected, recompute)
+    _KNOWN.setdefault(key, (graph, projected, recompute))
     return key
 
 
 @lru_cache(maxsize=512)
-def _key(graph: StepGraph, projected: bool) -> str:
+def _key(graph: StepGraph, projected: bool, recompute: bool) -> str:
     # The fingerprint forgets names; the names of parameters are needed to find their tensors.
     names = (*graph.gates, *graph.states, *graph.vectors, *graph.scalars)
-    return "|".join((graph.fingerprint, *names, *(["projected"] if projected else [])))
+    options = [name for name, on in (("projected", projected), ("recompute", recompute)) if on]
+    return "|".join((graph.fingerprint, *names, *options))
 
 
 @lru_cache(maxsize=512)
 def engine_of(key: str, dtype: torch.dtype) -> Engine:
-    graph, projected = _KNOWN[key]
-    return Engine(graph, dtype, host(), projected)
+    graph, projected, recompute = _KNOWN[key]
+    return Engine(graph, dtype, host(), projected, recompute)

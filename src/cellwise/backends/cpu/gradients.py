@@ -59,18 +59,34 @@ class Gates:
         )
 
 
-def before_each_step(walk: Walk, history: Tensor, initial: Tensor, scratch: Callable[..., Tensor]) -> Parts:
-    """The states before each step: pieces of the history where all rows go on together, else gathered."""
+def before_each_step(
+    walk: Walk, span: slice, history: Tensor, initial: Tensor, room: Callable[[], Tensor]
+) -> Parts:
+    """The states before the steps of some rows: pieces of the history where all rows go on together, else gathered.
+
+    `room` gives memory for rows of the size of the states, at least as many as the span has.
+    """
     size, rows, batch = initial.shape[1], walk.rows, walk.batch
     history = history[:rows, :size]
-    if walk.is_dense and rows:
+    first, end = span.start, span.stop
+    if walk.is_dense:
         if walk.backwards:
-            early, late, after = slice(0, rows - batch), slice(rows - batch, rows), history[batch:]
+            begins = end == rows
+            middle = end - first - (batch if begins else 0)
+            early, late, after = (
+                slice(0, middle),
+                slice(middle, end - first),
+                history[first + batch : end + batch],
+            )
         else:
-            early, late, after = slice(batch, rows), slice(0, batch), history[: rows - batch]
-        return [(late, initial), (early, after)] if rows > batch else [(late, initial)]
-    where, begins, row = walk.predecessors
-    gathered = scratch(rows, size)
-    torch.index_select(history, 0, where, out=gathered)
-    gathered[begins] = initial[row]
-    return [(slice(0, rows), gathered)]
+            begins = first == 0
+            late, early = slice(0, batch if begins else 0), slice(batch if begins else 0, end - first)
+            after = history[max(0, first - batch) : end - batch]
+        parts = [(late, initial)] if begins else []
+        return [*parts, (early, after)] if len(after) else parts
+    where, begins_at, row = walk.predecessors
+    gathered = room()[: end - first]
+    torch.index_select(history, 0, where[span], out=gathered)
+    low, high = torch.searchsorted(begins_at, torch.tensor([first, end])).tolist()
+    gathered[begins_at[low:high] - first] = initial[row[low:high]]
+    return [(slice(0, end - first), gathered)]

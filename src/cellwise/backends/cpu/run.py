@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,6 +19,9 @@ from cellwise.plan.backward import PROJECTED_GRADIENT
 from cellwise.plan.program import Place, Ref
 
 __all__ = ["Steps", "backward", "forward"]
+
+# Valid steps whose gradients at gates are held at once; then they become gradients of weights and input.
+SPAN = 1_000_000_000
 
 
 def forward(
@@ -141,6 +145,8 @@ class _Backward:
     ) -> tuple[Tensor | None, list[Tensor], dict[str, Tensor]]:
         run, x = self.arguments, self.x
         self._give_kept()
+        if "x" in self.arrays:
+            run.give("x", x.contiguous())
         given = x.new_zeros(len(x), self.sizes.output) if output_gradient is None else output_gradient
         run.give_rows(self.arrays["gradient output"], given)
         carried = []
@@ -148,18 +154,32 @@ class _Backward:
         for (before, after), gradient, state in zip(arrays, state_gradients, self.states, strict=True):
             given = torch.zeros_like(state) if gradient is None else gradient.contiguous()
             carried.append((run.give_pair(before, after, given), given))
-        between = {
-            name: run.scratch(len(x), array.columns, run.padded[array.width])
+        walk = self.turned.walk
+        spans = [(first, end, slice(*walk.offsets[[first, end]].tolist())) for first, end in walk.spans(SPAN)]
+        self.most = max(rows.stop - rows.start for _, _, rows in spans)
+        self.rooms: dict[str, Tensor] = {}
+        self.between = {
+            name: run.scratch(self.most, array.columns, run.padded[array.width])
             for name, array in self.arrays.items()
-            if name in ("gates", PROJECTED_GRADIENT.name)
+            if array.place is Place.SPAN
         }
-        for name, tensor in between.items():
+        for name, tensor in self.between.items():
             run.give(name, tensor)
         _give_own(run, self.weights)
-        run.run(self.weights)
-        gradients = self._at_weights(between)
-        dx = self._at_input(between) if wants_input else None
-        return dx, [self.turned.walk.finals(pair, given, pair=True) for pair, given in carried], gradients
+        run.prepare(self.weights)
+        found = {
+            stem: torch.zeros_like(weight, memory_format=torch.contiguous_format)
+            for stem, weight in self.weights.items()
+        }
+        dx = self._input_gradient() if wants_input else None
+        for number, (first, end, rows) in enumerate(spans):
+            run.run_span(first, end)
+            if rows.start < rows.stop:
+                self._at_weights(rows, found, add=number > 0)
+                if dx is not None:
+                    self._at_input(rows, dx)
+        self._at_own(found)
+        return dx, [walk.finals(pair, given, pair=True) for pair, given in carried], found
 
     def _give_kept(self) -> None:
         for name, history in self.histories.items():
@@ -170,62 +190,64 @@ class _Backward:
             if name in self.arrays:
                 self.arguments.give(name, self.found[name])
 
-    def _at_input(self, between: Mapping[str, Tensor]) -> Tensor:
-        plan, rows = self.engine.plan, self.steps.walk.rows
-        if not plan.inputs or rows < len(self.x):
-            dx = torch.zeros_like(self.x, memory_format=torch.contiguous_format)
-        else:
-            dx = torch.empty_like(self.x, memory_format=torch.contiguous_format)
-        if plan.inputs and rows:
-            at_input = dict(plan.inputs)
-            columns = [at_input[gate] for gate in self.engine.graph.input_gates]
-            gates = Gates(between["gates"][:rows], self.sizes.hidden)
-            gates.input_gradient(columns, self.weights["weight_ih"], dx[:rows])
-        return dx
+    def _input_gradient(self) -> Tensor:
+        whole = self.engine.plan.inputs and self.steps.walk.rows == len(self.x)
+        make = torch.empty_like if whole else torch.zeros_like
+        return make(self.x, memory_format=torch.contiguous_format)
 
-    def _at_weights(self, between: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        plan, graph, hidden = self.engine.plan, self.engine.graph, self.sizes.hidden
-        rows = self.steps.walk.rows
-        found = {
-            stem: torch.zeros_like(weight, memory_format=torch.contiguous_format)
-            for stem, weight in self.weights.items()
-        }
-        self._at_recurrent(between, found)
-        if rows and graph.input_gates:
+    def _gates(self, rows: slice, name: str = "gates", size: int = 0) -> Gates:
+        return Gates(self.between[name][: rows.stop - rows.start], size or self.sizes.hidden)
+
+    def _at_input(self, rows: slice, dx: Tensor) -> None:
+        """The gradient at x of these steps, from those at the gates."""
+        at_input = dict(self.engine.plan.inputs)
+        if at_input:
+            columns = [at_input[gate] for gate in self.engine.graph.input_gates]
+            self._gates(rows).input_gradient(columns, self.weights["weight_ih"], dx[rows])
+
+    def _at_weights(self, rows: slice, found: dict[str, Tensor], add: bool) -> None:
+        """What these steps give to the gradients at the weights."""
+        plan, graph = self.engine.plan, self.engine.graph
+        every = slice(0, rows.stop - rows.start)
+        self._at_recurrent(rows, found, add)
+        if graph.input_gates:
             at_input = dict(plan.inputs)
             columns = [at_input[gate] for gate in graph.input_gates]
-            gates = Gates(between["gates"][:rows], hidden)
-            gates.weight_gradient(columns, [(slice(0, rows), self.x[:rows])], found["weight_ih"])
-        if plan.unprojected is not None and rows:
-            projected = Gates(between[PROJECTED_GRADIENT.name][:rows], self.sizes.projected)
-            projected.weight_gradient([0], self._operand(plan.unprojected), found["weight_hr"])
-        self._at_own(found)
-        return found
+            self._gates(rows).weight_gradient(columns, [(every, self.x[rows])], found["weight_ih"], add)
+        if plan.unprojected is not None:
+            projected = self._gates(rows, PROJECTED_GRADIENT.name, self.sizes.projected)
+            projected.weight_gradient([0], self._operand(plan.unprojected, rows), found["weight_hr"], add)
 
-    def _at_recurrent(self, between: Mapping[str, Tensor], found: dict[str, Tensor]) -> None:
-        rows, hidden, order = self.steps.walk.rows, self.sizes.hidden, self.engine.graph.state_gates
-        written: set[str] = set()
+    def _at_recurrent(self, rows: slice, found: dict[str, Tensor], add: bool) -> None:
+        hidden, order = self.sizes.hidden, self.engine.graph.state_gates
+        written: set[str] = set(order if add else ())
         for ref, group in _by_operand(self.engine.plan.products, order).items():
-            operand = self._operand(ref) if rows else []
+            operand = self._operand(ref, rows)
             for run in _consecutive(group, order):
                 names, columns = zip(*run, strict=True)
                 first = order.index(names[0]) * hidden
                 out = found["weight_hh"][first : first + len(run) * hidden]
-                if rows:
-                    gates = Gates(between["gates"][:rows], hidden)
-                    gates.weight_gradient(columns, operand, out, add=not written.isdisjoint(names))
+                self._gates(rows).weight_gradient(columns, operand, out, not written.isdisjoint(names))
                 written |= set(names)
 
-    def _operand(self, ref: Ref) -> Parts:
-        """The rows that a product had as its operand."""
-        rows, array = self.steps.walk.rows, ref.array
+    def _room(self, state: str) -> Tensor:
+        """Rows of a state for the longest span."""
+        if state not in self.rooms:
+            self.rooms[state] = self.arguments.scratch(self.most, self.first[state].shape[1])
+        return self.rooms[state]
+
+    def _operand(self, ref: Ref, rows: slice) -> Parts:
+        """The rows that a product had as its operand in these steps."""
+        array = ref.array
         if array.place is Place.BEFORE:
             name = array.name.removesuffix(" before")
-            return before_each_step(
-                self.steps.walk, self.histories[name], self.first[name], self.arguments.scratch
-            )
+            history, first = self.histories[name], self.first[name]
+            return before_each_step(self.steps.walk, rows, history, first, partial(self._room, name))
+        if array.place is Place.SPAN:
+            every = slice(0, rows.stop - rows.start)
+            return [(every, self.between[array.name][every, ref.column, : self.sizes.hidden])]
         found = self.found[array.name].view(len(self.x), array.columns, -1)
-        return [(slice(0, rows), found[:rows, ref.column, : self.sizes.hidden])]
+        return [(slice(0, rows.stop - rows.start), found[rows, ref.column, : self.sizes.hidden])]
 
     def _at_own(self, found: dict[str, Tensor]) -> None:
         """The biases and the cell's own parameters, whose gradients the kernel has summed."""

@@ -6,6 +6,7 @@ begin there.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -67,6 +68,15 @@ class Walk:
         return (
             (sizes[:, None] > np.arange(self.batch)).sum(0) if len(sizes) else np.zeros(self.batch, np.int64)
         )
+
+    def spans(self, rows: int) -> list[tuple[int, int]]:
+        """All steps as (first, end) of spans of about so many valid steps each, in the order in which they run."""
+        count = max(1, round(self.rows / rows))
+        wanted = self.rows * np.arange(count + 1) // count
+        edges = np.unique(np.searchsorted(self.offsets, wanted)).tolist()
+        # Times without a valid step, at the end, go with the last.
+        found = list(itertools.pairwise([0, *edges[1:-1], len(self.offsets) - 1]))
+        return found[::-1] if self.backwards else found
 
     def finals(self, history: Tensor, initial: Tensor, pair: bool = False) -> Tensor:
         """A copy of the states (B, size) after each row's last step; the initial ones where a row has none."""

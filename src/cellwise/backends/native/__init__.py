@@ -28,6 +28,8 @@ class Native(Backend):
             return f"torch has no operator for the equations of {graph.name}"
         if setting.resets:
             return "torch's operators know no resets"
+        if setting.recompute:
+            return "torch's operators keep all that they computed, and cannot recompute it"
         if not setting.dtype.is_floating_point:
             return f"torch's operators know no {setting.dtype}"
         if TransformType.Vmap in setting.transforms:

@@ -11,6 +11,8 @@ class Reference(Backend):
     summary = "interprets the equations step by step in plain torch; anything, anywhere, slowly"
 
     def supports(self, stack: Stack, setting: Setting) -> str | None:
+        if setting.recompute:
+            return "autograd keeps all that the definition computed, and recomputes nothing"
         return None
 
     def prepare(self, stack: Stack, setting: Setting) -> None:
