@@ -41,8 +41,9 @@ def products(block: str) -> int:
 
 
 def first_product_block(text: str) -> str:
-    """The first block of LLVM text with products: those of a single row of the batch."""
-    return next(each for each in blocks(text) if products(each))
+    """The first block with products in the last function of LLVM text: those of a single row of the batch."""
+    routine = text[max(0, text.rfind("\ndefine ")) :]
+    return next(each for each in blocks(routine) if products(each))
 
 
 def busiest_loop(assembly: str) -> str:

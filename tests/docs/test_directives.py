@@ -111,6 +111,9 @@ def test_the_first_block_with_products() -> None:
     code = 'entry:\n  br label %"k"\nk:\n  %1 = call <8 x float> @"llvm.fma.v8f32"(...)\n  br label %"k"'
     declared = f'declare <8 x float> @"llvm.fma.v8f32"(...)\n{code}'
     assert first_product_block(declared).startswith("k:")
+    kernel = code.replace("k", "pointwise")
+    both = f"define void @kernel()\n{{\n{kernel}\n}}\ndefine void @products()\n{{\n{code}\n}}"
+    assert first_product_block(both).startswith("k:")
 
 
 def test_small_numbers_are_written_for_people() -> None:
