@@ -156,32 +156,34 @@ class Products(Code):
             done = b.sub(length, b.srem(length, self.whole(at_once)))
             with self.summing("k", done, sums, step=at_once) as (k, running, following):
                 following += running
+                at_k = self._at(k, operands, weights)
                 for place in range(at_once):
                     own_set = slice(place % sets * each, (place % sets + 1) * each)
-                    following[own_set] = self._add(
-                        b.add(k, self.whole(place)), operands, weights, following[own_set]
-                    )
+                    following[own_set] = self._add(place, *at_k, following[own_set])
         some, others = sums[:each], sums[each:]
         with self.summing("k", length, some, first=done) as (k, running, following):
-            following += self._add(k, operands, weights, running)
+            following += self._add(0, *self._at(k, operands, weights), running)
         return [*some, *others]
 
-    def _add(self, k: Value, operands: list[Value], panels: list[Value], sums: list[Value]) -> list[Value]:
-        """sums + operand[k] * weights[k], vector by vector, row by row."""
-        b, width, lanes = self.b, self.width, self.v.lanes
-        start = b.mul(k, self.whole(width * lanes))
+    def _at(self, k: Value, operands: list[Value], panels: list[Value]) -> tuple[list[Value], list[Value]]:
+        """Where the k-th number of each operand is, and the weights in each panel that belong to it."""
+        start = self.b.mul(k, self.whole(self.width * self.v.lanes))
+        return [self.at(operand, k) for operand in operands], [self.at(panel, start) for panel in panels]
+
+    def _add(self, place: int, operands: list[Value], panels: list[Value], sums: list[Value]) -> list[Value]:
+        """sums + operand[place] * weights[place], vector by vector, row by row."""
         weights = [
-            self.load(self.at(panel, b.add(start, self.whole(vector * lanes))))
+            self.load(self.at(panel, self.whole(place * self.width + vector), self.v.vector))
             for panel in panels
-            for vector in range(width)
+            for vector in range(self.width)
         ]
         # Row by row, so that one number of an operand is in a register at a time.
         added = [*sums]
         for row, operand in enumerate(operands):
-            number = self.v.splat(self.load_one(self.at(operand, k)))
+            number = self.v.splat(self.load_one(self.at(operand, self.whole(place))))
             for vector, weight in enumerate(weights):
-                place = vector * len(operands) + row
-                added[place] = self.v.fma(number, weight, sums[place])
+                own = vector * len(operands) + row
+                added[own] = self.v.fma(number, weight, sums[own])
         return added
 
 
