@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 import cellwise
-from cellwise import Recurrent
+from cellwise import Cell, Recurrent, Scalar, tanh
 
 LAYERS: dict[str, Any] = {
     "any-cell": lambda: Recurrent("mingru", 3, 4, num_layers=2, bidirectional=True),
@@ -186,6 +186,75 @@ def test_converted_and_parametrized_layers_in_one_graph() -> None:
 def test_importing_cellwise_does_not_load_the_compiler() -> None:
     program = "import sys, cellwise; sys.exit('torch._dynamo' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+# --- Inductor, the compiler that torch.compile takes where none is named -----------------------------------------
+
+
+def _cpp_compiler() -> bool:
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        return False
+    return True
+
+
+class Leaky(Cell):
+    """A cell of a user's own, with a number and a state beside its output."""
+
+    gates = ("n",)
+    states = ("h", "c")
+    leak = Scalar(0.5)
+
+    def step(self, x, h, c):  # type: ignore[no-untyped-def]
+        c = self.leak * c + tanh(x.n + h.n)
+        return tanh(c), c
+
+
+# Each of these is compiled, which takes seconds: name -> layer, call, dynamic.
+INDUCTOR: dict[str, tuple[Any, str, bool | None]] = {
+    "lstm-two-layers-both-ways": (
+        lambda: cellwise.LSTM(3, 4, num_layers=2, bidirectional=True),
+        "dense",
+        None,
+    ),
+    "lstm-projected": (lambda: cellwise.LSTM(3, 4, proj_size=2, backend="cpu"), "dense", True),
+    "gru-in-whole-vectors": (lambda: cellwise.GRU(3, 16, batch_first=True), "lengths-as-list", None),
+    "rnn": (lambda: cellwise.RNN(3, 4, num_layers=2, backend="cpu"), "resets", None),
+    "of-ones-own": (lambda: Recurrent(Leaky, 3, 4), "lengths", True),
+}
+
+
+@pytest.mark.skipif(not _cpp_compiler(), reason="Inductor compiles with a C++ compiler, and there is none")
+@pytest.mark.parametrize("name", INDUCTOR)
+def test_inductor(name: str) -> None:
+    make, call, dynamic = INDUCTOR[name]
+    model, options = Model(make()), CALLS[call]
+    sizes = (5, 3, 3) if not model.layer.batch_first else (3, 5, 3)
+    compiled = torch.compile(model, fullgraph=True, dynamic=dynamic)
+    kept = []
+    for _ in range(3):
+        # Memory of an earlier run that is used again too early would show here.
+        x = torch.randn(sizes, requires_grad=True)
+        kept.append((everything(compiled, model, x, options), everything(model, model, x, options)))
+    for found, wanted in kept:
+        torch.testing.assert_close(found, wanted)
+        assert [each.stride() for each in found[:2]] == [each.stride() for each in wanted[:2]]
+
+
+@pytest.mark.skipif(not _cpp_compiler(), reason="Inductor compiles with a C++ compiler, and there is none")
+@pytest.mark.parametrize("grad", [torch.no_grad, torch.inference_mode])
+def test_inductor_on_states_of_the_callers_without_gradients(grad: Any) -> None:
+    layer, x = cellwise.LSTM(3, 4), torch.randn(5, 2, 3)
+    compiled = torch.compile(layer, fullgraph=True)
+    with grad():
+        state = (torch.randn(1, 2, 4), torch.randn(1, 2, 4))
+        given = tuple(each.clone() for each in state)
+        torch.testing.assert_close(compiled(x, given), layer(x, state))
+        assert all(map(torch.equal, given, state))
 
 
 def packed(*lengths: int) -> PackedSequence:

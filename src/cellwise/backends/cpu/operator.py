@@ -235,7 +235,11 @@ def is_plain(x: Tensor) -> bool:
     )
 
 
-def _below_autograd(operator: Any) -> Operator:
+def _below_autograd(operator: Any, kernel: Operator, x: Tensor) -> Operator:
+    """What runs below autograd: in a finished program the kernel itself, since each call of an operator costs."""
+    if is_plain(x) and x.is_cpu and not torch._is_functional_tensor(x):
+        return kernel
+
     def call(*arguments: Any) -> list[Tensor]:
         with torch._C._AutoDispatchBelowAutograd():
             return operator(*arguments)
@@ -252,7 +256,7 @@ def _direction_autograd(
     weights: list[Tensor],
     *rest: Any,
 ) -> list[Tensor]:
-    below = _below_autograd(torch.ops.cellwise.direction.default)
+    below = _below_autograd(torch.ops.cellwise.direction.default, _forward, x)
     bias, reverse, tape = rest
     tensors = (x, *states, *weights)
     if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
@@ -271,7 +275,7 @@ def _backward_autograd(
     weights: list[Tensor],
     *rest: Any,
 ) -> list[Tensor]:
-    below = _below_autograd(torch.ops.cellwise.direction_backward.default)
+    below = _below_autograd(torch.ops.cellwise.direction_backward.default, _backward, x)
     bias, reverse, output, kept, output_gradient, state_gradients, _ = rest
     tensors = (x, *states, *weights, output_gradient, *state_gradients)
     if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
