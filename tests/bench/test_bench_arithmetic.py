@@ -179,12 +179,14 @@ def test_the_text_shows_losses_refusals_and_load():
 def test_memory_as_text():
     probes = [
         Probe("gru", "cellwise", "peak", SHAPE, 1, 3 * 2**20, "VmHWM"),
+        Probe("gru", "recomputing", "peak", SHAPE, 1, 2**20, "VmHWM"),
         Probe("gru", "torch.nn", "peak", SHAPE, 1, 6 * 2**20, "VmHWM"),
         Probe("gru", "cellwise", "growth", Shape(5, 2, 8, 16), 10_000, 2048, "VmRSS"),
     ]
     title, peak, _, growth = report.memory_lines(probes)
     assert "VmHWM" in title
-    assert "cellwise      3.0 MiB  torch.nn      6.0 MiB  cellwise takes 0.50 of it" in peak
+    assert "cellwise      3.0 MiB  recomputing      1.0 MiB" in peak
+    assert "torch.nn      6.0 MiB, of which cellwise 0.50, recomputing 0.17" in peak
     assert "10,000 calls  cellwise    2 KiB" in growth
 
 

@@ -16,7 +16,7 @@ from cellwise.bench.check import problem
 from cellwise.bench.contests import contest_of
 from cellwise.bench.load import all_cores_busy
 from cellwise.bench.settings import MODES, BenchError, Settings, Shape
-from cellwise.bench.sides import LOOP, PADDED, TORCH, products, sides_of
+from cellwise.bench.sides import AGAIN, LOOP, PADDED, TORCH, products, sides_of
 
 SMALL = Shape(6, 4, 3, 5)
 
@@ -36,6 +36,7 @@ def test_every_cell_is_compared_and_timed_in_every_mode(cell):
         "forward": {other},
         "train": {other},
         "step": {other},
+        "recompute": {AGAIN},
         "ragged": {other, PADDED},
         "ragged-forward": {other, PADDED},
     }

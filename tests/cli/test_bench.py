@@ -93,11 +93,12 @@ def test_memory_alone(run, tmp_path):
     found = json.loads((tmp_path / "bench.json").read_text())
     assert [(each["kind"], each["side"]) for each in found["memory"]] == [
         ("peak", "cellwise"),
+        ("peak", "recomputing"),
         ("peak", "torch.nn"),
         ("growth", "cellwise"),
         ("growth", "torch.nn"),
     ]
-    assert found["memory"][2]["calls"] == 5
+    assert found["memory"][3]["calls"] == 5
     assert found["rows"] == []
 
 

@@ -13,6 +13,7 @@ from cellwise.bench import onnx
 from cellwise.bench.check import problem
 from cellwise.bench.settings import Shape
 from cellwise.bench.sides import (
+    AGAIN,
     OURS,
     PADDED,
     TORCH,
@@ -98,6 +99,14 @@ def _ragged_contest(
     return contest
 
 
+def _recompute_contest(sides: Sides) -> Contest:
+    contenders = (
+        _same(OURS, lambda: train(sides.ours, sides.batch)),
+        _same(AGAIN, lambda: train(sides.again, sides.batch)),
+    )
+    return Contest(contenders, 3 * products(sides.ours.plan, sides.shape))
+
+
 def _with_lengths(run: Callable[..., Results]) -> Callable[..., Results]:
     return lambda layer, batch: run(layer, batch, lengths=batch.lengths)
 
@@ -144,6 +153,7 @@ _CONTESTS: dict[str, Callable[[Sides], Contest]] = {
     "forward": _batch_contest(infer, 1),
     "train": _batch_contest(train, 3),
     "step": _step_contest,
+    "recompute": _recompute_contest,
     "ragged": _ragged_contest(train, train_packed, 3),
     "ragged-forward": _ragged_contest(infer, infer_packed, 1),
 }

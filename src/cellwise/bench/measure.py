@@ -21,7 +21,7 @@ from cellwise.bench.settings import Settings, Shape
 from cellwise.bench.sides import Sides, sides_of
 from cellwise.cells.base import Cell
 
-_WITH_GRADIENTS = ("train", "ragged")
+_WITH_GRADIENTS = ("train", "recompute", "ragged")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import Any
 
 from cellwise.bench.contests import tiny
 from cellwise.bench.settings import BenchError, Shape
-from cellwise.bench.sides import LOOP, OURS, infer, sides_of, train
+from cellwise.bench.sides import AGAIN, LOOP, OURS, infer, sides_of, train
 from cellwise.cells.base import Cell
 
 KERNEL_MARK, MAXRSS = "VmHWM", "ru_maxrss"
@@ -49,7 +49,7 @@ Command = Callable[[Sequence[str]], Sequence[str]]
 
 
 def probes(name: str, cell: Cell, shapes: Sequence[Shape], calls: int, command: Command) -> Iterator[Probe]:
-    """Measure a cell: the peak on each shape, ours and the other side, then growth.
+    """Measure a cell: the peak on each shape, ours with and without a tape and the other side, then growth.
 
     Args:
         calls: how many for growth; a Python loop's growth is not measured, for the time that would take.
@@ -60,7 +60,7 @@ def probes(name: str, cell: Cell, shapes: Sequence[Shape], calls: int, command: 
         BenchError: a probe failed.
     """
     other = sides_of(cell, Shape(1, 1, 1, 1)).their_name
-    wanted = [("peak", side, shape, 1) for shape in shapes for side in (OURS, other)]
+    wanted = [("peak", side, shape, 1) for shape in shapes for side in (OURS, AGAIN, other)]
     wanted += [("growth", side, _SMALL, calls) for side in (OURS, other) if side != LOOP]
     for kind, side, shape, number in wanted:
         done = subprocess.run(

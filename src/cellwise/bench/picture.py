@@ -14,7 +14,7 @@ from cellwise.bench.measure import Row
 from cellwise.bench.ratios import Spread
 from cellwise.bench.record import Record
 from cellwise.bench.report import factor
-from cellwise.bench.sides import PADDED
+from cellwise.bench.sides import AGAIN, PADDED
 
 _INK, _FAINT, _GRID, _REFUSED = "#1f2933", "#64707d", "#dfe3e8", "#b3261e"
 _FASTER, _SLOWER = "#eef6f1", "#fbeeee"
@@ -22,10 +22,11 @@ _COLOURS = {
     "forward": "#2457d6",
     "train": "#c2570c",
     "step": "#7a3fb5",
+    "recompute": "#8c6d1f",
     "ragged": "#0f8a5f",
     "ragged-forward": "#0b7285",
 }
-_MARKERS = {PADDED: "s", onnx.NAME: "D"}  # all others: a filled circle
+_MARKERS = {PADDED: "s", AGAIN: "^", onnx.NAME: "D"}  # all others: a filled circle
 _COLUMNS = 3
 _LINE, _GAP = 1.0, 0.9  # the height of a comparison, and the room between shapes
 

@@ -11,7 +11,7 @@ from cellwise.bench.measure import Row
 from cellwise.bench.memory import Probe
 from cellwise.bench.peak import Peak
 from cellwise.bench.ratios import spread, verdict
-from cellwise.bench.sides import LOOP, OURS, PADDED
+from cellwise.bench.sides import AGAIN, LOOP, OURS, PADDED
 
 HEADER = (
     f"{'cell':<17}{'T,B,D,H':<16}{'mode':<15}{'cellwise':>10}  {'beside':<12}{'':>9}  "
@@ -20,6 +20,7 @@ HEADER = (
 _LEGEND = {
     "ratio": "the other side's time over ours, median over pairs of neighbouring runs; above 1 cellwise is faster",
     LOOP: "torch has no operator for these equations: the same cell step by step in plain torch, backend='reference'",
+    AGAIN: "our own kernels with `layer.recompute`: no tape, each step computed again in the backward pass",
     PADDED: "our own kernels on the same batch, every row computed to the end",
 }
 
@@ -130,10 +131,11 @@ def memory_lines(probes: Iterable[Probe]) -> list[str]:
         )
     for (cell, shape), group in groupby(peaks, lambda probe: (probe.cell, probe.shape)):
         sides = {probe.side: probe.bytes for probe in group}
-        ours = sides.pop(OURS)
-        line = f"  {cell:<17}{shape!s:<16}cellwise {_mib(ours)}"
+        own = {name: sides.pop(name) for name in (OURS, AGAIN) if name in sides}
+        line = f"  {cell:<17}{shape!s:<16}" + "  ".join(f"{name} {_mib(each)}" for name, each in own.items())
         for name, other in sides.items():
-            line += f"  {name} {_mib(other)}  cellwise takes {ours / max(other, 1):.2f} of it"
+            shares = ", ".join(f"{mine} {each / max(other, 1):.2f}" for mine, each in own.items())
+            line += f"  {name} {_mib(other)}, of which {shares}"
         lines.append(line)
     growth = [probe for probe in found if probe.kind == "growth"]
     if growth:

@@ -73,6 +73,7 @@ MODES = {
     "forward": "outputs and final states, without gradients",
     "train": "forward, and backward to the gradients of the input, the initial states and all parameters",
     "step": "one step of one row, the state kept: `layer.stream()`",
+    "recompute": "train, beside the same kernels with `layer.recompute`: no tape, each step computed again",
     "ragged": "train with lengths spread evenly from 1 to T, beside the padded batch and torch's packed one",
     "ragged-forward": "forward with lengths spread evenly from 1 to T",
 }

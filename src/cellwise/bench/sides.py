@@ -16,7 +16,7 @@ from cellwise.nn.layers import DROP_INS
 from cellwise.nn.recurrent import Recurrent
 from cellwise.plan import SequencePlan
 
-OURS, TORCH, LOOP, PADDED = "cellwise", "torch.nn", "python loop", "padded"
+OURS, TORCH, LOOP, PADDED, AGAIN = "cellwise", "torch.nn", "python loop", "padded", "recomputing"
 
 # A result by name: "output", "final h", "gradient of x", ...
 Results = dict[str, Tensor]
@@ -43,16 +43,20 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Sides:
-    """One cell and shape: the layer on our kernels, the layer it is compared with and what that is, the batch."""
+    """One cell and shape: the layer on our kernels, the layer it is compared with and what that is, the batch.
+
+    `again` is ours with `recompute`.
+    """
 
     shape: Shape
     ours: Recurrent
+    again: Recurrent
     theirs: nn.Module
     their_name: str
     batch: Batch
 
     def layer_of(self, name: str) -> nn.Module:
-        return self.theirs if name == self.their_name else self.ours
+        return {self.their_name: self.theirs, AGAIN: self.again}.get(name, self.ours)
 
 
 def sides_of(cell: Cell, shape: Shape, seed: int = 0) -> Sides:
@@ -65,7 +69,10 @@ def sides_of(cell: Cell, shape: Shape, seed: int = 0) -> Sides:
     name = LOOP if theirs is None else TORCH
     if theirs is None:
         theirs = Recurrent(cell, shape.D, shape.H, backend="reference")
-    theirs.load_state_dict(ours.state_dict())
+    again = Recurrent(cell, shape.D, shape.H, backend="cpu")
+    again.recompute = True
+    for other in (theirs, again):
+        other.load_state_dict(ours.state_dict())
 
     def drawn(*sizes: int) -> Tensor:
         return torch.randn(*sizes, generator=generator)
@@ -74,7 +81,7 @@ def sides_of(cell: Cell, shape: Shape, seed: int = 0) -> Sides:
     states = tuple(drawn(1, B, H).requires_grad_() for _ in cell.states)
     weights = (drawn(T, B, H), *(drawn(1, B, H) for _ in cell.states))
     batch = Batch(drawn(T, B, shape.D).requires_grad_(), states, weights, lengths_of(shape, generator))
-    return Sides(shape, ours, theirs, name, batch)
+    return Sides(shape, ours, again, theirs, name, batch)
 
 
 def lengths_of(shape: Shape, generator: torch.Generator) -> Tensor:
