@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -161,7 +161,8 @@ def run_stacked(stack: Stack, call: Call, run_direction: RunDirection) -> Result
         data = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
         if stack.dropout and call.training and layer < stack.num_layers - 1:
             data = F.dropout(data, stack.dropout)
-        sequences = replace(sequences, data=data)
+        # Not `dataclasses.replace`: a compiled program would look at all that it reads before each run.
+        sequences = Sequences(data, sequences.steps, sequences.batch, sequences.sizes, sequences.resets)
     if len(finals) == 1:
         return sequences.data, tuple([state.unsqueeze(0) for state in finals[0]])
     return sequences.data, tuple([torch.stack(states) for states in zip(*finals, strict=True)])
