@@ -25,7 +25,7 @@ from cellwise.backends.cpu.compile import object_code
 from cellwise.backends.cpu.engine import Engine
 from cellwise.backends.cpu.kernel import SIZES, emit, widths_of
 from cellwise.backends.cpu.pack import _COLUMNS, emit_pack
-from cellwise.backends.cpu.products import routine
+from cellwise.backends.cpu.products import routine, routine_name
 from cellwise.backends.cpu.target import Target, host
 
 ARM = Target("aarch64-unknown-linux-gnu", "neoverse-n1", "+neon", 16, 32)
@@ -101,19 +101,18 @@ class Recorder:
 
 def _linked(engine: Engine, folder: Path) -> Path:
     """A program for Arm of the engine's kernels and the driver."""
-    modules, widths = {}, set()
-    for name in KERNELS:
-        program = getattr(engine, name).program
-        modules[program.name] = emit(program, engine.element_bytes, ARM)
-        widths |= set(widths_of(program, ARM))
-    modules["pack"] = emit_pack(engine.element_bytes, ARM)
-    code = {name: object_code(module, ARM) for name, module in modules.items()}
-    code |= {f"products{width}": routine(width, engine.element_bytes, ARM) for width in widths}
+    programs = [getattr(engine, name).program for name in KERNELS]
+    # By name: where nothing is kept for the way back, training is inference.
+    code = {each.name: object_code(emit(each, engine.element_bytes, ARM), ARM) for each in programs}
+    code["pack"] = object_code(emit_pack(engine.element_bytes, ARM), ARM)
+    for width in {width for program in programs for width in widths_of(program, ARM)}:
+        code[routine_name(width, engine.element_bytes, ARM)] = routine(width, engine.element_bytes, ARM)
     objects = []
     for name, content in code.items():
         objects.append(folder / f"{name}.o")
         objects[-1].write_bytes(content)
-    (folder / "kernels.h").write_text("".join(f"KERNEL({name})\n" for name in modules))
+    called = [*(program.name for program in programs), "pack"]
+    (folder / "kernels.h").write_text("".join(f"KERNEL({name})\n" for name in called))
     driver, made = Path(__file__).with_name("arm_driver.c"), folder / "driver"
     command = [COMPILER, "-O1", "-static", "-I", folder, driver, *objects, "-o", made, "-lm"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

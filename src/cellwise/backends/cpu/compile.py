@@ -16,7 +16,7 @@ _SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
 
 
 # The inner loops come out as after LLVM's -O2, in a small part of its time: the emitter leaves little to improve.
-_PASSES = ("loop_rotate",)
+_PASSES = ("loop_rotate", "instruction_combine")
 
 
 def object_code(module: ir.Module, target: Target) -> bytes:

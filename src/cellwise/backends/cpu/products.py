@@ -82,7 +82,7 @@ class Products(Code):
         for at_once in (4, 2, 1):
             if at_once == 1 or rows * at_once * self.width <= self.target.accumulators:
                 b.comment(f"{rows} by {at_once * self.width} vectors")
-                end = b.sub(panels, b.srem(panels, self.whole(at_once)))
+                end = b.sub(panels, b.urem(panels, self.whole(at_once)))
                 with self.loop("panel", end, first=done, step=at_once) as panel:
                     self._block(self.whole(0), rows, panel, at_once)
                 done = end
@@ -92,8 +92,8 @@ class Products(Code):
         b = self.b
         most = most_rows(self.width, self.target)
         assert (most + 1) // 2 > FEW_ROWS, "blocks of one more row than fit would be of too few"
-        count = b.sdiv(b.add(rows, self.whole(most - 1)), self.whole(most), name="blocks")
-        small = b.sdiv(rows, count, name="small")
+        count = b.udiv(b.add(rows, self.whole(most - 1)), self.whole(most), name="blocks")
+        small = b.udiv(rows, count, name="small")
         larger = b.sub(rows, b.mul(small, count), name="larger")
         ranges = []
         done: Value = self.whole(0)
@@ -153,7 +153,7 @@ class Products(Code):
         at_once = max(sets, _UNROLLED if rows > FEW_ROWS else 1)
         done: Value = self.whole(0)
         if at_once > 1:
-            done = b.sub(length, b.srem(length, self.whole(at_once)))
+            done = b.sub(length, b.urem(length, self.whole(at_once)))
             with self.summing("k", done, sums, step=at_once) as (k, running, following):
                 following += running
                 at_k = self._at(k, operands, weights)
