@@ -60,7 +60,7 @@ def test_a_case_agrees_where_the_kernels_recompute_its_steps(case: Case) -> None
 def test_a_case_agrees_where_gradients_are_taken_span_by_span(
     case: Case, recompute: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "SPAN", 4)
+    monkeypatch.setattr(run, "span_rows", lambda *_: 4)
     check_case(replace(case, recompute=recompute), "cpu")
 
 

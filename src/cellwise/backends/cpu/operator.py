@@ -69,9 +69,6 @@ def _forward(
     named = dict(zip(stems(engine, bias), weights, strict=True))
     steps = _steps(offsets, len(states[0]), reverse, resets)
     output, finals, kept = run.forward(engine, x, states, named, steps, tape)
-    if len(x) == 1:
-        # Part of a single row is contiguous where it lies, in a wider row that is kept; operators share no memory.
-        output = output.clone(memory_format=torch.contiguous_format)
     return [output, *finals, *kept]
 
 

@@ -20,8 +20,15 @@ from cellwise.plan.program import Place, Ref
 
 __all__ = ["Steps", "backward", "forward"]
 
-# Valid steps whose gradients at gates are held at once; then they become gradients of weights and input.
-SPAN = 1_000_000_000
+# Gradients at gates are held for a span of steps of about so many bytes, then they become gradients of weights and
+# input. So many that threads seldom wait for each other at the end of one; fewer where memory is what was asked for.
+_SPAN_BYTES = {"tape": 32 * 2**20, "recompute": 8 * 2**20}
+
+
+def span_rows(engine: Engine, columns: int, width: int) -> int:
+    """Valid steps in a span, where each has so many rows of this width."""
+    size = _SPAN_BYTES["recompute" if engine.recompute else "tape"]
+    return max(1, size // (columns * width * engine.element_bytes))
 
 
 def forward(
@@ -66,7 +73,10 @@ def forward(
     ]
     if walk.rows < len(x):
         output[walk.rows :] = 0
-    given = output if sizes.output == sizes.padded_output else output[:, : sizes.output].contiguous()
+    given = output
+    if sizes.output != sizes.padded_output:
+        # A copy even of a single row, which lies as it should: operators that torch traces share no memory.
+        given = output[:, : sizes.output].clone(memory_format=torch.contiguous_format)
     return given, finals, [kept[name] for name in keeping.shapes] if tape else []
 
 
@@ -143,28 +153,10 @@ class _Backward:
     def run(
         self, output_gradient: Tensor | None, state_gradients: Sequence[Tensor | None], wants_input: bool
     ) -> tuple[Tensor | None, list[Tensor], dict[str, Tensor]]:
-        run, x = self.arguments, self.x
+        run = self.arguments
         self._give_kept()
-        if "x" in self.arrays:
-            run.give("x", x.contiguous())
-        given = x.new_zeros(len(x), self.sizes.output) if output_gradient is None else output_gradient
-        run.give_rows(self.arrays["gradient output"], given)
-        carried = []
-        arrays = self.engine.backward.program.states
-        for (before, after), gradient, state in zip(arrays, state_gradients, self.states, strict=True):
-            given = torch.zeros_like(state) if gradient is None else gradient.contiguous()
-            carried.append((run.give_pair(before, after, given), given))
-        walk = self.turned.walk
-        spans = [(first, end, slice(*walk.offsets[[first, end]].tolist())) for first, end in walk.spans(SPAN)]
-        self.most = max(rows.stop - rows.start for _, _, rows in spans)
-        self.rooms: dict[str, Tensor] = {}
-        self.between = {
-            name: run.scratch(self.most, array.columns, run.padded[array.width])
-            for name, array in self.arrays.items()
-            if array.place is Place.SPAN
-        }
-        for name, tensor in self.between.items():
-            run.give(name, tensor)
+        carried = self._give_gradients(output_gradient, state_gradients)
+        spans = self._spans()
         _give_own(run, self.weights)
         run.prepare(self.weights)
         found = {
@@ -179,9 +171,42 @@ class _Backward:
                 if dx is not None:
                     self._at_input(rows, dx)
         self._at_own(found)
-        return dx, [walk.finals(pair, given, pair=True) for pair, given in carried], found
+        finals = [self.turned.walk.finals(pair, given, pair=True) for pair, given in carried]
+        return dx, finals, found
+
+    def _give_gradients(
+        self, output_gradient: Tensor | None, state_gradients: Sequence[Tensor | None]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Those that arrive. Returns for each state its pair of buffers, and what arrived."""
+        run, x = self.arguments, self.x
+        given = x.new_zeros(len(x), self.sizes.output) if output_gradient is None else output_gradient
+        run.give_rows(self.arrays["gradient output"], given)
+        carried = []
+        arrays = self.engine.backward.program.states
+        for (before, after), gradient, state in zip(arrays, state_gradients, self.states, strict=True):
+            given = torch.zeros_like(state) if gradient is None else gradient.contiguous()
+            carried.append((run.give_pair(before, after, given), given))
+        return carried
+
+    def _spans(self) -> list[tuple[int, int, slice]]:
+        """First step, end and rows of each span, in the order in which they run; and room for the longest."""
+        walk, run = self.turned.walk, self.arguments
+        held = [array for array in self.arrays.values() if array.place is Place.SPAN]
+        size = span_rows(self.engine, sum(array.columns for array in held), self.sizes.padded)
+        spans = [(first, end, slice(*walk.offsets[[first, end]].tolist())) for first, end in walk.spans(size)]
+        self.most = max(rows.stop - rows.start for _, _, rows in spans)
+        self.rooms: dict[str, Tensor] = {}
+        self.between = {
+            array.name: run.scratch(self.most, array.columns, run.padded[array.width]) for array in held
+        }
+        for name, tensor in self.between.items():
+            run.give(name, tensor)
+        return spans
 
     def _give_kept(self) -> None:
+        """What the forward pass left, and its input where the steps are computed again."""
+        if "x" in self.arrays:
+            self.arguments.give("x", self.x.contiguous())
         for name, history in self.histories.items():
             if f"{name} before" in self.arrays:
                 before = self.arrays[f"{name} before"]
