@@ -74,6 +74,21 @@ class Emitter(Code):
         pointers, sizes = self.function.args
         names = [name.replace(" ", "_") for name in SIZES]
         self.size = {name: self.load_whole(sizes, i, names[i]) for i, name in enumerate(SIZES)}
+        self._take(pointers)
+        self.span = self.load_whole(self.offsets, self.size["first step"])
+        self._routines()
+        restore = flush_denormals(self) if may_flush(self.program) else None
+        with self.loop("step", self.size["steps"]) as count:
+            last = b.sub(b.sub(self.size["steps"], self.whole(1)), count)
+            t = b.select(b.icmp_signed("!=", self.size["backwards"], self.whole(0)), last, count)
+            self._step(b.add(self.size["first step"], t))
+        if restore is not None:
+            restore()
+        b.ret_void()
+        return self.module
+
+    def _take(self, pointers: Value) -> None:
+        """What the kernel is given, by what it is of."""
         take = iter(range(1_000_000))
 
         def pointer(name: str) -> Value:
@@ -96,18 +111,6 @@ class Emitter(Code):
                     self.weights[group, segment] = pointer("weights")
                 self.biases[group] = pointer("biases")
         self.room, self.offsets, self.resets = pointer("room"), pointer("offsets"), pointer("resets")
-        self.span = self.load_whole(self.offsets, self.size["first step"])
-        self.span = self.load_whole(self.offsets, self.size["first step"])
-        self._routines()
-        restore = flush_denormals(self) if may_flush(self.program) else None
-        with self.loop("step", self.size["steps"]) as count:
-            last = b.sub(b.sub(self.size["steps"], self.whole(1)), count)
-            t = b.select(b.icmp_signed("!=", self.size["backwards"], self.whole(0)), last, count)
-            self._step(b.add(self.size["first step"], t))
-        if restore is not None:
-            restore()
-        b.ret_void()
-        return self.module
 
     def _routines(self) -> None:
         """The routines of products, and for each group room for what its routine is told."""
