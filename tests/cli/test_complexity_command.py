@@ -79,6 +79,16 @@ def test_a_cell_of_ones_own(run: Any, tmp_path: Path) -> None:
     assert "Formulas for 2 layers" in out
 
 
+def test_what_computing_steps_again_saves_and_costs(run: Any) -> None:
+    _, kept, _ = run("lstm", "gru")
+    code, again, _ = run("lstm", "gru", "--recompute")
+    assert code == 0
+    assert row(kept, "of this, kept", 0) == ["6bth", "4bth"]
+    assert row(again, "of this, kept", 0) == ["bth", "0"], "the states that are not the output"
+    assert row(kept, "backward, products", 0) == ["16bth(d + h)", "12bth(d + h)"]
+    assert row(again, "backward, products", 0) == ["24bth(d + h)", "18bth(d + h)"]
+
+
 def test_no_steps_cost_nothing(run: Any) -> None:
     code, out, _ = run("gru", "--length", "0")
     assert code == 0
@@ -120,6 +130,7 @@ def test_measured_beside_counted(run: Any, tmp_path: Path) -> None:
         (("gru", "--measure", "--batch", "1"), "largest batch must be at least 8; got 1"),
         (("gru", "--measure", "--repeats", "0"), "Invalid value for '--repeats'"),
         (("gru", "--out", "figure.png"), "add --measure"),
+        (("gru", "--measure", "--recompute"), "leave out --recompute"),
         (("gru", "--measure", "--out", "nowhere/figure.png"), "the folder nowhere of --out"),
         (("gru", "--measure", "--out", "figure.txt"), "can end in .png, .svg, .pdf"),
         (("nowhere.py:Mine",), "nowhere.py, which does not exist"),

@@ -25,8 +25,8 @@ class Parts(Cell):
         return new * s, tanh(new), h - self.k * stop_gradient(a)
 
 
-def cost(cell: Any, layers: int = 1, bias: bool = True) -> Cost:
-    return cost_of(plan_of(cells.get(cell).graph), layers, bias)
+def cost(cell: Any, layers: int = 1, bias: bool = True, recompute: bool = False) -> Cost:
+    return cost_of(plan_of(cells.get(cell).graph), layers, bias, recompute)
 
 
 EVERY = [*cells.names(), Parts]

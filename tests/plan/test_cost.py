@@ -281,15 +281,15 @@ def test_operations_of_any_cell(cell: Cell) -> None:
     check_operations(cell)
 
 
-def check_backward_pointwise(cell: Cell) -> None:
+def check_backward_pointwise(cell: Cell, recompute: bool = False) -> None:
     """One step of one row backward, each value made when it is asked for, from what is kept."""
-    graph, kept = cell.graph, set(backward_plan(cell.graph).kept)
+    graph, kept = cell.graph, set(backward_plan(cell.graph, recompute=recompute).kept)
     derivative = differentiate(graph)
     values: dict[Node, Tensor] = {}
     row = torch.rand(1, H)
 
     def leaf(node: Node) -> Tensor:
-        if node in kept or node.op in (GRADIENT, PULLBACK):
+        if node in kept or node.op in (GRADIENT, PULLBACK, INPUT, PROJECT):
             return row.clone()
         shape = {VECTOR: (H,), SCALAR: (), CONSTANT: ()}[node.op]
         return torch.rand(shape)
@@ -297,7 +297,7 @@ def check_backward_pointwise(cell: Cell) -> None:
     def ask(node: Node) -> Tensor:
         if node not in values:
             operands = [] if node in kept else [ask(i) for i in node.inputs]
-            if operands and node.op is not PULLBACK:
+            if operands and node.op not in (PULLBACK, PROJECT):
                 assert node.op.torch is not None
                 values[node] = node.op.torch(*operands)
             else:
@@ -310,22 +310,32 @@ def check_backward_pointwise(cell: Cell) -> None:
         for root in roots(derivative):
             ask(root)
     sums = H * (len(at_gates) + len(derivative.parameters))
-    counted = cost(cell).backward
+    biases = H * sum(node.op in (INPUT, PROJECT) and node not in kept for node in values)
+    counted = cost(cell, recompute=recompute).backward
     one = {"b": 1, "t": 1, "d": D, "h": H}
-    assert counted.pointwise.at(**one) == watch.pointwise + sums
+    assert counted.pointwise.at(**one) == watch.pointwise + sums + biases
     assert counted.functions.at(**one) == watch.functions
     again = [node for node in values if node in set(graph.nodes) and node not in kept and node.inputs]
-    assert counted.recomputed.at(**one) == sum(values[n].numel() for n in again if n.op.name not in FREE)
+    made = sum(values[n].numel() for n in again if n.op.name not in FREE and n.op is not PROJECT)
+    assert counted.recomputed.at(**one) == made + biases
 
 
+@pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("cell", EVERY)
-def test_backward_pointwise_work_is_what_an_interpreter_does(cell: Any) -> None:
-    check_backward_pointwise(cells.get(cell))
+def test_backward_pointwise_work_is_what_an_interpreter_does(cell: Any, recompute: bool) -> None:
+    check_backward_pointwise(cells.get(cell), recompute)
 
 
-@given(cell=drawn_cells(gradient=False))
-def test_backward_pointwise_work_of_any_cell(cell: Cell) -> None:
-    check_backward_pointwise(cell)
+@given(cell=drawn_cells(gradient=False), recompute=st.booleans())
+def test_backward_pointwise_work_of_any_cell(cell: Cell, recompute: bool) -> None:
+    check_backward_pointwise(cell, recompute)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "gru-reset-before", "lstm-peephole"])
+def test_a_step_that_is_computed_again_has_the_products_of_a_step(cell: str) -> None:
+    kept, again = cost(cell, 2), cost(cell, 2, recompute=True)
+    assert again.backward.products == kept.backward.products + kept.forward.products
+    assert again.forward == kept.forward
 
 
 def test_what_is_made_of_parameters_alone_is_made_once() -> None:
@@ -357,9 +367,11 @@ def test_every_op_is_counted_as_what_it_is() -> None:
 
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("cell", EVERY)
-def test_what_a_training_step_keeps_is_what_the_kernels_save(cell: Any, layers: int) -> None:
+@pytest.mark.parametrize("recompute", [False, True])
+def test_what_a_training_step_keeps_is_what_the_kernels_save(cell: Any, layers: int, recompute: bool) -> None:
     hidden = 16  # whole vectors, since padding is the backend's
     layer = cellwise.Recurrent(cell, D, hidden, num_layers=layers, backend="cpu")
+    layer.recompute = recompute
     x = torch.randn(T, B, D, requires_grad=True)
     saved: dict[int, Tensor] = {}
 
@@ -370,7 +382,7 @@ def test_what_a_training_step_keeps_is_what_the_kernels_save(cell: Any, layers: 
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         layer(x)
-    memory = cost(cell, layers).training_memory
+    memory = cost(cell, layers, recompute=recompute).training_memory
     sizes = SIZES | {"h": hidden}
     kept = sum(math.prod(tensor.shape) for tensor in saved.values())
     # Initial states are saved, and of several layers share their memory.

@@ -39,6 +39,12 @@ def complexity(
     ] = _DEFAULT.layers,
     batch: Annotated[int, typer.Option(help="b, sequences at once.")] = _DEFAULT.batch,
     length: Annotated[int, typer.Option(help="t, steps of each sequence.")] = _DEFAULT.length,
+    recompute: Annotated[
+        bool,
+        typer.Option(
+            "--recompute", help="The backward pass computes each step again: `layer.recompute = True`."
+        ),
+    ] = False,
     measure: Annotated[
         bool,
         typer.Option(
@@ -54,8 +60,10 @@ def complexity(
     """Count parameters, operations, bytes, memory and depth of cells; with --measure, run them too."""
     chosen = [cell_of(name) for name in dict.fromkeys(names or known.names())]
     sizes = Sizes(input_size, hidden_size, layers, batch, length)
+    if measure and recompute:
+        raise ComplexityError("--measure runs layers that keep their tape; leave out --recompute.")
     _check(measure, out, sizes)
-    costs = [count(cell, layers) for cell in chosen]
+    costs = [count(cell, layers, recompute=recompute) for cell in chosen]
     labels = [cell.name for cell in chosen]
     typer.echo(f"{DEFINITION}\n")
     legend = ", ".join(f"{letter} {name}" for letter, name in LETTERS.items())

@@ -27,7 +27,7 @@ from cellwise.graph.expr import postorder
 from cellwise.graph.ops import INPUT, PROJECT, SCALAR, STATE, VECTOR
 from cellwise.passes import Derivative, differentiate
 from cellwise.passes.differentiate import GRADIENT, PULLBACK
-from cellwise.plan.backward import backward_plan
+from cellwise.plan.backward import RECOMPUTED, backward_plan
 from cellwise.plan.depth import Depth, backward_step, forward_step
 from cellwise.plan.layout import ParameterSpec, parameter_layout
 from cellwise.plan.polynomial import Polynomial, b, d, h, t
@@ -111,8 +111,10 @@ class Cost:
     backward_depth: Depth
 
 
-def cost_of(plan: SequencePlan, layers: int = 1, bias: bool = True) -> Cost:
+def cost_of(plan: SequencePlan, layers: int = 1, bias: bool = True, recompute: bool = False) -> Cost:
     """The cost of `layers` layers of a cell, each over the outputs of the one below, in b, t, h and d.
+
+    With `recompute` the backward pass computes each step again instead of reading what the forward pass kept.
 
     >>> from cellwise import cells
     >>> from cellwise.plan import plan_of
@@ -120,7 +122,7 @@ def cost_of(plan: SequencePlan, layers: int = 1, bias: bool = True) -> Cost:
     >>> cost.parameters, cost.forward.products, cost.forward_depth.formula
     (4h(d + h + 2), 8bth(d + h), 7t)
     """
-    cell = _Cell(plan, bias)
+    cell = _Cell(plan, bias, recompute)
     stack = [_Layer(cell, d if number == 0 else h) for number in range(layers)]
     parameters = _sum(layer.parameters for layer in stack)
     states = layers * cell.states
@@ -133,6 +135,7 @@ def cost_of(plan: SequencePlan, layers: int = 1, bias: bool = True) -> Cost:
         ("states", states),
         ("weights' gradients", parameters),
         ("gates' gradients", cell.gates),
+        ("operands made again", cell.again),
         ("gradients at output, input and states", ROWS * (h + top.width) + cell.states),
     )
     # The outputs of a layer are the input of the next; those below are no longer needed.
@@ -155,12 +158,12 @@ def cost_of(plan: SequencePlan, layers: int = 1, bias: bool = True) -> Cost:
 class _Cell:
     """What is the same for every layer: the equations, their derivative, and what is kept between the two."""
 
-    def __init__(self, plan: SequencePlan, bias: bool) -> None:
+    def __init__(self, plan: SequencePlan, bias: bool, recompute: bool) -> None:
         self.plan = plan
         self.graph: StepGraph = plan.graph
         self.bias = bias
         self.derivative: Derivative = differentiate(plan.graph)
-        backward = backward_plan(plan.graph)
+        backward = backward_plan(plan.graph, recompute=recompute)
         self.kept = frozenset(backward.kept)
         derivative = self.derivative
         self.at_gates = dict.fromkeys([*derivative.inputs.values(), *derivative.products.values()])
@@ -176,6 +179,8 @@ class _Cell:
         first = [n for n in self.kept if n.op is STATE and n.attribute not in backward.histories]
         self.outputs_read = ROWS * h if first or backward.reads_output else ZERO
         self.gates = len(self.at_gates) * ROWS * h
+        again = [array.columns for array in backward.program.arrays if array.name == RECOMPUTED]
+        self.again = sum(again) * ROWS * h
 
     def layout(self, width: Polynomial) -> tuple[ParameterSpec, ...]:
         """The layer's own list of parameters, asked with letters in place of numbers."""
@@ -232,8 +237,9 @@ class _Layer:
 
     @property
     def backward(self) -> Operations:
-        # One product for the weight's gradient, one for the input's.
-        inputs = 2 * len(self.cell.derivative.inputs)
+        # One product for the weight's gradient, one for the input's; and those of the step where it is computed again.
+        again = sum(node.op is INPUT for node in self.cell.made)
+        inputs = 2 * len(self.cell.derivative.inputs) + again
         return self.cell.backward() + Operations(products=inputs * 2 * ROWS * h * self.width)
 
     def traffic_forward(self, tape: bool) -> Traffic:
@@ -247,14 +253,17 @@ class _Layer:
     def traffic_backward(self) -> Traffic:
         cell = self.cell
         needed = {str(node.attribute) for node in cell.made if node.op in (VECTOR, SCALAR)}
+        made = {node.op for node in cell.made}
         needed |= {"weight_ih"} if cell.derivative.inputs else set()
-        needed |= {"weight_hh"} if any(node.op is PULLBACK for node in cell.made) else set()
+        needed |= {"weight_hh"} if made & {PULLBACK, PROJECT} else set()
+        needed |= {stem for stem, op in (("bias_ih", INPUT), ("bias_hh", PROJECT)) if op in made}
         weights = _sum(_size(spec) for spec in self.specs if spec.stem in needed)
         rows = ROWS * self.width
+        # Written by the loop and read by the products after it.
+        by_loop = cell.gates + cell.again
         return Traffic(
-            # Gradients at gates are written by the loop and read by the products after it.
-            read=weights + rows + ROWS * h + cell.tape + cell.outputs_read + cell.gates + cell.states,
-            written=self.parameters + rows + cell.gates + cell.states,
+            read=weights + rows + ROWS * h + cell.tape + cell.outputs_read + by_loop + cell.states,
+            written=self.parameters + rows + by_loop + cell.states,
         )
 
 

@@ -25,7 +25,8 @@ DEFINITION = (
     "An operation is one multiplication or addition of a matrix product (a multiply-add counts 2), or one number "
     "made by anything else, a tanh as well as an addition (counts 1; elementary functions are also listed apart). "
     "Backward is the gradient at the weights, the initial states and the input. Bytes moved count each array once in "
-    "each pass that uses it. A training step holds all that backward needs; an optimizer's own memory is not in it. "
+    "each pass that uses it. A training step holds all that backward needs (of the gradients at gates the kernels hold "
+    "about 32 MiB at a time at most, with --recompute 8); an optimizer's own memory is not in it. "
     "Depth is the longest chain of values that wait for each other, a matrix product counting as one."
 )
 
@@ -67,14 +68,16 @@ class Sizes:
         return {"b": self.batch, "t": self.length, "h": self.hidden_size, "d": self.input_size}
 
 
-def complexity(cell: str | type[Cell] | Cell, layers: int = 1, bias: bool = True) -> Cost:
-    """The cost of so many layers of a cell in one direction, as formulas.
+def complexity(
+    cell: str | type[Cell] | Cell, layers: int = 1, bias: bool = True, recompute: bool = False
+) -> Cost:
+    """The cost of so many layers of a cell in one direction, as formulas; with `recompute` as layers that have it set.
 
     Raises:
         UnknownCellError: no cell has this name.
         ComplexityError: fewer than one layer.
     """
-    return cost_of(plan_of(cells.get(cell).graph), Sizes(layers=layers).layers, bias)
+    return cost_of(plan_of(cells.get(cell).graph), Sizes(layers=layers).layers, bias, recompute)
 
 
 @dataclass(frozen=True)
