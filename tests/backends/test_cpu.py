@@ -174,6 +174,28 @@ def test_two_threads_compute_what_one_does(monkeypatch: pytest.MonkeyPatch) -> N
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("kernel", ["inference", "backward"])
+@pytest.mark.parametrize("name", cells.names())
+def test_jobs_of_a_packing_may_be_done_in_any_order(name: str, kernel: str) -> None:
+    layer = cellwise.Recurrent(name, 3, 20)
+    engine = Engine(layer.cell.graph, torch.float32, host(), recompute=True)
+    named = {stem: getattr(layer, f"{stem}_l0").detach() for stem in stems(engine, bias=True)}
+    weights = {stem: each for stem, each in named.items() if stem.startswith(("weight_", "bias_"))}
+    packing = getattr(engine, kernel).packing((3, 20, 0), tuple(weights))
+    placing = list(range(packing.placing))
+
+    def packed(order: list[int]) -> np.ndarray:
+        memory = np.full(packing.elements, np.nan, np.float32)
+        jobs = packing.addressed(memory.ctypes.data, weights)
+        for number in [*order, *range(packing.placing, len(jobs))]:
+            engine.pack(jobs.ctypes.data, np.array([number, number + 1], np.int64).ctypes.data)
+        return memory
+
+    found = packed(placing)
+    assert not np.isnan(found).any()
+    np.testing.assert_array_equal(packed(placing[::-1]), found)
+
+
 def test_python_threads_may_call_at_once() -> None:
     layer = cellwise.Recurrent("lstm-peephole", 3, 20, backend="cpu")
     inputs = [torch.randn(12, 6, 3) for _ in range(8)]

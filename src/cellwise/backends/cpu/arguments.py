@@ -120,9 +120,14 @@ class Arguments:
         packed = SCRATCH.take(packing.elements, NUMPY[self.engine.dtype])
         jobs = packing.addressed(packed.ctypes.data, weights)
         threads = min(len(self.shares), 1 + packing.elements // _PACKED_MEANWHILE)
-        edges = [len(jobs) * i // threads for i in range(threads + 1)]
+        edges = [packing.placing * i // threads for i in range(threads + 1)]
+        if threads == 1:
+            edges[1] = len(jobs)
         ranges = [np.array(edges[i : i + 2], np.int64) for i in range(threads)]
         together([partial(self.engine.pack, jobs.ctypes.data, each.ctypes.data) for each in ranges])
+        if edges[-1] < len(jobs):
+            last = np.array([edges[-1], len(jobs)], np.int64)
+            self.engine.pack(jobs.ctypes.data, last.ctypes.data)
         return (packed.ctypes.data + packing.places * packed.itemsize).tolist()
 
     def _pointers_of(self, number: int, rows: dict[str, Tensor], packed: list[int]) -> np.ndarray:

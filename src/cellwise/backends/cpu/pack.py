@@ -88,13 +88,17 @@ def emit_pack(element_bytes: int, target: Target) -> ir.Module:
 
 @dataclass(frozen=True, eq=False)
 class Packing:
-    """What is packed for a kernel of given sizes. `places`: element offsets, in the order of the kernel's pointers."""
+    """What is packed for a kernel of given sizes. `places`: element offsets, in the order of the kernel's pointers.
+
+    The first `placing` jobs may be done in any order, in several threads; then the others, which add to what is there.
+    """
 
     elements: int
     places: np.ndarray
     jobs: np.ndarray
     stems: tuple[str, ...]
     source: np.ndarray  # for each job the number of its stem
+    placing: int
 
     def addressed(self, base: int, weights: Mapping[str, Tensor]) -> np.ndarray:
         """The jobs that pack `weights` to the address `base`."""
@@ -136,14 +140,16 @@ class Packer:
                 self._biases(stage, group, pairs)
 
     def plan(self) -> Packing:
-        table = np.array([[getattr(job, name) for name in _COLUMNS] for job in self.jobs], np.int64)
-        places = np.array(self.places, np.int64)
+        order = sorted(range(len(self.jobs)), key=lambda number: self.jobs[number].add)
+        jobs = [self.jobs[number] for number in order]
+        table = np.array([[getattr(job, name) for name in _COLUMNS] for job in jobs], np.int64)
         return Packing(
             self.elements,
-            places,
+            np.array(self.places, np.int64),
             table.reshape(-1, len(_COLUMNS)),
             self.stems,
-            np.array(self.source, np.int64),
+            np.array([self.source[number] for number in order], np.int64),
+            sum(not job.add for job in jobs),
         )
 
     def _weights(self, stage: ProgramStage, group: Group, segment: Segment, pairs: int) -> None:
