@@ -50,7 +50,8 @@ def show(
         typer.Option(
             "--pass",
             metavar="PASS",
-            help="With --stage: forward, training (forward, and keeps what backward needs) or backward.  "
+            help="With --stage: forward, training (forward, and keeps what backward needs), backward "
+            "or recomputing (backward, with nothing kept).  "
             "[default: forward; for plan, forward and backward]",
         ),
     ] = None,

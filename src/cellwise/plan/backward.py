@@ -14,7 +14,7 @@ from cellwise.graph.expr import postorder
 from cellwise.graph.ops import CONSTANT, OPS, PROJECT, STATE
 from cellwise.passes import Derivative, differentiate, kept_for
 from cellwise.passes.differentiate import GRADIENT, OUTPUT, PULLBACK
-from cellwise.plan.forward import OUTPUT_WEIGHT, Products, Tape, carried, output_array, parameter_refs
+from cellwise.plan.forward import OUTPUT_WEIGHT, Products, Tape, X, carried, output_array, parameter_refs
 from cellwise.plan.program import Array, Place, Program, ProgramStage, Ref, Segment, WeightBlock, Width
 from cellwise.plan.schedule import Accumulate, lay_out, stages_of
 
@@ -187,7 +187,8 @@ def _program(
         + [ref.array for stage in stages for ref in _used(stage, in_memory)]
         + list(between)
     )
-    return Program(f"{graph.name}_backward", tuple(arrays), stages, in_memory, states, graph)
+    name = f"{graph.name}_{'recomputing' if X.array in arrays else 'backward'}"
+    return Program(name, tuple(arrays), stages, in_memory, states, graph)
 
 
 def _is_total(node: Node, state: str) -> bool:

@@ -23,6 +23,7 @@ PASSES: dict[str, Callable[[StepGraph], Program]] = {
     "forward": lambda graph: forward_program(graph, None),
     "training": lambda graph: forward_program(graph, backward_plan(graph).tape),
     "backward": lambda graph: backward_plan(graph).program,
+    "recomputing": lambda graph: backward_plan(graph, recompute=True).program,
 }
 
 
@@ -61,7 +62,7 @@ def stage_text(graph: StepGraph, stage: str, which: str | None = None, target: T
     Code begins with the program that it comes from, as comments.
 
     Args:
-        which: one of PASSES: forward keeps nothing, training keeps a tape for backward.
+        which: one of PASSES: forward keeps nothing, training keeps a tape for backward, recomputing needs none.
 
     >>> from cellwise import cells
     >>> text = stage_text(cells.get("gru").graph, "llvm")
