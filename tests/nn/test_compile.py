@@ -170,6 +170,31 @@ def test_auto_takes_the_kernels_where_torch_would_unroll() -> None:
     assert not any("lstm" in each for each in operators)
 
 
+def test_steps_may_be_recomputed_in_a_compiled_program() -> None:
+    layer = cellwise.LSTM(3, 4, bidirectional=True, dtype=torch.float64)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    x = torch.randn(5, 3, 3, dtype=torch.float64, requires_grad=True)
+
+    def gradients() -> tuple[Tensor, ...]:
+        return torch.autograd.grad(compiled(x)[0].square().sum(), [x, *layer.parameters()])
+
+    kept: list[int] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    wanted = gradients()
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        compiled(x)
+    before, kept[:] = sum(kept), []
+    layer.recompute = True
+    assert all(torch.equal(a, b) for a, b in zip(gradients(), wanted, strict=True))
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        compiled(x)
+    assert sum(kept) < before
+
+
 def test_torchs_own_layers_are_refused_as_ever() -> None:
     with pytest.raises(torch._dynamo.exc.Unsupported, match="RNN, GRU, or LSTM"):
         torch.compile(nn.GRU(3, 4), backend="aot_eager", fullgraph=True)(torch.randn(5, 2, 3))

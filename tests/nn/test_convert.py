@@ -80,10 +80,11 @@ def test_revert_undoes_it() -> None:
     before = model(TOKENS)
     convert(model)
     recurrent(model)[0].backend = "reference"
+    recurrent(model)[0].recompute = True
     assert revert(model) is model
     assert [type(module) for module in model.modules()] == kinds
     assert list(model.__dict__) == state
-    assert all("_backend" not in vars(module) for module in model.modules())
+    assert all(not {"_backend", "recompute"} & set(vars(module)) for module in model.modules())
     assert torch.equal(model(TOKENS), before)
     assert ours(recurrent(convert(model))[0])
     assert recurrent(model)[0].backend == "auto"

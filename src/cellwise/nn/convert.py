@@ -57,7 +57,8 @@ def revert(model: Model) -> Model:
     _swap(model, _BACK)
     for module in model.modules():
         if type(module) in _SWAPS:
-            module.__dict__.pop("_backend", None)
+            for name in ("_backend", "recompute"):
+                module.__dict__.pop(name, None)
     return model
 
 

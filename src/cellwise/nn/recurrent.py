@@ -319,6 +319,9 @@ class Recurrent(RecurrentLayer):
     `bias_ih_l{k}`, `bias_hh_l{k}` (G*H,), with only the rows of gates that the cell asks for, then the cell's own.
     They start uniform within 1 / sqrt(H) of zero, as in torch.nn.
 
+    `layer.recompute = True` saves memory in training on a CPU: the backward pass computes each step again from the
+    states before it, and the forward pass keeps no tape for it.
+
     Under torch.compile and torch.export each layer and direction is one operator, for all T and B if sizes are dynamic
     (those of `lengths`, `resets` and `state` with those of x; torch makes programs of their own for T = 1 and B = 1).
     Give `lengths`, or pack outside: torch's compiler does not go into `pack_padded_sequence`.
