@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cellwise.backends.base import Result, RunDirection, Sequences, Stack, Weights
-from cellwise.backends.cpu.engine import Engine, engine_of, remember
+from cellwise.backends.cpu.engine import Engine, engine_of, key_of
 from cellwise.backends.cpu.operator import Asked, direction, is_plain, stems
 from cellwise.backends.cpu.twice import define
 from cellwise.plan import SequencePlan
@@ -25,7 +25,7 @@ class Direction:
 
     @staticmethod
     def of(stack: Stack, dtype: torch.dtype, definition: RunDirection, recompute: bool = False) -> Direction:
-        key = remember(stack.plan.graph, bool(stack.proj_size), recompute)
+        key = key_of(stack.plan.graph, bool(stack.proj_size), recompute)
         names = stems(engine_of(key, dtype), stack.bias)
         define(key, stack.plan, definition, stack.bias, names)
         return Direction(key, names, stack.bias)

@@ -16,6 +16,7 @@ from cellwise.backends.cpu.products import routine
 from cellwise.backends.cpu.target import Target, host
 from cellwise.backends.cpu.tiles import TILES, groups_of
 from cellwise.graph import StepGraph
+from cellwise.graph.stored import restore, store
 from cellwise.plan.backward import BackwardPlan, backward_plan
 from cellwise.plan.forward import forward_program
 from cellwise.plan.program import Program, Width
@@ -118,25 +119,21 @@ def _pack(element_bytes: int, target: Target) -> Native:
     return load("pack", object_code(emit_pack(element_bytes, target), target))
 
 
-_KNOWN: dict[str, tuple[StepGraph, bool, bool]] = {}
+_PROJECTED, _RECOMPUTE = "projected", "recompute"
 
 
-def remember(graph: StepGraph, projected: bool, recompute: bool) -> str:
-    """A key under which the operator finds the graph again; operators take plain values only."""
-    key = _key(graph, projected, recompute)
-    _KNOWN.setdefault(key, (graph, projected, recompute))
-    return key
-
-
-@lru_cache(maxsize=512)
-def _key(graph: StepGraph, projected: bool, recompute: bool) -> str:
-    # The fingerprint forgets names; the names of parameters are needed to find their tensors.
-    names = (*graph.gates, *graph.states, *graph.vectors, *graph.scalars)
-    options = [name for name, on in (("projected", projected), ("recompute", recompute)) if on]
-    return "|".join((graph.fingerprint, *names, *options))
+def key_of(graph: StepGraph, projected: bool, recompute: bool) -> str:
+    """What the operator knows a cell by: it takes plain values only, also in a program that another process runs."""
+    options = [name for name, on in ((_PROJECTED, projected), (_RECOMPUTE, recompute)) if on]
+    return f"{' '.join(options)}|{store(graph)}"
 
 
 @lru_cache(maxsize=512)
 def engine_of(key: str, dtype: torch.dtype) -> Engine:
-    graph, projected, recompute = _KNOWN[key]
-    return Engine(graph, dtype, host(), projected, recompute)
+    """The engine for a key.
+
+    Raises:
+        GraphError: the key is none of `key_of`.
+    """
+    options, _, text = key.partition("|")
+    return Engine(restore(text), dtype, host(), _PROJECTED in options, _RECOMPUTE in options)
