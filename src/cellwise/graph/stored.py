@@ -42,10 +42,12 @@ def restore(text: str) -> StepGraph:
         for op, attribute, *inputs in found["nodes"]:
             assert all(0 <= i < len(nodes) for i in inputs)
             nodes.append(Node(OPS[op], tuple(nodes[i] for i in inputs), attribute))
-        names = [tuple(map(str, found[name])) for name in _TUPLES]
+        gates, states, vectors, scalars = (tuple(map(str, found[name])) for name in _TUPLES)
         new_states = tuple(nodes[i] for i in found["new_states"])
         given = tuple((nodes[i], str(name)) for i, name in found["names"])
-        graph = StepGraph(str(found["name"]), *names, nodes[found["output"]], new_states, given)
+        graph = StepGraph(
+            str(found["name"]), gates, states, vectors, scalars, nodes[found["output"]], new_states, given
+        )
     except (ValueError, TypeError, LookupError, AssertionError) as error:
         raise GraphError(f"the text of a graph cannot be read: {error!r}") from None
     return verify(graph)
