@@ -169,10 +169,13 @@ def guarding(at_end: bool) -> Iterator[Guards]:
     def begin(self: Any) -> None:
         self.__dict__["handed out"] = []
 
-    def take(self: Any, count: int, dtype: Any = np.float32) -> np.ndarray:
-        array = guards.empty(count, dtype)
+    def address(self: Any, count: int, dtype: torch.dtype) -> int:
+        array = guards.empty(count, engine.NUMPY[dtype])
         self.__dict__["handed out"].append(array)  # it is good until the next run begins
-        return array
+        return int(array.ctypes.data)
+
+    def matrix(self: Any, rows: int, width: int, dtype: torch.dtype) -> Tensor:
+        return torch.from_numpy(guards.empty((rows, width), engine.NUMPY[dtype]))
 
     def pooled(self: Any, *shape: int, dtype: torch.dtype) -> Tensor:
         return torch.from_numpy(guards.empty(shape, engine.NUMPY[dtype]))
@@ -188,10 +191,9 @@ def guarding(at_end: bool) -> Iterator[Guards]:
         # what is cached would outlive its guards.
         stack.enter_context(mock.patch.object(walk, "_walk", through(walk._walk.__wrapped__)))
         stack.enter_context(mock.patch.object(engine, "_packing", through(engine._packing.__wrapped__)))
-        addressed = pack.Packing.addressed
-        stack.enter_context(mock.patch.object(pack.Packing, "addressed", through(addressed)))
         stack.enter_context(mock.patch.object(scratch.Scratch, "begin", begin))
-        stack.enter_context(mock.patch.object(scratch.Scratch, "take", take))
+        stack.enter_context(mock.patch.object(scratch.Scratch, "address", address))
+        stack.enter_context(mock.patch.object(scratch.Scratch, "tensor", matrix))
         stack.enter_context(mock.patch.object(scratch.Pool, "tensor", pooled))
         stack.enter_context(_NewTensors(guards))
         yield guards

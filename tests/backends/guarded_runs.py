@@ -136,18 +136,20 @@ class Watched:
         def call(jobs: int, bounds: int) -> None:
             self.guards.names = dict(self.known)
             self._look("range", bounds)
-            first, end = _int64(bounds, 2)
+            first, end, start = _int64(bounds, 3).tolist()
             if first == end:
                 return  # a cell without a product backward has nothing to pack
             self._look("jobs", jobs)
-            table = _int64(jobs, int(end) * len(columns)).reshape(-1, len(columns))[first:]
-            source, to, units = (columns.index(name) for name in ("source", "to", "units"))
+            table = _int64(jobs, end * len(columns)).reshape(-1, len(columns))[first:]
+            source, to, units, weight = (columns.index(name) for name in ("source", "to", "units", "weight"))
+            weights = _int64(bounds, 4 + int(table[:, weight].max()))[3:]
             for job in table:
-                self._look("", int(job[to]))
+                self._look("", start + int(job[to]))
                 if job[units] > 0:  # else nothing is read
-                    self._look("", int(job[source]))
-                    if self._weight(int(job[source])) == self.short:
-                        job[source] += self.sign * self.element
+                    self._look("", int(weights[job[weight]]) + int(job[source]))
+            for place, address in enumerate(weights):
+                if self._weight(int(address)) == self.short:
+                    weights[place] += self.sign * self.element
             self.calls += 1
             self.guards.running = f"pack ({self.case})"
             function(jobs, bounds)

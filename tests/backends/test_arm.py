@@ -23,8 +23,8 @@ from guarded_runs import Case, buffers, drawn, everything
 from cellwise import cells
 from cellwise.backends.cpu.compile import object_code
 from cellwise.backends.cpu.engine import Engine
-from cellwise.backends.cpu.kernel import SIZES, emit, widths_of
-from cellwise.backends.cpu.pack import _COLUMNS, emit_pack
+from cellwise.backends.cpu.kernel import emit, widths_of
+from cellwise.backends.cpu.pack import emit_pack
 from cellwise.backends.cpu.products import routine, routine_name
 from cellwise.backends.cpu.target import Target, host
 
@@ -64,34 +64,38 @@ class Recorder:
         for number, name in enumerate(KERNELS):
             kernel = getattr(engine, name)
             count = len(buffers(kernel.program, kernel))
-            call = self._recorded(number, kernel.call, [(place, 1) for place in range(count)], len(SIZES))
+            call = self._recorded(number, kernel.call, [(0, place) for place in range(count)])
             self.engine.__dict__[name] = replace(kernel, engine=self.engine, call=call)
-        self.engine.__dict__["pack"] = self._recorded(len(KERNELS), engine.pack, None, 2)
+        self.engine.__dict__["pack"] = self._recorded(len(KERNELS), engine.pack, None)
 
     def _recorded(
-        self, number: int, run: Callable[[int, int], None], places: list[tuple[int, int]] | None, sizes: int
+        self, number: int, run: Callable[[int, int], None], places: list[tuple[int, int]] | None
     ) -> Callable[[int, int], None]:
         def call(first: int, second: int) -> None:
             at = places
-            if at is None:  # the table of jobs: two addresses in each
+            if (
+                at is None
+            ):  # after the range of jobs, where they put what they pack, and where the weights are
                 begin, end = np.frombuffer((ctypes.c_int64 * 2).from_address(second), np.int64)
-                at = [(int(job) * len(_COLUMNS) + i, i) for job in range(begin, end) for i in (0, 1)]
-                if not at:
+                if begin == end:
                     return
+                given = self.guards.near(second, beside=0)
+                assert given is not None
+                at = [(1, place) for place in range(2, given[1] // 8)]
             regions = [self.guards.near(address, beside=0) for address in (first, second)]
             found = []
-            for place, _ in at:
-                address = ctypes.c_int64.from_address(first + 8 * place).value
+            for buffer, place in at:
+                address = ctypes.c_int64.from_address((first, second)[buffer] + 8 * place).value
                 region = self.guards.near(address, beside=0)
                 if region is not None and region not in regions:
                     regions.append(region)
-                found.append((place, address, region))
+                found.append((buffer, place, address, region))
             known = [region for region in regions if region is not None]
             assert len(known) == len(regions), "what a kernel is given lies outside of guarded memory"
             recorded = Recorded(number, [ctypes.string_at(*region) for region in known], given=(0, 1))
-            for place, address, region in found:
+            for buffer, place, address, region in found:
                 if region is not None:
-                    recorded.addresses.append((0, 8 * place, known.index(region), address - region[0]))
+                    recorded.addresses.append((buffer, 8 * place, known.index(region), address - region[0]))
             run(first, second)
             recorded.after = [ctypes.string_at(*region) for region in known]
             self.calls.append(recorded)

@@ -186,9 +186,10 @@ def test_jobs_of_a_packing_may_be_done_in_any_order(name: str, kernel: str) -> N
 
     def packed(order: list[int]) -> np.ndarray:
         memory = np.full(packing.elements, np.nan, np.float32)
-        jobs = packing.addressed(memory.ctypes.data, weights)
-        for number in [*order, *range(packing.placing, len(jobs))]:
-            engine.pack(jobs.ctypes.data, np.array([number, number + 1], np.int64).ctypes.data)
+        where = [memory.ctypes.data, *[weight.data_ptr() for weight in weights.values()]]
+        for number in [*order, *range(packing.placing, len(packing.jobs))]:
+            given = np.array([number, number + 1, *where], np.int64)
+            engine.pack(packing.address, given.ctypes.data)
         return memory
 
     found = packed(placing)
@@ -221,21 +222,21 @@ def test_python_threads_may_call_at_once() -> None:
 
 def test_a_block_is_lent_again_only_when_no_tensor_is_on_it() -> None:
     pool = Pool()
-    first = pool.tensor(40, 30, dtype=torch.float32)
+    first = pool.tensor(400, 300, dtype=torch.float32)
     view, address = first[3:].view(-1), first.data_ptr()
     del first
     gc.collect()
-    other = pool.tensor(40, 30, dtype=torch.float32)
+    other = pool.tensor(400, 300, dtype=torch.float32)
     assert other.data_ptr() != address
     del view
-    assert pool.tensor(20, 50, dtype=torch.float32).data_ptr() == address
+    assert pool.tensor(200, 500, dtype=torch.float32).data_ptr() == address
 
 
 def test_a_block_that_is_not_used_is_let_go() -> None:
     pool = Pool(patience=3)
-    pool.tensor(1000, dtype=torch.float64)
-    assert pool.idle_bytes == 8000
-    kept = [pool.tensor(10, dtype=torch.float32) for _ in range(5)]
+    pool.tensor(100_000, dtype=torch.float64)
+    assert pool.idle_bytes == 800_000
+    kept = [pool.tensor(20_000, dtype=torch.float32) for _ in range(5)]
     assert len(kept) == 5
     assert pool.idle_bytes == 0
 
@@ -244,11 +245,12 @@ def test_scratch_grows_to_what_a_run_needs_and_is_used_again() -> None:
     scratch = Scratch()
     for _ in range(3):
         scratch.begin()
-        arrays = [scratch.take(1000), scratch.take(17), scratch.take(500, np.float64)]
-        assert all(array.ctypes.data % 64 == 0 for array in arrays)
-    again = [array.ctypes.data for array in arrays]
+        found = [scratch.address(1000, torch.float32), scratch.address(17, torch.float32)]
+        found.append(scratch.tensor(20, 25, torch.float64).data_ptr())
+        assert all(address % 64 == 0 for address in found)
+    assert found[0] + 4000 <= found[1]
     scratch.begin()
-    assert [scratch.take(1000).ctypes.data, scratch.take(17).ctypes.data] == again[:2]
+    assert [scratch.address(1000, torch.float32), scratch.address(17, torch.float32)] == found[:2]
 
 
 # --- the cache ----------------------------------------------------------------------------------------------------

@@ -148,7 +148,13 @@ class RecurrentLayer(nn.Module):
 
     def _weights(self, names: Names) -> tuple[Weights, ...]:
         # Looked up by name on every call: parametrizations, functional_call and weight hooks put others there.
-        return tuple([Weights({stem: getattr(self, name) for stem, name in each}) for each in names])
+        mine: dict[str, Any] = self._parameters
+        return tuple(
+            [
+                Weights({stem: mine[name] if name in mine else getattr(self, name) for stem, name in each})
+                for each in names
+            ]
+        )
 
     def _run(self, x: Any, state: Any, lengths: Lengths | None, resets: Tensor | None) -> tuple[Any, Any]:
         traced = torch.compiler.is_compiling()
@@ -220,7 +226,13 @@ class RecurrentLayer(nn.Module):
     ) -> tuple[Tensor, ...]:
         shapes = self._state_shapes(batch, facts)
         if state is None:
-            return tuple([torch.zeros(shape, dtype=data.dtype, device=data.device) for shape in shapes])
+            # Nobody writes to them, so those of one size are the same.
+            by_size = dict(zip(facts.state_sizes, shapes, strict=True))
+            zeros = {
+                size: torch.zeros(shape, dtype=data.dtype, device=data.device)
+                for size, shape in by_size.items()
+            }
+            return tuple([zeros[size] for size in facts.state_sizes])
         states = as_states(state, len(shapes), type(self).__name__)
         check_states(states, shapes, unbatched)
         return tuple(each.unsqueeze(1) for each in states) if unbatched else states

@@ -2,61 +2,119 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence, Set
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from cellwise.backends.cpu.engine import Engine
 from cellwise.backends.cpu.walk import Walk
+from cellwise.plan.program import Ref
 
 # Parts of a matrix with a row per step: which steps, and their rows.
 Parts = list[tuple[slice, Tensor]]
 
 
-class Gates:
-    """Gradients at gates, (N, columns, padded), of which the first `size` numbers of a row count."""
+class Run(NamedTuple):
+    """Rows of a weight, and the columns of the gradients at gates that they made: one matrix in memory, without a copy.
 
-    def __init__(self, gates: Tensor, size: int) -> None:
-        self.gates, self.size = gates, size
+    `add`: these rows have a gradient from another operand already.
+    """
 
-    def weight_gradient(self, columns: Sequence[int], operand: Parts, out: Tensor, add: bool = False) -> None:
-        """Gradient at the rows (len(columns) * size, K) that made these gates from an operand (N, K)."""
-        for rows, first, count in self._runs(columns):
-            target = out[rows]
-            for number, (steps, matrix) in enumerate(operand):
-                gradient = self._columns(first, count, steps).t()
-                if number == 0 and not add:
-                    torch.mm(gradient, matrix, out=target)
-                else:
-                    target.addmm_(gradient, matrix)
+    rows: slice
+    columns: slice
+    add: bool = False
 
-    def input_gradient(self, columns: Sequence[int], weight: Tensor, out: Tensor) -> None:
-        """Gradient at what the rows of a weight made these gates from."""
-        for number, (rows, first, count) in enumerate(self._runs(columns)):
-            gradient = self._columns(first, count, slice(None))
-            if number == 0:
-                torch.mm(gradient, weight[rows], out=out)
+
+class Recipe(NamedTuple):
+    """How what a backward kernel leaves becomes the gradients of weights, for layers of one size."""
+
+    inputs: tuple[Run, ...]
+    recurrent: tuple[tuple[Ref, tuple[Run, ...]], ...]  # by operand
+    is_whole: bool  # every row of `weight_hh` has a gradient
+    # Where the numbers of a bias come from among the sums, and where they go if not one after the other to all of it.
+    biases: dict[str, tuple[Tensor, Tensor | None]]
+
+
+@lru_cache(maxsize=256)
+def recipe_of(engine: Engine, hidden: int) -> Recipe:
+    """The recipe for layers of this H."""
+    plan, graph, width = engine.plan, engine.graph, engine.padded(hidden)
+    order, at_input = graph.state_gates, dict(plan.inputs)
+    inputs = _runs([(row, at_input[gate]) for row, gate in enumerate(graph.input_gates)], hidden, width)
+    groups: dict[Ref, list[tuple[int, int]]] = {}
+    for gate, column, ref in plan.products:
+        groups.setdefault(ref, []).append((order.index(gate), column))
+    written: set[int] = set()
+    recurrent = []
+    for ref, pairs in groups.items():
+        recurrent.append((ref, _runs(sorted(pairs), hidden, width, written)))
+        written |= {row for row, _ in pairs}
+    ih = [(graph.input_gates.index(gate), column) for gate, column in plan.inputs]
+    hh = [(order.index(gate), column) for gate, column, _ in plan.products]
+    with torch.inference_mode(False):  # kept for calls outside of it
+        biases = {"bias_ih": _places(ih, len(graph.input_gates), hidden, width)}
+        biases["bias_hh"] = _places(hh, len(order), hidden, width)
+    return Recipe(inputs, tuple(recurrent), len(written) == len(order), biases)
+
+
+def _runs(
+    pairs: Sequence[tuple[int, int]], size: int, width: int, written: Set[int] = frozenset()
+) -> tuple[Run, ...]:
+    """From pairs of a gate's place in the weight and its column, in the order of the places."""
+    runs: list[tuple[int, int, int]] = []  # first place, first column, how many
+    for row, column in pairs:
+        if runs and width == size:
+            first, start, count = runs[-1]
+            if (row, column) == (first + count, start + count) and (row in written) == (first in written):
+                runs[-1] = first, start, count + 1
+                continue
+        runs.append((row, column, 1))
+    return tuple(
+        Run(slice(r * size, (r + n) * size), slice(c * width, c * width + n * size), r in written)
+        for r, c, n in runs
+    )
+
+
+def _places(
+    pairs: Sequence[tuple[int, int]], gates: int, size: int, width: int
+) -> tuple[Tensor, Tensor | None]:
+    each = torch.arange(size)
+    pairs = sorted(pairs)
+    source = torch.cat([column * width + each for _, column in pairs] or [each[:0]])
+    if [row for row, _ in pairs] == list(range(gates)):
+        return source, None
+    return source, torch.cat([row * size + each for row, _ in pairs] or [each[:0]])
+
+
+def at_weight(gates: Tensor, runs: Sequence[Run], operand: Parts, out: Tensor, add: bool = False) -> None:
+    """Gradient at the rows of a weight that made gates from an operand (N, K), from that at the gates."""
+    for run in runs:
+        target, at_gates = out[run.rows], gates[:, run.columns].t()
+        for number, (steps, matrix) in enumerate(operand):
+            gradient = at_gates[:, steps]
+            if number == 0 and not (add or run.add):
+                torch.mm(gradient, matrix, out=target)
             else:
-                out.addmm_(gradient, weight[rows])
+                target.addmm_(gradient, matrix)
 
-    def _runs(self, columns: Sequence[int]) -> Iterable[tuple[slice, int, int]]:
-        """Rows of the weight, first column and number of columns that are one matrix in memory, without a copy."""
-        start = 0
-        whole = self.gates.shape[-1] == self.size
-        for place in range(1, len(columns) + 1):
-            if place == len(columns) or not whole or columns[place] != columns[place - 1] + 1:
-                yield slice(start * self.size, place * self.size), columns[start], place - start
-                start = place
 
-    def _columns(self, first: int, count: int, steps: slice) -> Tensor:
-        gates = self.gates[steps]
-        if count == 1:
-            return gates[:, first, : self.size]
-        return (
-            gates[:, first : first + count].flatten(1)
-            if len(gates)
-            else gates.new_empty(0, count * self.size)
-        )
+def at_operand(gates: Tensor, runs: Sequence[Run], weight: Tensor, out: Tensor) -> None:
+    """Gradient at what the rows of a weight made gates from."""
+    for number, run in enumerate(runs):
+        if number == 0:
+            torch.mm(gates[:, run.columns], weight[run.rows], out=out)
+        else:
+            out.addmm_(gates[:, run.columns], weight[run.rows])
+
+
+def at_bias(sums: Tensor, places: tuple[Tensor, Tensor | None], like: Tensor) -> Tensor:
+    """Gradient at a bias, from the sums of those at gates over all steps."""
+    source, target = places
+    found = sums.take(source)
+    return found if target is None else torch.zeros_like(like).index_add_(0, target, found)
 
 
 def before_each_step(
@@ -73,17 +131,16 @@ def before_each_step(
         if walk.backwards:
             begins = end == rows
             middle = end - first - (batch if begins else 0)
-            early, late, after = (
-                slice(0, middle),
-                slice(middle, end - first),
-                history[first + batch : end + batch],
-            )
+            early, late = slice(0, middle), slice(middle, end - first)
+            start = first + batch
         else:
             begins = first == 0
-            late, early = slice(0, batch if begins else 0), slice(batch if begins else 0, end - first)
-            after = history[max(0, first - batch) : end - batch]
+            middle = batch if begins else 0
+            early, late = slice(middle, end - first), slice(0, middle)
+            start = max(0, first - batch)
         parts = [(late, initial)] if begins else []
-        return [*parts, (early, after)] if len(after) else parts
+        count = early.stop - early.start
+        return [*parts, (early, history[start : start + count])] if count else parts
     where, begins_at, row = walk.predecessors
     gathered = room()[: end - first]
     torch.index_select(history, 0, where[span], out=gathered)

@@ -13,6 +13,7 @@ autograd's node, or without gradients to the kernel. Whatever traces, fakes or w
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -35,6 +36,7 @@ class Asked(NamedTuple):
     states: int
 
 
+@lru_cache(maxsize=64)
 def stems(engine: Engine, bias: bool) -> tuple[str, ...]:
     """The weights that a direction takes, in the order in which the operators take them."""
     graph = engine.graph

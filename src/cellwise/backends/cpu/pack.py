@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 from llvmlite import ir
-from torch import Tensor
 
 from cellwise.backends.cpu.code import I64, Code
 from cellwise.backends.cpu.target import Target
@@ -23,10 +23,11 @@ from cellwise.plan.program import Program, ProgramStage, Segment, Width
 
 @dataclass(frozen=True)
 class Job:
-    """Addresses are bytes, strides elements. `units`: how many there are from the first lane of the first pair on."""
+    """Places are in bytes, strides in elements. `units`: how many there are from the first pair's first lane on."""
 
     to: int
     source: int
+    weight: int  # the number of the weight that is the source
     pairs: int
     length: int
     to_pair: int
@@ -42,15 +43,18 @@ _COLUMNS = tuple(field.name for field in fields(Job))
 
 
 def emit_pack(element_bytes: int, target: Target) -> ir.Module:
-    """void pack(int64 *jobs, int64 *range): do the jobs range[0] to range[1]."""
+    """void pack(int64 *jobs, int64 *given): do the jobs given[0] to given[1]; to given[2], from given[3 + weight]."""
     code = Code("pack", element_bytes, target)
     b, v, whole = code.b, code.v, code.whole
-    jobs, bounds = code.function.args
+    jobs, given = code.function.args
     nothing = v.number(0.0)
-    with code.loop("job", code.load_whole(bounds, 1), first=code.load_whole(bounds, 0)) as number:
+    start = code.load_whole(given, 2)
+    with code.loop("job", code.load_whole(given, 1), first=code.load_whole(given, 0)) as number:
         table = code.at(jobs, b.mul(number, whole(len(_COLUMNS))), I64)
         job = {name: code.load_whole(table, i, name) for i, name in enumerate(_COLUMNS)}
-        to, source = (b.inttoptr(job[name], ir.PointerType()) for name in ("to", "source"))
+        weight = code.load_whole(given, b.add(job["weight"], whole(3)))
+        to = b.inttoptr(b.add(start, job["to"]), ir.PointerType())
+        source = b.inttoptr(b.add(weight, job["source"]), ir.PointerType())
         with code.loop("pair", job["pairs"]) as pair:
             valid = b.sub(job["units"], b.mul(pair, whole(TILES * v.lanes)))
             into = code.at(to, b.mul(pair, job["to_pair"]))
@@ -88,24 +92,20 @@ def emit_pack(element_bytes: int, target: Target) -> ir.Module:
 
 @dataclass(frozen=True, eq=False)
 class Packing:
-    """What is packed for a kernel of given sizes. `places`: element offsets, in the order of the kernel's pointers.
+    """What is packed for a kernel of given sizes. `places`: offsets in bytes, in the order of the kernel's pointers.
 
     The first `placing` jobs may be done in any order, in several threads; then the others, which add to what is there.
     """
 
     elements: int
-    places: np.ndarray
+    places: tuple[int, ...]
     jobs: np.ndarray
-    stems: tuple[str, ...]
-    source: np.ndarray  # for each job the number of its stem
     placing: int
 
-    def addressed(self, base: int, weights: Mapping[str, Tensor]) -> np.ndarray:
-        """The jobs that pack `weights` to the address `base`."""
-        jobs = self.jobs.copy()
-        jobs[:, 0] += base
-        jobs[:, 1] += np.array([weights[stem].data_ptr() for stem in self.stems], np.int64)[self.source]
-        return jobs
+    @cached_property
+    def address(self) -> int:
+        """Where the jobs stand."""
+        return int(self.jobs.ctypes.data)
 
 
 class Packer:
@@ -131,7 +131,6 @@ class Packer:
         self.elements = 0
         self.places: list[int] = []
         self.jobs: list[Job] = []
-        self.source: list[int] = []
         for stage in program.stages:
             pairs = -(-lengths[stage.width] // (TILES * self.lanes))
             for group in groups_of(stage, target):
@@ -140,15 +139,12 @@ class Packer:
                 self._biases(stage, group, pairs)
 
     def plan(self) -> Packing:
-        order = sorted(range(len(self.jobs)), key=lambda number: self.jobs[number].add)
-        jobs = [self.jobs[number] for number in order]
+        jobs = sorted(self.jobs, key=lambda job: job.add)
         table = np.array([[getattr(job, name) for name in _COLUMNS] for job in jobs], np.int64)
         return Packing(
             self.elements,
-            np.array(self.places, np.int64),
+            tuple(place * self.bytes for place in self.places),
             table.reshape(-1, len(_COLUMNS)),
-            self.stems,
-            np.array([self.source[number] for number in order], np.int64),
             sum(not job.add for job in jobs),
         )
 
@@ -208,6 +204,7 @@ class Packer:
             job = Job(
                 to=to * self.bytes,
                 source=source * self.bytes,
+                weight=self.stems.index(stem),
                 pairs=pairs,
                 length=length,
                 to_pair=group.panels * length * wide,
@@ -219,7 +216,6 @@ class Packer:
                 add=int(add),
             )
             self.jobs.append(job)
-            self.source.append(self.stems.index(stem))
 
     def _length(self, segment: Segment) -> int:
         return self.lengths[segment.operand.array.width]

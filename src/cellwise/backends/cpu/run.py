@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
 
 from cellwise.backends.cpu.arguments import Arguments
 from cellwise.backends.cpu.engine import Engine
-from cellwise.backends.cpu.gradients import Gates, Parts, before_each_step
+from cellwise.backends.cpu.gradients import (
+    Parts,
+    Run,
+    at_bias,
+    at_operand,
+    at_weight,
+    before_each_step,
+    recipe_of,
+)
 from cellwise.backends.cpu.kept import Sizes, keeps
 from cellwise.backends.cpu.scratch import POOL
 from cellwise.backends.cpu.walk import Steps
@@ -23,6 +30,8 @@ __all__ = ["Steps", "backward", "forward"]
 # Gradients at gates are held for a span of steps of about so many bytes, then they become gradients of weights and
 # input. So many that threads seldom wait for each other at the end of one; fewer where memory is what was asked for.
 _SPAN_BYTES = {"tape": 32 * 2**20, "recompute": 8 * 2**20}
+
+_keeps = lru_cache(maxsize=256)(keeps)  # what runs has numbers for sizes, not a compiler's symbols
 
 
 def span_rows(engine: Engine, columns: int, width: int) -> int:
@@ -47,7 +56,7 @@ def forward(
     run.give("x", x.contiguous())
     output = x.new_empty(len(x), sizes.padded_output)
     run.give("output", output)
-    keeping = keeps(engine, sizes, steps.resets is not None)
+    keeping = _keeps(engine, sizes, steps.resets is not None)
     kept = {"output": output} | {
         name: POOL.tensor(len(x), columns * width, dtype=x.dtype)
         for name, (columns, width) in (keeping.shapes.items() if tape else ())
@@ -113,7 +122,7 @@ def backward(
 
 def _give_own(run: Arguments, weights: Mapping[str, Tensor]) -> None:
     """The cell's own parameters."""
-    arrays = {array.name: array for array in run.kernel.program.arrays}
+    arrays = run.layout.arrays
     for name in (*run.engine.graph.vectors, *run.engine.graph.scalars):
         array = arrays.get(f"own {name}")
         if array is not None and array.place is Place.NUMBER:
@@ -137,18 +146,16 @@ class _Backward:
     ) -> None:
         self.engine, self.x, self.states, self.weights, self.steps = engine, x, states, weights, steps
         self.sizes = Sizes.of(engine, x, weights, states)
-        self.turned = Steps(
-            steps.offsets, steps.batch, not steps.backwards, steps.resets, not steps.reset_first
-        )
-        keeping = keeps(engine, self.sizes, steps.resets is not None)
+        self.recipe = recipe_of(engine, self.sizes.hidden)
+        keeping = _keeps(engine, self.sizes, steps.resets is not None)
         self.found = {"output": output} | dict(zip(keeping.shapes, kept, strict=True))
         self.first = dict(zip(engine.graph.states, _first(states, steps), strict=True))
         self.histories = {
             name: self.found["output" if place == 0 and keeping.output_is_history else name]
             for place, name in enumerate(engine.graph.states)
         }
-        self.arguments = Arguments(engine.backward, self.turned, self.sizes.lengths)
-        self.arrays = {array.name: array for array in engine.backward.program.arrays}
+        self.arguments = Arguments(engine.backward, steps.turned, self.sizes.lengths)
+        self.arrays = self.arguments.layout.arrays
 
     def run(
         self, output_gradient: Tensor | None, state_gradients: Sequence[Tensor | None], wants_input: bool
@@ -159,10 +166,7 @@ class _Backward:
         spans = self._spans()
         _give_own(run, self.weights)
         run.prepare(self.weights)
-        found = {
-            stem: torch.zeros_like(weight, memory_format=torch.contiguous_format)
-            for stem, weight in self.weights.items()
-        }
+        found = {stem: self._empty(stem) for stem in self.weights if stem.startswith("weight_")}
         dx = self._input_gradient() if wants_input else None
         for number, (first, end, rows) in enumerate(spans):
             run.run_span(first, end)
@@ -171,8 +175,15 @@ class _Backward:
                 if dx is not None:
                     self._at_input(rows, dx)
         self._at_own(found)
-        finals = [self.turned.walk.finals(pair, given, pair=True) for pair, given in carried]
+        walk = self.steps.turned.walk
+        finals = [walk.finals(pair, given, pair=True) for pair, given in carried]
         return dx, finals, found
+
+    def _empty(self, stem: str) -> Tensor:
+        """Room for the gradient of a weight, zero where not all of it will be written."""
+        weight = self.weights[stem]
+        whole = self.steps.walk.rows > 0 and (stem != "weight_hh" or self.recipe.is_whole)
+        return weight.new_empty(weight.shape) if whole else weight.new_zeros(weight.shape)
 
     def _give_gradients(
         self, output_gradient: Tensor | None, state_gradients: Sequence[Tensor | None]
@@ -184,20 +195,21 @@ class _Backward:
         carried = []
         arrays = self.engine.backward.program.states
         for (before, after), gradient, state in zip(arrays, state_gradients, self.states, strict=True):
-            given = torch.zeros_like(state) if gradient is None else gradient.contiguous()
+            given = state.new_zeros(state.shape) if gradient is None else gradient.contiguous()
             carried.append((run.give_pair(before, after, given), given))
         return carried
 
     def _spans(self) -> list[tuple[int, int, slice]]:
         """First step, end and rows of each span, in the order in which they run; and room for the longest."""
-        walk, run = self.turned.walk, self.arguments
+        walk, run = self.steps.turned.walk, self.arguments
         held = [array for array in self.arrays.values() if array.place is Place.SPAN]
         size = span_rows(self.engine, sum(array.columns for array in held), self.sizes.padded)
-        spans = [(first, end, slice(*walk.offsets[[first, end]].tolist())) for first, end in walk.spans(size)]
+        at = walk.offsets
+        spans = [(first, end, slice(int(at[first]), int(at[end]))) for first, end in walk.spans(size)]
         self.most = max(rows.stop - rows.start for _, _, rows in spans)
         self.rooms: dict[str, Tensor] = {}
         self.between = {
-            array.name: run.scratch(self.most, array.columns, run.padded[array.width]) for array in held
+            each.name: run.scratch(self.most, each.columns * run.layout.padded[each.width]) for each in held
         }
         for name, tensor in self.between.items():
             run.give(name, tensor)
@@ -220,40 +232,24 @@ class _Backward:
         make = torch.empty_like if whole else torch.zeros_like
         return make(self.x, memory_format=torch.contiguous_format)
 
-    def _gates(self, rows: slice, name: str = "gates", size: int = 0) -> Gates:
-        return Gates(self.between[name][: rows.stop - rows.start], size or self.sizes.hidden)
-
     def _at_input(self, rows: slice, dx: Tensor) -> None:
         """The gradient at x of these steps, from those at the gates."""
-        at_input = dict(self.engine.plan.inputs)
-        if at_input:
-            columns = [at_input[gate] for gate in self.engine.graph.input_gates]
-            self._gates(rows).input_gradient(columns, self.weights["weight_ih"], dx[rows])
+        if self.recipe.inputs:
+            gates = self.between["gates"][: rows.stop - rows.start]
+            at_operand(gates, self.recipe.inputs, self.weights["weight_ih"], dx[rows])
 
     def _at_weights(self, rows: slice, found: dict[str, Tensor], add: bool) -> None:
         """What these steps give to the gradients at the weights."""
-        plan, graph = self.engine.plan, self.engine.graph
         every = slice(0, rows.stop - rows.start)
-        self._at_recurrent(rows, found, add)
-        if graph.input_gates:
-            at_input = dict(plan.inputs)
-            columns = [at_input[gate] for gate in graph.input_gates]
-            self._gates(rows).weight_gradient(columns, [(every, self.x[rows])], found["weight_ih"], add)
-        if plan.unprojected is not None:
-            projected = self._gates(rows, PROJECTED_GRADIENT.name, self.sizes.projected)
-            projected.weight_gradient([0], self._operand(plan.unprojected, rows), found["weight_hr"], add)
-
-    def _at_recurrent(self, rows: slice, found: dict[str, Tensor], add: bool) -> None:
-        hidden, order = self.sizes.hidden, self.engine.graph.state_gates
-        written: set[str] = set(order if add else ())
-        for ref, group in _by_operand(self.engine.plan.products, order).items():
-            operand = self._operand(ref, rows)
-            for run in _consecutive(group, order):
-                names, columns = zip(*run, strict=True)
-                first = order.index(names[0]) * hidden
-                out = found["weight_hh"][first : first + len(run) * hidden]
-                self._gates(rows).weight_gradient(columns, operand, out, not written.isdisjoint(names))
-                written |= set(names)
+        gates, unprojected = self.between["gates"][every], self.engine.plan.unprojected
+        for ref, runs in self.recipe.recurrent:
+            at_weight(gates, runs, self._operand(ref, rows), found["weight_hh"], add)
+        if self.recipe.inputs:
+            at_weight(gates, self.recipe.inputs, [(every, self.x[rows])], found["weight_ih"], add)
+        if unprojected is not None:
+            size = slice(0, self.sizes.projected)
+            projected = self.between[PROJECTED_GRADIENT.name][every]
+            at_weight(projected, [Run(size, size)], self._operand(unprojected, rows), found["weight_hr"], add)
 
     def _room(self, state: str) -> Tensor:
         """Rows of a state for the longest span."""
@@ -268,43 +264,25 @@ class _Backward:
             name = array.name.removesuffix(" before")
             history, first = self.histories[name], self.first[name]
             return before_each_step(self.steps.walk, rows, history, first, partial(self._room, name))
-        if array.place is Place.SPAN:
-            every = slice(0, rows.stop - rows.start)
-            return [(every, self.between[array.name][every, ref.column, : self.sizes.hidden])]
-        found = self.found[array.name].view(len(self.x), array.columns, -1)
-        return [(slice(0, rows.stop - rows.start), found[rows, ref.column, : self.sizes.hidden])]
+        every = slice(0, rows.stop - rows.start)
+        matrix = (
+            self.between[array.name][every] if array.place is Place.SPAN else self.found[array.name][rows]
+        )
+        start = ref.column * (matrix.shape[1] // array.columns)
+        return [(every, matrix[:, start : start + self.sizes.hidden])]
 
     def _at_own(self, found: dict[str, Tensor]) -> None:
         """The biases and the cell's own parameters, whose gradients the kernel has summed."""
-        plan, graph, hidden = self.engine.plan, self.engine.graph, self.sizes.hidden
-        biases = self.arguments.sums["bias sums"].sum(0)[:, :hidden]
-        if "bias_ih" in found:
-            for gate, column in plan.inputs:
-                found["bias_ih"].view(-1, hidden)[graph.input_gates.index(gate)] = biases[column]
-        if "bias_hh" in found:
-            for gate, column, _ in plan.products:
-                found["bias_hh"].view(-1, hidden)[graph.state_gates.index(gate)] += biases[column]
-        sums = self.arguments.sums["sums"].sum(0)[:, :hidden]
-        for column, name in enumerate(plan.parameters):
-            found[name] = sums[column].sum() if name in graph.scalars else sums[column].clone()
-
-
-def _by_operand(
-    products: Sequence[tuple[str, int, Ref]], order: Sequence[str]
-) -> dict[Ref, list[tuple[str, int]]]:
-    """The gates that each operand was projected for, in the order of the weight's rows, and their columns."""
-    groups: dict[Ref, list[tuple[str, int]]] = {}
-    for gate, column, ref in products:
-        groups.setdefault(ref, []).append((gate, column))
-    return {ref: sorted(group, key=lambda each: order.index(each[0])) for ref, group in groups.items()}
-
-
-def _consecutive(group: list[tuple[str, int]], order: Sequence[str]) -> list[list[tuple[str, int]]]:
-    """Pieces of a group whose gates' rows lie one after the other in the weight."""
-    pieces = [group[:1]]
-    for before, each in itertools.pairwise(group):
-        if order.index(each[0]) == order.index(before[0]) + 1:
-            pieces[-1].append(each)
-        else:
-            pieces.append([each])
-    return pieces
+        weights, graph = self.weights, self.engine.graph
+        sums = {name: each.sum(0) if len(each) > 1 else each[0] for name, each in self.arguments.sums.items()}
+        for stem in ("bias_ih", "bias_hh"):
+            if stem in weights:
+                found[stem] = at_bias(sums["bias sums"], self.recipe.biases[stem], weights[stem])
+        parameters = self.engine.plan.parameters
+        for name in (*graph.vectors, *graph.scalars):
+            if name in parameters:
+                start = parameters.index(name) * self.sizes.padded
+                mine = sums["sums"][start : start + self.sizes.hidden]
+                found[name] = mine.sum() if name in graph.scalars else mine.clone()
+            else:
+                found[name] = torch.zeros_like(weights[name])

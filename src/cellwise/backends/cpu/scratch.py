@@ -6,6 +6,7 @@ run needed. What outlives the run comes from a pool. All is taken through numpy,
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
 from collections import deque
@@ -16,46 +17,67 @@ import torch
 from torch import Tensor
 from torch.utils import deterministic
 
-from cellwise.backends.cpu.engine import NUMPY
+from cellwise.backends.cpu.engine import ELEMENT_BYTES, NUMPY
 
 _ALIGNED = 64
+# Up to here a block of the pool costs more than memory that the C library has at hand.
+_SMALL = 2**16
+
+
+class _Block:
+    """Uninitialised memory from a multiple of 64 bytes on."""
+
+    def __init__(self, size: int) -> None:
+        memory = np.empty(size + _ALIGNED, np.uint8)
+        self.size, self.bytes = size, memory[-memory.ctypes.data % _ALIGNED :][:size]
+        self.start: int = self.bytes.ctypes.data
+        self._numbers: dict[torch.dtype, Tensor] = {}
+
+    def numbers(self, dtype: torch.dtype) -> Tensor:
+        """All of it."""
+        if dtype not in self._numbers:
+            self._numbers[dtype] = torch.from_numpy(self.bytes.view(NUMPY[dtype]))
+        return self._numbers[dtype]
 
 
 class Scratch(threading.local):
     """Hands out memory from one block; `begin` takes all of it back."""
 
     def __init__(self) -> None:
-        self._block = np.empty(0, np.uint8)
-        self._used = 0
-        self._beside: list[np.ndarray] = []  # what did not fit into the block in this run
+        self._block = _Block(0)
+        self._used, self._poison = 0, False
+        self._beside: list[_Block] = []  # what did not fit into the block in this run
 
     def begin(self) -> None:
         """Start a run: what was handed out before is free again, and the block grows to what the last run needed."""
         if self._beside:
-            wanted = self._used + sum(each.nbytes for each in self._beside)
+            wanted = self._used + sum(each.size for each in self._beside)
             self._beside = []
-            self._block = np.empty(wanted, np.uint8)
-        self._used = 0
+            self._block = _Block(wanted)
+        self._used, self._poison = 0, _poisoned()
 
-    def take(self, count: int, dtype: Any = np.float32) -> np.ndarray:
-        """An uninitialised array of this many elements, at a multiple of 64 bytes."""
-        wanted = count * np.dtype(dtype).itemsize + _ALIGNED
-        if self._used + wanted <= self._block.nbytes:
-            room = self._block[self._used : self._used + wanted]
-            self._used += wanted
+    def address(self, count: int, dtype: torch.dtype) -> int:
+        """Where there is room for this many numbers, at a multiple of 64 bytes. It is good until the run is over."""
+        block, start = self._take(count * ELEMENT_BYTES[dtype])
+        return block.start + start
+
+    def tensor(self, rows: int, width: int, dtype: torch.dtype) -> Tensor:
+        """The same as an uninitialised tensor. It must not outlive the run."""
+        size = ELEMENT_BYTES[dtype]
+        block, start = self._take(rows * width * size)
+        return block.numbers(dtype).as_strided((rows, width), (width, 1), start // size)
+
+    def _take(self, size: int) -> tuple[_Block, int]:
+        size = -(-size // _ALIGNED) * _ALIGNED
+        block, start = self._block, self._used
+        if start + size <= block.size:
+            self._used += size
         else:
-            room = np.empty(wanted, np.uint8)
-            self._beside.append(room)
-        skip = -room.ctypes.data % _ALIGNED
-        array = room[skip : skip + wanted - _ALIGNED].view(dtype)
-        if _poisoned():
-            array.fill(np.nan)
-        return array
-
-    def tensor(self, *shape: int, dtype: torch.dtype) -> Tensor:
-        """The same as a tensor. It must not outlive the run."""
-        count = int(np.prod(shape))
-        return torch.from_numpy(self.take(count, NUMPY[dtype])).view(shape)
+            block, start = _Block(size), 0
+            self._beside.append(block)
+        if self._poison:
+            block.bytes[start : start + size] = 255  # the bytes of a NaN
+        return block, start
 
 
 class Pool:
@@ -74,7 +96,9 @@ class Pool:
 
     def tensor(self, *shape: int, dtype: torch.dtype) -> Tensor:
         """An uninitialised tensor."""
-        size = int(np.prod(shape)) * np.dtype(NUMPY[dtype]).itemsize
+        size = math.prod(shape) * ELEMENT_BYTES[dtype]
+        if size <= _SMALL:
+            return torch.empty(shape, dtype=dtype)
         block = self._take(size)
         array = block[:size].view(NUMPY[dtype]).reshape(shape)
         # The tensor holds this very array, not its base, and so the array lives as long as the tensor's memory is used.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cellwise.backends.base import Stack, Stepper
-from cellwise.backends.cpu.arguments import in_vectors
+from cellwise.backends.cpu.arguments import in_vectors, pack
 from cellwise.backends.cpu.engine import NUMPY, Engine
 from cellwise.backends.cpu.kept import Sizes
 from cellwise.plan.program import Place, Width
@@ -107,7 +108,8 @@ class _Layer:
             for _ in (0, 1)
         ]
         self._held: list[object] = []
-        packed = self._packed(engine, weights, sizes)
+        given = {stem: weight.detach() for stem, weight in weights.items()}
+        packed = pack(kernel, sizes.lengths, given, partial(self._room, engine.dtype))
         nothing, offsets = np.zeros(1, np.int64), np.array([0, batch], np.int64)
         room = np.empty(kernel.vectors * batch * engine.lanes, NUMPY[engine.dtype])
         rows = {
@@ -144,19 +146,12 @@ class _Layer:
         numbers = (0, 1, *sizes.lengths, sizes.padded, sizes.padded_projected, 0, batch, 0, 0, 0)
         self.numbers = np.array(numbers, np.int64)
 
-    def _packed(self, engine: Engine, weights: Mapping[str, Tensor], sizes: Sizes) -> list[int]:
-        stems = tuple(stem for stem in weights if stem.startswith(("weight_", "bias_")))
-        if not stems:
-            return []
-        given = {stem: weights[stem].detach().contiguous() for stem in stems}
-        packing = engine.inference.packing(sizes.lengths, stems)
-        memory = np.empty(packing.elements + 16, NUMPY[engine.dtype])
-        memory = memory[-memory.ctypes.data % 64 // memory.itemsize :]
-        jobs = packing.addressed(memory.ctypes.data, given)
-        bounds = np.array([0, len(jobs)], np.int64)
-        engine.pack(jobs.ctypes.data, bounds.ctypes.data)
+    def _room(self, dtype: torch.dtype, count: int) -> int:
+        """Memory for so many packed numbers, at a multiple of 64 bytes."""
+        memory = np.empty(count + 16, NUMPY[dtype])
         self._held.append(memory)
-        return (memory.ctypes.data + packing.places * memory.itemsize).tolist()
+        address: int = memory.ctypes.data
+        return address + -address % 64
 
     def _own(
         self, engine: Engine, weights: Mapping[str, Tensor], wide: Mapping[Width, int]

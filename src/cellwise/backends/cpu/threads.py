@@ -38,9 +38,9 @@ def threads_for(multiply_adds: int) -> int:
 
 def together(calls: Sequence[Callable[[], None]]) -> None:
     """Run all of them, the first on this thread, and return when all are done."""
-    first, *others = calls
-    futures = [_pool(len(others)).submit(call) for call in others]
-    first()
+    futures = [_pool(len(calls) - 1).submit(call) for call in calls[1:]]
+    for call in calls[:1]:
+        call()
     for future in futures:
         future.result()
 

@@ -7,7 +7,7 @@ begin there.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -33,6 +33,13 @@ class Steps:
     def walk(self) -> Walk:
         return walk_of(self.offsets, self.batch, self.backwards)
 
+    @cached_property
+    def turned(self) -> Steps:
+        """The same steps the other way round."""
+        turned = Steps(self.offsets, self.batch, not self.backwards, self.resets, not self.reset_first)
+        turned.__dict__["walk"] = self.walk.turned
+        return turned
+
 
 @dataclass(frozen=True, eq=False)
 class Walk:
@@ -52,10 +59,21 @@ class Walk:
     pair_before: np.ndarray
     pair_after: np.ndarray
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """The valid steps of all rows."""
         return int(self.offsets[-1])
+
+    @property
+    def turned(self) -> Walk:
+        """The same steps the other way round."""
+        return _walk(self.offsets.tobytes(), self.batch, not self.backwards)
+
+    @cached_property
+    def addresses(self) -> dict[str, int]:
+        """Where the arrays are, by name."""
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: each.ctypes.data for name, each in arrays.items() if isinstance(each, np.ndarray)}
 
     @cached_property
     def is_dense(self) -> bool:
@@ -72,6 +90,8 @@ class Walk:
     def spans(self, rows: int) -> list[tuple[int, int]]:
         """All steps as (first, end) of spans of about so many valid steps each, in the order in which they run."""
         count = max(1, round(self.rows / rows))
+        if count == 1:
+            return [(0, len(self.offsets) - 1)]
         wanted = self.rows * np.arange(count + 1) // count
         edges = np.unique(np.searchsorted(self.offsets, wanted)).tolist()
         # Times without a valid step, at the end, go with the last.
@@ -85,7 +105,9 @@ class Walk:
         after = self.pair_after if pair else self.after
         if self.is_dense:
             first = int(after[0 if self.backwards else -1])
-            return history[first : first + self.batch, : initial.shape[1]].clone()
+            row, column = history.stride()
+            start = history.storage_offset() + first * row
+            return history.as_strided(initial.shape, (row, column), start).clone()
         last = np.zeros(self.batch, np.int64) if self.backwards else np.maximum(self.lengths - 1, 0)
         has_steps = self.lengths > 0
         rows = np.where(has_steps, after[last] + np.arange(self.batch), 0)
