@@ -105,9 +105,8 @@ class Walk:
         after = self.pair_after if pair else self.after
         if self.is_dense:
             first = int(after[0 if self.backwards else -1])
-            row, column = history.stride()
-            start = history.storage_offset() + first * row
-            return history.as_strided(initial.shape, (row, column), start).clone()
+            found, size = history.narrow_copy(0, first, self.batch), initial.shape[1]
+            return found if found.shape[1] == size else found[:, :size].contiguous()
         last = np.zeros(self.batch, np.int64) if self.backwards else np.maximum(self.lengths - 1, 0)
         has_steps = self.lengths > 0
         rows = np.where(has_steps, after[last] + np.arange(self.batch), 0)
