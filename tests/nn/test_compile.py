@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -193,6 +194,33 @@ def test_steps_may_be_recomputed_in_a_compiled_program() -> None:
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         compiled(x)
     assert sum(kept) < before
+
+
+_OF_ANOTHER_PROCESS = """
+import sys, torch, cellwise
+
+program = torch.export.load(sys.argv[1]).module()
+x, lengths, wanted = torch.load(sys.argv[2], weights_only=True)
+assert "llvmlite" not in sys.modules
+assert torch.equal(program(x, lengths=lengths)[0], wanted)
+assert program(x[:4, :2], lengths=torch.tensor([4, 0]))[0].shape == (4, 2, 10)
+"""
+
+
+def test_an_exported_program_runs_in_another_process(tmp_path: Path) -> None:
+    layer = Recurrent("lstm-peephole", 3, 5, bidirectional=True)
+    x, lengths = torch.randn(6, 4, 3), torch.tensor([6, 2, 3, 1])
+    steps, batch = torch.export.Dim("T", min=1, max=1000), torch.export.Dim("B", min=1, max=1000)
+    sizes = {"x": {0: steps, 1: batch}, "lengths": {0: batch}}
+    program = torch.export.export(layer, (x,), {"lengths": lengths}, dynamic_shapes=sizes)
+    torch.export.save(program, tmp_path / "layer.pt2")
+    with torch.no_grad():
+        torch.save((x, lengths, layer(x, lengths=lengths)[0]), tmp_path / "numbers.pt")
+    names = [str(tmp_path / name) for name in ("layer.pt2", "numbers.pt")]
+    done = subprocess.run(
+        [sys.executable, "-c", _OF_ANOTHER_PROCESS, *names], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_torchs_own_layers_are_refused_as_ever() -> None:

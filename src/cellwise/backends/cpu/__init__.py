@@ -3,7 +3,7 @@
 engine    the programs of a cell and their kernels        vectors   each op as vector instructions
 kernel    a program as LLVM code                          pack      weights in the order the kernels read
 compile   LLVM code as a function; cache                  run       arrays, threads, gradients of weights
-target    the processor                                   operator  all of it as operators of torch
+target    the processor                                   operator  all of it as operators of torch (schema)
 direction one layer in one direction                      twice     second derivatives
 stepper   one step at a time
 """
@@ -25,6 +25,7 @@ from cellwise.backends.base import (
     Weights,
     run_stacked,
 )
+from cellwise.backends.cpu import schema as schema  # torch is told of the operators
 from cellwise.plan.backward import projects
 
 DTYPES = (torch.float32, torch.float64)

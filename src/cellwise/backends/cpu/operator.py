@@ -7,7 +7,8 @@ What is kept is for the backward pass alone (`kept.py`). In a compiled program x
 (Sequences): what comes out is zero there.
 
 A plain call does not go through torch's dispatcher, which costs more than a small kernel: it goes straight to
-autograd's node, or without gradients to the kernel. Whatever traces, fakes or watches operators gets the operators.
+autograd's node, or without gradients to the kernel. Whatever traces, fakes or watches operators gets the operators,
+which `schema.py` tells torch of.
 """
 
 from __future__ import annotations
@@ -317,18 +318,15 @@ def _backward_shapes(
     return found if rest[-1] else [x.new_empty(0), *found]
 
 
-_LIBRARY = torch.library.Library("cellwise", "FRAGMENT")
+class Implementation(NamedTuple):
+    """What torch is told of an operator: what it does on a CPU, with gradients, and the shapes of what it returns."""
+
+    kernel: Operator
+    autograd: Operator
+    shapes: Operator
 
 
-def _define(schema: str, kernel: Operator, autograd: Operator, shapes: Operator) -> None:
-    name = schema.partition("(")[0]
-    _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
-    _LIBRARY.impl(name, kernel, "CPU")
-    _LIBRARY.impl(name, autograd, "Autograd")
-    torch.library.register_fake(f"cellwise::{name}", shapes, lib=_LIBRARY)
-
-
-_TAKEN = "str key, Tensor x, Tensor offsets, Tensor[] states, Tensor? resets, Tensor[] weights, bool bias, bool reverse"
-_define(f"direction({_TAKEN}, bool tape) -> Tensor[]", _forward, _direction_autograd, _forward_shapes)
-_KEPT = "Tensor output, Tensor[] kept, Tensor output_gradient, Tensor[] state_gradients, bool wants_input"
-_define(f"direction_backward({_TAKEN}, {_KEPT}) -> Tensor[]", _backward, _backward_autograd, _backward_shapes)
+OPERATORS = {
+    "direction": Implementation(_forward, _direction_autograd, _forward_shapes),
+    "direction_backward": Implementation(_backward, _backward_autograd, _backward_shapes),
+}
