@@ -36,6 +36,7 @@ from cellwise.backends.cpu.tiles import groups_of
 from cellwise.plan.backward import projects
 from cellwise.plan.program import Program
 
+KERNELS = ("inference", "training", "backward")
 HIDDEN, BATCHES, STEPS, INPUTS = (1, 3, 50, 65), (1, 2, 5, 20), (1, 3), (1, 4, 9)
 
 
@@ -52,11 +53,12 @@ class Case:
     backwards: bool
     threads: int
     target: Target
+    recompute: bool
 
     def __str__(self) -> str:
         sizes = f"T {self.steps}, B {self.batch}, D {self.inputs}, H {self.hidden}, P {self.projected}"
         sizes += f", vectors of {self.target.vector_bytes} bytes"
-        flags = [name for name in ("ragged", "resets", "backwards") if getattr(self, name)]
+        flags = [name for name in ("ragged", "resets", "backwards", "recompute") if getattr(self, name)]
         return f"{self.dtype}, {sizes}, {self.threads} threads {' '.join(flags)}".rstrip()
 
 
@@ -68,6 +70,7 @@ def cases(can_project: bool) -> Iterator[Case]:
     narrow, wide = (replace(host(), vector_bytes=n, registers=r) for n, r in ((16, 16), (64, 32)))
     targets = itertools.cycle([host(), narrow, host(), wide])
     inputs, counts = itertools.cycle(INPUTS), itertools.cycle([1, 2, 1, 1])
+    recompute = itertools.cycle([False, False, True, False, False, True, False])
     for dtype, backwards in itertools.product((torch.float32, torch.float64), (False, True)):
         for hidden, batch, steps in itertools.product(HIDDEN, BATCHES, STEPS):
             for projected in (0, max(1, hidden // 2)) if can_project else (0,):
@@ -83,6 +86,7 @@ def cases(can_project: bool) -> Iterator[Case]:
                     backwards,
                     next(counts),
                     next(targets),
+                    next(recompute),
                 )
 
 
@@ -104,7 +108,7 @@ class Watched:
         self.calls = 0
         self.element, self.sign = engine.element_bytes, 1 if guards.at_end else -1
         self.engine = replace(engine)
-        for name in ("inference", "training", "backward"):
+        for name in KERNELS:
             kernel = getattr(engine, name)
             watched = replace(kernel, engine=self.engine, call=self._kernel(kernel))
             self.engine.__dict__[name] = watched
@@ -261,15 +265,15 @@ def streamed(engine: Engine, case: Case, data: dict[str, Any]) -> Tensor:
 
 
 @cache
-def engine_for(name: str, dtype: torch.dtype, target: Target, projected: bool) -> Engine:
-    return Engine(cells.get(name).graph, dtype, target, projected)
+def engine_for(name: str, dtype: torch.dtype, target: Target, projected: bool, recompute: bool) -> Engine:
+    return Engine(cells.get(name).graph, dtype, target, projected, recompute)
 
 
 def prepare(name: str) -> None:
     """Load the kernels of the first cases, once for all processes that are forked."""
     for case in itertools.islice(cases(projects(cells.get(name).graph)), 16):
-        engine = engine_for(name, case.dtype, case.target, case.projected > 0)
-        for kernel in ("inference", "training", "backward", "pack"):
+        engine = engine_for(name, case.dtype, case.target, case.projected > 0, case.recompute)
+        for kernel in (*KERNELS, "pack"):
             getattr(engine, kernel)
 
 
@@ -280,7 +284,7 @@ def main(name: str, at_end: bool, short: str | None) -> None:
         for case in cases(projects(graph)):
             if short and case.steps < max(STEPS):
                 continue  # in a few steps not all of a history is used
-            engine = engine_for(name, case.dtype, case.target, case.projected > 0)
+            engine = engine_for(name, case.dtype, case.target, case.projected > 0, case.recompute)
             wanted = everything(engine, case, drawn(engine, case))
             with guarding(at_end) as guards:
                 tell_of_faults(guards)
