@@ -286,3 +286,13 @@ def test_what_cannot_be_streamed_is_refused() -> None:
     for wrong in (torch.zeros(2), torch.zeros(3, 2), torch.zeros(4, 3), torch.zeros(1, 4, 2)):
         with pytest.raises(InputError, match=r"shape \(4, 2\); got"):
             stream(wrong)
+
+
+@pytest.mark.parametrize("backend", ["native", "cpu", "reference"])
+def test_final_states_share_no_memory_even_where_there_is_no_step(backend: str) -> None:
+    layer = cellwise.LSTM(3, 4, num_layers=2)
+    layer.backend = backend
+    with torch.no_grad():
+        _, (h, c) = layer(torch.randn(5, 2, 3), lengths=[0, 0])
+        h += 1
+    assert not c.any()

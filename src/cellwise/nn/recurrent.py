@@ -226,13 +226,7 @@ class RecurrentLayer(nn.Module):
     ) -> tuple[Tensor, ...]:
         shapes = self._state_shapes(batch, facts)
         if state is None:
-            # Nobody writes to them, so those of one size are the same.
-            by_size = dict(zip(facts.state_sizes, shapes, strict=True))
-            zeros = {
-                size: torch.zeros(shape, dtype=data.dtype, device=data.device)
-                for size, shape in by_size.items()
-            }
-            return tuple([zeros[size] for size in facts.state_sizes])
+            return tuple([torch.zeros(shape, dtype=data.dtype, device=data.device) for shape in shapes])
         states = as_states(state, len(shapes), type(self).__name__)
         check_states(states, shapes, unbatched)
         return tuple(each.unsqueeze(1) for each in states) if unbatched else states
