@@ -175,7 +175,7 @@ def _program(
     nodes = [node for node in everything if node not in leaves and node.op is not CONSTANT]
     assert not any(node.op is STATE for node in nodes), "a state that the derivative reads is not kept"
     in_memory = leaves | gate_refs | again_refs
-    again = Products(graph, nodes, wanted, in_memory)
+    again = Products(nodes, wanted, in_memory)
     level = again.with_sums(stages_of(nodes, _is_product, wanted))
     accumulate = _accumulator(again, in_memory)
     stages, between = lay_out(nodes, level, wanted, in_memory, accumulate, _is_product)

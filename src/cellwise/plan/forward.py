@@ -72,7 +72,7 @@ def forward_program(graph: StepGraph, tape: Tape | None, projected: bool = False
         wanted += [(node, Ref(tape.array, column)) for node, column in tape.columns.items()]
     nodes = [n for n in graph.nodes if n not in leaves and n.op is not CONSTANT]
     in_memory: dict[Node, Ref] = dict(leaves)
-    products = Products(graph, nodes, wanted, in_memory)
+    products = Products(nodes, wanted, in_memory)
     level = products.with_sums(stages_of(nodes, _is_product, wanted))
     stages, between = lay_out(nodes, level, wanted, in_memory, products.accumulate, _is_product)
     if projected:
@@ -125,10 +125,8 @@ class Products:
         in_memory: where operands lie, by the time that `accumulate` is called.
     """
 
-    def __init__(
-        self, graph: StepGraph, nodes: list[Node], wanted: Wanted, in_memory: dict[Node, Ref]
-    ) -> None:
-        self._graph, self._in_memory = graph, in_memory
+    def __init__(self, nodes: list[Node], wanted: Wanted, in_memory: dict[Node, Ref]) -> None:
+        self._in_memory = in_memory
         self._fused = _fused(nodes, [node for node, _ in wanted])
         self._inside = {part for pair in self._fused.values() for part in pair}
 
