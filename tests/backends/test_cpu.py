@@ -93,6 +93,39 @@ def test_arm_code_is_vector_code() -> None:
     assert ".4s" in assembly
 
 
+class _GateCut(Cell):
+    gates = ("a", "n")
+
+    def step(self, x, h):
+        return cellwise.tanh(cellwise.stop_gradient(x.a + h.a) * h + x.n + h.n)
+
+
+class _InputCut(Cell):
+    gates = ("a", "n")
+
+    def step(self, x, h):
+        return cellwise.tanh(cellwise.stop_gradient(x.a) * h + h.n)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("hidden", [3, 16])
+@pytest.mark.parametrize("cell", [_GateCut, _InputCut])
+def test_what_no_gradient_reaches_has_none(cell: type[Cell], hidden: int, recompute: bool) -> None:
+    layer = cellwise.Recurrent(cell, 3, hidden, backend="cpu", dtype=torch.float64)
+    layer.recompute = recompute
+    x = _drawn(4, 2, 3).requires_grad_()
+
+    def gradients() -> tuple[Tensor, ...]:
+        sources = [x, *layer.parameters()]
+        return torch.autograd.grad(
+            layer(x)[0].square().sum(), sources, allow_unused=True, materialize_grads=True
+        )
+
+    found = gradients()
+    layer.backend, layer.recompute = "reference", False
+    torch.testing.assert_close(found, gradients())
+
+
 # --- exp, tanh, sigmoid -------------------------------------------------------------------------------------------
 
 

@@ -33,7 +33,9 @@ class Recipe(NamedTuple):
 
     inputs: tuple[Run, ...]
     recurrent: tuple[tuple[Ref, tuple[Run, ...]], ...]  # by operand
-    is_whole: bool  # every row of `weight_hh` has a gradient
+    whole: frozenset[
+        str
+    ]  # the weights of which every row has a gradient; some gates may be where none arrives
     # Where the numbers of a bias come from among the sums, and where they go if not one after the other to all of it.
     biases: dict[str, tuple[Tensor, Tensor | None]]
 
@@ -43,7 +45,8 @@ def recipe_of(engine: Engine, hidden: int) -> Recipe:
     """The recipe for layers of this H."""
     plan, graph, width = engine.plan, engine.graph, engine.padded(hidden)
     order, at_input = graph.state_gates, dict(plan.inputs)
-    inputs = _runs([(row, at_input[gate]) for row, gate in enumerate(graph.input_gates)], hidden, width)
+    places = enumerate(graph.input_gates)
+    inputs = _runs([(row, at_input[gate]) for row, gate in places if gate in at_input], hidden, width)
     groups: dict[Ref, list[tuple[int, int]]] = {}
     for gate, column, ref in plan.products:
         groups.setdefault(ref, []).append((order.index(gate), column))
@@ -57,7 +60,9 @@ def recipe_of(engine: Engine, hidden: int) -> Recipe:
     with torch.inference_mode(False):  # kept for calls outside of it
         biases = {"bias_ih": _places(ih, len(graph.input_gates), hidden, width)}
         biases["bias_hh"] = _places(hh, len(order), hidden, width)
-    return Recipe(inputs, tuple(recurrent), len(written) == len(order), biases)
+    whole = {"weight_ih": len(at_input) == len(graph.input_gates), "weight_hh": len(written) == len(order)}
+    whole["weight_hr"] = True
+    return Recipe(inputs, tuple(recurrent), frozenset(stem for stem, all_ in whole.items() if all_), biases)
 
 
 def _runs(

@@ -182,7 +182,7 @@ class _Backward:
     def _empty(self, stem: str) -> Tensor:
         """Room for the gradient of a weight, zero where not all of it will be written."""
         weight = self.weights[stem]
-        whole = self.steps.walk.rows > 0 and (stem != "weight_hh" or self.recipe.is_whole)
+        whole = self.steps.walk.rows > 0 and stem in self.recipe.whole
         return weight.new_empty(weight.shape) if whole else weight.new_zeros(weight.shape)
 
     def _give_gradients(
