@@ -53,7 +53,7 @@ class Case:
     backwards: bool
     threads: int
     target: Target
-    recompute: bool
+    recompute: bool = False
 
     def __str__(self) -> str:
         sizes = f"T {self.steps}, B {self.batch}, D {self.inputs}, H {self.hidden}, P {self.projected}"

@@ -144,7 +144,7 @@ def listing(program: Program, graph: StepGraph) -> str:
     >>> print(listing(forward_program(graph, None), graph))  # doctest: +ELLIPSIS
     MinGRU_forward
     <BLANKLINE>
-    arrays   (N the valid steps of all sequences, B batch, D input size, H hidden size, P projected size)
+    arrays   (N the valid steps of all sequences, S those of a span, ...
       x         (N, D)  one row per column and step of each sequence
       ...
     """
