@@ -4,6 +4,8 @@
 layer above, at a state from the next step. Each value that has a name in the equations gets its gradient by that
 name: every forward equation is differentiated by itself, by the same rules that run (passes.differentiate), as a
 step from named values to named values.
+
+Longer than other files: taking the equations apart, differentiating each and putting them together share their terms.
 """
 
 from __future__ import annotations
