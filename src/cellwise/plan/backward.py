@@ -174,7 +174,9 @@ def _program(
             leaves[node] = Ref(arriving if name == OUTPUT else states[graph.states.index(name)][0])
     nodes = [node for node in everything if node not in leaves and node.op is not CONSTANT]
     assert not any(node.op is STATE for node in nodes), "a state that the derivative reads is not kept"
-    in_memory = leaves | gate_refs | again_refs
+    # A gradient at a gate may be what arrives, as it is: it is then copied to its column at the end of the step, and
+    # read from where it arrived. The same holds for a value that is made again.
+    in_memory = gate_refs | again_refs | leaves
     again = Products(nodes, wanted, in_memory)
     level = again.with_sums(stages_of(nodes, _is_product, wanted))
     accumulate = _accumulator(again, in_memory)

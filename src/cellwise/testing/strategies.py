@@ -7,15 +7,17 @@
     def test_my_backend_agrees(cell):
         check_agreement(cell, "reference")
 
-A cell is drawn as a program: lines that each apply an op to earlier values, then one sum per state of everything that
-no line used. So every gate, parameter and line of a cell matters. Numbers stay tame: an operand that an op would
-send to infinity (a divisor near zero, the logarithm of a negative number) is first brought to where the op is smooth,
-and a new state lies between -1 and 1.
+A cell is drawn as a program: lines that each apply an op to earlier values, then one result for the output and each
+state. What no line and no result used is added to the results, so every gate, parameter and line of a cell matters.
+Results take every form that a derivative can meet (`RESULTS`): most are a tanh, others a gate or a state as it is, a
+leaky sum, a gate of another result. Numbers stay tame: an operand that an op would send to infinity (a divisor near
+zero, the logarithm of a negative number) is first brought to where the op is smooth, and no state can grow by more than
+a gate's row sums from step to step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,55 +71,144 @@ class Line:
     operands: tuple[int, ...]
 
 
+# How a new state or an output comes of two values `a` and `b` and of its own state before, `own`, all of shape (B, H).
+# A bare gate or state has the arriving gradient itself as its gradient.
+RESULTS: dict[str, Callable[[Operand, Operand, Operand], Operand]] = {
+    "tanh": lambda a, b, own: f.tanh(a),
+    "bare": lambda a, b, own: a,
+    "skip": lambda a, b, own: own,
+    "leaky": lambda a, b, own: 0.9 * own + a,
+    "sum": lambda a, b, own: a + b,
+    "difference": lambda a, b, own: a - b,
+    "product": lambda a, b, own: f.sigmoid(a) * b,
+    "stopped": lambda a, b, own: 0.5 * own + f.stop_gradient(f.tanh(a)),
+}
+# The operands that a form uses.
+_TAKEN = {
+    "tanh": "a",
+    "bare": "a",
+    "skip": "o",
+    "leaky": "ao",
+    "sum": "ab",
+    "difference": "ab",
+    "product": "ab",
+}
+_TAKEN |= {"stopped": "ao"}
+# Ops whose values are bounded, so that a state which is one of them cannot grow.
+_BOUNDED = {"sigmoid", "tanh", "sin", "cos", "exp"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a result comes of earlier values, by number, counted round; `gate` projects it once more."""
+
+    form: str
+    operands: tuple[int, int]
+    gate: str | None = None
+
+
 @dataclass(frozen=True)
 class Program:
-    """A step as data; calling `run` inside a step builds its equations."""
+    """A step as data; calling `run` inside a step builds its equations.
+
+    `results` are those of the states, `output` that of an output that is no state. States that nothing reads are left
+    so if `spare_states`.
+    """
 
     gates: tuple[str, ...]
     states: tuple[str, ...]
     vectors: tuple[str, ...]
     scalars: tuple[str, ...]
     lines: tuple[Line, ...]
-    separate_output: bool
+    results: tuple[Result, ...]
+    output: Result | None
+    spare_states: bool
 
     def run(self, cell: Cell, x: Any, states: tuple[Any, ...]) -> Any:
-        batch = [
-            *(getattr(x, gate) for gate in self.gates),
-            *states,
-        ]  # of shape (B, H): these can be projected
-        values = [*batch, *(getattr(cell, name) for name in (*self.vectors, *self.scalars)), 0.5]
-        unused = dict.fromkeys(range(len(values) - 1))
+        own = [getattr(cell, name) for name in (*self.vectors, *self.scalars)]
+        values = _Values([getattr(x, gate) for gate in self.gates], states, own)
         for line in self.lines:
-            if line.op in self.gates:
-                place = line.operands[0] % len(batch)
-                values.append(getattr(batch[place], line.op))
-                batch.append(values[-1])
-                unused.pop(next(i for i, v in enumerate(values) if v is batch[place]), None)
-            else:
-                places = [each % len(values) for each in line.operands]
-                operands = [values[place] for place in places]
-                if isinstance(operands[0], float):  # Python itself would compute with constants alone
-                    operands[0] = batch[0]
-                values.append(APPLY[line.op](*operands))
-                for place in places:
-                    unused.pop(place, None)
-            unused[len(values) - 1] = None
-        left = [values[i] for i in unused]
-        # Each result leans on its own gate or state, so that it has shape (B, H) whatever else is left.
-        results = []
-        count = len(self.states) + self.separate_output
-        for i in range(count):
-            total = batch[i % len(self.gates)]
-            for each in left[i::count]:
-                total = total + each
-            results.append(f.tanh(total))
-        return tuple(results) if count > 1 else results[0]
+            values.add(line, projects=line.op in self.gates)
+        found = [values.result(each, state) for each, state in zip(self.results, states, strict=True)]
+        if self.output is not None:
+            # An output may be a gate of the new state, as an Elman network reads it out.
+            values.tame.append(found[0])
+            found.insert(0, values.result(self.output, states[0]))
+        left = values.unused([] if self.spare_states else states)
+        for place, each in enumerate(left):
+            found[place % len(found)] = found[place % len(found)] + f.tanh(each)
+        return tuple(found) if len(found) > 1 else found[0]
+
+
+class _Values:
+    """The values of a step so far.
+
+    Those of `batch` have shape (B, H) and can be projected; those of `tame` cannot grow from step to step by more than
+    the sums of a weight's rows.
+    """
+
+    def __init__(self, gates: list[Operand], states: tuple[Operand, ...], own: list[Operand]) -> None:
+        self.tame = [*gates, *states]
+        self.batch = list(self.tame)
+        self.values = [*self.tame, *own, 0.5]
+        self._wanted = [*gates, *own]  # the definition of a cell refuses those that are of no use
+        self._used: list[Operand] = []
+
+    def add(self, line: Line, projects: bool) -> None:
+        """Compute a line."""
+        if projects:
+            operands = [_pick(self.batch, line.operands[0])]
+            made = getattr(operands[0], line.op)
+        else:
+            operands = [_pick(self.values, each) for each in line.operands]
+            if isinstance(operands[0], float):  # Python itself would compute with constants alone
+                operands[0] = self.batch[0]
+            made = APPLY[line.op](*operands)
+        self._used += operands
+        self._wanted.append(made)
+        self.values.append(made)
+        if projects or any(_is_in(each, self.batch) for each in operands):
+            self.batch.append(made)
+            if line.op in _BOUNDED or (projects and _is_in(operands[0], self.tame)):
+                self.tame.append(made)
+
+    def result(self, result: Result, own: Operand) -> Operand:
+        """A result, for which `own` is the state before."""
+        first, second = result.operands
+        a, b = (
+            _pick(self.batch if result.form in ("tanh", "stopped") else self.tame, first),
+            _pick(self.tame, second),
+        )
+        operands = {"a": a, "b": b, "o": own}
+        self._used += [operands[each] for each in _TAKEN[result.form]]
+        made = RESULTS[result.form](a, b, own)
+        return made if result.gate is None else getattr(made, result.gate)
+
+    def unused(self, also: Sequence[Operand]) -> list[Operand]:
+        """The values that nothing was computed from, among those that should be of use."""
+        return [each for each in (*self._wanted, *also) if not _is_in(each, self._used)]
+
+
+def _pick(values: Sequence[Operand], place: int) -> Operand:
+    return values[place % len(values)]
+
+
+def _is_in(value: Operand, values: Sequence[Operand]) -> bool:
+    # Comparing two values of a step would make a node.
+    return any(value is each for each in values)
+
+
+def _results(gates: tuple[str, ...], gradient: bool) -> st.SearchStrategy[Result]:
+    forms = ["tanh"] * 4 + [form for form in RESULTS if form != "stopped" or not gradient]
+    place = st.integers(0, 30)
+    gate = st.sampled_from([None, None, None, *gates])
+    return st.builds(Result, st.sampled_from(forms), st.tuples(place, place), gate)
 
 
 @st.composite
 def programs(draw: st.DrawFn, gradient: bool = True, most_lines: int = 12) -> Program:
     """A random program. With `gradient=False` it may stop gradients, which finite differences cannot check."""
-    gates = ("a", "b", "c")[: draw(st.integers(1, 3))]
+    gates = ("a", "b", "c")[: draw(st.sampled_from([1, 2, 3, 1, 2, 3, 0]))]
     ops = [name for name in OPS if name not in LEAVES and OPS[name] is not PROJECT]
     if gradient:
         ops.remove("stop_gradient")
@@ -125,16 +216,21 @@ def programs(draw: st.DrawFn, gradient: bool = True, most_lines: int = 12) -> Pr
     ordinary = st.sampled_from(ops).flatmap(
         lambda name: st.tuples(*[place] * OPS[name].operands).map(lambda places: Line(name, places))
     )
-    projection = st.builds(Line, st.sampled_from(gates), st.tuples(place))
+    lines = [ordinary, ordinary]
+    if gates:
+        lines.append(st.builds(Line, st.sampled_from(gates), st.tuples(place)))
+    states = ("h", "s")[: draw(st.integers(1, 2))]
+    result = _results(gates, gradient)
     return Program(
         gates=gates,
-        states=("h", "s")[: draw(st.integers(1, 2))],
-        vectors=("u", "v")[: draw(st.integers(0, 2))],
+        states=states,
+        # A cell without gates learns its own parameters alone.
+        vectors=("u", "v")[: draw(st.integers(0 if gates else 1, 2))],
         scalars=("q",)[: draw(st.integers(0, 1))],
-        lines=tuple(
-            draw(st.lists(st.one_of(ordinary, ordinary, projection), min_size=1, max_size=most_lines))
-        ),
-        separate_output=draw(st.booleans()),
+        lines=tuple(draw(st.lists(st.one_of(lines), max_size=most_lines))),
+        results=tuple(draw(result) for _ in states),
+        output=draw(st.none() | result),
+        spare_states=draw(st.booleans()),
     )
 
 
@@ -150,7 +246,7 @@ def cell_of(program: Program) -> Cell:
     body: dict[str, Any] = {
         "gates": program.gates,
         "states": program.states,
-        "output": "y" if program.separate_output else None,
+        "output": None if program.output is None else "y",
         "step": one_state if len(program.states) == 1 else two_states,
         **{name: Vector((-0.5, 0.5)) for name in program.vectors},
         **{name: Scalar(0.7) for name in program.scalars},

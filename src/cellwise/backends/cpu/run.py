@@ -37,7 +37,8 @@ _keeps = lru_cache(maxsize=256)(keeps)  # what runs has numbers for sizes, not a
 def span_rows(engine: Engine, columns: int, width: int) -> int:
     """Valid steps in a span, where each has so many rows of this width."""
     size = _SPAN_BYTES["recompute" if engine.recompute else "tape"]
-    return max(1, size // (columns * width * engine.element_bytes))
+    # Without a gate that a gradient reaches, nothing is held.
+    return max(1, size // (max(1, columns) * width * engine.element_bytes))
 
 
 def forward(
@@ -241,10 +242,12 @@ class _Backward:
     def _at_weights(self, rows: slice, found: dict[str, Tensor], add: bool) -> None:
         """What these steps give to the gradients at the weights."""
         every = slice(0, rows.stop - rows.start)
-        gates, unprojected = self.between["gates"][every], self.engine.plan.unprojected
+        unprojected = self.engine.plan.unprojected
         for ref, runs in self.recipe.recurrent:
+            gates = self.between["gates"][every]
             at_weight(gates, runs, self._operand(ref, rows), found["weight_hh"], add)
         if self.recipe.inputs:
+            gates = self.between["gates"][every]
             at_weight(gates, self.recipe.inputs, [(every, self.x[rows])], found["weight_ih"], add)
         if unprojected is not None:
             size = slice(0, self.sizes.projected)
