@@ -9,6 +9,7 @@ import pytest
 from cellwise import Cell, Scalar, Vector, cells, sigmoid, tanh
 from cellwise.graph.ops import OPS
 from cellwise.plan import parameter_layout, plan_of, state_sizes
+from cellwise.plan.backward import projects
 from cellwise.plan.sequence_plan import SequencePlan
 
 
@@ -135,3 +136,19 @@ def test_layout_has_only_what_the_equations_ask_for() -> None:
 
 def test_one_plan_per_graph() -> None:
     assert plan("gru") is plan("gru")
+
+
+class _Second(Cell):
+    """A gate of another value than the first state, which a projected weight has no room for."""
+
+    gates = ("a", "b")
+    states = ("h",)
+
+    def step(self, x, h):
+        return tanh(x.a + h.a + tanh(x.b).b)
+
+
+def test_only_cells_that_ask_the_first_state_alone_for_gates_can_be_projected() -> None:
+    assert projects(cells.get("lstm").graph) and projects(cells.get("rnn").graph)
+    assert not projects(_Second().graph)
+    assert not projects(cells.get("gru").graph)  # it is read unit by unit

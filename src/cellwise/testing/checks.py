@@ -111,7 +111,7 @@ def check_case(case: Case, backend: str) -> None:
     """Compare one conformance case on a backend with the naive run: output, final states, every gradient."""
     layer, arguments = case.layer(backend), case.arguments()
     try:
-        assert_close(results(layer, arguments), results(layer, arguments, _naive_call))
+        assert_close(results(layer, arguments), results(layer, arguments, naive_call))
     except AssertionError as error:
         raise AssertionError(f"{case} on {backend}:\n{error}") from None
 
@@ -211,7 +211,7 @@ def _row_in_pieces(
     return torch.cat(outputs), tuple(finals)
 
 
-def _naive_call(
+def naive_call(
     layer: nn.Module, arguments: Arguments, x: Tensor, states: tuple[Tensor, ...]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     assert isinstance(layer, RecurrentLayer)
