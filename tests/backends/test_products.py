@@ -16,12 +16,18 @@ from cellwise import cells
 from cellwise.backends.cpu.code import Code
 from cellwise.backends.cpu.compile import load, object_code_by
 from cellwise.backends.cpu.engine import Engine
-from cellwise.backends.cpu.products import CALL, MADE_BY, SEGMENT, routine, routine_name
+from cellwise.backends.cpu.products import CALL, LONGEST, MADE_BY, SEGMENT, routine, routine_name
 from cellwise.backends.cpu.target import host
 from cellwise.backends.cpu.tiles import most_rows
 
 KIND = {4: np.float32, 8: np.float64}
 STRIDE, PAIRS = 40, 2  # rows that a panel of the room has
+
+
+def run_length(length: int) -> int:
+    """As the kernels cut a segment: as few runs as can be, about equal, of whole rounds."""
+    count = max(1, -(-length // LONGEST))
+    return -(-length // (count * 8)) * 8
 
 
 @dataclass
@@ -34,6 +40,7 @@ class Call:
     lanes: int
     lengths: list[int]
     kind: type
+    of_last: int = 0  # if not 0, how many of the panels are wanted
     held: list[np.ndarray] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -42,6 +49,7 @@ class Call:
         biases = self.drawn(PAIRS, self.panels, self.width, self.lanes)
         self.sums = np.repeat(biases[1].astype(float)[:, None], self.rows, axis=1)
         words = {"rows": self.rows, "stride": STRIDE, "panels": self.panels, "segments": len(self.lengths)}
+        words |= {"last": 1 if self.of_last else -1, "of last": self.of_last}
         words |= {"room": self.room.ctypes.data, "biases": biases.ctypes.data}
         told = [words[name] for name in CALL]
         for number, length in enumerate(self.lengths):
@@ -60,7 +68,7 @@ class Call:
         self.sums += np.einsum("rk,pkvl->prvl", operand.astype(float), weights[1].astype(float))
         here[limit:], there[:limit] = np.nan, np.nan
         words = {"operand": here.ctypes.data, "first": there.ctypes.data, "limit": limit, "row": length + 3}
-        words |= {"length": length, "weights": weights.ctypes.data}
+        words |= {"length": length, "run": run_length(length), "weights": weights.ctypes.data}
         return [words[name] for name in SEGMENT]
 
 
@@ -72,7 +80,7 @@ def test_sums_are_those_of_numpy(shape: str, element_bytes: int, width: int) -> 
     most = 2 * most_rows(width, target) + 1
     for rows in range(1, most + 1):
         for panels in range(1, 8):
-            for lengths in ([], [0], [1], [7], [5, 0, 6], [33, 2]):
+            for lengths in ([], [0], [1], [7], [5, 0, 6], [33, 2], [150, 2 * LONGEST + 3, 9, 1]):
                 call = Call(rows, panels, width, target.lanes(element_bytes), lengths, kind)
                 run(call.table.ctypes.data, 1)
                 found, beyond = call.room[:, :rows], call.room[:, rows:]
