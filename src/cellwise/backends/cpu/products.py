@@ -57,7 +57,9 @@ def run_of(code: Code, length: Value) -> Value:
     count = b.udiv(b.add(length, code.whole(LONGEST - 1)), code.whole(LONGEST), name="runs")
     # At least one, so that there is no division by zero; of whole rounds of the loop.
     count = b.select(b.icmp_signed(">", count, code.whole(0)), count, code.whole(1))
-    rounds = b.udiv(b.sub(b.add(length, b.mul(count, code.whole(_BUSY))), code.whole(1)), b.mul(count, code.whole(_BUSY)))
+    rounds = b.udiv(
+        b.sub(b.add(length, b.mul(count, code.whole(_BUSY))), code.whole(1)), b.mul(count, code.whole(_BUSY))
+    )
     return b.mul(rounds, code.whole(_BUSY), name="run")
 
 
@@ -135,35 +137,40 @@ class Products(Code):
         b, width, lanes = self.b, self.width, self.v.lanes
         first = b.add(self.before, panel)
         start = b.mul(first, self.whole(width * lanes))
-        sums, places = [], []
+        sums = []
         for vector in range(panels * width):
             bias = self.load(self.at(self.told["biases"], b.add(start, self.whole(vector * lanes))))
             sums += [bias] * rows
-            for own in range(rows):
-                place = b.mul(b.add(panel, self.whole(vector // width)), self.told["stride"])
-                place = b.add(place, b.add(row, self.whole(own)))
-                place = b.add(b.mul(place, self.whole(width)), self.whole(vector % width))
-                places.append(self.at(self.told["room"], b.mul(place, self.whole(lanes))))
+        rooms = []  # of the first row in each panel
+        for number in range(panels):
+            place = b.add(b.mul(b.add(panel, self.whole(number)), self.told["stride"]), row)
+            rooms.append(self.at(self.told["room"], b.mul(place, self.whole(width * lanes))))
         # Where these are few, several sets of them, so that one need not wait for its last addition.
         sets = -(-_BUSY // len(sums))
         many = [*sums, *[self.v.number(0.0)] * (len(sums) * (sets - 1))]
-        carried = [*many, self.whole(0), self.whole(0)]  # how many additions the sums have had; whether some are put away
+        # Beside them how many additions they have had, and whether some are put away.
+        carried = [*many, self.whole(0), self.whole(0)]
         with self.summing("segment", self.told["segments"], carried) as (number, running, following):
-            following += self._segment(number, row, rows, first, panels, places, running)
+            following += self._segment(number, row, rows, first, rooms, running)
         *many, _, away = carried
-        self._put(places, many, away)
+        self._put(rooms, rows, many, away)
 
-    def _put(self, places: list[Value], many: list[Value], away: Value) -> None:
+    def _put(self, rooms: list[Value], rows: int, many: list[Value], away: Value) -> None:
         """Put the sums away, of all sets; they are added to those that are `away` already."""
-        b, count = self.b, len(places)
+        b, width, lanes = self.b, self.width, self.v.lanes
+        count = len(rooms) * width * rows
         sums = [reduce(b.fadd, many[place::count]) for place in range(count)]
 
+        def place(number: int) -> Value:
+            vector, own = divmod(number, rows)
+            return self.at(rooms[vector // width], self.whole((own * width + vector % width) * lanes))
+
         def added(values: list[Value]) -> list[Value]:
-            return [b.fadd(self.load(place), value) for place, value in zip(places, values, strict=True)]
+            return [b.fadd(self.load(place(number)), value) for number, value in enumerate(values)]
 
         sums = self.changed_if(b.icmp_signed("!=", away, self.whole(0)), sums, added)
-        for place, value in zip(places, sums, strict=True):
-            self.store(value, place)
+        for number, value in enumerate(sums):
+            self.store(value, place(number))
 
     def _segment(
         self,
@@ -171,8 +178,7 @@ class Products(Code):
         row: Value,
         rows: int,
         first: Value,
-        panels: int,
-        places: list[Value],
+        rooms: list[Value],
         carried: list[Value],
     ) -> list[Value]:
         """The sums with one operand's products, run by run."""
@@ -186,25 +192,33 @@ class Products(Code):
             operands.append(self.at(base, b.mul(this, words["row"])))
         size = b.mul(length, self.whole(self.width * self.v.lanes))
         weights = [
-            self.at(words["weights"], b.mul(b.add(first, self.whole(panel)), size)) for panel in range(panels)
+            self.at(words["weights"], b.mul(b.add(first, self.whole(panel)), size))
+            for panel in range(len(rooms))
         ]
         carried = [*carried]
         with self.summing("run", length, carried, step=words["run"]) as (start, running, following):
             end = b.add(start, words["run"])
             end = b.select(b.icmp_signed("<", end, length), end, length)
-            following += self._run(start, end, operands, weights, places, running)
+            following += self._run(start, end, operands, weights, rooms, running)
         return carried
 
     def _run(
-        self, start: Value, end: Value, operands: list[Value], weights: list[Value], places: list[Value], carried: list[Value]
+        self,
+        start: Value,
+        end: Value,
+        operands: list[Value],
+        weights: list[Value],
+        rooms: list[Value],
+        carried: list[Value],
     ) -> list[Value]:
         """The sums with the products of the numbers from `start` to `end`, k by k."""
-        b, each, rows = self.b, len(places), len(operands)
+        b, rows = self.b, len(operands)
+        each = rows * len(weights) * self.width
         length = b.sub(end, start)
 
         def put(values: list[Value]) -> list[Value]:
             *sums, _, away = values
-            self._put(places, sums, away)
+            self._put(rooms, rows, sums, away)
             return [*[self.v.number(0.0)] * len(sums), self.whole(0), self.whole(1)]
 
         many = b.icmp_signed(">", b.add(carried[-2], length), self.whole(LONGEST))

@@ -81,7 +81,11 @@ def with_vectors_of(vector_bytes: int) -> Target:
         return replace(own, vector_bytes=vector_bytes)
     if vector_bytes < own.vector_bytes:
         return Target(own.triple, name, "", vector_bytes, registers, fused=vector_bytes > min(WIDTHS))
-    return own if vector_bytes == own.vector_bytes else replace(own, vector_bytes=vector_bytes, registers=registers)
+    return (
+        own
+        if vector_bytes == own.vector_bytes
+        else replace(own, vector_bytes=vector_bytes, registers=registers)
+    )
 
 
 @cache

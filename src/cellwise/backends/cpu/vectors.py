@@ -51,7 +51,7 @@ class Lanes:
         return self.b.call(function, values)
 
     def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-        """a b + c, rounded once if the machine can do that in one instruction: else it would be a call for each lane."""
+        """a b + c, rounded once where the machine has an instruction for it; else that would be a call for each lane."""
         return self.call("fma", a, b, c) if self.fused else self.b.fadd(self.b.fmul(a, b), c)
 
     def splat(self, scalar: ir.Value) -> ir.Value:
