@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._C._functorch import get_interpreter_stack, is_legacy_batchedtensor
 
 from cellwise.backends.cpu import run
 from cellwise.backends.cpu.engine import Engine, engine_of
 from cellwise.backends.cpu.kept import Sizes, keeps
-from cellwise.backends.cpu.twice import second_derivative
+from cellwise.backends.cpu.twice import first_derivative, second_derivative
 
 Operator = Callable[..., list[Tensor]]
 
@@ -130,19 +131,23 @@ class _Forward(torch.autograd.Function):
         offsets, resets, output, *rest = ctx.saved_tensors
         kept, (x, *others) = rest[: ctx.kept], rest[ctx.kept :]
         given = list(gradients[: 1 + ctx.asked.states])
+        if _are_transformed(given):
+            key, bias, reverse, count = ctx.asked
+            found = first_derivative(key, bias, reverse, count, offsets, resets, (x, *others), given)
+            return None, None, None, None, *found
         if is_plain(x) and not torch.is_grad_enabled():
             wanted = ctx.needs_input_grad[4]
             call = _call_backward(_backward, ctx.asked, offsets, resets, output, kept, wanted)
-            dx, *found = call(x, *others, *given)
-            return None, None, None, None, dx if wanted else None, *found
+            dx, *rest = call(x, *others, *given)
+            return None, None, None, None, dx if wanted else None, *rest
         results = (output, *others[: ctx.asked.states])
         given = [torch.zeros_like(r) if g is None else g for r, g in zip(results, given, strict=True)]
         if is_plain(x):
-            found = _Backward.apply(_backward, ctx.asked, offsets, resets, output, kept, x, *others, *given)
-        else:
-            operator = torch.ops.cellwise.direction_backward.default
-            found = _call_backward(operator, ctx.asked, offsets, resets, output, kept)(x, *others, *given)
-        return None, None, None, None, *found
+            saved = (offsets, resets, output, kept)
+            return None, None, None, None, *_Backward.apply(_backward, ctx.asked, *saved, x, *others, *given)
+        operator = torch.ops.cellwise.direction_backward.default
+        call = _call_backward(operator, ctx.asked, offsets, resets, output, kept)
+        return None, None, None, None, *call(x, *others, *given)
 
 
 class _Backward(torch.autograd.Function):
@@ -232,6 +237,15 @@ def is_plain(x: Tensor) -> bool:
         and type(x) in (Tensor, torch.nn.Parameter)
         and not torch._C._len_torch_dispatch_stack()
         and torch._C._get_tracing_state() is None
+    )
+
+
+def _are_transformed(gradients: list[Tensor | None]) -> bool:
+    """Whether gradients may have no numbers that a kernel could read: many arrive as one, in `is_grads_batched=True`
+    or within torch.func.vmap, or torch.func differentiates them.
+    """
+    return get_interpreter_stack() is not None or any(
+        is_legacy_batchedtensor(each) for each in gradients if each is not None
     )
 
 
