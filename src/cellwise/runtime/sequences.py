@@ -27,7 +27,7 @@ class Form(ABC):
 
     @abstractmethod
     def output(self, data: Tensor) -> Any:
-        """Bring output data (N, H) back to the caller's form."""
+        """Bring output data (N, H), or (T, B, H), back to the caller's form. The caller may write to what it gets."""
 
     def sort(self, state: Tensor) -> Tensor:
         """Bring a state (L, B, H) from the caller's order of rows to the internal one."""
@@ -47,7 +47,9 @@ class Dense(Form):
     batch_first: bool
 
     def output(self, data: Tensor) -> Tensor:
-        output = data.view(self.steps, self.sequences.batch, data.shape[-1])
+        output = data if data.dim() == 3 else data.view(self.steps, self.sequences.batch, data.shape[-1])
+        if _is_saved(data):
+            output = output.clone()
         return output.transpose(0, 1) if self.batch_first else output
 
 
@@ -64,6 +66,7 @@ class Ragged(Form):
     order: Tensor
 
     def output(self, data: Tensor) -> Tensor:
+        data = _rows(data)
         width = data.shape[-1]
         padded = data.new_zeros(self.steps * self.sequences.batch, width).index_copy(0, self.places, data)
         shape = (self.sequences.batch, self.steps) if self.batch_first else (self.steps, self.sequences.batch)
@@ -85,6 +88,7 @@ class Packed(Form):
 
     def output(self, data: Tensor) -> PackedSequence:
         p = self.packed
+        data = _rows(data.clone() if _is_saved(data) else data)
         return PackedSequence(data, p.batch_sizes, p.sorted_indices, p.unsorted_indices)
 
     def sort(self, state: Tensor) -> Tensor:
@@ -98,6 +102,19 @@ class Packed(Form):
             if self.packed.unsorted_indices is None
             else state.index_select(1, self.packed.unsorted_indices)
         )
+
+
+def _rows(data: Tensor) -> Tensor:
+    return data.flatten(0, 1) if data.dim() == 3 else data
+
+
+def _is_saved(data: Tensor) -> bool:
+    """Whether the backward pass reads this very tensor, and not a copy that the caller may write to."""
+    return (
+        data.requires_grad
+        and not torch.compiler.is_compiling()  # where nothing is written to in place
+        and getattr(data.grad_fn, "reads_output", False)
+    )
 
 
 def form_of(

@@ -120,10 +120,15 @@ class _Forward(torch.autograd.Function):
         found = operator(key, x, offsets, states, resets, weights, bias, reverse, True)
         kept = found[1 + count :]
         ctx.asked, ctx.kept = asked, len(kept)
+        output = found[0]
+        # Rows that are no whole vectors were copied for the caller, and may be written to as any copy may.
+        ctx.reads_output = (
+            not is_plain(x) or engine_of(key, x.dtype).padded(output.shape[1]) == output.shape[1]
+        )
         # What is kept has no gradients: as zeros they would be as large as it.
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*kept)
-        ctx.save_for_backward(offsets, resets, found[0], *kept, x, *others)
+        ctx.save_for_backward(offsets, resets, output if ctx.reads_output else output.data, *kept, x, *others)
         return tuple(found)
 
     @staticmethod
