@@ -92,5 +92,12 @@ class CacheWarning(CellwiseWarning):
     """A folder or file of compiled kernels was left alone, since somebody else could have written it."""
 
 
+class ToolError(CellwiseError, RuntimeError):
+    template = (
+        "{tool} cannot compile {what}: its equations are no code that TorchScript knows. Record the model instead: "
+        "torch.jit.trace(model, x), torch.export.export(model, (x,)) or torch.compile(model)."
+    )
+
+
 class ConversionWarning(CellwiseWarning):
     """`convert` left a recurrent module as it was."""

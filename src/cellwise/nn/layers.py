@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from cellwise.cells import gru, lstm, rnn
 from cellwise.cells.base import Cell
+from cellwise.errors import BackendError, InputError
 from cellwise.nn.recurrent import RecurrentLayer
 from cellwise.runtime.compiling import traced
 from cellwise.runtime.sequences import Lengths
@@ -29,7 +31,6 @@ class _DropIn(RecurrentLayer):
         self,
         input: Any,
         hx: Any = None,
-        *,
         state: Any = None,
         lengths: Lengths | None = None,
         resets: Tensor | None = None,
@@ -40,7 +41,30 @@ class _DropIn(RecurrentLayer):
             InputError: an argument does not fit the layer.
             BackendError: the backend asked for by name cannot run this.
         """
-        return self._run(input, hx if state is None else state, lengths, resets)
+        # None of these may be for keywords alone: torch.onnx.export gives all of them by place.
+        if state is not None:
+            if hx is not None:
+                raise InputError("hx= and state= are two names of one argument; give only one of the two.")
+            hx = state
+        if torch._C._get_tracing_state() is not None and self._is_torchs(lengths, resets):
+            return super().forward(input, hx)  # type: ignore[misc,no-any-return]
+        return self._run(input, hx, lengths, resets)
+
+    def _is_torchs(self, lengths: Lengths | None, resets: Tensor | None) -> bool:
+        """Whether torch.jit.trace and torch.onnx.export record torch's own operator, which runs without cellwise.
+
+        Raises:
+            BackendError: ONNX has no operator for what was asked for.
+        """
+        plain = lengths is None and resets is None and self._backend in ("auto", "native")
+        if not plain and torch.onnx.is_in_onnx_export():
+            raise BackendError(
+                backend=self._backend,
+                what=f"this {type(self).__name__} in torch.onnx.export",
+                reason="ONNX has torch's operators alone, which know no lengths= and resets=",
+                willing="'auto' and 'native', without lengths= and resets=; or cellwise.revert(model)",
+            )
+        return plain
 
 
 class RNN(_DropIn, nn.RNN):

@@ -22,7 +22,7 @@ from cellwise.errors import InputError, LayerError
 from cellwise.nn.checks import as_states, check_input, check_states, check_steps
 from cellwise.plan import ParameterSpec, SequencePlan, parameter_layout, plan_of, state_sizes
 from cellwise.runtime import dispatch
-from cellwise.runtime.compiling import fixed, untraced
+from cellwise.runtime.compiling import fixed, is_tracing, untraced
 from cellwise.runtime.sequences import Lengths, form_of
 from cellwise.runtime.stream import Stream, Watched
 
@@ -157,7 +157,7 @@ class RecurrentLayer(nn.Module):
         )
 
     def _run(self, x: Any, state: Any, lengths: Lengths | None, resets: Tensor | None) -> tuple[Any, Any]:
-        traced = torch.compiler.is_compiling()
+        traced = is_tracing()
         definition = fixed(self._definition()) if traced else self._definition()
         facts = facts_of(*definition)
         data, weights = self._checked(x, facts)

@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from cellwise.backends.base import Sequences
 from cellwise.errors import InputError
+from cellwise.runtime.compiling import is_tracing
 
 Lengths = Tensor | Sequence[int]
 
@@ -206,7 +207,7 @@ def _checked_lengths(lengths: Lengths, steps: int, batch: int) -> Tensor:
             f"lengths must have shape ({batch},), one per row; they have shape {tuple(found.shape)}."
         )
     found = found.to(torch.int64)
-    if torch.compiler.is_compiling():
+    if is_tracing():
         found = torch.ops.cellwise.within(found, steps)
     else:
         _check_within(found, steps)

@@ -280,9 +280,9 @@ def _direction_autograd(
     tensors = (x, *states, *weights)
     if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
         return below(key, x, offsets, states, resets, weights, *rest)
-    if not tape:
-        raise RuntimeError("cellwise::direction was run without a tape and cannot be differentiated")
-    return list(_Forward.apply(below, Asked(key, bias, reverse, len(states)), offsets, resets, *tensors))
+    found = _Forward.apply(below, Asked(key, bias, reverse, len(states)), offsets, resets, *tensors)
+    # A program that was traced without gradients, and asks for no tape, may be run with them.
+    return list(found if tape else found[: 1 + len(states)])
 
 
 def _backward_autograd(
