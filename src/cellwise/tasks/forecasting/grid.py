@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from cellwise.tasks.forecasting.errors import DataError, FrequencyError
 from cellwise.tasks.forecasting.frequency import Frequency, infer_frequency, parse_frequency, settle_frequency
+from cellwise.tasks.forecasting.gaps import refuse_absurd_gaps
 from cellwise.tasks.forecasting.panel import Panel
 
 __all__ = ["Rows", "build_panel"]
@@ -16,18 +18,25 @@ __all__ = ["Rows", "build_panel"]
 @dataclass(frozen=True, eq=False)
 class Rows:
     """R rows as they came: names (R,) str, times (R,) datetime64[us] or int64, y (R,), known (R, K), past
-    (R, P)."""
+    (R, P); place (R,): their numbers in the table."""
 
     names: np.ndarray
     times: np.ndarray
     y: np.ndarray
     known: np.ndarray
     past: np.ndarray
+    place: np.ndarray | None = None
 
     def take(self, chosen: np.ndarray) -> Rows:
         """These rows only."""
+        place = chosen if self.place is None else self.place[chosen]
         return Rows(
-            self.names[chosen], self.times[chosen], self.y[chosen], self.known[chosen], self.past[chosen]
+            self.names[chosen],
+            self.times[chosen],
+            self.y[chosen],
+            self.known[chosen],
+            self.past[chosen],
+            place,
         )
 
 
@@ -53,12 +62,20 @@ def build_panel(
     season_length: int | None,
     *,
     has_id: bool,
+    where: Callable[[int], str] = "row {}".format,
 ) -> tuple[Panel, tuple[str, ...]]:
-    """Sort, check, find the frequency, fill the gaps. Series keep the order in which they first appear."""
+    """Sort, check, find the frequency, fill the gaps. Series keep the order in which they first appear. where:
+    how to find a row of the table."""
     groups = _split(rows)
     for name, part in groups.items():
         _refuse_duplicates(name, part, has_id)
     grid = _find_frequency(groups, frequency, season_length)
+    refuse_absurd_gaps(
+        {name: (part.times, grid.steps(part.times[0], part.times)) for name, part in groups.items()},
+        grid,
+        given=frequency is not None,
+        where=lambda name, row: where(int(groups[name].place[row])),
+    )
     filled, dropped, made = Filled(), [], []
     for name, part in groups.items():
         if np.isnan(part.y).all():
@@ -116,13 +133,26 @@ def _find_frequency(
             f"the frequency {parsed.name} does not fit the data: the times are {kind}, so give {wanted}"
         )
     settled = settle_frequency(parsed, times)
-    closest = min((int(np.diff(settled.steps(t[0], t)).min()) for t in times if len(t) > 1), default=1)
-    if closest > 1:
-        raise FrequencyError(
-            f"the frequency {settled.name} does not fit the data: no two times are closer than "
-            f"{closest} {settled.words}s; they look like {infer_frequency(times).name}"
-        )
+    _refuse_finer(settled, times)
     return settled
+
+
+def _refuse_finer(frequency: Frequency, times: list[np.ndarray]) -> None:
+    """Rows that are missing here and there are welcome; but where all of them follow a coarser grid without a
+    gap, that is the frequency."""
+    apart = np.concatenate([np.diff(frequency.steps(t[0], t)) for t in times])
+    if len(apart) < 2 or apart.min() <= 1:
+        return
+    coarser = infer_frequency(times)
+    try:
+        gapless = all((np.diff(coarser.steps(t[0], t)) == 1).all() for t in times)
+    except FrequencyError:
+        return
+    if gapless:
+        raise FrequencyError(
+            f"the frequency {frequency.name} does not fit the data: no two times are closer than "
+            f"{frequency.many(int(apart.min()))}; they look like {coarser.name}"
+        )
 
 
 def _fill(
