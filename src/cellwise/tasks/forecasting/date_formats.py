@@ -27,6 +27,7 @@ DIRECTIVES = {
     "m": ("month", r"\d{1,2}", r"\d{2}"),
     "d": ("day", r"\d{1,2}", r"\d{2}"),
     "b": ("name", r"[A-Za-z]{3,9}\.?", r"[A-Za-z]{3,9}\.?"),
+    "a": ("named_weekday", r"[A-Za-z]{3,9}\.?", r"[A-Za-z]{3,9}\.?"),
     "j": ("ordinal", r"\d{3}", r"\d{3}"),
     "q": ("quarter", r"[1-4]", r"[1-4]"),
     "G": ("week_year", r"\d{4}", r"\d{4}"),
@@ -40,7 +41,7 @@ DIRECTIVES = {
     "p": ("half", r"[AaPp]\.?[Mm]\.?", r"[AaPp]\.?[Mm]\.?"),
     "z": ("offset", r"(?:Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)", r"(?:Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)"),
 }
-DIRECTIVES["B"] = DIRECTIVES["b"]
+DIRECTIVES |= {"B": DIRECTIVES["b"], "A": DIRECTIVES["a"]}
 TIME_OF_DAY = (
     r"(?:(?:[Tt]|\s+|,\s*)(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,](?P<fraction>\d{1,9}))?)?"
     rf"(?:\s*(?P<half>{DIRECTIVES['p'][1]}))?(?:\s*(?P<offset>{DIRECTIVES['z'][1]}))?)?"
@@ -52,6 +53,7 @@ MONTHS = (
 MONTH_NUMBERS = {name: i + 1 for i, name in enumerate(MONTHS)}
 MONTH_NUMBERS |= {name[:3]: i + 1 for i, name in enumerate(MONTHS)} | {"sept": 9}
 MARKS = " -/.,'_"  # in a date with the name of a month one does for another
+WEEKDAYS = {name: i for i, name in enumerate(("mon", "tue", "wed", "thu", "fri", "sat", "sun"))}
 SECOND = 10**6
 DAY = 86400 * SECOND
 
@@ -127,7 +129,7 @@ def _compile(form: str) -> str:
             + ", ".join(f"%{code}" for code in DIRECTIVES)
         )
     _check_whole(form, codes)
-    made, names = [], {"b", "B"}
+    made, names = [], set("aAbB")
     for i, (token, code) in enumerate(zip(tokens, codes, strict=True)):
         near = {codes[j] for j in (i - 1, i + 1) if 0 <= j < len(codes)}
         if code:
@@ -186,7 +188,12 @@ def _days(parts: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         day = _whole(parts["ordinal"])
         length = ((first + 12).astype("datetime64[D]") - start).astype(np.int64)
     valid &= (day >= 1) & (day <= length)
-    return start + np.where(valid, day - 1, 0), valid
+    days = start + np.where(valid, day - 1, 0)
+    if "named_weekday" in parts:
+        names = parts["named_weekday"].str.to_lowercase().str.slice(0, 3)
+        weekday = names.replace_strict(WEEKDAYS, default=-1, return_dtype=need("polars").Int64)
+        valid &= weekday.fill_null(-1).to_numpy() == (days.astype(np.int64) + 3) % 7
+    return days, valid
 
 
 def _iso_weeks(parts: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:

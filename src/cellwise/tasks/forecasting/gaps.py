@@ -15,7 +15,7 @@ __all__ = ["refuse_absurd_gaps"]
 LONGEST_GAP, USUAL_DISTANCES = 100, 30
 # If nobody told the frequency, at most so many of the times may be absent: of whole numbers, which may be dates in
 # disguise, and of dates.
-ABSENT_NUMBERS, ABSENT_DATES = 0.5, 0.8
+ABSENT_NUMBERS, ABSENT_DATES = 0.4, 0.8
 FEW = 100  # so many absent dates are never too many
 # Told or not: so many times for one row, and in all.
 TIMES_PER_ROW, MOST_TIMES = 100, 10**6
@@ -48,7 +48,7 @@ def refuse_absurd_gaps(
         return
     if grid.is_integer and absent > ABSENT_NUMBERS:
         raise DataError(
-            f"{filled - rows:,} of {filled:,} times would be absent if the whole numbers were steps of {grid.words}; "
+            f"{filled - rows:,} of {filled:,} times would be absent if the whole numbers were counted in steps of {grid.name}; "
             f"give freq='{grid.name}' (--freq {grid.name}) if they are, or write dates as YYYY-MM-DD"
         )
     if absent > ABSENT_DATES and filled - rows > FEW:

@@ -15,6 +15,7 @@ from cellwise.tasks.forecasting.columns import as_text
 from cellwise.tasks.forecasting.date_formats import FIRST_YEAR, LAST_YEAR, DateFormat, Reading
 from cellwise.tasks.forecasting.errors import DataError
 from cellwise.tasks.forecasting.extras import need
+from cellwise.tasks.forecasting.numerals import MISSING
 from cellwise.tasks.forecasting.origin import Origin
 from cellwise.tasks.forecasting.whole_numbers import read_whole_numbers
 
@@ -25,7 +26,7 @@ ASK = "say which with date_format={0!r} or date_format={1!r} (--date-format)"
 # written out: no row can be read as another day
 FULL = (
     "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y %m %d", "%Y%m%d", "%Y%m%dT%H%M%S", "%Y%m%dT%H%M%S%z", "%Y-%j",
-    "%d.%m.%Y", "%d %b %Y", "%b %d %Y", "%Y %b %d",
+    "%d.%m.%Y", "%d %b %Y", "%b %d %Y", "%Y %b %d", "%a %d %b %Y", "%a %b %d %Y",
     "%Y-%m", "%Y/%m", "%Y.%m", "%Y %m", "%YM%m", "%m/%Y", "%m-%Y", "%m.%Y", "%b %Y", "%Y %b",
     "%YQ%q", "%Y-Q%q", "%Y Q%q", "%Y/Q%q", "Q%q %Y", "Q%q-%Y", "Q%q/%Y", "%qQ%Y",
     "%G-W%V", "%GW%V", "%G W%V", "%G-W%V-%u", "%GW%V%u",
@@ -162,6 +163,9 @@ def _from_numbers(values: np.ndarray, about: TimeColumn) -> Times:
 
 def _read_text(text: Any, about: TimeColumn) -> Times:
     polars = need("polars")
+    missing = text.str.to_lowercase().is_in(MISSING)
+    if missing.any():
+        raise DataError(f"column {about.name!r} has no time at {about.origin.where(int(missing.arg_max()))}")
     if about.form is not None:
         return _in_format(text, about.form, about)
     numbers = text.str.contains(WHOLE_NUMBER).all()

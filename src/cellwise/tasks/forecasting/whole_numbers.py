@@ -26,8 +26,8 @@ FORMATS = {
     12: ("%Y%m%d%H%M",),
     14: ("%Y%m%d%H%M%S",),
 }
-# years of two digits: dates only where counted steps would jump
-SHORT = ("%y%m%d", "%d%m%y", "%m%d%y")
+# dates only where counted steps would jump
+SHORT = {4: ("%y%m",), 5: ("%Y%q",), 6: ("%y%m%d", "%d%m%y", "%m%d%y")}
 MICROSECONDS = {"seconds": 10**6, "milliseconds": 10**3, "microseconds": 1}
 EARLIEST, LATEST = 10**8, 7_258_118_400  # seconds since 1970: 1973-03-03 and 2200-01-01
 # a spreadsheet's numbers of days, counted from 1899-12-30: 1980 to 2069
@@ -57,14 +57,13 @@ def read_whole_numbers(
         return found[0]
     if digits >= 9:
         return _since_1970(values)
-    if digits == 5 and ((values >= SPREADSHEET[0]) & (values <= SPREADSHEET[1])).all():
-        day = np.datetime64("1899-12-30") + int(values[0])
-        raise DataError(
-            f"the whole numbers of column {name!r} may be a spreadsheet's dates ({values[0]} at {origin.where(0)} "
-            f"would be {day}); {STEPS}"
-        )
-    if digits == 6:
-        return _six_digits(values, name, origin, runs_forward)
+    if digits in SHORT and (np.diff(np.unique(values)) != 1).any():
+        found = [one for one in _in_formats(values, SHORT[digits]) if runs_forward(one.times)]
+        if len(found) > 1:
+            raise DataError(_question(values, name, origin, found))
+        if found:
+            return found[0]
+    _refuse_disguised(values, digits, name, origin)
     return None
 
 
@@ -98,25 +97,21 @@ def _since_1970(values: np.ndarray) -> Dates | None:
     return None
 
 
-def _six_digits(
-    values: np.ndarray, name: str, origin: Origin, runs_forward: Callable[[np.ndarray], bool]
-) -> Dates | None:
-    """A year and a week, or a day of a year of two digits, if counted steps would jump."""
-    if (np.diff(np.unique(values)) == 1).all():
-        return None
-    found = [one for one in _in_formats(values, SHORT) if runs_forward(one.times)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise DataError(_question(values, name, origin, found))
-    year, week = values // 100, values % 100
-    if ((year >= 1900) & (year <= 2100) & (week >= 1) & (week <= 53)).all():
+def _refuse_disguised(values: np.ndarray, digits: int, name: str, origin: Origin) -> None:
+    """What may be dates, but of a kind that is not read."""
+    first = f"{values[0]} at {origin.where(0)}"
+    if digits == 5 and values.min() >= SPREADSHEET[0] and values.max() <= SPREADSHEET[1]:
+        day = np.datetime64("1899-12-30") + int(values[0])
         raise DataError(
-            f"the whole numbers of column {name!r}, such as {values[0]} at {origin.where(0)}, look like years and "
-            f"weeks; write weeks as 2024-W01 (ISO 8601) or by their first day, or give freq='1' (--freq 1) if these "
-            "are merely counted steps"
+            f"the whole numbers of column {name!r} may be a spreadsheet's dates ({first} would be {day}); {STEPS}"
         )
-    return None
+    year, week = values // 100, values % 100
+    jumps = (np.diff(np.unique(values)) != 1).any()
+    if digits == 6 and jumps and ((year >= 1900) & (year <= 2100) & (week >= 1) & (week <= 53)).all():
+        raise DataError(
+            f"the whole numbers of column {name!r}, such as {first}, look like years and weeks; write weeks as "
+            "2024-W01 (ISO 8601) or by their first day, or give freq='1' (--freq 1) if these are merely counted steps"
+        )
 
 
 def _question(values: np.ndarray, name: str, origin: Origin, found: list[Dates]) -> str:
