@@ -7,6 +7,7 @@ import codecs
 import re
 import zlib
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 
@@ -150,7 +151,7 @@ def _not_utf8(path: Path, data: bytes, error: UnicodeDecodeError, asked: bool) -
         return f"{path} is not UTF-8: {found}; give its true encoding"
     return (
         f"{path} is not UTF-8: {found}; give its encoding, as in encoding='cp1252' or --encoding cp1252, or save "
-        f"it as UTF-8: iconv -f cp1252 -t utf-8 {path.name} > utf8-{path.name}"
+        f"it as UTF-8: iconv -f cp1252 -t utf-8 {quote(path.name)} > {quote('utf8-' + path.name)}"
     )
 
 

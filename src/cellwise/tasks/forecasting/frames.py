@@ -26,19 +26,19 @@ from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.times import TimeColumn, Times, read_times
 from cellwise.tasks.forecasting.zones import to_utc
 
-__all__ = ["Columns", "FrameStyle", "Spelling", "Table", "read_table"]
+__all__ = ["Columns", "FrameStyle", "Table", "TextFormat", "read_table"]
 
 
 @dataclass(frozen=True)
-class Spelling:
-    """How text is to be read, where the user tells it: date_format, such as "%d/%m/%Y"; decimal: the mark before
-    decimals, "." or ","; encoding of a file, such as "cp1252". settled: the date format of what was learned,
-    taken where the dates leave it open."""
+class TextFormat:
+    """How text is written, as far as the user tells: date_format, such as "%d/%m/%Y"; decimal: the mark before
+    decimals, "." or ","; encoding of a file, such as "cp1252". learned_format: the date format of what was
+    learned, taken where the dates leave it open."""
 
     date_format: str | None = None
     decimal: str | None = None
     encoding: str | None = None
-    settled: str | None = None
+    learned_format: str | None = None
 
     def __post_init__(self) -> None:
         if self.decimal not in (None, ".", ","):
@@ -50,13 +50,15 @@ class Spelling:
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column means what. A missing id column is fine where there is one series."""
+    """Which column means what, and how its text is written. A missing id column is fine where there is one
+    series."""
 
     id: str = "unique_id"
     time: str = "ds"
     target: str = "y"
     known: tuple[str, ...] = ()
     past: tuple[str, ...] = ()
+    text: TextFormat = TextFormat()
 
     def __post_init__(self) -> None:
         twice = sorted({name for name in self.all() if self.all().count(name) > 1})
@@ -123,7 +125,6 @@ def read_table(
     columns: Columns,
     frequency: str | Frequency | None = None,
     season_length: int | None = None,
-    spelling: Spelling | None = None,
 ) -> Table:
     """Understand a pandas, polars or pyarrow frame, or a CSV or Parquet file. A Table is understood already.
 
@@ -131,10 +132,9 @@ def read_table(
     """
     if isinstance(source, Table):
         return source
-    spelling = spelling or Spelling()
-    origin = Origin()
+    text, origin = columns.text, Origin()
     if isinstance(source, str | Path):
-        source, origin = read_file(Path(source), spelling.encoding)
+        source, origin = read_file(Path(source), text.encoding)
     frame = _open(source, columns)
     if len(frame) == 0:
         raise DataError("the table has no rows")
@@ -150,17 +150,18 @@ def read_table(
         origin,
         lambda: names.astype(str),
         plain=frequency is not None and frequency.is_integer,
-        form=spelling.date_format,
-        settled=spelling.settled,
+        form=text.date_format,
+        learned=text.learned_format,
     )
     times = read_times(frame[columns.time], about)
-    numbers = _Numbers(frame, origin, spelling.decimal)
+    numbers = _Numbers(frame, origin, text.decimal)
     rows = Rows(
         names=names,
         times=times.values,
         y=numbers.read(columns.target),
         known=numbers.stack(columns.known),
         past=numbers.stack(columns.past),
+        place=np.arange(len(frame)),
     )
     panel, notes = build_panel(
         rows, columns.known, columns.past, frequency, season_length, has_id=has_id, where=origin.where

@@ -48,8 +48,8 @@ def refuse_absurd_gaps(
         return
     if grid.is_integer and absent > ABSENT_NUMBERS:
         raise DataError(
-            f"{filled - rows:,} of {filled:,} times would be absent if the whole numbers were counted in steps of {grid.name}; "
-            f"give freq='{grid.name}' (--freq {grid.name}) if they are, or write dates as YYYY-MM-DD"
+            f"{filled - rows:,} of {filled:,} times would be absent if the whole numbers were counted in steps of "
+            f"{grid.name}; give freq='{grid.name}' (--freq {grid.name}) if they are, or write dates as YYYY-MM-DD"
         )
     if absent > ABSENT_DATES and filled - rows > FEW:
         raise DataError(

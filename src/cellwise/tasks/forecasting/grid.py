@@ -25,18 +25,17 @@ class Rows:
     y: np.ndarray
     known: np.ndarray
     past: np.ndarray
-    place: np.ndarray | None = None
+    place: np.ndarray
 
     def take(self, chosen: np.ndarray) -> Rows:
         """These rows only."""
-        place = chosen if self.place is None else self.place[chosen]
         return Rows(
             self.names[chosen],
             self.times[chosen],
             self.y[chosen],
             self.known[chosen],
             self.past[chosen],
-            place,
+            self.place[chosen],
         )
 
 

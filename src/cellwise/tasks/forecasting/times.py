@@ -72,7 +72,7 @@ class TimeColumn:
     series: Callable[[], np.ndarray]
     plain: bool = False
     form: str | None = None
-    settled: str | None = None
+    learned: str | None = None
 
     def runs_forward(self, values: np.ndarray) -> bool:
         """Whether the times of every series only rise, or only fall, in the order of the rows."""
@@ -217,7 +217,7 @@ def _choose(text: Any, whole: Sequence[Reading], about: TimeColumn) -> Reading:
     for reading in whole:
         if all((reading.wall != other.wall).any() for other in distinct):
             distinct.append(reading)
-    known = [reading for reading in distinct if reading.form.text == about.settled]
+    known = [reading for reading in distinct if reading.form.text == about.learned]
     if known:
         return known[0]
     if len(distinct) > 1 and any("%y" in reading.form.text for reading in distinct):
