@@ -40,10 +40,10 @@ def read_numbers(
 
 def read_names(column: Any, name: str, origin: Origin) -> tuple[np.ndarray, bool]:
     """A narwhals column of series names as str (R,), and whether they were integers."""
-    missing = column.is_null().to_numpy()
+    texts = column.cast(need("narwhals").String)
+    missing = (texts.is_null() | (texts == "").fill_null(False)).to_numpy()
     if missing.any():
         raise DataError(f"column {name!r} names no series at {origin.where(int(missing.argmax()))}")
-    texts = column.cast(need("narwhals").String)
     replaced = texts.str.contains("\ufffd", literal=True).to_numpy()
     if replaced.any():
         raise DataError(

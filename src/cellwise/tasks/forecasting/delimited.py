@@ -18,7 +18,7 @@ import numpy as np
 from cellwise.tasks.forecasting.encoding import line_at, read_bytes, to_utf8
 from cellwise.tasks.forecasting.errors import DataError
 from cellwise.tasks.forecasting.extras import need
-from cellwise.tasks.forecasting.origin import Origin
+from cellwise.tasks.forecasting.origin import Origin, shown, shown_names
 
 __all__ = ["read_delimited"]
 
@@ -58,7 +58,7 @@ def read_delimited(path: Path, encoding: str | None = None) -> tuple[Any, Origin
     names = _header(data, records, separator, path)
     _refuse_ragged(data, records, len(names), path)
     if len(records.starts) == 1:
-        raise DataError(f"the file {path} has columns ({', '.join(names)}) but no rows")
+        raise DataError(f"the file {path} has columns ({shown_names(names)}) but no rows")
     whole = data if _is_dense(data, records) else _join(data, records)
     try:
         frame = polars.read_csv(whole, infer_schema=False, separator=separator)
@@ -73,7 +73,7 @@ def read_delimited(path: Path, encoding: str | None = None) -> tuple[Any, Origin
         frame = frame.filter(filled)
         records = records.take(np.r_[True, filled.to_numpy()])
         if frame.height == 0:
-            raise DataError(f"the file {path} has columns ({', '.join(names)}) but no rows")
+            raise DataError(f"the file {path} has columns ({shown_names(names)}) but no rows")
     # a spreadsheet's "Unicode text", UTF-16 with tabs, has the decimal mark of its country too
     of_country = separator == ";" or (separator == "\t" and raw[:2] in (BOM_UTF16_LE, BOM_UTF16_BE))
     return frame, Origin(data, records.starts[1:], decimal_comma=of_country)
@@ -143,12 +143,12 @@ def _header(data: bytes, records: Records, separator: str, path: Path) -> list[s
     values = [name for name in names if VALUE.fullmatch(name)]
     if len(values) > len(names) / 2:
         raise DataError(
-            f"the first line of {path} must name the columns, but it holds {', '.join(map(repr, names[:3]))}; "
+            f"the first line of {path} must name the columns, but it holds {', '.join(map(shown, names[:3]))}; "
             f"put a line such as ds{separator}y before it"
         )
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
-        raise DataError(f"{path} has two columns named {twice[0]!r}; each needs a name of its own")
+        raise DataError(f"{path} has two columns named {shown(twice[0])}; each needs a name of its own")
     unnamed = (f"unnamed {i + 1}" for i in range(len(names)))
     return [name or other for name, other in zip(names, unnamed, strict=True)]
 

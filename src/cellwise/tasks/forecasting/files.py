@@ -3,13 +3,17 @@ so that a bad one can be named with its line."""
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cellwise.tasks.forecasting.delimited import read_delimited
 from cellwise.tasks.forecasting.errors import DataError
 from cellwise.tasks.forecasting.extras import need
-from cellwise.tasks.forecasting.origin import Origin
+from cellwise.tasks.forecasting.origin import Origin, shown_names
 
 __all__ = ["check_writable", "read_file", "round_floats", "to_csv", "write_file"]
 
@@ -39,7 +43,7 @@ def read_file(path: Path, encoding: str | None = None) -> tuple[Any, Origin]:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     if frame.height == 0:
-        raise DataError(f"the file {path} has columns ({', '.join(frame.columns)}) but no rows")
+        raise DataError(f"the file {path} has columns ({shown_names(frame.columns)}) but no rows")
     return frame, origin
 
 
@@ -54,10 +58,30 @@ def read_parquet(path: Path) -> Any:
     if head != PARQUET_MARK or tail[4:] != PARQUET_MARK or footer + 12 > size:
         raise DataError(f"{path} cannot be read: it is no Parquet file, or cut off")
     try:
-        return polars.read_parquet(path)
+        with _without_panics():
+            announced = polars.scan_parquet(path, glob=False).select(polars.len()).collect().item()
+            frame = polars.read_parquet(path, glob=False)
     except (polars.exceptions.PolarsError, polars.exceptions.PanicException) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(f"{path} cannot be read: {reason}") from error
+    if frame.height != announced:
+        raise DataError(f"{path} is damaged: it announces {announced:,} rows and holds {frame.height:,}")
+    return frame
+
+
+@contextmanager
+def _without_panics() -> Iterator[None]:
+    """What polars' own threads write to the process's stderr before they raise, a trace of many lines, is left
+    out; the error says it."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def check_writable(path: Path) -> None:

@@ -21,7 +21,7 @@ from cellwise.tasks.forecasting.extras import need
 from cellwise.tasks.forecasting.files import read_file
 from cellwise.tasks.forecasting.frequency import Frequency, parse_frequency
 from cellwise.tasks.forecasting.grid import Rows, build_panel
-from cellwise.tasks.forecasting.origin import Origin
+from cellwise.tasks.forecasting.origin import Origin, shown_names
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.times import TimeColumn, Times, read_times
 from cellwise.tasks.forecasting.zones import to_utc
@@ -232,9 +232,7 @@ def _check_columns(frame: Any, columns: Columns) -> bool:
         if name not in frame.columns:
             near = get_close_matches(name, frame.columns, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise DataError(
-                f"there is no column {name!r}; the table has {', '.join(map(repr, frame.columns))}{hint}"
-            )
+            raise DataError(f"there is no column {name!r}; the table has {shown_names(frame.columns)}{hint}")
     return columns.id in frame.columns
 
 

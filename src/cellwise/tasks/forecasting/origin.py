@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from cellwise.tasks.forecasting.encoding import line_at
 
-__all__ = ["Origin"]
+__all__ = ["Origin", "shown", "shown_names"]
+
+LONGEST_SHOWN, MOST_SHOWN = 60, 10
+
+
+def shown(value: str) -> str:
+    """A value of a table within a sentence: quoted, on one line, not too long."""
+    return repr(value if len(value) <= LONGEST_SHOWN else value[: LONGEST_SHOWN - 3] + "...")
+
+
+def shown_names(names: Sequence[str]) -> str:
+    """The columns of a table within a sentence, not too many."""
+    more = f", ... ({len(names):,} in all)" if len(names) > MOST_SHOWN else ""
+    return ", ".join(map(shown, names[:MOST_SHOWN])) + more
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from cellwise.tasks.forecasting.date_formats import FIRST_YEAR, LAST_YEAR, DateF
 from cellwise.tasks.forecasting.errors import DataError
 from cellwise.tasks.forecasting.extras import need
 from cellwise.tasks.forecasting.numerals import MISSING
-from cellwise.tasks.forecasting.origin import Origin
+from cellwise.tasks.forecasting.origin import Origin, shown
 from cellwise.tasks.forecasting.whole_numbers import read_whole_numbers
 
 __all__ = ["Times", "read_times"]
@@ -184,7 +184,9 @@ def _read_text(text: Any, about: TimeColumn) -> Times:
     times = _times_of(chosen, text, about)
     if chosen.form.text == ISO:
         return times
-    note = f"times of {about.name} were read as {chosen.form.text} ({text[0]!r} is {_show(chosen.wall[0])})"
+    note = (
+        f"times of {about.name} were read as {chosen.form.text} ({shown(text[0])} is {_show(chosen.wall[0])})"
+    )
     return replace(times, form=chosen.form.text, notes=(*times.notes, note))
 
 
@@ -227,8 +229,8 @@ def _choose(text: Any, whole: Sequence[Reading], about: TimeColumn) -> Reading:
         one, other = distinct[:2]
         row = int((one.wall != other.wall).argmax())
         raise DataError(
-            f"the dates of column {about.name!r} can be read in two ways: {text[row]!r} at {about.origin.where(row)} "
-            f"is {_show(one.wall[row])} as {one.form.text} and {_show(other.wall[row])} as {other.form.text}; "
+            f"the dates of column {about.name!r} can be read in two ways: {shown(text[row])} at "
+            f"{about.origin.where(row)} is {_show(one.wall[row])} as {one.form.text} and {_show(other.wall[row])} as {other.form.text}; "
             f"{ASK.format(one.form.text, other.form.text)}, or write dates as YYYY-MM-DD"
         )
     if distinct[0].form.text == "%b %y":
@@ -242,7 +244,7 @@ def _refuse_days_without_year(text: Any, about: TimeColumn) -> None:
     numbers = text.str.extract(r"(\d+)$")
     if days.whole and numbers.n_unique() > 1 and about.runs_forward(days.wall):
         raise DataError(
-            f"the dates of column {about.name!r}, such as {text[0]!r}, may be months of a year or days without a "
+            f"the dates of column {about.name!r}, such as {shown(text[0])}, may be months of a year or days without a "
             "year; say date_format='%b %y' (--date-format) for months, or write dates as YYYY-MM-DD"
         )
 
@@ -253,8 +255,8 @@ def _in_format(text: Any, form: str, about: TimeColumn) -> Times:
     if not reading.whole:
         row = int((~reading.fits).argmax())
         raise DataError(
-            f"column {about.name!r} holds {text[row]!r} at {about.origin.where(row)}, which does not follow the date "
-            f"format {form!r}"
+            f"column {about.name!r} holds {shown(text[row])} at {about.origin.where(row)}, which does not follow the "
+            f"date format {form!r}"
         )
     return replace(_times_of(reading, text, about), form=form)
 
@@ -265,7 +267,7 @@ def _times_of(reading: Reading, text: Any, about: TimeColumn) -> Times:
     if reading.bare is not None and reading.bare.any():
         row = int(reading.bare.argmax())
         raise DataError(
-            f"column {about.name!r} has an offset from UTC in some rows, but none in {text[row]!r} at "
+            f"column {about.name!r} has an offset from UTC in some rows, but none in {shown(text[row])} at "
             f"{about.origin.where(row)}; give all of them one, or none"
         )
     return _in_zone(reading.wall, reading.utc, None)
@@ -278,7 +280,7 @@ def _what_is_wrong(text: Any, readings: Sequence[Reading], about: TimeColumn) ->
     best = max(readings, key=lambda reading: int(reading.fits.sum()), default=None)
     fits = np.zeros(len(text), dtype=bool) if best is None else best.fits
     row = int((~fits).argmax())
-    found = f"column {about.name!r} holds {text[row]!r} at {about.origin.where(row)}"
+    found = f"column {about.name!r} holds {shown(text[row])} at {about.origin.where(row)}"
     zone = polars.Series([text[row]]).str.extract(ZONE_NAME)[0]
     if zone and zone not in ("UTC", "GMT"):
         return f"{found}, with the name of a time zone, {zone}; write the offset, such as +01:00, or leave it out"
@@ -296,7 +298,7 @@ def _what_is_wrong(text: Any, readings: Sequence[Reading], about: TimeColumn) ->
         )
     if best is not None and fits.any():
         first = int(fits.argmax())
-        return f"{found}, which is not written like {text[first]!r} ({best.form.text}), or is no such day; {ways}"
+        return f"{found}, which is not written like {shown(text[first])} ({best.form.text}), or is no such day; {ways}"
     return f"{found}, which is neither a date nor a whole number; {ways}, or tell the format with date_format"
 
 
