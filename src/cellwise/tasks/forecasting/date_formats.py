@@ -148,7 +148,13 @@ def _check_whole(form: str, codes: list[str]) -> None:
     twice = [group for group in groups if groups.count(group) > 1]
     found = set(groups)
     year = found & {"year", "short", "week_year"}
-    if twice or len(year) != 1 or len(found & {"month", "name", "quarter", "ordinal", "week"}) > 1:
+    by_week = {"week", "week_year"} & found
+    if (
+        twice
+        or len(year) != 1
+        or len(by_week) == 1
+        or len(found & {"month", "name", "quarter", "ordinal", "week"}) > 1
+    ):
         raise OptionError(
             f"the date format {form!r} is none: it needs one year (%Y or %y) and, at most once each, a month, a day "
             "and a time, such as %d.%m.%Y or %m/%d/%y %H:%M"

@@ -43,7 +43,7 @@ SHORT = (
 FORMATS = tuple(DateFormat(text) for text in (*FULL, *SWAPPABLE, *SHORT))
 OF_LEAP_YEAR = DateFormat("%Y %b %d")
 ZONE_NAME = r"\d\s*\[?([A-Za-z]+/[A-Za-z_/]+|[A-Z]{3,4})\]?$"
-WHOLE_NUMBER, PADDED = r"^[+-]?\d{1,18}(?:\.0+)?$", r"^0\d"
+WHOLE_NUMBER, PADDED = r"^[+-]?(?:\d{1,18}|[1-8]\d{18})(?:\.0+)?$", r"^0\d"
 NUMBER = r"^[+-]?\d+\.\d+$"
 SAMPLES = 5  # rows that decide which formats are tried on all
 
@@ -88,6 +88,12 @@ def read_times(column: Any, about: TimeColumn) -> Times:
     missing = column.is_null().to_numpy()
     if missing.any():
         raise DataError(f"column {about.name!r} has no time at {about.origin.where(int(missing.argmax()))}")
+    zone = getattr(getattr(column.to_native(), "dtype", None), "tz", None)
+    if zone is not None:  # pandas; narwhals knows no zone that has an underscore in its name
+        native = column.to_native().dt
+        wall, utc = native.tz_localize(None), native.tz_convert("UTC").dt.tz_localize(None)
+        made = _in_zone(_microseconds(wall.to_numpy()), _microseconds(utc.to_numpy()), str(zone))
+        return _checked(made, about)
     if column.dtype == narwhals.Date:
         return _checked(Times(_microseconds(column.to_numpy()), "date"), about)
     if column.dtype == narwhals.Datetime:
@@ -228,10 +234,11 @@ def _choose(text: Any, whole: Sequence[Reading], about: TimeColumn) -> Reading:
     if len(distinct) > 1:
         one, other = distinct[:2]
         row = int((one.wall != other.wall).argmax())
+        ways = " and ".join(f"{_show(way.wall[row])} as {way.form.text}" for way in (one, other))
         raise DataError(
             f"the dates of column {about.name!r} can be read in two ways: {shown(text[row])} at "
-            f"{about.origin.where(row)} is {_show(one.wall[row])} as {one.form.text} and {_show(other.wall[row])} as {other.form.text}; "
-            f"{ASK.format(one.form.text, other.form.text)}, or write dates as YYYY-MM-DD"
+            f"{about.origin.where(row)} is {ways}; {ASK.format(one.form.text, other.form.text)}, or write dates as "
+            "YYYY-MM-DD"
         )
     if distinct[0].form.text == "%b %y":
         _refuse_days_without_year(text, about)
