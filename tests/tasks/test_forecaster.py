@@ -178,6 +178,8 @@ def test_backtest_columns_and_scores_agree() -> None:
     assert scores["MAE"][0] == pytest.approx(by_hand)
     assert forecaster.scores("horizon").height == 10
     assert forecaster.scores("series").columns[:2] == ["model", "unique_id"]
+    with pytest.raises(OptionError, match="by must be 'all', 'series' or 'horizon', not 'foo'"):
+        forecaster.scores(by="foo")
 
 
 def test_backtest_leaves_what_fit_learned(fitted: Forecaster) -> None:

@@ -282,3 +282,40 @@ def test_duplicates_in_named_series_say_which() -> None:
         DataError, match=r"series 'b' has two rows for 2024-01-01 \(2 such rows in all\); keep one row"
     ):
         read_table(frame, Columns())
+
+
+NAMES = ["a", "b"]
+INDEX = pandas.MultiIndex.from_product([NAMES, pandas.date_range("2024-01-01", periods=4)])
+
+
+@pytest.mark.parametrize("names", [["unique_id", "ds"], [None, None], ["ds", "unique_id"]])
+def test_a_pandas_series_over_names_and_times(names: list[str | None]) -> None:
+    index = INDEX.swaplevel() if names[0] == "ds" else INDEX
+    series = pandas.Series(np.arange(8.0), index=index.set_names(names))
+    for source in (series, series.to_frame("y"), series.rename("anything")):
+        panel = read_table(source, Columns()).panel
+        assert panel.ids == ("a", "b")
+        assert panel.y[1].tolist() == [4.0, 5.0, 6.0, 7.0]
+
+
+def test_what_groupby_gives() -> None:
+    frame = pandas.DataFrame({"shop": ["x", "y"] * 6, "day": DAYS * 2, "sold": range(12)})
+    totals = frame.groupby(["shop", "day"])["sold"].sum()
+    assert read_table(totals, Columns("shop", "day", "sold")).panel.ids == ("x", "y")
+    assert read_table(totals, Columns("shop", "day", "y")).panel.y[0].tolist()[0] == 6.0
+    with pytest.raises(DataError, match="there is no column 'ds'"):
+        read_table(totals, Columns())
+
+
+def test_an_index_of_dates_needs_no_name() -> None:
+    frame = pandas.DataFrame({"y": range(6)}, index=pandas.to_datetime(DAYS))
+    assert read_table(frame, Columns()).panel.frequency.name == "D"
+    periods = pandas.DataFrame({"y": range(6)}, index=pandas.period_range("2024-01", periods=6, freq="M"))
+    assert read_table(periods, Columns()).panel.frequency.name == "MS"
+
+
+def test_many_columns_do_not_fill_the_screen() -> None:
+    frame = polars.DataFrame({f"column {i}": [1] for i in range(5000)})
+    with pytest.raises(DataError, match=r"'column 9', ... \(5,000 in all\)") as caught:
+        read_table(frame, Columns())
+    assert len(str(caught.value)) < 300

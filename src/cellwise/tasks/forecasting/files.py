@@ -3,23 +3,24 @@ so that a bad one can be named with its line."""
 
 from __future__ import annotations
 
-import os
+import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cellwise.tasks.forecasting import parquet_process
 from cellwise.tasks.forecasting.delimited import read_delimited
 from cellwise.tasks.forecasting.errors import DataError
 from cellwise.tasks.forecasting.extras import need
-from cellwise.tasks.forecasting.origin import Origin, shown_names
+from cellwise.tasks.forecasting.origin import Origin, shortened, shown_names
 
 __all__ = ["check_writable", "read_file", "round_floats", "to_csv", "write_file"]
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 PARQUET_MARK = b"PAR1"
+READER = Path(parquet_process.__file__)
+SECONDS, BYTES_PER_SECOND = 60.0, 10**6  # that a Parquet file may take to be read
 
 
 def read_file(path: Path, encoding: str | None = None) -> tuple[Any, Origin]:
@@ -48,7 +49,9 @@ def read_file(path: Path, encoding: str | None = None) -> tuple[Any, Origin]:
 
 
 def read_parquet(path: Path) -> Any:
-    """A polars frame. DataError if the file is no whole Parquet file."""
+    """A polars frame. DataError if the file is no whole Parquet file.
+
+    It is read by a process of its own, see `parquet_process`."""
     polars = need("polars")
     with path.open("rb") as file:
         head = file.read(4)
@@ -57,31 +60,23 @@ def read_parquet(path: Path) -> Any:
     footer = int.from_bytes(tail[:4], "little")
     if head != PARQUET_MARK or tail[4:] != PARQUET_MARK or footer + 12 > size:
         raise DataError(f"{path} cannot be read: it is no Parquet file, or cut off")
+    command = [sys.executable, "-P", str(READER), str(path)]
     try:
-        with _without_panics():
-            announced = polars.scan_parquet(path, glob=False).select(polars.len()).collect().item()
-            frame = polars.read_parquet(path, glob=False)
-    except (polars.exceptions.PolarsError, polars.exceptions.PanicException) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"{path} cannot be read: {reason}") from error
-    if frame.height != announced:
-        raise DataError(f"{path} is damaged: it announces {announced:,} rows and holds {frame.height:,}")
-    return frame
-
-
-@contextmanager
-def _without_panics() -> Iterator[None]:
-    """What polars' own threads write to the process's stderr before they raise, a trace of many lines, is left
-    out; the error says it."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        made = subprocess.run(
+            command,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=SECONDS + size / BYTES_PER_SECOND,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DataError(f"{path} cannot be read: it takes longer than {error.timeout:.0f} s") from error
+    if made.returncode != 0:
+        lines = made.stderr.decode("utf-8", errors="backslashreplace").strip().splitlines()
+        panic = f"the reader ended with status {made.returncode}; the file is damaged, or unpacks to too much"
+        reason = lines[-1] if lines and made.returncode == parquet_process.REFUSED else panic
+        raise DataError(f"{path} cannot be read: {shortened(reason)}")
+    return polars.read_ipc_stream(made.stdout)
 
 
 def check_writable(path: Path) -> None:

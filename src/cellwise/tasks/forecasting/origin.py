@@ -9,14 +9,19 @@ import numpy as np
 
 from cellwise.tasks.forecasting.encoding import line_at
 
-__all__ = ["Origin", "shown", "shown_names"]
+__all__ = ["Origin", "shortened", "shown", "shown_names"]
 
 LONGEST_SHOWN, MOST_SHOWN = 60, 10
 
 
 def shown(value: str) -> str:
     """A value of a table within a sentence: quoted, on one line, not too long."""
-    return repr(value if len(value) <= LONGEST_SHOWN else value[: LONGEST_SHOWN - 3] + "...")
+    return repr(shortened(value, LONGEST_SHOWN))
+
+
+def shortened(text: str, length: int = 200) -> str:
+    """A text, or its beginning."""
+    return text if len(text) <= length else text[: length - 3] + "..."
 
 
 def shown_names(names: Sequence[str]) -> str:
