@@ -25,6 +25,7 @@ SECONDS, BYTES_PER_SECOND = 60.0, 10**6  # that a Parquet file may take to be re
 
 def read_file(path: Path, encoding: str | None = None) -> tuple[Any, Origin]:
     """A polars frame, and where its rows came from; all columns are text if the file is."""
+    need("polars")
     if not path.exists():
         raise DataError(f"there is no file {path}{_hint(path)}")
     if path.is_dir():
