@@ -114,6 +114,9 @@ def test_parameters_are_stored_as_given() -> None:
         ({"known": "promo"}, r"known must be a list of column names, such as \['promo'\]"),
         ({"season_length": 0}, "season_length must be"),
         ({"freq": "nonsense"}, "is not a frequency"),
+        ({"date_format": "YYYY"}, "the date format 'YYYY' is none"),
+        ({"decimal": ";"}, "decimal must be '.' or ','"),
+        ({"encoding": "none"}, "'none' is no encoding"),
         ({"cell": "gruu"}, "gru"),
     ],
 )

@@ -231,6 +231,7 @@ def test_marks_that_may_mean_two_things_are_a_question(
         (["1_000", "6"], "holds '1_000'"),
         (["yes", "no"], "holds 'yes'"),
         (["1e999", "6"], "an infinite value at line 2"),
+        (["6", "-1e200"], "holds -1e+200, too much to compute with, at line 3"),
     ],
 )
 def test_what_is_no_number(read, texts: list[str], sentence: str) -> None:

@@ -14,6 +14,8 @@ from cellwise.tasks.forecasting.origin import Origin
 
 __all__ = ["as_text", "read_names", "read_numbers"]
 
+LARGEST = 1e150  # its square is still a number
+
 
 def read_numbers(
     column: Any, name: str, origin: Origin, decimal: str | None = None
@@ -29,12 +31,11 @@ def read_numbers(
         missing = text.str.to_lowercase().is_in(MISSING).fill_null(True)
         parsed, notes = parse_numbers(text.set(missing, None), name, origin, decimal)
         values = parsed.fill_null(float("nan")).to_numpy().copy()
-    infinite = np.isinf(values)
-    if infinite.any():
-        row = int(infinite.argmax())
-        raise DataError(
-            f"column {name!r} holds an infinite value at {origin.where(row)}; mend it or leave it empty"
-        )
+    huge = np.abs(values) > LARGEST
+    if huge.any():
+        row = int(huge.argmax())
+        what = "an infinite value" if np.isinf(values[row]) else f"{values[row]:g}, too much to compute with,"
+        raise DataError(f"column {name!r} holds {what} at {origin.where(row)}; mend it or leave it empty")
     return values, notes
 
 
