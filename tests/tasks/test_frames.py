@@ -139,7 +139,7 @@ def test_a_series_without_a_value_is_left_out_and_said() -> None:
     )
     table = read_table(frame, Columns())
     assert table.panel.ids == ("a",)
-    assert "1 series without any value were left out ('b')" in table.notes
+    assert "1 series without any value was left out ('b')" in table.notes
 
 
 @pytest.mark.parametrize(
@@ -319,3 +319,51 @@ def test_many_columns_do_not_fill_the_screen() -> None:
     with pytest.raises(DataError, match=r"'column 9', ... \(5,000 in all\)") as caught:
         read_table(frame, Columns())
     assert len(str(caught.value)) < 300
+
+
+def test_one_row_is_spoken_of_as_one() -> None:
+    frame = polars.DataFrame(
+        {"ds": DAYS, "y": [None, 2.0, 3.0, 4.0, 5.0, None], "promo": [0, 1, None, 1, 1, 0]}
+    )
+    assert read_table(frame, Columns(known=("promo",))).notes == (
+        "1 row before the first value of a series was left out",
+        "1 row after the last value of a series is taken as the future; it supplies promo",
+        "1 missing value of promo was carried forward",
+    )
+    assert read_table(frame, Columns()).notes[1].endswith("taken as the future; it was left out")
+
+
+ODD_COLUMNS = {
+    "names in lists": ({"unique_id": [[1]] * 6}, r"type List\(Int64\), which names no series"),
+    "names in bytes": ({"unique_id": [b"a"] * 6}, "which names no series"),
+    "no number as name": ({"unique_id": [float("nan")] * 6}, "names no series at row 0"),
+    "numbers beyond 64 bits": ({"ds": [2**63 + i for i in range(6)]}, "of more than 64 bits"),
+    "values in lists": ({"y": [[1.0]] * 6}, "is not numeric"),
+    "times of day": ({"ds": [datetime.time(i) for i in range(6)]}, "neither a date nor a whole number"),
+    "nothing": ({"ds": [None] * 6}, "has no time at row 0"),
+}
+
+
+@pytest.mark.parametrize("case", ODD_COLUMNS)
+def test_columns_of_odd_types(case: str) -> None:
+    changed, sentence = ODD_COLUMNS[case]
+    plain: dict[str, Any] = {"unique_id": ["a"] * 6, "ds": DAYS, "y": [1.0] * 6}
+    with pytest.raises(DataError, match=sentence):
+        read_table(polars.DataFrame(plain | changed), Columns())
+
+
+def test_pandas_columns_of_one_name_or_none() -> None:
+    frame = pandas.DataFrame({"ds": DAYS, "y": range(6)})
+    with pytest.raises(DataError, match="need different names"):
+        read_table(pandas.concat([frame, frame[["y"]]], axis=1), Columns())
+    with pytest.raises(DataError, match="there is no column 'ds'; the table has '0', '1'"):
+        read_table(pandas.DataFrame(np.zeros((3, 2))), Columns())
+    missing = frame.assign(y=pandas.Series([1, pandas.NA, float("nan"), None, 2, "3"], dtype=object))
+    assert np.isnan(read_table(missing, Columns()).panel.y[0]).tolist() == [
+        False,
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]

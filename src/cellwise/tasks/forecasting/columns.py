@@ -41,8 +41,13 @@ def read_numbers(
 
 def read_names(column: Any, name: str, origin: Origin) -> tuple[np.ndarray, bool]:
     """A narwhals column of series names as str (R,), and whether they were integers."""
+    if column.dtype.is_nested() or column.dtype == need("narwhals").Binary:
+        raise DataError(
+            f"column {name!r} has type {column.dtype}, which names no series; write names as text"
+        )
     texts = column.cast(need("narwhals").String)
-    missing = (texts.is_null() | (texts == "").fill_null(False)).to_numpy()
+    empty = column.is_nan() if column.dtype.is_float() else texts == ""
+    missing = (texts.is_null() | empty.fill_null(False)).to_numpy()
     if missing.any():
         raise DataError(f"column {name!r} names no series at {origin.where(int(missing.argmax()))}")
     replaced = texts.str.contains("\ufffd", literal=True).to_numpy()
@@ -59,7 +64,7 @@ def as_text(column: Any, name: str) -> Any:
     polars = need("polars")
     if column.implementation.is_polars() and column.dtype == need("narwhals").String:
         return column.to_native().str.strip_chars()
-    values = [None if value is None or value != value else str(value) for value in column.to_list()]
+    values = [None if value is None else str(value) for value in column.to_list()]
     if all(value is None for value in values) and not re.search(
         "str|object", str(column.dtype), re.IGNORECASE
     ):

@@ -193,6 +193,8 @@ def _open(source: Any, columns: Columns) -> Any:
         source = _without_index(source, columns)
     try:
         frame = narwhals.from_native(source)
+    except narwhals.exceptions.DuplicateError as error:
+        raise DataError(f"the columns need different names: {' '.join(str(error).split())}") from error
     except TypeError as error:
         raise DataError(
             f"a table is a pandas, polars or pyarrow frame or the path of a CSV or Parquet file, "
@@ -230,7 +232,7 @@ def _check_columns(frame: Any, columns: Columns) -> bool:
         needed.insert(0, columns.id)
     for name in needed:
         if name not in frame.columns:
-            near = get_close_matches(name, frame.columns, n=1)
+            near = get_close_matches(name, [str(column) for column in frame.columns], n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise DataError(f"there is no column {name!r}; the table has {shown_names(frame.columns)}{hint}")
     return columns.id in frame.columns

@@ -215,18 +215,33 @@ def _notes(panel: Panel, filled: Filled, dropped: list[str], known_names: tuple[
     if filled.empty:
         notes.append(f"{filled.empty:,} of {total:,} times have no value and count as missing")
     if filled.leading:
-        notes.append(f"{filled.leading:,} rows before the first value of a series were left out")
-    if filled.future:
-        use = f"they supply {', '.join(known_names)}" if known_names else "they were left out"
         notes.append(
-            f"{filled.future:,} rows after the last value of a series are taken as the future; {use}"
+            f"{_rows(filled.leading)} before the first value of a series {_were(filled.leading)} left out"
+        )
+    if filled.future:
+        they, supply = ("it", "supplies") if filled.future == 1 else ("they", "supply")
+        use = f"{supply} {', '.join(known_names)}" if known_names else f"{_were(filled.future)} left out"
+        notes.append(
+            f"{_rows(filled.future)} after the last value of a series {'is' if filled.future == 1 else 'are'} taken "
+            f"as the future; {they} {use}"
         )
     if filled.known:
-        notes.append(f"{filled.known:,} missing values of {', '.join(known_names)} were carried forward")
+        values = "missing value" if filled.known == 1 else "missing values"
+        notes.append(
+            f"{filled.known:,} {values} of {', '.join(known_names)} {_were(filled.known)} carried forward"
+        )
     if dropped:
         some = ", ".join(map(repr, dropped[:3])) + (", ..." if len(dropped) > 3 else "")
-        notes.append(f"{len(dropped):,} series without any value were left out ({some})")
+        notes.append(f"{len(dropped):,} series without any value {_were(len(dropped))} left out ({some})")
     return tuple(notes)
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} {'row' if count == 1 else 'rows'}"
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
 
 
 def _inner(error: FrequencyError) -> str:

@@ -14,9 +14,9 @@ __all__ = ["Origin", "shortened", "shown", "shown_names"]
 LONGEST_SHOWN, MOST_SHOWN = 60, 10
 
 
-def shown(value: str) -> str:
+def shown(value: object) -> str:
     """A value of a table within a sentence: quoted, on one line, not too long."""
-    return repr(shortened(value, LONGEST_SHOWN))
+    return repr(shortened(str(value), LONGEST_SHOWN))
 
 
 def shortened(text: str, length: int = 200) -> str:
@@ -24,7 +24,7 @@ def shortened(text: str, length: int = 200) -> str:
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
-def shown_names(names: Sequence[str]) -> str:
+def shown_names(names: Sequence[object]) -> str:
     """The columns of a table within a sentence, not too many."""
     more = f", ... ({len(names):,} in all)" if len(names) > MOST_SHOWN else ""
     return ", ".join(map(shown, names[:MOST_SHOWN])) + more

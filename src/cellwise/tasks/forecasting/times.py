@@ -46,6 +46,7 @@ ZONE_NAME = r"\d\s*\[?([A-Za-z]+/[A-Za-z_/]+|[A-Z]{3,4})\]?$"
 WHOLE_NUMBER, PADDED = r"^[+-]?(?:\d{1,18}|[1-8]\d{18})(?:\.0+)?$", r"^0\d"
 NUMBER = r"^[+-]?\d+\.\d+$"
 SAMPLES = 5  # rows that decide which formats are tried on all
+LONGEST = 100  # no date has more characters
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +100,10 @@ def read_times(column: Any, about: TimeColumn) -> Times:
     if column.dtype == narwhals.Datetime:
         return _checked(_read_datetimes(column), about)
     if column.dtype.is_integer():
+        if int(column.max()) >= 2**63 or int(column.min()) < -(2**63):
+            raise DataError(
+                f"column {about.name!r} holds whole numbers of more than 64 bits; count the times from 0"
+            )
         return _from_numbers(column.to_numpy().astype(np.int64), about)
     if column.dtype.is_float():
         return _from_floats(column.to_numpy(), about)
@@ -214,7 +219,7 @@ def _read_iso(text: Any) -> np.ndarray | None:
 def _candidates(text: Any) -> list[DateFormat]:
     """The formats that some rows look like; which read all of them is seen later."""
     rows = np.unique(np.linspace(0, len(text) - 1, SAMPLES).astype(int))
-    values = [text[int(row)] for row in rows]
+    values = [text[int(row)][:LONGEST] for row in rows]
     return [form for form in FORMATS if any(form.matches(value) for value in values)]
 
 
