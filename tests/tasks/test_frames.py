@@ -314,6 +314,12 @@ def test_an_index_of_dates_needs_no_name() -> None:
     assert read_table(periods, Columns()).panel.frequency.name == "MS"
 
 
+def test_columns_win_over_an_index_of_their_name() -> None:
+    frame = pandas.DataFrame({"ds": DAYS, "y": range(6)})
+    panel = read_table(frame.set_index("ds", drop=False), Columns()).panel
+    assert panel.y[0].tolist() == list(range(6))
+
+
 def test_many_columns_do_not_fill_the_screen() -> None:
     frame = polars.DataFrame({f"column {i}": [1] for i in range(5000)})
     with pytest.raises(DataError, match=r"'column 9', ... \(5,000 in all\)") as caught:

@@ -40,6 +40,33 @@ def test_one_mistyped_time_is_named(times: list[Any], frequency: str | None, row
     assert "mend the time" in str(caught.value)
 
 
+@pytest.mark.parametrize("frequency", ["MS", "W", "QS"])
+def test_one_mistyped_year_of_slow_data_is_named(frequency: str) -> None:
+    times = pandas.date_range("2015-01-01", periods=30, freq=frequency).tolist()
+    times[29] = times[29].replace(year=2099, day=1)
+    with pytest.raises(DataError, match="look at row 29"):
+        table(times, "D" if frequency == "W" else None)
+
+
+TRADED = pandas.date_range("2024-01-04 09:30", "2024-01-16", freq="min")
+CLOSED_OFTEN = {
+    "trading minutes": TRADED[(TRADED.dayofweek < 5) & (TRADED.hour >= 9) & (TRADED.hour < 16)],
+    "two trading days": TRADED[(TRADED.day.isin([5, 8])) & (TRADED.hour >= 9) & (TRADED.hour < 16)],
+    "two summers": pandas.date_range("2023-06-01", periods=90).append(
+        pandas.date_range("2024-06-01", periods=80)
+    ),
+    "two days in January": pandas.date_range("2024-01-01", periods=48, freq="h").append(
+        pandas.date_range("2024-01-20", periods=40, freq="h")
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CLOSED_OFTEN)
+def test_what_is_closed_often_is_no_mistake(case: str) -> None:
+    made = table(CLOSED_OFTEN[case].to_numpy())
+    assert "were absent from the data" in made.notes[0]
+
+
 def test_years_that_no_one_means_are_named_before_a_grid_is_laid() -> None:
     for year in (9024, 1024):
         with pytest.raises(DataError, match=f"at row 3, in the year {year}"):

@@ -84,10 +84,11 @@ def _separator(data: bytes) -> tuple[int, str]:
     that it holds most of."""
     blank = re.match(rb"(?:[ \t\r]*\n)*", data)
     begin = blank.end() if blank else 0
-    line = data[begin : data.find(b"\n", begin) if b"\n" in data[begin:] else None].rstrip(b"\r")
+    end = data.find(b"\n", begin)
+    line = data[begin : end if end >= 0 else None].rstrip(b"\r")
     told = re.fullmatch(rb'"?sep=([!-~\t])"?[,;\t]*', line, re.IGNORECASE)
-    if told and b"\n" in data[begin:]:
-        return data.find(b"\n", begin) + 1, told.group(1).decode("ascii")
+    if told and end >= 0:
+        return end + 1, told.group(1).decode("ascii")
     outside = re.sub(rb'"[^"]*"', b"", line)
     return begin, max(SEPARATORS, key=lambda mark: outside.count(mark.encode()))
 

@@ -99,7 +99,7 @@ def to_utf8(raw: bytes, path: Path, encoding: str | None = None) -> bytes:
     """The text as UTF-8 without a byte order mark, with line ends as they were or, where only carriage
     returns end the lines, as newlines."""
     check_encoding(encoding)
-    chosen = encoding or _recognise(raw)
+    chosen = codecs.lookup(encoding or _recognise(raw)).name
     if chosen in ("utf-8", "utf-8-sig"):
         data = raw.removeprefix(codecs.BOM_UTF8)
         try:

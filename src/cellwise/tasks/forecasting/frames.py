@@ -222,7 +222,8 @@ def _without_index(source: Any, columns: Columns) -> Any:
         if not all(names):
             raise DataError(f"the levels of the index must be named, such as {wanted}, not {names}")
         return source.rename(columns.target).rename_axis(names).reset_index()
-    return source.rename_axis(names).reset_index() if set(wanted) & set(names) else source
+    moved = [name for name in names if name in wanted and name not in source.columns]
+    return source.rename_axis(names).reset_index(level=moved) if moved else source
 
 
 def _check_columns(frame: Any, columns: Columns) -> bool:

@@ -11,11 +11,16 @@ from cellwise.tasks.forecasting.frequency import Frequency
 
 __all__ = ["refuse_absurd_gaps"]
 
-# One gap is absurd that is longer than this, than the rows of its series, and than so many of its usual distances.
-LONGEST_GAP, USUAL_DISTANCES = 100, 30
+# One gap is absurd that is longer than so many steps of a unit (a month of hours, a year and more of days), than the
+# rows of its series, and than so many of its usual distances.
+LONGEST_GAPS = {
+    "s": 31 * 86400, "min": 31 * 1440, "h": 31 * 24, "D": 400, "B": 285, "W": 104, "M": 60, "Q": 20, "Y": 20,
+    "step": 1000,
+}  # fmt: skip
+USUAL_DISTANCES = 30
 # If nobody told the frequency, at most so many of the times may be absent: of whole numbers, which may be dates in
 # disguise, and of dates.
-ABSENT_NUMBERS, ABSENT_DATES = 0.4, 0.8
+ABSENT_NUMBERS, ABSENT_DATES = 0.4, 0.95
 FEW = 100  # so many absent dates are never too many
 # Told or not: so many times for one row, and in all.
 TIMES_PER_ROW, MOST_TIMES = 100, 10**6
@@ -64,7 +69,8 @@ def _refuse_one_gap(
     apart = np.diff(steps)
     longest = int(apart.argmax())
     gap = int(apart[longest])
-    if gap <= max(LONGEST_GAP, len(times), USUAL_DISTANCES * float(np.median(apart))):
+    longest_sane = LONGEST_GAPS[grid.unit] / grid.multiple
+    if gap <= max(longest_sane, len(times), USUAL_DISTANCES * float(np.median(apart))):
         return
     # the smaller side of the gap is the likelier mistake
     row = longest + 1 if longest + 1 > len(times) / 2 else longest
