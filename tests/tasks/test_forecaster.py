@@ -114,6 +114,9 @@ def test_parameters_are_stored_as_given() -> None:
         ({"known": "promo"}, r"known must be a list of column names, such as \['promo'\]"),
         ({"season_length": 0}, "season_length must be"),
         ({"freq": "nonsense"}, "is not a frequency"),
+        ({"date_format": "YYYY"}, "the date format 'YYYY' is none"),
+        ({"decimal": ";"}, "decimal must be '.' or ','"),
+        ({"encoding": "none"}, "'none' is no encoding"),
         ({"cell": "gruu"}, "gru"),
     ],
 )
@@ -178,6 +181,8 @@ def test_backtest_columns_and_scores_agree() -> None:
     assert scores["MAE"][0] == pytest.approx(by_hand)
     assert forecaster.scores("horizon").height == 10
     assert forecaster.scores("series").columns[:2] == ["model", "unique_id"]
+    with pytest.raises(OptionError, match="by must be 'all', 'series' or 'horizon', not 'foo'"):
+        forecaster.scores(by="foo")
 
 
 def test_backtest_leaves_what_fit_learned(fitted: Forecaster) -> None:

@@ -75,6 +75,9 @@ def fit(
     cutoffs: options.Cutoffs = 0,
     step: options.Step = None,
     seed: options.Seed = 0,
+    date_format: options.DateFormat = None,
+    decimal: options.Decimal = None,
+    encoding: options.Encoding = None,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Train on FILE and write a run folder with weights and report.html.
@@ -84,6 +87,7 @@ def fit(
     forecaster = _forecaster(
         cell, horizon, freq, season, id, time, target, known, past, level,
         hidden_size, layers, dropout, members, epochs, learning_rate, validation, seed,
+        date_format, decimal, encoding,
     )  # fmt: skip
     table = _read(forecaster, file)
     folder = out or Path("runs") / f"{_stem(file)}-{forecaster.model_name.lower()}"
@@ -107,6 +111,9 @@ def predict(
     out: Annotated[
         Path | None, typer.Option(help="CSV or Parquet file to write.  [default: print CSV]", metavar="FILE")
     ] = None,
+    date_format: options.DateFormat = None,
+    decimal: options.Decimal = None,
+    encoding: options.Encoding = None,
 ) -> None:
     """Forecast with a trained network: the median and the bands after the end of every series."""
     from cellwise.tasks.forecasting.files import check_writable, round_floats, to_csv, write_file
@@ -115,6 +122,8 @@ def predict(
     if out is not None:
         check_writable(out)
     forecaster = Forecaster.load(run)
+    told = {"date_format": date_format, "decimal": decimal, "encoding": encoding}
+    forecaster.set_params(**{name: value for name, value in told.items() if value is not None})
     table = None if file is None else forecaster.read(_source(file))
     for note in () if table is None else table.notes:
         _say(f"note: {note}")
@@ -159,6 +168,9 @@ def backtest(
     learning_rate: options.LearningRate = 3e-3,
     validation: options.Validation = None,
     seed: options.Seed = 0,
+    date_format: options.DateFormat = None,
+    decimal: options.Decimal = None,
+    encoding: options.Encoding = None,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Measure forecasts of the past, beside the seasonal naive forecast.
@@ -184,6 +196,7 @@ def backtest(
         forecaster = _forecaster(
             cell, horizon, freq, season, id, time, target, known, past, level,
             hidden_size, layers, dropout, members, epochs, learning_rate, validation, seed,
+            date_format, decimal, encoding,
         )  # fmt: skip
         table = _read(forecaster, source)
     _train(forecaster, table, out, cutoffs, step, overwrite)
@@ -215,6 +228,7 @@ def _forecaster(
     cell: str, horizon: int, freq: str | None, season: int | None, id: str, time: str, target: str,
     known: list[str] | None, past: list[str] | None, level: list[int] | None, hidden_size: int, layers: int,
     dropout: float, members: int, epochs: int, learning_rate: float, validation: int | None, seed: int,
+    date_format: str | None, decimal: str | None, encoding: str | None,
 ) -> Forecaster:  # fmt: skip
     from cellwise.tasks import Forecaster
 
@@ -237,6 +251,9 @@ def _forecaster(
         learning_rate=learning_rate,
         validation=validation,
         seed=seed,
+        date_format=date_format,
+        decimal=decimal,
+        encoding=encoding,
     )
 
 

@@ -19,7 +19,7 @@ from cellwise.tasks.forecasting.config import NetworkConfig
 from cellwise.tasks.forecasting.covariates import check_reach
 from cellwise.tasks.forecasting.errors import NotFittedError, SeriesTooShortError
 from cellwise.tasks.forecasting.files import round_floats, write_file
-from cellwise.tasks.forecasting.frames import Columns, Table, read_table
+from cellwise.tasks.forecasting.frames import Columns, Table, TextFormat, read_table
 from cellwise.tasks.forecasting.learning import ForecastLearning, training_part
 from cellwise.tasks.forecasting.network import ForecastNetwork
 from cellwise.tasks.forecasting.options import check_options
@@ -49,7 +49,8 @@ class Forecaster(Estimator):
     forecast; `predict` may be asked for more. freq: distance of the times ("D", "h", "MS", "30min", ...);
     None reads it off the data. season_length: steps in a season; None takes the natural one of the
     frequency (7 for days). known, past: columns of covariates, known in advance or only up to now.
-    id_column, time_column, target_column: names of the columns in long format. levels: bands in percent.
+    id_column, time_column, target_column: names of the columns in long format. date_format ("%d/%m/%Y"),
+    decimal ("," or "."), encoding ("cp1252"): how text is written, where it leaves that open. levels: bands in percent.
     hidden_size, num_layers, dropout, members: the network; `members` networks are averaged. epochs,
     batch_size, learning_rate, weight_decay, patience, seed: the training. validation: windows of one
     horizon held out at the end to decide when to stop; None chooses, 0 holds nothing out.
@@ -83,6 +84,9 @@ class Forecaster(Estimator):
         validation: int | None = None,
         seed: int = 0,
         threads: int = 1,
+        date_format: str | None = None,
+        decimal: str | None = None,
+        encoding: str | None = None,
     ) -> None:
         self._measured: Measured | None = None
         self._parts: Split | None = None
@@ -108,6 +112,9 @@ class Forecaster(Estimator):
         self.validation = validation
         self.seed = seed
         self.threads = threads
+        self.date_format = date_format
+        self.decimal = decimal
+        self.encoding = encoding
 
     @property
     def model_name(self) -> str:
@@ -304,9 +311,10 @@ class Forecaster(Estimator):
         are."""
         return self._cutoffs == (cutoffs, step or self.horizon)
 
-    def _columns(self) -> Columns:
+    def _columns(self, learned_format: str | None = None) -> Columns:
+        text = TextFormat(self.date_format, self.decimal, self.encoding, learned_format)
         return Columns(
-            self.id_column, self.time_column, self.target_column, tuple(self.known), tuple(self.past)
+            self.id_column, self.time_column, self.target_column, tuple(self.known), tuple(self.past), text
         )
 
     @property
@@ -383,7 +391,7 @@ class Forecaster(Estimator):
 
     def _read_again(self, frame: Any) -> Table:
         frequency = self.table_.panel.frequency
-        return read_table(frame, self._columns(), frequency)
+        return read_table(frame, self._columns(self.table_.style.time_format), frequency)
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "network_"):

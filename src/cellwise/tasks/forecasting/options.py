@@ -6,6 +6,7 @@ from typing import Any
 
 from cellwise import cells
 from cellwise.tasks.forecasting.errors import OptionError
+from cellwise.tasks.forecasting.frames import TextFormat
 from cellwise.tasks.forecasting.frequency import parse_frequency
 
 __all__ = ["check_options"]
@@ -51,6 +52,7 @@ def check_options(forecaster: Any, **more: Any) -> None:
             raise OptionError(f"{name} must be a list of column names, such as [{values[name]!r}]")
     if values["freq"] is not None:
         parse_frequency(values["freq"])
+    TextFormat(values["date_format"], values["decimal"], values["encoding"])
 
 
 def _check_cell(given: Any) -> None:
