@@ -234,6 +234,12 @@ def _annotation(cell: type[Cell], name: str) -> Any:
 
 def _check_definition(cell: type[Cell]) -> None:
     """Everything about a cell that can be checked before its equations are read."""
+    check_names(cell)
+    _check_step(cell)
+
+
+def check_names(cell: type[Cell]) -> None:
+    """Raise CellDefinitionError if gates, states, output, options and parameters cannot be called what they are."""
     _check_names(cell, "gates", cell.gates)
     _check_names(cell, "states", cell.states)
     if not cell.states:
@@ -251,6 +257,9 @@ def _check_definition(cell: type[Cell]) -> None:
         taken = (*cell.states, *_OF_CELL, *_OWN_WORDS)
         if parameter.name.startswith(_TAKEN) or parameter.name in taken:
             _refuse(cell, f"calls a parameter '{parameter.name}', which is taken", "Choose another name.")
+
+
+def _check_step(cell: type[Cell]) -> None:
     arguments = list(inspect.signature(cell.step).parameters.values())
     names = tuple(p.name for p in arguments if p.kind is p.POSITIONAL_OR_KEYWORD)[2:]
     if names != cell.states or len(arguments) != len(names) + 2:
