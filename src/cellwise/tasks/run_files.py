@@ -235,7 +235,7 @@ class RunFolder:
     # --- writing ------------------------------------------------------------------------------------------------
 
     def write(self, name: str, content: bytes) -> None:
-        """Replace a file as a whole. Under a lock the folder is not made here: a deleted run does not come back in parts.
+        """Replace a file as a whole. Under a lock the folder is not made here: a deleted run stays deleted.
 
         Raises RunFolderError if the folder has vanished or the disk is full; what was saved before stays."""
         path = self.path / name

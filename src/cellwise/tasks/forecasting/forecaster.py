@@ -399,9 +399,9 @@ class Forecaster(Estimator):
         from cellwise.tasks.forecasting.report import make_report
 
         problem = make_report(run, self)
-        self.notes_ = self.notes_ if problem is None else (*self.notes_, problem)
         run.finish(self.summary())
         if problem is not None:
+            self.notes_ = (*self.notes_, problem)
             warnings.warn(problem, ReportWarning, stacklevel=3)
 
     def _roll(self, panel: Panel, ends: np.ndarray) -> Backtest:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from cellwise._version import __version__
+from cellwise.tasks.base import TaskError
 from cellwise.tasks.forecasting import plots
 from cellwise.tasks.forecasting.backtest import Backtest
 from cellwise.tasks.forecasting.calendar import with_calendar
@@ -53,13 +54,14 @@ def make_report(run: RunFolder, forecaster: Forecaster) -> str | None:
 
 
 def remake_report(run: RunFolder, forecaster: Forecaster) -> None:
-    """Make the report of a finished run again, as its training would have made it; raises what is in the way."""
+    """Make the report of a finished run again, as its training would have made it. TaskError if that fails."""
     epochs = epochs_of(run)
     if epochs and forecaster.trained_ is None:
         forecaster.trained_ = Trained(epochs, best_of(epochs), stopped_early=False, resumed_after=0)
-    write_report(run, forecaster)
-    write_backtest(run, forecaster)
+    problem = make_report(run, forecaster)
     run.finish(forecaster.summary())
+    if problem is not None:
+        raise TaskError(problem)
 
 
 def write_backtest(run: RunFolder, forecaster: Forecaster) -> None:
