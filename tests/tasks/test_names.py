@@ -200,3 +200,25 @@ def test_a_report_that_fails_leaves_a_finished_run(tmp_path: Path, monkeypatch: 
 def test_text_that_moves_other_text_is_shown_as_its_escape() -> None:
     assert shown("a\x1b]0;title\x07\u2028\udc80é🙂") == "a\\x1b]0;title\\x07\\u2028\\udc80é🙂"
     assert shown("क\u094dष 👨\u200d👩") == "क\u094dष 👨\u200d👩"
+
+
+@pytest.mark.parametrize(
+    "name", ["</script><script>alert(1)</script>", "<!--", "\u202eab", "\x1b[31m", "{{ 7 * 7 }}"]
+)
+def test_a_trace_of_any_name(name: str, tmp_path: Path) -> None:
+    from cellwise.understand.trace.forecast import forecast_page
+    from cellwise.understand.trace.run import write_page
+
+    frame = table((name,))
+    made = Forecaster("gru", 3, **{**TINY, "epochs": 1, "hidden_size": 4}).fit(frame, progress=False)
+    write_page(forecast_page(made, made.table_), tmp_path / "trace.html")
+    page = (tmp_path / "trace.html").read_text("utf8")
+    assert page.count("<script") == page.count("</script>") == 2 and "<!--" not in page
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202e]", page)
+    assert "{{ 7 * 7 }}" in page or "7 * 7" not in name
+
+
+def test_a_cell_whose_name_cannot_be_shown_is_refused() -> None:
+    for name in ("a\x1b[31m", "", "a\nb", "x" * 201):
+        with pytest.raises(CellwiseError, match="has the name"):
+            type("Hidden", (Odd,), {"name": name, "step": Odd.step})

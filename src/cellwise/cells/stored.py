@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from cellwise import cells
-from cellwise.cells.base import Cell, Scalar, Vector, check_names, own_parameters
+from cellwise.cells.base import LONGEST_NAME, Cell, Scalar, Vector, check_names, own_parameters
 from cellwise.errors import CellwiseError, UnknownCellError
 from cellwise.graph import StepGraph
 from cellwise.graph.stored import restore, store
@@ -23,7 +23,6 @@ __all__ = ["StoredCell", "StoredCellError", "known_cell", "restore_cell", "store
 
 # Attributes of a stored cell's class. (Not declared in it: an annotated attribute of a cell is an option.)
 _GRAPH, _TEXTS = "_stored_graph", "_stored_texts"
-_LONGEST = 200  # characters of a name or a description
 
 
 class StoredCellError(CellwiseError):
@@ -50,9 +49,10 @@ class StoredCell(Cell):
 
 def store_cell(cell: Cell) -> dict[str, Any]:
     """All that running a cell takes, JSON-able. Raises CellError if its equations are wrong."""
+    about = inspect.getdoc(type(cell)) or ""
     return {
         "name": cell.name,
-        "about": (inspect.getdoc(type(cell)) or "").partition("\n")[0][:_LONGEST],
+        "about": "".join(filter(str.isprintable, about.partition("\n")[0]))[:LONGEST_NAME],
         "output": cell.output,
         "initial": {each.name: each.initial for each in own_parameters(type(cell))},
         "graph": store(cell.graph),
@@ -104,7 +104,7 @@ def _restored(name: str, about: str, output: str | None, initial: tuple[Any, ...
     """One class per text, so that equal texts give equal cells."""
     graph = restore(text)
     for what, value in (("name", name), ("description", about or "-"), ("class", graph.name)):
-        if not value.isprintable() or not 0 < len(value) <= _LONGEST:
+        if not value.isprintable() or not 0 < len(value) <= LONGEST_NAME:
             raise ValueError(f"its {what} is no short text")
     if output is not None and (not isinstance(output, str) or not output.isidentifier()):
         raise ValueError("its output has no name")
