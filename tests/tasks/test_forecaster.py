@@ -396,3 +396,18 @@ def test_importing_the_estimator_loads_no_frame_or_plot_library() -> None:
         "sys.exit(str(loaded) if loaded else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_best_weights_so_far_of_a_run_that_trains(tmp_path: Path) -> None:
+    seen: list[polars.DataFrame] = []
+
+    class Look(Silent):
+        def epoch(self, epoch: Epoch, best: Epoch) -> None:
+            loaded = Forecaster.load(tmp_path / "run", unfinished=True)
+            assert loaded.notes_[-1].endswith(f"weights of epoch {best.epoch}, the best so far")
+            seen.append(loaded.predict())
+
+    with pytest.raises(RunFolderError, match="there is no run folder"):
+        Forecaster.load(tmp_path / "run", unfinished=True)
+    made = Forecaster(horizon=7, **TINY).fit(wave(), folder=tmp_path / "run", progress=Look())
+    assert seen[made.trained_.best.epoch - 1].equals(made.predict())

@@ -46,6 +46,8 @@ def test_a_second_training_is_told_who_trains(tmp_path: Path) -> None:
         with pytest.raises(RunFolderError, match=r"is not finished \(process \d+ on .* is training there\)"):
             CharacterModel.load(tmp_path / "run")
         assert "is training there" in list(check_run(tmp_path / "run"))[-1].words
+        so_far = CharacterModel.load(tmp_path / "run", unfinished=True)
+        assert so_far.logits("the fox").isfinite().all()
 
     model().fit(TEXT, folder=tmp_path / "run", progress=During(second))
     assert f"another training is in {tmp_path / 'run'}: process {os.getpid()} on " in said[0]

@@ -5,12 +5,14 @@ python tests/trials/trial_faults.py [CHARACTERS_EVERY FORECAST_EVERY]
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))
 
@@ -25,10 +27,14 @@ from cellwise.tasks.base import RunFolderError
 from cellwise.tasks.run_check import check_run
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 30
-DAYS = np.datetime64("2024-01-01", "D") + np.arange(120) % 60
-SERIES = polars.DataFrame(
-    {"unique_id": ["a"] * 60 + ["b"] * 60, "ds": DAYS, "y": np.sin(np.arange(120) / 3) + 5}
-)
+
+
+def series() -> polars.DataFrame:
+    """Two series of sixty days."""
+    days = np.datetime64("2024-01-01", "D") + np.arange(120) % 60
+    return polars.DataFrame(
+        {"unique_id": ["a"] * 60 + ["b"] * 60, "ds": days, "y": np.sin(np.arange(120) / 3) + 5}
+    )
 
 
 def characters(folder: Path) -> None:
@@ -39,7 +45,7 @@ def characters(folder: Path) -> None:
 
 
 def forecast(folder: Path) -> None:
-    Forecaster(horizon=3, hidden_size=4, epochs=2, patience=0).fit(SERIES, folder=folder, progress=False)
+    Forecaster(horizon=3, hidden_size=4, epochs=2, patience=0).fit(series(), folder=folder, progress=False)
 
 
 def same(one: Path, other: Path) -> bool:
@@ -61,7 +67,7 @@ def same(one: Path, other: Path) -> bool:
 def try_faults(name: str, fit: Callable[[Path], None], home: Path, every: int) -> int:
     """Prints the figures of one task; returns how many runs went wrong."""
     whole = home / "whole"
-    calls = calls_of(whole, lambda: fit(whole))
+    calls = _calls(home, fit, whole)
     wrong = 0
     for fault in FAULTS:
         ended: Counter[int] = Counter()
@@ -84,10 +90,17 @@ def try_faults(name: str, fit: Callable[[Path], None], home: Path, every: int) -
     return wrong + try_power(name, fit, home, whole, every)
 
 
+def _calls(home: Path, fit: Callable[[Path], None], folder: Path) -> list[tuple[Any, ...]]:
+    """The calls of a whole run. Every fit has a process of its own: a fork of one that has used polars may hang."""
+    kept = home / "calls"
+    if in_a_fork(lambda: kept.write_bytes(pickle.dumps(calls_of(folder, lambda: fit(folder)))), ()):
+        raise RuntimeError("the run to compare with did not end")
+    return list(pickle.loads(kept.read_bytes()))
+
+
 def try_power(name: str, fit: Callable[[Path], None], home: Path, whole: Path, every: int) -> int:
     """A loss of power after each call, with the names that were not synced lost or there."""
-    shutil.rmtree(home / "run", ignore_errors=True)
-    calls = calls_of(home / "run", lambda: fit(home / "run"))
+    calls = _calls(home, fit, home / "run")
     tried = resumed = 0
     for lost in (True, False):
         crash = Crash(home / "run")
@@ -105,7 +118,7 @@ def goes_on(fit: Callable[[Path], None], folder: Path, whole: Path) -> bool:
     """Run the same command again, where it is needed, compare, and clear away."""
     try:
         if not (folder / "summary.json").exists():
-            fit(folder)
+            in_a_fork(lambda: fit(folder), ())
         good = same(folder, whole)
     except (RunFolderError, OSError, ValueError) as error:
         print(f"  {error}")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from trial_faults import SERIES, same
+from trial_faults import same, series
 
 CODE = "import sys; from cellwise.cli import main; sys.argv[0] = 'cellwise'; main()"
 
@@ -40,7 +40,7 @@ def main() -> int:
     generator, kills, good = random.Random(0), 0, 0
     with tempfile.TemporaryDirectory() as place:
         home = Path(place)
-        SERIES.write_csv(home / "series.csv")
+        series().write_csv(home / "series.csv")
         finish(home, "first")
         seconds = finish(home, "whole")  # the first one made the kernels
         for number in range(runs):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from trial_faults import SERIES, same
+from trial_faults import same, series
 from trial_kills import finish, start
 
 AT_ONCE = 3
@@ -24,7 +24,7 @@ def main() -> int:
     good = 0
     with tempfile.TemporaryDirectory() as place:
         home = Path(place)
-        SERIES.write_csv(home / "series.csv")
+        series().write_csv(home / "series.csv")
         finish(home, "whole")
         for number in range(trials):
             processes = [start(home, f"run {number}") for _ in range(AT_ONCE)]

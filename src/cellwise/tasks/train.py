@@ -44,6 +44,12 @@ class TrainSettings:
     patience: int = 6
     seed: int = 0
 
+    @classmethod
+    def of(cls, estimator: Any) -> TrainSettings:
+        """Those that a person gave to an estimator; the others as they are here."""
+        names = ("epochs", "learning_rate", "weight_decay", "patience", "seed")
+        return cls(**{name: getattr(estimator, name) for name in names})
+
 
 class Learning(Protocol):
     """What a task gives to the loop."""

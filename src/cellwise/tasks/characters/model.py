@@ -101,10 +101,11 @@ class CharacterModel(Estimator):
             batch_size=self.batch_size,
             seed=self.seed,
         )
-        shown = choose_progress(progress) if progress is None or isinstance(progress, bool) else progress
         data = _fingerprint(text)
         with self._opened(folder, data, alphabet, parts.held_out, overwrite) as run, threads(self.threads):
-            self.trained_: Trained | None = train(network, learning, self._settings(), run, shown)
+            self.trained_: Trained | None = train(
+                network, learning, TrainSettings.of(self), run, choose_progress(progress)
+            )
             self._take(network, alphabet, parts.held_out, data)
             self.seconds_ = time.perf_counter() - start
             if run is not None:
@@ -165,14 +166,15 @@ class CharacterModel(Estimator):
             run.finish(self.summary())
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self:
+    def load(cls, folder: str | Path, *, unfinished: bool = False) -> Self:
         """The model of a finished run folder, whole or not at all: every file is compared with its checksum.
 
         A cell whose class is not known here is taken from the equations in the folder; no code is read from it.
+        unfinished: take the best weights so far of a run that is not finished; it may be training meanwhile.
         Raises RunFolderError if it is damaged, unfinished or something else."""
         run = RunFolder(Path(folder))
         config = run.config(TASK)
-        if not run.is_finished:
+        if not run.is_finished and not (unfinished and (run / BEST).is_file()):
             raise run.unfinished()
         return run.guarded("config.json lacks settings", lambda: cls._loaded(run, config))
 
@@ -188,7 +190,8 @@ class CharacterModel(Estimator):
         alphabet = Alphabet(characters)
         if characters[:1] != UNKNOWN or len(set(characters)) != len(characters):
             raise run.damaged("config.json names a character twice, or not the sign for unknown ones")
-        run.summary()
+        if run.is_finished:
+            run.summary()
         held_out, weights = _read_held_out(run), run.read_tensors(BEST).tensors
         network = load_network(run, lambda: made._new_network(cell, len(alphabet)), made.num_layers, weights)
         made._take(network, alphabet, held_out, data)
@@ -224,15 +227,6 @@ class CharacterModel(Estimator):
             return CharacterNetwork(
                 cell, characters, self.embedding_size, self.hidden_size, self.num_layers, self.dropout
             )
-
-    def _settings(self) -> TrainSettings:
-        return TrainSettings(
-            epochs=self.epochs,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            patience=self.patience,
-            seed=self.seed,
-        )
 
     @contextmanager
     def _opened(

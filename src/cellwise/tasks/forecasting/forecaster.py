@@ -6,7 +6,6 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +17,7 @@ from cellwise.cells import Cell
 from cellwise.cells.stored import known_cell, store_cell
 from cellwise.tasks.base import Estimator, ReportWarning, RunFolderError
 from cellwise.tasks.forecasting.backtest import Backtest, ends_of, roll
-from cellwise.tasks.forecasting.calendar import calendar_names, check_calendar, with_calendar
+from cellwise.tasks.forecasting.calendar import calendar_names, with_calendar
 from cellwise.tasks.forecasting.config import NetworkConfig
 from cellwise.tasks.forecasting.covariates import check_reach
 from cellwise.tasks.forecasting.errors import NotFittedError, SeriesTooShortError
@@ -34,9 +33,10 @@ from cellwise.tasks.forecasting.output import (
     scores_frame,
 )
 from cellwise.tasks.forecasting.panel import Panel
+from cellwise.tasks.forecasting.saved import read_saved
 from cellwise.tasks.forecasting.splits import Split, split
-from cellwise.tasks.forecasting.store import fingerprint, read_table_back, write_table
-from cellwise.tasks.loading import cell_of_run, check_loaded, load_network
+from cellwise.tasks.forecasting.store import fingerprint, write_table
+from cellwise.tasks.loading import cell_of_run, check_loaded
 from cellwise.tasks.progress import Progress, choose_progress
 from cellwise.tasks.run_folder import BEST, Checkpoint, RunFolder, own_run
 from cellwise.tasks.train import Trained, TrainSettings, threads, train
@@ -148,12 +148,13 @@ class Forecaster(Estimator):
         )
         network = self._new_network(config)
         learning = ForecastLearning(network, panel, parts, batch_size=self.batch_size, seed=self.seed)
-        shown = choose_progress(progress) if progress is None or isinstance(progress, bool) else progress
         with (
             self._opened(folder, table, config, names, (cutoffs, step), overwrite) as run,
             threads(self.threads),
         ):
-            self.trained_: Trained | None = train(network, learning, self._settings(), run, shown)
+            self.trained_: Trained | None = train(
+                network, learning, TrainSettings.of(self), run, choose_progress(progress)
+            )
             self._take(table, names, network, (*table.notes, *parts.notes))
             self._measured, self._parts = None, parts
             self.seconds_ = time.perf_counter() - start
@@ -262,40 +263,29 @@ class Forecaster(Estimator):
             run.finish(self.summary())
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self:
+    def load(cls, folder: str | Path, *, unfinished: bool = False) -> Self:
         """The forecaster of a finished run folder, whole or not at all: every file is compared with its checksum.
 
         A cell whose class is not known here is taken from the equations in the folder; no code is read from it.
+        unfinished: take the best weights so far of a run that is not finished; it may be training meanwhile.
         Raises RunFolderError if it is damaged, unfinished or something else."""
         run = RunFolder(Path(folder))
         config = run.config(TASK)
-        if not run.is_finished:
+        if not run.is_finished and not (unfinished and (run / BEST).is_file()):
             raise run.unfinished()
         return run.guarded("config.json lacks settings", lambda: cls._loaded(run, config))
 
     @classmethod
     def _loaded(cls, run: RunFolder, config: dict[str, Any]) -> Self:
-        given, calendar = dict(config["settings"]["forecaster"]), config["calendar"]
+        given = dict(config["settings"]["forecaster"])
         cutoffs, step = config["settings"]["cutoffs"], config["settings"]["step"]
         cell = cell_of_run(run, config, given["cell"])
         made = cls(**given | {"cell": given["cell"] if known_cell(given["cell"]) == cell else cell})
         check_loaded(run, lambda: check_options(made, cutoffs=cutoffs, step=step))
-        network_config = replace(NetworkConfig.from_dict(config["network"]), cell=cell)
-        if replace(network_config, **made._network_options(cell)) != network_config:
-            raise run.damaged("config.json has a network that is not that of its settings")
-        check_calendar(calendar)
-        summary = run.summary()
-        table, weights = read_table_back(run), run.read_tensors(BEST).tensors
-        if config.get("format", 1) > 1 and config["data"] != fingerprint(table.panel, table.style):
-            raise run.damaged("data.safetensors holds other data than config.json says")
-        network_config.check_fits(table.panel, len(calendar))
-        network = load_network(
-            run, lambda: ForecastNetwork(network_config), made.members * made.num_layers, weights
-        )
-        notes = summary.get("notes", ())
-        made._take(table, tuple(calendar), network, tuple(str(note) for note in notes))
+        saved = read_saved(run, config, made._network_options(cell), cell)
+        made._take(saved.table, saved.calendar, saved.network, saved.notes)
         made.trained_, made.seconds_ = None, float("nan")
-        made._parts = made._split(table.panel, cutoffs, step)
+        made._parts = made._split(saved.table.panel, cutoffs, step)
         return made
 
     def summary(self) -> dict[str, Any]:
@@ -344,15 +334,6 @@ class Forecaster(Estimator):
             "members": self.members,
             "quantiles": quantiles_of(self.levels),
         }
-
-    def _settings(self) -> TrainSettings:
-        return TrainSettings(
-            epochs=self.epochs,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            patience=self.patience,
-            seed=self.seed,
-        )
 
     def _new_network(self, config: NetworkConfig) -> ForecastNetwork:
         with torch.random.fork_rng(devices=[]):
