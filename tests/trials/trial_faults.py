@@ -17,7 +17,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))
 
 import numpy as np
-import polars
 import torch
 from faults import FAULTS, KILLED, REFUSED, Crash, Disk, calls_of, in_a_fork, watched
 from safetensors.torch import load_file
@@ -29,8 +28,10 @@ from cellwise.tasks.run_check import check_run
 TEXT = "the quick brown fox jumps over the lazy dog. " * 30
 
 
-def series() -> polars.DataFrame:
-    """Two series of sixty days."""
+def series() -> Any:
+    """Two series of sixty days, as a polars frame."""
+    import polars
+
     days = np.datetime64("2024-01-01", "D") + np.arange(120) % 60
     return polars.DataFrame(
         {"unique_id": ["a"] * 60 + ["b"] * 60, "ds": days, "y": np.sin(np.arange(120) / 3) + 5}
@@ -91,7 +92,8 @@ def try_faults(name: str, fit: Callable[[Path], None], home: Path, every: int) -
 
 
 def _calls(home: Path, fit: Callable[[Path], None], folder: Path) -> list[tuple[Any, ...]]:
-    """The calls of a whole run. Every fit has a process of its own: a fork of one that has used polars may hang."""
+    """The calls of a whole run. Every fit has a process of its own: polars starts threads when it is imported, and
+    a fork has none of them."""
     kept = home / "calls"
     if in_a_fork(lambda: kept.write_bytes(pickle.dumps(calls_of(folder, lambda: fit(folder)))), ()):
         raise RuntimeError("the run to compare with did not end")
