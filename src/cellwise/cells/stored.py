@@ -48,15 +48,22 @@ class StoredCell(Cell):
 
 
 def store_cell(cell: Cell) -> dict[str, Any]:
-    """All that running a cell takes, JSON-able. Raises CellError if its equations are wrong."""
+    """All that running a cell takes, JSON-able.
+
+    Raises:
+        CellError: its equations are wrong.
+        StoredCellError: it could not be read back; better said now than when it has been trained.
+    """
     about = inspect.getdoc(type(cell)) or ""
-    return {
+    stored = {
         "name": cell.name,
         "about": "".join(filter(str.isprintable, about.partition("\n")[0]))[:LONGEST_NAME],
         "output": cell.output,
         "initial": {each.name: each.initial for each in own_parameters(type(cell))},
         "graph": store(cell.graph),
     }
+    restore_cell(stored)
+    return stored
 
 
 def restore_cell(stored: Mapping[str, Any]) -> Cell:
