@@ -67,7 +67,7 @@ def _discover() -> None:
         loaded = importlib.import_module(f"{__name__}.{module.name}")
         for value in vars(loaded).values():
             defined_here = isinstance(value, type) and value.__module__ == loaded.__name__
-            if defined_here and issubclass(value, Cell) and value is not Cell:
+            if defined_here and issubclass(value, Cell) and value.step is not Cell.step:
                 globals()[register(value).__name__] = value
 
 

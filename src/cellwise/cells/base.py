@@ -17,6 +17,7 @@ from cellwise.graph.values import Value
 
 # Names that a layer's own weights have, and that a cell's parameters must therefore leave alone.
 _TAKEN = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+LONGEST_NAME = 200  # characters
 _OWN_WORDS = ("gates", "states", "output", "name")
 
 
@@ -234,6 +235,22 @@ def _annotation(cell: type[Cell], name: str) -> Any:
 
 def _check_definition(cell: type[Cell]) -> None:
     """Everything about a cell that can be checked before its equations are read."""
+    check_names(cell)
+    _check_step(cell)
+
+
+def check_names(cell: type[Cell]) -> None:
+    """Raise CellDefinitionError if gates, states, output, options and parameters cannot be called what they are."""
+    if (
+        not isinstance(cell.name, str)
+        or not cell.name.isprintable()
+        or not 0 < len(cell.name) <= LONGEST_NAME
+    ):
+        _refuse(
+            cell,
+            f"has the name {cell.name!r:.80}",
+            f'A name is a text of 1 to {LONGEST_NAME} characters that can be printed: name = "my-cell".',
+        )
     _check_names(cell, "gates", cell.gates)
     _check_names(cell, "states", cell.states)
     if not cell.states:
@@ -251,6 +268,9 @@ def _check_definition(cell: type[Cell]) -> None:
         taken = (*cell.states, *_OF_CELL, *_OWN_WORDS)
         if parameter.name.startswith(_TAKEN) or parameter.name in taken:
             _refuse(cell, f"calls a parameter '{parameter.name}', which is taken", "Choose another name.")
+
+
+def _check_step(cell: type[Cell]) -> None:
     arguments = list(inspect.signature(cell.step).parameters.values())
     names = tuple(p.name for p in arguments if p.kind is p.POSITIONAL_OR_KEYWORD)[2:]
     if names != cell.states or len(arguments) != len(names) + 2:

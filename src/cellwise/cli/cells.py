@@ -24,7 +24,9 @@ def cells() -> None:
         cell = known.get(name)
         own = " ".join((*cell.vectors, *cell.scalars)) or "-"
         table.add_row(name, " ".join(cell.gates), " ".join(cell.states), own, count(cell), summary(cell))
-    console = Console(width=None if typer.get_text_stream("stdout").isatty() else 160)
+    console = Console(
+        width=None if typer.get_text_stream("stdout").isatty() else 160, markup=False, emoji=False
+    )
     console.print(table)
     console.print("D is the input size, H the hidden size. See one with: cellwise show NAME")
 

@@ -131,7 +131,9 @@ def _print(titles: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) 
     from rich.console import Console
 
     # Where it does not go to a terminal, the table is as wide as it needs to be.
-    console = Console(width=None if typer.get_text_stream("stdout").isatty() else 400)
+    console = Console(
+        width=None if typer.get_text_stream("stdout").isatty() else 400, markup=False, emoji=False
+    )
     rows = list(rows)
     widths = [_GAP + max(len(row[place]) for row in (titles, *rows)) for place in range(len(titles))]
     for columns in _groups(widths, left, console.width):

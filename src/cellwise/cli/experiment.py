@@ -72,12 +72,14 @@ class Working(AbstractContextManager["Working"]):
     def now(self, text: str) -> None:
         """What is being done at this moment; not kept."""
         if self._status is not None:
-            self._status.update(text)
+            from rich.markup import escape
+
+            self._status.update(escape(text))
 
     def done(self, text: str) -> None:
         """Something is finished; kept, in a log too."""
         if self._status is not None:
-            self._status.console.print(text, highlight=False)
+            self._status.console.print(text, highlight=False, markup=False, emoji=False)
         else:
             print(text, file=sys.stderr, flush=True)
 
@@ -96,7 +98,9 @@ def new_table(columns: Sequence[str], left: int = 1) -> Table:
 def show_table(table: Table) -> None:
     from rich.console import Console
 
-    Console(width=None if typer.get_text_stream("stdout").isatty() else 160).print(table)
+    Console(width=None if typer.get_text_stream("stdout").isatty() else 160, markup=False, emoji=False).print(
+        table
+    )
 
 
 def say_answers(gradients: GradientStudy | None = None, memory: MemoryStudy | None = None) -> None:

@@ -1,10 +1,11 @@
-"""`cellwise forecast fit|predict|backtest|demo`."""
+"""`cellwise forecast fit|predict|backtest|demo|check|report`."""
 
 from __future__ import annotations
 
 import functools
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 import typer
 
 from cellwise.cli import forecast_options as options
-from cellwise.tasks.base import TaskError, TrainingInterrupted
+from cellwise.cli.forecast_check import check
+from cellwise.cli.forecast_report import report
+from cellwise.tasks.base import ReportWarning, TaskError, TrainingInterrupted
 
 if TYPE_CHECKING:
     from cellwise.tasks.forecasting.forecaster import Forecaster
@@ -224,6 +227,10 @@ def demo(
     _train(forecaster, table, out, cutoffs=24, step=15, overwrite=overwrite)
 
 
+command(check)
+command(report)
+
+
 def _forecaster(
     cell: str, horizon: int, freq: str | None, season: int | None, id: str, time: str, target: str,
     known: list[str] | None, past: list[str] | None, level: list[int] | None, hidden_size: int, layers: int,
@@ -287,7 +294,11 @@ def _train(
     from cellwise.tasks.progress import choose_progress
 
     progress = choose_progress(None, log=True)
-    forecaster.fit(table, folder=folder, overwrite=overwrite, cutoffs=cutoffs, step=step, progress=progress)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ReportWarning)  # it is said below, as a note
+        forecaster.fit(
+            table, folder=folder, overwrite=overwrite, cutoffs=cutoffs, step=step, progress=progress
+        )
     trained = forecaster.trained_
     assert trained is not None
     for note in forecaster.notes_[len(table.notes) :]:
@@ -297,7 +308,7 @@ def _train(
     kept = f"kept those of epoch {trained.best.epoch}"
     _say(f"{early} after {len(trained.epochs)} epochs{resumed}, {kept}; {forecaster.seconds_:.0f} s")
     _tell_scores(forecaster)
-    if folder is not None:
+    if folder is not None and (folder / "report.html").exists():
         _say(f"report: {folder / 'report.html'}")
 
 
