@@ -6,21 +6,26 @@ import contextvars
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, NoReturn, Protocol
-
-import torch
 
 from cellwise.errors import CellError, ConcreteValueError, ShapeError
 from cellwise.graph.expr import Node, Source
 from cellwise.graph.ops import CONSTANT, Op
 
+
+def _folder_of(package: str) -> str:
+    spec = find_spec(package)
+    return str(Path(spec.origin).parent) if spec and spec.origin else package
+
+
 # Frames of these files are never "the user's line": our own, and those in which torch calls us back.
 _OURS = (
     str(Path(__file__).parent),
     str(Path(__file__).parents[1] / "cells" / "base.py"),
-    str(Path(torch.__file__).parent),
+    _folder_of("torch"),
 )
 _CURRENT: contextvars.ContextVar[Tracer | None] = contextvars.ContextVar("tracer", default=None)
 
