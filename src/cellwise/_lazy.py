@@ -1,8 +1,8 @@
 """What of cellwise needs torch is loaded with torch: torch takes seconds, and a line of help should not.
 
-`import cellwise` loads cells and equations. The layers come when torch is there already, when torch is imported later, or
-when one of them is asked for. So torch knows our operators wherever both are imported, whichever is first: a program that
-was exported with our layers in it runs in a process that has only imported cellwise.
+`import cellwise` loads cells and equations. The layers come when torch is there already, when torch is imported later,
+or when one of them is asked for. So torch knows our operators wherever both are imported, whichever is first: a program
+that was exported with our layers in it runs in a process that has only imported cellwise.
 """
 
 from __future__ import annotations

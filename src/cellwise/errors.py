@@ -59,6 +59,24 @@ class ShapeError(CellError, ValueError):
     template = "{problem}\n{where}\n  {remedy}"
 
 
+class StepError(CellError, RuntimeError):
+    """Python itself, or the user's own code, raised an error inside a step; it is the `__cause__`."""
+
+    template = "{problem}\n{where}\n  {remedy}"
+
+
+class UnrepeatableStepError(CellError, RuntimeError):
+    template = (
+        "{cell}.step is not the same each time: {problem}.\n{where}\n  "
+        "A step is read once and its equations stay, so what is drawn, counted or read off a clock in it would never "
+        "change again. Make it an option or a learned Vector or Scalar; there is no randomness inside a step yet."
+    )
+
+
+class FrozenCellError(CellwiseError, AttributeError):
+    template = "{cell} is frozen; make another: {cell}({name}=...)"
+
+
 class UnknownCellError(CellwiseError, LookupError):
     template = "No cell is called '{name}'; {hint}the cells are: {known}."
 
