@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from types import FrameType
+from types import BuiltinMethodType, FrameType, MethodType
 from typing import Any, NoReturn
 
 from cellwise.errors import UnrepeatableStepError
@@ -137,6 +137,7 @@ class _Watch:
         values = [frame.f_globals[name] for name in names if name in frame.f_globals]
         values += [getattr(type(self._tracer.cell), name, None) for name in names]
         for value in (*values, *frame.f_locals.values()):
+            value = value.__self__ if isinstance(value, MethodType | BuiltinMethodType) else value
             if type(value).__name__ in _GENERATORS and id(value) not in self._states:
                 self._remember(f"a {type(value).__module__}.{type(value).__name__}", value)
 
@@ -149,7 +150,7 @@ class _Watch:
 def _asking(generator: Any) -> Callable[[], object] | None:
     """How to ask a generator of Python, numpy or torch where it stands; None if it is none."""
     if hasattr(generator, "getstate"):
-        return lambda: generator.getstate()
+        return generator.getstate  # type: ignore[no-any-return]
     bits: Any = getattr(generator, "bit_generator", None)
     if hasattr(bits, "state"):
         return lambda: _plain(bits.state)
