@@ -5,6 +5,8 @@ All of them are `CellwiseError`: one clear text that says what was asked, what w
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 
@@ -25,6 +27,16 @@ def _rebuild(kind: type[CellwiseError], text: str) -> CellwiseError:
     error = kind.__new__(kind)
     Exception.__init__(error, text)
     return error
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """What goes into a sentence before the list of what there is.
+
+    >>> did_you_mean("lsmt", ["gru", "lstm"]), did_you_mean("transformer", ["gru", "lstm"])
+    ("did you mean 'lstm'? Else, ", '')
+    """
+    near = difflib.get_close_matches(word, list(words), n=1)
+    return f"did you mean '{near[0]}'? Else, " if near else ""
 
 
 class CellwiseWarning(UserWarning):

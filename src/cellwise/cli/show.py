@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cellwise.cells.base import Cell
-from cellwise.cli.cell_argument import HELP, cell_of
+from cellwise.cli.cell_argument import HELP, cell_of, complete
 from cellwise.cli.cells import count, summary
 from cellwise.graph import listing
 from cellwise.understand.views import VIEWS, ViewError, view, view_for_file
@@ -22,7 +22,7 @@ _STAGES = {
 
 
 def show(
-    name: Annotated[str, typer.Argument(help=HELP)],
+    name: Annotated[str, typer.Argument(metavar="CELL", help=HELP, autocompletion=complete)],
     view_name: Annotated[
         str | None,
         typer.Option(

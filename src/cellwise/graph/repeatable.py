@@ -150,7 +150,7 @@ class _Watch:
 def _asking(generator: Any) -> Callable[[], object] | None:
     """How to ask a generator of Python, numpy or torch where it stands; None if it is none."""
     if hasattr(generator, "getstate"):
-        return generator.getstate  # type: ignore[no-any-return]
+        return generator.getstate
     bits: Any = getattr(generator, "bit_generator", None)
     if hasattr(bits, "state"):
         return lambda: _plain(bits.state)

@@ -24,14 +24,20 @@ def _folder_of(package: str) -> str:
     return str(Path(spec.origin).parent) if spec and spec.origin else package
 
 
-# Frames of these files are never "the user's line": our own, and those in which others call us back.
-_OURS = (
-    str(Path(__file__).parent),
-    str(Path(__file__).parents[1] / "cells" / "base.py"),
-    _folder_of("torch"),
-    _folder_of("numpy"),
-)
 _LIBRARY = sysconfig.get_path("stdlib")
+
+
+@lru_cache(maxsize=1)
+def _not_the_users() -> tuple[str, ...]:
+    """Where code lies that is never "the user's line": our own, and those in which others call us back."""
+    ours = Path(__file__).parent
+    return (
+        str(ours),
+        str(ours.parent / "cells" / "base.py"),
+        _folder_of("torch"),
+        _folder_of("numpy"),
+        "<frozen",
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -39,7 +45,7 @@ def is_users(file: str) -> bool:
     """Whether code of this file may be the user's: not ours, torch's, numpy's or Python's own."""
     if file.startswith(_LIBRARY) and not {"site-packages", "dist-packages"} & set(Path(file).parts):
         return False
-    return not file.startswith((*_OURS, "<frozen"))
+    return not file.startswith(_not_the_users())
 
 
 _CURRENT: contextvars.ContextVar[Tracer | None] = contextvars.ContextVar("tracer", default=None)
