@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -43,8 +42,8 @@ def follow_torch() -> None:
         sys.meta_path.insert(0, _Follower())
 
 
-class _Follower(MetaPathFinder):
-    """Finds torch as Python would, and has our layers loaded after it."""
+class _Follower:
+    """A finder: finds torch as Python would, and has our layers loaded after it."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None

@@ -105,7 +105,7 @@ def check_figure(out: Path | None) -> None:
     from cellwise.understand.figures import FORMATS, in_style
 
     if out is not None:
-        check_file(out, FORMATS)
+        check_file(out, FORMATS, makes_folder=True)
         in_style()
 
 

@@ -188,24 +188,26 @@ def _groups(widths: Sequence[int], left: int, room: float) -> list[list[int]]:
 # --- files ------------------------------------------------------------------------------------------------------
 
 
-def check_file(path: Path, endings: Sequence[str] = ()) -> None:
+def check_file(path: Path, endings: Sequence[str] = (), makes_folder: bool = False) -> None:
     """Refuse a file that could not be written, before any work is done.
 
+    Args:
+        endings: those that are known; none: any.
+        makes_folder: whether the command makes the folder where there is none.
+
     Raises:
-        OutputError: its ending is none of `endings`; it is a folder; its folder does not exist or may not be written.
+        OutputError: another ending; it is a folder; its folder does not exist, or it may not be written.
     """
     if endings and path.suffix.lower() not in endings:
-        raise OutputError(f"--out {path} should end in {', '.join(endings)}, by which its format is chosen.")
+        raise OutputError(f"--out {path} can end in {', '.join(endings)}; the ending says what is written.")
     if path.is_dir():
         raise OutputError(f"--out {path} is a folder; give the name of a file.")
     folder = path.parent
-    if not folder.exists():
-        raise OutputError(
-            f"--out {path} cannot be written: the folder {folder} does not exist; make it first."
-        )
+    if not folder.exists() and not makes_folder:
+        raise OutputError(f"The folder {folder} of --out {path} does not exist; make it first.")
+    folder = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     if not folder.is_dir():
-        raise OutputError(f"--out {path} cannot be written: {folder} is no folder.")
-    if not os.access(path if path.exists() else folder, os.W_OK):
-        raise OutputError(
-            f"--out {path} cannot be written: {path if path.exists() else folder} is read-only to you."
-        )
+        raise OutputError(f"--out {path} cannot be written, since {folder} is no folder.")
+    asked = path if path.exists() else folder
+    if not os.access(asked, os.W_OK):
+        raise OutputError(f"--out {path} cannot be written: you may not write to {asked}.")

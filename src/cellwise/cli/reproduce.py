@@ -54,7 +54,7 @@ def reproduce(
             f"There is no experiment {name!r}; {hint}there is {', '.join(EXPERIMENTS)}."
         )
     if out is not None:
-        check_file(out)
+        check_file(out, makes_folder=True)
     options = {"cell": cell_argument(cell)} | ({} if epochs is None else {"epochs": epochs})
     rows = EXPERIMENTS[name](data, seeds, options)
     _print(rows)
