@@ -113,9 +113,12 @@ def _finish(left: SystemExit) -> None:
     if left.code == 130 and isinstance(cause, KeyboardInterrupt):
         _say_interrupted(cause)
     try:
+        if isinstance(left.__context__, BrokenPipeError):
+            raise left.__context__
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     raise left
 
 

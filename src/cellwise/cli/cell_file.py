@@ -8,8 +8,7 @@ import difflib
 import hashlib
 import sys
 import traceback
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, NoReturn
@@ -54,10 +53,12 @@ class CellFile:
         if isinstance(value, Cell):
             return value
         if value is not None:
-            kind = (
-                "a class that is no cellwise.Cell" if isinstance(value, type) else f"a {type(value).__name__}"
+            what = (
+                "a class, but no cellwise.Cell"
+                if isinstance(value, type)
+                else f"of type {type(value).__name__}"
             )
-            raise CellFileError(f"{name} in {self.path} is {kind}; {self._have()}.")
+            raise CellFileError(f"{name} in {self.path} is {what}; {self._have()}.")
         near = difflib.get_close_matches(name, self._names(), n=1)
         hint = f"did you mean {near[0]}? Else, " if near else ""
         raise CellFileError(f"There is no {name} in {self.path}; {hint}{self._have()}.")
@@ -99,10 +100,16 @@ def read_cell_file(path: Path) -> CellFile:
         raise CellFileError(f"A cell was asked from the file {path}, which does not exist.") from None
     except OSError as error:
         raise CellFileError(f"The file {path} cannot be read: {error.strerror or error}.") from error
-    return _run(path, path.resolve(), source)
+    place = path.resolve()
+    if (place, source) not in _FILES:
+        _FILES[place, source] = _run(path, place, source)
+    return replace(_FILES[place, source], path=path)
 
 
-@lru_cache(maxsize=64)
+# What was run already, by place and content: asked for twice, a class is the same class.
+_FILES: dict[tuple[Path, bytes], CellFile] = {}
+
+
 def _run(path: Path, place: Path, source: bytes) -> CellFile:
     tree = _parsed(path, source)
     # A name of its own: whatever the file is called, it stands for no other module.

@@ -104,7 +104,8 @@ def table(
 ) -> str:
     """A table as text: the first `left` columns are words, the others numbers, the last sentences if `prose`.
 
-    Where it is wider than `width`, it comes in several tables with the first columns in each. Nothing is ever cut.
+    Where it is wider than `width`, it comes in several tables with the first columns in each; a column that is too wide
+    even so stands below its row. Nothing is ever cut.
 
     >>> print(table(["", "a", "b"], [["one", "1", "22"], ["two", "333", "4"]]))
             a    b
@@ -135,6 +136,9 @@ def table(
             ["-" * widths[i] for i in columns],
             *([row[i] for i in columns] for row in rows),
         ]
+        if width is not None and sum(widths[i] + _GAP for i in columns) - _GAP > width:
+            blocks.append("\n".join(_stacked([titles[i] for i in columns], lines[2:], left, width)))
+            continue
         sides = ["<" if i < left or (prose and i == len(titles) - 1) else ">" for i in columns]
         blocks.append(_lines(lines, [widths[i] for i in columns], sides))
     return "\n\n".join(blocks)
@@ -148,6 +152,16 @@ def _lines(rows: Iterable[Sequence[str]], widths: Sequence[int], sides: Sequence
         ).rstrip()
         for row in rows
     )
+
+
+def _stacked(titles: Sequence[str], rows: Iterable[Sequence[str]], left: int, width: int) -> Iterable[str]:
+    yield from filter(None, titles[left:])
+    for row in rows:
+        yield "  ".join(filter(None, row[:left]))
+        for text in row[left:]:
+            yield textwrap.fill(
+                text, width, initial_indent="    ", subsequent_indent="    ", break_long_words=False
+            )
 
 
 def _with_prose(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
