@@ -29,10 +29,21 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+# A line for the list of commands; others are listed with the beginning of their help.
+_SHORT = {
+    "fit": "Train on a file of series.",
+    "predict": "Forecast with what was trained.",
+    "backtest": "Measure forecasts of the past.",
+    "demo": "Train on US births: under a minute.",
+    "check": "See whether a run folder is whole.",
+    "report": "Make the report of a run again.",
+}
+
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
     """Make a function a command of `forecast`."""
-    return app.command(epilog=epilog(f"forecast {function.__name__}"))(function)
+    name = function.__name__
+    return app.command(short_help=_SHORT.get(name), epilog=epilog(f"forecast {name}"))(function)
 
 
 @command
