@@ -9,6 +9,7 @@ import itertools
 import os
 import random
 import secrets
+import sys
 import time
 import uuid
 from typing import Any
@@ -19,6 +20,7 @@ import torch
 
 from cellwise import Cell, tanh
 from cellwise.errors import UnrepeatableStepError
+from cellwise.graph.values import Value
 
 GENERATOR = np.random.default_rng(0)
 LEGACY = np.random.RandomState(0)
@@ -145,3 +147,23 @@ def test_a_profiler_does_not_hide_the_noise() -> None:
             _ = _cell(NUMBERS["random"], branch=False)().graph
     finally:
         profile.disable()
+
+
+def test_what_another_thread_draws_is_not_the_steps_doing(monkeypatch) -> None:
+    class Plain(Cell):
+        gates = ("n",)
+        rate: float = 0.5
+
+        def step(self, x, h):
+            n = tanh(x.n + h.n)
+            return self.rate * n + (1 - self.rate) * h
+
+    # In the middle of the step, in code that is not the user's, as another thread would.
+    words = {"of": Value._of, "torch": torch}
+    code = compile(
+        "lambda *each: (torch.rand(1), of(*each))[1]", sys.modules[Value.__module__].__file__, "eval"
+    )
+    monkeypatch.setattr(Value, "_of", eval(code, words))
+    before = torch.get_rng_state()
+    assert "tanh" in Plain().equations
+    assert not torch.equal(torch.get_rng_state(), before)

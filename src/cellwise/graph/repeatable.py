@@ -8,12 +8,13 @@ has moved on or the clock was read.
 from __future__ import annotations
 
 import gc
+import math
 import random
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from types import BuiltinMethodType, FrameType, MethodType
+from types import BuiltinMethodType, FrameType, FunctionType, MethodType
 from typing import Any, NoReturn
 
 from cellwise.errors import UnrepeatableStepError
@@ -23,6 +24,8 @@ from cellwise.graph.tracer import Tracer, is_users
 _CLOCKS = frozenset(("posix.urandom", "nt.urandom", "posix.getrandom", "_uuid.generate_time_safe"))
 _CLOCK_METHODS = frozenset(("datetime.now", "datetime.utcnow", "date.today", "datetime.today"))
 _GENERATORS = ("Generator", "RandomState", "Random")
+# A step that names one of these may import it.
+_SOURCES = frozenset(("random", "numpy", "torch", "secrets"))
 _MODULES_OF_CLOCKS = ("time",)
 
 
@@ -88,6 +91,7 @@ class _Watch:
         self.asked: tuple[str, Source] | None = None
         # generator's id -> its name, how to ask it where it stands, and where it stood when first seen
         self._states: dict[int, tuple[str, Callable[[], object], object]] = {}
+        self._may_draw = True
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -100,6 +104,7 @@ class _Watch:
         # A profiler at work is left alone: the comparison and the generators see most without it.
         alone, collects = sys.getprofile() is None, gc.isenabled()
         gc.disable()  # what runs at a collection is none of the step's doing, and may well read a clock
+        self._may_draw = not alone
         if alone:
             sys.setprofile(self._event)
         try:
@@ -111,12 +116,17 @@ class _Watch:
                 gc.enable()
 
     def moved(self) -> str | None:
-        """The generator that is no longer where it was."""
+        """The generator that is no longer where it was, unless the step cannot have drawn from any."""
+        if not self._may_draw:  # so another thread did
+            return None
         return next((name for name, ask, before in self._states.values() if ask() != before), None)
 
     def _event(self, frame: FrameType, event: str, argument: Any) -> None:
-        if event == "call" and is_users(frame.f_code.co_filename):
-            self._look_at(frame)
+        if event == "call":
+            # Not what a dataclass of ours generates, which comes from no file.
+            ours = frame.f_globals.get("__name__", "").startswith("cellwise.")
+            if not ours and is_users(frame.f_code.co_filename):
+                self._look_at(frame)
         elif event == "c_call" and self.asked is None:
             what = _asked(argument)
             if what is not None:
@@ -136,7 +146,10 @@ class _Watch:
         names = frame.f_code.co_names
         values = [frame.f_globals[name] for name in names if name in frame.f_globals]
         values += [getattr(type(self._tracer.cell), name, None) for name in names]
-        for value in (*values, *frame.f_locals.values()):
+        values += frame.f_locals.values()
+        others = (value for value in values if value is not self._tracer.cell)
+        self._may_draw |= not _SOURCES.isdisjoint(names) or not all(map(_is_harmless, others))
+        for value in values:
             value = value.__self__ if isinstance(value, MethodType | BuiltinMethodType) else value
             if type(value).__name__ in _GENERATORS and id(value) not in self._states:
                 self._remember(f"a {type(value).__module__}.{type(value).__name__}", value)
@@ -145,6 +158,14 @@ class _Watch:
         ask = _asking(generator)
         if ask is not None:
             self._states[id(generator)] = (name, ask, ask())
+
+
+def _is_harmless(value: Any) -> bool:
+    """Whether nothing can be drawn through a value: numbers, words, stand-ins, cellwise's own, math."""
+    if value is math or value is None or isinstance(value, int | float | str):
+        return True
+    kind = value if isinstance(value, type | FunctionType) else type(value)
+    return str(kind.__module__).startswith("cellwise.")
 
 
 def _asking(generator: Any) -> Callable[[], object] | None:
