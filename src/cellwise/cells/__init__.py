@@ -5,12 +5,11 @@ A file in this folder is a cell: nothing else has to be told of it.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 
 from cellwise.cells.base import Cell, Scalar, Vector, class_source
-from cellwise.errors import CellDefinitionError, UnknownCellError
+from cellwise.errors import CellDefinitionError, UnknownCellError, did_you_mean
 
 _CELLS: dict[str, type[Cell]] = {}
 
@@ -52,8 +51,7 @@ def get(cell: str | type[Cell] | Cell) -> Cell:
         raise TypeError(f"a cell is a name, a Cell class or an instance of one; got {cell!r}")
     found = _CELLS.get(_normal(cell))
     if found is None:
-        near = difflib.get_close_matches(_normal(cell), names(), n=1)
-        hint = f"did you mean '{near[0]}'? Else, " if near else ""
+        hint = did_you_mean(_normal(cell), names())
         raise UnknownCellError(name=cell, hint=hint, known=", ".join(names()))
     return found()
 

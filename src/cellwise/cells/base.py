@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 import keyword
 import typing
+from collections.abc import Mapping
 from functools import cached_property, lru_cache
+from types import MappingProxyType
 from typing import Any, ClassVar, overload
 
-from cellwise.errors import CellDefinitionError, CellOptionError
+from cellwise.errors import CellDefinitionError, CellOptionError, FrozenCellError
 from cellwise.graph import StepGraph, equations, trace
 from cellwise.graph.expr import Source
 from cellwise.graph.ops import SCALAR, VECTOR, Op
@@ -105,10 +107,11 @@ class Cell:
                 where=class_source(type(self)),
                 remedy="Subclass Cell and write: def step(self, x, h): return ...",
             )
-        self.__dict__["options"] = _checked(type(self), {**_default_options(type(self)), **options})
+        checked = _checked(type(self), {**_default_options(type(self)), **options})
+        self.__dict__["options"] = MappingProxyType(checked)
         self.__dict__.update(self.options)
 
-    options: dict[str, Any]
+    options: Mapping[str, Any]
 
     def step(self, x: Any, *states: Any) -> Any:
         """One step of time: the new states (the output first, if it is not a state)."""
@@ -118,9 +121,10 @@ class Cell:
         if name in ("graph", "equations"):  # cached below
             self.__dict__[name] = value
             return
-        raise AttributeError(
-            f"{type(self).__name__} is frozen; make another: {type(self).__name__}({name}=...)"
-        )
+        raise FrozenCellError(cell=type(self).__name__, name=name)
+
+    def __delattr__(self, name: str) -> None:
+        raise FrozenCellError(cell=type(self).__name__, name=name)
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.options == other.options
@@ -132,7 +136,7 @@ class Cell:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.options.items())})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _remake, (type(self), self.options)
+        return _remake, (type(self), dict(self.options))
 
     @cached_property
     def graph(self) -> StepGraph:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from cellwise.cli.cell_argument import HELP, complete
+
 __all__ = [
     "Cell", "Cutoffs", "DateFormat", "Decimal", "Dropout", "Encoding", "Epochs", "File", "Frequency", "HiddenSize",
     "Horizon", "Id", "Known", "Layers", "LearningRate", "Levels", "Members", "Overwrite", "Past", "Season", "Seed",
@@ -19,7 +21,7 @@ File = Annotated[
     typer.Argument(help="CSV or Parquet file in long format, or the bundled 'us-births'.", metavar="FILE"),
 ]
 Horizon = Annotated[int, typer.Option("--horizon", "-H", help="How many steps to forecast.")]
-Cell = Annotated[str, typer.Option(help="The recurrent cell; `cellwise cells` lists them.")]
+Cell = Annotated[str, typer.Option(help=HELP, metavar="CELL", autocompletion=complete)]
 Frequency = Annotated[
     str | None,
     typer.Option(

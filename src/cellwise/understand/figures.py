@@ -80,7 +80,7 @@ def in_style() -> Any:
         matplotlib = import_module("matplotlib")
     except ModuleNotFoundError as error:
         raise FigureError(
-            "A figure needs matplotlib, which is not installed: pip install 'cellwise[forecast]'"
+            "A figure needs matplotlib, which is not installed: pip install matplotlib"
         ) from error
     return matplotlib.rc_context(STYLE)
 
