@@ -127,10 +127,10 @@ def obstacle(module: nn.Module, kind: Kind) -> str | None:
     }
     for name in sorted(defined & (helpers - _FREE)):
         return f"a subclass of torch.nn.{theirs.__name__}, whose own '{name}' cellwise would not call"
-    words = {word for each in own for value in vars(each).values() for word in _words(value)}
-    if words & {"_flat_weights", "_flat_weights_names"}:
+    words = [set(_words(value)) for each in own for value in vars(each).values()]
+    if any(each & {"_flat_weights", "_flat_weights_names"} for each in words):
         return f"a subclass of torch.nn.{theirs.__name__} that works on _flat_weights, which cellwise does not read"
-    if "forward" in defined and not {"super", "forward"} <= words:
+    if "forward" in defined and not any({"super", "forward"} <= each for each in words):
         return f"a subclass of torch.nn.{theirs.__name__}, whose own forward does not call super().forward"
     return None
 
