@@ -36,9 +36,9 @@ def convert(model: Model, *, subclasses: bool = True) -> Model:
     into what torch.nn's forward calls, a scripted or a quantized module) are left alone, and one ConversionWarning
     names each with the reason.
 
-    torch's tools that go by a module's exact class (torch.jit.script and trace, torch.onnx.export, torch.ao.quantization)
-    find torch.nn's layers in a converted model. For others, such as a profiler with a table of classes, `revert` the
-    model first, or a copy of it.
+    torch's tools that go by a module's exact class (torch.jit, torch.onnx.export, torch.ao.quantization) find
+    torch.nn's layers in a converted model. For other such tools, a profiler with a table of classes for one, `revert`
+    the model first, or a copy of it.
 
     Args:
         subclasses: False leaves subclasses of torch.nn's classes alone, without a warning.

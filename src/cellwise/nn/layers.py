@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from cellwise.cells import gru, lstm, rnn
 from cellwise.cells.base import Cell
-from cellwise.errors import BackendError, InputError
+from cellwise.errors import InputError
 from cellwise.nn.recurrent import RecurrentLayer
-from cellwise.runtime.compiling import traced
+from cellwise.runtime.compiling import is_tracing, traced
 from cellwise.runtime.sequences import Lengths
 
 # Made once: a layer asks for its cell at every call.
@@ -46,25 +46,16 @@ class _DropIn(RecurrentLayer):
             if hx is not None:
                 raise InputError("hx= and state= are two names of one argument; give only one of the two.")
             hx = state
-        if torch._C._get_tracing_state() is not None and self._is_torchs(lengths, resets):
-            return super().forward(input, hx)  # type: ignore[misc,no-any-return]
+        if is_tracing() and self._is_torchs(lengths, resets):
+            return super().forward(input, hx)
         return self._run(input, hx, lengths, resets)
 
     def _is_torchs(self, lengths: Lengths | None, resets: Tensor | None) -> bool:
-        """Whether torch.jit.trace and torch.onnx.export record torch's own operator, which runs without cellwise.
-
-        Raises:
-            BackendError: ONNX has no operator for what was asked for.
+        """Whether a call is recorded as torch's own operator: by torch.jit.trace and torch.onnx.export, whose programs
+        run without cellwise.
         """
         plain = lengths is None and resets is None and self._backend in ("auto", "native")
-        if not plain and torch.onnx.is_in_onnx_export():
-            raise BackendError(
-                backend=self._backend,
-                what=f"this {type(self).__name__} in torch.onnx.export",
-                reason="ONNX has torch's operators alone, which know no lengths= and resets=",
-                willing="'auto' and 'native', without lengths= and resets=; or cellwise.revert(model)",
-            )
-        return plain
+        return plain and (not torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export())
 
 
 class RNN(_DropIn, nn.RNN):

@@ -11,7 +11,6 @@ import inspect
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 from torch import nn
@@ -76,16 +75,23 @@ def base_of(kind: Kind) -> Kind:
     return next(each for each in kind.__mro__ if each in SWAPS)
 
 
-@cache
 def over(kind: Kind) -> Kind:
     """A package's subclass of a torch.nn class, over ours.
 
     Raises:
         TypeError: the bases cannot be put in one order.
     """
+    if kind not in _MADE:
+        _MADE[kind] = _make(kind, SWAPS[base_of(kind)])
+    return _MADE[kind]
 
+
+_MADE: dict[Kind, Kind] = {}
+
+
+def _make(kind: Any, ours: Kind) -> Kind:
     def reduce(self: nn.Module, protocol: Any) -> Any:
-        rebuild, given, *rest = super(made, self).__reduce_ex__(protocol)
+        rebuild, given, *rest = kind.__reduce_ex__(self, protocol)
         plain = rebuild is copyreg.__newobj__ and given == (made,)  # type: ignore[attr-defined]
         return (_rebuild, (kind,), *rest) if plain else (rebuild, given, *rest)
 
@@ -96,7 +102,7 @@ def over(kind: Kind) -> Kind:
         "__reduce_ex__": reduce,  # pickle would look for this class under the name of the package's
         "_stands_for": kind,
     }
-    made = types.new_class(kind.__name__, (kind, SWAPS[base_of(kind)]), exec_body=lambda n: n.update(names))
+    made: Kind = types.new_class(kind.__name__, (kind, ours), exec_body=lambda space: space.update(names))
     return made
 
 
@@ -121,10 +127,10 @@ def obstacle(module: nn.Module, kind: Kind) -> str | None:
     }
     for name in sorted(defined & (helpers - _FREE)):
         return f"a subclass of torch.nn.{theirs.__name__}, whose own '{name}' cellwise would not call"
-    words = {word for each in own for value in vars(each).values() for word in _words(value)}
-    if words & {"_flat_weights", "_flat_weights_names"}:
+    words = [set(_words(value)) for each in own for value in vars(each).values()]
+    if any(each & {"_flat_weights", "_flat_weights_names"} for each in words):
         return f"a subclass of torch.nn.{theirs.__name__} that works on _flat_weights, which cellwise does not read"
-    if "forward" in defined and not {"super", "forward"} <= words:
+    if "forward" in defined and not any({"super", "forward"} <= each for each in words):
         return f"a subclass of torch.nn.{theirs.__name__}, whose own forward does not call super().forward"
     return None
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from cellwise.backends.cpu import flops
 from cellwise.errors import ToolError
 from cellwise.nn.recurrent import RecurrentLayer
 from cellwise.nn.swapping import as_torchs, original_class, torchs_class
@@ -57,3 +58,4 @@ def _open(module: ModuleType) -> None:
 
 for _name in _READERS:
     when_loaded(_name, _open)
+when_loaded("torch.utils.flop_counter", flops.register)

@@ -113,7 +113,7 @@ def _is_saved(data: Tensor) -> bool:
     """Whether the backward pass reads this very tensor, and not a copy that the caller may write to."""
     return (
         data.requires_grad
-        and not torch.compiler.is_compiling()  # where nothing is written to in place
+        and not is_tracing()  # where nothing is written to in place
         and getattr(data.grad_fn, "reads_output", False)
     )
 
@@ -149,7 +149,7 @@ def form_of(
         if resets is not None:
             resets = (resets.t() if batch_first else resets).reshape(-1).to(x.device)
         return Dense(Sequences(data, steps, batch, None, resets), steps, batch_first)
-    valid = _checked_lengths(lengths, steps, batch)
+    valid = _checked_lengths(lengths, x, batch_first)
     order = torch.argsort(valid, descending=True, stable=True)
     longest = steps if surplus else int(valid.max()) if batch else 0
     inside = valid > torch.arange(longest).unsqueeze(1)
@@ -196,7 +196,8 @@ def _packed(x: PackedSequence, batch_first: bool, resets: Tensor | None) -> Pack
     return Packed(Sequences(x.data, steps, batch, sizes, resets), x)
 
 
-def _checked_lengths(lengths: Lengths, steps: int, batch: int) -> Tensor:
+def _checked_lengths(lengths: Lengths, x: Tensor, batch_first: bool) -> Tensor:
+    batch, time = (x.shape[0], 1) if batch_first else (x.shape[1], 0)
     found = torch.as_tensor(lengths).detach().cpu()
     if not found.numel():  # an empty list has no dtype of its own
         found = found.to(torch.int64)
@@ -208,9 +209,9 @@ def _checked_lengths(lengths: Lengths, steps: int, batch: int) -> Tensor:
         )
     found = found.to(torch.int64)
     if is_tracing():
-        found = torch.ops.cellwise.within(found, steps)
+        found = torch.ops.cellwise.within(found, x, time)
     else:
-        _check_within(found, steps)
+        _check_within(found, x.shape[time])
     return found
 
 
@@ -222,18 +223,18 @@ def _check_within(lengths: Tensor, steps: int) -> None:
         )
 
 
-def _within(lengths: Tensor, steps: int) -> Tensor:
-    _check_within(lengths, steps)
+def _within(lengths: Tensor, x: Tensor, time: int) -> Tensor:
+    _check_within(lengths, x.shape[time])
     return lengths.clone()
 
 
 # A compiled program cannot look at a number; this call in it can, when it runs. It returns the lengths so that it is
 # not left out.
 _LIBRARY = torch.library.Library("cellwise", "FRAGMENT")
-_LIBRARY.define("within(Tensor lengths, SymInt steps) -> Tensor")
-_LIBRARY.impl("within", _within, "CPU")
+_LIBRARY.define("within(Tensor lengths, Tensor x, int time) -> Tensor")
+_LIBRARY.impl("within", _within, "CompositeExplicitAutograd")
 torch.library.register_fake(
-    "cellwise::within", lambda lengths, steps: torch.empty_like(lengths), lib=_LIBRARY
+    "cellwise::within", lambda lengths, x, time: torch.empty_like(lengths), lib=_LIBRARY
 )
 
 
