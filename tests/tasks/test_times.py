@@ -61,6 +61,18 @@ def test_months(form: str) -> None:
     assert starts([day.strftime(form) for day in MONTHS]) == ("2015-01-01T00:00", "MS", 36)
 
 
+@pytest.mark.parametrize("form", ["%b-%y", "%d.%m.%y", "%y-%m-%d", "%B %Y"])
+def test_rows_of_many_series_or_newest_first(form: str) -> None:
+    texts = [day.strftime(form) for day in MONTHS]
+    by_time = polars.DataFrame(
+        {"unique_id": ["a", "b"] * 36, "ds": [text for text in texts for _ in "ab"], "y": np.arange(72.0)}
+    )
+    for frame in (by_time, by_time.reverse(), by_time.sort("unique_id", maintain_order=True)):
+        panel = read_table(frame, Columns()).panel
+        assert {str(times[0])[:10] for times in panel.times} == {"2015-01-01"}
+        assert panel.lengths.tolist() == [36, 36]
+
+
 @pytest.mark.parametrize("form", ["{0}Q{1}", "{0}-Q{1}", "{0} Q{1}", "Q{1} {0}", "Q{1}-{0}", "{1}Q{0}"])
 def test_quarters(form: str) -> None:
     times = [form.format(2019 + i // 4, i % 4 + 1) for i in range(12)]
@@ -127,6 +139,8 @@ def test_a_run_reads_new_data_as_it_read_its_own() -> None:
     [
         ([day.strftime("%b-%d") for day in DAYS], "may be months of a year or days without a year"),
         ([day.strftime("%b %d") for day in DAYS[:25]], "may be months of a year or days without a year"),
+        ([DAYS[i * 7 % 60].strftime("%b %d") for i in range(60)], "months of a year or days without a year"),
+        ([DAYS[i * 7 % 60].strftime("%d.%m.%y") for i in range(60)], "can be read in two ways"),
         (["15-Jan", "16-Jan", "17-Jan"], "neither a date nor a whole number"),
         (["01/24", "02/24", "03/24"], "neither a date nor a whole number"),
         (["10:00", "11:00", "12:00"], "neither a date nor a whole number"),

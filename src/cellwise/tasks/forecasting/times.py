@@ -246,15 +246,16 @@ def _choose(text: Any, whole: Sequence[Reading], about: TimeColumn) -> Reading:
             "YYYY-MM-DD"
         )
     if distinct[0].form.text == "%b %y":
-        _refuse_days_without_year(text, about)
+        _refuse_days_without_year(text, distinct[0].wall, about)
     return distinct[0]
 
 
-def _refuse_days_without_year(text: Any, about: TimeColumn) -> None:
-    """Jan-01, Jan-02 are days, but Jan-15, Feb-15 months of a year."""
+def _refuse_days_without_year(text: Any, months: np.ndarray, about: TimeColumn) -> None:
+    """Jan-01, Jan-02 are days; Jan-15, Feb-15 are months, and so is what runs forward as months alone."""
     days = OF_LEAP_YEAR.read("2000 " + text)
     numbers = text.str.extract(r"(\d+)$")
-    if days.whole and numbers.n_unique() > 1 and about.runs_forward(days.wall):
+    plainly_months = about.runs_forward(months) and not about.runs_forward(days.wall)
+    if days.whole and numbers.n_unique() > 1 and not plainly_months:
         raise DataError(
             f"the dates of column {about.name!r}, such as {shown(text[0])}, may be months of a year or days without a "
             "year; say date_format='%b %y' (--date-format) for months, or write dates as YYYY-MM-DD"
