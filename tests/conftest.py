@@ -1,4 +1,4 @@
-"""What every test stands on: uninitialised memory reads as NaN, one thread, a fixed seed."""
+"""What every test stands on: uninitialised memory reads as NaN, one thread, a fixed seed, lines of any length."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True)
-def _ground() -> Iterator[None]:
+def _ground(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("COLUMNS", raising=False)  # which tests that run side by side are given
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(0)
