@@ -55,6 +55,44 @@ def test_a_folder_of_someone_elses_is_never_touched(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
+@pytest.mark.parametrize("config", ['{"model_type": "gpt"}', "[1, 2]", "{}"])
+def test_a_folder_of_another_program_with_a_config_is_never_cleared(config: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(config)
+    (tmp_path / "metrics.csv").write_text("years of work")
+    with pytest.raises(RunFolderError, match=r"its config\.json is another program's"):
+        open_run(tmp_path, "forecast", SETTINGS, "abc", overwrite=True)
+    assert (tmp_path / "metrics.csv").read_text() == "years of work"
+
+
+def test_a_damaged_run_can_be_overwritten(tmp_path: Path) -> None:
+    start(tmp_path / "run")
+    (tmp_path / "run" / "config.json").write_text('{"task": "fore')
+    with pytest.raises(RunFolderError, match="is not JSON"):
+        start(tmp_path / "run")
+    open_run(tmp_path / "run", "forecast", SETTINGS, "abc", overwrite=True)
+    start(tmp_path / "run")
+
+
+@pytest.mark.parametrize("left", ["config.json.part", "config.json.0a1b2c3d.part", "run.lock"])
+def test_a_start_that_was_killed_starts_again(left: str, tmp_path: Path) -> None:
+    (tmp_path / left).write_bytes(b'{"task"')
+    start(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} <= {"config.json", "run.lock"}
+
+
+def test_what_only_looks_like_a_leftover_is_somebody_elses(tmp_path: Path) -> None:
+    (tmp_path / "thesis.part").write_text("years of work")
+    with pytest.raises(RunFolderError, match="is not empty and not a run folder"):
+        start(tmp_path)
+    start(tmp_path / "run")
+    (tmp_path / "run" / "thesis.part").write_text("years of work")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "mine.svg").write_text("mine")
+    (tmp_path / "run" / "plots").symlink_to(tmp_path / "elsewhere")
+    open_run(tmp_path / "run", "forecast", SETTINGS, "abc", overwrite=True)
+    assert (tmp_path / "run" / "thesis.part").exists() and (tmp_path / "elsewhere" / "mine.svg").exists()
+
+
 def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
     with pytest.raises(RunFolderError, match="is a file; a run needs a folder"):

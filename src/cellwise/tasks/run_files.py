@@ -72,6 +72,15 @@ class RunFolder:
         return self.path / name
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether config.json is whole and none that a run has: many programs call a file so."""
+        try:
+            config = json.loads((self.path / CONFIG).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return False
+        return not isinstance(config, dict) or not {"task", "settings"} & config.keys()
+
+    @property
     def is_finished(self) -> bool:
         """Whether everything was written."""
         return (self.path / SUMMARY).is_file()
@@ -303,18 +312,26 @@ class RunFolder:
 
         The summary goes first and config.json stays until it is replaced, so that at no moment there is a folder that
         seems finished and is not, or that is no run folder any more."""
-        durable.remove([self.path / SUMMARY])
+        self._remove([self.path / SUMMARY])
         own = [self.path / name for name in (*CORE, *EXTRA) if name != CONFIG]
-        durable.remove([*own, *self._plots()])
+        self._remove([*own, *self._plots()])
         self.tidy()
 
     def tidy(self) -> None:
         """Delete what interrupted writes have left."""
         known = {*CORE, *EXTRA, SUMMARY}
         plots = [] if (self.path / PLOTS).is_symlink() else [*(self.path / PLOTS).glob("*.svg*.part")]
-        durable.remove(
+        self._remove(
             [*(entry for entry in self.path.iterdir() if durable.leftover_of(entry.name) in known), *plots]
         )
+
+    def _remove(self, paths: Iterable[Path]) -> None:
+        try:
+            durable.remove(paths)
+        except OSError as error:
+            raise RunFolderError(
+                f"{error.filename or self.path} cannot be deleted: {error.strerror or error}"
+            ) from error
 
     @property
     def is_empty(self) -> bool:

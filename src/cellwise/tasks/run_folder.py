@@ -97,6 +97,10 @@ def open_run(
             _refuse_unless_same(folder, folder.config(task), settings, cell, fingerprint)
             folder.tidy()
             return folder
+        if folder.is_foreign:
+            raise RunFolderError(
+                f"{path} is not a run folder: its {CONFIG} is another program's; choose another folder"
+            )
         folder.clear()
     _make_place(path)
     folder.tidy()
@@ -116,9 +120,12 @@ def open_run(
 
 def _make_place(path: Path) -> None:
     """Make a folder, and make it last."""
-    if not path.is_dir():
-        path.mkdir(parents=True, exist_ok=True)
-        sync_folder(path.parent)
+    try:
+        if not path.is_dir():
+            path.mkdir(parents=True, exist_ok=True)
+            sync_folder(path.parent)
+    except OSError as error:
+        raise RunFolderError(f"the run folder {path} cannot be made: {error.strerror or error}") from error
 
 
 def _refuse_unless_same(

@@ -88,7 +88,11 @@ def who_trains(path: Path) -> str | None:
 
 def _open_locked(path: Path, locking: Callable[[int], None]) -> int | None:
     while True:
-        descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_NONBLOCK", 0), 0o666)
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
+        try:
+            descriptor = os.open(path / LOCK, flags, 0o666)
+        except OSError as error:
+            raise RunFolderError(f"{path / LOCK} cannot be written: {error.strerror or error}") from error
         try:
             locking(descriptor)
         except BlockingIOError as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from cellwise import cells
 from cellwise._version import __version__
 from cellwise.tasks.base import TaskError
 from cellwise.tasks.forecasting import plots
@@ -113,7 +114,7 @@ def _context(forecaster: Forecaster, made: Mapping[str, str], more_notes: Sequen
         "table": None,
         "series_table": None,
         "notes": [_sentence(note) for note in (*forecaster.notes_, *more_notes)],
-        "settings": [(name, _plain(value)) for name, value in forecaster.get_params().items()],
+        "settings": [(name, _plain(value)) for name, value in _settings(forecaster).items()],
         "footer": _footer(forecaster),
     }
     if backtest is not None:
@@ -278,6 +279,10 @@ def _footer(forecaster: Forecaster) -> str:
 
 def _day(time: Any) -> str:
     return str(time).replace("T", " ").removesuffix(".000000").removesuffix(" 00:00:00")
+
+
+def _settings(forecaster: Forecaster) -> dict[str, Any]:
+    return forecaster.get_params() | {"cell": cells.get(forecaster.cell).name}
 
 
 def _visible(value: Any) -> Any:

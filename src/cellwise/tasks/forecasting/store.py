@@ -110,9 +110,8 @@ def _style_of(values: dict[str, Any]) -> FrameStyle:
     style = FrameStyle(**values)
     for each in fields(FrameStyle):
         value = getattr(style, each.name)
-        if type(value) is not type(each.default) and not (
-            each.name == "time_zone" and isinstance(value, str)
-        ):
+        kinds = (str, type(None)) if each.default is None else (type(each.default),)
+        if type(value) not in kinds:
             raise ValueError(f"the {each.name} of its table is {value!r:.40}")
     if style.backend not in ("polars", "pandas", "pyarrow"):
         raise ValueError(f"its table was of the kind {style.backend!r:.40}")
