@@ -83,7 +83,7 @@ def test_the_demo_trains_and_then_refuses(trace, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(characters_text, "bundled_text", lambda: TEXT)
     made = trace("--demo", "--out", "run", "--epochs", 1, "--cell", "mingru")
     assert made.status == 0, made.err
-    assert "done after 1 epochs" in made.err and "bits per character" in made.err
+    assert "done after 1 epoch," in made.err and "bits per character" in made.err
     assert "Inside the MINGRU that reads a text" in (tmp_path / "run" / "trace.html").read_text()
     again = trace("--demo", "--out", "run", "--epochs", 1, "--cell", "mingru")
     assert again.status == 2

@@ -124,7 +124,7 @@ def predict(
         if as_json:
             raise TaskError("--json prints the forecast, and --out writes it into a file; give one of them")
         check_writable(out)
-        check_file(out)
+        check_file(out, makes_folder=True)
     forecaster = Forecaster.load(run)
     told = {"date_format": date_format, "decimal": decimal, "encoding": encoding}
     forecaster.set_params(**{name: value for name, value in told.items() if value is not None})
