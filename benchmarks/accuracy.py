@@ -1,12 +1,12 @@
 """How far the compiled kernels' results in float32 lie from float64, beside torch.nn's, by T, B, D and H.
 
-    python benchmarks/accuracy.py [--cells rnn,lstm,gru,own] [--shapes 20,4,64,1024 ...] [--draws 4] [--backend cpu]
+    python benchmarks/accuracy.py [--cells rnn,lstm,gru,own] [--shapes 20,4,64,1024 ...] [--draws 4]
 
-For each shape the same weights and inputs are run forward and backward three times: in float64, and in float32 by torch.nn
-and by cellwise. An error is the Euclidean distance to the float64 result over that result's length, of all draws of the
-numbers together; of several tensors (all weights, all biases) it is the worst one's. In brackets stands how many times
-torch's it is. Beside a cell that torch.nn does not have (`own`, with a Vector and a Scalar) stands the reference backend
-in float32. Exit status 1 if an error is more than twice the other's.
+For each shape the same weights and inputs are run forward and backward three times: in float64, and in float32 by
+torch.nn and by cellwise. An error is the Euclidean distance to the float64 result over that result's length, of all
+draws of the numbers together; of several tensors (all weights, all biases) it is the worst one's. In brackets stands
+how many times torch's it is. Beside a cell that torch.nn does not have (`own`, with a Vector and a Scalar) stands the
+reference backend in float32. Exit status 1 if an error is more than twice the other's.
 
 All shapes take several minutes: the reference is a loop in Python, and T x B is up to 500,000.
 """

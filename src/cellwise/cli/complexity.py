@@ -69,10 +69,17 @@ def complexity(
     legend = ", ".join(f"{letter} {name}" for letter, name in LETTERS.items())
     typer.echo(f"Formulas for {_layers(layers)} with bias ({legend}; bytes moved and memory in numbers):")
     _print(["", *labels], _formulas(costs))
-    typer.echo(
-        f"At d = {input_size}, h = {hidden_size}, b = {batch}, t = {length}; bytes of float32 ({_BYTES} a number):"
+    lanes = _lanes()
+    padded = (
+        f"; memory of this machine's kernels, with rows of h in vectors of {lanes}"
+        if hidden_size % lanes
+        else ""
     )
-    _print(["", *labels], _numbers(costs, sizes))
+    typer.echo(
+        f"At d = {input_size}, h = {hidden_size}, b = {batch}, t = {length}; "
+        f"bytes of float32 ({_BYTES} a number){padded}:"
+    )
+    _print(["", *labels], _numbers(costs, sizes, lanes))
     if measure:
         _measure(chosen, sizes, repeats, out)
 
@@ -106,9 +113,16 @@ def _formulas(costs: Sequence[Cost]) -> Iterable[list[str]]:
     yield ["depth, backward", *(str(cost.backward_depth) for cost in costs)]
 
 
-def _numbers(costs: Sequence[Cost], sizes: Sizes) -> Iterable[list[str]]:
+def _lanes() -> int:
+    """Numbers of a vector of this machine."""
+    from cellwise.backends.cpu.target import host
+
+    return host().lanes(_BYTES)
+
+
+def _numbers(costs: Sequence[Cost], sizes: Sizes, lanes: int) -> Iterable[list[str]]:
     takes_bytes = {quantity.name for quantity in QUANTITIES if quantity.bytes}
-    for name, row in values(costs, sizes, _BYTES):
+    for name, row in values(costs, sizes, _BYTES, lanes):
         yield [name, *(_bytes(n) if name in takes_bytes else f"{n:,}" for n in row)]
 
 

@@ -14,7 +14,7 @@ from cellwise.backends.cpu.walk import Walk
 from cellwise.plan.program import Ref
 
 # Of a product over N rows with fewer columns than this on one side MKL adds the rows one after the other: its error
-# grows with N, and it takes up to sixteen times as long if that side is the right one. Not so in blocks of rows, turned.
+# grows with N, and it takes up to sixteen times as long if that side is the right one. Not in blocks of rows, turned.
 _NARROW, _BLOCK = 16, 256
 
 # Parts of a matrix with a row per step: which steps, and their rows.
