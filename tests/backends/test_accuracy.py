@@ -111,7 +111,7 @@ def test_wide_projections() -> None:
     check("lstm", 6, 4, inputs=24, hidden=1024, proj_size=600)
 
 
-@pytest.mark.parametrize(("inputs", "hidden"), [(1, 32), (8, 16), (7, 1), (300, 3)])
+@pytest.mark.parametrize(("inputs", "hidden"), [(1, 32), (8, 16), (7, 1), (100, 3)])
 @pytest.mark.parametrize("cell", TORCHS)
 def test_narrow_sides_of_weights(cell: str, inputs: int, hidden: int) -> None:
     """What MKL sums row by row: 6e-6 at 130,000 rows where torch's LSTM has 5e-7."""
