@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test trials docs check install format clean
+.PHONY: demo test trials widths docs check install format clean
 
 demo: install
 	$(BIN)/cellwise forecast demo --out runs/demo --overwrite
@@ -15,6 +15,12 @@ test: install
 trials: install
 	for trial in faults kills together damage; do \
 	  $(BIN)/python tests/trials/trial_$$trial.py || exit 1; \
+	done
+
+# What depends on the kernels, with those of machines whose vectors are of 16, 32 and 64 bytes (SSE, AVX2, AVX-512).
+widths: install
+	for bytes in 16 32 64; do \
+	  CELLWISE_VECTOR_BYTES=$$bytes $(BIN)/python -m pytest -n auto tests/backends tests/nn tests/plan tests/testing || exit 1; \
 	done
 
 # -E: every page is made anew, since its figures come from code that Sphinx does not watch. -W: a warning is an error.

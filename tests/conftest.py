@@ -17,6 +17,22 @@ settings.register_profile("search", max_examples=1000, deadline=None)
 settings.load_profile("suite")
 
 
+@pytest.fixture(params=[16, 32, 64])
+def vector_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The test runs on kernels made as for machines with vectors of 16, 32 and 64 bytes, one after the other."""
+    from cellwise.backends.cpu.engine import engine_of
+    from cellwise.backends.cpu.target import VARIABLE, host
+
+    def forget() -> None:
+        host.cache_clear()
+        engine_of.cache_clear()
+
+    monkeypatch.setenv(VARIABLE, str(request.param))
+    forget()
+    yield request.param
+    forget()
+
+
 @pytest.fixture(autouse=True)
 def _ground(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("COLUMNS", raising=False)  # which tests that run side by side are given

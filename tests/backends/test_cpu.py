@@ -147,10 +147,14 @@ def _inputs(dtype: torch.dtype, largest: float) -> Tensor:
     return torch.cat([sizes, -sizes, even, special, -special]).to(dtype)
 
 
-# Measured on the first machine: exp within 1.0 units in the last place, tanh 2.1 and sigmoid 2.2.
+# Measured where multiply and add are one instruction: exp within 1.04 units in the last place, tanh 1.84, sigmoid 2.24.
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize(("function", "largest"), [("tanh", 30.0), ("sigmoid", 80.0), ("exp", 80.0)])
-def test_functions_are_right_to_a_few_last_places(function: str, largest: float, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(
+    ("function", "largest", "places"), [("tanh", 30.0, 1.95), ("sigmoid", 80.0, 2.5), ("exp", 88.7, 1.2)]
+)
+def test_functions_are_right_to_the_last_places(
+    function: str, largest: float, places: float, dtype: torch.dtype
+) -> None:
     x = _inputs(dtype, largest)
     wide = x.double().numpy().astype(np.longdouble)
     with np.errstate(over="ignore"):
@@ -160,7 +164,7 @@ def test_functions_are_right_to_a_few_last_places(function: str, largest: float,
     finite = np.isfinite(truth.astype(float)) & np.isfinite(place)
     # What is not normal is zero within a kernel (docs/decisions/0011).
     tiny = torch.finfo(dtype).tiny
-    allowed = np.where(np.abs(truth) < tiny, tiny, 4 * place)
+    allowed = np.where(np.abs(truth) < tiny, tiny, (places if host().fused else 4) * place)
     assert np.all(np.abs(found[finite] - truth[finite]) < allowed[finite])
 
 

@@ -368,8 +368,10 @@ def test_every_op_is_counted_as_what_it_is() -> None:
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("cell", EVERY)
 @pytest.mark.parametrize("recompute", [False, True])
-def test_what_a_training_step_keeps_is_what_the_kernels_save(cell: Any, layers: int, recompute: bool) -> None:
-    hidden = 16  # whole vectors, since padding is the backend's
+@pytest.mark.parametrize("hidden", [16, 21])
+def test_what_a_training_step_keeps_is_what_the_kernels_save(
+    cell: Any, layers: int, recompute: bool, hidden: int, vector_bytes: int
+) -> None:
     layer = cellwise.Recurrent(cell, D, hidden, num_layers=layers, backend="cpu")
     layer.recompute = recompute
     x = torch.randn(T, B, D, requires_grad=True)
@@ -386,7 +388,13 @@ def test_what_a_training_step_keeps_is_what_the_kernels_save(cell: Any, layers: 
     sizes = SIZES | {"h": hidden}
     kept = sum(math.prod(tensor.shape) for tensor in saved.values())
     # Initial states are saved, and of several layers share their memory.
-    outputs = memory["outputs"].at(**sizes)
     states = memory["states"].at(**sizes) // layers
-    wanted = sum(memory[name].at(**sizes) for name in ("weights", "input", "tape")) + outputs
-    assert kept - wanted in {0, states}
+    names = ["weights", "input", "tape", "outputs"]
+    names += [name for name, _ in memory.copies if name == "outputs in whole vectors"]
+    assert kept - sum(memory.part(name, vector_bytes // 4, **sizes) for name in names) in {0, states}
+
+
+def test_memory_without_padding_is_that_of_the_formula() -> None:
+    memory = cost("lstm", 2).training_memory
+    assert memory.at(**SIZES) == memory.at(4, **SIZES) == memory.total.at(**SIZES)
+    assert memory.at(8, **SIZES) > memory.total.at(**SIZES)

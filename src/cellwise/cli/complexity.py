@@ -75,10 +75,17 @@ def complexity(
     legend = ", ".join(f"{letter} {name}" for letter, name in LETTERS.items())
     typer.echo(f"Formulas for {_layers(layers)} with bias ({legend}; bytes moved and memory in numbers):")
     print_table(["", *labels], _formulas(costs))
-    typer.echo(
-        f"At d = {input_size}, h = {hidden_size}, b = {batch}, t = {length}; bytes of float32 ({_BYTES} a number):"
+    lanes = _lanes()
+    padded = (
+        f"; memory of this machine's kernels, with rows of h in vectors of {lanes}"
+        if hidden_size % lanes
+        else ""
     )
-    print_table(["", *labels], _numbers(costs, sizes))
+    typer.echo(
+        f"At d = {input_size}, h = {hidden_size}, b = {batch}, t = {length}; "
+        f"bytes of float32 ({_BYTES} a number){padded}:"
+    )
+    print_table(["", *labels], _numbers(costs, sizes, lanes))
     if measure:
         _measure(chosen, sizes, repeats, out)
 
@@ -107,12 +114,12 @@ def _facts(costs: Sequence[Cost], labels: Sequence[str], sizes: Sizes) -> dict[s
     """The tables as data: for each cell each quantity's formula and its value, in bytes where it takes bytes."""
     from cellwise.understand.complexity import values
 
-    formulas = [row[1:] for row in _formulas(costs)]
+    formulas, lanes = [row[1:] for row in _formulas(costs)], _lanes()
     found: dict[str, Any] = {label: {} for label in labels}
-    for (name, row), texts in zip(values(costs, sizes, _BYTES), formulas, strict=True):
+    for (name, row), texts in zip(values(costs, sizes, _BYTES, lanes), formulas, strict=True):
         for label, number, text in zip(labels, row, texts, strict=True):
             found[label][name] = {"formula": text, "value": number}
-    return {"sizes": asdict(sizes), "letters": LETTERS, "bytes_per_number": _BYTES, "cells": found}
+    return {"sizes": asdict(sizes), "letters": LETTERS, "bytes_per_number": _BYTES, "lanes": lanes, "cells": found}
 
 
 def _formulas(costs: Sequence[Cost]) -> Iterable[list[str]]:
@@ -124,11 +131,18 @@ def _formulas(costs: Sequence[Cost]) -> Iterable[list[str]]:
     yield ["depth, backward", *(str(cost.backward_depth) for cost in costs)]
 
 
-def _numbers(costs: Sequence[Cost], sizes: Sizes) -> Iterable[list[str]]:
+def _lanes() -> int:
+    """Numbers of a vector of this machine."""
+    from cellwise.backends.cpu.target import host
+
+    return host().lanes(_BYTES)
+
+
+def _numbers(costs: Sequence[Cost], sizes: Sizes, lanes: int) -> Iterable[list[str]]:
     from cellwise.understand.complexity import QUANTITIES, values
 
     takes_bytes = {quantity.name for quantity in QUANTITIES if quantity.bytes}
-    for name, row in values(costs, sizes, _BYTES):
+    for name, row in values(costs, sizes, _BYTES, lanes):
         yield [name, *(_bytes(n) if name in takes_bytes else f"{n:,}" for n in row)]
 
 

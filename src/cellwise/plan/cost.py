@@ -10,8 +10,9 @@ How it is counted:
   pointwise operations that make a value of the forward pass again instead of keeping it.
 - Bytes read and written are those that must move: each array once in each pass that uses it. The weights are
   counted once a pass and the states stay near the processor from step to step.
-- Memory is that of the numbers, without the padding and the scratch of a backend; an optimizer keeps its own. A
-  training step is looked at when it is highest, at the beginning of the backward pass of the top layer.
+- Memory is that of the numbers, without the scratch of a backend; an optimizer keeps its own. A training step is looked
+  at when it is highest, at the beginning of the backward pass of the top layer. The formulas are without padding;
+  `Memory.at` knows that kernels pad rows of h numbers to whole vectors, and hold some arrays once more for it.
 """
 
 from __future__ import annotations
@@ -78,9 +79,27 @@ class Traffic(_Sum):
 
 @dataclass(frozen=True)
 class Memory:
-    """Numbers that are held at once, by what they are."""
+    """Numbers that are held at once, by what they are.
+
+    `in_vectors` are the parts that kernels hold in whole vectors; `copies` those that they hold besides, where rows of
+    h numbers are no whole vectors.
+    """
 
     parts: tuple[tuple[str, Polynomial], ...]
+    in_vectors: frozenset[str] = frozenset()
+    copies: tuple[tuple[str, Polynomial], ...] = ()
+
+    def at(self, lanes: int = 1, **sizes: int) -> int:
+        """The numbers held at these sizes, each by its letter, by kernels whose vectors have so many lanes."""
+        return sum(self.part(name, lanes, **sizes) for name, _ in (*self.parts, *self.copies))
+
+    def part(self, name: str, lanes: int = 1, **sizes: int) -> int:
+        """Those of one part, or of one of the copies, which are none where nothing is padded."""
+        padded = sizes | {"h": -(-sizes["h"] // lanes) * lanes}
+        copy = dict(self.copies).get(name)
+        if copy is not None:
+            return 0 if padded == sizes else copy.at(**padded)
+        return self[name].at(**(padded if name in self.in_vectors else sizes))
 
     @property
     def total(self) -> Polynomial:
@@ -138,6 +157,11 @@ def cost_of(plan: SequencePlan, layers: int = 1, bias: bool = True, recompute: b
         ("operands made again", cell.again),
         ("gradients at output, input and states", ROWS * (h + top.width) + cell.states),
     )
+    in_vectors = frozenset({"tape", "gates' gradients", "operands made again"})
+    copies = (
+        ("outputs in whole vectors", layers * ROWS * h),
+        ("gradient at output in whole vectors", ROWS * h),
+    )
     # The outputs of a layer are the input of the next; those below are no longer needed.
     inference = (*once, ("outputs", min(layers, 2) * ROWS * h), ("states", states))
     return Cost(
@@ -148,8 +172,8 @@ def cost_of(plan: SequencePlan, layers: int = 1, bias: bool = True, recompute: b
         inference_traffic=reduce(add, (layer.traffic_forward(tape=False) for layer in stack)),
         forward_traffic=reduce(add, (layer.traffic_forward(tape=True) for layer in stack)),
         backward_traffic=reduce(add, (layer.traffic_backward for layer in stack)),
-        inference_memory=Memory(inference),
-        training_memory=Memory(training),
+        inference_memory=Memory(inference, copies=(("outputs in whole vectors", ROWS * h),)),
+        training_memory=Memory(training, in_vectors, copies if cell.keeps_output else copies[1:]),
         forward_depth=Depth(forward_step(plan.graph), layers),
         backward_depth=Depth(backward_step(cell.derivative, cell.backward_nodes, cell.kept), layers),
     )
@@ -178,6 +202,7 @@ class _Cell:
         # The outputs are also the states before all steps but the first, where they are that state.
         first = [n for n in self.kept if n.op is STATE and n.attribute not in backward.histories]
         self.outputs_read = ROWS * h if first or backward.reads_output else ZERO
+        self.keeps_output = backward.reads_output or self.graph.output is self.graph.new_states[0]
         self.gates = len(self.at_gates) * ROWS * h
         again = [array.columns for array in backward.program.arrays if array.name == RECOMPUTED]
         self.again = sum(again) * ROWS * h

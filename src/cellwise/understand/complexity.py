@@ -45,11 +45,21 @@ def complexity(
 
 @dataclass(frozen=True)
 class Quantity:
-    """One row of the table: what it is, whether it counts numbers that take bytes, and where it lies in a cost."""
+    """One row of the table: what it is, its formula, whether it counts numbers that take bytes.
+
+    `held`: with a number of lanes and the sizes, how many numbers it is where kernels pad to whole vectors.
+    """
 
     name: str
     of: Callable[[Cost], Polynomial]
     bytes: bool = False
+    held: Callable[..., int] | None = None
+
+    def at(self, cost: Cost, sizes: Sizes, lanes: int = 1) -> int:
+        """Its value at some sizes."""
+        if self.held is not None:
+            return self.held(cost, lanes, **sizes.letters)
+        return self.of(cost).at(**sizes.letters)
 
 
 # Everything but depth, which need not be a polynomial. All tables are made from this one.
@@ -68,22 +78,38 @@ QUANTITIES = (
     Quantity("written, forward of training", lambda c: c.forward_traffic.written, bytes=True),
     Quantity("read, backward", lambda c: c.backward_traffic.read, bytes=True),
     Quantity("written, backward", lambda c: c.backward_traffic.written, bytes=True),
-    Quantity("memory, inference", lambda c: c.inference_memory.total, bytes=True),
-    Quantity("memory, training step", lambda c: c.training_memory.total, bytes=True),
-    Quantity("of this, kept from forward", lambda c: c.training_memory["tape"], bytes=True),
+    Quantity(
+        "memory, inference",
+        lambda c: c.inference_memory.total,
+        bytes=True,
+        held=lambda c, lanes, **sizes: c.inference_memory.at(lanes, **sizes),
+    ),
+    Quantity(
+        "memory, training step",
+        lambda c: c.training_memory.total,
+        bytes=True,
+        held=lambda c, lanes, **sizes: c.training_memory.at(lanes, **sizes),
+    ),
+    Quantity(
+        "of this, kept from forward",
+        lambda c: c.training_memory["tape"],
+        bytes=True,
+        held=lambda c, lanes, **sizes: c.training_memory.part("tape", lanes, **sizes),
+    ),
 )
 
 
 def values(
-    costs: Iterable[Cost], sizes: Sizes, bytes_per_number: int = 4
+    costs: Iterable[Cost], sizes: Sizes, bytes_per_number: int = 4, lanes: int = 1
 ) -> tuple[tuple[str, tuple[int, ...]], ...]:
     """Each quantity's name and its value for each cost, depths last; what takes memory is in bytes.
 
-    `sizes.layers` plays no part: a cost is that of its own number of layers.
+    `sizes.layers` plays no part: a cost is that of its own number of layers. Memory is that of kernels which pad rows
+    of h numbers to whole vectors of so many `lanes`.
     """
     costs = tuple(costs)
     rows = [
-        (q.name, tuple(q.of(c).at(**sizes.letters) * (bytes_per_number if q.bytes else 1) for c in costs))
+        (q.name, tuple(q.at(c, sizes, lanes) * (bytes_per_number if q.bytes else 1) for c in costs))
         for q in QUANTITIES
     ]
     rows += [("depth, forward", tuple(c.forward_depth.at(sizes.length) for c in costs))]

@@ -13,6 +13,10 @@ from cellwise.backends.cpu.engine import Engine
 from cellwise.backends.cpu.walk import Walk
 from cellwise.plan.program import Ref
 
+# Of a product over N rows with fewer columns than this on one side MKL adds the rows one after the other: its error
+# grows with N, and it takes up to sixteen times as long if that side is the right one. Not in blocks of rows, turned.
+_NARROW, _BLOCK = 16, 256
+
 # Parts of a matrix with a row per step: which steps, and their rows.
 Parts = list[tuple[slice, Tensor]]
 
@@ -97,13 +101,36 @@ def _places(
 def at_weight(gates: Tensor, runs: Sequence[Run], operand: Parts, out: Tensor, add: bool = False) -> None:
     """Gradient at the rows of a weight that made gates from an operand (N, K), from that at the gates."""
     for run in runs:
-        target, at_gates = out[run.rows], gates[:, run.columns].t()
+        target, at_gates = out[run.rows], gates[:, run.columns]
         for number, (steps, matrix) in enumerate(operand):
-            gradient = at_gates[:, steps]
-            if number == 0 and not (add or run.add):
-                torch.mm(gradient, matrix, out=target)
-            else:
-                target.addmm_(gradient, matrix)
+            _product(at_gates[steps], matrix, target, add or run.add or number > 0)
+
+
+def _product(left: Tensor, right: Tensor, out: Tensor, add: bool) -> None:
+    """out (I, K) = left (N, I)^T right (N, K), or that added to it."""
+    size, width = out.shape
+    if min(size, width) >= _NARROW:
+        if add:
+            out.addmm_(left.t(), right)
+        else:
+            torch.mm(left.t(), right, out=out)
+        return
+    found = _in_blocks(left, right) if size <= width else _in_blocks(right, left).t()
+    if add:
+        out += found
+    else:
+        out.copy_(found)
+
+
+def _in_blocks(few: Tensor, many: Tensor) -> Tensor:
+    """few (N, I)^T many (N, K), of which I is the smaller, as a sum over blocks of rows."""
+    count = len(few) // _BLOCK
+    if count < 2:
+        return few.t() @ many
+    whole = count * _BLOCK
+    blocks = [each[:whole].unflatten(0, (count, _BLOCK)) for each in (few, many)]
+    found = torch.bmm(blocks[0].transpose(1, 2), blocks[1]).sum(0)
+    return found if whole == len(few) else found.addmm_(few[whole:].t(), many[whole:])
 
 
 def at_operand(gates: Tensor, runs: Sequence[Run], weight: Tensor, out: Tensor) -> None:

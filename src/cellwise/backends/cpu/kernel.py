@@ -11,7 +11,7 @@ on. `rows[t]` and `limits[t]`, how many rows of the batch have a step before thi
 
 A stage goes through pairs of tiles of units. For each pair the routine of `products` sums the rows' products, and then
 the pointwise equations run on the sums row by row, while they are in the nearest cache. Rows of units are padded to
-whole tiles, so that there are no remainders in them; padding is never read as an operand. The last pair may be one tile.
+whole tiles, so that there are no remainders in them; padding is never read as an operand. The last pair may be a tile.
 
 What is summed over rows (the gradients of biases and of a cell's own parameters) is summed for `_SUMMED` rows at a time
 and then in float64, so that its error does not grow with the length and the batch.

@@ -2,8 +2,9 @@
 
     void products(int64 *call, int64 pair)
 
-For every row, the sums of a group start from their biases, and each segment adds the product of a row of its operand
-with its packed weights. `call` says where all that is: the words of `CALL`, then for each segment those of `SEGMENT`.
+For every row, each segment adds to the sums of a group the product of a row of its operand with its packed weights. The
+biases come last: a sum that begins with a large number rounds all that follows as coarsely. `call` says where all that
+is: the words of `CALL`, then for each segment those of `SEGMENT`.
 
 Sums are held in registers, for a block of rows and of panels at a time, through all segments: the loop over a segment's
 numbers is written once for a block, whatever is multiplied with whatever. No cell is in this code, so that a machine
@@ -136,27 +137,28 @@ class Products(Code):
         """The sums of so many rows by so many panels, from these on."""
         b, width, lanes = self.b, self.width, self.v.lanes
         first = b.add(self.before, panel)
-        start = b.mul(first, self.whole(width * lanes))
-        sums = []
-        for vector in range(panels * width):
-            bias = self.load(self.at(self.told["biases"], b.add(start, self.whole(vector * lanes))))
-            sums += [bias] * rows
         rooms = []  # of the first row in each panel
         for number in range(panels):
             place = b.add(b.mul(b.add(panel, self.whole(number)), self.told["stride"]), row)
             rooms.append(self.at(self.told["room"], b.mul(place, self.whole(width * lanes))))
         # Where these are few, several sets of them, so that one need not wait for its last addition.
-        sets = -(-_BUSY // len(sums))
-        many = [*sums, *[self.v.number(0.0)] * (len(sums) * (sets - 1))]
+        count = rows * panels * width
+        many = [self.v.number(0.0)] * (count * -(-_BUSY // count))
         # Beside them how many additions they have had, and whether some are put away.
         carried = [*many, self.whole(0), self.whole(0)]
         with self.summing("segment", self.told["segments"], carried) as (number, running, following):
             following += self._segment(number, row, rows, first, rooms, running)
         *many, _, away = carried
-        self._put(rooms, rows, many, away)
+        start = b.mul(first, self.whole(width * lanes))
+        biases = [
+            self.at(self.told["biases"], b.add(start, self.whole(i * lanes))) for i in range(panels * width)
+        ]
+        self._put(rooms, rows, many, away, list(map(self.load, biases)))
 
-    def _put(self, rooms: list[Value], rows: int, many: list[Value], away: Value) -> None:
-        """Put the sums away, of all sets; they are added to those that are `away` already."""
+    def _put(
+        self, rooms: list[Value], rows: int, many: list[Value], away: Value, biases: Sequence[Value] = ()
+    ) -> None:
+        """Put the sums away, of all sets, with the biases; they are added to those that are `away` already."""
         b, width, lanes = self.b, self.width, self.v.lanes
         count = len(rooms) * width * rows
         sums = [reduce(b.fadd, many[place::count]) for place in range(count)]
@@ -170,7 +172,7 @@ class Products(Code):
 
         sums = self.changed_if(b.icmp_signed("!=", away, self.whole(0)), sums, added)
         for number, value in enumerate(sums):
-            self.store(value, place(number))
+            self.store(b.fadd(value, biases[number // rows]) if biases else value, place(number))
 
     def _segment(
         self,
