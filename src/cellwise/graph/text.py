@@ -10,7 +10,7 @@ from cellwise.graph.expr import Node, Shape, StepGraph
 from cellwise.graph.ops import ATOM, CONSTANT, INPUT, OPS, PROJECT, SCALAR, STATE, SUM, VECTOR, Op
 
 # An expression that is nested deeper than this is written as an equation of its own.
-_DEEPEST = 24
+DEEPEST = 24
 # Products with a matrix: what they multiply stands beside it, in brackets unless it is one sign.
 _PRODUCTS = ("project", "transposed", "transposed_input")
 
@@ -120,7 +120,7 @@ def _own_names(graph: StepGraph, names: dict[Node, str], notation: Notation) -> 
         depth[node] = 1 + max((depth[i] for i in node.inputs), default=-1)
         if node in names:
             depth[node] = 0
-        elif depth[node] > _DEEPEST or (depth[node] > 1 and uses[node] > 1 and node.op is not PROJECT):
+        elif depth[node] > DEEPEST or (depth[node] > 1 and uses[node] > 1 and node.op is not PROJECT):
             given[node] = notation.value(next(free))
             depth[node] = 0
     return given

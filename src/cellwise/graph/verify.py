@@ -1,4 +1,8 @@
-"""The checker that runs between the stages: a graph that passes is well formed, whoever made it."""
+"""The checker that runs between the stages: a graph that passes is well formed, whoever made it.
+
+Its names are harmless wherever they are written: a gate, state, parameter or variable is a Python identifier, and the
+name of a cell is printable, on one line.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +12,27 @@ from cellwise.graph.ops import CONSTANT, INPUT, OPS, PROJECT, SCALAR, STATE, VEC
 _NAMES = {INPUT: "gates", PROJECT: "gates", STATE: "states", VECTOR: "vectors", SCALAR: "scalars"}
 
 
+_LONGEST_NAME = 1000
+# What a layer's own parameters are called, and so no parameter of a cell.
+_TAKEN = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+
+
 class GraphError(AssertionError):
-    """A graph is malformed: a mistake in cellwise, not in the user's cell."""
+    """A graph is malformed: a mistake in cellwise, or in a text that somebody else wrote; not in the user's cell."""
 
 
 def verify(graph: StepGraph) -> StepGraph:
     """Return `graph` as it is, or raise GraphError with the node that breaks a rule."""
+    _check_names(graph)
     seen: set[Node] = set()
     keys: set[tuple[object, ...]] = set()
     for node in graph.nodes:
         for problem in _problems(graph, node, seen):
-            raise GraphError(f"{graph.name}: {node.op} {node.attribute}: {problem}")
+            raise GraphError(f"{graph.name}: {node.op} {_attribute(node)}: {problem}")
         key = (node.op, node.inputs, type(node.attribute), str(node.attribute))
         if key in keys:
             raise GraphError(
-                f"{graph.name}: {node.op} {node.attribute} stands twice; equal nodes must be one"
+                f"{graph.name}: {node.op} {_attribute(node)} stands twice; equal nodes must be one"
             )
         keys.add(key)
         seen.add(node)
@@ -32,6 +42,33 @@ def verify(graph: StepGraph) -> StepGraph:
         if root.shape is not Shape.BATCH or root.is_mask:
             raise GraphError(f"{graph.name}: an output or a state must be a real value of shape (B, H)")
     return graph
+
+
+def _attribute(node: Node) -> str:
+    return "" if node.attribute is None else repr(node.attribute)[:60]
+
+
+def _check_names(graph: StepGraph) -> None:
+    if not (graph.name.isprintable() and len(graph.name) <= _LONGEST_NAME):
+        raise GraphError(f"a cell is called {graph.name[:40]!r}, which is no line of printable text")
+    kinds = {"gate": graph.gates, "state": graph.states, "parameter": (*graph.vectors, *graph.scalars)}
+    for kind, names in kinds.items():
+        for name in names:
+            _check_identifier(graph, kind, name)
+        if len(set(names)) != len(names):
+            raise GraphError(f"{graph.name}: two of its {kind}s have the same name")
+    for name in (*graph.vectors, *graph.scalars):
+        if name.startswith(_TAKEN):
+            raise GraphError(f"{graph.name}: {name[:40]!r} is no parameter of a cell's own, but a layer's")
+    for _, name in graph.names:
+        _check_identifier(graph, "variable", name)
+    if not graph.states:
+        raise GraphError(f"{graph.name}: has no state")
+
+
+def _check_identifier(graph: StepGraph, kind: str, name: str) -> None:
+    if not (name.isidentifier() and len(name) <= _LONGEST_NAME):
+        raise GraphError(f"{graph.name}: {name[:40]!r}, the name of a {kind}, is no Python identifier")
 
 
 def _problems(graph: StepGraph, node: Node, seen: set[Node]) -> list[str]:
@@ -44,6 +81,8 @@ def _problems(graph: StepGraph, node: Node, seen: set[Node]) -> list[str]:
         found.append("stands before an operand")
     if node.op in _NAMES and node.attribute not in getattr(graph, _NAMES[node.op]):
         found.append(f"names none of the {_NAMES[node.op]}")
+    if node.op not in _NAMES and node.op is not CONSTANT and node.attribute is not None:
+        found.append("carries an attribute, which only leaves do")
     if node.op is CONSTANT and not isinstance(node.attribute, float):
         found.append("a constant carries a float")
     masks = [i.is_mask for i in node.inputs]

@@ -14,11 +14,11 @@ from functools import lru_cache
 from cellwise.graph import Node, StepGraph
 from cellwise.graph.ops import CONSTANT, INPUT, OPS, PROJECT, SCALAR, STATE, VECTOR, Op
 
-# The gradient that arrives at the output ("output") or at a new state (its name).
+# The gradient that arrives at the output, or at a new state (its name, and no state is called as the output is here).
 GRADIENT = Op("gradient", 0, "d{a}")
 # Sum over gates g of the transposed recurrent rows of g times the gradient at its product; a gate per operand.
 PULLBACK = Op("pullback", -1, "pullback {a}")
-OUTPUT = "output"
+OUTPUT = "the output"
 
 
 @dataclass(frozen=True, eq=False)

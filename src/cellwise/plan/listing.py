@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from cellwise.graph import Node, StepGraph
 from cellwise.graph.ops import CONSTANT, OPS
-from cellwise.graph.text import TEXT, display_names, write
+from cellwise.graph.text import DEEPEST, TEXT, display_names, write
 from cellwise.passes import differentiate
 from cellwise.passes.differentiate import GRADIENT, OUTPUT, PULLBACK
 from cellwise.plan.forward import OUTPUT_WEIGHT
@@ -109,16 +109,28 @@ def _named_gradients(graph: StepGraph) -> Iterator[tuple[Node, str]]:
 
 
 def _name_helpers(names: dict[Node, str], nodes: Iterable[Node], taken: set[str]) -> None:
-    """Names for what is used more than once and is more than one op on named values."""
+    """Names for what is used more than once and is more than one op on named values, and for what is nested deep."""
     ordered = list(dict.fromkeys(nodes))
+    depth: dict[Node, int] = {}
     uses = Counter(i for node in ordered for i in node.inputs)
     free = (name for i in range(1, len(ordered) + len(taken) + 1) if (name := f"e{i}") not in taken)
     for node in ordered:
         simple = all(i in names or not i.inputs for i in node.inputs)
+        depth[node] = 1 + max([_depth(i, names, depth) for i in node.inputs], default=-1)
         if node not in names and node.op is PULLBACK:
             names[node] = f"({_pullback(node, names)})" if len(node.inputs) > 1 else _pullback(node, names)
-        elif node not in names and not node.is_mask and uses[node] > 1 and not simple:
-            names[node] = next(free)
+        elif node not in names and not node.is_mask:
+            if depth[node] > DEEPEST or (uses[node] > 1 and not simple):
+                names[node] = next(free)
+
+
+def _depth(node: Node, names: Mapping[Node, str], depth: Mapping[Node, int]) -> int:
+    """How deep the expression of a value is nested; one with a name is written as that."""
+    if node in names:
+        return 0
+    if node.is_mask:  # computed where it is used, and so in no stage of its own
+        return 1 + max([_depth(i, names, depth) for i in node.inputs])
+    return depth.get(node, 0)
 
 
 def _pullback(node: Node, names: Mapping[Node, str]) -> str:

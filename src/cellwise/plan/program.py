@@ -11,6 +11,7 @@ import enum
 from dataclasses import dataclass
 
 from cellwise.graph import Node, StepGraph
+from cellwise.graph.verify import GraphError
 
 
 class Place(enum.Enum):
@@ -98,6 +99,11 @@ class Program:
     reads: dict[Node, Ref]
     states: tuple[tuple[Array, Array], ...]
     graph: StepGraph
+
+    def __post_init__(self) -> None:
+        names = [array.name for array in self.arrays]
+        if len(set(names)) != len(names):  # a state called own beside a parameter called before
+            raise GraphError(f"{self.name}: two of its arrays have the same name; call a state or parameter otherwise")
 
     def array(self, name: str) -> Array:
         return next(array for array in self.arrays if array.name == name)

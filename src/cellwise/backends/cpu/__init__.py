@@ -26,6 +26,7 @@ from cellwise.backends.base import (
     run_stacked,
 )
 from cellwise.backends.cpu import schema as schema  # torch is told of the operators
+from cellwise.graph.stored import MOST_NODES
 from cellwise.plan.backward import projects
 
 DTYPES = (torch.float32, torch.float64)
@@ -46,6 +47,8 @@ class Cpu(Backend):
             return f"the input is on the device {setting.device}, these kernels run on a CPU"
         if setting.dtype not in DTYPES:
             return f"the kernels compute in float32 and float64, not in {setting.dtype}"
+        if len(stack.plan.graph.nodes) > MOST_NODES:
+            return f"{stack.plan.graph.name} has {len(stack.plan.graph.nodes)} nodes; at most {MOST_NODES} are compiled"
         if stack.proj_size and not projects(stack.plan.graph):
             return f"the first state of {stack.plan.graph.name} is used in ways that its projection does not allow"
         if setting.transforms:

@@ -21,6 +21,23 @@ def _whole(value: int) -> ir.Constant:
     return ir.Constant(I64, value)
 
 
+def on_one_line(text: str) -> str:
+    """A text that ends no comment: LLVM's ends with its line, and more than a line feed ends a line."""
+    return "".join([each if each.isprintable() else "?" for each in text])
+
+
+def symbol(name: str) -> str:
+    """A name as LLVM and linkers take it: letters, figures and underscores of ASCII."""
+    return "".join([each if each.isascii() and each.isalnum() else "_" for each in name])
+
+
+class _Builder(ir.IRBuilder):
+    """Comments hold names that somebody chose, and must not become code."""
+
+    def comment(self, text: str) -> ir.Instruction:
+        return super().comment(on_one_line(text))
+
+
 class Code:
     """A function that returns nothing, `void name(pointer, pointer)` or what `kinds` says, and the words to fill it.
 
@@ -34,10 +51,11 @@ class Code:
     ) -> None:
         self.element_bytes = element_bytes
         self.target = target
+        name = symbol(name)
         self.module = module or ir.Module(name=name)
         self.module.triple = target.triple
         self.function = self.declared(name, self.kinds)
-        self.b = ir.IRBuilder(self.function.append_basic_block("entry"))
+        self.b = _Builder(self.function.append_basic_block("entry"))
         self.v = Lanes(self.b, element_bytes, target.lanes(element_bytes))
 
     def declared(self, name: str, kinds: Sequence[ir.Type]) -> ir.Function:
@@ -60,11 +78,11 @@ class Code:
     def load_whole(self, pointer: Value, index: Value | int, name: str = "") -> Value:
         """The index-th of an array of int64."""
         place = self.whole(index) if isinstance(index, int) else index
-        return self.b.load(self.at(pointer, place, I64), typ=I64, name=name)
+        return self.b.load(self.at(pointer, place, I64), typ=I64, name=symbol(name))
 
     def load_pointer(self, pointer: Value, index: int, name: str = "") -> Value:
         """The index-th of an array of pointers."""
-        return self.b.load(self.at(pointer, self.whole(index), POINTER), typ=POINTER, name=name)
+        return self.b.load(self.at(pointer, self.whole(index), POINTER), typ=POINTER, name=symbol(name))
 
     def store(self, value: Value, pointer: Value) -> None:
         self.b.store(value, pointer, align=self.element_bytes)

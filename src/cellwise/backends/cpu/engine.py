@@ -9,6 +9,7 @@ from functools import cache, cached_property, lru_cache
 import numpy as np
 import torch
 
+from cellwise.backends.cpu.code import symbol
 from cellwise.backends.cpu.compile import load, object_code
 from cellwise.backends.cpu.kernel import emit, widths_of
 from cellwise.backends.cpu.pack import Packer, Packing, emit_pack
@@ -111,7 +112,7 @@ class Engine:
         shared = [
             routine(width, self.element_bytes, self.target) for width in widths_of(program, self.target)
         ]
-        return Kernel(self, program, load(program.name, code, *shared))
+        return Kernel(self, program, load(symbol(program.name), code, *shared))
 
 
 @cache

@@ -55,6 +55,11 @@ class Kept:
     output_is_history: bool
 
 
+def history_of(state: str) -> str:
+    """What the history of a state is kept under; a state may itself be called tape, or output."""
+    return f"{state} history"
+
+
 def keeps(engine: Engine, sizes: Sizes, has_resets: bool) -> Kept:
     """What is kept for layers of these sizes."""
     plan, graph = engine.plan, engine.graph
@@ -67,5 +72,5 @@ def keeps(engine: Engine, sizes: Sizes, has_resets: bool) -> Kept:
     for place, name in enumerate(graph.states):
         # Where states are set to zero between steps, the outputs are not what the next step began with.
         if name in plan.histories or not is_history:
-            shapes[name] = (1, sizes.of_state(place)[1])
+            shapes[history_of(name)] = (1, sizes.of_state(place)[1])
     return Kept(shapes, is_history)

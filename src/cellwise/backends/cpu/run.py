@@ -19,7 +19,7 @@ from cellwise.backends.cpu.gradients import (
     before_each_step,
     recipe_of,
 )
-from cellwise.backends.cpu.kept import Sizes, keeps
+from cellwise.backends.cpu.kept import Sizes, history_of, keeps
 from cellwise.backends.cpu.scratch import POOL
 from cellwise.backends.cpu.walk import Steps
 from cellwise.plan.backward import PROJECTED_GRADIENT
@@ -70,6 +70,7 @@ def forward(
     for place, (name, (before, after)) in enumerate(
         zip(engine.graph.states, kernel.program.states, strict=True)
     ):
+        name = history_of(name)
         history = output if place == 0 and keeping.output_is_history else kept.get(name)
         if history is not None:
             run.give_history(before, after, first[place], history, walk)
@@ -152,7 +153,7 @@ class _Backward:
         self.found = {"output": output} | dict(zip(keeping.shapes, kept, strict=True))
         self.first = dict(zip(engine.graph.states, _first(states, steps), strict=True))
         self.histories = {
-            name: self.found["output" if place == 0 and keeping.output_is_history else name]
+            name: self.found["output" if place == 0 and keeping.output_is_history else history_of(name)]
             for place, name in enumerate(engine.graph.states)
         }
         self.arguments = Arguments(engine.backward, steps.turned, self.sizes.lengths)
