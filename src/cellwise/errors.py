@@ -88,5 +88,9 @@ class InputError(LayerError, RuntimeError):
     """An input or a state does not fit the layer. (RuntimeError too, since that is what torch.nn raises.)"""
 
 
+class CacheWarning(CellwiseWarning):
+    """A folder or file of compiled kernels was left alone, since somebody else could have written it."""
+
+
 class ConversionWarning(CellwiseWarning):
     """`convert` left a recurrent module as it was."""

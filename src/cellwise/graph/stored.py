@@ -48,7 +48,9 @@ def restore(text: str) -> StepGraph:
 
 def _read(text: str) -> StepGraph:
     if len(text) > MOST_CHARACTERS:
-        raise GraphError(f"the text of a graph has {len(text)} characters; at most {MOST_CHARACTERS} are read")
+        raise GraphError(
+            f"the text of a graph has {len(text)} characters; at most {MOST_CHARACTERS} are read"
+        )
     found = json.loads(text)
     if len(found["nodes"]) > MOST_NODES:
         raise GraphError(f"a graph has {len(found['nodes'])} nodes; at most {MOST_NODES} are read")

@@ -103,7 +103,9 @@ class Program:
     def __post_init__(self) -> None:
         names = [array.name for array in self.arrays]
         if len(set(names)) != len(names):  # a state called own beside a parameter called before
-            raise GraphError(f"{self.name}: two of its arrays have the same name; call a state or parameter otherwise")
+            raise GraphError(
+                f"{self.name}: two of its arrays have the same name; call a state or parameter otherwise"
+            )
 
     def array(self, name: str) -> Array:
         return next(array for array in self.arrays if array.name == name)

@@ -1,59 +1,75 @@
 """Compiled kernels on disk, so that a machine compiles a cell once.
 
 A file is named after a hash of what it was made from, and begins with a hash of what it holds: a damaged or truncated
-file is compiled again, never run. Files are put in place whole, so processes that race are safe; where nothing can be
-written, kernels live in memory only.
+file is compiled again, never run. That keeps out accidents, not people: whoever can write a file can write its hash. So
+only files are read that no other user can have written (`private`). Files are put in place whole, so processes that race
+are safe; where nothing can be written, kernels live in memory only.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import llvmlite
 
+from cellwise.backends.cpu.private import Untrusted, private_folder
 from cellwise.backends.cpu.target import Target
-from cellwise.folders import cache_folder
+from cellwise.errors import CacheWarning
+from cellwise.folders import kernel_folder
 
-
-def folder() -> Path:
-    """Where kernels are kept."""
-    return cache_folder() / "kernels"
+_MOST_BYTES = 2**28  # what a cell of thousands of equations comes to is a hundredth of this
+_DIGEST = hashlib.sha256().digest_size
 
 
 def kept(source: str, target: Target, make: Callable[[], bytes]) -> bytes:
     """The object code of `source`: from the cache, or made and put there."""
+    path = kernel_folder()
+    if path is None:
+        return make()
     made_from = "\n".join((llvmlite.__version__, repr(target), source))
-    path = folder() / f"{hashlib.sha256(made_from.encode()).hexdigest()}.o"
-    code = _read(path)
+    name = f"{hashlib.sha256(made_from.encode()).hexdigest()}.o"
+    code = _read(path, name)
     if code is None:
         code = make()
-        # A full disk, a read-only or foreign folder: nothing is lost but the time to compile again.
-        with contextlib.suppress(OSError):
-            _write(path, code)
+        _write(path, name, code)
     return code
 
 
-def _read(path: Path) -> bytes | None:
+def _read(path: Path, name: str) -> bytes | None:
+    content = None
     try:
-        content = path.read_bytes()
+        with private_folder(path) as folder:
+            content = folder.read(name, _MOST_BYTES)
+    except Untrusted as error:
+        _report(path, error)
     except OSError:
         return None
-    digest, code = content[:32], content[32:]
-    return code if hashlib.sha256(code).digest() == digest else None
+    if content is not None and hashlib.sha256(content[_DIGEST:]).digest() == content[:_DIGEST]:
+        return content[_DIGEST:]
+    return None
 
 
-def _write(path: Path, code: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle, temporary = tempfile.mkstemp(dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(hashlib.sha256(code).digest() + code)
-        os.replace(temporary, path)
-    except OSError:
-        os.unlink(temporary)
-        raise
+def _write(path: Path, name: str, code: bytes) -> None:
+    # A full disk, a read-only folder, one that is not trusted: nothing is lost but the time to compile again.
+    with contextlib.suppress(OSError, Untrusted), private_folder(path) as folder:
+        folder.write(name, hashlib.sha256(code).digest() + code)
+
+
+_REPORTED: set[Path] = set()
+
+
+def _report(path: Path, error: Untrusted) -> None:
+    """Say what is not trusted, once for a folder."""
+    if path in _REPORTED:
+        return
+    _REPORTED.add(path)
+    warnings.warn(
+        f"A kernel is compiled, not read from the cache: {error}. The cache holds machine code, so it must be this "
+        "user's alone. CELLWISE_CACHE names another folder; where it is empty, kernels stay in memory.",
+        CacheWarning,
+        stacklevel=2,
+    )
