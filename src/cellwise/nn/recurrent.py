@@ -19,7 +19,7 @@ from cellwise import cells
 from cellwise.backends.base import Call, Stack, Stepper, Weights
 from cellwise.cells.base import Cell, own_parameters
 from cellwise.errors import InputError, LayerError
-from cellwise.nn.checks import as_states, check_input, check_states, check_steps
+from cellwise.nn.checks import as_states, check_input, check_states, check_steps, check_weights
 from cellwise.plan import ParameterSpec, SequencePlan, parameter_layout, plan_of, state_sizes
 from cellwise.runtime import dispatch
 from cellwise.runtime.compiling import fixed, untraced
@@ -37,6 +37,7 @@ class Facts(NamedTuple):
 
     stack: Stack
     names: Names
+    shapes: tuple[tuple[tuple[int, ...], ...], ...]  # of the parameters, in the order of their names
     state_sizes: tuple[int, ...]
 
 
@@ -49,7 +50,8 @@ def _facts_of(definition: Definition) -> Facts:
         tuple((spec.stem, spec.name(layer, reverse)) for spec in _layout(stack, layer))
         for layer, reverse in _places(stack)
     )
-    return Facts(stack, names, state_sizes(plan, hidden_size, proj_size))
+    shapes = tuple(tuple(spec.shape for spec in _layout(stack, layer)) for layer, _ in _places(stack))
+    return Facts(stack, names, shapes, state_sizes(plan, hidden_size, proj_size))
 
 
 def _layout(stack: Stack, layer: int) -> tuple[ParameterSpec, ...]:
@@ -160,8 +162,8 @@ class RecurrentLayer(nn.Module):
         traced = torch.compiler.is_compiling()
         definition = fixed(self._definition()) if traced else self._definition()
         facts = facts_of(*definition)
-        data, weights = self._checked(x, facts)
-        asked = (self._backend, data.device, data.dtype, resets is not None, traced, self.recompute)
+        data, weights, dtype = self._checked(x, facts)
+        asked = (self._backend, data.device, dtype, resets is not None, traced, self.recompute)
         number = choice_for(*asked, *definition)
         backend, stack, prepared = dispatch.CHOICES[number]
         unbatched = data is x and data.dim() == 2
@@ -179,8 +181,8 @@ class RecurrentLayer(nn.Module):
             finals = tuple([final.squeeze(1) for final in finals])
         return output, finals[0] if len(finals) == 1 else finals
 
-    def _checked(self, x: Any, facts: Facts) -> tuple[Tensor, tuple[Weights, ...]]:
-        """The numbers of an input that fits this layer, and the weights as they are now."""
+    def _checked(self, x: Any, facts: Facts) -> tuple[Tensor, tuple[Weights, ...], torch.dtype]:
+        """The numbers of an input that fits this layer, the weights as they are now, and the dtype to compute in."""
         packed = isinstance(x, PackedSequence)
         data = x.data if packed else x
         if not isinstance(data, Tensor):
@@ -192,18 +194,22 @@ class RecurrentLayer(nn.Module):
         check_input(type(self).__name__, data, first, self.input_size, packed)
         if not packed:
             check_steps(data.shape[1 if self.batch_first and data.dim() == 3 else 0])
-        return data, weights
+        alike = check_weights(
+            type(self).__name__, [each.by_stem for each in weights], facts.names, facts.shapes, data
+        )
+        # Under autocast weights may have other dtypes than the input; then only what casts them can compute.
+        return data, weights, data.dtype if alike else torch.get_autocast_dtype(data.device.type)
 
     def _explain(
         self, x: Any, state: Any, lengths: Lengths | None, resets: Tensor | None
     ) -> dispatch.Explanation:
         facts = facts_of(*self._definition())
-        data, _ = self._checked(x, facts)
+        data, _, dtype = self._checked(x, facts)
         unbatched = data is x and data.dim() == 2
         batch = self._as_batch(x, lengths, resets) if unbatched else (x, lengths, resets)
         form = form_of(batch[0], self.batch_first, batch[1], batch[2])
         self._states(state, form.sequences.batch, data, unbatched, facts)
-        setting = dispatch.setting_of(data.device, data.dtype, resets is not None, False, self.recompute)
+        setting = dispatch.setting_of(data.device, dtype, resets is not None, False, self.recompute)
         return dispatch.explain(self._backend, facts.stack, setting)
 
     def _as_batch(
@@ -228,7 +234,9 @@ class RecurrentLayer(nn.Module):
         if state is None:
             return tuple([torch.zeros(shape, dtype=data.dtype, device=data.device) for shape in shapes])
         states = as_states(state, len(shapes), type(self).__name__)
-        check_states(states, shapes, unbatched)
+        check_states(states, shapes, unbatched, data)
+        # Under autocast they may have another dtype.
+        states = tuple([each if each.dtype == data.dtype else each.to(data.dtype) for each in states])
         return tuple(each.unsqueeze(1) for each in states) if unbatched else states
 
     def stream(self, batch_size: int = 1) -> Stream:

@@ -21,9 +21,11 @@ import torch
 from torch import Tensor
 
 from cellwise.backends.cpu import run
+from cellwise.backends.cpu.checks import check_backward, check_dtype, check_forward
 from cellwise.backends.cpu.engine import Engine, engine_of
 from cellwise.backends.cpu.kept import Sizes, keeps
 from cellwise.backends.cpu.twice import second_derivative
+from cellwise.errors import InputError
 
 Operator = Callable[..., list[Tensor]]
 
@@ -98,6 +100,75 @@ def _backward(
         engine, x, states, named, steps, output, kept, output_gradient, state_gradients, wants_input
     )
     return [x.new_empty(0) if dx is None else dx, *dstates, *(found[name] for name in names)]
+
+
+def _checked_forward(
+    key: str,
+    x: Tensor,
+    offsets: Tensor,
+    states: list[Tensor],
+    resets: Tensor | None,
+    weights: list[Tensor],
+    bias: bool,
+    reverse: bool,
+    tape: bool,
+) -> list[Tensor]:
+    """The same of arguments that somebody may have made up."""
+    engine, named = _named(key, x, weights, bias)
+    check_forward(engine, x, offsets, states, resets, named)
+    resets = None if resets is None else resets.contiguous()
+    return _forward(key, x, offsets, states, resets, weights, bias, reverse, tape)
+
+
+def _checked_backward(
+    key: str,
+    x: Tensor,
+    offsets: Tensor,
+    states: list[Tensor],
+    resets: Tensor | None,
+    weights: list[Tensor],
+    bias: bool,
+    reverse: bool,
+    output: Tensor,
+    kept: list[Tensor],
+    output_gradient: Tensor | None,
+    state_gradients: Sequence[Tensor | None],
+    wants_input: bool,
+) -> list[Tensor]:
+    engine, named = _named(key, x, weights, bias)
+    sizes = check_forward(engine, x, offsets, states, resets, named)
+    has_resets = resets is not None
+    check_backward(engine, sizes, x, states, has_resets, output, kept, output_gradient, state_gradients)
+    resets = None if resets is None else resets.contiguous()
+    output, kept = output.contiguous(), [each.contiguous() for each in kept]
+    return _backward(
+        key,
+        x,
+        offsets,
+        states,
+        resets,
+        weights,
+        bias,
+        reverse,
+        output,
+        kept,
+        output_gradient,
+        state_gradients,
+        wants_input,
+    )
+
+
+def _named(key: str, x: Tensor, weights: list[Tensor], bias: bool) -> tuple[Engine, dict[str, Tensor]]:
+    """The engine for a key, and the weights by the names that it knows them by."""
+    check_dtype(x)
+    engine = engine_of(key, x.dtype)
+    names = stems(engine, bias)
+    if len(weights) != len(names):
+        raise InputError(
+            f"cellwise::direction: {engine.graph.name} takes {len(names)} weights ({', '.join(names)}); "
+            f"got {len(weights)}."
+        )
+    return engine, dict(zip(names, weights, strict=True))
 
 
 # --- autograd ------------------------------------------------------------------------------------------------------
@@ -256,7 +327,7 @@ def _direction_autograd(
     weights: list[Tensor],
     *rest: Any,
 ) -> list[Tensor]:
-    below = _below_autograd(torch.ops.cellwise.direction.default, _forward, x)
+    below = _below_autograd(torch.ops.cellwise.direction.default, _checked_forward, x)
     bias, reverse, tape = rest
     tensors = (x, *states, *weights)
     if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
@@ -275,7 +346,7 @@ def _backward_autograd(
     weights: list[Tensor],
     *rest: Any,
 ) -> list[Tensor]:
-    below = _below_autograd(torch.ops.cellwise.direction_backward.default, _backward, x)
+    below = _below_autograd(torch.ops.cellwise.direction_backward.default, _checked_backward, x)
     bias, reverse, output, kept, output_gradient, state_gradients, _ = rest
     tensors = (x, *states, *weights, output_gradient, *state_gradients)
     if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
@@ -327,6 +398,6 @@ class Implementation(NamedTuple):
 
 
 OPERATORS = {
-    "direction": Implementation(_forward, _direction_autograd, _forward_shapes),
-    "direction_backward": Implementation(_backward, _backward_autograd, _backward_shapes),
+    "direction": Implementation(_checked_forward, _direction_autograd, _forward_shapes),
+    "direction_backward": Implementation(_checked_backward, _backward_autograd, _backward_shapes),
 }
