@@ -92,5 +92,9 @@ class CacheWarning(CellwiseWarning):
     """A folder or file of compiled kernels was left alone, since somebody else could have written it."""
 
 
+class OutOfMemoryError(CellwiseError, RuntimeError, MemoryError):
+    """What a call keeps does not fit into memory."""
+
+
 class ConversionWarning(CellwiseWarning):
     """`convert` left a recurrent module as it was."""
