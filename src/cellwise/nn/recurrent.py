@@ -218,7 +218,8 @@ class RecurrentLayer(nn.Module):
         """A single sequence (T, D) as a batch of one; its `lengths` is one number, its `resets` has shape (T,)."""
         place = 0 if self.batch_first else 1
         if lengths is not None:
-            lengths = torch.as_tensor(lengths).reshape(-1)
+            given = lengths if isinstance(lengths, Tensor) else torch.as_tensor(lengths, device="cpu")
+            lengths = given.reshape(-1)
         if resets is not None and resets.dim() == 1:
             resets = resets.unsqueeze(place)
         return x.unsqueeze(place), lengths, resets
@@ -254,27 +255,27 @@ class RecurrentLayer(nn.Module):
                 "Stream a layer with bidirectional=False."
             )
 
-        def run(x: Tensor, state: Any) -> tuple[Tensor, Any]:
-            states = state if isinstance(state, tuple) else (state,)
-            definition = self._definition()
-            weights = self._weights(facts_of(*definition).names)
-            number = choice_for(self._backend, x.device, x.dtype, False, False, False, *definition)
-            backend, stack, prepared = dispatch.CHOICES[number]
-            form = form_of(x, batch_first=False, lengths=None, resets=None)
-            data, finals = backend.run(stack, Call(form.sequences, states, weights, False, prepared))
-            return form.output(data), finals[0] if len(finals) == 1 else finals
+        return Stream(self, batch_size)
 
-        def zeros() -> Any:
-            facts = facts_of(*self._definition())
-            weight = next(iter(self._weights(facts.names)[0].by_stem.values()))
-            states = tuple(
-                torch.zeros(shape, dtype=weight.dtype, device=weight.device)
-                for shape in self._state_shapes(batch_size, facts)
-            )
-            return states[0] if len(states) == 1 else states
+    def _stream_sizes(self) -> tuple[int, torch.dtype, torch.device]:
+        weight = self._first_weight()
+        return self.proj_size or self.hidden_size, weight.dtype, weight.device
 
-        sizes = (batch_size, self.input_size, self.proj_size or self.hidden_size)
-        return Stream(run, zeros, lambda: self._stepper(batch_size), sizes)
+    def _first_weight(self) -> Tensor:
+        return next(iter(self._weights(facts_of(*self._definition()).names)[0].by_stem.values()))
+
+    def _stream_state(self, batch: int, state: Any = None) -> tuple[Tensor, ...]:
+        facts = facts_of(*self._definition())
+        return self._states(state, batch, self._first_weight(), False, facts)
+
+    def _stream_step(self, x: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        definition = self._definition()
+        data, weights, dtype = self._checked(x.unsqueeze(0), facts_of(*definition))
+        number = choice_for(self._backend, data.device, dtype, False, False, False, *definition)
+        backend, stack, prepared = dispatch.CHOICES[number]
+        form = form_of(data, batch_first=False, lengths=None, resets=None)
+        output, finals = backend.run(stack, Call(form.sequences, states, weights, False, prepared))
+        return form.output(output)[0], finals
 
     def _stepper(self, batch_size: int) -> tuple[Stepper, Watched] | None:
         """The kernels for single steps on the weights as they are now, and these watched; None if they cannot run."""
@@ -287,6 +288,9 @@ class RecurrentLayer(nn.Module):
         first = next(iter(weights[0].by_stem.values()))
         if any(weight.is_inference() for each in weights for weight in each.by_stem.values()):
             return None
+        stems = [each.by_stem for each in weights]
+        if not check_weights(type(self).__name__, stems, facts.names, facts.shapes, first):
+            return None  # under autocast
         explanation = dispatch.explain(
             STEPS, facts.stack, dispatch.setting_of(first.device, first.dtype, False, traced=False)
         )

@@ -122,7 +122,7 @@ class Arguments:
             if array.place is Place.ROWS:
                 start = SCRATCH.address(self.steps.batch * size, dtype)
             else:
-                self.sums[array.name] = torch.zeros(len(shares), size, dtype=dtype)
+                self.sums[array.name] = torch.zeros(len(shares), size, dtype=dtype, device="cpu")
                 start = self.sums[array.name].data_ptr()
             moving.append((place, start, size * self.engine.element_bytes, array.place is Place.ROWS))
         packed = pack(
