@@ -39,8 +39,10 @@ class Watched:
 
     def __init__(self, parameters: Mapping[str, Any], names: tuple[str, ...]) -> None:
         self._parameters = parameters
+        tensors = [parameters[name] for name in names]
         self._seen = [
-            (name, parameters[name], parameters[name]._version, parameters[name].data_ptr()) for name in names
+            (name, each, each._version, each.data_ptr(), each.numel())
+            for name, each in zip(names, tensors, strict=True)
         ]
         self._optimizers = _optimizers()
         self._steps = self._optimizers.steps
@@ -48,11 +50,12 @@ class Watched:
     def changed(self) -> bool:
         """Whether one was replaced, given other data or written to in place, or any optimizer made a step."""
         parameters = self._parameters
-        for name, tensor, version, address in self._seen:
+        for name, tensor, version, address, count in self._seen:
             if (
                 parameters[name] is not tensor
                 or tensor._version != version
                 or tensor.data_ptr() != address  # .data was set, or the module moved
+                or tensor.numel() != count
             ):
                 return True
         return self._optimizers.steps != self._steps

@@ -75,7 +75,9 @@ def _forward(
     steps = _steps(offsets, len(states[0]), reverse, resets)
     try:
         output, finals, kept = run.forward(engine, x, states, named, steps, tape)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
+            raise
         raise _too_large(engine, x, states, named, resets is not None, tape) from None
     return [output, *finals, *kept]
 
