@@ -24,6 +24,18 @@ def check_dtype(x: Tensor) -> None:
         raise _wrong(f"x has {x.dtype}; there are kernels for {' and '.join(map(str, ELEMENT_BYTES))}")
 
 
+def sizes_of(engine: Engine, x: Tensor, states: Sequence[Tensor], weights: Mapping[str, Tensor]) -> Sizes:
+    """The sizes that x and states speak of, or InputError if they have too few dimensions for that."""
+    graph = engine.graph
+    if x.dim() != 2:
+        raise _wrong(f"x must have shape (N, D); it has {x.dim()} dimensions")
+    if len(states) != len(graph.states) or states[0].dim() != 2:
+        raise _wrong(f"{graph.name} takes {len(graph.states)} states of shape (B, H)")
+    if engine.projected and weights["weight_hr"].dim() != 2:
+        raise _wrong("weight_hr must have shape (P, H)")
+    return Sizes.of(engine, x, weights, states)
+
+
 def check_forward(
     engine: Engine,
     x: Tensor,
@@ -33,14 +45,8 @@ def check_forward(
     weights: Mapping[str, Tensor],
 ) -> Sizes:
     """Raise InputError if an argument does not fit the others; the sizes that they all agree on."""
+    sizes = sizes_of(engine, x, states, weights)
     graph = engine.graph
-    if x.dim() != 2:
-        raise _wrong(f"x must have shape (N, D); it has {x.dim()} dimensions")
-    if len(states) != len(graph.states) or states[0].dim() != 2:
-        raise _wrong(f"{graph.name} takes {len(graph.states)} states of shape (B, H)")
-    if engine.projected and weights["weight_hr"].dim() != 2:
-        raise _wrong("weight_hr must have shape (P, H)")
-    sizes = Sizes.of(engine, x, weights, states)
     if not sizes.hidden or (engine.projected and not sizes.projected):
         raise _wrong("a layer has at least one unit")
     batch = len(states[0])

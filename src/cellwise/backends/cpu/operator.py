@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from cellwise.backends.cpu import run
-from cellwise.backends.cpu.checks import check_backward, check_dtype, check_forward
+from cellwise.backends.cpu.checks import check_backward, check_dtype, check_forward, sizes_of
 from cellwise.backends.cpu.engine import Engine, engine_of
 from cellwise.backends.cpu.kept import Sizes, keeps
 from cellwise.backends.cpu.twice import second_derivative
@@ -422,8 +422,8 @@ def _forward_shapes(
     reverse: bool,
     tape: bool,
 ) -> list[Tensor]:
-    engine = engine_of(key, x.dtype)
-    sizes = Sizes.of(engine, x, dict(zip(stems(engine, bias), weights, strict=True)), states)
+    engine, named = _named(key, x, weights, bias)
+    sizes = sizes_of(engine, x, states, named)
     found = [x.new_empty(x.shape[0], sizes.output), *map(torch.empty_like, states)]
     if tape:
         kept = keeps(engine, sizes, resets is not None)
