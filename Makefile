@@ -3,13 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test docs check install format clean
+.PHONY: demo test trials docs check install format clean
 
 demo: install
 	$(BIN)/cellwise forecast demo --out runs/demo --overwrite
 
 test: install
 	$(BIN)/python -m pytest -n auto
+
+# Kills, full disks, loss of power, damage: at length, and with figures. What `make test` tries a little.
+trials: install
+	for trial in faults kills together damage; do \
+	  $(BIN)/python tests/trials/trial_$$trial.py || exit 1; \
+	done
 
 # -E: every page is made anew, since its figures come from code that Sphinx does not watch. -W: a warning is an error.
 docs: install

@@ -1,6 +1,8 @@
 """cellwise: recurrent neural networks from one definition."""
 
-from cellwise import cells
+from typing import TYPE_CHECKING, Any
+
+from cellwise import _lazy, cells
 from cellwise._version import __version__
 from cellwise.cells.base import Cell, Scalar, Vector
 from cellwise.errors import CellwiseError, CellwiseWarning
@@ -20,18 +22,19 @@ from cellwise.graph.functions import (
     tanh,
     where,
 )
-from cellwise.nn import (
-    GRU,
-    LSTM,
-    RNN,
-    GRUCell,
-    LSTMCell,
-    Recurrent,
-    RNNCell,
-    convert,
-    explain,
-    revert,
-)
+
+if TYPE_CHECKING:
+    from cellwise.nn import (
+        GRU,
+        LSTM,
+        RNN,
+        GRUCell,
+        LSTMCell,
+        Recurrent,
+        RNNCell,
+        explain,
+    )
+    from cellwise.nn.convert import convert, revert
 
 __all__ = [
     "GRU",
@@ -66,3 +69,14 @@ __all__ = [
     "tanh",
     "where",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    return _lazy.find(name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+_lazy.follow_torch()

@@ -5,6 +5,8 @@ All of them are `CellwiseError`: one clear text that says what was asked, what w
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 
@@ -25,6 +27,16 @@ def _rebuild(kind: type[CellwiseError], text: str) -> CellwiseError:
     error = kind.__new__(kind)
     Exception.__init__(error, text)
     return error
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """What goes into a sentence before the list of what there is.
+
+    >>> did_you_mean("lsmt", ["gru", "lstm"]), did_you_mean("transformer", ["gru", "lstm"])
+    ("did you mean 'lstm'? Else, ", '')
+    """
+    near = difflib.get_close_matches(word, list(words), n=1)
+    return f"did you mean '{near[0]}'? Else, " if near else ""
 
 
 class CellwiseWarning(UserWarning):
@@ -57,6 +69,24 @@ class ConcreteValueError(CellError, TypeError):
 
 class ShapeError(CellError, ValueError):
     template = "{problem}\n{where}\n  {remedy}"
+
+
+class StepError(CellError, RuntimeError):
+    """Python itself, or the user's own code, raised an error inside a step; it is the `__cause__`."""
+
+    template = "{problem}\n{where}\n  {remedy}"
+
+
+class UnrepeatableStepError(CellError, RuntimeError):
+    template = (
+        "{cell}.step is not the same each time: {problem}.\n{where}\n  "
+        "A step is read once and its equations stay, so what is drawn, counted or read off a clock in it would never "
+        "change again. Make it an option or a learned Vector or Scalar; there is no randomness inside a step yet."
+    )
+
+
+class FrozenCellError(CellwiseError, AttributeError):
+    template = "{cell} is frozen; make another: {cell}({name}=...)"
 
 
 class UnknownCellError(CellwiseError, LookupError):
@@ -94,6 +124,13 @@ class CacheWarning(CellwiseWarning):
 
 class OutOfMemoryError(CellwiseError, RuntimeError, MemoryError):
     """What a call keeps does not fit into memory."""
+
+
+class ToolError(CellwiseError, RuntimeError):
+    template = (
+        "{tool} cannot compile {what}: its equations are no code that TorchScript knows. Record the model instead: "
+        "torch.jit.trace(model, x), torch.export.export(model, (x,)) or torch.compile(model)."
+    )
 
 
 class ConversionWarning(CellwiseWarning):

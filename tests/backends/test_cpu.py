@@ -20,12 +20,12 @@ from cellwise.backends.cpu.engine import Engine
 from cellwise.backends.cpu.kernel import emit
 from cellwise.backends.cpu.operator import stems
 from cellwise.backends.cpu.scratch import Pool, Scratch
-from cellwise.backends.cpu.target import Target, host
+from cellwise.backends.cpu.target import Target, host, with_vectors_of
 from cellwise.backends.cpu.walk import walk_of
 from cellwise.plan.forward import forward_program
 from cellwise.testing import assert_close
 
-NARROW = Target(host().triple, "x86-64", "+sse2", 16, 16)
+NARROW = Target(host().triple, "x86-64", "+sse2", 16, 16, fused=False)
 ARM = Target("aarch64-unknown-linux-gnu", "neoverse-n1", "+neon", 16, 32)
 IS_X86 = host().triple.startswith("x86_64")
 
@@ -56,16 +56,13 @@ def _everything(target: Target, name: str, hidden: int, dtype: torch.dtype) -> d
     return {"output": output, "dx": dx, **named, **found}
 
 
-def _host_with(vector_bytes: int, registers: int) -> Target:
-    """Code shaped for other registers; LLVM makes it from the instructions that this machine has."""
-    return replace(host(), vector_bytes=vector_bytes, registers=registers)
-
-
+# Wider vectors than this machine has LLVM makes from several; narrower ones get the code of a machine that has no more.
 SHAPED = {
-    "sse": NARROW,
-    "avx2": _host_with(32, 16),
-    "avx512": _host_with(64, 32),
-    "neon": _host_with(16, 32),
+    "sse2": NARROW,
+    "sse": with_vectors_of(16),
+    "avx2": with_vectors_of(32),
+    "avx512": with_vectors_of(64),
+    "neon": replace(host(), vector_bytes=16, registers=32),
 }
 
 

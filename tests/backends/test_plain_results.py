@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
-from cellwise import Cell, Vector, stop_gradient, tanh
+from cellwise import Cell, Recurrent, Scalar, Vector, stop_gradient, tanh
 from cellwise.backends.cpu import run
-from cellwise.testing import cases_of
-from cellwise.testing.checks import check_case
+from cellwise.testing import Arguments, assert_close, cases_of, results
+from cellwise.testing.checks import check_case, naive_call
 
 
 class BareGate(Cell):
@@ -91,3 +92,36 @@ def test_results_that_are_gates_or_states_have_the_right_gradients(
     for case in cases_of(cell):
         if case.situation in wanted:
             check_case(replace(case, recompute=recompute), "cpu")
+
+
+class Projected(Recurrent):
+    """Any cell with the projection that torch.nn has for LSTMs."""
+
+    proj_size = 2
+
+
+class Memoryless(Cell):
+    gates = ("a",)
+    states = ("h",)
+    q = Scalar(0.7)
+
+    def step(self, x, h):
+        return tanh(x.a) + self.q
+
+
+class LinearState(Cell):
+    gates = ("a",)
+    states = ("h",)
+
+    def step(self, x, h):
+        return h.a + tanh(x.a)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("cell", [Linear, LinearState, Memoryless])
+def test_they_can_be_projected(cell: type[Cell], recompute: bool) -> None:
+    layer = Projected(cell, 3, 5, num_layers=2, bidirectional=True, backend="cpu", dtype=torch.float64)
+    layer.recompute = recompute
+    x, state = torch.randn(7, 4, 3, dtype=torch.float64), torch.randn(4, 4, 2, dtype=torch.float64)
+    arguments = Arguments(x, state, torch.tensor([7, 0, 3, 5]))
+    assert_close(results(layer, arguments), results(layer, arguments, naive_call))

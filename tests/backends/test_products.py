@@ -16,12 +16,19 @@ from cellwise import cells
 from cellwise.backends.cpu.code import Code
 from cellwise.backends.cpu.compile import load, object_code_by
 from cellwise.backends.cpu.engine import Engine
-from cellwise.backends.cpu.products import CALL, MADE_BY, SEGMENT, routine, routine_name
-from cellwise.backends.cpu.target import host
+from cellwise.backends.cpu.kernel import widths_of
+from cellwise.backends.cpu.products import CALL, LONGEST, MADE_BY, SEGMENT, routine, routine_name
+from cellwise.backends.cpu.target import WIDTHS, host, with_vectors_of
 from cellwise.backends.cpu.tiles import most_rows
 
 KIND = {4: np.float32, 8: np.float64}
 STRIDE, PAIRS = 40, 2  # rows that a panel of the room has
+
+
+def run_length(length: int) -> int:
+    """As the kernels cut a segment: as few runs as can be, about equal, of whole rounds."""
+    count = max(1, -(-length // LONGEST))
+    return -(-length // (count * 8)) * 8
 
 
 @dataclass
@@ -34,6 +41,7 @@ class Call:
     lanes: int
     lengths: list[int]
     kind: type
+    of_last: int = 0  # if not 0, how many of the panels are wanted
     held: list[np.ndarray] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -42,6 +50,7 @@ class Call:
         biases = self.drawn(PAIRS, self.panels, self.width, self.lanes)
         self.sums = np.repeat(biases[1].astype(float)[:, None], self.rows, axis=1)
         words = {"rows": self.rows, "stride": STRIDE, "panels": self.panels, "segments": len(self.lengths)}
+        words |= {"last": 1 if self.of_last else -1, "of last": self.of_last}
         words |= {"room": self.room.ctypes.data, "biases": biases.ctypes.data}
         told = [words[name] for name in CALL]
         for number, length in enumerate(self.lengths):
@@ -60,7 +69,7 @@ class Call:
         self.sums += np.einsum("rk,pkvl->prvl", operand.astype(float), weights[1].astype(float))
         here[limit:], there[:limit] = np.nan, np.nan
         words = {"operand": here.ctypes.data, "first": there.ctypes.data, "limit": limit, "row": length + 3}
-        words |= {"length": length, "weights": weights.ctypes.data}
+        words |= {"length": length, "run": run_length(length), "weights": weights.ctypes.data}
         return [words[name] for name in SEGMENT]
 
 
@@ -72,7 +81,7 @@ def test_sums_are_those_of_numpy(shape: str, element_bytes: int, width: int) -> 
     most = 2 * most_rows(width, target) + 1
     for rows in range(1, most + 1):
         for panels in range(1, 8):
-            for lengths in ([], [0], [1], [7], [5, 0, 6], [33, 2]):
+            for lengths in ([], [0], [1], [7], [5, 0, 6], [33, 2], [150, 2 * LONGEST + 3, 9, 1]):
                 call = Call(rows, panels, width, target.lanes(element_bytes), lengths, kind)
                 run(call.table.ctypes.data, 1)
                 found, beyond = call.room[:, :rows], call.room[:, rows:]
@@ -83,12 +92,34 @@ def test_sums_are_those_of_numpy(shape: str, element_bytes: int, width: int) -> 
                 assert np.isnan(beyond).all()
 
 
-def test_all_cells_share_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("vector_bytes", WIDTHS)
+def test_all_cells_share_it(vector_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CELLWISE_CACHE", str(tmp_path))
-    for name, files in (("rnn", 2), ("lstm", 3), ("gru", 4)):
+    target, widths = with_vectors_of(vector_bytes), set()
+    for number, name in enumerate(("rnn", "lstm", "gru"), start=1):
         routine.cache_clear()  # as a process that starts
-        assert Engine(cells.get(name).graph, torch.float32, host()).inference
-        assert len(list((tmp_path / "kernels").iterdir())) == files
+        widths |= set(
+            widths_of(Engine(cells.get(name).graph, torch.float32, target).inference.program, target)
+        )
+        assert len(list((tmp_path / "kernels").iterdir())) == number + len(widths)
+    # Sixteen registers hold panels of two vectors only; thirty-two hold the four gates of an LSTM in one.
+    assert widths == ({2} if target.registers == 16 else {2, 4})
+
+
+@pytest.mark.parametrize("shape", ["avx2", "avx512"])
+def test_the_last_pair_may_want_some_of_its_panels(shape: str) -> None:
+    target = SHAPED[shape]
+    run = load(routine_name(2, 4, target), routine(2, 4, target))
+    for rows in (1, 2, 3, 9):
+        for pair, wanted in ((1, 3), (0, 6)):
+            call = Call(rows, 6, 2, target.lanes(4), [5, 7], np.float32, of_last=3)
+            run(call.table.ctypes.data, pair)
+            is_there = np.isfinite(call.room[:, :rows]).all(axis=(1, 2, 3))
+            assert is_there.tolist() == [True] * wanted + [False] * (6 - wanted)
+            if pair == 1:
+                np.testing.assert_allclose(
+                    call.room[:wanted, :rows], call.sums[:wanted], rtol=1e-4, atol=1e-4
+                )
 
 
 def test_it_is_made_anew_when_its_emitter_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,7 +121,7 @@ def test_ctrl_c_prints_and_keeps_what_is_finished(run, tmp_path, monkeypatch):
         (("gradients", "--clip", "0"), "clip must be greater than 0; got 0"),
         (("gradients", "--norm", "nuclear"), "no norm called 'nuclear'"),
         (("gradients", "--forget-bias", "nan"), "forget bias must be a finite number; got nan"),
-        (("gradients", "--out", "picture.gif"), "does not end like a picture"),
+        (("gradients", "--out", "picture.gif"), "can end in .png, .svg, .pdf"),
         (("gradients", "--redraw", "nowhere.json"), "'nowhere.json' cannot be read: No such file"),
         (("memory", "--redraw", "other.json"), "holds no results of `cellwise memory`"),
         (("gradients", "--redraw", "other.json"), "cannot read: 'settings'"),
@@ -139,7 +139,7 @@ def test_ctrl_c_prints_and_keeps_what_is_finished(run, tmp_path, monkeypatch):
         (("memory", "--minutes", "-1"), "minutes must be more than 0"),
         (("memory", "--same", "size"), "either units or parameters; got 'size'"),
         (("memory", "--backend", "gpu"), "no backend called 'gpu'"),
-        (("memory", "--out", "picture"), "does not end like a picture"),
+        (("memory", "--out", "picture"), "can end in .png, .svg, .pdf"),
     ],
 )
 def test_a_wrong_word_gets_one_clear_sentence(run, tmp_path, words, said):

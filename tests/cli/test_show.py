@@ -86,9 +86,9 @@ def test_a_file_is_written_and_its_ending_chooses_the_view(show, tmp_path: Path)
         (("--as", "svg", "--unrolled", "0"), "A network is unrolled over at least 1 step, not 0."),
         (
             ("--as", "svg", "--out", "no/such/folder.svg"),
-            "no/such/folder.svg cannot be written, since the folder ",
+            "The folder no/such of --out no/such/folder.svg does not exist",
         ),
-        (("--as", "svg", "--out", "."), ". is a folder; --out takes the name of a file."),
+        (("--as", "svg", "--out", "."), "--out . is a folder; give the name of a file."),
     ],
 )
 def test_mistakes_are_one_sentence(show, words: tuple[str, ...], says: str) -> None:

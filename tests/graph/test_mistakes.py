@@ -19,6 +19,7 @@ from cellwise.errors import (
     ConcreteValueError,
     ReturnError,
     ShapeError,
+    StepError,
     UnknownCellError,
     UnknownGateError,
 )
@@ -144,6 +145,62 @@ STEPS: dict[str, tuple[Any, type[CellwiseError], tuple[str, ...]]] = {
         ShapeError,
         ("must be a comparison",),
     ),  # line
+    "reduction": (
+        lambda self, x, h: h - h.mean() + x.n,
+        ConcreteValueError,
+        ("'mean' takes many units", "no reductions over units yet"),
+    ),
+    "reduction-of-x": (lambda self, x, h: x.n - x.sum(-1), ConcreteValueError, ("'sum' takes many",)),  # line
+    "reduction-by-numpy": (lambda self, x, h: np.max(h) * x.n, ConcreteValueError, ("'max' takes many",)),
+    "reduction-by-torch": (
+        lambda self, x, h: torch.softmax(h, -1) * x.n,
+        ConcreteValueError,
+        ("'softmax' takes many",),
+    ),
+    "layer-norm": (
+        lambda self, x, h: F.layer_norm(h, (3,)) + x.n,
+        ConcreteValueError,
+        ("'layer_norm' takes many",),
+    ),
+    "reduction-by-python": (lambda self, x, h: sum(h) + x.n, ConcreteValueError, ("no reductions",)),  # line
+    "method": (lambda self, x, h: h + x.n.exp(), ConcreteValueError, ("'exp' is no method", "cellwise.exp")),
+    "method-in-place": (lambda self, x, h: x.n + h.tanh_(), ConcreteValueError, ("Use cellwise.tanh",)),
+    "method-for-a-sign": (lambda self, x, h: h.add(x.n), ConcreteValueError, ("Use +",)),  # line
+    "method-detach": (lambda self, x, h: x.n + h.detach(), ConcreteValueError, ("stop_gradient(v)",)),
+    "form": (lambda self, x, h: x.n * h.shape[0], ConcreteValueError, ("'shape' belongs to tensors",)),
+    "gate-mistyped": (lambda self, x, h: x.nn + h.n, UnknownGateError, ("Did you mean n? Else add",)),  # line
+    "unknown-function": (
+        lambda self, x, h: F.gelu(h) + x.n,  # line
+        ConcreteValueError,
+        ("softplus", "Vector and Scalar"),
+    ),
+    "float": (lambda self, x, h: float(h) * x.n, ConcreteValueError, ("float()",)),  # line
+    "number-format": (lambda self, x, h: x.n * len(f"{h:.2f}"), ConcreteValueError, ("format",)),  # line
+    "in": (lambda self, x, h: x.n if x.n in h else h, ConcreteValueError, ("where",)),  # line
+    "chain": (lambda self, x, h: where(0 < h < 1, h, x.n), ConcreteValueError, ("a < b < c",)),  # line
+    "undefined-part": (
+        lambda self, x, h: self.w * h + x.n,
+        StepError,
+        ("no attribute 'w'", "w = Vector()", "w: float = 1.0"),
+    ),
+    "mistyped-part": (lambda self, x, h: self.uu * h + x.n, StepError, ("Did you mean self.u?",)),  # line
+    "gate-of-self": (lambda self, x, h: self.n * h + x.n, StepError, ("x.n, h.n",)),  # line
+    "state-of-self": (lambda self, x, h: self.h + x.n, StepError, ("argument of step: h",)),  # line
+    "undefined-name": (lambda self, x, h: sigmod(x.n), StepError, ("Did you mean sigmoid?",)),  # noqa: F821
+    "not-imported": (
+        lambda self, x, h: softplus(x.n),  # noqa: F821
+        StepError,
+        ("from cellwise import softplus",),
+    ),
+    "undefined-reduction": (lambda self, x, h: mean(x.n), StepError, ("no reductions",)),  # noqa: F821
+    "argument-missing": (lambda self, x, h: where(x.n > 0, h), StepError, ("where(condition, a, b)",)),
+    "option-changed": (
+        lambda self, x, h: (setattr(self, "rate", 2), h + x.n)[1],
+        StepError,
+        ("frozen", "name it in states"),
+    ),
+    "options-changed": (lambda self, x, h: (self.options.update(a=1), h + x.n)[1], StepError, ("update",)),
+    "own-error": (lambda self, x, h: x.n * (1 / 0), StepError, ("ZeroDivisionError: division by zero",)),
     "vector-projected": (
         lambda self, x, h: self.u.n + h,
         ShapeError,
@@ -217,12 +274,8 @@ def test_a_value_kept_from_another_trace_is_refused() -> None:
             kept.append(h)
             return tanh(x.n + kept[0])
 
-    class Second(Keeper):
-        pass
-
-    _ = Keeper().graph
     with pytest.raises(ConcreteValueError, match="another trace"):
-        _ = Second().graph
+        _ = Keeper().graph
 
 
 def test_unused_gates_and_parameters_are_named() -> None:
@@ -359,3 +412,60 @@ def test_errors_travel_between_processes() -> None:
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is UnknownCellError
     assert str(again) == str(error)
+
+
+def test_python_errors_in_a_step_are_the_cause_and_the_line_is_the_innermost_of_the_users() -> None:
+    def helper(v):
+        return v + {}["missing"]
+
+    cell = type("Mine", (Cell,), {"gates": ("n",), "step": lambda self, x, h: helper(x.n)})
+    with pytest.raises(StepError, match=r'return v \+ \{\}\["missing"\]') as raised:
+        _ = cell().graph
+    assert isinstance(raised.value.__cause__, KeyError)
+
+
+def test_options_cannot_be_changed_behind_a_cells_back() -> None:
+    cell = Options()
+    with pytest.raises(TypeError):
+        cell.options["rate"] = 2.0
+    with pytest.raises(AttributeError, match="frozen"):
+        del cell.rate
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    cell = type(
+        "Mine",
+        (Cell,),
+        {"gates": ("n",), "step": lambda self, x, h: np.sqrt(0.25) * h + x.n * np.float32(2) - np.int64(1)},
+    )
+    assert cell().equations == "h' = 0.5 · h + (W_in x + b_in) · 2 − 1"
+
+
+def test_what_a_step_prints_is_its_equation(capsys: pytest.CaptureFixture[str]) -> None:
+    class Printing(Cell):
+        gates = ("n",)
+        u = Vector()
+
+        def step(self, x, h):
+            print(h, f"{tanh(x.n + h.n) * self.u}", x, h > 0)
+            return h + self.u * x.n
+
+    _ = Printing().graph
+    assert capsys.readouterr().out == (
+        "<h, of shape (B, H)> <tanh(W_in x + b_in + W_hn h + b_hn) ⊙ u, of shape (B, H)> "
+        "<x, the input; its gates: n> <0 < h, of shape (B, H) mask>\n"
+    ), "once, though the step is run twice"
+
+
+def test_what_is_printed_of_a_deep_value_is_short() -> None:
+    class Deep(Cell):
+        gates = ("n",)
+        seen: str = ""
+
+        def step(self, x, h):
+            for _ in range(200):
+                h = tanh(h * h + x.n)
+            assert len(repr(h)) < 2000
+            return h
+
+    _ = Deep().graph

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import re
 import warnings
 from importlib import import_module
 from typing import Any
@@ -168,11 +171,118 @@ class Attending(nn.GRU):
         return 2 * output, state
 
 
+class Checked(nn.RNNBase):
+    """A mixin before the class of torch.nn, as packages write it."""
+
+    def forward(self, x: Any, hx: Any = None, lengths: Any = None) -> Any:
+        return super().forward(x, hx=hx)
+
+
+class MixedLSTM(Checked, nn.LSTM):
+    def __init__(self, size: int) -> None:
+        super().__init__(3, size, batch_first=True)
+
+
+class AddingCell(nn.GRUCell):
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        return super().forward(input, hx) + 1
+
+
+SUBCLASSES = [lambda: Attending(3, 4), lambda: MixedLSTM(4), lambda: AddingCell(3, 4)]
+
+
+@pytest.mark.parametrize("make", SUBCLASSES)
+def test_under_a_subclass_whose_own_code_still_runs(make: Any) -> None:
+    model, x = nn.Sequential(make()), torch.randn(5, 3)
+    kind, before = type(model[0]), model(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        convert(model)
+    assert isinstance(model[0], kind) and type(model[0]) is not kind
+    assert model[0].backend == "auto"
+    assert repr(model[0]).startswith(f"{kind.__name__}(3, 4")
+    torch.testing.assert_close(model(x), before)
+    model[0].backend = "reference"
+    torch.testing.assert_close(model(x), before)
+    for again in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert type(again[0]) is type(model[0]) and again[0].backend == "reference"
+        torch.testing.assert_close(again(x), before)
+    assert type(revert(model)[0]) is kind
+    torch.testing.assert_close(model(x), before)
+
+
+def test_subclasses_are_left_alone_without_a_word_where_asked() -> None:
+    model = nn.Sequential(Attending(3, 4), nn.GRU(4, 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        convert(model, subclasses=False)
+    assert [type(each) for each in model] == [Attending, cellwise.GRU]
+
+
+def test_a_parametrized_subclass() -> None:
+    model, x = nn.Sequential(Attending(3, 4)), torch.randn(5, 3)
+    parametrizations.weight_norm(model[0], "weight_hh_l0")
+    before = model(x)[0]
+    torch.testing.assert_close(convert(model)(x)[0], before)
+    assert isinstance(model[0], (Attending, cellwise.GRU)) and parametrize.is_parametrized(model[0])
+    torch.testing.assert_close(revert(model)(x)[0], before)
+    assert not isinstance(model[0], cellwise.GRU)
+
+
+class Dropped(nn.LSTM):
+    """Weights changed where torch.nn reads them."""
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        self._flat_weights = [weight * 0 for weight in self._flat_weights]
+        return super().forward(input, hx)
+
+
+class OwnChecks(nn.GRU):
+    def check_forward_args(self, *arguments: Any) -> None:
+        """Of a call from torch.nn's forward."""
+
+
+class OwnForward(nn.GRU):
+    def __init__(self, *sizes: int) -> None:
+        super().__init__(*sizes)
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        return nn.GRU.forward(self, input, hx)
+
+
+class WithStream(nn.GRU):
+    def __init__(self) -> None:
+        super().__init__(3, 4)
+        self.stream = 3
+
+
+class Registered(nn.GRU):
+    def __init_subclass__(cls, *, name: str) -> None:
+        """Of a package that keeps a table of its classes."""
+
+
+LEFT_ALONE = {
+    "that works on _flat_weights": lambda: Dropped(3, 4),
+    "whose own 'check_forward_args' cellwise would not call": lambda: OwnChecks(3, 4),
+    "whose own forward does not call super().forward": lambda: OwnForward(3, 4),
+    "whose 'stream' would hide that of cellwise": WithStream,
+    "__init_subclass__": lambda: Registered(3, 4),
+}
+
+
+@pytest.mark.parametrize("reason", LEFT_ALONE)
+def test_a_subclass_whose_code_would_be_lost_is_left_alone(reason: str) -> None:
+    model = nn.Sequential(LEFT_ALONE[reason]())
+    kind = type(model[0])
+    with pytest.warns(ConversionWarning, match=re.escape(reason)):
+        convert(model)
+    assert type(model[0]) is kind
+
+
 def test_what_is_left_alone_is_named_with_the_reason() -> None:
     model = nn.ModuleDict(
         {
             "plain": nn.GRU(3, 4),
-            "subclass": Attending(3, 4),
             "inner": nn.Sequential(nn.RNNBase("LSTM", 3, 4)),
             "quantized": torch.ao.nn.quantized.dynamic.LSTM(3, 4),
         }
@@ -180,19 +290,14 @@ def test_what_is_left_alone_is_named_with_the_reason() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         model["scripted"] = torch.jit.script(nn.GRU(3, 4))
-    x = torch.randn(5, 2, 3)
-    before = model["subclass"](x)[0]
     with pytest.warns(ConversionWarning) as warned:
         convert(model)
     (text,) = [str(each.message) for each in warned if issubclass(each.category, ConversionWarning)]
-    assert "left 4 recurrent module(s)" in text
-    assert "subclass (Attending): a subclass of torch.nn.GRU, whose own code would be lost" in text
+    assert "left 3 recurrent module(s)" in text
     assert "inner.0 (RNNBase): a recurrent module that is none of torch.nn's" in text
     assert "quantized (LSTM): a quantized module" in text
     assert "scripted (" in text and "TorchScript" in text
     assert type(model["plain"]) is cellwise.GRU
-    assert type(model["subclass"]) is Attending
-    assert torch.equal(model["subclass"](x)[0], before)
     assert warned[0].filename == __file__, "the warning points at the caller"
 
 

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import cellwise
 from cellwise import explain
-from cellwise.testing import CASES, Case, assert_close, results
+from cellwise.testing import CASES, Arguments, Case, assert_close, results
 from cellwise.testing.checks import naive_call, refusal
 
 pytestmark = pytest.mark.skipif(
@@ -21,16 +21,12 @@ pytestmark = pytest.mark.skipif(
 STANDARD = ("RNN", "LSTM", "GRU")
 
 
-def on_gpu(case: Case, backend: str) -> tuple[Any, Any]:
-    layer, arguments = case.layer(backend).cuda(), case.arguments()
-    state = arguments.state
-    moved = tuple(each.cuda() for each in state) if isinstance(state, tuple) else state and state.cuda()
-    return layer, type(arguments)(
-        arguments.x.cuda(),
-        moved,
-        arguments.lengths,
-        None if arguments.resets is None else arguments.resets.cuda(),
-    )
+def on_gpu(case: Case, backend: str) -> tuple[Any, Arguments]:
+    given = case.arguments()
+    states = tuple(each.cuda() for each in given.states)
+    state = None if not states else states if isinstance(given.state, tuple) else states[0]
+    resets = None if given.resets is None else given.resets.cuda()
+    return case.layer(backend).cuda(), Arguments(given.x.cuda(), state, given.lengths, resets)
 
 
 @pytest.fixture

@@ -130,9 +130,21 @@ class Unnamed(Cell):
     """Known to nobody."""
 
     gates = ("n",)
+    rate: float = 0.5
 
     def step(self, x, h):
-        return tanh(x.n + h.n)
+        return self.rate * h + tanh(x.n + h.n)
+
+
+@pytest.mark.parametrize("cell", [Unnamed, Unnamed(rate=0.25)])
+def test_a_cell_of_ones_own_is_read_from_its_equations(cell, tmp_path: Path, caplog) -> None:
+    model = small(cell=cell, epochs=1).fit(ABC, folder=tmp_path / "run")
+    again = CharacterModel.load(tmp_path / "run")
+    assert "'unnamed' is not known here" in caplog.text
+    assert again._cell.equations == model._cell.equations
+    assert torch.equal(again.logits("abcabd"), model.logits("abcabd"))
+    again.save(tmp_path / "copy")
+    assert torch.equal(CharacterModel.load(tmp_path / "copy").logits("abc"), model.logits("abc"))
 
 
 @pytest.mark.parametrize(
@@ -149,7 +161,6 @@ class Unnamed(Cell):
             CharacterOptionError,
             "dropout must be a number from 0.0 to 0.95",
         ),
-        (lambda: small(cell=Unnamed).fit(ABC), CharacterOptionError, "has no known name"),
         (lambda: small().predict("abc"), NotTrainedError, "call fit first"),
         (lambda: CharacterModel.load("nowhere"), RunFolderError, "there is no run folder nowhere"),
     ],

@@ -183,6 +183,67 @@ def test_a_damaged_run_folder(damage: str, sentence: str, cellwise, sales: Path,
         assert sentence in made.err
 
 
+def test_check_says_of_each_file_whether_it_is_whole(cellwise, sales: Path, tmp_path: Path) -> None:
+    assert cellwise("fit", sales, "-H", 7, "--out", "run", *QUICK).status == 0
+    made = cellwise("check", "run")
+    assert made.status == 0 and "BAD" not in made.out
+    assert "ok   run: finished; it loads" in made.out
+    for name in (
+        "config.json",
+        "best.safetensors",
+        "metrics.csv",
+        "report.html",
+        "plots/loss.svg",
+        "summary.json",
+    ):
+        assert f"ok   {name}: " in made.out
+    (tmp_path / "run/plots/loss.svg").unlink()
+    made = cellwise("check", "run")
+    assert made.status == 2 and "the run folder run is damaged" in made.err
+    assert "BAD  plots/loss.svg: is missing; make it again with: cellwise forecast report run" in made.out
+    assert cellwise("report", "run").status == 0
+    assert cellwise("check", "run").status == 0
+    for name, content in (("best.safetensors", b"x"), ("config.json", b"{"), ("summary.json", b"[]")):
+        before = (tmp_path / "run" / name).read_bytes()
+        (tmp_path / "run" / name).write_bytes(content)
+        made = cellwise("check", "run")
+        assert made.status == 2 and f"BAD  {name}: " in made.out and "Traceback" not in made.err
+        (tmp_path / "run" / name).write_bytes(before)
+    assert cellwise("check", "run").status == 0
+    assert "there is no run folder" in cellwise("check", "nowhere").err
+    assert "is not a run folder" in cellwise("check", ".").err
+
+
+def test_check_of_a_run_that_is_not_finished(cellwise, sales: Path, tmp_path: Path) -> None:
+    assert cellwise("fit", sales, "-H", 7, "--out", "run", *QUICK).status == 0
+    (tmp_path / "run/summary.json").unlink()
+    made = cellwise("check", "run")
+    assert made.status == 0
+    assert "not finished: 1 epochs are saved; the command that started it goes on with it" in made.out
+    (tmp_path / "run/last.safetensors").write_bytes(b"x")
+    assert cellwise("check", "run").status == 2
+
+
+def test_a_report_that_fails_costs_no_training(
+    cellwise, sales: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cellwise.tasks.forecasting import report
+
+    def fail(*_: object) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(report, "write_report", fail)
+        made = cellwise("fit", sales, "-H", 7, "--out", "run", *QUICK)
+        again = cellwise("report", "run")
+    assert made.status == 0
+    assert "note: the run is finished, but its report could not be made (OSError: no space left)" in made.err
+    assert "report: run" not in made.err and "Warning" not in made.err
+    assert again.status == 2 and "could not be made" in again.err
+    assert cellwise("predict", "run").status == 0
+    assert cellwise("report", "run").status == 0
+
+
 def test_where_not_to_write(cellwise, sales: Path, tmp_path: Path) -> None:
     assert "is a file; a run needs a folder" in cellwise("fit", sales, "-H", 7, "--out", sales, *QUICK).err
     refused = cellwise("fit", sales, "-H", 7, "--out", tmp_path, "--overwrite", *QUICK)
@@ -203,7 +264,7 @@ def test_backtest_asks_for_what_it_needs(cellwise, sales: Path) -> None:
 
 
 def test_help_names_every_option_in_words(cellwise) -> None:
-    for command in ("fit", "predict", "backtest", "demo"):
+    for command in ("fit", "predict", "backtest", "demo", "check", "report"):
         shown = cellwise(command, "--help")
         assert shown.status == 0
         for line in re.findall(r"^  (?:-\w, )?--[\w-]+.*$", shown.out, re.MULTILINE):

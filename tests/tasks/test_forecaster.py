@@ -3,7 +3,6 @@ values."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cellwise import cells
+from cellwise import Cell, Vector, cells, sigmoid, tanh
 from cellwise.errors import CellwiseError
 from cellwise.tasks import Forecaster
 from cellwise.tasks.base import RunFolderError, TaskError, TrainingInterrupted
@@ -114,6 +113,9 @@ def test_parameters_are_stored_as_given() -> None:
         ({"known": "promo"}, r"known must be a list of column names, such as \['promo'\]"),
         ({"season_length": 0}, "season_length must be"),
         ({"freq": "nonsense"}, "is not a frequency"),
+        ({"date_format": "YYYY"}, "the date format 'YYYY' is none"),
+        ({"decimal": ";"}, "decimal must be '.' or ','"),
+        ({"encoding": "none"}, "'none' is no encoding"),
         ({"cell": "gruu"}, "gru"),
     ],
 )
@@ -178,6 +180,8 @@ def test_backtest_columns_and_scores_agree() -> None:
     assert scores["MAE"][0] == pytest.approx(by_hand)
     assert forecaster.scores("horizon").height == 10
     assert forecaster.scores("series").columns[:2] == ["model", "unique_id"]
+    with pytest.raises(OptionError, match="by must be 'all', 'series' or 'horizon', not 'foo'"):
+        forecaster.scores(by="foo")
 
 
 def test_backtest_leaves_what_fit_learned(fitted: Forecaster) -> None:
@@ -312,15 +316,6 @@ def test_damaged_runs(
         Forecaster.load(tmp_path / "run")
 
 
-def test_weights_of_another_shape_are_damage(fitted: Forecaster, tmp_path: Path) -> None:
-    fitted.save(tmp_path / "run")
-    config = json.loads((tmp_path / "run" / "config.json").read_text())
-    config["network"]["hidden_size"] = 9
-    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
-    with pytest.raises(RunFolderError, match=r"has shape .* instead of"):
-        Forecaster.load(tmp_path / "run")
-
-
 def test_early_stopping_says_what_it_held_out() -> None:
     forecaster = Forecaster(horizon=7, **TINY).fit(wave())
     assert forecaster.notes_ == (
@@ -332,17 +327,35 @@ def test_early_stopping_says_what_it_held_out() -> None:
     )
 
 
-def test_a_cell_that_its_name_does_not_tell_is_refused() -> None:
-    class Mine(cells.get("gru").__class__):  # type: ignore[misc]
-        pass
+def test_a_cell_that_its_name_does_not_tell_is_read_from_its_equations(tmp_path: Path, caplog) -> None:
+    class Mine(Cell):
+        """Nobody else's."""
 
-    with pytest.raises(
-        OptionError, match=r"has no known name; make it known first with cellwise\.cells\.register"
+        gates = ("f", "n")
+        weight = Vector((-0.5, 0.5))
+
+        def step(self, x, h):
+            f = sigmoid(x.f + h.f + self.weight * h)
+            return (1 - f) * h + f * tanh(x.n + (f * h).n)
+
+    for cell, said in (
+        (Mine, "'mine' is not known here"),
+        (cells.RNN(nonlinearity="relu"), "'rnn' has other"),
     ):
-        Forecaster(Mine).fit(wave())
-    with pytest.raises(OptionError, match="has options that its name alone does not tell"):
-        Forecaster(cells.RNN(nonlinearity="relu")).fit(wave())
+        made = Forecaster(cell, horizon=7, **TINY).fit(wave(), folder=tmp_path / said[:5])
+        caplog.clear()
+        loaded = Forecaster.load(tmp_path / said[:5])
+        assert said in caplog.text
+        assert loaded.model_name == made.model_name
+        assert loaded.predict().equals(made.predict())
+        loaded.save(tmp_path / f"{said[:5]} again")
+        assert Forecaster.load(tmp_path / f"{said[:5]} again").predict().equals(made.predict())
     assert Forecaster(cells.GRU).model_name == "GRU"
+
+
+def test_a_class_as_cell_loads_as_the_known_cell_it_is(tmp_path: Path) -> None:
+    Forecaster(cells.GRU, horizon=7, **TINY).fit(wave()).save(tmp_path / "run")
+    assert Forecaster.load(tmp_path / "run").cell == "gru"
 
 
 @pytest.mark.parametrize(
@@ -388,3 +401,18 @@ def test_importing_the_estimator_loads_no_frame_or_plot_library() -> None:
         "sys.exit(str(loaded) if loaded else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_best_weights_so_far_of_a_run_that_trains(tmp_path: Path) -> None:
+    seen: list[polars.DataFrame] = []
+
+    class Look(Silent):
+        def epoch(self, epoch: Epoch, best: Epoch) -> None:
+            loaded = Forecaster.load(tmp_path / "run", unfinished=True)
+            assert loaded.notes_[-1].endswith(f"weights of epoch {best.epoch}, the best so far")
+            seen.append(loaded.predict())
+
+    with pytest.raises(RunFolderError, match="there is no run folder"):
+        Forecaster.load(tmp_path / "run", unfinished=True)
+    made = Forecaster(horizon=7, **TINY).fit(wave(), folder=tmp_path / "run", progress=Look())
+    assert seen[made.trained_.best.epoch - 1].equals(made.predict())

@@ -139,7 +139,7 @@ def test_a_series_without_a_value_is_left_out_and_said() -> None:
     )
     table = read_table(frame, Columns())
     assert table.panel.ids == ("a",)
-    assert "1 series without any value were left out ('b')" in table.notes
+    assert "1 series without any value was left out ('b')" in table.notes
 
 
 @pytest.mark.parametrize(
@@ -214,11 +214,11 @@ BAD = {
     "no dates": ("ds,y\nMonday,1\nTuesday,2\n", "column 'ds' holds 'Monday' at line 2, which is neither a date"),
     "one bad date": ("ds,y\n2024-01-01,1\n2024-13-01,2\n", "holds '2024-13-01' at line 3"),
     "empty date": ("ds,y\n2024-01-01,1\n,2\n", "column 'ds' has no time at line 3"),
-    "either way": ("ds,y\n01/02/2024,1\n02/02/2024,2\n", "may mean day/month or month/day"),
+    "either way": ("ds,y\n01/02/2024,1\n02/02/2024,2\n", "in two ways: '01/02/2024' at line 2 is 2024-02-01"),
     "duplicates": ("ds,y\n2024-01-01,1\n2024-01-01,2\n", "'y' has two rows for 2024-01-01; keep one, or name the"),
     "no id": ("unique_id,ds,y\na,2024-01-01,1\n,2024-01-02,2\n", "column 'unique_id' names no series at line 3"),
     "no values": ("ds,y\n2024-01-01,\n2024-01-02,\n", "no series has a single value"),
-    "no rows": ("ds,y\n", "has columns (ds, y) but no rows"),
+    "no rows": ("ds,y\n", "has columns ('ds', 'y') but no rows"),
     "empty": ("", "is empty"),
     "no grid": ("ds,y\n2024-01-01,1\n2024-01-02,2\n2024-01-03,3\n2024-01-05 07:00,4\n", "times follow no regular grid"),
 }  # fmt: skip
@@ -282,3 +282,94 @@ def test_duplicates_in_named_series_say_which() -> None:
         DataError, match=r"series 'b' has two rows for 2024-01-01 \(2 such rows in all\); keep one row"
     ):
         read_table(frame, Columns())
+
+
+NAMES = ["a", "b"]
+INDEX = pandas.MultiIndex.from_product([NAMES, pandas.date_range("2024-01-01", periods=4)])
+
+
+@pytest.mark.parametrize("names", [["unique_id", "ds"], [None, None], ["ds", "unique_id"]])
+def test_a_pandas_series_over_names_and_times(names: list[str | None]) -> None:
+    index = INDEX.swaplevel() if names[0] == "ds" else INDEX
+    series = pandas.Series(np.arange(8.0), index=index.set_names(names))
+    for source in (series, series.to_frame("y"), series.rename("anything")):
+        panel = read_table(source, Columns()).panel
+        assert panel.ids == ("a", "b")
+        assert panel.y[1].tolist() == [4.0, 5.0, 6.0, 7.0]
+
+
+def test_what_groupby_gives() -> None:
+    frame = pandas.DataFrame({"shop": ["x", "y"] * 6, "day": DAYS * 2, "sold": range(12)})
+    totals = frame.groupby(["shop", "day"])["sold"].sum()
+    assert read_table(totals, Columns("shop", "day", "sold")).panel.ids == ("x", "y")
+    assert read_table(totals, Columns("shop", "day", "y")).panel.y[0].tolist()[0] == 6.0
+    with pytest.raises(DataError, match="there is no column 'ds'"):
+        read_table(totals, Columns())
+
+
+def test_an_index_of_dates_needs_no_name() -> None:
+    frame = pandas.DataFrame({"y": range(6)}, index=pandas.to_datetime(DAYS))
+    assert read_table(frame, Columns()).panel.frequency.name == "D"
+    periods = pandas.DataFrame({"y": range(6)}, index=pandas.period_range("2024-01", periods=6, freq="M"))
+    assert read_table(periods, Columns()).panel.frequency.name == "MS"
+
+
+def test_columns_win_over_an_index_of_their_name() -> None:
+    frame = pandas.DataFrame({"ds": DAYS, "y": range(6)})
+    panel = read_table(frame.set_index("ds", drop=False), Columns()).panel
+    assert panel.y[0].tolist() == list(range(6))
+
+
+def test_many_columns_do_not_fill_the_screen() -> None:
+    frame = polars.DataFrame({f"column {i}": [1] for i in range(5000)})
+    with pytest.raises(DataError, match=r"'column 9', ... \(5,000 in all\)") as caught:
+        read_table(frame, Columns())
+    assert len(str(caught.value)) < 300
+
+
+def test_one_row_is_spoken_of_as_one() -> None:
+    frame = polars.DataFrame(
+        {"ds": DAYS, "y": [None, 2.0, 3.0, 4.0, 5.0, None], "promo": [0, 1, None, 1, 1, 0]}
+    )
+    assert read_table(frame, Columns(known=("promo",))).notes == (
+        "1 row before the first value of a series was left out",
+        "1 row after the last value of a series is taken as the future; it supplies promo",
+        "1 missing value of promo was carried forward",
+    )
+    assert read_table(frame, Columns()).notes[1].endswith("taken as the future; it was left out")
+
+
+ODD_COLUMNS = {
+    "names in lists": ({"unique_id": [[1]] * 6}, r"type List\(Int64\), which names no series"),
+    "names in bytes": ({"unique_id": [b"a"] * 6}, "which names no series"),
+    "no number as name": ({"unique_id": [float("nan")] * 6}, "names no series at row 0"),
+    "numbers beyond 64 bits": ({"ds": [2**63 + i for i in range(6)]}, "of more than 64 bits"),
+    "values in lists": ({"y": [[1.0]] * 6}, "is not numeric"),
+    "times of day": ({"ds": [datetime.time(i) for i in range(6)]}, "neither a date nor a whole number"),
+    "nothing": ({"ds": [None] * 6}, "has no time at row 0"),
+}
+
+
+@pytest.mark.parametrize("case", ODD_COLUMNS)
+def test_columns_of_odd_types(case: str) -> None:
+    changed, sentence = ODD_COLUMNS[case]
+    plain: dict[str, Any] = {"unique_id": ["a"] * 6, "ds": DAYS, "y": [1.0] * 6}
+    with pytest.raises(DataError, match=sentence):
+        read_table(polars.DataFrame(plain | changed), Columns())
+
+
+def test_pandas_columns_of_one_name_or_none() -> None:
+    frame = pandas.DataFrame({"ds": DAYS, "y": range(6)})
+    with pytest.raises(DataError, match="need different names"):
+        read_table(pandas.concat([frame, frame[["y"]]], axis=1), Columns())
+    with pytest.raises(DataError, match="there is no column 'ds'; the table has '0', '1'"):
+        read_table(pandas.DataFrame(np.zeros((3, 2))), Columns())
+    missing = frame.assign(y=pandas.Series([1, pandas.NA, float("nan"), None, 2, "3"], dtype=object))
+    assert np.isnan(read_table(missing, Columns()).panel.y[0]).tolist() == [
+        False,
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]

@@ -121,6 +121,30 @@ def test_what_does_not_fit_is_named(name: str, times: np.ndarray, sentence: str)
         parse_frequency(name).steps(times[0], times)
 
 
+@pytest.mark.parametrize(
+    ("name", "same"),
+    [
+        ("24h", "D"), ("1440min", "D"), ("86400s", "D"), ("3600s", "h"), ("60min", "h"), ("60s", "min"), ("7D", "W"),
+        ("168h", "W"), ("14D", "2W"), ("48h", "2D"), ("120min", "2h"), ("1800s", "30min"), ("3MS", "QS"),
+        ("12ME", "YE"), ("4QS", "YS"), ("6M", "2Q"), ("1D", "D"), ("24H", "D"), ("60T", "h"),
+    ],
+)  # fmt: skip
+def test_one_distance_has_one_name_and_one_season(name: str, same: str) -> None:
+    assert parse_frequency(name) == parse_frequency(same)
+
+
+@pytest.mark.parametrize("name", ["5h", "90min", "45s", "5D", "5MS", "2B", "7"])
+def test_a_distance_that_no_larger_unit_holds_keeps_its_own(name: str) -> None:
+    assert parse_frequency(name).name == name
+
+
+def test_weeks_told_in_days_are_those_of_the_data() -> None:
+    times = parse_frequency("7D").times(np.datetime64("2024-01-03", "us"), np.arange(30))
+    settled = settle_frequency(parse_frequency("7D"), [times])
+    assert settled == infer_frequency([times])
+    assert (settled.name, settled.season_length) == ("W-WED", 52)
+
+
 @pytest.mark.parametrize("name", ["", "foo", "0D", "D D", "daily", "-1", "1.5h"])
 def test_what_is_no_frequency(name: str) -> None:
     with pytest.raises(FrequencyError, match="is not a frequency; write one of"):

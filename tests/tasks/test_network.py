@@ -260,7 +260,7 @@ def test_it_learns_what_only_memory_can_tell():
     then."""
     series = [np.where((np.arange(64) + shift) % 15 == 0, 3.0, -1.0) for shift in range(15)]
     cut = panel_of([y[:56] for y in series], season_length=1)
-    network = trained(cut, steps=120, horizon=8)
+    network = trained(cut, steps=240, horizon=8)
     errors = np.abs(network.forecast(cut, 8)[..., 2] - [y[56:] for y in series])
     flat = np.abs(-1.0 - np.array([y[56:] for y in series]))
     assert errors.mean() < 0.5 * flat.mean()

@@ -6,6 +6,8 @@ import torch
 
 from cellwise.tasks.forecasting.scaling import (
     SEASON_DECAY,
+    adjusted_window,
+    level_weights,
     long_slope,
     num_features,
     scale,
@@ -143,3 +145,51 @@ def test_widths(season_length):
     values = some_values(30, season_length)
     assert scaled(values, season_length).inputs.shape == (3, 30, num_features(season_length))
     assert 12 <= window_size(season_length) <= 24
+
+
+def lifted(share: float, steps: int = 200) -> torch.Tensor:
+    """Logarithms of ordinary series, then moving by this share of what they did, at another level."""
+    time = np.arange(steps)
+    generator = np.random.default_rng(5)
+    season = 0.1 * np.sin(2 * np.pi * time / 7) + 0.03 * generator.normal(size=(3, steps))
+    return 7 * (share < 1) + share * torch.from_numpy(season)
+
+
+@pytest.mark.parametrize("share", [1e-2, 1e-3, 1e-4, 1e-5, 1e-6])
+def test_spread_follows_the_movement_not_the_level(share):
+    ordinary, tight = scaled(lifted(1.0), 7), scaled(lifted(share), 7)
+    ratio = tight.spread / ordinary.spread / share
+    assert ratio[:, -1].max() < 1.1
+    assert ratio[:, 60:].max() < 1.3
+    assert ratio[:, 60:].min() > 0.7
+    shape = slice(0, window_size(7))
+    torch.testing.assert_close(tight.inputs[:, -1, shape], ordinary.inputs[:, -1, shape], rtol=0.1, atol=0.05)
+    assert tight.inputs.abs().max() <= 8
+
+
+def test_ordinary_series_have_the_spread_that_they_had():
+    """The prior is doubted only where a series moves far less than it: else it counts as one step."""
+    values = some_values(100, 1, noise=0.05)
+    changes = adjusted_window(values, torch.zeros(3, 100, 1, dtype=torch.float64))[0]
+    level = changes @ level_weights(changes.shape[-1])
+    real = (torch.arange(100)[:, None] - torch.arange(11, -1, -1) >= 0)[:, :-1]
+    recent = (changes.diff(dim=-1).abs() * real).sum(-1)
+    errors = torch.nn.functional.pad((changes[:, 1:, -1] - level[:, :-1]).abs(), (1, 0)).cumsum(1)
+    wanted = ((recent + 0.1) / (real.sum(-1) + 1) + (errors + 0.1) / (torch.arange(100) + 1)) / 2 + 1e-3
+    torch.testing.assert_close(scaled(values, 1).spread, wanted, rtol=1e-12, atol=0)
+
+
+def test_a_constant_keeps_the_prior_also_with_the_noise_of_rounding():
+    constant = torch.full((1, 200), 0.1 + 0.2, dtype=torch.float64)
+    noisy = constant * (1 + 1e-16 * torch.randn(1, 200, dtype=torch.float64))
+    for values in (constant, noisy):
+        spread = scaled(values, 7).spread
+        assert 1e-3 < spread[0, -1] < 1e-2
+
+
+def test_a_price_that_seldom_moves_keeps_a_spread():
+    """Long without a change, then one of a tenth: the surprise stays within what the network sees."""
+    values = torch.log(torch.where(torch.arange(120) < 100, 5.0, 5.5).double())[None]
+    made = scaled(values, 7)
+    assert (made.spread > 1e-3).all()
+    assert (values.diff().abs() / made.spread[:, :-1]).max() < 60

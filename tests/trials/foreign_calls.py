@@ -83,12 +83,8 @@ def damaged(draw: random.Random, tensor: Tensor) -> Tensor:
     if kind == 5:
         return tensor.to("meta")
     if kind == 6 and tensor.numel() and not tensor.is_floating_point():
-        other = tensor.clone()
-        other.reshape(-1)[draw.randrange(tensor.numel())] = (
-            draw.choice((-1, 100, 2**40)) % 2**7
-            if (tensor.dtype == torch.uint8)
-            else draw.choice((-1, 100, 2**40))
-        )
+        other, far = tensor.clone(), 2**40 if tensor.dtype == torch.int64 else 100
+        other.reshape(-1)[draw.randrange(tensor.numel())] = draw.choice((0, 1, far))
         return other
     return tensor.t() if tensor.dim() == 2 else tensor[:0] if tensor.dim() else tensor.expand(3)
 

@@ -96,7 +96,8 @@ class Setting(NamedTuple):
     recompute: bool = False  # the backward pass is to compute each step again rather than have it kept
 
 
-# Output data (N, directions * size of the first state or H), and the final states in the form of the initial ones.
+# Output data (N, directions * size of the first state or H), in a dense batch (T, B, ...) if it lies so already, and
+# the final states in the form of the initial ones.
 Result = tuple[Tensor, tuple[Tensor, ...]]
 
 
@@ -150,8 +151,11 @@ class Backend(ABC):
 RunDirection = Callable[[SequencePlan, Weights, Sequences, tuple[Tensor, ...], bool], Result]
 
 
-def run_stacked(stack: Stack, call: Call, run_direction: RunDirection) -> Result:
-    """Run a stack layer by layer with a function for one layer in one direction; dropout stands between layers."""
+def run_stacked(stack: Stack, call: Call, run_direction: RunDirection, fresh: bool = False) -> Result:
+    """Run a stack layer by layer with a function for one layer in one direction; dropout stands between layers.
+
+    `fresh` says that its final states are nobody else's. They then are no views, on which some of torch is forbidden.
+    """
     sequences = call.sequences
     finals: list[tuple[Tensor, ...]] = []
     for layer in range(stack.num_layers):
@@ -168,5 +172,5 @@ def run_stacked(stack: Stack, call: Call, run_direction: RunDirection) -> Result
         # Not `dataclasses.replace`: a compiled program would look at all that it reads before each run.
         sequences = Sequences(data, sequences.steps, sequences.batch, sequences.sizes, sequences.resets)
     if len(finals) == 1:
-        return sequences.data, tuple([state.unsqueeze(0) for state in finals[0]])
+        return sequences.data, tuple([s.unsqueeze_(0) if fresh else s.unsqueeze(0) for s in finals[0]])
     return sequences.data, tuple([torch.stack(states) for states in zip(*finals, strict=True)])

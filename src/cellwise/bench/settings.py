@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cellwise.cells.base import Cell
-from cellwise.errors import CellwiseError
+from cellwise.errors import CellwiseError, did_you_mean
 
 
 class BenchError(CellwiseError, ValueError):
@@ -103,7 +103,8 @@ class Settings:
     def __post_init__(self) -> None:
         for mode in self.modes:
             if mode not in MODES:
-                raise BenchError(f"There is no mode '{mode}'; the modes are: {', '.join(MODES)}.")
+                hint = did_you_mean(mode, MODES)
+                raise BenchError(f"There is no mode '{mode}'; {hint}the modes are: {', '.join(MODES)}.")
         if self.repeats < 3:
             raise BenchError(f"A spread needs at least 3 repeats; got {self.repeats}.")
         if not self.seconds > 0:

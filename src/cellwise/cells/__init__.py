@@ -5,12 +5,11 @@ A file in this folder is a cell: nothing else has to be told of it.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 
 from cellwise.cells.base import Cell, Scalar, Vector, class_source
-from cellwise.errors import CellDefinitionError, UnknownCellError
+from cellwise.errors import CellDefinitionError, UnknownCellError, did_you_mean
 
 _CELLS: dict[str, type[Cell]] = {}
 
@@ -52,8 +51,7 @@ def get(cell: str | type[Cell] | Cell) -> Cell:
         raise TypeError(f"a cell is a name, a Cell class or an instance of one; got {cell!r}")
     found = _CELLS.get(_normal(cell))
     if found is None:
-        near = difflib.get_close_matches(_normal(cell), names(), n=1)
-        hint = f"did you mean '{near[0]}'? Else, " if near else ""
+        hint = did_you_mean(_normal(cell), names())
         raise UnknownCellError(name=cell, hint=hint, known=", ".join(names()))
     return found()
 
@@ -67,7 +65,7 @@ def _discover() -> None:
         loaded = importlib.import_module(f"{__name__}.{module.name}")
         for value in vars(loaded).values():
             defined_here = isinstance(value, type) and value.__module__ == loaded.__name__
-            if defined_here and issubclass(value, Cell) and value is not Cell:
+            if defined_here and issubclass(value, Cell) and value.step is not Cell.step:
                 globals()[register(value).__name__] = value
 
 

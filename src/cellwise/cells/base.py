@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 import keyword
 import typing
+from collections.abc import Mapping
 from functools import cached_property, lru_cache
+from types import MappingProxyType
 from typing import Any, ClassVar, overload
 
-from cellwise.errors import CellDefinitionError, CellOptionError
+from cellwise.errors import CellDefinitionError, CellOptionError, FrozenCellError
 from cellwise.graph import StepGraph, equations, trace
 from cellwise.graph.expr import Source
 from cellwise.graph.ops import SCALAR, VECTOR, Op
@@ -17,6 +19,7 @@ from cellwise.graph.values import Value
 
 # Names that a layer's own weights have, and that a cell's parameters must therefore leave alone.
 _TAKEN = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+LONGEST_NAME = 200  # characters
 _OWN_WORDS = ("gates", "states", "output", "name")
 
 
@@ -104,10 +107,11 @@ class Cell:
                 where=class_source(type(self)),
                 remedy="Subclass Cell and write: def step(self, x, h): return ...",
             )
-        self.__dict__["options"] = _checked(type(self), {**_default_options(type(self)), **options})
+        checked = _checked(type(self), {**_default_options(type(self)), **options})
+        self.__dict__["options"] = MappingProxyType(checked)
         self.__dict__.update(self.options)
 
-    options: dict[str, Any]
+    options: Mapping[str, Any]
 
     def step(self, x: Any, *states: Any) -> Any:
         """One step of time: the new states (the output first, if it is not a state)."""
@@ -117,9 +121,10 @@ class Cell:
         if name in ("graph", "equations"):  # cached below
             self.__dict__[name] = value
             return
-        raise AttributeError(
-            f"{type(self).__name__} is frozen; make another: {type(self).__name__}({name}=...)"
-        )
+        raise FrozenCellError(cell=type(self).__name__, name=name)
+
+    def __delattr__(self, name: str) -> None:
+        raise FrozenCellError(cell=type(self).__name__, name=name)
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.options == other.options
@@ -131,7 +136,7 @@ class Cell:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.options.items())})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _remake, (type(self), self.options)
+        return _remake, (type(self), dict(self.options))
 
     @cached_property
     def graph(self) -> StepGraph:
@@ -234,6 +239,22 @@ def _annotation(cell: type[Cell], name: str) -> Any:
 
 def _check_definition(cell: type[Cell]) -> None:
     """Everything about a cell that can be checked before its equations are read."""
+    check_names(cell)
+    _check_step(cell)
+
+
+def check_names(cell: type[Cell]) -> None:
+    """Raise CellDefinitionError if gates, states, output, options and parameters cannot be called what they are."""
+    if (
+        not isinstance(cell.name, str)
+        or not cell.name.isprintable()
+        or not 0 < len(cell.name) <= LONGEST_NAME
+    ):
+        _refuse(
+            cell,
+            f"has the name {cell.name!r:.80}",
+            f'A name is a text of 1 to {LONGEST_NAME} characters that can be printed: name = "my-cell".',
+        )
     _check_names(cell, "gates", cell.gates)
     _check_names(cell, "states", cell.states)
     if not cell.states:
@@ -251,6 +272,9 @@ def _check_definition(cell: type[Cell]) -> None:
         taken = (*cell.states, *_OF_CELL, *_OWN_WORDS)
         if parameter.name.startswith(_TAKEN) or parameter.name in taken:
             _refuse(cell, f"calls a parameter '{parameter.name}', which is taken", "Choose another name.")
+
+
+def _check_step(cell: type[Cell]) -> None:
     arguments = list(inspect.signature(cell.step).parameters.values())
     names = tuple(p.name for p in arguments if p.kind is p.POSITIONAL_OR_KEYWORD)[2:]
     if names != cell.states or len(arguments) != len(names) + 2:

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
 
 from cellwise.bench.settings import DEFAULT_MODES, MODES, SHAPES, BenchError, Settings, Shape, parse_modes
 from cellwise.cells.base import Cell
-from cellwise.cli.cell_argument import HELP, cell_of
+from cellwise.cli.cell_argument import HELP, cell_of, complete
+from cellwise.cli.output import Quiet, is_quiet, say
 
 if TYPE_CHECKING:
     from cellwise.bench.measure import Row
@@ -27,7 +27,10 @@ _DEFAULT = Settings(cells={})
 
 def bench(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[CELL ...]", help=f"{HELP}  [default: {' '.join(_CELLS)}]")
+        list[str] | None,
+        typer.Argument(
+            metavar="[CELL ...]", help=f"{HELP}  [default: {' '.join(_CELLS)}]", autocompletion=complete
+        ),
     ] = None,
     shapes: Annotated[
         list[str] | None,
@@ -53,6 +56,7 @@ def bench(
     ] = False,
     calls: Annotated[int, typer.Option(help="Calls over which --memory watches for growth.")] = 10_000,
     out: Annotated[Path, typer.Option(help="Folder for bench.json and bench.png.")] = Path("runs/bench"),
+    quiet: Quiet = False,
     probe: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Time cellwise's kernels beside torch.nn, and onnxruntime where it is installed.
@@ -88,7 +92,7 @@ def _cells(texts: Sequence[str]) -> dict[str, Cell]:
     found: dict[str, Cell] = {}
     for text in texts:
         cell = cell_of(text)
-        name = text.rpartition(":")[2]
+        name = text.rpartition(":")[2] or cell.name
         if name in found:
             raise BenchError(f"Two cells of the name {name} were asked for; give each a name of its own.")
         found[name] = cell
@@ -100,6 +104,8 @@ def _set_threads(threads: int | None) -> None:
         return
     if threads < 1:
         raise BenchError(f"--threads must be at least 1; got {threads}.")
+    import torch
+
     torch.set_num_threads(threads)
 
 
@@ -148,6 +154,8 @@ def _probe(settings: Settings, probed: dict[str, str], calls: int, found: list[P
     """Memory, in processes of this very command; what comes is put into `found`, to be there on Ctrl-C."""
     if not probed:
         return
+    import torch
+
     from cellwise.bench.memory import probes
 
     shapes = settings.shapes or SHAPES
@@ -160,13 +168,13 @@ def _probe(settings: Settings, probed: dict[str, str], calls: int, found: list[P
 
         for each in probes(name, settings.cells[name], shapes, calls, command):
             found.append(each)
-            typer.echo(f"memory: {each.cell} {each.shape} {each.side} {each.kind}", err=True)
+            say(f"memory: {each.cell} {each.shape} {each.side} {each.kind}")
 
 
 @contextmanager
 def _progress(total: int) -> Iterator[Any]:
     """A bar on a terminal; elsewhere the rows themselves show how far it is."""
-    if not sys.stderr.isatty() or not total:
+    if not sys.stderr.isatty() or not total or is_quiet():
         yield lambda text: None
         return
     from rich.console import Console
@@ -197,7 +205,7 @@ def _save(record: Record, out: Path) -> None:
     try:
         drawn = picture.png(record)
     except ModuleNotFoundError as error:
-        typer.echo(f"no picture: {error.name} is not installed: pip install 'cellwise[bench]'")
+        typer.echo(f"no picture: {error.name} is not installed: pip install {error.name}")
         return
     write_atomically(out / "bench.png", drawn)
     typer.echo(f"picture: {out / 'bench.png'}")

@@ -2,47 +2,65 @@
 
 from __future__ import annotations
 
-import importlib.util
+import contextlib
 import sys
 from pathlib import Path
 
 from cellwise import cells
 from cellwise.cells.base import Cell
-from cellwise.errors import CellwiseError
+from cellwise.cli.cell_file import CellFileError, read_cell_file
+
+__all__ = ["HELP", "CellFileError", "cell_argument", "cell_of", "complete"]
 
 HELP = "A cell's name (see `cellwise cells`), or FILE.py:Class for one of your own."
 
 
-class CellFileError(CellwiseError):
-    """A file that a cell was asked from has none of that name."""
-
-
 def cell_of(text: str) -> Cell:
-    """The cell that a person named. A FILE.py is run as Python, so it must be one's own.
+    """The cell that a person named, its equations read. A FILE.py is run as Python, so it must be one's own.
 
     Raises:
         UnknownCellError: no cell has this name.
-        CellFileError: the file or the class in it does not exist.
+        CellFileError: the file cannot be run, or what was named in it is no cell.
+        CellError: its definition or its equations are wrong.
     """
-    file, colon, name = text.rpartition(":")
-    if not colon or not file.endswith(".py"):
+    file, name = _parts(text)
+    if not file:
         return cells.get(text)
-    path = Path(file)
-    if not path.is_file():
-        raise CellFileError(f"'{text}' asks for a cell in the file {file}, which does not exist.")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise CellFileError(f"'{file}' cannot be read as Python.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    found = getattr(module, name, None)
-    if not (isinstance(found, type) and issubclass(found, Cell)):
-        have = [
-            key for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, Cell)
-        ]
-        own = ", ".join(key for key in have if key != "Cell") or "none"
+    cell = read_cell_file(Path(file)).find(name)
+    # Here, so that a mistake is said before anything else, and what step prints is no result of ours.
+    with contextlib.redirect_stdout(sys.stderr):
+        _ = cell.graph
+    return cell
+
+
+def cell_argument(text: str) -> str | Cell:
+    """What an estimator is given: the name of a known cell, or one's own cell itself.
+
+    Raises:
+        CellwiseError: as `cell_of`.
+    """
+    cell = cell_of(text)
+    return cell if _parts(text)[0] else cell.name
+
+
+def complete(incomplete: str) -> list[str]:
+    """The names that a word may become, for the shell."""
+    return [name for name in cells.names() if name.startswith(incomplete)]
+
+
+def _parts(text: str) -> tuple[str, str]:
+    """The file and the name in it; without a file, two empty texts."""
+    if text.endswith(".py"):
+        return text, ""
+    file, colon, name = text.rpartition(":")
+    if not colon:
+        return "", ""
+    if not file.endswith(".py"):
+        # FILE:Class, as one writes a module; or a path that only lacks its ending.
+        with_ending = f"{file}.py"
+        if Path(with_ending).is_file():
+            raise CellFileError(f"'{text}' names no file; did you mean {with_ending}:{name}?")
         raise CellFileError(
-            f"'{text}' asks for the cell {name or '(no name)'}; the cells in {file} are: {own}."
+            f"'{text}' names no cell; one of your own is FILE.py:Class, such as mine.py:Mine."
         )
-    return found()
+    return file, name

@@ -3,30 +3,50 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import typer
 
 from cellwise import cells as known
 from cellwise.cells.base import Cell
+from cellwise.cli.output import Json, print_json, print_table
 from cellwise.plan import parameter_layout, plan_of
 
 
-def cells() -> None:
-    """List the cells: gates, states, parameters, paper."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+def cells(as_json: Json = False) -> None:
+    """List the cells that ship: gates, states, parameters, and the paper that each is from."""
+    found = [known.get(name) for name in known.names()]
+    if as_json:
+        print_json([_facts(cell) for cell in found])
+        return
+    titles = ("name", "gates", "states", "own", "parameters of a layer", "what it is")
+    rows = (
+        (
+            cell.name,
+            " ".join(cell.gates),
+            " ".join(cell.states),
+            " ".join((*cell.vectors, *cell.scalars)) or "-",
+            count(cell),
+            summary(cell),
+        )
+        for cell in found
+    )
+    print_table(titles, rows, left=len(titles), prose=True)
+    typer.echo("\nD is the input size, H the hidden size; own: parameters besides weights and biases.")
+    typer.echo("See one with: cellwise show NAME")
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("name", "gates", "states", "own parameters", "parameters of a layer", "what it is"):
-        table.add_column(column, overflow="fold")
-    for name in known.names():
-        cell = known.get(name)
-        own = " ".join((*cell.vectors, *cell.scalars)) or "-"
-        table.add_row(name, " ".join(cell.gates), " ".join(cell.states), own, count(cell), summary(cell))
-    console = Console(width=None if typer.get_text_stream("stdout").isatty() else 160)
-    console.print(table)
-    console.print("D is the input size, H the hidden size. See one with: cellwise show NAME")
+
+def _facts(cell: Cell) -> dict[str, Any]:
+    return {
+        "name": cell.name,
+        "gates": cell.gates,
+        "states": cell.states,
+        "vectors": cell.vectors,
+        "scalars": cell.scalars,
+        "options": dict(cell.options),
+        "parameters": count(cell),
+        "about": summary(cell),
+    }
 
 
 def summary(cell: Cell) -> str:

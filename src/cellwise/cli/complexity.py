@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,28 +11,24 @@ import typer
 
 from cellwise import cells as known
 from cellwise.cells.base import Cell
-from cellwise.cli.cell_argument import HELP, cell_of
+from cellwise.cli.cell_argument import HELP, cell_of, complete
+from cellwise.cli.output import Json, check_file, print_json, print_table
 from cellwise.plan.polynomial import LETTERS
-from cellwise.understand.complexity import (
-    DEFINITION,
-    QUANTITIES,
-    ComplexityError,
-    Cost,
-    Sizes,
-    values,
-)
-from cellwise.understand.complexity import complexity as count
+from cellwise.understand.sizes import ComplexityError, Sizes
 
 if TYPE_CHECKING:
+    from cellwise.understand.complexity import Cost
     from cellwise.understand.growth import Growth
 
 _DEFAULT = Sizes()
 _BYTES = 4  # of a number in float32
-_GAP = 3  # between the columns of a table
 
 
 def complexity(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help=f"{HELP}  [default: all]")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CELL ...]", help=f"{HELP}  [default: all]", autocompletion=complete),
+    ] = None,
     input_size: Annotated[int, typer.Option(help="d, the size of the input.")] = _DEFAULT.input_size,
     hidden_size: Annotated[int, typer.Option(help="h, the size of the state.")] = _DEFAULT.hidden_size,
     layers: Annotated[
@@ -56,23 +53,32 @@ def complexity(
     out: Annotated[
         Path | None, typer.Option(help="With --measure: the figure, a .png, .svg or .pdf.", metavar="FILE")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Count parameters, operations, bytes, memory and depth of cells; with --measure, run them too."""
+    from cellwise.understand.complexity import DEFINITION
+    from cellwise.understand.complexity import complexity as count
+
     chosen = [cell_of(name) for name in dict.fromkeys(names or known.names())]
     sizes = Sizes(input_size, hidden_size, layers, batch, length)
     if measure and recompute:
         raise ComplexityError("--measure runs layers that keep their tape; leave out --recompute.")
+    if measure and as_json:
+        raise ComplexityError("--json prints the counts, and --measure prints times; give one of them.")
     _check(measure, out, sizes)
     costs = [count(cell, layers, recompute=recompute) for cell in chosen]
     labels = [cell.name for cell in chosen]
+    if as_json:
+        print_json(_facts(costs, labels, sizes))
+        return
     typer.echo(f"{DEFINITION}\n")
     legend = ", ".join(f"{letter} {name}" for letter, name in LETTERS.items())
     typer.echo(f"Formulas for {_layers(layers)} with bias ({legend}; bytes moved and memory in numbers):")
-    _print(["", *labels], _formulas(costs))
+    print_table(["", *labels], _formulas(costs))
     typer.echo(
         f"At d = {input_size}, h = {hidden_size}, b = {batch}, t = {length}; bytes of float32 ({_BYTES} a number):"
     )
-    _print(["", *labels], _numbers(costs, sizes))
+    print_table(["", *labels], _numbers(costs, sizes))
     if measure:
         _measure(chosen, sizes, repeats, out)
 
@@ -87,19 +93,31 @@ def _check(measure: bool, out: Path | None, sizes: Sizes) -> None:
         return
     if not measure:
         raise ComplexityError(f"--out {out} is for the figure of measurements; add --measure.")
-    from cellwise.understand.figures import check_target, in_style
+    from cellwise.understand.figures import FORMATS, in_style
 
-    check_target(out)
+    check_file(out, FORMATS)
     in_style()
-    if not out.parent.is_dir():
-        raise ComplexityError(f"the folder {out.parent} of --out {out} does not exist; make it first.")
 
 
 def _layers(count: int) -> str:
     return f"{count} layer{'s' * (count > 1)}"
 
 
+def _facts(costs: Sequence[Cost], labels: Sequence[str], sizes: Sizes) -> dict[str, Any]:
+    """The tables as data: for each cell each quantity's formula and its value, in bytes where it takes bytes."""
+    from cellwise.understand.complexity import values
+
+    formulas = [row[1:] for row in _formulas(costs)]
+    found: dict[str, Any] = {label: {} for label in labels}
+    for (name, row), texts in zip(values(costs, sizes, _BYTES), formulas, strict=True):
+        for label, number, text in zip(labels, row, texts, strict=True):
+            found[label][name] = {"formula": text, "value": number}
+    return {"sizes": asdict(sizes), "letters": LETTERS, "bytes_per_number": _BYTES, "cells": found}
+
+
 def _formulas(costs: Sequence[Cost]) -> Iterable[list[str]]:
+    from cellwise.understand.complexity import QUANTITIES
+
     for quantity in QUANTITIES:
         yield [quantity.name, *(str(quantity.of(cost)) for cost in costs)]
     yield ["depth, forward", *(str(cost.forward_depth) for cost in costs)]
@@ -107,6 +125,8 @@ def _formulas(costs: Sequence[Cost]) -> Iterable[list[str]]:
 
 
 def _numbers(costs: Sequence[Cost], sizes: Sizes) -> Iterable[list[str]]:
+    from cellwise.understand.complexity import QUANTITIES, values
+
     takes_bytes = {quantity.name for quantity in QUANTITIES if quantity.bytes}
     for name, row in values(costs, sizes, _BYTES):
         yield [name, *(_bytes(n) if name in takes_bytes else f"{n:,}" for n in row)]
@@ -124,44 +144,6 @@ def _bytes(count: int) -> str:
             break
         size /= 1024
     return f"{size:.3g} {unit}"
-
-
-def _print(titles: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> None:
-    """A table; its first `left` columns are words. Where a terminal is too narrow, the others come in several."""
-    from rich.console import Console
-
-    # Where it does not go to a terminal, the table is as wide as it needs to be.
-    console = Console(width=None if typer.get_text_stream("stdout").isatty() else 400)
-    rows = list(rows)
-    widths = [_GAP + max(len(row[place]) for row in (titles, *rows)) for place in range(len(titles))]
-    for columns in _groups(widths, left, console.width):
-        console.print(_table([titles[i] for i in columns], [[row[i] for i in columns] for row in rows], left))
-
-
-def _groups(widths: Sequence[int], left: int, room: int) -> list[list[int]]:
-    """The columns of each table, so that it fits; the first `left` stand in all, and at least one beside them.
-
-    >>> _groups([10, 5, 5, 5], left=1, room=20), _groups([10, 50, 5], left=1, room=20)
-    ([[0, 1, 2], [0, 3]], [[0, 1], [0, 2]])
-    """
-    groups: list[list[int]] = [list(range(left))]
-    for place in range(left, len(widths)):
-        if len(groups[-1]) > left and sum(widths[i] for i in groups[-1]) + widths[place] > room:
-            groups.append(list(range(left)))
-        groups[-1].append(place)
-    return groups
-
-
-def _table(titles: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for place, title in enumerate(titles):
-        table.add_column(title, justify="left" if place < left else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    return table
 
 
 def _measure(chosen: Sequence[Cell], sizes: Sizes, repeats: int, out: Path | None) -> None:
@@ -205,7 +187,7 @@ def _print_growth(growth: Growth) -> None:
                 f"{curve.operations[-1] / last / 1e9:.3g}",
             ]
         )
-    _print(titles, rows, left=4)
+    print_table(titles, rows, left=4)
     typer.echo(
         "Linear: the growth's exponent is 1 to a tenth; unsure if the repeats differ too much to tell. "
         "ms and Gop/s are those of the largest size."
@@ -230,4 +212,4 @@ def _print_crossings(growth: Growth) -> None:
                 else f"{measured.middle:.0f} ({measured.low:.0f} to {measured.high:.0f})",
             ]
         )
-    _print(("cell", "pass", "by the count", "in the times"), rows, left=2)
+    print_table(("cell", "pass", "by the count", "in the times"), rows, left=2)

@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from cellwise.cli.cell_argument import HELP, cell_of
-from cellwise.tasks import textbook
+from cellwise.cli.cell_argument import HELP, cell_of, complete
+from cellwise.tasks.textbook_settings import Settings
 
-_DEFAULT = textbook.Settings()
+_DEFAULT = Settings()
 
 
 def demo(
-    name: Annotated[str, typer.Argument(metavar="CELL", help=HELP)],
+    name: Annotated[str, typer.Argument(metavar="CELL", help=HELP, autocompletion=complete)],
     input_size: Annotated[int, typer.Option(help="Bits of each input.")] = _DEFAULT.input_size,
     hidden_size: Annotated[int, typer.Option(help="Size of the state.")] = _DEFAULT.hidden_size,
     output_size: Annotated[int, typer.Option(help="Numbers in each output.")] = _DEFAULT.output_size,
@@ -22,9 +22,8 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the initial weights.")] = _DEFAULT.seed,
 ) -> None:
     """Train a tiny network on the textbook sequence of four steps."""
-    settings = textbook.Settings(
-        cell_of(name), input_size, hidden_size, output_size, learning_rate, epochs, seed
-    )
+    settings = Settings(cell_of(name), input_size, hidden_size, output_size, learning_rate, epochs, seed)
+    from cellwise.tasks import textbook
 
     def report(epoch: int, loss: float) -> None:
         if epoch % 100 == 0:

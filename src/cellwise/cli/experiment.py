@@ -1,24 +1,21 @@
-"""What the commands that run an experiment share: cells by name, progress, tables, results on disk."""
+"""What the commands that run an experiment share: cells by name, progress, results on disk."""
 
 from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-import torch
 import typer
 
 from cellwise._version import __version__
+from cellwise.cli.output import check_file, is_quiet
 from cellwise.errors import CellwiseError
-from cellwise.understand.answers import answers
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from cellwise.understand.gradient_study import GradientStudy
     from cellwise.understand.memory import MemoryStudy
 
@@ -51,11 +48,11 @@ def numbers(text: str, what: str) -> tuple[int, ...]:
 
 
 class Working(AbstractContextManager["Working"]):
-    """What is being done: one line that changes on a terminal, lines in a log; on stderr."""
+    """What is being done: one line that changes on a terminal, lines in a log; on stderr. With --quiet nothing."""
 
     def __init__(self) -> None:
         self._status: Any = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not is_quiet():
             from rich.console import Console
 
             self._status = Console(stderr=True).status("")
@@ -77,30 +74,15 @@ class Working(AbstractContextManager["Working"]):
     def done(self, text: str) -> None:
         """Something is finished; kept, in a log too."""
         if self._status is not None:
-            self._status.console.print(text, highlight=False)
-        else:
+            self._status.console.print(text, highlight=False, markup=False, emoji=False)
+        elif not is_quiet():
             print(text, file=sys.stderr, flush=True)
-
-
-def new_table(columns: Sequence[str], left: int = 1) -> Table:
-    """An empty table whose first `left` columns hold words and the others numbers."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place < left else "right", no_wrap=place < left)
-    return table
-
-
-def show_table(table: Table) -> None:
-    from rich.console import Console
-
-    Console(width=None if typer.get_text_stream("stdout").isatty() else 160).print(table)
 
 
 def say_answers(gradients: GradientStudy | None = None, memory: MemoryStudy | None = None) -> None:
     """Print what was measured on each of the three questions."""
+    from cellwise.understand.answers import answers
+
     for answer in answers(gradients, memory):
         if answer.facts:
             typer.echo(f"\n{answer}")
@@ -108,6 +90,8 @@ def say_answers(gradients: GradientStudy | None = None, memory: MemoryStudy | No
 
 def about() -> dict[str, Any]:
     """What results were measured with."""
+    import torch
+
     return {
         "cellwise": __version__,
         "torch": torch.__version__,
@@ -118,10 +102,10 @@ def about() -> dict[str, Any]:
 
 def check_figure(out: Path | None) -> None:
     """Refuse a picture that could not be written or drawn, before anything is measured."""
-    from cellwise.understand.figures import check_target, in_style
+    from cellwise.understand.figures import FORMATS, in_style
 
     if out is not None:
-        check_target(out)
+        check_file(out, FORMATS, makes_folder=True)
         in_style()
 
 

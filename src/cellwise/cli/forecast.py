@@ -1,22 +1,28 @@
-"""`cellwise forecast fit|predict|backtest|demo`."""
+"""`cellwise forecast fit|predict|backtest|demo|check|report`."""
 
 from __future__ import annotations
 
-import functools
-import os
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cellwise.cli import forecast_options as options
-from cellwise.tasks.base import TaskError, TrainingInterrupted
+from cellwise.cli.cell_argument import cell_argument
+from cellwise.cli.examples import epilog
+from cellwise.cli.forecast_check import check
+from cellwise.cli.forecast_report import report
+from cellwise.cli.output import Json, Quiet, check_file, is_quiet, print_json, print_table
+from cellwise.cli.output import say as _say
+from cellwise.tasks.base import ReportWarning, TaskError
 
 if TYPE_CHECKING:
     from cellwise.tasks.forecasting.forecaster import Forecaster
     from cellwise.tasks.forecasting.frames import Table
+    from cellwise.tasks.forecasting.metrics import Scores
 
 __all__ = ["app"]
 
@@ -25,30 +31,22 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-P = ParamSpec("P")
+
+# A line for the list of commands; others are listed with the beginning of their help.
+_SHORT = {
+    "fit": "Train on a file of series.",
+    "predict": "Forecast with what was trained.",
+    "backtest": "Measure forecasts of the past.",
+    "demo": "Train on US births: under a minute.",
+    "check": "See whether a run folder is whole.",
+    "report": "Make the report of a run again.",
+}
 
 
-def command(function: Callable[P, None]) -> Callable[P, None]:
-    """A command of `forecast`. Ctrl-C leaves with 130; what the system refuses becomes one sentence."""
-
-    @functools.wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            function(*args, **kwargs)
-        except TrainingInterrupted as stop:
-            typer.echo(str(stop), err=True)
-            raise typer.Exit(130) from stop
-        except KeyboardInterrupt as stop:
-            raise typer.Exit(130) from stop
-        except BrokenPipeError as stop:  # the reader, such as head, has seen enough
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (open until the end)
-            raise typer.Exit(0) from stop
-        except OSError as error:
-            raise TaskError(
-                f"{error.filename or 'a file'} cannot be used: {error.strerror or error}"
-            ) from error
-
-    return app.command()(run)
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Make a function a command of `forecast`."""
+    name = function.__name__
+    return app.command(short_help=_SHORT.get(name), epilog=epilog(f"forecast {name}"))(function)
 
 
 @command
@@ -75,7 +73,11 @@ def fit(
     cutoffs: options.Cutoffs = 0,
     step: options.Step = None,
     seed: options.Seed = 0,
+    date_format: options.DateFormat = None,
+    decimal: options.Decimal = None,
+    encoding: options.Encoding = None,
     overwrite: options.Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train on FILE and write a run folder with weights and report.html.
 
@@ -84,6 +86,7 @@ def fit(
     forecaster = _forecaster(
         cell, horizon, freq, season, id, time, target, known, past, level,
         hidden_size, layers, dropout, members, epochs, learning_rate, validation, seed,
+        date_format, decimal, encoding,
     )  # fmt: skip
     table = _read(forecaster, file)
     folder = out or Path("runs") / f"{_stem(file)}-{forecaster.model_name.lower()}"
@@ -107,21 +110,32 @@ def predict(
     out: Annotated[
         Path | None, typer.Option(help="CSV or Parquet file to write.  [default: print CSV]", metavar="FILE")
     ] = None,
+    date_format: options.DateFormat = None,
+    decimal: options.Decimal = None,
+    encoding: options.Encoding = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Forecast with a trained network: the median and the bands after the end of every series."""
     from cellwise.tasks.forecasting.files import check_writable, round_floats, to_csv, write_file
     from cellwise.tasks.forecasting.forecaster import Forecaster
 
     if out is not None:
+        if as_json:
+            raise TaskError("--json prints the forecast, and --out writes it into a file; give one of them")
         check_writable(out)
+        check_file(out)
     forecaster = Forecaster.load(run)
+    told = {"date_format": date_format, "decimal": decimal, "encoding": encoding}
+    forecaster.set_params(**{name: value for name, value in told.items() if value is not None})
     table = None if file is None else forecaster.read(_source(file))
     for note in () if table is None else table.notes:
         _say(f"note: {note}")
     made = round_floats(forecaster.predict(table, horizon))
-    if out is None:
+    if as_json:
+        print_json(made.to_dicts())
+    elif out is None:
         sys.stdout.write(to_csv(made))
-        sys.stdout.flush()
     else:
         write_file(made, out)
         _say(f"wrote {made.height:,} rows to {out}")
@@ -159,7 +173,12 @@ def backtest(
     learning_rate: options.LearningRate = 3e-3,
     validation: options.Validation = None,
     seed: options.Seed = 0,
+    date_format: options.DateFormat = None,
+    decimal: options.Decimal = None,
+    encoding: options.Encoding = None,
     overwrite: options.Overwrite = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure forecasts of the past, beside the seasonal naive forecast.
 
@@ -172,7 +191,7 @@ def backtest(
     if Path(source).is_dir():
         trained = Forecaster.load(Path(source))
         if trained.kept_from_training(cutoffs, step):
-            _tell_scores(trained)
+            _tell_scores(trained, as_json)
             return
         forecaster, table = Forecaster(**trained.get_params()), trained.table_
         _say(
@@ -184,9 +203,10 @@ def backtest(
         forecaster = _forecaster(
             cell, horizon, freq, season, id, time, target, known, past, level,
             hidden_size, layers, dropout, members, epochs, learning_rate, validation, seed,
+            date_format, decimal, encoding,
         )  # fmt: skip
         table = _read(forecaster, source)
-    _train(forecaster, table, out, cutoffs, step, overwrite)
+    _train(forecaster, table, out, cutoffs, step, overwrite, as_json)
 
 
 @command
@@ -196,6 +216,7 @@ def demo(
     epochs: options.Epochs = 60,
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train on fifteen years of daily US births and measure the last one: under a minute.
 
@@ -204,22 +225,27 @@ def demo(
     from cellwise.tasks import Forecaster
 
     forecaster = Forecaster(
-        cell, 28, known=["holiday", "near_holiday"], hidden_size=64, epochs=epochs, seed=seed
+        cell_argument(cell), 28, known=["holiday", "near_holiday"], hidden_size=64, epochs=epochs, seed=seed
     )
     _say("US births per day, Social Security Administration (public domain)")
     table = _read(forecaster, "us-births")
     _train(forecaster, table, out, cutoffs=24, step=15, overwrite=overwrite)
 
 
+command(check)
+command(report)
+
+
 def _forecaster(
     cell: str, horizon: int, freq: str | None, season: int | None, id: str, time: str, target: str,
     known: list[str] | None, past: list[str] | None, level: list[int] | None, hidden_size: int, layers: int,
     dropout: float, members: int, epochs: int, learning_rate: float, validation: int | None, seed: int,
+    date_format: str | None, decimal: str | None, encoding: str | None,
 ) -> Forecaster:  # fmt: skip
     from cellwise.tasks import Forecaster
 
     return Forecaster(
-        cell,
+        cell_argument(cell),
         horizon,
         freq=freq,
         season_length=season,
@@ -237,6 +263,9 @@ def _forecaster(
         learning_rate=learning_rate,
         validation=validation,
         seed=seed,
+        date_format=date_format,
+        decimal=decimal,
+        encoding=encoding,
     )
 
 
@@ -265,12 +294,22 @@ def _read(forecaster: Forecaster, file: str) -> Table:
 
 
 def _train(
-    forecaster: Forecaster, table: Table, folder: Path | None, cutoffs: int, step: int | None, overwrite: bool
+    forecaster: Forecaster,
+    table: Table,
+    folder: Path | None,
+    cutoffs: int,
+    step: int | None,
+    overwrite: bool,
+    as_json: bool = False,
 ) -> None:
     from cellwise.tasks.progress import choose_progress
 
-    progress = choose_progress(None, log=True)
-    forecaster.fit(table, folder=folder, overwrite=overwrite, cutoffs=cutoffs, step=step, progress=progress)
+    progress = choose_progress(False if is_quiet() else None, log=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ReportWarning)  # it is said below, as a note
+        forecaster.fit(
+            table, folder=folder, overwrite=overwrite, cutoffs=cutoffs, step=step, progress=progress
+        )
     trained = forecaster.trained_
     assert trained is not None
     for note in forecaster.notes_[len(table.notes) :]:
@@ -278,38 +317,46 @@ def _train(
     early = "stopped early" if trained.stopped_early else "done"
     resumed = f", resumed after {trained.resumed_after}" if trained.resumed_after else ""
     kept = f"kept those of epoch {trained.best.epoch}"
-    _say(f"{early} after {len(trained.epochs)} epochs{resumed}, {kept}; {forecaster.seconds_:.0f} s")
-    _tell_scores(forecaster)
-    if folder is not None:
+    epochs = f"{len(trained.epochs)} epoch{'s' * (len(trained.epochs) != 1)}"
+    _say(f"{early} after {epochs}{resumed}, {kept}; {forecaster.seconds_:.0f} s")
+    _tell_scores(forecaster, as_json)
+    if folder is not None and (folder / "report.html").exists():
         _say(f"report: {folder / 'report.html'}")
 
 
-def _tell_scores(forecaster: Forecaster) -> None:
-    """The table on stdout, what it means on stderr."""
+def _tell_scores(forecaster: Forecaster, as_json: bool = False) -> None:
+    """The table (or the figures as JSON) on stdout, what it means on stderr."""
     from cellwise.tasks.forecasting.report import measured_on
     from cellwise.tasks.forecasting.tables import scores_figures, verdict
 
     measured = forecaster.backtest_
     if measured is None:
         _say("the series are too short to hold anything out, so nothing can be measured")
+        if as_json:
+            print_json(None)
         return
     scores = measured.scores()
-    table = scores_figures(scores, measured.levels)
-    rows = [
-        ("model", *table.columns),
-        *((row.name, *(cell.text for cell in row.cells)) for row in table.rows),
-    ]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        typer.echo(
-            "  ".join(
-                text.ljust(w) if i == 0 else text.rjust(w)
-                for i, (text, w) in enumerate(zip(row, widths, strict=True))
-            )
-        )
+    if as_json:
+        print_json(_facts(forecaster, scores))
+    else:
+        table = scores_figures(scores, measured.levels)
+        rows = [(row.name, *(cell.text for cell in row.cells)) for row in table.rows]
+        print_table(("model", *table.columns), rows)
     _say(measured_on(forecaster))
     _say(verdict(scores, measured)[0])
 
 
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
+def _facts(forecaster: Forecaster, scores: Mapping[str, Scores]) -> dict[str, Any]:
+    """What a backtest measured: on what, and each model's figures, over all and by step of the horizon."""
+    measured = forecaster.backtest_
+    assert measured is not None
+    return {
+        "model": measured.model,
+        "horizon": measured.horizon,
+        "windows": measured.count,
+        "levels": measured.levels,
+        "held_out": "test" if forecaster.backtest_is_test_ else "validation",
+        "scores": {
+            name: {"overall": each.overall, "by_horizon": each.by_horizon} for name, each in scores.items()
+        },
+    }

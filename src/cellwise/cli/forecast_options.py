@@ -8,10 +8,12 @@ from typing import Annotated
 
 import typer
 
+from cellwise.cli.cell_argument import HELP, complete
+
 __all__ = [
-    "Cell", "Cutoffs", "Dropout", "Epochs", "File", "Frequency", "HiddenSize", "Horizon", "Id", "Known", "Layers",
-    "LearningRate", "Levels", "Members", "Overwrite", "Past", "Season", "Seed", "Step", "Target", "Time", "Validation",
-    "names_of",
+    "Cell", "Cutoffs", "DateFormat", "Decimal", "Dropout", "Encoding", "Epochs", "File", "Frequency", "HiddenSize",
+    "Horizon", "Id", "Known", "Layers", "LearningRate", "Levels", "Members", "Overwrite", "Past", "Season", "Seed",
+    "Step", "Target", "Time", "Validation", "names_of",
 ]  # fmt: skip
 
 File = Annotated[
@@ -19,7 +21,7 @@ File = Annotated[
     typer.Argument(help="CSV or Parquet file in long format, or the bundled 'us-births'.", metavar="FILE"),
 ]
 Horizon = Annotated[int, typer.Option("--horizon", "-H", help="How many steps to forecast.")]
-Cell = Annotated[str, typer.Option(help="The recurrent cell; `cellwise cells` lists them.")]
+Cell = Annotated[str, typer.Option(help=HELP, metavar="CELL", autocompletion=complete)]
 Frequency = Annotated[
     str | None,
     typer.Option(
@@ -39,6 +41,19 @@ Known = Annotated[
 ]  # fmt: skip
 Past = Annotated[
     list[str] | None, typer.Option(help="Covariate known only up to now, by column.", metavar="COLUMN")
+]
+DateFormat = Annotated[
+    str | None,
+    typer.Option(
+        help="How dates are written, such as %d/%m/%Y.  [default: read off the data]", metavar="FORMAT"
+    ),
+]
+Decimal = Annotated[
+    str | None,
+    typer.Option(help="Mark before decimals, . or ,  [default: read off the data]", metavar="MARK"),
+]
+Encoding = Annotated[
+    str | None, typer.Option(help="Encoding of a text file, such as cp1252.  [default: UTF-8 or UTF-16]")
 ]
 Levels = Annotated[
     list[int] | None, typer.Option("--level", help="Band in percent; may be repeated.  [default: 80, 90]")

@@ -15,11 +15,10 @@ from cellwise.cli.experiment import (
     about,
     check_figure,
     listed,
-    new_table,
     read_study,
     say_answers,
-    show_table,
 )
+from cellwise.cli.output import Quiet, print_table, say
 
 if TYPE_CHECKING:
     from cellwise.understand.gradient_study import Curve, GradientStudy
@@ -59,6 +58,7 @@ def gradients(
         Path | None,
         typer.Option(help="Measure nothing; take the numbers of an earlier run.", metavar="FILE.json"),
     ] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Measure the derivative of the last state by each earlier one, and what makes it vanish or last.
 
@@ -78,11 +78,8 @@ def gradients(
         settings = StudySettings(
             length, hidden_size, seeds, sequences, bias, norm, train, train_length, updates, clip
         )
-        try:
-            with Working() as working:
-                study = study_gradients(asked, settings, working.now)
-        except KeyboardInterrupt as stop:
-            raise typer.Exit(130) from stop
+        with Working() as working:
+            study = study_gradients(asked, settings, working.now)
     _tell(study)
     say_answers(gradients=study)
     if out is not None:
@@ -90,7 +87,7 @@ def gradients(
         if redraw is None:
             save_json(result_path(out), "gradients", study.as_json(), about())
         typer.echo(f"\npicture: {out}, numbers: {redraw or result_path(out)}")
-    typer.echo(f"{time.monotonic() - begin:.0f} s", err=True)
+    say(f"{time.monotonic() - begin:.0f} s")
 
 
 def _tell(study: GradientStudy) -> None:
@@ -109,11 +106,11 @@ def _tell(study: GradientStudy) -> None:
         "10 to 90 % at the end",
         "learned",
     )
-    table = new_table(columns, left=3)
+    rows = []
     for place, curve in enumerate(study.curves):
         name = curve.cell if place == 0 or study.curves[place - 1].cell != curve.cell else ""
-        table.add_row(name, _start(curve, study), _trained(curve), *_figures(curve, lags))
-    show_table(table)
+        rows.append([name, _start(curve, study), _trained(curve), *_figures(curve, lags)])
+    print_table(columns, rows, left=3)
     for note in study.notes:
         typer.echo(f"note: {note}")
 

@@ -13,12 +13,11 @@ from cellwise.cli.experiment import (
     about,
     check_figure,
     listed,
-    new_table,
     numbers,
     read_study,
     say_answers,
-    show_table,
 )
+from cellwise.cli.output import Quiet, print_table, say
 
 if TYPE_CHECKING:
     from cellwise.understand.memory import Contender, MemoryStudy, Trial
@@ -64,6 +63,7 @@ def memory(
         Path | None,
         typer.Option(help="Train nothing; take the numbers of an earlier run.", metavar="FILE.json"),
     ] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Find the longest lag at which each cell learns to recall symbols, to add two numbers, and to count parity.
 
@@ -87,7 +87,7 @@ def memory(
             study = study_memory(contenders, settings, _Watching(working))
         path = Path("runs/memory.json") if out is None else result_path(out)
         save_json(path, "memory", study.as_json(), about())
-        typer.echo(f"{_ENDED[study.ended]} after {study.seconds:.0f} s; numbers: {path}", err=True)
+        say(f"{_ENDED[study.ended]} after {study.seconds:.0f} s; numbers: {path}")
     _tell(study)
     say_answers(memory=study)
     if out is not None:
@@ -135,15 +135,15 @@ def _tell(study: MemoryStudy) -> None:
 
     s = study.settings
     typer.echo(
-        f"The longest lag that each cell learned: at least 95 % of 512 fresh answers right in one of {s.seeds} seeds, "
-        f"within {s.updates} updates"
+        f"The longest lag that each cell learned: at least 95 % of 512 fresh answers right in "
+        f"{'the one seed' if s.seeds == 1 else f'one of {s.seeds} seeds'}, within {s.updates} updates"
     )
     tasks = [f"{task} (chance {TASKS[task].chance:.0%})" for task in s.tasks]
-    table = new_table(("cell", *tasks, "units", "parameters"))
+    rows = []
     for cell in study.cells:
         found = [_longest(study, task, cell) for task in s.tasks]
-        table.add_row(cell, *found, str(study.hidden_sizes[cell]), f"{study.parameters[cell]:,}")
-    show_table(table)
+        rows.append([cell, *found, str(study.hidden_sizes[cell]), f"{study.parameters[cell]:,}"])
+    print_table(("cell", *tasks, "units", "parameters"), rows)
     for task in s.tasks:
         typer.echo(f"{task}: the lag is the {TASKS[task].meaning}; counted are {TASKS[task].counts}")
 

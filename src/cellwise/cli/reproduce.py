@@ -8,11 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
 
 from cellwise._version import __version__
-from cellwise.errors import CellwiseError
+from cellwise.cli.cell_argument import HELP, cell_argument, complete
+from cellwise.cli.output import check_file, print_table
+from cellwise.errors import CellwiseError, did_you_mean
 
 if TYPE_CHECKING:
     from cellwise.tasks.forecasting.m3 import Row
@@ -37,7 +38,7 @@ def reproduce(
         Path | None,
         typer.Option(help="The data, already here; else it is fetched with pip and kept in a cache."),
     ] = None,
-    cell: Annotated[str, typer.Option(help="The recurrent cell, see `cellwise cells`.")] = "gru",
+    cell: Annotated[str, typer.Option(help=HELP, metavar="CELL", autocompletion=complete)] = "gru",
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Passes over the data, if not the default.")
     ] = None,
@@ -48,8 +49,13 @@ def reproduce(
     cache.
     """
     if name not in EXPERIMENTS:
-        raise UnknownExperimentError(f"there is no experiment {name!r}; there is {', '.join(EXPERIMENTS)}")
-    options = {"cell": cell} | ({} if epochs is None else {"epochs": epochs})
+        hint = did_you_mean(name, EXPERIMENTS)
+        raise UnknownExperimentError(
+            f"There is no experiment {name!r}; {hint}there is {', '.join(EXPERIMENTS)}."
+        )
+    if out is not None:
+        check_file(out, makes_folder=True)
+    options = {"cell": cell_argument(cell)} | ({} if epochs is None else {"epochs": epochs})
     rows = EXPERIMENTS[name](data, seeds, options)
     _print(rows)
     path = Path("runs") / f"{name}.json" if out is None else out
@@ -78,15 +84,7 @@ EXPERIMENTS: dict[str, Experiment] = {"m3-monthly": _m3_monthly}
 
 
 def _print(rows: list[Row]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("method")
-    for title in ("sMAPE", "MASE", "coverage 80", "coverage 90", "seconds"):
-        table.add_column(title, justify="right")
-    table.add_column("source")
+    table = []
     for row in rows:
         figures = (
             (row.smape, 2),
@@ -95,12 +93,13 @@ def _print(rows: list[Row]) -> None:
             (row.coverage_90, 1),
             (row.seconds, 0),
         )
-        table.add_row(row.method, *(("" if x is None else f"{x:.{n}f}") for x, n in figures), row.source)
-    console = Console(width=None if typer.get_text_stream("stdout").isatty() else 160)
-    console.print(table)
+        table.append([row.method, *(("" if x is None else f"{x:.{n}f}") for x, n in figures), row.source])
+    print_table(("method", "sMAPE", "MASE", "coverage 80", "coverage 90", "seconds", "source"), table)
 
 
 def _save(path: Path, name: str, options: dict[str, Any], rows: list[Row]) -> None:
+    import torch
+
     from cellwise.tasks.run_folder import write_atomically
 
     result = {
@@ -108,7 +107,7 @@ def _save(path: Path, name: str, options: dict[str, Any], rows: list[Row]) -> No
         "cellwise": __version__,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "options": options,
+        "options": {key: getattr(value, "name", value) for key, value in options.items()},
         "rows": [asdict(row) for row in rows],
     }
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,21 +8,24 @@ from typing import Annotated
 import typer
 
 from cellwise.cells.base import Cell
-from cellwise.cli.cell_argument import HELP, cell_of
+from cellwise.cli.cell_argument import HELP, cell_of, complete
 from cellwise.cli.cells import count, summary
+from cellwise.cli.output import check_file
+from cellwise.errors import did_you_mean
 from cellwise.graph import listing
-from cellwise.understand.views import VIEWS, ViewError, view, view_for_file
+from cellwise.understand.views import PICTURES, VIEWS, ViewError, save_picture, view, view_for_file
 
-# The keys are those of cellwise.backends.cpu.stages, which needs LLVM and so is not loaded for a line of help.
+# The names are those of cellwise.backends.cpu.stages, which needs LLVM and so is not loaded for a line of help.
 _STAGES = {
     "plan": "its arrays, products and equations, and what is written where",
     "llvm": "the LLVM code emitted for that",
     "asm": "the assembly",
 }
+_PASSES = ("forward", "training", "backward", "recomputing")
 
 
 def show(
-    name: Annotated[str, typer.Argument(help=HELP)],
+    name: Annotated[str, typer.Argument(metavar="CELL", help=HELP, autocompletion=complete)],
     view_name: Annotated[
         str | None,
         typer.Option(
@@ -55,23 +58,35 @@ def show(
             "[default: forward; for plan, forward and backward]",
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it into a file.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write it into a file; a diagram also as .png or .pdf."),
+    ] = None,
 ) -> None:
     """Show a cell: its equations and graph, or what --as or --stage asks for."""
-    cell = cell_of(name)
     if stage is not None:
         _check_alone(view_name, unrolled)
-        _put(_stage(cell, stage, which), stage, out)
-        return
-    if which is not None:
+        _check_stage(stage, which)
+    elif which is not None:
         raise ViewError("--pass chooses a program of a stage, which needs --stage plan, llvm or asm.")
-    if view_name is None and out is not None:
-        view_name = view_for_file(out)
+    if out is not None:
+        check_file(out)
+        view_name = view_for_file(out, view_name or stage)
     if view_name is None and unrolled is not None:
         able = " or ".join(f"--as {key}" for key, each in VIEWS.items() if each.unrolled is not None)
         raise ViewError(f"--unrolled draws the network through time, which needs {able}.")
-    text = _overview(cell) if view_name is None else view(cell, view_name, unrolled=unrolled)
-    _put(text, view_name or "overview", out)
+    cell = cell_of(name)
+    if stage is not None:
+        # LLVM is loaded when it is asked for.
+        from cellwise.backends.cpu.stages import stage_text
+
+        _put(stage_text(cell.graph, stage, which), stage, out)
+    elif out is not None and out.suffix.lower() in PICTURES:
+        save_picture(cell, out, unrolled=unrolled)
+        typer.echo(f"{view_name}: {out}")
+    else:
+        text = _overview(cell) if view_name is None else view(cell, view_name, unrolled=unrolled)
+        _put(text, view_name or "overview", out)
 
 
 def _check_alone(view_name: str | None, unrolled: int | None) -> None:
@@ -80,36 +95,21 @@ def _check_alone(view_name: str | None, unrolled: int | None) -> None:
         raise ViewError(f"--stage and {other} each say what is shown; give one of them.")
 
 
-def _stage(cell: Cell, stage: str, which: str | None) -> str:
+def _check_stage(stage: str, which: str | None) -> None:
     if stage not in _STAGES:
-        raise ViewError(f"There is no stage called '{stage}'; the stages are: {', '.join(_STAGES)}.")
-    # LLVM is loaded when it is asked for.
-    from cellwise.backends.cpu.stages import PASSES, stage_text
-
-    if which is not None and which not in PASSES:
-        raise ViewError(f"There is no pass called '{which}'; the passes are: {', '.join(PASSES)}.")
-    return stage_text(cell.graph, stage, which)
+        hint = did_you_mean(stage, _STAGES)
+        raise ViewError(f"There is no stage called '{stage}'; {hint}the stages are: {', '.join(_STAGES)}.")
+    if which is not None and which not in _PASSES:
+        hint = did_you_mean(which, _PASSES)
+        raise ViewError(f"There is no pass called '{which}'; {hint}the passes are: {', '.join(_PASSES)}.")
 
 
 def _put(text: str, what: str, out: Path | None) -> None:
     if out is None:
         typer.echo(text.rstrip("\n"))
     else:
-        _write(out, text.rstrip("\n") + "\n")
+        out.write_text(text.rstrip("\n") + "\n", encoding="utf8")
         typer.echo(f"{what}: {out}")
-
-
-def _write(path: Path, text: str) -> None:
-    if not path.parent.is_dir():
-        raise ViewError(
-            f"{path} cannot be written, since the folder {path.parent} does not exist; make it first."
-        )
-    if path.is_dir():
-        raise ViewError(f"{path} is a folder; --out takes the name of a file.")
-    try:
-        path.write_text(text, encoding="utf8")
-    except OSError as error:
-        raise ViewError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def _overview(cell: Cell) -> str:

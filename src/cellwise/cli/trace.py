@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
-from cellwise.tasks.base import TaskError, TrainingInterrupted
+from cellwise.cli.cell_argument import HELP, cell_argument, complete
+from cellwise.cli.output import Quiet, is_quiet
+from cellwise.cli.output import say as _say
+from cellwise.tasks.base import TaskError
 
 
 def trace(
@@ -37,10 +40,13 @@ def trace(
         bool,
         typer.Option("--demo", help="Train a small model of characters on the opening of Moby-Dick first."),
     ] = False,
-    cell: Annotated[str, typer.Option(help="Of --demo; `cellwise cells` lists them.")] = "gru",
+    cell: Annotated[
+        str, typer.Option(help=f"Of --demo. {HELP}", metavar="CELL", autocompletion=complete)
+    ] = "gru",
     epochs: Annotated[int | None, typer.Option(help="Of --demo, at most.  [default: 12]")] = None,
     seed: Annotated[int, typer.Option(help="Of --demo.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Look inside a trained network: states and gates over time, and which inputs a prediction depends on.
 
@@ -49,22 +55,16 @@ def trace(
 
     if (run is None) != demo or (demo and source is not None):
         raise TaskError("trace takes the folder of a run, or --demo by itself, which trains one")
-    try:
-        if demo:
-            run = out or Path("runs/characters")
-            path = run / PAGE
-            _train(run, cell, epochs, seed, overwrite)
-        else:
-            assert run is not None
-            path = out or run / PAGE
-            if run.is_dir() or out is not None:
-                check_new(path, overwrite)
-        write_page(page_of(run, source, series, steps, _say), path)
-    except TrainingInterrupted as stop:
-        _say(str(stop))
-        raise typer.Exit(130) from stop
-    except OSError as error:
-        raise TaskError(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}") from error
+    if demo:
+        run = out or Path("runs/characters")
+        path = run / PAGE
+        _train(run, cell, epochs, seed, overwrite)
+    else:
+        assert run is not None
+        path = out or run / PAGE
+        if run.is_dir() or out is not None:
+            check_new(path, overwrite)
+    write_page(page_of(run, source, series, steps, _say), path)
     _say(f"page: {path}")
 
 
@@ -75,18 +75,15 @@ def _train(folder: Path, cell: str, epochs: int | None, seed: int, overwrite: bo
 
     text = bundled_text()
     limit = {} if epochs is None else {"epochs": epochs}
-    model = CharacterModel(cell, seed=seed, **limit)
+    model = CharacterModel(cell_argument(cell), seed=seed, **limit)
     model.check_options()
     _say(f"the opening of Moby-Dick (Melville 1851, public domain), {len(text):,} characters")
-    progress = choose_progress(None, log=True)
+    progress = choose_progress(False if is_quiet() else None, log=True)
     model.fit(text, folder=folder, overwrite=overwrite, progress=progress)
     assert model.trained_ is not None
+    epochs_done = len(model.trained_.epochs)
     _say(
-        f"done after {len(model.trained_.epochs)} epochs, {model.seconds_:.0f} s; "
+        f"done after {epochs_done} epoch{'s' * (epochs_done != 1)}, {model.seconds_:.0f} s; "
         f"{model.evaluate():.2f} bits per character on text that training never saw; it writes:"
     )
     _say(" ".join(model.generate(160, "\n").split()))
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)

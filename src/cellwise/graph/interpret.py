@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from cellwise.graph.expr import Node
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def evaluate(nodes: Iterable[Node], values: dict[Node, Tensor]) -> None:

@@ -5,13 +5,14 @@ An op is added here, in one line; its derivative and its lowerings live in table
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # How tightly an op binds when it is written down.
 COMPARE, SUM, PRODUCT, SIGN, ATOM = range(5)
@@ -19,15 +20,26 @@ COMPARE, SUM, PRODUCT, SIGN, ATOM = range(5)
 
 @dataclass(frozen=True, eq=False)
 class Op:
-    """One kind of node. `text` is how it is written, `torch` what it means; a leaf has no `torch`."""
+    """One kind of node. `text` is how it is written, `meaning` what it is in torch; a leaf has none."""
 
     name: str
     operands: int
     text: str
     binds: int = ATOM
-    torch: Callable[..., Tensor] | None = None
+    meaning: str | Callable[..., Tensor] | None = None
     commutes: bool = False
     makes_mask: bool = False
+
+    @cached_property
+    def torch(self) -> Callable[..., Tensor] | None:
+        """The meaning on tensors; None for a leaf."""
+        if not isinstance(self.meaning, str):
+            return self.meaning
+        # Imported here, since equations are read, printed and counted without torch, which takes seconds to load.
+        import torch
+
+        found: Callable[..., Tensor] = operator.attrgetter(self.meaning)(torch)
+        return found
 
     def __repr__(self) -> str:
         return self.name
@@ -52,33 +64,35 @@ def _detach(value: Tensor) -> Tensor:
 
 
 def _clamp(value: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    import torch
+
     # torch.clamp computes with operands of several shapes, but its derivative fails on some of them (torch 2.13).
     return torch.clamp(*torch.broadcast_tensors(value, low, high))
 
 
 _ELEMENTARY = (
-    Op("add", 2, "{0} + {1}", SUM, torch.add, commutes=True),
-    Op("sub", 2, "{0} - {1}", SUM, torch.sub),
-    Op("mul", 2, "{0} * {1}", PRODUCT, torch.mul, commutes=True),
-    Op("div", 2, "{0} / {1}", PRODUCT, torch.div),
-    Op("neg", 1, "-{0}", SIGN, torch.neg),
-    Op("exp", 1, "exp({0})", torch=torch.exp),
-    Op("log", 1, "log({0})", torch=torch.log),
-    Op("sqrt", 1, "sqrt({0})", torch=torch.sqrt),
-    Op("sigmoid", 1, "sigmoid({0})", torch=torch.sigmoid),
-    Op("tanh", 1, "tanh({0})", torch=torch.tanh),
-    Op("relu", 1, "relu({0})", torch=torch.relu),
-    Op("softplus", 1, "softplus({0})", torch=F.softplus),
-    Op("sin", 1, "sin({0})", torch=torch.sin),
-    Op("cos", 1, "cos({0})", torch=torch.cos),
-    Op("abs", 1, "|{0}|", torch=torch.abs),
-    Op("minimum", 2, "min({0}, {1})", torch=torch.minimum, commutes=True),
-    Op("maximum", 2, "max({0}, {1})", torch=torch.maximum, commutes=True),
-    Op("less", 2, "{0} < {1}", COMPARE, torch.lt, makes_mask=True),
-    Op("less_equal", 2, "{0} <= {1}", COMPARE, torch.le, makes_mask=True),
-    Op("where", 3, "({1} if {0} else {2})", torch=torch.where),
-    Op("clamp", 3, "clamp({0}, {1}, {2})", torch=_clamp),
-    Op("stop_gradient", 1, "stop_gradient({0})", torch=_detach),
+    Op("add", 2, "{0} + {1}", SUM, "add", commutes=True),
+    Op("sub", 2, "{0} - {1}", SUM, "sub"),
+    Op("mul", 2, "{0} * {1}", PRODUCT, "mul", commutes=True),
+    Op("div", 2, "{0} / {1}", PRODUCT, "div"),
+    Op("neg", 1, "-{0}", SIGN, "neg"),
+    Op("exp", 1, "exp({0})", meaning="exp"),
+    Op("log", 1, "log({0})", meaning="log"),
+    Op("sqrt", 1, "sqrt({0})", meaning="sqrt"),
+    Op("sigmoid", 1, "sigmoid({0})", meaning="sigmoid"),
+    Op("tanh", 1, "tanh({0})", meaning="tanh"),
+    Op("relu", 1, "relu({0})", meaning="relu"),
+    Op("softplus", 1, "softplus({0})", meaning="nn.functional.softplus"),
+    Op("sin", 1, "sin({0})", meaning="sin"),
+    Op("cos", 1, "cos({0})", meaning="cos"),
+    Op("abs", 1, "|{0}|", meaning="abs"),
+    Op("minimum", 2, "min({0}, {1})", meaning="minimum", commutes=True),
+    Op("maximum", 2, "max({0}, {1})", meaning="maximum", commutes=True),
+    Op("less", 2, "{0} < {1}", COMPARE, "lt", makes_mask=True),
+    Op("less_equal", 2, "{0} <= {1}", COMPARE, "le", makes_mask=True),
+    Op("where", 3, "({1} if {0} else {2})", meaning="where"),
+    Op("clamp", 3, "clamp({0}, {1}, {2})", meaning=_clamp),
+    Op("stop_gradient", 1, "stop_gradient({0})", meaning=_detach),
 )
 
 LEAVES: dict[str, Op] = {op.name: op for op in (INPUT, STATE, VECTOR, SCALAR, CONSTANT)}
@@ -87,4 +101,6 @@ OPS: dict[str, Op] = {op.name: op for op in (*LEAVES.values(), PROJECT, *_ELEMEN
 
 def constant_tensor(value: Any, like: Tensor) -> Tensor:
     """A number of a graph as a tensor of shape () with the dtype and device of `like`."""
+    import torch
+
     return torch.full((), value, dtype=like.dtype, device=like.device)

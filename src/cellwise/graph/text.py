@@ -175,6 +175,21 @@ def _needs_brackets(op: Op, place: int, binds: int) -> bool:
     )
 
 
+def short(node: Node, deepest: int = 6) -> str:
+    """The expression of a node on one line; what is nested deeper than that is left out.
+
+    >>> from cellwise import cells
+    >>> short(cells.get("rnn").graph.output)
+    'tanh(W_in x + b_in + W_hn h + b_hn)'
+    >>> short(cells.get("rnn").graph.output, deepest=1)
+    'tanh(W_in x + b_in + …)'
+    """
+    level = {node: ""}
+    for _ in range(deepest + 1):
+        level = {child: "…" for each in level for child in each.inputs if child.inputs}
+    return write(node, level, top=True)[0]
+
+
 def listing(graph: StepGraph) -> str:
     """The nodes in order, each with its operands, shape, the user's name for it and the user's line."""
     number = {node: f"%{i}" for i, node in enumerate(graph.nodes)}

@@ -1,27 +1,41 @@
-"""From a cell's `step`, called once with stand-ins, to its StepGraph."""
+"""From a cell's `step`, called with stand-ins, to its StepGraph."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from cellwise.errors import CellDefinitionError, ReturnError
+from cellwise.errors import CellDefinitionError, CellError, ReturnError
 from cellwise.graph.expr import Node, Shape, Source, StepGraph
+from cellwise.graph.failing import step_error
 from cellwise.graph.ops import CONSTANT, SCALAR, STATE, VECTOR
+from cellwise.graph.repeatable import check_repeatable
 from cellwise.graph.tracer import Definition, Tracer, describe, tracing
 from cellwise.graph.values import Input, Value
 from cellwise.graph.verify import verify
 
 
 def trace(cell: Definition) -> StepGraph:
-    """Call `cell.step` once with stand-ins and return its equations, verified.
+    """Call `cell.step` with stand-ins and return its equations, verified, and the same when it is called again.
 
     Raises:
         CellError: the cell's definition is wrong; the text shows the line and the way out.
     """
+    tracer, graph = _read(cell)
+    _check_used(tracer, graph)
+    check_repeatable((tracer, graph), again=lambda: _read(cell))
+    return verify(graph)
+
+
+def _read(cell: Definition) -> tuple[Tracer, StepGraph]:
     tracer = Tracer(cell)
     states = [Value(tracer, tracer.node(STATE, attribute=name)) for name in cell.states]
     with tracing(tracer):
-        returned = cell.step(Input(tracer), *states)
+        try:
+            returned = cell.step(Input(tracer), *states)
+        except CellError:
+            raise
+        except Exception as error:
+            raise step_error(tracer, error) from error
     output, new_states = _returned(tracer, returned)
     graph = StepGraph(
         name=tracer.name,
@@ -33,8 +47,7 @@ def trace(cell: Definition) -> StepGraph:
         new_states=new_states,
         names=_names(tracer),
     )
-    _check_used(tracer, graph)
-    return verify(graph)
+    return tracer, graph
 
 
 def _returned(tracer: Tracer, returned: Any) -> tuple[Node, tuple[Node, ...]]:
@@ -43,11 +56,11 @@ def _returned(tracer: Tracer, returned: Any) -> tuple[Node, tuple[Node, ...]]:
     values = returned if isinstance(returned, tuple) else (returned,)
     where = Source(tracer.code.co_filename, _return_line(tracer))
     remedy = "Write: return " + ", ".join(wanted) + " (each with its new value)."
-    if len(values) != len(wanted):
+    if returned is None or len(values) != len(wanted):
         raise ReturnError(
             cell=tracer.name,
             wanted=f"{len(wanted)} value{'s' * (len(wanted) > 1)} ({', '.join(wanted)})",
-            found=f"{len(values)}" if returned is not None else "nothing",
+            found=f"{len(values)}" if returned is not None else "None",
             where=where,
             remedy=remedy,
         )

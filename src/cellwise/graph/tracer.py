@@ -4,24 +4,50 @@ from __future__ import annotations
 
 import contextvars
 import sys
-from collections.abc import Iterator
+import sysconfig
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
+from importlib.util import find_spec
+from numbers import Real
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, NoReturn, Protocol
-
-import torch
 
 from cellwise.errors import CellError, ConcreteValueError, ShapeError
 from cellwise.graph.expr import Node, Source
 from cellwise.graph.ops import CONSTANT, Op
 
-# Frames of these files are never "the user's line": our own, and those in which torch calls us back.
-_OURS = (
-    str(Path(__file__).parent),
-    str(Path(__file__).parents[1] / "cells" / "base.py"),
-    str(Path(torch.__file__).parent),
-)
+
+def _folder_of(package: str) -> str:
+    spec = find_spec(package)
+    return str(Path(spec.origin).parent) if spec and spec.origin else package
+
+
+_LIBRARY = sysconfig.get_path("stdlib")
+
+
+@lru_cache(maxsize=1)
+def _not_the_users() -> tuple[str, ...]:
+    """Where code lies that is never "the user's line": our own, and those in which others call us back."""
+    ours = Path(__file__).parent
+    return (
+        str(ours),
+        str(ours.parent / "cells" / "base.py"),
+        _folder_of("torch"),
+        _folder_of("numpy"),
+        "<frozen",
+    )
+
+
+@lru_cache(maxsize=1024)
+def is_users(file: str) -> bool:
+    """Whether code of this file may be the user's: not ours, torch's, numpy's or Python's own."""
+    if file.startswith(_LIBRARY) and not {"site-packages", "dist-packages"} & set(Path(file).parts):
+        return False
+    return not file.startswith(_not_the_users())
+
+
 _CURRENT: contextvars.ContextVar[Tracer | None] = contextvars.ContextVar("tracer", default=None)
 
 
@@ -35,7 +61,7 @@ class Definition(Protocol):
     @property
     def output(self) -> str | None: ...
     @property
-    def options(self) -> dict[str, Any]: ...
+    def options(self) -> Mapping[str, Any]: ...
     @property
     def vectors(self) -> tuple[str, ...]: ...
     @property
@@ -60,10 +86,15 @@ class Tracer:
             self._nodes[key] = Node(op, inputs, attribute, self.source())
         return self._nodes[key]
 
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """All that was recorded, in order, also what no state needs."""
+        return tuple(self._nodes.values())
+
     def source(self) -> Source:
         """The line being run now in the user's code: the nearest frame outside this package."""
         frame: FrameType | None = sys._getframe(1)
-        while frame is not None and frame.f_code.co_filename.startswith(_OURS):
+        while frame is not None and not is_users(frame.f_code.co_filename):
             frame = frame.f_back
         self._remember_step(frame)
         if frame is None or (frame.f_code is not self.code and self.frame is None):
@@ -104,7 +135,8 @@ class Tracer:
                     remedy="Use only x, the states and the cell's own parameters inside step; keep none of them.",
                 )
             return value
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
+        # Numbers of numpy are Real, too.
+        if not isinstance(value, bool) and isinstance(value, Real):
             return self.node(CONSTANT, attribute=float(value))
         return self.fail(
             ShapeError,

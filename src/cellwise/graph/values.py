@@ -6,25 +6,31 @@ They look like numbers to the user's equations, and record them. Whatever cannot
 
 from __future__ import annotations
 
+import difflib
+import operator
 import re
 from collections.abc import Callable, Iterator
+from numbers import Real
 from typing import Any, NoReturn
 
 from cellwise.errors import ConcreteValueError, ShapeError, UnknownGateError
 from cellwise.graph.expr import Node, Shape
+from cellwise.graph.habits import FUNCTIONS, instead_of, takes_units, way_out
 from cellwise.graph.ops import INPUT, OPS, PROJECT
+from cellwise.graph.text import short
 from cellwise.graph.tracer import Tracer, current_tracer
 
-# Ops that are written with Python's own signs; every other op has a function of its name.
-_SIGNS = {
-    "add": "+",
-    "sub": "-",
-    "mul": "*",
-    "div": "/",
-    "neg": "-",
-    "abs": "abs()",
-    "less": "<",
-    "less_equal": "<=",
+_OWN = f"cellwise's own functions ({', '.join(FUNCTIONS)})"
+# numpy's functions for Python's signs: `np.float64(2) * h` calls them.
+_NUMPY_SIGNS: dict[str, Callable[[Any, Any], Any]] = {
+    "add": operator.add,
+    "subtract": operator.sub,
+    "multiply": operator.mul,
+    "divide": operator.truediv,
+    "less": operator.lt,
+    "less_equal": operator.le,
+    "greater": operator.gt,
+    "greater_equal": operator.ge,
 }
 
 
@@ -35,17 +41,27 @@ class _StandIn:
 
     def __bool__(self) -> bool:
         return self._refuse(
-            "Python's if, and, or, not, min and max", "where(condition, a, b), minimum or maximum"
+            "Python's if, while, and, or, not, min, max and a < b < c",
+            "where(condition, a, b), minimum or maximum",
         )
 
     def __float__(self) -> float:
-        return self._refuse("a function of math, or float()", "cellwise's own functions")
+        # As in `from math import tanh`.
+        called = re.findall(r"(?<![\w.])(\w+)\(", self._tracer.source().text)
+        name = next((each for each in called if each in FUNCTIONS or each == "float"), "")
+        return self._refuse("a function of math, or float()", _OWN, name)
 
     def __array__(self, *_: Any, **__: Any) -> Any:
-        return self._refuse("a numpy function", "cellwise's own functions")
+        return self._refuse("a numpy function", _OWN)
 
-    def __array_ufunc__(self, *_: Any, **__: Any) -> Any:
-        return self._refuse("a numpy function", "cellwise's own functions")
+    def __array_ufunc__(self, function: Any, method: str, *operands: Any, **__: Any) -> Any:
+        sign = _NUMPY_SIGNS.get(function.__name__)
+        if sign and method == "__call__" and all(isinstance(each, (_StandIn, Real)) for each in operands):
+            first, second = (each if isinstance(each, _StandIn) else float(each) for each in operands)
+            return sign(first, second)
+        if sign:
+            return self._refuse("a numpy array", "plain numbers, and Vector or Scalar for what is learned")
+        return self._refuse("a numpy function", _OWN, function.__name__)
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -53,22 +69,49 @@ class _StandIn:
         tracer = current_tracer()
         if tracer is None:
             return NotImplemented
-        return _refuse(tracer, "a torch function or tensor", "cellwise's own functions, Vector and Scalar")
+        name = getattr(func, "__name__", "")
+        return _refuse(tracer, "a torch function or tensor", f"{_OWN}, Vector and Scalar", name)
 
     def __int__(self) -> int:
         return self._refuse("int()", "the value as it is")
+
+    def __complex__(self) -> complex:
+        return self._refuse("complex()", "real values alone")
+
+    def __format__(self, form: str) -> str:
+        return (
+            format(repr(self), form)
+            if not form
+            else self._refuse("a number's format", "the value without a format")
+        )
 
     def __index__(self) -> int:
         return self._refuse("an index or range()", "a Python number from an option of the cell")
 
     def __iter__(self) -> Iterator[Any]:
-        return self._refuse("iteration", "names: x.gate; several states are arguments of step")
+        instead = (
+            "names: x.gate; several states are arguments of step. There are no reductions over units yet"
+        )
+        return self._refuse("iteration, as of sum() or a loop,", instead)
 
     def __len__(self) -> int:
         return self._refuse("len()", "the value as it is")
 
     def __getitem__(self, _: Any) -> Any:
         return self._refuse("indexing", "names: x.gate")
+
+    def __setitem__(self, _: Any, __: Any) -> None:
+        self._refuse("an assignment to a part of it", "where(condition, a, b)")
+
+    def __contains__(self, _: Any) -> bool:
+        return self._refuse("in", "where(a < b, ...)")
+
+    # A value never changes, so it is its own copy.
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, _: Any) -> Any:
+        return self
 
     def __eq__(self, _: object) -> bool:
         return self._refuse("==", "where(a < b, ...) with an order that you mean")
@@ -112,20 +155,24 @@ class _StandIn:
             self._refuse("an assignment to a part of it", "a variable of its own: name = ...")
         object.__setattr__(self, name, value)
 
-    def _refuse(self, tried: str, instead: str) -> NoReturn:
-        _refuse(self._tracer, tried, instead)
+    def _refuse(self, tried: str, instead: str, name: str = "") -> NoReturn:
+        _refuse(self._tracer, tried, instead, name)
 
 
-def _refuse(tracer: Tracer, tried: str, instead: str) -> NoReturn:
+def _refuse(tracer: Tracer, tried: str, instead: str, name: str = "") -> NoReturn:
+    """`name`: the function that was tried, where it is known."""
     source = tracer.source()
-    foreign = re.search(r"\b(math|np|numpy|torch|F)\.(\w+)", source.text)
-    if foreign and foreign[2] in OPS:
-        instead = f"{_SIGNS.get(foreign[2]) or f'cellwise.{foreign[2]}'} instead of {foreign[0]}"
-    raise ConcreteValueError(
-        problem=f"Inside step a value has no number yet, so {tried} cannot use it.",
-        where=source,
-        remedy=f"Use {instead}.",
-    )
+    pattern = rf"[\w.]*\b{re.escape(name)}\b" if name else r"\b(math|np|numpy|torch|F)\.\w+"
+    written = re.search(pattern, source.text)
+    name = name or (written[0].rpartition(".")[2] if written else "")
+    problem = f"Inside step a value has no number yet, so {tried} cannot use it."
+    remedy = f"Use {instead}."
+    habit = way_out(name)
+    if instead_of(name) is not None:
+        remedy = f"Use {instead_of(name)} instead of {written[0] if written else name}."
+    elif habit is not None and takes_units(name):
+        problem, remedy = f"{habit[0]}.", habit[1]
+    raise ConcreteValueError(problem=problem, where=source, remedy=remedy)
 
 
 class Input(_StandIn):
@@ -133,6 +180,9 @@ class Input(_StandIn):
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
+
+    def __repr__(self) -> str:
+        return f"<x, the input; its gates: {', '.join(self._tracer.cell.gates) or 'none'}>"
 
     def __getattr__(self, gate: str) -> Value:
         _check_gate(self._tracer, gate)
@@ -153,6 +203,10 @@ class Value(_StandIn):
     def __init__(self, tracer: Tracer, node: Node) -> None:
         self._tracer = tracer
         self._node = node
+
+    def __repr__(self) -> str:
+        shape = f"{self._node.shape} mask" if self._node.is_mask else self._node.shape
+        return f"<{short(self._node)}, of shape {shape}>"
 
     def __getattr__(self, gate: str) -> Value:
         _check_gate(self._tracer, gate)
@@ -197,15 +251,21 @@ def node_of(value: Any) -> Any:
 def _check_gate(tracer: Tracer, gate: str) -> None:
     if gate.startswith("_"):  # Python's own protocols ask for these; gates never start so
         raise AttributeError(gate)
-    if gate not in tracer.cell.gates:
-        gates = ", ".join(tracer.cell.gates) or "none"
-        tracer.fail(
-            UnknownGateError,
-            cell=tracer.name,
-            gate=gate,
-            gates=gates,
-            remedy=f'Add "{gate}" to gates, or ask for one of: {gates}.',
-        )
+    if gate in tracer.cell.gates:
+        return
+    habit = way_out(gate)
+    if habit is not None:
+        tracer.fail(ConcreteValueError, problem=f"{habit[0]}.", remedy=habit[1])
+    gates = ", ".join(tracer.cell.gates) or "none"
+    near = difflib.get_close_matches(gate, tracer.cell.gates, n=1)
+    meant = f"Did you mean {near[0]}? Else add" if near else "Add"
+    tracer.fail(
+        UnknownGateError,
+        cell=tracer.name,
+        gate=gate,
+        gates=gates,
+        remedy=f'{meant} "{gate}" to gates, or ask for one of: {gates}.',
+    )
 
 
 def _binary(op: str, swapped: bool = False) -> Callable[[Any, Any], Value]:

@@ -10,25 +10,38 @@ import warnings
 from typing import TypeVar
 
 from torch import nn
-from torch.nn.utils import parametrize
 
 from cellwise.errors import ConversionWarning
-from cellwise.nn.cells import GRUCell, LSTMCell, RNNCell
-from cellwise.nn.layers import DROP_INS
+from cellwise.nn.swapping import (
+    OURS,
+    SWAPS,
+    Kind,
+    base_of,
+    become,
+    obstacle,
+    original_class,
+    over,
+    torchs_class,
+)
 
 Model = TypeVar("Model", bound=nn.Module)
-Classes = dict[type[nn.Module], type[nn.Module]]
-
-_SWAPS: Classes = {**DROP_INS, nn.RNNCell: RNNCell, nn.LSTMCell: LSTMCell, nn.GRUCell: GRUCell}
-_BACK: Classes = {ours: theirs for theirs, ours in _SWAPS.items()}
 
 
-def convert(model: Model) -> Model:
+def convert(model: Model, *, subclasses: bool = True) -> Model:
     """Swap every torch.nn RNN, LSTM, GRU and cell of them inside `model`, or `model` itself, for cellwise's, in place.
 
-    Weights are shared, results stay the same, and hooks and parametrizations are kept. Modules whose behaviour is
-    not that of torch.nn's class (a subclass, a scripted or a quantized module) are left alone, and one
-    ConversionWarning names each with the reason.
+    Weights are shared, results stay the same, and hooks and parametrizations are kept. Where a package has its own
+    subclass of one of these classes, cellwise's takes the place of torch.nn's under it: all of the subclass's code
+    still runs, and its `super().forward` arrives at cellwise. Modules for which that cannot be (a subclass that reaches
+    into what torch.nn's forward calls, a scripted or a quantized module) are left alone, and one ConversionWarning
+    names each with the reason.
+
+    torch's tools that go by a module's exact class (torch.jit, torch.onnx.export, torch.ao.quantization) find
+    torch.nn's layers in a converted model. For other such tools, a profiler with a table of classes for one, `revert`
+    the model first, or a copy of it.
+
+    Args:
+        subclasses: False leaves subclasses of torch.nn's classes alone, without a warning.
 
     Returns:
         The same model.
@@ -38,11 +51,17 @@ def convert(model: Model) -> Model:
     >>> convert(model)["encoder"].backend
     'auto'
     """
-    left = _swap(model, _SWAPS)
+    left = []
+    for name, module in model.named_modules():
+        kind = original_class(module)
+        target, reason = _target(module, kind, subclasses)
+        if target is not None:
+            become(module, target)
+        elif reason is not None:
+            left.append(f"{name or 'the model itself'} ({kind.__name__}): {reason}")
     if left:
-        named = "; ".join(f"{name or 'the model itself'} ({kind}): {reason}" for name, kind, reason in left)
         warnings.warn(
-            f"convert left {len(left)} recurrent module(s) as they were: {named}.",
+            f"convert left {len(left)} recurrent module(s) as they were: {'; '.join(left)}.",
             ConversionWarning,
             stacklevel=2,
         )
@@ -54,56 +73,42 @@ def revert(model: Model) -> Model:
 
     A layer made as `cellwise.GRU(...)` becomes a torch.nn.GRU too. Returns the same model.
     """
-    _swap(model, _BACK)
     for module in model.modules():
-        if type(module) in _SWAPS:
+        target = torchs_class(original_class(module))
+        if target is not None:
+            become(module, target)
+        if isinstance(module, tuple(SWAPS)) and not isinstance(module, OURS):
             for name in ("_backend", "recompute"):
                 module.__dict__.pop(name, None)
     return model
 
 
-def _swap(model: nn.Module, classes: Classes) -> list[tuple[str, str, str]]:
-    left = []
-    for name, module in model.named_modules():
-        kind = _original_class(module)
-        if kind in classes:
-            module.__class__ = _with_parametrizations(module, classes[kind])
-        elif (reason := _reason(module, kind)) and classes is _SWAPS:
-            left.append((name, kind.__name__, reason))
-    return left
+def _target(module: nn.Module, kind: Kind, subclasses: bool) -> tuple[Kind | None, str | None]:
+    """The class that a module is to have, or why a recurrent module stays; neither for all others."""
+    if kind in SWAPS:
+        return SWAPS[kind], None
+    if isinstance(module, OURS) or not isinstance(module, tuple(SWAPS)):
+        return None, _reason(module, kind)
+    if not subclasses:
+        return None, None
+    reason = obstacle(module, kind)
+    if reason is not None:
+        return None, reason
+    try:
+        return over(kind), None
+    except TypeError as problem:
+        return None, f"a subclass of torch.nn.{base_of(kind).__name__} that cannot be derived from: {problem}"
 
 
-def _original_class(module: nn.Module) -> type[nn.Module]:
-    """The class of a module under the one that torch's parametrize may have put over it."""
-    kind = type(module)
-    return kind.__bases__[0] if parametrize.is_parametrized(module) else kind
-
-
-def _with_parametrizations(module: nn.Module, target: type[nn.Module]) -> type[nn.Module]:
-    if not parametrize.is_parametrized(module):
-        return target
-    # torch gives a parametrized module a class of its own, whose properties compute the weights; keep them.
-    over = type(module)
-    kept = {
-        name: value
-        for name, value in vars(over).items()
-        if name not in ("__dict__", "__weakref__", "__doc__")
-    }
-    return type(f"Parametrized{target.__name__}", (target,), kept)
-
-
-def _reason(module: nn.Module, kind: type[nn.Module]) -> str | None:
+def _reason(module: nn.Module, kind: Kind) -> str | None:
     """Why a recurrent module that is none of torch.nn's own classes stays; None for all that is not recurrent."""
-    if isinstance(module, tuple(_BACK)):
+    if isinstance(module, OURS):
         return None
-    if isinstance(module, tuple(_SWAPS)):
-        parent = next(c.__name__ for c in kind.__mro__ if c in _SWAPS)
-        return f"a subclass of torch.nn.{parent}, whose own code would be lost"
     if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
         return "a recurrent module that is none of torch.nn's RNN, LSTM and GRU"
     script_name = getattr(module, "original_name", "")
-    if script_name in {c.__name__ for c in _SWAPS}:
+    if script_name in {c.__name__ for c in SWAPS}:
         return "compiled by TorchScript, whose code is fixed"
-    if kind.__module__.startswith("torch.ao.nn") and kind.__name__ in {c.__name__ for c in _SWAPS}:
+    if kind.__module__.startswith("torch.ao.nn") and kind.__name__ in {c.__name__ for c in SWAPS}:
         return "a quantized module, whose weights are not numbers that can be shared"
     return None

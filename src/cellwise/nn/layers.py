@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from cellwise.cells import gru, lstm, rnn
 from cellwise.cells.base import Cell
+from cellwise.errors import InputError
 from cellwise.nn.recurrent import RecurrentLayer
-from cellwise.runtime.compiling import traced
+from cellwise.runtime.compiling import is_tracing, traced
 from cellwise.runtime.sequences import Lengths
 
 # Made once: a layer asks for its cell at every call.
@@ -29,7 +31,6 @@ class _DropIn(RecurrentLayer):
         self,
         input: Any,
         hx: Any = None,
-        *,
         state: Any = None,
         lengths: Lengths | None = None,
         resets: Tensor | None = None,
@@ -40,7 +41,21 @@ class _DropIn(RecurrentLayer):
             InputError: an argument does not fit the layer.
             BackendError: the backend asked for by name cannot run this.
         """
-        return self._run(input, hx if state is None else state, lengths, resets)
+        # None of these may be for keywords alone: torch.onnx.export gives all of them by place.
+        if state is not None:
+            if hx is not None:
+                raise InputError("hx= and state= are two names of one argument; give only one of the two.")
+            hx = state
+        if is_tracing() and self._is_torchs(lengths, resets):
+            return super().forward(input, hx)
+        return self._run(input, hx, lengths, resets)
+
+    def _is_torchs(self, lengths: Lengths | None, resets: Tensor | None) -> bool:
+        """Whether a call is recorded as torch's own operator: by torch.jit.trace and torch.onnx.export, whose programs
+        run without cellwise.
+        """
+        plain = lengths is None and resets is None and self._backend in ("auto", "native")
+        return plain and (not torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export())
 
 
 class RNN(_DropIn, nn.RNN):

@@ -12,17 +12,18 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn import init
 from torch.nn.utils.rnn import PackedSequence
 
 from cellwise import cells
 from cellwise.backends.base import Call, Stack, Stepper, Weights
 from cellwise.cells.base import Cell, own_parameters
-from cellwise.errors import InputError, LayerError
+from cellwise.errors import BackendError, InputError, LayerError
 from cellwise.nn.checks import as_states, check_input, check_states, check_steps, check_weights
 from cellwise.plan import ParameterSpec, SequencePlan, parameter_layout, plan_of, state_sizes
 from cellwise.runtime import dispatch
-from cellwise.runtime.compiling import fixed, untraced
+from cellwise.runtime.compiling import fixed, is_tracing, untraced
 from cellwise.runtime.sequences import Lengths, form_of
 from cellwise.runtime.stream import Stream, Watched
 
@@ -87,6 +88,14 @@ def choice_for(
     *definition: *Definition,
 ) -> int:
     """The number of the backend for a layer in this setting."""
+    if traced and backend != "reference" and torch.onnx.is_in_onnx_export():
+        raise BackendError(
+            backend=backend,
+            what=f"this {definition[0].name} layer in torch.onnx.export",
+            reason="ONNX has operators for torch.nn's RNN, LSTM and GRU alone, called as torch.nn calls them "
+            "(cellwise.revert(model) brings those back)",
+            willing="'reference', whose program holds every step of x and is good for so many steps alone",
+        )
     setting = dispatch.setting_of(device, dtype, resets, traced, recompute)
     return dispatch.choice(backend, _facts_of(definition).stack, setting)
 
@@ -159,10 +168,15 @@ class RecurrentLayer(nn.Module):
         )
 
     def _run(self, x: Any, state: Any, lengths: Lengths | None, resets: Tensor | None) -> tuple[Any, Any]:
-        traced = torch.compiler.is_compiling()
+        traced = is_tracing()
         definition = fixed(self._definition()) if traced else self._definition()
         facts = facts_of(*definition)
-        data, weights, dtype = self._checked(x, facts)
+        try:
+            data, weights, dtype = self._checked(x, facts)
+        except InputError:
+            if isinstance(x, Proxy):
+                return self._as_node(x, state, lengths, resets)
+            raise
         asked = (self._backend, data.device, dtype, resets is not None, traced, self.recompute)
         number = choice_for(*asked, *definition)
         backend, stack, prepared = dispatch.CHOICES[number]
@@ -199,6 +213,13 @@ class RecurrentLayer(nn.Module):
         )
         # Under autocast weights may have other dtypes than the input; then only what casts them can compute.
         return data, weights, data.dtype if alike else torch.get_autocast_dtype(data.device.type)
+
+    def _as_node(self, x: Proxy, state: Any, lengths: Any, resets: Any) -> Any:
+        """One call of this module in a graph of torch.fx, as its tracers make one of torch.nn's modules."""
+        options = {"lengths": lengths, "resets": resets}
+        given = {name: value for name, value in options.items() if value is not None}
+        tracer: Any = x.tracer
+        return tracer.create_proxy("call_module", tracer.path_of_module(self), (x, state), given)
 
     def _explain(
         self, x: Any, state: Any, lengths: Lengths | None, resets: Tensor | None

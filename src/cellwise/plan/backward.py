@@ -189,9 +189,12 @@ def _program(
     in_memory = gate_refs | again_refs | leaves
     again = Products(nodes, wanted, in_memory)
     level = again.with_sums(stages_of(nodes, _is_product, wanted))
+    if projected and d.states.get(graph.states[0]) in level:
+        # Nothing waits for the gradient of the projected state, which is narrower than all that is computed beside it.
+        level[d.states[graph.states[0]]] = 1 + max(level.values())
     accumulate = _accumulator(again, in_memory)
     stages, between = lay_out(nodes, level, wanted, in_memory, accumulate, _is_product)
-    stages = tuple(_narrowed(stage) for stage in stages)
+    stages = tuple(each for stage in stages for each in _by_width(stage))
     if projected:
         stages = (*_before_projection(arriving, states[0][0], in_memory), *stages)
     arrays = dict.fromkeys(
@@ -225,12 +228,27 @@ def _before_projection(
     )
 
 
-def _narrowed(stage: ProgramStage) -> ProgramStage:
-    """A stage that only writes the gradient of a projected state is as wide as that."""
-    widths = {ref.array.width for _, ref in stage.writes}
-    assert len(widths) == 1, "values of different width in one stage"
-    width = widths.pop()
-    return ProgramStage(stage.accumulators, stage.biases, stage.segments, stage.nodes, stage.writes, width)
+def _by_width(stage: ProgramStage) -> list[ProgramStage]:
+    """A stage whose values are of one width: the gradient of a projected state is narrower than the others.
+
+    What is only copied may be of another width than what the stage computes: it gets a stage of its own.
+    """
+    found: dict[Width, list[tuple[Node, Ref]]] = {}
+    for node, ref in stage.writes:
+        found.setdefault(ref.array.width, []).append((node, ref))
+    computed = {*stage.nodes, *stage.accumulators}
+    own = next((width for width, writes in found.items() if any(n in computed for n, _ in writes)), None)
+    stages: list[ProgramStage] = []
+    for width, writes in found.items():
+        if width is own or (own is None and not stages):
+            made = (stage.accumulators, stage.biases, stage.segments, stage.nodes)
+            stages.append(ProgramStage(*made, tuple(writes), width))
+        else:
+            assert not any(node in computed for node, _ in writes), (
+                "computed values of two widths in one stage"
+            )
+            stages.append(ProgramStage((), (), (), (), tuple(writes), width))
+    return stages
 
 
 def _used(stage: ProgramStage, in_memory: dict[Node, Ref]) -> list[Ref]:

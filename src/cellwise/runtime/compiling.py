@@ -8,15 +8,15 @@ layer and direction.
 
 from __future__ import annotations
 
-import importlib.abc
-import importlib.util
 import sys
-from collections.abc import Callable, Sequence
-from importlib.machinery import ModuleSpec
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
+
+from cellwise.runtime.loading import when_loaded
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _COMPILER = "torch._dynamo"
@@ -44,14 +44,17 @@ def fixed(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple([guard_scalar(each) if isinstance(each, (int, float)) else each for each in values])
 
 
+def is_tracing() -> bool:
+    """Whether this call is recorded into a program: by torch.compile, torch.export, torch.jit.trace or for ONNX."""
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+
+
 def traced(kind: type[nn.Module]) -> None:
     """Let torch.compile trace instances of a class though it is one of torch.nn's recurrent ones."""
     _TRACED.append(kind)
 
 
 def _tell() -> None:
-    import torch
-
     while _UNTRACED:
         torch.compiler.assume_constant_result(_UNTRACED.pop())
 
@@ -72,29 +75,9 @@ def _open() -> None:
     VariableBuilder.wrap_module = wrap_module  # type: ignore[method-assign]
 
 
-class _WhenLoaded(importlib.abc.MetaPathFinder):
-    """Runs `_open` after Dynamo is loaded: that takes seconds, which `import cellwise` must not cost."""
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if fullname != _COMPILER:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
-        assert spec is not None and spec.loader is not None
-        load = spec.loader.exec_module
-
-        def load_and_open(module: ModuleType) -> None:
-            load(module)
-            _open()
-            _tell()
-
-        spec.loader.exec_module = load_and_open  # type: ignore[method-assign]
-        return spec
-
-
-if _COMPILER in sys.modules:
+def _loaded(module: ModuleType) -> None:
     _open()
-else:
-    sys.meta_path.insert(0, _WhenLoaded())
+    _tell()
+
+
+when_loaded(_COMPILER, _loaded)

@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from cellwise.backends.base import Sequences
 from cellwise.errors import InputError
+from cellwise.runtime.compiling import is_tracing
 
 Lengths = Tensor | Sequence[int]
 
@@ -27,7 +28,7 @@ class Form(ABC):
 
     @abstractmethod
     def output(self, data: Tensor) -> Any:
-        """Bring output data (N, H) back to the caller's form."""
+        """Bring output data (N, H), or (T, B, H), back to the caller's form. The caller may write to what it gets."""
 
     def sort(self, state: Tensor) -> Tensor:
         """Bring a state (L, B, H) from the caller's order of rows to the internal one."""
@@ -47,7 +48,9 @@ class Dense(Form):
     batch_first: bool
 
     def output(self, data: Tensor) -> Tensor:
-        output = data.view(self.steps, self.sequences.batch, data.shape[-1])
+        output = data if data.dim() == 3 else data.view(self.steps, self.sequences.batch, data.shape[-1])
+        if _is_saved(data):
+            output = output.clone()
         return output.transpose(0, 1) if self.batch_first else output
 
 
@@ -64,6 +67,7 @@ class Ragged(Form):
     order: Tensor
 
     def output(self, data: Tensor) -> Tensor:
+        data = _rows(data)
         width = data.shape[-1]
         padded = data.new_zeros(self.steps * self.sequences.batch, width).index_copy(0, self.places, data)
         shape = (self.sequences.batch, self.steps) if self.batch_first else (self.steps, self.sequences.batch)
@@ -85,6 +89,7 @@ class Packed(Form):
 
     def output(self, data: Tensor) -> PackedSequence:
         p = self.packed
+        data = _rows(data.clone() if _is_saved(data) else data)
         return PackedSequence(data, p.batch_sizes, p.sorted_indices, p.unsorted_indices)
 
     def sort(self, state: Tensor) -> Tensor:
@@ -98,6 +103,19 @@ class Packed(Form):
             if self.packed.unsorted_indices is None
             else state.index_select(1, self.packed.unsorted_indices)
         )
+
+
+def _rows(data: Tensor) -> Tensor:
+    return data.flatten(0, 1) if data.dim() == 3 else data
+
+
+def _is_saved(data: Tensor) -> bool:
+    """Whether the backward pass reads this very tensor, and not a copy that the caller may write to."""
+    return (
+        data.requires_grad
+        and not is_tracing()  # where nothing is written to in place
+        and getattr(data.grad_fn, "reads_output", False)
+    )
 
 
 def form_of(
@@ -131,7 +149,7 @@ def form_of(
         if resets is not None:
             resets = (resets.t() if batch_first else resets).reshape(-1).to(x.device)
         return Dense(Sequences(data, steps, batch, None, resets), steps, batch_first)
-    valid = _checked_lengths(lengths, steps, batch)
+    valid = _checked_lengths(lengths, x, batch_first)
     order = torch.argsort(valid, descending=True, stable=True)
     longest = steps if surplus else int(valid.max()) if batch else 0
     inside = valid > torch.arange(longest, device="cpu").unsqueeze(1)
@@ -178,10 +196,10 @@ def _packed(x: PackedSequence, batch_first: bool, resets: Tensor | None) -> Pack
     return Packed(Sequences(x.data, steps, batch, sizes, resets), x)
 
 
-def _checked_lengths(lengths: Lengths, steps: int, batch: int) -> Tensor:
-    found = (
-        (lengths if isinstance(lengths, Tensor) else torch.as_tensor(lengths, device="cpu")).detach().cpu()
-    )
+def _checked_lengths(lengths: Lengths, x: Tensor, batch_first: bool) -> Tensor:
+    batch, time = (x.shape[0], 1) if batch_first else (x.shape[1], 0)
+    found = lengths if isinstance(lengths, Tensor) else torch.as_tensor(lengths, device="cpu")
+    found = found.detach().cpu()
     if not found.numel():  # an empty list has no dtype of its own
         found = found.to(torch.int64)
     if found.is_floating_point() or found.dtype == torch.bool or found.is_complex():
@@ -191,10 +209,10 @@ def _checked_lengths(lengths: Lengths, steps: int, batch: int) -> Tensor:
             f"lengths must have shape ({batch},), one per row; they have shape {tuple(found.shape)}."
         )
     found = found.to(torch.int64)
-    if torch.compiler.is_compiling():
-        found = torch.ops.cellwise.within(found, steps)
+    if is_tracing():
+        found = torch.ops.cellwise.within(found, x, time)
     else:
-        _check_within(found, steps)
+        _check_within(found, x.shape[time])
     return found
 
 
@@ -206,18 +224,18 @@ def _check_within(lengths: Tensor, steps: int) -> None:
         )
 
 
-def _within(lengths: Tensor, steps: int) -> Tensor:
-    _check_within(lengths, steps)
+def _within(lengths: Tensor, x: Tensor, time: int) -> Tensor:
+    _check_within(lengths, x.shape[time])
     return lengths.clone()
 
 
 # A compiled program cannot look at a number; this call in it can, when it runs. It returns the lengths so that it is
 # not left out.
 _LIBRARY = torch.library.Library("cellwise", "FRAGMENT")
-_LIBRARY.define("within(Tensor lengths, SymInt steps) -> Tensor")
-_LIBRARY.impl("within", _within, "CPU")
+_LIBRARY.define("within(Tensor lengths, Tensor x, int time) -> Tensor")
+_LIBRARY.impl("within", _within, "CompositeExplicitAutograd")
 torch.library.register_fake(
-    "cellwise::within", lambda lengths, steps: torch.empty_like(lengths), lib=_LIBRARY
+    "cellwise::within", lambda lengths, x, time: torch.empty_like(lengths), lib=_LIBRARY
 )
 
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 import inspect
 from typing import Any, Self
 
-from cellwise.errors import CellwiseError
+from cellwise.errors import CellwiseError, CellwiseWarning
 
-__all__ = ["Estimator", "RunFolderError", "TaskError", "TrainingError", "TrainingInterrupted"]
+__all__ = [
+    "Estimator",
+    "ReportWarning",
+    "RunFolderError",
+    "TaskError",
+    "TrainingError",
+    "TrainingInterrupted",
+]
 
 
 class TaskError(CellwiseError):
@@ -24,6 +31,10 @@ class RunFolderError(TaskError):
 
 class TrainingInterrupted(KeyboardInterrupt):
     """Ctrl-C during training. Its text says what is saved and how to go on."""
+
+
+class ReportWarning(CellwiseWarning):
+    """A run is finished, but its report could not be made. The text says why, and how to make it again."""
 
 
 class Estimator:

@@ -115,8 +115,11 @@ class Bar:
         self._bar.stop()
 
 
-def choose_progress(show: bool | None, *, log: bool = False) -> Progress:
-    """A bar on a terminal; elsewhere lines if `log`, else nothing. `show` True or False decides by itself."""
+def choose_progress(show: bool | Progress | None, *, log: bool = False) -> Progress:
+    """A bar on a terminal; elsewhere lines if `log`, else nothing. `show` True or False decides by itself, and what
+    shows a training is taken as it is."""
+    if show is not None and not isinstance(show, bool):
+        return show
     if show is False:
         return Silent()
     if sys.stderr.isatty():

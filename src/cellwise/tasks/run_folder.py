@@ -1,163 +1,76 @@
 """A run folder: everything one training leaves behind, written so that no kill can damage it.
 
-config.json        task, settings, fingerprint of the data, versions; written first metrics.csv        one
-row per epoch last.safetensors   weights, optimizer and averaged weights after the last whole epoch, with
-the record of all epochs best.safetensors   the weights that forecast summary.json       written last: the
-run is finished
+In the order in which a training writes them:
 
-Every file is written beside its place and then moved there, so that a reader sees the old one or the new one.
+    run.lock           while a training goes on: who trains here
+    config.json        task, settings, cell, fingerprint of the data, versions
+    data.safetensors   what the network forecasts from
+    last.safetensors   after every epoch: weights, optimizer, averaged weights, and the record of all epochs
+    best.safetensors   the weights that forecast
+    metrics.csv        one row per epoch
+    report.html, ...   for people; a run is whole without them
+    summary.json       the run is finished; checksums of all the files above
+
+Each file is replaced as a whole (see `durable`) and follows from those above it, so a training that is taken up again
+rewrites what a kill has left out. JSON and safetensors files carry a checksum of their own content from the start;
+summary.json holds one of every file.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from cellwise._version import __version__
 from cellwise.tasks.base import RunFolderError
-
-__all__ = ["Checkpoint", "RunFolder", "open_run", "write_atomically"]
-
-CONFIG, METRICS, LAST, BEST, SUMMARY = (
-    "config.json",
-    "metrics.csv",
-    "last.safetensors",
-    "best.safetensors",
-    "summary.json",
+from cellwise.tasks.durable import sync_folder, write_atomically
+from cellwise.tasks.ranges import short_repr
+from cellwise.tasks.run_files import (
+    BEST,
+    CONFIG,
+    DATA,
+    FORMAT,
+    LAST,
+    METRICS,
+    SUMMARY,
+    Checkpoint,
+    RunFolder,
 )
+from cellwise.tasks.run_lock import RunLock, lock_run
+
+__all__ = ["BEST", "CONFIG", "DATA", "LAST", "METRICS", "SUMMARY", "Checkpoint", "RunFolder", "open_run"]
+__all__ += ["own_run", "write_atomically"]
 
 
-@dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """Tensors by name, and what is said about them (JSON-able)."""
+@contextmanager
+def own_run(
+    path: str | Path, task: str, settings: Mapping[str, Any], fingerprint: str, **options: Any
+) -> Iterator[RunFolder]:
+    """`open_run` with the folder locked against other trainings inside the block.
 
-    tensors: dict[str, torch.Tensor]
-    about: dict[str, Any]
+    Raises RunFolderError, with who it is, if another training is there."""
+    path = Path(path)
+    _check_place(path)
+    if RunFolder(path).is_finished and not options.get("overwrite"):
+        raise _finished(path)
+    _make_place(path)
+    with lock_run(path) as lock:
+        yield open_run(path, task, settings, fingerprint, lock=lock, **options)
 
 
-@dataclass(frozen=True)
-class RunFolder:
-    """One run on disk. `open_run` starts or resumes one; `RunFolder(path)` reads one that is there."""
-
-    path: Path
-
-    def __truediv__(self, name: str) -> Path:
-        return self.path / name
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether everything, the report included, was written."""
-        return (self.path / SUMMARY).is_file()
-
-    @property
-    def is_started(self) -> bool:
-        """Whether at least one epoch is saved."""
-        return (self.path / LAST).is_file()
-
-    def config(self, task: str | None = None) -> dict[str, Any]:
-        """config.json; RunFolderError if this is no run folder, a damaged one, or one of another task."""
-        if not self.path.exists():
-            raise RunFolderError(f"there is no run folder {self.path}")
-        if not (self.path / CONFIG).is_file():
-            raise RunFolderError(f"{self.path} is not a run folder: it has no {CONFIG}")
-        config = self.read_json(CONFIG)
-        if not isinstance(config.get("settings"), dict) or "task" not in config:
-            raise RunFolderError(
-                f"the run folder {self.path} is damaged: {CONFIG} lacks its task or settings"
-            )
-        if task is not None and config["task"] != task:
-            raise RunFolderError(f"{self.path} holds a run of the task {config['task']!r}, not {task!r}")
-        return config
-
-    def read_json(self, name: str) -> dict[str, Any]:
-        """A JSON object; RunFolderError if it is missing or damaged."""
-        try:
-            value = json.loads((self.path / name).read_text("utf8"))
-        except FileNotFoundError as error:
-            raise RunFolderError(f"the run folder {self.path} is damaged: {name} is missing") from error
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise RunFolderError(f"the run folder {self.path} is damaged: {name} is not JSON") from error
-        if not isinstance(value, dict):
-            raise RunFolderError(f"the run folder {self.path} is damaged: {name} holds no JSON object")
-        return value
-
-    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
-        """Write a JSON object that a person can read."""
-        write_atomically(self.path / name, (json.dumps(value, indent=2) + "\n").encode("utf8"))
-
-    def write_text(self, name: str, text: str) -> None:
-        """Write a text file."""
-        write_atomically(self.path / name, text.encode("utf8"))
-
-    def write_metrics(self, rows: Iterable[Mapping[str, object]]) -> None:
-        """metrics.csv from rows with equal keys."""
-        rows = list(rows)
-        lines = [",".join(rows[0])] + [
-            ",".join("" if v is None else str(v) for v in row.values()) for row in rows
-        ]
-        self.write_text(METRICS, "\n".join(lines) + "\n")
-
-    def write_tensors(self, name: str, checkpoint: Checkpoint) -> None:
-        """A safetensors file whose metadata holds `about`: tensors and counters change together or not at
-        all."""
-        tensors = {key: value.detach().clone().contiguous() for key, value in checkpoint.tensors.items()}
-        write_atomically(self.path / name, save(tensors, metadata={"about": json.dumps(checkpoint.about)}))
-
-    def read_tensors(self, name: str) -> Checkpoint:
-        """A file of `write_tensors`; RunFolderError if it is missing or damaged."""
-        try:
-            with safe_open(str(self.path / name), framework="pt") as file:
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
-                about = json.loads((file.metadata() or {})["about"])
-        except FileNotFoundError as error:
-            raise RunFolderError(f"the run folder {self.path} is damaged: {name} is missing") from error
-        except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
-            raise RunFolderError(
-                f"the run folder {self.path} is damaged: {name} is cut short or altered"
-            ) from error
-        return Checkpoint(tensors, about)
-
-    def load_weights(self, model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], name: str) -> None:
-        """Put weights into a model; RunFolderError if names or shapes do not match."""
-        wanted = model.state_dict()
-        for key in sorted(set(wanted) | set(tensors)):
-            if key not in tensors or key not in wanted:
-                which = "lacks" if key not in tensors else "has an unknown"
-                raise RunFolderError(f"the run folder {self.path} is damaged: {name} {which} weight {key!r}")
-            if wanted[key].shape != tensors[key].shape:
-                raise RunFolderError(
-                    f"the run folder {self.path} is damaged: in {name} the weight {key!r} has shape "
-                    f"{tuple(tensors[key].shape)} instead of {tuple(wanted[key].shape)}"
-                )
-        model.load_state_dict(dict(tensors))
-
-    def clear(self) -> None:
-        """Delete the files of the run, and nothing else that may lie in the folder."""
-        known = {
-            CONFIG,
-            METRICS,
-            LAST,
-            BEST,
-            SUMMARY,
-            "report.html",
-            "trace.html",
-            "data.safetensors",
-            "forecasts.csv",
-            "backtest.csv",
-        }
-        for entry in self.path.iterdir():
-            if entry.name in known or entry.name.endswith(".part"):
-                entry.unlink()
-        for plot in (self.path / "plots").glob("*.svg"):
-            plot.unlink()
+def _check_place(path: Path) -> None:
+    """Raise RunFolderError where no run may be: in a file, or among what is somebody else's."""
+    if path.exists() and not path.is_dir():
+        raise RunFolderError(f"{path} is a file; a run needs a folder of its own")
+    if path.is_dir() and not RunFolder(path).is_empty and not (path / CONFIG).is_file():
+        raise RunFolderError(
+            f"{path} is not empty and not a run folder (it has no {CONFIG}); choose another folder"
+        )
 
 
 def open_run(
@@ -166,62 +79,88 @@ def open_run(
     settings: Mapping[str, Any],
     fingerprint: str,
     *,
+    cell: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    lock: RunLock | None = None,
 ) -> RunFolder:
-    """Start a run, or resume the unfinished one that is there with the same settings and data.
+    """Start a run, or resume the unfinished one that is there with the same settings, cell and data.
 
-    `extra` is kept in config.json too, but follows from settings and data and is not compared.
-    Raises RunFolderError for a finished run (unless `overwrite`), other settings, other data, a folder that
-    is no run."""
-    folder = RunFolder(path)
-    if path.exists() and not path.is_dir():
-        raise RunFolderError(f"{path} is a file; a run needs a folder of its own")
-    if path.is_dir() and any(path.iterdir()):
-        if not (path / CONFIG).is_file():
-            raise RunFolderError(
-                f"{path} is not empty and not a run folder (it has no {CONFIG}); choose another folder"
-            )
+    `cell`: the equations of the run's cell, as `stored_cell` writes them. `extra` is kept in config.json too, but
+    follows from settings and data and is not compared. Trainings hold the folder's `lock` (see `run_lock.lock_run`).
+    Raises RunFolderError for a finished run (unless `overwrite`), other settings, another cell, other data, a folder
+    that is no run."""
+    folder = RunFolder(path, lock)
+    _check_place(path)
+    if path.is_dir() and not folder.is_empty:
         if not overwrite:
-            _refuse_unless_same(folder, folder.config(task), settings, fingerprint)
+            _refuse_unless_same(folder, folder.config(task), settings, cell, fingerprint)
+            folder.tidy()
             return folder
         folder.clear()
-    path.mkdir(parents=True, exist_ok=True)
+    _make_place(path)
+    folder.tidy()
     environment = {"cellwise": __version__, "torch": torch.__version__, "threads": torch.get_num_threads()}
     config = {
+        "format": FORMAT,
         "task": task,
         "settings": dict(settings),
         "data": fingerprint,
         "environment": environment,
+        **({} if cell is None else {"cell": dict(cell)}),
         **(extra or {}),
     }
     folder.write_json(CONFIG, config)
     return folder
 
 
+def _make_place(path: Path) -> None:
+    """Make a folder, and make it last."""
+    if not path.is_dir():
+        path.mkdir(parents=True, exist_ok=True)
+        sync_folder(path.parent)
+
+
 def _refuse_unless_same(
-    folder: RunFolder, config: dict[str, Any], settings: Mapping[str, Any], fingerprint: str
+    folder: RunFolder,
+    config: dict[str, Any],
+    settings: Mapping[str, Any],
+    cell: Mapping[str, Any] | None,
+    fingerprint: str,
 ) -> None:
     if folder.is_finished:
+        raise _finished(folder.path)
+    if config.get("format", 1) != FORMAT:
         raise RunFolderError(
-            f"{folder.path} holds a finished run; give --overwrite to replace it, or another folder"
+            f"the unfinished run in {folder.path} was started by an earlier version of cellwise, whose runs cannot be "
+            "gone on with; choose another folder, or give --overwrite"
         )
-    now, then = (
-        _flat(json.loads(json.dumps(dict(settings)))),
-        _flat(config["settings"]),
-    )  # tuples become lists, as in the file
+    now, then = _flat(_as_stored(settings)), _flat(config["settings"])
     for key in sorted(set(now) | set(then)):
         before, after = then.get(key), now.get(key)
         if before != after:
-            raise RunFolderError(
-                f"the unfinished run in {folder.path} was started with {key} = {before!r}, not {after!r}; "
-                "resume it with the same settings, choose another folder, or give --overwrite"
-            )
+            _refuse(folder, f"{key} = {short_repr(before)}, not {short_repr(after)}", "the same settings")
+    if config.get("cell") != (None if cell is None else _as_stored(cell)):
+        _refuse(folder, "other equations of its cell", "the same cell")
     if config.get("data") != fingerprint:
-        raise RunFolderError(
-            f"the unfinished run in {folder.path} was started with other data; "
-            "resume it with the same data, choose another folder, or give --overwrite"
-        )
+        _refuse(folder, "other data", "the same data")
+
+
+def _finished(path: Path) -> RunFolderError:
+    return RunFolderError(f"{path} holds a finished run; give --overwrite to replace it, or another folder")
+
+
+def _refuse(folder: RunFolder, what: str, same: str) -> None:
+    raise RunFolderError(
+        f"the unfinished run in {folder.path} was started with {what}; "
+        f"resume it with {same}, choose another folder, or give --overwrite"
+    )
+
+
+def _as_stored(values: Mapping[str, Any]) -> dict[str, Any]:
+    """As it reads in a file: tuples are lists."""
+    stored: dict[str, Any] = json.loads(json.dumps(dict(values)))
+    return stored
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -230,14 +169,3 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in settings.items():
         flat |= _flat(value) if isinstance(value, dict) else {key: value}
     return flat
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside the place, then move there: whoever reads sees the old file or the new one."""
-    part = path.with_name(path.name + ".part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)

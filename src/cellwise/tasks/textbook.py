@@ -10,41 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cellwise.errors import CellwiseError
 from cellwise.nn import Recurrent
+from cellwise.tasks.textbook_settings import Settings, TextbookError
+
+__all__ = ["Exercise", "Settings", "TextbookError", "TextbookNetwork", "run", "sequence"]
 
 _TEXTBOOK = ((1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (0.0, 0.0))
-
-
-class TextbookError(CellwiseError, ValueError):
-    """A setting of the exercise that cannot be."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The exercise's numbers; the defaults are the textbook's."""
-
-    cell: Any = "gru"
-    input_size: int = 2
-    hidden_size: int = 3
-    output_size: int = 1
-    learning_rate: float = 0.01
-    epochs: int = 1000
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("input_size", "hidden_size", "output_size", "epochs"):
-            if getattr(self, name) < 1:
-                raise TextbookError(
-                    f"{name.replace('_', ' ')} must be at least 1; got {getattr(self, name)}."
-                )
-        if not self.learning_rate > 0:
-            raise TextbookError(f"the learning rate must be greater than 0; got {self.learning_rate:g}.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,11 +17,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from cellwise.tasks.base import RunFolderError, TrainingError, TrainingInterrupted
+from cellwise.tasks.base import TrainingError, TrainingInterrupted
 from cellwise.tasks.progress import Epoch, Progress, Silent
 from cellwise.tasks.run_folder import BEST, LAST, Checkpoint, RunFolder
 
-__all__ = ["Learning", "TrainSettings", "Trained", "best_of", "threads", "train"]
+__all__ = ["Learning", "TrainSettings", "Trained", "best_of", "epochs_of", "threads", "train"]
+
+MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW keeps of each weight, beside the number of its steps
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,12 @@ class TrainSettings:
     clip: float = 1.0
     patience: int = 6
     seed: int = 0
+
+    @classmethod
+    def of(cls, estimator: Any) -> TrainSettings:
+        """Those that a person gave to an estimator; the others as they are here."""
+        names = ("epochs", "learning_rate", "weight_decay", "patience", "seed")
+        return cls(**{name: getattr(estimator, name) for name in names})
 
 
 class Learning(Protocol):
@@ -197,45 +205,65 @@ class _Loop:
             _put(self.model, own)
 
     def save(self) -> None:
+        """Save an epoch. last.safetensors comes first, for the other files follow from it (see `resume`)."""
         if self.folder is None:
             return
         about = {"epochs": [asdict(epoch) for epoch in self.epochs]}
-        if self.best.epoch == len(self.epochs):
-            self.folder.write_tensors(BEST, Checkpoint(self._best_weights, {"epoch": len(self.epochs)}))
         tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"average/{name}": value for name, value in self.average.items()}
         for i, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{i}/{key}": value for key, value in state.items()}
         self.folder.write_tensors(LAST, Checkpoint(tensors, about))
+        if self.best.epoch == len(self.epochs):
+            self._save_best(self.folder)
         self.folder.write_metrics(asdict(epoch) for epoch in self.epochs)
 
+    def _save_best(self, folder: RunFolder) -> None:
+        folder.write_tensors(BEST, Checkpoint(self._best_weights, {"epoch": self.best.epoch}))
+
     def resume(self) -> int:
-        """Take up what the folder holds; returns how many epochs that is."""
-        if self.folder is None or not self.folder.is_started:
+        """Take up what the folder holds; returns how many epochs that is.
+
+        A kill can have come between the files of an epoch: then last.safetensors is ahead of the others, and they are
+        written again."""
+        folder = self.folder
+        if folder is None or not folder.is_started:
             return 0
-        saved = self.folder.read_tensors(LAST)
-        try:
-            self.epochs = [Epoch(**record) for record in saved.about["epochs"]]
-        except (KeyError, TypeError) as error:
-            raise RunFolderError(
-                f"the run folder {self.folder.path} is damaged: {LAST} has no epochs"
-            ) from error
+        saved = folder.read_tensors(LAST)
+        self.epochs = folder.guarded(f"{LAST} has no epochs", lambda: _epochs_of(saved.about))
         parts = _by_prefix(saved.tensors)
-        self.folder.load_weights(self.model, parts.get("model", {}), LAST)
-        averages = parts.get("average", {})
-        if averages.keys() != self.average.keys():
-            raise RunFolderError(
-                f"the run folder {self.folder.path} is damaged: {LAST} lacks averaged weights"
-            )
-        self.average = averages
+        folder.load_weights(self.model, parts.get("model", {}), LAST)
+        folder.check_weights(self.average, parts.get("average", {}), LAST)
+        self.average = parts.get("average", {})
+        self._resume_optimizer(folder, parts.get("optimizer", {}))
+        if self.best.epoch == len(self.epochs):
+            whole = self.model.state_dict() | self.average
+            self._best_weights = {name: value.detach().clone() for name, value in whole.items()}
+            self._save_best(folder)
+        else:
+            best = folder.read_tensors(BEST)
+            if best.about.get("epoch") != self.best.epoch:
+                raise folder.damaged(f"{BEST} is not of epoch {self.best.epoch}, the best one")
+            self._best_weights = best.tensors
+            folder.check_weights(self.model.state_dict(), self._best_weights, BEST)
+        folder.write_metrics(asdict(epoch) for epoch in self.epochs)
+        return len(self.epochs)
+
+    def _resume_optimizer(self, folder: RunFolder, tensors: dict[str, Tensor]) -> None:
+        there = {
+            name.partition("/")[0] for name in tensors
+        }  # a weight that no gradient reaches has no moments
+        like: dict[str, Tensor] = {}
+        for i, parameter in enumerate(self.model.parameters()):
+            if str(i) in there:
+                like |= {f"{i}/step": torch.tensor(0.0), **{f"{i}/{name}": parameter for name in MOMENTS}}
+        folder.check_weights(like, tensors, LAST)
         state: dict[int, dict[str, Tensor]] = {}
-        for name, value in parts.get("optimizer", {}).items():
-            i, _, key = name.partition("/")
-            state.setdefault(int(i), {})[key] = value
+        for name, value in tensors.items():
+            number, _, key = name.partition("/")
+            state.setdefault(int(number), {})[key] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        self._best_weights = self.folder.read_tensors(BEST).tensors
-        return len(self.epochs)
 
     def take_best(self) -> None:
         if self.folder is None:
@@ -243,6 +271,27 @@ class _Loop:
         else:
             self.folder.load_weights(self.model, self._best_weights, BEST)
         self.model.eval()
+
+
+def _epochs_of(about: dict[str, Any]) -> list[Epoch]:
+    """The record of the epochs, numbered from 1. Raises ValueError, KeyError or TypeError if it is none."""
+    epochs = [Epoch(**record) for record in about["epochs"]]
+    for number, epoch in enumerate(epochs, 1):
+        numbers = [epoch.loss, epoch.learning_rate, epoch.seconds]
+        numbers += [] if epoch.validation is None else [epoch.validation]
+        if epoch.epoch != number or not all(isinstance(each, int | float) for each in numbers):
+            raise ValueError(f"record {number} is none of an epoch")
+    if not epochs:
+        raise ValueError("none is recorded")
+    return epochs
+
+
+def epochs_of(folder: RunFolder) -> tuple[Epoch, ...]:
+    """The epochs that a run has saved; none for one that was saved after its training."""
+    if not folder.is_started:
+        return ()
+    about = folder.read_tensors(LAST).about
+    return tuple(folder.guarded(f"{LAST} has no epochs", lambda: _epochs_of(about)))
 
 
 def best_of(epochs: Sequence[Epoch]) -> Epoch:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from cellwise import cells
 from cellwise.cells.base import Cell
-from cellwise.errors import CellwiseError
 from cellwise.plan import plan_of
 from cellwise.plan.cost import Cost, cost_of
 from cellwise.plan.polynomial import Polynomial
+from cellwise.understand.sizes import ComplexityError, Sizes
 
 __all__ = ["DEFINITION", "QUANTITIES", "ComplexityError", "Cost", "Quantity", "Sizes", "complexity", "values"]
 
@@ -29,43 +29,6 @@ DEFINITION = (
     "about 32 MiB at a time at most, with --recompute 8); an optimizer's own memory is not in it. "
     "Depth is the longest chain of values that wait for each other, a matrix product counting as one."
 )
-
-
-class ComplexityError(CellwiseError, ValueError):
-    """A size that no layer can have, or one that is too small for what is asked."""
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """The sizes at which formulas become numbers.
-
-    Raises:
-        ComplexityError: a size below 1; batch and length may be 0.
-    """
-
-    input_size: int = 128
-    hidden_size: int = 256
-    layers: int = 1
-    batch: int = 32
-    length: int = 128
-
-    def __post_init__(self) -> None:
-        for name, least in (
-            ("input_size", 1),
-            ("hidden_size", 1),
-            ("layers", 1),
-            ("batch", 0),
-            ("length", 0),
-        ):
-            if getattr(self, name) < least:
-                raise ComplexityError(
-                    f"{name.replace('_', ' ')} must be at least {least}; got {getattr(self, name)}."
-                )
-
-    @property
-    def letters(self) -> dict[str, int]:
-        """The sizes by the letters of the formulas."""
-        return {"b": self.batch, "t": self.length, "h": self.hidden_size, "d": self.input_size}
 
 
 def complexity(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cellwise.understand.figures import INK, MUTED, Look, in_style, looks, new_figure
+from cellwise.understand.figures import INK, MUTED, Look, in_style, looks, new_figure, plain
 from cellwise.understand.growth import FIELDS, PASSES, Curve, Growth
 
 __all__ = ["draw_growth"]
@@ -85,7 +85,13 @@ def _legend(figure: Any, growth: Growth, look: dict[str, Look]) -> None:
 
     handles = [
         Line2D(
-            [], [], color=colour, linestyle=dashes, marker="o", markersize=3.6, label=f"{cell} ({backend})"
+            [],
+            [],
+            color=colour,
+            linestyle=dashes,
+            marker="o",
+            markersize=3.6,
+            label=plain(f"{cell} ({backend})"),
         )
         for cell, backend in growth.backends
         for colour, dashes in [look[cell]]

@@ -16,7 +16,7 @@ from cellwise.errors import CellwiseError
 
 __all__ = [
     "INK", "MUTED", "RULE", "FigureError", "Look", "check_target", "in_style", "load_json", "looks", "new_figure",
-    "result_path", "save", "save_json", "spread",
+    "plain", "result_path", "save", "save_json", "spread",
 ]  # fmt: skip
 
 INK, MUTED, RULE = "#1f2933", "#5b6670", "#dfe3e8"
@@ -38,6 +38,7 @@ STYLE = {
     "grid.color": RULE,
     "grid.linewidth": 0.7,
     "text.color": INK,
+    "text.usetex": False,  # whatever a person's own style says: names are not handed to LaTeX
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "xtick.major.width": 0.7,
@@ -79,9 +80,18 @@ def in_style() -> Any:
         matplotlib = import_module("matplotlib")
     except ModuleNotFoundError as error:
         raise FigureError(
-            "A figure needs matplotlib, which is not installed: pip install 'cellwise[forecast]'"
+            "A figure needs matplotlib, which is not installed: pip install matplotlib"
         ) from error
     return matplotlib.rc_context(STYLE)
+
+
+def plain(name: str) -> str:
+    """A name for a figure, shown as it is: a `$` in it begins no formula.
+
+    >>> plain("$x$")
+    '\\\\$x\\\\$'
+    """
+    return name.replace("$", r"\$")
 
 
 def new_figure(rows: int, columns: int, size: tuple[float, float], **options: Any) -> tuple[Any, Any]:

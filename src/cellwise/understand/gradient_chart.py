@@ -6,7 +6,7 @@ import math
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from cellwise.understand.figures import INK, MUTED, Look, in_style, looks, new_figure, spread
+from cellwise.understand.figures import INK, MUTED, Look, in_style, looks, new_figure, plain, spread
 from cellwise.understand.gradient_study import STARTS, Curve, GradientStudy
 
 __all__ = ["draw_gradients"]
@@ -157,7 +157,7 @@ def _label_floor(axes: Any, ends: list[End], T: int, top: float, taken: bool) ->
 
 def _write(axes: Any, end: End, lag: float, value: float, side: str = "left") -> None:
     axes.annotate(
-        end.name, (lag, value), xytext=(4 if side == "left" else -4, 0), textcoords="offset points", ha=side,
+        plain(end.name), (lag, value), xytext=(4 if side == "left" else -4, 0), textcoords="offset points", ha=side,
         va="center", annotation_clip=False, color=end.colour, fontweight="bold", fontsize=8, bbox=_BEHIND,
     )  # fmt: skip
 

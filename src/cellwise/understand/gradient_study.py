@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from cellwise.cells.base import Cell
+from cellwise.errors import did_you_mean
 from cellwise.tasks.train import threads
 from cellwise.understand.gates import carry_gates
 from cellwise.understand.gradients import (
@@ -70,7 +71,8 @@ class StudySettings:
         if not self.clip > 0:
             raise GradientError(f"The clip must be greater than 0; got {self.clip:g}.")
         if self.norm not in NORMS:
-            raise GradientError(f"There is no norm called '{self.norm}'; there are: {', '.join(NORMS)}.")
+            hint = did_you_mean(self.norm, NORMS)
+            raise GradientError(f"There is no norm called '{self.norm}'; {hint}there are: {', '.join(NORMS)}.")
 
 
 @dataclass(frozen=True)

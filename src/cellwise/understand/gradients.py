@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cellwise.errors import CellwiseError
+from cellwise.errors import CellwiseError, did_you_mean
 from cellwise.nn import Recurrent
 from cellwise.nn.recurrent import RecurrentLayer
 
@@ -80,7 +80,8 @@ def gradient_flow(
     True
     """
     if norm not in NORMS:
-        raise GradientError(f"There is no norm called '{norm}'; there are: {', '.join(NORMS)}.")
+        hint = did_you_mean(norm, NORMS)
+        raise GradientError(f"There is no norm called '{norm}'; {hint}there are: {', '.join(NORMS)}.")
     measure = NORMS[norm]
     twin = _twin(layer)
     names, H = twin.cell.graph.states, twin.hidden_size

@@ -10,13 +10,30 @@ from pathlib import Path
 
 from cellwise import cells
 from cellwise.cells.base import Cell
-from cellwise.errors import CellwiseError
+from cellwise.errors import CellwiseError, did_you_mean
 from cellwise.graph import StepGraph, listing
-from cellwise.understand import diagram
-from cellwise.understand.gradient import gradient_latex, gradient_text
-from cellwise.understand.latex import latex
 
-__all__ = ["VIEWS", "View", "ViewError", "view", "view_for_file"]
+__all__ = ["PICTURES", "VIEWS", "View", "ViewError", "save_picture", "view", "view_for_file"]
+
+# Files that hold a diagram and are no text.
+PICTURES = (".png", ".pdf")
+# Endings that promise something else than text, of which we can write none.
+_NO_TEXT = (
+    ".jpg",
+    ".jpeg",
+    ".gif",
+    ".webp",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".eps",
+    ".ps",
+    ".ico",
+    ".docx",
+    ".html",
+    ".zip",
+)
+_TEXT = ("", ".txt", ".md")
 
 
 class ViewError(CellwiseError, ValueError):
@@ -52,17 +69,48 @@ def _source(cell: Cell) -> str:
         ) from None
 
 
+# Each view is loaded when it is asked for: their names are enough for a line of help.
+
+
+def _latex(cell: Cell) -> str:
+    from cellwise.understand.latex import latex
+
+    return latex(cell.graph)
+
+
+def _gradient(cell: Cell) -> str:
+    from cellwise.understand.gradient import gradient_text
+
+    return gradient_text(cell.graph)
+
+
+def _gradient_latex(cell: Cell) -> str:
+    from cellwise.understand.gradient import gradient_latex
+
+    return gradient_latex(cell.graph)
+
+
+def _mermaid(graph: StepGraph, steps: int | None) -> str:
+    from cellwise.understand import diagram
+
+    return diagram.mermaid(graph) if steps is None else diagram.unrolled_mermaid(graph, steps)
+
+
+def _svg(graph: StepGraph, steps: int | None) -> str:
+    from cellwise.understand import diagram
+
+    return diagram.svg(graph) if steps is None else diagram.unrolled_svg(graph, steps)
+
+
 VIEWS: dict[str, View] = {
     "equations": View("the equations, as text", lambda cell: cell.equations),
-    "latex": View("the equations, in LaTeX", lambda cell: latex(cell.graph), suffix=".tex"),
+    "latex": View("the equations, in LaTeX", _latex, suffix=".tex"),
     "source": View("the class that defines it", _source, suffix=".py"),
     "graph": View("the values of a step, one a line", lambda cell: listing(cell.graph)),
-    "gradient": View("the backward equations, as text", lambda cell: gradient_text(cell.graph)),
-    "gradient-latex": View("the backward equations, in LaTeX", lambda cell: gradient_latex(cell.graph)),
-    "mermaid": View(
-        "a diagram for Mermaid", lambda cell: diagram.mermaid(cell.graph), diagram.unrolled_mermaid, ".mmd"
-    ),
-    "svg": View("a diagram as SVG", lambda cell: diagram.svg(cell.graph), diagram.unrolled_svg, ".svg"),
+    "gradient": View("the backward equations, as text", _gradient),
+    "gradient-latex": View("the backward equations, in LaTeX", _gradient_latex),
+    "mermaid": View("a diagram for Mermaid", lambda cell: _mermaid(cell.graph, None), _mermaid, ".mmd"),
+    "svg": View("a diagram as SVG", lambda cell: _svg(cell.graph, None), _svg, ".svg"),
 }
 
 
@@ -85,7 +133,8 @@ def view(cell: str | type[Cell] | Cell, name: str, *, unrolled: int | None = Non
     3
     """
     if name not in VIEWS:
-        raise ViewError(f"There is no view called '{name}'; the views are: {', '.join(VIEWS)}.")
+        hint = did_you_mean(name, VIEWS)
+        raise ViewError(f"There is no view called '{name}'; {hint}the views are: {', '.join(VIEWS)}.")
     chosen, found = VIEWS[name], cells.get(cell)
     if unrolled is None:
         return chosen.of(found)
@@ -97,6 +146,41 @@ def view(cell: str | type[Cell] | Cell, name: str, *, unrolled: int | None = Non
     return chosen.unrolled(found.graph, unrolled)
 
 
-def view_for_file(path: Path) -> str | None:
-    """The view that the ending of a file asks for, if it does."""
-    return next((name for name, each in VIEWS.items() if each.suffix and each.suffix == path.suffix), None)
+def save_picture(cell: str | type[Cell] | Cell, path: Path, *, unrolled: int | None = None) -> None:
+    """Draw the diagram of a cell, or of the network through `unrolled` steps, into a .png or .pdf.
+
+    Raises:
+        FigureError: matplotlib is not installed.
+        ViewError, UnknownCellError: as `view`.
+    """
+    from cellwise.understand.diagram.paper import figure_of
+    from cellwise.understand.figures import in_style, save
+
+    with in_style():
+        figure = figure_of(view(cell, "svg", unrolled=unrolled))
+    save(figure, path)
+
+
+def view_for_file(path: Path, asked: str | None = None) -> str | None:
+    """The view that a file of this name holds: `asked`, else by its ending; None where nothing says so.
+
+    Raises:
+        ViewError: the ending is that of another view, or of no file that could be written.
+
+    >>> view_for_file(Path("gru.svg")), view_for_file(Path("gru.png")), view_for_file(Path("gru.txt"), "latex")
+    ('svg', 'svg', 'latex')
+    """
+    ending = path.suffix.lower()
+    known = {each.suffix: name for name, each in VIEWS.items() if each.suffix} | dict.fromkeys(
+        PICTURES, "svg"
+    )
+    if ending in _NO_TEXT or (asked is None and ending not in (*known, *_TEXT)):
+        raise ViewError(
+            f"Nothing can be written into a {ending}; a diagram can be a .svg, .png or .pdf, text a .tex, .mmd or .txt."
+        )
+    # .tex may hold either set of equations, .py and .mmd whatever text one likes.
+    if asked is not None and ending in (".svg", *PICTURES) and asked != "svg":
+        raise ViewError(
+            f"A {ending} holds the diagram, and --as {asked} is text; leave out --as, or write a .txt."
+        )
+    return asked or known.get(ending)

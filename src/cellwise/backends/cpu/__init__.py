@@ -73,4 +73,4 @@ class Cpu(Backend):
         return CpuStepper(prepared.engine(dtype), stack, taken, batch)
 
     def run(self, stack: Stack, call: Call) -> Result:
-        return run_stacked(stack, call, call.prepared.run)
+        return run_stacked(stack, call, call.prepared.run, fresh=True)

@@ -122,9 +122,10 @@ class Arguments:
             if array.place is Place.ROWS:
                 start = SCRATCH.address(self.steps.batch * size, dtype)
             else:
-                self.sums[array.name] = torch.zeros(len(shares), size, dtype=dtype, device="cpu")
+                self.sums[array.name] = torch.zeros(len(shares), size, dtype=torch.float64, device="cpu")
                 start = self.sums[array.name].data_ptr()
-            moving.append((place, start, size * self.engine.element_bytes, array.place is Place.ROWS))
+            element_bytes = self.engine.element_bytes if array.place is Place.ROWS else 8
+            moving.append((place, start, size * element_bytes, array.place is Place.ROWS))
         packed = pack(
             self.kernel, self.lengths, weights, lambda count: SCRATCH.address(count, dtype), len(shares)
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import TypeAlias
@@ -56,7 +56,7 @@ class Code:
         self.module.triple = target.triple
         self.function = self.declared(name, self.kinds)
         self.b = _Builder(self.function.append_basic_block("entry"))
-        self.v = Lanes(self.b, element_bytes, target.lanes(element_bytes))
+        self.v = Lanes(self.b, element_bytes, target.lanes(element_bytes), target.fused)
 
     def declared(self, name: str, kinds: Sequence[ir.Type]) -> ir.Function:
         """A function of the module, which may have its code elsewhere."""
@@ -87,6 +87,23 @@ class Code:
     def store(self, value: Value, pointer: Value) -> None:
         self.b.store(value, pointer, align=self.element_bytes)
 
+    def changed_if(
+        self, condition: Value, values: list[Value], change: Callable[[list[Value]], list[Value]]
+    ) -> list[Value]:
+        """What `change` makes of the values if the condition holds, which is seldom; else the values."""
+        b = self.b
+        before = b.block
+        with b.if_then(condition, likely=False):
+            changed = change(values)
+            inside = b.block
+        merged = []
+        for value, other in zip(values, changed, strict=True):
+            phi = b.phi(value.type)
+            phi.add_incoming(value, before)
+            phi.add_incoming(other, inside)
+            merged.append(phi)
+        return merged
+
     @contextmanager
     def loop(self, name: str, count: Value, first: Value | None = None, step: int = 1) -> Iterator[Value]:
         """for index in range(first, count, step)"""
@@ -95,7 +112,7 @@ class Code:
 
     @contextmanager
     def summing(
-        self, name: str, count: Value, sums: list[Value], first: Value | None = None, step: int = 1
+        self, name: str, count: Value, sums: list[Value], first: Value | None = None, step: int | Value = 1
     ) -> Iterator[tuple[Value, list[Value], list[Value]]]:
         """A loop that carries values: yields the index, their values, and a list to fill with the next ones.
 
@@ -116,7 +133,7 @@ class Code:
         b.position_at_end(body)
         following: list[Value] = []
         yield index, running, following
-        index.add_incoming(b.add(index, self.whole(step)), b.block)
+        index.add_incoming(b.add(index, self.whole(step) if isinstance(step, int) else step), b.block)
         for phi, each in zip(running, following, strict=True):
             phi.add_incoming(each, b.block)
         b.branch(head)

@@ -43,8 +43,11 @@ class Direction:
     ) -> Result:
         """Run over all steps; a tape is kept if anything needs a gradient."""
         states, taken = list(initial), [weights.by_stem[stem] for stem in self.stems]
-        tape = torch.is_grad_enabled() and any(
-            each.requires_grad for each in (sequences.data, *states, *taken)
+        tape = (
+            torch.is_grad_enabled()
+            and any(each.requires_grad for each in (sequences.data, *states, *taken))
+            # What torch.jit.trace records is run with and without gradients, and keeps a tape by itself.
+            and torch._C._get_tracing_state() is None
         )
         asked = Asked(self.key, self.bias, reverse, len(states))
         resets, offsets = _resets(sequences, reverse), _offsets(sequences)

@@ -15,7 +15,7 @@ from cellwise.backends.cpu.kernel import emit, widths_of
 from cellwise.backends.cpu.pack import Packer, Packing, emit_pack
 from cellwise.backends.cpu.products import routine
 from cellwise.backends.cpu.target import Target, host
-from cellwise.backends.cpu.tiles import TILES, groups_of
+from cellwise.backends.cpu.tiles import groups_of
 from cellwise.graph import StepGraph
 from cellwise.graph.stored import restore, store
 from cellwise.graph.verify import GraphError
@@ -81,9 +81,8 @@ class Engine:
         return self.target.lanes(self.element_bytes)
 
     def padded(self, size: int) -> int:
-        """The length of a row of so many numbers in whole pairs of vectors."""
-        whole = TILES * self.lanes
-        return -(-size // whole) * whole
+        """The length of a row of so many numbers in whole vectors."""
+        return -(-size // self.lanes) * self.lanes
 
     @cached_property
     def plan(self) -> BackwardPlan:

@@ -118,7 +118,7 @@ def at_operand(gates: Tensor, runs: Sequence[Run], weight: Tensor, out: Tensor) 
 def at_bias(sums: Tensor, places: tuple[Tensor, Tensor | None], like: Tensor) -> Tensor:
     """Gradient at a bias, from the sums of those at gates over all steps."""
     source, target = places
-    found = sums.take(source)
+    found = sums.take(source).to(like.dtype)
     return found if target is None else torch.zeros_like(like).index_add_(0, target, found)
 
 

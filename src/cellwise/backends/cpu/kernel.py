@@ -11,7 +11,10 @@ on. `rows[t]` and `limits[t]`, how many rows of the batch have a step before thi
 
 A stage goes through pairs of tiles of units. For each pair the routine of `products` sums the rows' products, and then
 the pointwise equations run on the sums row by row, while they are in the nearest cache. Rows of units are padded to
-whole pairs, so that there are no remainders in them; padding is never read as an operand.
+whole tiles, so that there are no remainders in them; padding is never read as an operand. The last pair may be one tile.
+
+What is summed over rows (the gradients of biases and of a cell's own parameters) is summed for `_SUMMED` rows at a time
+and then in float64, so that its error does not grow with the length and the batch.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from llvmlite import ir
 
 from cellwise.backends.cpu.code import I8, I64, POINTER, Code, Value
 from cellwise.backends.cpu.denormals import flush_denormals, may_flush
-from cellwise.backends.cpu.products import CALL, SEGMENT, Products, routine_name
+from cellwise.backends.cpu.products import CALL, SEGMENT, Products, routine_name, run_of
 from cellwise.backends.cpu.target import Target
 from cellwise.backends.cpu.tiles import TILES, Group, groups_of
 from cellwise.backends.cpu.vectors import LOWERINGS
@@ -46,6 +49,9 @@ SIZES = (
     "zero before",
     "zero after",
 )
+
+# Rows whose values are added up in the kernel's own type before they are added to a sum in float64.
+_SUMMED = 32
 
 # What a kernel is told of an array; of any other place only where it begins.
 ADDRESSES = {Place.BEFORE: ("first", "history", "rows", "limits"), Place.AFTER: ("history", "rows")}
@@ -76,6 +82,7 @@ class Emitter(Code):
         self.size = {name: self.load_whole(sizes, i, names[i]) for i, name in enumerate(SIZES)}
         self._take(pointers)
         self.span = self.load_whole(self.offsets, self.size["first step"])
+        self.runs = {width: run_of(self, self.size[width.value]) for width in Width}
         self._routines()
         restore = flush_denormals(self) if may_flush(self.program) else None
         with self.loop("step", self.size["steps"]) as count:
@@ -180,10 +187,10 @@ class Emitter(Code):
                         self.store(self.v.number(0.0), self.at(self.row(Ref(state), row), unit))
 
     def row(self, ref: Ref, row: Value) -> Value:
-        """The address of a row of an array at this step; of a sum over rows, of the sum."""
+        """The address of a row of an array at this step."""
         b, rows = self.b, self.rows[ref.array.name]
         base = self._column(ref, rows.start)
-        if ref.array.place in (Place.UNITS, Place.SUM):
+        if ref.array.place is Place.UNITS:
             return base
         if rows.limit is not None:
             base = b.select(b.icmp_signed("<", row, rows.limit), base, rows.first)
@@ -202,18 +209,21 @@ class Emitter(Code):
                 self._pointwise(number, stage, tile, self.whole(0))
             return
         for group in self.groups[stage]:
-            self._tell(stage, group)
-        with self.loop(f"s{number}.pair", b.sdiv(tiles, self.whole(TILES))) as pair:
+            self._tell(stage, group, tiles)
+        with self.loop(f"s{number}.pair", tiles, step=TILES) as first:
+            pair = b.sdiv(first, self.whole(TILES))
             for group in self.groups[stage]:
                 self._products(stage, group, pair)
-            with self.loop(f"s{number}.tile", self.whole(TILES)) as u:
-                self._pointwise(number, stage, b.add(b.mul(pair, self.whole(TILES)), u), u)
+            left = b.sub(tiles, first)
+            here = b.select(b.icmp_signed("<", left, self.whole(TILES)), left, self.whole(TILES))
+            with self.loop(f"s{number}.tile", here) as u:
+                self._pointwise(number, stage, b.add(first, u), u)
 
     def _comment(self, node: Node) -> None:
         """The equation that the code from here on computes."""
         self.b.comment(equation_of(self.program, node, self.program.graph))
 
-    def _tell(self, stage: ProgramStage, group: Group) -> None:
+    def _tell(self, stage: ProgramStage, group: Group, tiles: Value) -> None:
         """Write down what the routine of a group's products is to do at this step."""
         b, rows = self.b, self.size["rows"]
         for accumulator in group.accumulators:
@@ -223,6 +233,9 @@ class Emitter(Code):
             "rows": self.active,
             "stride": rows,
             "panels": self.whole(group.panels),
+            # No pair has this number where the last one is whole.
+            "last": b.select(b.trunc(tiles, ir.IntType(1)), b.sdiv(tiles, self.whole(TILES)), self.whole(-1)),
+            "of last": self.whole(group.panels // TILES if group.by_tile else group.panels),
             "room": self.at(self.room, b.mul(self.whole(group.first * self.v.lanes), rows)),
             "biases": self.biases[group],
             "segments": self.whole(len(group.segments)),
@@ -242,6 +255,7 @@ class Emitter(Code):
             "limit": self.active if rows.limit is None else rows.limit,
             "row": rows.stride,
             "length": self.size[array.width.value],
+            "run": self.runs[array.width],
             "weights": self.weights[group, segment],
         }
         return [words[name] for name in SEGMENT]
@@ -263,39 +277,42 @@ class Emitter(Code):
         return self.at(self.room, b.mul(place, self.whole(self.v.lanes)))
 
     def _pointwise(self, number: int, stage: ProgramStage, tile: Value, u: Value) -> None:
-        """The equations of a stage for one tile of units, row by row; sums over rows stay in registers."""
+        """The equations of a stage for one tile of units, row by row; sums over rows stay in registers for a while."""
         b, v = self.b, self.v
         unit = b.mul(tile, self.whole(v.lanes))
         sums = [(node, ref) for node, ref in stage.writes if ref.array.place is Place.SUM]
-        start = b.block
-        head, body, after = (
-            b.append_basic_block(f"s{number}.pointwise.{x}") for x in ("head", "body", "after")
-        )
-        addresses = [self.at(self.row(ref, self.whole(0)), unit) for _, ref in sums]
-        before = [self.load(address) for address in addresses]
-        b.branch(head)
-        b.position_at_end(head)
-        row = b.phi(I64)
-        row.add_incoming(self.whole(0), start)
-        totals = [b.phi(v.vector) for _ in sums]
-        for total, value in zip(totals, before, strict=True):
-            total.add_incoming(value, start)
-        b.cbranch(b.icmp_signed("<", row, self.active), body, after)
-        b.position_at_end(body)
+        if not sums:
+            with self.loop(f"s{number}.pointwise", self.active) as row:
+                self._equations(stage, row, unit, u)
+            return
+        with self.loop(f"s{number}.rows", self.active, step=_SUMMED) as first:
+            end = b.add(first, self.whole(_SUMMED))
+            end = b.select(b.icmp_signed("<", end, self.active), end, self.active)
+            totals: list[Value] = [v.number(0.0) for _ in sums]
+            with self.summing(f"s{number}.pointwise", end, totals, first) as (row, running, following):
+                value_of = self._equations(stage, row, unit, u)
+                following += [b.fadd(a, value_of(node)) for a, (node, _) in zip(running, sums, strict=True)]
+            for total, (_, ref) in zip(totals, sums, strict=True):
+                self._add_to_sum(total, ref, unit)
+
+    def _equations(self, stage: ProgramStage, row: Value, unit: Value, u: Value) -> Callable[[Node], Value]:
+        """Compute and write what a stage has for a row and a tile; returns the value of any of its nodes."""
         value_of = self._values(stage, row, unit, u)
         for node in stage.nodes:
             value_of(node)
         for node, ref in stage.writes:
             if ref.array.place is not Place.SUM:
                 self.store(value_of(node), self.at(self.row(ref, row), unit))
-        added = [b.fadd(total, value_of(node)) for total, (node, _) in zip(totals, sums, strict=True)]
-        row.add_incoming(b.add(row, self.whole(1)), b.block)
-        for total, value in zip(totals, added, strict=True):
-            total.add_incoming(value, b.block)
-        b.branch(head)
-        b.position_at_end(after)
-        for total, address in zip(totals, addresses, strict=True):
-            self.store(total, address)
+        return value_of
+
+    def _add_to_sum(self, total: Value, ref: Ref, unit: Value) -> None:
+        """Add a vector of numbers to one of float64 in memory."""
+        b, double = self.b, ir.DoubleType()
+        wide = ir.VectorType(double, self.v.lanes)
+        first = b.mul(self.whole(ref.column), self.padded(ref.array.width))
+        address = self.at(self.arrays[ref.array.name], b.add(first, unit), double)
+        widened = total if self.v.double else b.fpext(total, wide)
+        b.store(b.fadd(b.load(address, typ=wide, align=8), widened), address, align=8)
 
     def _values(self, stage: ProgramStage, row: Value, unit: Value, u: Value) -> Callable[[Node], Value]:
         """The value of any node in the present row and tile: summed, computed, read or a number, each once."""

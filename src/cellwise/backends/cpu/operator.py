@@ -19,12 +19,13 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._C._functorch import get_interpreter_stack, is_legacy_batchedtensor
 
 from cellwise.backends.cpu import run
 from cellwise.backends.cpu.checks import check_backward, check_dtype, check_forward, sizes_of
 from cellwise.backends.cpu.engine import Engine, engine_of
 from cellwise.backends.cpu.kept import Sizes, keeps
-from cellwise.backends.cpu.twice import second_derivative
+from cellwise.backends.cpu.twice import first_derivative, second_derivative
 from cellwise.errors import InputError, OutOfMemoryError
 
 Operator = Callable[..., list[Tensor]]
@@ -223,36 +224,46 @@ class _Forward(torch.autograd.Function):
         ctx.seen = [(each.dtype, each.shape) for each in (x, *others)]
         # What hooks bring back in the backward pass is theirs, and so must be checked.
         ctx.hooked = torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+        output = found[0]
+        # Rows that are no whole vectors were copied for the caller, and may be written to as any copy may.
+        ctx.reads_output = (
+            not is_plain(x) or engine_of(key, x.dtype).padded(output.shape[1]) == output.shape[1]
+        )
         # What is kept has no gradients: as zeros they would be as large as it.
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*kept)
-        ctx.save_for_backward(offsets, resets, found[0], *kept, x, *others)
+        ctx.save_for_backward(offsets, resets, output if ctx.reads_output else output.data, *kept, x, *others)
         return tuple(found)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
         offsets, resets, output, *rest = ctx.saved_tensors
         kept, (x, *others) = rest[: ctx.kept], rest[ctx.kept :]
+        given = list(gradients[: 1 + ctx.asked.states])
+        if _are_transformed(given):
+            key, bias, reverse, count = ctx.asked
+            found = first_derivative(key, bias, reverse, count, offsets, resets, (x, *others), given)
+            return None, None, None, None, *found
         if [(each.dtype, each.shape) for each in (x, *others)] != ctx.seen:
             raise InputError(
                 "An input, state or weight that the backward pass needs was given other data (through .data), of "
                 "another shape or dtype than in the forward pass."
             )
-        given = [None if each is None else _in_memory(each) for each in gradients[: 1 + ctx.asked.states]]
+        given = [None if each is None else _in_memory(each) for each in given]
         if is_plain(x) and not torch.is_grad_enabled():
             wanted = ctx.needs_input_grad[4]
             kernel = _checked_backward if ctx.hooked else _backward
             call = _call_backward(kernel, ctx.asked, offsets, resets, output, kept, wanted)
-            dx, *found = call(x, *others, *given)
-            return None, None, None, None, dx if wanted else None, *found
+            dx, *rest = call(x, *others, *given)
+            return None, None, None, None, dx if wanted else None, *rest
         results = (output, *others[: ctx.asked.states])
         given = [torch.zeros_like(r) if g is None else g for r, g in zip(results, given, strict=True)]
         if is_plain(x):
-            found = _Backward.apply(_backward, ctx.asked, offsets, resets, output, kept, x, *others, *given)
-        else:
-            operator = torch.ops.cellwise.direction_backward.default
-            found = _call_backward(operator, ctx.asked, offsets, resets, output, kept)(x, *others, *given)
-        return None, None, None, None, *found
+            saved = (offsets, resets, output, kept)
+            return None, None, None, None, *_Backward.apply(_backward, ctx.asked, *saved, x, *others, *given)
+        operator = torch.ops.cellwise.direction_backward.default
+        call = _call_backward(operator, ctx.asked, offsets, resets, output, kept)
+        return None, None, None, None, *call(x, *others, *given)
 
 
 class _Backward(torch.autograd.Function):
@@ -359,6 +370,15 @@ def _in_memory(gradient: Tensor) -> Tensor:
     return torch.zeros_like(gradient) if gradient._is_zerotensor() else gradient.resolve_neg()
 
 
+def _are_transformed(gradients: list[Tensor | None]) -> bool:
+    """Whether gradients may have no numbers that a kernel could read: many arrive as one, in `is_grads_batched=True`
+    or within torch.func.vmap, or torch.func differentiates them.
+    """
+    return get_interpreter_stack() is not None or any(
+        is_legacy_batchedtensor(each) for each in gradients if each is not None
+    )
+
+
 def _below_autograd(operator: Any, kernel: Operator, x: Tensor, *others: Tensor) -> Operator:
     """What runs below autograd: in a finished program the kernel itself, since each call of an operator costs."""
     tensors = (x, *others)
@@ -387,9 +407,9 @@ def _direction_autograd(
     tensors = (x, *states, *weights)
     if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
         return below(key, x, offsets, states, resets, weights, *rest)
-    if not tape:
-        raise RuntimeError("cellwise::direction was run without a tape and cannot be differentiated")
-    return list(_Forward.apply(below, Asked(key, bias, reverse, len(states)), offsets, resets, *tensors))
+    found = _Forward.apply(below, Asked(key, bias, reverse, len(states)), offsets, resets, *tensors)
+    # A program that was traced without gradients, and asks for no tape, may be run with them.
+    return list(found if tape else found[: 1 + len(states)])
 
 
 def _backward_autograd(

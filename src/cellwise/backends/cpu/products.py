@@ -8,6 +8,10 @@ with its packed weights. `call` says where all that is: the words of `CALL`, the
 Sums are held in registers, for a block of rows and of panels at a time, through all segments: the loop over a segment's
 numbers is written once for a block, whatever is multiplied with whatever. No cell is in this code, so that a machine
 compiles it once.
+
+A rounding error grows with the number of additions in a row. So a segment is cut into runs, and before a sum would have
+more than `LONGEST` of them it is put away in `room`, and begins again at zero (Higham 1993, "The accuracy of floating
+point summation": blocks).
 """
 
 from __future__ import annotations
@@ -24,11 +28,13 @@ from cellwise.backends.cpu.target import Target
 from cellwise.backends.cpu.tiles import most_rows
 
 # rows: how many there are now; stride: how many a panel of `room` has. Weights and biases begin at the first pair.
+# panels: those of a pair, of which the pair `last` wants only the first `of last`.
 #   biases (pair, panel, vector, lane)    room (panel, row, vector, lane), which receives the sums
-CALL = ("rows", "stride", "panels", "room", "biases", "segments")
+CALL = ("rows", "stride", "panels", "last", "of last", "room", "biases", "segments")
 # Row number i of an operand lies i times `row` numbers behind `operand`, from number `limit` on behind `first`.
+# run: how many of its numbers are added to a sum at once, `run_of` its length.
 #   weights (pair, panel, k, vector, lane), k < length
-SEGMENT = ("operand", "first", "limit", "row", "length", "weights")
+SEGMENT = ("operand", "first", "limit", "row", "length", "run", "weights")
 _POINTERS = frozenset({"room", "biases", "operand", "first", "weights"})
 
 # Multiply-adds that a core must have under way to be busy: two a cycle, each of four cycles.
@@ -36,11 +42,25 @@ _BUSY = 8
 # Numbers of an operand that a round of the loop takes; the loop's own work shows when two threads share a core.
 _UNROLLED = 4
 FEW_ROWS = 2  # so few take several panels at once
+# Additions to one sum before it is put away.
+LONGEST = 160
 
 
 def routine_name(width: int, element_bytes: int, target: Target) -> str:
     """Of the routine for panels of so many vectors."""
     return f"products_{width}v{target.lanes(element_bytes)}f{8 * element_bytes}"
+
+
+def run_of(code: Code, length: Value) -> Value:
+    """How many numbers of a segment are added at once: it is cut into as few runs as can be, about equal."""
+    b = code.b
+    count = b.udiv(b.add(length, code.whole(LONGEST - 1)), code.whole(LONGEST), name="runs")
+    # At least one, so that there is no division by zero; of whole rounds of the loop.
+    count = b.select(b.icmp_signed(">", count, code.whole(0)), count, code.whole(1))
+    rounds = b.udiv(
+        b.sub(b.add(length, b.mul(count, code.whole(_BUSY))), code.whole(1)), b.mul(count, code.whole(_BUSY))
+    )
+    return b.mul(rounds, code.whole(_BUSY), name="run")
 
 
 class Products(Code):
@@ -60,6 +80,8 @@ class Products(Code):
         self.told = self._words(call, CALL)
         self.segments = self.at(call, self.whole(len(CALL)), I64)
         self.before = b.mul(pair, self.told["panels"], name="panels_before")
+        is_last = b.icmp_signed("==", pair, self.told["last"])
+        self.panels = b.select(is_last, self.told["of last"], self.told["panels"], name="panels_here")
         rows = self.told["rows"]
         for size in range(1, FEW_ROWS + 1):
             with b.if_then(b.icmp_signed("==", rows, self.whole(size))):
@@ -77,7 +99,7 @@ class Products(Code):
 
     def _few(self, rows: int) -> None:
         """Few rows take several panels at once, so that an operand's number is read for more than one."""
-        b, panels = self.b, self.told["panels"]
+        b, panels = self.b, self.panels
         done: Value = self.whole(0)
         for at_once in (4, 2, 1):
             if at_once == 1 or rows * at_once * self.width <= self.target.accumulators:
@@ -104,7 +126,7 @@ class Products(Code):
             end = b.add(done, b.mul(here, self.whole(size)), name=f"end{size}")
             ranges.append((size, done, end))
             done = end
-        with self.loop("panel", self.told["panels"]) as panel:
+        with self.loop("panel", self.panels) as panel:
             for size, first, end in ranges:
                 b.comment(f"{size} by {self.width} vectors")
                 with self.loop(f"rows{size}", end, first=first, step=size) as row:
@@ -119,23 +141,47 @@ class Products(Code):
         for vector in range(panels * width):
             bias = self.load(self.at(self.told["biases"], b.add(start, self.whole(vector * lanes))))
             sums += [bias] * rows
+        rooms = []  # of the first row in each panel
+        for number in range(panels):
+            place = b.add(b.mul(b.add(panel, self.whole(number)), self.told["stride"]), row)
+            rooms.append(self.at(self.told["room"], b.mul(place, self.whole(width * lanes))))
         # Where these are few, several sets of them, so that one need not wait for its last addition.
         sets = -(-_BUSY // len(sums))
         many = [*sums, *[self.v.number(0.0)] * (len(sums) * (sets - 1))]
-        with self.summing("segment", self.told["segments"], many) as (number, running, following):
-            following += self._segment(number, row, rows, first, panels, running)
-        sums = [reduce(b.fadd, many[place :: len(sums)]) for place in range(len(sums))]
-        for number, value in enumerate(sums):
+        # Beside them how many additions they have had, and whether some are put away.
+        carried = [*many, self.whole(0), self.whole(0)]
+        with self.summing("segment", self.told["segments"], carried) as (number, running, following):
+            following += self._segment(number, row, rows, first, rooms, running)
+        *many, _, away = carried
+        self._put(rooms, rows, many, away)
+
+    def _put(self, rooms: list[Value], rows: int, many: list[Value], away: Value) -> None:
+        """Put the sums away, of all sets; they are added to those that are `away` already."""
+        b, width, lanes = self.b, self.width, self.v.lanes
+        count = len(rooms) * width * rows
+        sums = [reduce(b.fadd, many[place::count]) for place in range(count)]
+
+        def place(number: int) -> Value:
             vector, own = divmod(number, rows)
-            place = b.mul(b.add(panel, self.whole(vector // width)), self.told["stride"])
-            place = b.add(place, b.add(row, self.whole(own)))
-            place = b.add(b.mul(place, self.whole(width)), self.whole(vector % width))
-            self.store(value, self.at(self.told["room"], b.mul(place, self.whole(lanes))))
+            return self.at(rooms[vector // width], self.whole((own * width + vector % width) * lanes))
+
+        def added(values: list[Value]) -> list[Value]:
+            return [b.fadd(self.load(place(number)), value) for number, value in enumerate(values)]
+
+        sums = self.changed_if(b.icmp_signed("!=", away, self.whole(0)), sums, added)
+        for number, value in enumerate(sums):
+            self.store(value, place(number))
 
     def _segment(
-        self, number: Value, row: Value, rows: int, first: Value, panels: int, sums: list[Value]
+        self,
+        number: Value,
+        row: Value,
+        rows: int,
+        first: Value,
+        rooms: list[Value],
+        carried: list[Value],
     ) -> list[Value]:
-        """The sums with one operand's products, k by k."""
+        """The sums with one operand's products, run by run."""
         b = self.b
         words = self._words(self.at(self.segments, b.mul(number, self.whole(len(SEGMENT))), I64), SEGMENT)
         length = words["length"]
@@ -146,24 +192,52 @@ class Products(Code):
             operands.append(self.at(base, b.mul(this, words["row"])))
         size = b.mul(length, self.whole(self.width * self.v.lanes))
         weights = [
-            self.at(words["weights"], b.mul(b.add(first, self.whole(panel)), size)) for panel in range(panels)
+            self.at(words["weights"], b.mul(b.add(first, self.whole(panel)), size))
+            for panel in range(len(rooms))
         ]
-        sums, each = [*sums], rows * panels * self.width
+        carried = [*carried]
+        with self.summing("run", length, carried, step=words["run"]) as (start, running, following):
+            end = b.add(start, words["run"])
+            end = b.select(b.icmp_signed("<", end, length), end, length)
+            following += self._run(start, end, operands, weights, rooms, running)
+        return carried
+
+    def _run(
+        self,
+        start: Value,
+        end: Value,
+        operands: list[Value],
+        weights: list[Value],
+        rooms: list[Value],
+        carried: list[Value],
+    ) -> list[Value]:
+        """The sums with the products of the numbers from `start` to `end`, k by k."""
+        b, rows = self.b, len(operands)
+        each = rows * len(weights) * self.width
+        length = b.sub(end, start)
+
+        def put(values: list[Value]) -> list[Value]:
+            *sums, _, away = values
+            self._put(rooms, rows, sums, away)
+            return [*[self.v.number(0.0)] * len(sums), self.whole(0), self.whole(1)]
+
+        many = b.icmp_signed(">", b.add(carried[-2], length), self.whole(LONGEST))
+        *sums, had, away = self.changed_if(many, carried, put)
         sets = len(sums) // each
         at_once = max(sets, _UNROLLED if rows > FEW_ROWS else 1)
-        done: Value = self.whole(0)
+        done: Value = start
         if at_once > 1:
-            done = b.sub(length, b.urem(length, self.whole(at_once)))
-            with self.summing("k", done, sums, step=at_once) as (k, running, following):
+            done = b.sub(end, b.urem(length, self.whole(at_once)))
+            with self.summing("k", done, sums, first=start, step=at_once) as (k, running, following):
                 following += running
                 at_k = self._at(k, operands, weights)
                 for place in range(at_once):
                     own_set = slice(place % sets * each, (place % sets + 1) * each)
                     following[own_set] = self._add(place, *at_k, following[own_set])
         some, others = sums[:each], sums[each:]
-        with self.summing("k", length, some, first=done) as (k, running, following):
+        with self.summing("k", end, some, first=done) as (k, running, following):
             following += self._add(0, *self._at(k, operands, weights), running)
-        return [*some, *others]
+        return [*some, *others, b.add(had, length), away]
 
     def _at(self, k: Value, operands: list[Value], panels: list[Value]) -> tuple[list[Value], list[Value]]:
         """Where the k-th number of each operand is, and the weights in each panel that belong to it."""

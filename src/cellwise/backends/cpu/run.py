@@ -287,6 +287,8 @@ class _Backward:
             if name in parameters:
                 start = parameters.index(name) * self.sizes.padded
                 mine = sums["sums"][start : start + self.sizes.hidden]
-                found[name] = mine.sum() if name in graph.scalars else mine.clone()
+                found[name] = (mine.sum() if name in graph.scalars else mine).to(
+                    weights[name].dtype, copy=True
+                )
             else:
                 found[name] = torch.zeros_like(weights[name])

@@ -19,8 +19,8 @@ Emit = Callable[..., ir.Value]
 class Lanes:
     """Vectors of one element type and the instructions on them, at the place where `builder` stands."""
 
-    def __init__(self, builder: ir.IRBuilder, element_bytes: int, lanes: int) -> None:
-        self.b = builder
+    def __init__(self, builder: ir.IRBuilder, element_bytes: int, lanes: int, fused: bool) -> None:
+        self.b, self.fused = builder, fused
         self.double = element_bytes == 8
         self.lanes = lanes
         self.element = ir.DoubleType() if self.double else ir.FloatType()
@@ -51,7 +51,8 @@ class Lanes:
         return self.b.call(function, values)
 
     def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-        return self.call("fma", a, b, c)
+        """a b + c, rounded once where the machine has an instruction for it; else that would be a call for each lane."""
+        return self.call("fma", a, b, c) if self.fused else self.b.fadd(self.b.fmul(a, b), c)
 
     def splat(self, scalar: ir.Value) -> ir.Value:
         undefined = ir.Constant(self.vector, ir.Undefined)

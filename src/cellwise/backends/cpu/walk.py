@@ -106,7 +106,11 @@ class Walk:
         if self.is_dense:
             first = int(after[0 if self.backwards else -1])
             found, size = history.narrow_copy(0, first, self.batch), initial.shape[1]
-            return found if found.shape[1] == size else found[:, :size].contiguous()
+            return (
+                found
+                if found.shape[1] == size
+                else found[:, :size].clone(memory_format=torch.contiguous_format)
+            )
         last = np.zeros(self.batch, np.int64) if self.backwards else np.maximum(self.lengths - 1, 0)
         has_steps = self.lengths > 0
         rows = np.where(has_steps, after[last] + np.arange(self.batch), 0)

@@ -46,13 +46,13 @@ class Native(Backend):
         stems += ["weight_hr"] if stack.proj_size else []
         flat = [weights.by_stem[stem] for weights in call.weights for stem in stems]
         settings = (stack.bias, stack.num_layers, stack.dropout, call.training, stack.bidirectional)
-        count, width = sequences.data.shape
+        width = sequences.data.shape[-1]
         if not sequences.steps:  # every length is zero; torch's operators want at least one step
             return sequences.data.new_zeros(0, call.states[0].shape[-1] * stack.directions), call.states
         if sequences.is_dense:
             data = sequences.data.view(sequences.steps, sequences.batch, width)
             output, *states = operator(data, _given(call.states), flat, *settings, False)
-            return output.reshape(count, output.shape[-1]), tuple(states)
+            return output, tuple(states)
         return _run_ragged(operator, call, flat, settings)
 
 

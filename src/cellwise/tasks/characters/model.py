@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,33 +14,30 @@ import torch
 from torch import Tensor
 
 from cellwise import cells
+from cellwise.cells import Cell
+from cellwise.cells.stored import known_cell, store_cell
 from cellwise.tasks.base import Estimator, RunFolderError
 from cellwise.tasks.characters.errors import CharacterOptionError, NotTrainedError, TextError
 from cellwise.tasks.characters.learning import CharacterLearning, bits_per_character
 from cellwise.tasks.characters.network import CharacterNetwork
-from cellwise.tasks.characters.text import Alphabet, split_text
+from cellwise.tasks.characters.text import UNKNOWN, Alphabet, split_text
+from cellwise.tasks.loading import cell_of_run, check_loaded, load_network
 from cellwise.tasks.progress import Progress, choose_progress
-from cellwise.tasks.run_folder import BEST, SUMMARY, Checkpoint, RunFolder, open_run
+from cellwise.tasks.ranges import TRAINING_REAL, TRAINING_WHOLE, check_ranges
+from cellwise.tasks.run_folder import BEST, DATA, Checkpoint, RunFolder, own_run
 from cellwise.tasks.train import Trained, TrainSettings, threads, train
 
 __all__ = ["TASK", "CharacterModel"]
 
 TASK = "characters"
-DATA = "data.safetensors"
-
 # name -> least and greatest value
-WHOLE = {
-    "embedding_size": (1, 65_536), "hidden_size": (1, 65_536), "num_layers": (1, 64), "epochs": (1, 1_000_000),
-    "batch_size": (1, 1_000_000), "length": (2, 1_000_000), "patience": (0, 1_000_000), "seed": (0, 2**31 - 1),
-    "threads": (1, 1024),
-}  # fmt: skip
-REAL = {"dropout": (0.0, 0.95), "learning_rate": (1e-8, 10.0), "weight_decay": (0.0, 10.0)}
+WHOLE = {**TRAINING_WHOLE, "embedding_size": (1, 65_536), "length": (2, 1_000_000)}
 
 
 class CharacterModel(Estimator):
     """A small recurrent network that reads a text character by character and says what comes next.
 
-    Args: cell: the recurrent cell, by name or class (see `cellwise.cells.names()`). embedding_size,
+    Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. embedding_size,
     hidden_size, num_layers, dropout: the network. epochs, batch_size, length (characters of one piece of
     text), learning_rate, weight_decay, patience, seed, threads: the training.
 
@@ -93,8 +92,7 @@ class CharacterModel(Estimator):
         start = time.perf_counter()
         parts = split_text(text)
         alphabet = Alphabet.of(parts.training)
-        network = self._new_network(len(alphabet))
-        run = None if folder is None else self._open(folder, text, alphabet, parts.held_out, overwrite)
+        network = self._new_network(self._cell, len(alphabet))
         learning = CharacterLearning(
             network,
             alphabet.encode(parts.training),
@@ -103,14 +101,15 @@ class CharacterModel(Estimator):
             batch_size=self.batch_size,
             seed=self.seed,
         )
-        shown = choose_progress(progress) if progress is None or isinstance(progress, bool) else progress
-        with threads(self.threads):
-            self.trained_: Trained | None = train(network, learning, self._settings(), run, shown)
-        self._take(network, alphabet, parts.held_out)
-        self._fingerprint = _fingerprint(text)
-        self.seconds_ = time.perf_counter() - start
-        if run is not None:
-            run.write_json(SUMMARY, self.summary())
+        data = _fingerprint(text)
+        with self._opened(folder, data, alphabet, parts.held_out, overwrite) as run, threads(self.threads):
+            self.trained_: Trained | None = train(
+                network, learning, TrainSettings.of(self), run, choose_progress(progress)
+            )
+            self._take(network, alphabet, parts.held_out, data)
+            self.seconds_ = time.perf_counter() - start
+            if run is not None:
+                run.finish(self.summary())
         return self
 
     def predict(self, text: str) -> dict[str, float]:
@@ -159,34 +158,43 @@ class CharacterModel(Estimator):
         """Write a run folder from which `load` makes an equal model. It must be new or empty."""
         self._check_trained()
         path = Path(folder)
-        if path.is_dir() and any(path.iterdir()):
+        if path.is_dir() and not RunFolder(path).is_empty:
             raise RunFolderError(f"{path} is not empty; save into a new folder")
-        run = open_run(path, TASK, self._stored(), self._fingerprint, extra={"characters": self.characters_})
-        _write_held_out(run, self.held_out_)
-        run.write_tensors(BEST, Checkpoint(self.network_.state_dict(), {}))
-        run.write_json(SUMMARY, self.summary())
+        with self._opened(path, self._fingerprint, self._alphabet, self.held_out_, overwrite=False) as run:
+            assert run is not None
+            run.write_tensors(BEST, Checkpoint(self.network_.state_dict(), {}))
+            run.finish(self.summary())
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """The model of a finished run folder. Raises RunFolderError if it is damaged, unfinished or something
-        else."""
+    def load(cls, folder: str | Path, *, unfinished: bool = False) -> Self:
+        """The model of a finished run folder, whole or not at all: every file is compared with its checksum.
+
+        A cell whose class is not known here is taken from the equations in the folder; no code is read from it.
+        unfinished: take the best weights so far of a run that is not finished; it may be training meanwhile.
+        Raises RunFolderError if it is damaged, unfinished or something else."""
         run = RunFolder(Path(folder))
         config = run.config(TASK)
-        if not run.is_finished:
-            raise RunFolderError(
-                f"the run in {run.path} is not finished; the command that started it goes on with it"
-            )
-        try:
-            made = cls(**config["settings"])
-            alphabet = Alphabet(config["characters"])
-            made._fingerprint = str(config["data"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunFolderError(
-                f"the run folder {run.path} is damaged: config.json lacks settings ({error})"
-            ) from error
-        network = made._new_network(len(alphabet))
-        run.load_weights(network, run.read_tensors(BEST).tensors, BEST)
-        made._take(network, alphabet, _read_held_out(run))
+        if not run.is_finished and not (unfinished and (run / BEST).is_file()):
+            raise run.unfinished()
+        return run.guarded("config.json lacks settings", lambda: cls._loaded(run, config))
+
+    @classmethod
+    def _loaded(cls, run: RunFolder, config: dict[str, Any]) -> Self:
+        given = dict(config["settings"])
+        cell = cell_of_run(run, config, given["cell"])
+        made = cls(**given | {"cell": given["cell"] if known_cell(given["cell"]) == cell else cell})
+        check_loaded(run, made.check_options)
+        characters, data = config["characters"], config["data"]
+        if not isinstance(characters, str) or not isinstance(data, str):
+            raise run.damaged("config.json lacks its characters or data")
+        alphabet = Alphabet(characters)
+        if characters[:1] != UNKNOWN or len(set(characters)) != len(characters):
+            raise run.damaged("config.json names a character twice, or not the sign for unknown ones")
+        if run.is_finished:
+            run.summary()
+        held_out, weights = _read_held_out(run), run.read_tensors(BEST).tensors
+        network = load_network(run, lambda: made._new_network(cell, len(alphabet)), made.num_layers, weights)
+        made._take(network, alphabet, held_out, data)
         made.trained_, made.seconds_ = None, float("nan")
         return made
 
@@ -194,7 +202,7 @@ class CharacterModel(Estimator):
         """The run in a few figures, JSON-able."""
         trained = self.trained_
         epochs = {} if trained is None else {"epochs": len(trained.epochs), "best_epoch": trained.best.epoch}
-        return {"model": cells.get(self.cell).name, **epochs, "held_out_bits_per_character": self.evaluate()}
+        return {"model": self._cell.name, **epochs, "held_out_bits_per_character": self.evaluate()}
 
     def strange(self, text: str) -> dict[str, int]:
         """The characters of a text that the model does not know and reads as one and the same, and how often
@@ -205,53 +213,39 @@ class CharacterModel(Estimator):
     def _encode(self, text: str) -> Tensor:
         return self._alphabet.encode(text)
 
-    def _take(self, network: CharacterNetwork, alphabet: Alphabet, held_out: str) -> None:
+    def _take(self, network: CharacterNetwork, alphabet: Alphabet, held_out: str, data: str) -> None:
         self.network_, self._alphabet, self.characters_ = network.eval(), alphabet, alphabet.characters
-        self.held_out_ = held_out
+        self.held_out_, self._fingerprint = held_out, data
 
-    def _new_network(self, characters: int) -> CharacterNetwork:
+    @property
+    def _cell(self) -> Cell:
+        return cells.get(self.cell)
+
+    def _new_network(self, cell: Cell, characters: int) -> CharacterNetwork:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             return CharacterNetwork(
-                self.cell, characters, self.embedding_size, self.hidden_size, self.num_layers, self.dropout
+                cell, characters, self.embedding_size, self.hidden_size, self.num_layers, self.dropout
             )
 
-    def _settings(self) -> TrainSettings:
-        return TrainSettings(
-            epochs=self.epochs,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            patience=self.patience,
-            seed=self.seed,
-        )
-
-    def _stored(self) -> dict[str, Any]:
-        return self.get_params() | {"cell": cells.get(self.cell).name}
-
-    def _open(
-        self, folder: str | Path, text: str, alphabet: Alphabet, held_out: str, overwrite: bool
-    ) -> RunFolder:
-        extra = {"characters": alphabet.characters}
-        run = open_run(
-            Path(folder), TASK, self._stored(), _fingerprint(text), extra=extra, overwrite=overwrite
-        )
-        _write_held_out(run, held_out)
-        return run
+    @contextmanager
+    def _opened(
+        self, folder: str | Path | None, data: str, alphabet: Alphabet, held_out: str, overwrite: bool
+    ) -> Iterator[RunFolder | None]:
+        """The run folder, which is this process's own inside the block; None without one."""
+        if folder is None:
+            yield None
+            return
+        settings = self.get_params() | {"cell": self._cell.name}
+        cell, extra = store_cell(self._cell), {"characters": alphabet.characters}
+        with own_run(folder, TASK, settings, data, cell=cell, extra=extra, overwrite=overwrite) as run:
+            _write_held_out(run, held_out)
+            yield run
 
     def check_options(self) -> None:
-        """Raise CharacterOptionError or UnknownCellError for the first setting that cannot be."""
-        cell = cells.get(self.cell)
-        # A run is stored by its cell's name, so the name alone must lead back to the cell.
-        if cell.name not in cells.names() or cells.get(cell.name) != cell:
-            raise CharacterOptionError(
-                f"the cell {cell!r} has no known name; make it known first with cellwise.cells.register"
-            )
-        for name, (low, high) in (WHOLE | REAL).items():
-            value, whole = getattr(self, name), name in WHOLE
-            kinds = (int,) if whole else (int, float)
-            if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-                kind = "a whole number" if whole else "a number"
-                raise CharacterOptionError(f"{name} must be {kind} from {low} to {high}, not {value!r}")
+        """Raise CharacterOptionError, UnknownCellError or CellError for the first setting that cannot be."""
+        _ = self._cell.graph  # an error in the equations is said here, with its line
+        check_ranges(self.get_params(), WHOLE, TRAINING_REAL, CharacterOptionError)
 
     def _check_trained(self) -> None:
         if not hasattr(self, "network_"):
@@ -268,16 +262,16 @@ def _draw(logits: Tensor, temperature: float, generator: torch.Generator) -> int
 
 
 def _fingerprint(text: str) -> str:
-    return hashlib.sha256(text.encode("utf8")).hexdigest()
+    return hashlib.sha256(text.encode("utf8", "surrogatepass")).hexdigest()
 
 
 def _write_held_out(run: RunFolder, held_out: str) -> None:
-    data = torch.frombuffer(bytearray(held_out.encode("utf8")), dtype=torch.uint8)
+    data = torch.frombuffer(bytearray(held_out.encode("utf8", "surrogatepass")), dtype=torch.uint8)
     run.write_tensors(DATA, Checkpoint({"held_out": data}, {"encoding": "utf8"}))
 
 
 def _read_held_out(run: RunFolder) -> str:
-    try:
-        return bytes(run.read_tensors(DATA).tensors["held_out"].tolist()).decode("utf8")
-    except (KeyError, ValueError) as error:
-        raise RunFolderError(f"the run folder {run.path} is damaged: {DATA} holds no text") from error
+    data = run.read_tensors(DATA).tensors
+    return run.guarded(
+        f"{DATA} holds no text", lambda: data["held_out"].numpy().tobytes().decode("utf8", "surrogatepass")
+    )

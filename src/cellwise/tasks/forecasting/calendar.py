@@ -15,7 +15,7 @@ import numpy as np
 from cellwise.tasks.forecasting.frequency import Frequency
 from cellwise.tasks.forecasting.panel import Panel
 
-__all__ = ["calendar_features", "calendar_names", "with_calendar"]
+__all__ = ["calendar_features", "calendar_names", "check_calendar", "with_calendar"]
 
 DAY_SECONDS = 86400.0
 
@@ -94,6 +94,18 @@ def calendar_features(names: Sequence[str], times: np.ndarray) -> np.ndarray:
     for column, (cycle, wave, harmonic) in enumerate(parts):
         made[:, column] = (np.sin if wave == "sin" else np.cos)(int(harmonic) * phases[cycle])
     return made
+
+
+def check_calendar(names: object) -> None:
+    """Raise ValueError unless these are names of features, each once."""
+    known = {
+        f"{name} {wave} {k}"
+        for name, cycle in CYCLES.items()
+        for k in range(1, cycle.harmonics + 1)
+        for wave in ("sin", "cos")
+    }
+    if not isinstance(names, list) or not set(names) <= known or len(set(names)) != len(names):
+        raise ValueError("the features of its calendar are unknown")
 
 
 def with_calendar(panel: Panel, names: Sequence[str], horizon: int, last: int | None = None) -> Panel:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
+from cellwise import cells
+from cellwise.cells import Cell
 from cellwise.tasks.forecasting.covariates import Covariates
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.series import relative_step
 
 __all__ = ["DEFAULT_QUANTILES", "NetworkConfig"]
 
+_COVARIATES = tuple(each.name for each in fields(Covariates))
 DEFAULT_QUANTILES = (0.05, 0.1, 0.5, 0.9, 0.95)  # the median, and bands of 80 and 90 %
 
 
@@ -21,7 +25,7 @@ DEFAULT_QUANTILES = (0.05, 0.1, 0.5, 0.9, 0.95)  # the median, and bands of 80 a
 class NetworkConfig:
     """All that a network is built from; with the weights, all that a forecast needs. JSON-able both ways.
 
-    cell: any registered cell; hidden_size, num_layers, dropout: of each member; members: networks that are
+    cell: a name, or a Cell; hidden_size, num_layers, dropout: of each member; members: networks that are
     trained side by side and averaged; horizon: steps decoded at once; quantiles: sorted, an odd number, the
     median in the middle; season_length: steps; covariates: centre and size of each; typical_step: relative
     step of the training data, the spread assumed of a series before it shows its own.
@@ -31,7 +35,7 @@ class NetworkConfig:
     season_length: int
     covariates: Covariates
     typical_step: float = 0.1
-    cell: str = "gru"
+    cell: str | Cell = "gru"
     hidden_size: int = 128
     num_layers: int = 1
     dropout: float = 0.1
@@ -42,6 +46,12 @@ class NetworkConfig:
         ordered = sorted(set(self.quantiles))
         if list(self.quantiles) != ordered or len(ordered) % 2 == 0 or ordered[len(ordered) // 2] != 0.5:
             raise ValueError(f"quantiles must be sorted with 0.5 in the middle, not {self.quantiles}")
+        numbers = [
+            self.typical_step,
+            *(value for name in _COVARIATES for value in getattr(self.covariates, name)),
+        ]
+        if not all(isinstance(each, int | float) and math.isfinite(each) for each in numbers):
+            raise ValueError("the size of a step or of a covariate is no number")
 
     @classmethod
     def for_panel(cls, panel: Panel, *, horizon: int, **options: Any) -> NetworkConfig:
@@ -57,15 +67,26 @@ class NetworkConfig:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, strings and lists."""
-        return asdict(self)
+        """Plain numbers, strings and lists. Of the cell only the name: a run folder keeps its equations apart."""
+        return asdict(replace(self, cell=cells.get(self.cell).name))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> NetworkConfig:
-        """The inverse of `to_dict`, also after a trip through JSON."""
+        """The inverse of `to_dict`, also after a trip through JSON. Raises ValueError, KeyError or TypeError."""
         given = dict(values)
-        pairs = {f.name: tuple(given["covariates"][f.name]) for f in fields(Covariates)}
+        pairs = {name: tuple(given["covariates"][name]) for name in _COVARIATES}
         return cls(**given | {"covariates": Covariates(**pairs), "quantiles": tuple(given["quantiles"])})
+
+    def check_fits(self, panel: Panel, num_calendar: int) -> None:
+        """Raise ValueError unless this is the configuration of a network that was trained on such a panel."""
+        wanted = (
+            panel.frequency.season_length,
+            *(num_calendar + len(panel.known_names),) * 2,
+            *(len(panel.past_names),) * 2,
+        )
+        found = (self.season_length, *(len(getattr(self.covariates, name)) for name in _COVARIATES))
+        if wanted != found:
+            raise ValueError("its network is not for its data")
 
     @property
     def num_known(self) -> int:

@@ -7,7 +7,10 @@ from typing import Any
 
 from cellwise.tasks.forecasting.errors import ForecastError
 
-__all__ = ["need"]
+__all__ = ["NEEDED", "need"]
+
+# The extra `forecast` of pyproject.toml, by name: `pip install 'cellwise[forecast]'` finds no release yet.
+NEEDED = ("polars", "narwhals", "matplotlib", "jinja2")
 
 
 def need(module: str) -> Any:
@@ -19,5 +22,5 @@ def need(module: str) -> Any:
         if error.name is not None and error.name.partition(".")[0] != name:
             raise
         raise ForecastError(
-            f"Forecasting needs {name}, which is not installed: pip install 'cellwise[forecast]'"
+            f"Forecasting needs {name}, which is not installed; all that it needs: pip install {' '.join(NEEDED)}"
         ) from error

@@ -1,24 +1,31 @@
-"""Reading a CSV or Parquet file. A CSV is read as text: numbers and dates are understood later, column by
-column, so that a bad one can be named with its line."""
+"""Reading and writing files. A CSV is read as text: numbers and dates are understood later, column by column,
+so that a bad one can be named with its line."""
 
 from __future__ import annotations
 
-import gzip
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+from cellwise.tasks.forecasting import parquet_process
+from cellwise.tasks.forecasting.delimited import read_delimited
 from cellwise.tasks.forecasting.errors import DataError
 from cellwise.tasks.forecasting.extras import need
+from cellwise.tasks.forecasting.origin import Origin, shortened, shown_names
 
 __all__ = ["check_writable", "read_file", "round_floats", "to_csv", "write_file"]
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
 PARQUET_SUFFIXES = (".parquet", ".pq")
+PARQUET_MARK = b"PAR1"
+READER = Path(parquet_process.__file__)
+SECONDS, BYTES_PER_SECOND = 60.0, 10**6  # that a Parquet file may take to be read
 
 
-def read_file(path: Path) -> Any:
-    """A polars frame; all columns are text if the file is."""
-    polars = need("polars")
+def read_file(path: Path, encoding: str | None = None) -> tuple[Any, Origin]:
+    """A polars frame, and where its rows came from; all columns are text if the file is."""
+    need("polars")
     if not path.exists():
         raise DataError(f"there is no file {path}{_hint(path)}")
     if path.is_dir():
@@ -28,24 +35,49 @@ def read_file(path: Path) -> Any:
         raise DataError(
             f"{path} is neither CSV nor Parquet by its name (.csv, .csv.gz, .tsv, .txt, .parquet)"
         )
+    if not path.is_file():
+        raise DataError(f"{path} is no regular file; write the data to one")
     try:
         if name.endswith(PARQUET_SUFFIXES):
-            frame = polars.read_parquet(path)
+            frame, origin = read_parquet(path), Origin()
         else:
-            frame = polars.read_csv(
-                path,
-                infer_schema=False,
-                separator=_separator(path),
-                encoding="utf8-lossy",
-            )
-    except polars.exceptions.NoDataError as error:
-        raise DataError(f"the file {path} is empty") from error
-    except (polars.exceptions.PolarsError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"{path} cannot be read: {reason}") from error
+            frame, origin = read_delimited(path, encoding)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     if frame.height == 0:
-        raise DataError(f"the file {path} has columns ({', '.join(frame.columns)}) but no rows")
-    return frame
+        raise DataError(f"the file {path} has columns ({shown_names(frame.columns)}) but no rows")
+    return frame, origin
+
+
+def read_parquet(path: Path) -> Any:
+    """A polars frame. DataError if the file is no whole Parquet file.
+
+    It is read by a process of its own, see `parquet_process`."""
+    polars = need("polars")
+    with path.open("rb") as file:
+        head = file.read(4)
+        size = file.seek(0, 2)
+        tail = b"" if size < 12 else (file.seek(-8, 2), file.read(8))[1]
+    footer = int.from_bytes(tail[:4], "little")
+    if head != PARQUET_MARK or tail[4:] != PARQUET_MARK or footer + 12 > size:
+        raise DataError(f"{path} cannot be read: it is no Parquet file, or cut off")
+    command = [sys.executable, "-P", str(READER), str(path)]
+    try:
+        made = subprocess.run(
+            command,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=SECONDS + size / BYTES_PER_SECOND,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DataError(f"{path} cannot be read: it takes longer than {error.timeout:.0f} s") from error
+    if made.returncode != 0:
+        lines = made.stderr.decode("utf-8", errors="backslashreplace").strip().splitlines()
+        panic = f"the reader ended with status {made.returncode}; the file is damaged, or unpacks to too much"
+        reason = lines[-1] if lines and made.returncode == parquet_process.REFUSED else panic
+        raise DataError(f"{path} cannot be read: {shortened(reason)}")
+    return polars.read_ipc_stream(made.stdout)
 
 
 def check_writable(path: Path) -> None:
@@ -77,14 +109,6 @@ def round_floats(frame: Any) -> Any:
     """A polars frame whose numbers have the seven digits that a float32 network knows."""
     polars = need("polars")
     return frame.with_columns(polars.selectors.float().round_sig_figs(7))
-
-
-def _separator(path: Path) -> str:
-    """The one of , ; and tab that the header line holds most of."""
-    opener = gzip.open if path.name.lower().endswith(".gz") else open
-    with opener(path, "rb") as file:
-        header = file.readline()
-    return max(",;\t", key=lambda mark: header.count(mark.encode()))
 
 
 def _hint(path: Path) -> str:

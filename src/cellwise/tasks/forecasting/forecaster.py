@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,14 +13,15 @@ import numpy as np
 import torch
 
 from cellwise import cells
-from cellwise.tasks.base import Estimator, RunFolderError
+from cellwise.cells import Cell
+from cellwise.cells.stored import known_cell, store_cell
+from cellwise.tasks.base import Estimator, ReportWarning, RunFolderError
 from cellwise.tasks.forecasting.backtest import Backtest, ends_of, roll
 from cellwise.tasks.forecasting.calendar import calendar_names, with_calendar
 from cellwise.tasks.forecasting.config import NetworkConfig
 from cellwise.tasks.forecasting.covariates import check_reach
 from cellwise.tasks.forecasting.errors import NotFittedError, SeriesTooShortError
-from cellwise.tasks.forecasting.files import round_floats, write_file
-from cellwise.tasks.forecasting.frames import Columns, Table, read_table
+from cellwise.tasks.forecasting.frames import Columns, Table, TextFormat, read_table
 from cellwise.tasks.forecasting.learning import ForecastLearning, training_part
 from cellwise.tasks.forecasting.network import ForecastNetwork
 from cellwise.tasks.forecasting.options import check_options
@@ -31,10 +33,12 @@ from cellwise.tasks.forecasting.output import (
     scores_frame,
 )
 from cellwise.tasks.forecasting.panel import Panel
+from cellwise.tasks.forecasting.saved import read_saved
 from cellwise.tasks.forecasting.splits import Split, split
-from cellwise.tasks.forecasting.store import fingerprint, read_table_back, write_table
+from cellwise.tasks.forecasting.store import fingerprint, write_table
+from cellwise.tasks.loading import cell_of_run, check_loaded
 from cellwise.tasks.progress import Progress, choose_progress
-from cellwise.tasks.run_folder import BEST, SUMMARY, Checkpoint, RunFolder, open_run
+from cellwise.tasks.run_folder import BEST, Checkpoint, RunFolder, own_run
 from cellwise.tasks.train import Trained, TrainSettings, threads, train
 
 __all__ = ["Forecaster"]
@@ -45,11 +49,12 @@ TASK = "forecast"
 class Forecaster(Estimator):
     """A recurrent network that forecasts one or many series, with bands.
 
-    Args: cell: the recurrent cell, by name or class (see `cellwise.cells.names()`). horizon: steps to
+    Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. horizon: steps to
     forecast; `predict` may be asked for more. freq: distance of the times ("D", "h", "MS", "30min", ...);
     None reads it off the data. season_length: steps in a season; None takes the natural one of the
     frequency (7 for days). known, past: columns of covariates, known in advance or only up to now.
-    id_column, time_column, target_column: names of the columns in long format. levels: bands in percent.
+    id_column, time_column, target_column: names of the columns in long format. date_format ("%d/%m/%Y"),
+    decimal ("," or "."), encoding ("cp1252"): how text is written, where it leaves that open. levels: bands in percent.
     hidden_size, num_layers, dropout, members: the network; `members` networks are averaged. epochs,
     batch_size, learning_rate, weight_decay, patience, seed: the training. validation: windows of one
     horizon held out at the end to decide when to stop; None chooses, 0 holds nothing out.
@@ -83,6 +88,9 @@ class Forecaster(Estimator):
         validation: int | None = None,
         seed: int = 0,
         threads: int = 1,
+        date_format: str | None = None,
+        decimal: str | None = None,
+        encoding: str | None = None,
     ) -> None:
         self._measured: Measured | None = None
         self._parts: Split | None = None
@@ -108,11 +116,18 @@ class Forecaster(Estimator):
         self.validation = validation
         self.seed = seed
         self.threads = threads
+        self.date_format = date_format
+        self.decimal = decimal
+        self.encoding = encoding
 
     @property
     def model_name(self) -> str:
         """How the forecasts are called: the cell's name in capitals."""
-        return cells.get(self.cell).name.upper()
+        return self._cell.name.upper()
+
+    @property
+    def _cell(self) -> Cell:
+        return cells.get(self.cell)
 
     def fit(
         self,
@@ -136,21 +151,17 @@ class Forecaster(Estimator):
         panel = with_calendar(table.panel, names, self.horizon)
         parts = self._split(panel, cutoffs, step)
         config = NetworkConfig.for_panel(
-            training_part(panel, parts, self.horizon),
-            horizon=self.horizon,
-            cell=cells.get(self.cell).name,
-            hidden_size=self.hidden_size,
-            num_layers=self.num_layers,
-            dropout=self.dropout,
-            members=self.members,
-            quantiles=quantiles_of(self.levels),
+            training_part(panel, parts, self.horizon), **self._network_options(self._cell)
         )
-        run = self._open(folder, table, config, names, cutoffs, step, overwrite)
         network = self._new_network(config)
         learning = ForecastLearning(network, panel, parts, batch_size=self.batch_size, seed=self.seed)
-        shown = choose_progress(progress) if progress is None or isinstance(progress, bool) else progress
-        with threads(self.threads):
-            self.trained_: Trained | None = train(network, learning, self._settings(), run, shown)
+        with (
+            self._opened(folder, table, config, names, (cutoffs, step), overwrite) as run,
+            threads(self.threads),
+        ):
+            self.trained_: Trained | None = train(
+                network, learning, TrainSettings.of(self), run, choose_progress(progress)
+            )
             self._take(table, names, network, (*table.notes, *parts.notes))
             self._measured, self._parts = None, parts
             self.seconds_ = time.perf_counter() - start
@@ -250,38 +261,38 @@ class Forecaster(Estimator):
     def save(self, folder: str | Path) -> None:
         """Write a run folder from which `load` makes an equal forecaster. It must be new or empty."""
         self._check_fitted()
-        run = self._open(folder, self.table_, self.network_.config, self.calendar_, 0, None, overwrite=False)
-        assert run is not None
-        if not (run / BEST).exists():
+        if RunFolder(Path(folder)).is_started:
+            raise RunFolderError(f"{folder} holds a training; save into a new folder")
+        table, config = self.table_, self.network_.config
+        with self._opened(folder, table, config, self.calendar_, (0, None), overwrite=False) as run:
+            assert run is not None
             run.write_tensors(BEST, Checkpoint(self.network_.state_dict(), {}))
-        run.write_json(SUMMARY, self.summary())
+            run.finish(self.summary())
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """The forecaster of a finished run folder. Raises RunFolderError if it is damaged, unfinished or
-        something else."""
+    def load(cls, folder: str | Path, *, unfinished: bool = False) -> Self:
+        """The forecaster of a finished run folder, whole or not at all: every file is compared with its checksum.
+
+        A cell whose class is not known here is taken from the equations in the folder; no code is read from it.
+        unfinished: take the best weights so far of a run that is not finished; it may be training meanwhile.
+        Raises RunFolderError if it is damaged, unfinished or something else."""
         run = RunFolder(Path(folder))
         config = run.config(TASK)
-        if not run.is_finished:
-            raise RunFolderError(
-                f"the run in {run.path} is not finished; the command that started it goes on with it"
-            )
-        try:
-            made = cls(**config["settings"]["forecaster"])
-            network_config = NetworkConfig.from_dict(config["network"])
-            calendar = tuple(config["calendar"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunFolderError(
-                f"the run folder {run.path} is damaged: config.json lacks settings ({error})"
-            ) from error
-        network = made._new_network(network_config)
-        run.load_weights(network, run.read_tensors(BEST).tensors, BEST)
-        network.eval()
-        table = read_table_back(run)
-        summary = run.read_json(SUMMARY)
-        made._take(table, calendar, network, tuple(summary.get("notes", ())))
+        if not run.is_finished and not (unfinished and (run / BEST).is_file()):
+            raise run.unfinished()
+        return run.guarded("config.json lacks settings", lambda: cls._loaded(run, config))
+
+    @classmethod
+    def _loaded(cls, run: RunFolder, config: dict[str, Any]) -> Self:
+        given = dict(config["settings"]["forecaster"])
+        cutoffs, step = config["settings"]["cutoffs"], config["settings"]["step"]
+        cell = cell_of_run(run, config, given["cell"])
+        made = cls(**given | {"cell": given["cell"] if known_cell(given["cell"]) == cell else cell})
+        check_loaded(run, lambda: check_options(made, cutoffs=cutoffs, step=step))
+        saved = read_saved(run, config, made._network_options(cell), cell)
+        made._take(saved.table, saved.calendar, saved.network, saved.notes)
         made.trained_, made.seconds_ = None, float("nan")
-        made._parts = made._split(table.panel, config["settings"]["cutoffs"], config["settings"]["step"])
+        made._parts = made._split(saved.table.panel, cutoffs, step)
         return made
 
     def summary(self) -> dict[str, Any]:
@@ -304,9 +315,10 @@ class Forecaster(Estimator):
         are."""
         return self._cutoffs == (cutoffs, step or self.horizon)
 
-    def _columns(self) -> Columns:
+    def _columns(self, learned_format: str | None = None) -> Columns:
+        text = TextFormat(self.date_format, self.decimal, self.encoding, learned_format)
         return Columns(
-            self.id_column, self.time_column, self.target_column, tuple(self.known), tuple(self.past)
+            self.id_column, self.time_column, self.target_column, tuple(self.known), tuple(self.past), text
         )
 
     @property
@@ -319,14 +331,17 @@ class Forecaster(Estimator):
             panel, self.horizon, cutoffs=cutoffs, step=step or self.horizon, validation=self.validation
         )
 
-    def _settings(self) -> TrainSettings:
-        return TrainSettings(
-            epochs=self.epochs,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            patience=self.patience,
-            seed=self.seed,
-        )
+    def _network_options(self, cell: Cell) -> dict[str, Any]:
+        """What of the settings the network is built from."""
+        return {
+            "horizon": self.horizon,
+            "cell": cell,
+            "hidden_size": self.hidden_size,
+            "num_layers": self.num_layers,
+            "dropout": self.dropout,
+            "members": self.members,
+            "quantiles": quantiles_of(self.levels),
+        }
 
     def _new_network(self, config: NetworkConfig) -> ForecastNetwork:
         with torch.random.fork_rng(devices=[]):
@@ -339,36 +354,44 @@ class Forecaster(Estimator):
         self.table_: Table = table
         self.calendar_, self.network_, self.notes_ = calendar, network, notes
 
-    def _open(
+    @contextmanager
+    def _opened(
         self,
         folder: str | Path | None,
         table: Table,
         config: NetworkConfig,
         calendar: tuple[str, ...],
-        cutoffs: int,
-        step: int | None,
+        windows: tuple[int, int | None],
         overwrite: bool,
-    ) -> RunFolder | None:
+    ) -> Iterator[RunFolder | None]:
+        """The run folder, which is this process's own inside the block; None without one."""
         if folder is None:
-            return None
-        params = self.get_params() | {"cell": cells.get(self.cell).name}
-        settings = {"forecaster": params, "cutoffs": cutoffs, "step": step}
-        extra = {"network": config.to_dict(), "calendar": calendar}
-        run = open_run(
-            Path(folder), TASK, settings, fingerprint(table.panel), extra=extra, overwrite=overwrite
-        )
-        write_table(run, table)
-        return run
+            yield None
+            return
+        cutoffs, step = windows
+        lists = {name: list(getattr(self, name)) for name in ("known", "past", "levels")}
+        params = self.get_params() | lists | {"cell": self._cell.name}
+        with own_run(
+            folder,
+            TASK,
+            {"forecaster": params, "cutoffs": cutoffs, "step": step},
+            fingerprint(table.panel, table.style),
+            cell=store_cell(self._cell),
+            extra={"network": config.to_dict(), "calendar": calendar},
+            overwrite=overwrite,
+        ) as run:
+            write_table(run, table)
+            yield run
 
     def _finish(self, run: RunFolder) -> None:
-        from cellwise.tasks.forecasting.report import write_report
+        """The report, the backtest, the summary. Whatever becomes of the first two, the run is finished."""
+        from cellwise.tasks.forecasting.report import make_report
 
-        write_report(run, self)
-        measured = self._measure()
-        if measured is not None:
-            made = backtest_frame(measured.backtest, replace(measured.style, backend="polars"))
-            write_file(round_floats(made), run / "backtest.csv")
-        run.write_json(SUMMARY, self.summary())
+        problem = make_report(run, self)
+        run.finish(self.summary())
+        if problem is not None:
+            self.notes_ = (*self.notes_, problem)
+            warnings.warn(problem, ReportWarning, stacklevel=3)
 
     def _roll(self, panel: Panel, ends: np.ndarray) -> Backtest:
         return roll(
@@ -383,7 +406,7 @@ class Forecaster(Estimator):
 
     def _read_again(self, frame: Any) -> Table:
         frequency = self.table_.panel.frequency
-        return read_table(frame, self._columns(), frequency)
+        return read_table(frame, self._columns(self.table_.style.time_format), frequency)
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "network_"):

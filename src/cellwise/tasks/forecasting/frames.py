@@ -13,26 +13,52 @@ from typing import Any
 
 import numpy as np
 
-from cellwise.tasks.forecasting.columns import Times, read_names, read_numbers, read_times
+from cellwise.tasks.forecasting.columns import read_names, read_numbers
+from cellwise.tasks.forecasting.date_formats import check_date_format
+from cellwise.tasks.forecasting.encoding import check_encoding
 from cellwise.tasks.forecasting.errors import DataError, OptionError
 from cellwise.tasks.forecasting.extras import need
 from cellwise.tasks.forecasting.files import read_file
-from cellwise.tasks.forecasting.frequency import Frequency
+from cellwise.tasks.forecasting.frequency import Frequency, parse_frequency
 from cellwise.tasks.forecasting.grid import Rows, build_panel
+from cellwise.tasks.forecasting.origin import Origin, shown_names
 from cellwise.tasks.forecasting.panel import Panel
+from cellwise.tasks.forecasting.times import TimeColumn, Times, read_times
+from cellwise.tasks.forecasting.zones import to_utc
 
-__all__ = ["Columns", "FrameStyle", "Table", "read_table"]
+__all__ = ["Columns", "FrameStyle", "Table", "TextFormat", "read_table"]
+
+
+@dataclass(frozen=True)
+class TextFormat:
+    """How text is written, as far as the user tells: date_format, such as "%d/%m/%Y"; decimal: the mark before
+    decimals, "." or ","; encoding of a file, such as "cp1252". learned_format: the date format of what was
+    learned, taken where the dates leave it open."""
+
+    date_format: str | None = None
+    decimal: str | None = None
+    encoding: str | None = None
+    learned_format: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.decimal not in (None, ".", ","):
+            raise OptionError(f"decimal must be '.' or ',', not {self.decimal!r}")
+        check_encoding(self.encoding)
+        if self.date_format is not None:
+            check_date_format(self.date_format)
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column means what. A missing id column is fine where there is one series."""
+    """Which column means what, and how its text is written. A missing id column is fine where there is one
+    series."""
 
     id: str = "unique_id"
     time: str = "ds"
     target: str = "y"
     known: tuple[str, ...] = ()
     past: tuple[str, ...] = ()
+    text: TextFormat = TextFormat()
 
     def __post_init__(self) -> None:
         twice = sorted({name for name in self.all() if self.all().count(name) > 1})
@@ -56,12 +82,15 @@ class FrameStyle:
     time_zone: str | None = None
     wall_clock: bool = False
     id_is_integer: bool = False
+    time_format: str | None = None
 
     def frame(self, columns: Mapping[str, np.ndarray]) -> Any:
         """A frame of the same kind. Columns of names and times are recognised by their name."""
         narwhals = need("narwhals")
         made = {}
         for name, values in columns.items():
+            if values.dtype.kind == "M" and self.time_zone is not None and self.wall_clock:
+                values = to_utc(values, self.time_zone)
             if name == self.id and self.id_is_integer:
                 values = np.array([int(value) for value in values], dtype=np.int64)
             made[name] = narwhals.new_series(
@@ -75,8 +104,6 @@ class FrameStyle:
 
     def _dress(self, narwhals: Any, name: str) -> Any:
         column = narwhals.col(name)
-        if self.time_zone is not None and self.wall_clock:
-            return column.dt.replace_time_zone(self.time_zone)
         if self.time_zone is not None:
             return column.dt.replace_time_zone("UTC").dt.convert_time_zone(self.time_zone)
         if self.time_kind == "date" and self.backend == "polars":
@@ -105,63 +132,98 @@ def read_table(
     """
     if isinstance(source, Table):
         return source
-    from_text = False
+    text, origin = columns.text, Origin()
     if isinstance(source, str | Path):
-        path = Path(source)
-        source = read_file(path)
-        from_text = not path.name.lower().endswith((".parquet", ".pq"))
+        source, origin = read_file(Path(source), text.encoding)
     frame = _open(source, columns)
     if len(frame) == 0:
         raise DataError("the table has no rows")
     has_id = _check_columns(frame, columns)
-    times = read_times(frame[columns.time], columns.time, from_text)
     if has_id:
-        names, id_is_integer = read_names(frame[columns.id], columns.id, from_text)
+        names, id_is_integer = read_names(frame[columns.id], columns.id, origin)
     else:
         names, id_is_integer = np.full(len(frame), columns.target, dtype=object), False
+    if frequency is not None and not isinstance(frequency, Frequency):
+        frequency = parse_frequency(frequency, season_length)
+    about = TimeColumn(
+        columns.time,
+        origin,
+        lambda: names.astype(str),
+        plain=frequency is not None and frequency.is_integer,
+        form=text.date_format,
+        learned=text.learned_format,
+    )
+    times = read_times(frame[columns.time], about)
+    numbers = _Numbers(frame, origin, text.decimal)
     rows = Rows(
         names=names,
         times=times.values,
-        y=read_numbers(frame[columns.target], columns.target, from_text),
-        known=_stack(frame, columns.known, from_text),
-        past=_stack(frame, columns.past, from_text),
+        y=numbers.read(columns.target),
+        known=numbers.stack(columns.known),
+        past=numbers.stack(columns.past),
+        place=np.arange(len(frame)),
     )
-    panel, notes = build_panel(rows, columns.known, columns.past, frequency, season_length, has_id=has_id)
-    style = FrameStyle(
-        backend="pyarrow"
-        if frame.implementation.is_pyarrow()
-        else "pandas"
-        if frame.implementation.is_pandas_like()
-        else "polars",
+    panel, notes = build_panel(
+        rows, columns.known, columns.past, frequency, season_length, has_id=has_id, where=origin.where
+    )
+    style = _style(frame, columns, times, panel.frequency, id_is_integer)
+    return Table(panel, (*times.notes, *numbers.notes, *notes), style)
+
+
+def _style(
+    frame: Any, columns: Columns, times: Times, frequency: Frequency, id_is_integer: bool
+) -> FrameStyle:
+    kind = frame.implementation
+    return FrameStyle(
+        backend="pyarrow" if kind.is_pyarrow() else "pandas" if kind.is_pandas_like() else "polars",
         id=columns.id,
         time=columns.time,
         target=columns.target,
-        time_kind=_kind(times, panel.frequency),
+        time_kind=_kind(times, frequency),
         time_zone=times.zone,
         wall_clock=times.wall_clock,
         id_is_integer=id_is_integer,
+        time_format=times.form,
     )
-    return Table(panel, (*_time_notes(times), *notes), style)
 
 
 def _open(source: Any, columns: Columns) -> Any:
     narwhals = need("narwhals")
     if type(source).__module__.startswith("pandas"):
-        named = {columns.id, columns.time} & {name for name in source.index.names if name is not None}
-        if hasattr(source, "to_frame"):  # a pandas Series over its times
-            source = (
-                source.rename(columns.target).rename_axis(source.index.name or columns.time).reset_index()
-            )
-        elif named:
-            source = source.reset_index()
+        source = _without_index(source, columns)
     try:
         frame = narwhals.from_native(source)
+    except narwhals.exceptions.DuplicateError as error:
+        raise DataError(f"the columns need different names: {' '.join(str(error).split())}") from error
     except TypeError as error:
         raise DataError(
             f"a table is a pandas, polars or pyarrow frame or the path of a CSV or Parquet file, "
             f"not {type(source).__name__}"
         ) from error
     return frame.collect() if isinstance(frame, narwhals.LazyFrame) else frame
+
+
+def _without_index(source: Any, columns: Columns) -> Any:
+    """A pandas frame whose times and names stand in columns; both may come as its index, and a series over
+    them is a table too."""
+    wanted = [columns.id, columns.time]
+    names = list(source.index.names)
+    is_series = hasattr(source, "to_frame")
+    if is_series or not set(wanted) <= set(source.columns):
+        if names == [None]:
+            dated = source.index.dtype.kind == "M" or "period" in str(source.index.dtype)
+            if is_series or (dated and columns.time not in source.columns):
+                names = [columns.time]
+        elif len(names) == 2 and names == [None, None]:
+            names = wanted
+        elif len(names) == 1 and is_series:
+            names = [names[0] or columns.time]
+    if is_series:
+        if not all(names):
+            raise DataError(f"the levels of the index must be named, such as {wanted}, not {names}")
+        return source.rename(columns.target).rename_axis(names).reset_index()
+    moved = [name for name in names if name in wanted and name not in source.columns]
+    return source.rename_axis(names).reset_index(level=moved) if moved else source
 
 
 def _check_columns(frame: Any, columns: Columns) -> bool:
@@ -171,25 +233,31 @@ def _check_columns(frame: Any, columns: Columns) -> bool:
         needed.insert(0, columns.id)
     for name in needed:
         if name not in frame.columns:
-            near = get_close_matches(name, frame.columns, n=1)
+            near = get_close_matches(name, [str(column) for column in frame.columns], n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise DataError(
-                f"there is no column {name!r}; the table has {', '.join(map(repr, frame.columns))}{hint}"
-            )
+            raise DataError(f"there is no column {name!r}; the table has {shown_names(frame.columns)}{hint}")
     return columns.id in frame.columns
 
 
-def _stack(frame: Any, names: tuple[str, ...], from_text: bool) -> np.ndarray:
-    parts = [read_numbers(frame[name], name, from_text) for name in names]
-    return np.stack(parts, axis=1) if parts else np.zeros((len(frame), 0))
+class _Numbers:
+    """The numbers of a table, column by column, and what is to be said of them."""
+
+    def __init__(self, frame: Any, origin: Origin, decimal: str | None) -> None:
+        self._frame, self._origin, self._decimal = frame, origin, decimal
+        self.notes: tuple[str, ...] = ()
+
+    def read(self, name: str) -> np.ndarray:
+        """One column, float64 (R,)."""
+        values, notes = read_numbers(self._frame[name], name, self._origin, self._decimal)
+        self.notes += notes
+        return values
+
+    def stack(self, names: tuple[str, ...]) -> np.ndarray:
+        """Columns side by side, float64 (R, len(names))."""
+        parts = [self.read(name) for name in names]
+        return np.stack(parts, axis=1) if parts else np.zeros((len(self._frame), 0))
 
 
 def _kind(times: Times, frequency: Frequency) -> str:
     """Hourly data that happens to show midnights only is still hourly."""
     return "datetime" if times.kind == "date" and frequency.unit in ("s", "min", "h") else times.kind
-
-
-def _time_notes(times: Times) -> tuple[str, ...]:
-    if times.zone is None or times.wall_clock:
-        return ()
-    return (f"times are in the zone {times.zone}; features of the time of day count in UTC",)

@@ -22,6 +22,10 @@ __all__ = ["Frequency", "infer_frequency", "parse_frequency", "settle_frequency"
 
 MICROSECONDS = {"s": 10**6, "min": 60 * 10**6, "h": 3600 * 10**6, "D": 86400 * 10**6, "W": 7 * 86400 * 10**6}
 MONTHS = {"M": 1, "Q": 3, "Y": 12}
+# unit -> the next larger one, and how many make one
+LARGER = {
+    "s": ("min", 60), "min": ("h", 60), "h": ("D", 24), "D": ("W", 7), "M": ("Q", 3), "Q": ("Y", 4),
+}  # fmt: skip
 DAY = MICROSECONDS["D"]
 WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 UNIT_WORDS = {
@@ -229,6 +233,8 @@ def settle_frequency(frequency: Frequency, times: Sequence[np.ndarray]) -> Frequ
 
 
 def _make(unit: str, multiple: int, anchor: str, season_length: int | None) -> Frequency:
+    while unit in LARGER and multiple % LARGER[unit][1] == 0:  # 24h is D, 7D is W, 12MS is YS
+        unit, multiple = LARGER[unit][0], multiple // LARGER[unit][1]
     prefix = "" if multiple == 1 and unit != "step" else str(multiple)
     spelled = "" if unit == "step" else f"{unit}-{anchor}" if unit == "W" and anchor else f"{unit}{anchor}"
     season = _natural_season(unit, multiple) if season_length is None else season_length

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from cellwise.tasks.forecasting.errors import DataError, FrequencyError
 from cellwise.tasks.forecasting.frequency import Frequency, infer_frequency, parse_frequency, settle_frequency
+from cellwise.tasks.forecasting.gaps import refuse_absurd_gaps
 from cellwise.tasks.forecasting.panel import Panel
 
 __all__ = ["Rows", "build_panel"]
@@ -16,18 +18,24 @@ __all__ = ["Rows", "build_panel"]
 @dataclass(frozen=True, eq=False)
 class Rows:
     """R rows as they came: names (R,) str, times (R,) datetime64[us] or int64, y (R,), known (R, K), past
-    (R, P)."""
+    (R, P); place (R,): their numbers in the table."""
 
     names: np.ndarray
     times: np.ndarray
     y: np.ndarray
     known: np.ndarray
     past: np.ndarray
+    place: np.ndarray
 
     def take(self, chosen: np.ndarray) -> Rows:
         """These rows only."""
         return Rows(
-            self.names[chosen], self.times[chosen], self.y[chosen], self.known[chosen], self.past[chosen]
+            self.names[chosen],
+            self.times[chosen],
+            self.y[chosen],
+            self.known[chosen],
+            self.past[chosen],
+            self.place[chosen],
         )
 
 
@@ -53,12 +61,20 @@ def build_panel(
     season_length: int | None,
     *,
     has_id: bool,
+    where: Callable[[int], str] = "row {}".format,
 ) -> tuple[Panel, tuple[str, ...]]:
-    """Sort, check, find the frequency, fill the gaps. Series keep the order in which they first appear."""
+    """Sort, check, find the frequency, fill the gaps. Series keep the order in which they first appear. where:
+    how to find a row of the table."""
     groups = _split(rows)
     for name, part in groups.items():
         _refuse_duplicates(name, part, has_id)
     grid = _find_frequency(groups, frequency, season_length)
+    refuse_absurd_gaps(
+        {name: (part.times, grid.steps(part.times[0], part.times)) for name, part in groups.items()},
+        grid,
+        given=frequency is not None,
+        where=lambda name, row: where(int(groups[name].place[row])),
+    )
     filled, dropped, made = Filled(), [], []
     for name, part in groups.items():
         if np.isnan(part.y).all():
@@ -116,13 +132,26 @@ def _find_frequency(
             f"the frequency {parsed.name} does not fit the data: the times are {kind}, so give {wanted}"
         )
     settled = settle_frequency(parsed, times)
-    closest = min((int(np.diff(settled.steps(t[0], t)).min()) for t in times if len(t) > 1), default=1)
-    if closest > 1:
-        raise FrequencyError(
-            f"the frequency {settled.name} does not fit the data: no two times are closer than "
-            f"{closest} {settled.words}s; they look like {infer_frequency(times).name}"
-        )
+    _refuse_finer(settled, times)
     return settled
+
+
+def _refuse_finer(frequency: Frequency, times: list[np.ndarray]) -> None:
+    """Rows that are missing here and there are welcome; but where all of them follow a coarser grid without a
+    gap, that is the frequency."""
+    apart = np.concatenate([np.diff(frequency.steps(t[0], t)) for t in times])
+    if len(apart) < 2 or apart.min() <= 1:
+        return
+    coarser = infer_frequency(times)
+    try:
+        gapless = all((np.diff(coarser.steps(t[0], t)) == 1).all() for t in times)
+    except FrequencyError:
+        return
+    if gapless:
+        raise FrequencyError(
+            f"the frequency {frequency.name} does not fit the data: no two times are closer than "
+            f"{frequency.many(int(apart.min()))}; they look like {coarser.name}"
+        )
 
 
 def _fill(
@@ -186,18 +215,33 @@ def _notes(panel: Panel, filled: Filled, dropped: list[str], known_names: tuple[
     if filled.empty:
         notes.append(f"{filled.empty:,} of {total:,} times have no value and count as missing")
     if filled.leading:
-        notes.append(f"{filled.leading:,} rows before the first value of a series were left out")
-    if filled.future:
-        use = f"they supply {', '.join(known_names)}" if known_names else "they were left out"
         notes.append(
-            f"{filled.future:,} rows after the last value of a series are taken as the future; {use}"
+            f"{_rows(filled.leading)} before the first value of a series {_were(filled.leading)} left out"
+        )
+    if filled.future:
+        they, supply = ("it", "supplies") if filled.future == 1 else ("they", "supply")
+        use = f"{supply} {', '.join(known_names)}" if known_names else f"{_were(filled.future)} left out"
+        notes.append(
+            f"{_rows(filled.future)} after the last value of a series {'is' if filled.future == 1 else 'are'} taken "
+            f"as the future; {they} {use}"
         )
     if filled.known:
-        notes.append(f"{filled.known:,} missing values of {', '.join(known_names)} were carried forward")
+        values = "missing value" if filled.known == 1 else "missing values"
+        notes.append(
+            f"{filled.known:,} {values} of {', '.join(known_names)} {_were(filled.known)} carried forward"
+        )
     if dropped:
         some = ", ".join(map(repr, dropped[:3])) + (", ..." if len(dropped) > 3 else "")
-        notes.append(f"{len(dropped):,} series without any value were left out ({some})")
+        notes.append(f"{len(dropped):,} series without any value {_were(len(dropped))} left out ({some})")
     return tuple(notes)
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} {'row' if count == 1 else 'rows'}"
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
 
 
 def _inner(error: FrequencyError) -> str:

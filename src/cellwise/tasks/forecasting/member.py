@@ -48,6 +48,8 @@ class Member(nn.Module):
 
     def _begin_at_base(self, quantiles: tuple[float, ...]) -> None:
         """Start near the base forecast, with the bands of a normal surprise of one spread."""
+        if self.decode.weight.is_meta:  # a network that only takes up weights of a file
+            return
         with torch.no_grad():
             for head in (self.decode, self.read):
                 if head is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cellwise.tasks.forecasting.backtest import Backtest
+from cellwise.tasks.forecasting.errors import OptionError
 from cellwise.tasks.forecasting.frames import FrameStyle
 from cellwise.tasks.forecasting.metrics import band_quantiles
 from cellwise.tasks.forecasting.panel import Panel
@@ -81,7 +82,9 @@ def backtest_frame(backtest: Backtest, style: FrameStyle) -> Any:
 
 def scores_frame(backtest: Backtest, style: FrameStyle, by: str = "all") -> Any:
     """The scores as a table: one row per model, or per model and series (`by="series"`) or step
-    (`by="horizon"`)."""
+    (`by="horizon"`). OptionError for any other."""
+    if by not in ("all", "series", "horizon"):
+        raise OptionError(f"by must be 'all', 'series' or 'horizon', not {by!r}")
     parts: list[dict[str, np.ndarray]] = []
     for name, scores in backtest.scores().items():
         if by == "series":

@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from cellwise.tasks.forecasting.extras import need
 from cellwise.tasks.forecasting.metrics import band_quantiles, mean
 from cellwise.tasks.forecasting.naive import NAIVE_NAME
 from cellwise.tasks.progress import Epoch
+from cellwise.tasks.shown import shown
 from cellwise.tasks.train import best_of
 
 __all__ = [
@@ -30,6 +32,8 @@ __all__ = [
     "loss_plot",
     "page_svg",
 ]
+
+LONGEST_NAME = 60  # characters
 
 # colour on paper -> custom property of the page, which has another value in the dark
 INK, FAINT, GRID, MODEL, NAIVE, GOOD = "#1f2933", "#64707d", "#dfe3e8", "#2457d6", "#c2570c", "#0f8a5f"
@@ -60,6 +64,9 @@ STYLE = {
     "grid.color": GRID,
     "grid.linewidth": 0.8,
     "text.color": INK,
+    # Names are anybody's text: no "$" in one is mathematics, and none is handed to LaTeX.
+    "text.parse_math": False,
+    "text.usetex": False,
     "xtick.color": FAINT,
     "ytick.color": FAINT,
     "xtick.major.size": 3,
@@ -88,7 +95,7 @@ def ahead_plot(
     shown = min(len(ahead.y), max(3 * len(ahead.future), 40))
 
     def draw(axes: Any) -> None:
-        axes.plot(ahead.times[-shown:], ahead.y[-shown:], color=INK, linewidth=1.2, label=target)
+        axes.plot(ahead.times[-shown:], ahead.y[-shown:], color=INK, linewidth=1.2, label=_label(target))
         _fan(axes, ahead.future, ahead.forecast, quantiles, levels, model)
         axes.axvline(ahead.times[-1], color=FAINT, linewidth=0.8, linestyle=(0, (2, 3)))
         _date_axis(axes, ahead.times)
@@ -105,7 +112,7 @@ def backtest_plot(backtest: Backtest, series: int, target: str, windows: int = 4
         first, last = backtest.ends[series, cutoffs[0]], backtest.ends[series, cutoffs[-1]] + backtest.horizon
         begin = max(0, first - backtest.horizon)
         times, y = backtest.panel.times[series][begin:last], backtest.panel.y[series][begin:last]
-        axes.plot(times, y, color=INK, linewidth=1.1, label=target, zorder=3)
+        axes.plot(times, y, color=INK, linewidth=1.1, label=_label(target), zorder=3)
         for k, c in enumerate(cutoffs):
             future = backtest.times(series, c)
             naive = _median(backtest.forecasts[NAIVE_NAME][series, c], backtest.quantiles)
@@ -148,7 +155,7 @@ def grid_plot(
             if backtest is not None:
                 _last_window(axes, backtest, ahead.name)
             axes.axvline(ahead.times[-1], color=FAINT, linewidth=0.8, linestyle=(0, (2, 3)))
-            axes.set_title(ahead.name if len(ahead.name) <= 60 else ahead.name[:57] + "...")
+            axes.set_title(_label(ahead.name))
             _date_axis(axes, ahead.times, most=5)
         return _svg(figure, "grid")
 
@@ -160,7 +167,7 @@ def error_plot(by_horizon: dict[str, np.ndarray], metric: str, step: str) -> str
         for name, values in by_horizon.items():
             own = name != NAIVE_NAME
             steps = np.arange(1, len(values) + 1)
-            label = name if own else "seasonal naive"
+            label = _label(name) if own else "seasonal naive"
             style = {"linestyle": "-" if own else (0, (3, 2)), "marker": "o" if len(values) <= 31 else None}
             axes.plot(
                 steps,
@@ -190,7 +197,7 @@ def cutoff_plot(backtest: Backtest, series: int) -> str:
             point = forecast[series, shown, :, list(backtest.quantiles).index(0.5)]
             errors = mean(np.abs(backtest.y[series, shown] - point), axis=1)
             style = {"color": MODEL, "linestyle": "-"} if own else {"color": NAIVE, "linestyle": (0, (3, 2))}
-            label = name if own else "seasonal naive"
+            label = _label(name) if own else "seasonal naive"
             axes.plot(times, errors, linewidth=1.6, marker="o", markersize=3, label=label, **style)
         axes.set_ylim(bottom=0)
         axes.set_ylabel("MAE")
@@ -259,20 +266,36 @@ def series_plot(by_series: dict[str, np.ndarray]) -> str:
         axes.set_xlim(0, top)
         axes.set_ylim(0, top)
         axes.set_xlabel("MASE of the seasonal naive")
-        axes.set_ylabel(f"MASE of {model}")
+        axes.set_ylabel(f"MASE of {_label(model)}")
 
     return _figure(draw, 4.7, 3.0, "series")
 
 
 def page_svg(svg: str) -> str:
     """A plot for inside the page: colours follow the page, no addresses, no fixed size."""
-    for colour, variable in VARIABLES.items():
-        svg = svg.replace(colour, f"var({variable})")
     svg = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", svg)
-    svg = re.sub(r'(<svg[^>]*?)\swidth="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?)\sheight="[^"]*"', r"\1", svg, count=1)
-    return re.sub(r"'DejaVu Sans'", "system-ui, sans-serif", svg).strip()
+
+    def dress(tag: str) -> str:
+        for colour, variable in VARIABLES.items():
+            tag = tag.replace(colour, f"var({variable})")
+        tag = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", tag)
+        if tag.startswith("<svg"):
+            tag = re.sub(r'\s(width|height)="[^"]*"', "", tag)
+        return tag.replace("'DejaVu Sans'", "system-ui, sans-serif")
+
+    return _in_tags(svg, dress).strip()
+
+
+def _in_tags(svg: str, change: Callable[[str], str]) -> str:
+    """Change the tags only: what stands between them is text, and a person's own. (Within tags ">" is escaped.)"""
+    return re.sub(r"<[^>]*>", lambda found: change(found[0]), svg)
+
+
+def _label(name: str) -> str:
+    """A name as a picture can hold it."""
+    text = shown(name, LONGEST_NAME)
+    # matplotlib leaves what begins with "_" out of legends; a space without width before it is not seen.
+    return f"\u200b{text}" if text.startswith("_") else text
 
 
 def _figure(draw: Callable[[Any], None], width: float, height: float, salt: str) -> str:
@@ -288,10 +311,14 @@ def _svg(figure: Any, salt: str) -> str:
     page."""
     matplotlib = need("matplotlib")
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": salt}):
+    with matplotlib.rc_context({"svg.hashsalt": salt}), warnings.catch_warnings():
+        # The text is drawn by whoever shows the page, with fonts of their own.
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+        warnings.filterwarnings("ignore", message=r"Matplotlib currently does not support .* natively")
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     # the same names come in every figure, and a page holds several
-    return re.sub(r'((?<![\w-])id="|href="#|url\(#)', rf"\1{salt}-", buffer.getvalue())
+    pattern = r'((?<![\w-])id="|href="#|url\(#)'
+    return _in_tags(buffer.getvalue(), lambda tag: re.sub(pattern, rf"\1{salt}-", tag))
 
 
 def _fan(
@@ -308,7 +335,13 @@ def _fan(
         low, high = (forecast[:, quantiles.index(q)] for q in band_quantiles(level))
         label = None if name is None else f"{level} % band"
         axes.fill_between(times, low, high, color=MODEL, alpha=0.19, linewidth=0, label=label)
-    axes.plot(times, _median(forecast, quantiles), color=MODEL, linewidth=1.7, label=name)
+    axes.plot(
+        times,
+        _median(forecast, quantiles),
+        color=MODEL,
+        linewidth=1.7,
+        label=None if name is None else _label(name),
+    )
 
 
 def _last_window(axes: Any, backtest: Backtest, name: str) -> None:

@@ -4,6 +4,7 @@ rests."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,24 +12,66 @@ import numpy as np
 import torch
 
 from cellwise._version import __version__
+from cellwise.tasks.base import TaskError
 from cellwise.tasks.forecasting import plots
 from cellwise.tasks.forecasting.backtest import Backtest
 from cellwise.tasks.forecasting.calendar import with_calendar
 from cellwise.tasks.forecasting.extras import need
+from cellwise.tasks.forecasting.files import round_floats, to_csv
 from cellwise.tasks.forecasting.metrics import Scores
 from cellwise.tasks.forecasting.naive import NAIVE_NAME
+from cellwise.tasks.forecasting.output import backtest_frame
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.tables import Cell, Figures, Row, figure, scores_figures, verdict
-from cellwise.tasks.run_folder import RunFolder
+from cellwise.tasks.run_files import BACKTEST, REPORT, RunFolder
+from cellwise.tasks.shown import shown
+from cellwise.tasks.train import Trained, best_of, epochs_of
 
 if TYPE_CHECKING:
     from cellwise.tasks.forecasting.forecaster import Forecaster
 
-__all__ = ["describe", "measured_on", "write_report"]
+__all__ = ["describe", "make_report", "measured_on", "remake_report", "write_report"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_PLOTS = 6
 MOST_ROWS = 20
+
+
+def make_report(run: RunFolder, forecaster: Forecaster) -> str | None:
+    """Write the report and the backtest of a run. None, or a sentence on what could not be made, and how to make it.
+
+    A training may have taken days and its report is made last, so no fault of a report ends it."""
+    try:
+        write_report(run, forecaster)
+        write_backtest(run, forecaster)
+    except Exception as error:  # noqa: BLE001 (whatever it is: drawing goes through much that is not ours)
+        reason = shown(f"{type(error).__name__}: {error}".partition("\n")[0], 200)
+        return (
+            f"the run is finished, but its report could not be made ({reason}); "
+            f"make it again with: cellwise forecast report {run.path}"
+        )
+    return None
+
+
+def remake_report(run: RunFolder, forecaster: Forecaster) -> None:
+    """Make the report of a finished run again, as its training would have made it. TaskError if that fails."""
+    epochs = epochs_of(run)
+    if epochs and forecaster.trained_ is None:
+        forecaster.trained_ = Trained(epochs, best_of(epochs), stopped_early=False, resumed_after=0)
+    problem = make_report(run, forecaster)
+    run.finish(forecaster.summary())
+    if problem is not None:
+        raise TaskError(problem)
+
+
+def write_backtest(run: RunFolder, forecaster: Forecaster) -> None:
+    """Write backtest.csv, every forecast beside the truth, if anything was held out.
+
+    Names stand in it as they came in, one that begins with "=" too: it is data, to be joined with the person's own."""
+    backtest = forecaster.backtest_
+    if backtest is not None:
+        made = backtest_frame(backtest, replace(forecaster.table_.style, backend="polars"))
+        run.write_text(BACKTEST, to_csv(round_floats(made)))
 
 
 def write_report(run: RunFolder, forecaster: Forecaster) -> None:
@@ -40,12 +83,11 @@ def write_report(run: RunFolder, forecaster: Forecaster) -> None:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
+        finalize=_visible,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    run.write_text(
-        "report.html", environment.get_template("report.html").render(_context(forecaster, made, notes))
-    )
+    run.write_text(REPORT, environment.get_template("report.html").render(_context(forecaster, made, notes)))
 
 
 def _context(forecaster: Forecaster, made: Mapping[str, str], more_notes: Sequence[str]) -> dict[str, Any]:
@@ -236,6 +278,11 @@ def _footer(forecaster: Forecaster) -> str:
 
 def _day(time: Any) -> str:
     return str(time).replace("T", " ").removesuffix(".000000").removesuffix(" 00:00:00")
+
+
+def _visible(value: Any) -> Any:
+    """What stands in the page by itself: plain text without what cannot be seen. (What is HTML already is Markup.)"""
+    return shown(value) if type(value) is str else value
 
 
 def _sentence(note: str) -> str:

@@ -25,8 +25,12 @@ SLOPE_SEASONS, SLOPE_STEPS = (
     10,
     128,
 )  # the long-run slope looks back this many seasons, and at least these steps
-SMALLEST_SPREAD = 1e-3
-PRIOR_STEPS = 1.0  # the typical spread counts as much as this many observed steps
+SMALLEST_SPREAD = 1e-3  # at most, and this share of the usual surprise
+SMALLEST_SHARE, SMALLEST_MOVEMENT = 0.1, 1e-9  # what moves less than this is constant, apart from rounding
+PRIOR_STEPS = 1.0  # the typical spread counts as much as this many observed steps ...
+# ... unless the series plainly moves less: by so many times, and more where few steps were seen
+CONTRADICTION, FEW_STEPS = 10.0, 4.0
+SMALLEST_LOGARITHM = -2.0  # of the spread, as the network sees it
 WINDOW_BOUND, OTHER_BOUND = 8.0, 6.0  # a wild value must not throw the network out of what it has seen
 NUM_SUMMARIES = 6
 
@@ -74,7 +78,9 @@ def scale(
     summaries = [
         (12 * slope / spread).clamp(-OTHER_BOUND, OTHER_BOUND),
         (12 * recent_slope(window) / spread).clamp(-OTHER_BOUND, OTHER_BOUND),
-        torch.where(linear[:, None], spread.log() / 2, (spread.log() + 3) / 2),
+        torch.where(
+            linear[:, None], spread.log() / 2, ((spread.log() + 3) / 2).clamp(min=SMALLEST_LOGARITHM)
+        ),
         (seasons.abs().mean(-1) / spread).clamp(max=OTHER_BOUND),
         torch.log((steps + 1.0) / 60).to(filled).expand_as(spread),
         (~observed).to(filled),
@@ -180,10 +186,25 @@ def spread_of(window: Tensor, real: Tensor, level: Tensor, prior: Tensor) -> Ten
     errors = (window[:, 1:, -1] - level[:, :-1]).abs()
     errors = torch.nn.functional.pad(errors, (1, 0)).cumsum(1)
     seen = torch.arange(window.shape[1]).to(window)
-    guess = PRIOR_STEPS * prior[:, None]
-    recent = (recent + guess) / (number + PRIOR_STEPS)
-    whole = (errors + guess) / (seen + PRIOR_STEPS)
-    return (recent + whole) / 2 + SMALLEST_SPREAD
+    guess = prior[:, None]
+    spread = (with_prior(recent, number, guess) + with_prior(errors, seen, guess)) / 2
+    movement = (recent / number.clamp(min=1) + errors / seen.clamp(min=1)) / 2
+    smallest = (SMALLEST_SHARE * movement).clamp(SMALLEST_MOVEMENT, SMALLEST_SPREAD)
+    return spread + smallest.masked_fill(movement < SMALLEST_MOVEMENT, SMALLEST_SPREAD)
+
+
+def with_prior(total: Tensor, number: Tensor, prior: Tensor) -> Tensor:
+    """Mean of `number` observed sizes that add up to `total`, together with a prior size.
+
+    The prior is the movement of other series. It bridges the first steps, and weighs less, by the square, the
+    more it exceeds what was seen: else a series that moves a thousandth of the others would never be seen to.
+    A series that has not moved at all tells nothing, and keeps the prior.
+    """
+    mean = total / number.clamp(min=1)
+    enough = CONTRADICTION * (1 + FEW_STEPS / number.clamp(min=1))
+    weight = (enough * mean / prior.clamp(min=1e-300)).clamp(max=1.0) ** 2
+    weight = PRIOR_STEPS * weight.masked_fill(mean < SMALLEST_MOVEMENT, 1.0)
+    return (total + weight * prior) / (number + weight)
 
 
 def recent_slope(window: Tensor) -> Tensor:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["ROLE_COLOURS", "ROLE_WORDS", "STYLE"]
+import re
+from collections.abc import Iterator, Mapping
+
+__all__ = ["ROLE_COLOURS", "ROLE_WORDS", "RULES", "STYLE", "Rule"]
+
+Rule = Mapping[str, str]
 
 # role -> fill and border on light paper, fill and border on dark
 ROLE_COLOURS = {
@@ -54,3 +59,15 @@ STYLE = f"""{_RULES}{_roles(True)}
 {_roles(False)}
 }}
 """
+
+
+def _read(rules: str) -> Iterator[tuple[str, dict[str, str]]]:
+    for selectors, body in re.findall(r"([^{}]+)\{([^}]*)\}", rules):
+        pairs = (each.partition(":") for each in body.split(";") if each.strip())
+        rule = {name.strip(): value.strip() for name, _, value in pairs}
+        for selector in selectors.split(","):
+            yield selector.strip().removeprefix(".cellwise").strip().removeprefix("."), rule
+
+
+# The rules on light paper by class, "" for the whole picture: for those who draw it without a browser.
+RULES: dict[str, Rule] = dict(_read(_RULES + _roles(True)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from cellwise.understand.figures import INK, MUTED, in_style, looks, new_figure
+from cellwise.understand.figures import INK, MUTED, in_style, looks, new_figure, plain
 from cellwise.understand.memory.search import MemoryStudy, Trial
 from cellwise.understand.memory.tasks import TASKS
 
@@ -32,7 +32,9 @@ def _draw(study: MemoryStudy) -> Any:
     )
     for panel, task in zip(axes[0], tasks, strict=True):
         _panel(panel, study, task)
-    axes[0][0].set_yticks(range(len(cells)), cells, fontsize=9.5, fontweight="bold", color=INK)
+    axes[0][0].set_yticks(
+        range(len(cells)), [plain(each) for each in cells], fontsize=9.5, fontweight="bold", color=INK
+    )
     for label, (colour, _) in zip(axes[0][0].get_yticklabels(), looks(cells).values(), strict=True):
         label.set_color(colour)
     axes[0][0].set_ylim(len(cells) - 0.45, -0.6)

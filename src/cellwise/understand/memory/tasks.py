@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cellwise.errors import CellwiseError
+from cellwise.errors import CellwiseError, did_you_mean
 
 __all__ = ["TASKS", "Adding", "MemoryTaskError", "Parity", "Recall", "Task", "task_of"]
 
@@ -155,5 +155,6 @@ def task_of(name: str) -> Task:
         MemoryTaskError: there is none.
     """
     if name not in TASKS:
-        raise MemoryTaskError(f"There is no task called '{name}'; there are: {', '.join(TASKS)}, and all.")
+        hint = did_you_mean(name, TASKS)
+        raise MemoryTaskError(f"There is no task called '{name}'; {hint}there are: {', '.join(TASKS)}, and all.")
     return TASKS[name]

@@ -23,6 +23,7 @@ from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.scaling import Scaled, scale
 from cellwise.tasks.forecasting.series import Series, prepare
 from cellwise.tasks.forecasting.stretches import CONTEXT, Batch, Source, collate
+from cellwise.tasks.shown import shown
 from cellwise.tasks.train import threads
 from cellwise.understand.trace.connectivity import input_gradients
 from cellwise.understand.trace.errors import TraceError
@@ -76,7 +77,7 @@ def trace_forecast(forecaster: Forecaster, table: Table, name: str | None = None
 
 def _choose(panel: Panel, name: str | None) -> Panel:
     if name is not None and name not in panel.ids:
-        some = ", ".join(panel.ids[:5]) + (", …" if len(panel.ids) > 5 else "")
+        some = ", ".join(shown(each, 60) for each in panel.ids[:5]) + (", …" if len(panel.ids) > 5 else "")
         raise TraceError(f"there is no series {name!r}; the data has {some}")
     chosen = panel.select([panel.ids.index(name) if name is not None else 0])
     if np.count_nonzero(~np.isnan(chosen.y[0])) < SHORTEST:
@@ -208,10 +209,11 @@ def forecast_page(forecaster: Forecaster, table: Table, name: str | None = None)
     panel, cell, C = trace.panel, cells.get(forecaster.cell), len(trace.filled)
     times, many, several = panel.times[0][-C:], panel.frequency.many, len(table.panel) > 1
     near, far = (many(round(reach(trace.by_value, share))) for share in (0.5, 0.9))
+    series = shown(panel.ids[0], 100)
     return Page(
         kind="forecast",
-        title=f"{panel.ids[0]}: inside the {cell.name.upper()} forecast",
-        subtitle=f"The last {many(C)} of {panel.ids[0]}, until {_day(times[-1])}, as the network walks over them"
+        title=f"{series}: inside the {cell.name.upper()} forecast",
+        subtitle=f"The last {many(C)} of {series}, until {_day(times[-1])}, as the network walks over them"
         + (f"; one of {len(table.panel):,} series." if several else "."),
         equations=cell.equations,
         cell=cell.name.upper(),

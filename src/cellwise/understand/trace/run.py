@@ -117,5 +117,5 @@ def check_new(path: Path, overwrite: bool) -> None:
 
 
 def write_page(page: Page, path: Path) -> None:
-    """Write the page, whole or not at all."""
-    write_atomically(path, render(page).encode("utf8"))
+    """Write the page, whole or not at all. Half of a surrogate pair is written as its number, as in JSON."""
+    write_atomically(path, render(page).encode("utf8", "backslashreplace"))

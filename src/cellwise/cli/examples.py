@@ -1,0 +1,69 @@
+"""What one types: the examples at the end of each command's help, by the command's words."""
+
+from __future__ import annotations
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "cells": ("cellwise cells", "cellwise cells --json"),
+    "show": (
+        "cellwise show gru",
+        "cellwise show my_cells.py:MGU",
+        "cellwise show lstm --out lstm.svg",
+        "cellwise show gru --unrolled 4 --out gru.png",
+        "cellwise show lstm --as gradient",
+        "cellwise show lstm --stage plan",
+    ),
+    "complexity": (
+        "cellwise complexity rnn lstm gru",
+        "cellwise complexity gru --hidden-size 512 --batch 1",
+        "cellwise complexity gru --json",
+        "cellwise complexity gru --measure --out gru.png",
+    ),
+    "demo": ("cellwise demo lstm", "cellwise demo my_cells.py:MGU --epochs 500"),
+    "forecast": (
+        "cellwise forecast demo",
+        "cellwise forecast fit sales.csv --horizon 28",
+        "cellwise forecast predict runs/sales-gru",
+    ),
+    "forecast fit": (
+        "cellwise forecast fit sales.csv --horizon 28",
+        "cellwise forecast fit sales.csv -H 28 --id store --time day --target sold --known price",
+        "cellwise forecast fit sales.csv -H 28 --cell my_cells.py:MGU --out runs/mine",
+    ),
+    "forecast predict": (
+        "cellwise forecast predict runs/sales-gru",
+        "cellwise forecast predict runs/sales-gru newer.csv --out forecast.csv",
+        "cellwise forecast predict runs/sales-gru --horizon 14 --json",
+    ),
+    "forecast check": ("cellwise forecast check runs/sales-gru",),
+    "forecast report": ("cellwise forecast report runs/sales-gru",),
+    "forecast backtest": (
+        "cellwise forecast backtest sales.csv --horizon 28 --cutoffs 6",
+        "cellwise forecast backtest runs/sales-gru --json",
+    ),
+    "forecast demo": ("cellwise forecast demo", "cellwise forecast demo --cell lstm --out runs/births"),
+    "trace": (
+        "cellwise trace runs/demo",
+        "cellwise trace runs/sales-gru newer.csv --out newer.html",
+        "cellwise trace --demo --cell gru",
+    ),
+    "gradients": (
+        "cellwise gradients --no-train",
+        "cellwise gradients --cells lstm,my_cells.py:MGU --out gradients.png",
+    ),
+    "memory": (
+        "cellwise memory --task recall --minutes 1",
+        "cellwise memory --cells gru,lstm,lstm+1 --out memory.png",
+    ),
+    "bench": (
+        "cellwise bench gru lstm",
+        "cellwise bench my_cells.py:MGU --shapes 100,16,64,128 --modes forward,train",
+    ),
+    "reproduce": ("cellwise reproduce m3-monthly --seeds 1",),
+}
+
+
+def epilog(command: str) -> str | None:
+    """The end of a command's help; None for a command without examples."""
+    lines = EXAMPLES.get(command, ())
+    # The sign keeps the lines as they are.
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines) if lines else None

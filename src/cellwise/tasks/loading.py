@@ -1,0 +1,67 @@
+"""What all estimators do when they are read from a run folder, whose every word may be wrong."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from cellwise.cells import Cell
+from cellwise.cells.stored import StoredCell, StoredCellError, known_cell, restore_cell
+from cellwise.errors import CellwiseError
+from cellwise.tasks.base import RunFolderError
+from cellwise.tasks.run_folder import BEST, CONFIG, RunFolder
+
+__all__ = ["cell_of_run", "check_loaded", "load_network"]
+
+_LOG = logging.getLogger(__name__)
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def cell_of_run(run: RunFolder, config: Mapping[str, Any], name: object) -> Cell:
+    """The cell that a run was trained with: by its equations, which config.json holds.
+
+    Runs of earlier versions hold a name only. RunFolderError if no cell has it, or if what is held is no cell."""
+    if config.get("format", 1) == 1 and isinstance(name, str):
+        by_name = known_cell(name)
+        if by_name is None:
+            raise RunFolderError(
+                f"the run in {run.path}, of an earlier version, holds the name of its cell only, and no cell is called "
+                f"{name!r:.60} here; make its class known first with cellwise.cells.register"
+            )
+        return by_name
+    try:
+        cell = restore_cell(config["cell"])
+    except StoredCellError as error:
+        raise run.damaged(f"in {CONFIG} {error}") from error
+    if cell.name != name:
+        raise run.damaged(f"{CONFIG} names one cell and holds the equations of another")
+    if isinstance(cell, StoredCell):
+        known = "is not known here" if known_cell(name) is None else "has other equations here"
+        _LOG.warning("the cell '%s' %s; those in the run folder %s are taken", cell.name, known, run.path)
+    return cell
+
+
+def check_loaded(run: RunFolder, check: Callable[[], None]) -> None:
+    """Run the check that an estimator makes of its settings; what it refuses is damage here."""
+    try:
+        check()
+    except RunFolderError:
+        raise
+    except CellwiseError as error:
+        raise run.damaged(f"in {CONFIG} {error}") from error
+
+
+def load_network(
+    run: RunFolder, build: Callable[[], Network], layers: int, weights: Mapping[str, torch.Tensor]
+) -> Network:
+    """A network with the weights of a file. It takes no more memory than they do, whatever sizes the settings name."""
+    if layers > len(weights):
+        raise run.damaged(f"{BEST} holds {len(weights)} weights, too few for {layers} layers")
+    with torch.device("meta"):
+        network = build()
+    run.load_weights(network, weights, BEST)
+    return network.eval()

@@ -1,0 +1,34 @@
+"""What the textbook exercise is asked for; without torch, for the help of a command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cellwise.errors import CellwiseError
+
+
+class TextbookError(CellwiseError, ValueError):
+    """A setting of the exercise that cannot be."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The exercise's numbers; the defaults are the textbook's."""
+
+    cell: Any = "gru"
+    input_size: int = 2
+    hidden_size: int = 3
+    output_size: int = 1
+    learning_rate: float = 0.01
+    epochs: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("input_size", "hidden_size", "output_size", "epochs"):
+            if getattr(self, name) < 1:
+                raise TextbookError(
+                    f"{name.replace('_', ' ')} must be at least 1; got {getattr(self, name)}."
+                )
+        if not self.learning_rate > 0:
+            raise TextbookError(f"the learning rate must be greater than 0; got {self.learning_rate:g}.")
