@@ -16,6 +16,7 @@ trials: install
 	for trial in faults kills together damage; do \
 	  $(BIN)/python tests/trials/trial_$$trial.py || exit 1; \
 	done
+	$(BIN)/python tests/trials/foreign_calls.py
 
 # -E: every page is made anew, since its figures come from code that Sphinx does not watch. -W: a warning is an error.
 docs: install
