@@ -16,6 +16,7 @@ trials: install
 	for trial in faults kills together damage; do \
 	  $(BIN)/python tests/trials/trial_$$trial.py || exit 1; \
 	done
+	$(BIN)/python tests/trials/foreign_calls.py
 
 # What depends on the kernels, with those of machines whose vectors are of 16, 32 and 64 bytes (SSE, AVX2, AVX-512).
 widths: install

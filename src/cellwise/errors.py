@@ -122,6 +122,10 @@ class CacheWarning(CellwiseWarning):
     """A folder or file of compiled kernels was left alone, since somebody else could have written it."""
 
 
+class OutOfMemoryError(CellwiseError, RuntimeError, MemoryError):
+    """What a call keeps does not fit into memory."""
+
+
 class ToolError(CellwiseError, RuntimeError):
     template = (
         "{tool} cannot compile {what}: its equations are no code that TorchScript knows. Record the model instead: "

@@ -108,6 +108,10 @@ class Stepper(ABC):
     def step(self, x: Tensor, y: Tensor) -> None:
         """From x (B, D) to y (B, H), both contiguous."""
 
+    def is_stale(self) -> bool:
+        """Whether the weights it was made on are seen to hold other numbers by now. All of them are seen in time."""
+        return False
+
     @property
     @abstractmethod
     def states(self) -> tuple[Tensor, ...]:

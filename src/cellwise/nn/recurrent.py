@@ -20,7 +20,7 @@ from cellwise import cells
 from cellwise.backends.base import Call, Stack, Stepper, Weights
 from cellwise.cells.base import Cell, own_parameters
 from cellwise.errors import BackendError, InputError, LayerError
-from cellwise.nn.checks import as_states, check_input, check_states, check_steps
+from cellwise.nn.checks import as_states, check_input, check_states, check_steps, check_weights
 from cellwise.plan import ParameterSpec, SequencePlan, parameter_layout, plan_of, state_sizes
 from cellwise.runtime import dispatch
 from cellwise.runtime.compiling import fixed, is_tracing, untraced
@@ -38,6 +38,7 @@ class Facts(NamedTuple):
 
     stack: Stack
     names: Names
+    shapes: tuple[tuple[tuple[int, ...], ...], ...]  # of the parameters, in the order of their names
     state_sizes: tuple[int, ...]
 
 
@@ -50,7 +51,8 @@ def _facts_of(definition: Definition) -> Facts:
         tuple((spec.stem, spec.name(layer, reverse)) for spec in _layout(stack, layer))
         for layer, reverse in _places(stack)
     )
-    return Facts(stack, names, state_sizes(plan, hidden_size, proj_size))
+    shapes = tuple(tuple(spec.shape for spec in _layout(stack, layer)) for layer, _ in _places(stack))
+    return Facts(stack, names, shapes, state_sizes(plan, hidden_size, proj_size))
 
 
 def _layout(stack: Stack, layer: int) -> tuple[ParameterSpec, ...]:
@@ -170,12 +172,12 @@ class RecurrentLayer(nn.Module):
         definition = fixed(self._definition()) if traced else self._definition()
         facts = facts_of(*definition)
         try:
-            data, weights = self._checked(x, facts)
+            data, weights, dtype = self._checked(x, facts)
         except InputError:
             if isinstance(x, Proxy):
                 return self._as_node(x, state, lengths, resets)
             raise
-        asked = (self._backend, data.device, data.dtype, resets is not None, traced, self.recompute)
+        asked = (self._backend, data.device, dtype, resets is not None, traced, self.recompute)
         number = choice_for(*asked, *definition)
         backend, stack, prepared = dispatch.CHOICES[number]
         unbatched = data is x and data.dim() == 2
@@ -193,8 +195,8 @@ class RecurrentLayer(nn.Module):
             finals = tuple([final.squeeze(1) for final in finals])
         return output, finals[0] if len(finals) == 1 else finals
 
-    def _checked(self, x: Any, facts: Facts) -> tuple[Tensor, tuple[Weights, ...]]:
-        """The numbers of an input that fits this layer, and the weights as they are now."""
+    def _checked(self, x: Any, facts: Facts) -> tuple[Tensor, tuple[Weights, ...], torch.dtype]:
+        """The numbers of an input that fits this layer, the weights as they are now, and the dtype to compute in."""
         packed = isinstance(x, PackedSequence)
         data = x.data if packed else x
         if not isinstance(data, Tensor):
@@ -206,7 +208,11 @@ class RecurrentLayer(nn.Module):
         check_input(type(self).__name__, data, first, self.input_size, packed)
         if not packed:
             check_steps(data.shape[1 if self.batch_first and data.dim() == 3 else 0])
-        return data, weights
+        alike = check_weights(
+            type(self).__name__, [each.by_stem for each in weights], facts.names, facts.shapes, data
+        )
+        # Under autocast weights may have other dtypes than the input; then only what casts them can compute.
+        return data, weights, data.dtype if alike else torch.get_autocast_dtype(data.device.type)
 
     def _as_node(self, x: Proxy, state: Any, lengths: Any, resets: Any) -> Any:
         """One call of this module in a graph of torch.fx, as its tracers make one of torch.nn's modules."""
@@ -219,12 +225,12 @@ class RecurrentLayer(nn.Module):
         self, x: Any, state: Any, lengths: Lengths | None, resets: Tensor | None
     ) -> dispatch.Explanation:
         facts = facts_of(*self._definition())
-        data, _ = self._checked(x, facts)
+        data, _, dtype = self._checked(x, facts)
         unbatched = data is x and data.dim() == 2
         batch = self._as_batch(x, lengths, resets) if unbatched else (x, lengths, resets)
         form = form_of(batch[0], self.batch_first, batch[1], batch[2])
         self._states(state, form.sequences.batch, data, unbatched, facts)
-        setting = dispatch.setting_of(data.device, data.dtype, resets is not None, False, self.recompute)
+        setting = dispatch.setting_of(data.device, dtype, resets is not None, False, self.recompute)
         return dispatch.explain(self._backend, facts.stack, setting)
 
     def _as_batch(
@@ -233,7 +239,8 @@ class RecurrentLayer(nn.Module):
         """A single sequence (T, D) as a batch of one; its `lengths` is one number, its `resets` has shape (T,)."""
         place = 0 if self.batch_first else 1
         if lengths is not None:
-            lengths = torch.as_tensor(lengths).reshape(-1)
+            given = lengths if isinstance(lengths, Tensor) else torch.as_tensor(lengths, device="cpu")
+            lengths = given.reshape(-1)
         if resets is not None and resets.dim() == 1:
             resets = resets.unsqueeze(place)
         return x.unsqueeze(place), lengths, resets
@@ -249,7 +256,9 @@ class RecurrentLayer(nn.Module):
         if state is None:
             return tuple([torch.zeros(shape, dtype=data.dtype, device=data.device) for shape in shapes])
         states = as_states(state, len(shapes), type(self).__name__)
-        check_states(states, shapes, unbatched)
+        check_states(states, shapes, unbatched, data)
+        # Under autocast they may have another dtype.
+        states = tuple([each if each.dtype == data.dtype else each.to(data.dtype) for each in states])
         return tuple(each.unsqueeze(1) for each in states) if unbatched else states
 
     def stream(self, batch_size: int = 1) -> Stream:
@@ -267,27 +276,27 @@ class RecurrentLayer(nn.Module):
                 "Stream a layer with bidirectional=False."
             )
 
-        def run(x: Tensor, state: Any) -> tuple[Tensor, Any]:
-            states = state if isinstance(state, tuple) else (state,)
-            definition = self._definition()
-            weights = self._weights(facts_of(*definition).names)
-            number = choice_for(self._backend, x.device, x.dtype, False, False, False, *definition)
-            backend, stack, prepared = dispatch.CHOICES[number]
-            form = form_of(x, batch_first=False, lengths=None, resets=None)
-            data, finals = backend.run(stack, Call(form.sequences, states, weights, False, prepared))
-            return form.output(data), finals[0] if len(finals) == 1 else finals
+        return Stream(self, batch_size)
 
-        def zeros() -> Any:
-            facts = facts_of(*self._definition())
-            weight = next(iter(self._weights(facts.names)[0].by_stem.values()))
-            states = tuple(
-                torch.zeros(shape, dtype=weight.dtype, device=weight.device)
-                for shape in self._state_shapes(batch_size, facts)
-            )
-            return states[0] if len(states) == 1 else states
+    def _stream_sizes(self) -> tuple[int, torch.dtype, torch.device]:
+        weight = self._first_weight()
+        return self.proj_size or self.hidden_size, weight.dtype, weight.device
 
-        sizes = (batch_size, self.input_size, self.proj_size or self.hidden_size)
-        return Stream(run, zeros, lambda: self._stepper(batch_size), sizes)
+    def _first_weight(self) -> Tensor:
+        return next(iter(self._weights(facts_of(*self._definition()).names)[0].by_stem.values()))
+
+    def _stream_state(self, batch: int, state: Any = None) -> tuple[Tensor, ...]:
+        facts = facts_of(*self._definition())
+        return self._states(state, batch, self._first_weight(), False, facts)
+
+    def _stream_step(self, x: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        definition = self._definition()
+        data, weights, dtype = self._checked(x.unsqueeze(0), facts_of(*definition))
+        number = choice_for(self._backend, data.device, dtype, False, False, False, *definition)
+        backend, stack, prepared = dispatch.CHOICES[number]
+        form = form_of(data, batch_first=False, lengths=None, resets=None)
+        output, finals = backend.run(stack, Call(form.sequences, states, weights, False, prepared))
+        return form.output(output)[0], finals
 
     def _stepper(self, batch_size: int) -> tuple[Stepper, Watched] | None:
         """The kernels for single steps on the weights as they are now, and these watched; None if they cannot run."""
@@ -300,6 +309,9 @@ class RecurrentLayer(nn.Module):
         first = next(iter(weights[0].by_stem.values()))
         if any(weight.is_inference() for each in weights for weight in each.by_stem.values()):
             return None
+        stems = [each.by_stem for each in weights]
+        if not check_weights(type(self).__name__, stems, facts.names, facts.shapes, first):
+            return None  # under autocast
         explanation = dispatch.explain(
             STEPS, facts.stack, dispatch.setting_of(first.device, first.dtype, False, traced=False)
         )

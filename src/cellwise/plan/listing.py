@@ -119,9 +119,12 @@ def _name_helpers(names: dict[Node, str], nodes: Iterable[Node], taken: set[str]
         depth[node] = 1 + max([_depth(i, names, depth) for i in node.inputs], default=-1)
         if node not in names and node.op is PULLBACK:
             names[node] = f"({_pullback(node, names)})" if len(node.inputs) > 1 else _pullback(node, names)
-        elif node not in names and not node.is_mask:
-            if depth[node] > DEEPEST or (uses[node] > 1 and not simple):
-                names[node] = next(free)
+        elif (
+            node not in names
+            and not node.is_mask
+            and (depth[node] > DEEPEST or (uses[node] > 1 and not simple))
+        ):
+            names[node] = next(free)
 
 
 def _depth(node: Node, names: Mapping[Node, str], depth: Mapping[Node, int]) -> int:

@@ -152,7 +152,7 @@ def form_of(
     valid = _checked_lengths(lengths, x, batch_first)
     order = torch.argsort(valid, descending=True, stable=True)
     longest = steps if surplus else int(valid.max()) if batch else 0
-    inside = valid > torch.arange(longest).unsqueeze(1)
+    inside = valid > torch.arange(longest, device="cpu").unsqueeze(1)
     sizes = inside.sum(1)
     places = (
         _places_with_surplus(order, inside, batch_first)
@@ -168,9 +168,9 @@ def form_of(
 
 def _places(order: Tensor, sizes: Tensor, steps: int, batch: int, batch_first: bool) -> Tensor:
     """Where each valid step lies in the flattened padded tensor, in the internal order."""
-    time = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+    time = torch.repeat_interleave(torch.arange(len(sizes), device="cpu"), sizes)
     first = torch.cumsum(sizes, 0) - sizes
-    row = order[torch.arange(len(time)) - torch.repeat_interleave(first, sizes)]
+    row = order[torch.arange(len(time), device="cpu") - torch.repeat_interleave(first, sizes)]
     return row * steps + time if batch_first else time * batch + row
 
 
@@ -190,7 +190,7 @@ def _packed(x: PackedSequence, batch_first: bool, resets: Tensor | None) -> Pack
     steps = sizes.shape[0]
     if resets is not None:
         _check_resets(resets, steps, batch, batch_first)
-        order = torch.arange(batch) if x.sorted_indices is None else x.sorted_indices.cpu()
+        order = torch.arange(batch, device="cpu") if x.sorted_indices is None else x.sorted_indices.cpu()
         places = _places(order, sizes, steps, batch, batch_first)
         resets = resets.reshape(-1).index_select(0, places.to(resets.device)).to(x.data.device)
     return Packed(Sequences(x.data, steps, batch, sizes, resets), x)
@@ -198,7 +198,8 @@ def _packed(x: PackedSequence, batch_first: bool, resets: Tensor | None) -> Pack
 
 def _checked_lengths(lengths: Lengths, x: Tensor, batch_first: bool) -> Tensor:
     batch, time = (x.shape[0], 1) if batch_first else (x.shape[1], 0)
-    found = torch.as_tensor(lengths).detach().cpu()
+    found = lengths if isinstance(lengths, Tensor) else torch.as_tensor(lengths, device="cpu")
+    found = found.detach().cpu()
     if not found.numel():  # an empty list has no dtype of its own
         found = found.to(torch.int64)
     if found.is_floating_point() or found.dtype == torch.bool or found.is_complex():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -11,23 +12,71 @@ from torch import Tensor
 from cellwise.backends.base import Stepper
 from cellwise.errors import InputError
 
-Run = Callable[[Tensor, Any], tuple[Tensor, Any]]
+
+class Streamed(Protocol):
+    """What a stream asks of its layer."""
+
+    input_size: int
+
+    def _stream_sizes(self) -> tuple[int, torch.dtype, torch.device]:
+        """The size of an output, and the dtype and device of inputs."""
+
+    def _stream_state(self, batch: int, state: Any = None) -> tuple[Tensor, ...]:
+        """The tensors of a state that fits, or InputError; zeros for None."""
+
+    def _stream_step(self, x: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """One step (B, D) by whatever backend can, without gradients."""
+
+    def _stepper(self, batch: int) -> tuple[Stepper, Watched] | None:
+        """Kernels for single steps on the weights as they are now, and these watched; None if there are none."""
 
 
 class Watched:
-    """Parameters of a module, and whether they are still what they were."""
+    """Parameters of a module, and whether they are still what they were, as far as torch keeps count of it.
+
+    What torch does not count the stepper sees, by reading (Stepper.is_stale).
+    """
 
     def __init__(self, parameters: Mapping[str, Any], names: tuple[str, ...]) -> None:
         self._parameters = parameters
-        self._seen = [(name, parameters[name], parameters[name]._version) for name in names]
+        tensors = [parameters[name] for name in names]
+        self._seen = [
+            (name, each, each._version, each.data_ptr(), each.numel())
+            for name, each in zip(names, tensors, strict=True)
+        ]
+        self._optimizers = _optimizers()
+        self._steps = self._optimizers.steps
 
     def changed(self) -> bool:
-        """Whether one was replaced or written to in place. Writing through `.data` goes unseen."""
+        """Whether one was replaced, given other data or written to in place, or any optimizer made a step."""
         parameters = self._parameters
-        for name, tensor, version in self._seen:  # noqa: SIM110  half the time of any()
-            if parameters[name] is not tensor or tensor._version != version:
+        for name, tensor, version, address, count in self._seen:
+            if (
+                parameters[name] is not tensor
+                or tensor._version != version
+                or tensor.data_ptr() != address  # .data was set, or the module moved
+                or tensor.numel() != count
+            ):
                 return True
-        return False
+        return self._optimizers.steps != self._steps
+
+
+class _Optimizers:
+    """Counts the steps of all optimizers: a fused one changes weights, of which torch keeps no count."""
+
+    steps = 0
+
+    def __call__(self, *_: Any) -> None:
+        self.steps += 1
+
+
+@cache
+def _optimizers() -> _Optimizers:
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+
+    count = _Optimizers()
+    register_optimizer_step_post_hook(count)
+    return count
 
 
 class Stream:
@@ -37,48 +86,60 @@ class Stream:
     the outputs are those of the layer on the whole sequence, in evaluation mode (no dropout), without gradients.
 
     Where the compiled kernels can run the layer, weights are packed when the stream is made, and again when they were
-    replaced or changed in place; a change through `.data` shows after `reset`.
+    replaced or changed: in place, by an optimizer, by another process, through `.data` or numpy. Changes of which
+    torch keeps no count are seen by reading the weights, up to 64 KiB a step: at once in small layers, in others
+    within (size of the weights / 64 KiB) steps, or at once by `refresh`.
+
+    `copy.copy(stream)` is another stream on the same layer, with a state of its own that is equal at first;
+    `copy.deepcopy` and pickle take the layer along.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        zeros: Callable[[], Any],
-        stepper: Callable[[], tuple[Stepper, Watched] | None],
-        shape: tuple[int, int, int],
-    ) -> None:
-        self._run, self._zeros, self._make = run, zeros, stepper
-        self.batch_size, self.input_size, output_size = shape
-        self._state = zeros()
-        self._like: dict[tuple[int, ...], Tensor] = {}
+    def __init__(self, layer: Streamed, batch_size: int) -> None:
+        self._open(layer, batch_size, layer._stream_state(batch_size))
+
+    def _open(self, layer: Streamed, batch_size: int, states: tuple[Tensor, ...]) -> None:
+        self._layer = layer
+        self.batch_size, self.input_size = batch_size, layer.input_size
         self._flat, self._rows = (self.input_size,), (self.batch_size, self.input_size)
-        self._output_size = output_size
+        self._prepare(states)
+
+    def _prepare(self, states: tuple[Tensor, ...]) -> None:
+        """Pack the weights as they are now, and go on from a state; if they cannot be packed nothing has changed."""
+        made = self._layer._stepper(self.batch_size)
+        size, dtype, device = self._layer._stream_sizes()
+        # A layer that was moved to another dtype or device takes its state along.
+        states = tuple([each.to(device, dtype) for each in states])
         self._stepper: Stepper | None = None
         self._watched: Watched | None = None
-        self._prepare()
-
-    def _prepare(self) -> None:
-        """Pack the weights; the state stays."""
-        made = self._make()
-        self._stepper, self._watched = made if made is not None else (None, None)
-        if self._stepper is not None:
-            states = self._state if isinstance(self._state, tuple) else (self._state,)
+        if made is not None:
+            self._stepper, self._watched = made
             self._stepper.states = states
-            rows = states[0].new_empty(self.batch_size, self._output_size)
-            self._like = {self._rows: rows} | ({self._flat: rows[0]} if self.batch_size == 1 else {})
+        self._states = states
+        self._dtype, self._device = dtype, device
+        rows = torch.empty(self.batch_size, size, dtype=dtype, device=device)
+        self._like: dict[tuple[int, ...], Tensor] = {self._rows: rows}
+        if self.batch_size == 1:
+            self._like[self._flat] = rows[0]
+
+    def _present(self) -> tuple[Tensor, ...]:
+        return self._states if self._stepper is None else self._stepper.states
 
     @property
     def state(self) -> Any:
-        if self._stepper is not None:
-            states = self._stepper.states
-            self._state = states[0] if len(states) == 1 else states
-        return self._state
+        """A copy of the state after the last step.
+
+        Raises, when set:
+            InputError: the state does not fit the layer, as when the layer is called with it.
+        """
+        states = tuple([each.clone() for each in self._present()])
+        return states[0] if len(states) == 1 else states
 
     @state.setter
     def state(self, state: Any) -> None:
-        self._state = state
+        given = self._layer._stream_state(self.batch_size, state)
+        self._states = tuple([each.detach().clone() for each in given])
         if self._stepper is not None:
-            self._stepper.states = state if isinstance(state, tuple) else (state,)
+            self._stepper.states = self._states
 
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """One step: x of shape (B, D), or (D,) if the batch size is 1; returns (B, H), or (H,).
@@ -87,45 +148,78 @@ class Stream:
             out: where the result is put, contiguous and of its shape and dtype; without it, in a new tensor.
 
         Raises:
-            InputError: x or `out` has another shape, or `out` another dtype.
+            InputError: x or `out` has another shape, dtype or device than the layer takes; or the layer's weights no
+                longer fit it. The state is as it was.
         """
         stepper, watched = self._stepper, self._watched
-        if stepper is not None and watched is not None and type(x) is Tensor and x.is_cpu:
-            like = self._like.get(x.shape)
-            if like is not None and x.dtype is like.dtype:
-                if watched.changed():
-                    self._state = self.state  # the new stepper begins with it
-                    self._prepare()
-                    return self(x, out)
-                y = torch.empty_like(like) if out is None else self._checked(out, like)
-                stepper.step(x if x.is_contiguous() else x.contiguous(), y)
-                return y
-        if x.shape != self._rows and (x.shape != self._flat or self.batch_size != 1):
-            raise self._wrong(x)
-        y = self._slow(x)
-        return y if out is None else self._checked(out, y).copy_(y)
+        if stepper is None or watched is None or type(x) is not Tensor or not x.is_cpu:
+            return self._slow(x, out)
+        like = self._like.get(x.shape)
+        if like is None or x.dtype is not self._dtype or x.is_neg():
+            return self._slow(x, out)
+        if watched.changed() or stepper.is_stale():
+            self._prepare(stepper.states)
+            return self(x, out)
+        if out is None:
+            y = torch.empty_like(like)
+        else:
+            y = self._checked(out, like)
+            if out.untyped_storage().data_ptr() == x.untyped_storage().data_ptr():
+                x = x.clone()  # it is still read while the result is written
+        stepper.step(x if x.is_contiguous() else x.contiguous(), y)
+        return y
+
+    def _slow(self, x: Tensor, out: Tensor | None) -> Tensor:
+        """A step that is checked in full: for inputs of unusual kinds, and layers that no kernel runs."""
+        if self._layer._stream_sizes()[1:] != (self._dtype, self._device):
+            self._prepare(self._present())
+        like = self._like.get(x.shape)
+        if like is None:
+            shapes = [self._rows, self._flat] if self.batch_size == 1 else [self._rows]
+            raise InputError(
+                f"a step of this stream has shape {' or '.join(map(str, shapes))}; got {tuple(x.shape)}."
+            )
+        if x.dtype != self._dtype:
+            raise InputError(
+                f"RNN input dtype ({x.dtype}) does not match weight dtype ({self._dtype}). "
+                f"Convert input: input.to({self._dtype})"
+            )
+        if out is not None:
+            self._checked(out, like)
+        with torch.no_grad():
+            rows = x.detach().view(self._rows)
+            if self._stepper is not None and type(rows) is Tensor and x.is_cpu:
+                return self(torch.clone(rows).view(x.shape), out)
+            output, states = self._layer._stream_step(rows, self._present())
+        self._states = states
+        if self._stepper is not None:
+            self._stepper.states = states
+        y = output.view(like.shape)
+        return y if out is None else out.copy_(y)
 
     def _checked(self, out: Tensor, like: Tensor) -> Tensor:
         fits = out.shape == like.shape and out.dtype == like.dtype and out.device == like.device
         if not (fits and out.is_contiguous() and not out.requires_grad):
             raise InputError(
-                f"out takes this step's result, contiguous, of shape {tuple(like.shape)} and {like.dtype}; "
-                f"got shape {tuple(out.shape)} and {out.dtype}."
+                f"out takes this step's result, contiguous, of shape {tuple(like.shape)} and {like.dtype} on "
+                f"{like.device}; got shape {tuple(out.shape)} and {out.dtype} on {out.device}."
             )
+        if type(out) is not Tensor or out.is_neg():
+            raise InputError(f"out takes a plain tensor; got a {type(out).__name__}.")
+        if not out.is_inference():
+            torch._C._increment_version((out,))  # who needs what it held for a backward pass is told
         return out
 
-    def _slow(self, x: Tensor) -> Tensor:
-        with torch.no_grad():
-            output, self.state = self._run(x.view(1, self.batch_size, self.input_size), self.state)
-        return output[0] if x.dim() == 2 else output[0, 0]
-
-    def _wrong(self, x: Tensor) -> InputError:
-        shapes = [self._rows, self._flat] if self.batch_size == 1 else [self._rows]
-        return InputError(
-            f"a step of this stream has shape {' or '.join(map(str, shapes))}; got {tuple(x.shape)}."
-        )
+    def refresh(self) -> None:
+        """Read the weights anew, all of them; the state stays."""
+        self._prepare(self._present())
 
     def reset(self) -> None:
         """Begin anew: the state is zero again."""
-        self._state = self._zeros()
-        self._prepare()
+        self._prepare(self._layer._stream_state(self.batch_size))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"layer": self._layer, "batch_size": self.batch_size, "states": self._present()}
+
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        self._open(kept["layer"], kept["batch_size"], kept["states"])

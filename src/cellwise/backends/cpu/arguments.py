@@ -122,7 +122,7 @@ class Arguments:
             if array.place is Place.ROWS:
                 start = SCRATCH.address(self.steps.batch * size, dtype)
             else:
-                self.sums[array.name] = torch.zeros(len(shares), size, dtype=torch.float64)
+                self.sums[array.name] = torch.zeros(len(shares), size, dtype=torch.float64, device="cpu")
                 start = self.sums[array.name].data_ptr()
             element_bytes = self.engine.element_bytes if array.place is Place.ROWS else 8
             moving.append((place, start, size * element_bytes, array.place is Place.ROWS))

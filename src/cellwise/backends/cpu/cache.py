@@ -1,9 +1,9 @@
 """Compiled kernels on disk, so that a machine compiles a cell once.
 
 A file is named after a hash of what it was made from, and begins with a hash of what it holds: a damaged or truncated
-file is compiled again, never run. That keeps out accidents, not people: whoever can write a file can write its hash. So
-only files are read that no other user can have written (`private`). Files are put in place whole, so processes that race
-are safe; where nothing can be written, kernels live in memory only.
+file is compiled again, never run. That keeps out accidents, not people: whoever can write a file can write its hash.
+So only files are read that no other user can have written (`private`). Files are put in place whole, so processes that
+race are safe; where nothing can be written, kernels live in memory only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import llvmlite
 
-from cellwise.backends.cpu.private import Untrusted, private_folder
+from cellwise.backends.cpu.private import UntrustedError, private_folder
 from cellwise.backends.cpu.target import Target
 from cellwise.errors import CacheWarning
 from cellwise.folders import kernel_folder
@@ -44,7 +44,7 @@ def _read(path: Path, name: str) -> bytes | None:
     try:
         with private_folder(path) as folder:
             content = folder.read(name, _MOST_BYTES)
-    except Untrusted as error:
+    except UntrustedError as error:
         _report(path, error)
     except OSError:
         return None
@@ -55,14 +55,14 @@ def _read(path: Path, name: str) -> bytes | None:
 
 def _write(path: Path, name: str, code: bytes) -> None:
     # A full disk, a read-only folder, one that is not trusted: nothing is lost but the time to compile again.
-    with contextlib.suppress(OSError, Untrusted), private_folder(path) as folder:
+    with contextlib.suppress(OSError, UntrustedError), private_folder(path) as folder:
         folder.write(name, hashlib.sha256(code).digest() + code)
 
 
 _REPORTED: set[Path] = set()
 
 
-def _report(path: Path, error: Untrusted) -> None:
+def _report(path: Path, error: UntrustedError) -> None:
     """Say what is not trusted, once for a folder."""
     if path in _REPORTED:
         return

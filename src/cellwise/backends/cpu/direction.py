@@ -62,7 +62,9 @@ def _resets(sequences: Sequences, reverse: bool) -> Tensor | None:
     if reverse:
         # Before a sequence's first step there is nothing for the reverse direction to be cut off from.
         first = sequences.batch if sequences.sizes is None else sequences.sizes[:1]
-        resets = resets * (torch.arange(resets.shape[0]) >= first)  # torch.export: len() is a constant
+        resets = resets * (
+            torch.arange(resets.shape[0], device="cpu") >= first
+        )  # torch.export: len() is a constant
     return resets
 
 
@@ -71,7 +73,7 @@ def _offsets(sequences: Sequences) -> Tensor:
     if sequences.sizes is not None:
         return torch.nn.functional.pad(torch.cumsum(sequences.sizes, 0), (1, 0))
     if not is_plain(sequences.data):
-        return torch.arange(sequences.steps + 1) * sequences.batch
+        return torch.arange(sequences.steps + 1, device="cpu") * sequences.batch
     return _even_offsets(sequences.steps, sequences.batch)
 
 
@@ -80,4 +82,4 @@ def _even_offsets(steps: int, batch: int) -> Tensor:
     with torch.inference_mode(
         False
     ):  # kept, and autograd saves no tensor that was made within inference mode
-        return torch.arange(steps + 1) * batch
+        return torch.arange(steps + 1, device="cpu") * batch

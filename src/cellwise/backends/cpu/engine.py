@@ -18,7 +18,8 @@ from cellwise.backends.cpu.target import Target, host
 from cellwise.backends.cpu.tiles import groups_of
 from cellwise.graph import StepGraph
 from cellwise.graph.stored import restore, store
-from cellwise.plan.backward import BackwardPlan, backward_plan
+from cellwise.graph.verify import GraphError
+from cellwise.plan.backward import BackwardPlan, backward_plan, projects
 from cellwise.plan.forward import forward_program
 from cellwise.plan.program import Program, Width
 
@@ -135,5 +136,10 @@ def engine_of(key: str, dtype: torch.dtype) -> Engine:
     Raises:
         GraphError: the key is none of `key_of`.
     """
-    options, _, text = key.partition("|")
-    return Engine(restore(text), dtype, host(), _PROJECTED in options, _RECOMPUTE in options)
+    first, _, text = key.partition("|")
+    options, graph = set(first.split()), restore(text)
+    if options - {_PROJECTED, _RECOMPUTE}:
+        raise GraphError(f"there are no kernels with the options {first[:100]!r}")
+    if _PROJECTED in options and not projects(graph):
+        raise GraphError(f"{graph.name}: its first state cannot be projected")
+    return Engine(graph, dtype, host(), _PROJECTED in options, _RECOMPUTE in options)

@@ -90,7 +90,7 @@ def _runs(
 def _places(
     pairs: Sequence[tuple[int, int]], gates: int, size: int, width: int
 ) -> tuple[Tensor, Tensor | None]:
-    each = torch.arange(size)
+    each = torch.arange(size, device="cpu")
     pairs = sorted(pairs)
     source = torch.cat([column * width + each for _, column in pairs] or [each[:0]])
     if [row for row, _ in pairs] == list(range(gates)):
@@ -176,6 +176,6 @@ def before_each_step(
     where, begins_at, row = walk.predecessors
     gathered = room()[: end - first]
     torch.index_select(history, 0, where[span], out=gathered)
-    low, high = torch.searchsorted(begins_at, torch.tensor([first, end])).tolist()
+    low, high = torch.searchsorted(begins_at, torch.tensor([first, end], device="cpu")).tolist()
     gathered[begins_at[low:high] - first] = initial[row[low:high]]
     return [(slice(0, end - first), gathered)]

@@ -22,9 +22,11 @@ from torch import Tensor
 from torch._C._functorch import get_interpreter_stack, is_legacy_batchedtensor
 
 from cellwise.backends.cpu import run
+from cellwise.backends.cpu.checks import check_backward, check_dtype, check_forward, sizes_of
 from cellwise.backends.cpu.engine import Engine, engine_of
 from cellwise.backends.cpu.kept import Sizes, keeps
 from cellwise.backends.cpu.twice import first_derivative, second_derivative
+from cellwise.errors import InputError, OutOfMemoryError
 
 Operator = Callable[..., list[Tensor]]
 
@@ -72,8 +74,38 @@ def _forward(
     engine = engine_of(key, x.dtype)
     named = dict(zip(stems(engine, bias), weights, strict=True))
     steps = _steps(offsets, len(states[0]), reverse, resets)
-    output, finals, kept = run.forward(engine, x, states, named, steps, tape)
+    try:
+        output, finals, kept = run.forward(engine, x, states, named, steps, tape)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
+            raise
+        raise _too_large(engine, x, states, named, resets is not None, tape) from None
     return [output, *finals, *kept]
+
+
+def _too_large(
+    engine: Engine,
+    x: Tensor,
+    states: list[Tensor],
+    weights: dict[str, Tensor],
+    has_resets: bool,
+    tape: bool,
+) -> OutOfMemoryError:
+    sizes = Sizes.of(engine, x, weights, states)
+    row, keeping = sizes.padded_output, keeps(engine, sizes, has_resets)
+    row += sum(columns * width for columns, width in keeping.shapes.values()) if tape else 0
+    asked = len(x) * row * x.element_size() / 2**30
+    told = (
+        f"{engine.graph.name} with {len(x)} steps of {sizes.hidden} units asks for {asked:.1f} GiB of memory"
+    )
+    told += ", most of it to keep for the backward pass" if tape else ""
+    remedy = "Take shorter sequences or smaller batches"
+    if tape and not engine.recompute:
+        remedy = (
+            "Set layer.recompute = True, which keeps the states alone and computes the rest again, or t"
+            + remedy[1:]
+        )
+    return OutOfMemoryError(f"{told}, and there is not so much. {remedy}.")
 
 
 def _backward(
@@ -101,6 +133,75 @@ def _backward(
     return [x.new_empty(0) if dx is None else dx, *dstates, *(found[name] for name in names)]
 
 
+def _checked_forward(
+    key: str,
+    x: Tensor,
+    offsets: Tensor,
+    states: list[Tensor],
+    resets: Tensor | None,
+    weights: list[Tensor],
+    bias: bool,
+    reverse: bool,
+    tape: bool,
+) -> list[Tensor]:
+    """The same of arguments that somebody may have made up."""
+    engine, named = _named(key, x, weights, bias)
+    check_forward(engine, x, offsets, states, resets, named)
+    resets = None if resets is None else resets.contiguous()
+    return _forward(key, x, offsets, states, resets, weights, bias, reverse, tape)
+
+
+def _checked_backward(
+    key: str,
+    x: Tensor,
+    offsets: Tensor,
+    states: list[Tensor],
+    resets: Tensor | None,
+    weights: list[Tensor],
+    bias: bool,
+    reverse: bool,
+    output: Tensor,
+    kept: list[Tensor],
+    output_gradient: Tensor | None,
+    state_gradients: Sequence[Tensor | None],
+    wants_input: bool,
+) -> list[Tensor]:
+    engine, named = _named(key, x, weights, bias)
+    sizes = check_forward(engine, x, offsets, states, resets, named)
+    has_resets = resets is not None
+    check_backward(engine, sizes, x, states, has_resets, output, kept, output_gradient, state_gradients)
+    resets = None if resets is None else resets.contiguous()
+    output, kept = output.contiguous(), [each.contiguous() for each in kept]
+    return _backward(
+        key,
+        x,
+        offsets,
+        states,
+        resets,
+        weights,
+        bias,
+        reverse,
+        output,
+        kept,
+        output_gradient,
+        state_gradients,
+        wants_input,
+    )
+
+
+def _named(key: str, x: Tensor, weights: list[Tensor], bias: bool) -> tuple[Engine, dict[str, Tensor]]:
+    """The engine for a key, and the weights by the names that it knows them by."""
+    check_dtype(x)
+    engine = engine_of(key, x.dtype)
+    names = stems(engine, bias)
+    if len(weights) != len(names):
+        raise InputError(
+            f"cellwise::direction: {engine.graph.name} takes {len(names)} weights ({', '.join(names)}); "
+            f"got {len(weights)}."
+        )
+    return engine, dict(zip(names, weights, strict=True))
+
+
 # --- autograd ------------------------------------------------------------------------------------------------------
 
 
@@ -120,6 +221,9 @@ class _Forward(torch.autograd.Function):
         found = operator(key, x, offsets, states, resets, weights, bias, reverse, True)
         kept = found[1 + count :]
         ctx.asked, ctx.kept = asked, len(kept)
+        ctx.seen = [(each.dtype, each.shape) for each in (x, *others)]
+        # What hooks bring back in the backward pass is theirs, and so must be checked.
+        ctx.hooked = torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
         output = found[0]
         # Rows that are no whole vectors were copied for the caller, and may be written to as any copy may.
         ctx.reads_output = (
@@ -140,9 +244,16 @@ class _Forward(torch.autograd.Function):
             key, bias, reverse, count = ctx.asked
             found = first_derivative(key, bias, reverse, count, offsets, resets, (x, *others), given)
             return None, None, None, None, *found
+        if [(each.dtype, each.shape) for each in (x, *others)] != ctx.seen:
+            raise InputError(
+                "An input, state or weight that the backward pass needs was given other data (through .data), of "
+                "another shape or dtype than in the forward pass."
+            )
+        given = [None if each is None else _in_memory(each) for each in given]
         if is_plain(x) and not torch.is_grad_enabled():
             wanted = ctx.needs_input_grad[4]
-            call = _call_backward(_backward, ctx.asked, offsets, resets, output, kept, wanted)
+            kernel = _checked_backward if ctx.hooked else _backward
+            call = _call_backward(kernel, ctx.asked, offsets, resets, output, kept, wanted)
             dx, *rest = call(x, *others, *given)
             return None, None, None, None, dx if wanted else None, *rest
         results = (output, *others[: ctx.asked.states])
@@ -226,7 +337,7 @@ def direction(
     tape: bool,
 ) -> list[Tensor] | tuple[Tensor, ...]:
     """[output (N, H), *final states (B, H), *kept] of one layer in one direction, differentiable with a tape."""
-    if not is_plain(x):
+    if not (is_plain(x) and all(map(_lies_in_memory, (*states, *weights)))):
         return torch.ops.cellwise.direction.default(
             asked.key, x, offsets, states, resets, weights, asked.bias, asked.reverse, tape
         )
@@ -239,10 +350,24 @@ def is_plain(x: Tensor) -> bool:
     """Whether nobody but autograd watches the operators that run."""
     return (
         not torch.compiler.is_compiling()
-        and type(x) in (Tensor, torch.nn.Parameter)
+        and _lies_in_memory(x)
         and not torch._C._len_torch_dispatch_stack()
         and torch._C._get_tracing_state() is None
     )
+
+
+def _lies_in_memory(tensor: Tensor) -> bool:
+    """Whether a tensor on the CPU has its numbers at its address: no subclass that keeps them elsewhere.
+
+    Nor one that is yet to be negated, as the imaginary part of a conjugate is.
+    """
+    kind = type(tensor)
+    return kind is torch.nn.Parameter or (kind is Tensor and not tensor.is_neg())
+
+
+def _in_memory(gradient: Tensor) -> Tensor:
+    """A gradient as a kernel can read it: autograd has zeros without memory, and numbers that are yet to be negated."""
+    return torch.zeros_like(gradient) if gradient._is_zerotensor() else gradient.resolve_neg()
 
 
 def _are_transformed(gradients: list[Tensor | None]) -> bool:
@@ -254,9 +379,11 @@ def _are_transformed(gradients: list[Tensor | None]) -> bool:
     )
 
 
-def _below_autograd(operator: Any, kernel: Operator, x: Tensor) -> Operator:
+def _below_autograd(operator: Any, kernel: Operator, x: Tensor, *others: Tensor) -> Operator:
     """What runs below autograd: in a finished program the kernel itself, since each call of an operator costs."""
-    if is_plain(x) and x.is_cpu and not torch._is_functional_tensor(x):
+    tensors = (x, *others)
+    here = is_plain(x) and all(each.is_cpu and _lies_in_memory(each) for each in tensors)
+    if here and not any(map(torch._is_functional_tensor, tensors)):
         return kernel
 
     def call(*arguments: Any) -> list[Tensor]:
@@ -275,7 +402,7 @@ def _direction_autograd(
     weights: list[Tensor],
     *rest: Any,
 ) -> list[Tensor]:
-    below = _below_autograd(torch.ops.cellwise.direction.default, _forward, x)
+    below = _below_autograd(torch.ops.cellwise.direction.default, _checked_forward, x, *states, *weights)
     bias, reverse, tape = rest
     tensors = (x, *states, *weights)
     if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
@@ -294,9 +421,10 @@ def _backward_autograd(
     weights: list[Tensor],
     *rest: Any,
 ) -> list[Tensor]:
-    below = _below_autograd(torch.ops.cellwise.direction_backward.default, _backward, x)
     bias, reverse, output, kept, output_gradient, state_gradients, _ = rest
     tensors = (x, *states, *weights, output_gradient, *state_gradients)
+    operator = torch.ops.cellwise.direction_backward.default
+    below = _below_autograd(operator, _checked_backward, *tensors, output, *kept)
     if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
         return below(key, x, offsets, states, resets, weights, *rest)
     asked = Asked(key, bias, reverse, len(states))
@@ -314,8 +442,8 @@ def _forward_shapes(
     reverse: bool,
     tape: bool,
 ) -> list[Tensor]:
-    engine = engine_of(key, x.dtype)
-    sizes = Sizes.of(engine, x, dict(zip(stems(engine, bias), weights, strict=True)), states)
+    engine, named = _named(key, x, weights, bias)
+    sizes = sizes_of(engine, x, states, named)
     found = [x.new_empty(x.shape[0], sizes.output), *map(torch.empty_like, states)]
     if tape:
         kept = keeps(engine, sizes, resets is not None)
@@ -346,6 +474,6 @@ class Implementation(NamedTuple):
 
 
 OPERATORS = {
-    "direction": Implementation(_forward, _direction_autograd, _forward_shapes),
-    "direction_backward": Implementation(_backward, _backward_autograd, _backward_shapes),
+    "direction": Implementation(_checked_forward, _direction_autograd, _forward_shapes),
+    "direction_backward": Implementation(_checked_backward, _backward_autograd, _backward_shapes),
 }

@@ -24,7 +24,7 @@ _NO_PLAIN_FILE = (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EACCES, errno.EP
 _BY_FOLDER = os.open in os.supports_dir_fd
 
 
-class Untrusted(Exception):
+class UntrustedError(Exception):
     """Somebody else could have written this; the text says who, and the way out."""
 
 
@@ -38,7 +38,7 @@ class PrivateFolder:
         """What a file holds; None if there is none.
 
         Raises:
-            Untrusted: it is no plain file of this user's own, of at most `most` bytes.
+            UntrustedError: it is no plain file of this user's own, of at most `most` bytes.
         """
         try:
             file = self._open(name, _READ)
@@ -47,7 +47,7 @@ class PrivateFolder:
         except OSError as error:
             if error.errno not in _NO_PLAIN_FILE:
                 raise
-            raise Untrusted(
+            raise UntrustedError(
                 f"{self.path / name} cannot be opened as a plain file ({error.strerror})"
             ) from None
         try:
@@ -56,7 +56,7 @@ class PrivateFolder:
         finally:
             os.close(file)
         if len(content) > most:
-            raise Untrusted(f"{self.path / name} has more than {most} bytes, which no kernel has")
+            raise UntrustedError(f"{self.path / name} has more than {most} bytes, which no kernel has")
         return content
 
     def write(self, name: str, content: bytes) -> None:
@@ -93,7 +93,7 @@ def private_folder(path: Path) -> Iterator[PrivateFolder]:
     """Open a folder, made if there is none, for this user alone.
 
     Raises:
-        Untrusted: another user owns it or may write to it.
+        UntrustedError: another user owns it or may write to it.
         OSError: it cannot be made or opened.
     """
     _make(path)
@@ -104,10 +104,10 @@ def private_folder(path: Path) -> Iterator[PrivateFolder]:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _NO_LINKS)
     except NotADirectoryError:
-        raise Untrusted(f"{path} is no folder, or a link to one") from None
+        raise UntrustedError(f"{path} is no folder, or a link to one") from None
     except OSError as error:
         if path.is_symlink():
-            raise Untrusted(f"{path} is a link; name the folder itself") from None
+            raise UntrustedError(f"{path} is a link; name the folder itself") from None
         raise error
     try:
         _check(os.fstat(handle), path, stat.S_ISDIR, "folder")
@@ -135,15 +135,15 @@ def _read(file: int, most: int) -> bytes:
 
 
 def _check(found: os.stat_result, path: Path, is_kind: Callable[[int], bool], kind: str) -> None:
-    """Raise Untrusted unless this is a folder or file of the kind, and of this user or the system's own."""
+    """Raise UntrustedError unless this is a folder or file of the kind, and of this user or the system's own."""
     if not is_kind(found.st_mode):
-        raise Untrusted(f"{path} is no {kind}")
+        raise UntrustedError(f"{path} is no {kind}")
     if not _OWNERS_ARE_KNOWN:
         return
     # The system's administrator can do all that this user can; an image may have been filled by root.
     if found.st_uid not in (os.geteuid(), 0):
-        raise Untrusted(f"{path} belongs to another user (number {found.st_uid})")
+        raise UntrustedError(f"{path} belongs to another user (number {found.st_uid})")
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise Untrusted(
+        raise UntrustedError(
             f"{path} may be written by others (its mode is {stat.S_IMODE(found.st_mode):o}); chmod go-w it"
         )

@@ -96,7 +96,7 @@ def _first(states: Sequence[Tensor], steps: Steps) -> list[Tensor]:
     if steps.resets is None or not steps.reset_first:
         return [state.contiguous() for state in states]
     size = int(steps.walk.offsets[1]) if steps.count else 0
-    reset = torch.zeros(steps.batch, 1, dtype=torch.bool)
+    reset = torch.zeros(steps.batch, 1, dtype=torch.bool, device="cpu")
     reset[:size, 0] = steps.resets[:size].bool()
     return [state.masked_fill(reset, 0) for state in states]
 

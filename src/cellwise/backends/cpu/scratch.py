@@ -98,7 +98,7 @@ class Pool:
         """An uninitialised tensor."""
         size = math.prod(shape) * ELEMENT_BYTES[dtype]
         if size <= _SMALL:
-            return torch.empty(shape, dtype=dtype)
+            return torch.empty(shape, dtype=dtype, device="cpu")
         block = self._take(size)
         array = block[:size].view(NUMPY[dtype]).reshape(shape)
         # The tensor holds this very array, not its base, and so the array lives as long as the tensor's memory is used.

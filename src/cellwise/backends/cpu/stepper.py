@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cellwise.backends.base import Stack, Stepper
 from cellwise.backends.cpu.arguments import in_vectors, pack
+from cellwise.backends.cpu.digest import Memory
 from cellwise.backends.cpu.engine import NUMPY, Engine
 from cellwise.backends.cpu.kept import Sizes
 from cellwise.plan.program import Place, Width
@@ -22,6 +23,11 @@ class CpuStepper(Stepper):
     def __init__(
         self, engine: Engine, stack: Stack, weights: Sequence[Mapping[str, Tensor]], batch: int
     ) -> None:
+        # Before the weights are packed: what is written meanwhile is seen later.
+        taken = [weight.detach() for named in weights for weight in named.values()]
+        self._memory = Memory(taken)
+        self._kept = taken  # so that the memory stays theirs
+        self.is_stale = self._memory.has_changed  # type: ignore[method-assign]  # a call less in every step
         self._layers: list[_Layer] = []
         below = 0
         for number, named in enumerate(weights):
@@ -89,20 +95,20 @@ class _Layer:
         kernel = engine.inference
         self.call = kernel.call
         self.hidden = stack.hidden_size
-        like = torch.empty(0, width, dtype=engine.dtype)
-        first = torch.empty(0, stack.proj_size or self.hidden)
+        like = torch.empty(0, width, dtype=engine.dtype, device="cpu")
+        first = torch.empty(0, stack.proj_size or self.hidden, device="cpu")
         sizes = Sizes.of(engine, like, weights, [first])
         wide = {Width.HIDDEN: sizes.padded, Width.PROJECTED: sizes.padded_projected, Width.INPUT: width}
-        self.output = torch.zeros(batch, sizes.padded_output, dtype=engine.dtype)
+        self.output = torch.zeros(batch, sizes.padded_output, dtype=engine.dtype, device="cpu")
         # The layer above reads rows without padding.
         self.above = self.output
         self.cut: tuple[Tensor, Tensor] | None = None
         if batch > 1 and sizes.padded_output != sizes.output:
-            self.above = torch.zeros(batch, sizes.output, dtype=engine.dtype)
+            self.above = torch.zeros(batch, sizes.output, dtype=engine.dtype, device="cpu")
             self.cut = (self.above, self.output[:, : sizes.output])
         self.states = [
             [
-                torch.zeros(batch, wide[before.width], dtype=engine.dtype)
+                torch.zeros(batch, wide[before.width], dtype=engine.dtype, device="cpu")
                 for before, _ in kernel.program.states
             ]
             for _ in (0, 1)
@@ -113,7 +119,7 @@ class _Layer:
         nothing, offsets = np.zeros(1, np.int64), np.array([0, batch], np.int64)
         room = np.empty(kernel.vectors * batch * engine.lanes, NUMPY[engine.dtype])
         rows = {
-            array.name: torch.empty(batch, array.columns, wide[array.width], dtype=engine.dtype)
+            array.name: torch.empty(batch, array.columns, wide[array.width], dtype=engine.dtype, device="cpu")
             for array in kernel.program.arrays
             if array.place is Place.ROWS
         }
