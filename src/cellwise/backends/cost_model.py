@@ -1,0 +1,153 @@
+"""How much longer a call takes on torch's operator than on the kernels, from measurements.
+
+The time of each side is a sum of a few terms. A term is work that grows with the sizes in one way (a call, a step, a
+product, weights that are read again at every step), and its factor the seconds of a unit of it. What the terms do not
+explain of the measured ratios is a polynomial of the sizes' logarithms. `benchmarks/preference.py` measures calls and
+`benchmarks/fit_preference.py` fits the factors and writes preference_table.json.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from operator import mul
+from typing import NamedTuple
+
+TABLE = "preference_table.json"
+NATIVE, CPU = "native", "cpu"
+
+
+class LayerSize(NamedTuple):
+    """One layer in one direction: T steps, B rows, N valid steps of all rows, D inputs, H hidden units."""
+
+    steps: int
+    batch: int
+    rows: int
+    input: int
+    hidden: int
+
+
+class Key(NamedTuple):
+    """Calls that are measured and fitted together.
+
+    family: the equations and options that torch has one piece of code for. vectors: bytes of the processor's widest.
+    threads: torch's. mode: one of MODES.
+    """
+
+    vectors: int
+    threads: int
+    family: str
+    dtype: str
+    ragged: bool
+    mode: str
+
+
+# The forward pass alone; the forward pass that records for a backward pass; both passes.
+INFER, RECORD, TRAIN = MODES = ("infer", "record", "train")
+
+
+@dataclass(frozen=True)
+class Model:
+    """The factors of both sides' terms, those of the polynomial, the largest sizes that were measured, and by how much
+    the ratio is uncertain: the standard deviation of its logarithm at calls that were left out of the fit.
+    """
+
+    factors: Mapping[str, tuple[float, ...]]
+    polynomial: tuple[float, ...]
+    largest: LayerSize
+    uncertainty: float
+
+    def ratio(self, sizes: Sequence[LayerSize]) -> float:
+        """How many times as long torch's operator takes as the kernels, for all these layers and directions."""
+        native = cpu = 0.0
+        for size in sizes:
+            native += _sum(self.factors[NATIVE], TERMS[NATIVE](size)) * math.exp(self._unexplained(size))
+            cpu += _sum(self.factors[CPU], TERMS[CPU](size))
+        return native / cpu
+
+    def _unexplained(self, size: LayerSize) -> float:
+        # Beyond what was measured a polynomial means nothing.
+        inside = LayerSize(*map(min, size, self.largest))
+        return min(1.0, max(-1.0, _sum(self.polynomial, polynomial_terms(inside))))
+
+
+def _sum(factors: Sequence[float], terms: Sequence[float]) -> float:
+    return sum(map(mul, factors, terms))
+
+
+def polynomial_terms(size: LayerSize) -> tuple[float, ...]:
+    """Of second degree in the logarithms of T, rows a step, D and H."""
+    T, _, N, D, H = size
+    logs = [math.log10(max(1, each)) for each in (T, N / max(1, T), D, H)]
+    return (1.0, *logs, *(a * b for i, a in enumerate(logs) for b in logs[i:]))
+
+
+# Weights of more bytes than this are read from a slower cache at every step.
+_CACHES = (2**17, 2**20)
+_GATE_BYTES = 16  # of a weight in four gates
+
+
+def _native_terms(size: LayerSize) -> tuple[float, ...]:
+    T, _, N, D, H = size
+    recurrent = T * H * H
+    far = _GATE_BYTES * H * H > _CACHES[1]
+    return (1, T, N * H, N * H * D, N * H * H, recurrent, recurrent * far, H * (D + H), N * D, T * H, H * D)
+
+
+def _cpu_terms(size: LayerSize) -> tuple[float, ...]:
+    T, _, N, D, H = size
+    tiles = -(-H // 32) * 32
+    blocks = T * -(-N // (6 * T))  # of six rows, which share what is read of the weights
+    weights = tiles * (D + H)
+    near, far = (_GATE_BYTES * weights > cache for cache in _CACHES)
+    return (
+        1,
+        T,
+        N * tiles,
+        6 * blocks * weights,
+        T * weights,
+        blocks * weights * near,
+        T * weights * far,
+        H * (D + H),
+        N * D,
+        T * tiles,
+    )
+
+
+TERMS: dict[str, Callable[[LayerSize], tuple[float, ...]]] = {NATIVE: _native_terms, CPU: _cpu_terms}
+
+
+@cache
+def models() -> dict[Key, Model]:
+    """The shipped table."""
+    return read(files(__package__).joinpath(TABLE).read_text(encoding="utf8"))
+
+
+def read(text: str) -> dict[Key, Model]:
+    """The models of a table, as `write` made it."""
+    found = {}
+    for row in json.loads(text)["models"]:
+        factors = {side: tuple(row[side]) for side in TERMS}
+        key, largest = Key(*row["key"]), LayerSize(*row["largest"])
+        found[key] = Model(factors, tuple(row["polynomial"]), largest, row["uncertainty"])
+    return found
+
+
+def write(found: Mapping[Key, Model], made: Mapping[str, str]) -> str:
+    """A table as text; `made` says with what."""
+    lines = []
+    for key, model in found.items():
+        row: dict[str, object] = {"key": list(key), "uncertainty": round(model.uncertainty, 3)}
+        row |= {side: [_short(factor) for factor in model.factors[side]] for side in TERMS}
+        row |= {"polynomial": [_short(each) for each in model.polynomial], "largest": list(model.largest)}
+        lines.append(json.dumps(row))
+    models = ",\n".join(lines)
+    return f'{{"made": {json.dumps(dict(made))}, "models": [\n{models}\n]}}\n'
+
+
+def _short(number: float) -> float:
+    return float(f"{number:.4g}")
