@@ -103,7 +103,7 @@ def model_of(key: Key, rows: list[dict[str, Any]]) -> Model:
     worst = f"{math.exp(measured[taken].min()):.2f}" if taken.any() else "-"
     losses = int((measured[taken] < math.log(0.95)).sum())
     missed = np.exp(np.where(taken, 0, np.maximum(measured, 0))).mean() - 1
-    what = f"{key.vectors:2} {key.threads} {key.family:14} {key.dtype} {'ragged' if key.ragged else 'dense':6} {key.mode:6}"
+    what = f"{key.vectors:2} {key.family:14} {key.dtype} {'ragged' if key.ragged else 'dense':6} {key.mode:6}"
     print(
         f"{what} {len(rows):4} rows, uncertain by {model.uncertainty:4.2f}, kernels for {taken.sum():3}, "
         f"losses {losses} (worst {worst}), not taken {missed:.1%}"
@@ -122,7 +122,7 @@ def main() -> None:
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for file in arguments.rows:
         for row in map(json.loads, file.read_text().splitlines()):
-            group = (row["vectors"], row["threads"], row["family"], row["dtype"], row["ragged"])
+            group = (row["vectors"], row["family"], row["dtype"], row["ragged"])
             groups[group].append(row)
     models = {
         key: model_of(key, rows)

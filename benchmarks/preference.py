@@ -1,13 +1,14 @@
-"""Measure torch's operator beside the compiled kernels, call by call: what `backend="auto"` decides by.
+"""Measure torch's operator beside the kernels, call by call: what `backend="auto"` decides by.
 
-    python benchmarks/preference.py measure --vectors 64 --threads 1      # one set of rows
-    python benchmarks/preference.py fit                                   # the cost models of all sets, and their errors
+    python benchmarks/preference.py                # kernels and torch's libraries as on a machine with AVX-512
+    python benchmarks/preference.py --vectors 32   # as on one with AVX2
+    python benchmarks/fit_preference.py            # then: the table that is shipped
 
-`measure` puts a set of rows into preference_rows.jsonl, beside this file: shapes, and the seconds of torch.nn's layer and
-of the same layer on the kernels, in inference, in a forward pass that records for a backward pass, and in a training
-step. Both sides take turns (A B B A) in one process on the same weights and input; results are compared first; medians
-are kept. One thread is timed by its processor time, which other processes disturb least, several by the clock.
-`fit` makes from the rows the table that is shipped, src/cellwise/backends/preference_table.json.
+Each call becomes a line of preference_rows.jsonl beside this file: its shape, and the seconds of torch.nn's layer and of
+the same layer on the kernels, in inference, in a forward pass that records for a backward pass, and in a training step.
+What has a line is not measured again. Both sides take turns (A B B A) in one process on the same weights and input;
+results are compared first; the fastest of the samples is kept, which other processes disturbed least. One thread is used,
+and its processor time counted.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,8 @@ def work(T: int, B: int, D: int, H: int) -> float:
 
 
 def restrict(vectors: int) -> None:
-    """Make torch's libraries, and later the kernels, use vectors of so many bytes at most."""
+    """Make the kernels and torch's libraries use vectors of so many bytes at most; before either is imported."""
+    os.environ["CELLWISE_VECTOR_BYTES"] = str(vectors)
     if vectors == 32:
         os.environ |= {
             "ONEDNN_MAX_CPU_ISA": "AVX2",
@@ -64,21 +65,7 @@ def restrict(vectors: int) -> None:
         }
 
 
-def restrict_kernels(vectors: int) -> None:
-    from cellwise.backends.cpu import engine, target
-
-    host = target.host()
-    if vectors == host.vector_bytes:
-        return
-    if vectors != 32 or host.vector_bytes < 32:
-        sys.exit(
-            f"preference.py: this machine has vectors of {host.vector_bytes} bytes; got --vectors {vectors}."
-        )
-    narrow = replace(host, cpu="haswell", features="", vector_bytes=32, registers=16)
-    engine.host = lambda: narrow  # type: ignore[assignment]
-
-
-FAMILIES = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+FAMILIES = {"lstm": 100, "gru": 80, "rnn_tanh": 50, "lstm_projected": 30}  # and how many shapes of each
 
 
 def layers(family: str, D: int, H: int, **options: Any) -> tuple[Any, Any]:
@@ -164,7 +151,7 @@ def batch(T: int, B: int, D: int, ragged: bool, dtype: Any) -> Any:
 
 
 def row(
-    family: str, shape: tuple[int, int, int, int], ragged: bool, dtype: Any, threads: int, seconds: float
+    family: str, shape: tuple[int, int, int, int], ragged: bool, dtype: Any, seconds: float
 ) -> Any:
     import torch
 
@@ -179,41 +166,43 @@ def row(
     both = [works(layer, x, given) for layer in pair]
     found = {"family": family, "ragged": ragged, "dtype": str(dtype).removeprefix("torch."), "shape": shape}
     for name in both[0]:
-        taken = samples([side[name] for side in both], clock_of(threads), seconds)
+        taken = samples([side[name] for side in both], clock_of(1), seconds)
         # The fastest is the one that other processes disturbed least.
         found[name] = [float(f"{min(each):.4g}") for each in taken]
     return found
 
 
-def jobs(family: str, count: int) -> Iterator[tuple[tuple[int, int, int, int], bool, str]]:
-    """What is measured of a family: (shape, whether rows are ragged, dtype)."""
-    ragged, many = (
-        (lambda shape: shape[0] > 1 and shape[1] > 1),
-        count if family != "rnn_relu" else count // 4,
-    )
-    yield from ((shape, False, "float32") for shape in shapes(many, 1, MOST_WORK))
-    yield from ((shape, True, "float32") for shape in filter(ragged, shapes(many // 2, 2, MOST_WORK / 4)))
-    yield from ((shape, False, "float64") for shape in shapes(many // 2, 3, MOST_WORK / 8))
-    yield from ((shape, True, "float64") for shape in filter(ragged, shapes(many // 4, 4, MOST_WORK / 8)))
+# Whether rows are ragged, dtype, and what part of the shapes and of the most work.
+_KINDS = (
+    (False, "float32", 1, 1),
+    (True, "float32", 0.5, 0.25),
+    (False, "float64", 0.5, 0.125),
+    (True, "float64", 0.4, 0.125),
+)
+
+
+def jobs(count: int) -> Iterator[tuple[tuple[int, int, int, int], bool, str]]:
+    """(shape, whether rows are ragged, dtype) of what is measured."""
+    for ragged, dtype, part, most in _KINDS:
+        for shape in shapes(round(count * part), len(dtype) + ragged, MOST_WORK * most):
+            if not ragged or (shape[0] > 1 and shape[1] > 1):
+                yield shape, ragged, dtype
 
 
 def measure(arguments: argparse.Namespace) -> None:
     restrict(arguments.vectors)
     import torch
 
-    restrict_kernels(arguments.vectors)
-    torch.set_num_threads(arguments.threads)
+    torch.set_num_threads(1)
     done = arguments.out.read_text() if arguments.out.exists() else ""
-    known = {
-        (each["family"], tuple(each["shape"]), each["ragged"], each["dtype"])
-        for each in map(json.loads, done.splitlines())
-    }
+    names = ("vectors", "family", "shape", "ragged", "dtype")
+    known = [[each[name] for name in names] for each in map(json.loads, done.splitlines())]
     for family in arguments.families.split(","):
-        for shape, ragged, dtype in jobs(family, arguments.count):
-            if (family, shape, ragged, dtype) in known:
+        for shape, ragged, dtype in jobs(round(FAMILIES[family] * arguments.part)):
+            if [arguments.vectors, family, list(shape), ragged, dtype] in known:
                 continue
-            found = row(family, shape, ragged, getattr(torch, dtype), arguments.threads, arguments.seconds)
-            found |= {"vectors": arguments.vectors, "threads": arguments.threads}
+            found = row(family, shape, ragged, getattr(torch, dtype), arguments.seconds)
+            found["vectors"] = arguments.vectors
             with arguments.out.open("a") as file:
                 file.write(json.dumps(found) + "\n")
             ratios = " ".join(
@@ -227,9 +216,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--vectors", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--count", type=int, default=120)
-    parser.add_argument("--seconds", type=float, default=0.15)
+    parser.add_argument("--part", type=float, default=1, help="Of the shapes.")
+    parser.add_argument(
+        "--seconds", type=float, default=0.04, help="For each side and mode, beyond three rounds."
+    )
     parser.add_argument("--families", default=",".join(FAMILIES))
     parser.add_argument("--out", type=Path, default=ROWS)
     measure(parser.parse_args())

@@ -35,11 +35,10 @@ class Key(NamedTuple):
     """Calls that are measured and fitted together.
 
     family: the equations and options that torch has one piece of code for. vectors: bytes of the processor's widest.
-    threads: torch's. mode: one of MODES.
+    mode: one of MODES.
     """
 
     vectors: int
-    threads: int
     family: str
     dtype: str
     ragged: bool
@@ -61,13 +60,27 @@ class Model:
     largest: LayerSize
     uncertainty: float
 
-    def ratio(self, sizes: Sequence[LayerSize]) -> float:
-        """How many times as long torch's operator takes as the kernels, for all these layers and directions."""
-        native = cpu = 0.0
+    def ratio(self, sizes: Sequence[LayerSize], threads: int = 1) -> float:
+        """How many times as long torch's operator takes as the kernels, for all these layers and directions.
+
+        Several threads are what is known of one, by how either side uses them: torch shares all that grows with the
+        rows, at best perfectly, the kernels share the rows, where that is worth it. They are never thought to gain more
+        by threads than torch.
+        """
+        alone = self._seconds(NATIVE, sizes, 1) / self._seconds(CPU, sizes, 1)
+        if threads == 1:
+            return alone
+        return min(alone, self._seconds(NATIVE, sizes, threads) / self._seconds(CPU, sizes, threads))
+
+    def _seconds(self, side: str, sizes: Sequence[LayerSize], threads: int) -> float:
+        if side == CPU:
+            return sum(_sum(self.factors[CPU], TERMS[CPU](_share(size, threads))) for size in sizes)
+        total = 0.0
         for size in sizes:
-            native += _sum(self.factors[NATIVE], TERMS[NATIVE](size)) * math.exp(self._unexplained(size))
-            cpu += _sum(self.factors[CPU], TERMS[CPU](size))
-        return native / cpu
+            alone = TERMS[NATIVE](size)
+            shared = [term / threads if place in _SHARED else term for place, term in enumerate(alone)]
+            total += _sum(self.factors[NATIVE], shared) * math.exp(self._unexplained(size))
+        return total
 
     def _unexplained(self, size: LayerSize) -> float:
         # Beyond what was measured a polynomial means nothing.
@@ -77,6 +90,13 @@ class Model:
 
 def _sum(factors: Sequence[float], terms: Sequence[float]) -> float:
     return sum(map(mul, factors, terms))
+
+
+def _share(size: LayerSize, threads: int) -> LayerSize:
+    """What one of several threads has to do."""
+    T, B, N, D, H = size
+    shares = max(1, min(threads, B, N * H * (D + H) // _WORTH_A_THREAD))
+    return LayerSize(T, -(-B // shares), -(-N // shares), D, H)
 
 
 def polynomial_terms(size: LayerSize) -> tuple[float, ...]:
@@ -89,6 +109,8 @@ def polynomial_terms(size: LayerSize) -> tuple[float, ...]:
 # Weights of more bytes than this are read from a slower cache at every step.
 _CACHES = (2**17, 2**20)
 _GATE_BYTES = 16  # of a weight in four gates
+_SHARED = (2, 3, 4, 5, 6, 8)  # of the terms of torch's operator
+_WORTH_A_THREAD = 1_000_000  # multiply-adds of a gate
 
 
 def _native_terms(size: LayerSize) -> tuple[float, ...]:

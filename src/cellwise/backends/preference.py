@@ -33,8 +33,9 @@ _TRACED = Preference(
 )
 _UNKNOWN = Preference("cpu", "one operator for all sizes, and these are not known")
 _MODES = {INFER: "inference", RECORD: "a recorded forward pass", TRAIN: "training"}
-# The kernels are to be faster by so much, and by so many times the uncertainty of the estimate.
-_LEAST_GAIN, _CAUTION = 0.04, 0.8
+# The kernels are to be faster by so much, and by so many times the uncertainty of the estimate; and by more with several
+# threads, for which nothing was measured.
+_LEAST_GAIN, _CAUTION, _THREADS = 0.04, 0.7, 0.2
 
 
 def preferred(stack: Stack, setting: Setting, workload: Workload | None) -> Preference | None:
@@ -49,7 +50,7 @@ def preferred(stack: Stack, setting: Setting, workload: Workload | None) -> Pref
     if setting.traced or workload is None:
         return _TRACED if setting.traced else _UNKNOWN
     estimates = [
-        (mode, model.ratio(_layers(stack, workload)), margin_of(model))
+        (mode, model.ratio(_layers(stack, workload), workload.threads), margin_of(model, workload.threads))
         for mode in _modes(workload)
         if (model := _model(stack, setting, workload, mode)) is not None
     ]
@@ -60,9 +61,9 @@ def preferred(stack: Stack, setting: Setting, workload: Workload | None) -> Pref
     return Preference(CPU if ratio > margin else NATIVE, _reason(stack, workload, mode, ratio, margin))
 
 
-def margin_of(model: Model) -> float:
+def margin_of(model: Model, threads: int = 1) -> float:
     """How many times as long torch's operator has to take before the kernels are taken."""
-    return math.exp(_LEAST_GAIN + _CAUTION * model.uncertainty)
+    return math.exp(_LEAST_GAIN + _CAUTION * model.uncertainty + (_THREADS if threads > 1 else 0))
 
 
 def _modes(workload: Workload) -> tuple[str, ...]:
@@ -85,15 +86,11 @@ def _model(stack: Stack, setting: Setting, workload: Workload, mode: str) -> Mod
     if family is None:
         return None
     known = models()
-    vectors = _nearest(vector_bytes(), {key.vectors for key in known})
-    threads = _nearest(workload.threads, {key.threads for key in known if key.vectors == vectors})
+    # Of a processor with narrower vectors than were measured, those nearest to it.
+    widths = {key.vectors for key in known}
+    vectors = max((each for each in widths if each <= vector_bytes()), default=min(widths, default=0))
     dtype = str(setting.dtype).removeprefix("torch.")
-    return known.get(Key(vectors, threads, family, dtype, workload.ragged, mode))
-
-
-def _nearest(wanted: int, known: set[int]) -> int:
-    """The largest that is not larger, or else the smallest."""
-    return max((each for each in known if each <= wanted), default=min(known, default=0))
+    return known.get(Key(vectors, family, dtype, workload.ragged, mode))
 
 
 def family_of(stack: Stack) -> str | None:
@@ -105,13 +102,13 @@ def family_of(stack: Stack) -> str | None:
 
 @cache
 def _families() -> dict[str, str]:
-    cells = {
-        "lstm": LSTM(),
-        "gru": GRU(),
-        "rnn_tanh": RNN(nonlinearity="tanh"),
-        "rnn_relu": RNN(nonlinearity="relu"),
-    }
-    return {cell.graph.fingerprint: family for family, cell in cells.items()}
+    cells = (
+        ("lstm", LSTM()),
+        ("gru", GRU()),
+        ("rnn_tanh", RNN(nonlinearity="tanh")),
+        ("rnn_tanh", RNN(nonlinearity="relu")),  # measured to differ by no more than two runs do
+    )
+    return {cell.graph.fingerprint: family for family, cell in cells}
 
 
 @cache
@@ -122,8 +119,11 @@ def vector_bytes() -> int:
 
 def _reason(stack: Stack, workload: Workload, mode: str, ratio: float, margin: float) -> str:
     T, B, *_ = workload
-    call = f"T={T}, B={B}, D={stack.input_size}, H={stack.hidden_size} in {_MODES[mode]}"
-    call += " of ragged rows" if workload.ragged else ""
+    call = f"T={T}, B={B}, D={stack.input_size}, H={stack.hidden_size}"
+    call += ", ragged rows," if workload.ragged else ""
+    call += f" in {_MODES[mode]}"
+    if workload.threads > 1:
+        call += f" on {workload.threads} threads, estimated from one"
     if ratio > margin:
         said = f"{ratio:.1f} times as fast as torch's operator"
     elif ratio < 1 / margin:
