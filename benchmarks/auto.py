@@ -54,7 +54,7 @@ def compare(
     theirs, ours = preference.layers(family, D, H, **options)
     ours.backend = "auto"
     x = preference.batch(T, B, D, ragged, torch.float32)
-    name = [call_modes(layer, mode) for layer in (theirs, ours)][0]
+    name = {call_modes(layer, mode) for layer in (theirs, ours)}.pop()
     with torch.no_grad():
         outputs = [layer(x)[0] for layer in (theirs, ours)]
     outputs = [each if torch.is_tensor(each) else each.data for each in outputs]

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from preference import ROWS, ragged_lengths
+from preference import NAMED, ROWS, ragged_lengths
 
 from cellwise import __version__
 from cellwise.backends import cost_model
@@ -28,6 +28,7 @@ from cellwise.backends.preference import margin_of
 _FOLDS = 6
 _FEWEST = 12  # rows for a model
 _TYPICAL = 0.1  # an error beyond this, of a logarithm, is taken for a disturbance and counts less
+_NAMED = 3.0  # the importance of a shape that is asked about most, beside one that was drawn
 _STIFFNESS = 0.3  # of the polynomial: it only bends where many rows ask for it
 
 
@@ -41,41 +42,42 @@ def non_negative(A: np.ndarray, b: np.ndarray) -> np.ndarray:
     scale = np.sqrt((A**2).sum(0)) + 1e-30
     A = A / scale
     square, side, x = A.T @ A, A.T @ b, np.zeros(A.shape[1])
-    for _ in range(400):
+    for _ in range(120):
         for j in range(len(x)):
             x[j] = max(0.0, x[j] + (side[j] - square[j] @ x) / (square[j, j] + 1e-12))
     return x / scale
 
 
-def fitted_factors(terms: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+def fitted_factors(terms: np.ndarray, seconds: np.ndarray, importance: np.ndarray) -> np.ndarray:
     """Of least relative error; rows that were disturbed count less."""
-    weights = np.ones(len(seconds))
+    weights = importance
     for _ in range(4):
         x = non_negative(terms / seconds[:, None] * weights[:, None], weights)
         errors = np.abs(np.log(np.maximum(terms @ x, 1e-12) / seconds))
-        weights = np.sqrt(1 / np.maximum(errors / _TYPICAL, 1))
+        weights = importance * np.sqrt(1 / np.maximum(errors / _TYPICAL, 1))
     return x
 
 
-def fitted_polynomial(terms: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    weights = np.ones(len(wanted))
+def fitted_polynomial(terms: np.ndarray, wanted: np.ndarray, importance: np.ndarray) -> np.ndarray:
+    weights = importance
     for _ in range(4):
         square = terms.T @ (terms * weights[:, None]) + _STIFFNESS * np.eye(terms.shape[1])
         x = np.linalg.solve(square, terms.T @ (wanted * weights))
-        weights = 1 / np.maximum(np.abs(terms @ x - wanted) / _TYPICAL, 1)
+        weights = importance / np.maximum(np.abs(terms @ x - wanted) / _TYPICAL, 1)
     return x
 
 
 def fitted(rows: list[dict[str, Any]], mode: str, uncertainty: float = 0.0) -> Model:
     sizes = [size_of(row) for row in rows]
+    importance = np.array([_NAMED if tuple(row["shape"]) in NAMED else 1.0 for row in rows])
     factors, times = {}, {}
     for side, place in ((NATIVE, 0), (CPU, 1)):
         terms = np.array([TERMS[side](size) for size in sizes], float)
         seconds = np.array([row[mode][place] for row in rows])
-        factors[side] = fitted_factors(terms, seconds)
+        factors[side] = fitted_factors(terms, seconds, importance)
         times[side] = terms @ factors[side]
     unexplained = measured_ratios(rows, mode) - np.log(times[NATIVE] / times[CPU])
-    polynomial = fitted_polynomial(np.array([polynomial_terms(size) for size in sizes]), unexplained)
+    polynomial = fitted_polynomial(np.array([polynomial_terms(size) for size in sizes]), unexplained, importance)
     largest = LayerSize(*np.array(sizes).max(0).tolist())
     plain = {side: tuple(each.tolist()) for side, each in factors.items()}
     return Model(plain, tuple(polynomial.tolist()), largest, uncertainty)
@@ -103,7 +105,8 @@ def model_of(key: Key, rows: list[dict[str, Any]]) -> Model:
     worst = f"{math.exp(measured[taken].min()):.2f}" if taken.any() else "-"
     losses = int((measured[taken] < math.log(0.95)).sum())
     missed = np.exp(np.where(taken, 0, np.maximum(measured, 0))).mean() - 1
-    what = f"{key.vectors:2} {key.family:14} {key.dtype} {'ragged' if key.ragged else 'dense':6} {key.mode:6}"
+    form = "ragged" if key.ragged else "dense"
+    what = f"{key.vectors:2} {key.family:14} {key.dtype} {form:6} {key.mode:6}"
     print(
         f"{what} {len(rows):4} rows, uncertain by {model.uncertainty:4.2f}, kernels for {taken.sum():3}, "
         f"losses {losses} (worst {worst}), not taken {missed:.1%}"
