@@ -13,6 +13,7 @@ import argparse
 import json
 import math
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,17 @@ from preference import NAMED, ROWS, ragged_lengths
 
 from cellwise import __version__
 from cellwise.backends import cost_model
-from cellwise.backends.cost_model import CPU, MODES, NATIVE, TERMS, Key, LayerSize, Model, polynomial_terms
+from cellwise.backends.cost_model import (
+    CPU,
+    MODES,
+    NATIVE,
+    TERMS,
+    Key,
+    LayerSize,
+    Model,
+    polynomial_terms,
+    sizes_of,
+)
 from cellwise.backends.preference import margin_of
 
 _FOLDS = 6
@@ -77,10 +88,19 @@ def fitted(rows: list[dict[str, Any]], mode: str, uncertainty: float = 0.0) -> M
         factors[side] = fitted_factors(terms, seconds, importance)
         times[side] = terms @ factors[side]
     unexplained = measured_ratios(rows, mode) - np.log(times[NATIVE] / times[CPU])
-    polynomial = fitted_polynomial(np.array([polynomial_terms(size) for size in sizes]), unexplained, importance)
+    polynomial = fitted_polynomial(
+        np.array([polynomial_terms(size) for size in sizes]), unexplained, importance
+    )
     largest = LayerSize(*np.array(sizes).max(0).tolist())
     plain = {side: tuple(each.tolist()) for side, each in factors.items()}
-    return Model(plain, tuple(polynomial.tolist()), largest, uncertainty)
+    model = Model(plain, tuple(polynomial.tolist()), largest, uncertainty)
+    beyond = measured_ratios(rows, mode) - np.log([model.ratio([size]) for size in sizes])
+    known = [
+        (sizes_of(size), float(more))
+        for size, row, more in zip(sizes, rows, beyond, strict=True)
+        if tuple(row["shape"]) in NAMED
+    ]
+    return replace(model, known=tuple(known))
 
 
 def measured_ratios(rows: list[dict[str, Any]], mode: str) -> np.ndarray:

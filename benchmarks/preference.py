@@ -32,7 +32,7 @@ NAMED = (
     (200, 1, 256, 256), (200, 1, 512, 256), (200, 1, 1024, 256), (200, 16, 64, 64), (200, 32, 37, 64),
     (4, 8, 64, 128), (24, 32, 1, 64), (30, 32, 300, 128), (2, 1, 64, 64), (50, 32, 64, 128), (100, 32, 128, 256),
     (50, 64, 256, 256), (100, 128, 64, 64), (200, 64, 32, 64), (64, 64, 128, 256), (128, 32, 64, 64),
-    (35, 40, 200, 200), (256, 32, 80, 128), (48, 128, 16, 128),
+    (35, 40, 200, 200), (256, 32, 80, 128), (48, 128, 16, 128), (1, 256, 4, 256),
 )  # fmt: skip
 STEPS = (1, 2, 3, 5, 8, 16, 32, 64, 100, 200, 400, 784)
 ROWS_OF_A_BATCH = (1, 2, 3, 4, 6, 8, 12, 16, 20, 32, 64, 128, 256)
@@ -152,9 +152,7 @@ def batch(T: int, B: int, D: int, ragged: bool, dtype: Any) -> Any:
     return packed._replace(data=packed.data.clone().requires_grad_())
 
 
-def row(
-    family: str, shape: tuple[int, int, int, int], ragged: bool, dtype: Any, seconds: float
-) -> Any:
+def row(family: str, shape: tuple[int, int, int, int], ragged: bool, dtype: Any, seconds: float) -> Any:
     import torch
 
     T, B, D, H = shape

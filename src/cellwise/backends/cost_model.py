@@ -53,12 +53,16 @@ INFER, RECORD, TRAIN = MODES = ("infer", "record", "train")
 class Model:
     """The factors of both sides' terms, those of the polynomial, the largest sizes that were measured, and by how much
     the ratio is uncertain: the standard deviation of its logarithm at calls that were left out of the fit.
+
+    known: calls that are asked about most, (T, rows of a step, D, H), and by how much the logarithm of their measured ratio
+    is larger than all the rest says; a call near one of them gets most of that.
     """
 
     factors: Mapping[str, tuple[float, ...]]
     polynomial: tuple[float, ...]
     largest: LayerSize
     uncertainty: float
+    known: tuple[tuple[tuple[float, ...], float], ...] = ()
 
     def ratio(self, sizes: Sequence[LayerSize], threads: int = 1) -> float:
         """How many times as long torch's operator takes as the kernels, for all these layers and directions.
@@ -85,7 +89,19 @@ class Model:
     def _unexplained(self, size: LayerSize) -> float:
         # Beyond what was measured a polynomial means nothing.
         inside = LayerSize(*map(min, size, self.largest))
-        return min(1.0, max(-1.0, _sum(self.polynomial, polynomial_terms(inside))))
+        explained = min(1.0, max(-1.0, _sum(self.polynomial, polynomial_terms(inside))))
+        total, weights = 0.0, _DOUBT
+        for sizes, beyond in self.known:
+            distance = sum([math.log(a / b) ** 2 for a, b in zip(sizes_of(size), sizes, strict=True)])
+            weight = math.exp(-distance / (2 * _NEAR**2))
+            total, weights = total + weight * beyond, weights + weight
+        return explained + total / weights
+
+
+def sizes_of(size: LayerSize) -> tuple[float, ...]:
+    """T, rows of a step, D and H."""
+    T, _, N, D, H = size
+    return T, max(1.0, N / T), D, H
 
 
 def _sum(factors: Sequence[float], terms: Sequence[float]) -> float:
@@ -106,38 +122,30 @@ def polynomial_terms(size: LayerSize) -> tuple[float, ...]:
     return (1.0, *logs, *(a * b for i, a in enumerate(logs) for b in logs[i:]))
 
 
+# Calls are near a known one if the logarithms of their sizes differ by so much; a known one may itself be disturbed.
+_NEAR, _DOUBT = 0.6, 0.3
 # Weights of more bytes than this are read from a slower cache at every step.
-_CACHES = (2**17, 2**20)
+_CACHES = (2**17, 2**20, 2**22)
 _GATE_BYTES = 16  # of a weight in four gates
-_SHARED = (2, 3, 4, 5, 6, 8)  # of the terms of torch's operator
+_SHARED = range(2, 9)  # of the terms of torch's operator
 _WORTH_A_THREAD = 1_000_000  # multiply-adds of a gate
 
 
 def _native_terms(size: LayerSize) -> tuple[float, ...]:
     T, _, N, D, H = size
     recurrent = T * H * H
-    far = _GATE_BYTES * H * H > _CACHES[1]
-    return (1, T, N * H, N * H * D, N * H * H, recurrent, recurrent * far, H * (D + H), N * D, T * H, H * D)
+    _, far, farther = (_GATE_BYTES * H * H > cache for cache in _CACHES)
+    products = (N * H * D, N * H * H, recurrent, recurrent * far, recurrent * farther)
+    return (1, T, N * H, N * D, *products, H * (D + H), T * H, H * D)
 
 
 def _cpu_terms(size: LayerSize) -> tuple[float, ...]:
     T, _, N, D, H = size
     tiles = -(-H // 32) * 32
-    blocks = T * -(-N // (6 * T))  # of six rows, which share what is read of the weights
     weights = tiles * (D + H)
-    near, far = (_GATE_BYTES * weights > cache for cache in _CACHES)
-    return (
-        1,
-        T,
-        N * tiles,
-        6 * blocks * weights,
-        T * weights,
-        blocks * weights * near,
-        T * weights * far,
-        H * (D + H),
-        N * D,
-        T * tiles,
-    )
+    blocks = T * -(-N // (6 * T)) * weights  # six rows at a time share what is read of the weights
+    read = [blocks * (_GATE_BYTES * weights > cache) for cache in _CACHES]
+    return (1, T, N * tiles, N * D, 6 * blocks, *read, T * weights, H * (D + H), T * tiles)
 
 
 TERMS: dict[str, Callable[[LayerSize], tuple[float, ...]]] = {NATIVE: _native_terms, CPU: _cpu_terms}
@@ -155,7 +163,8 @@ def read(text: str) -> dict[Key, Model]:
     for row in json.loads(text)["models"]:
         factors = {side: tuple(row[side]) for side in TERMS}
         key, largest = Key(*row["key"]), LayerSize(*row["largest"])
-        found[key] = Model(factors, tuple(row["polynomial"]), largest, row["uncertainty"])
+        known = tuple((tuple(sizes), beyond) for *sizes, beyond in row["known"])
+        found[key] = Model(factors, tuple(row["polynomial"]), largest, row["uncertainty"], known)
     return found
 
 
@@ -166,6 +175,7 @@ def write(found: Mapping[Key, Model], made: Mapping[str, str]) -> str:
         row: dict[str, object] = {"key": list(key), "uncertainty": round(model.uncertainty, 3)}
         row |= {side: [_short(factor) for factor in model.factors[side]] for side in TERMS}
         row |= {"polynomial": [_short(each) for each in model.polynomial], "largest": list(model.largest)}
+        row["known"] = [[*map(_short, sizes), _short(beyond)] for sizes, beyond in model.known]
         lines.append(json.dumps(row))
     models = ",\n".join(lines)
     return f'{{"made": {json.dumps(dict(made))}, "models": [\n{models}\n]}}\n'
