@@ -4,11 +4,11 @@
     python benchmarks/preference.py --vectors 32   # as on one with AVX2
     python benchmarks/fit_preference.py            # then: the table that is shipped
 
-Each call becomes a line of preference_rows.jsonl beside this file: its shape, and the seconds of torch.nn's layer and of
-the same layer on the kernels, in inference, in a forward pass that records for a backward pass, and in a training step.
-What has a line is not measured again. Both sides take turns (A B B A) in one process on the same weights and input;
-results are compared first; the fastest of the samples is kept, which other processes disturbed least. One thread is used,
-and its processor time counted.
+Each call becomes a line of preference_rows.jsonl beside this file: its shape, and the seconds of torch.nn's layer and
+of the same layer on the kernels, in inference, in a forward pass that records for a backward pass, and in a training
+step. What has a line is not measured again. Both sides take turns (A B B A) in one process on the same weights and
+input; results are compared first; the fastest of the samples is kept, which other processes disturbed least. One
+thread is used, and its processor time counted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import argparse
 import json
 import os
 import random
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path

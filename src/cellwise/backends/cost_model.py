@@ -54,8 +54,8 @@ class Model:
     """The factors of both sides' terms, those of the polynomial, the largest sizes that were measured, and by how much
     the ratio is uncertain: the standard deviation of its logarithm at calls that were left out of the fit.
 
-    known: calls that are asked about most, (T, rows of a step, D, H), and by how much the logarithm of their measured ratio
-    is larger than all the rest says; a call near one of them gets most of that.
+    known: calls that are asked about most, (T, rows of a step, D, H), and by how much the logarithm of their measured
+    ratio is larger than all the rest says; a call near one of them gets most of that.
     """
 
     factors: Mapping[str, tuple[float, ...]]
@@ -134,7 +134,7 @@ _WORTH_A_THREAD = 1_000_000  # multiply-adds of a gate
 def _native_terms(size: LayerSize) -> tuple[float, ...]:
     T, _, N, D, H = size
     recurrent = T * H * H
-    _, far, farther = (_GATE_BYTES * H * H > cache for cache in _CACHES)
+    _, far, farther = (cache < _GATE_BYTES * H * H for cache in _CACHES)
     products = (N * H * D, N * H * H, recurrent, recurrent * far, recurrent * farther)
     return (1, T, N * H, N * D, *products, H * (D + H), T * H, H * D)
 
@@ -144,7 +144,7 @@ def _cpu_terms(size: LayerSize) -> tuple[float, ...]:
     tiles = -(-H // 32) * 32
     weights = tiles * (D + H)
     blocks = T * -(-N // (6 * T)) * weights  # six rows at a time share what is read of the weights
-    read = [blocks * (_GATE_BYTES * weights > cache) for cache in _CACHES]
+    read = [blocks * (cache < _GATE_BYTES * weights) for cache in _CACHES]
     return (1, T, N * tiles, N * D, 6 * blocks, *read, T * weights, H * (D + H), T * tiles)
 
 

@@ -33,8 +33,8 @@ _TRACED = Preference(
 )
 _UNKNOWN = Preference("cpu", "one operator for all sizes, and these are not known")
 _MODES = {INFER: "inference", RECORD: "a recorded forward pass", TRAIN: "training"}
-# The kernels are to be faster by so much, and by so many times the uncertainty of the estimate; and by more with several
-# threads, for which nothing was measured.
+# The kernels are to be faster by so much, and by so many times the uncertainty of the estimate; and by more with
+# several threads, for which nothing was measured.
 _LEAST_GAIN, _CAUTION, _THREADS = 0.04, 0.5, 0.2
 
 
