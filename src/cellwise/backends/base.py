@@ -96,6 +96,22 @@ class Setting(NamedTuple):
     recompute: bool = False  # the backward pass is to compute each step again rather than have it kept
 
 
+class Workload(NamedTuple):
+    """How much a call computes: what decides which of several backends is the faster one.
+
+    `steps` T, `batch` B, `rows` the valid steps of all rows together. `recorded`: for a backward pass. `training`: the
+    layer's mode; in evaluation a recorded call may well have no backward pass.
+    """
+
+    steps: int
+    batch: int
+    rows: int
+    ragged: bool
+    recorded: bool
+    training: bool
+    threads: int
+
+
 # Output data (N, directions * size of the first state or H), in a dense batch (T, B, ...) if it lies so already, and
 # the final states in the form of the initial ones.
 Result = tuple[Tensor, tuple[Tensor, ...]]

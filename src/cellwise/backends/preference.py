@@ -1,16 +1,20 @@
-"""What "auto" prefers on CPU tensors where several backends can run a cell. One table, as measured.
+"""What "auto" takes on CPU tensors where torch's operator and the kernels can both run a call: the faster one.
 
-Each line is held against `cellwise bench`, whose bench.json keeps all shapes and ratios. A cell without a line goes
-by the order of the backends.
+Which one that is depends on the call, and is estimated from measurements (`cost_model.py`). The kernels are taken where
+they are faster by more than the estimate is uncertain: taken wrongly they would make a converted model slower than it
+was, while torch's operator never does.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 
-from cellwise.backends.base import Setting, Stack
-from cellwise.cells.base import Cell
+import torch
+
+from cellwise.backends.base import Setting, Stack, Workload
+from cellwise.backends.cost_model import CPU, INFER, NATIVE, RECORD, TRAIN, Key, LayerSize, Model, models
 from cellwise.cells.gru import GRU
 from cellwise.cells.lstm import LSTM
 from cellwise.cells.rnn import RNN
@@ -24,34 +28,106 @@ class Preference:
     reason: str
 
 
-_FASTER = "measured faster than torch's operator for {cell} on a CPU (`cellwise bench {cell}`)"
-_NO_FASTER = "the kernels were not measured faster for {cell} at all shapes (`cellwise bench {cell}`)"
-
-MEASURED: tuple[tuple[Cell, str, str], ...] = (
-    (GRU(), "cpu", _FASTER),
-    (RNN(nonlinearity="tanh"), "cpu", _FASTER),
-    (RNN(nonlinearity="relu"), "cpu", _FASTER),
-    (LSTM(), "native", _NO_FASTER),
-)
-
 _TRACED = Preference(
     "cpu", "one call in a compiled graph, where torch's operator would be unrolled step by step"
 )
+_UNKNOWN = Preference("cpu", "one operator for all sizes, and these are not known")
+_MODES = {INFER: "inference", RECORD: "a recorded forward pass", TRAIN: "training"}
+# The kernels are to be faster by so much, and by so many times the uncertainty of the estimate; and by more with
+# several threads, for which nothing was measured.
+_LEAST_GAIN, _CAUTION, _THREADS = 0.04, 0.5, 0.2
 
 
-def preferred(stack: Stack, setting: Setting) -> Preference | None:
-    """The backend to take first, if it can run the call; None where nothing was measured."""
+def preferred(stack: Stack, setting: Setting, workload: Workload | None) -> Preference | None:
+    """What to take where torch's operator and the kernels can both run the call; None where nothing was measured.
+
+    Args:
+        workload: None where sizes are no numbers, as in a program that is traced.
+    """
     # Under autocast the results are to have the dtypes that torch's operators give.
     if setting.device.type != "cpu" or setting.autocast:
         return None
-    if setting.traced:
-        return _TRACED
-    return _by_equations().get(stack.plan.graph.fingerprint)
+    if setting.traced or workload is None:
+        return _TRACED if setting.traced else _UNKNOWN
+    estimates = [
+        (mode, model.ratio(_layers(stack, workload), workload.threads), margin_of(model, workload.threads))
+        for mode in _modes(workload)
+        if (model := _model(stack, setting, workload, mode)) is not None
+    ]
+    if not estimates:
+        return None
+    # What gains least decides: of a call that is recorded, only the caller knows whether it is a training step.
+    mode, ratio, margin = min(estimates, key=lambda each: each[1] / each[2])
+    return Preference(CPU if ratio > margin else NATIVE, _reason(stack, workload, mode, ratio, margin))
+
+
+def margin_of(model: Model, threads: int = 1) -> float:
+    """How many times as long torch's operator has to take before the kernels are taken."""
+    return math.exp(_LEAST_GAIN + _CAUTION * model.uncertainty + (_THREADS if threads > 1 else 0))
+
+
+def _modes(workload: Workload) -> tuple[str, ...]:
+    if not workload.recorded:
+        return (INFER,)
+    return (TRAIN,) if workload.training else (RECORD, TRAIN)
+
+
+def _layers(stack: Stack, workload: Workload) -> list[LayerSize]:
+    """Every layer and direction of a stack."""
+    T, B, N = (max(1, each) for each in workload[:3])  # nothing to do takes a call, too
+    below = (stack.proj_size or stack.hidden_size) * stack.directions
+    widths = [stack.input_size] + [below] * (stack.num_layers - 1)
+    return [LayerSize(T, B, N, width, stack.hidden_size) for width in widths for _ in range(stack.directions)]
+
+
+def _model(stack: Stack, setting: Setting, workload: Workload, mode: str) -> Model | None:
+    """The model of the calls that are most like this one."""
+    family = family_of(stack)
+    if family is None:
+        return None
+    known = models()
+    # Of a processor with narrower vectors than were measured, those nearest to it.
+    widths = {key.vectors for key in known}
+    vectors = max((each for each in widths if each <= vector_bytes()), default=min(widths, default=0))
+    dtype = str(setting.dtype).removeprefix("torch.")
+    return known.get(Key(vectors, family, dtype, workload.ragged, mode))
+
+
+def family_of(stack: Stack) -> str | None:
+    """The calls that a call is measured with, by the cell's equations; None if there are none."""
+    family = _families().get(stack.plan.graph.fingerprint)
+    # Torch projects in a loop of its own.
+    return f"{family}_projected" if family and stack.proj_size else family
 
 
 @cache
-def _by_equations() -> dict[str, Preference]:
-    return {
-        cell.graph.fingerprint: Preference(backend, reason.format(cell=cell.name))
-        for cell, backend, reason in MEASURED
-    }
+def _families() -> dict[str, str]:
+    cells = (
+        ("lstm", LSTM()),
+        ("gru", GRU()),
+        ("rnn_tanh", RNN(nonlinearity="tanh")),
+        ("rnn_tanh", RNN(nonlinearity="relu")),  # measured to differ by no more than two runs do
+    )
+    return {cell.graph.fingerprint: family for family, cell in cells}
+
+
+@cache
+def vector_bytes() -> int:
+    """Of the vectors that torch computes with, and on the same processor the kernels."""
+    return {"AVX512": 64, "AVX2": 32}.get(torch.backends.cpu.get_cpu_capability(), 16)
+
+
+def _reason(stack: Stack, workload: Workload, mode: str, ratio: float, margin: float) -> str:
+    T, B, *_ = workload
+    call = f"T={T}, B={B}, D={stack.input_size}, H={stack.hidden_size}"
+    call += ", ragged rows," if workload.ragged else ""
+    call += f" in {_MODES[mode]}"
+    if workload.threads > 1:
+        call += f" on {workload.threads} threads, estimated from one"
+    if ratio > margin:
+        said = f"{ratio:.1f} times as fast as torch's operator"
+    elif ratio < 1 / margin:
+        said = f"{1 / ratio:.1f} times as fast as the kernels"
+    else:
+        said = f"about as fast as the kernels (they would be {ratio:.2f} times as fast)"
+    return f"by measurements {said} for {call}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cellwise.backends.base import Backend, Setting, Stack
+from cellwise.backends.base import Backend, Setting, Stack, Workload
 from cellwise.backends.cpu import Cpu
 from cellwise.backends.native import Native
 from cellwise.backends.preference import preferred
@@ -67,15 +67,16 @@ def choose(name: str, stack: Stack, setting: Setting) -> Backend:
     return next(backend for backend in BACKENDS if backend.name == explanation.chosen)
 
 
-def explain(name: str, stack: Stack, setting: Setting) -> Explanation:
-    """What each backend says to such calls, and which would run them."""
+def explain(name: str, stack: Stack, setting: Setting, workload: Workload | None = None) -> Explanation:
+    """What each backend says to such calls, and which would run them; of this workload, if it is known."""
     check_name(name)
     reasons = tuple((backend.name, backend.supports(stack, setting)) for backend in BACKENDS)
     willing = [known for known, reason in reasons if reason is None]
     if name != AUTO:
         return Explanation(name, name if name in willing else None, reasons)
-    preference = preferred(stack, setting)
     # Among willing backends of which only one is compiled there was nothing to measure.
-    if preference is not None and preference.backend in willing and "native" in willing:
-        return Explanation(name, preference.backend, reasons, preference.reason)
+    if {"native", "cpu"} <= set(willing):
+        preference = preferred(stack, setting, workload)
+        if preference is not None:
+            return Explanation(name, preference.backend, reasons, preference.reason)
     return Explanation(name, willing[0] if willing else None, reasons)

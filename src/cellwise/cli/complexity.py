@@ -119,7 +119,13 @@ def _facts(costs: Sequence[Cost], labels: Sequence[str], sizes: Sizes) -> dict[s
     for (name, row), texts in zip(values(costs, sizes, _BYTES, lanes), formulas, strict=True):
         for label, number, text in zip(labels, row, texts, strict=True):
             found[label][name] = {"formula": text, "value": number}
-    return {"sizes": asdict(sizes), "letters": LETTERS, "bytes_per_number": _BYTES, "lanes": lanes, "cells": found}
+    return {
+        "sizes": asdict(sizes),
+        "letters": LETTERS,
+        "bytes_per_number": _BYTES,
+        "lanes": lanes,
+        "cells": found,
+    }
 
 
 def _formulas(costs: Sequence[Cost]) -> Iterable[list[str]]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import _VF, Tensor, nn
+from torch._C._functorch import maybe_current_level
+from torch.autograd import forward_ad
 
 from cellwise.cells import gru, lstm, rnn
 from cellwise.cells.base import Cell
 from cellwise.errors import InputError
-from cellwise.nn.recurrent import RecurrentLayer
+from cellwise.nn.recurrent import RecurrentLayer, facts_of
 from cellwise.runtime.compiling import is_tracing, traced
 from cellwise.runtime.sequences import Lengths
 
@@ -20,8 +23,27 @@ _LSTM = lstm.LSTM()
 _GRU = gru.GRU()
 
 
+# The shapes of the states of calls that torch's operator is to run, none of others, by all that this is decided by.
+# Such a call must cost no more than in torch.nn, where a small one takes 30 us.
+_TORCHS: dict[tuple[Any, ...], list[tuple[int, int, int]]] = {}
+_MOST = 4096  # calls of so many shapes are remembered
+
+_is_recording, _threads = torch.is_grad_enabled, torch.get_num_threads
+_is_autocast = torch._C._is_any_autocast_enabled
+_OPERATORS: dict[str, Callable[..., Any]] = {
+    "RNN_TANH": _VF.rnn_tanh,
+    "RNN_RELU": _VF.rnn_relu,
+    "GRU": _VF.gru,
+    "LSTM": _VF.lstm,
+}
+
+
 class _DropIn(RecurrentLayer):
     """The constructor and the call of a torch.nn layer, with one keyword more each. Abstract."""
+
+    mode: str
+    _flat_weights: list[Any]
+    _flat_weights_names: list[str]
 
     def __init__(self, *args: Any, backend: str = "auto", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -46,8 +68,17 @@ class _DropIn(RecurrentLayer):
             if hx is not None:
                 raise InputError("hx= and state= are two names of one argument; give only one of the two.")
             hx = state
-        if is_tracing() and self._is_torchs(lengths, resets):
-            return super().forward(input, hx)
+        if is_tracing():
+            if self._is_torchs(lengths, resets):
+                return super().forward(input, hx)
+        elif lengths is None and resets is None:
+            facts = self._facts_of(input, hx)
+            if facts is not None:
+                shapes = _TORCHS.get(facts)
+                if shapes is None:
+                    shapes = self._decided(facts, input, hx)
+                if shapes:
+                    return self._through_torch(input, hx, shapes)
         return self._run(input, hx, lengths, resets)
 
     def _is_torchs(self, lengths: Lengths | None, resets: Tensor | None) -> bool:
@@ -56,6 +87,85 @@ class _DropIn(RecurrentLayer):
         """
         plain = lengths is None and resets is None and self._backend in ("auto", "native")
         return plain and (not torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export())
+
+    def _facts_of(self, input: Any, hx: Any) -> tuple[Any, ...] | None:
+        """All that decides, of a call that may go straight to torch's operator; at every call, so in one piece."""
+        if type(input) is not Tensor:
+            return None
+        if hx is None:
+            states: tuple[Any, ...] | None = None
+        elif type(hx) is Tensor:
+            states = (hx.shape, hx.dtype)
+        elif type(hx) is tuple and len(hx) == 2 and type(hx[0]) is type(hx[1]) is Tensor:
+            states = (hx[0].shape, hx[0].dtype, hx[1].shape, hx[1].dtype)
+        else:
+            return None
+        if maybe_current_level() is not None or forward_ad._current_level >= 0:
+            return None
+        first = self._flat_weights[0]
+        return (
+            self.mode,
+            input.shape,
+            self.hidden_size,
+            self.num_layers,
+            self.bidirectional,
+            self.proj_size,
+            self.input_size,
+            self.bias,
+            self.batch_first,
+            states,
+            input.dtype,
+            input.is_cpu,
+            _is_recording() and (input.requires_grad or (first is not None and first.requires_grad)),
+            self.training,
+            _threads(),
+            _is_autocast(),
+            self._backend,
+            self.recompute,
+        )
+
+    def _through_torch(self, input: Any, hx: Any, shapes: list[tuple[int, int, int]]) -> tuple[Any, Any]:
+        """What torch.nn's forward does with a tensor, and no more than that: all checks have been made."""
+        weights, mine = self._flat_weights, self._parameters
+        for name, weight in zip(self._flat_weights_names, weights, strict=True):
+            if mine.get(name) is not weight or weight is None:
+                # Parametrizations, functional_call and weight hooks put others there.
+                weights = [getattr(self, name) for name in self._flat_weights_names]
+                break
+        unbatched = input.dim() == 2
+        if unbatched:
+            input = input.unsqueeze(0 if self.batch_first else 1)
+        if hx is None:
+            states = [torch.zeros(shape, dtype=input.dtype, device=input.device) for shape in shapes]
+            hx = states[0] if len(states) == 1 else states
+        elif unbatched:
+            hx = hx.unsqueeze(1) if type(hx) is Tensor else [state.unsqueeze(1) for state in hx]
+        output, *finals = _OPERATORS[self.mode](
+            input,
+            hx,
+            weights,
+            self.bias,
+            self.num_layers,
+            self.dropout,
+            self.training,
+            self.bidirectional,
+            self.batch_first,
+        )
+        if unbatched:
+            output = output.squeeze(0 if self.batch_first else 1)
+            finals = [final.squeeze(1) for final in finals]
+        return output, finals[0] if len(finals) == 1 else tuple(finals)
+
+    def _decided(self, facts: tuple[Any, ...], input: Tensor, hx: Any) -> list[tuple[int, int, int]]:
+        """Decide, after all checks, for this call and all with the same facts."""
+        shapes = []
+        if self._explain(input, hx, None, None).chosen == "native":
+            batch = 1 if input.dim() == 2 else input.shape[0 if self.batch_first else 1]
+            shapes = self._state_shapes(batch, facts_of(*self._definition()))
+        if len(_TORCHS) >= _MOST:
+            _TORCHS.clear()
+        _TORCHS[facts] = shapes
+        return shapes
 
 
 class RNN(_DropIn, nn.RNN):

@@ -17,7 +17,7 @@ from torch.nn import init
 from torch.nn.utils.rnn import PackedSequence
 
 from cellwise import cells
-from cellwise.backends.base import Call, Stack, Stepper, Weights
+from cellwise.backends.base import Call, Sequences, Stack, Stepper, Weights
 from cellwise.cells.base import Cell, own_parameters
 from cellwise.errors import BackendError, InputError, LayerError
 from cellwise.nn.checks import as_states, check_input, check_states, check_steps, check_weights
@@ -85,9 +85,10 @@ def choice_for(
     resets: bool,
     traced: bool,
     recompute: bool,
+    workload: dispatch.Workload | None,
     *definition: *Definition,
 ) -> int:
-    """The number of the backend for a layer in this setting."""
+    """The number of the backend for a layer in this setting, and of this workload where it is known."""
     if traced and backend != "reference" and torch.onnx.is_in_onnx_export():
         raise BackendError(
             backend=backend,
@@ -97,7 +98,7 @@ def choice_for(
             willing="'reference', whose program holds every step of x and is good for so many steps alone",
         )
     setting = dispatch.setting_of(device, dtype, resets, traced, recompute)
-    return dispatch.choice(backend, _facts_of(definition).stack, setting)
+    return dispatch.choice(backend, _facts_of(definition).stack, setting, workload)
 
 
 STEPS = "cpu"  # the backend that makes single steps
@@ -178,12 +179,14 @@ class RecurrentLayer(nn.Module):
                 return self._as_node(x, state, lengths, resets)
             raise
         asked = (self._backend, data.device, dtype, resets is not None, traced, self.recompute)
-        number = choice_for(*asked, *definition)
-        backend, stack, prepared = dispatch.CHOICES[number]
+        # A program that is traced is good for other sizes too.
+        surplus = traced and dispatch.CHOICES[choice_for(*asked, None, *definition)].backend.takes_surplus
         unbatched = data is x and data.dim() == 2
         if unbatched:
             x, lengths, resets = self._as_batch(x, lengths, resets)
-        form = form_of(x, self.batch_first, lengths, resets, surplus=traced and backend.takes_surplus)
+        form = form_of(x, self.batch_first, lengths, resets, surplus)
+        workload = None if traced else self._workload(form.sequences, weights)
+        backend, stack, prepared = dispatch.CHOICES[choice_for(*asked, workload, *definition)]
         states = self._states(state, form.sequences.batch, data, unbatched, facts)
         states = tuple([form.sort(each) for each in states])
         call = Call(form.sequences, states, weights, self.training, prepared)
@@ -225,13 +228,32 @@ class RecurrentLayer(nn.Module):
         self, x: Any, state: Any, lengths: Lengths | None, resets: Tensor | None
     ) -> dispatch.Explanation:
         facts = facts_of(*self._definition())
-        data, _, dtype = self._checked(x, facts)
+        data, weights, dtype = self._checked(x, facts)
         unbatched = data is x and data.dim() == 2
         batch = self._as_batch(x, lengths, resets) if unbatched else (x, lengths, resets)
         form = form_of(batch[0], self.batch_first, batch[1], batch[2])
         self._states(state, form.sequences.batch, data, unbatched, facts)
         setting = dispatch.setting_of(data.device, dtype, resets is not None, False, self.recompute)
-        return dispatch.explain(self._backend, facts.stack, setting)
+        workload = self._workload(form.sequences, weights)
+        return dispatch.explain(self._backend, facts.stack, setting, workload)
+
+    def _workload(self, sequences: Sequences, weights: tuple[Weights, ...]) -> dispatch.Workload | None:
+        """How much a call computes, if its backend is to be chosen by that and its sizes are numbers."""
+        data = sequences.data
+        if self._backend != dispatch.AUTO or type(data) not in (Tensor, nn.Parameter) or not data.is_cpu:
+            return None
+        recorded = torch.is_grad_enabled() and (
+            data.requires_grad or any(weight.requires_grad for weight in weights[0].by_stem.values())
+        )
+        return dispatch.Workload(
+            sequences.steps,
+            sequences.batch,
+            data.shape[0],
+            not sequences.is_dense,
+            recorded,
+            self.training,
+            torch.get_num_threads(),
+        )
 
     def _as_batch(
         self, x: Tensor, lengths: Lengths | None, resets: Tensor | None
@@ -292,9 +314,10 @@ class RecurrentLayer(nn.Module):
     def _stream_step(self, x: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         definition = self._definition()
         data, weights, dtype = self._checked(x.unsqueeze(0), facts_of(*definition))
-        number = choice_for(self._backend, data.device, dtype, False, False, False, *definition)
-        backend, stack, prepared = dispatch.CHOICES[number]
         form = form_of(data, batch_first=False, lengths=None, resets=None)
+        workload = self._workload(form.sequences, weights)
+        number = choice_for(self._backend, data.device, dtype, False, False, False, workload, *definition)
+        backend, stack, prepared = dispatch.CHOICES[number]
         output, finals = backend.run(stack, Call(form.sequences, states, weights, False, prepared))
         return form.output(output)[0], finals
 
@@ -317,7 +340,7 @@ class RecurrentLayer(nn.Module):
         )
         if explanation.chosen is None:
             return None
-        number = choice_for(STEPS, first.device, first.dtype, False, False, False, *definition)
+        number = choice_for(STEPS, first.device, first.dtype, False, False, False, None, *definition)
         backend, stack, prepared = dispatch.CHOICES[number]
         made = backend.stepper(stack, prepared, weights, batch_size)
         return None if made is None else (made, Watched(self._parameters, names))

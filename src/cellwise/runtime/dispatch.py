@@ -1,4 +1,4 @@
-"""One call: choose a backend, once for each layer and setting, and run it."""
+"""One call: choose a backend, once for each layer, setting and workload."""
 
 from __future__ import annotations
 
@@ -9,10 +9,20 @@ import torch
 from torch._C._functorch import get_interpreter_stack
 from torch.autograd import forward_ad
 
-from cellwise.backends.base import Backend, Setting, Stack
-from cellwise.backends.registry import Explanation, check_name, choose, explain
+from cellwise.backends.base import Backend, Setting, Stack, Workload
+from cellwise.backends.registry import AUTO, Explanation, check_name, choose, explain
 
-__all__ = ["CHOICES", "Chosen", "Explanation", "check_name", "choice", "explain", "setting_of"]
+__all__ = [
+    "AUTO",
+    "CHOICES",
+    "Chosen",
+    "Explanation",
+    "Workload",
+    "check_name",
+    "choice",
+    "explain",
+    "setting_of",
+]
 
 
 class Chosen(NamedTuple):
@@ -45,13 +55,26 @@ def setting_of(
 CHOICES: dict[int, Chosen] = {}
 
 
-@lru_cache(maxsize=1024)
-def choice(backend: str, stack: Stack, setting: Setting) -> int:
-    """The number under which CHOICES has the backend of this name, or the best that can for "auto".
+def choice(backend: str, stack: Stack, setting: Setting, workload: Workload | None) -> int:
+    """The number under which CHOICES has the backend of this name, or for "auto" the best that can.
+
+    Args:
+        workload: what "auto" decides by where several can; None where no sizes are known.
 
     Raises:
-        BackendError: a backend asked for by name cannot run such calls.
+        BackendError: no backend can run such calls, or not the one asked for by name.
     """
+    name = _best(stack, setting, workload) if backend == AUTO else backend
+    return _choice(name, stack, setting)
+
+
+@lru_cache(maxsize=4096)  # sequences of many lengths
+def _best(stack: Stack, setting: Setting, workload: Workload | None) -> str:
+    return explain(AUTO, stack, setting, workload).chosen or AUTO
+
+
+@lru_cache(maxsize=1024)
+def _choice(backend: str, stack: Stack, setting: Setting) -> int:
     found = choose(backend, stack, setting)
     number = len(CHOICES)
     CHOICES[number] = Chosen(found, stack, found.prepare(stack, setting))

@@ -72,7 +72,9 @@ class StudySettings:
             raise GradientError(f"The clip must be greater than 0; got {self.clip:g}.")
         if self.norm not in NORMS:
             hint = did_you_mean(self.norm, NORMS)
-            raise GradientError(f"There is no norm called '{self.norm}'; {hint}there are: {', '.join(NORMS)}.")
+            raise GradientError(
+                f"There is no norm called '{self.norm}'; {hint}there are: {', '.join(NORMS)}."
+            )
 
 
 @dataclass(frozen=True)

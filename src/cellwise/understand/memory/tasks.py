@@ -156,5 +156,7 @@ def task_of(name: str) -> Task:
     """
     if name not in TASKS:
         hint = did_you_mean(name, TASKS)
-        raise MemoryTaskError(f"There is no task called '{name}'; {hint}there are: {', '.join(TASKS)}, and all.")
+        raise MemoryTaskError(
+            f"There is no task called '{name}'; {hint}there are: {', '.join(TASKS)}, and all."
+        )
     return TASKS[name]

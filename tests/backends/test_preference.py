@@ -1,0 +1,211 @@
+"""What "auto" takes where torch's operator and the kernels can both run a call, held against what was measured."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import cellwise
+from cellwise import Recurrent
+from cellwise.backends import cost_model, preference
+from cellwise.backends.base import Workload
+from cellwise.backends.cost_model import MODES, TERMS, Key, LayerSize, Model
+from cellwise.runtime import dispatch
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+ROWS = [json.loads(line) for line in (BENCHMARKS / "preference_rows.jsonl").read_text().splitlines()]
+KEYS = sorted(cost_model.models())
+
+
+def rows_of(key: Key) -> list[dict[str, Any]]:
+    wanted = [key.vectors, key.family, key.dtype, key.ragged]
+    return [row for row in ROWS if [row[name] for name in ("vectors", "family", "dtype", "ragged")] == wanted]
+
+
+@pytest.fixture
+def fit(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import fit_preference
+
+    yield fit_preference
+    for name in ("fit_preference", "preference"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture(params=[32, 64])
+def vectors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(preference, "vector_bytes", lambda: request.param)
+    dispatch._best.cache_clear()
+    yield request.param
+    dispatch._best.cache_clear()
+
+
+def chosen(layer: torch.nn.Module, *shape: int, grad: bool = False, **given: Any) -> str | None:
+    with torch.set_grad_enabled(grad):
+        return cellwise.explain(layer, torch.zeros(*shape), **given).chosen
+
+
+# --- the table ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["lstm", "gru", "rnn_tanh", "lstm_projected"])
+@pytest.mark.parametrize("vectors", [32, 64])
+def test_the_table_has_every_kind_of_call(vectors: int, family: str) -> None:
+    dense = {Key(vectors, family, "float32", False, mode) for mode in MODES}
+    ragged = {Key(vectors, family, "float32", True, mode) for mode in MODES}
+    # A projected LSTM of ragged rows has a model where enough of them were measured.
+    assert dense | (set() if family == "lstm_projected" else ragged) <= set(KEYS)
+
+
+@pytest.mark.parametrize("key", [KEYS[0], KEYS[-1]], ids=str)
+def test_the_table_is_what_the_rows_give(key: Key, fit: Any) -> None:
+    shipped, rows = cost_model.models()[key], rows_of(key)
+    found = fit.fitted(rows, key.mode)
+    for row in rows:
+        size = [fit.size_of(row)]
+        assert shipped.ratio(size) == pytest.approx(found.ratio(size), rel=0.02)
+
+
+@pytest.mark.parametrize("key", KEYS, ids=str)
+def test_what_is_chosen_is_what_was_measured_faster(key: Key, fit: Any) -> None:
+    model, rows = cost_model.models()[key], rows_of(key)
+    measured = [row[key.mode][0] / row[key.mode][1] for row in rows]
+    taken = [model.ratio([fit.size_of(row)]) > preference.margin_of(model) for row in rows]
+    got = [ratio if kernels else 1.0 for ratio, kernels in zip(measured, taken, strict=True)]
+    best = [max(ratio, 1.0) for ratio in measured]
+    # One row in ten or so is disturbed: the machine measured was in use.
+    assert sum(ratio < 0.95 for ratio in got) <= max(1, len(rows) // 20)
+    assert geometric_mean(got) > 0.99
+    # Of a gain that is no more than the rows are uncertain, nothing has to be taken.
+    assert geometric_mean(got) > geometric_mean(best) ** 0.5 or geometric_mean(best) < 1.1
+
+
+def geometric_mean(numbers: list[float]) -> float:
+    return math.exp(sum(map(math.log, numbers)) / len(numbers))
+
+
+def test_a_table_that_is_written_reads_the_same() -> None:
+    models = dict(list(cost_model.models().items())[:3])
+    assert cost_model.read(cost_model.write(models, {"by": "a test"})) == models
+
+
+# --- the model ------------------------------------------------------------------------------------------------------
+
+
+def a_model() -> Model:
+    """Torch takes 1 us a step, the kernels 2 us."""
+    factors = {side: [0.0] * len(TERMS[side](LayerSize(1, 1, 1, 1, 1))) for side in TERMS}
+    factors["native"][1], factors["cpu"][1] = 1e-6, 2e-6
+    return Model(
+        {side: tuple(each) for side, each in factors.items()}, (0.0,) * 15, LayerSize(*[10**6] * 5), 0.1
+    )
+
+
+def test_the_time_of_a_stack_is_that_of_its_layers_and_directions() -> None:
+    model, one, two = a_model(), LayerSize(10, 2, 20, 3, 4), LayerSize(10, 2, 20, 8, 4)
+    assert model.ratio([one]) == model.ratio([one, one, two, two]) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("key", KEYS[::7], ids=str)
+def test_threads_are_never_thought_to_help_the_kernels_more_than_torch(key: Key) -> None:
+    model = cost_model.models()[key]
+    for B, H in ((1, 64), (16, 128), (256, 512)):
+        size = [LayerSize(100, B, 100 * B, H, H)]
+        assert model.ratio(size, 2) <= model.ratio(size, 1)
+        assert preference.margin_of(model, 2) > preference.margin_of(model, 1)
+
+
+def test_near_a_known_call_its_own_measurement_counts_most() -> None:
+    call, near, far = (
+        LayerSize(10, 2, 20, 3, 4),
+        LayerSize(11, 2, 22, 3, 4),
+        LayerSize(900, 64, 57600, 300, 400),
+    )
+    model = replace(a_model(), known=((cost_model.sizes_of(call), math.log(2)),))
+    assert 0.5 < model.ratio([near]) < model.ratio([call]) < 1
+    assert model.ratio([call]) == pytest.approx(0.5 * 2 ** (1 / 1.3))
+    assert model.ratio([far]) == pytest.approx(0.5)
+
+
+def test_beyond_what_was_measured_the_polynomial_is_that_of_the_edge() -> None:
+    model = replace(cost_model.models()[Key(64, "lstm", "float32", False, "infer")], known=())
+    inside = LayerSize(*model.largest)
+    assert model._unexplained(inside) == model._unexplained(LayerSize(*(10 * each for each in inside)))
+
+
+# --- the choice -----------------------------------------------------------------------------------------------------
+
+
+def test_ragged_rows_go_to_the_kernels(vectors: int) -> None:
+    layer = cellwise.LSTM(64, 64)
+    lengths = torch.arange(100, 116)
+    for grad in (False, True):
+        assert chosen(layer, 200, 16, 64, grad=grad, lengths=lengths) == "cpu"
+        packed = torch.nn.utils.rnn.pack_padded_sequence(
+            torch.zeros(200, 16, 64), lengths, enforce_sorted=False
+        )
+        with torch.set_grad_enabled(grad):
+            assert cellwise.explain(layer, packed).chosen == "cpu"
+
+
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+def test_one_step_goes_to_torchs_operator(kind: str, vectors: int) -> None:
+    layer = getattr(cellwise, kind)(64, 256)
+    for batch in (1, 8):
+        for grad in (False, True):
+            assert chosen(layer, 1, batch, 64, grad=grad) == "native"
+
+
+def test_what_is_faster_depends_on_the_call(vectors: int) -> None:
+    layer = cellwise.LSTM(1, 128)
+    assert chosen(layer, 784, 64, 1, grad=True) == "cpu"
+    assert chosen(layer, 4, 4, 1, grad=True) == "native"
+    gru = cellwise.GRU(64, 128)
+    assert chosen(gru, 100, 16, 64) == chosen(gru, 100, 16, 64, grad=True) == "cpu"
+    assert chosen(cellwise.GRU(1024, 256), 20, 1, 1024) == "native"
+
+
+def test_in_evaluation_a_recorded_call_must_gain_with_and_without_a_backward_pass() -> None:
+    sizes = (100, 16, 1600, False)
+    assert preference._modes(Workload(*sizes, recorded=False, training=True, threads=1)) == ("infer",)
+    assert preference._modes(Workload(*sizes, recorded=True, training=True, threads=1)) == ("train",)
+    assert preference._modes(Workload(*sizes, recorded=True, training=False, threads=1)) == (
+        "record",
+        "train",
+    )
+
+
+def test_what_has_no_numbers_for_sizes_goes_to_the_kernels() -> None:
+    from torch._subclasses import FakeTensorMode
+
+    layer = Recurrent("gru", 3, 4)
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
+        x = fake.from_tensor(torch.zeros(7, 5, 3))
+        assert cellwise.explain(layer, x).chosen == "cpu"
+
+
+def test_explain_names_the_call_and_the_ratio() -> None:
+    layer = cellwise.GRU(64, 256)
+    with torch.no_grad():
+        said = cellwise.explain(layer, torch.zeros(1, 1, 64))
+    assert said.chosen == "native"
+    because = said.because
+    assert because is not None
+    assert because.startswith("by measurements ")
+    assert "times as fast as the kernels for T=1, B=1, D=64, H=256 in inference" in because
+    said = cellwise.explain(layer, torch.zeros(100, 32, 64))
+    assert said.chosen == "cpu"
+    assert "times as fast as torch's operator for T=100, B=32, D=64, H=256 in training" in str(said)
+
+
+def test_sizes_of_nothing_choose_too() -> None:
+    layer = cellwise.GRU(3, 4)
+    assert layer(torch.zeros(7, 0, 3))[0].shape == (7, 0, 4)
+    assert cellwise.explain(layer, torch.zeros(7, 2, 3), lengths=[0, 0]).chosen in ("native", "cpu")
