@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils.rnn import PackedSequence
 from torch.testing._internal.two_tensor import TwoTensor
 
 import cellwise
@@ -430,3 +431,39 @@ def test_a_tape_beyond_memory_says_what_to_do(recompute: bool, says: str) -> Non
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert says in done.stdout, done.stdout + done.stderr
     assert "GiB of memory" in done.stdout
+
+
+# --- packed sequences ---------------------------------------------------------------------------------------------
+
+
+def hand_made(
+    rows: int, sizes: Any, sorted_indices: Any = None, unsorted_indices: Any = None
+) -> PackedSequence:
+    return PackedSequence(torch.randn(rows, 3), sizes, sorted_indices, unsorted_indices)
+
+
+def torch_sizes(*sizes: int) -> Tensor:
+    return torch.tensor(sizes)
+
+
+PACKED: dict[str, tuple[Callable[[], PackedSequence], str]] = {
+    "more rows than data": (lambda: hand_made(4, torch_sizes(3, 3, 3)), "add up to its 4 rows"),
+    "fewer rows than data": (lambda: hand_made(4, torch_sizes(1, 1)), "add up to its 4 rows"),
+    "rising": (lambda: hand_made(4, torch_sizes(1, 3)), "never rise"),
+    "a step without a row": (lambda: hand_made(4, torch_sizes(2, 2, 0)), "positive"),
+    "negative": (lambda: hand_made(4, torch_sizes(9, -5)), "positive"),
+    "enormous": (lambda: hand_made(4, torch_sizes(2**62, 2**62)), "add up to its 4 rows"),
+    "no step": (lambda: hand_made(0, torch.zeros(0, dtype=torch.int64)), "one for each step"),
+    "int32": (lambda: hand_made(4, torch_sizes(2, 2).int()), "int64"),
+    "fractions": (lambda: hand_made(4, torch.tensor([2.0, 2.0])), "int64"),
+    "too few indices": (lambda: hand_made(4, torch_sizes(2, 2), torch_sizes(0)), "sorted_indices"),
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", PACKED)
+def test_a_packed_sequence_made_by_hand_is_checked(name: str, backend: str) -> None:
+    make, words = PACKED[name]
+    for layer in (cellwise.GRU(3, 4, backend=backend), cellwise.LSTM(3, 4, backend=backend)):
+        with pytest.raises(InputError, match=words):
+            layer(make())

@@ -23,9 +23,11 @@ _LSTM = lstm.LSTM()
 _GRU = gru.GRU()
 
 
-# The shapes of the states of calls that torch's operator is to run, none of others, by all that this is decided by.
-# Such a call must cost no more than in torch.nn, where a small one takes 30 us.
-_TORCHS: dict[tuple[Any, ...], list[tuple[int, int, int]]] = {}
+# The shapes of states and of weights in calls that torch's operator is to run, None of others, by all that this is
+# decided by. Such a call must cost no more than in torch.nn, where a small one takes 30 us.
+Shapes = tuple[list[tuple[int, int, int]], list[tuple[int, ...]]]
+_TORCHS: dict[tuple[Any, ...], Shapes | None] = {}
+_UNKNOWN: Any = object()
 _MOST = 4096  # calls of so many shapes are remembered
 
 _is_recording, _threads = torch.is_grad_enabled, torch.get_num_threads
@@ -74,11 +76,13 @@ class _DropIn(RecurrentLayer):
         elif lengths is None and resets is None:
             facts = self._facts_of(input, hx)
             if facts is not None:
-                shapes = _TORCHS.get(facts)
-                if shapes is None:
+                shapes = _TORCHS.get(facts, _UNKNOWN)
+                if shapes is _UNKNOWN:
                     shapes = self._decided(facts, input, hx)
-                if shapes:
-                    return self._through_torch(input, hx, shapes)
+                if shapes is not None:
+                    weights = self._weights_for_torch(shapes[1], input.dtype)
+                    if weights is not None:
+                        return self._through_torch(input, hx, weights, shapes[0])
         return self._run(input, hx, lengths, resets)
 
     def _is_torchs(self, lengths: Lengths | None, resets: Tensor | None) -> bool:
@@ -115,6 +119,7 @@ class _DropIn(RecurrentLayer):
             self.batch_first,
             states,
             input.dtype,
+            first is not None and first.dtype,
             input.is_cpu,
             _is_recording() and (input.requires_grad or (first is not None and first.requires_grad)),
             self.training,
@@ -124,14 +129,26 @@ class _DropIn(RecurrentLayer):
             self.recompute,
         )
 
-    def _through_torch(self, input: Any, hx: Any, shapes: list[tuple[int, int, int]]) -> tuple[Any, Any]:
-        """What torch.nn's forward does with a tensor, and no more than that: all checks have been made."""
+    def _weights_for_torch(self, shapes: list[tuple[int, ...]], dtype: torch.dtype) -> list[Tensor] | None:
+        """The weights as torch's operator takes them; None if one has another shape or dtype than it should.
+
+        torch.nn does not look: its LSTM reads beyond the end of a weight that is too small.
+        """
         weights, mine = self._flat_weights, self._parameters
         for name, weight in zip(self._flat_weights_names, weights, strict=True):
             if mine.get(name) is not weight or weight is None:
                 # Parametrizations, functional_call and weight hooks put others there.
                 weights = [getattr(self, name) for name in self._flat_weights_names]
                 break
+        for weight, shape in zip(weights, shapes, strict=True):
+            if weight.shape != shape or weight.dtype is not dtype:
+                return None
+        return weights
+
+    def _through_torch(
+        self, input: Any, hx: Any, weights: list[Tensor], shapes: list[tuple[int, int, int]]
+    ) -> tuple[Any, Any]:
+        """What torch.nn's forward does with a tensor, and no more than that: all checks have been made."""
         unbatched = input.dim() == 2
         if unbatched:
             input = input.unsqueeze(0 if self.batch_first else 1)
@@ -156,16 +173,20 @@ class _DropIn(RecurrentLayer):
             finals = [final.squeeze(1) for final in finals]
         return output, finals[0] if len(finals) == 1 else tuple(finals)
 
-    def _decided(self, facts: tuple[Any, ...], input: Tensor, hx: Any) -> list[tuple[int, int, int]]:
+    def _decided(self, facts: tuple[Any, ...], input: Tensor, hx: Any) -> Shapes | None:
         """Decide, after all checks, for this call and all with the same facts."""
-        shapes = []
+        decided = None
         if self._explain(input, hx, None, None).chosen == "native":
             batch = 1 if input.dim() == 2 else input.shape[0 if self.batch_first else 1]
-            shapes = self._state_shapes(batch, facts_of(*self._definition()))
+            of_layer = facts_of(*self._definition())
+            named = zip(of_layer.names, of_layer.shapes, strict=True)
+            by_name = {name: shape for names, of in named for (_, name), shape in zip(names, of, strict=True)}
+            weights = [by_name[name] for name in self._flat_weights_names]
+            decided = (self._state_shapes(batch, of_layer), weights)
         if len(_TORCHS) >= _MOST:
             _TORCHS.clear()
-        _TORCHS[facts] = shapes
-        return shapes
+        _TORCHS[facts] = decided
+        return decided
 
 
 class RNN(_DropIn, nn.RNN):

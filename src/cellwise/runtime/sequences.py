@@ -186,6 +186,8 @@ def _places_with_surplus(order: Tensor, inside: Tensor, batch_first: bool) -> Te
 def _packed(x: PackedSequence, batch_first: bool, resets: Tensor | None) -> Packed:
     # Shapes are known to a compiled program, numbers are not, and in torch.export len() is a constant.
     sizes = x.batch_sizes
+    if not is_tracing():
+        _check_packed(x)
     batch = int(sizes[0]) if x.sorted_indices is None else x.sorted_indices.shape[0]
     steps = sizes.shape[0]
     if resets is not None:
@@ -194,6 +196,28 @@ def _packed(x: PackedSequence, batch_first: bool, resets: Tensor | None) -> Pack
         places = _places(order, sizes, steps, batch, batch_first)
         resets = resets.reshape(-1).index_select(0, places.to(resets.device)).to(x.data.device)
     return Packed(Sequences(x.data, steps, batch, sizes, resets), x)
+
+
+def _check_packed(x: PackedSequence) -> None:
+    """Raise InputError for a PackedSequence that torch's functions would not make: its fields can be set by hand."""
+    sizes, rows = x.batch_sizes, x.data.shape[0]
+    if sizes.dtype != torch.int64 or not sizes.is_cpu or sizes.dim() != 1 or not len(sizes):
+        raise InputError(
+            "batch_sizes of a PackedSequence must be whole numbers (int64) on the CPU, one for each step; "
+            f"they are {sizes.dtype} on {sizes.device}, of shape {tuple(sizes.shape)}."
+        )
+    counts = sizes.numpy()
+    if counts[-1] < 1 or (counts[1:] > counts[:-1]).any() or counts[0] > rows or counts.sum() != rows:
+        raise InputError(
+            f"batch_sizes of a PackedSequence must be positive, never rise, and add up to its {rows} rows of data; "
+            f"they begin with {counts[:5].tolist()} and add up to {counts.sum()}."
+        )
+    for name, order in (("sorted_indices", x.sorted_indices), ("unsorted_indices", x.unsorted_indices)):
+        if order is not None and order.shape != (counts[0],):
+            raise InputError(
+                f"{name} of a PackedSequence must have shape ({counts[0]},), one for each sequence; "
+                f"they have shape {tuple(order.shape)}."
+            )
 
 
 def _checked_lengths(lengths: Lengths, x: Tensor, batch_first: bool) -> Tensor:
