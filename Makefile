@@ -11,12 +11,9 @@ demo: install
 test: install
 	$(BIN)/python -m pytest -n auto
 
-# Kills, full disks, loss of power, damage: at length, and with figures. What `make test` tries a little.
+# What `make test` tries a little, at length and with figures: random cells, kills, full disks, damage. Hours.
 trials: install
-	for trial in faults kills together damage; do \
-	  $(BIN)/python tests/trials/trial_$$trial.py || exit 1; \
-	done
-	$(BIN)/python tests/trials/foreign_calls.py
+	for trial in tests/trials/trial_*.py; do $(BIN)/python $$trial || exit 1; done
 
 # What depends on the kernels, with those of machines whose vectors are of 16, 32 and 64 bytes (SSE, AVX2, AVX-512).
 widths: install

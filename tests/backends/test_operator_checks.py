@@ -172,7 +172,7 @@ def test_arguments_that_lie_otherwise_give_the_same(cell: str) -> None:
 
 @pytest.mark.slow
 def test_random_arguments_never_end_the_process() -> None:
-    trial = Path(__file__).parents[1] / "trials" / "foreign_calls.py"
+    trial = Path(__file__).parents[1] / "trials" / "trial_foreign_calls.py"
     done = subprocess.run(
         [sys.executable, str(trial), "--calls", "400"], capture_output=True, text=True, check=False
     )

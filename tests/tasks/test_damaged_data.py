@@ -1,4 +1,4 @@
-"""A damaged file is read right or refused in one sentence: a few of the damages of `tests/trials/damaged_data.py`."""
+"""A damaged file is read right or refused in one sentence: a few of the damages of `tests/trials/trial_damaged_data.py`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-TRIAL = Path(__file__).parents[1] / "trials" / "damaged_data.py"
+TRIAL = Path(__file__).parents[1] / "trials" / "trial_damaged_data.py"
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,7 @@ def _run_ragged(operator: Any, call: Call, flat: list[Tensor], settings: tuple[A
     sizes = call.sequences.sizes
     assert sizes is not None, "a dense batch is not ragged"
     rows = int(sizes[0])
-    inside = tuple(state[:, :rows] for state in call.states)
+    inside = tuple(state[:, :rows].contiguous() for state in call.states)  # as cuDNN wants them
     output, *states = operator(call.sequences.data, sizes, _given(inside), flat, *settings)
     if rows < call.sequences.batch:
         states = [

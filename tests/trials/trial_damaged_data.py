@@ -1,4 +1,4 @@
-"""Damaged data files: `python tests/trials/damaged_data.py --count 10000`.
+"""Damaged data files: `python tests/trials/trial_damaged_data.py --count 10000`.
 
 Files of every kind that is read, each damaged in one place: bits and bytes changed, parts deleted, doubled, exchanged,
 inserted, zeroed, cut off. Wanted: the right table, or one sentence. Printed: how each kind ended, and every damage that
