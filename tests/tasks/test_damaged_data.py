@@ -1,4 +1,4 @@
-"""A damaged file is read right or refused in one sentence: a few of the damages of `tests/trials/trial_damaged_data.py`."""
+"""A damaged file is read right or refused in one sentence: a few of `tests/trials/trial_damaged_data.py`."""
 
 from __future__ import annotations
 

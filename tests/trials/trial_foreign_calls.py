@@ -1,4 +1,4 @@
-"""Calls of the operators with damaged arguments, and graphs with damaged texts: `python tests/trials/trial_foreign_calls.py`.
+"""Operators called with damaged arguments, graphs with damaged texts: `python tests/trials/trial_foreign_calls.py`.
 
 Each must be refused, or give finite memory-safe results; the process must not end. Printed: how many of each.
 """

@@ -204,7 +204,7 @@ def test_the_figure_shows_what_was_measured(growth: Growth) -> None:
 
 def test_without_matplotlib_there_is_one_sentence(growth: Growth, monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(FigureError, match="needs matplotlib, .*: pip install matplotlib"):
+    with pytest.raises(FigureError, match=r"needs matplotlib, .*: pip install matplotlib"):
         draw_growth(growth)
     with pytest.raises(FigureError):
         in_style()
