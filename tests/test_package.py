@@ -55,3 +55,28 @@ def test_every_public_name_is_there_and_documented(module: object) -> None:
         value = getattr(module, name)
         if callable(value):
             assert value.__doc__, name
+
+
+FIRST = (
+    "cellwise.backends.base",
+    "cellwise.backends.cpu.target",
+    "cellwise.backends.native",
+    "cellwise.backends.registry",
+    "cellwise.graph.interpret",
+    "cellwise.nn.checks",
+    "cellwise.plan.cost",
+    "cellwise.runtime.compiling",
+    "cellwise.runtime.stream",
+    "cellwise.tasks",
+    "cellwise.testing.compare",
+    "cellwise.understand.complexity",
+)
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_any_module_may_be_the_first_that_is_imported(name: str) -> None:
+    code = f"import {name}, cellwise; cellwise.GRU(3, 4)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,7 +1,8 @@
 """Random cells on the CPU kernels against the naive run: `python tests/trials/trial_random_cells.py`.
 
-Each cell meets random calls, in float64 and float32: sizes, lengths, resets, directions, layers, projections, recomputing, gradients span by
-span, initial states or none. Printed: how many cells and calls, and every wrong number with the cell and the call.
+Each cell meets random calls, in float64 and float32: sizes, lengths, resets, directions, layers, projections,
+recomputing, gradients span by span, initial states or none. Printed: how many cells and calls, and every wrong number
+with the cell and the call.
 """
 
 from __future__ import annotations
