@@ -40,8 +40,9 @@ class Watched:
     def __init__(self, parameters: Mapping[str, Any], names: tuple[str, ...]) -> None:
         self._parameters = parameters
         tensors = [parameters[name] for name in names]
+        # Bound methods, since every step asks them.
         self._seen = [
-            (name, each, each._version, each.data_ptr(), each.numel())
+            (name, each, each._version, each.data_ptr, each.data_ptr(), each.numel, each.numel())
             for name, each in zip(names, tensors, strict=True)
         ]
         self._optimizers = _optimizers()
@@ -50,12 +51,12 @@ class Watched:
     def changed(self) -> bool:
         """Whether one was replaced, given other data or written to in place, or any optimizer made a step."""
         parameters = self._parameters
-        for name, tensor, version, address, count in self._seen:
+        for name, tensor, version, address, was_there, count, were_so_many in self._seen:
             if (
                 parameters[name] is not tensor
                 or tensor._version != version
-                or tensor.data_ptr() != address  # .data was set, or the module moved
-                or tensor.numel() != count
+                or address() != was_there  # .data was set, or the module moved
+                or count() != were_so_many
             ):
                 return True
         return self._optimizers.steps != self._steps
@@ -160,13 +161,16 @@ class Stream:
         if watched.changed() or stepper.is_stale():
             self._prepare(stepper.states)
             return self(x, out)
+        if not x.is_contiguous():
+            x = x.contiguous()
         if out is None:
             y = torch.empty_like(like)
         else:
             y = self._checked(out, like)
-            if out.untyped_storage().data_ptr() == x.untyped_storage().data_ptr():
+            start, its_start = y.data_ptr(), x.data_ptr()
+            if start < its_start + x.nbytes and its_start < start + y.nbytes:
                 x = x.clone()  # it is still read while the result is written
-        stepper.step(x if x.is_contiguous() else x.contiguous(), y)
+        stepper.step(x, y)
         return y
 
     def _slow(self, x: Tensor, out: Tensor | None) -> Tensor:
@@ -198,17 +202,32 @@ class Stream:
         return y if out is None else out.copy_(y)
 
     def _checked(self, out: Tensor, like: Tensor) -> Tensor:
-        fits = out.shape == like.shape and out.dtype == like.dtype and out.device == like.device
-        if not (fits and out.is_contiguous() and not out.requires_grad):
-            raise InputError(
-                f"out takes this step's result, contiguous, of shape {tuple(like.shape)} and {like.dtype} on "
-                f"{like.device}; got shape {tuple(out.shape)} and {out.dtype} on {out.device}."
-            )
-        if type(out) is not Tensor or out.is_neg():
-            raise InputError(f"out takes a plain tensor; got a {type(out).__name__}.")
+        fits = type(out) is Tensor and out.dtype is like.dtype and out.shape == like.shape
+        if not (fits and out.is_cpu and out.is_contiguous() and not out.requires_grad and not out.is_neg()):
+            self._refuse(out, like)
         if not out.is_inference():
             torch._C._increment_version((out,))  # who needs what it held for a backward pass is told
         return out
+
+    def _refuse(self, out: Any, like: Tensor) -> None:
+        """Raise InputError for a tensor that cannot take a result; one on another device may, of a layer there."""
+        fits = isinstance(out, Tensor) and (out.dtype, out.shape, out.device) == (
+            like.dtype,
+            like.shape,
+            like.device,
+        )
+        if not (fits and out.is_contiguous() and not out.requires_grad):
+            found = (
+                f"shape {tuple(out.shape)} and {out.dtype} on {out.device}"
+                if isinstance(out, Tensor)
+                else type(out)
+            )
+            raise InputError(
+                f"out takes this step's result, contiguous, of shape {tuple(like.shape)} and {like.dtype} on "
+                f"{like.device}; got {found}."
+            )
+        if type(out) is not Tensor or out.is_neg():
+            raise InputError(f"out takes a plain tensor; got a {type(out).__name__}.")
 
     def refresh(self) -> None:
         """Read the weights anew, all of them; the state stays."""
