@@ -467,3 +467,19 @@ def test_a_packed_sequence_made_by_hand_is_checked(name: str, backend: str) -> N
     for layer in (cellwise.GRU(3, 4, backend=backend), cellwise.LSTM(3, 4, backend=backend)):
         with pytest.raises(InputError, match=words):
             layer(make())
+
+
+# --- cells of one step --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["RNNCell", "LSTMCell", "GRUCell"])
+def test_the_equations_of_a_cell_are_not_broadcast_over_wrong_weights(kind: str) -> None:
+    cell = getattr(cellwise, kind)(3, 4, backend="reference")
+    x = X[0]
+    cell(x)
+    for name, shape in (("bias_ih", (1,)), ("bias_hh", ()), ("weight_hh", (1, 4)), ("weight_ih", (4, 2))):
+        with pytest.raises(InputError, match=rf"{name} of this {kind} must have shape"):
+            functional_call(cell, {name: torch.ones(shape)}, (x,))
+    state = torch.zeros(2, 4, dtype=torch.float64)
+    with pytest.raises(InputError, match="hidden tensor"):
+        cell(x, (state, state) if kind == "LSTMCell" else state)

@@ -11,7 +11,7 @@ from cellwise.backends.reference.loop import run_direction
 from cellwise.cells import gru, lstm, rnn
 from cellwise.cells.base import Cell
 from cellwise.errors import InputError
-from cellwise.nn.checks import as_states
+from cellwise.nn.checks import as_states, check_states, check_weights
 from cellwise.plan import parameter_layout, plan_of
 from cellwise.runtime import dispatch
 
@@ -76,11 +76,15 @@ class _DropInCell(nn.RNNCellBase):
                 raise InputError(
                     f"hidden{i} has inconsistent hidden_size: got {state.shape[1]}, expected {self.hidden_size}"
                 )
+        wanted = [(1, *state.shape) for state in states]
+        check_states([state.unsqueeze(0) for state in states], wanted, False, x)
 
     def _interpret(self, x: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         plan = plan_of(self.cell.graph)
         layout = parameter_layout(plan, self.input_size, self.hidden_size, self.bias)
         weights = Weights({spec.stem: getattr(self, spec.stem) for spec in layout})
+        names = [[(spec.stem, spec.stem) for spec in layout]]
+        check_weights(type(self).__name__, [weights.by_stem], names, [[spec.shape for spec in layout]], x)
         return run_direction(plan, weights, Sequences(x, 1, x.shape[0]), states, False)[1]
 
     def extra_repr(self) -> str:

@@ -28,6 +28,7 @@ from cellwise.tasks.forecasting.options import check_options
 from cellwise.tasks.forecasting.output import (
     Measured,
     backtest_frame,
+    check_by,
     forecast_frame,
     quantiles_of,
     scores_frame,
@@ -212,6 +213,7 @@ class Forecaster(Estimator):
         """Scores of this very network, without training, at the last `cutoffs` cutoffs of `frame`, beside
         the seasonal naive forecast. Without a frame: on what `fit` held out."""
         self._check_fitted()
+        check_by(by)
         if frame is None:
             return self.scores(by=by)
         check_options(self, cutoffs=cutoffs, step=step)
@@ -228,6 +230,7 @@ class Forecaster(Estimator):
     def scores(self, by: str = "all") -> Any:
         """The figures of the last backtest, or of what `fit` held out, as a frame; by "all", "series" or
         "horizon"."""
+        check_by(by)
         measured = self._measure()
         if measured is None:
             raise NotFittedError(

@@ -14,7 +14,15 @@ from cellwise.tasks.forecasting.frames import FrameStyle
 from cellwise.tasks.forecasting.metrics import band_quantiles
 from cellwise.tasks.forecasting.panel import Panel
 
-__all__ = ["Measured", "backtest_frame", "forecast_columns", "forecast_frame", "quantiles_of", "scores_frame"]
+__all__ = [
+    "Measured",
+    "backtest_frame",
+    "check_by",
+    "forecast_columns",
+    "forecast_frame",
+    "quantiles_of",
+    "scores_frame",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,11 +88,16 @@ def backtest_frame(backtest: Backtest, style: FrameStyle) -> Any:
     return style.frame(columns)
 
 
+def check_by(by: str) -> None:
+    """Raise OptionError if scores cannot be shown by this."""
+    if by not in ("all", "series", "horizon"):
+        raise OptionError(f"by must be 'all', 'series' or 'horizon', not {by!r}")
+
+
 def scores_frame(backtest: Backtest, style: FrameStyle, by: str = "all") -> Any:
     """The scores as a table: one row per model, or per model and series (`by="series"`) or step
     (`by="horizon"`). OptionError for any other."""
-    if by not in ("all", "series", "horizon"):
-        raise OptionError(f"by must be 'all', 'series' or 'horizon', not {by!r}")
+    check_by(by)
     parts: list[dict[str, np.ndarray]] = []
     for name, scores in backtest.scores().items():
         if by == "series":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 from cellwise.graph.expr import StepGraph
@@ -19,12 +20,14 @@ def mermaid(graph: StepGraph) -> str:
     """One step of a cell as a flowchart: gates coloured by role, states from left to right."""
     picture = picture_of(graph)
     through = {(edge.source, edge.target) for edge in picture.edges if edge.target.startswith("new")}
+    title = f"{graph.name}, one step"
     rows = [
         "---",
-        f"title: {graph.name}, one step",
+        # Front matter is YAML, where a colon or a bracket in a name would mean something.
+        f"title: {title if graph.name.isidentifier() else json.dumps(title, ensure_ascii=False)}",
         "---",
         "flowchart LR",
-        f"  accTitle: {graph.name}, one step",
+        f"  accTitle: {title}",
         f"  accDescr: {len(picture.blocks)} blocks and {len(picture.edges)} lines, from the input and the old "
         "states to the new states",
         *(f"  {block.id}{_shape(block)}" for block in picture.blocks),
