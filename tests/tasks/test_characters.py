@@ -140,7 +140,7 @@ class Unnamed(Cell):
 def test_a_cell_of_ones_own_is_read_from_its_equations(cell, tmp_path: Path, caplog) -> None:
     model = small(cell=cell, epochs=1).fit(ABC, folder=tmp_path / "run")
     again = CharacterModel.load(tmp_path / "run")
-    assert "'unnamed' is not known here" in caplog.text
+    assert "'unnamed' is not registered here" in caplog.text
     assert again._cell.equations == model._cell.equations
     assert torch.equal(again.logits("abcabd"), model.logits("abcabd"))
     again.save(tmp_path / "copy")

@@ -339,7 +339,7 @@ def test_a_cell_that_its_name_does_not_tell_is_read_from_its_equations(tmp_path:
             return (1 - f) * h + f * tanh(x.n + (f * h).n)
 
     for cell, said in (
-        (Mine, "'mine' is not known here"),
+        (Mine, "'mine' is not registered here"),
         (cells.RNN(nonlinearity="relu"), "'rnn' has other"),
     ):
         made = Forecaster(cell, horizon=7, **TINY).fit(wave(), folder=tmp_path / said[:5])

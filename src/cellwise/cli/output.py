@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import shutil
@@ -39,8 +40,9 @@ class OutputError(CellwiseError, ValueError):
 
 
 def set_quiet(quiet: bool) -> None:
-    """Whether `say` says anything."""
+    """Whether anything but results and errors is said, by `say` or by the library."""
     _QUIET.set(quiet)
+    logging.getLogger("cellwise").setLevel(logging.ERROR if quiet else logging.NOTSET)
 
 
 def is_quiet() -> bool:

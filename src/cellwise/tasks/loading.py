@@ -40,8 +40,8 @@ def cell_of_run(run: RunFolder, config: Mapping[str, Any], name: object) -> Cell
     if cell.name != name:
         raise run.damaged(f"{CONFIG} names one cell and holds the equations of another")
     if isinstance(cell, StoredCell):
-        known = "is not known here" if known_cell(name) is None else "has other equations here"
-        _LOG.warning("the cell '%s' %s; those in the run folder %s are taken", cell.name, known, run.path)
+        known = "is not registered here" if known_cell(name) is None else "has other equations here"
+        _LOG.warning("the cell '%s' %s; the equations kept in %s are used", cell.name, known, run.path)
     return cell
 
 

@@ -16,6 +16,8 @@ from cellwise.plan.program import Ref
 # Of a product over N rows with fewer columns than this on one side MKL adds the rows one after the other: its error
 # grows with N, and it takes up to sixteen times as long if that side is the right one. Not in blocks of rows, turned.
 _NARROW, _BLOCK = 16, 256
+# Of other products it adds block after block, whose error grows with N too: so many rows at once keep it small.
+_LONG, _LONG_BLOCK = 2**15, 2**12
 
 # Parts of a matrix with a row per step: which steps, and their rows.
 Parts = list[tuple[slice, Tensor]]
@@ -109,26 +111,28 @@ def at_weight(gates: Tensor, runs: Sequence[Run], operand: Parts, out: Tensor, a
 def _product(left: Tensor, right: Tensor, out: Tensor, add: bool) -> None:
     """out (I, K) = left (N, I)^T right (N, K), or that added to it."""
     size, width = out.shape
-    if min(size, width) >= _NARROW:
+    is_narrow = min(size, width) < _NARROW
+    if not is_narrow and len(left) <= _LONG:
         if add:
             out.addmm_(left.t(), right)
         else:
             torch.mm(left.t(), right, out=out)
         return
-    found = _in_blocks(left, right) if size <= width else _in_blocks(right, left).t()
+    block = _BLOCK if is_narrow else _LONG_BLOCK
+    found = _in_blocks(left, right, block) if size <= width else _in_blocks(right, left, block).t()
     if add:
         out += found
     else:
         out.copy_(found)
 
 
-def _in_blocks(few: Tensor, many: Tensor) -> Tensor:
-    """few (N, I)^T many (N, K), of which I is the smaller, as a sum over blocks of rows."""
-    count = len(few) // _BLOCK
+def _in_blocks(few: Tensor, many: Tensor, block: int) -> Tensor:
+    """few (N, I)^T many (N, K), of which I is the smaller, as a sum over blocks of so many rows."""
+    count = len(few) // block
     if count < 2:
         return few.t() @ many
-    whole = count * _BLOCK
-    blocks = [each[:whole].unflatten(0, (count, _BLOCK)) for each in (few, many)]
+    whole = count * block
+    blocks = [each[:whole].unflatten(0, (count, block)) for each in (few, many)]
     found = torch.bmm(blocks[0].transpose(1, 2), blocks[1]).sum(0)
     return found if whole == len(few) else found.addmm_(few[whole:].t(), many[whole:])
 
