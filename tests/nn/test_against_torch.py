@@ -75,11 +75,14 @@ def test_layers_in_float32(configuration: Configuration) -> None:
     for backend in BACKENDS:
         ours = our_results(configuration, torch.float32, backend)
         if backend == "native":
-            bits = torchs_bits(configuration)
-            assert all(torch.equal(ours[name], bits[name]) for name in bits), (
-                "torch's own operator: the same bits"
-            )
-        elif not as_good(ours, torchs, truth):
+            same = same_bits(ours, torchs_bits(configuration))
+            # Where rows lie otherwise, or where ours takes a batch of full rows with lengths for a dense one, torch may
+            # choose another product or another LSTM, which round differently (on some processors they do).
+            direct = configuration.form == "dense" and not dict(configuration.options)["batch_first"]
+            assert same or not direct, "torch's own operator: the same bits"
+            if same:
+                continue
+        if not as_good(ours, torchs, truth):
             # With one or two hidden units a single rounding decides, and torch's may have been a lucky one:
             # then more draws of weights and inputs decide.
             draws = [replace(configuration, seed=configuration.seed + 1000 * k) for k in range(1, 33)]
@@ -88,6 +91,10 @@ def test_layers_in_float32(configuration: Configuration) -> None:
                 pooled([torch_results(draw, torch.float32) for draw in draws]),
                 pooled([torch_results(draw, torch.float64) for draw in draws]),
             )
+
+
+def same_bits(ours: Results, torchs: Results) -> bool:
+    return all(torch.equal(ours[name], torchs[name]) for name in torchs)
 
 
 def as_good(ours: Results, torchs: Results, truth: Results) -> bool:
