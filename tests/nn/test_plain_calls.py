@@ -197,3 +197,15 @@ def test_many_shapes_are_forgotten_again(monkeypatch: pytest.MonkeyPatch) -> Non
     for batch in range(1, 20):
         layer(torch.zeros(1, batch, 3))
     assert len(layers._TORCHS) <= 5
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_weights_are_looked_at_though_the_call_was_decided_before(kind: str) -> None:
+    ours = pair(kind)[1]
+    x = torch.randn(1, 1, 3)
+    ours(x)
+    good = ours.weight_hh_l0
+    for wrong in (good[:, :2], good[:-1], good.double(), good.to("meta")):
+        with pytest.raises(InputError, match="weight_hh_l0"):
+            functional_call(ours, {"weight_hh_l0": wrong.detach()}, (x,))
+    ours(x)

@@ -80,7 +80,7 @@ class _DropIn(RecurrentLayer):
                 if shapes is _UNKNOWN:
                     shapes = self._decided(facts, input, hx)
                 if shapes is not None:
-                    weights = self._weights_for_torch(shapes[1], input.dtype)
+                    weights = self._weights_for_torch(shapes[1], input)
                     if weights is not None:
                         return self._through_torch(input, hx, weights, shapes[0])
         return self._run(input, hx, lengths, resets)
@@ -129,19 +129,19 @@ class _DropIn(RecurrentLayer):
             self.recompute,
         )
 
-    def _weights_for_torch(self, shapes: list[tuple[int, ...]], dtype: torch.dtype) -> list[Tensor] | None:
-        """The weights as torch's operator takes them; None if one has another shape or dtype than it should.
+    def _weights_for_torch(self, shapes: list[tuple[int, ...]], input: Tensor) -> list[Tensor] | None:
+        """The weights as torch's operator takes them; None if one has another shape, dtype or device than it should.
 
         torch.nn does not look: its LSTM reads beyond the end of a weight that is too small.
         """
-        weights, mine = self._flat_weights, self._parameters
+        weights, mine, dtype, is_cpu = self._flat_weights, self._parameters, input.dtype, input.is_cpu
         for name, weight in zip(self._flat_weights_names, weights, strict=True):
             if mine.get(name) is not weight or weight is None:
                 # Parametrizations, functional_call and weight hooks put others there.
                 weights = [getattr(self, name) for name in self._flat_weights_names]
                 break
         for weight, shape in zip(weights, shapes, strict=True):
-            if weight.shape != shape or weight.dtype is not dtype:
+            if weight.shape != shape or weight.dtype is not dtype or weight.is_cpu is not is_cpu:
                 return None
         return weights
 
