@@ -9,6 +9,8 @@ What is kept is for the backward pass alone (`kept.py`). In a compiled program x
 A plain call does not go through torch's dispatcher, which costs more than a small kernel: it goes straight to
 autograd's node, or without gradients to the kernel. Whatever traces, fakes or watches operators gets the operators,
 which `schema.py` tells torch of.
+
+Longer than other files: torch wants every signature spelt out, and four ways lead to one kernel.
 """
 
 from __future__ import annotations

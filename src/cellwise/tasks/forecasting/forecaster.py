@@ -1,4 +1,7 @@
-"""The estimator: `Forecaster(cell="gru", horizon=28).fit(frame).predict()`."""
+"""The estimator: `Forecaster(cell="gru", horizon=28).fit(frame).predict()`.
+
+Longer than other files: the options and methods of the estimator are described here.
+"""
 
 from __future__ import annotations
 
