@@ -1,5 +1,5 @@
 """The pictures of the report, as SVG that takes its colours from the page and needs no fonts or files of
-its own. Longer than other files: five pictures share their frame."""
+its own. Longer than other files: eight pictures share one frame."""
 
 from __future__ import annotations
 
