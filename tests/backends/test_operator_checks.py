@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from cellwise import cells
-from cellwise.backends.cpu.engine import key_of
+from cellwise.backends.cpu.engine import engine_of, key_of
+from cellwise.backends.cpu.target import host
 from cellwise.graph.verify import GraphError
 
 DIRECTION, BACKWARD = torch.ops.cellwise.direction, torch.ops.cellwise.direction_backward
@@ -177,3 +178,12 @@ def test_random_arguments_never_end_the_process() -> None:
         [sys.executable, str(trial), "--calls", "400"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_key_names_the_rows_that_are_kept_and_another_machines_key_runs() -> None:
+    """torch.compile keeps programs on disk under the key: those for rows of another width must not be found."""
+    key = key_of(cells.get("gru").graph, False, True)
+    rows = f"rows2.{host().vector_bytes} "
+    assert key.startswith(rows)
+    other = engine_of(key.replace(rows, "rows1.8 "), torch.float32)
+    assert other.recompute and other.graph.fingerprint == cells.get("gru").graph.fingerprint

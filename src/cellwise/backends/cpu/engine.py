@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
@@ -121,12 +122,18 @@ def _pack(element_bytes: int, target: Target) -> Native:
 
 
 _PROJECTED, _RECOMPUTE = "projected", "recompute"
+# What a forward pass keeps, and in which order: counted up when that changes.
+_ROWS = "rows2."
 
 
 def key_of(graph: StepGraph, projected: bool, recompute: bool) -> str:
-    """What the operator knows a cell by: it takes plain values only, also in a program that another process runs."""
+    """What the operator knows a cell by: it takes plain values only, also in a program that another process runs.
+
+    It names the layout of what is kept, too: torch.compile keeps programs on disk with the widths of its rows, under
+    all that they are made from. A program that was exported elsewhere may name another one, which changes nothing.
+    """
     options = [name for name, on in ((_PROJECTED, projected), (_RECOMPUTE, recompute)) if on]
-    return f"{' '.join(options)}|{store(graph)}"
+    return f"{' '.join([f'{_ROWS}{host().vector_bytes}', *options])}|{store(graph)}"
 
 
 @lru_cache(maxsize=512)
@@ -138,7 +145,7 @@ def engine_of(key: str, dtype: torch.dtype) -> Engine:
     """
     first, _, text = key.partition("|")
     options, graph = set(first.split()), restore(text)
-    if options - {_PROJECTED, _RECOMPUTE}:
+    if any(not re.fullmatch(rf"{_PROJECTED}|{_RECOMPUTE}|rows\d+\.\d+", each) for each in options):
         raise GraphError(f"there are no kernels with the options {first[:100]!r}")
     if _PROJECTED in options and not projects(graph):
         raise GraphError(f"{graph.name}: its first state cannot be projected")
