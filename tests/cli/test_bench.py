@@ -2,25 +2,18 @@
 
 import json
 import sys
+from functools import partial
 
 import pytest
 
 from cellwise.bench import measure
-from cellwise.cli import main
 
 QUICK = ("--repeats", "3", "--seconds", "0.000001")
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["cellwise", "bench", *words])
-        with pytest.raises(SystemExit) as left:
-            main()
-        captured = capsys.readouterr()
-        return left.value.code or 0, captured.out, captured.err
-
-    return call
+def run(run):
+    return partial(run, "bench")
 
 
 def test_it_measures_prints_saves_and_draws(run, tmp_path):

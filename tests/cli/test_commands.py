@@ -3,33 +3,10 @@
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
 
 import pytest
 
 import cellwise
-from cellwise.cli import main
-
-
-@dataclass
-class Finished:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command in this process, which is faster than a new one for each test."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["cellwise", *words])
-        with pytest.raises(SystemExit) as left:
-            main()
-        captured = capsys.readouterr()
-        return Finished(left.value.code or 0, captured.out, captured.err)
-
-    return call
 
 
 def test_the_module_is_the_command():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import pytest
 import cellwise
 from cellwise import cells
 from cellwise.backends.cpu.target import host
-from cellwise.cli import main
 
 OWN = """
 from cellwise import Cell, Scalar, Vector, tanh
@@ -29,15 +29,8 @@ class Mine(Cell):
 
 
 @pytest.fixture
-def run(monkeypatch: Any, capsys: Any) -> Any:
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["cellwise", "complexity", *words])
-        with pytest.raises(SystemExit) as left:
-            main()
-        captured = capsys.readouterr()
-        return int(left.value.code or 0), captured.out, captured.err
-
-    return call
+def run(run: Any) -> Any:
+    return partial(run, "complexity")
 
 
 def row(out: str, name: str, place: int = -1) -> list[str]:

@@ -1,11 +1,8 @@
 """`cellwise gradients` and `cellwise memory` as a person types them: numbers, pictures, answers, mistakes."""
 
 import json
-import sys
 
 import pytest
-
-from cellwise.cli import main
 
 GRADIENTS = ("gradients", "--length", "12", "--hidden-size", "4", "--seeds", "1", "--sequences", "2")
 MEMORY = (
@@ -26,17 +23,9 @@ class Mine(Cell):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
+def run(run, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["cellwise", *words])
-        with pytest.raises(SystemExit) as left:
-            main()
-        captured = capsys.readouterr()
-        return left.value.code or 0, captured.out, captured.err
-
-    return call
+    return run
 
 
 def test_gradients_prints_a_table_and_three_answers(run):

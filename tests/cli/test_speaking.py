@@ -12,23 +12,11 @@ import pytest
 import typer.main
 
 import cellwise
-from cellwise.cli import app, main
+from cellwise.cli import app
 from cellwise.cli.examples import EXAMPLES
 from cellwise.cli.output import OutputError, check_file, table
 
 COMMAND = [sys.executable, "-m", "cellwise"]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["cellwise", *words])
-        with pytest.raises(SystemExit) as left:
-            main()
-        captured = capsys.readouterr()
-        return left.value.code or 0, captured.out, captured.err
-
-    return call
 
 
 @pytest.mark.parametrize(
