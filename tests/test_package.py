@@ -80,3 +80,15 @@ def test_any_module_may_be_the_first_that_is_imported(name: str) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_asking_whether_there_is_torch_loads_none_and_layers_still_come_with_it() -> None:
+    code = (
+        "import sys, importlib.util, cellwise; importlib.util.find_spec('torch'); assert 'torch' not in sys.modules; "
+        "import torch; assert 'cellwise.nn' in sys.modules; importlib.util.find_spec('torch._dynamo'); "
+        "import torch._dynamo; torch.compile(cellwise.GRU(3, 4), backend='eager', fullgraph=True)(torch.ones(2, 1, 3))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr

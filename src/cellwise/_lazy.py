@@ -7,12 +7,10 @@ that was exported with our layers in it runs in a process that has only imported
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from importlib import import_module
-from importlib.machinery import ModuleSpec
-from types import ModuleType
 from typing import Any
+
+from cellwise._loading import when_loaded
 
 _LAYERS = "cellwise.nn"
 # Packages of ours that were attributes of cellwise as soon as it was imported.
@@ -36,33 +34,4 @@ def find(name: str) -> Any:
 
 def follow_torch() -> None:
     """Load the layers: now, if torch is loaded, else right after it."""
-    if "torch" in sys.modules:
-        import_module(_LAYERS)
-    else:
-        sys.meta_path.insert(0, _Follower())
-
-
-class _Follower:
-    """A finder: finds torch as Python would, and has our layers loaded after it."""
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if name != "torch":
-            return None
-        others = (finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
-        found = (finder.find_spec(name, path, target) for finder in others)
-        spec = next((spec for spec in found if spec is not None), None)
-        if spec is None or spec.loader is None:
-            return spec
-        load = spec.loader.exec_module
-
-        def load_and_follow(module: ModuleType) -> None:
-            load(module)
-            # Only now: who merely asks whether there is a torch loads none.
-            if self in sys.meta_path:
-                sys.meta_path.remove(self)
-            import_module(_LAYERS)
-
-        spec.loader.exec_module = load_and_follow  # type: ignore[method-assign]
-        return spec
+    when_loaded("torch", lambda _: import_module(_LAYERS))

@@ -14,11 +14,11 @@ from typing import Any
 
 from torch import nn
 
+from cellwise._loading import when_loaded
 from cellwise.backends.cpu import flops
 from cellwise.errors import ToolError
 from cellwise.nn.recurrent import RecurrentLayer
 from cellwise.nn.swapping import as_torchs, original_class, torchs_class
-from cellwise.runtime.loading import when_loaded
 
 # By torch's module, the functions that read a model, which is their first argument.
 _READERS = {

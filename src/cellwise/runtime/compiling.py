@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from cellwise.runtime.loading import when_loaded
+from cellwise._loading import when_loaded
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _COMPILER = "torch._dynamo"
