@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cellwise.tasks.digests import json_digest
+from cellwise.tasks.training.digests import json_digest
 
 WRONG = (
     None,
@@ -64,7 +64,7 @@ def rewrite_json(path: Path, change: dict[tuple[str, ...], Any], drop: tuple[str
 
 def forge_checksums(run: Path) -> None:
     """Make summary.json vouch for the files as they are now."""
-    from cellwise.tasks.digests import file_digest
+    from cellwise.tasks.training.digests import file_digest
 
     files = json.loads((run / "summary.json").read_text())["files"]
     now = {name: file_digest(run / name) for name in files if (run / name).is_file()}

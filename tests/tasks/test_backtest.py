@@ -11,8 +11,8 @@ import pytest
 from cellwise.tasks.forecasting.backtest import ends_of, roll, windows_at
 from cellwise.tasks.forecasting.errors import SeriesTooShortError
 from cellwise.tasks.forecasting.frequency import parse_frequency
-from cellwise.tasks.forecasting.learning import training_part
 from cellwise.tasks.forecasting.naive import NAIVE_NAME
+from cellwise.tasks.forecasting.objective import training_part
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.splits import shortest_length, split
 

@@ -10,11 +10,10 @@ import torch
 
 from cellwise import Cell, tanh
 from cellwise.tasks import CharacterModel
-from cellwise.tasks.base import RunFolderError
-from cellwise.tasks.characters.errors import CharacterOptionError, NotTrainedError, TextError
-from cellwise.tasks.characters.learning import CharacterLearning, bits_per_character
-from cellwise.tasks.characters.network import CharacterNetwork
-from cellwise.tasks.characters.text import UNKNOWN, bundled_text, split_text
+from cellwise.tasks.errors import DataError, NotFittedError, OptionError, RunFolderError
+from cellwise.tasks.text.corpus import UNKNOWN, bundled_text, split_text
+from cellwise.tasks.text.network import CharacterNetwork
+from cellwise.tasks.text.objective import CharacterLearning, bits_per_character
 
 ABC = "abcabcabd" * 400  # what follows "ab" is seen only by looking further back than two characters
 
@@ -150,18 +149,18 @@ def test_a_cell_of_ones_own_is_read_from_its_equations(cell, tmp_path: Path, cap
 @pytest.mark.parametrize(
     ("do", "error", "said"),
     [
-        (lambda: small().fit("abc"), TextError, "needs a text of at least 1,000 characters; this one has 3"),
+        (lambda: small().fit("abc"), DataError, "needs a text of at least 1,000 characters; this one has 3"),
         (
             lambda: small(hidden_size=0).fit(ABC),
-            CharacterOptionError,
+            OptionError,
             "hidden_size must be a whole number from 1",
         ),
         (
             lambda: small(dropout="x").fit(ABC),
-            CharacterOptionError,
+            OptionError,
             "dropout must be a number from 0.0 to 0.95",
         ),
-        (lambda: small().predict("abc"), NotTrainedError, "call fit first"),
+        (lambda: small().predict("abc"), NotFittedError, "call fit first"),
         (lambda: CharacterModel.load("nowhere"), RunFolderError, "there is no run folder nowhere"),
     ],
 )
@@ -171,11 +170,11 @@ def test_mistakes_are_one_sentence(do, error: type[Exception], said: str) -> Non
 
 
 def test_mistakes_of_a_trained_model(trained: CharacterModel, tmp_path: Path) -> None:
-    with pytest.raises(TextError, match="the text is empty"):
+    with pytest.raises(DataError, match="the text is empty"):
         trained.predict("")
-    with pytest.raises(TextError, match="at least two characters; the text has 1"):
+    with pytest.raises(DataError, match="at least two characters; the text has 1"):
         trained.evaluate("a")
-    with pytest.raises(CharacterOptionError, match="a start of at least one character"):
+    with pytest.raises(OptionError, match="a start of at least one character"):
         trained.generate(5, "")
     (tmp_path / "something").touch()
     with pytest.raises(RunFolderError, match="is not empty"):

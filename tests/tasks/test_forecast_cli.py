@@ -16,7 +16,7 @@ import pytest
 from safetensors.torch import load_file
 
 from cellwise.cli import main
-from cellwise.tasks.run_folder import RunFolder
+from cellwise.tasks.training.run_folder import RunFolder
 
 QUICK = ["--hidden-size", "4", "--epochs", "1"]
 

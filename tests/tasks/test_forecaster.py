@@ -18,9 +18,16 @@ from safetensors.torch import load_file
 from cellwise import Cell, Vector, cells, sigmoid, tanh
 from cellwise.errors import CellwiseError
 from cellwise.tasks import Forecaster
-from cellwise.tasks.base import RunFolderError, TaskError, TrainingInterrupted
-from cellwise.tasks.forecasting.errors import DataError, NotFittedError, OptionError, SeriesTooShortError
-from cellwise.tasks.progress import Epoch, Silent
+from cellwise.tasks.errors import (
+    DataError,
+    NotFittedError,
+    OptionError,
+    RunFolderError,
+    TaskError,
+    TrainingInterrupted,
+)
+from cellwise.tasks.forecasting.errors import SeriesTooShortError
+from cellwise.tasks.training.progress import Epoch, Silent
 
 TINY = {"hidden_size": 8, "epochs": 2, "batch_size": 16, "validation": 1}
 

@@ -11,7 +11,8 @@ import pandas
 import polars
 import pytest
 
-from cellwise.tasks.forecasting.errors import DataError, FrequencyError, OptionError
+from cellwise.tasks.errors import DataError, OptionError
+from cellwise.tasks.forecasting.errors import FrequencyError
 from cellwise.tasks.forecasting.frames import Columns, read_table
 
 DAYS = [datetime.date(2024, 1, 1) + datetime.timedelta(days=i) for i in range(6)]

@@ -11,7 +11,8 @@ import polars
 import pytest
 
 from cellwise.tasks import Forecaster
-from cellwise.tasks.forecasting.errors import DataError, FrequencyError
+from cellwise.tasks.errors import DataError
+from cellwise.tasks.forecasting.errors import FrequencyError
 from cellwise.tasks.forecasting.frames import Columns, Table, read_table
 
 DAYS = [dt.date(2024, 1, 1) + dt.timedelta(i) for i in range(60)]

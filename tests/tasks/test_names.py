@@ -17,10 +17,10 @@ from test_forecaster import TINY
 from cellwise import Cell, tanh
 from cellwise.errors import CellwiseError
 from cellwise.tasks import Forecaster
-from cellwise.tasks.base import ReportWarning, TaskError
+from cellwise.tasks.errors import ReportWarning, TaskError
 from cellwise.tasks.forecasting import plots, report
-from cellwise.tasks.run_check import check_run
 from cellwise.tasks.shown import shown
+from cellwise.tasks.training.run_check import check_run
 
 NAMES = (
     r"$\frac{1}$", "$", "$$", r"$x^{2$", r"\$5 to $6", r"\input{/etc/passwd}", "%", "_hidden", "__", "a_b^c", "{x}",

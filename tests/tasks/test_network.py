@@ -8,8 +8,9 @@ import pytest
 import torch
 from panels import panel_of, random_series
 
+from cellwise.tasks.errors import DataError
 from cellwise.tasks.forecasting.config import NetworkConfig
-from cellwise.tasks.forecasting.errors import DataError, SeriesTooShortError
+from cellwise.tasks.forecasting.errors import SeriesTooShortError
 from cellwise.tasks.forecasting.member import ordered
 from cellwise.tasks.forecasting.network import ForecastNetwork
 from cellwise.tasks.forecasting.stretches import CONTEXT, collate

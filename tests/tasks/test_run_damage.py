@@ -17,9 +17,9 @@ from test_forecaster import TINY, wave
 
 from cellwise.errors import CellwiseError
 from cellwise.tasks import CharacterModel, Forecaster
-from cellwise.tasks.base import RunFolderError
-from cellwise.tasks.run_check import check_run
-from cellwise.tasks.run_files import BEST, CONFIG, CORE, DATA, LAST, METRICS, SUMMARY
+from cellwise.tasks.errors import RunFolderError
+from cellwise.tasks.training.run_check import check_run
+from cellwise.tasks.training.run_files import BEST, CONFIG, CORE, DATA, LAST, METRICS, SUMMARY
 
 FILES = (*CORE, SUMMARY)
 TEXT = "the quick brown fox jumps over the lazy dog. " * 30

@@ -11,9 +11,9 @@ from faults import FAULTS, KILLED, REFUSED, Crash, Disk, calls_of, in_a_fork, wa
 from safetensors.torch import load_file
 
 from cellwise.tasks import CharacterModel
-from cellwise.tasks.base import RunFolderError
-from cellwise.tasks.run_files import BEST, LAST
-from cellwise.tasks.run_lock import LOCK
+from cellwise.tasks.errors import RunFolderError
+from cellwise.tasks.training.run_files import BEST, LAST
+from cellwise.tasks.training.run_lock import LOCK
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 30
 

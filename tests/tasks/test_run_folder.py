@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cellwise.tasks.base import RunFolderError
-from cellwise.tasks.run_folder import Checkpoint, RunFolder, open_run, write_atomically
+from cellwise.tasks.errors import RunFolderError
+from cellwise.tasks.training.run_folder import Checkpoint, RunFolder, open_run, write_atomically
 
 SETTINGS = {"seed": 1, "sizes": (3, 4)}
 

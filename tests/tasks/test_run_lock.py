@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from cellwise.tasks import CharacterModel
-from cellwise.tasks.base import RunFolderError
-from cellwise.tasks.progress import Silent
-from cellwise.tasks.run_check import check_run
-from cellwise.tasks.run_lock import LOCK, lock_run, who_trains
+from cellwise.tasks.errors import RunFolderError
+from cellwise.tasks.training.progress import Silent
+from cellwise.tasks.training.run_check import check_run
+from cellwise.tasks.training.run_lock import LOCK, lock_run, who_trains
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 30
 
@@ -60,7 +60,7 @@ def test_a_second_training_is_told_who_trains(tmp_path: Path) -> None:
 def test_the_lock_ends_with_its_process(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     script = (
-        "import sys, time\nfrom pathlib import Path\nfrom cellwise.tasks.run_lock import lock_run\n"
+        "import sys, time\nfrom pathlib import Path\nfrom cellwise.tasks.training.run_lock import lock_run\n"
         f"with lock_run(Path({str(folder)!r})):\n    print('here', flush=True)\n    time.sleep(600)\n"
     )
     folder.mkdir()
@@ -107,14 +107,16 @@ def test_a_folder_that_was_moved_or_made_anew_is_not_written_to(tmp_path: Path) 
 
 
 def test_without_locks_trainings_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cellwise.tasks.run_lock._locking", lambda: None)  # as on Windows
+    monkeypatch.setattr("cellwise.tasks.training.run_lock._locking", lambda: None)  # as on Windows
     model().fit(TEXT, folder=tmp_path / "windows", progress=False)
     assert CharacterModel.load(tmp_path / "windows").evaluate() > 0
 
     def refuse(descriptor: int) -> None:
         raise OSError("no locks here")
 
-    monkeypatch.setattr("cellwise.tasks.run_lock._locking", lambda: refuse)  # as some network file systems
+    monkeypatch.setattr(
+        "cellwise.tasks.training.run_lock._locking", lambda: refuse
+    )  # as some network file systems
     model().fit(TEXT, folder=tmp_path / "network", progress=False)
     assert CharacterModel.load(tmp_path / "network").evaluate() > 0
 

@@ -13,7 +13,7 @@ from cellwise.tasks.forecasting.frames import FrameStyle, Table
 from cellwise.tasks.forecasting.frequency import parse_frequency
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.store import fingerprint, read_table_back, write_table
-from cellwise.tasks.run_folder import RunFolder
+from cellwise.tasks.training.run_folder import RunFolder
 
 ONE, TWO, NAN = [1.0, 2.0, 3.0], [4.0, 5.0], float("nan")
 

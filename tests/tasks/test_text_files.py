@@ -14,7 +14,7 @@ import numpy as np
 import polars
 import pytest
 
-from cellwise.tasks.forecasting.errors import DataError, OptionError
+from cellwise.tasks.errors import DataError, OptionError
 from cellwise.tasks.forecasting.frames import Columns, Table, TextFormat, read_table
 
 DAYS = [str(np.datetime64("2024-01-01") + i) for i in range(31)]

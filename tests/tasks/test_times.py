@@ -11,10 +11,10 @@ import polars
 import pytest
 
 from cellwise.tasks import Forecaster
-from cellwise.tasks.forecasting.date_formats import DateFormat
-from cellwise.tasks.forecasting.errors import DataError, OptionError
+from cellwise.tasks.data.date_formats import DateFormat
+from cellwise.tasks.data.zones import to_utc
+from cellwise.tasks.errors import DataError, OptionError
 from cellwise.tasks.forecasting.frames import Columns, Table, TextFormat, read_table
-from cellwise.tasks.forecasting.zones import to_utc
 
 DAYS = [dt.date(2024, 1, 1) + dt.timedelta(i) for i in range(60)]
 MONTHS = [dt.date(2015 + i // 12, i % 12 + 1, 1) for i in range(36)]

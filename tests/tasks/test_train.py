@@ -17,10 +17,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cellwise.tasks.base import TrainingError, TrainingInterrupted
-from cellwise.tasks.progress import Epoch
-from cellwise.tasks.run_folder import RunFolder, open_run
-from cellwise.tasks.train import Trained, TrainSettings, train
+from cellwise.tasks.errors import TrainingError, TrainingInterrupted
+from cellwise.tasks.training.loop import Trained, TrainSettings, train
+from cellwise.tasks.training.progress import Epoch
+from cellwise.tasks.training.run_folder import RunFolder, open_run
 
 SETTINGS = TrainSettings(epochs=6, learning_rate=0.01, warmup=5, patience=0, seed=3)
 

@@ -21,7 +21,7 @@ from damage import WRONG, flip_bit, forge_checksums, places_of, rewrite_json
 from trial_faults import characters, forecast
 
 from cellwise.tasks import CharacterModel, Forecaster
-from cellwise.tasks.base import RunFolderError
+from cellwise.tasks.errors import RunFolderError
 
 FILES = (
     "config.json",

@@ -22,8 +22,8 @@ from faults import FAULTS, KILLED, REFUSED, Crash, Disk, calls_of, in_a_fork, wa
 from safetensors.torch import load_file
 
 from cellwise.tasks import CharacterModel, Forecaster
-from cellwise.tasks.base import RunFolderError
-from cellwise.tasks.run_check import check_run
+from cellwise.tasks.errors import RunFolderError
+from cellwise.tasks.training.run_check import check_run
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 30
 

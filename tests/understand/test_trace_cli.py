@@ -11,8 +11,8 @@ from test_trace_forecast import frame_of
 
 from cellwise.cli import main
 from cellwise.tasks import CharacterModel, Forecaster
-from cellwise.tasks.characters import text as characters_text
-from cellwise.tasks.run_folder import RunFolder
+from cellwise.tasks.text import text as characters_text
+from cellwise.tasks.training.run_folder import RunFolder
 from cellwise.understand.trace.run import passage
 
 TEXT = "".join(f"The whale number {i} swims, and so does the ship.\n" for i in range(60))

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from cellwise.tasks import Forecaster
+from cellwise.tasks.errors import DataError
 from cellwise.tasks.forecasting.datasets import us_births
-from cellwise.tasks.forecasting.errors import DataError
 from cellwise.tasks.forecasting.stretches import CONTEXT
 from cellwise.understand.trace.errors import TraceError
 from cellwise.understand.trace.forecast import forecast_page, trace_forecast

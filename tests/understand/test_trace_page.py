@@ -19,7 +19,7 @@ from test_trace_forecast import frame_of
 
 from cellwise import Recurrent
 from cellwise.tasks import CharacterModel, Forecaster
-from cellwise.tasks.characters.text import bundled_text
+from cellwise.tasks.text.corpus import bundled_text
 from cellwise.understand.trace import record, sensitivity
 from cellwise.understand.trace.characters import characters_page
 from cellwise.understand.trace.errors import TraceError

@@ -196,7 +196,7 @@ def _progress(total: int) -> Iterator[Any]:
 
 def _save(record: Record, out: Path) -> None:
     from cellwise.bench import picture
-    from cellwise.tasks.run_folder import write_atomically
+    from cellwise.tasks.training.run_folder import write_atomically
 
     write_atomically(out / "bench.json", record.to_json().encode("utf8"))
     typer.echo(f"figures: {out / 'bench.json'}")

@@ -17,7 +17,7 @@ from cellwise.cli.forecast_check import check
 from cellwise.cli.forecast_report import report
 from cellwise.cli.output import Json, Quiet, check_file, is_quiet, print_json, print_table
 from cellwise.cli.output import say as _say
-from cellwise.tasks.base import ReportWarning, TaskError
+from cellwise.tasks.errors import ReportWarning, TaskError
 
 if TYPE_CHECKING:
     from cellwise.tasks.forecasting.forecaster import Forecaster
@@ -117,7 +117,7 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Forecast with a trained network: the median and the bands after the end of every series."""
-    from cellwise.tasks.forecasting.files import check_writable, round_floats, to_csv, write_file
+    from cellwise.tasks.data.files import check_writable, round_floats, to_csv, write_file
     from cellwise.tasks.forecasting.forecaster import Forecaster
 
     if out is not None:
@@ -302,7 +302,7 @@ def _train(
     overwrite: bool,
     as_json: bool = False,
 ) -> None:
-    from cellwise.tasks.progress import choose_progress
+    from cellwise.tasks.training.progress import choose_progress
 
     progress = choose_progress(False if is_quiet() else None, log=True)
     with warnings.catch_warnings():

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cellwise.tasks.base import RunFolderError
+from cellwise.tasks.errors import RunFolderError
 
 __all__ = ["check"]
 
@@ -18,8 +18,8 @@ def check(run: Annotated[Path, typer.Argument(help="Run folder to look through."
     Says of each file whether it is whole; the exit status is 2 if one is not. An unfinished run is whole if its
     training can go on.
     """
-    from cellwise.tasks.run_check import check_run
     from cellwise.tasks.shown import shown
+    from cellwise.tasks.training.run_check import check_run
 
     damaged = 0
     for finding in check_run(run):

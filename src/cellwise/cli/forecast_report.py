@@ -14,7 +14,7 @@ def report(run: Annotated[Path, typer.Argument(help="Run folder that fit wrote."
     """Draw report.html, its plots and backtest.csv of a finished run again."""
     from cellwise.tasks.forecasting.forecaster import Forecaster
     from cellwise.tasks.forecasting.report import remake_report
-    from cellwise.tasks.run_files import REPORT, RunFolder
+    from cellwise.tasks.training.run_files import REPORT, RunFolder
 
     remake_report(RunFolder(run), Forecaster.load(run))
     typer.echo(f"report: {run / REPORT}", err=True)

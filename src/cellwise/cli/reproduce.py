@@ -100,7 +100,7 @@ def _print(rows: list[Row]) -> None:
 def _save(path: Path, name: str, options: dict[str, Any], rows: list[Row]) -> None:
     import torch
 
-    from cellwise.tasks.run_folder import write_atomically
+    from cellwise.tasks.training.run_folder import write_atomically
 
     result = {
         "experiment": name,

@@ -10,7 +10,7 @@ import typer
 from cellwise.cli.cell_argument import HELP, cell_argument, complete
 from cellwise.cli.output import Quiet, is_quiet
 from cellwise.cli.output import say as _say
-from cellwise.tasks.base import TaskError
+from cellwise.tasks.errors import TaskError
 
 
 def trace(
@@ -70,8 +70,8 @@ def trace(
 
 def _train(folder: Path, cell: str, epochs: int | None, seed: int, overwrite: bool) -> None:
     from cellwise.tasks import CharacterModel
-    from cellwise.tasks.characters.text import bundled_text
-    from cellwise.tasks.progress import choose_progress
+    from cellwise.tasks.text.corpus import bundled_text
+    from cellwise.tasks.training.progress import choose_progress
 
     text = bundled_text()
     limit = {} if epochs is None else {"epochs": epochs}

@@ -6,14 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cellwise.tasks.characters.model import CharacterModel
     from cellwise.tasks.forecasting.forecaster import Forecaster
+    from cellwise.tasks.text.model import CharacterModel
 
 __all__ = ["CharacterModel", "Forecaster"]
 
 # name -> module that defines it
 _HOMES = {
-    "CharacterModel": "cellwise.tasks.characters.model",
+    "CharacterModel": "cellwise.tasks.text.model",
     "Forecaster": "cellwise.tasks.forecasting.forecaster",
 }
 

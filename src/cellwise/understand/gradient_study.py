@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cellwise.cells.base import Cell
 from cellwise.errors import did_you_mean
-from cellwise.tasks.train import threads
+from cellwise.tasks.training.loop import threads
 from cellwise.understand.gates import carry_gates
 from cellwise.understand.gradients import (
     NORMS,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cellwise.tasks.forecasting.errors import DataError
+from cellwise.tasks.errors import DataError
 from cellwise.tasks.forecasting.panel import Panel
 
 __all__ = ["Covariates", "check_reach"]

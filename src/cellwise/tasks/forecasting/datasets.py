@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from cellwise.tasks.forecasting.errors import OptionError
-from cellwise.tasks.forecasting.extras import need
+from cellwise.tasks.data.optional import need
+from cellwise.tasks.errors import OptionError
 
 __all__ = ["bundled", "us_births", "us_holidays"]
 

@@ -1,14 +1,8 @@
-"""The mistakes that forecasting can name."""
+"""The mistakes that only forecasting can name."""
 
-from cellwise.errors import CellwiseError
+from cellwise.tasks.errors import DataError
 
-
-class ForecastError(CellwiseError):
-    """Base of all errors of forecasting."""
-
-
-class DataError(ForecastError):
-    """The data as given cannot be used: no such file, a missing column, two values for one time, ..."""
+__all__ = ["FrequencyError", "SeriesTooShortError"]
 
 
 class FrequencyError(DataError):
@@ -17,11 +11,3 @@ class FrequencyError(DataError):
 
 class SeriesTooShortError(DataError):
     """A series has fewer observations than what was asked of it needs."""
-
-
-class OptionError(ForecastError):
-    """A setting has a value that makes no sense."""
-
-
-class NotFittedError(ForecastError):
-    """A forecast was asked of a forecaster that has learned nothing yet."""

@@ -18,15 +18,16 @@ import torch
 from cellwise import cells
 from cellwise.cells import Cell
 from cellwise.cells.stored import known_cell, store_cell
-from cellwise.tasks.base import Estimator, ReportWarning, RunFolderError
+from cellwise.tasks.errors import NotFittedError, ReportWarning, RunFolderError
+from cellwise.tasks.estimator import Estimator
 from cellwise.tasks.forecasting.backtest import Backtest, ends_of, roll
 from cellwise.tasks.forecasting.calendar import calendar_names, with_calendar
 from cellwise.tasks.forecasting.config import NetworkConfig
 from cellwise.tasks.forecasting.covariates import check_reach
-from cellwise.tasks.forecasting.errors import NotFittedError, SeriesTooShortError
+from cellwise.tasks.forecasting.errors import SeriesTooShortError
 from cellwise.tasks.forecasting.frames import Columns, Table, TextFormat, read_table
-from cellwise.tasks.forecasting.learning import ForecastLearning, training_part
 from cellwise.tasks.forecasting.network import ForecastNetwork
+from cellwise.tasks.forecasting.objective import ForecastLearning, training_part
 from cellwise.tasks.forecasting.options import check_options
 from cellwise.tasks.forecasting.output import (
     Measured,
@@ -40,10 +41,10 @@ from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.saved import read_saved
 from cellwise.tasks.forecasting.splits import Split, split
 from cellwise.tasks.forecasting.store import fingerprint, write_table
-from cellwise.tasks.loading import cell_of_run, check_loaded
-from cellwise.tasks.progress import Progress, choose_progress
-from cellwise.tasks.run_folder import BEST, Checkpoint, RunFolder, own_run
-from cellwise.tasks.train import Trained, TrainSettings, threads, train
+from cellwise.tasks.training.loading import cell_of_run, check_loaded
+from cellwise.tasks.training.loop import Trained, TrainSettings, threads, train
+from cellwise.tasks.training.progress import Progress, choose_progress
+from cellwise.tasks.training.run_folder import BEST, Checkpoint, RunFolder, own_run
 
 __all__ = ["Forecaster"]
 

@@ -13,18 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from cellwise.tasks.forecasting.columns import read_names, read_numbers
-from cellwise.tasks.forecasting.date_formats import check_date_format
-from cellwise.tasks.forecasting.encoding import check_encoding
-from cellwise.tasks.forecasting.errors import DataError, OptionError
-from cellwise.tasks.forecasting.extras import need
-from cellwise.tasks.forecasting.files import read_file
+from cellwise.tasks.data.columns import read_names, read_numbers
+from cellwise.tasks.data.date_formats import check_date_format
+from cellwise.tasks.data.encoding import check_encoding
+from cellwise.tasks.data.files import read_file
+from cellwise.tasks.data.optional import need
+from cellwise.tasks.data.origin import Origin, shown_names
+from cellwise.tasks.data.times import TimeColumn, Times, read_times
+from cellwise.tasks.data.zones import to_utc
+from cellwise.tasks.errors import DataError, OptionError
 from cellwise.tasks.forecasting.frequency import Frequency, parse_frequency
 from cellwise.tasks.forecasting.grid import Rows, build_panel
-from cellwise.tasks.forecasting.origin import Origin, shown_names
 from cellwise.tasks.forecasting.panel import Panel
-from cellwise.tasks.forecasting.times import TimeColumn, Times, read_times
-from cellwise.tasks.forecasting.zones import to_utc
 
 __all__ = ["Columns", "FrameStyle", "Table", "TextFormat", "read_table"]
 

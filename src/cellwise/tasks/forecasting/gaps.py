@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from cellwise.tasks.forecasting.errors import DataError
+from cellwise.tasks.errors import DataError
 from cellwise.tasks.forecasting.frequency import Frequency
 
 __all__ = ["refuse_absurd_gaps"]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cellwise.tasks.forecasting.errors import DataError, FrequencyError
+from cellwise.tasks.errors import DataError
+from cellwise.tasks.forecasting.errors import FrequencyError
 from cellwise.tasks.forecasting.frequency import Frequency, infer_frequency, parse_frequency, settle_frequency
 from cellwise.tasks.forecasting.gaps import refuse_absurd_gaps
 from cellwise.tasks.forecasting.panel import Panel

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from cellwise.folders import cache_folder
-from cellwise.tasks.forecasting.errors import DataError
-from cellwise.tasks.forecasting.extras import need
+from cellwise.tasks.data.optional import need
+from cellwise.tasks.errors import DataError
 from cellwise.tasks.forecasting.forecaster import Forecaster
 from cellwise.tasks.forecasting.naive import NAIVE_NAME
 

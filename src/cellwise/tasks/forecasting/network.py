@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cellwise.tasks.errors import DataError
 from cellwise.tasks.forecasting.config import NetworkConfig
-from cellwise.tasks.forecasting.errors import DataError, SeriesTooShortError
+from cellwise.tasks.forecasting.errors import SeriesTooShortError
 from cellwise.tasks.forecasting.member import Member
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.scaling import Scaled, scale

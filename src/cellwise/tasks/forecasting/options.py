@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from cellwise import cells
-from cellwise.tasks.forecasting.errors import OptionError
+from cellwise.tasks.errors import OptionError
 from cellwise.tasks.forecasting.frames import TextFormat
 from cellwise.tasks.forecasting.frequency import parse_frequency
 from cellwise.tasks.ranges import TRAINING_REAL, TRAINING_WHOLE, check_ranges, short_repr

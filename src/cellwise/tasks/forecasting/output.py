@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from cellwise.tasks.errors import OptionError
 from cellwise.tasks.forecasting.backtest import Backtest
-from cellwise.tasks.forecasting.errors import OptionError
 from cellwise.tasks.forecasting.frames import FrameStyle
 from cellwise.tasks.forecasting.metrics import band_quantiles
 from cellwise.tasks.forecasting.panel import Panel

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from cellwise.tasks.data.optional import need
 from cellwise.tasks.forecasting.backtest import Backtest
-from cellwise.tasks.forecasting.extras import need
 from cellwise.tasks.forecasting.metrics import band_quantiles, mean
 from cellwise.tasks.forecasting.naive import NAIVE_NAME
-from cellwise.tasks.progress import Epoch
 from cellwise.tasks.shown import shown
-from cellwise.tasks.train import best_of
+from cellwise.tasks.training.loop import best_of
+from cellwise.tasks.training.progress import Epoch
 
 __all__ = [
     "Ahead",

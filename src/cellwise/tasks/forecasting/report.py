@@ -13,20 +13,20 @@ import torch
 
 from cellwise import cells
 from cellwise._version import __version__
-from cellwise.tasks.base import TaskError
+from cellwise.tasks.data.files import round_floats, to_csv
+from cellwise.tasks.data.optional import need
+from cellwise.tasks.errors import TaskError
 from cellwise.tasks.forecasting import plots
 from cellwise.tasks.forecasting.backtest import Backtest
 from cellwise.tasks.forecasting.calendar import with_calendar
-from cellwise.tasks.forecasting.extras import need
-from cellwise.tasks.forecasting.files import round_floats, to_csv
 from cellwise.tasks.forecasting.metrics import Scores
 from cellwise.tasks.forecasting.naive import NAIVE_NAME
 from cellwise.tasks.forecasting.output import backtest_frame
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.tables import Cell, Figures, Row, figure, scores_figures, verdict
-from cellwise.tasks.run_files import BACKTEST, REPORT, RunFolder
 from cellwise.tasks.shown import shown
-from cellwise.tasks.train import Trained, best_of, epochs_of
+from cellwise.tasks.training.loop import Trained, best_of, epochs_of
+from cellwise.tasks.training.run_files import BACKTEST, REPORT, RunFolder
 
 if TYPE_CHECKING:
     from cellwise.tasks.forecasting.forecaster import Forecaster

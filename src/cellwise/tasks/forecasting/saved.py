@@ -12,8 +12,8 @@ from cellwise.tasks.forecasting.config import NetworkConfig
 from cellwise.tasks.forecasting.frames import Table
 from cellwise.tasks.forecasting.network import ForecastNetwork
 from cellwise.tasks.forecasting.store import fingerprint, read_table_back
-from cellwise.tasks.loading import load_network
-from cellwise.tasks.run_folder import BEST, RunFolder
+from cellwise.tasks.training.loading import load_network
+from cellwise.tasks.training.run_folder import BEST, RunFolder
 
 __all__ = ["Saved", "read_saved"]
 

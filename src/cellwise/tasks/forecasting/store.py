@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from cellwise.tasks.digests import parts_digest
 from cellwise.tasks.forecasting.frames import FrameStyle, Table
 from cellwise.tasks.forecasting.frequency import UNIT_WORDS, Frequency
 from cellwise.tasks.forecasting.panel import Panel
-from cellwise.tasks.run_folder import DATA, Checkpoint, RunFolder
+from cellwise.tasks.training.digests import parts_digest
+from cellwise.tasks.training.run_folder import DATA, Checkpoint, RunFolder
 
 __all__ = ["DATA", "fingerprint", "read_table_back", "write_table"]
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from cellwise import cells
 from cellwise.cells.base import Cell
 from cellwise.plan import parameter_layout, plan_of
-from cellwise.tasks.train import threads
+from cellwise.tasks.training.loop import threads
 from cellwise.understand.gates import carry_gates
 from cellwise.understand.memory.learn import Learned, Learning, MemoryNetwork, learn
 from cellwise.understand.memory.tasks import TASKS, MemoryTaskError, Task, task_of

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from cellwise import cells
 from cellwise._version import __version__
-from cellwise.tasks.characters.model import CharacterModel
-from cellwise.tasks.characters.text import UNKNOWN
-from cellwise.tasks.train import threads
+from cellwise.tasks.text.corpus import UNKNOWN
+from cellwise.tasks.text.model import CharacterModel
+from cellwise.tasks.training.loop import threads
 from cellwise.understand.trace.connectivity import sensitivity
 from cellwise.understand.trace.errors import TraceError
 from cellwise.understand.trace.page import Dependence, Page, TracedLayer, reach

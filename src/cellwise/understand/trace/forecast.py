@@ -24,7 +24,7 @@ from cellwise.tasks.forecasting.scaling import Scaled, scale
 from cellwise.tasks.forecasting.series import Series, prepare
 from cellwise.tasks.forecasting.stretches import CONTEXT, Batch, Source, collate
 from cellwise.tasks.shown import shown
-from cellwise.tasks.train import threads
+from cellwise.tasks.training.loop import threads
 from cellwise.understand.trace.connectivity import input_gradients
 from cellwise.understand.trace.errors import TraceError
 from cellwise.understand.trace.page import Dependence, Page, TracedLayer, reach

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cellwise.tasks.base import RunFolderError
-from cellwise.tasks.run_folder import RunFolder, write_atomically
+from cellwise.tasks.errors import RunFolderError
+from cellwise.tasks.training.run_folder import RunFolder, write_atomically
 from cellwise.understand.trace.errors import TraceError
 from cellwise.understand.trace.page import Page, render
 

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 
-from cellwise.tasks.forecasting.errors import DataError
+from cellwise.tasks.errors import DataError
 
 __all__ = ["to_utc"]
 

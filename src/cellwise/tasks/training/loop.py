@@ -17,9 +17,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from cellwise.tasks.base import TrainingError, TrainingInterrupted
-from cellwise.tasks.progress import Epoch, Progress, Silent
-from cellwise.tasks.run_folder import BEST, LAST, Checkpoint, RunFolder
+from cellwise.tasks.errors import TrainingError, TrainingInterrupted
+from cellwise.tasks.training.progress import Epoch, Progress, Silent
+from cellwise.tasks.training.run_folder import BEST, LAST, Checkpoint, RunFolder
 
 __all__ = ["Learning", "TrainSettings", "Trained", "best_of", "epochs_of", "threads", "train"]
 

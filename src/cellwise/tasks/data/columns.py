@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from cellwise.tasks.forecasting.errors import DataError
-from cellwise.tasks.forecasting.extras import need
-from cellwise.tasks.forecasting.numerals import MISSING, parse_numbers
-from cellwise.tasks.forecasting.origin import Origin
+from cellwise.tasks.data.numerals import MISSING, parse_numbers
+from cellwise.tasks.data.optional import need
+from cellwise.tasks.data.origin import Origin
+from cellwise.tasks.errors import DataError
 
 __all__ = ["as_text", "read_names", "read_numbers"]
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cellwise.tasks.forecasting.errors import DataError
-from cellwise.tasks.forecasting.extras import need
-from cellwise.tasks.forecasting.origin import Origin, shown
+from cellwise.tasks.data.optional import need
+from cellwise.tasks.data.origin import Origin, shown
+from cellwise.tasks.errors import DataError
 
 __all__ = ["MISSING", "parse_numbers"]
 

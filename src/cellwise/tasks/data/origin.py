@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cellwise.tasks.forecasting.encoding import line_at
+from cellwise.tasks.data.encoding import line_at
 
 __all__ = ["Origin", "shortened", "shown", "shown_names"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cellwise.tasks.characters.errors import TextError
+from cellwise.tasks.errors import DataError
 
 __all__ = ["UNKNOWN", "Alphabet", "Parts", "bundled_text", "split_text"]
 
@@ -69,9 +69,9 @@ class Parts:
 
 
 def split_text(text: str) -> Parts:
-    """Cut a text into its parts. Raises TextError if it is too short."""
+    """Cut a text into its parts. Raises DataError if it is too short."""
     if len(text) < SHORTEST:
-        raise TextError(
+        raise DataError(
             f"training needs a text of at least {SHORTEST:,} characters; this one has {len(text):,}"
         )
     size = int(len(text) * HELD_OUT)

@@ -16,16 +16,16 @@ from torch import Tensor
 from cellwise import cells
 from cellwise.cells import Cell
 from cellwise.cells.stored import known_cell, store_cell
-from cellwise.tasks.base import Estimator, RunFolderError
-from cellwise.tasks.characters.errors import CharacterOptionError, NotTrainedError, TextError
-from cellwise.tasks.characters.learning import CharacterLearning, bits_per_character
-from cellwise.tasks.characters.network import CharacterNetwork
-from cellwise.tasks.characters.text import UNKNOWN, Alphabet, split_text
-from cellwise.tasks.loading import cell_of_run, check_loaded, load_network
-from cellwise.tasks.progress import Progress, choose_progress
+from cellwise.tasks.errors import DataError, NotFittedError, OptionError, RunFolderError
+from cellwise.tasks.estimator import Estimator
 from cellwise.tasks.ranges import TRAINING_REAL, TRAINING_WHOLE, check_ranges
-from cellwise.tasks.run_folder import BEST, DATA, Checkpoint, RunFolder, own_run
-from cellwise.tasks.train import Trained, TrainSettings, threads, train
+from cellwise.tasks.text.corpus import UNKNOWN, Alphabet, split_text
+from cellwise.tasks.text.network import CharacterNetwork
+from cellwise.tasks.text.objective import CharacterLearning, bits_per_character
+from cellwise.tasks.training.loading import cell_of_run, check_loaded, load_network
+from cellwise.tasks.training.loop import Trained, TrainSettings, threads, train
+from cellwise.tasks.training.progress import Progress, choose_progress
+from cellwise.tasks.training.run_folder import BEST, DATA, Checkpoint, RunFolder, own_run
 
 __all__ = ["TASK", "CharacterModel"]
 
@@ -87,7 +87,7 @@ class CharacterModel(Estimator):
         unseen.
 
         folder: a run folder; the same call on an unfinished one resumes it. progress: True or False; None
-        shows a bar on a terminal. Raises TextError if the text is too short."""
+        shows a bar on a terminal. Raises DataError if the text is too short."""
         self.check_options()
         start = time.perf_counter()
         parts = split_text(text)
@@ -114,7 +114,7 @@ class CharacterModel(Estimator):
 
     def predict(self, text: str) -> dict[str, float]:
         """The probability of each character after a text, the likeliest first. An empty text raises
-        TextError."""
+        DataError."""
         logits = self.logits(text)[-1]
         order = logits.argsort(descending=True).tolist()
         chances = logits.double().softmax(0).tolist()
@@ -124,7 +124,7 @@ class CharacterModel(Estimator):
         """Scores of the character after each character of a text, float32 (T, V); softmax makes them chances."""
         self._check_trained()
         if not text:
-            raise TextError("a prediction needs at least one character to go on from; the text is empty")
+            raise DataError("a prediction needs at least one character to go on from; the text is empty")
         with torch.no_grad(), threads(1):
             return self.network_(self._encode(text)[:, None])[0][:, 0]
 
@@ -133,14 +133,14 @@ class CharacterModel(Estimator):
         self._check_trained()
         text = self.held_out_ if text is None else text
         if len(text) < 2:
-            raise TextError(f"measuring needs at least two characters; the text has {len(text)}")
+            raise DataError(f"measuring needs at least two characters; the text has {len(text)}")
         return bits_per_character(self.network_, self._encode(text))
 
     def generate(self, length: int = 200, start: str = "\n", temperature: float = 0.7, seed: int = 0) -> str:
         """So many characters after `start`, drawn one by one; `temperature` 0 always takes the likeliest."""
         self._check_trained()
         if not start or length < 0 or temperature < 0:
-            raise CharacterOptionError(
+            raise OptionError(
                 f"generate needs a start of at least one character, a length of at least 0 (got {length}) and a "
                 f"temperature of at least 0 (got {temperature:g})"
             )
@@ -243,13 +243,13 @@ class CharacterModel(Estimator):
             yield run
 
     def check_options(self) -> None:
-        """Raise CharacterOptionError, UnknownCellError or CellError for the first setting that cannot be."""
+        """Raise OptionError, UnknownCellError or CellError for the first setting that cannot be."""
         _ = self._cell.graph  # an error in the equations is said here, with its line
-        check_ranges(self.get_params(), WHOLE, TRAINING_REAL, CharacterOptionError)
+        check_ranges(self.get_params(), WHOLE, TRAINING_REAL, OptionError)
 
     def _check_trained(self) -> None:
         if not hasattr(self, "network_"):
-            raise NotTrainedError("this CharacterModel has not learned anything yet; call fit first")
+            raise NotFittedError("this CharacterModel has not learned anything yet; call fit first")
 
 
 def _draw(logits: Tensor, temperature: float, generator: torch.Generator) -> int:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cellwise.tasks.forecasting.date_formats import DateFormat
-from cellwise.tasks.forecasting.errors import DataError
-from cellwise.tasks.forecasting.extras import need
-from cellwise.tasks.forecasting.origin import Origin
+from cellwise.tasks.data.date_formats import DateFormat
+from cellwise.tasks.data.optional import need
+from cellwise.tasks.data.origin import Origin
+from cellwise.tasks.errors import DataError
 
 __all__ = ["Dates", "read_whole_numbers"]
 

@@ -27,10 +27,10 @@ from typing import Any
 import torch
 
 from cellwise._version import __version__
-from cellwise.tasks.base import RunFolderError
-from cellwise.tasks.durable import sync_folder, write_atomically
+from cellwise.tasks.errors import RunFolderError
 from cellwise.tasks.ranges import short_repr
-from cellwise.tasks.run_files import (
+from cellwise.tasks.training.durable import sync_folder, write_atomically
+from cellwise.tasks.training.run_files import (
     BEST,
     CONFIG,
     DATA,
@@ -41,7 +41,7 @@ from cellwise.tasks.run_files import (
     Checkpoint,
     RunFolder,
 )
-from cellwise.tasks.run_lock import RunLock, lock_run
+from cellwise.tasks.training.run_lock import RunLock, lock_run
 
 __all__ = ["BEST", "CONFIG", "DATA", "LAST", "METRICS", "SUMMARY", "Checkpoint", "RunFolder", "open_run"]
 __all__ += ["own_run", "write_atomically"]

@@ -12,10 +12,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from cellwise.tasks import durable
-from cellwise.tasks.base import RunFolderError
-from cellwise.tasks.digests import file_digest, json_digest, tensors_digest
-from cellwise.tasks.run_lock import LOCK, RunLock, who_trains
+from cellwise.tasks.errors import RunFolderError
+from cellwise.tasks.training import durable
+from cellwise.tasks.training.digests import file_digest, json_digest, tensors_digest
+from cellwise.tasks.training.run_lock import LOCK, RunLock, who_trains
 
 __all__ = [
     "BACKTEST",

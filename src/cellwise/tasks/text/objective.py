@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from cellwise.tasks.characters.network import CharacterNetwork
+from cellwise.tasks.text.network import CharacterNetwork
 
 __all__ = ["CharacterLearning", "bits_per_character"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from cellwise.tasks.forecasting.errors import ForecastError
+from cellwise.tasks.errors import TaskError
 
 __all__ = ["NEEDED", "need"]
 
@@ -21,6 +21,6 @@ def need(module: str) -> Any:
         name = module.partition(".")[0]
         if error.name is not None and error.name.partition(".")[0] != name:
             raise
-        raise ForecastError(
+        raise TaskError(
             f"Forecasting needs {name}, which is not installed; all that it needs: pip install {' '.join(NEEDED)}"
         ) from error

@@ -11,7 +11,7 @@ from shlex import quote
 
 import numpy as np
 
-from cellwise.tasks.forecasting.errors import DataError, OptionError
+from cellwise.tasks.errors import DataError, OptionError
 
 __all__ = ["check_encoding", "line_at", "read_bytes", "to_utf8"]
 

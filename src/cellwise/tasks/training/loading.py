@@ -12,8 +12,8 @@ from torch import nn
 from cellwise.cells import Cell
 from cellwise.cells.stored import StoredCell, StoredCellError, known_cell, restore_cell
 from cellwise.errors import CellwiseError
-from cellwise.tasks.base import RunFolderError
-from cellwise.tasks.run_folder import BEST, CONFIG, RunFolder
+from cellwise.tasks.errors import RunFolderError
+from cellwise.tasks.training.run_folder import BEST, CONFIG, RunFolder
 
 __all__ = ["cell_of_run", "check_loaded", "load_network"]
 

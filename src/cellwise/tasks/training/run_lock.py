@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cellwise.tasks.base import RunFolderError
+from cellwise.tasks.errors import RunFolderError
 
 __all__ = ["LOCK", "RunLock", "lock_run", "who_trains"]
 

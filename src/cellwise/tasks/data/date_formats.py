@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from cellwise.tasks.forecasting.errors import OptionError
-from cellwise.tasks.forecasting.extras import need
+from cellwise.tasks.data.optional import need
+from cellwise.tasks.errors import OptionError
 
 __all__ = ["FIRST_YEAR", "LAST_YEAR", "DateFormat", "Reading", "check_date_format"]
 

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cellwise.tasks.forecasting import parquet_process
-from cellwise.tasks.forecasting.delimited import read_delimited
-from cellwise.tasks.forecasting.errors import DataError
-from cellwise.tasks.forecasting.extras import need
-from cellwise.tasks.forecasting.origin import Origin, shortened, shown_names
+from cellwise.tasks.data import parquet_process
+from cellwise.tasks.data.delimited import read_delimited
+from cellwise.tasks.data.optional import need
+from cellwise.tasks.data.origin import Origin, shortened, shown_names
+from cellwise.tasks.errors import DataError
 
 __all__ = ["check_writable", "read_file", "round_floats", "to_csv", "write_file"]
 

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from cellwise.errors import CellwiseError
-from cellwise.tasks.base import RunFolderError
-from cellwise.tasks.run_files import BEST, CONFIG, CORE, DATA, LAST, METRICS, SUMMARY, RunFolder
-from cellwise.tasks.run_lock import who_trains
-from cellwise.tasks.train import epochs_of
+from cellwise.tasks.errors import RunFolderError
+from cellwise.tasks.training.loop import epochs_of
+from cellwise.tasks.training.run_files import BEST, CONFIG, CORE, DATA, LAST, METRICS, SUMMARY, RunFolder
+from cellwise.tasks.training.run_lock import who_trains
 
 __all__ = ["Finding", "check_run"]
 
 _ESTIMATORS = {
     "forecast": ("cellwise.tasks.forecasting.forecaster", "Forecaster"),
-    "characters": ("cellwise.tasks.characters.model", "CharacterModel"),
+    "characters": ("cellwise.tasks.text.model", "CharacterModel"),
 }
 
 

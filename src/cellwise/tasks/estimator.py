@@ -1,40 +1,13 @@
-"""What all estimators share: scikit-learn's habits, and the mistakes that any training can make."""
+"""What all estimators share: scikit-learn's habits."""
 
 from __future__ import annotations
 
 import inspect
 from typing import Any, Self
 
-from cellwise.errors import CellwiseError, CellwiseWarning
+from cellwise.tasks.errors import TaskError
 
-__all__ = [
-    "Estimator",
-    "ReportWarning",
-    "RunFolderError",
-    "TaskError",
-    "TrainingError",
-    "TrainingInterrupted",
-]
-
-
-class TaskError(CellwiseError):
-    """Base of what can go wrong in any task."""
-
-
-class TrainingError(TaskError):
-    """Training cannot go on: a loss that is not finite, no batches."""
-
-
-class RunFolderError(TaskError):
-    """A run folder is damaged, finished, of another task, or no run folder at all."""
-
-
-class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C during training. Its text says what is saved and how to go on."""
-
-
-class ReportWarning(CellwiseWarning):
-    """A run is finished, but its report could not be made. The text says why, and how to make it again."""
+__all__ = ["Estimator"]
 
 
 class Estimator:

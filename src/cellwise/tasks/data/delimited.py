@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from cellwise.tasks.forecasting.encoding import line_at, read_bytes, to_utf8
-from cellwise.tasks.forecasting.errors import DataError
-from cellwise.tasks.forecasting.extras import need
-from cellwise.tasks.forecasting.origin import Origin, shown, shown_names
+from cellwise.tasks.data.encoding import line_at, read_bytes, to_utf8
+from cellwise.tasks.data.optional import need
+from cellwise.tasks.data.origin import Origin, shown, shown_names
+from cellwise.tasks.errors import DataError
 
 __all__ = ["read_delimited"]
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from cellwise.tasks.forecasting.columns import as_text
-from cellwise.tasks.forecasting.date_formats import FIRST_YEAR, LAST_YEAR, DateFormat, Reading
-from cellwise.tasks.forecasting.errors import DataError
-from cellwise.tasks.forecasting.extras import need
-from cellwise.tasks.forecasting.numerals import MISSING
-from cellwise.tasks.forecasting.origin import Origin, shown
-from cellwise.tasks.forecasting.whole_numbers import read_whole_numbers
+from cellwise.tasks.data.columns import as_text
+from cellwise.tasks.data.date_formats import FIRST_YEAR, LAST_YEAR, DateFormat, Reading
+from cellwise.tasks.data.numerals import MISSING
+from cellwise.tasks.data.optional import need
+from cellwise.tasks.data.origin import Origin, shown
+from cellwise.tasks.data.whole_numbers import read_whole_numbers
+from cellwise.tasks.errors import DataError
 
 __all__ = ["Times", "read_times"]
 

@@ -1,0 +1,1 @@
+"""What people have: files, columns, numbers and dates as they are written."""
