@@ -124,7 +124,7 @@ def test_without_locks_trainings_go_on(tmp_path: Path, monkeypatch: pytest.Monke
 def test_of_trainings_at_once_one_trains_and_the_others_are_told(tmp_path: Path) -> None:
     script = (
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\nimport test_run_lock as t\n"
-        "from pathlib import Path\nfrom cellwise.tasks.base import RunFolderError\n"
+        "from pathlib import Path\nfrom cellwise.tasks.errors import RunFolderError\n"
         f"try: t.model(30).fit(t.TEXT, folder=Path({str(tmp_path / 'run')!r}), progress=False)\n"
         "except RunFolderError as error: sys.exit(str(error))\n"
     )

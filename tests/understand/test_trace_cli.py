@@ -11,7 +11,7 @@ from test_trace_forecast import frame_of
 
 from cellwise.cli import main
 from cellwise.tasks import CharacterModel, Forecaster
-from cellwise.tasks.text import text as characters_text
+from cellwise.tasks.text import corpus as characters_text
 from cellwise.tasks.training.run_folder import RunFolder
 from cellwise.understand.trace.run import passage
 
