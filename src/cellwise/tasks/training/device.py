@@ -51,7 +51,7 @@ def moved(batch: T, device: torch.device) -> T:
     What is there already is not copied."""
     made: Any = batch
     if isinstance(batch, torch.Tensor):
-        made = batch.to(device, non_blocking=True)
+        made = batch.to(device)
     elif isinstance(batch, tuple) and hasattr(batch, "_fields"):
         made = type(batch)(*(moved(each, device) for each in batch))
     elif isinstance(batch, list | tuple):
