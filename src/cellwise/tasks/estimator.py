@@ -76,8 +76,9 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
 
     @abstractmethod
     def _read(self, data: Any, *args: Any, **more: Any) -> tuple[Data, Training]:
-        """Understand what `fit` was given. Named after `data` are the arguments that this task's `fit` takes: `target`, `valid`,
-        and the `fit_options`. Raises DataError."""
+        """Understand what `fit` was given. Raises DataError.
+
+        Named after `data` are the arguments that this task's `fit` takes: `target`, `valid`, and the `fit_options`."""
 
     @abstractmethod
     def _network(self, data: Data) -> nn.Module:
@@ -275,21 +276,28 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
         if folder is None:
             yield None
             return
-        settings = {each.name: each.stored(getattr(self, each.name)) for each in options_of(type(self))}
-        settings |= {"cell": self._cell.name}
-        settings |= {each.name: each.stored(how[each.name]) for each in self._fit_options()}
+        declared = (*options_of(type(self)), *self._fit_options())
+        values = {**self.get_params(), "cell": self._cell.name, **how}
         stored = self._store(data)
         with own_run(
             folder,
-            self.task,
-            settings,
+            self.task if overwrite else self._task_in(Path(folder)),
+            {each.name: each.stored(values[each.name]) for each in declared},
             stored.fingerprint,
             cell=store_cell(self._cell),
             extra=stored.config,
+            defaults={each.name: each.stored(each.default) for each in declared},
             overwrite=overwrite,
         ) as run:
             run.write_tensors(DATA, Checkpoint(dict(stored.tensors), dict(stored.about)))
             yield run
+
+    def _task_in(self, folder: Path) -> str:
+        """The task's name in a run folder: an unfinished run of an earlier version goes on under its own."""
+        if not (folder / CONFIG).is_file():
+            return self.task
+        name: str = RunFolder(folder).config()["task"]
+        return name if name in self.former_tasks else self.task
 
     def summary(self) -> dict[str, Any]:
         """The run in a few figures, JSON-able."""
