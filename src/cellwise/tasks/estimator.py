@@ -24,7 +24,7 @@ from cellwise.cells import Cell
 from cellwise.cells.stored import known_cell, store_cell
 from cellwise.tasks.common_options import CommonOptions
 from cellwise.tasks.errors import NotFittedError, ReportWarning, RunFolderError, TaskError
-from cellwise.tasks.options import Option, check_values, options_of
+from cellwise.tasks.options import Option, check_values, options_of, plain
 from cellwise.tasks.training.loading import cell_of_run, check_loaded, load_network
 from cellwise.tasks.training.loop import Learning, Trained, TrainSettings, threads, train
 from cellwise.tasks.training.progress import Progress, choose_progress
@@ -146,6 +146,8 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
         more |= {name: value for name, value in (("target", target), ("valid", valid)) if value is not None}
         how = self._how(more)
         self.check_options(**how)
+        # A grid of numpy's gives its numbers, which torch and JSON do not take.
+        self.set_params(**{name: plain(value) for name, value in self.get_params().items()})
         known, training = self._read(data, **{**more, **how})
         network = self._new_network(known)
         objective = self._objective(network, known, training)
