@@ -169,12 +169,19 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
             check_values(self.fit_options, how)
 
     def _how(self, more: Mapping[str, Any]) -> dict[str, Any]:
-        """The values of all `fit_options`, given or not. TypeError for what this task's `fit` does not take."""
+        """The values of all `fit_options`, given or not. TypeError for what `fit` lacks, or does not take."""
         parameters = inspect.signature(self._read).parameters
         declared = {each.name: each for each in self._fit_options()}
         for name in more:
             if name not in parameters and name not in declared:
                 raise TypeError(f"{type(self).__name__}.fit takes no {name!r}")
+        for name in ("target", "valid"):
+            if (
+                name in parameters
+                and parameters[name].default is inspect.Parameter.empty
+                and name not in more
+            ):
+                raise TypeError(f"{type(self).__name__}.fit needs {name!r}")
         return {name: more.get(name, each.default) for name, each in declared.items()}
 
     @classmethod
