@@ -282,10 +282,9 @@ def _stem(file: str) -> str:
 
 
 def _read(forecaster: Forecaster, file: str) -> Table:
-    from cellwise.tasks.forecasting.options import check_options
     from cellwise.tasks.forecasting.report import describe
 
-    check_options(forecaster)
+    forecaster.check_options()
     table = forecaster.read(_source(file))
     _say(describe(table.panel))
     for note in table.notes:
