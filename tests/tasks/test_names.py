@@ -19,6 +19,7 @@ from cellwise.errors import CellwiseError
 from cellwise.tasks import Forecaster
 from cellwise.tasks.errors import ReportWarning, TaskError
 from cellwise.tasks.forecasting import plots, report
+from cellwise.tasks.report.charts import page_svg
 from cellwise.tasks.shown import shown
 from cellwise.tasks.training.run_check import check_run
 
@@ -92,7 +93,7 @@ def test_pictures_of_any_names(begin: int, tmp_path: Path) -> None:
     written = texts(tmp_path / "grid.svg")
     assert all(shown(name, 60) in written for name in names if name.strip())
     (tmp_path / "page.svg").write_text(
-        f'<svg xmlns="{SVG}" xmlns:xlink="x">{plots.page_svg(grid)}</svg>', "utf8"
+        f'<svg xmlns="{SVG}" xmlns:xlink="x">{page_svg(grid)}</svg>', "utf8"
     )
     assert texts(tmp_path / "page.svg") == written
     for name in names[:2]:
