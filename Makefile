@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test trials widths docs check install format clean
+.PHONY: demo test quick trials widths docs check dist dist-test install format clean
 
 demo: install
 	$(BIN)/cellwise forecast demo --out runs/demo --overwrite
 
 test: install
 	$(BIN)/python -m pytest -n auto
+
+# One small part of every layer, for the hand: tests/quick.txt lists it.
+quick: install
+	$(BIN)/python -m pytest -n 2 `grep -v '^#' tests/quick.txt`
 
 # What `make test` tries a little, at length and with figures: random cells, kills, full disks, damage. Hours.
 trials: install
@@ -31,6 +35,15 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The sdist, and the wheel from what is in the sdist.
+dist: install
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist . > /dev/null
+
+# Installs the wheel into a fresh environment and runs the README's examples outside the checkout.
+dist-test: dist
+	$(BIN)/python tools/try_wheel.py dist/*.whl
 
 format: install
 	$(BIN)/ruff format .

@@ -19,6 +19,7 @@ from cellwise.errors import CellwiseError
 from cellwise.tasks import Forecaster
 from cellwise.tasks.errors import ReportWarning, TaskError
 from cellwise.tasks.forecasting import plots, report
+from cellwise.tasks.report.charts import page_svg
 from cellwise.tasks.shown import shown
 from cellwise.tasks.training.run_check import check_run
 
@@ -91,9 +92,7 @@ def test_pictures_of_any_names(begin: int, tmp_path: Path) -> None:
     (tmp_path / "grid.svg").write_text(grid, "utf8")
     written = texts(tmp_path / "grid.svg")
     assert all(shown(name, 60) in written for name in names if name.strip())
-    (tmp_path / "page.svg").write_text(
-        f'<svg xmlns="{SVG}" xmlns:xlink="x">{plots.page_svg(grid)}</svg>', "utf8"
-    )
+    (tmp_path / "page.svg").write_text(f'<svg xmlns="{SVG}" xmlns:xlink="x">{page_svg(grid)}</svg>', "utf8")
     assert texts(tmp_path / "page.svg") == written
     for name in names[:2]:
         (tmp_path / "one.svg").write_text(plots.ahead_plot(ahead("x"), quantiles, levels, name, name), "utf8")

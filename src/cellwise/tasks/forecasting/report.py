@@ -1,12 +1,10 @@
-"""The page a run leaves for a person: what is forecast, how good that was on data kept aside, on what it
-rests."""
+"""The report of a forecast: what is forecast, how good that was on data kept aside, on what it rests."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,47 +12,77 @@ import torch
 from cellwise import cells
 from cellwise._version import __version__
 from cellwise.tasks.data.files import round_floats, to_csv
-from cellwise.tasks.data.optional import need
 from cellwise.tasks.errors import TaskError
 from cellwise.tasks.forecasting import plots
 from cellwise.tasks.forecasting.backtest import Backtest
 from cellwise.tasks.forecasting.calendar import with_calendar
-from cellwise.tasks.forecasting.metrics import Scores
-from cellwise.tasks.forecasting.naive import NAIVE_NAME
+from cellwise.tasks.forecasting.frames import Table
+from cellwise.tasks.forecasting.network import ForecastNetwork
 from cellwise.tasks.forecasting.output import backtest_frame
 from cellwise.tasks.forecasting.panel import Panel
-from cellwise.tasks.forecasting.tables import Cell, Figures, Row, figure, scores_figures, verdict
-from cellwise.tasks.shown import shown
-from cellwise.tasks.training.history import read_history
-from cellwise.tasks.training.run_files import BACKTEST, REPORT, RunFolder
+from cellwise.tasks.forecasting.tables import scores_figures, series_figures, verdict
+from cellwise.tasks.report.charts import loss_plot
+from cellwise.tasks.report.page import Chart, Page, Section, attempt, write_page
+from cellwise.tasks.training.history import History, read_history
+from cellwise.tasks.training.run_files import BACKTEST, RunFolder
 
-if TYPE_CHECKING:
-    from cellwise.tasks.forecasting.forecaster import Forecaster
+__all__ = [
+    "Fitted",
+    "describe",
+    "make_report",
+    "measured_on",
+    "remake_report",
+    "write_backtest",
+    "write_report",
+]
 
-__all__ = ["describe", "make_report", "measured_on", "remake_report", "write_report"]
-
-TEMPLATES = Path(__file__).parent / "templates"
 MOST_PLOTS = 6
-MOST_ROWS = 20
 
 
-def make_report(run: RunFolder, forecaster: Forecaster) -> str | None:
-    """Write the report and the backtest of a run. None, or a sentence on what could not be made, and how to make it.
+class Fitted(Protocol):
+    """What a report needs to know of a forecaster that has learned."""
 
-    A training may have taken days and its report is made last, so no fault of a report ends it."""
-    try:
+    cell: Any
+    horizon: int
+    levels: Sequence[int]
+    target_column: str
+    seed: int
+    table_: Table
+    calendar_: tuple[str, ...]
+    network_: ForecastNetwork
+    notes_: tuple[str, ...]
+    trained_: History | None
+
+    @property
+    def model_name(self) -> str:
+        """How its forecasts are called."""
+
+    @property
+    def backtest_(self) -> Backtest | None:
+        """Forecasts beside the truth, if anything was held out."""
+
+    @property
+    def backtest_is_test_(self) -> bool:
+        """Whether neither training nor early stopping has seen what `backtest_` measures."""
+
+    def get_params(self) -> dict[str, Any]:
+        """Its options by name."""
+
+    def summary(self) -> dict[str, Any]:
+        """The run in a few figures, JSON-able."""
+
+
+def make_report(run: RunFolder, forecaster: Fitted) -> str | None:
+    """Write the report and the backtest of a run. None, or a sentence on what could not be made, and how to make it."""
+
+    def write() -> None:
         write_report(run, forecaster)
         write_backtest(run, forecaster)
-    except Exception as error:  # noqa: BLE001 (whatever it is: drawing goes through much that is not ours)
-        reason = shown(f"{type(error).__name__}: {error}".partition("\n")[0], 200)
-        return (
-            f"the run is finished, but its report could not be made ({reason}); "
-            f"make it again with: cellwise forecast report {run.path}"
-        )
-    return None
+
+    return attempt(write, f"cellwise forecast report {run.path}")
 
 
-def remake_report(run: RunFolder, forecaster: Forecaster) -> None:
+def remake_report(run: RunFolder, forecaster: Fitted) -> None:
     """Make the report of a finished run again, as its training would have made it. TaskError if that fails."""
     if forecaster.trained_ is None:
         forecaster.trained_ = read_history(run)
@@ -64,7 +92,7 @@ def remake_report(run: RunFolder, forecaster: Forecaster) -> None:
         raise TaskError(problem)
 
 
-def write_backtest(run: RunFolder, forecaster: Forecaster) -> None:
+def write_backtest(run: RunFolder, forecaster: Fitted) -> None:
     """Write backtest.csv, every forecast beside the truth, if anything was held out.
 
     Names stand in it as they came in, one that begins with "=" too: it is data, to be joined with the person's own."""
@@ -74,65 +102,87 @@ def write_backtest(run: RunFolder, forecaster: Forecaster) -> None:
         run.write_text(BACKTEST, to_csv(round_floats(made)))
 
 
-def write_report(run: RunFolder, forecaster: Forecaster) -> None:
-    """Write report.html, and its plots as files of their own in plots/."""
-    made, notes = _plots(forecaster)
-    for name, svg in made.items():
-        run.write_text(f"plots/{name}.svg", svg)
-    jinja2 = need("jinja2")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        finalize=_visible,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )
-    run.write_text(REPORT, environment.get_template("report.html").render(_context(forecaster, made, notes)))
+def write_report(run: RunFolder, forecaster: Fitted) -> None:
+    """Write report.html, and its charts as files of their own in plots/."""
+    write_page(run, _page(forecaster))
 
 
-def _context(forecaster: Forecaster, made: Mapping[str, str], more_notes: Sequence[str]) -> dict[str, Any]:
+def _page(forecaster: Fitted) -> Page:
     panel, backtest = forecaster.table_.panel, forecaster.backtest_
-    many, count = panel.frequency.many, len(panel)
-    svgs = {name: plots.page_svg(svg) for name, svg in made.items()}
-    captions = _captions(forecaster)
-    context: dict[str, Any] = {
-        "title": f"{forecaster.target_column if count > 1 else panel.ids[0]}: {forecaster.model_name} forecast",
-        "subtitle": describe(panel),
-        "verdict": "",
-        "ahead_of_naive": True,
-        "forecast_title": f"The next {many(forecaster.horizon)}",
-        "forecast_plot": svgs.get("forecast"),
-        "forecast_caption": captions["forecast"],
-        "backtest_plot": svgs.get("backtest"),
-        "backtest_caption": captions["backtest"],
-        "small_plots": [
-            {"svg": svgs[name], "caption": captions[name]}
-            for name in ("error", "coverage", "cutoff", "series", "loss")
-            if name in svgs
-        ],
-        "table": None,
-        "series_table": None,
-        "notes": [_sentence(note) for note in (*forecaster.notes_, *more_notes)],
-        "settings": [(name, _plain(value)) for name, value in _settings(forecaster).items()],
-        "footer": _footer(forecaster),
-    }
-    if backtest is not None:
-        scores = backtest.scores()
-        context["verdict"], context["ahead_of_naive"] = verdict(scores, backtest)
-        context["table"] = scores_figures(scores, backtest.levels)
-        context["measured_on"] = measured_on(forecaster)
-        context["table_note"] = (
-            "MAE, RMSE and pinball are in the units of the data, sMAPE and coverage in percent; MASE is the MAE "
-            "divided by that of the seasonal naive forecast within what was known. The point forecast is the median. "
-            "Every series counts alike. The naive forecast repeats the last "
-            f"{many(panel.frequency.season_length)}; its bands are normal." + _knows_more(forecaster)
+    name = forecaster.target_column if len(panel) > 1 else panel.ids[0]
+    said, is_ahead = ("", True) if backtest is None else verdict(backtest.scores(), backtest)
+    shown = _choose(len(panel), backtest)
+    aheads = _aheads(forecaster, shown)
+    return Page(
+        title=f"{name}: {forecaster.model_name} forecast",
+        subtitle=describe(panel),
+        verdict=said,
+        is_ahead=is_ahead,
+        sections=tuple(
+            section
+            for section in (
+                _future_section(forecaster, aheads),
+                _scores_section(forecaster),
+                _backtest_section(forecaster, aheads),
+                _details_section(forecaster),
+                _series_section(backtest),
+            )
+            if section is not None
+        ),
+        notes=(*forecaster.notes_, *_notes_on_charts(len(panel), len(aheads))),
+        settings=forecaster.get_params() | {"cell": cells.get(forecaster.cell).name},
+        footer=_footer(forecaster),
+    )
+
+
+def _notes_on_charts(series: int, shown: int) -> tuple[str, ...]:
+    if not shown:
+        return (
+            "the known covariates do not reach past the data, so the report shows no forecast of the future",
         )
-        if count > 1:
-            context["series_table"], context["series_note"] = _series_figures(scores, backtest)
-    return context
+    if series > shown:
+        return (f"the pictures show {shown} of {series:,} series, from the best to the worst",)
+    return ()
 
 
-def measured_on(forecaster: Forecaster) -> str:
+def _future_section(forecaster: Fitted, aheads: Sequence[plots.Ahead]) -> Section | None:
+    if not aheads:
+        return None
+    panel, backtest, levels = forecaster.table_.panel, forecaster.backtest_, forecaster.levels
+    quantiles, model = forecaster.network_.config.quantiles, forecaster.model_name
+    bands = " and ".join(f"{level} %" for level in sorted(levels))
+    caption = (
+        f"The end of the data (thin) and the forecast (blue): the median, and the bands in which {bands} "
+        "of the values are expected."
+    )
+    if len(panel) == 1:
+        svg = plots.ahead_plot(aheads[0], quantiles, levels, model, panel.ids[0])
+    else:
+        svg = plots.grid_plot(aheads, quantiles, levels, model, backtest)
+        if backtest is not None:
+            caption += " Left of the dotted line: what was forecast for the last window of the backtest."
+    title = f"The next {panel.frequency.many(forecaster.horizon)}"
+    return Section(title, charts=(Chart("forecast", svg, caption),))
+
+
+def _scores_section(forecaster: Fitted) -> Section | None:
+    backtest, panel = forecaster.backtest_, forecaster.table_.panel
+    if backtest is None:
+        return None
+    note = (
+        "MAE, RMSE and pinball are in the units of the data, sMAPE and coverage in percent; MASE is the MAE "
+        "divided by that of the seasonal naive forecast within what was known. The point forecast is the median. "
+        "Every series counts alike. The naive forecast repeats the last "
+        f"{panel.frequency.many(panel.frequency.season_length)}; its bands are normal."
+    )
+    if panel.known_names:  # the comparison is with a forecast that knows less
+        known = ", ".join(panel.known_names)
+        note += f" {forecaster.model_name} is told {known} in advance, the naive forecast is not."
+    table = scores_figures(backtest.scores(), backtest.levels)
+    return Section("How good it is", measured_on(forecaster), table=table, note=note)
+
+
+def measured_on(forecaster: Fitted) -> str:
     """What the figures were measured on, and how far one may believe them."""
     backtest = forecaster.backtest_
     assert backtest is not None
@@ -147,73 +197,63 @@ def measured_on(forecaster: Forecaster) -> str:
     )
 
 
-def _knows_more(forecaster: Forecaster) -> str:
-    """The comparison is with a forecast that knows less: say so."""
-    names = forecaster.table_.panel.known_names
-    return (
-        f" {forecaster.model_name} is told {', '.join(names)} in advance, the naive forecast is not."
-        if names
-        else ""
+def _backtest_section(forecaster: Fitted, aheads: Sequence[plots.Ahead]) -> Section | None:
+    backtest = forecaster.backtest_
+    if backtest is None or (
+        len(backtest.panel) > 1 and aheads
+    ):  # the charts of the future show their last window
+        return None
+    series = int(np.argmax((backtest.ends >= 0).sum(axis=1)))
+    caption = (
+        "The last windows of the backtest. At each dotted line the forecast knew what lies to its left and nothing "
+        "else."
     )
+    svg = plots.backtest_plot(backtest, series, backtest.panel.ids[series])
+    return Section("What it would have said", charts=(Chart("backtest", svg, caption),))
 
 
-def _captions(forecaster: Forecaster) -> dict[str, str]:
-    bands = " and ".join(f"{level} %" for level in sorted(forecaster.levels))
-    both = len(forecaster.table_.panel) > 1 and forecaster.backtest_ is not None
-    before = (
-        " Left of the dotted line: what was forecast for the last window of the backtest." if both else ""
-    )
-    return {
-        "forecast": f"The end of the data (thin) and the forecast (blue): the median, and the bands in which {bands} "
-        f"of the values are expected.{before}",
-        "backtest": "The last windows of the backtest. At each dotted line the forecast knew what lies to its left and "
-        "nothing else.",
-        "error": "Mean absolute error by step of the horizon, averaged over all windows.",
-        "coverage": "How many of the true values lay inside the bands; dotted: how many should.",
-        "cutoff": "Mean absolute error of each window by its cutoff, the last time that the forecast knew.",
-        "loss": "Training loss and the loss on what was held out (both pinball losses, in different units) by epoch; "
-        "the ring marks the weights that were kept.",
-        "series": "Each dot is a series; below the dotted line the model is better than the seasonal naive forecast.",
-    }
-
-
-def _plots(forecaster: Forecaster) -> tuple[dict[str, str], list[str]]:
-    """Name -> SVG, and what could not be drawn."""
-    backtest, trained = forecaster.backtest_, forecaster.trained_
-    panel, words = forecaster.table_.panel, forecaster.table_.panel.frequency.words
-    quantiles, levels, model = forecaster.network_.config.quantiles, forecaster.levels, forecaster.model_name
-    made: dict[str, str] = {}
-    notes: list[str] = []
-    chosen = _choose(len(panel), backtest)
-    aheads = _aheads(forecaster, chosen)
-    if not aheads:
-        notes.append(
-            "the known covariates do not reach past the data, so the report shows no forecast of the future"
+def _details_section(forecaster: Fitted) -> Section | None:
+    charts = [] if forecaster.backtest_ is None else _backtest_charts(forecaster.backtest_)
+    if forecaster.trained_ is not None:
+        caption = (
+            "Training loss and the loss on what was held out (both pinball losses, in different units) by epoch; the "
+            "ring marks the weights that were kept."
         )
-    elif len(panel) == 1:
-        made["forecast"] = plots.ahead_plot(aheads[0], quantiles, levels, model, panel.ids[0])
-    else:
-        made["forecast"] = plots.grid_plot(aheads, quantiles, levels, model, backtest)
-        if len(panel) > len(aheads):
-            notes.append(
-                f"the pictures show {len(aheads)} of {len(panel):,} series, from the best to the worst"
-            )
-    if backtest is not None:
-        scores = backtest.scores()
-        measured = int(np.argmax((backtest.ends >= 0).sum(axis=1)))
-        if len(panel) == 1 or not aheads:
-            made["backtest"] = plots.backtest_plot(backtest, measured, panel.ids[measured])
-        made["error"] = plots.error_plot(
-            {name: s.by_horizon["MAE"] for name, s in scores.items()}, "MAE", words
-        )
-        made["coverage"] = plots.coverage_plot(scores[backtest.model].by_horizon, levels, words)
-        if len(panel) == 1 and backtest.count > 1:
-            made["cutoff"] = plots.cutoff_plot(backtest, 0)
-        if len(panel) > 1:
-            made["series"] = plots.series_plot({name: s.by_series["MASE"] for name, s in scores.items()})
-    if trained is not None:
-        made["loss"] = plots.loss_plot(trained)
-    return made, notes
+        charts.append(Chart("loss", loss_plot(forecaster.trained_), caption))
+    return Section("Errors, bands and training", charts=tuple(charts)) if charts else None
+
+
+def _backtest_charts(backtest: Backtest) -> list[Chart]:
+    scores, words = backtest.scores(), backtest.panel.frequency.words
+    errors = {name: each.by_horizon["MAE"] for name, each in scores.items()}
+    coverage = scores[backtest.model].by_horizon
+    charts = [
+        Chart(
+            "error",
+            plots.error_plot(errors, "MAE", words),
+            "Mean absolute error by step of the horizon, averaged over all windows.",
+        ),
+        Chart(
+            "coverage",
+            plots.coverage_plot(coverage, backtest.levels, words),
+            "How many of the true values lay inside the bands; dotted: how many should.",
+        ),
+    ]
+    if len(backtest.panel) == 1 and backtest.count > 1:
+        caption = "Mean absolute error of each window by its cutoff, the last time that the forecast knew."
+        charts.append(Chart("cutoff", plots.cutoff_plot(backtest, 0), caption))
+    if len(backtest.panel) > 1:
+        caption = "Each dot is a series; below the dotted line the model is better than the seasonal naive forecast."
+        mase = {name: each.by_series["MASE"] for name, each in scores.items()}
+        charts.append(Chart("series", plots.series_plot(mase), caption))
+    return charts
+
+
+def _series_section(backtest: Backtest | None) -> Section | None:
+    if backtest is None or len(backtest.panel) == 1:
+        return None
+    table, note = series_figures(backtest.scores(), backtest)
+    return Section("Series by series", note, table=table)
 
 
 def _choose(count: int, backtest: Backtest | None) -> list[int]:
@@ -227,7 +267,7 @@ def _choose(count: int, backtest: Backtest | None) -> list[int]:
     return [int(order[i]) for i in np.linspace(0, len(order) - 1, MOST_PLOTS).round().astype(int)]
 
 
-def _aheads(forecaster: Forecaster, chosen: Sequence[int]) -> list[plots.Ahead]:
+def _aheads(forecaster: Fitted, chosen: Sequence[int]) -> list[plots.Ahead]:
     """The forecast after the end of each chosen series; none if known covariates end too soon."""
     panel = with_calendar(forecaster.table_.panel.select(chosen), forecaster.calendar_, forecaster.horizon)
     if panel.known_names and any(
@@ -241,25 +281,6 @@ def _aheads(forecaster: Forecaster, chosen: Sequence[int]) -> list[plots.Ahead]:
     ]
 
 
-def _series_figures(scores: Mapping[str, Scores], backtest: Backtest) -> tuple[Figures, str]:
-    own, naive = scores[backtest.model].by_series, scores[NAIVE_NAME].by_series
-    order = [int(i) for i in np.argsort(own["MASE"]) if np.isfinite(own["MASE"][i])]
-    note = "From the best forecast to the worst, by MASE."
-    if len(order) > MOST_ROWS:
-        half = MOST_ROWS // 2
-        note = f"The {half} best and the {half} worst forecasts of {len(order):,} series, by MASE."
-        order = order[:half] + order[-half:]
-    rows = []
-    for i in order:
-        wins = own["MASE"][i] <= naive["MASE"][i]
-        cells = [Cell(figure(own[metric][i])) for metric in ("MAE", "sMAPE")]
-        cells += [Cell(figure(own["MASE"][i]), wins), Cell(figure(naive["MASE"][i]), not wins)]
-        rows.append(Row(backtest.panel.ids[i], tuple(cells)))
-    if len(rows) == MOST_ROWS < len(backtest.panel):
-        rows.insert(MOST_ROWS // 2, Row("…", tuple(Cell("") for _ in cells)))
-    return Figures(("MAE", "sMAPE", "MASE", "naive MASE"), tuple(rows)), note
-
-
 def describe(panel: Panel) -> str:
     """How many series, values and steps, from when to when."""
     first = min(times[0] for times in panel.times)
@@ -269,7 +290,7 @@ def describe(panel: Panel) -> str:
     return f"{series}, {values}, {_day(first)} to {_day(last)}"
 
 
-def _footer(forecaster: Forecaster) -> str:
+def _footer(forecaster: Fitted) -> str:
     weights = sum(p.numel() for p in forecaster.network_.parameters())
     trained = forecaster.trained_
     epochs = "" if trained is None else f", {len(trained.epochs)} epochs, the best was {trained.best.epoch}"
@@ -278,24 +299,3 @@ def _footer(forecaster: Forecaster) -> str:
 
 def _day(time: Any) -> str:
     return str(time).replace("T", " ").removesuffix(".000000").removesuffix(" 00:00:00")
-
-
-def _settings(forecaster: Forecaster) -> dict[str, Any]:
-    return forecaster.get_params() | {"cell": cells.get(forecaster.cell).name}
-
-
-def _visible(value: Any) -> Any:
-    """What stands in the page by itself: plain text without what cannot be seen. (What is HTML already is Markup.)"""
-    return shown(value) if type(value) is str else value
-
-
-def _sentence(note: str) -> str:
-    return note[:1].upper() + note[1:] + "."
-
-
-def _plain(value: object) -> str:
-    if value is None:
-        return "chosen"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value)) or "none"
-    return str(value)

@@ -1,55 +1,19 @@
-"""Scores in a form that a person reads, on a page or on a terminal."""
+"""The scores of a backtest as tables and as a sentence, for a page or a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from cellwise.tasks.forecasting.backtest import Backtest
 from cellwise.tasks.forecasting.metrics import Scores, mean
 from cellwise.tasks.forecasting.naive import NAIVE_NAME
+from cellwise.tasks.report.table import Cell, Figures, Row, figure
 
-__all__ = ["Cell", "Figures", "Row", "figure", "scores_figures", "verdict"]
+__all__ = ["scores_figures", "series_figures", "verdict"]
 
-
-@dataclass(frozen=True)
-class Cell:
-    """A figure as text, and whether it is the best of its column."""
-
-    text: str
-    wins: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    """A named row of figures."""
-
-    name: str
-    cells: tuple[Cell, ...]
-
-
-@dataclass(frozen=True)
-class Figures:
-    """A table."""
-
-    columns: tuple[str, ...]
-    rows: tuple[Row, ...]
-
-
-def figure(value: float) -> str:
-    """A number with as many digits as one reads: 243.6, 0.528, 12,345.
-
-    >>> [figure(v) for v in (243.635, 0.52757, 12345.6, float("nan"), 0.0)]
-    ['243.6', '0.528', '12,346', '–', '0']
-    """
-    if not np.isfinite(value):
-        return "–"
-    if value == 0:
-        return "0"
-    digits = max(0, min(6, 3 - int(np.floor(np.log10(abs(value))))) - (abs(value) < 10))
-    return f"{value:,.{digits}f}"
+MOST_ROWS = 20
 
 
 def scores_figures(scores: Mapping[str, Scores], levels: Sequence[int]) -> Figures:
@@ -66,7 +30,27 @@ def scores_figures(scores: Mapping[str, Scores], levels: Sequence[int]) -> Figur
         )
         for m, s in scores.items()
     )
-    return Figures(tuple(_heading(c) for c in columns), rows)
+    return Figures("model", tuple(_heading(c) for c in columns), rows)
+
+
+def series_figures(scores: Mapping[str, Scores], backtest: Backtest) -> tuple[Figures, str]:
+    """One row per series from the best forecast to the worst, at most MOST_ROWS; and a sentence on which they are."""
+    own, naive = scores[backtest.model].by_series, scores[NAIVE_NAME].by_series
+    order = [int(i) for i in np.argsort(own["MASE"]) if np.isfinite(own["MASE"][i])]
+    note = "From the best forecast to the worst, by MASE."
+    if len(order) > MOST_ROWS:
+        half = MOST_ROWS // 2
+        note = f"The {half} best and the {half} worst forecasts of {len(order):,} series, by MASE."
+        order = order[:half] + order[-half:]
+    rows: list[Row] = []
+    for i in order:
+        wins = own["MASE"][i] <= naive["MASE"][i]
+        cells = [Cell(figure(own[metric][i])) for metric in ("MAE", "sMAPE")]
+        cells += [Cell(figure(own["MASE"][i]), wins), Cell(figure(naive["MASE"][i]), not wins)]
+        rows.append(Row(backtest.panel.ids[i], tuple(cells)))
+    if len(rows) == MOST_ROWS < len(backtest.panel):
+        rows.insert(MOST_ROWS // 2, Row("…", tuple(Cell("") for _ in cells)))
+    return Figures("series", ("MAE", "sMAPE", "MASE", "naive MASE"), tuple(rows)), note
 
 
 def verdict(scores: Mapping[str, Scores], backtest: Backtest) -> tuple[str, bool]:

@@ -1,0 +1,1 @@
+"""Reports: one page a run, whose charts, tables and style every task shares."""

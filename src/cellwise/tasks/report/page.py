@@ -1,0 +1,112 @@
+"""A run's report: one HTML page that needs no network, in sections of text, charts and tables.
+
+A task supplies its sentences, charts and tables as a `Page`. The style, and the escaping of every text, are here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cellwise.tasks.data.optional import need
+from cellwise.tasks.report.charts import COLOURS, page_svg
+from cellwise.tasks.report.table import Figures
+from cellwise.tasks.shown import shown
+from cellwise.tasks.training.run_files import PLOTS, REPORT, RunFolder
+
+__all__ = ["Chart", "Page", "Section", "attempt", "render", "write_page"]
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart: the name of its file in plots/, without an ending; SVG text, as `charts.chart` makes it; its caption."""
+
+    name: str
+    svg: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, then what there is of: a sentence, charts (several stand side by side), a table and a note on it."""
+
+    title: str
+    text: str = ""
+    charts: tuple[Chart, ...] = ()
+    table: Figures | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that a report says, in plain text; a note is a sentence without its full stop.
+
+    verdict: the one sentence to take home. is_ahead: whether it is good news, which decides its colour.
+    settings: each option of the estimator with its value; None means that the estimator chose.
+    """
+
+    title: str
+    subtitle: str
+    verdict: str = ""
+    is_ahead: bool = True
+    sections: tuple[Section, ...] = ()
+    notes: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    footer: str = ""
+
+
+def attempt(write: Callable[[], None], again: str) -> str | None:
+    """Write a report. None, or a sentence on why it could not be made; `again` is the command that makes it again.
+
+    A training may have taken days and its report is made last, so no fault of a report ends it."""
+    try:
+        write()
+    except Exception as error:  # noqa: BLE001 (whatever it is: drawing goes through much that is not ours)
+        reason = shown(f"{type(error).__name__}: {error}".partition("\n")[0], 200)
+        return (
+            f"the run is finished, but its report could not be made ({reason}); make it again with: {again}"
+        )
+    return None
+
+
+def write_page(run: RunFolder, page: Page) -> None:
+    """Write report.html into a run folder, and each chart as plots/NAME.svg."""
+    for section in page.sections:
+        for chart in section.charts:
+            run.write_text(f"{PLOTS}/{chart.name}.svg", chart.svg)
+    run.write_text(REPORT, render(page))
+
+
+def render(page: Page) -> str:
+    """The page as HTML. Raises TaskError if jinja2 is not installed."""
+    jinja2 = need("jinja2")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        finalize=_visible,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    environment.filters |= {"page_svg": page_svg, "sentence": _sentence, "setting": _setting}
+    return str(environment.get_template("page.html").render(page=page, colours=COLOURS))
+
+
+def _visible(value: Any) -> Any:
+    """What stands in the page by itself: plain text without what cannot be seen. (What is HTML already is Markup.)"""
+    return shown(value) if type(value) is str else value
+
+
+def _sentence(note: str) -> str:
+    return note[:1].upper() + note[1:] + "."
+
+
+def _setting(value: object) -> str:
+    if value is None:
+        return "chosen"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return str(value)

@@ -1,0 +1,48 @@
+"""A table of figures in a form that a person reads, on a page or on a terminal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Cell", "Figures", "Row", "figure"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure as text, and whether it is the best of its column."""
+
+    text: str
+    wins: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A named row of figures."""
+
+    name: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A table. `first` heads the column of the rows' names, `columns` the others."""
+
+    first: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def figure(value: float) -> str:
+    """A number with as many digits as one reads: 243.6, 0.528, 12,345.
+
+    >>> [figure(v) for v in (243.635, 0.52757, 12345.6, float("nan"), 0.0)]
+    ['243.6', '0.528', '12,346', '–', '0']
+    """
+    if not np.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    digits = max(0, min(6, 3 - int(np.floor(np.log10(abs(value))))) - (abs(value) < 10))
+    return f"{value:,.{digits}f}"
