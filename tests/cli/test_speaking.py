@@ -8,8 +8,8 @@ import subprocess
 import sys
 import time
 
+import click
 import pytest
-import typer.main
 
 import cellwise
 from cellwise.cli import app
@@ -55,10 +55,15 @@ def test_every_public_name_is_there_and_no_other():
 
 
 def _commands():
-    root = typer.main.get_command(app)
-    for name, command in root.commands.items():
-        yield name, command
-        yield from ((f"{name} {inner}", each) for inner, each in getattr(command, "commands", {}).items())
+    yield from _commands_of(app)
+    for name, group in _commands_of(app):
+        if isinstance(group, click.Group):
+            yield from ((f"{name} {inner}", command) for inner, command in _commands_of(group))
+
+
+def _commands_of(group):
+    context = click.Context(group)
+    return [(name, group.get_command(context, name)) for name in group.list_commands(context)]
 
 
 def test_every_command_shows_examples_that_can_be_typed():

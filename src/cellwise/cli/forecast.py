@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+import click
 
 from cellwise.cli import forecast_options as options
 from cellwise.cli.cell_argument import cell_argument
+from cellwise.cli.command import Group, argument, command, option
 from cellwise.cli.examples import epilog
 from cellwise.cli.forecast_check import check
 from cellwise.cli.forecast_report import report
@@ -24,36 +25,13 @@ if TYPE_CHECKING:
     from cellwise.tasks.forecasting.frames import Table
     from cellwise.tasks.forecasting.metrics import Scores
 
-__all__ = ["app"]
-
-app = typer.Typer(
-    help="Forecast series with a recurrent network: fit, predict, backtest.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-
-# A line for the list of commands; others are listed with the beginning of their help.
-_SHORT = {
-    "fit": "Train on a file of series.",
-    "predict": "Forecast with what was trained.",
-    "backtest": "Measure forecasts of the past.",
-    "demo": "Train on US births: under a minute.",
-    "check": "See whether a run folder is whole.",
-    "report": "Make the report of a run again.",
-}
+__all__ = ["group"]
 
 
-def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Make a function a command of `forecast`."""
-    name = function.__name__
-    return app.command(short_help=_SHORT.get(name), epilog=epilog(f"forecast {name}"))(function)
-
-
-@command
 def fit(
     file: options.File,
     horizon: options.Horizon,
-    out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/NAME-CELL]")] = None,
+    out: Annotated[Path | None, option(help="Run folder.  [default: runs/NAME-CELL]")] = None,
     cell: options.Cell = "gru",
     freq: options.Frequency = None,
     season: options.Season = None,
@@ -94,21 +72,18 @@ def fit(
     _say(f"forecast with: cellwise forecast predict {folder}")
 
 
-@command
 def predict(
-    run: Annotated[Path, typer.Argument(help="Run folder that fit wrote.", metavar="RUN")],
+    run: Annotated[Path, argument(help="Run folder that fit wrote.", metavar="RUN")],
     file: Annotated[
         str | None,
-        typer.Argument(help="Series to continue, also new ones.  [default: those of RUN]", metavar="[FILE]"),
+        argument(help="Series to continue, also new ones.  [default: those of RUN]", metavar="[FILE]"),
     ] = None,
     horizon: Annotated[
         int | None,
-        typer.Option(
-            "--horizon", "-H", help="Steps to forecast, also more than trained.  [default: as trained]"
-        ),
+        option("--horizon", "-H", help="Steps to forecast, also more than trained.  [default: as trained]"),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="CSV or Parquet file to write.  [default: print CSV]", metavar="FILE")
+        Path | None, option(help="CSV or Parquet file to write.  [default: print CSV]", metavar="FILE")
     ] = None,
     date_format: options.DateFormat = None,
     decimal: options.Decimal = None,
@@ -141,21 +116,20 @@ def predict(
         _say(f"wrote {made.height:,} rows to {out}")
 
 
-@command
 def backtest(
     source: Annotated[
         str,
-        typer.Argument(
+        argument(
             help="CSV or Parquet file, or the folder of a run whose data and settings are taken.",
             metavar="FILE|RUN",
         ),
     ],
     horizon: Annotated[
-        int | None, typer.Option("--horizon", "-H", help="How many steps to forecast (for a FILE).")
+        int | None, option("--horizon", "-H", help="How many steps to forecast (for a FILE).")
     ] = None,
     cutoffs: options.Cutoffs = 5,
     step: options.Step = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder to keep.  [default: none]")] = None,
+    out: Annotated[Path | None, option(help="Run folder to keep.  [default: none]")] = None,
     cell: options.Cell = "gru",
     freq: options.Frequency = None,
     season: options.Season = None,
@@ -209,9 +183,8 @@ def backtest(
     _train(forecaster, table, out, cutoffs, step, overwrite, as_json)
 
 
-@command
 def demo(
-    out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
+    out: Annotated[Path, option(help="Run folder.")] = Path("runs/demo"),
     cell: options.Cell = "gru",
     epochs: options.Epochs = 60,
     seed: options.Seed = 0,
@@ -232,8 +205,29 @@ def demo(
     _train(forecaster, table, out, cutoffs=24, step=15, overwrite=overwrite)
 
 
-command(check)
-command(report)
+# Each with a line for the list of commands.
+_COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
+    "fit": (fit, "Train on a file of series."),
+    "predict": (predict, "Forecast with what was trained."),
+    "backtest": (backtest, "Measure forecasts of the past."),
+    "demo": (demo, "Train on US births: under a minute."),
+    "check": (check, "See whether a run folder is whole."),
+    "report": (report, "Make the report of a run again."),
+}
+
+
+def _load(name: str) -> click.Command:
+    function, line = _COMMANDS[name]
+    return command(function, name, short_help=line, epilog=epilog(f"forecast {name}"))
+
+
+group = Group(
+    "forecast",
+    {name: line for name, (_, line) in _COMMANDS.items()},
+    _load,
+    help="Forecast series with a recurrent network: fit, predict, backtest.",
+    epilog=epilog("forecast"),
+)
 
 
 def _forecaster(

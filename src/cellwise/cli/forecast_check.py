@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+import click
 
+from cellwise.cli.command import argument
 from cellwise.tasks.errors import RunFolderError
 
 __all__ = ["check"]
 
 
-def check(run: Annotated[Path, typer.Argument(help="Run folder to look through.", metavar="RUN")]) -> None:
+def check(run: Annotated[Path, argument(help="Run folder to look through.", metavar="RUN")]) -> None:
     """Compare every file of a run with its checksum, and load the run.
 
     Says of each file whether it is whole; the exit status is 2 if one is not. An unfinished run is whole if its
@@ -24,6 +25,6 @@ def check(run: Annotated[Path, typer.Argument(help="Run folder to look through."
     damaged = 0
     for finding in check_run(run):
         damaged += not finding.is_whole
-        typer.echo(f"{'ok ' if finding.is_whole else 'BAD'}  {shown(finding.name)}: {shown(finding.words)}")
+        click.echo(f"{'ok ' if finding.is_whole else 'BAD'}  {shown(finding.name)}: {shown(finding.words)}")
     if damaged:
         raise RunFolderError(f"the run folder {run} is damaged, see above")

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from cellwise.cli.cell_argument import HELP, complete
+from cellwise.cli.command import argument, option
 
 __all__ = [
     "Cell", "Cutoffs", "DateFormat", "Decimal", "Dropout", "Encoding", "Epochs", "File", "Frequency", "HiddenSize",
@@ -18,63 +17,59 @@ __all__ = [
 
 File = Annotated[
     str,
-    typer.Argument(help="CSV or Parquet file in long format, or the bundled 'us-births'.", metavar="FILE"),
+    argument(help="CSV or Parquet file in long format, or the bundled 'us-births'.", metavar="FILE"),
 ]
-Horizon = Annotated[int, typer.Option("--horizon", "-H", help="How many steps to forecast.")]
-Cell = Annotated[str, typer.Option(help=HELP, metavar="CELL", autocompletion=complete)]
+Horizon = Annotated[int, option("--horizon", "-H", help="How many steps to forecast.")]
+Cell = Annotated[str, option(help=HELP, metavar="CELL", shell_complete=complete)]
 Frequency = Annotated[
     str | None,
-    typer.Option(
-        "--freq", help="Distance of the times: D, h, MS, 30min, W-SUN, ...  [default: read off the data]"
-    ),
+    option("--freq", help="Distance of the times: D, h, MS, 30min, W-SUN, ...  [default: read off the data]"),
 ]
-Season = Annotated[int | None, typer.Option(help="Steps in a season.  [default: by frequency, 7 for days]")]
+Season = Annotated[int | None, option(help="Steps in a season.  [default: by frequency, 7 for days]")]
 Id = Annotated[
-    str, typer.Option("--id", help="Column that names the series; may be missing if there is one series.")
+    str, option("--id", help="Column that names the series; may be missing if there is one series.")
 ]
-Time = Annotated[str, typer.Option("--time", help="Column of the times: dates or whole numbers.")]
-Target = Annotated[str, typer.Option("--target", help="Column of the values to forecast.")]
+Time = Annotated[str, option("--time", help="Column of the times: dates or whole numbers.")]
+Target = Annotated[str, option("--target", help="Column of the values to forecast.")]
 Known = Annotated[
     list[str] | None,
-    typer.Option(help="Covariate known in advance, by column; repeat it or separate with commas. Rows with an empty "
+    option(help="Covariate known in advance, by column; repeat it or separate with commas. Rows with an empty "
                  "target at the end hold its future.", metavar="COLUMN"),
 ]  # fmt: skip
 Past = Annotated[
-    list[str] | None, typer.Option(help="Covariate known only up to now, by column.", metavar="COLUMN")
+    list[str] | None, option(help="Covariate known only up to now, by column.", metavar="COLUMN")
 ]
 DateFormat = Annotated[
     str | None,
-    typer.Option(
-        help="How dates are written, such as %d/%m/%Y.  [default: read off the data]", metavar="FORMAT"
-    ),
+    option(help="How dates are written, such as %d/%m/%Y.  [default: read off the data]", metavar="FORMAT"),
 ]
 Decimal = Annotated[
     str | None,
-    typer.Option(help="Mark before decimals, . or ,  [default: read off the data]", metavar="MARK"),
+    option(help="Mark before decimals, . or ,  [default: read off the data]", metavar="MARK"),
 ]
 Encoding = Annotated[
-    str | None, typer.Option(help="Encoding of a text file, such as cp1252.  [default: UTF-8 or UTF-16]")
+    str | None, option(help="Encoding of a text file, such as cp1252.  [default: UTF-8 or UTF-16]")
 ]
 Levels = Annotated[
-    list[int] | None, typer.Option("--level", help="Band in percent; may be repeated.  [default: 80, 90]")
+    list[int] | None, option("--level", help="Band in percent; may be repeated.  [default: 80, 90]")
 ]
-HiddenSize = Annotated[int, typer.Option(help="Units of the recurrent layer.")]
-Layers = Annotated[int, typer.Option("--layers", help="Recurrent layers.")]
-Dropout = Annotated[float, typer.Option(help="Share of units left out at random in training.")]
-Members = Annotated[int, typer.Option(help="Networks that are trained side by side and averaged.")]
-Epochs = Annotated[int, typer.Option(help="At most so many epochs; early stopping may end sooner.")]
-LearningRate = Annotated[float, typer.Option(help="Highest learning rate.")]
+HiddenSize = Annotated[int, option(help="Units of the recurrent layer.")]
+Layers = Annotated[int, option("--layers", help="Recurrent layers.")]
+Dropout = Annotated[float, option(help="Share of units left out at random in training.")]
+Members = Annotated[int, option(help="Networks that are trained side by side and averaged.")]
+Epochs = Annotated[int, option(help="At most so many epochs; early stopping may end sooner.")]
+LearningRate = Annotated[float, option(help="Highest learning rate.")]
 Validation = Annotated[
     int | None,
-    typer.Option(
+    option(
         help="Windows of one horizon held out to decide when to stop; 0 for none.  [default: by the data's length]"
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
-Cutoffs = Annotated[int, typer.Option(help="Test windows at the end of the data, kept from training.")]
-Step = Annotated[int | None, typer.Option(help="Steps between two cutoffs.  [default: one horizon]")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run that is in the folder.")]
-Out = Annotated[Path | None, typer.Option(help="Run folder to write.")]
+Seed = Annotated[int, option(help="Equal seeds give equal results.")]
+Cutoffs = Annotated[int, option(help="Test windows at the end of the data, kept from training.")]
+Step = Annotated[int | None, option(help="Steps between two cutoffs.  [default: one horizon]")]
+Overwrite = Annotated[bool, option("--overwrite", help="Replace the run that is in the folder.")]
+Out = Annotated[Path | None, option(help="Run folder to write.")]
 
 
 def names_of(columns: Sequence[str] | None) -> list[str]:
