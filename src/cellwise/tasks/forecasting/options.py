@@ -1,57 +1,153 @@
-"""Settings that make no sense are refused before any work is done, with what would make sense."""
+"""The options of forecasting, each declared once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from cellwise import cells
-from cellwise.tasks.errors import OptionError
-from cellwise.tasks.forecasting.frames import TextFormat
-from cellwise.tasks.forecasting.frequency import parse_frequency
-from cellwise.tasks.ranges import TRAINING_REAL, TRAINING_WHOLE, check_ranges, short_repr
+from cellwise.tasks.common_options import NETWORK, TRAINING, CommonOptions
+from cellwise.tasks.options import check_values, option, with_options
 
-__all__ = ["check_options"]
+__all__ = ["ForecastOptions", "TestWindows", "check_options"]
 
-# name -> least and greatest value
-WHOLE = {
-    **TRAINING_WHOLE,
-    "horizon": (1, 100_000), "season_length": (1, 1_000_000), "members": (1, 1000), "validation": (0, 10_000),
-    "cutoffs": (0, 10_000), "step": (1, 1_000_000),
-}  # fmt: skip
-MAY_BE_NONE = ("season_length", "validation", "step")
-COLUMN_NAMES = ("id_column", "time_column", "target_column")
+DATA = "data"
+
+
+def _are_levels(levels: Any) -> bool:
+    try:
+        values = list(levels)
+    except TypeError:
+        return False
+    whole = all(isinstance(each, int) and not isinstance(each, bool) and 1 <= each <= 99 for each in values)
+    return bool(values) and whole and len(set(values)) == len(values)
+
+
+@with_options
+class ForecastOptions(CommonOptions):
+    """What a forecaster is told: of the data, the network and its training."""
+
+    horizon: int = option(
+        28,
+        help="How many steps to forecast.",
+        at_least=1,
+        at_most=100_000,
+        flag=("--horizon", "-H"),
+        required=True,
+        kw_only=False,
+    )
+    freq: str | None = option(
+        None,
+        help="Distance of the times: D, h, MS, 30min, W-SUN, ...",
+        none="read off the data",
+        group=DATA,
+    )
+    season_length: int | None = option(
+        None,
+        help="Steps in a season.",
+        at_least=1,
+        at_most=1_000_000,
+        flag="--season",
+        none="by frequency, 7 for days",
+        group=DATA,
+    )
+    known: Sequence[str] = option(
+        (),
+        help="Covariate known in advance, by column; repeat it or separate with commas. Rows with an empty target at "
+        "the end hold its future.",
+        what="column names",
+        metavar="COLUMN",
+        group=DATA,
+    )
+    past: Sequence[str] = option(
+        (),
+        help="Covariate known only up to now, by column.",
+        what="column names",
+        metavar="COLUMN",
+        group=DATA,
+    )
+    id_column: str = option(
+        "unique_id",
+        help="Column that names the series; may be missing if there is one series.",
+        what="the name of a column",
+        flag="--id",
+        group=DATA,
+    )
+    time_column: str = option(
+        "ds",
+        help="Column of the times: dates or whole numbers.",
+        what="the name of a column",
+        flag="--time",
+        group=DATA,
+    )
+    target_column: str = option(
+        "y",
+        help="Column of the values to forecast.",
+        what="the name of a column",
+        flag="--target",
+        group=DATA,
+    )
+    levels: Sequence[int] = option(
+        (80, 90),
+        help="Band in percent; may be repeated.",
+        what="different whole percentages from 1 to 99 such as 80 and 90",
+        accepts=_are_levels,
+        flag="--level",
+    )
+    members: int = option(
+        1,
+        help="Networks that are trained side by side and averaged.",
+        at_least=1,
+        at_most=1000,
+        group=NETWORK,
+    )
+    validation: int | None = option(
+        None,
+        help="Windows of one horizon held out to decide when to stop; 0 for none.",
+        at_least=0,
+        at_most=10_000,
+        none="by the data's length",
+        group=TRAINING,
+    )
+    date_format: str | None = option(
+        None,
+        help="How dates are written, such as %d/%m/%Y.",
+        metavar="FORMAT",
+        none="read off the data",
+        group=DATA,
+    )
+    decimal: str | None = option(
+        None, help="Mark before decimals, . or ,", metavar="MARK", none="read off the data", group=DATA
+    )
+    encoding: str | None = option(
+        None, help="Encoding of a text file, such as cp1252.", none="UTF-8 or UTF-16", group=DATA
+    )
+    dropout: float = 0.1
+
+
+@with_options
+class TestWindows:
+    """What `fit` keeps from training at the end of the data, to measure itself on."""
+
+    cutoffs: int = option(
+        0, help="Test windows at the end of the data, kept from training.", at_least=0, at_most=10_000
+    )
+    step: int | None = option(
+        None, help="Steps between two cutoffs.", at_least=1, at_most=1_000_000, none="one horizon"
+    )
 
 
 def check_options(forecaster: Any, **more: Any) -> None:
     """Raise OptionError, FrequencyError, UnknownCellError or CellError for the first setting that cannot be.
 
     Asked before a training, and of the settings that a run folder holds."""
+    from cellwise.tasks.forecasting.frames import TextFormat
+    from cellwise.tasks.forecasting.frequency import parse_frequency
+
     values = forecaster.get_params() | more
     _ = cells.get(values["cell"]).graph  # an error in the equations is said here, with its line
-    check_ranges(values, WHOLE, TRAINING_REAL, OptionError, MAY_BE_NONE)
-    _check_levels(values["levels"])
-    for name in COLUMN_NAMES:
-        if not isinstance(values[name], str) or not values[name]:
-            raise OptionError(f"{name} must be the name of a column, not {short_repr(values[name])}")
-    for name in ("known", "past"):
-        if isinstance(values[name], str):
-            raise OptionError(f"{name} must be a list of column names, such as [{values[name]!r}]")
-        if not isinstance(values[name], Iterable) or not all(isinstance(each, str) for each in values[name]):
-            raise OptionError(f"{name} must be a list of column names, not {short_repr(values[name])}")
+    check_values(ForecastOptions, values)
+    check_values(TestWindows, values)
     if values["freq"] is not None:
         parse_frequency(values["freq"])
     TextFormat(values["date_format"], values["decimal"], values["encoding"])
-
-
-def _check_levels(levels: Any) -> None:
-    try:
-        values = list(levels)
-    except TypeError:
-        values = []
-    whole = all(isinstance(each, int) and not isinstance(each, bool) and 1 <= each <= 99 for each in values)
-    if not values or not whole or len(set(values)) != len(values):
-        raise OptionError(
-            "levels must be different whole percentages from 1 to 99 such as 80 and 90, not "
-            f"{short_repr(values or levels)}"
-        )

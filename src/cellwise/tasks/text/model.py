@@ -18,10 +18,11 @@ from cellwise.cells import Cell
 from cellwise.cells.stored import known_cell, store_cell
 from cellwise.tasks.errors import DataError, NotFittedError, OptionError, RunFolderError
 from cellwise.tasks.estimator import Estimator
-from cellwise.tasks.ranges import TRAINING_REAL, TRAINING_WHOLE, check_ranges
+from cellwise.tasks.options import check_values
 from cellwise.tasks.text.corpus import UNKNOWN, Alphabet, split_text
 from cellwise.tasks.text.network import CharacterNetwork
 from cellwise.tasks.text.objective import CharacterLearning, bits_per_character
+from cellwise.tasks.text.options import TextOptions
 from cellwise.tasks.training.loading import cell_of_run, check_loaded, load_network
 from cellwise.tasks.training.loop import Trained, TrainSettings, threads, train
 from cellwise.tasks.training.progress import Progress, choose_progress
@@ -30,8 +31,6 @@ from cellwise.tasks.training.run_folder import BEST, DATA, Checkpoint, RunFolder
 __all__ = ["TASK", "CharacterModel"]
 
 TASK = "characters"
-# name -> least and greatest value
-WHOLE = {**TRAINING_WHOLE, "embedding_size": (1, 65_536), "length": (2, 1_000_000)}
 
 
 class CharacterModel(Estimator):
@@ -245,7 +244,7 @@ class CharacterModel(Estimator):
     def check_options(self) -> None:
         """Raise OptionError, UnknownCellError or CellError for the first setting that cannot be."""
         _ = self._cell.graph  # an error in the equations is said here, with its line
-        check_ranges(self.get_params(), WHOLE, TRAINING_REAL, OptionError)
+        check_values(TextOptions, self.get_params())
 
     def _check_trained(self) -> None:
         if not hasattr(self, "network_"):

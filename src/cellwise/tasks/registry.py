@@ -1,0 +1,82 @@
+"""The tasks by the name of their command. Nothing is loaded before it is asked for, least of all torch.
+
+A task is a folder of this package whose `__init__.py` says what it is:
+
+    TASK = Task("forecast", "Forecast series.", estimator="forecaster:Forecaster", options="options:ForecastOptions")
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cellwise.tasks.estimator import Estimator
+
+__all__ = ["Task", "find_task", "tasks"]
+
+HOME = "cellwise.tasks"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task, as the command line and the run folders know it.
+
+    name: of its command, and in config.json. summary: a line for the list of commands. estimator, options, fit_options:
+    `module:Class` in the task's folder; the last declares what only this task's `fit` takes. former_names: in run
+    folders of earlier versions."""
+
+    name: str
+    summary: str
+    estimator: str
+    options: str
+    fit_options: str | None = None
+    former_names: tuple[str, ...] = ()
+    folder: str = field(default="", compare=False)  # the package; the registry fills it in
+
+    @property
+    def class_name(self) -> str:
+        """The estimator's name, as `cellwise.tasks` has it."""
+        return self.estimator.partition(":")[2]
+
+    def load_estimator(self) -> type[Estimator]:
+        """The estimator's class. Imports torch."""
+        made: type[Estimator] = self._load(self.estimator)
+        return made
+
+    def load_options(self) -> type:
+        """The class that declares the options of the constructor. Imports no torch."""
+        return self._load(self.options)
+
+    def load_fit_options(self) -> type | None:
+        """The class that declares what only this task's `fit` takes, if there is anything. Imports no torch."""
+        return None if self.fit_options is None else self._load(self.fit_options)
+
+    def _load(self, home: str) -> Any:
+        module, _, name = home.partition(":")
+        return getattr(importlib.import_module(f"{self.folder}.{module}"), name)
+
+
+@cache
+def tasks() -> dict[str, Task]:
+    """Name -> task, in alphabetical order."""
+    found = {}
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        if module.ispkg:
+            package = importlib.import_module(f"{HOME}.{module.name}")
+            task = getattr(package, "TASK", None)
+            if isinstance(task, Task):
+                found[task.name] = replace(task, folder=package.__name__)
+    return dict(sorted(found.items()))
+
+
+def find_task(name: str) -> Task | None:
+    """The task of this name, or which was called so in run folders of earlier versions."""
+    for task in tasks().values():
+        if name == task.name or name in task.former_names:
+            return task
+    return None

@@ -1,0 +1,28 @@
+"""The options of a model of text, each declared once."""
+
+from __future__ import annotations
+
+from cellwise.tasks.common_options import NETWORK, TRAINING, CommonOptions
+from cellwise.tasks.options import option, with_options
+
+__all__ = ["TextOptions"]
+
+
+@with_options
+class TextOptions(CommonOptions):
+    """What a model of text is told: of the network and its training."""
+
+    embedding_size: int = option(
+        32, help="Numbers that stand for one character.", at_least=1, at_most=65_536, group=NETWORK
+    )
+    length: int = option(
+        128,
+        help="Characters of one piece of text, over which gradients reach.",
+        at_least=2,
+        at_most=1_000_000,
+        group=TRAINING,
+    )
+    hidden_size: int = 160
+    epochs: int = 12
+    batch_size: int = 16
+    patience: int = 3
