@@ -20,28 +20,34 @@ from cellwise.cli.completion import answer_shell, install_completion, show_compl
 from cellwise.cli.examples import epilog
 from cellwise.cli.output import set_quiet
 from cellwise.errors import CellwiseError
+from cellwise.tasks.registry import tasks
 
 # In the order in which one meets them: look, try, use, look inside, measure. Each with a line for the list of commands.
-# The command `show` is the function `show` in show.py; those of a task are a group of their own.
-_COMMANDS = {
+# The command `show` is the function `show` in show.py.
+_FIRST = {
     "cells": "List the cells that ship.",
     "show": "Show a cell: equations, diagram, gradient, code.",
     "complexity": "Count what cells cost, and measure it.",
     "demo": "Train a tiny network on the textbook sequence.",
-    "forecast": "Forecast series: fit, predict, backtest.",
+}
+_TASKS = {name: task.summary for name, task in tasks().items()}
+_LAST = {
     "trace": "Look inside a trained network.",
     "gradients": "Measure how far gradients reach.",
     "memory": "Find how long each cell can remember.",
     "bench": "Time the kernels beside torch.nn.",
     "reproduce": "Run a published experiment again.",
 }
+_COMMANDS = {**_FIRST, **_TASKS, **_LAST}
 
 
 def _load(name: str) -> click.Command:
-    module = import_module(f"cellwise.cli.{name}")
-    if name == "forecast":
-        return module.group
-    return command(getattr(module, name), name, short_help=_COMMANDS[name], epilog=epilog(name))
+    if name in _TASKS:
+        from cellwise.cli.tasks import group_of
+
+        return group_of(name)
+    function = getattr(import_module(f"cellwise.cli.{name}"), name)
+    return command(function, name, short_help=_COMMANDS[name], epilog=epilog(name))
 
 
 def _version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:

@@ -15,14 +15,14 @@ import difflib
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-__all__ = ["Group", "argument", "command", "option", "parameter"]
+__all__ = ["Command", "Declared", "Group", "argument", "command", "examples", "option", "parameter"]
 
 # How a value of a type is called in help; `type` in a declaration may narrow it.
 _TYPES: dict[Any, tuple[click.ParamType, str]] = {
@@ -61,20 +61,31 @@ class Argument(click.Argument):
         self.about = about
 
 
+class Option(click.Option):
+    """An option that help may list under a heading of its own."""
+
+    def __init__(self, declarations: list[str], group: str = "", **attributes: Any) -> None:
+        super().__init__(declarations, **attributes)
+        self.group = group
+
+
 class Command(click.Command):
-    """A command whose help lists its arguments before its options."""
+    """A command whose help lists its arguments, then its options, then those of each group."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write both lists."""
-        rows = [
-            (each.make_metavar(ctx), f"{each.about}{'  [required]' * each.required}")
-            for each in self.get_params(ctx)
-            if isinstance(each, Argument)
-        ]
-        if rows:
-            with formatter.section("Arguments"):
-                formatter.write_dl(rows)
-        super().format_options(ctx, formatter)
+        """Write the lists."""
+        lists: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for each in self.get_params(ctx):
+            if isinstance(each, Argument):
+                about = f"{each.about}{'  [required]' * each.required}"
+                lists["Arguments"].append((each.make_metavar(ctx), about))
+            elif (row := each.get_help_record(ctx)) is not None:
+                group = each.group if isinstance(each, Option) else ""
+                lists.setdefault(group.capitalize() or "Options", []).append(row)
+        for title, rows in lists.items():
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
 
 class Group(click.Group):
@@ -129,6 +140,12 @@ class Group(click.Group):
         return names + click.Command.shell_complete(self, ctx, incomplete)
 
 
+def examples(lines: Sequence[str]) -> str | None:
+    """The end of a command's help: what one may type."""
+    # The sign keeps the lines as they are.
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines) if lines else None
+
+
 def command(function: Callable[..., Any], name: str, **attributes: Any) -> Command:
     """The command that a function is. Its docstring is the help; `attributes`: as `click.Command` takes them."""
     hints = typing.get_type_hints(function, include_extras=True)
@@ -161,9 +178,9 @@ def parameter(
         return Argument([name], about, **attributes, **({"nargs": -1} if several else {}))
     words = declared.names or (f"--{name.replace('_', '-')}",)
     if kind is bool:
-        return click.Option([name, *words], is_flag=True, **attributes)
+        return Option([name, *words], is_flag=True, **attributes)
     attributes.setdefault("metavar", metavar)
-    return click.Option([name, *words], multiple=several, **attributes)
+    return Option([name, *words], multiple=several, **attributes)
 
 
 def _taken_apart(kind: Any) -> tuple[Any, bool]:

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import click
 
-from cellwise.cli.command import argument
+from cellwise.cli.command import argument, command
+from cellwise.cli.examples import epilog
+from cellwise.tasks.registry import Task
 
-__all__ = ["report"]
+__all__ = ["make", "report"]
 
 
 def report(run: Annotated[Path, argument(help="Run folder that fit wrote.", metavar="RUN")]) -> None:
@@ -20,3 +22,8 @@ def report(run: Annotated[Path, argument(help="Run folder that fit wrote.", meta
 
     remake_report(RunFolder(run), Forecaster.load(run))
     click.echo(f"report: {run / REPORT}", err=True)
+
+
+def make(task: Task) -> click.Command:
+    """The command."""
+    return command(report, "report", epilog=epilog("forecast report"))

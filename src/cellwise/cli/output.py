@@ -20,6 +20,8 @@ from cellwise.cli.command import option
 from cellwise.errors import CellwiseError
 
 __all__ = [
+    "JSON",
+    "QUIET",
     "Json",
     "OutputError",
     "Quiet",
@@ -57,16 +59,15 @@ def say(text: str) -> None:
 
 
 # Options that several commands have.
-Quiet = Annotated[
-    bool,
-    option(
-        "--quiet",
-        "-q",
-        callback=lambda ctx, param, quiet: set_quiet(quiet),
-        help="No remarks and no progress: results and errors alone.",
-    ),
-]
-Json = Annotated[bool, option("--json", help="Print one JSON value, and nothing else on stdout.")]
+QUIET = option(
+    "--quiet",
+    "-q",
+    callback=lambda ctx, param, quiet: set_quiet(quiet),
+    help="No remarks and no progress: results and errors alone.",
+)
+JSON = option("--json", help="Print one JSON value, and nothing else on stdout.")
+Quiet = Annotated[bool, QUIET]
+Json = Annotated[bool, JSON]
 
 
 def print_json(value: Any) -> None:

@@ -1,23 +1,21 @@
-"""`cellwise forecast check RUN`: is a run folder whole?"""
+"""`cellwise TASK check RUN`: is a run folder whole?"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import click
 
-from cellwise.cli.command import argument
 from cellwise.tasks.errors import RunFolderError
 
 __all__ = ["check"]
 
 
-def check(run: Annotated[Path, argument(help="Run folder to look through.", metavar="RUN")]) -> None:
-    """Compare every file of a run with its checksum, and load the run.
+def check(run: Path) -> None:
+    """Compare every file of a run with its checksum, load the run, and print what was found.
 
-    Says of each file whether it is whole; the exit status is 2 if one is not. An unfinished run is whole if its
-    training can go on.
+    Raises:
+        RunFolderError: a file is damaged; or there is no run.
     """
     from cellwise.tasks.shown import shown
     from cellwise.tasks.training.run_check import check_run
