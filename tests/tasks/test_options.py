@@ -18,21 +18,23 @@ from cellwise.tasks.registry import find_task, tasks
 
 @with_options
 class Base:
-    cell: Any = option("gru", help="A cell.", kw_only=False)
-    size: int = option(8, help="Units.", at_least=1, at_most=64)
-    rate: float = option(0.5, help="Rate.", above=0.0, below=1.0)
+    cell: Any = option(default="gru", help="A cell.", kw_only=False)
+    size: int = option(default=8, help="Units.", at_least=1, at_most=64)
+    rate: float = option(default=0.5, help="Rate.", above=0.0, below=1.0)
 
 
 @with_options
 class Narrow(Base):
     known: ClassVar[str] = "no option"
-    steps: int = option(3, help="Steps.", at_least=1, flag=("--steps", "-s"), kw_only=False)
-    season: int | None = option(None, help="Season.", at_least=2, none="by frequency")
-    names: Sequence[str] = option((), help="Columns.", what="column names")
-    by: str = option("all", help="What to lay out.", choices=("all", "series"))
-    name: str = option("y", help="Column.", what="the name of a column")
-    quick: bool = option(False, help="Whether to hurry.")
-    pairs: Any = option((1, 2), help="Pairs.", what="two numbers", accepts=lambda pair: len(pair) == 2)
+    steps: int = option(default=3, help="Steps.", at_least=1, flag=("--steps", "-s"), kw_only=False)
+    season: int | None = option(default=None, help="Season.", at_least=2, none="by frequency")
+    names: Sequence[str] = option(default=(), help="Columns.", what="column names")
+    by: str = option(default="all", help="What to lay out.", choices=("all", "series"))
+    name: str = option(default="y", help="Column.", what="the name of a column")
+    quick: bool = option(default=False, help="Whether to hurry.")
+    pairs: Any = option(
+        default=(1, 2), help="Pairs.", what="two numbers", accepts=lambda pair: len(pair) == 2
+    )
     size: int = 16
 
 

@@ -175,15 +175,15 @@ def test_settings_of_wrong_kinds_are_one_sentence(forecast_copy: Path, character
     ("place", "value", "said"),
     [
         (
-            ("settings", "forecaster", "hidden_size"),
+            ("settings", "hidden_size"),
             10**9,
             "hidden_size must be a whole number from 1 to 65536",
         ),
-        (("settings", "forecaster", "hidden_size"), 65_536, "not that of its settings"),
-        (("settings", "forecaster", "levels"), 5, "levels must be different whole percentages"),
-        (("settings", "forecaster", "known"), "abc", "known must be a list"),
-        (("settings", "forecaster", "time_column"), 3, "time_column must be the name of a column"),
-        (("settings", "forecaster", "unheard_of"), 3, "unexpected keyword argument 'unheard_of'"),
+        (("settings", "hidden_size"), 65_536, "not that of its settings"),
+        (("settings", "levels"), 5, "levels must be different whole percentages"),
+        (("settings", "known"), "abc", "known must be a list"),
+        (("settings", "time_column"), 3, "time_column must be the name of a column"),
+        (("settings", "unheard_of"), 3, "unexpected keyword argument 'unheard_of'"),
         (("settings", "cutoffs"), "x", "cutoffs must be a whole number"),
         (("network", "season_length"), 10**6, "its network is not for its data"),
         (("network", "typical_step"), float("nan"), "is no number"),
@@ -204,8 +204,7 @@ def test_settings_are_checked_as_options_are(
 
 def test_sizes_in_settings_cost_no_memory(forecast_copy: Path, character_copy: Path) -> None:
     sizes = {"hidden_size": 65_536, "num_layers": 64}
-    change = {(group, *at, name): size for name, size in sizes.items() for group, at in (
-        ("settings", ("forecaster",)), ("network", ()))}  # fmt: skip
+    change = {(group, name): size for name, size in sizes.items() for group in ("settings", "network")}
     rewrite_json(forecast_copy / CONFIG, change)
     forge_checksums(forecast_copy)
     rewrite_json(
@@ -291,7 +290,7 @@ def test_a_run_of_the_version_before_loads_and_does_not_resume(forecast_copy: Pa
 def test_a_run_of_the_version_before_with_a_cell_that_nobody_knows(forecast_copy: Path) -> None:
     as_written_before(forecast_copy)
     config = json.loads((forecast_copy / CONFIG).read_text())
-    config["settings"]["forecaster"]["cell"] = "mine"
+    config["settings"]["cell"] = "mine"
     (forecast_copy / CONFIG).write_text(json.dumps(config))
     with pytest.raises(RunFolderError, match=r"no cell is called 'mine' here; .* cellwise\.cells\.register"):
         forecast(forecast_copy)

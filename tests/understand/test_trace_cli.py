@@ -105,7 +105,7 @@ MISTAKES = {
     "both": (["{runs}/text", "--demo"], "takes the folder of a run, or --demo by itself"),
     "no run": (["nowhere"], "there is no run folder nowhere"),
     "not a run": (["{runs}/empty"], "is not a run folder: it has no config.json"),
-    "other task": (["{runs}/other"], "holds a run of the task 'chess'; traced are forecast, characters"),
+    "other task": (["{runs}/other"], "holds a run of the task 'chess'; traced are forecast, text"),
     "no text": (["{runs}/text", "nothing.txt"], "there is no file nothing.txt"),
     "a folder": (["{runs}/text", "{runs}"], "is a folder, not a text file"),
     "empty": (["{runs}/text", "empty.txt"], "shows 2 to 2,000 characters; this text has 0"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cellwise.cli.cell_argument import HELP, cell_argument, complete
 from cellwise.cli.command import argument, option
@@ -70,7 +70,7 @@ def _train(folder: Path, cell: str, epochs: int | None, seed: int, overwrite: bo
     from cellwise.tasks.training.progress import choose_progress
 
     text = bundled_text()
-    limit = {} if epochs is None else {"epochs": epochs}
+    limit: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
     model = CharacterModel(cell_argument(cell), seed=seed, **limit)
     model.check_options()
     _say(f"the opening of Moby-Dick (Melville 1851, public domain), {len(text):,} characters")

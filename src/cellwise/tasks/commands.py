@@ -106,5 +106,5 @@ class TaskCommands(ABC):
         row = (estimator.model_name, *(f"{value:.4g}" for value in figures.values()))
         return Answer({"model": estimator.model_name, **figures}, table=(titles, [row]))
 
-    def check_out(self, path: Path) -> None:  # noqa: B027: a task may write files of any name
+    def check_out(self, path: Path) -> None:  # noqa: B027  (most may have any name)
         """Raise DataError unless `Answer.write` can write a file of this name."""

@@ -16,69 +16,78 @@ class CommonOptions:
     """What a network is made of, and how it is trained."""
 
     cell: Any = option(
-        "gru",
+        default="gru",
         help="A cell's name (see `cellwise cells`), or FILE.py:Class for one of your own.",
         metavar="CELL",
         group=NETWORK,
         kw_only=False,
     )
     hidden_size: int = option(
-        128, help="Units of the recurrent layer.", at_least=1, at_most=65_536, group=NETWORK
+        default=128, help="Units of the recurrent layer.", at_least=1, at_most=65_536, group=NETWORK
     )
     num_layers: int = option(
-        1, help="Recurrent layers.", at_least=1, at_most=64, flag="--layers", group=NETWORK
+        default=1, help="Recurrent layers.", at_least=1, at_most=64, flag="--layers", group=NETWORK
     )
     dropout: float = option(
-        0.0,
+        default=0.0,
         help="Share of units left out at random in training.",
         at_least=0.0,
         at_most=0.95,
         group=NETWORK,
     )
     epochs: int = option(
-        20,
+        default=20,
         help="At most so many epochs; early stopping may end sooner.",
         at_least=1,
         at_most=1_000_000,
         group=TRAINING,
     )
     batch_size: int = option(
-        64, help="Sequences in one step of training.", at_least=1, at_most=1_000_000, group=TRAINING
+        default=64, help="Sequences in one step of training.", at_least=1, at_most=1_000_000, group=TRAINING
     )
     learning_rate: float = option(
-        3e-3, help="Highest learning rate.", at_least=1e-8, at_most=10.0, group=TRAINING
+        default=3e-3, help="Highest learning rate.", at_least=1e-8, at_most=10.0, group=TRAINING
     )
     weight_decay: float = option(
-        1e-3, help="How strongly weights are pulled to zero.", at_least=0.0, at_most=10.0, group=TRAINING
+        default=1e-3,
+        help="How strongly weights are pulled to zero.",
+        at_least=0.0,
+        at_most=10.0,
+        group=TRAINING,
     )
     patience: int = option(
-        6,
+        default=6,
         help="Epochs without a better validation before training stops; 0 never stops early.",
         at_least=0,
         at_most=1_000_000,
         group=TRAINING,
     )
     seed: int = option(
-        0, help="Equal seeds give equal results.", at_least=0, at_most=2**31 - 1, group=TRAINING
+        default=0, help="Equal seeds give equal results.", at_least=0, at_most=2**31 - 1, group=TRAINING
     )
     threads: int = option(
-        1,
+        default=1,
         help="Threads of the processor; small networks are fastest with one.",
         at_least=1,
         at_most=1024,
         group=TRAINING,
     )
     device: str = option(
-        "cpu", help="Where to train: cpu, cuda or cuda:1.", what="the name of a device", group=TRAINING
+        default="cpu",
+        help="Where to train: cpu, cuda or cuda:1.",
+        what="the name of a device",
+        group=TRAINING,
     )
     minutes: float | None = option(
-        None, help="Time for the training.", above=0.0, none="as long as it takes", group=TRAINING
+        default=None, help="Time for the training.", above=0.0, none="as long as it takes", group=TRAINING
     )
     accumulate: int = option(
-        1,
+        default=1,
         help="Batches whose gradients are added up for one step.",
         at_least=1,
         at_most=1_000_000,
         group=TRAINING,
     )
-    autocast: bool = option(False, help="Compute in bfloat16 where torch.autocast does.", group=TRAINING)
+    autocast: bool = option(
+        default=False, help="Compute in bfloat16 where torch.autocast does.", group=TRAINING
+    )

@@ -1,40 +1,357 @@
-"""What all estimators share: scikit-learn's habits."""
+"""What all estimators do, written once: options, fit, run folders, scikit-learn's habits.
+
+A task adds what is its own (see docs/adding-a-task.md): `_read`, `_network`, `_objective`, `_store`, `_restore`, and
+`measure`; `_learned`, `_report`, `_figures` if it has something to say there.
+"""
 
 from __future__ import annotations
 
 import inspect
-from typing import Any, Self
+import time
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from cellwise.tasks.errors import TaskError
+import torch
+from torch import nn
 
-__all__ = ["Estimator"]
+from cellwise import cells
+from cellwise.cells import Cell
+from cellwise.cells.stored import known_cell, store_cell
+from cellwise.tasks.common_options import CommonOptions
+from cellwise.tasks.errors import NotFittedError, ReportWarning, RunFolderError, TaskError
+from cellwise.tasks.options import Option, check_values, options_of
+from cellwise.tasks.training.loading import cell_of_run, check_loaded, load_network
+from cellwise.tasks.training.loop import Learning, Trained, TrainSettings, threads, train
+from cellwise.tasks.training.progress import Progress, choose_progress
+from cellwise.tasks.training.run_folder import BEST, CONFIG, DATA, Checkpoint, RunFolder, own_run
+
+__all__ = ["Estimator", "Stored"]
+
+Data = TypeVar("Data")
+Training = TypeVar("Training")
 
 
-class Estimator:
-    """Constructor arguments are stored unchanged under their own names; what is learned ends in an
-    underscore."""
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """What of an estimator's data a run folder holds, beside options and weights.
+
+    fingerprint: a text that only equal data has; a run resumes with its own data only.
+    tensors, about: data.safetensors.
+    config: what config.json holds besides, JSON-able."""
+
+    fingerprint: str
+    tensors: Mapping[str, torch.Tensor]
+    about: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Estimator(CommonOptions, ABC, Generic[Data, Training]):
+    """A recurrent network that learns from data as people have it.
+
+    Constructor arguments are stored unchanged under their own names; what is learned ends in an underscore.
+    `Data` stays with the network and is stored in the run folder: all that a prediction needs besides weights.
+    `Training` is what only the training looks at."""
+
+    task: ClassVar[str]
+    """Name of the task: of its command, and in its run folders."""
+    former_tasks: ClassVar[tuple[str, ...]] = ()
+    """What the task was called in run folders of earlier versions."""
+    fit_options: ClassVar[type | None] = None
+    """Declares what only this task's `fit` takes, and the run folder holds."""
+    metric: ClassVar[str]
+    """The one of the figures of `measure` that `score` is about."""
+    higher_is_better: ClassVar[bool] = False
+
+    network_: nn.Module
+    notes_: tuple[str, ...]
+    trained_: Trained | None
+    seconds_: float
+
+    # --- what a task writes -------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _read(self, data: Any, *args: Any, **more: Any) -> tuple[Data, Training]:
+        """Understand what `fit` was given. Named after `data` are the arguments that this task's `fit` takes: `target`, `valid`,
+        and the `fit_options`. Raises DataError."""
+
+    @abstractmethod
+    def _network(self, data: Data) -> nn.Module:
+        """A network with fresh weights. The random numbers are those of the seed."""
+
+    @abstractmethod
+    def _objective(self, network: Any, data: Data, training: Training) -> Learning:
+        """Batches, loss and validation."""
+
+    @abstractmethod
+    def _store(self, data: Data) -> Stored:
+        """The data as a run folder holds it."""
+
+    @abstractmethod
+    def _restore(self, run: RunFolder, config: Mapping[str, Any]) -> Data:
+        """What `_store` gave, read back from a folder whose every word may be wrong.
+
+        Raises RunFolderError, or ValueError, KeyError, ... where config.json is not as it was written."""
+
+    @abstractmethod
+    def measure(self, data: Any, target: Any = None) -> dict[str, float]:
+        """The figures of this network, by name, on data that it need not have seen."""
+
+    def _learned(self, data: Data) -> None:
+        """Set what is public of the data, in attributes that end in an underscore."""
+
+    def _notes(self, data: Data) -> tuple[str, ...]:
+        """What was noticed in the data, in sentences."""
+        return ()
+
+    def _report(self, run: RunFolder) -> str | None:
+        """Write the report. None, or a sentence on what could not be made and how to make it again."""
+        return None
+
+    def _figures(self) -> dict[str, Any]:
+        """What summary.json says of this task besides, JSON-able."""
+        return {}
+
+    @property
+    def _least_weights(self) -> int:
+        """A network has no fewer weights than this: what refuses a file before a network of absurd size is built."""
+        return self.num_layers
+
+    # --- learning -----------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        data: Any,
+        target: Any = None,
+        *,
+        valid: Any = None,
+        folder: str | Path | None = None,
+        overwrite: bool = False,
+        progress: bool | Progress | None = None,
+        **more: Any,
+    ) -> Self:
+        """Learn from data.
+
+        target: what is to be predicted, for tasks whose data does not hold it. valid: data that decides when to stop,
+        for tasks that do not hold out their own. folder: a run folder for weights and figures; the same call on an
+        unfinished one resumes it; `overwrite` replaces a run. progress: True or False; None shows a bar on a terminal.
+
+        Raises OptionError, DataError, RunFolderError, TrainingError; TrainingInterrupted on Ctrl-C."""
+        start = time.perf_counter()
+        more |= {name: value for name, value in (("target", target), ("valid", valid)) if value is not None}
+        how = self._how(more)
+        self.check_options(**how)
+        known, training = self._read(data, **{**more, **how})
+        network = self._new_network(known)
+        objective = self._objective(network, known, training)
+        with self._opened(folder, known, how, overwrite) as run, threads(self.threads):
+            trained = train(network, objective, TrainSettings.of(self), run, choose_progress(progress))
+            self._take(known, how, network, self._notes(known), trained)
+            self.seconds_ = time.perf_counter() - start
+            if run is not None:
+                self._finish(run)
+        return self
+
+    def check_options(self, **how: Any) -> None:
+        """Raise OptionError, UnknownCellError or CellError for the first option that cannot be.
+
+        how: the `fit_options` to be checked with them. Asked before any work, and of what a run folder holds."""
+        _ = self._cell.graph  # an error in the equations is said here, with its line
+        check_values(type(self), self.get_params())
+        if self.fit_options is not None:
+            check_values(self.fit_options, how)
+
+    def _how(self, more: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of all `fit_options`, given or not. TypeError for what this task's `fit` does not take."""
+        parameters = inspect.signature(self._read).parameters
+        declared = {each.name: each for each in self._fit_options()}
+        for name in more:
+            if name not in parameters and name not in declared:
+                raise TypeError(f"{type(self).__name__}.fit takes no {name!r}")
+        return {name: more.get(name, each.default) for name, each in declared.items()}
 
     @classmethod
-    def _parameter_names(cls) -> tuple[str, ...]:
-        return tuple(name for name in inspect.signature(cls).parameters)
+    def _fit_options(cls) -> tuple[Option, ...]:
+        return () if cls.fit_options is None else options_of(cls.fit_options)
+
+    def _new_network(self, data: Data) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return self._network(data)
+
+    def _take(
+        self,
+        data: Data,
+        how: Mapping[str, Any],
+        network: nn.Module,
+        notes: tuple[str, ...],
+        trained: Trained | None,
+    ) -> None:
+        """From here on this is what was learned."""
+        self._data, self._fitted_how = data, dict(how)
+        self.network_, self.notes_, self.trained_ = network.eval(), notes, trained
+        self._learned(data)
+
+    def _finish(self, run: RunFolder) -> None:
+        """The report, then the summary. Whatever becomes of the first, the run is finished."""
+        problem = self._report(run)
+        run.finish(self.summary())
+        if problem is not None:
+            self.notes_ = (*self.notes_, problem)
+            warnings.warn(problem, ReportWarning, stacklevel=4)
+
+    def _check_fitted(self) -> None:
+        if not self.is_fitted:
+            raise NotFittedError(f"this {type(self).__name__} has not learned anything yet; call fit first")
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether there is a network that has learned something."""
+        return hasattr(self, "network_")
+
+    @property
+    def model_name(self) -> str:
+        """How the model is called in figures and forecasts: as its cell."""
+        return self._cell.name
+
+    @property
+    def _cell(self) -> Cell:
+        return cells.get(self.cell)
+
+    # --- run folders --------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path) -> None:
+        """Write a run folder from which `load` makes an equal estimator. It must be new or empty."""
+        self._check_fitted()
+        path = Path(folder)
+        if path.is_dir() and not RunFolder(path).is_empty:
+            raise RunFolderError(f"{path} is not empty; save into a new folder")
+        with self._opened(path, self._data, self._fitted_how, overwrite=False) as run:
+            assert run is not None
+            run.write_tensors(BEST, Checkpoint(self.network_.state_dict(), {}))
+            run.finish(self.summary())
+
+    @classmethod
+    def load(cls, folder: str | Path, *, unfinished: bool = False) -> Self:
+        """The estimator of a finished run folder, whole or not at all: every file is compared with its checksum.
+
+        A cell whose class is not known here is taken from the equations in the folder; no code is read from it.
+        unfinished: take the best weights so far of a run that is not finished; it may be training meanwhile.
+        Raises RunFolderError if it is damaged, unfinished or something else."""
+        run = RunFolder(Path(folder))
+        config = run.config()
+        if config["task"] not in cls.former_tasks:
+            config = run.config(cls.task)
+        if not run.is_finished and not (unfinished and (run / BEST).is_file()):
+            raise run.unfinished()
+        return run.guarded(f"{CONFIG} lacks settings", lambda: cls._loaded(run, config))
+
+    @classmethod
+    def _loaded(cls, run: RunFolder, config: dict[str, Any]) -> Self:
+        given = _without_groups(config["settings"])
+        how = {each.name: given.pop(each.name) for each in cls._fit_options()}
+        cell = cell_of_run(run, config, given["cell"])
+        made = cls(**given | {"cell": given["cell"] if known_cell(given["cell"]) == cell else cell})
+        check_loaded(run, lambda: made.check_options(**how))
+        summary = run.summary() if run.is_finished else None
+        data = made._restore(run, config)
+        if config.get("format", 1) > 1 and made._store(data).fingerprint != config["data"]:
+            raise run.damaged(f"{DATA} holds other data than {CONFIG} says")
+        best = run.read_tensors(BEST)
+        network = load_network(run, lambda: made._network(data), made._least_weights, best.tensors)
+        made._take(data, how, network, _notes_of(made._notes(data), summary, best), None)
+        made.seconds_ = float("nan")
+        return made
+
+    @contextmanager
+    def _opened(
+        self, folder: str | Path | None, data: Data, how: Mapping[str, Any], overwrite: bool
+    ) -> Iterator[RunFolder | None]:
+        """The run folder, which is this process's own inside the block; None without one."""
+        if folder is None:
+            yield None
+            return
+        settings = {each.name: each.stored(getattr(self, each.name)) for each in options_of(type(self))}
+        settings |= {"cell": self._cell.name}
+        settings |= {each.name: each.stored(how[each.name]) for each in self._fit_options()}
+        stored = self._store(data)
+        with own_run(
+            folder,
+            self.task,
+            settings,
+            stored.fingerprint,
+            cell=store_cell(self._cell),
+            extra=stored.config,
+            overwrite=overwrite,
+        ) as run:
+            run.write_tensors(DATA, Checkpoint(dict(stored.tensors), dict(stored.about)))
+            yield run
+
+    def summary(self) -> dict[str, Any]:
+        """The run in a few figures, JSON-able."""
+        self._check_fitted()
+        trained = self.trained_
+        epochs = {} if trained is None else {"epochs": len(trained.epochs), "best_epoch": trained.best.epoch}
+        return {"model": self.model_name, **epochs, **self._figures(), "notes": list(self.notes_)}
+
+    # --- scikit-learn -------------------------------------------------------------------------------------------
+
+    def score(self, data: Any, target: Any = None) -> float:
+        """One figure on data, of which more is better, as scikit-learn has it: that of `measure` which counts, with its
+        sign turned where less is better."""
+        figure = self.measure(data, target)[self.metric]
+        return figure if self.higher_is_better else -figure
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The constructor's arguments by name (`deep` is there for scikit-learn; nothing is nested)."""
-        return {name: getattr(self, name) for name in self._parameter_names()}
+        return {each.name: getattr(self, each.name) for each in options_of(type(self))}
 
     def set_params(self, **params: Any) -> Self:
         """Change constructor arguments; returns self. What was learned stays until the next fit."""
+        names = [each.name for each in options_of(type(self))]
         for name, value in params.items():
-            if name not in self._parameter_names():
-                raise TaskError(
-                    f"{type(self).__name__} has no parameter {name!r}; it has {', '.join(self._parameter_names())}"
-                )
+            if name not in names:
+                raise TaskError(f"{type(self).__name__} has no parameter {name!r}; it has {', '.join(names)}")
             setattr(self, name, value)
         return self
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return self.is_fitted
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn asks of an estimator; nobody else does, so it is there when this is called."""
+        from sklearn.utils import InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type=None,
+            target_tags=TargetTags(required=False),
+            input_tags=InputTags(one_d_array=True, two_d_array=False, string=True, allow_nan=True),
+        )
+
     def __repr__(self) -> str:
-        defaults = {name: p.default for name, p in inspect.signature(type(self)).parameters.items()}
         changed = (
-            f"{k}={v!r}" for k, v in self.get_params().items() if v is not defaults[k] and v != defaults[k]
+            f"{each.name}={value!r}"
+            for each in options_of(type(self))
+            if (value := getattr(self, each.name)) is not each.default and value != each.default
         )
         return f"{type(self).__name__}({', '.join(changed)})"
+
+
+def _without_groups(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Options by name. Runs of version 0.1 kept a forecaster's in a group of their own."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= value if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def _notes_of(notes: tuple[str, ...], summary: Mapping[str, Any] | None, best: Checkpoint) -> tuple[str, ...]:
+    """The notes of a loaded run: those of its summary, or that it is not finished."""
+    if summary is not None:
+        return tuple(str(note) for note in summary.get("notes", ()))
+    epoch = best.about.get("epoch")
+    return (*notes, f"the run is not finished; these are its weights of epoch {epoch}, the best so far")

@@ -5,7 +5,7 @@ folder and the reference. Nothing here imports torch, so that `--help` is quick.
 
     @with_options
     class Options:
-        hidden_size: int = option(128, help="Units of the recurrent layer.", at_least=1, at_most=65_536)
+        hidden_size: int = option(default=128, help="Units of the recurrent layer.", at_least=1, at_most=65_536)
 
     @with_options
     class Narrow(Options):
@@ -163,8 +163,9 @@ def option(
 ) -> Any:
     """Declare an option of a class under `with_options`; see `Option` for what the arguments mean.
 
-    flag: the command line's word for it, or several; None writes `hidden_size` as `--hidden-size`. kw_only: False lets
-    Python take it without its name (the argument is called as editors and type checkers know it)."""
+    default: give it by its name, for type checkers see it only so. flag: the command line's word for it, or several;
+    None writes `hidden_size` as `--hidden-size`. kw_only: False lets Python take it without its name (the argument is
+    called as type checkers know it)."""
     about = {
         "help": help,
         "at_least": at_least,

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cellwise import cells
 from cellwise.tasks.common_options import NETWORK, TRAINING, CommonOptions
-from cellwise.tasks.options import check_values, option, with_options
+from cellwise.tasks.options import option, with_options
 
-__all__ = ["ForecastOptions", "TestWindows", "check_options"]
+__all__ = ["ForecastOptions", "TestWindows"]
 
 DATA = "data"
 
@@ -28,7 +27,7 @@ class ForecastOptions(CommonOptions):
     """What a forecaster is told: of the data, the network and its training."""
 
     horizon: int = option(
-        28,
+        default=28,
         help="How many steps to forecast.",
         at_least=1,
         at_most=100_000,
@@ -37,13 +36,13 @@ class ForecastOptions(CommonOptions):
         kw_only=False,
     )
     freq: str | None = option(
-        None,
+        default=None,
         help="Distance of the times: D, h, MS, 30min, W-SUN, ...",
         none="read off the data",
         group=DATA,
     )
     season_length: int | None = option(
-        None,
+        default=None,
         help="Steps in a season.",
         at_least=1,
         at_most=1_000_000,
@@ -52,7 +51,7 @@ class ForecastOptions(CommonOptions):
         group=DATA,
     )
     known: Sequence[str] = option(
-        (),
+        default=(),
         help="Covariate known in advance, by column; repeat it or separate with commas. Rows with an empty target at "
         "the end hold its future.",
         what="column names",
@@ -60,49 +59,49 @@ class ForecastOptions(CommonOptions):
         group=DATA,
     )
     past: Sequence[str] = option(
-        (),
+        default=(),
         help="Covariate known only up to now, by column.",
         what="column names",
         metavar="COLUMN",
         group=DATA,
     )
     id_column: str = option(
-        "unique_id",
+        default="unique_id",
         help="Column that names the series; may be missing if there is one series.",
         what="the name of a column",
         flag="--id",
         group=DATA,
     )
     time_column: str = option(
-        "ds",
+        default="ds",
         help="Column of the times: dates or whole numbers.",
         what="the name of a column",
         flag="--time",
         group=DATA,
     )
     target_column: str = option(
-        "y",
+        default="y",
         help="Column of the values to forecast.",
         what="the name of a column",
         flag="--target",
         group=DATA,
     )
     levels: Sequence[int] = option(
-        (80, 90),
+        default=(80, 90),
         help="Band in percent; may be repeated.",
         what="different whole percentages from 1 to 99 such as 80 and 90",
         accepts=_are_levels,
         flag="--level",
     )
     members: int = option(
-        1,
+        default=1,
         help="Networks that are trained side by side and averaged.",
         at_least=1,
         at_most=1000,
         group=NETWORK,
     )
     validation: int | None = option(
-        None,
+        default=None,
         help="Windows of one horizon held out to decide when to stop; 0 for none.",
         at_least=0,
         at_most=10_000,
@@ -110,17 +109,21 @@ class ForecastOptions(CommonOptions):
         group=TRAINING,
     )
     date_format: str | None = option(
-        None,
+        default=None,
         help="How dates are written, such as %d/%m/%Y.",
         metavar="FORMAT",
         none="read off the data",
         group=DATA,
     )
     decimal: str | None = option(
-        None, help="Mark before decimals, . or ,", metavar="MARK", none="read off the data", group=DATA
+        default=None,
+        help="Mark before decimals, . or ,",
+        metavar="MARK",
+        none="read off the data",
+        group=DATA,
     )
     encoding: str | None = option(
-        None, help="Encoding of a text file, such as cp1252.", none="UTF-8 or UTF-16", group=DATA
+        default=None, help="Encoding of a text file, such as cp1252.", none="UTF-8 or UTF-16", group=DATA
     )
     dropout: float = 0.1
 
@@ -130,24 +133,8 @@ class TestWindows:
     """What `fit` keeps from training at the end of the data, to measure itself on."""
 
     cutoffs: int = option(
-        0, help="Test windows at the end of the data, kept from training.", at_least=0, at_most=10_000
+        default=0, help="Test windows at the end of the data, kept from training.", at_least=0, at_most=10_000
     )
     step: int | None = option(
-        None, help="Steps between two cutoffs.", at_least=1, at_most=1_000_000, none="one horizon"
+        default=None, help="Steps between two cutoffs.", at_least=1, at_most=1_000_000, none="one horizon"
     )
-
-
-def check_options(forecaster: Any, **more: Any) -> None:
-    """Raise OptionError, FrequencyError, UnknownCellError or CellError for the first setting that cannot be.
-
-    Asked before a training, and of the settings that a run folder holds."""
-    from cellwise.tasks.forecasting.frames import TextFormat
-    from cellwise.tasks.forecasting.frequency import parse_frequency
-
-    values = forecaster.get_params() | more
-    _ = cells.get(values["cell"]).graph  # an error in the equations is said here, with its line
-    check_values(ForecastOptions, values)
-    check_values(TestWindows, values)
-    if values["freq"] is not None:
-        parse_frequency(values["freq"])
-    TextFormat(values["date_format"], values["decimal"], values["encoding"])

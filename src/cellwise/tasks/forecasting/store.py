@@ -17,7 +17,7 @@ from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.training.digests import parts_digest
 from cellwise.tasks.training.run_folder import DATA, Checkpoint, RunFolder
 
-__all__ = ["DATA", "fingerprint", "read_table_back", "write_table"]
+__all__ = ["DATA", "fingerprint", "read_table_back", "table_tensors", "write_table"]
 
 
 def fingerprint(panel: Panel, style: FrameStyle | None = None) -> str:
@@ -37,8 +37,8 @@ def fingerprint(panel: Panel, style: FrameStyle | None = None) -> str:
     return parts_digest(parts)
 
 
-def write_table(folder: RunFolder, table: Table) -> None:
-    """Write the series end to end, with their lengths."""
+def table_tensors(table: Table) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The series end to end, with their lengths; and all else that there is to say of them, JSON-able."""
     panel = table.panel
     tensors = {
         "times": _join([times.astype(np.int64) for times in panel.times]),
@@ -56,7 +56,12 @@ def write_table(folder: RunFolder, table: Table) -> None:
         "style": asdict(table.style),
         "notes": table.notes,
     }
-    folder.write_tensors(DATA, Checkpoint(tensors, about))
+    return tensors, about
+
+
+def write_table(folder: RunFolder, table: Table) -> None:
+    """Write data.safetensors."""
+    folder.write_tensors(DATA, Checkpoint(*table_tensors(table)))
 
 
 def read_table_back(folder: RunFolder) -> Table:

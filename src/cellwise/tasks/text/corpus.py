@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import torch
 from torch import Tensor
 
 from cellwise.tasks.errors import DataError
+from cellwise.tasks.options import short_repr
 
-__all__ = ["UNKNOWN", "Alphabet", "Parts", "bundled_text", "split_text"]
+__all__ = ["UNKNOWN", "Alphabet", "Parts", "bundled_text", "joined", "split_text"]
 
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # stands for every character that training has not seen
 SHORTEST = 1000  # characters; with fewer there is nothing to hold out
@@ -57,6 +59,21 @@ class Alphabet:
         """The characters of a text that are not known, with how often they occur, the most frequent first."""
         known = set(self.characters)
         return dict(Counter(character for character in text if character not in known).most_common())
+
+
+def joined(texts: object) -> str:
+    """A text, or several, each from a line of its own on. Raises DataError for anything else.
+
+    >>> joined(["One.", "Two."])
+    'One.\\nTwo.'
+    """
+    if isinstance(texts, str):
+        return texts
+    if isinstance(texts, Iterable):
+        several = list(texts)
+        if all(isinstance(each, str) for each in several):
+            return "\n".join(several)
+    raise DataError(f"a text, or a list of texts, is needed, not {short_repr(texts)}")
 
 
 @dataclass(frozen=True)

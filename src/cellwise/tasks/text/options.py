@@ -13,10 +13,10 @@ class TextOptions(CommonOptions):
     """What a model of text is told: of the network and its training."""
 
     embedding_size: int = option(
-        32, help="Numbers that stand for one character.", at_least=1, at_most=65_536, group=NETWORK
+        default=32, help="Numbers that stand for one character.", at_least=1, at_most=65_536, group=NETWORK
     )
     length: int = option(
-        128,
+        default=128,
         help="Characters of one piece of text, over which gradients reach.",
         at_least=2,
         at_most=1_000_000,

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from cellwise.errors import CellwiseError
 from cellwise.tasks.errors import RunFolderError
+from cellwise.tasks.registry import find_task
 from cellwise.tasks.training.loop import epochs_of
 from cellwise.tasks.training.run_files import BEST, CONFIG, CORE, DATA, LAST, METRICS, SUMMARY, RunFolder
 from cellwise.tasks.training.run_lock import who_trains
 
 __all__ = ["Finding", "check_run"]
-
-_ESTIMATORS = {
-    "forecast": ("cellwise.tasks.forecasting.forecaster", "Forecaster"),
-    "characters": ("cellwise.tasks.text.model", "CharacterModel"),
-}
 
 
 @dataclass(frozen=True)
@@ -84,13 +79,13 @@ def _unfinished(run: RunFolder) -> Iterator[Finding]:
 
 
 def _loaded(run: RunFolder, config: dict[str, Any]) -> Finding:
-    module, name = _ESTIMATORS.get(config["task"], ("", ""))
-    if not name:
+    task = find_task(config["task"])
+    if task is None:
         return Finding(
             "run", f"of the task {config['task']!r:.60}, which this version does not know", is_whole=False
         )
     try:
-        getattr(import_module(module), name).load(run.path)
+        task.load_estimator().load(run.path)
     except CellwiseError as error:
         return _trouble("run", run, error)
     return Finding("run", "finished; it loads")

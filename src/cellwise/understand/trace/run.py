@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cellwise.tasks.errors import RunFolderError
+from cellwise.tasks.registry import find_task
 from cellwise.tasks.training.run_folder import RunFolder, write_atomically
 from cellwise.understand.trace.errors import TraceError
 from cellwise.understand.trace.page import Page, render
@@ -26,11 +27,12 @@ def page_of(run: Path, source: str | None, series: str | None, steps: int | None
         RunFolderError: there is no such run, or it is unfinished, damaged, or of another task.
         CellwiseError: the input cannot be read, or does not suit the run; an option does not suit it.
     """
-    makers = {"forecast": _forecast_page, "characters": _characters_page}
+    makers = {"forecast": _forecast_page, "text": _characters_page}
     task = str(RunFolder(run).config()["task"])
-    if task not in makers:
+    known = find_task(task)
+    if known is None or known.name not in makers:
         raise RunFolderError(f"{run} holds a run of the task {task!r}; traced are {', '.join(makers)}")
-    return makers[task](run, source, series, steps, say)
+    return makers[known.name](run, source, series, steps, say)
 
 
 def _forecast_page(run: Path, source: str | None, series: str | None, steps: int | None, say: Say) -> Page:
