@@ -21,6 +21,7 @@ from cellwise.cli.examples import epilog
 from cellwise.cli.output import set_quiet
 from cellwise.errors import CellwiseError
 from cellwise.tasks.registry import tasks
+from cellwise.tasks.training.rank import is_first
 
 # In the order in which one meets them: look, try, use, look inside, measure. Each with a line for the list of commands.
 # The command `show` is the function `show` in show.py.
@@ -81,11 +82,14 @@ def main() -> None:
         with contextlib.suppress(AttributeError):  # a stream that stands for another one
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # σ on a terminal that knows no Greek
     answer_shell(app)
+    if not is_first():
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     try:
         status = _run()
         sys.stdout.flush()
     except click.ClickException as mistake:
-        mistake.show()
+        if is_first():
+            mistake.show()
         status = mistake.exit_code
     except CellwiseError as error:
         status = _say(2, f"{error}")
@@ -95,7 +99,7 @@ def main() -> None:
     except OSError as error:
         status = _say(2, f"{error.filename or 'a file'} cannot be used: {error.strerror or error}")
     except KeyboardInterrupt as stop:  # that of a training says what is saved, and how to go on
-        status = _say(130, f"{stop}" or "interrupted")
+        status = _say(getattr(stop, "status", 130), f"{stop}" or "interrupted")
     sys.exit(status)
 
 
@@ -112,5 +116,6 @@ def _run() -> int:
 
 
 def _say(status: int, message: str) -> int:
-    print(f"cellwise: {message}", file=sys.stderr)
+    if is_first():
+        print(f"cellwise: {message}", file=sys.stderr)
     return status

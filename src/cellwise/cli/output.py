@@ -18,6 +18,7 @@ import click
 
 from cellwise.cli.command import option
 from cellwise.errors import CellwiseError
+from cellwise.tasks.training.rank import is_first
 
 __all__ = [
     "JSON",
@@ -43,7 +44,9 @@ class OutputError(CellwiseError, ValueError):
 
 
 def set_quiet(quiet: bool) -> None:
-    """Whether anything but results and errors is said, by `say` or by the library."""
+    """Whether nothing but results and errors is said, by `say` or by the library. Of the processes that torchrun starts
+    only the first speaks."""
+    quiet = quiet or not is_first()
     _QUIET.set(quiet)
     logging.getLogger("cellwise").setLevel(logging.ERROR if quiet else logging.NOTSET)
 

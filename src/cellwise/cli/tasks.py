@@ -22,6 +22,7 @@ from cellwise.tasks.common_options import NETWORK, TRAINING
 from cellwise.tasks.errors import ReportWarning, TaskError
 from cellwise.tasks.options import Option, check_values, options_of
 from cellwise.tasks.registry import Task, find_task
+from cellwise.tasks.training.rank import is_first
 
 __all__ = ["answer", "group_of", "option_parameters", "read", "settings_of", "train"]
 
@@ -215,6 +216,8 @@ def train(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ReportWarning)  # it is said below, as a note
         estimator.fit(data.data, folder=folder, overwrite=overwrite, progress=progress, **how)
+    if not is_first():  # the first process measures and speaks
+        return
     for note in estimator.notes_:
         if note not in data.notes:
             say(f"note: {note}")

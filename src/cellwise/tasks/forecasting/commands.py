@@ -174,8 +174,12 @@ class Commands(TaskCommands):
         from cellwise.tasks.forecasting.tables import figure
 
         scores = estimator.evaluate(data, **options)
+        titles = [f"{name} %" if name.startswith("coverage") else name for name in scores.columns]
         rows = [[each if isinstance(each, str) else figure(each) for each in row] for row in scores.rows()]
-        return Answer(scores.to_dicts(), table=(scores.columns, rows))
+        steps, count = data.panel.frequency.many(estimator.horizon), options["cutoffs"]
+        windows = f"the last {count:,} windows" if count > 1 else "the last window"
+        remark = f"Measured on {windows} of {steps}. If the network has learned from these values, that flatters it."
+        return Answer(scores.to_dicts(), table=(titles, rows), remarks=(remark,))
 
     def check_out(self, path: Path) -> None:
         """Refuse what is neither CSV nor Parquet by its name."""

@@ -63,7 +63,7 @@ class Commands(TaskCommands):
             (
                 "cellwise text fit novel.txt",
                 "cellwise text fit moby-dick --cell lstm --minutes 2 --out runs/whale",
-                "cat *.txt | cellwise text fit - --out runs/all",
+                "cellwise text fit - --out runs/all",
             ),
         ),
         "predict": Words(
