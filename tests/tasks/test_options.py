@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -147,3 +149,24 @@ def test_the_options_of_every_task_are_read_without_torch() -> None:
         "sys.exit(str(loaded) if loaded else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_contract_of_imports_names_every_task() -> None:
+    contracts = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    (contract,) = (
+        each
+        for each in contracts["tool"]["importlinter"]["contracts"]
+        if each.get("containers") == ["cellwise.tasks"]
+    )
+    folders = {task.folder.rpartition(".")[2] for task in tasks().values()}
+    assert set(contract["layers"][0].split(" | ")) == folders
+
+
+def test_the_constructor_of_every_task_is_its_options() -> None:
+    for task in tasks().values():
+        estimator = task.load_estimator()
+        defaults = {each.name: each.default for each in options_of(task.load_options())}
+        assert estimator().get_params() == defaults
+        assert {
+            name: each.default for name, each in inspect.signature(estimator).parameters.items()
+        } == defaults

@@ -24,7 +24,7 @@ from cellwise.cells import Cell
 from cellwise.cells.stored import known_cell, store_cell
 from cellwise.tasks.common_options import CommonOptions
 from cellwise.tasks.errors import NotFittedError, ReportWarning, RunFolderError, TaskError
-from cellwise.tasks.options import Option, check_values, options_of
+from cellwise.tasks.options import Option, check_values, options_of, plain
 from cellwise.tasks.training.loading import cell_of_run, check_loaded, load_network
 from cellwise.tasks.training.loop import Learning, Trained, TrainSettings, threads, train
 from cellwise.tasks.training.progress import Progress, choose_progress
@@ -76,8 +76,9 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
 
     @abstractmethod
     def _read(self, data: Any, *args: Any, **more: Any) -> tuple[Data, Training]:
-        """Understand what `fit` was given. Named after `data` are the arguments that this task's `fit` takes: `target`, `valid`,
-        and the `fit_options`. Raises DataError."""
+        """Understand what `fit` was given. Raises DataError.
+
+        Named after `data` are the arguments that this task's `fit` takes: `target`, `valid`, and the `fit_options`."""
 
     @abstractmethod
     def _network(self, data: Data) -> nn.Module:
@@ -145,6 +146,8 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
         more |= {name: value for name, value in (("target", target), ("valid", valid)) if value is not None}
         how = self._how(more)
         self.check_options(**how)
+        # A grid of numpy's gives its numbers, which torch and JSON do not take.
+        self.set_params(**{name: plain(value) for name, value in self.get_params().items()})
         known, training = self._read(data, **{**more, **how})
         network = self._new_network(known)
         objective = self._objective(network, known, training)
@@ -166,12 +169,19 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
             check_values(self.fit_options, how)
 
     def _how(self, more: Mapping[str, Any]) -> dict[str, Any]:
-        """The values of all `fit_options`, given or not. TypeError for what this task's `fit` does not take."""
+        """The values of all `fit_options`, given or not. TypeError for what `fit` lacks, or does not take."""
         parameters = inspect.signature(self._read).parameters
         declared = {each.name: each for each in self._fit_options()}
         for name in more:
             if name not in parameters and name not in declared:
                 raise TypeError(f"{type(self).__name__}.fit takes no {name!r}")
+        for name in ("target", "valid"):
+            if (
+                name in parameters
+                and parameters[name].default is inspect.Parameter.empty
+                and name not in more
+            ):
+                raise TypeError(f"{type(self).__name__}.fit needs {name!r}")
         return {name: more.get(name, each.default) for name, each in declared.items()}
 
     @classmethod
@@ -275,21 +285,28 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
         if folder is None:
             yield None
             return
-        settings = {each.name: each.stored(getattr(self, each.name)) for each in options_of(type(self))}
-        settings |= {"cell": self._cell.name}
-        settings |= {each.name: each.stored(how[each.name]) for each in self._fit_options()}
+        declared = (*options_of(type(self)), *self._fit_options())
+        values = {**self.get_params(), "cell": self._cell.name, **how}
         stored = self._store(data)
         with own_run(
             folder,
-            self.task,
-            settings,
+            self.task if overwrite else self._task_in(Path(folder)),
+            {each.name: each.stored(values[each.name]) for each in declared},
             stored.fingerprint,
             cell=store_cell(self._cell),
             extra=stored.config,
+            defaults={each.name: each.stored(each.default) for each in declared},
             overwrite=overwrite,
         ) as run:
             run.write_tensors(DATA, Checkpoint(dict(stored.tensors), dict(stored.about)))
             yield run
+
+    def _task_in(self, folder: Path) -> str:
+        """The task's name in a run folder: an unfinished run of an earlier version goes on under its own."""
+        if not (folder / CONFIG).is_file():
+            return self.task
+        name: str = RunFolder(folder).config()["task"]
+        return name if name in self.former_tasks else self.task
 
     def summary(self) -> dict[str, Any]:
         """The run in a few figures, JSON-able."""

@@ -27,7 +27,7 @@ from typing import Any, TypeVar, dataclass_transform
 
 from cellwise.tasks.errors import OptionError
 
-__all__ = ["Option", "check_values", "option", "options_of", "short_repr", "with_options"]
+__all__ = ["Option", "check_values", "option", "options_of", "plain", "short_repr", "with_options"]
 
 C = TypeVar("C")
 _KEY = "cellwise option"  # in the metadata of a dataclass field
@@ -88,11 +88,7 @@ class Option:
 
     def stored(self, value: Any) -> Any:
         """The value as JSON holds it: a list for any sequence, Python's own numbers for those of numpy."""
-        if value is None:
-            return None
-        if self.is_list:
-            return [_plain(each) for each in value]
-        return _plain(value)
+        return [plain(each) for each in value] if self.is_list and value is not None else plain(value)
 
     @property
     def _wanted(self) -> str:
@@ -259,7 +255,8 @@ def _kind_of(hint: Any) -> tuple[type, bool]:
     return (hint if isinstance(hint, type) and hint is not Any else object), False
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Python's own number for one of numpy's; every other value as it is."""
     if isinstance(value, bool | str):
         return value
     if isinstance(value, Integral):

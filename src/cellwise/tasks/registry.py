@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cellwise.tasks.commands import TaskCommands
-    from cellwise.tasks.estimator import Estimator
 
 __all__ = ["Task", "find_task", "tasks"]
 
@@ -45,9 +44,9 @@ class Task:
         """The estimator's name, as `cellwise.tasks` has it."""
         return self.estimator.partition(":")[2]
 
-    def load_estimator(self) -> type[Estimator]:
-        """The estimator's class. Imports torch."""
-        made: type[Estimator] = self._load(self.estimator)
+    def load_estimator(self) -> type[Any]:
+        """The `Estimator`. Imports torch."""
+        made: type[Any] = self._load(self.estimator)
         return made
 
     def load_options(self) -> type:

@@ -77,7 +77,8 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
         progress: bool | Progress | None = None,
         **more: Any,
     ) -> Self:
-        """Learn from a pandas, polars or pyarrow frame, or a CSV or Parquet file.
+        """Learn from a pandas, polars or pyarrow frame, a CSV or Parquet file, or a list of arrays (T,), one for each
+        series, whose steps are numbered from 0.
 
         folder: a run folder for weights and figures; the same call on an unfinished one resumes it.
         cutoffs: so many test windows at the end are kept from training and measured in `backtest_`, `step`

@@ -22,6 +22,7 @@ from cellwise.tasks.data.origin import Origin, shown_names
 from cellwise.tasks.data.times import TimeColumn, Times, read_times
 from cellwise.tasks.data.zones import to_utc
 from cellwise.tasks.errors import DataError, OptionError
+from cellwise.tasks.forecasting.arrays import table_of_arrays
 from cellwise.tasks.forecasting.frequency import Frequency, parse_frequency
 from cellwise.tasks.forecasting.grid import Rows, build_panel
 from cellwise.tasks.forecasting.panel import Panel
@@ -126,7 +127,8 @@ def read_table(
     frequency: str | Frequency | None = None,
     season_length: int | None = None,
 ) -> Table:
-    """Understand a pandas, polars or pyarrow frame, or a CSV or Parquet file. A Table is understood already.
+    """Understand a pandas, polars or pyarrow frame, a CSV or Parquet file, or a list of arrays (T,), one for each
+    series. A Table is understood already.
 
     Raises DataError, FrequencyError: one sentence on what is wrong and where.
     """
@@ -135,6 +137,8 @@ def read_table(
     text, origin = columns.text, Origin()
     if isinstance(source, str | Path):
         source, origin = read_file(Path(source), text.encoding)
+    if isinstance(source, list | tuple | np.ndarray):
+        source = table_of_arrays(source, columns)
     frame = _open(source, columns)
     if len(frame) == 0:
         raise DataError("the table has no rows")
@@ -197,7 +201,7 @@ def _open(source: Any, columns: Columns) -> Any:
         raise DataError(f"the columns need different names: {' '.join(str(error).split())}") from error
     except TypeError as error:
         raise DataError(
-            f"a table is a pandas, polars or pyarrow frame or the path of a CSV or Parquet file, "
+            f"a table is a pandas, polars or pyarrow frame, the path of a CSV or Parquet file, or a list of arrays, "
             f"not {type(source).__name__}"
         ) from error
     return frame.collect() if isinstance(frame, narwhals.LazyFrame) else frame

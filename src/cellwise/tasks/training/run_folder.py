@@ -81,20 +81,22 @@ def open_run(
     *,
     cell: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     lock: RunLock | None = None,
 ) -> RunFolder:
     """Start a run, or resume the unfinished one that is there with the same settings, cell and data.
 
     `cell`: the equations of the run's cell, as `stored_cell` writes them. `extra` is kept in config.json too, but
-    follows from settings and data and is not compared. Trainings hold the folder's `lock` (see `run_lock.lock_run`).
+    follows from settings and data and is not compared. `defaults`: what settings were before there was a choice, for
+    runs of earlier versions, which do not name them. Trainings hold the folder's `lock` (see `run_lock.lock_run`).
     Raises RunFolderError for a finished run (unless `overwrite`), other settings, another cell, other data, a folder
     that is no run."""
     folder = RunFolder(path, lock)
     _check_place(path)
     if path.is_dir() and not folder.is_empty:
         if not overwrite:
-            _refuse_unless_same(folder, folder.config(task), settings, cell, fingerprint)
+            _refuse_unless_same(folder, folder.config(task), settings, cell, fingerprint, defaults or {})
             folder.tidy()
             return folder
         if folder.is_foreign:
@@ -134,6 +136,7 @@ def _refuse_unless_same(
     settings: Mapping[str, Any],
     cell: Mapping[str, Any] | None,
     fingerprint: str,
+    defaults: Mapping[str, Any],
 ) -> None:
     if folder.is_finished:
         raise _finished(folder.path)
@@ -142,7 +145,7 @@ def _refuse_unless_same(
             f"the unfinished run in {folder.path} was started by an earlier version of cellwise, whose runs cannot be "
             "gone on with; choose another folder, or give --overwrite"
         )
-    now, then = _flat(_as_stored(settings)), _flat(config["settings"])
+    now, then = _flat(_as_stored(settings)), _as_stored(defaults) | _flat(config["settings"])
     for key in sorted(set(now) | set(then)):
         before, after = then.get(key), now.get(key)
         if before != after:
