@@ -16,7 +16,7 @@ HEAVY = (
     "pandas",
     "matplotlib",
     "jinja2",
-    "typer",
+    "click",
     "rich",
     "hypothesis",
     "torch_geometric",

@@ -15,11 +15,11 @@ from shutil import copyfile
 from typing import Any, ClassVar
 
 import torch
+from click.testing import CliRunner
 from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
-from typer.testing import CliRunner
 
 from book.parts import code_block, html
 from cellwise.cli import app as command_line

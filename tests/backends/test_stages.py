@@ -8,7 +8,7 @@ from pathlib import Path
 
 import llvmlite.binding as llvm
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from cellwise import cells
 from cellwise.backends.cpu.kernel import widths_of

@@ -3,17 +3,17 @@
 import json
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
 import time
 
+import click
 import pytest
-import typer.main
 
 import cellwise
 from cellwise.cli import app
-from cellwise.cli.examples import EXAMPLES
 from cellwise.cli.output import OutputError, check_file, table
 
 COMMAND = [sys.executable, "-m", "cellwise"]
@@ -55,22 +55,33 @@ def test_every_public_name_is_there_and_no_other():
 
 
 def _commands():
-    root = typer.main.get_command(app)
-    for name, command in root.commands.items():
-        yield name, command
-        yield from ((f"{name} {inner}", each) for inner, each in getattr(command, "commands", {}).items())
+    yield from _commands_of(app)
+    for name, group in _commands_of(app):
+        if isinstance(group, click.Group):
+            yield from ((f"{name} {inner}", command) for inner, command in _commands_of(group))
+
+
+def _commands_of(group):
+    context = click.Context(group)
+    return [(name, group.get_command(context, name)) for name in group.list_commands(context)]
+
+
+def _examples(command):
+    _, _, lines = (command.epilog or "").partition("Examples:")
+    return [line.strip() for line in lines.splitlines() if line.strip()]
 
 
 def test_every_command_shows_examples_that_can_be_typed():
     known = dict(_commands())
-    for words in set(known) - {"forecast check", "forecast report"}:
-        assert EXAMPLES.get(words), words
-        for line in EXAMPLES[words]:
-            name = next(
-                each for each in sorted(known, key=len, reverse=True) if line.startswith(f"cellwise {each}")
-            )
-            given = line.removeprefix(f"cellwise {name}").split()
-            known[name].make_context(name, given, resilient_parsing=False)
+    for words, shown in known.items():
+        assert _examples(shown), words
+        for line in _examples(shown):
+            program, *given = shlex.split(line)
+            assert program == "cellwise"
+            command = known[given.pop(0)]
+            while isinstance(command, click.Group):
+                command = command.get_command(click.Context(command), given.pop(0))
+            command.make_context(words, given, resilient_parsing=False)
 
 
 def test_commands_are_listed_in_the_order_in_which_one_meets_them(run):

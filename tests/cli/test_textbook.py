@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from cellwise.cli import app
 from cellwise.tasks import textbook

@@ -406,7 +406,7 @@ def test_without_polars_one_sentence_says_what_to_install(monkeypatch: pytest.Mo
 def test_importing_the_estimator_loads_no_frame_or_plot_library() -> None:
     code = (
         "import sys, cellwise.tasks, cellwise.tasks.forecasting.forecaster as f\n"
-        "loaded = {'polars', 'narwhals', 'pandas', 'matplotlib', 'jinja2', 'typer', 'rich'} & set(sys.modules)\n"
+        "loaded = {'polars', 'narwhals', 'pandas', 'matplotlib', 'jinja2', 'click', 'rich'} & set(sys.modules)\n"
         "sys.exit(str(loaded) if loaded else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

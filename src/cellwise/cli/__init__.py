@@ -1,7 +1,7 @@
 """The command `cellwise`: one command a file, listed here.
 
-What takes long to load (torch, above all) is imported where a command needs it, so that help, mistakes and lists are
-quick.
+A command's file is imported when the command is asked for, and what takes long to load (torch, above all) where it
+needs it, so that help, mistakes and lists are quick.
 """
 
 from __future__ import annotations
@@ -9,77 +9,70 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable
-from typing import Annotated, Any
+from importlib import import_module
+from pathlib import Path
 
-import typer
-from typer.core import TyperGroup
+import click
 
 from cellwise._version import __version__
-from cellwise.cli.bench import bench
-from cellwise.cli.cells import cells
-from cellwise.cli.complexity import complexity
-from cellwise.cli.demo import demo
+from cellwise.cli.command import Group, command
+from cellwise.cli.completion import answer_shell, install_completion, show_completion
 from cellwise.cli.examples import epilog
-from cellwise.cli.forecast import app as forecast
-from cellwise.cli.gradients import gradients
-from cellwise.cli.memory import memory
 from cellwise.cli.output import set_quiet
-from cellwise.cli.reproduce import reproduce
-from cellwise.cli.show import show
-from cellwise.cli.trace import trace
 from cellwise.errors import CellwiseError
+from cellwise.tasks.registry import tasks
+from cellwise.tasks.training.rank import is_first
 
 # In the order in which one meets them: look, try, use, look inside, measure. Each with a line for the list of commands.
-_COMMANDS: dict[str, tuple[Callable[..., None] | None, str]] = {
-    "cells": (cells, "List the cells that ship."),
-    "show": (show, "Show a cell: equations, diagram, gradient, code."),
-    "complexity": (complexity, "Count what cells cost, and measure it."),
-    "demo": (demo, "Train a tiny network on the textbook sequence."),
-    "forecast": (None, "Forecast series: fit, predict, backtest."),
-    "trace": (trace, "Look inside a trained network."),
-    "gradients": (gradients, "Measure how far gradients reach."),
-    "memory": (memory, "Find how long each cell can remember."),
-    "bench": (bench, "Time the kernels beside torch.nn."),
-    "reproduce": (reproduce, "Run a published experiment again."),
+# The command `show` is the function `show` in show.py.
+_FIRST = {
+    "cells": "List the cells that ship.",
+    "show": "Show a cell: equations, diagram, gradient, code.",
+    "complexity": "Count what cells cost, and measure it.",
+    "demo": "Train a tiny network on the textbook sequence.",
 }
+_TASKS = {name: task.summary for name, task in tasks().items()}
+_LAST = {
+    "trace": "Look inside a trained network.",
+    "gradients": "Measure how far gradients reach.",
+    "memory": "Find how long each cell can remember.",
+    "bench": "Time the kernels beside torch.nn.",
+    "reproduce": "Run a published experiment again.",
+}
+_COMMANDS = {**_FIRST, **_TASKS, **_LAST}
 
 
-class _Group(TyperGroup):
-    def list_commands(self, ctx: Any) -> list[str]:
-        return [name for name in _COMMANDS if name in self.commands]
+def _load(name: str) -> click.Command:
+    if name in _TASKS:
+        from cellwise.cli.tasks import group_of
+
+        return group_of(name)
+    function = getattr(import_module(f"cellwise.cli.{name}"), name)
+    return command(function, name, short_help=_COMMANDS[name], epilog=epilog(name))
 
 
-app = typer.Typer(
-    name="cellwise",
-    cls=_Group,
+def _version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
+    if asked:
+        click.echo(f"cellwise {__version__}")
+        ctx.exit()
+
+
+app = Group(
+    "cellwise",
+    _COMMANDS,
+    _load,
     help="Recurrent neural networks from one definition: see cells, and train them on your own sequences.",
     epilog="\b\nBegin with:\n  cellwise show gru\n  cellwise demo lstm\n  cellwise forecast demo",
-    no_args_is_help=True,
-    add_completion=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-for _name, (_function, _short) in _COMMANDS.items():
-    if _function is not None:
-        app.command(_name, short_help=_short, epilog=epilog(_name))(_function)
-app.add_typer(forecast, name="forecast", short_help=_COMMANDS["forecast"][1], epilog=epilog("forecast"))
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"cellwise {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
-    ] = False,
-) -> None:
-    pass
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+    params=[
+        click.Option(
+            ["--version"],
+            is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version and leave.",
+        ),
+        install_completion,
+        show_completion,
+    ],
+)  # fmt: skip
 
 
 def main() -> None:
@@ -88,40 +81,41 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):  # a stream that stands for another one
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # σ on a terminal that knows no Greek
+    answer_shell(app)
+    if not is_first():
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     try:
-        app()
-    except CellwiseError as error:
-        _leave(f"{error}")
-    except OSError as error:
-        _leave(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}")
-    except KeyboardInterrupt as stop:
-        _say_interrupted(stop)
-        sys.exit(130)
-    except SystemExit as left:
-        _finish(left)
-
-
-def _leave(message: str) -> None:
-    print(f"cellwise: {message}", file=sys.stderr)
-    sys.exit(2)
-
-
-def _finish(left: SystemExit) -> None:
-    """Leave with the status that a command left with, its output written out and a word on why it stopped."""
-    # typer turns Ctrl-C into an exit of its own, whose cause it was.
-    cause = left.__context__.__cause__ if left.__context__ is not None else None
-    if left.code == 130 and isinstance(cause, KeyboardInterrupt):
-        _say_interrupted(cause)
-    try:
-        if isinstance(left.__context__, BrokenPipeError):
-            raise left.__context__
+        status = _run()
         sys.stdout.flush()
+    except click.ClickException as mistake:
+        if is_first():
+            mistake.show()
+        status = mistake.exit_code
+    except CellwiseError as error:
+        status = _say(2, f"{error}")
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    raise left
+        status = 0
+    except OSError as error:
+        status = _say(2, f"{error.filename or 'a file'} cannot be used: {error.strerror or error}")
+    except KeyboardInterrupt as stop:  # that of a training says what is saved, and how to go on
+        status = _say(getattr(stop, "status", 130), f"{stop}" or "interrupted")
+    sys.exit(status)
 
 
-def _say_interrupted(stop: KeyboardInterrupt) -> None:
-    # That of a training says what is saved, and how to go on.
-    print(f"cellwise: {stop}" if str(stop) else "cellwise: interrupted", file=sys.stderr)
+def _run() -> int:
+    """Run the command that was typed, and return its exit status."""
+    # Not by click's own `main`, which says "Aborted!" of Ctrl-C.
+    name = "python -m cellwise" if Path(sys.argv[0]).name == "__main__.py" else "cellwise"
+    try:
+        with app.make_context(name, sys.argv[1:]) as context:
+            app.invoke(context)
+    except click.exceptions.Exit as left:
+        return left.exit_code
+    return 0
+
+
+def _say(status: int, message: str) -> int:
+    if is_first():
+        print(f"cellwise: {message}", file=sys.stderr)
+    return status

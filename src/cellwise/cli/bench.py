@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+import click
 
 from cellwise.bench.settings import DEFAULT_MODES, MODES, SHAPES, BenchError, Settings, Shape, parse_modes
 from cellwise.cells.base import Cell
 from cellwise.cli.cell_argument import HELP, cell_of, complete
+from cellwise.cli.command import argument, option
 from cellwise.cli.output import Quiet, is_quiet, say
 
 if TYPE_CHECKING:
@@ -28,36 +29,36 @@ _DEFAULT = Settings(cells={})
 def bench(
     names: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[CELL ...]", help=f"{HELP}  [default: {' '.join(_CELLS)}]", autocompletion=complete
+        argument(
+            metavar="[CELL ...]", help=f"{HELP}  [default: {' '.join(_CELLS)}]", shell_complete=complete
         ),
     ] = None,
     shapes: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             metavar="T,B,D,H ...",
             help=f"Steps, rows, input size, hidden size; several may follow.  [default: {' '.join(map(str, SHAPES))}]",
         ),
     ] = None,
     modes: Annotated[
-        str, typer.Option(help=f"Some of {', '.join(MODES)}, with commas between; none for --memory alone.")
+        str, option(help=f"Some of {', '.join(MODES)}, with commas between; none for --memory alone.")
     ] = ",".join(DEFAULT_MODES),
-    repeats: Annotated[int, typer.Option(help="Runs of each side, at most.")] = _DEFAULT.repeats,
+    repeats: Annotated[int, option(help="Runs of each side, at most.")] = _DEFAULT.repeats,
     seconds: Annotated[
-        float, typer.Option(help="After which no further run of a shape and mode begins.")
+        float, option(help="After which no further run of a shape and mode begins.")
     ] = _DEFAULT.seconds,
-    threads: Annotated[int | None, typer.Option(help="Threads for all sides.  [default: torch's]")] = None,
+    threads: Annotated[int | None, option(help="Threads for all sides.  [default: torch's]")] = None,
     load: Annotated[
-        bool, typer.Option("--load", help="Time all again while other processes keep every core busy.")
+        bool, option("--load", help="Time all again while other processes keep every core busy.")
     ] = False,
     memory: Annotated[
         bool,
-        typer.Option("--memory", help="Also the peak memory of a training step, and growth over many calls."),
+        option("--memory", help="Also the peak memory of a training step, and growth over many calls."),
     ] = False,
-    calls: Annotated[int, typer.Option(help="Calls over which --memory watches for growth.")] = 10_000,
-    out: Annotated[Path, typer.Option(help="Folder for bench.json and bench.png.")] = Path("runs/bench"),
+    calls: Annotated[int, option(help="Calls over which --memory watches for growth.")] = 10_000,
+    out: Annotated[Path, option(help="Folder for bench.json and bench.png.")] = Path("runs/bench"),
     quiet: Quiet = False,
-    probe: Annotated[str | None, typer.Option(hidden=True)] = None,
+    probe: Annotated[str | None, option(hidden=True)] = None,
 ) -> None:
     """Time cellwise's kernels beside torch.nn, and onnxruntime where it is installed.
 
@@ -69,7 +70,7 @@ def bench(
     if probe is not None:
         from cellwise.bench.memory import run_probe
 
-        typer.echo(run_probe(next(iter(cells.values())), probe.split("|")))
+        click.echo(run_probe(next(iter(cells.values())), probe.split("|")))
         return
     if calls < 1:
         raise BenchError(f"Growth is watched over at least 1 call; got --calls {calls}.")
@@ -123,29 +124,29 @@ def _measured(settings: Settings, probed: dict[str, str], calls: int, out: Path)
     from cellwise.bench.record import Record
 
     where = machine.describe()
-    typer.echo(machine.one_line(where))
+    click.echo(machine.one_line(where))
     busy = report.busy_line(where["load_at_start"])
     if busy:
-        typer.echo(busy)
+        click.echo(busy)
     top = peak.measure()
-    typer.echo(report.peak_line(top))
+    click.echo(report.peak_line(top))
     found: list[Row] = []
     probes: list[Probe] = []
     interrupted = False
     try:
         if settings.modes:
-            typer.echo(f"\n{report.HEADER}")
+            click.echo(f"\n{report.HEADER}")
         with _progress(count(settings)) as advance:
             for row in rows(settings):
                 found.append(row)
-                typer.echo("\n".join(report.row_lines(row, top)))
+                click.echo("\n".join(report.row_lines(row, top)))
                 advance(f"{row.cell} {row.shape}")
         _probe(settings, probed, calls, probes)
     except KeyboardInterrupt:
         interrupted = True
-        typer.echo(f"Interrupted; measured so far: {len(found)} of {count(settings)}.", err=True)
+        click.echo(f"Interrupted; measured so far: {len(found)} of {count(settings)}.", err=True)
     record = Record(where, top, settings, tuple(found), tuple(probes), interrupted)
-    typer.echo("\n" + "\n".join([*report.summary(found), *report.memory_lines(probes)]))
+    click.echo("\n" + "\n".join([*report.summary(found), *report.memory_lines(probes)]))
     _save(record, out)
     return record
 
@@ -199,21 +200,21 @@ def _save(record: Record, out: Path) -> None:
     from cellwise.tasks.training.run_folder import write_atomically
 
     write_atomically(out / "bench.json", record.to_json().encode("utf8"))
-    typer.echo(f"figures: {out / 'bench.json'}")
+    click.echo(f"figures: {out / 'bench.json'}")
     if not record.rows:
         return
     try:
         drawn = picture.png(record)
     except ModuleNotFoundError as error:
-        typer.echo(f"no picture: {error.name} is not installed: pip install {error.name}")
+        click.echo(f"no picture: {error.name} is not installed: pip install {error.name}")
         return
     write_atomically(out / "bench.png", drawn)
-    typer.echo(f"picture: {out / 'bench.png'}")
+    click.echo(f"picture: {out / 'bench.png'}")
 
 
 def _leave(record: Record) -> None:
     """Exit status 130 after Ctrl-C, 1 if a result was wrong."""
     if record.interrupted:
-        raise typer.Exit(130)
+        raise click.exceptions.Exit(130)
     if record.refused:
-        raise typer.Exit(1)
+        raise click.exceptions.Exit(1)

@@ -6,6 +6,8 @@ import contextlib
 import sys
 from pathlib import Path
 
+import click
+
 from cellwise import cells
 from cellwise.cells.base import Cell
 from cellwise.cli.cell_file import CellFileError, read_cell_file
@@ -43,7 +45,7 @@ def cell_argument(text: str) -> str | Cell:
     return cell if _parts(text)[0] else cell.name
 
 
-def complete(incomplete: str) -> list[str]:
+def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """The names that a word may become, for the shell."""
     return [name for name in cells.names() if name.startswith(incomplete)]
 

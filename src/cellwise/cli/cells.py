@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-import typer
+import click
 
 from cellwise import cells as known
 from cellwise.cells.base import Cell
@@ -32,8 +32,8 @@ def cells(as_json: Json = False) -> None:
         for cell in found
     )
     print_table(titles, rows, left=len(titles), prose=True)
-    typer.echo("\nD is the input size, H the hidden size; own: parameters besides weights and biases.")
-    typer.echo("See one with: cellwise show NAME")
+    click.echo("\nD is the input size, H the hidden size; own: parameters besides weights and biases.")
+    click.echo("See one with: cellwise show NAME")
 
 
 def _facts(cell: Cell) -> dict[str, Any]:

@@ -7,11 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+import click
 
 from cellwise import cells as known
 from cellwise.cells.base import Cell
 from cellwise.cli.cell_argument import HELP, cell_of, complete
+from cellwise.cli.command import argument, option
 from cellwise.cli.output import Json, check_file, print_json, print_table
 from cellwise.plan.polynomial import LETTERS
 from cellwise.understand.sizes import ComplexityError, Sizes
@@ -27,31 +28,27 @@ _BYTES = 4  # of a number in float32
 def complexity(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CELL ...]", help=f"{HELP}  [default: all]", autocompletion=complete),
+        argument(metavar="[CELL ...]", help=f"{HELP}  [default: all]", shell_complete=complete),
     ] = None,
-    input_size: Annotated[int, typer.Option(help="d, the size of the input.")] = _DEFAULT.input_size,
-    hidden_size: Annotated[int, typer.Option(help="h, the size of the state.")] = _DEFAULT.hidden_size,
-    layers: Annotated[
-        int, typer.Option(help="Layers, each over the outputs of the one below.")
-    ] = _DEFAULT.layers,
-    batch: Annotated[int, typer.Option(help="b, sequences at once.")] = _DEFAULT.batch,
-    length: Annotated[int, typer.Option(help="t, steps of each sequence.")] = _DEFAULT.length,
+    input_size: Annotated[int, option(help="d, the size of the input.")] = _DEFAULT.input_size,
+    hidden_size: Annotated[int, option(help="h, the size of the state.")] = _DEFAULT.hidden_size,
+    layers: Annotated[int, option(help="Layers, each over the outputs of the one below.")] = _DEFAULT.layers,
+    batch: Annotated[int, option(help="b, sequences at once.")] = _DEFAULT.batch,
+    length: Annotated[int, option(help="t, steps of each sequence.")] = _DEFAULT.length,
     recompute: Annotated[
         bool,
-        typer.Option(
-            "--recompute", help="The backward pass computes each step again: `layer.recompute = True`."
-        ),
+        option("--recompute", help="The backward pass computes each step again: `layer.recompute = True`."),
     ] = False,
     measure: Annotated[
         bool,
-        typer.Option(
+        option(
             "--measure",
             help="Also run the layers here, at the sizes given and halves of them, and fit exponents.",
         ),
     ] = False,
-    repeats: Annotated[int, typer.Option(min=1, help="How often to measure each size.")] = 7,
+    repeats: Annotated[int, option(type=click.IntRange(min=1), help="How often to measure each size.")] = 7,
     out: Annotated[
-        Path | None, typer.Option(help="With --measure: the figure, a .png, .svg or .pdf.", metavar="FILE")
+        Path | None, option(help="With --measure: the figure, a .png, .svg or .pdf.", metavar="FILE")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -71,9 +68,9 @@ def complexity(
     if as_json:
         print_json(_facts(costs, labels, sizes))
         return
-    typer.echo(f"{DEFINITION}\n")
+    click.echo(f"{DEFINITION}\n")
     legend = ", ".join(f"{letter} {name}" for letter, name in LETTERS.items())
-    typer.echo(f"Formulas for {_layers(layers)} with bias ({legend}; bytes moved and memory in numbers):")
+    click.echo(f"Formulas for {_layers(layers)} with bias ({legend}; bytes moved and memory in numbers):")
     print_table(["", *labels], _formulas(costs))
     lanes = _lanes()
     padded = (
@@ -81,7 +78,7 @@ def complexity(
         if hidden_size % lanes
         else ""
     )
-    typer.echo(
+    click.echo(
         f"At d = {input_size}, h = {hidden_size}, b = {batch}, t = {length}; "
         f"bytes of float32 ({_BYTES} a number){padded}:"
     )
@@ -169,21 +166,21 @@ def _bytes(count: int) -> str:
 def _measure(chosen: Sequence[Cell], sizes: Sizes, repeats: int, out: Path | None) -> None:
     from cellwise.understand.growth import measure
 
-    growth = measure(chosen, sizes, repeats, report=lambda line: typer.echo(line, err=True))
+    growth = measure(chosen, sizes, repeats, report=lambda line: click.echo(line, err=True))
     _print_growth(growth)
     if out is not None:
         from cellwise.understand.complexity_chart import draw_growth
         from cellwise.understand.figures import save
 
         save(draw_growth(growth), out)
-        typer.echo(f"figure: {out}")
+        click.echo(f"figure: {out}")
 
 
 def _print_growth(growth: Growth) -> None:
     import torch
 
     ran = ", ".join(f"{cell} on {backend}" for cell, backend in growth.backends)
-    typer.echo(
+    click.echo(
         f"Measured with torch {torch.__version__}, float32, one thread, processor time, "
         f"{growth.repeats} repeats; {ran}.\n"
         "Slope: of log time over log size, median (lowest to highest of the repeats); counted: that of the operations. "
@@ -208,7 +205,7 @@ def _print_growth(growth: Growth) -> None:
             ]
         )
     print_table(titles, rows, left=4)
-    typer.echo(
+    click.echo(
         "Linear: the growth's exponent is 1 to a tenth; unsure if the repeats differ too much to tell. "
         "ms and Gop/s are those of the largest size."
     )
@@ -216,7 +213,7 @@ def _print_growth(growth: Growth) -> None:
 
 
 def _print_crossings(growth: Growth) -> None:
-    typer.echo("\nThe square in h takes over from what is linear in h at:")
+    click.echo("\nThe square in h takes over from what is linear in h at:")
     rows: list[list[Any]] = []
     for curve in growth.curves:
         if curve.letter != "h":

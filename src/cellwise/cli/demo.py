@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
+import click
 
 from cellwise.cli.cell_argument import HELP, cell_of, complete
+from cellwise.cli.command import argument, option
 from cellwise.tasks.textbook_settings import Settings
 
 _DEFAULT = Settings()
 
 
 def demo(
-    name: Annotated[str, typer.Argument(metavar="CELL", help=HELP, autocompletion=complete)],
-    input_size: Annotated[int, typer.Option(help="Bits of each input.")] = _DEFAULT.input_size,
-    hidden_size: Annotated[int, typer.Option(help="Size of the state.")] = _DEFAULT.hidden_size,
-    output_size: Annotated[int, typer.Option(help="Numbers in each output.")] = _DEFAULT.output_size,
-    learning_rate: Annotated[float, typer.Option(help="Step size of Adam.")] = _DEFAULT.learning_rate,
-    epochs: Annotated[int, typer.Option(help="Passes over the sequence.")] = _DEFAULT.epochs,
-    seed: Annotated[int, typer.Option(help="Seed of the initial weights.")] = _DEFAULT.seed,
+    name: Annotated[str, argument(metavar="CELL", help=HELP, shell_complete=complete)],
+    input_size: Annotated[int, option(help="Bits of each input.")] = _DEFAULT.input_size,
+    hidden_size: Annotated[int, option(help="Size of the state.")] = _DEFAULT.hidden_size,
+    output_size: Annotated[int, option(help="Numbers in each output.")] = _DEFAULT.output_size,
+    learning_rate: Annotated[float, option(help="Step size of Adam.")] = _DEFAULT.learning_rate,
+    epochs: Annotated[int, option(help="Passes over the sequence.")] = _DEFAULT.epochs,
+    seed: Annotated[int, option(help="Seed of the initial weights.")] = _DEFAULT.seed,
 ) -> None:
     """Train a tiny network on the textbook sequence of four steps."""
     settings = Settings(cell_of(name), input_size, hidden_size, output_size, learning_rate, epochs, seed)
@@ -27,11 +28,11 @@ def demo(
 
     def report(epoch: int, loss: float) -> None:
         if epoch % 100 == 0:
-            typer.echo(f"Epoch {epoch}, Loss: {loss:.3g}")
+            click.echo(f"Epoch {epoch}, Loss: {loss:.3g}")
 
     result = textbook.run(settings, report)
     for x, target, output in zip(result.inputs, result.targets, result.outputs, strict=True):
-        typer.echo(
+        click.echo(
             f"Input: {x.tolist()}, Target: {_plain(target.tolist())}, Output: {_number(output.tolist())}"
         )
 

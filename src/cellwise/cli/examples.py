@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from cellwise.cli.command import examples
+
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "cells": ("cellwise cells", "cellwise cells --json"),
     "show": (
@@ -19,32 +21,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "cellwise complexity gru --measure --out gru.png",
     ),
     "demo": ("cellwise demo lstm", "cellwise demo my_cells.py:MGU --epochs 500"),
-    "forecast": (
-        "cellwise forecast demo",
-        "cellwise forecast fit sales.csv --horizon 28",
-        "cellwise forecast predict runs/sales-gru",
-    ),
-    "forecast fit": (
-        "cellwise forecast fit sales.csv --horizon 28",
-        "cellwise forecast fit sales.csv -H 28 --id store --time day --target sold --known price",
-        "cellwise forecast fit sales.csv -H 28 --cell my_cells.py:MGU --out runs/mine",
-    ),
-    "forecast predict": (
-        "cellwise forecast predict runs/sales-gru",
-        "cellwise forecast predict runs/sales-gru newer.csv --out forecast.csv",
-        "cellwise forecast predict runs/sales-gru --horizon 14 --json",
-    ),
-    "forecast check": ("cellwise forecast check runs/sales-gru",),
     "forecast report": ("cellwise forecast report runs/sales-gru",),
     "forecast backtest": (
         "cellwise forecast backtest sales.csv --horizon 28 --cutoffs 6",
         "cellwise forecast backtest runs/sales-gru --json",
-    ),
-    "forecast demo": ("cellwise forecast demo", "cellwise forecast demo --cell lstm --out runs/births"),
-    "trace": (
-        "cellwise trace runs/demo",
-        "cellwise trace runs/sales-gru newer.csv --out newer.html",
-        "cellwise trace --demo --cell gru",
     ),
     "gradients": (
         "cellwise gradients --no-train",
@@ -64,6 +44,4 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 
 def epilog(command: str) -> str | None:
     """The end of a command's help; None for a command without examples."""
-    lines = EXAMPLES.get(command, ())
-    # The sign keeps the lines as they are.
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines) if lines else None
+    return examples(EXAMPLES.get(command, ()))

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-import typer
+import click
 
 from cellwise._version import __version__
 from cellwise.cli.output import check_file, is_quiet
@@ -85,7 +85,7 @@ def say_answers(gradients: GradientStudy | None = None, memory: MemoryStudy | No
 
     for answer in answers(gradients, memory):
         if answer.facts:
-            typer.echo(f"\n{answer}")
+            click.echo(f"\n{answer}")
 
 
 def about() -> dict[str, Any]:

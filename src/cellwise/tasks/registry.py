@@ -12,7 +12,10 @@ import pkgutil
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cellwise.tasks.commands import TaskCommands
 
 __all__ = ["Task", "find_task", "tasks"]
 
@@ -23,15 +26,16 @@ HOME = "cellwise.tasks"
 class Task:
     """A task, as the command line and the run folders know it.
 
-    name: of its command, and in config.json. summary: a line for the list of commands. estimator, options, fit_options:
-    `module:Class` in the task's folder; the last declares what only this task's `fit` takes. former_names: in run
-    folders of earlier versions."""
+    name: of its command, and in config.json. summary: a line for the list of commands. estimator, options, fit_options,
+    commands: `module:Class` in the task's folder; fit_options declares what only this task's `fit` takes, commands what
+    the command line is told. former_names: in run folders of earlier versions."""
 
     name: str
     summary: str
     estimator: str
     options: str
     fit_options: str | None = None
+    commands: str = "commands:Commands"
     former_names: tuple[str, ...] = ()
     folder: str = field(default="", compare=False)  # the package; the registry fills it in
 
@@ -52,6 +56,11 @@ class Task:
     def load_fit_options(self) -> type | None:
         """The class that declares what only this task's `fit` takes, if there is anything. Imports no torch."""
         return None if self.fit_options is None else self._load(self.fit_options)
+
+    def load_commands(self) -> TaskCommands:
+        """What the task brings to the command line. Imports no torch."""
+        made: TaskCommands = self._load(self.commands)()
+        return made
 
     def _load(self, home: str) -> Any:
         module, _, name = home.partition(":")

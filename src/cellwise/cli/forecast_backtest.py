@@ -1,0 +1,78 @@
+"""`cellwise forecast backtest FILE|RUN`: forecasts of the past, beside the seasonal naive forecast."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cellwise.cli.command import Command, argument, option, parameter
+from cellwise.cli.examples import epilog
+from cellwise.cli.output import JSON, QUIET, say
+from cellwise.cli.tasks import answer, option_parameters, read, settings_of, train
+from cellwise.tasks.commands import Reading
+from cellwise.tasks.errors import TaskError
+from cellwise.tasks.options import options_of
+from cellwise.tasks.registry import Task
+
+__all__ = ["make"]
+
+_HELP = """Measure forecasts of the past, beside the seasonal naive forecast.
+
+A network learns from what lies before the first cutoff, then forecasts one horizon after each. A RUN
+that kept at least so many test windows from its training is measured as it is."""
+
+
+def make(task: Task) -> click.Command:
+    """The command, with the options of a forecaster."""
+    commands = task.load_commands()
+    options = [
+        replace(each, is_required=False, default=None, help="How many steps to forecast (for a FILE).")
+        if each.name == "horizon"
+        else each
+        for each in options_of(task.load_options())
+    ]
+    windows = options_of(task.load_fit_options() or object)
+
+    def backtest(
+        source: str, out: Path | None, overwrite: bool, as_json: bool, quiet: bool, **values: Any
+    ) -> None:
+        how = settings_of(windows, values)
+        cutoffs, step = how["cutoffs"], how["step"]
+        if cutoffs < 1:
+            raise TaskError(f"a backtest needs at least one cutoff, not {cutoffs}")
+        estimator: Any = task.load_estimator()
+        if Path(source).is_dir():
+            trained = estimator.load(Path(source))
+            if trained.kept_from_training(cutoffs, step):
+                answer(commands.learned(trained), as_json)
+                return
+            forecaster, data = estimator(**trained.get_params()), Reading(trained.table_)
+            say(
+                "this run has trained on the windows to be measured, so a fresh network is trained with its settings"
+            )
+        else:
+            if values["horizon"] is None:
+                raise TaskError("a backtest of a file needs --horizon")
+            forecaster = estimator(**settings_of(options, values))
+            data = read(commands, forecaster, source, how)
+        train(commands, forecaster, data, how, out, overwrite, as_json)
+
+    place = argument(
+        help="CSV or Parquet file, or the folder of a run whose data and settings are taken.",
+        metavar="FILE|RUN",
+    )
+    parameters = [
+        parameter("source", str, place),
+        *option_parameters(options),
+        *option_parameters(windows, {"cutoffs": 5}),
+        parameter("out", Path | None, option(help="Run folder to keep.  [default: none]"), None),
+        parameter("overwrite", bool, option(help="Replace the run that is in the folder."), False),
+        parameter("as_json", bool, JSON, False),
+        parameter("quiet", bool, QUIET, False),
+    ]
+    return Command(
+        "backtest", callback=backtest, params=parameters, help=_HELP, epilog=epilog("forecast backtest")
+    )

@@ -1,0 +1,339 @@
+"""`cellwise TASK fit|predict|evaluate|demo|check`, made for every task of what it declares.
+
+A task's options are in its `options.py`, its words and the look of its answers in its `commands.py`
+(`cellwise.tasks.commands`): nothing here knows a task.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cellwise.cli.cell_argument import cell_argument, complete
+from cellwise.cli.command import Command, Declared, Group, argument, examples, option, parameter
+from cellwise.cli.output import JSON, QUIET, check_file, is_quiet, print_json, print_table, say
+from cellwise.tasks.commands import Answer, Reading, TaskCommands, Words
+from cellwise.tasks.common_options import NETWORK, TRAINING
+from cellwise.tasks.errors import ReportWarning, TaskError
+from cellwise.tasks.options import Option, check_values, options_of
+from cellwise.tasks.registry import Task, find_task
+from cellwise.tasks.training.rank import is_first
+
+__all__ = ["answer", "group_of", "option_parameters", "read", "settings_of", "train"]
+
+_RUN = argument(metavar="RUN", help="Run folder that fit wrote.")
+_OVERWRITE = option("--overwrite", help="Replace the run that is in the folder.")
+
+# Commands of one task alone: a line for the list, and the file here whose `make` makes it.
+_OWN = {
+    "forecast": {
+        "backtest": ("Measure forecasts of the past.", "forecast_backtest"),
+        "report": ("Make the report of a run again.", "forecast_report"),
+    },
+}
+_CHECK = Words(
+    "See whether a run folder is whole.",
+    "Compare every file of a run with its checksum, and load the run.\n\n"
+    "Says of each file whether it is whole; the exit status is 2 if one is not. An unfinished run is whole if its "
+    "training can go on.",
+    ("cellwise {} check runs/mine",),
+)
+
+
+def group_of(name: str) -> Group:
+    """The commands of a task."""
+    task = find_task(name)
+    assert task is not None
+    commands, own = task.load_commands(), _OWN.get(name, {})
+    words = {**{each: commands.words[each] for each in _MAKERS if each != "check"}, "check": _CHECK}
+    lines = {each: words[each].line for each in words} | {each: line for each, (line, _) in own.items()}
+
+    def load(command: str) -> click.Command:
+        if command in own:
+            made: click.Command = import_module(f"cellwise.cli.{own[command][1]}").make(task)
+            return made
+        callback, parameters = _MAKERS[command](task, commands)
+        told = words[command]
+        typed = [line.format(name) for line in told.examples]
+        return Command(
+            command,
+            callback=callback,
+            params=parameters,
+            help=told.help,
+            short_help=told.line,
+            epilog=examples(typed),
+        )
+
+    about = commands.words[""]
+    return Group(name, lines, load, help=about.help, epilog=examples(about.examples))
+
+
+Made = tuple[Callable[..., None], list[click.Parameter]]
+
+
+def _fit(task: Task, commands: TaskCommands) -> Made:
+    options, fit_options = options_of(task.load_options()), _options_of(task.load_fit_options())
+
+    def fit(source: str, out: Path | None, overwrite: bool, quiet: bool, **values: Any) -> None:
+        how = settings_of(fit_options, values)
+        estimator = task.load_estimator()(**settings_of(options, values))
+        data = read(commands, estimator, source, how)
+        folder = out or Path("runs") / f"{_stem(source)}-{estimator.model_name.lower()}"
+        train(commands, estimator, data, how, folder, overwrite)
+        say(f"predict with: cellwise {task.name} predict {folder}")
+
+    return fit, [
+        parameter("source", str, _word(commands.data)),
+        *option_parameters(options),
+        parameter("out", Path | None, option(help="Run folder.  [default: runs/NAME-CELL]"), None),
+        *option_parameters(fit_options),
+        parameter("overwrite", bool, _OVERWRITE, False),
+        parameter("quiet", bool, QUIET, False),
+    ]
+
+
+def _predict(task: Task, commands: TaskCommands) -> Made:
+    own = _options_of(commands.predict_options)
+    reading = _reading_options(task, commands)
+
+    def predict(
+        run: Path, source: str | None, out: Path | None, as_json: bool, quiet: bool, **values: Any
+    ) -> None:
+        if out is not None:
+            if as_json:
+                raise TaskError("--json prints the result, and --out writes it into a file; give one of them")
+            commands.check_out(out)
+            check_file(out, makes_folder=True)
+        estimator, data = _loaded(task, commands, run, source, settings_of(reading, values))
+        made = commands.predict(estimator, data, **settings_of(own, values, commands.predict_options))
+        if out is None:
+            answer(made, as_json)
+        else:
+            assert made.write is not None
+            say(f"wrote {made.write(out)} to {out}")
+
+    return predict, [
+        parameter("run", Path, _RUN),
+        parameter("source", str | None, _word(commands.start), None),
+        *option_parameters(own),
+        parameter(
+            "out", Path | None, option(help="File to write.  [default: print it]", metavar="FILE"), None
+        ),
+        *option_parameters(reading),
+        parameter("as_json", bool, JSON, False),
+        parameter("quiet", bool, QUIET, False),
+    ]
+
+
+def _evaluate(task: Task, commands: TaskCommands) -> Made:
+    own = _options_of(commands.evaluate_options)
+    reading = _reading_options(task, commands)
+
+    def evaluate(run: Path, source: str, as_json: bool, quiet: bool, **values: Any) -> None:
+        estimator, data = _loaded(task, commands, run, source, settings_of(reading, values))
+        answer(
+            commands.evaluate(estimator, data, **settings_of(own, values, commands.evaluate_options)), as_json
+        )
+
+    return evaluate, [
+        parameter("run", Path, _RUN),
+        parameter("source", str, _word(commands.data)),
+        *option_parameters(own),
+        *option_parameters(reading),
+        parameter("as_json", bool, JSON, False),
+        parameter("quiet", bool, QUIET, False),
+    ]
+
+
+def _demo(task: Task, commands: TaskCommands) -> Made:
+    shown = commands.demo
+    options = [each for each in options_of(task.load_options()) if each.name in shown.options]
+
+    def demo(out: Path, overwrite: bool, quiet: bool, **values: Any) -> None:
+        settings = {**shown.settings, **settings_of(options, values)}
+        estimator = task.load_estimator()(**settings)
+        how = {each.name: each.default for each in _options_of(task.load_fit_options())} | dict(
+            shown.fit_settings
+        )
+        say(shown.about)
+        train(commands, estimator, read(commands, estimator, shown.source, how), how, out, overwrite)
+
+    return demo, [
+        parameter("out", Path, option(help="Run folder."), Path(shown.out)),
+        *option_parameters(options, shown.settings),
+        parameter("overwrite", bool, _OVERWRITE, False),
+        parameter("quiet", bool, QUIET, False),
+    ]
+
+
+def _check(task: Task, commands: TaskCommands) -> Made:
+    from cellwise.cli.check_run import check
+
+    return check, [parameter("run", Path, argument(metavar="RUN", help="Run folder to look through."))]
+
+
+_MAKERS: dict[str, Callable[[Task, TaskCommands], Made]] = {
+    "fit": _fit,
+    "predict": _predict,
+    "evaluate": _evaluate,
+    "demo": _demo,
+    "check": _check,
+}
+
+
+# --- what the commands share ------------------------------------------------------------------------------------
+
+
+def read(commands: TaskCommands, estimator: Any, source: str, how: Mapping[str, Any]) -> Reading:
+    """What is to be learned from; what it is and what was noticed in it is said. Wrong options are found first."""
+    estimator.check_options(**how)
+    data = commands.read(estimator, source)
+    say(data.about)
+    for note in data.notes:
+        say(f"note: {note}")
+    return data
+
+
+def train(
+    commands: TaskCommands,
+    estimator: Any,
+    data: Reading,
+    how: Mapping[str, Any],
+    folder: Path | None,
+    overwrite: bool,
+    as_json: bool = False,
+) -> None:
+    """Fit an estimator, say how it went, and print what it is worth."""
+    from cellwise.tasks.training.progress import choose_progress
+    from cellwise.tasks.training.run_files import REPORT
+
+    progress = choose_progress(False if is_quiet() else None, log=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ReportWarning)  # it is said below, as a note
+        estimator.fit(data.data, folder=folder, overwrite=overwrite, progress=progress, **how)
+    if not is_first():  # the first process measures and speaks
+        return
+    for note in estimator.notes_:
+        if note not in data.notes:
+            say(f"note: {note}")
+    trained = estimator.trained_
+    early = "stopped early" if trained.stopped_early else "done"
+    resumed = f", resumed after {trained.resumed_after}" if trained.resumed_after else ""
+    epochs = f"{len(trained.epochs)} epoch{'s' * (len(trained.epochs) != 1)}"
+    say(
+        f"{early} after {epochs}{resumed}, kept those of epoch {trained.best.epoch}; {estimator.seconds_:.0f} s"
+    )
+    answer(commands.learned(estimator), as_json)
+    if folder is not None and (folder / REPORT).exists():
+        say(f"report: {folder / REPORT}")
+
+
+def answer(made: Answer, as_json: bool) -> None:
+    """Print an answer on stdout, as it was asked for, and the remarks on it on stderr."""
+    if as_json:
+        print_json(made.value)
+    elif made.table is not None:
+        print_table(*made.table)
+    else:
+        click.echo(made.text, nl=False)
+    for remark in made.remarks:
+        say(remark)
+
+
+def _loaded(
+    task: Task, commands: TaskCommands, run: Path, source: str | None, settings: Mapping[str, Any]
+) -> tuple[Any, Any]:
+    """A trained estimator, and the data that a person named."""
+    estimator = task.load_estimator().load(run)
+    estimator.set_params(**{name: value for name, value in settings.items() if value is not None})
+    if source is None:
+        return estimator, None
+    data = commands.read(estimator, source)
+    for note in data.notes:
+        say(f"note: {note}")
+    return estimator, data.data
+
+
+def _stem(source: str) -> str:
+    """The name of a run on this data."""
+    return "stdin" if source == "-" else Path(source).name.partition(".")[0]
+
+
+# --- declared options as those of click -------------------------------------------------------------------------
+
+
+# The order of the headings in help; a task's own stand in between.
+_GROUPS = {"": 0, NETWORK: 2, TRAINING: 3}
+
+
+def option_parameters(
+    options: Iterable[Option], defaults: Mapping[str, Any] | None = None
+) -> list[click.Parameter]:
+    """The options as click has them, those in no group first. `defaults`: others than the declared."""
+    changed = defaults or {}
+    ordered = sorted(options, key=lambda each: (_GROUPS.get(each.group, 1), not each.is_required))
+    return [_parameter(each, changed.get(each.name, each.default)) for each in ordered]
+
+
+def _parameter(declared: Option, default: Any) -> click.Parameter:
+    kind: Any = str if declared.kind is object else declared.kind
+    attributes: dict[str, Any] = {"help": declared.help, "group": declared.group}
+    if declared.metavar is not None:
+        attributes["metavar"] = declared.metavar
+    if declared.choices:
+        attributes |= {"type": click.Choice(declared.choices), "metavar": "|".join(declared.choices)}
+    if declared.name == "cell":
+        attributes["shell_complete"] = complete
+    if default is None and declared.none is not None:
+        attributes["help"] += f"  [default: {declared.none}]"
+    if declared.is_list and default:
+        attributes["help"] += f"  [default: {', '.join(map(str, default))}]"
+    told = Declared(declared.flags, attributes)
+    if declared.is_list:
+        return parameter(declared.name, list[kind] | None, told, None)
+    return (
+        parameter(declared.name, kind, told)
+        if declared.is_required
+        else parameter(declared.name, kind, told, default)
+    )
+
+
+def settings_of(
+    options: Iterable[Option], values: Mapping[str, Any], cls: type | None = None
+) -> dict[str, Any]:
+    """The options' values as an estimator takes them; lists that were not given are left to it.
+
+    With their class they are checked here. Raises OptionError, and what a wrong cell raises."""
+    settings = {}
+    for each in options:
+        value = values[each.name]
+        if each.is_list:
+            if value is None:
+                continue
+            value = _parts(value) if each.kind is str else value
+        settings[each.name] = cell_argument(value) if each.name == "cell" else value
+    if cls is not None:
+        check_values(cls, settings)
+    return settings
+
+
+def _parts(texts: Iterable[str]) -> list[str]:
+    """Given once each, or with commas between them."""
+    return [part.strip() for text in texts for part in text.split(",") if part.strip()]
+
+
+def _options_of(cls: type | None) -> tuple[Option, ...]:
+    return () if cls is None else options_of(cls)
+
+
+def _reading_options(task: Task, commands: TaskCommands) -> list[Option]:
+    return [each for each in options_of(task.load_options()) if each.name in commands.read_options]
+
+
+def _word(word: Any) -> Declared:
+    return argument(metavar=word.metavar, help=word.help)

@@ -1,0 +1,188 @@
+"""What forecasting brings to the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from cellwise.tasks.commands import Answer, Demo, Reading, TaskCommands, Word, Words
+from cellwise.tasks.data.standard_input import file_of
+from cellwise.tasks.options import option, with_options
+
+if TYPE_CHECKING:
+    from cellwise.tasks.forecasting.forecaster import Forecaster
+
+__all__ = ["Ahead", "Commands", "Measuring"]
+
+
+@with_options
+class Ahead:
+    """How far `predict` goes."""
+
+    horizon: int | None = option(
+        default=None,
+        help="Steps to forecast, also more than trained.",
+        at_least=1,
+        at_most=100_000,
+        flag=("--horizon", "-H"),
+        none="as trained",
+    )
+
+
+@with_options
+class Measuring:
+    """Where `evaluate` measures."""
+
+    cutoffs: int = option(
+        default=1,
+        help="Forecasts are made from so many times at the end of the data.",
+        at_least=1,
+        at_most=10_000,
+    )
+    step: int | None = option(
+        default=None, help="Steps between two cutoffs.", at_least=1, at_most=1_000_000, none="one horizon"
+    )
+    by: str = option(
+        default="all",
+        help="A row for each model, or for each series or step too.",
+        choices=("all", "series", "horizon"),
+    )
+
+
+class Commands(TaskCommands):
+    """`cellwise forecast`."""
+
+    data = Word(
+        "FILE", "CSV or Parquet file in long format, - for standard input, or the bundled 'us-births'."
+    )
+    start = Word("[FILE]", "Series to continue, also new ones.  [default: those of RUN]")
+    predict_options = Ahead
+    evaluate_options = Measuring
+    read_options = ("date_format", "decimal", "encoding")
+    demo = Demo(
+        "us-births",
+        "US births per day, Social Security Administration (public domain)",
+        "runs/demo",
+        settings={"horizon": 28, "known": ["holiday", "near_holiday"], "hidden_size": 64, "epochs": 60},
+        fit_settings={"cutoffs": 24, "step": 15},
+    )
+    words: ClassVar = {
+        "": Words(
+            "",
+            "Forecast series with a recurrent network: fit, predict, backtest.",
+            (
+                "cellwise forecast demo",
+                "cellwise forecast fit sales.csv --horizon 28",
+                "cellwise forecast predict runs/sales-gru",
+            ),
+        ),
+        "fit": Words(
+            "Train on a file of series.",
+            "Train on FILE and write a run folder with weights and report.html.\n\n"
+            "The same command goes on with an interrupted run.",
+            (
+                "cellwise forecast fit sales.csv --horizon 28",
+                "cellwise forecast fit sales.csv -H 28 --id store --time day --target sold --known price",
+                "cellwise forecast fit sales.csv -H 28 --cell my_cells.py:MGU --out runs/mine",
+            ),
+        ),
+        "predict": Words(
+            "Forecast with what was trained.",
+            "Forecast with a trained network: the median and the bands after the end of every series.",
+            (
+                "cellwise forecast predict runs/sales-gru",
+                "cellwise forecast predict runs/sales-gru newer.csv --out forecast.csv",
+                "cellwise forecast predict runs/sales-gru --horizon 14 --json",
+            ),
+        ),
+        "evaluate": Words(
+            "Measure a trained network on series.",
+            "Measure a trained network, as it is, at the end of the series in FILE, beside the seasonal "
+            "naive forecast.",
+            (
+                "cellwise forecast evaluate runs/sales-gru newer.csv",
+                "cellwise forecast evaluate runs/sales-gru newer.csv --cutoffs 6 --by series --json",
+            ),
+        ),
+        "demo": Words(
+            "Train on US births: under a minute.",
+            "Train on fifteen years of daily US births and measure the last one: under a minute.\n\n"
+            "The births of the last year are kept from training; 24 forecasts of 28 days are made within it, and "
+            "compared with the seasonal naive forecast. Holidays are given as covariates known in advance.",
+            ("cellwise forecast demo", "cellwise forecast demo --cell lstm --out runs/births"),
+        ),
+    }
+
+    def read(self, estimator: Forecaster, source: str) -> Reading:
+        """A table of series, and what was filled in it."""
+        from cellwise.tasks.forecasting.datasets import bundled
+        from cellwise.tasks.forecasting.report import describe
+
+        shipped = None if Path(source).exists() else bundled(source)
+        if shipped is not None:
+            table = estimator.read(shipped)
+        else:
+            with file_of(source) as path:
+                table = estimator.read(path)
+        return Reading(table, describe(table.panel), table.notes)
+
+    def learned(self, estimator: Forecaster) -> Answer:
+        """The figures on what was held out, by model; over all and by step of the horizon."""
+        from cellwise.tasks.forecasting.report import measured_on
+        from cellwise.tasks.forecasting.tables import scores_figures, verdict
+
+        measured = estimator.backtest_
+        if measured is None:
+            sentence = "the series are too short to hold anything out, so nothing can be measured"
+            return Answer(None, remarks=(sentence,))
+        scores = measured.scores()
+        table = scores_figures(scores, measured.levels)
+        value = {
+            "model": measured.model,
+            "horizon": measured.horizon,
+            "windows": measured.count,
+            "levels": measured.levels,
+            "held_out": "test" if estimator.backtest_is_test_ else "validation",
+            "scores": {
+                name: {"overall": each.overall, "by_horizon": each.by_horizon}
+                for name, each in scores.items()
+            },
+        }
+        return Answer(
+            value,
+            table=(
+                ("model", *table.columns),
+                [(row.name, *(cell.text for cell in row.cells)) for row in table.rows],
+            ),
+            remarks=(measured_on(estimator), verdict(scores, measured)[0]),
+        )
+
+    def predict(self, estimator: Forecaster, data: Any, **options: Any) -> Answer:
+        """The forecasts as a table."""
+        from cellwise.tasks.data.files import round_floats, to_csv, write_file
+
+        made = round_floats(estimator.predict(data, **options))
+
+        def write(path: Path) -> str:
+            write_file(made, path)
+            return f"{made.height:,} rows"
+
+        return Answer(made.to_dicts(), text=to_csv(made), write=write)
+
+    def evaluate(self, estimator: Forecaster, data: Any, **options: Any) -> Answer:
+        """The scores of the models, a row each."""
+        from cellwise.tasks.forecasting.tables import figure
+
+        scores = estimator.evaluate(data, **options)
+        titles = [f"{name} %" if name.startswith("coverage") else name for name in scores.columns]
+        rows = [[each if isinstance(each, str) else figure(each) for each in row] for row in scores.rows()]
+        steps, count = data.panel.frequency.many(estimator.horizon), options["cutoffs"]
+        windows = f"the last {count:,} windows" if count > 1 else "the last window"
+        remark = f"Measured on {windows} of {steps}. If the network has learned from these values, that flatters it."
+        return Answer(scores.to_dicts(), table=(titles, rows), remarks=(remark,))
+
+    def check_out(self, path: Path) -> None:
+        """Refuse what is neither CSV nor Parquet by its name."""
+        from cellwise.tasks.data.files import check_writable
+
+        check_writable(path)
