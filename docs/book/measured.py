@@ -14,15 +14,15 @@ from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 
 from book.parts import html, table
-from cellwise.understand.answers import answers
+from cellwise.experiments.findings import answers
+from cellwise.experiments.memory import MemoryStudy
+from cellwise.experiments.memory_plot import draw_memory
+from cellwise.experiments.vanishing_gradients import GradientStudy
+from cellwise.experiments.vanishing_gradients_plot import draw_gradients
 from cellwise.understand.complexity import Sizes
 from cellwise.understand.complexity_chart import draw_growth
 from cellwise.understand.figures import save
-from cellwise.understand.gradient_chart import draw_gradients
-from cellwise.understand.gradient_study import GradientStudy
 from cellwise.understand.growth import Curve, Growth
-from cellwise.understand.memory import MemoryStudy
-from cellwise.understand.memory.chart import draw_memory
 
 __all__ = ["DIRECTIVES", "growth_of", "saved", "study"]
 

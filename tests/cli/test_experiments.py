@@ -81,7 +81,7 @@ def test_memory_prints_what_was_learned_and_keeps_it(run, tmp_path):
 
 
 def test_ctrl_c_prints_and_keeps_what_is_finished(run, tmp_path, monkeypatch):
-    from cellwise.understand.memory import search
+    from cellwise.experiments import memory as search
 
     learn, trials = search.learn, []
 

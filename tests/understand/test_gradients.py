@@ -9,9 +9,16 @@ from torch.autograd.functional import jacobian
 
 import cellwise
 from cellwise import Cell, cells, sigmoid, stop_gradient, tanh
-from cellwise.understand.answers import answers
+from cellwise.experiments.findings import answers
+from cellwise.experiments.initialization import gate_rows, keep_more, make_orthogonal
+from cellwise.experiments.vanishing_gradients import (
+    STARTS,
+    Curve,
+    GradientStudy,
+    StudySettings,
+    study_gradients,
+)
 from cellwise.understand.gates import carry_gates
-from cellwise.understand.gradient_study import STARTS, Curve, GradientStudy, StudySettings, study_gradients
 from cellwise.understand.gradients import (
     NORMS,
     GradientError,
@@ -19,7 +26,6 @@ from cellwise.understand.gradients import (
     rate_per_step,
     step_jacobians,
 )
-from cellwise.understand.starts import gate_rows, keep_more, make_orthogonal
 
 T, B, D, H = 7, 3, 2, 4
 

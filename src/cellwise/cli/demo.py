@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cellwise.cli.cell_argument import HELP, cell_of, complete
-from cellwise.tasks.textbook_settings import Settings
+from cellwise.experiments.textbook_settings import Settings
 
 _DEFAULT = Settings()
 
@@ -23,7 +23,7 @@ def demo(
 ) -> None:
     """Train a tiny network on the textbook sequence of four steps."""
     settings = Settings(cell_of(name), input_size, hidden_size, output_size, learning_rate, epochs, seed)
-    from cellwise.tasks import textbook
+    from cellwise.experiments import textbook
 
     def report(epoch: int, loss: float) -> None:
         if epoch % 100 == 0:

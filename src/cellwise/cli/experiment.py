@@ -16,8 +16,8 @@ from cellwise.cli.output import check_file, is_quiet
 from cellwise.errors import CellwiseError
 
 if TYPE_CHECKING:
-    from cellwise.understand.gradient_study import GradientStudy
-    from cellwise.understand.memory import MemoryStudy
+    from cellwise.experiments.memory import MemoryStudy
+    from cellwise.experiments.vanishing_gradients import GradientStudy
 
 
 Study = TypeVar("Study")
@@ -81,7 +81,7 @@ class Working(AbstractContextManager["Working"]):
 
 def say_answers(gradients: GradientStudy | None = None, memory: MemoryStudy | None = None) -> None:
     """Print what was measured on each of the three questions."""
-    from cellwise.understand.answers import answers
+    from cellwise.experiments.findings import answers
 
     for answer in answers(gradients, memory):
         if answer.facts:

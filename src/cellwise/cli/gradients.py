@@ -21,7 +21,7 @@ from cellwise.cli.experiment import (
 from cellwise.cli.output import Quiet, print_table, say
 
 if TYPE_CHECKING:
-    from cellwise.understand.gradient_study import Curve, GradientStudy
+    from cellwise.experiments.vanishing_gradients import Curve, GradientStudy
 
 
 def gradients(
@@ -66,8 +66,8 @@ def gradients(
     the gate that keeps the state (found in the equations), with orthogonal recurrent weights, and after training, with
     and without clipping. About two minutes of work for one core; --no-train takes seconds.
     """
+    from cellwise.experiments.vanishing_gradients import GradientStudy, StudySettings, study_gradients
     from cellwise.understand.figures import result_path, save_json
-    from cellwise.understand.gradient_study import GradientStudy, StudySettings, study_gradients
 
     check_figure(out)
     begin = time.monotonic()
@@ -131,7 +131,7 @@ def _figures(curve: Curve, lags: list[int]) -> list[str]:
 
 
 def _draw(study: GradientStudy, out: Path) -> None:
+    from cellwise.experiments.vanishing_gradients_plot import draw_gradients
     from cellwise.understand.figures import save
-    from cellwise.understand.gradient_chart import draw_gradients
 
     save(draw_gradients(study), out)

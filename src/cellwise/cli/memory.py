@@ -20,7 +20,7 @@ from cellwise.cli.experiment import (
 from cellwise.cli.output import Quiet, print_table, say
 
 if TYPE_CHECKING:
-    from cellwise.understand.memory import Contender, MemoryStudy, Trial
+    from cellwise.experiments.memory import Contender, MemoryStudy, Trial
 
 
 def memory(
@@ -70,8 +70,9 @@ def memory(
     Lags grow until all seeds of a cell fail within the budget, or the time is over; then, as after Ctrl-C, what is
     finished is printed and kept.
     """
+    from cellwise.experiments.memory import MemorySettings, MemoryStudy, study_memory
+    from cellwise.experiments.memory_tasks import TASKS
     from cellwise.understand.figures import result_path, save_json
-    from cellwise.understand.memory import TASKS, MemorySettings, MemoryStudy, study_memory
 
     check_figure(out)
     if redraw is not None:
@@ -91,8 +92,8 @@ def memory(
     _tell(study)
     say_answers(memory=study)
     if out is not None:
+        from cellwise.experiments.memory_plot import draw_memory
         from cellwise.understand.figures import save
-        from cellwise.understand.memory.chart import draw_memory
 
         save(draw_memory(study), out)
         typer.echo(f"\npicture: {out}")
@@ -105,7 +106,7 @@ _ENDED = {"done": "done", "time": "the time was over", "stopped": "stopped"}
 
 def _contender(text: str) -> Contender:
     """A cell, or a cell and the bias of its gates that keep: lstm+1, FILE.py:Class+0.5."""
-    from cellwise.understand.memory import Contender
+    from cellwise.experiments.memory import Contender
 
     name, plus, text_of_bias = text.rpartition("+")
     try:
@@ -131,7 +132,7 @@ class _Watching:
 
 
 def _tell(study: MemoryStudy) -> None:
-    from cellwise.understand.memory import TASKS
+    from cellwise.experiments.memory_tasks import TASKS
 
     s = study.settings
     typer.echo(

@@ -1,7 +1,7 @@
 """The experiment on vanishing gradients: cells, ways to start and to train them, measured and summed up.
 
 Each cell is started in each way of `STARTS`, with several seeds. The derivative of its last states is measured on
-sequences of the adding problem (see `cellwise.understand.memory`), before and after training on that problem.
+sequences of the adding problem (see `cellwise.experiments.memory`), before and after training on that problem.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from torch import Tensor
 
 from cellwise.cells.base import Cell
 from cellwise.errors import did_you_mean
+from cellwise.experiments.initialization import keep_more, make_orthogonal
+from cellwise.experiments.memory_tasks import TASKS
+from cellwise.experiments.training import Learned, Learning, MemoryNetwork, learn
 from cellwise.tasks.training.loop import threads
 from cellwise.understand.gates import carry_gates
 from cellwise.understand.gradients import (
@@ -28,9 +31,6 @@ from cellwise.understand.gradients import (
     gradient_flow,
     rate_per_step,
 )
-from cellwise.understand.memory.learn import Learned, Learning, MemoryNetwork, learn
-from cellwise.understand.memory.tasks import TASKS
-from cellwise.understand.starts import keep_more, make_orthogonal
 
 __all__ = ["STARTS", "Curve", "GradientStudy", "StudySettings", "Training", "study_gradients"]
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from cellwise.cells.base import Cell
+from cellwise.experiments.initialization import keep_more
+from cellwise.experiments.memory_tasks import Task
 from cellwise.nn import Recurrent
-from cellwise.understand.memory.tasks import Task
-from cellwise.understand.starts import keep_more
 
 __all__ = ["Learned", "Learning", "MemoryNetwork", "learn"]
 

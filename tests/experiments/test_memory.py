@@ -7,20 +7,10 @@ import pytest
 import torch
 
 from cellwise import Cell, cells, tanh
-from cellwise.understand.answers import answers
-from cellwise.understand.memory import (
-    TASKS,
-    Contender,
-    Learning,
-    MemoryNetwork,
-    MemorySettings,
-    MemoryStudy,
-    MemoryTaskError,
-    Trial,
-    learn,
-    study_memory,
-    task_of,
-)
+from cellwise.experiments.findings import answers
+from cellwise.experiments.memory import Contender, MemorySettings, MemoryStudy, Trial, study_memory
+from cellwise.experiments.memory_tasks import TASKS, MemoryTaskError, task_of
+from cellwise.experiments.training import Learning, MemoryNetwork, learn
 
 RECALL, ADDING, PARITY = TASKS["recall"], TASKS["adding"], TASKS["parity"]
 
@@ -226,13 +216,13 @@ def test_after_a_lag_that_no_seed_learned_no_longer_one_is_tried(monkeypatch):
             cell = network.recurrent.cell.name
             tried.append((cell, lag, settings.seed))
             solved = lag <= limits[cell] + 4 * settings.seed
-            from cellwise.understand.memory import Learned
+            from cellwise.experiments.training import Learned
 
             return Learned(solved, 10 + settings.seed, float(solved), (1.0,))
 
         return pretend
 
-    monkeypatch.setattr("cellwise.understand.memory.search.learn", learn_up_to({"gru": 4, "rnn": 2}))
+    monkeypatch.setattr("cellwise.experiments.memory.learn", learn_up_to({"gru": 4, "rnn": 2}))
     settings = MemorySettings(tasks=("parity",), lags=(2, 4, 8, 16), seeds=2, minutes=None)
     study = study_memory([Contender(cells.get("gru")), Contender(cells.get("rnn"))], settings)
     assert study.longest("parity", "gru") == 8  # one of the two seeds reached it
@@ -258,7 +248,7 @@ def test_what_is_finished_is_kept(monkeypatch, interrupt, ended):
                 import time
 
                 now = time.monotonic()
-                monkeypatch.setattr("cellwise.understand.memory.search.time.monotonic", lambda: now + 3600)
+                monkeypatch.setattr("cellwise.experiments.memory.time.monotonic", lambda: now + 3600)
 
     settings = MemorySettings(**{**SMALL, "minutes": 5.0}, seeds=1)
     study = study_memory([Contender(cells.get("gru")), Contender(cells.get("rnn"))], settings, Impatient())

@@ -16,11 +16,11 @@ from typing import Any, Protocol
 
 from cellwise import cells
 from cellwise.cells.base import Cell
+from cellwise.experiments.memory_tasks import TASKS, MemoryTaskError, Task, task_of
+from cellwise.experiments.training import Learned, Learning, MemoryNetwork, learn
 from cellwise.plan import parameter_layout, plan_of
 from cellwise.tasks.training.loop import threads
 from cellwise.understand.gates import carry_gates
-from cellwise.understand.memory.learn import Learned, Learning, MemoryNetwork, learn
-from cellwise.understand.memory.tasks import TASKS, MemoryTaskError, Task, task_of
 
 __all__ = ["Contender", "MemorySettings", "MemoryStudy", "Trial", "Watch", "hidden_size_for", "study_memory"]
 

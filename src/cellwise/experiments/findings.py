@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cellwise.understand.gradient_study import Curve, GradientStudy, Training
-from cellwise.understand.memory.search import MemoryStudy, Trial
+from cellwise.experiments.memory import MemoryStudy, Trial
+from cellwise.experiments.vanishing_gradients import Curve, GradientStudy, Training
 
 __all__ = ["Answer", "answers"]
 
@@ -34,7 +34,7 @@ def answers(gradients: GradientStudy | None = None, memory: MemoryStudy | None =
     """What the studies, either or both, say about each of the three questions.
 
     >>> from cellwise import cells
-    >>> from cellwise.understand.gradient_study import StudySettings, study_gradients
+    >>> from cellwise.experiments.vanishing_gradients import StudySettings, study_gradients
     >>> study = study_gradients([cells.get("rnn")], StudySettings(length=30, hidden_size=8, seeds=1, train=False))
     >>> print(answers(study)[2])
     What is the difference between LSTM and GRU?
