@@ -18,16 +18,19 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cellwise.tasks.errors import TrainingError, TrainingInterrupted
-from cellwise.tasks.training.loop import Trained, TrainSettings, train
-from cellwise.tasks.training.progress import Epoch
+from cellwise.tasks.training.history import Epoch, History
+from cellwise.tasks.training.loop import TrainSettings, train
+from cellwise.tasks.training.objective import Objective
+from cellwise.tasks.training.progress import Silent
 from cellwise.tasks.training.run_folder import RunFolder, open_run
 
 SETTINGS = TrainSettings(epochs=6, learning_rate=0.01, warmup=5, patience=0, seed=3)
 
 
-class Line:
+class Line(Objective[tuple[Tensor, Tensor]]):
     """A regression with dropout, so that randomness inside an epoch matters."""
 
+    metric = "error"
     steps = 4
 
     def __init__(self, fail_at: tuple[int, int] | None = None, error: BaseException | None = None) -> None:
@@ -47,13 +50,13 @@ class Line:
         x, y = batch
         return nn.functional.mse_loss(self.model(x), y)
 
-    def validate(self) -> float:
-        return float(self.loss(next(iter(self.batches(999)))).detach())
+    def validate(self) -> dict[str, float]:
+        return {"error": float(self.loss(next(iter(self.batches(999)))).detach())}
 
 
 def run(
     folder: Path | None, settings: TrainSettings = SETTINGS, line: Line | None = None
-) -> tuple[Trained, Line]:
+) -> tuple[History, Line]:
     line = line or Line()
     opened = None if folder is None else open_run(folder, "line", {"seed": 3}, "data")
     return train(line.model, line, settings, opened), line
@@ -61,9 +64,10 @@ def run(
 
 def test_it_learns_and_keeps_the_best_weights() -> None:
     trained, line = run(None, TrainSettings(epochs=150, learning_rate=0.02, patience=0))
-    assert trained.epochs[0].measure > 10 * trained.best.measure
+    best = trained.best.metrics["error"]
+    assert trained.epochs[0].metrics["error"] > 10 * best
     line.model.eval()
-    assert line.validate() == pytest.approx(trained.best.measure, rel=1e-6)
+    assert line.validate()["error"] == pytest.approx(best, rel=1e-6)
 
 
 def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Path) -> None:
@@ -79,7 +83,7 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Path
         a, b = (load_file(tmp_path / folder / name) for folder in ("whole", "parts"))
         assert a.keys() == b.keys()
         assert all(torch.equal(a[key], b[key]) for key in a), name
-    assert [(e.loss, e.validation) for e in whole.epochs] == [(e.loss, e.validation) for e in resumed.epochs]
+    assert [(e.loss, e.metrics) for e in whole.epochs] == [(e.loss, e.metrics) for e in resumed.epochs]
 
 
 def test_with_and_without_a_folder_is_the_same(tmp_path: Path) -> None:
@@ -126,8 +130,8 @@ def test_early_stopping_waits_for_patience_and_returns_to_the_best() -> None:
     class Scripted(Line):
         values = iter([5.0, 3.0, 4.0, 4.0, 4.0, 1.0])
 
-        def validate(self) -> float:
-            return next(self.values)
+        def validate(self) -> dict[str, float]:
+            return {"error": next(self.values)}
 
     trained, _ = run(None, TrainSettings(epochs=6, patience=3), Scripted())
     assert trained.stopped_early
@@ -137,8 +141,8 @@ def test_early_stopping_waits_for_patience_and_returns_to_the_best() -> None:
 
 def test_nothing_held_out_means_no_early_stopping() -> None:
     class Unheld(Line):
-        def validate(self) -> None:
-            return None
+        def validate(self) -> dict[str, float]:
+            return {}
 
     trained, _ = run(None, TrainSettings(epochs=5, patience=1, learning_rate=0.0), Unheld())
     assert len(trained.epochs) == 5 and not trained.stopped_early
@@ -157,10 +161,7 @@ def test_a_loss_that_is_not_finite_is_one_sentence() -> None:
 def test_the_rate_rises_then_falls_to_zero_and_depends_on_the_step_only() -> None:
     seen: list[float] = []
 
-    class Watch:
-        def start(self, epochs: int, steps: int, done: int) -> None: ...
-        def step(self, epoch: int, loss: float) -> None: ...
-        def end(self) -> None: ...
+    class Watch(Silent):
         def epoch(self, epoch: Epoch, best: Epoch) -> None:
             seen.append(epoch.learning_rate)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from cellwise.errors import CellwiseError, CellwiseWarning
 
 __all__ = [
@@ -41,7 +43,18 @@ class RunFolderError(TaskError):
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C during training. Its text says what is saved and how to go on."""
+    """Ctrl-C or SIGTERM during training. Its text says what is saved and how to go on.
+
+    `status`: what a command that it ends leaves with, 130 or 143."""
+
+    def __init__(self, text: str = "", number: int = signal.SIGINT) -> None:
+        super().__init__(text)
+        self.number = number
+
+    @property
+    def status(self) -> int:
+        """128 and the signal's number, as shells have it."""
+        return 128 + self.number
 
 
 class ReportWarning(CellwiseWarning):

@@ -41,8 +41,9 @@ from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.saved import read_saved
 from cellwise.tasks.forecasting.splits import Split, split
 from cellwise.tasks.forecasting.store import fingerprint, write_table
+from cellwise.tasks.training.history import History
 from cellwise.tasks.training.loading import cell_of_run, check_loaded
-from cellwise.tasks.training.loop import Trained, TrainSettings, threads, train
+from cellwise.tasks.training.loop import TrainSettings, threads, train
 from cellwise.tasks.training.progress import Progress, choose_progress
 from cellwise.tasks.training.run_folder import BEST, Checkpoint, RunFolder, own_run
 
@@ -164,7 +165,7 @@ class Forecaster(Estimator):
             self._opened(folder, table, config, names, (cutoffs, step), overwrite) as run,
             threads(self.threads),
         ):
-            self.trained_: Trained | None = train(
+            self.trained_: History | None = train(
                 network, learning, TrainSettings.of(self), run, choose_progress(progress)
             )
             self._take(table, names, network, (*table.notes, *parts.notes))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import fields, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from cellwise.tasks.forecasting.backtest import CHUNK, windows_at
@@ -13,15 +15,17 @@ from cellwise.tasks.forecasting.network import ForecastNetwork
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.splits import Split, shortest_length
 from cellwise.tasks.forecasting.windows import Batch
+from cellwise.tasks.training.objective import Objective
 
 __all__ = ["ForecastLearning"]
 
 
-class ForecastLearning:
+class ForecastLearning(Objective[Batch]):
     """Trains on what lies before the held-out windows and validates on them.
 
-    The validation is the mean pinball loss over the quantiles, each series in units of its own seasonal
-    naive error."""
+    The metric is the mean pinball loss over the quantiles, each series in units of its own seasonal naive error."""
+
+    metric = "scaled_pinball"
 
     def __init__(
         self, network: ForecastNetwork, panel: Panel, split: Split, *, batch_size: int, seed: int
@@ -49,10 +53,28 @@ class ForecastLearning:
         """The network's own loss."""
         return self._network.loss(batch)
 
-    def validate(self) -> float | None:
+    def weight(self, batch: Batch) -> float:
+        """The targets that are known: the loss is a mean over them."""
+        return float((~batch.future[:, batch.cutoffs].isnan()).sum())
+
+    def share(self, batch: Batch, rank: int, world: int) -> Batch | None:
+        """Every `world`-th stretch, padded as the whole batch is."""
+        rows = slice(rank, None, world)
+        if rank >= len(batch.filled):
+            return None
+        parts = {
+            field.name: getattr(batch, field.name)[rows] for field in fields(batch) if field.name != "cutoffs"
+        }
+        return replace(batch, **parts)
+
+    def to(self, batch: Batch, device: torch.device) -> Batch:
+        """As it is: scaling needs float64, which not every device has, and the network moves what it makes of it."""
+        return batch
+
+    def validate(self) -> dict[str, float]:
         """Scaled pinball loss on the held-out windows."""
         if self._held is None:
-            return None
+            return {}
         cut, truth, scale = self._held
         quantiles, horizon = self._network.config.quantiles, self._network.config.horizon
         losses = []
@@ -60,7 +82,7 @@ class ForecastLearning:
             part = range(start, min(start + CHUNK, len(cut)))
             forecast = self._network.forecast(cut.select(part), horizon)
             losses.append(mean(pinball(truth[part], forecast, quantiles), axis=1) / scale[part])
-        return float(mean(np.concatenate(losses)))
+        return {self.metric: float(mean(np.concatenate(losses)))}
 
 
 def training_part(panel: Panel, split: Split, horizon: int) -> Panel:

@@ -18,8 +18,7 @@ from cellwise.tasks.forecasting.backtest import Backtest
 from cellwise.tasks.forecasting.metrics import band_quantiles, mean
 from cellwise.tasks.forecasting.naive import NAIVE_NAME
 from cellwise.tasks.shown import shown
-from cellwise.tasks.training.loop import best_of
-from cellwise.tasks.training.progress import Epoch
+from cellwise.tasks.training.history import History
 
 __all__ = [
     "Ahead",
@@ -225,26 +224,21 @@ def coverage_plot(by_horizon: dict[str, np.ndarray], levels: Sequence[int], step
     return _figure(draw, 4.7, 3.0, "coverage")
 
 
-def loss_plot(epochs: Sequence[Epoch]) -> str:
-    """Training loss and validation by epoch; a ring marks the weights that were kept."""
+def loss_plot(history: History) -> str:
+    """Training loss and the watched metric by epoch; a ring marks the weights that were kept."""
+    epochs, metric = history.epochs, history.watch.metric
 
     def draw(axes: Any) -> None:
         numbers = [epoch.epoch for epoch in epochs]
         axes.plot(
             numbers, [epoch.loss for epoch in epochs], color=FAINT, linewidth=1.4, label="training loss"
         )
-        best = best_of(epochs)
-        if epochs[0].validation is not None:
-            axes.plot(
-                numbers,
-                [epoch.validation for epoch in epochs],
-                color=MODEL,
-                linewidth=1.6,
-                label="validation",
-            )
-        axes.plot(
-            [best.epoch], [best.measure], "o", markersize=8, markerfacecolor="none", color=MODEL, label="kept"
-        )
+        best, kept = history.best, history.best.loss
+        if epochs[0].metrics:
+            values = [epoch.metrics[metric] for epoch in epochs]
+            axes.plot(numbers, values, color=MODEL, linewidth=1.6, label=metric.replace("_", " "))
+            kept = best.metrics[metric]
+        axes.plot([best.epoch], [kept], "o", markersize=8, markerfacecolor="none", color=MODEL, label="kept")
         axes.set_ylim(bottom=0)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(need("matplotlib.ticker").MaxNLocator(integer=True))

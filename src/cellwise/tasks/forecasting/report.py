@@ -25,7 +25,7 @@ from cellwise.tasks.forecasting.output import backtest_frame
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.tables import Cell, Figures, Row, figure, scores_figures, verdict
 from cellwise.tasks.shown import shown
-from cellwise.tasks.training.loop import Trained, best_of, epochs_of
+from cellwise.tasks.training.history import read_history
 from cellwise.tasks.training.run_files import BACKTEST, REPORT, RunFolder
 
 if TYPE_CHECKING:
@@ -56,9 +56,8 @@ def make_report(run: RunFolder, forecaster: Forecaster) -> str | None:
 
 def remake_report(run: RunFolder, forecaster: Forecaster) -> None:
     """Make the report of a finished run again, as its training would have made it. TaskError if that fails."""
-    epochs = epochs_of(run)
-    if epochs and forecaster.trained_ is None:
-        forecaster.trained_ = Trained(epochs, best_of(epochs), stopped_early=False, resumed_after=0)
+    if forecaster.trained_ is None:
+        forecaster.trained_ = read_history(run)
     problem = make_report(run, forecaster)
     run.finish(forecaster.summary())
     if problem is not None:
@@ -172,8 +171,8 @@ def _captions(forecaster: Forecaster) -> dict[str, str]:
         "error": "Mean absolute error by step of the horizon, averaged over all windows.",
         "coverage": "How many of the true values lay inside the bands; dotted: how many should.",
         "cutoff": "Mean absolute error of each window by its cutoff, the last time that the forecast knew.",
-        "loss": "Training loss and validation (both pinball losses, in different units) by epoch; the ring marks the "
-        "weights that were kept.",
+        "loss": "Training loss and the loss on what was held out (both pinball losses, in different units) by epoch; "
+        "the ring marks the weights that were kept.",
         "series": "Each dot is a series; below the dotted line the model is better than the seasonal naive forecast.",
     }
 
@@ -213,7 +212,7 @@ def _plots(forecaster: Forecaster) -> tuple[dict[str, str], list[str]]:
         if len(panel) > 1:
             made["series"] = plots.series_plot({name: s.by_series["MASE"] for name, s in scores.items()})
     if trained is not None:
-        made["loss"] = plots.loss_plot(trained.epochs)
+        made["loss"] = plots.loss_plot(trained)
     return made, notes
 
 

@@ -22,8 +22,9 @@ from cellwise.tasks.ranges import TRAINING_REAL, TRAINING_WHOLE, check_ranges
 from cellwise.tasks.text.corpus import UNKNOWN, Alphabet, split_text
 from cellwise.tasks.text.network import CharacterNetwork
 from cellwise.tasks.text.objective import CharacterLearning, bits_per_character
+from cellwise.tasks.training.history import History
 from cellwise.tasks.training.loading import cell_of_run, check_loaded, load_network
-from cellwise.tasks.training.loop import Trained, TrainSettings, threads, train
+from cellwise.tasks.training.loop import TrainSettings, threads, train
 from cellwise.tasks.training.progress import Progress, choose_progress
 from cellwise.tasks.training.run_folder import BEST, DATA, Checkpoint, RunFolder, own_run
 
@@ -103,7 +104,7 @@ class CharacterModel(Estimator):
         )
         data = _fingerprint(text)
         with self._opened(folder, data, alphabet, parts.held_out, overwrite) as run, threads(self.threads):
-            self.trained_: Trained | None = train(
+            self.trained_: History | None = train(
                 network, learning, TrainSettings.of(self), run, choose_progress(progress)
             )
             self._take(network, alphabet, parts.held_out, data)

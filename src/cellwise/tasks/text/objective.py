@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cellwise.tasks.text.network import CharacterNetwork
+from cellwise.tasks.training.objective import Objective
 
 __all__ = ["CharacterLearning", "bits_per_character"]
 
@@ -16,8 +17,10 @@ STREAMS = 16  # pieces of a text that are measured side by side
 PIECE = 400  # the fewest characters in one of them, so that most are read with a memory of what came before
 
 
-class CharacterLearning:
+class CharacterLearning(Objective[Tensor]):
     """Pieces of the training text, cut at places that differ in every epoch."""
+
+    metric = "bits_per_character"
 
     def __init__(
         self,
@@ -54,9 +57,17 @@ class CharacterLearning:
         """Cross-entropy in nats per character."""
         return self._network.surprise(batch)
 
-    def validate(self) -> float:
+    def weight(self, batch: Tensor) -> float:
+        """The characters that are predicted."""
+        return float(batch[1:].numel())
+
+    def share(self, batch: Tensor, rank: int, world: int) -> Tensor | None:
+        """Every `world`-th piece."""
+        return batch[:, rank::world] if rank < batch.shape[1] else None
+
+    def validate(self) -> dict[str, float]:
         """Bits per character on what was held out."""
-        return bits_per_character(self._network, self._validation)
+        return {self.metric: bits_per_character(self._network, self._validation)}
 
 
 def bits_per_character(network: CharacterNetwork, places: Tensor) -> float:
@@ -66,7 +77,8 @@ def bits_per_character(network: CharacterNetwork, places: Tensor) -> float:
     training = network.training
     network.eval()
     with torch.no_grad():
-        pieces = places[: streams * length].view(streams, length).T
+        device = next(network.parameters()).device
+        pieces = places[: streams * length].view(streams, length).T.to(device)
         nats = float(network.surprise(pieces))
     network.train(training)
     return nats / math.log(2)

@@ -1,305 +1,318 @@
 """The training loop of every task.
 
-A run is a pure function of its settings, seed and data. The batches of an epoch, the random numbers drawn
-in it (dropout) and the learning rate of a step depend on nothing but the seed and the counters, so a run
-that was killed and resumed ends in the same bits as one that was not, on the same machine with the same
-number of threads."""
+A run is a pure function of its settings, seed and data. The batches of an epoch and the learning rate of a step depend
+on nothing but the seed and the counters, and the state of the random numbers (dropout) is saved with the weights, so a
+run that was killed and resumed ends in the same bits as one that was not, on the same machine with the same number of
+threads and processes. A budget in time is the exception: what fits into it differs from run to run."""
 
 from __future__ import annotations
 
 import math
+import signal
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from itertools import islice
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cellwise.tasks.errors import TrainingError, TrainingInterrupted
-from cellwise.tasks.training.progress import Epoch, Progress, Silent
-from cellwise.tasks.training.run_folder import BEST, LAST, Checkpoint, RunFolder
+from cellwise.tasks.training.checkpoint import save_state, take_up
+from cellwise.tasks.training.device import choose_device
+from cellwise.tasks.training.distributed import Processes, join
+from cellwise.tasks.training.history import RESERVED, Epoch, History, Watch
+from cellwise.tasks.training.objective import Objective
+from cellwise.tasks.training.progress import Progress, Silent
+from cellwise.tasks.training.randomness import own_randomness, random_state, set_random_state
+from cellwise.tasks.training.run_folder import BEST, RunFolder
+from cellwise.tasks.training.schedule import Schedule, Stopwatch
+from cellwise.tasks.training.settings import TrainSettings
+from cellwise.tasks.training.signals import Signals
+from cellwise.tasks.training.state import TrainingState, Within, by_prefix
 
-__all__ = ["Learning", "TrainSettings", "Trained", "best_of", "epochs_of", "threads", "train"]
+__all__ = ["TrainSettings", "threads", "train"]
 
-MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW keeps of each weight, beside the number of its steps
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """How to train.
-
-    Schedule: `warmup` steps of linear rise, then a cosine that falls to zero at the last step. `average`:
-    decay of the running mean of the weights, which is validated and kept instead of the weights themselves
-    (0 switches it off). `patience`: epochs without a better validation before stopping (0: never). `clip`:
-    largest norm of the gradient."""
-
-    epochs: int = 20
-    learning_rate: float = 3e-3
-    weight_decay: float = 1e-3
-    warmup: int = 50
-    average: float = 0.98
-    clip: float = 1.0
-    patience: int = 6
-    seed: int = 0
-
-    @classmethod
-    def of(cls, estimator: Any) -> TrainSettings:
-        """Those that a person gave to an estimator; the others as they are here."""
-        names = ("epochs", "learning_rate", "weight_decay", "patience", "seed")
-        return cls(**{name: getattr(estimator, name) for name in names})
-
-
-class Learning(Protocol):
-    """What a task gives to the loop."""
-
-    @property
-    def steps(self) -> int:
-        """Batches per epoch."""
-
-    def batches(self, epoch: int) -> Iterable[Any]:
-        """The batches of an epoch: a pure function of the epoch's number (the first is 1)."""
-
-    def loss(self, batch: Any) -> Tensor:
-        """A scalar to minimise."""
-
-    def validate(self) -> float | None:
-        """The model as it stands on what was held out: lower is better. None if nothing was."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What came of a training. The model then holds the best weights."""
-
-    epochs: tuple[Epoch, ...]
-    best: Epoch
-    stopped_early: bool
-    resumed_after: int
+SAVE_EVERY = 50.0  # seconds: with steps of up to ten seconds, a kill costs at most a minute of work
 
 
 def train(
     model: nn.Module,
-    learning: Learning,
+    objective: Objective[Any],
     settings: TrainSettings,
     folder: RunFolder | None = None,
     progress: Progress | None = None,
-) -> Trained:
-    """Train `model` in place and leave it with its best weights.
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> History:
+    """Train `model` in place and leave it with its best weights, on the device that it came on.
 
-    With a folder, every epoch is saved there, and what is saved there already is not done again.
-    Raises TrainingError if the loss stops being finite; TrainingInterrupted on Ctrl-C.
+    With a folder, the state is saved there after every epoch and at least once a minute, and what is saved there
+    already is not done again. Under torchrun, all its processes must come here with the same arguments.
+    Raises TrainingError if the loss stops being finite or another process fails; OptionError for a device that is not
+    there; TrainingInterrupted, a KeyboardInterrupt, on Ctrl-C and SIGTERM.
     """
-    loop = _Loop(model, learning, settings, folder)
-    progress = progress or Silent()
-    done = loop.resume()
-    progress.start(settings.epochs, learning.steps, done)
-    try:
-        while not loop.is_over:
-            loop.run_epoch(progress)
-    except KeyboardInterrupt as stop:
-        if folder is None:
-            raise
-        count = len(loop.epochs)
-        saved = (
-            f"{count} epochs are saved in {folder.path}"
-            if count
-            else f"nothing was saved in {folder.path} yet"
-        )
-        raise TrainingInterrupted(
-            f"stopped in epoch {count + 1}; {saved}; the same command goes on from there"
-        ) from stop
-    finally:
-        progress.end()
-    loop.take_best()
-    return Trained(tuple(loop.epochs), loop.best, loop.stopped_early, done)
+    processes = join(choose_device(settings.device))
+    home = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    model.to(processes.device)
+    with Signals() as signals:
+        loop = _Loop(model, objective, settings, folder, processes, signals, clock)
+        loop.run((progress or Silent()) if processes.is_first else Silent())
+    model.to(home)
+    return loop.history
 
 
 class _Loop:
-    """The state of one training: model, optimizer, averaged weights, epochs so far."""
+    """One training: its state, and what drives it."""
 
     def __init__(
-        self, model: nn.Module, learning: Learning, settings: TrainSettings, folder: RunFolder | None
+        self,
+        model: nn.Module,
+        objective: Objective[Any],
+        settings: TrainSettings,
+        folder: RunFolder | None,
+        processes: Processes,
+        signals: Signals,
+        clock: Callable[[], float],
     ) -> None:
-        if learning.steps < 1:
+        if objective.steps < 1:
             raise TrainingError("there is nothing to train on: the data gives no batch")
-        self.model, self.learning, self.settings, self.folder = model, learning, settings, folder
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
-        self.average = (
-            {name: p.detach().clone() for name, p in model.named_parameters()} if settings.average else {}
-        )
-        self.epochs: list[Epoch] = []
-        self._best_weights: dict[str, Tensor] = {}
+        self.model, self.objective, self.settings, self.folder = model, objective, settings, folder
+        self.processes, self.signals = processes, signals
+        self.schedule = Schedule(settings, math.ceil(objective.steps / settings.accumulate))
+        self.state = TrainingState(model, settings, Watch(objective.metric, objective.higher_is_better))
+        self.stopwatch = Stopwatch(clock)
+        self.resumed_after = 0
+        self._saved_at = 0.0
+        self._is_updating = False
 
     @property
-    def best(self) -> Epoch:
-        return best_of(self.epochs)
+    def history(self) -> History:
+        """The record so far."""
+        state = self.state
+        return History(tuple(state.epochs), state.watch, self._stopped_early, self.resumed_after)
 
     @property
-    def stopped_early(self) -> bool:
-        patience = self.settings.patience
-        return bool(self.epochs and patience and self.epochs[-1].epoch - self.best.epoch >= patience)
+    def _stopped_early(self) -> bool:
+        state, patience = self.state, self.settings.patience
+        return bool(state.epochs and patience and len(state.epochs) - state.best.epoch >= patience)
 
     @property
     def is_over(self) -> bool:
-        return len(self.epochs) >= self.settings.epochs or self.stopped_early
+        """Whether no epoch is to come. One that has begun is brought to its end."""
+        state, settings = self.state, self.settings
+        if state.within.steps or not state.epochs:
+            return False
+        reached = settings.goal is not None and state.watch.reaches(state.epochs[-1], settings.goal)
+        enough = settings.epochs is not None and len(state.epochs) >= settings.epochs
+        return enough or reached or self._stopped_early or self._is_time_up
 
-    def run_epoch(self, progress: Progress) -> None:
-        number, start, total = len(self.epochs) + 1, time.perf_counter(), 0.0
-        with _own_randomness(self.settings.seed, number):
-            for i, batch in enumerate(self.learning.batches(number)):
-                value = self.run_step((number - 1) * self.learning.steps + i, batch)
-                total += value
-                progress.step(number, value)
-            with self.averaged_weights():
-                self.model.eval()
-                with torch.no_grad():
-                    validation = self.learning.validate()
-                weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        rate = self.rate(number * self.learning.steps - 1)
-        seconds = time.perf_counter() - start
-        self.epochs.append(Epoch(number, total / self.learning.steps, validation, rate, seconds))
-        if self.best.epoch == number:
-            self._best_weights = weights
-        self.save()
-        progress.epoch(self.epochs[-1], self.best)
+    @property
+    def _is_time_up(self) -> bool:
+        return self.schedule.is_time_up(self.state.seconds, self.state.validation_seconds)
 
-    def run_step(self, step: int, batch: Any) -> float:
-        self.model.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate(step)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.learning.loss(batch)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"the loss became {value} in step {step + 1}; "
-                f"lower the learning rate (now {self.settings.learning_rate:g}) or look for extreme values in the data"
-            )
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
-        self.optimizer.step()
-        decay = min(self.settings.average, 1 - 1 / (step + 1))
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                if name in self.average:
-                    self.average[name].lerp_(parameter, 1 - decay)
-        return value
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step, counted from 0 over the whole run."""
-        total, warmup = self.settings.epochs * self.learning.steps, self.settings.warmup
-        rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
-        return self.settings.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / total))
+    def run(self, progress: Progress) -> None:
+        """Train from where the folder stands to the end."""
+        self.resume()
+        state, steps = self.state, self.schedule.steps
+        done = len(state.epochs) * steps + state.within.steps
+        budget = self.schedule.budget
+        left = {} if budget is None else {"seconds": max(0.0, budget - state.seconds)}
+        progress.start(self.settings.epochs, steps, done, **left)
+        try:
+            while not self.is_over:
+                self.run_epoch(progress)
+            with self._together():
+                pass  # a signal that came during the last save
+        except KeyboardInterrupt as stop:
+            if self.folder is None or self.signals.is_ending:
+                raise
+            raise self._interrupted(stop, self.folder) from stop
+        finally:
+            progress.end()
+        self.take_best()
 
     @contextmanager
-    def averaged_weights(self) -> Iterator[None]:
-        """The model with its averaged weights inside the block, with its own after it."""
-        own = {name: p.detach().clone() for name, p in self.model.named_parameters() if name in self.average}
-        _put(self.model, self.average)
-        try:
+    def _together(self) -> Iterator[None]:
+        """A block that may be interrupted, and that all processes leave in the same way."""
+        with self.processes.together(), self.signals.interruptible():
             yield
-        finally:
-            _put(self.model, own)
+
+    # --- an epoch -----------------------------------------------------------------------------------------------
+
+    def run_epoch(self, progress: Progress) -> None:
+        """Do an epoch, or what is left of it, and save it. A budget in time may end it before its last batch."""
+        state, number = self.state, len(self.state.epochs) + 1
+        began = state.seconds - state.within.seconds
+        with own_randomness(self.processes.device, self.settings.seed, number, self.processes.rank):
+            batches = self._batches(number)
+            while not (state.within.steps and self._is_time_up):
+                with self._together():
+                    group = list(islice(batches, self.settings.accumulate))
+                    loss = self.backward(group)
+                if not group:
+                    break
+                loss = self.run_step(number, loss, began)
+                if state.seconds - self._saved_at >= SAVE_EVERY:
+                    self.save()
+                with self.processes.together():
+                    progress.step(number, loss)
+            self.finish_epoch(number, began)
+        with self.processes.together():
+            progress.epoch(state.epochs[-1], state.best)
+
+    def _batches(self, number: int) -> Iterator[Any]:
+        """Those of an epoch that are not done yet; the generators then stand as after the last one."""
+        with self._together():
+            batches = iter(self.objective.batches(number))
+            for _ in range(self.state.within.steps * self.settings.accumulate):
+                next(batches, None)
+        if self.state.within.steps and self.state.random:
+            set_random_state(self.processes.device, self.state.random)
+        return batches
+
+    def backward(self, group: list[Any]) -> float:
+        """Gradients of this process's share of some batches, which together make a step; returns its share of the
+        loss. Weighted so that the sum over batches and processes is the mean over all terms."""
+        objective, processes = self.objective, self.processes
+        self.model.train()
+        self.state.optimizer.zero_grad(set_to_none=True)
+        weights = [objective.weight(batch) for batch in group]
+        total, loss = sum(weights), 0.0
+        for batch, weight in zip(group, weights, strict=True):
+            part = batch
+            if processes.world > 1:
+                part = objective.share(batch, processes.rank, processes.world)
+                if part is None:
+                    continue
+                weight = objective.weight(part)
+            portion = weight / total if total else 1 / (len(group) * processes.world)
+            with self._autocast():
+                value = portion * objective.loss(objective.to(part, processes.device))
+            value.backward()
+            loss += float(value.detach())
+        return loss
+
+    def _autocast(self) -> Any:
+        if not self.settings.autocast:
+            return nullcontext()
+        return torch.autocast(self.processes.device.type, torch.bfloat16)
+
+    def run_step(self, number: int, loss: float, began: float) -> float:
+        """Make a step with the gradients of all processes; returns the loss over all of them."""
+        state, schedule = self.state, self.schedule
+        loss, state.seconds = self.processes.sum_gradients(
+            self.model.parameters(), loss, self.stopwatch.seconds
+        )
+        step = (number - 1) * schedule.steps + state.within.steps
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss became {loss} in step {step + 1}; lower the learning rate (now "
+                f"{self.settings.learning_rate:g}) or look for extreme values in the data"
+            )
+        rate = schedule.rate(step, schedule.progress(step, state.seconds, state.validation_seconds))
+        self._is_updating = True
+        state.update(step, rate)
+        before = state.within
+        state.within = Within(before.steps + 1, before.loss + loss, state.seconds - began, rate)
+        state.random = random_state(self.processes.device)
+        self._is_updating = False
+        return loss
+
+    def finish_epoch(self, number: int, began: float) -> None:
+        """Validate, record and save an epoch whose steps are done."""
+        state, within = self.state, self.state.within
+        if not within.steps:
+            raise TrainingError(
+                f"the data gave no batch in epoch {number}, though {self.objective.steps} were promised"
+            )
+        started = self.stopwatch.seconds
+        with state.averaged_weights():
+            with self._together():
+                metrics = self.validate() if self.processes.is_first else {}
+            weights = state.weights()
+        now = self.stopwatch.seconds
+        metrics, state.seconds, took = self.processes.first((metrics, now, now - started))
+        state.validation_seconds = max(state.validation_seconds, took)
+        loss, seconds = within.loss / within.steps, state.seconds - began
+        state.epochs.append(Epoch(number, loss, metrics, within.learning_rate, seconds))
+        state.within = Within()
+        if state.best.epoch == number:
+            state.best_weights = weights
+        self.save()
+
+    def validate(self) -> dict[str, float]:
+        """The metrics of the model as it stands, the watched one first."""
+        self.model.eval()
+        with torch.no_grad():
+            found = {name: float(value) for name, value in self.objective.validate().items()}
+        watched = self.objective.metric
+        if found and watched not in found:
+            raise TrainingError(f"the metric {watched!r} is to decide, but there are {', '.join(found)}")
+        for name in RESERVED:
+            if name in found:
+                raise TrainingError(
+                    f"a metric must not be called {name!r}: metrics.csv has another column of that name"
+                )
+        return {name: found[name] for name in sorted(found, key=lambda name: name != watched)}
+
+    # --- what is saved ------------------------------------------------------------------------------------------
+
+    def resume(self) -> None:
+        """Take up what the folder holds. The first process reads it; the others get it from there."""
+        state, processes, saved = self.state, self.processes, None
+        with processes.together():
+            if self.folder is not None and processes.is_first:
+                saved = take_up(self.folder, state)
+        if processes.world > 1:
+            saved = processes.first(saved)
+            weights = {name: value.cpu() for name, value in self.model.state_dict().items()}
+            self.model.load_state_dict(processes.first(weights))
+            if saved is not None and not processes.is_first:
+                state.restore(saved)
+        if saved is not None:
+            everyones = by_prefix(by_prefix(saved.tensors).get("random", {}))
+            state.random = everyones.get(str(processes.rank), {})
+        self.resumed_after = len(state.epochs)
+        self.stopwatch.before = self._saved_at = state.seconds
 
     def save(self) -> None:
-        """Save an epoch. last.safetensors comes first, for the other files follow from it (see `resume`)."""
+        """Save the state as it stands between two steps, or at the end of an epoch."""
         if self.folder is None:
             return
-        about = {"epochs": [asdict(epoch) for epoch in self.epochs]}
-        tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
-        tensors |= {f"average/{name}": value for name, value in self.average.items()}
-        for i, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{i}/{key}": value for key, value in state.items()}
-        self.folder.write_tensors(LAST, Checkpoint(tensors, about))
-        if self.best.epoch == len(self.epochs):
-            self._save_best(self.folder)
-        self.folder.write_metrics(asdict(epoch) for epoch in self.epochs)
+        everyones = enumerate(self.processes.gather(self.state.random))
+        random = {f"{rank}/{name}": value for rank, each in everyones for name, value in each.items()}
+        with self.processes.together():
+            if self.processes.is_first:
+                save_state(self.folder, self.state, random)
+        self._saved_at = self.state.seconds
 
-    def _save_best(self, folder: RunFolder) -> None:
-        folder.write_tensors(BEST, Checkpoint(self._best_weights, {"epoch": self.best.epoch}))
-
-    def resume(self) -> int:
-        """Take up what the folder holds; returns how many epochs that is.
-
-        A kill can have come between the files of an epoch: then last.safetensors is ahead of the others, and they are
-        written again."""
-        folder = self.folder
-        if folder is None or not folder.is_started:
-            return 0
-        saved = folder.read_tensors(LAST)
-        self.epochs = folder.guarded(f"{LAST} has no epochs", lambda: _epochs_of(saved.about))
-        parts = _by_prefix(saved.tensors)
-        folder.load_weights(self.model, parts.get("model", {}), LAST)
-        folder.check_weights(self.average, parts.get("average", {}), LAST)
-        self.average = parts.get("average", {})
-        self._resume_optimizer(folder, parts.get("optimizer", {}))
-        if self.best.epoch == len(self.epochs):
-            whole = self.model.state_dict() | self.average
-            self._best_weights = {name: value.detach().clone() for name, value in whole.items()}
-            self._save_best(folder)
-        else:
-            best = folder.read_tensors(BEST)
-            if best.about.get("epoch") != self.best.epoch:
-                raise folder.damaged(f"{BEST} is not of epoch {self.best.epoch}, the best one")
-            self._best_weights = best.tensors
-            folder.check_weights(self.model.state_dict(), self._best_weights, BEST)
-        folder.write_metrics(asdict(epoch) for epoch in self.epochs)
-        return len(self.epochs)
-
-    def _resume_optimizer(self, folder: RunFolder, tensors: dict[str, Tensor]) -> None:
-        there = {
-            name.partition("/")[0] for name in tensors
-        }  # a weight that no gradient reaches has no moments
-        like: dict[str, Tensor] = {}
-        for i, parameter in enumerate(self.model.parameters()):
-            if str(i) in there:
-                like |= {f"{i}/step": torch.tensor(0.0), **{f"{i}/{name}": parameter for name in MOMENTS}}
-        folder.check_weights(like, tensors, LAST)
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            number, _, key = name.partition("/")
-            state.setdefault(int(number), {})[key] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+    def _interrupted(self, stop: KeyboardInterrupt, folder: RunFolder) -> TrainingInterrupted:
+        """Save what was done since the last save; the error that says what is saved."""
+        state = self.state
+        count, steps = len(state.epochs), state.within.steps
+        if steps and not self._is_updating:
+            self.save()
+        saved = f"{count} epochs are saved in {folder.path}"
+        if steps:
+            done = f"{steps} of the {self.schedule.steps} steps of this one"
+            saved = f"{saved}, and {done}" if count else f"{done} are saved in {folder.path}"
+        elif not count:
+            saved = f"nothing was saved in {folder.path} yet"
+        where = "after the last epoch" if self.is_over else f"in epoch {count + 1}"
+        number = stop.number if isinstance(stop, TrainingInterrupted) else signal.SIGINT
+        return TrainingInterrupted(f"stopped {where}; {saved}; the same command goes on from there", number)
 
     def take_best(self) -> None:
+        """Leave every process with the best weights."""
+        weights = {name: value.cpu() for name, value in self.state.best_weights.items()}
+        weights = self.processes.first(weights)
         if self.folder is None:
-            self.model.load_state_dict(self._best_weights)
+            self.model.load_state_dict(weights)
         else:
-            self.folder.load_weights(self.model, self._best_weights, BEST)
+            self.folder.load_weights(self.model, weights, BEST)
         self.model.eval()
-
-
-def _epochs_of(about: dict[str, Any]) -> list[Epoch]:
-    """The record of the epochs, numbered from 1. Raises ValueError, KeyError or TypeError if it is none."""
-    epochs = [Epoch(**record) for record in about["epochs"]]
-    for number, epoch in enumerate(epochs, 1):
-        numbers = [epoch.loss, epoch.learning_rate, epoch.seconds]
-        numbers += [] if epoch.validation is None else [epoch.validation]
-        if epoch.epoch != number or not all(isinstance(each, int | float) for each in numbers):
-            raise ValueError(f"record {number} is none of an epoch")
-    if not epochs:
-        raise ValueError("none is recorded")
-    return epochs
-
-
-def epochs_of(folder: RunFolder) -> tuple[Epoch, ...]:
-    """The epochs that a run has saved; none for one that was saved after its training."""
-    if not folder.is_started:
-        return ()
-    about = folder.read_tensors(LAST).about
-    return tuple(folder.guarded(f"{LAST} has no epochs", lambda: _epochs_of(about)))
-
-
-def best_of(epochs: Sequence[Epoch]) -> Epoch:
-    """The epoch with the lowest validation; the last one where nothing was held out, for a lower training
-    loss proves nothing."""
-    if epochs[-1].validation is None:
-        return epochs[-1]
-    return min(epochs, key=lambda epoch: (epoch.measure, epoch.epoch))
 
 
 @contextmanager
@@ -315,26 +328,3 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _own_randomness(seed: int, epoch: int) -> Iterator[None]:
-    """Random numbers that depend on the seed and the epoch only; the caller's generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed((seed * 1_000_003 + epoch) % 2**63)
-        yield
-
-
-@torch.no_grad()
-def _put(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    for name, parameter in model.named_parameters():
-        if name in weights:
-            parameter.copy_(weights[name])
-
-
-def _by_prefix(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    parts: dict[str, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        prefix, _, rest = name.partition("/")
-        parts.setdefault(prefix, {})[rest] = value
-    return parts

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from dataclasses import dataclass
-from typing import Any, Protocol
+import time
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Protocol
 
-__all__ = ["Epoch", "Lines", "Progress", "Silent", "choose_progress"]
+if TYPE_CHECKING:
+    from cellwise.tasks.training.history import Epoch
 
-
-@dataclass(frozen=True)
-class Epoch:
-    """One epoch of training as it is kept in metrics.csv; validation is None where nothing is held out."""
-
-    epoch: int
-    loss: float
-    validation: float | None
-    learning_rate: float
-    seconds: float
-
-    @property
-    def measure(self) -> float:
-        """What early stopping watches: the validation where there is one, else the training loss."""
-        return self.loss if self.validation is None else self.validation
+__all__ = ["Lines", "Progress", "Silent", "choose_progress"]
 
 
 class Progress(Protocol):
     """Told of a training's beginning, each step, each epoch, its end."""
 
-    def start(self, epochs: int, steps: int, done: int) -> None:
-        """`epochs` of `steps` steps lie ahead, of which `done` epochs were there already."""
+    def start(self, epochs: int | None, steps: int, done: int, seconds: float | None = None) -> None:
+        """`epochs` of `steps` steps lie ahead, of which `done` steps were there already.
+
+        seconds: what is left of a budget in time, where there is one (then alone `epochs` may be None)."""
 
     def step(self, epoch: int, loss: float) -> None:
         """One optimizer step is done."""
@@ -44,7 +35,7 @@ class Progress(Protocol):
 class Silent:
     """Shows nothing."""
 
-    def start(self, epochs: int, steps: int, done: int) -> None: ...
+    def start(self, epochs: int | None, steps: int, done: int, seconds: float | None = None) -> None: ...
     def step(self, epoch: int, loss: float) -> None: ...
     def epoch(self, epoch: Epoch, best: Epoch) -> None: ...
     def end(self) -> None: ...
@@ -53,28 +44,27 @@ class Silent:
 class Lines:
     """One line per epoch on stderr, for logs."""
 
-    def start(self, epochs: int, steps: int, done: int) -> None:
+    def start(self, epochs: int | None, steps: int, done: int, seconds: float | None = None) -> None:
         """Remember how many epochs there may be."""
-        self._epochs = epochs
+        self._of = _of(epochs)
 
     def step(self, epoch: int, loss: float) -> None: ...
 
     def epoch(self, epoch: Epoch, best: Epoch) -> None:
         """Print the epoch; a star marks the best so far."""
-        held = "" if epoch.validation is None else f"  validation {epoch.validation:.4f}"
+        held = "".join(f"  {_words(name)} {value:.4f}" for name, value in epoch.metrics.items())
         star = " *" if epoch.epoch == best.epoch else ""
-        text = (
-            f"epoch {epoch.epoch:>3}/{self._epochs}  loss {epoch.loss:.4f}{held}  {epoch.seconds:.1f} s{star}"
-        )
+        text = f"epoch {epoch.epoch:>3}{self._of}  loss {epoch.loss:.4f}{held}  {epoch.seconds:.1f} s{star}"
         print(text, file=sys.stderr, flush=True)
 
     def end(self) -> None: ...
 
 
 class Bar:
-    """A bar over all steps with loss, validation and the time left (at most: training may stop early)."""
+    """A bar over all steps, or all the time of a budget, with loss, metric and the time left (at most: training may
+    stop early)."""
 
-    def start(self, epochs: int, steps: int, done: int) -> None:
+    def start(self, epochs: int | None, steps: int, done: int, seconds: float | None = None) -> None:
         """Draw the bar."""
         from rich.console import Console
         from rich.progress import (
@@ -86,7 +76,9 @@ class Bar:
         )
         from rich.progress import Progress as RichProgress
 
-        self._epochs, self._held = epochs, ""
+        self._of, self._held = _of(epochs), ""
+        self._began, self._seconds = time.monotonic(), seconds
+        self._done, self._total = done, math.inf if epochs is None else epochs * steps
         self._bar: Any = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -98,21 +90,38 @@ class Bar:
             console=Console(stderr=True),
         )
         self._bar.start()
-        self._task = self._bar.add_task("training", total=epochs * steps, completed=done * steps, numbers="")
+        self._task = self._bar.add_task("training", total=1.0, numbers="")
+        self._bar.update(self._task, completed=self._share())
 
     def step(self, epoch: int, loss: float) -> None:
         """Move on by one step."""
-        numbers = f"loss {loss:.4f}{self._held}"
-        self._bar.update(self._task, advance=1, description=f"epoch {epoch}/{self._epochs}", numbers=numbers)
+        self._done += 1
+        numbers, about = f"loss {loss:.4f}{self._held}", f"epoch {epoch}{self._of}"
+        self._bar.update(self._task, completed=self._share(), description=about, numbers=numbers)
+
+    def _share(self) -> float:
+        """How much is over, of the steps or of the time, whichever ends first."""
+        over = time.monotonic() - self._began
+        by_time = over / self._seconds if self._seconds else float(self._seconds is not None)
+        return max(self._done / self._total, min(1.0, by_time))
 
     def epoch(self, epoch: Epoch, best: Epoch) -> None:
-        """Show the validation beside the best one."""
-        if epoch.validation is not None:
-            self._held = f", validation {epoch.validation:.4f}, best {best.measure:.4f}"
+        """Show the watched metric, the first, beside its best value."""
+        for name, value in islice(epoch.metrics.items(), 1):
+            self._held = f", {_words(name)} {value:.4f}, best {best.metrics[name]:.4f}"
 
     def end(self) -> None:
         """Leave the bar as it stands."""
         self._bar.stop()
+
+
+def _of(epochs: int | None) -> str:
+    return "" if epochs is None else f"/{epochs}"
+
+
+def _words(name: str) -> str:
+    """The name of a metric for people: bits_per_character as three words."""
+    return name.replace("_", " ")
 
 
 def choose_progress(show: bool | Progress | None, *, log: bool = False) -> Progress:

@@ -10,7 +10,7 @@ from typing import Any
 
 from cellwise.errors import CellwiseError
 from cellwise.tasks.errors import RunFolderError
-from cellwise.tasks.training.loop import epochs_of
+from cellwise.tasks.training.history import read_history
 from cellwise.tasks.training.run_files import BEST, CONFIG, CORE, DATA, LAST, METRICS, SUMMARY, RunFolder
 from cellwise.tasks.training.run_lock import who_trains
 
@@ -78,7 +78,9 @@ def _unfinished(run: RunFolder) -> Iterator[Finding]:
     there = who_trains(run.path)
     goes_on = f"{there}, is training there" if there else "the command that started it goes on with it"
     try:
-        yield Finding("run", f"not finished: {len(epochs_of(run))} epochs are saved; {goes_on}")
+        history = read_history(run)
+        count = 0 if history is None else len(history.epochs)
+        yield Finding("run", f"not finished: {count} epochs are saved; {goes_on}")
     except RunFolderError as error:
         yield _trouble(LAST, run, error)
 

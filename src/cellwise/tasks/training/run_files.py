@@ -63,10 +63,12 @@ class RunFolder:
     """One run on disk. `open_run` starts or resumes one; `RunFolder(path)` reads one that is there.
 
     With a lock, every write makes sure that the folder is still the one that was locked.
+    writes: False in all but the first of several processes of one training; then nothing is written or deleted.
     """
 
     path: Path
     lock: RunLock | None = field(default=None, compare=False, repr=False)
+    writes: bool = True
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -87,7 +89,7 @@ class RunFolder:
 
     @property
     def is_started(self) -> bool:
-        """Whether at least one epoch is saved."""
+        """Whether anything of the training is saved: an epoch, or some steps of the first."""
         return (self.path / LAST).is_file()
 
     def damaged(self, what: str) -> RunFolderError:
@@ -247,6 +249,8 @@ class RunFolder:
         """Replace a file as a whole. Under a lock the folder is not made here: a deleted run stays deleted.
 
         Raises RunFolderError if the folder has vanished or the disk is full; what was saved before stays."""
+        if not self.writes:
+            return
         path = self.path / name
         if self.lock is not None and not self.lock.is_held:
             raise self._vanished()
@@ -288,13 +292,19 @@ class RunFolder:
 
     def write_tensors(self, name: str, checkpoint: Checkpoint) -> None:
         """A safetensors file whose metadata holds `about`, and a checksum: all change together or not at all."""
-        tensors = {key: value.detach().clone().contiguous() for key, value in checkpoint.tensors.items()}
+        if not self.writes:
+            return
+        tensors = {
+            key: value.detach().cpu().clone().contiguous() for key, value in checkpoint.tensors.items()
+        }
         about = json.dumps(checkpoint.about)
         metadata = {"about": about, _OWN_DIGEST: tensors_digest(tensors, about)}
         self.write(name, save(tensors, metadata=metadata))
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json with the checksums of every file of the run: from now on it is finished."""
+        if not self.writes:
+            return
         names = [name for name in (*CORE, REPORT, BACKTEST) if (self.path / name).is_file()]
         for needed in (CONFIG, DATA, BEST):
             if needed not in names:

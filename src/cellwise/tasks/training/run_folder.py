@@ -5,7 +5,8 @@ In the order in which a training writes them:
     run.lock           while a training goes on: who trains here
     config.json        task, settings, cell, fingerprint of the data, versions
     data.safetensors   what the network forecasts from
-    last.safetensors   after every epoch: weights, optimizer, averaged weights, and the record of all epochs
+    last.safetensors   after every epoch, and once a minute: weights, optimizer, averaged weights, random numbers, and
+                       the record of all epochs
     best.safetensors   the weights that forecast
     metrics.csv        one row per epoch
     report.html, ...   for people; a run is whole without them
@@ -29,6 +30,7 @@ import torch
 from cellwise._version import __version__
 from cellwise.tasks.errors import RunFolderError
 from cellwise.tasks.ranges import short_repr
+from cellwise.tasks.training.distributed import is_first
 from cellwise.tasks.training.durable import sync_folder, write_atomically
 from cellwise.tasks.training.run_files import (
     BEST,
@@ -53,8 +55,12 @@ def own_run(
 ) -> Iterator[RunFolder]:
     """`open_run` with the folder locked against other trainings inside the block.
 
-    Raises RunFolderError, with who it is, if another training is there."""
+    Of several processes that train together (see `distributed`), the first opens the folder; to the others it is one
+    that does not write. Raises RunFolderError, with who it is, if another training is there."""
     path = Path(path)
+    if not is_first():
+        yield RunFolder(path, writes=False)
+        return
     _check_place(path)
     if RunFolder(path).is_finished and not options.get("overwrite"):
         raise _finished(path)

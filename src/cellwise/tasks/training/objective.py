@@ -1,0 +1,68 @@
+"""What a task gives to the training loop."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from cellwise.tasks.errors import TrainingError
+from cellwise.tasks.training.device import moved
+
+__all__ = ["Objective"]
+
+Batch = TypeVar("Batch")
+
+
+class Objective(ABC, Generic[Batch]):
+    """The batches of a task, the loss of one, and the metrics on what was held out.
+
+    A task must write `steps`, `batches`, `loss` and `validate`, and say in `metric` which of the metrics decides
+    what the best epoch is. `weight` matters once batches are of different sizes, `share` for several processes.
+    What is costly to make of a batch (reading recordings, say) belongs into `loss` rather than `batches`: every
+    process goes through all batches, and computes the loss of its own share only.
+    """
+
+    metric: str = ""
+    """The name, among those of `validate`, of the metric that decides which epoch is the best."""
+    higher_is_better: bool = False
+    """Whether a greater value of that metric is a better one."""
+
+    @property
+    @abstractmethod
+    def steps(self) -> int:
+        """Batches in an epoch."""
+
+    @abstractmethod
+    def batches(self, epoch: int) -> Iterable[Batch]:
+        """The batches of an epoch: a pure function of the epoch's number (the first is 1)."""
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> Tensor:
+        """A scalar to minimise: a mean over `weight(batch)` terms."""
+
+    @abstractmethod
+    def validate(self) -> Mapping[str, float]:
+        """The metrics of the model, as it stands, on what was held out; empty if nothing was."""
+
+    def weight(self, batch: Batch) -> float:
+        """How many terms (examples, tokens, known targets) `loss(batch)` is the mean of.
+
+        Losses of several batches, or of several shares of one, are averaged with these weights."""
+        return 1.0
+
+    def share(self, batch: Batch, rank: int, world: int) -> Batch | None:
+        """The part of a batch that process `rank` of `world` computes; None if too little is left for this one.
+
+        The parts together must hold every example once. Raises TrainingError for a task that cannot be split."""
+        raise TrainingError(
+            f"{type(self).__name__} cannot be trained by several processes; start it without torchrun"
+        )
+
+    def to(self, batch: Batch, device: torch.device) -> Batch:
+        """The batch on another device; by default every tensor in it, at any depth of tuples, lists, dicts and
+        dataclasses."""
+        return moved(batch, device)

@@ -1,0 +1,62 @@
+"""How to train, in one frozen object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cellwise.tasks.errors import OptionError
+
+__all__ = ["TrainSettings"]
+
+_OF_EVERY_TASK = ("epochs", "learning_rate", "weight_decay", "patience", "seed")
+_OF_SOME = ("minutes", "accumulate", "device", "autocast")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How to train.
+
+    Schedule: `warmup` optimizer steps of linear rise, then a cosine that falls to zero at the last step. `average`:
+    decay of the running mean of the weights, which is validated and kept instead of the weights themselves
+    (0 switches it off). `patience`: epochs without a better validation before stopping (0: never). `clip`:
+    largest norm of the gradient.
+
+    `minutes`: a budget in time, validation included; the schedule falls to zero at its end. `epochs`: the most epochs;
+    None, which needs `minutes`, sets no limit. A run with a budget in time ends in other weights each time.
+    `accumulate`: batches per optimizer step. Their gradient is that of the mean over all their terms (see
+    `Objective.weight`); an epoch's last step takes the batches that are left.
+    `device`: "cpu", "cuda", "cuda:1", "mps" or "auto". `autocast`: compute the loss in bfloat16 where torch deems it
+    safe; weights, gradients and validation keep their precision.
+    `goal`: stop once the watched metric is at least as good.
+
+    Raises OptionError for settings under which a training would never end or never begin.
+    """
+
+    epochs: int | None = 20
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-3
+    warmup: int = 50
+    average: float = 0.98
+    clip: float = 1.0
+    patience: int = 6
+    seed: int = 0
+    minutes: float | None = None
+    accumulate: int = 1
+    device: str = "cpu"
+    autocast: bool = False
+    goal: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs is None and self.minutes is None:
+            raise OptionError("a training needs an end: give epochs, minutes, or both")
+        if self.minutes is not None and not self.minutes > 0:
+            raise OptionError(f"minutes must be above 0; got {self.minutes:g}")
+        if self.accumulate < 1:
+            raise OptionError(f"accumulate must be at least 1; got {self.accumulate}")
+
+    @classmethod
+    def of(cls, estimator: Any) -> TrainSettings:
+        """Those that a person gave to an estimator; the others as they are here."""
+        names = [*_OF_EVERY_TASK, *(name for name in _OF_SOME if hasattr(estimator, name))]
+        return cls(**{name: getattr(estimator, name) for name in names})
