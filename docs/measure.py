@@ -17,7 +17,7 @@ from typing import Any
 FOLDER = Path(__file__).parent / "measured"
 COMMANDS = {
     "gradients": ["cellwise", "gradients"],
-    "memory": ["cellwise", "memory", "--minutes", "12"],
+    "memory": ["cellwise", "memory", "--lags", "4,8,16,32", "--budget", "3000", "--minutes", "0"],
 }
 
 

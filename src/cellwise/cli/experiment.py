@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import typer
 
@@ -81,11 +80,11 @@ class Working(AbstractContextManager["Working"]):
 
 def say_answers(gradients: GradientStudy | None = None, memory: MemoryStudy | None = None) -> None:
     """Print what was measured on each of the three questions."""
-    from cellwise.experiments.findings import answers
+    from cellwise.experiments.findings import findings
 
-    for answer in answers(gradients, memory):
-        if answer.facts:
-            typer.echo(f"\n{answer}")
+    for found in findings(gradients, memory):
+        if found.sentences:
+            typer.echo(f"\n{found}")
 
 
 def about() -> dict[str, Any]:
@@ -109,12 +108,12 @@ def check_figure(out: Path | None) -> None:
         in_style()
 
 
-def read_study(path: Path, kind: str, from_json: Callable[[dict[str, Any]], Study]) -> Study:
+def read_study(path: Path, kind: str, study: type[Study]) -> Study:
     """The study whose numbers an earlier run of the command `kind` wrote."""
-    from cellwise.understand.figures import FigureError, load_json
+    from cellwise.understand.figures import FigureError, load_json, rebuild
 
     try:
-        return from_json(load_json(path, kind))
+        return cast(Study, rebuild(study, load_json(path, kind)))
     except (KeyError, TypeError) as error:
         raise FigureError(
             f"'{path}' holds results that this version of `cellwise {kind}` cannot read: {error}."

@@ -72,7 +72,7 @@ def gradients(
     check_figure(out)
     begin = time.monotonic()
     if redraw is not None:
-        study = read_study(redraw, "gradients", GradientStudy.from_json)
+        study = read_study(redraw, "gradients", GradientStudy)
     else:
         asked = [cell_of(text) for text in listed(cells, "cells")]
         settings = StudySettings(
@@ -85,7 +85,7 @@ def gradients(
     if out is not None:
         _draw(study, out)
         if redraw is None:
-            save_json(result_path(out), "gradients", study.as_json(), about())
+            save_json(result_path(out), "gradients", study, about())
         typer.echo(f"\npicture: {out}, numbers: {redraw or result_path(out)}")
     say(f"{time.monotonic() - begin:.0f} s")
 

@@ -49,8 +49,8 @@ def memory(
     seeds: Annotated[int, typer.Option(help="Trainings for each cell, task and lag.")] = 2,
     minutes: Annotated[float, typer.Option(help="Stop looking after so many minutes; 0 for no limit.")] = 5.0,
     backend: Annotated[
-        str, typer.Option(help="What runs the layers: cpu, auto, native or reference.")
-    ] = "cpu",
+        str, typer.Option(help="What runs the layers: auto, cpu, native or reference.")
+    ] = "auto",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -76,7 +76,7 @@ def memory(
 
     check_figure(out)
     if redraw is not None:
-        study = read_study(redraw, "memory", MemoryStudy.from_json)
+        study = read_study(redraw, "memory", MemoryStudy)
     else:
         names = tuple(TASKS) if task == "all" else tuple(listed(task, "tasks"))
         limit = minutes or None
@@ -87,7 +87,7 @@ def memory(
         with Working() as working:
             study = study_memory(contenders, settings, _Watching(working))
         path = Path("runs/memory.json") if out is None else result_path(out)
-        save_json(path, "memory", study.as_json(), about())
+        save_json(path, "memory", study, about())
         say(f"{_ENDED[study.ended]} after {study.seconds:.0f} s; numbers: {path}")
     _tell(study)
     say_answers(memory=study)

@@ -1,10 +1,11 @@
-"""Training one small network on one task at one lag, until it has solved it or its updates are used up."""
+"""Training one small network on one task at one lag, until it has learned it or its updates are used up."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,15 +14,21 @@ from cellwise.cells.base import Cell
 from cellwise.experiments.initialization import keep_more
 from cellwise.experiments.memory_tasks import Task
 from cellwise.nn import Recurrent
+from cellwise.tasks.errors import TrainingError
+from cellwise.tasks.training.loop import TrainSettings, train
+from cellwise.tasks.training.objective import Objective
+from cellwise.tasks.training.progress import Silent
 
-__all__ = ["Learned", "Learning", "MemoryNetwork", "learn"]
+__all__ = ["MemoryNetwork", "MemoryTraining", "TrialResult", "learn"]
+
+Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class Learning:
-    """How to train: Adam (Kingma and Ba 2015), one update for every `batch` fresh sequences.
+class MemoryTraining:
+    """How to train: one update for every `batch` fresh sequences, at most `updates`.
 
-    clip: the largest norm of the gradient, None for no clipping. solved: the share of right answers, on `judged` fresh
+    clip: the largest norm of the gradient, None for no clipping. goal: the share of right answers, on `judged` fresh
     sequences, at which training ends; it is looked at every `every` updates.
     """
 
@@ -29,16 +36,16 @@ class Learning:
     learning_rate: float = 1e-2
     batch: int = 64
     clip: float | None = 1.0
-    solved: float = 0.95
+    goal: float = 0.95
     judged: int = 512
     every: int = 25
     seed: int = 0
 
 
 @dataclass(frozen=True)
-class Learned:
+class TrialResult:
     """What came of a training. `gradients` are the norms of the weights' gradient at each update, before clipping;
-    `diverged`: one of them was not finite, and training ended there."""
+    `diverged`: the loss was not finite, and training ended there."""
 
     solved: bool
     updates: int
@@ -60,7 +67,7 @@ class MemoryNetwork(nn.Module):
         hidden_size: int,
         seed: int = 0,
         bias: float = 0.0,
-        backend: str = "cpu",
+        backend: str = "auto",
     ) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=()):
@@ -76,40 +83,94 @@ class MemoryNetwork(nn.Module):
         return self.answer(outputs)
 
 
+class MemoryObjective(Objective[Batch]):
+    """Fresh sequences of a task at one lag, for every update and every validation. An epoch is what lies between two
+    looks at the share of right answers."""
+
+    metric = "right"
+    higher_is_better = True
+
+    def __init__(self, network: MemoryNetwork, task: Task, lag: int, settings: MemoryTraining) -> None:
+        self._network, self._task, self._lag, self._settings = network, task, lag, settings
+        self._judge = torch.Generator().manual_seed(settings.seed + 1_000_003)
+        self.squared_norms: list[float] = []
+        """Of the gradient of all weights, before clipping, for each update that was begun; see `add_gradient`."""
+
+    @property
+    def steps(self) -> int:
+        return min(self._settings.every, self._settings.updates)
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        generator = torch.Generator().manual_seed(self._settings.seed + 1_000_033 * epoch)
+        for _ in range(self.steps):
+            yield self._task.draw(self._lag, self._settings.batch, generator)
+
+    def loss(self, batch: Batch) -> Tensor:
+        x, targets = batch
+        self.squared_norms.append(0.0)
+        return self._task.loss(self._network(x), targets)
+
+    def validate(self) -> Mapping[str, float]:
+        x, targets = self._task.draw(self._lag, self._settings.judged, self._judge)
+        return {self.metric: self._task.right(self._network(x), targets)}
+
+    def add_gradient(self, parameter: Tensor) -> None:
+        """A hook: the gradient of a parameter is there."""
+        assert parameter.grad is not None
+        self.squared_norms[-1] += float(parameter.grad.square().sum())
+
+
+class _Reporting(Silent):
+    """Hands on the updates done and the share of right answers."""
+
+    def __init__(self, steps: int, report: Callable[[int, float], None]) -> None:
+        self._steps, self._report = steps, report
+
+    def epoch(self, epoch: Any, *_: Any) -> None:
+        self._report(epoch.epoch * self._steps, epoch.metrics[MemoryObjective.metric])
+
+
 def learn(
     network: MemoryNetwork,
     task: Task,
     lag: int,
-    settings: Learning,
-    report: Callable[[int, float], None] = lambda update, right: None,
-) -> Learned:
+    settings: MemoryTraining,
+    report: Callable[[int, float], None] = lambda updates, right: None,
+) -> TrialResult:
     """Train the network in place. `report` is called with the updates done and the share of right answers."""
-    generator = torch.Generator().manual_seed(settings.seed)
-    judge = torch.Generator().manual_seed(settings.seed + 1_000_003)
-    parameters = list(network.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate)
-    gradients: list[float] = []
-    right = 0.0
-    for update in range(1, settings.updates + 1):
-        x, targets = task.draw(lag, settings.batch, generator)
-        optimizer.zero_grad()
-        task.loss(network(x), targets).backward()
-        size = float(
-            nn.utils.clip_grad_norm_(parameters, math.inf if settings.clip is None else settings.clip)
-        )
-        if not math.isfinite(size):
-            return Learned(False, update, right, tuple(gradients), diverged=True)
-        gradients.append(size)
-        optimizer.step()
-        if update % settings.every == 0 or update == settings.updates:
-            right = _judge(network, task, lag, settings.judged, judge)
-            report(update, right)
-            if right >= settings.solved:
-                break
-    return Learned(right >= settings.solved, update, right, tuple(gradients))
+    objective = MemoryObjective(network, task, lag, settings)
+    hooks = [each.register_post_accumulate_grad_hook(objective.add_gradient) for each in network.parameters()]
+    try:
+        history = train(
+            network, objective, _loop_settings(settings, objective.steps),
+            progress=_Reporting(objective.steps, report),
+        )  # fmt: skip
+    except TrainingError:
+        return TrialResult(False, len(objective.squared_norms), 0.0, _norms(objective), diverged=True)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    last = history.epochs[-1]
+    right = last.metrics[objective.metric]
+    return TrialResult(right >= settings.goal, last.epoch * objective.steps, right, _norms(objective))
 
 
-@torch.no_grad()
-def _judge(network: MemoryNetwork, task: Task, lag: int, count: int, generator: torch.Generator) -> float:
-    x, targets = task.draw(lag, count, generator)
-    return task.right(network(x), targets)
+def _loop_settings(settings: MemoryTraining, steps: int) -> TrainSettings:
+    """Nothing but Adam and the cosine: what helps a product, averaged or decaying weights, is not asked about here."""
+    return TrainSettings(
+        epochs=settings.updates // steps,
+        learning_rate=settings.learning_rate,
+        weight_decay=0.0,
+        warmup=0,
+        average=0.0,
+        clip=math.inf if settings.clip is None else settings.clip,
+        patience=0,
+        seed=settings.seed,
+        goal=settings.goal,
+    )
+
+
+def _norms(objective: MemoryObjective) -> tuple[float, ...]:
+    """Of the updates whose gradient was finite."""
+    norms = (math.sqrt(square) for square in objective.squared_norms)
+    return tuple(norm for norm in norms if math.isfinite(norm))

@@ -8,15 +8,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from cellwise.errors import CellwiseError
 
 __all__ = [
     "INK", "MUTED", "RULE", "FigureError", "Look", "check_target", "in_style", "load_json", "looks", "new_figure",
-    "plain", "result_path", "save", "save_json", "spread",
+    "plain", "rebuild", "result_path", "save", "save_json", "spread",
 ]  # fmt: skip
 
 INK, MUTED, RULE = "#1f2933", "#5b6670", "#dfe3e8"
@@ -125,10 +127,11 @@ def save(figure: Any, path: Path) -> None:
         figure.savefig(path, metadata=dates)
 
 
-def save_json(path: Path, kind: str, result: dict[str, Any], about: dict[str, Any]) -> None:
-    """Write the numbers of an experiment of this kind, and what they were measured with."""
+def save_json(path: Path, kind: str, study: Any, about: dict[str, Any]) -> None:
+    """Write the numbers of an experiment of this kind, a dataclass, and what they were measured with."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"kind": kind, **about, "result": result}, indent=1) + "\n", encoding="utf8")
+    saved = {"kind": kind, **about, "result": asdict(study)}
+    path.write_text(json.dumps(saved, indent=1) + "\n", encoding="utf8")
 
 
 def load_json(path: Path, kind: str) -> dict[str, Any]:
@@ -146,6 +149,40 @@ def load_json(path: Path, kind: str) -> dict[str, Any]:
     if not isinstance(saved, dict) or saved.get("kind") != kind or not isinstance(saved.get("result"), dict):
         raise FigureError(f"'{path}' holds no results of `cellwise {kind}`.")
     return dict(saved["result"])
+
+
+def rebuild(kind: Any, saved: Any) -> Any:
+    """What `dataclasses.asdict` took apart, after a trip through JSON: a value of the type `kind`.
+
+    Known are dataclasses, tuples, dicts, unions of one type with None, and what JSON holds itself.
+
+    Raises:
+        KeyError: a field is missing, or there is one too many.
+        TypeError: a list or an object is something else.
+        ValueError: a tuple of fixed length is longer or shorter.
+
+    >>> rebuild(tuple[tuple[int, ...], ...], [[1, 2], [3]])
+    ((1, 2), (3,))
+    """
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return None if saved is None else rebuild(arguments[0], saved)
+    container: Any = list if origin is tuple else dict if origin is dict or is_dataclass(kind) else object
+    if not isinstance(saved, container):
+        raise TypeError(f"{saved!r} is no {container.__name__}")
+    if origin is tuple:
+        kinds = arguments[:1] * len(saved) if arguments[-1] is Ellipsis else arguments
+        return tuple(rebuild(each, value) for each, value in zip(kinds, saved, strict=True))
+    if origin is dict:
+        return {name: rebuild(arguments[1], value) for name, value in saved.items()}
+    if not is_dataclass(kind):
+        return saved
+    hints = get_type_hints(kind)
+    values = {name: rebuild(hints[name], value) for name, value in saved.items()}
+    for field in fields(kind):
+        if field.name not in values and field.default is MISSING and field.default_factory is MISSING:
+            raise KeyError(field.name)
+    return kind(**values)  # type: ignore[operator]
 
 
 def spread(places: Sequence[float], gap: float, least: float = -math.inf) -> list[float]:
