@@ -19,9 +19,9 @@ from cellwise.experiments.memory import MemoryStudy
 from cellwise.experiments.memory_plot import draw_memory
 from cellwise.experiments.vanishing_gradients import GradientStudy
 from cellwise.experiments.vanishing_gradients_plot import draw_gradients
-from cellwise.understand.complexity_chart import draw_growth
 from cellwise.understand.figures import rebuild, save
-from cellwise.understand.growth import Growth
+from cellwise.understand.scaling import Scaling
+from cellwise.understand.scaling_plot import draw_scaling
 
 __all__ = ["DIRECTIVES", "saved", "study"]
 
@@ -32,7 +32,7 @@ FOLDER = Path(__file__).parents[1] / "measured"
 _KINDS: dict[str, tuple[type, Callable[[Any], Any]]] = {
     "gradients": (GradientStudy, draw_gradients),
     "memory": (MemoryStudy, draw_memory),
-    "growth": (Growth, draw_growth),
+    "scaling": (Scaling, draw_scaling),
 }
 
 
@@ -113,11 +113,11 @@ class FindingsOn(SphinxDirective):
         return [nodes.paragraph("", text, classes=["findings"]), provenance("gradients", "memory")]
 
 
-class GrowthTable(SphinxDirective):
+class ScalingTable(SphinxDirective):
     """The fitted exponents of measured times, and whether time is linear in each size."""
 
     def run(self) -> list[nodes.Node]:
-        growth = study("growth")
+        scaling = study("scaling")
         rows = [
             (
                 curve.cell,
@@ -128,10 +128,10 @@ class GrowthTable(SphinxDirective):
                 str(curve.exponent),
                 str(curve.exponent_of_growth),
             )
-            for curve in growth.curves
+            for curve in scaling.curves
         ]
         titles = ("cell", "pass", "in", "sizes", "slope counted", "slope measured", "growth measured")
-        return [table(titles, rows), provenance("growth")]
+        return [table(titles, rows), provenance("scaling")]
 
 
-DIRECTIVES = {"chart": Chart, "findings": FindingsOn, "growth-table": GrowthTable}
+DIRECTIVES = {"chart": Chart, "findings": FindingsOn, "scaling-table": ScalingTable}

@@ -141,7 +141,7 @@ def test_how_it_works_ends_in_this_machines_code(book: Path) -> None:
 
 
 def test_charts_and_pages_lie_in_the_site(book: Path) -> None:
-    for name in ("gradients", "memory", "growth"):
+    for name in ("gradients", "memory", "scaling"):
         assert (book / "pictures" / f"{name}.svg").read_text("utf8").count("<path") > 50
     for name in ("letters", "births", "report"):
         assert len((book / "pages" / f"{name}.html").read_text("utf8")) > 20_000

@@ -15,7 +15,7 @@ from cellwise.experiments.vanishing_gradients import (
     study_gradients,
 )
 from cellwise.understand.figures import rebuild
-from cellwise.understand.gradients import GradientError
+from cellwise.understand.jacobians import GradientError
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cellwise.cells.base import Cell
-from cellwise.experiments.initialization import keep_more
+from cellwise.experiments.initialization import add_forget_bias
 from cellwise.experiments.memory_tasks import Task
 from cellwise.nn import Recurrent
 from cellwise.tasks.errors import TrainingError
@@ -75,7 +75,7 @@ class MemoryNetwork(nn.Module):
             self.recurrent = Recurrent(cell, task.input_size, hidden_size, backend=backend)
             self.answer = nn.Linear(hidden_size, task.output_size)
         if bias:
-            keep_more(self.recurrent, bias)
+            add_forget_bias(self.recurrent, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """From inputs (T, B, D) to an answer after every step (T, B, O)."""

@@ -17,13 +17,13 @@ from torch import Tensor
 from cellwise.cells.base import Cell
 from cellwise.errors import did_you_mean
 from cellwise.experiments.checks import check_at_least, check_names
-from cellwise.experiments.initialization import keep_more, make_orthogonal
+from cellwise.experiments.initialization import add_forget_bias, orthogonal_
 from cellwise.experiments.memory_tasks import TASKS
 from cellwise.experiments.training import MemoryNetwork, MemoryTraining, TrialResult, learn
 from cellwise.tasks.training.loop import threads
 from cellwise.understand.complexity import complexity
 from cellwise.understand.gates import carry_gates
-from cellwise.understand.gradients import (
+from cellwise.understand.jacobians import (
     NORMS,
     SMALLEST,
     Flow,
@@ -38,8 +38,8 @@ TASK = TASKS["adding"]
 # name -> (the change to a layer as torch.nn draws it; False if the cell has nothing to change, and is left out)
 STARTS: dict[str, Callable[[MemoryNetwork, float], bool]] = {
     "as drawn": lambda network, bias: True,
-    "forget bias": lambda network, bias: keep_more(network.recurrent, bias),
-    "orthogonal": lambda network, bias: make_orthogonal(network.recurrent),
+    "forget bias": lambda network, bias: add_forget_bias(network.recurrent, bias),
+    "orthogonal": lambda network, bias: orthogonal_(network.recurrent),
 }
 
 

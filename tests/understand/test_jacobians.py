@@ -8,9 +8,9 @@ from torch.autograd.functional import jacobian
 
 import cellwise
 from cellwise import Cell, cells, sigmoid, stop_gradient, tanh
-from cellwise.experiments.initialization import gate_rows, keep_more, make_orthogonal
+from cellwise.experiments.initialization import add_forget_bias, gate_rows, orthogonal_
 from cellwise.understand.gates import carry_gates
-from cellwise.understand.gradients import (
+from cellwise.understand.jacobians import (
     NORMS,
     GradientError,
     gradient_flow,
@@ -144,7 +144,7 @@ def test_a_long_sequence_taken_in_pieces_is_the_same(monkeypatch):
     layer = cellwise.Recurrent("gru", D, H)
     x = torch.randn(T, B, D)
     expected = gradient_flow(layer, x).whole
-    monkeypatch.setattr("cellwise.understand.gradients._HELD", 3 * B * H**2)
+    monkeypatch.setattr("cellwise.understand.jacobians._HELD", 3 * B * H**2)
     torch.testing.assert_close(gradient_flow(layer, x).whole, expected, rtol=1e-13, atol=0)
 
 
@@ -161,7 +161,7 @@ def test_a_given_state_is_where_the_sequence_begins():
 @pytest.mark.parametrize("radius", [0.5, 0.9, 1.0, 1.1])
 def test_a_linear_cell_gives_its_spectral_radius(radius):
     layer = cellwise.Recurrent(Linear, D, H)
-    assert make_orthogonal(layer)
+    assert orthogonal_(layer)
     with torch.no_grad():
         layer.weight_hh_l0.mul_(radius)
     norms = gradient_flow(layer, torch.randn(60, 1, D)).whole[:, 0]
@@ -246,7 +246,7 @@ def test_a_bias_on_that_gate_keeps_more(cell):
     x = torch.randn(30, B, D)
     state = carry_gates(layer.cell.graph)[0].state
     before = gradient_flow(layer, x).blocks[state, state][30].mean()
-    assert keep_more(layer, 9.0)
+    assert add_forget_bias(layer, 9.0)
     after = gradient_flow(layer, x).blocks[state, state][30].mean()
     assert before < 0.01
     assert after > 0.5
@@ -255,7 +255,7 @@ def test_a_bias_on_that_gate_keeps_more(cell):
 def test_only_that_gates_rows_change():
     layer = cellwise.Recurrent("lstm", D, H)
     before = layer.bias_ih_l0.detach().clone()
-    keep_more(layer, 2.0)
+    add_forget_bias(layer, 2.0)
     changed = (layer.bias_ih_l0 - before).detach()
     rows = gate_rows(layer, "ih", "f")
     assert torch.allclose(changed[rows], torch.full((H,), 2.0))
@@ -265,13 +265,13 @@ def test_only_that_gates_rows_change():
 def test_a_cell_without_such_a_gate_or_bias_is_left_alone():
     for layer in (cellwise.Recurrent("rnn", D, H), cellwise.Recurrent("lstm", D, H, bias=False)):
         before = [p.detach().clone() for p in layer.parameters()]
-        assert not keep_more(layer, 1.0)
+        assert not add_forget_bias(layer, 1.0)
         assert all(torch.equal(a, b) for a, b in zip(before, layer.parameters(), strict=True))
 
 
 def test_orthogonal_rows_are_orthogonal_gate_by_gate():
     layer = cellwise.Recurrent("gru", D, H)
-    assert make_orthogonal(layer)
+    assert orthogonal_(layer)
     for block in layer.weight_hh_l0.chunk(3):
         torch.testing.assert_close(block @ block.T, torch.eye(H), rtol=0, atol=1e-5)
-    assert not make_orthogonal(cellwise.Recurrent("mingru", D, H))
+    assert not orthogonal_(cellwise.Recurrent("mingru", D, H))
