@@ -1,6 +1,6 @@
-"""What the figures of the experiments share: how they look, and how they get onto disk.
+"""Shared by all figures: their style, how they are saved, and the JSON of the numbers behind them.
 
-They are made for paper: every line is told by its label, its dashes and its grey as well as by its colour.
+They are made for paper: a line is recognised by its label, its dashes and its grey as well as by its colour.
 """
 
 from __future__ import annotations
@@ -68,12 +68,12 @@ class FigureError(CellwiseError, ValueError):
 
 
 def looks(names: Sequence[str]) -> dict[str, Look]:
-    """A colour and a kind of dash for each name, in order; they repeat after seven."""
+    """A colour and a dash pattern for each name, in order; they repeat after seven."""
     return {name: _LOOKS[place % len(_LOOKS)] for place, name in enumerate(names)}
 
 
 def in_style() -> Any:
-    """A context in which matplotlib draws in `STYLE`; its own state is as before after it.
+    """A context in which matplotlib draws in `STYLE`; its settings are restored afterwards.
 
     Raises:
         FigureError: matplotlib is not installed.
@@ -88,7 +88,7 @@ def in_style() -> Any:
 
 
 def plain(name: str) -> str:
-    """A name for a figure, shown as it is: a `$` in it begins no formula.
+    """Escape a name for a figure, so that a `$` in it does not begin a formula.
 
     >>> plain("$x$")
     '\\\\$x\\\\$'
@@ -103,7 +103,7 @@ def new_figure(rows: int, columns: int, size: tuple[float, float], **options: An
 
 
 def check_target(path: Path) -> None:
-    """Refuse a name that no figure can be written to, before minutes are spent on measuring."""
+    """Check that a figure can be written to this path, before minutes are spent on measuring."""
     if path.suffix.lower() not in FORMATS:
         raise FigureError(
             f"'{path}' does not end like a picture; it can end in {', '.join(FORMATS)}, as in figure.png."
@@ -128,7 +128,7 @@ def save(figure: Any, path: Path) -> None:
 
 
 def save_json(path: Path, kind: str, study: Any, about: dict[str, Any]) -> None:
-    """Write the numbers of an experiment of this kind, a dataclass, and what they were measured with."""
+    """Write the numbers of an experiment, a dataclass, with its kind and the versions it was measured with."""
     path.parent.mkdir(parents=True, exist_ok=True)
     saved = {"kind": kind, **about, "result": asdict(study)}
     path.write_text(json.dumps(saved, indent=1) + "\n", encoding="utf8")
@@ -152,12 +152,12 @@ def load_json(path: Path, kind: str) -> dict[str, Any]:
 
 
 def rebuild(kind: Any, saved: Any) -> Any:
-    """What `dataclasses.asdict` took apart, after a trip through JSON: a value of the type `kind`.
+    """The inverse of `dataclasses.asdict`, after a trip through JSON: a value of the type `kind`.
 
-    Known are dataclasses, tuples, dicts, unions of one type with None, and what JSON holds itself.
+    Handles dataclasses, tuples, dicts, `X | None`, and whatever JSON itself can hold.
 
     Raises:
-        KeyError: a field is missing, or there is one too many.
+        KeyError: a field is missing, or unknown.
         TypeError: a list or an object is something else.
         ValueError: a tuple of fixed length is longer or shorter.
 
@@ -186,7 +186,7 @@ def rebuild(kind: Any, saved: Any) -> Any:
 
 
 def spread(places: Sequence[float], gap: float, least: float = -math.inf) -> list[float]:
-    """Move places apart, as little as that takes, until each is at least `gap` from the next and none below `least`.
+    """Move positions apart, as little as possible, until neighbours are `gap` apart and none lies below `least`.
 
     >>> spread([0.0, 0.5, 3.0], gap=1.0)
     [-0.25, 0.75, 3.0]
