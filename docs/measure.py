@@ -1,7 +1,7 @@
 """Measure once more what takes minutes: `python docs/measure.py gradients|memory|scaling`, one at a time.
 
-Writes docs/measured/NAME.json with the command and the machine beside the numbers. All pictures, tables and sentences
-of the book are made from these files when it is built.
+Writes docs/measured/NAME.json with the command and the machine beside the numbers. All charts, tables and findings of
+the book are made from these files when it is built.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 FOLDER = Path(__file__).parent / "measured"
 COMMANDS = {
     "gradients": ["cellwise", "gradients"],
-    "memory": ["cellwise", "memory", "--lags", "4,8,16,32", "--budget", "3000", "--minutes", "0"],
+    "memory": ["cellwise", "memory", "--lags", "4,8,16,32", "--minutes", "0"],
 }
 
 

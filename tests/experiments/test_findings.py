@@ -105,6 +105,10 @@ def test_a_search_cut_short_is_open_to_above():
     trials = tuple(trial for trial in whole.trials if trial.cell == "lstm" or trial.lag < 8)
     cut = replace(whole, trials=trials, ended="time")
     assert "rnn 4 or more, lstm 16." in said(GATES, memory=cut)
+    assert (
+        said(DIFFERENCE, memory=replace(whole, trials=(), ended="time"))
+        == "gru was not measured in this run."
+    )
 
 
 def test_seeds_that_failed_are_told():

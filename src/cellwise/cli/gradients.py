@@ -46,7 +46,7 @@ def gradients(
         bool, typer.Option("--train/--no-train", help="Measure also after training on the adding problem.")
     ] = True,
     train_length: Annotated[int, typer.Option(help="Numbers in the sequences trained on.")] = 30,
-    updates: Annotated[int, typer.Option(help="Updates of a training, at most.")] = 500,
+    updates: Annotated[int, typer.Option(help="Updates of a training, at most.")] = 1000,
     clip: Annotated[float, typer.Option(help="Largest norm of the weights' gradient in training.")] = 1.0,
     out: Annotated[
         Path | None,

@@ -162,7 +162,7 @@ def _lags(*cells: str) -> Callable[[MemoryStudy], Iterator[str]]:
         for task in study.settings.tasks:
             tried = [cell for cell in study.cells if study.find(task, cell)]
             chosen = [cell for cell in tried if not cells or cell.partition("+")[0] in cells]
-            if len(chosen) >= len(cells):
+            if chosen:
                 reached = ", ".join(f"{cell} {_longest(study, task, cell)}" for cell in chosen)
                 yield f"Longest lag of {task} learned {within}: {reached}."
 

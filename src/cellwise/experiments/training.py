@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from cellwise.experiments.initialization import add_forget_bias
 from cellwise.experiments.memory_tasks import Task
 from cellwise.nn import Recurrent
 from cellwise.tasks.errors import TrainingError
+from cellwise.tasks.training.history import Epoch
 from cellwise.tasks.training.loop import TrainSettings, train
 from cellwise.tasks.training.objective import Objective
 from cellwise.tasks.training.progress import Silent
@@ -84,8 +84,10 @@ class MemoryNetwork(nn.Module):
 
 
 class MemoryObjective(Objective[Batch]):
-    """Fresh sequences of a task at one lag, for every update and every validation. An epoch is what lies between two
-    looks at the share of right answers."""
+    """Fresh sequences of a task at one lag, for every update and every validation.
+
+    An epoch ends where the share of right answers is measured.
+    """
 
     metric = "right"
     higher_is_better = True
@@ -94,7 +96,7 @@ class MemoryObjective(Objective[Batch]):
         self._network, self._task, self._lag, self._settings = network, task, lag, settings
         self._judge = torch.Generator().manual_seed(settings.seed + 1_000_003)
         self.squared_norms: list[float] = []
-        """Of the gradient of all weights, before clipping, for each update that was begun; see `add_gradient`."""
+        """Of the gradient of all weights, before clipping, one for each update; summed up by `add_gradient`."""
 
     @property
     def steps(self) -> int:
@@ -115,7 +117,7 @@ class MemoryObjective(Objective[Batch]):
         return {self.metric: self._task.right(self._network(x), targets)}
 
     def add_gradient(self, parameter: Tensor) -> None:
-        """A hook: the gradient of a parameter is there."""
+        """The hook that is called when the gradient of a parameter is complete."""
         assert parameter.grad is not None
         self.squared_norms[-1] += float(parameter.grad.square().sum())
 
@@ -126,7 +128,7 @@ class _Reporting(Silent):
     def __init__(self, steps: int, report: Callable[[int, float], None]) -> None:
         self._steps, self._report = steps, report
 
-    def epoch(self, epoch: Any, *_: Any) -> None:
+    def epoch(self, epoch: Epoch, best: Epoch) -> None:
         self._report(epoch.epoch * self._steps, epoch.metrics[MemoryObjective.metric])
 
 
@@ -137,7 +139,10 @@ def learn(
     settings: MemoryTraining,
     report: Callable[[int, float], None] = lambda updates, right: None,
 ) -> TrialResult:
-    """Train the network in place. `report` is called with the updates done and the share of right answers."""
+    """Train the network in place; it ends with the weights that were right most often.
+
+    `report` is called with the updates done and the share of right answers.
+    """
     objective = MemoryObjective(network, task, lag, settings)
     hooks = [each.register_post_accumulate_grad_hook(objective.add_gradient) for each in network.parameters()]
     try:
@@ -156,7 +161,7 @@ def learn(
 
 
 def _loop_settings(settings: MemoryTraining, steps: int) -> TrainSettings:
-    """Nothing but Adam and the cosine: what helps a product, averaged or decaying weights, is not asked about here."""
+    """Adam and the cosine alone: averaged weights, decay and warm-up would blur what is compared."""
     return TrainSettings(
         epochs=settings.updates // steps,
         learning_rate=settings.learning_rate,
@@ -171,6 +176,6 @@ def _loop_settings(settings: MemoryTraining, steps: int) -> TrainSettings:
 
 
 def _norms(objective: MemoryObjective) -> tuple[float, ...]:
-    """Of the updates whose gradient was finite."""
+    """The norm of the gradient at each update, as far as it was finite."""
     norms = (math.sqrt(square) for square in objective.squared_norms)
     return tuple(norm for norm in norms if math.isfinite(norm))

@@ -55,7 +55,7 @@ class StudySettings:
     norm: str = "spectral"
     train: bool = True
     train_length: int = 30
-    updates: int = 500
+    updates: int = 1000
     clip: float = 1.0
 
     def __post_init__(self) -> None:
