@@ -19,10 +19,10 @@ import torch
 from cellwise import cells
 from cellwise.bench import machine
 from cellwise.bench.clock import interleaved
-from cellwise.bench.contests import Contender, Contest
-from cellwise.bench.ratios import ratios, spread, verdict
+from cellwise.bench.comparisons import Candidate, Comparison
+from cellwise.bench.implementations import Implementations, Results, implementations_of, infer, train
 from cellwise.bench.settings import Settings, Shape
-from cellwise.bench.sides import Results, Sides, infer, sides_of, train
+from cellwise.bench.speedup import speedups, spread, verdict
 from cellwise.errors import CellwiseError
 
 SHAPES = ("100,16,64,128", "100,64,256,256", "100,1,64,128", "10,1,64,128")
@@ -55,45 +55,45 @@ def main() -> None:
     print("ratio: the other side's time over that of the compiled layer, in pairs of neighbouring runs")
     wrong = False
     for name, shape, modes in settings.jobs():
-        sides = sides_of(settings.cells[name], shape)
+        implementations = implementations_of(settings.cells[name], shape)
         for mode in modes:
             # Each row's programs are its own: Dynamo keeps eight for a function.
             torch.compiler.reset()
-            contest = contest_of(mode, sides, True if arguments.dynamic else None)
-            problem = contest.problem()
-            wrong = wrong or problem is not None
-            for line in [problem] if problem else timed(contest, mode, settings.repeats):
+            comparison = comparison_of(mode, implementations, True if arguments.dynamic else None)
+            mismatch = comparison.mismatch()
+            wrong = wrong or mismatch is not None
+            for line in [mismatch] if mismatch else timed(comparison, mode, settings.repeats):
                 print(f"{name:<6}{shape!s:<16}{mode:<9}{line}", flush=True)
     sys.exit(1 if wrong else 0)
 
 
-def contest_of(mode: str, sides: Sides, dynamic: bool | None) -> Contest:
+def comparison_of(mode: str, implementations: Implementations, dynamic: bool | None) -> Comparison:
     """The compiled layer first, then the same layer without, and torch's both ways."""
     layers: dict[str, Any] = {
-        "compiled": torch.compile(sides.ours, fullgraph=True, dynamic=dynamic),
-        "cellwise": sides.ours,
-        sides.their_name: sides.theirs,
-        f"{sides.their_name} compiled": torch.compile(sides.theirs, dynamic=dynamic),
+        "compiled": torch.compile(implementations.ours, fullgraph=True, dynamic=dynamic),
+        "cellwise": implementations.ours,
+        implementations.their_name: implementations.theirs,
+        f"{implementations.their_name} compiled": torch.compile(implementations.theirs, dynamic=dynamic),
     }
-    contenders = tuple(_contender(name, mode, layer, sides) for name, layer in layers.items())
-    return Contest(contenders, flops=0)
+    candidates = tuple(_candidate(name, mode, layer, implementations) for name, layer in layers.items())
+    return Comparison(candidates, flops=0)
 
 
-def _contender(name: str, mode: str, layer: Any, sides: Sides) -> Contender:
+def _candidate(name: str, mode: str, layer: Any, implementations: Implementations) -> Candidate:
     def work() -> Results:
-        found = RUNS[mode](layer, sides.batch)
+        found = RUNS[mode](layer, implementations.batch)
         # A compiled module puts its own name before those of its parameters.
         return {name.replace("_orig_mod.", ""): value for name, value in found.items()}
 
-    return Contender(name, work, work)
+    return Candidate(name, work, work)
 
 
-def timed(contest: Contest, mode: str, repeats: int) -> Iterator[str]:
+def timed(comparison: Comparison, mode: str, repeats: int) -> Iterator[str]:
     """A line for each side that the compiled layer stands beside."""
-    ours, *others = interleaved(contest.contenders, mode == "train", repeats, float("inf"))
+    ours, *others = interleaved(comparison.candidates, mode == "train", repeats, float("inf"))
     own = spread(ours.seconds).median
     for other in others:
-        ratio = spread(ratios(ours.seconds, other.seconds))
+        ratio = spread(speedups(ours.seconds, other.seconds))
         yield (
             f"{1e3 * own:9.3f} ms  beside {other.name:<18}{1e3 * spread(other.seconds).median:9.3f} ms  "
             f"ratio {ratio.median:5.2f}  quartiles {ratio.low:5.2f} to {ratio.high:5.2f}  {verdict(ratio)}"

@@ -36,7 +36,7 @@ def main() -> None:
     except CellwiseError as error:
         print(f"layers.py: {error}", file=sys.stderr)
         sys.exit(2)
-    sys.exit(1 if any(row.problem for row in found) else 0)
+    sys.exit(1 if any(row.mismatch for row in found) else 0)
 
 
 def _measured(arguments: argparse.Namespace) -> list[Row]:

@@ -1,7 +1,7 @@
-"""Measure once more what takes minutes: `python docs/measure.py gradients|memory|growth`, one at a time.
+"""Measure once more what takes minutes: `python docs/measure.py gradients|memory|scaling`, one at a time.
 
-Writes docs/measured/NAME.json with the command and the machine beside the numbers. All pictures, tables and sentences
-of the book are made from these files when it is built.
+Writes docs/measured/NAME.json with the command and the machine beside the numbers. All charts, tables and findings of
+the book are made from these files when it is built.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 FOLDER = Path(__file__).parent / "measured"
 COMMANDS = {
     "gradients": ["cellwise", "gradients"],
-    "memory": ["cellwise", "memory", "--minutes", "12"],
+    "memory": ["cellwise", "memory", "--lags", "4,8,16,32", "--minutes", "0"],
 }
 
 
@@ -43,16 +43,16 @@ def _one_thread() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-def growth() -> dict[str, Any]:
+def scaling() -> dict[str, Any]:
     """How the time of a layer grows, as `cellwise complexity --measure` measures it."""
     from cellwise import cells
     from cellwise.understand.complexity import Sizes
-    from cellwise.understand.growth import measure
+    from cellwise.understand.scaling import measure
 
     found = measure([cells.get(name) for name in ("rnn", "lstm", "gru")], Sizes(), report=print)
     return {
         "command": "cellwise complexity rnn lstm gru --measure",
-        "kind": "growth",
+        "kind": "scaling",
         "result": asdict(found),
     }
 
@@ -60,14 +60,14 @@ def growth() -> dict[str, Any]:
 def main(name: str) -> None:
     from cellwise.bench.machine import describe
 
-    made = growth() if name == "growth" else by_command(name)
+    made = scaling() if name == "scaling" else by_command(name)
     FOLDER.mkdir(exist_ok=True)
     text = json.dumps({**made, "measured_on": describe()}, indent=1)
     (FOLDER / f"{name}.json").write_text(text + "\n", encoding="utf8")
 
 
 if __name__ == "__main__":
-    names = (*COMMANDS, "growth")
+    names = (*COMMANDS, "scaling")
     if len(sys.argv) != 2 or sys.argv[1] not in names:
         sys.exit(f"say which of {', '.join(names)} to measure")
     main(sys.argv[1])

@@ -14,43 +14,25 @@ from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 
 from book.parts import html, table
-from cellwise.understand.answers import answers
-from cellwise.understand.complexity import Sizes
-from cellwise.understand.complexity_chart import draw_growth
-from cellwise.understand.figures import save
-from cellwise.understand.gradient_chart import draw_gradients
-from cellwise.understand.gradient_study import GradientStudy
-from cellwise.understand.growth import Curve, Growth
-from cellwise.understand.memory import MemoryStudy
-from cellwise.understand.memory.chart import draw_memory
+from cellwise.experiments.findings import findings
+from cellwise.experiments.memory import MemoryStudy
+from cellwise.experiments.memory_plot import draw_memory
+from cellwise.experiments.vanishing_gradients import GradientStudy
+from cellwise.experiments.vanishing_gradients_plot import draw_gradients
+from cellwise.understand.figures import rebuild, save
+from cellwise.understand.scaling import Scaling
+from cellwise.understand.scaling_plot import draw_scaling
 
-__all__ = ["DIRECTIVES", "growth_of", "saved", "study"]
+__all__ = ["DIRECTIVES", "saved", "study"]
 
 FOLDER = Path(__file__).parents[1] / "measured"
 
 
-def growth_of(result: dict[str, Any]) -> Growth:
-    """The inverse of `dataclasses.asdict` for a Growth that went through JSON."""
-    curves = tuple(
-        Curve(
-            **{
-                **each,
-                "sizes": tuple(each["sizes"]),
-                "seconds": tuple(tuple(row) for row in each["seconds"]),
-                "operations": tuple(each["operations"]),
-                "terms": tuple(each["terms"]),
-            }
-        )
-        for each in result["curves"]
-    )
-    backends = tuple((cell, backend) for cell, backend in result["backends"])
-    return Growth(curves, Sizes(**result["sizes"]), result["repeats"], backends)
-
-
-_READERS: dict[str, tuple[Callable[[dict[str, Any]], Any], Callable[[Any], Any]]] = {
-    "gradients": (GradientStudy.from_json, draw_gradients),
-    "memory": (MemoryStudy.from_json, draw_memory),
-    "growth": (growth_of, draw_growth),
+# name of a file -> what its result is, and what draws it
+_KINDS: dict[str, tuple[type, Callable[[Any], Any]]] = {
+    "gradients": (GradientStudy, draw_gradients),
+    "memory": (MemoryStudy, draw_memory),
+    "scaling": (Scaling, draw_scaling),
 }
 
 
@@ -63,7 +45,7 @@ def saved(name: str) -> dict[str, Any]:
 @cache
 def study(name: str) -> Any:
     """The numbers of a file, as the package's own kind of study."""
-    return _READERS[name][0](saved(name)["result"])
+    return rebuild(_KINDS[name][0], saved(name)["result"])
 
 
 def provenance(*names: str) -> nodes.paragraph:
@@ -110,32 +92,32 @@ class Chart(SphinxDirective):
         name = self.arguments[0]
         self.env.note_dependency(str(FOLDER / f"{name}.json"))
         path = Path(self.env.app.outdir) / "pictures" / f"{name}.svg"
-        save(_READERS[name][1](study(name)), path)
+        save(_KINDS[name][1](study(name)), path)
         picture = f'<img src="pictures/{name}.svg" alt="{self.options["alt"]}">'
         link = f'<a href="pictures/{name}.svg" title="the picture by itself">{picture}</a>'
         return [html(f'<figure class="chart" tabindex="0">{link}</figure>'), provenance(name)]
 
 
-class Answers(SphinxDirective):
-    """What was measured on one of the three questions, by a word that only its title has."""
+class FindingsOn(SphinxDirective):
+    """What was measured on one of the questions, by a word that only its title has."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         word = self.arguments[0]
-        every = answers(gradients=study("gradients"), memory=study("memory"))
+        every = findings(gradients=study("gradients"), memory=study("memory"))
         found = [each for each in every if word.lower() in each.question.lower()]
         if len(found) != 1:
             raise self.error(f"{len(found)} questions have the word {word}")
-        facts = (nodes.list_item("", nodes.paragraph("", written(fact))) for fact in found[0].facts)
-        return [nodes.bullet_list("", *facts, classes=["facts"]), provenance("gradients", "memory")]
+        text = written(" ".join(found[0].sentences))
+        return [nodes.paragraph("", text, classes=["findings"]), provenance("gradients", "memory")]
 
 
-class GrowthTable(SphinxDirective):
+class ScalingTable(SphinxDirective):
     """The fitted exponents of measured times, and whether time is linear in each size."""
 
     def run(self) -> list[nodes.Node]:
-        growth = study("growth")
+        scaling = study("scaling")
         rows = [
             (
                 curve.cell,
@@ -146,10 +128,10 @@ class GrowthTable(SphinxDirective):
                 str(curve.exponent),
                 str(curve.exponent_of_growth),
             )
-            for curve in growth.curves
+            for curve in scaling.curves
         ]
         titles = ("cell", "pass", "in", "sizes", "slope counted", "slope measured", "growth measured")
-        return [table(titles, rows), provenance("growth")]
+        return [table(titles, rows), provenance("scaling")]
 
 
-DIRECTIVES = {"chart": Chart, "answers": Answers, "growth-table": GrowthTable}
+DIRECTIVES = {"chart": Chart, "findings": FindingsOn, "scaling-table": ScalingTable}

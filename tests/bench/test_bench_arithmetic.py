@@ -7,13 +7,13 @@ import pytest
 import cellwise
 from cellwise.bench import clock, report
 from cellwise.bench.clock import Times, interleaved
-from cellwise.bench.contests import Contender
+from cellwise.bench.comparisons import Candidate
 from cellwise.bench.measure import Row
 from cellwise.bench.memory import Probe
 from cellwise.bench.peak import Peak
-from cellwise.bench.ratios import Spread, ratios, spread, verdict
-from cellwise.bench.record import Record
+from cellwise.bench.results import BenchResults
 from cellwise.bench.settings import DEFAULT_MODES, SHAPES, STEP_SHAPES, BenchError, Settings, Shape
+from cellwise.bench.speedup import Spread, speedups, spread, verdict
 
 SHAPE = Shape(100, 16, 64, 128)
 PEAK = Peak(2, 32, (90.0, 100.0, 80.0))
@@ -28,17 +28,17 @@ class MadeUpClock:
         monkeypatch.setattr(clock.time, "perf_counter", lambda: self.now)
         monkeypatch.setattr(clock.time, "sleep", lambda seconds: None)
 
-    def contender(self, name, seconds):
+    def candidate(self, name, seconds):
         def work():
             self.ran.append(name)
             self.now += seconds
 
-        return Contender(name, work, None)
+        return Candidate(name, work, None)
 
 
 def test_both_sides_alternate_and_the_first_changes(monkeypatch):
     made_up = MadeUpClock(monkeypatch)
-    sides = [made_up.contender("A", 1.0), made_up.contender("B", 3.0)]
+    sides = [made_up.candidate("A", 1.0), made_up.candidate("B", 3.0)]
     times = interleaved(sides, False, repeats=4, seconds=1000.0, calls=(1, 1))
     assert "".join(made_up.ran) == "ABBAABBA"
     assert [each.seconds for each in times] == [(1.0,) * 4, (3.0,) * 4]
@@ -46,25 +46,25 @@ def test_both_sides_alternate_and_the_first_changes(monkeypatch):
 
 def test_ours_is_the_neighbour_of_every_other(monkeypatch):
     made_up = MadeUpClock(monkeypatch)
-    interleaved([made_up.contender(name, 1.0) for name in "ABC"], False, 2, 1000.0, (1, 1, 1))
+    interleaved([made_up.candidate(name, 1.0) for name in "ABC"], False, 2, 1000.0, (1, 1, 1))
     assert "".join(made_up.ran) == "CABBAC"
 
 
 def test_three_rounds_are_made_however_little_time_there_is(monkeypatch):
     made_up = MadeUpClock(monkeypatch)
-    sides = [made_up.contender("A", 5.0), made_up.contender("B", 5.0)]
+    sides = [made_up.candidate("A", 5.0), made_up.candidate("B", 5.0)]
     assert len(interleaved(sides, False, 100, seconds=1e-9, calls=(1, 1))[0].seconds) == 3
 
 
 def test_the_budget_ends_a_measurement(monkeypatch):
     made_up = MadeUpClock(monkeypatch)
-    sides = [made_up.contender("A", 1.0), made_up.contender("B", 1.0)]
+    sides = [made_up.candidate("A", 1.0), made_up.candidate("B", 1.0)]
     assert len(interleaved(sides, False, 100, seconds=9.0, calls=(1, 1))[0].seconds) == 5
 
 
 def test_short_work_is_called_several_times_in_a_sample(monkeypatch):
     made_up = MadeUpClock(monkeypatch)
-    sides = [made_up.contender("A", 2.0**-11), made_up.contender("B", 1.0)]
+    sides = [made_up.candidate("A", 2.0**-11), made_up.candidate("B", 1.0)]
     ours, theirs = interleaved(sides, False, 3, 1000.0)
     assert (ours.calls, theirs.calls) == (5, 1)  # 5 times 1/2048 of a second are 2 ms
     assert ours.seconds == (2.0**-11,) * 3
@@ -75,18 +75,18 @@ def test_the_garbage_collector_comes_back(monkeypatch):
 
     made_up = MadeUpClock(monkeypatch)
     seen = []
-    contender = Contender("A", lambda: seen.append(gc.isenabled()), None)
-    interleaved([contender, made_up.contender("B", 1.0)], False, 3, 1.0, (1, 1))
+    candidate = Candidate("A", lambda: seen.append(gc.isenabled()), None)
+    interleaved([candidate, made_up.candidate("B", 1.0)], False, 3, 1.0, (1, 1))
     assert not any(seen)
     assert gc.isenabled()
 
 
 def test_the_ratio_is_the_median_of_neighbours_not_the_ratio_of_medians():
     ours, theirs = (1.0, 10.0, 2.0), (2.0, 80.0, 8.0)
-    assert ratios(ours, theirs) == (2.0, 8.0, 4.0)
-    assert spread(ratios(ours, theirs)) == Spread(3.0, 4.0, 6.0)
+    assert speedups(ours, theirs) == (2.0, 8.0, 4.0)
+    assert spread(speedups(ours, theirs)) == Spread(3.0, 4.0, 6.0)
     assert spread(theirs).median / spread(ours).median == 4.0
-    assert spread(ratios((1.0, 10.0, 2.0), (2.0, 1.0, 8.0))).median == 2.0
+    assert spread(speedups((1.0, 10.0, 2.0), (2.0, 1.0, 8.0))).median == 2.0
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_the_figures_of_a_row():
     found = row()
     assert found.median == 0.2
     assert found.gflops == pytest.approx(50.0)
-    assert found.ratio(found.times[1]) == Spread(0.75, 1.0, 1.5)
+    assert found.speedup(found.times[1]) == Spread(0.75, 1.0, 1.5)
     assert found.slowdowns() == pytest.approx({"cellwise": 2.0, "torch.nn": 10.0})
 
 
@@ -124,7 +124,7 @@ def record(rows=None, **given):
     settings = Settings({"gru": cellwise.cells.get("gru")}, (SHAPE,), ("forward", "train"))
     machine = {"processor": "made up", "threads": 2, "versions": {"cellwise": "0", "torch": "2"}}
     memory = (Probe("gru", "cellwise", "peak", SHAPE, 1, 2**20, "VmHWM"),)
-    return Record(machine, PEAK, settings, rows, memory, **given)
+    return BenchResults(machine, PEAK, settings, rows, memory, **given)
 
 
 def test_the_json_has_every_figure():
@@ -146,7 +146,7 @@ def test_the_json_has_every_figure():
     assert theirs["ratio_to_ours"] == {"low": 0.75, "median": 1.0, "high": 1.5, "verdict": "equal"}
     assert theirs["slowdown_under_load"] == pytest.approx(10.0)
     assert refused["status"] == "refused"
-    assert refused["problem"] == REFUSED.problem
+    assert refused["problem"] == REFUSED.mismatch
     assert "sides" not in refused
     assert found["memory"] == [
         {
@@ -173,7 +173,7 @@ def test_the_text_shows_losses_refusals_and_load():
     said = report.summary([slow, row(), REFUSED])
     assert "Beside torch.nn: 0 faster, 1 equal, 1 slower." in said
     assert any("cellwise 2.0 (worst 2.0), torch.nn 10.0 (worst 10.0)" in line for line in said)
-    assert f"Not timed: lstm {SHAPE}, {REFUSED.problem}." in said
+    assert f"Not timed: lstm {SHAPE}, {REFUSED.mismatch}." in said
 
 
 def test_memory_as_text():
@@ -229,7 +229,7 @@ def test_settings_that_cannot_be(given):
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_a_picture_is_drawn(rows, interrupted):
     pytest.importorskip("matplotlib")
-    from cellwise.bench.picture import png
+    from cellwise.bench.plot import png
 
     assert png(record(rows, interrupted=interrupted)).startswith(b"\x89PNG\r\n")
 
@@ -238,13 +238,13 @@ def test_losses_have_as_much_room_as_wins():
     pytest.importorskip("matplotlib")
     from matplotlib.figure import Figure
 
-    from cellwise.bench import picture
+    from cellwise.bench import plot
 
     axes = Figure().add_subplot()
-    groups = picture._panels([row(), REFUSED])
-    picture._panel(axes, groups["gru"])
+    groups = plot._panels([row(), REFUSED])
+    plot._panel(axes, groups["gru"])
     low, high = axes.get_xlim()
     assert low * high == pytest.approx(1.0)
     refused = Figure().add_subplot()
-    picture._panel(refused, groups["lstm"])
+    plot._panel(refused, groups["lstm"])
     assert any("not timed" in text.get_text() for text in refused.texts)

@@ -12,11 +12,11 @@ import torch
 
 import cellwise
 from cellwise.bench import measure, memory, onnx, peak
-from cellwise.bench.check import problem
-from cellwise.bench.contests import contest_of
-from cellwise.bench.load import all_cores_busy
+from cellwise.bench.background_load import all_cores_busy
+from cellwise.bench.check import mismatch
+from cellwise.bench.comparisons import comparison_of
+from cellwise.bench.implementations import AGAIN, LOOP, PADDED, TORCH, implementations_of, products
 from cellwise.bench.settings import MODES, BenchError, Settings, Shape
-from cellwise.bench.sides import AGAIN, LOOP, PADDED, TORCH, products, sides_of
 
 SMALL = Shape(6, 4, 3, 5)
 
@@ -28,7 +28,7 @@ def settings(*cells, modes=tuple(MODES), shapes=(SMALL,), **given):
 @pytest.mark.parametrize("cell", cellwise.cells.names())
 def test_every_cell_is_compared_and_timed_in_every_mode(cell):
     rows = list(measure.rows(settings(cell)))
-    assert [row.problem for row in rows] == [None] * len(MODES)
+    assert [row.mismatch for row in rows] == [None] * len(MODES)
     assert {row.mode for row in rows} == set(MODES)
     other = TORCH if cell in ("gru", "lstm", "rnn") else LOOP
     beside = {row.mode: {times.name for times in row.times[1:]} - {onnx.NAME} for row in rows}
@@ -48,14 +48,14 @@ def spoilt(monkeypatch, spoil):
     """Benchmarks see layers of which one was tampered with; nothing may then be timed."""
 
     def make(cell, shape):
-        sides = sides_of(cell, shape)
-        spoil(sides.ours)
-        return sides
+        implementations = implementations_of(cell, shape)
+        spoil(implementations.ours)
+        return implementations
 
     def timed(*given):
         raise AssertionError("a wrong result was timed")
 
-    monkeypatch.setattr(measure, "sides_of", make)
+    monkeypatch.setattr(measure, "implementations_of", make)
     monkeypatch.setattr(measure, "interleaved", timed)
 
 
@@ -68,7 +68,7 @@ def test_a_wrong_output_is_refused_in_every_mode(monkeypatch):
     monkeypatch.setattr(measure, "_load_compiler", lambda: None)
     rows = list(measure.rows(settings("gru", modes=("forward", "train", "ragged"))))
     assert [row.mode for row in rows] == ["forward", "train", "ragged"]
-    assert all("output is off by" in row.problem and not row.times for row in rows)
+    assert all("output is off by" in row.mismatch and not row.times for row in rows)
 
 
 @pytest.mark.parametrize("parameter", ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"])
@@ -78,7 +78,7 @@ def test_a_wrong_gradient_is_refused_even_where_forward_alone_is_asked(monkeypat
     )
     monkeypatch.setattr(measure, "_load_compiler", lambda: None)
     (row,) = measure.rows(settings("lstm", modes=("forward",)))
-    assert row.problem.startswith(f"train: gradient of {parameter} is off by")
+    assert row.mismatch.startswith(f"train: gradient of {parameter} is off by")
 
 
 def test_a_wrong_step_is_refused(monkeypatch):
@@ -89,30 +89,30 @@ def test_a_wrong_step_is_refused(monkeypatch):
     spoilt(monkeypatch, spoil)
     monkeypatch.setattr(measure, "_load_compiler", lambda: None)
     (row,) = measure.rows(settings("rnn", modes=("step",)))
-    assert row.problem.startswith("step: output of step 0 is off by")
+    assert row.mismatch.startswith("step: output of step 0 is off by")
 
 
 def test_what_counts_as_wrong():
     good = {"output": torch.ones(2, 3), "gradient of x": torch.ones(2)}
-    assert problem(good, good) is None
-    assert "off by" in problem(good | {"output": torch.full((2, 3), torch.nan)}, good)
-    assert "has shape" in problem(good | {"output": torch.ones(3, 2)}, good)
-    assert "gradient of x on one side only" in problem({"output": torch.ones(2, 3)}, good)
-    assert problem(good | {"output": torch.ones(2, 3) * (1 + 1e-6)}, good) is None
+    assert mismatch(good, good) is None
+    assert "off by" in mismatch(good | {"output": torch.full((2, 3), torch.nan)}, good)
+    assert "has shape" in mismatch(good | {"output": torch.ones(3, 2)}, good)
+    assert "gradient of x on one side only" in mismatch({"output": torch.ones(2, 3)}, good)
+    assert mismatch(good | {"output": torch.ones(2, 3) * (1 + 1e-6)}, good) is None
 
 
 def test_lengths_are_spread_evenly():
-    lengths = sides_of(cellwise.cells.get("rnn"), Shape(100, 50, 1, 1)).batch.lengths
+    lengths = implementations_of(cellwise.cells.get("rnn"), Shape(100, 50, 1, 1)).batch.lengths
     assert sorted(lengths.tolist()) == list(range(1, 101, 2))
     assert lengths.tolist() != sorted(lengths.tolist())
 
 
 def test_products_are_counted():
     gru, minimal = (cellwise.cells.get(name) for name in ("gru", "mingru"))
-    plan = sides_of(gru, SMALL).ours.plan
+    plan = implementations_of(gru, SMALL).ours.plan
     assert products(plan, SMALL) == 2 * 6 * 4 * 5 * (3 * 3 + 3 * 5)
     assert products(plan, SMALL, steps=10) == 2 * 10 * 5 * (3 * 3 + 3 * 5)
-    assert products(sides_of(minimal, SMALL).ours.plan, SMALL) == 2 * 6 * 4 * 5 * 2 * 3
+    assert products(implementations_of(minimal, SMALL).ours.plan, SMALL) == 2 * 6 * 4 * 5 * 2 * 3
 
 
 def test_the_cache_folder_is_as_it_was(monkeypatch, tmp_path):
@@ -159,7 +159,7 @@ def test_busy_processes_end_on_ctrl_c():
 
 def test_busy_processes_end_with_a_parent_that_was_killed():
     script = (
-        "from cellwise.bench.load import all_cores_busy\nimport time\n"
+        "from cellwise.bench.background_load import all_cores_busy\nimport time\n"
         "with all_cores_busy(1) as running:\n    print(running[0].pid, flush=True)\n    time.sleep(600)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
@@ -255,9 +255,9 @@ RELU = cellwise.cells.RNN(nonlinearity="relu")
 @pytest.mark.parametrize("mode", ["forward", "step"])
 def test_onnxruntime_computes_the_same(cell, mode):
     pytest.importorskip("onnxruntime")
-    contest = contest_of(mode, sides_of(cellwise.cells.get(cell), SMALL))
-    assert onnx.NAME in [contender.name for contender in contest.contenders]
-    assert contest.problem() is None
+    comparison = comparison_of(mode, implementations_of(cellwise.cells.get(cell), SMALL))
+    assert onnx.NAME in [candidate.name for candidate in comparison.candidates]
+    assert comparison.mismatch() is None
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
@@ -265,11 +265,11 @@ def test_a_wrong_order_of_gates_would_be_seen(cell, monkeypatch):
     pytest.importorskip("onnxruntime")
     wrong = {kind: (name, tuple(range(len(order)))) for kind, (name, order) in onnx._OPERATORS.items()}
     monkeypatch.setattr(onnx, "_OPERATORS", wrong)
-    found = contest_of("forward", sides_of(cellwise.cells.get(cell), SMALL)).problem()
+    found = comparison_of("forward", implementations_of(cellwise.cells.get(cell), SMALL)).mismatch()
     assert found is not None and "onnxruntime" in found
 
 
 def test_without_onnxruntime_the_rest_is_measured(monkeypatch):
     monkeypatch.setattr(onnx, "version", lambda: None)
-    contest = contest_of("forward", sides_of(cellwise.cells.get("gru"), SMALL))
-    assert [contender.name for contender in contest.contenders] == ["cellwise", TORCH]
+    comparison = comparison_of("forward", implementations_of(cellwise.cells.get("gru"), SMALL))
+    assert [candidate.name for candidate in comparison.candidates] == ["cellwise", TORCH]

@@ -51,10 +51,10 @@ def test_a_cell_of_ones_own(run, tmp_path):
 def test_ctrl_c_saves_what_there_is(run, tmp_path, monkeypatch):
     whole = measure._timed
 
-    def interrupted(row, contest, settings):
+    def interrupted(row, comparison, settings):
         if row.mode == "train":
             raise KeyboardInterrupt
-        return whole(row, contest, settings)
+        return whole(row, comparison, settings)
 
     monkeypatch.setattr(measure, "_timed", interrupted)
     words = ("rnn", "--shapes", "6,4,3,5", "--modes", "forward,train", *QUICK, "--out", str(tmp_path))
@@ -69,7 +69,7 @@ def test_ctrl_c_saves_what_there_is(run, tmp_path, monkeypatch):
 
 
 def test_a_wrong_result_is_listed_everywhere_and_ends_with_status_1(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(measure, "_first_problem", lambda contests: "forward: output is off by 0.5")
+    monkeypatch.setattr(measure, "_first_mismatch", lambda comparisons: "forward: output is off by 0.5")
     words = ("rnn", "--shapes", "6,4,3,5", "--modes", "forward", *QUICK, "--out", str(tmp_path))
     code, out, _ = run(*words)
     assert code == 1

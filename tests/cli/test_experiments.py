@@ -35,7 +35,7 @@ def test_gradients_prints_a_table_and_three_answers(run):
     for name in ("rnn", "lstm", "gru", "as drawn", "bias +1", "orthogonal"):
         assert name in out
     assert "What is the vanishing gradient problem?" in out
-    assert "In lstm, by its equations, f keeps c." in out
+    assert "By the equations, in lstm f keeps c and in gru z keeps h." in out
     assert "a layer of lstm has 128 parameters and one of gru 96, 1.33 to 1" in out
 
 
@@ -43,7 +43,7 @@ def test_gradients_of_ones_own_cell(run, tmp_path):
     (tmp_path / "mine.py").write_text(OWN)
     status, out, _ = run(*GRADIENTS, "--no-train", "--cells", "mine.py:Mine")
     assert status == 0
-    assert "In mine, by its equations, k keeps h." in out
+    assert "By the equations, in mine k keeps h." in out
     assert "lstm and gru were not measured in this run." in out
 
 
@@ -81,7 +81,7 @@ def test_memory_prints_what_was_learned_and_keeps_it(run, tmp_path):
 
 
 def test_ctrl_c_prints_and_keeps_what_is_finished(run, tmp_path, monkeypatch):
-    from cellwise.understand.memory import search
+    from cellwise.experiments import memory as search
 
     learn, trials = search.learn, []
 

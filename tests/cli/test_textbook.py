@@ -7,7 +7,7 @@ import torch
 from click.testing import CliRunner
 
 from cellwise.cli import app
-from cellwise.tasks import textbook
+from cellwise.experiments import textbook
 
 CELLS = ("rnn", "lstm", "gru")
 

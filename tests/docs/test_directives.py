@@ -120,7 +120,7 @@ def test_small_numbers_are_written_for_people() -> None:
     assert written("1.1e-05 and 2e+06, gate e-1") == "1.1\xa0×\xa010⁻⁵ and 2\xa0×\xa010⁶, gate e-1"
 
 
-@pytest.mark.parametrize("name", ["gradients", "memory", "growth"])
+@pytest.mark.parametrize("name", ["gradients", "memory", "scaling"])
 def test_measurements_say_where_they_come_from(name: str) -> None:
     about = json.loads((FOLDER / f"{name}.json").read_text("utf8"))
     assert about["command"].startswith("cellwise ") and about["measured_on"]["processor"]

@@ -12,26 +12,26 @@ import torch
 import cellwise
 from cellwise import cells
 from cellwise.understand.complexity import QUANTITIES, ComplexityError, Sizes, complexity, values
-from cellwise.understand.complexity_chart import draw_growth
 from cellwise.understand.figures import FigureError, in_style
-from cellwise.understand.growth import (
+from cellwise.understand.scaling import (
     FIELDS,
     PASSES,
     Curve,
     Fit,
-    Growth,
+    Scaling,
     crossing,
     exponent_of_growth,
     measure,
     ranges,
     slope,
 )
+from cellwise.understand.scaling_plot import draw_scaling
 
 SMALL = Sizes(input_size=5, hidden_size=8, layers=2, batch=8, length=8)
 
 
 @pytest.fixture(scope="module")
-def growth() -> Growth:
+def scaling() -> Scaling:
     return measure([cells.get("rnn"), cells.get("mingru")], SMALL, repeats=2)
 
 
@@ -133,9 +133,9 @@ def test_the_spread_is_that_of_the_repeats() -> None:
     assert str(fit) == "2.00 (1.00 to 3.00)"
 
 
-def test_every_size_is_measured_in_every_pass(growth: Growth) -> None:
-    assert len(growth.curves) == 2 * len(PASSES) * len(FIELDS)
-    for each in growth.curves:
+def test_every_size_is_measured_in_every_pass(scaling: Scaling) -> None:
+    assert len(scaling.curves) == 2 * len(PASSES) * len(FIELDS)
+    for each in scaling.curves:
         assert each.sizes == (1, 2, 4, 8)
         assert all(len(repeats) == 2 and min(repeats) > 0 for repeats in each.seconds)
         cost = complexity(each.cell, SMALL.layers)
@@ -149,7 +149,7 @@ def test_every_size_is_measured_in_every_pass(growth: Growth) -> None:
             assert each.predicted_exponent == pytest.approx(1)
             assert each.predicted_crossing is None
     # All sizes that are the largest in their range are one and the same measurement.
-    ends = {each.seconds[-1] for each in growth.curves if (each.cell, each.work) == ("rnn", "forward")}
+    ends = {each.seconds[-1] for each in scaling.curves if (each.cell, each.work) == ("rnn", "forward")}
     assert len(ends) == 1
 
 
@@ -186,25 +186,25 @@ def test_what_cannot_be_measured_is_refused() -> None:
 # --- the figure -------------------------------------------------------------------------------------------------
 
 
-def test_the_figure_shows_what_was_measured(growth: Growth) -> None:
-    figure = draw_growth(growth)
+def test_the_figure_shows_what_was_measured(scaling: Scaling) -> None:
+    figure = draw_scaling(scaling)
     panels = figure.axes
     assert len(panels) == len(PASSES) * len(FIELDS)
     assert "training step, by hidden size h" in panels[-1].get_title(loc="left")
     dots = [line for line in panels[0].lines if line.get_marker() == "o"]
     drawn = {tuple(line.get_ydata()) for line in dots}
-    assert drawn == {tuple(1000 * n for n in each.medians) for each in growth.of("forward", "t")}
+    assert drawn == {tuple(1000 * n for n in each.medians) for each in scaling.of("forward", "t")}
     # The counted line meets the last dot.
     for line in panels[0].lines:
         if line.get_linestyle() != "None" and len(line.get_xdata()) == 4:
             assert any(line.get_ydata()[-1] == pytest.approx(each[-1]) for each in drawn)
     written = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert written == [*(f"{cell} ({backend})" for cell, backend in growth.backends), "h² takes over"]
+    assert written == [*(f"{cell} ({backend})" for cell, backend in scaling.backends), "h² takes over"]
 
 
-def test_without_matplotlib_there_is_one_sentence(growth: Growth, monkeypatch: Any) -> None:
+def test_without_matplotlib_there_is_one_sentence(scaling: Scaling, monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(FigureError, match=r"needs matplotlib, .*: pip install matplotlib"):
-        draw_growth(growth)
+        draw_scaling(scaling)
     with pytest.raises(FigureError):
         in_style()

@@ -14,7 +14,7 @@ from views_cells import ALL, IDS, LeakyClamp, ReadOut, ThreeStates
 
 from cellwise import Cell, cells, sigmoid, stop_gradient, tanh
 from cellwise.testing import strategies
-from cellwise.understand.gradient import backward, gradient_latex, gradient_text
+from cellwise.understand.backward_equations import backward, gradient_latex, gradient_text
 from cellwise.understand.latex import latex
 
 # --- LaTeX ------------------------------------------------------------------------------------------------------

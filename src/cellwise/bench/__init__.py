@@ -1,9 +1,15 @@
-"""Timing of layers: both sides interleaved in one process, ratios with their spread, losses shown like wins.
+"""Timing of layers: all implementations interleaved in one process, speedups with their spread, losses shown like wins.
 
-settings   what is asked for                    clock     A B B A, and pauses in between
-sides      who is compared, and what is run     ratios    medians, quartiles, ratios of neighbours
-onnx       onnxruntime as a side                peak      what the machine can do at most
-contests   a mode as a table of contenders      load      other processes that take all cores
-check      what is wrong is not timed           memory    peak and growth, in fresh processes
-measure    all of it, row by row                machine, record, report, picture: what is kept and shown
+settings          what is asked for
+implementations   who is compared, and what is run
+onnx              onnxruntime as one of them
+comparisons       a mode as a table of candidates
+check             results that differ are not timed
+clock             A B B A, and pauses in between
+speedup           medians, quartiles, ratios of neighbouring runs
+peak              what the machine can do at most
+background_load   other processes that take all cores
+memory            peak and growth, in fresh processes
+measure           all of it, row by row
+machine, results, report, plot: what is kept and shown
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from cellwise.bench.sides import Results
+from cellwise.bench.implementations import Results
 
 # The largest distance of two float32 results, as a part of the largest number of that result. Both sides round
 # differently, in sums of up to D + H products and, for the gradients of weights, of T * B steps; on the default shapes
@@ -12,12 +12,12 @@ from cellwise.bench.sides import Results
 TOLERANCES = {"output": 2e-5, "final": 2e-5, "gradient": 1e-4}
 
 
-def problem(found: Results, wanted: Results) -> str | None:
+def mismatch(found: Results, wanted: Results) -> str | None:
     """What is wrong with `found`, in words; None if nothing is.
 
     >>> good = {"output": torch.ones(2, 3)}
-    >>> problem(good, good)
-    >>> problem({"output": torch.tensor([1.0, 2.0, 3.5])}, {"output": torch.tensor([1.0, 2.0, 4.0])})
+    >>> mismatch(good, good)
+    >>> mismatch({"output": torch.tensor([1.0, 2.0, 3.5])}, {"output": torch.tensor([1.0, 2.0, 4.0])})
     'output is off by 0.12 of its largest number, 2e-05 allowed'
     """
     if found.keys() != wanted.keys():

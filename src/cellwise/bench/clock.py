@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from cellwise.bench.contests import Contender
+from cellwise.bench.comparisons import Candidate
 
 # A sample lasts at least this long; what is shorter is called several times in it.
 _SAMPLE = 0.002
@@ -39,33 +39,33 @@ def clocked(work: Callable[[], object], calls: int = 1) -> float:
 
 
 def interleaved(
-    contenders: Sequence[Contender],
+    candidates: Sequence[Candidate],
     grad: bool,
     repeats: int,
     seconds: float,
     calls: Sequence[int] | None = None,
 ) -> tuple[Times, ...]:
-    """Time all contenders in turn, the first beside each of the others, `repeats` times or until `seconds` are over.
+    """Time all candidates in turn, the first beside each of the others, `repeats` times or until `seconds` are over.
 
     Args:
-        contenders: two or three, already warm.
+        candidates: two or three, already warm.
         grad: whether torch records what is computed.
         calls: in a sample of each; measured if None.
     """
     with torch.set_grad_enabled(grad), _no_collection():
         if calls is None:
-            calls = [_calls(contender) for contender in contenders]
-        taken: list[list[float]] = [[] for _ in contenders]
+            calls = [_calls(candidate) for candidate in candidates]
+        taken: list[list[float]] = [[] for _ in candidates]
         begin = time.perf_counter()
         for round_number in range(repeats):
-            for place in _order(len(contenders), round_number):
+            for place in _order(len(candidates), round_number):
                 time.sleep(_SETTLE)
-                taken[place].append(clocked(contenders[place].work, calls[place]))
+                taken[place].append(clocked(candidates[place].work, calls[place]))
             if round_number + 1 >= _FEWEST and time.perf_counter() - begin > seconds:
                 break
     return tuple(
-        Times(contender.name, count, tuple(values))
-        for contender, count, values in zip(contenders, calls, taken, strict=True)
+        Times(candidate.name, count, tuple(values))
+        for candidate, count, values in zip(candidates, calls, taken, strict=True)
     )
 
 
@@ -79,9 +79,9 @@ def _order(count: int, round_number: int) -> list[int]:
     return order if round_number % 2 == 0 else order[::-1]
 
 
-def _calls(contender: Contender) -> int:
-    contender.work()
-    once = clocked(contender.work)
+def _calls(candidate: Candidate) -> int:
+    candidate.work()
+    once = clocked(candidate.work)
     return min(10_000, max(1, math.ceil(_SAMPLE / max(once, 1e-7))))
 
 

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from cellwise import cells
+from cellwise.bench.background_load import all_cores_busy
 from cellwise.bench.clock import Times, clocked, interleaved
-from cellwise.bench.contests import Contest, contest_of, tiny
-from cellwise.bench.load import all_cores_busy
+from cellwise.bench.comparisons import Comparison, comparison_of, tiny
+from cellwise.bench.implementations import Implementations, implementations_of
 from cellwise.bench.peak import Peak
-from cellwise.bench.ratios import Spread, ratios, spread, verdict
 from cellwise.bench.settings import Settings, Shape
-from cellwise.bench.sides import Sides, sides_of
+from cellwise.bench.speedup import Spread, speedups, spread, verdict
 from cellwise.cells.base import Cell
 
 _WITH_GRADIENTS = ("train", "recompute", "ragged")
@@ -35,7 +35,7 @@ class Row:
     cell: str
     shape: Shape
     mode: str
-    problem: str | None
+    mismatch: str | None
     compile_seconds: float = 0.0
     flops: int = 0
     times: tuple[Times, ...] = ()
@@ -51,9 +51,9 @@ class Row:
         """Ours, in matrix products only."""
         return self.flops / self.median / 1e9
 
-    def ratio(self, other: Times) -> Spread:
+    def speedup(self, other: Times) -> Spread:
         """How many times longer another side took, over pairs of neighbouring runs."""
-        return spread(ratios(self.times[0].seconds, other.seconds))
+        return spread(speedups(self.times[0].seconds, other.seconds))
 
     def slowdowns(self) -> dict[str, float]:
         """How many times longer each side took under load, by medians."""
@@ -66,8 +66,8 @@ class Row:
         """All figures, the raw times included."""
         shape = {"T": self.shape.T, "B": self.shape.B, "D": self.shape.D, "H": self.shape.H}
         row = {"cell": self.cell, "shape": shape, "mode": self.mode}
-        if self.problem is not None:
-            return row | {"status": "refused", "problem": self.problem}
+        if self.mismatch is not None:
+            return row | {"status": "refused", "problem": self.mismatch}
         sides = []
         for place, times in enumerate(self.times):
             middle = spread(times.seconds).median
@@ -78,7 +78,7 @@ class Row:
                 "seconds": list(times.seconds),
             }
             if place:
-                ratio = self.ratio(times)
+                ratio = self.speedup(times)
                 side["ratio_to_ours"] = {**ratio.to_json(), "verdict": verdict(ratio)}
             if self.loaded:
                 side["loaded_seconds"] = list(self.loaded[place].seconds)
@@ -108,40 +108,40 @@ def count(settings: Settings) -> int:
 
 
 def _job(name: str, shape: Shape, modes: tuple[str, ...], settings: Settings) -> Iterator[Row]:
-    sides = sides_of(settings.cells[name], shape)
-    compiled = {mode: _compile_seconds(mode, sides) for mode in modes}
+    implementations = implementations_of(settings.cells[name], shape)
+    compiled = {mode: _compile_seconds(mode, implementations) for mode in modes}
     # Everything that the shape is timed on, and the gradients in any case: a shape that is wrong in one is not timed.
     checked = dict.fromkeys(modes if modes == ("step",) else (*modes, "forward", "train"))
-    contests = {mode: contest_of(mode, sides) for mode in checked}
-    wrong = _first_problem(contests)
+    comparisons = {mode: comparison_of(mode, implementations) for mode in checked}
+    wrong = _first_mismatch(comparisons)
     for mode in modes:
         if wrong is not None:
             yield Row(name, shape, mode, wrong)
         else:
-            yield _timed(Row(name, shape, mode, None, compiled[mode]), contests[mode], settings)
+            yield _timed(Row(name, shape, mode, None, compiled[mode]), comparisons[mode], settings)
 
 
-def _first_problem(contests: dict[str, Contest]) -> str | None:
-    for mode, contest in contests.items():
-        wrong = contest.problem()
+def _first_mismatch(comparisons: dict[str, Comparison]) -> str | None:
+    for mode, comparison in comparisons.items():
+        wrong = comparison.mismatch()
         if wrong is not None:
             return f"{mode}: {wrong}"
     return None
 
 
-def _timed(row: Row, contest: Contest, settings: Settings) -> Row:
+def _timed(row: Row, comparison: Comparison, settings: Settings) -> Row:
     grad = row.mode in _WITH_GRADIENTS
-    quiet = interleaved(contest.contenders, grad, settings.repeats, settings.seconds)
+    quiet = interleaved(comparison.candidates, grad, settings.repeats, settings.seconds)
     loaded: tuple[Times, ...] = ()
     if settings.load:
         calls = [each.calls for each in quiet]
         with all_cores_busy():
-            loaded = interleaved(contest.contenders, grad, settings.repeats, settings.seconds, calls)
-    return Row(row.cell, row.shape, row.mode, None, row.compile_seconds, contest.flops, quiet, loaded)
+            loaded = interleaved(comparison.candidates, grad, settings.repeats, settings.seconds, calls)
+    return Row(row.cell, row.shape, row.mode, None, row.compile_seconds, comparison.flops, quiet, loaded)
 
 
-def _compile_seconds(mode: str, sides: Sides) -> float:
-    work = contest_of(mode, tiny(sides)).contenders[0].work
+def _compile_seconds(mode: str, implementations: Implementations) -> float:
+    work = comparison_of(mode, tiny(implementations)).candidates[0].work
     with torch.set_grad_enabled(mode in _WITH_GRADIENTS):
         first = clocked(work)
         return max(0.0, first - clocked(work))
@@ -172,5 +172,5 @@ class _Unlike(Cell):
 
 def _load_compiler() -> None:
     """The first kernel of a process also loads LLVM, which is no cell's own time."""
-    sides = sides_of(cells.get(_Unlike), Shape(1, 1, 1, 1))
-    contest_of("train", sides).contenders[0].work()
+    implementations = implementations_of(cells.get(_Unlike), Shape(1, 1, 1, 1))
+    comparison_of("train", implementations).candidates[0].work()

@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cellwise.bench.contests import tiny
+from cellwise.bench.comparisons import tiny
+from cellwise.bench.implementations import AGAIN, LOOP, OURS, implementations_of, infer, train
 from cellwise.bench.settings import BenchError, Shape
-from cellwise.bench.sides import AGAIN, LOOP, OURS, infer, sides_of, train
 from cellwise.cells.base import Cell
 
 KERNEL_MARK, MAXRSS = "VmHWM", "ru_maxrss"
@@ -59,7 +59,7 @@ def probes(name: str, cell: Cell, shapes: Sequence[Shape], calls: int, command: 
     Raises:
         BenchError: a probe failed.
     """
-    other = sides_of(cell, Shape(1, 1, 1, 1)).their_name
+    other = implementations_of(cell, Shape(1, 1, 1, 1)).their_name
     wanted = [("peak", side, shape, 1) for shape in shapes for side in (OURS, AGAIN, other)]
     wanted += [("growth", side, _SMALL, calls) for side in (OURS, other) if side != LOOP]
     for kind, side, shape, number in wanted:
@@ -86,12 +86,14 @@ def run_probe(cell: Cell, words: Sequence[str]) -> str:
             f"A probe is 'peak' or 'growth', a side, a shape and a number; got '{' '.join(words)}'."
         )
     kind, side, text, number = words
-    sides = sides_of(cell, Shape.parse(text))
-    layer, small = sides.layer_of(side), tiny(sides).batch
+    implementations = implementations_of(cell, Shape.parse(text))
+    layer, small = implementations.layer_of(side), tiny(implementations).batch
     if kind == "peak":
-        found, method = _peak(lambda: train(layer, small), lambda: train(layer, sides.batch))
+        found, method = _peak(lambda: train(layer, small), lambda: train(layer, implementations.batch))
     else:
-        found, method = _growth(lambda: (train(layer, small), infer(layer, sides.batch)), int(number))
+        found, method = _growth(
+            lambda: (train(layer, small), infer(layer, implementations.batch)), int(number)
+        )
     return json.dumps({"bytes": found, "method": method})
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cellwise.bench.sides import Batch, Results
+from cellwise.bench.implementations import Batch, Results
 
 NAME = "onnxruntime"
 

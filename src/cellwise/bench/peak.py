@@ -13,7 +13,7 @@ import torch
 from llvmlite import ir
 
 from cellwise.backends.cpu.target import host
-from cellwise.bench.ratios import Spread, spread
+from cellwise.bench.speedup import Spread, spread
 
 # A multiply-add takes 4 or 5 cycles and two begin in each on common machines, so 10 chains keep them busy; 12 fit
 # into 16 registers beside two operands.

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from cellwise.bench.clock import Times
+from cellwise.bench.implementations import AGAIN, LOOP, OURS, PADDED
 from cellwise.bench.measure import Row
 from cellwise.bench.memory import Probe
 from cellwise.bench.peak import Peak
-from cellwise.bench.ratios import spread, verdict
-from cellwise.bench.sides import AGAIN, LOOP, OURS, PADDED
+from cellwise.bench.speedup import spread, verdict
 
 HEADER = (
     f"{'cell':<17}{'T,B,D,H':<16}{'mode':<15}{'cellwise':>10}  {'beside':<12}{'':>9}  "
@@ -44,8 +44,8 @@ def busy_line(load: float | None) -> str | None:
 def row_lines(row: Row, peak: Peak) -> list[str]:
     """One line per side that ours was compared with, or one that says why nothing was timed."""
     start = f"{row.cell:<17}{row.shape!s:<16}{row.mode:<15}"
-    if row.problem is not None:
-        return [f"{start}not timed, the results differ: {row.problem}"]
+    if row.mismatch is not None:
+        return [f"{start}not timed, the results differ: {row.mismatch}"]
     lines = []
     for number, other in enumerate(row.times[1:]):
         lines.append(_comparison(start if number == 0 else " " * len(start), row, other, peak, number == 0))
@@ -56,7 +56,7 @@ def row_lines(row: Row, peak: Peak) -> list[str]:
 
 
 def _comparison(start: str, row: Row, other: Times, peak: Peak, first: bool) -> str:
-    ratio = row.ratio(other)
+    ratio = row.speedup(other)
     own = seconds(row.median) if first else ""
     share = f"{row.gflops / peak.best:.1%}" if first and row.flops else ""
     quartiles = f"{factor(ratio.low)} to {factor(ratio.high)}"
@@ -89,11 +89,11 @@ def seconds(value: float) -> str:
 def summary(rows: Sequence[Row]) -> list[str]:
     """How often ours was faster and slower beside each side, compile times, what was refused, what words mean."""
     lines = []
-    timed = [row for row in rows if row.problem is None]
+    timed = [row for row in rows if row.mismatch is None]
     counts: dict[str, Counter[str]] = {}
     for row in timed:
         for other in row.times[1:]:
-            counts.setdefault(other.name, Counter())[verdict(row.ratio(other))] += 1
+            counts.setdefault(other.name, Counter())[verdict(row.speedup(other))] += 1
     for name, count in counts.items():
         lines.append(
             f"Beside {name}: {count['faster']} faster, {count['equal']} equal, {count['slower']} slower."
@@ -105,7 +105,7 @@ def summary(rows: Sequence[Row]) -> list[str]:
     if compiled:
         each = ", ".join(f"{cell} {value:.2f} s" for cell, value in compiled.items())
         lines.append(f"Compiling all kernels that were needed, not counted above: {each}.")
-    refused = {(row.cell, row.shape): row.problem for row in rows if row.problem is not None}
+    refused = {(row.cell, row.shape): row.mismatch for row in rows if row.mismatch is not None}
     lines += [f"Not timed: {cell} {shape}, {problem}." for (cell, shape), problem in refused.items()]
     words = {"ratio"} & ({"ratio"} if timed else set()) | set(counts)
     return lines + [f"  {word}: {meaning}." for word, meaning in _LEGEND.items() if word in words]

@@ -20,7 +20,7 @@ from cellwise.cli.output import Quiet, is_quiet, say
 if TYPE_CHECKING:
     from cellwise.bench.measure import Row
     from cellwise.bench.memory import Probe
-    from cellwise.bench.record import Record
+    from cellwise.bench.results import BenchResults
 
 _CELLS = ("gru", "rnn", "lstm")
 _DEFAULT = Settings(cells={})
@@ -117,11 +117,11 @@ def _check_folder(out: Path) -> None:
         raise BenchError(f"--out {out} cannot be made a folder ({error.strerror}); name another.") from error
 
 
-def _measured(settings: Settings, probed: dict[str, str], calls: int, out: Path) -> Record:
+def _measured(settings: Settings, probed: dict[str, str], calls: int, out: Path) -> BenchResults:
     """Measure, print and save; Ctrl-C ends the measuring only."""
     from cellwise.bench import machine, peak, report
     from cellwise.bench.measure import count, rows
-    from cellwise.bench.record import Record
+    from cellwise.bench.results import BenchResults
 
     where = machine.describe()
     click.echo(machine.one_line(where))
@@ -145,10 +145,10 @@ def _measured(settings: Settings, probed: dict[str, str], calls: int, out: Path)
     except KeyboardInterrupt:
         interrupted = True
         click.echo(f"Interrupted; measured so far: {len(found)} of {count(settings)}.", err=True)
-    record = Record(where, top, settings, tuple(found), tuple(probes), interrupted)
+    results = BenchResults(where, top, settings, tuple(found), tuple(probes), interrupted)
     click.echo("\n" + "\n".join([*report.summary(found), *report.memory_lines(probes)]))
-    _save(record, out)
-    return record
+    _save(results, out)
+    return results
 
 
 def _probe(settings: Settings, probed: dict[str, str], calls: int, found: list[Probe]) -> None:
@@ -195,16 +195,16 @@ def _progress(total: int) -> Iterator[Any]:
         yield advance
 
 
-def _save(record: Record, out: Path) -> None:
-    from cellwise.bench import picture
+def _save(results: BenchResults, out: Path) -> None:
+    from cellwise.bench import plot
     from cellwise.tasks.training.run_folder import write_atomically
 
-    write_atomically(out / "bench.json", record.to_json().encode("utf8"))
+    write_atomically(out / "bench.json", results.to_json().encode("utf8"))
     click.echo(f"figures: {out / 'bench.json'}")
-    if not record.rows:
+    if not results.rows:
         return
     try:
-        drawn = picture.png(record)
+        drawn = plot.png(results)
     except ModuleNotFoundError as error:
         click.echo(f"no picture: {error.name} is not installed: pip install {error.name}")
         return
@@ -212,9 +212,9 @@ def _save(record: Record, out: Path) -> None:
     click.echo(f"picture: {out / 'bench.png'}")
 
 
-def _leave(record: Record) -> None:
+def _leave(results: BenchResults) -> None:
     """Exit status 130 after Ctrl-C, 1 if a result was wrong."""
-    if record.interrupted:
+    if results.interrupted:
         raise click.exceptions.Exit(130)
-    if record.refused:
+    if results.refused:
         raise click.exceptions.Exit(1)

@@ -19,7 +19,7 @@ from cellwise.understand.sizes import ComplexityError, Sizes
 
 if TYPE_CHECKING:
     from cellwise.understand.complexity import Cost
-    from cellwise.understand.growth import Growth
+    from cellwise.understand.scaling import Scaling
 
 _DEFAULT = Sizes()
 _BYTES = 4  # of a number in float32
@@ -89,7 +89,7 @@ def complexity(
 
 def _check(measure: bool, out: Path | None, sizes: Sizes) -> None:
     """What is wrong with the request is said before anything is printed or measured."""
-    from cellwise.understand.growth import ranges
+    from cellwise.understand.scaling import ranges
 
     if measure:
         ranges(sizes)
@@ -164,19 +164,19 @@ def _bytes(count: int) -> str:
 
 
 def _measure(chosen: Sequence[Cell], sizes: Sizes, repeats: int, out: Path | None) -> None:
-    from cellwise.understand.growth import measure
+    from cellwise.understand.scaling import measure
 
     growth = measure(chosen, sizes, repeats, report=lambda line: click.echo(line, err=True))
     _print_growth(growth)
     if out is not None:
-        from cellwise.understand.complexity_chart import draw_growth
         from cellwise.understand.figures import save
+        from cellwise.understand.scaling_plot import draw_scaling
 
-        save(draw_growth(growth), out)
+        save(draw_scaling(growth), out)
         click.echo(f"figure: {out}")
 
 
-def _print_growth(growth: Growth) -> None:
+def _print_growth(growth: Scaling) -> None:
     import torch
 
     ran = ", ".join(f"{cell} on {backend}" for cell, backend in growth.backends)
@@ -212,7 +212,7 @@ def _print_growth(growth: Growth) -> None:
     _print_crossings(growth)
 
 
-def _print_crossings(growth: Growth) -> None:
+def _print_crossings(growth: Scaling) -> None:
     click.echo("\nThe square in h takes over from what is linear in h at:")
     rows: list[list[Any]] = []
     for curve in growth.curves:

@@ -8,7 +8,7 @@ import click
 
 from cellwise.cli.cell_argument import HELP, cell_of, complete
 from cellwise.cli.command import argument, option
-from cellwise.tasks.textbook_settings import Settings
+from cellwise.experiments.textbook_settings import Settings
 
 _DEFAULT = Settings()
 
@@ -24,7 +24,7 @@ def demo(
 ) -> None:
     """Train a tiny network on the textbook sequence of four steps."""
     settings = Settings(cell_of(name), input_size, hidden_size, output_size, learning_rate, epochs, seed)
-    from cellwise.tasks import textbook
+    from cellwise.experiments import textbook
 
     def report(epoch: int, loss: float) -> None:
         if epoch % 100 == 0:

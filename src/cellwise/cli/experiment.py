@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import click
 
@@ -16,8 +15,8 @@ from cellwise.cli.output import check_file, is_quiet
 from cellwise.errors import CellwiseError
 
 if TYPE_CHECKING:
-    from cellwise.understand.gradient_study import GradientStudy
-    from cellwise.understand.memory import MemoryStudy
+    from cellwise.experiments.memory import MemoryStudy
+    from cellwise.experiments.vanishing_gradients import GradientStudy
 
 
 Study = TypeVar("Study")
@@ -81,11 +80,11 @@ class Working(AbstractContextManager["Working"]):
 
 def say_answers(gradients: GradientStudy | None = None, memory: MemoryStudy | None = None) -> None:
     """Print what was measured on each of the three questions."""
-    from cellwise.understand.answers import answers
+    from cellwise.experiments.findings import findings
 
-    for answer in answers(gradients, memory):
-        if answer.facts:
-            click.echo(f"\n{answer}")
+    for found in findings(gradients, memory):
+        if found.sentences:
+            click.echo(f"\n{found}")
 
 
 def about() -> dict[str, Any]:
@@ -109,12 +108,12 @@ def check_figure(out: Path | None) -> None:
         in_style()
 
 
-def read_study(path: Path, kind: str, from_json: Callable[[dict[str, Any]], Study]) -> Study:
+def read_study(path: Path, kind: str, study: type[Study]) -> Study:
     """The study whose numbers an earlier run of the command `kind` wrote."""
-    from cellwise.understand.figures import FigureError, load_json
+    from cellwise.understand.figures import FigureError, load_json, rebuild
 
     try:
-        return from_json(load_json(path, kind))
+        return cast(Study, rebuild(study, load_json(path, kind)))
     except (KeyError, TypeError) as error:
         raise FigureError(
             f"'{path}' holds results that this version of `cellwise {kind}` cannot read: {error}."

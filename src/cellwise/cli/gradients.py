@@ -22,7 +22,7 @@ from cellwise.cli.experiment import (
 from cellwise.cli.output import Quiet, print_table, say
 
 if TYPE_CHECKING:
-    from cellwise.understand.gradient_study import Curve, GradientStudy
+    from cellwise.experiments.vanishing_gradients import Curve, GradientStudy
 
 
 def gradients(
@@ -45,7 +45,7 @@ def gradients(
         bool, option("--train/--no-train", help="Measure also after training on the adding problem.")
     ] = True,
     train_length: Annotated[int, option(help="Numbers in the sequences trained on.")] = 30,
-    updates: Annotated[int, option(help="Updates of a training, at most.")] = 500,
+    updates: Annotated[int, option(help="Updates of a training, at most.")] = 1000,
     clip: Annotated[float, option(help="Largest norm of the weights' gradient in training.")] = 1.0,
     out: Annotated[
         Path | None,
@@ -65,13 +65,13 @@ def gradients(
     the gate that keeps the state (found in the equations), with orthogonal recurrent weights, and after training, with
     and without clipping. About two minutes of work for one core; --no-train takes seconds.
     """
+    from cellwise.experiments.vanishing_gradients import GradientStudy, StudySettings, study_gradients
     from cellwise.understand.figures import result_path, save_json
-    from cellwise.understand.gradient_study import GradientStudy, StudySettings, study_gradients
 
     check_figure(out)
     begin = time.monotonic()
     if redraw is not None:
-        study = read_study(redraw, "gradients", GradientStudy.from_json)
+        study = read_study(redraw, "gradients", GradientStudy)
     else:
         asked = [cell_of(text) for text in listed(cells, "cells")]
         settings = StudySettings(
@@ -84,7 +84,7 @@ def gradients(
     if out is not None:
         _draw(study, out)
         if redraw is None:
-            save_json(result_path(out), "gradients", study.as_json(), about())
+            save_json(result_path(out), "gradients", study, about())
         click.echo(f"\npicture: {out}, numbers: {redraw or result_path(out)}")
     say(f"{time.monotonic() - begin:.0f} s")
 
@@ -130,7 +130,7 @@ def _figures(curve: Curve, lags: list[int]) -> list[str]:
 
 
 def _draw(study: GradientStudy, out: Path) -> None:
+    from cellwise.experiments.vanishing_gradients_plot import draw_gradients
     from cellwise.understand.figures import save
-    from cellwise.understand.gradient_chart import draw_gradients
 
     save(draw_gradients(study), out)

@@ -21,7 +21,7 @@ from cellwise.cli.experiment import (
 from cellwise.cli.output import Quiet, print_table, say
 
 if TYPE_CHECKING:
-    from cellwise.understand.memory import Contender, MemoryStudy, Trial
+    from cellwise.experiments.memory import Contender, MemoryStudy, Trial
 
 
 def memory(
@@ -49,7 +49,7 @@ def memory(
     ] = "units",
     seeds: Annotated[int, option(help="Trainings for each cell, task and lag.")] = 2,
     minutes: Annotated[float, option(help="Stop looking after so many minutes; 0 for no limit.")] = 5.0,
-    backend: Annotated[str, option(help="What runs the layers: cpu, auto, native or reference.")] = "cpu",
+    backend: Annotated[str, option(help="What runs the layers: auto, cpu, native or reference.")] = "auto",
     out: Annotated[
         Path | None,
         option(
@@ -69,12 +69,13 @@ def memory(
     Lags grow until all seeds of a cell fail within the budget, or the time is over; then, as after Ctrl-C, what is
     finished is printed and kept.
     """
+    from cellwise.experiments.memory import MemorySettings, MemoryStudy, study_memory
+    from cellwise.experiments.memory_tasks import TASKS
     from cellwise.understand.figures import result_path, save_json
-    from cellwise.understand.memory import TASKS, MemorySettings, MemoryStudy, study_memory
 
     check_figure(out)
     if redraw is not None:
-        study = read_study(redraw, "memory", MemoryStudy.from_json)
+        study = read_study(redraw, "memory", MemoryStudy)
     else:
         names = tuple(TASKS) if task == "all" else tuple(listed(task, "tasks"))
         limit = minutes or None
@@ -85,13 +86,13 @@ def memory(
         with Working() as working:
             study = study_memory(contenders, settings, _Watching(working))
         path = Path("runs/memory.json") if out is None else result_path(out)
-        save_json(path, "memory", study.as_json(), about())
+        save_json(path, "memory", study, about())
         say(f"{_ENDED[study.ended]} after {study.seconds:.0f} s; numbers: {path}")
     _tell(study)
     say_answers(memory=study)
     if out is not None:
+        from cellwise.experiments.memory_plot import draw_memory
         from cellwise.understand.figures import save
-        from cellwise.understand.memory.chart import draw_memory
 
         save(draw_memory(study), out)
         click.echo(f"\npicture: {out}")
@@ -104,7 +105,7 @@ _ENDED = {"done": "done", "time": "the time was over", "stopped": "stopped"}
 
 def _contender(text: str) -> Contender:
     """A cell, or a cell and the bias of its gates that keep: lstm+1, FILE.py:Class+0.5."""
-    from cellwise.understand.memory import Contender
+    from cellwise.experiments.memory import Contender
 
     name, plus, text_of_bias = text.rpartition("+")
     try:
@@ -130,7 +131,7 @@ class _Watching:
 
 
 def _tell(study: MemoryStudy) -> None:
-    from cellwise.understand.memory import TASKS
+    from cellwise.experiments.memory_tasks import TASKS
 
     s = study.settings
     click.echo(

@@ -1,6 +1,6 @@
-"""What the figures of the experiments share: how they look, and how they get onto disk.
+"""Shared by all figures: their style, how they are saved, and the JSON of the numbers behind them.
 
-They are made for paper: every line is told by its label, its dashes and its grey as well as by its colour.
+They are made for paper: a line is recognised by its label, its dashes and its grey as well as by its colour.
 """
 
 from __future__ import annotations
@@ -8,15 +8,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from cellwise.errors import CellwiseError
 
 __all__ = [
     "INK", "MUTED", "RULE", "FigureError", "Look", "check_target", "in_style", "load_json", "looks", "new_figure",
-    "plain", "result_path", "save", "save_json", "spread",
+    "plain", "rebuild", "result_path", "save", "save_json", "spread",
 ]  # fmt: skip
 
 INK, MUTED, RULE = "#1f2933", "#5b6670", "#dfe3e8"
@@ -66,12 +68,12 @@ class FigureError(CellwiseError, ValueError):
 
 
 def looks(names: Sequence[str]) -> dict[str, Look]:
-    """A colour and a kind of dash for each name, in order; they repeat after seven."""
+    """A colour and a dash pattern for each name, in order; they repeat after seven."""
     return {name: _LOOKS[place % len(_LOOKS)] for place, name in enumerate(names)}
 
 
 def in_style() -> Any:
-    """A context in which matplotlib draws in `STYLE`; its own state is as before after it.
+    """A context in which matplotlib draws in `STYLE`; its settings are restored afterwards.
 
     Raises:
         FigureError: matplotlib is not installed.
@@ -86,7 +88,7 @@ def in_style() -> Any:
 
 
 def plain(name: str) -> str:
-    """A name for a figure, shown as it is: a `$` in it begins no formula.
+    """Escape a name for a figure, so that a `$` in it does not begin a formula.
 
     >>> plain("$x$")
     '\\\\$x\\\\$'
@@ -101,7 +103,7 @@ def new_figure(rows: int, columns: int, size: tuple[float, float], **options: An
 
 
 def check_target(path: Path) -> None:
-    """Refuse a name that no figure can be written to, before minutes are spent on measuring."""
+    """Check that a figure can be written to this path, before minutes are spent on measuring."""
     if path.suffix.lower() not in FORMATS:
         raise FigureError(
             f"'{path}' does not end like a picture; it can end in {', '.join(FORMATS)}, as in figure.png."
@@ -125,10 +127,11 @@ def save(figure: Any, path: Path) -> None:
         figure.savefig(path, metadata=dates)
 
 
-def save_json(path: Path, kind: str, result: dict[str, Any], about: dict[str, Any]) -> None:
-    """Write the numbers of an experiment of this kind, and what they were measured with."""
+def save_json(path: Path, kind: str, study: Any, about: dict[str, Any]) -> None:
+    """Write the numbers of an experiment, a dataclass, with its kind and the versions it was measured with."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"kind": kind, **about, "result": result}, indent=1) + "\n", encoding="utf8")
+    saved = {"kind": kind, **about, "result": asdict(study)}
+    path.write_text(json.dumps(saved, indent=1) + "\n", encoding="utf8")
 
 
 def load_json(path: Path, kind: str) -> dict[str, Any]:
@@ -148,8 +151,42 @@ def load_json(path: Path, kind: str) -> dict[str, Any]:
     return dict(saved["result"])
 
 
+def rebuild(kind: Any, saved: Any) -> Any:
+    """The inverse of `dataclasses.asdict`, after a trip through JSON: a value of the type `kind`.
+
+    Handles dataclasses, tuples, dicts, `X | None`, and whatever JSON itself can hold.
+
+    Raises:
+        KeyError: a field is missing, or unknown.
+        TypeError: a list or an object is something else.
+        ValueError: a tuple of fixed length is longer or shorter.
+
+    >>> rebuild(tuple[tuple[int, ...], ...], [[1, 2], [3]])
+    ((1, 2), (3,))
+    """
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return None if saved is None else rebuild(arguments[0], saved)
+    container: Any = list if origin is tuple else dict if origin is dict or is_dataclass(kind) else object
+    if not isinstance(saved, container):
+        raise TypeError(f"{saved!r} is no {container.__name__}")
+    if origin is tuple:
+        kinds = arguments[:1] * len(saved) if arguments[-1] is Ellipsis else arguments
+        return tuple(rebuild(each, value) for each, value in zip(kinds, saved, strict=True))
+    if origin is dict:
+        return {name: rebuild(arguments[1], value) for name, value in saved.items()}
+    if not is_dataclass(kind):
+        return saved
+    hints = get_type_hints(kind)
+    values = {name: rebuild(hints[name], value) for name, value in saved.items()}
+    for field in fields(kind):
+        if field.name not in values and field.default is MISSING and field.default_factory is MISSING:
+            raise KeyError(field.name)
+    return kind(**values)  # type: ignore[operator]
+
+
 def spread(places: Sequence[float], gap: float, least: float = -math.inf) -> list[float]:
-    """Move places apart, as little as that takes, until each is at least `gap` from the next and none below `least`.
+    """Move positions apart, as little as possible, until neighbours are `gap` apart and none lies below `least`.
 
     >>> spread([0.0, 0.5, 3.0], gap=1.0)
     [-0.25, 0.75, 3.0]

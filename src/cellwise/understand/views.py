@@ -79,13 +79,13 @@ def _latex(cell: Cell) -> str:
 
 
 def _gradient(cell: Cell) -> str:
-    from cellwise.understand.gradient import gradient_text
+    from cellwise.understand.backward_equations import gradient_text
 
     return gradient_text(cell.graph)
 
 
 def _gradient_latex(cell: Cell) -> str:
-    from cellwise.understand.gradient import gradient_latex
+    from cellwise.understand.backward_equations import gradient_latex
 
     return gradient_latex(cell.graph)
 

@@ -171,7 +171,7 @@ class Commands(TaskCommands):
 
     def evaluate(self, estimator: Forecaster, data: Any, **options: Any) -> Answer:
         """The scores of the models, a row each."""
-        from cellwise.tasks.forecasting.tables import figure
+        from cellwise.tasks.report.table import figure
 
         scores = estimator.evaluate(data, **options)
         titles = [f"{name} %" if name.startswith("coverage") else name for name in scores.columns]

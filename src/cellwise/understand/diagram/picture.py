@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from cellwise.graph.expr import Node, Shape, StepGraph
 from cellwise.graph.ops import ATOM, INPUT, OPS, PROJECT, STATE
 from cellwise.graph.text import display_names, write
-from cellwise.understand.roles import opens, role_of
+from cellwise.understand.gate_roles import is_gate, role_of
 
 __all__ = ["INPUT_ID", "Block", "Edge", "Picture", "picture_of"]
 
@@ -222,7 +222,7 @@ class _Builder:
     def _operation(self, node: Node) -> None:
         id = self._new_id(node)
         values = [each for each in node.inputs if each.shape is Shape.BATCH]
-        role = role_of(self.graph, node) if opens(self.graph, node) else ""
+        role = role_of(self.graph, node) if is_gate(self.graph, node) else ""
         name = self.names.get(node, "") if role else ""
         self.blocks.append(Block(id, "operation", self._label(node), name, role, self._equation(node)))
         ends = _ENDS.get(node.op.name, ())

@@ -34,7 +34,7 @@ def characters_page(model: CharacterModel, text: str, source: str) -> Page:
         TraceError: the text is too short or too long, or the model knows none of its characters.
     """
     text = text.replace("\r\n", "\n")
-    strange = _check(model, text, source)
+    unknown = _check(model, text, source)
     places = torch.tensor([max(0, model.characters_.find(character)) for character in text])
     recording, chances, values = _trace(model, places)
     several = len(recording.layers) > 1
@@ -55,7 +55,7 @@ def characters_page(model: CharacterModel, text: str, source: str) -> Page:
         notes=[
             f"Half of what a prediction depends on lies, on average, within the last {near} characters, nine tenths "
             f"within the last {far}.",
-            *_strange_note(strange),
+            *_unknown_note(unknown),
         ],
         footer=_footer(model),
     )
@@ -65,11 +65,11 @@ def _check(model: CharacterModel, text: str, source: str) -> dict[str, int]:
     """The characters of a text that the model does not know. Raises TraceError if there is nothing to trace."""
     if not 2 <= len(text) <= MOST_STEPS:
         raise TraceError(f"a trace shows 2 to {MOST_STEPS:,} characters; this text has {len(text):,}")
-    strange = model.strange(text)
-    if sum(strange.values()) == len(text):
+    unknown = model.strange(text)
+    if sum(unknown.values()) == len(text):
         known = _shown(model.characters_[1:])
         raise TraceError(f"the model knows none of the characters of {source}; it knows {known}")
-    return strange
+    return unknown
 
 
 def _trace(model: CharacterModel, places: Tensor) -> tuple[Recording, Tensor, Tensor]:
@@ -86,11 +86,11 @@ def _trace(model: CharacterModel, places: Tensor) -> tuple[Recording, Tensor, Te
 
 
 def _subtitle(model: CharacterModel, source: str, length: int, chances: Tensor, places: Tensor) -> str:
-    surprise = -chances[:-1].gather(1, places[1:, None]).clamp(min=1e-300).log2().mean()
+    cross_entropy = -chances[:-1].gather(1, places[1:, None]).clamp(min=1e-300).log2().mean()
     right = float((chances[:-1].argmax(-1) == places[1:]).double().mean())
     return (
         f"{length:,} characters of {source}, which a network of {model.hidden_size} units reads one by one. It is "
-        f"right about the next one {right:.0%} of the time and needs {float(surprise):.2f} bits per character."
+        f"right about the next one {right:.0%} of the time and needs {float(cross_entropy):.2f} bits per character."
     )
 
 
@@ -116,12 +116,12 @@ def _interesting(text: str, chances: Tensor, places: Tensor) -> int:
     return max(inside or range(len(right)), key=right.__getitem__)
 
 
-def _strange_note(strange: dict[str, int]) -> list[str]:
-    if not strange:
+def _unknown_note(unknown: dict[str, int]) -> list[str]:
+    if not unknown:
         return []
-    total = sum(strange.values())
+    total = sum(unknown.values())
     return [
-        f"{total:,} characters of the text do not occur in what the model was trained on ({_shown(''.join(strange))}); "
+        f"{total:,} characters of the text do not occur in what the model was trained on ({_shown(''.join(unknown))}); "
         f"it reads each of them as the one sign {UNKNOWN} that it never learned."
     ]
 

@@ -72,12 +72,12 @@ def _characters_page(run: Path, source: str | None, series: str | None, steps: i
             f"note: the first {steps:,} of {len(text):,} characters are traced; --steps takes up to {MOST_STEPS:,}"
         )
     shown = text[:steps]
-    strange: dict[str, Any] = model.strange(shown)
+    unknown: dict[str, Any] = model.strange(shown)
     page = characters_page(model, shown, Path(source).name)
-    if strange:
-        some = " ".join(ascii(each)[1:-1] if each.isspace() else each for each in list(strange)[:12])
+    if unknown:
+        some = " ".join(ascii(each)[1:-1] if each.isspace() else each for each in list(unknown)[:12])
         say(
-            f"note: {sum(strange.values()):,} characters the model never saw are read as one unknown sign: {some}"
+            f"note: {sum(unknown.values()):,} characters the model never saw are read as one unknown sign: {some}"
         )
     return page
 

@@ -10,17 +10,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
-from typing import Any, Protocol
+from typing import Protocol
 
 from cellwise import cells
 from cellwise.cells.base import Cell
-from cellwise.plan import parameter_layout, plan_of
+from cellwise.experiments.checks import check_at_least, check_names
+from cellwise.experiments.memory_tasks import TASKS, MemoryTaskError, Task, task_of
+from cellwise.experiments.training import MemoryNetwork, MemoryTraining, TrialResult, learn
 from cellwise.tasks.training.loop import threads
+from cellwise.understand.complexity import complexity
 from cellwise.understand.gates import carry_gates
-from cellwise.understand.memory.learn import Learned, Learning, MemoryNetwork, learn
-from cellwise.understand.memory.tasks import TASKS, MemoryTaskError, Task, task_of
 
 __all__ = ["Contender", "MemorySettings", "MemoryStudy", "Trial", "Watch", "hidden_size_for", "study_memory"]
 
@@ -59,14 +61,10 @@ class MemorySettings:
     seeds: int = 2
     same: str = "units"
     minutes: float | None = 5.0
-    backend: str = "cpu"
+    backend: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("updates", "hidden_size", "seeds"):
-            if getattr(self, name) < 1:
-                raise MemoryTaskError(
-                    f"The {name.replace('_', ' ')} must be at least 1; got {getattr(self, name)}."
-                )
+        check_at_least(self, MemoryTaskError, updates=1, hidden_size=1, seeds=1)
         for task in self.tasks:
             shortest = task_of(task).shortest
             if min(self.lags, default=0) < shortest:
@@ -137,20 +135,6 @@ class MemoryStudy:
         trials = self.find(task, cell)
         return not trials or bool(trials[-1].solvers and trials[-1].lag < self.settings.lags[-1])
 
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, saved: dict[str, Any]) -> MemoryStudy:
-        """The inverse of `as_json`, also after a trip through JSON text."""
-        several = ("solved", "right", "updates")
-        trials = tuple(
-            Trial(**{**each, **{name: tuple(each[name]) for name in several}}) for each in saved["trials"]
-        )
-        lists = {"tasks": tuple(saved["settings"]["tasks"]), "lags": tuple(saved["settings"]["lags"])}
-        settings = MemorySettings(**{**saved["settings"], **lists})
-        return cls(**{**saved, "settings": settings, "cells": tuple(saved["cells"]), "trials": trials})
-
 
 class Watch(Protocol):
     """Told how the search goes."""
@@ -185,17 +169,10 @@ def study_memory(
     2
     """
     names = [str(each) for each in contenders]
-    if len(set(names)) < len(names):
-        raise MemoryTaskError(
-            f"Two of the cells have the same name among {', '.join(names)}; give each its own."
-        )
+    check_names(names, MemoryTaskError)
     sizes = {str(each): hidden_size_for(each.cell, settings) for each in contenders}
-    study = MemoryStudy(
-        settings,
-        tuple(names),
-        sizes,
-        {str(each): _parameters(each.cell, sizes[str(each)]) for each in contenders},
-    )
+    parameters = {str(each): _parameters(each.cell, sizes[str(each)]) for each in contenders}
+    study = MemoryStudy(settings, tuple(names), sizes, parameters)
     watch = watch or _Unwatched()
     begin = time.monotonic()
     trials: list[Trial] = []
@@ -230,19 +207,19 @@ def _trial(
     contender: Contender, task: Task, lag: int, study: MemoryStudy, watch: Watch, begin: float
 ) -> Trial:
     settings, start = study.settings, time.monotonic()
-    done: list[Learned] = []
+
+    def report(what: str, updates: int, right: float) -> None:
+        if settings.minutes is not None and time.monotonic() - begin > 60 * settings.minutes:
+            raise _TimeOverError
+        watch.update(what, updates, right)
+
+    done: list[TrialResult] = []
     for seed in range(settings.seeds):
         what = f"{task.name} at lag {lag}: {contender}, seed {seed}"
-
-        def report(update: int, right: float, what: str = what) -> None:
-            if settings.minutes is not None and time.monotonic() - begin > 60 * settings.minutes:
-                raise _TimeOverError
-            watch.update(what, update, right)
-
-        network = MemoryNetwork(
-            contender.cell, task, study.hidden_sizes[str(contender)], seed, contender.bias, settings.backend
-        )
-        done.append(learn(network, task, lag, Learning(updates=settings.updates, seed=seed), report))
+        size = study.hidden_sizes[str(contender)]
+        network = MemoryNetwork(contender.cell, task, size, seed, contender.bias, settings.backend)
+        training = MemoryTraining(updates=settings.updates, seed=seed)
+        done.append(learn(network, task, lag, training, partial(report, what)))
     return Trial(
         task.name,
         lag,
@@ -258,20 +235,13 @@ def hidden_size_for(cell: Cell, settings: MemorySettings) -> int:
     """The hidden size that a cell gets: the one asked for, or that with nearest as many parameters as a GRU has."""
     if settings.same == "units":
         return settings.hidden_size
-    wanted = _parameters(cells.get("gru"), settings.hidden_size)
+    wanted, count = _parameters(cells.get("gru"), settings.hidden_size), partial(_parameters, cell)
     size = 1
-    while _parameters(cell, size) < wanted:
+    while count(size) < wanted:
         size += 1
-    above, below = _parameters(cell, size) - wanted, wanted - _parameters(cell, max(1, size - 1))
-    return size if above <= below else max(1, size - 1)
+    return size if size == 1 or count(size) - wanted <= wanted - count(size - 1) else size - 1
 
 
 def _parameters(cell: Cell, hidden_size: int) -> int:
     """Parameters of one layer for inputs of the size of recall's."""
-    total = 0
-    for spec in parameter_layout(plan_of(cell.graph), TASKS["recall"].input_size, hidden_size, bias=True):
-        count = 1
-        for side in spec.shape:
-            count *= side
-        total += count
-    return total
+    return complexity(cell).parameters.at(d=TASKS["recall"].input_size, h=hidden_size)

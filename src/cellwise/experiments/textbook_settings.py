@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cellwise.errors import CellwiseError
+from cellwise.experiments.checks import check_at_least
 
 
 class TextbookError(CellwiseError, ValueError):
@@ -25,10 +26,6 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("input_size", "hidden_size", "output_size", "epochs"):
-            if getattr(self, name) < 1:
-                raise TextbookError(
-                    f"{name.replace('_', ' ')} must be at least 1; got {getattr(self, name)}."
-                )
+        check_at_least(self, TextbookError, input_size=1, hidden_size=1, output_size=1, epochs=1)
         if not self.learning_rate > 0:
-            raise TextbookError(f"the learning rate must be greater than 0; got {self.learning_rate:g}.")
+            raise TextbookError(f"The learning rate must be greater than 0; got {self.learning_rate:g}.")

@@ -10,11 +10,11 @@ from importlib import import_module
 from typing import Any
 
 from cellwise.bench import onnx
+from cellwise.bench.implementations import AGAIN, PADDED
 from cellwise.bench.measure import Row
-from cellwise.bench.ratios import Spread
-from cellwise.bench.record import Record
 from cellwise.bench.report import factor
-from cellwise.bench.sides import AGAIN, PADDED
+from cellwise.bench.results import BenchResults
+from cellwise.bench.speedup import Spread
 
 _INK, _FAINT, _GRID, _REFUSED = "#1f2933", "#64707d", "#dfe3e8", "#b3261e"
 _FASTER, _SLOWER = "#eef6f1", "#fbeeee"
@@ -41,14 +41,14 @@ class _Mark:
     ratio: Spread | None
 
 
-def png(record: Record) -> bytes:
-    """Draw a record: one panel a cell, one group a shape, one line a comparison, its quartiles as a bar.
+def png(results: BenchResults) -> bytes:
+    """Draw the results: one panel a cell, one group a shape, one line a comparison, its quartiles as a bar.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
     """
     figure_module, matplotlib = import_module("matplotlib.figure"), import_module("matplotlib")
-    panels = _panels(record.rows)
+    panels = _panels(results.rows)
     columns = min(_COLUMNS, len(panels)) or 1
     bands = math.ceil(len(panels) / columns) or 1
     tallest = max((_height(groups) for groups in panels.values()), default=5.0)
@@ -59,7 +59,7 @@ def png(record: Record) -> bytes:
             axes = figure.add_subplot(bands, columns, place + 1)
             axes.set_title(cell, color=_INK)
             _panel(axes, groups)
-        figure.suptitle(_title(record), fontsize=9, color=_FAINT, x=0.01, ha="left")
+        figure.suptitle(_title(results), fontsize=9, color=_FAINT, x=0.01, ha="left")
         _legend(figure, panels)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=150)
@@ -71,10 +71,10 @@ def _panels(rows: Sequence[Row]) -> dict[str, dict[str, list[_Mark]]]:
     panels: dict[str, dict[str, list[_Mark]]] = {}
     for row in rows:
         lines = panels.setdefault(row.cell, {}).setdefault(str(row.shape), [])
-        if row.problem is not None:
+        if row.mismatch is not None:
             lines.append(_Mark(row.mode, row.mode, "", None))
         for other in row.times[1:]:
-            lines.append(_Mark(row.mode, row.mode, other.name, row.ratio(other)))
+            lines.append(_Mark(row.mode, row.mode, other.name, row.speedup(other)))
     return panels
 
 
@@ -177,11 +177,11 @@ def _legend(figure: Any, panels: dict[str, dict[str, list[_Mark]]]) -> None:
         figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
 
 
-def _title(record: Record) -> str:
-    machine = record.machine
+def _title(results: BenchResults) -> str:
+    machine = results.machine
     text = (
         f"Time of the other side over that of cellwise {machine['versions']['cellwise']} by shape T,B,D,H; "
         f"thick: quartiles\n{machine['processor']}, threads: {machine['threads']}, "
         f"torch {machine['versions']['torch']}, float32"
     )
-    return text + ("\ninterrupted: not all was measured" if record.interrupted else "")
+    return text + ("\ninterrupted: not all was measured" if results.interrupted else "")

@@ -1,26 +1,29 @@
 """The experiment on vanishing gradients: cells, ways to start and to train them, measured and summed up.
 
 Each cell is started in each way of `STARTS`, with several seeds. The derivative of its last states is measured on
-sequences of the adding problem (see `cellwise.understand.memory`), before and after training on that problem.
+sequences of the adding problem (see `cellwise.experiments.memory`), before and after training on that problem.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from statistics import fmean
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from cellwise.cells.base import Cell
 from cellwise.errors import did_you_mean
+from cellwise.experiments.checks import check_at_least, check_names
+from cellwise.experiments.initialization import add_forget_bias, orthogonal_
+from cellwise.experiments.memory_tasks import TASKS
+from cellwise.experiments.training import MemoryNetwork, MemoryTraining, TrialResult, learn
 from cellwise.tasks.training.loop import threads
+from cellwise.understand.complexity import complexity
 from cellwise.understand.gates import carry_gates
-from cellwise.understand.gradients import (
+from cellwise.understand.jacobians import (
     NORMS,
     SMALLEST,
     Flow,
@@ -28,18 +31,15 @@ from cellwise.understand.gradients import (
     gradient_flow,
     rate_per_step,
 )
-from cellwise.understand.memory.learn import Learned, Learning, MemoryNetwork, learn
-from cellwise.understand.memory.tasks import TASKS
-from cellwise.understand.starts import keep_more, make_orthogonal
 
-__all__ = ["STARTS", "Curve", "GradientStudy", "StudySettings", "Training", "study_gradients"]
+__all__ = ["STARTS", "Curve", "GradientStudy", "StudySettings", "TrainingSummary", "study_gradients"]
 
 TASK = TASKS["adding"]
 # name -> (the change to a layer as torch.nn draws it; False if the cell has nothing to change, and is left out)
 STARTS: dict[str, Callable[[MemoryNetwork, float], bool]] = {
     "as drawn": lambda network, bias: True,
-    "forget bias": lambda network, bias: keep_more(network.recurrent, bias),
-    "orthogonal": lambda network, bias: make_orthogonal(network.recurrent),
+    "forget bias": lambda network, bias: add_forget_bias(network.recurrent, bias),
+    "orthogonal": lambda network, bias: orthogonal_(network.recurrent),
 }
 
 
@@ -55,17 +55,14 @@ class StudySettings:
     norm: str = "spectral"
     train: bool = True
     train_length: int = 30
-    updates: int = 500
+    updates: int = 1000
     clip: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("length", 2), ("hidden_size", 1), ("seeds", 1), ("sequences", 1), ("train_length", 2), ("updates", 1),
-        ):  # fmt: skip
-            if getattr(self, name) < least:
-                raise GradientError(
-                    f"The {name.replace('_', ' ')} must be at least {least}; got {getattr(self, name)}."
-                )
+        check_at_least(
+            self, GradientError,
+            length=2, hidden_size=1, seeds=1, sequences=1, train_length=2, updates=1,
+        )  # fmt: skip
         if not math.isfinite(self.bias):
             raise GradientError(f"The forget bias must be a finite number; got {self.bias:g}.")
         if not self.clip > 0:
@@ -78,14 +75,13 @@ class StudySettings:
 
 
 @dataclass(frozen=True)
-class Training:
-    """What the trainings of a curve, one a seed, came to; `gradients` are those of the first seed, by update."""
+class TrainingSummary:
+    """What the trainings of a curve, one a seed, came to: how many learned the task, mean updates, the share of updates
+    whose gradient was above the clip, and the norm of the gradient at each update of the first seed."""
 
     solved: int
     seeds: int
-    right: float
     updates: float
-    largest_gradient: float
     above_clip: float
     gradients: tuple[float, ...]
 
@@ -105,15 +101,11 @@ class Curve:
     high: tuple[float, ...]
     rate: float
     blocks: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    training: Training | None = None
+    training: TrainingSummary | None = None
     clipped: bool = True
 
     def at(self, lag: int) -> float:
         return self.middle[min(lag, len(self.middle) - 1)]
-
-    def reach(self, share: float) -> int | None:
-        """The first lag at which less than `share` is left; None if more is left of every state."""
-        return next((lag for lag, value in enumerate(self.middle) if value < share), None)
 
 
 @dataclass(frozen=True)
@@ -135,30 +127,6 @@ class GradientStudy:
             (c for c in self.curves if (c.cell, c.start, c.training is not None, c.clipped) == wanted), None
         )
 
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, saved: dict[str, Any]) -> GradientStudy:
-        """The inverse of `as_json`, also after a trip through JSON text."""
-        return cls(
-            StudySettings(**saved["settings"]),
-            tuple(saved["cells"]),
-            tuple(_curve_from(each) for each in saved["curves"]),
-            {cell: tuple(gates) for cell, gates in saved["gates"].items()},
-            saved["parameters"],
-            tuple(saved["notes"]),
-        )
-
-
-def _curve_from(saved: dict[str, Any]) -> Curve:
-    training = saved["training"]
-    if training is not None:
-        training = Training(**{**training, "gradients": tuple(training["gradients"])})
-    lists = {name: tuple(saved[name]) for name in ("middle", "low", "high")}
-    blocks = {name: tuple(values) for name, values in saved["blocks"].items()}
-    return Curve(**{**saved, **lists, "blocks": blocks, "training": training})
-
 
 def study_gradients(
     cells: Sequence[Cell], settings: StudySettings, report: Callable[[str], None] = lambda text: None
@@ -175,59 +143,65 @@ def study_gradients(
     [('rnn', 'as drawn'), ('rnn', 'orthogonal'), ('lstm', 'as drawn'), ('lstm', 'forget bias'), ('lstm', 'orthogonal')]
     """
     names = [cell.name for cell in cells]
-    if len(set(names)) < len(names):
-        raise GradientError(
-            f"Two of the cells have the same name among {', '.join(names)}; give each its own."
-        )
+    check_names(names, GradientError)
     curves: list[Curve] = []
     notes: list[str] = []
     with threads(1):  # these networks are too small for a second one to help
-        for cell in cells:
-            for name, measure in _measurements(cell, settings, report):
-                try:
-                    curves += [measure()]
-                except GradientError as error:  # one network that explodes shall not cost all the others
-                    notes.append(f"{name}: {error}")
+        for measurement in (each for cell in cells for each in _measurements(cell, settings)):
+            try:
+                curves += measurement.run(settings, report)
+            except GradientError as error:  # one network that explodes shall not cost all the others
+                notes.append(f"{measurement}: {error}")
     if not curves:
         raise GradientError(notes[0])
+    weights = {cell.name: complexity(cell).parameters for cell in cells}
     return GradientStudy(
         settings,
         tuple(names),
         tuple(curves),
         {cell.name: tuple(str(gate) for gate in carry_gates(cell.graph)) for cell in cells},
-        {cell.name: _weights(cell, settings) for cell in cells},
+        {name: count.at(d=TASK.input_size, h=settings.hidden_size) for name, count in weights.items()},
         tuple(notes),
     )
 
 
-def _weights(cell: Cell, settings: StudySettings) -> int:
-    network = MemoryNetwork(cell, TASK, settings.hidden_size)
-    return sum(parameter.numel() for parameter in network.recurrent.parameters())
+@dataclass(frozen=True)
+class _Measurement:
+    """One curve that is to be measured: networks that differ in the seed, `trained` with a clip or without."""
 
+    cell: Cell
+    start: str
+    trained: bool = False
+    clip: float | None = None
 
-def _measurements(
-    cell: Cell, settings: StudySettings, report: Callable[[str], None]
-) -> Iterator[tuple[str, Callable[[], Curve]]]:
-    """What is to be measured of a cell: a name, and what does it."""
-    for start in STARTS:
-        networks = _networks(cell, start, settings)
+    def __str__(self) -> str:
+        after = f", trained {'un' if self.clip is None else ''}clipped" if self.trained else ""
+        return f"{self.cell.name}, {self.start}{after}"
+
+    def run(self, settings: StudySettings, report: Callable[[str], None]) -> list[Curve]:
+        """The curve; nothing for a cell that cannot be started so."""
+        networks = _networks(self.cell, self.start, settings)
         if networks is None:
-            continue
-        report(f"{cell.name}, {start}: measuring")
-        yield f"{cell.name}, {start}", partial(_measured, cell, start, networks, settings)
-        clips = (settings.clip, None) if start == "as drawn" else (settings.clip,)
-        for clip in clips if settings.train else ():
-            trained = _networks(cell, start, settings)
-            assert trained is not None
-            name = f"{cell.name}, {start}, trained {'un' if clip is None else ''}clipped"
-            yield (
-                name,
-                partial(_trained, cell, start, trained, clip, settings, partial(_prefixed, report, name)),
-            )
+            return []
+        if not self.trained:
+            report(f"{self}: measuring")
+            return [_measured(self, networks, settings)]
+        results = []
+        for seed, network in enumerate(networks):
+            report(f"{self}: network {seed + 1} of {len(networks)}")
+            training = MemoryTraining(updates=settings.updates, clip=self.clip, seed=seed)
+            results.append(learn(network, TASK, settings.train_length, training))
+        curve = _measured(self, networks, settings)
+        return [replace(curve, training=_summary(results, settings.clip), clipped=self.clip is not None)]
 
 
-def _prefixed(report: Callable[[str], None], name: str, text: str) -> None:
-    report(f"{name}: {text}")
+def _measurements(cell: Cell, settings: StudySettings) -> Iterator[_Measurement]:
+    for start in STARTS:
+        yield _Measurement(cell, start)
+        if settings.train:
+            yield _Measurement(cell, start, trained=True, clip=settings.clip)
+        if settings.train and start == "as drawn":
+            yield _Measurement(cell, start, trained=True, clip=None)
 
 
 def _networks(cell: Cell, start: str, settings: StudySettings) -> list[MemoryNetwork] | None:
@@ -243,34 +217,18 @@ def _networks(cell: Cell, start: str, settings: StudySettings) -> list[MemoryNet
     return networks
 
 
-def _trained(
-    cell: Cell,
-    start: str,
-    networks: list[MemoryNetwork],
-    clip: float | None,
-    settings: StudySettings,
-    report: Callable[[str], None],
-) -> Curve:
-    done: list[Learned] = []
-    for seed, network in enumerate(networks):
-        report(f"network {seed + 1} of {len(networks)}")
-        learning = Learning(updates=settings.updates, clip=clip, seed=seed)
-        done.append(learn(network, TASK, settings.train_length, learning))
-    curve = _measured(cell, start, networks, settings)
-    sizes = [size for each in done for size in each.gradients]
-    training = Training(
-        sum(each.solved for each in done),
-        len(done),
-        fmean(each.right for each in done),
-        fmean(each.updates for each in done),
-        max(sizes, default=float("inf")),
-        fmean(size > settings.clip for size in sizes) if sizes else 1.0,
-        done[0].gradients,
+def _summary(results: list[TrialResult], clip: float) -> TrainingSummary:
+    norms = [norm for each in results for norm in each.gradients]
+    return TrainingSummary(
+        sum(each.solved for each in results),
+        len(results),
+        fmean(each.updates for each in results),
+        fmean(norm > clip for norm in norms) if norms else 1.0,
+        results[0].gradients,
     )
-    return replace(curve, training=training, clipped=clip is not None)
 
 
-def _measured(cell: Cell, start: str, networks: list[MemoryNetwork], settings: StudySettings) -> Curve:
+def _measured(about: _Measurement, networks: list[MemoryNetwork], settings: StudySettings) -> Curve:
     flows = [_flow(network, seed, settings) for seed, network in enumerate(networks)]
     whole = torch.cat([flow.whole for flow in flows], dim=1)
     blocks = {
@@ -281,8 +239,8 @@ def _measured(cell: Cell, start: str, networks: list[MemoryNetwork], settings: S
     middle = _geometric(whole)
     low, high = torch.quantile(whole, torch.tensor([0.1, 0.9], dtype=torch.float64), dim=1)
     return Curve(
-        cell.name,
-        start,
+        about.cell.name,
+        about.start,
         _numbers(middle),
         _numbers(low),
         _numbers(high),

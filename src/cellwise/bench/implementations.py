@@ -42,7 +42,7 @@ class Batch:
 
 
 @dataclass(frozen=True, eq=False)
-class Sides:
+class Implementations:
     """One cell and shape: the layer on our kernels, the layer it is compared with and what that is, the batch.
 
     `again` is ours with `recompute`.
@@ -59,7 +59,7 @@ class Sides:
         return {self.their_name: self.theirs, AGAIN: self.again}.get(name, self.ours)
 
 
-def sides_of(cell: Cell, shape: Shape, seed: int = 0) -> Sides:
+def implementations_of(cell: Cell, shape: Shape, seed: int = 0) -> Implementations:
     """Both layers with the same weights, and a batch drawn from a seed."""
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=()):
@@ -81,7 +81,7 @@ def sides_of(cell: Cell, shape: Shape, seed: int = 0) -> Sides:
     states = tuple(drawn(1, B, H).requires_grad_() for _ in cell.states)
     weights = (drawn(T, B, H), *(drawn(1, B, H) for _ in cell.states))
     batch = Batch(drawn(T, B, shape.D).requires_grad_(), states, weights, lengths_of(shape, generator))
-    return Sides(shape, ours, again, theirs, name, batch)
+    return Implementations(shape, ours, again, theirs, name, batch)
 
 
 def lengths_of(shape: Shape, generator: torch.Generator) -> Tensor:

@@ -6,8 +6,8 @@ import math
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from cellwise.experiments.vanishing_gradients import STARTS, Curve, GradientStudy
 from cellwise.understand.figures import INK, MUTED, Look, in_style, looks, new_figure, plain, spread
-from cellwise.understand.gradient_study import STARTS, Curve, GradientStudy
 
 __all__ = ["draw_gradients"]
 

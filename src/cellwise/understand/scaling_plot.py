@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from cellwise.understand.figures import INK, MUTED, Look, in_style, looks, new_figure, plain
-from cellwise.understand.growth import FIELDS, PASSES, Curve, Growth
+from cellwise.understand.scaling import FIELDS, PASSES, Curve, Scaling
 
-__all__ = ["draw_growth"]
+__all__ = ["draw_scaling"]
 
 
-def draw_growth(growth: Growth) -> Any:
+def draw_scaling(scaling: Scaling) -> Any:
     """A matplotlib figure: a row for each pass, a column for each size that was varied, both axes logarithmic.
 
     Dots are medians with the range of the repeats; the exponent of their growth beside a fixed cost stands in the
@@ -23,13 +23,13 @@ def draw_growth(growth: Growth) -> Any:
     """
     with in_style():
         figure, axes = new_figure(len(PASSES), len(FIELDS), (10.5, 6.4))
-        look = looks(tuple(dict(growth.backends)))
+        look = looks(tuple(dict(scaling.backends)))
         for row, work in enumerate(PASSES):
             for column, (letter, name) in enumerate(FIELDS.items()):
-                _panel(axes[row][column], growth.of(work, letter), look)
+                _panel(axes[row][column], scaling.of(work, letter), look)
                 axes[row][column].set_title(f"{work}, by {name.replace('_', ' ')} {letter}")
             axes[row][0].set_ylabel("milliseconds of processor time")
-        _legend(figure, growth, look)
+        _legend(figure, scaling, look)
     return figure
 
 
@@ -80,7 +80,7 @@ def _draw(panel: Any, curve: Curve, look: Look) -> None:
         )
 
 
-def _legend(figure: Any, growth: Growth, look: dict[str, Look]) -> None:
+def _legend(figure: Any, scaling: Scaling, look: dict[str, Look]) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
@@ -93,22 +93,22 @@ def _legend(figure: Any, growth: Growth, look: dict[str, Look]) -> None:
             markersize=3.6,
             label=plain(f"{cell} ({backend})"),
         )
-        for cell, backend in growth.backends
+        for cell, backend in scaling.backends
         for colour, dashes in [look[cell]]
     ]
-    if any(curve.predicted_crossing is not None for curve in growth.of(PASSES[0], "h")):
+    if any(curve.predicted_crossing is not None for curve in scaling.of(PASSES[0], "h")):
         handles.append(
             Line2D(
                 [], [], color=MUTED, marker="D", markerfacecolor="white", linestyle="", label="h² takes over"
             )
         )
-    sizes = growth.sizes
+    sizes = scaling.sizes
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6), frameon=False)
     figure.suptitle(
         "Measured (dots; in the corner the exponent of growth beside a fixed cost, ? where repeats differ by more than "
         f"a half) and counted (lines,\nthrough the largest size). d = {sizes.input_size}, h = {sizes.hidden_size}, "
         f"{sizes.layers} layer{'s' * (sizes.layers > 1)}, b = {sizes.batch}, t = {sizes.length} where not varied; "
-        f"float32, one thread, median and range of {growth.repeats} repeats.",
+        f"float32, one thread, median and range of {scaling.repeats} repeats.",
         x=0.01,
         ha="left",
         fontsize=8.5,

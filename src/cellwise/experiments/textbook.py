@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from cellwise.experiments.textbook_settings import Settings, TextbookError
 from cellwise.nn import Recurrent
-from cellwise.tasks.textbook_settings import Settings, TextbookError
 
 __all__ = ["Exercise", "Settings", "TextbookError", "TextbookNetwork", "run", "sequence"]
 

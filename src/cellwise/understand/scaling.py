@@ -30,7 +30,7 @@ from cellwise.plan.cost import Cost
 from cellwise.plan.polynomial import Polynomial
 from cellwise.understand.complexity import ComplexityError, Sizes, complexity
 
-__all__ = ["FIELDS", "PASSES", "Curve", "Fit", "Growth", "measure", "ranges"]
+__all__ = ["FIELDS", "PASSES", "Curve", "Fit", "Scaling", "measure", "ranges"]
 
 FIELDS = {"t": "length", "b": "batch", "h": "hidden_size"}
 PASSES = ("forward", "training step")
@@ -181,7 +181,7 @@ def crossing(sizes: Sequence[int], seconds: Sequence[float]) -> float | None:
 
 
 @dataclass(frozen=True)
-class Growth:
+class Scaling:
     """What was measured, and how."""
 
     curves: tuple[Curve, ...]
@@ -208,7 +208,7 @@ def measure(
     repeats: int = 7,
     backend: str = "auto",
     report: Callable[[str], None] = lambda line: None,
-) -> Growth:
+) -> Scaling:
     """Run layers of each cell, float32, on one thread, forward and forward with backward, at all `ranges(sizes)`.
 
     All cases are run in turn, `repeats` times, so that what drifts in the machine falls on all alike. The number of
@@ -247,7 +247,7 @@ def measure(
         at = [replace(sizes, **{FIELDS[letter]: n}) for n in varied[letter]]
         seconds = tuple(tuple(cases[cell.name, work, point].seconds) for point in at)
         curves.append(_curve(complexity(cell, sizes.layers), cell.name, work, letter, sizes, at, seconds))
-    return Growth(tuple(curves), sizes, repeats, tuple(backends))
+    return Scaling(tuple(curves), sizes, repeats, tuple(backends))
 
 
 def _curve(

@@ -2,25 +2,16 @@
 
 import itertools
 import json
+from dataclasses import asdict
 
 import pytest
 import torch
 
 from cellwise import Cell, cells, tanh
-from cellwise.understand.answers import answers
-from cellwise.understand.memory import (
-    TASKS,
-    Contender,
-    Learning,
-    MemoryNetwork,
-    MemorySettings,
-    MemoryStudy,
-    MemoryTaskError,
-    Trial,
-    learn,
-    study_memory,
-    task_of,
-)
+from cellwise.experiments.memory import Contender, MemorySettings, MemoryStudy, study_memory
+from cellwise.experiments.memory_tasks import TASKS, MemoryTaskError, task_of
+from cellwise.experiments.training import MemoryNetwork, MemoryTraining, learn
+from cellwise.understand.figures import rebuild
 
 RECALL, ADDING, PARITY = TASKS["recall"], TASKS["adding"], TASKS["parity"]
 
@@ -133,7 +124,7 @@ def test_an_unknown_task_is_said():
 @pytest.mark.parametrize("task", [RECALL, PARITY], ids=["recall", "parity"])
 def test_a_short_lag_is_learned(cell, task):
     network = MemoryNetwork(cell, task, 16)
-    learned = learn(network, task, 4, Learning(updates=400))
+    learned = learn(network, task, 4, MemoryTraining(updates=400))
     assert learned.solved and learned.right >= 0.95
     assert learned.updates == len(learned.gradients) < 400  # it stopped when it was solved
     # What it says of itself holds on sequences that neither training nor its own judge has seen.
@@ -151,7 +142,7 @@ def test_what_cannot_be_learned_stays_at_chance():
         def step(self, x, h):
             return tanh(x.n)
 
-    learned = learn(MemoryNetwork(Blind, RECALL, 16), RECALL, 4, Learning(updates=150))
+    learned = learn(MemoryNetwork(Blind, RECALL, 16), RECALL, 4, MemoryTraining(updates=150))
     assert not learned.solved
     assert learned.right == pytest.approx(RECALL.chance, abs=0.08)
     assert learned.updates == 150
@@ -163,7 +154,10 @@ def test_equal_seeds_train_equally_on_every_backend_and_leave_the_generator_alon
     torch.manual_seed(3)
     done = [
         learn(
-            MemoryNetwork("gru", ADDING, 8, seed, backend=backend), ADDING, 5, Learning(updates=30, seed=seed)
+            MemoryNetwork("gru", ADDING, 8, seed, backend=backend),
+            ADDING,
+            5,
+            MemoryTraining(updates=30, seed=seed),
         )
         for seed, backend in ((1, "cpu"), (1, "cpu"), (2, "cpu"), (1, "reference"))
     ]
@@ -173,9 +167,24 @@ def test_equal_seeds_train_equally_on_every_backend_and_leave_the_generator_alon
     assert done[0].gradients == pytest.approx(done[3].gradients, rel=1e-2)
 
 
+def test_the_norms_are_those_of_the_whole_gradient_before_clipping():
+    network = MemoryNetwork("gru", ADDING, 6)
+    x, targets = draw(ADDING, 5, 64, seed=1_000_033)  # the first batch of the first epoch
+    ADDING.loss(network(x), targets).backward()
+    expected = torch.cat([p.grad.flatten() for p in network.parameters()]).norm()
+    network.zero_grad()
+    learned = learn(network, ADDING, 5, MemoryTraining(updates=3, clip=1e-3))
+    assert learned.gradients[0] == pytest.approx(float(expected), rel=1e-5)
+    assert len(learned.gradients) == learned.updates == 3
+    with torch.no_grad():  # nothing of the measuring is left in the network
+        network(x)
+    ADDING.loss(network(x), targets).backward()
+    assert len(learned.gradients) == 3
+
+
 def test_clipping_limits_the_update_but_not_what_is_told():
-    free = learn(MemoryNetwork("rnn", ADDING, 8), ADDING, 5, Learning(updates=20, clip=None))
-    tight = learn(MemoryNetwork("rnn", ADDING, 8), ADDING, 5, Learning(updates=20, clip=1e-3))
+    free = learn(MemoryNetwork("rnn", ADDING, 8), ADDING, 5, MemoryTraining(updates=20, clip=None))
+    tight = learn(MemoryNetwork("rnn", ADDING, 8), ADDING, 5, MemoryTraining(updates=20, clip=1e-3))
     assert free.gradients[0] == tight.gradients[0] > 1e-3
     assert free.gradients != tight.gradients
 
@@ -187,7 +196,7 @@ def test_a_loss_that_is_not_finite_ends_the_training():
         def step(self, x, h):
             return x.n + 1e30 * h
 
-    learned = learn(MemoryNetwork(Doubling, PARITY, 4), PARITY, 6, Learning(updates=20))
+    learned = learn(MemoryNetwork(Doubling, PARITY, 4), PARITY, 6, MemoryTraining(updates=20))
     assert learned.diverged and not learned.solved
     assert learned.updates == 1
 
@@ -215,7 +224,7 @@ def test_the_search_finds_who_can_remember(study):
 
 
 def test_a_study_survives_its_file(study):
-    assert MemoryStudy.from_json(json.loads(json.dumps(study.as_json()))) == study
+    assert rebuild(MemoryStudy, json.loads(json.dumps(asdict(study)))) == study
 
 
 def test_after_a_lag_that_no_seed_learned_no_longer_one_is_tried(monkeypatch):
@@ -226,13 +235,13 @@ def test_after_a_lag_that_no_seed_learned_no_longer_one_is_tried(monkeypatch):
             cell = network.recurrent.cell.name
             tried.append((cell, lag, settings.seed))
             solved = lag <= limits[cell] + 4 * settings.seed
-            from cellwise.understand.memory import Learned
+            from cellwise.experiments.training import TrialResult
 
-            return Learned(solved, 10 + settings.seed, float(solved), (1.0,))
+            return TrialResult(solved, 10 + settings.seed, float(solved), (1.0,))
 
         return pretend
 
-    monkeypatch.setattr("cellwise.understand.memory.search.learn", learn_up_to({"gru": 4, "rnn": 2}))
+    monkeypatch.setattr("cellwise.experiments.memory.learn", learn_up_to({"gru": 4, "rnn": 2}))
     settings = MemorySettings(tasks=("parity",), lags=(2, 4, 8, 16), seeds=2, minutes=None)
     study = study_memory([Contender(cells.get("gru")), Contender(cells.get("rnn"))], settings)
     assert study.longest("parity", "gru") == 8  # one of the two seeds reached it
@@ -258,7 +267,7 @@ def test_what_is_finished_is_kept(monkeypatch, interrupt, ended):
                 import time
 
                 now = time.monotonic()
-                monkeypatch.setattr("cellwise.understand.memory.search.time.monotonic", lambda: now + 3600)
+                monkeypatch.setattr("cellwise.experiments.memory.time.monotonic", lambda: now + 3600)
 
     settings = MemorySettings(**{**SMALL, "minutes": 5.0}, seeds=1)
     study = study_memory([Contender(cells.get("gru")), Contender(cells.get("rnn"))], settings, Impatient())
@@ -306,54 +315,3 @@ def test_a_bias_needs_a_gate_that_keeps():
     assert str(Contender(cells.get("lstm"), -0.5)) == "lstm-0.5"
     with pytest.raises(MemoryTaskError, match=r"'rnn\+1' asks for a bias .* rnn has no such gate"):
         Contender(cells.get("rnn"), 1.0)
-
-
-# --- answers ----------------------------------------------------------------------------------------------------
-
-
-def made_up(lags, ended="done"):
-    """A study in which each cell learned recall up to a lag, and then failed unless the lags were over."""
-    tried = (4, 8, 16, 32)
-    trials = []
-    for cell, longest in lags.items():
-        for lag in tried:
-            solved = longest is not None and lag <= longest
-            trials.append(
-                Trial("recall", lag, cell, (solved,), (1.0 if solved else 0.25,), (100 + lag,), 1.0)
-            )
-            if not solved:
-                break
-    settings = MemorySettings(tasks=("recall",), lags=tried, seeds=1)
-    sizes = dict.fromkeys(lags, 32)
-    return MemoryStudy(settings, tuple(lags), sizes, sizes, tuple(trials), ended)
-
-
-def test_answers_follow_the_numbers():
-    said = str(answers(memory=made_up({"rnn": 8, "lstm": 16}))[1])
-    assert (
-        "On recall, lstm learned longer lags than rnn: lstm 16, rnn 8; at lag 8 lstm took 108 updates and rnn 108."
-        in said
-    )
-    said = str(answers(memory=made_up({"rnn": 16, "lstm": None}))[1])
-    assert "On recall, rnn learned longer lags than lstm: lstm none (the shortest was 4), rnn 16." in said
-    said = str(answers(memory=made_up({"rnn": 32, "lstm": 32}))[1])
-    assert "lstm and rnn learned the same lags: lstm 32 or more, rnn 32 or more" in said
-
-
-def test_a_search_cut_short_decides_nothing():
-    whole = made_up({"rnn": 32, "lstm": 16})
-    cut = MemoryStudy(
-        whole.settings,
-        whole.cells,
-        whole.hidden_sizes,
-        whole.parameters,
-        tuple(trial for trial in whole.trials if trial.cell == "lstm" or trial.lag < 8),
-        "time",
-    )
-    said = str(answers(memory=cut)[1])
-    assert "the time was over before lstm and rnn were told apart: lstm 16, rnn 4 or more" in said
-
-
-def test_a_bias_is_compared_with_the_cell_without():
-    said = str(answers(memory=made_up({"lstm": 8, "lstm+1": 32}))[1])
-    assert "lstm+1 learned longer lags than lstm: lstm+1 32 or more, lstm 8" in said

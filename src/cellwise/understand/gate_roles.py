@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from cellwise.graph.expr import Node, StepGraph, postorder
 from cellwise.graph.ops import CONSTANT, INPUT, OPS, PROJECT, STATE
 
-__all__ = ["ROLES", "opens", "role_of"]
+__all__ = ["ROLES", "is_gate", "role_of"]
 
 ROLES = ("forget", "input", "output", "update", "reset", "candidate", "other")
 # Ops whose values lie between 0 and 1, or above 0: what opens and closes.
@@ -43,7 +43,7 @@ def role_of(graph: StepGraph, value: Node) -> str:
     return _without_gate(graph, users, value) if not found else "other"
 
 
-def opens(graph: StepGraph, value: Node) -> bool:
+def is_gate(graph: StepGraph, value: Node) -> bool:
     """Whether a value is a gate: it cannot be negative, and multiplies something."""
     return value.op.name in _OPENS and any(True for _ in _products(_users(graph), value))
 
@@ -118,6 +118,6 @@ def _without_gate(graph: StepGraph, users: dict[Node, list[Node]], value: Node) 
             if user not in seen and user.op is not PROJECT:
                 seen.add(user)
                 todo.append(user)
-                if opens(graph, user):
+                if is_gate(graph, user):
                     return role_of(graph, user)
     return "candidate"

@@ -25,7 +25,7 @@ __all__ = ["NORMS", "Flow", "GradientError", "gradient_flow", "rate_per_step", "
 
 
 class GradientError(CellwiseError, ValueError):
-    """A question about gradients that cannot be answered."""
+    """Gradients through time that cannot be measured as asked."""
 
 
 def _spectral(jacobians: Tensor) -> Tensor:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from cellwise.experiments.memory import MemoryStudy, Trial
+from cellwise.experiments.memory_tasks import TASKS
 from cellwise.understand.figures import INK, MUTED, in_style, looks, new_figure, plain
-from cellwise.understand.memory.search import MemoryStudy, Trial
-from cellwise.understand.memory.tasks import TASKS
 
 __all__ = ["draw_memory"]
 

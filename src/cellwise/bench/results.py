@@ -14,7 +14,7 @@ from cellwise.bench.settings import Settings
 
 
 @dataclass(frozen=True)
-class Record:
+class BenchResults:
     """A run of the benchmark, whole or interrupted."""
 
     machine: dict[str, Any]
@@ -26,7 +26,7 @@ class Record:
 
     @property
     def refused(self) -> tuple[Row, ...]:
-        return tuple(row for row in self.rows if row.problem is not None)
+        return tuple(row for row in self.rows if row.mismatch is not None)
 
     def to_json(self) -> str:
         """Text for bench.json; times in seconds, memory in bytes, ratios above 1 where ours is faster."""

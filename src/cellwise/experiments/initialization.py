@@ -8,10 +8,10 @@ from torch import nn
 from cellwise.nn import Recurrent
 from cellwise.understand.gates import carry_gates
 
-__all__ = ["gate_rows", "keep_more", "make_orthogonal"]
+__all__ = ["add_forget_bias", "gate_rows", "orthogonal_"]
 
 
-def keep_more(layer: Recurrent, bias: float) -> bool:
+def add_forget_bias(layer: Recurrent, bias: float) -> bool:
     """Add `bias` to the gates that keep the old state, so that they keep more of it; a gate that replaces gets less.
 
     For the LSTM the forget gate's bias (Gers, Schmidhuber and Cummins 2000; Jozefowicz et al. 2015); for other cells
@@ -19,7 +19,7 @@ def keep_more(layer: Recurrent, bias: float) -> bool:
 
     >>> layer = Recurrent("mingru", 2, 3)
     >>> before = layer.bias_ih_l0.detach().clone()
-    >>> keep_more(layer, 1.0), [round(each, 3) for each in (layer.bias_ih_l0 - before).tolist()]
+    >>> add_forget_bias(layer, 1.0), [round(each, 3) for each in (layer.bias_ih_l0 - before).tolist()]
     (True, [-1.0, -1.0, -1.0, 0.0, 0.0, 0.0])
     """
     gates = carry_gates(layer.cell.graph)
@@ -32,7 +32,7 @@ def keep_more(layer: Recurrent, bias: float) -> bool:
     return True
 
 
-def make_orthogonal(layer: Recurrent) -> bool:
+def orthogonal_(layer: Recurrent) -> bool:
     """Draw the recurrent rows of every gate as an orthogonal matrix (Saxe, McClelland and Ganguli 2014).
 
     Returns False, and changes nothing, for a cell without recurrent matrices.

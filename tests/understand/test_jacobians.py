@@ -1,6 +1,5 @@
 """The derivative through time against torch's own autograd, and the experiment that is built on it."""
 
-import json
 import math
 
 import pytest
@@ -9,17 +8,15 @@ from torch.autograd.functional import jacobian
 
 import cellwise
 from cellwise import Cell, cells, sigmoid, stop_gradient, tanh
-from cellwise.understand.answers import answers
+from cellwise.experiments.initialization import add_forget_bias, gate_rows, orthogonal_
 from cellwise.understand.gates import carry_gates
-from cellwise.understand.gradient_study import STARTS, Curve, GradientStudy, StudySettings, study_gradients
-from cellwise.understand.gradients import (
+from cellwise.understand.jacobians import (
     NORMS,
     GradientError,
     gradient_flow,
     rate_per_step,
     step_jacobians,
 )
-from cellwise.understand.starts import gate_rows, keep_more, make_orthogonal
 
 T, B, D, H = 7, 3, 2, 4
 
@@ -147,7 +144,7 @@ def test_a_long_sequence_taken_in_pieces_is_the_same(monkeypatch):
     layer = cellwise.Recurrent("gru", D, H)
     x = torch.randn(T, B, D)
     expected = gradient_flow(layer, x).whole
-    monkeypatch.setattr("cellwise.understand.gradients._HELD", 3 * B * H**2)
+    monkeypatch.setattr("cellwise.understand.jacobians._HELD", 3 * B * H**2)
     torch.testing.assert_close(gradient_flow(layer, x).whole, expected, rtol=1e-13, atol=0)
 
 
@@ -164,7 +161,7 @@ def test_a_given_state_is_where_the_sequence_begins():
 @pytest.mark.parametrize("radius", [0.5, 0.9, 1.0, 1.1])
 def test_a_linear_cell_gives_its_spectral_radius(radius):
     layer = cellwise.Recurrent(Linear, D, H)
-    assert make_orthogonal(layer)
+    assert orthogonal_(layer)
     with torch.no_grad():
         layer.weight_hh_l0.mul_(radius)
     norms = gradient_flow(layer, torch.randn(60, 1, D)).whole[:, 0]
@@ -249,7 +246,7 @@ def test_a_bias_on_that_gate_keeps_more(cell):
     x = torch.randn(30, B, D)
     state = carry_gates(layer.cell.graph)[0].state
     before = gradient_flow(layer, x).blocks[state, state][30].mean()
-    assert keep_more(layer, 9.0)
+    assert add_forget_bias(layer, 9.0)
     after = gradient_flow(layer, x).blocks[state, state][30].mean()
     assert before < 0.01
     assert after > 0.5
@@ -258,7 +255,7 @@ def test_a_bias_on_that_gate_keeps_more(cell):
 def test_only_that_gates_rows_change():
     layer = cellwise.Recurrent("lstm", D, H)
     before = layer.bias_ih_l0.detach().clone()
-    keep_more(layer, 2.0)
+    add_forget_bias(layer, 2.0)
     changed = (layer.bias_ih_l0 - before).detach()
     rows = gate_rows(layer, "ih", "f")
     assert torch.allclose(changed[rows], torch.full((H,), 2.0))
@@ -268,126 +265,13 @@ def test_only_that_gates_rows_change():
 def test_a_cell_without_such_a_gate_or_bias_is_left_alone():
     for layer in (cellwise.Recurrent("rnn", D, H), cellwise.Recurrent("lstm", D, H, bias=False)):
         before = [p.detach().clone() for p in layer.parameters()]
-        assert not keep_more(layer, 1.0)
+        assert not add_forget_bias(layer, 1.0)
         assert all(torch.equal(a, b) for a, b in zip(before, layer.parameters(), strict=True))
 
 
 def test_orthogonal_rows_are_orthogonal_gate_by_gate():
     layer = cellwise.Recurrent("gru", D, H)
-    assert make_orthogonal(layer)
+    assert orthogonal_(layer)
     for block in layer.weight_hh_l0.chunk(3):
         torch.testing.assert_close(block @ block.T, torch.eye(H), rtol=0, atol=1e-5)
-    assert not make_orthogonal(cellwise.Recurrent("mingru", D, H))
-
-
-# --- the experiment ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def study():
-    settings = StudySettings(length=20, hidden_size=6, seeds=2, sequences=2, train_length=4, updates=10)
-    return study_gradients([cells.get(name) for name in ("rnn", "lstm")], settings)
-
-
-def test_a_study_measures_every_start_before_and_after(study):
-    assert {(c.cell, c.start) for c in study.curves} == {
-        (cell, start)
-        for cell in ("rnn", "lstm")
-        for start in STARTS
-        if (cell, start) != ("rnn", "forget bias")  # it has no such gate
-    }
-    for curve in study.curves:
-        assert len(curve.middle) == len(curve.low) == len(curve.high) == 21
-        assert all(
-            low <= middle * (1 + 1e-9) and middle <= high * (1 + 1e-9)
-            for low, middle, high in zip(curve.low, curve.middle, curve.high, strict=True)
-        )
-    assert study.find("lstm", "as drawn", trained=True, clipped=False).training.seeds == 2
-
-
-def test_training_changes_what_is_measured(study):
-    for cell in study.cells:
-        assert study.find(cell, "as drawn").middle != study.find(cell, "as drawn", trained=True).middle
-
-
-def test_a_bias_that_keeps_slows_the_fall(study):
-    assert study.find("lstm", "forget bias").rate > study.find("lstm", "as drawn").rate
-
-
-def test_equal_seeds_give_equal_studies_and_leave_the_generator_alone(study):
-    torch.manual_seed(3)
-    expected = torch.rand(1)
-    torch.manual_seed(3)
-    again = study_gradients([cells.get(name) for name in study.cells], study.settings)
-    assert torch.equal(torch.rand(1), expected)
-    assert again == study
-
-
-def test_a_study_survives_its_file(study):
-    assert GradientStudy.from_json(json.loads(json.dumps(study.as_json()))) == study
-
-
-def test_what_explodes_is_noted_and_costs_nothing_else():
-    class Exploding(Cell):
-        gates = ("n",)
-
-        def step(self, x, h):
-            return x.n + 1e40 * h
-
-    settings = StudySettings(length=20, hidden_size=4, seeds=1, sequences=2, train=False)
-    study = study_gradients([Exploding(), cells.get("rnn")], settings)
-    assert {curve.cell for curve in study.curves} == {"rnn"}
-    assert study.notes[0].startswith(
-        "exploding, as drawn: The states of exploding are not finite before step"
-    )
-    with pytest.raises(GradientError, match="not finite"):
-        study_gradients([Exploding()], settings)
-
-
-def test_the_reach_is_the_first_lag_with_less_left():
-    curve = Curve("a", "as drawn", (1.0, 0.5, 0.25), (1.0, 0.5, 0.25), (1.0, 0.5, 0.25), 0.5)
-    assert curve.reach(0.3) == 2
-    assert curve.reach(0.1) is None
-    assert curve.at(9) == 0.25
-
-
-# --- answers ----------------------------------------------------------------------------------------------------
-
-
-def made_up(rates):
-    """A study whose curves fall exactly by these rates, to see what is said of them."""
-
-    def curve(cell, rate):
-        middle = tuple(rate**lag for lag in range(51))
-        return Curve(cell, "as drawn", middle, middle, middle, rate)
-
-    return GradientStudy(
-        StudySettings(length=50, train=False),
-        tuple(rates),
-        tuple(curve(cell, rate) for cell, rate in rates.items()),
-        dict.fromkeys(rates, ()),
-        dict.fromkeys(rates, 100),
-    )
-
-
-def test_answers_say_what_the_numbers_say_even_if_it_is_the_opposite_of_what_is_told():
-    said = str(answers(made_up({"rnn": 0.5, "lstm": 0.9}))[1])
-    assert "more of lstm's derivative is left than of rnn's" in said
-    said = str(answers(made_up({"rnn": 0.9, "lstm": 0.5}))[1])
-    assert "less of lstm's derivative is left than of rnn's" in said
-    said = str(answers(made_up({"rnn": 0.9, "lstm": 0.9}))[1])
-    assert "lstm's derivative cannot be told from rnn's" in said
-
-
-def test_answers_give_the_measured_numbers():
-    said = str(answers(made_up({"rnn": 0.8}))[0])
-    assert "falls to 0.800 of itself with each step" in said
-    assert f"{0.8**50:.1e} after 50 steps" in said
-    assert "less than a thousandth is left from lag 31 on" in said  # 0.8^31 = 0.00099
-    assert "grows to 1.200" in str(answers(made_up({"rnn": 1.2}))[0])
-    assert "stays about the same" in str(answers(made_up({"rnn": 1.0}))[0])
-
-
-def test_a_cell_that_was_not_measured_is_named():
-    assert "gru was not measured in this run" in str(answers(made_up({"lstm": 0.5}))[2])
-    assert "lstm and gru were not measured in this run" in str(answers(made_up({"rnn": 0.5}))[2])
+    assert not orthogonal_(cellwise.Recurrent("mingru", D, H))

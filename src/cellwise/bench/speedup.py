@@ -30,10 +30,10 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(*statistics.quantiles(values, n=4, method="inclusive"))
 
 
-def ratios(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, ...]:
+def speedups(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, ...]:
     """How many times longer the other side took in each pair of neighbouring runs; above 1 ours is faster.
 
-    >>> ratios([1.0, 2.0], [3.0, 4.0])
+    >>> speedups([1.0, 2.0], [3.0, 4.0])
     (3.0, 2.0)
     """
     return tuple(other / own for own, other in zip(ours, theirs, strict=True))

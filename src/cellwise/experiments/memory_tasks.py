@@ -1,7 +1,6 @@
-"""Three tasks that only a memory can solve, at any length. Sequences are drawn anew for every update.
+"""Three tasks that cannot be solved without a memory, at any length. Sequences are drawn anew for every update.
 
-Each says what it counts as right, and what one is right about by chance, that is with the best answer that does not
-look at what has to be remembered.
+Each defines what counts as right, and the chance level: the best answer that ignores what has to be remembered.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ __all__ = ["TASKS", "Adding", "MemoryTaskError", "Parity", "Recall", "Task", "ta
 
 
 class MemoryTaskError(CellwiseError, ValueError):
-    """A question about memory that cannot be answered."""
+    """A memory experiment that cannot be run as asked."""
 
 
 class Task(ABC):

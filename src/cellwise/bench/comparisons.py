@@ -1,0 +1,179 @@
+"""A mode as a comparison: what each implementation is called with, and which results are compared first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cellwise.bench import onnx
+from cellwise.bench.check import mismatch
+from cellwise.bench.implementations import (
+    AGAIN,
+    OURS,
+    PADDED,
+    TORCH,
+    Implementations,
+    Results,
+    infer,
+    infer_packed,
+    products,
+    stepper,
+    train,
+    train_packed,
+)
+from cellwise.bench.settings import Shape
+
+_CHECKED_STEPS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One side of a comparison: what is timed, and what is compared; None where there is nothing to compare."""
+
+    name: str
+    work: Callable[[], object]
+    results: Callable[[], Results] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Ours first, then those it is compared with; `flops` in the matrix products of one run of ours."""
+
+    candidates: tuple[Candidate, ...]
+    flops: int
+
+    def mismatch(self) -> str | None:
+        """What is wrong with any other side's results beside ours, in words."""
+        ours, *others = self.candidates
+        found = _results(ours)
+        for other in others:
+            wrong = None if other.results is None else mismatch(found, _results(other))
+            if wrong:
+                return f"{wrong} (beside {other.name})"
+        return None
+
+
+def _results(candidate: Candidate) -> Results:
+    assert candidate.results is not None
+    return {name: value.detach() for name, value in candidate.results().items()}
+
+
+def comparison_of(mode: str, implementations: Implementations) -> Comparison:
+    """The comparison of a mode; compiled kernels and sessions are made when it is first run."""
+    return _COMPARISONS[mode](implementations)
+
+
+def _batch_comparison(run: Callable[..., Results], passes: int) -> Callable[[Implementations], Comparison]:
+    def comparison(implementations: Implementations) -> Comparison:
+        candidates = [
+            _same(OURS, lambda: run(implementations.ours, implementations.batch)),
+            _same(implementations.their_name, lambda: run(implementations.theirs, implementations.batch)),
+        ]
+        runner = _session(implementations) if run is infer else None
+        if runner is not None:
+            candidates.append(_same(onnx.NAME, onnx.inference(runner, implementations.batch)))
+        return Comparison(
+            tuple(candidates), passes * products(implementations.ours.plan, implementations.shape)
+        )
+
+    return comparison
+
+
+def _ragged_comparison(
+    run: Callable[..., Results], packed: Callable[..., Results], passes: int
+) -> Callable[[Implementations], Comparison]:
+    def comparison(implementations: Implementations) -> Comparison:
+        batch = implementations.batch
+        torchs = packed if implementations.their_name == TORCH else _with_lengths(run)
+        candidates = (
+            _same(OURS, lambda: run(implementations.ours, batch, lengths=batch.lengths)),
+            _same(implementations.their_name, lambda: torchs(implementations.theirs, batch)),
+            # Right by `train`'s own check, and not equal: it goes on where rows have ended.
+            Candidate(PADDED, lambda: run(implementations.ours, batch), None),
+        )
+        steps = int(batch.lengths.sum())
+        return Comparison(
+            candidates, passes * products(implementations.ours.plan, implementations.shape, steps)
+        )
+
+    return comparison
+
+
+def _recompute_comparison(implementations: Implementations) -> Comparison:
+    candidates = (
+        _same(OURS, lambda: train(implementations.ours, implementations.batch)),
+        _same(AGAIN, lambda: train(implementations.again, implementations.batch)),
+    )
+    return Comparison(candidates, 3 * products(implementations.ours.plan, implementations.shape))
+
+
+def _with_lengths(run: Callable[..., Results]) -> Callable[..., Results]:
+    return lambda layer, batch: run(layer, batch, lengths=batch.lengths)
+
+
+def _step_comparison(implementations: Implementations) -> Comparison:
+    makers: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {
+        OURS: lambda: _stream(implementations),
+        implementations.their_name: lambda: stepper(implementations.theirs, implementations.batch),
+    }
+    runner = _session(implementations)
+    if runner is not None:
+        makers[onnx.NAME] = lambda: onnx.stepper(runner, implementations.batch)
+    x = implementations.batch.x.detach()[0]
+    candidates = tuple(_stepping(name, make, x) for name, make in makers.items())
+    return Comparison(candidates, products(implementations.ours.plan, implementations.shape))
+
+
+def _stepping(name: str, make: Callable[[], Callable[[Tensor], Tensor]], x: Tensor) -> Candidate:
+    timed = make()
+
+    def several() -> Results:
+        step = make()
+        with torch.no_grad():
+            return {f"output of step {t}": step(x * (t + 1)).clone() for t in range(_CHECKED_STEPS)}
+
+    return Candidate(name, lambda: timed(x), several)
+
+
+def _stream(implementations: Implementations) -> Callable[[Tensor], Tensor]:
+    stream = implementations.ours.stream(implementations.shape.B)
+    stream.state = implementations.batch.state
+    return stream
+
+
+def _same(name: str, work: Callable[[], Results]) -> Candidate:
+    return Candidate(name, work, work)
+
+
+def _session(implementations: Implementations) -> Any | None:
+    return onnx.session(implementations.theirs, torch.get_num_threads()) if onnx.version() else None
+
+
+_COMPARISONS: dict[str, Callable[[Implementations], Comparison]] = {
+    "forward": _batch_comparison(infer, 1),
+    "train": _batch_comparison(train, 3),
+    "step": _step_comparison,
+    "recompute": _recompute_comparison,
+    "ragged": _ragged_comparison(train, train_packed, 3),
+    "ragged-forward": _ragged_comparison(infer, infer_packed, 1),
+}
+
+
+def tiny(implementations: Implementations) -> Implementations:
+    """The same layers with two steps of two rows: enough to have their kernels compiled, and nothing to compute."""
+    batch = implementations.batch
+    T, B = min(2, implementations.shape.T), min(2, implementations.shape.B)
+    small = replace(
+        batch,
+        x=batch.x.detach()[:T, :B].clone().requires_grad_(),
+        states=tuple(state.detach()[:, :B].clone().requires_grad_() for state in batch.states),
+        weights=(batch.weights[0][:T, :B], *(weight[:, :B] for weight in batch.weights[1:])),
+        lengths=batch.lengths[:B].clamp(max=T),
+    )
+    return replace(
+        implementations, shape=Shape(T, B, implementations.shape.D, implementations.shape.H), batch=small
+    )

@@ -1,0 +1,190 @@
+"""Questions about recurrent cells, answered by what was measured and by nothing else.
+
+Every sentence is made from the numbers of a study, so it also says the opposite of what is usually told, should they.
+What was not measured is left out or said to be missing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from cellwise.experiments.memory import MemoryStudy
+from cellwise.experiments.vanishing_gradients import Curve, GradientStudy, TrainingSummary
+
+__all__ = ["Findings", "findings"]
+
+LAG = 50  # what is left of a derivative is told at this lag, or at the last one there is
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A question and the measured figures that answer it, in sentences."""
+
+    question: str
+    sentences: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join([self.question, *(f"  - {sentence}" for sentence in self.sentences)])
+
+
+def findings(
+    gradients: GradientStudy | None = None, memory: MemoryStudy | None = None
+) -> tuple[Findings, ...]:
+    """What the studies, either or both, say about each question.
+
+    >>> from cellwise import cells
+    >>> from cellwise.experiments.vanishing_gradients import StudySettings, study_gradients
+    >>> study = study_gradients([cells.get("rnn")], StudySettings(length=30, hidden_size=8, seeds=1, train=False))
+    >>> print(findings(study)[2])
+    What is the difference between LSTM and GRU?
+      - lstm and gru were not measured in this run.
+    """
+    measured = {cell for study in (gradients, memory) if study is not None for cell in study.cells}
+    answered = []
+    for question, cells, from_gradients, from_memory in _QUESTIONS:
+        sentences = [] if gradients is None else list(from_gradients(gradients))
+        sentences += [] if memory is None else list(from_memory(memory))
+        missing = [cell for cell in cells if cell not in measured]
+        if missing:
+            were = "was" if len(missing) == 1 else "were"
+            sentences.append(f"{_and(missing)} {were} not measured in this run.")
+        answered.append(Findings(question, tuple(sentences)))
+    return tuple(answered)
+
+
+def _and(parts: Iterable[str]) -> str:
+    *first, last = parts
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _small(value: float) -> str:
+    return "nothing" if value == 0 else f"{value:.1e}" if value < 0.01 or value >= 1000 else f"{value:.2g}"
+
+
+# --- gradients --------------------------------------------------------------------------------------------------
+
+
+def _curves(
+    study: GradientStudy, start: str, cells: Sequence[str] = (), trained: bool = False
+) -> list[Curve]:
+    found = (study.find(cell, start, trained) for cell in cells or study.cells)
+    return [curve for curve in found if curve is not None]
+
+
+def _each(curves: Iterable[Curve], value: Callable[[Curve], str]) -> str:
+    return _and(f"{value(curve)} ({curve.cell})" for curve in curves)
+
+
+def _left(curve: Curve) -> str:
+    return _small(curve.at(LAG))
+
+
+def _lag(study: GradientStudy) -> int:
+    return min(LAG, study.settings.length)
+
+
+def _learned(training: TrainingSummary) -> str:
+    return f"{training.solved} of {training.seeds} networks"
+
+
+def _vanishing(study: GradientStudy) -> Iterator[str]:
+    curves = _curves(study, "as drawn")
+    if curves:
+        rates = _each(curves, lambda curve: "0" if math.isnan(curve.rate) else f"{curve.rate:.3f}")
+        yield (
+            f"With the weights that torch draws, each step back multiplies the derivative of the last states by "
+            f"{rates}; after {_lag(study)} steps {_each(curves, _left)} of it is left."
+        )
+    yield from _after_training(study, ())
+
+
+def _after_training(study: GradientStudy, cells: Sequence[str]) -> Iterator[str]:
+    trained = [(curve, curve.training) for curve in _curves(study, "as drawn", cells, trained=True)]
+    if trained:
+        learned = _and(f"{_learned(each)} of {curve.cell}" for curve, each in trained if each is not None)
+        yield (
+            f"After training on the adding problem, which {learned} learned, "
+            f"{_each((curve for curve, _ in trained), _left)} is left after {_lag(study)} steps."
+        )
+
+
+def _gates(study: GradientStudy) -> Iterator[str]:
+    gates = [f"in {cell} {_and(study.gates[cell])}" for cell in study.cells if study.gates[cell]]
+    yield f"By the equations, {_and(gates)}." if gates else "No gate of these cells multiplies an old state."
+    biased = _curves(study, "forget bias")
+    plain = _curves(study, "as drawn", [curve.cell for curve in biased]) if biased else []
+    if plain:
+        yield (
+            f"With the bias of that gate moved by {study.settings.bias:g} towards keeping, {_each(biased, _left)} of "
+            f"the derivative is left after {_lag(study)} steps, instead of {_each(plain, _left)}."
+        )
+    for curve in _curves(study, "as drawn", trained=True):
+        blocks = [f"{_small(values[_lag(study)])} ({pair})" for pair, values in curve.blocks.items()]
+        if blocks:
+            yield f"State by state, {_and(blocks)} is left after training in {curve.cell}."
+
+
+def _lstm_and_gru(study: GradientStudy) -> Iterator[str]:
+    cells = [cell for cell in ("lstm", "gru") if cell in study.cells]
+    if len(cells) == 2:
+        a, b = (study.parameters[cell] for cell in cells)
+        yield (
+            f"With {study.settings.hidden_size} units a layer of lstm has {a:,} parameters and one of gru {b:,}, "
+            f"{a / b:.2f} to 1."
+        )
+        yield from _after_training(study, cells)
+    for curve in _curves(study, "as drawn", cells, trained=True) if len(cells) == 2 else ():
+        if curve.training is not None:
+            yield f"{curve.cell} trained for {curve.training.updates:.0f} updates on average."
+
+
+def _clipping(study: GradientStudy) -> Iterator[str]:
+    for curve in _curves(study, "as drawn", trained=True):
+        free = study.find(curve.cell, "as drawn", trained=True, clipped=False)
+        if free is not None and free.training is not None and curve.training is not None:
+            yield (
+                f"{curve.cell}'s gradient was larger than {study.settings.clip:g} in {curve.training.above_clip:.0%} "
+                f"of the updates; clipped there, {_learned(curve.training)} learned the adding problem, unclipped "
+                f"{_learned(free.training)}."
+            )
+
+
+# --- memory -----------------------------------------------------------------------------------------------------
+
+
+def _lags(*cells: str) -> Callable[[MemoryStudy], Iterator[str]]:
+    """The longest lags of some cells, with and without a bias; of all if none are named."""
+
+    def sentences(study: MemoryStudy) -> Iterator[str]:
+        within = f"within {study.settings.updates:,} updates by any of {study.settings.seeds} seeds"
+        for task in study.settings.tasks:
+            tried = [cell for cell in study.cells if study.find(task, cell)]
+            chosen = [cell for cell in tried if not cells or cell.partition("+")[0] in cells]
+            if chosen:
+                reached = ", ".join(f"{cell} {_longest(study, task, cell)}" for cell in chosen)
+                yield f"Longest lag of {task} learned {within}: {reached}."
+
+    return sentences
+
+
+def _longest(study: MemoryStudy, task: str, cell: str) -> str:
+    longest = study.longest(task, cell)
+    if longest is None:
+        return f"none (the shortest was {study.settings.lags[0]})"
+    trial = next(trial for trial in study.find(task, cell) if trial.lag == longest)
+    beyond = " or more" if study.at_end_of_lags(task, cell) or study.cut_short(task, cell) else ""
+    some = "" if all(trial.solved) else f" ({trial.solvers} of {len(trial.solved)} seeds)"
+    return f"{longest}{beyond}{some}"
+
+
+_FromGradients = Callable[[GradientStudy], Iterator[str]]
+_FromMemory = Callable[[MemoryStudy], Iterator[str]]
+# question, the cells it is about, what each study says
+_QUESTIONS: tuple[tuple[str, tuple[str, ...], _FromGradients, _FromMemory], ...] = (
+    ("What is the vanishing gradient problem?", ("rnn",), _vanishing, _lags()),
+    ("How do the LSTM's gates help?", ("rnn", "lstm"), _gates, _lags("rnn", "lstm")),
+    ("What is the difference between LSTM and GRU?", ("lstm", "gru"), _lstm_and_gru, _lags("lstm", "gru")),
+    ("Does clipping help?", (), _clipping, lambda study: iter(())),
+)
