@@ -76,7 +76,7 @@ def _batch_contest(run: Callable[..., Results], passes: int) -> Callable[[Sides]
         runner = _session(sides) if run is infer else None
         if runner is not None:
             contenders.append(_same(onnx.NAME, onnx.inference(runner, sides.batch)))
-        return Contest(tuple(contenders), passes * products(sides.ours.plan, sides.shape))
+        return Contest(tuple(contenders), passes * products(sides.ours.cell.graph, sides.shape))
 
     return contest
 
@@ -94,7 +94,7 @@ def _ragged_contest(
             Contender(PADDED, lambda: run(sides.ours, batch), None),
         )
         steps = int(batch.lengths.sum())
-        return Contest(contenders, passes * products(sides.ours.plan, sides.shape, steps))
+        return Contest(contenders, passes * products(sides.ours.cell.graph, sides.shape, steps))
 
     return contest
 
@@ -104,7 +104,7 @@ def _recompute_contest(sides: Sides) -> Contest:
         _same(OURS, lambda: train(sides.ours, sides.batch)),
         _same(AGAIN, lambda: train(sides.again, sides.batch)),
     )
-    return Contest(contenders, 3 * products(sides.ours.plan, sides.shape))
+    return Contest(contenders, 3 * products(sides.ours.cell.graph, sides.shape))
 
 
 def _with_lengths(run: Callable[..., Results]) -> Callable[..., Results]:
@@ -121,7 +121,7 @@ def _step_contest(sides: Sides) -> Contest:
         makers[onnx.NAME] = lambda: onnx.stepper(runner, sides.batch)
     x = sides.batch.x.detach()[0]
     contenders = tuple(_stepping(name, make, x) for name, make in makers.items())
-    return Contest(contenders, products(sides.ours.plan, sides.shape))
+    return Contest(contenders, products(sides.ours.cell.graph, sides.shape))
 
 
 def _stepping(name: str, make: Callable[[], Callable[[Tensor], Tensor]], x: Tensor) -> Contender:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cellwise.graph import Node, StepGraph
 from cellwise.graph.ops import CONSTANT, INPUT, OPS, PROJECT, SCALAR, STATE, VECTOR, Op
@@ -52,6 +53,7 @@ def carried(names: Sequence[str], projected: bool) -> tuple[tuple[Array, Array],
     )
 
 
+@lru_cache(maxsize=512)
 def forward_program(graph: StepGraph, tape: Tape | None, projected: bool = False) -> Program:
     """The stages of one step forward; with `tape`, also what they keep.
 

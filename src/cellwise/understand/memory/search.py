@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from cellwise import cells
 from cellwise.cells.base import Cell
-from cellwise.plan import parameter_layout, plan_of
+from cellwise.plan import parameter_layout
 from cellwise.tasks.training.loop import threads
 from cellwise.understand.gates import carry_gates
 from cellwise.understand.memory.learn import Learned, Learning, MemoryNetwork, learn
@@ -269,7 +269,7 @@ def hidden_size_for(cell: Cell, settings: MemorySettings) -> int:
 def _parameters(cell: Cell, hidden_size: int) -> int:
     """Parameters of one layer for inputs of the size of recall's."""
     total = 0
-    for spec in parameter_layout(plan_of(cell.graph), TASKS["recall"].input_size, hidden_size, bias=True):
+    for spec in parameter_layout(cell.graph, TASKS["recall"].input_size, hidden_size, bias=True):
         count = 1
         for side in spec.shape:
             count *= side
