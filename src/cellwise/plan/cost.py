@@ -25,18 +25,13 @@ from typing import Any
 
 from cellwise.graph import Node, Shape, StepGraph
 from cellwise.graph.expr import postorder
-from cellwise.graph.ops import INPUT, PROJECT, SCALAR, STATE, VECTOR
+from cellwise.graph.ops import INPUT, PROJECT, SCALAR, STATE, VECTOR, Kind
 from cellwise.passes import Derivative, differentiate
 from cellwise.passes.differentiate import GRADIENT, PULLBACK
 from cellwise.plan.backward import RECOMPUTED, backward_plan
 from cellwise.plan.depth import Depth, backward_step, forward_step
 from cellwise.plan.layout import ParameterSpec, parameter_layout
 from cellwise.plan.polynomial import Polynomial, b, d, h, t
-
-# Elementary functions: tens of instructions each, where the other pointwise ops are one or two.
-FUNCTIONS = frozenset({"exp", "log", "sqrt", "sigmoid", "tanh", "softplus", "sin", "cos"})
-# A value under another name.
-FREE = frozenset({"stop_gradient"})
 
 ZERO = Polynomial()
 ROWS = b * t  # steps of all sequences
@@ -236,11 +231,11 @@ class _Cell:
             return Operations(product, ROWS * h if self.bias else ZERO)
         if node.op is PULLBACK:
             return Operations(products=len(node.inputs) * 2 * ROWS * h * h)
-        if not node.inputs or node.op.name in FREE:
+        if not node.inputs or node.op.free:
             return Operations()
         # What is made of parameters alone is made once, not at each step.
         count = ROWS * h if in_rows else h if node.shape is Shape.UNITS else ZERO + 1
-        return Operations(pointwise=count, functions=count if node.op.name in FUNCTIONS else ZERO)
+        return Operations(pointwise=count, functions=count if node.op.kind is Kind.FUNCTION else ZERO)
 
 
 class _Layer:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from cellwise.graph import Node, StepGraph
-from cellwise.graph.ops import CONSTANT, INPUT, OPS, PROJECT, SCALAR, STATE, VECTOR, Op
+from cellwise.graph.ops import CONSTANT, INPUT, OPS, PROJECT, SCALAR, STATE, VECTOR, Kind, Op
 from cellwise.plan.program import Array, Place, Program, ProgramStage, Ref, Segment, WeightBlock, Width
 from cellwise.plan.schedule import Wanted, lay_out, stages_of
 
 # The output projection of torch.nn.LSTM's proj_size (Sak et al. 2014): W_hr v, without a bias.
-PROJECT_OUTPUT = Op("project_output", 1, "W_hr {0}")
+PROJECT_OUTPUT = Op("project_output", Kind.MATMUL, 1, "W_hr {0}")
 OUTPUT_WEIGHT = "weight_hr"
 
 
