@@ -109,10 +109,10 @@ def test_lengths_are_spread_evenly():
 
 def test_products_are_counted():
     gru, minimal = (cellwise.cells.get(name) for name in ("gru", "mingru"))
-    plan = implementations_of(gru, SMALL).ours.plan
-    assert products(plan, SMALL) == 2 * 6 * 4 * 5 * (3 * 3 + 3 * 5)
-    assert products(plan, SMALL, steps=10) == 2 * 10 * 5 * (3 * 3 + 3 * 5)
-    assert products(implementations_of(minimal, SMALL).ours.plan, SMALL) == 2 * 6 * 4 * 5 * 2 * 3
+    graph = implementations_of(gru, SMALL).ours.cell.graph
+    assert products(graph, SMALL) == 2 * 6 * 4 * 5 * (3 * 3 + 3 * 5)
+    assert products(graph, SMALL, steps=10) == 2 * 10 * 5 * (3 * 3 + 3 * 5)
+    assert products(implementations_of(minimal, SMALL).ours.cell.graph, SMALL) == 2 * 6 * 4 * 5 * 2 * 3
 
 
 def test_the_cache_folder_is_as_it_was(monkeypatch, tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from cellwise import Cell, Scalar, Vector, cells, exp, sigmoid, stop_gradient, tanh
-from cellwise.plan import plan_of
 from cellwise.plan.cost import Cost, cost_of
 
 
@@ -26,7 +25,7 @@ class Parts(Cell):
 
 
 def cost(cell: Any, layers: int = 1, bias: bool = True, recompute: bool = False) -> Cost:
-    return cost_of(plan_of(cells.get(cell).graph), layers, bias, recompute)
+    return cost_of(cells.get(cell).graph, layers, bias, recompute)
 
 
 EVERY = [*cells.names(), Parts]

@@ -20,11 +20,20 @@ import cellwise
 from cellwise import Cell, cells, stop_gradient, tanh
 from cellwise.graph import Node, StepGraph
 from cellwise.graph.expr import postorder
-from cellwise.graph.ops import CONSTANT, INPUT, LEAVES, OPS, PROJECT, SCALAR, STATE, VECTOR, constant_tensor
+from cellwise.graph.ops import (
+    CONSTANT,
+    INPUT,
+    POINTWISE,
+    PROJECT,
+    SCALAR,
+    STATE,
+    VECTOR,
+    Kind,
+    constant_tensor,
+)
 from cellwise.passes import Derivative, differentiate
 from cellwise.passes.differentiate import GRADIENT, PULLBACK
 from cellwise.plan.backward import backward_plan
-from cellwise.plan.cost import FREE, FUNCTIONS
 from cellwise.plan.polynomial import b, d, h, t
 from cellwise.testing.strategies import cells as drawn_cells
 
@@ -316,7 +325,7 @@ def check_backward_pointwise(cell: Cell, recompute: bool = False) -> None:
     assert counted.pointwise.at(**one) == watch.pointwise + sums + biases
     assert counted.functions.at(**one) == watch.functions
     again = [node for node in values if node in set(graph.nodes) and node not in kept and node.inputs]
-    made = sum(values[n].numel() for n in again if n.op.name not in FREE and n.op is not PROJECT)
+    made = sum(values[n].numel() for n in again if not n.op.free and n.op is not PROJECT)
     assert counted.recomputed.at(**one) == made + biases
 
 
@@ -359,7 +368,10 @@ def test_what_no_gradient_reaches_costs_nothing_backward() -> None:
 def test_every_op_is_counted_as_what_it_is() -> None:
     """An op new to the table must be sorted here: one instruction or two, an elementary function, or nothing."""
     plain = "add sub mul div neg relu abs minimum maximum less less_equal where clamp"
-    assert sorted([*plain.split(), *FUNCTIONS, *FREE, *LEAVES, PROJECT.name]) == sorted(OPS)
+    functions = [name for name, op in POINTWISE.items() if op.kind is Kind.FUNCTION]
+    free = [name for name, op in POINTWISE.items() if op.free]
+    assert sorted(functions) == sorted(_FUNCTIONS.split())
+    assert sorted([*plain.split(), *functions, *free]) == sorted(POINTWISE)
 
 
 # --- memory -----------------------------------------------------------------------------------------------------

@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._C._functorch import TransformType
 
-from cellwise.plan import SequencePlan
+from cellwise.graph import StepGraph
 
 
 @dataclass(frozen=True)
 class Stack:
     """What a layer computes, apart from its numbers."""
 
-    plan: SequencePlan
+    graph: StepGraph
     input_size: int
     hidden_size: int
     num_layers: int = 1
@@ -164,7 +164,7 @@ class Backend(ABC):
         return None
 
 
-RunDirection = Callable[[SequencePlan, Weights, Sequences, tuple[Tensor, ...], bool], Result]
+RunDirection = Callable[[StepGraph, Weights, Sequences, tuple[Tensor, ...], bool], Result]
 
 
 def run_stacked(stack: Stack, call: Call, run_direction: RunDirection, fresh: bool = False) -> Result:
@@ -179,7 +179,9 @@ def run_stacked(stack: Stack, call: Call, run_direction: RunDirection, fresh: bo
         for direction in range(stack.directions):
             index = layer * stack.directions + direction
             initial = tuple([state[index] for state in call.states])
-            output, final = run_direction(stack.plan, call.weights[index], sequences, initial, direction == 1)
+            output, final = run_direction(
+                stack.graph, call.weights[index], sequences, initial, direction == 1
+            )
             outputs.append(output)
             finals.append(final)
         data = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)

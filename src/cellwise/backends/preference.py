@@ -95,7 +95,7 @@ def _model(stack: Stack, setting: Setting, workload: Workload, mode: str) -> Mod
 
 def family_of(stack: Stack) -> str | None:
     """The calls that a call is measured with, by the cell's equations; None if there are none."""
-    family = _families().get(stack.plan.graph.fingerprint)
+    family = _families().get(stack.graph.fingerprint)
     # Torch projects in a loop of its own.
     return f"{family}_projected" if family and stack.proj_size else family
 

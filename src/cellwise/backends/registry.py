@@ -59,7 +59,7 @@ def choose(name: str, stack: Stack, setting: Setting) -> Backend:
         reasons = dict(explanation.reasons)
         willing = [known for known, reason in reasons.items() if reason is None]
         willing = [AUTO, *willing] if willing else []
-        what = f"this {stack.plan.graph.name} layer"
+        what = f"this {stack.graph.name} layer"
         reason = reasons.get(name) or "; ".join(f"{known}: {why}" for known, why in reasons.items())
         raise BackendError(
             backend=name, what=what, reason=reason, willing=", ".join(map(repr, willing)) or "none"

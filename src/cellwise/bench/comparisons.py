@@ -77,7 +77,7 @@ def _batch_comparison(run: Callable[..., Results], passes: int) -> Callable[[Imp
         if runner is not None:
             candidates.append(_same(onnx.NAME, onnx.inference(runner, implementations.batch)))
         return Comparison(
-            tuple(candidates), passes * products(implementations.ours.plan, implementations.shape)
+            tuple(candidates), passes * products(implementations.ours.cell.graph, implementations.shape)
         )
 
     return comparison
@@ -97,7 +97,7 @@ def _ragged_comparison(
         )
         steps = int(batch.lengths.sum())
         return Comparison(
-            candidates, passes * products(implementations.ours.plan, implementations.shape, steps)
+            candidates, passes * products(implementations.ours.cell.graph, implementations.shape, steps)
         )
 
     return comparison
@@ -108,7 +108,7 @@ def _recompute_comparison(implementations: Implementations) -> Comparison:
         _same(OURS, lambda: train(implementations.ours, implementations.batch)),
         _same(AGAIN, lambda: train(implementations.again, implementations.batch)),
     )
-    return Comparison(candidates, 3 * products(implementations.ours.plan, implementations.shape))
+    return Comparison(candidates, 3 * products(implementations.ours.cell.graph, implementations.shape))
 
 
 def _with_lengths(run: Callable[..., Results]) -> Callable[..., Results]:
@@ -125,7 +125,7 @@ def _step_comparison(implementations: Implementations) -> Comparison:
         makers[onnx.NAME] = lambda: onnx.stepper(runner, implementations.batch)
     x = implementations.batch.x.detach()[0]
     candidates = tuple(_stepping(name, make, x) for name, make in makers.items())
-    return Comparison(candidates, products(implementations.ours.plan, implementations.shape))
+    return Comparison(candidates, products(implementations.ours.cell.graph, implementations.shape))
 
 
 def _stepping(name: str, make: Callable[[], Callable[[Tensor], Tensor]], x: Tensor) -> Candidate:

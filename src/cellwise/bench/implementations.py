@@ -12,9 +12,10 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from cellwise.bench.settings import Shape
 from cellwise.cells.base import Cell
+from cellwise.graph import StepGraph
+from cellwise.graph.ops import PROJECT
 from cellwise.nn.layers import DROP_INS
 from cellwise.nn.recurrent import Recurrent
-from cellwise.plan import SequencePlan
 
 OURS, TORCH, LOOP, PADDED, AGAIN = "cellwise", "torch.nn", "python loop", "padded", "recomputing"
 
@@ -172,12 +173,12 @@ def stepper(layer: nn.Module, batch: Batch) -> Callable[[Tensor], Tensor]:
     return step
 
 
-def products(plan: SequencePlan, shape: Shape, steps: int | None = None) -> int:
+def products(graph: StepGraph, shape: Shape, steps: int | None = None) -> int:
     """Floating-point operations in the matrix products of a forward pass; a training step has three times as many.
 
     Args:
         steps: valid steps of all rows together, if not T * B.
     """
-    recurrent = sum(len(product.gates) for stage in plan.stages for product in stage.products)
+    recurrent = len(graph.of(PROJECT))
     rows = shape.T * shape.B if steps is None else steps
-    return 2 * rows * shape.H * (len(plan.input_gates) * shape.D + recurrent * shape.H)
+    return 2 * rows * shape.H * (len(graph.input_gates) * shape.D + recurrent * shape.H)

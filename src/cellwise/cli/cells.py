@@ -10,7 +10,7 @@ import click
 from cellwise import cells as known
 from cellwise.cells.base import Cell
 from cellwise.cli.output import Json, print_json, print_table
-from cellwise.plan import parameter_layout, plan_of
+from cellwise.plan import parameter_layout
 
 
 def cells(as_json: Json = False) -> None:
@@ -59,7 +59,7 @@ def count(cell: Cell) -> str:
     # With unlike marks for D and H, each shape tells which of the two it is made of.
     D, H = 1_000_003, 1_009
     totals = {"HD": 0, "H²": 0, "H": 0, "": 0}
-    for spec in parameter_layout(plan_of(cell.graph), D, H, bias=True):
+    for spec in parameter_layout(cell.graph, D, H, bias=True):
         kind = {(): "", (H,): "H", (D,): "HD"}.get(
             spec.shape[1:] if len(spec.shape) == 2 else spec.shape, "H"
         )

@@ -26,7 +26,7 @@ def add_forget_bias(layer: Recurrent, bias: float) -> bool:
     if not gates or not layer.bias:
         return False
     for gate in dict.fromkeys((each.gate, each.sign) for each in gates):
-        stem = "ih" if gate[0] in layer.plan.input_gates else "hh"
+        stem = "ih" if gate[0] in layer.cell.graph.input_gates else "hh"
         with torch.no_grad():
             getattr(layer, f"bias_{stem}_l0")[gate_rows(layer, stem, gate[0])] += gate[1] * bias
     return True
@@ -37,9 +37,9 @@ def orthogonal_(layer: Recurrent) -> bool:
 
     Returns False, and changes nothing, for a cell without recurrent matrices.
     """
-    if not layer.plan.state_gates:
+    if not layer.cell.graph.state_gates:
         return False
-    for gate in layer.plan.state_gates:
+    for gate in layer.cell.graph.state_gates:
         with torch.no_grad():
             block = layer.get_parameter("weight_hh_l0")[gate_rows(layer, "hh", gate)]
             block.copy_(nn.init.orthogonal_(torch.empty_like(block)))
@@ -48,6 +48,6 @@ def orthogonal_(layer: Recurrent) -> bool:
 
 def gate_rows(layer: Recurrent, stem: str, gate: str) -> slice:
     """The rows of a gate in `weight_ih` (stem "ih") or `weight_hh` ("hh")."""
-    gates = layer.plan.input_gates if stem == "ih" else layer.plan.state_gates
+    gates = layer.cell.graph.input_gates if stem == "ih" else layer.cell.graph.state_gates
     begin = gates.index(gate) * layer.hidden_size
     return slice(begin, begin + layer.hidden_size)

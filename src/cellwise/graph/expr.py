@@ -110,6 +110,35 @@ class StepGraph:
         return tuple(gate for gate in self.gates if gate in asked)
 
     @cached_property
+    def before_loop(self) -> tuple[Node, ...]:
+        """The nodes that see neither a state nor a product: they can be computed for all steps at once."""
+        waits = set[Node]()
+        for node in self.nodes:
+            if node.op in (STATE, PROJECT) or any(i in waits for i in node.inputs):
+                waits.add(node)
+        return tuple(node for node in self.nodes if node not in waits)
+
+    @cached_property
+    def in_loop(self) -> tuple[Node, ...]:
+        """The nodes that must wait for the step before, without the states themselves."""
+        before = set(self.before_loop)
+        return tuple(node for node in self.nodes if node not in before and node.op is not STATE)
+
+    @cached_property
+    def into_loop(self) -> tuple[Node, ...]:
+        """The nodes of `before_loop` that a step reads."""
+        read = {i for node in self.in_loop for i in node.inputs} | {self.output, *self.new_states}
+        return tuple(node for node in self.before_loop if node in read)
+
+    @cached_property
+    def products(self) -> dict[Node, tuple[Node, ...]]:
+        """The matrix products of a step: for each operand its projections, in the order of the gates."""
+        found: dict[Node, list[Node]] = {}
+        for node in sorted(self.of(PROJECT), key=lambda node: self.gates.index(str(node.attribute))):
+            found.setdefault(node.inputs[0], []).append(node)
+        return {operand: tuple(nodes) for operand, nodes in found.items()}
+
+    @cached_property
     def output_is_state(self) -> bool:
         return self.output is self.new_states[0]
 

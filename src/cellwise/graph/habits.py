@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 
-from cellwise.graph.ops import OPS
+from cellwise.graph.ops import POINTWISE
 
 # Ops that are written with Python's own signs; every other op has a function of its name.
-_SIGNS = {
+SIGNS = {
     "add": "+",
     "sub": "-",
     "mul": "*",
@@ -17,14 +17,12 @@ _SIGNS = {
     "less": "<",
     "less_equal": "<=",
 }
-FUNCTIONS = tuple(
-    name for name, op in OPS.items() if op.operands and name not in _SIGNS and name != "project"
-)
+FUNCTIONS = tuple(name for name in POINTWISE if name not in SIGNS)
 
 # name in torch, numpy or math -> how a step writes it
 _WRITTEN = {
     **{name: f"cellwise.{name}" for name in FUNCTIONS},
-    **_SIGNS,
+    **SIGNS,
     "subtract": "-",
     "multiply": "*",
     "divide": "/",

@@ -1,10 +1,19 @@
-"""The one table of ops: name, number of operands, how it is written, and its meaning on torch tensors.
+"""The one table of ops: what each takes, how it is written, what it means in torch, and what others need to know of it.
 
-An op is added here, in one line; its derivative and its lowerings live in tables of the same shape beside their users.
+To add an op, write its row here. `tests/graph/test_ops.py` then fails until it has also
+
+    graph/functions.py          a function that equations call, unless it is written with a sign (graph/habits.py)
+    passes/differentiate.py     its derivative                    RULES
+    backends/cpu/vectors.py     its vector instructions           LOWERINGS
+    understand/latex.py         how LaTeX writes it               WRITTEN
+    testing/strategies.py       how a random cell applies it      APPLY
+    tests/graph/test_ops.py     its closed form, as a second opinion on its meaning
 """
 
 from __future__ import annotations
 
+import enum
+import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,21 +27,54 @@ if TYPE_CHECKING:
 COMPARE, SUM, PRODUCT, SIGN, ATOM = range(5)
 
 
+class Kind(enum.Enum):
+    """What an op costs, and so whether a backward pass has its value kept or computes it again."""
+
+    LEAF = "given to the step"
+    MATMUL = "a matrix product"
+    SIMPLE = "an instruction or two for each number: computed again rather than kept"
+    SLOW = "one instruction of many cycles: kept"
+    FUNCTION = "an elementary function, tens of instructions: kept"
+
+
+Range = tuple[float, float]
+
+
 @dataclass(frozen=True, eq=False)
 class Op:
-    """One kind of node. `text` is how it is written, `meaning` what it is in torch; a leaf has none."""
+    """One kind of node.
+
+    Args:
+        text: how it is written; operands are {0}, {1}, ..., what the node carries is {a}.
+        meaning: what it is in torch, the name of a function or one; None for leaves and matrix products.
+        commutes: whether the order of its operands is of no importance.
+        takes_mask: whether its first operand is a comparison, as that of `where` alone.
+        makes_mask: whether it is a comparison.
+        amplifies: whether it makes a large difference of a tiny one: log(0) is infinite, sqrt(1e-40) is 1e-20.
+        range: the numbers between which its values lie, whatever its operands; None if they can be any.
+        free: whether its value is its operand under another name.
+        may_gate: whether its values open and close what they multiply: they are positive, or held between bounds.
+        activation: whether a gate may end with it, as one thing with the sum that it is taken of.
+    """
 
     name: str
+    kind: Kind
     operands: int
     text: str
     binds: int = ATOM
     meaning: str | Callable[..., Tensor] | None = None
     commutes: bool = False
+    takes_mask: bool = False
     makes_mask: bool = False
+    amplifies: bool = False
+    range: Range | None = None
+    free: bool = False
+    may_gate: bool = False
+    activation: bool = False
 
     @cached_property
     def torch(self) -> Callable[..., Tensor] | None:
-        """The meaning on tensors; None for a leaf."""
+        """The meaning on tensors; None for a leaf or a matrix product."""
         if not isinstance(self.meaning, str):
             return self.meaning
         # Imported here, since equations are read, printed and counted without torch, which takes seconds to load.
@@ -45,8 +87,8 @@ class Op:
         return self.name
 
 
-def _leaf(name: str, text: str, operands: int = 0, binds: int = ATOM) -> Op:
-    return Op(name, operands, text, binds)
+def _leaf(name: str, text: str, binds: int = ATOM) -> Op:
+    return Op(name, Kind.LEAF, 0, text, binds)
 
 
 # What a step starts from. The text of a leaf takes its attribute.
@@ -56,7 +98,7 @@ VECTOR = _leaf("vector", "{a}")
 SCALAR = _leaf("scalar", "{a}")
 CONSTANT = _leaf("constant", "{a}")
 # The affine map of a gate: its recurrent rows times a value, plus its recurrent bias.
-PROJECT = _leaf("project", "W_h{a} {0} + b_h{a}", operands=1, binds=SUM)
+PROJECT = Op("project", Kind.MATMUL, 1, "W_h{a} {0} + b_h{a}", SUM)
 
 
 def _detach(value: Tensor) -> Tensor:
@@ -70,33 +112,44 @@ def _clamp(value: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return torch.clamp(*torch.broadcast_tensors(value, low, high))
 
 
-_ELEMENTARY = (
-    Op("add", 2, "{0} + {1}", SUM, "add", commutes=True),
-    Op("sub", 2, "{0} - {1}", SUM, "sub"),
-    Op("mul", 2, "{0} * {1}", PRODUCT, "mul", commutes=True),
-    Op("div", 2, "{0} / {1}", PRODUCT, "div"),
-    Op("neg", 1, "-{0}", SIGN, "neg"),
-    Op("exp", 1, "exp({0})", meaning="exp"),
-    Op("log", 1, "log({0})", meaning="log"),
-    Op("sqrt", 1, "sqrt({0})", meaning="sqrt"),
-    Op("sigmoid", 1, "sigmoid({0})", meaning="sigmoid"),
-    Op("tanh", 1, "tanh({0})", meaning="tanh"),
-    Op("relu", 1, "relu({0})", meaning="relu"),
-    Op("softplus", 1, "softplus({0})", meaning="nn.functional.softplus"),
-    Op("sin", 1, "sin({0})", meaning="sin"),
-    Op("cos", 1, "cos({0})", meaning="cos"),
-    Op("abs", 1, "|{0}|", meaning="abs"),
-    Op("minimum", 2, "min({0}, {1})", meaning="minimum", commutes=True),
-    Op("maximum", 2, "max({0}, {1})", meaning="maximum", commutes=True),
-    Op("less", 2, "{0} < {1}", COMPARE, "lt", makes_mask=True),
-    Op("less_equal", 2, "{0} <= {1}", COMPARE, "le", makes_mask=True),
-    Op("where", 3, "({1} if {0} else {2})", meaning="where"),
-    Op("clamp", 3, "clamp({0}, {1}, {2})", meaning=_clamp),
-    Op("stop_gradient", 1, "stop_gradient({0})", meaning=_detach),
-)
+def _function(name: str, meaning: str = "", **facts: Any) -> Op:
+    """An elementary function of one operand, as it is called in torch."""
+    return Op(name, Kind.FUNCTION, 1, f"{name}({{0}})", ATOM, meaning or name, **facts)
+
+
+SIMPLE, SLOW = Kind.SIMPLE, Kind.SLOW
+_POSITIVE, _ONE_TO_ONE = (0.0, math.inf), (-1.0, 1.0)
+
+POINTWISE: dict[str, Op] = {
+    op.name: op
+    for op in (
+        Op("add", SIMPLE, 2, "{0} + {1}", SUM, "add", commutes=True),
+        Op("sub", SIMPLE, 2, "{0} - {1}", SUM, "sub"),
+        Op("mul", SIMPLE, 2, "{0} * {1}", PRODUCT, "mul", commutes=True),
+        Op("div", SLOW, 2, "{0} / {1}", PRODUCT, "div", amplifies=True),
+        Op("neg", SIMPLE, 1, "-{0}", SIGN, "neg"),
+        _function("exp", range=_POSITIVE, may_gate=True, activation=True),
+        _function("log", amplifies=True),
+        _function("sqrt", amplifies=True, range=_POSITIVE),
+        _function("sigmoid", range=(0.0, 1.0), may_gate=True, activation=True),
+        _function("tanh", range=_ONE_TO_ONE, activation=True),
+        Op("relu", SIMPLE, 1, "relu({0})", ATOM, "relu", range=_POSITIVE, activation=True),
+        _function("softplus", "nn.functional.softplus", range=_POSITIVE, may_gate=True, activation=True),
+        _function("sin", range=_ONE_TO_ONE, activation=True),
+        _function("cos", range=_ONE_TO_ONE, activation=True),
+        Op("abs", SIMPLE, 1, "|{0}|", ATOM, "abs", range=_POSITIVE),
+        Op("minimum", SIMPLE, 2, "min({0}, {1})", ATOM, "minimum", commutes=True),
+        Op("maximum", SIMPLE, 2, "max({0}, {1})", ATOM, "maximum", commutes=True),
+        Op("less", SIMPLE, 2, "{0} < {1}", COMPARE, "lt", makes_mask=True),
+        Op("less_equal", SIMPLE, 2, "{0} <= {1}", COMPARE, "le", makes_mask=True),
+        Op("where", SIMPLE, 3, "({1} if {0} else {2})", ATOM, "where", takes_mask=True),
+        Op("clamp", SIMPLE, 3, "clamp({0}, {1}, {2})", ATOM, _clamp, may_gate=True),
+        Op("stop_gradient", SIMPLE, 1, "stop_gradient({0})", ATOM, _detach, free=True),
+    )
+}  # fmt: skip  # a row is a line
 
 LEAVES: dict[str, Op] = {op.name: op for op in (INPUT, STATE, VECTOR, SCALAR, CONSTANT)}
-OPS: dict[str, Op] = {op.name: op for op in (*LEAVES.values(), PROJECT, *_ELEMENTARY)}
+OPS: dict[str, Op] = LEAVES | {PROJECT.name: PROJECT} | POINTWISE
 
 
 def constant_tensor(value: Any, like: Tensor) -> Tensor:

@@ -166,7 +166,7 @@ def _needs_brackets(op: Op, place: int, binds: int) -> bool:
         return binds < ATOM
     if op.binds == ATOM:  # a function brings its own brackets
         return False
-    not_associative = place == 1 and op.name in ("sub", "div", "less", "less_equal")
+    not_associative = place == 1 and not op.commutes
     # -(a * b) needs none, -(a + b) does; a + -b reads badly without.
     return (
         binds < op.binds

@@ -111,7 +111,7 @@ class Tracer:
         """The node of `op` on nodes and plain numbers; a mask goes only into the first place of where."""
         nodes = [self._operand(op, each) for each in operands]
         masks = [node.is_mask for node in nodes]
-        takes_mask = op.name == "where"
+        takes_mask = op.takes_mask
         if any(masks[takes_mask:]):
             self.fail(
                 ShapeError,

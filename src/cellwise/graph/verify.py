@@ -86,7 +86,7 @@ def _problems(graph: StepGraph, node: Node, seen: set[Node]) -> list[str]:
     if node.op is CONSTANT and not isinstance(node.attribute, float):
         found.append("a constant carries a float")
     masks = [i.is_mask for i in node.inputs]
-    if (masks and masks[0] != (node.op.name == "where")) or any(masks[1:]):
+    if (masks and masks[0] != node.op.takes_mask) or any(masks[1:]):
         found.append("a mask may only be the first operand of where")
     if node.op is PROJECT and any(i.shape is not Shape.BATCH for i in node.inputs):
         found.append("projects a value that is not of shape (B, H)")

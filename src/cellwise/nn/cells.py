@@ -12,7 +12,7 @@ from cellwise.cells import gru, lstm, rnn
 from cellwise.cells.base import Cell
 from cellwise.errors import InputError
 from cellwise.nn.checks import as_states, check_states, check_weights
-from cellwise.plan import parameter_layout, plan_of
+from cellwise.plan import parameter_layout
 from cellwise.runtime import dispatch
 
 
@@ -80,12 +80,12 @@ class _DropInCell(nn.RNNCellBase):
         check_states([state.unsqueeze(0) for state in states], wanted, False, x)
 
     def _interpret(self, x: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        plan = plan_of(self.cell.graph)
-        layout = parameter_layout(plan, self.input_size, self.hidden_size, self.bias)
+        graph = self.cell.graph
+        layout = parameter_layout(graph, self.input_size, self.hidden_size, self.bias)
         weights = Weights({spec.stem: getattr(self, spec.stem) for spec in layout})
         names = [[(spec.stem, spec.stem) for spec in layout]]
         check_weights(type(self).__name__, [weights.by_stem], names, [[spec.shape for spec in layout]], x)
-        return run_direction(plan, weights, Sequences(x, 1, x.shape[0]), states, False)[1]
+        return run_direction(graph, weights, Sequences(x, 1, x.shape[0]), states, False)[1]
 
     def extra_repr(self) -> str:
         return super().extra_repr() + (f", backend={self._backend!r}" if self._backend != "auto" else "")

@@ -21,7 +21,7 @@ from cellwise.backends.base import Call, Sequences, Stack, Stepper, Weights
 from cellwise.cells.base import Cell, own_parameters
 from cellwise.errors import BackendError, InputError, LayerError
 from cellwise.nn.checks import as_states, check_input, check_states, check_steps, check_weights
-from cellwise.plan import ParameterSpec, SequencePlan, parameter_layout, plan_of, state_sizes
+from cellwise.plan import ParameterSpec, parameter_layout, state_sizes
 from cellwise.runtime import dispatch
 from cellwise.runtime.compiling import fixed, is_tracing, untraced
 from cellwise.runtime.sequences import Lengths, form_of
@@ -45,20 +45,19 @@ class Facts(NamedTuple):
 @lru_cache(maxsize=1024)
 def _facts_of(definition: Definition) -> Facts:
     cell, input_size, hidden_size, num_layers, bias, dropout, bidirectional, proj_size = definition
-    plan = plan_of(cell.graph)
-    stack = Stack(plan, input_size, hidden_size, num_layers, bias, dropout, bidirectional, proj_size)
+    stack = Stack(cell.graph, input_size, hidden_size, num_layers, bias, dropout, bidirectional, proj_size)
     names = tuple(
         tuple((spec.stem, spec.name(layer, reverse)) for spec in _layout(stack, layer))
         for layer, reverse in _places(stack)
     )
     shapes = tuple(tuple(spec.shape for spec in _layout(stack, layer)) for layer, _ in _places(stack))
-    return Facts(stack, names, shapes, state_sizes(plan, hidden_size, proj_size))
+    return Facts(stack, names, shapes, state_sizes(cell.graph, hidden_size, proj_size))
 
 
 def _layout(stack: Stack, layer: int) -> tuple[ParameterSpec, ...]:
     below = (stack.proj_size or stack.hidden_size) * stack.directions
     width = stack.input_size if layer == 0 else below
-    return parameter_layout(stack.plan, width, stack.hidden_size, stack.bias, stack.proj_size)
+    return parameter_layout(stack.graph, width, stack.hidden_size, stack.bias, stack.proj_size)
 
 
 def _places(stack: Stack) -> list[tuple[int, bool]]:
@@ -140,11 +139,6 @@ class RecurrentLayer(nn.Module):
     @backend.setter
     def backend(self, name: str) -> None:
         self._backend = dispatch.check_name(name)
-
-    @property
-    def plan(self) -> SequencePlan:
-        """How the cell runs over a sequence."""
-        return plan_of(self.cell.graph)
 
     def _definition(self) -> Definition:
         return (

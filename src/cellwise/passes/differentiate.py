@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from cellwise.graph import Node, StepGraph
-from cellwise.graph.ops import CONSTANT, INPUT, OPS, PROJECT, SCALAR, STATE, VECTOR, Op
+from cellwise.graph.ops import CONSTANT, INPUT, OPS, PROJECT, SCALAR, STATE, VECTOR, Kind, Op
 
 # The gradient that arrives at the output, or at a new state (its name, and no state is called as the output is here).
-GRADIENT = Op("gradient", 0, "d{a}")
+GRADIENT = Op("gradient", Kind.LEAF, 0, "d{a}")
 # Sum over gates g of the transposed recurrent rows of g times the gradient at its product; a gate per operand.
-PULLBACK = Op("pullback", -1, "pullback {a}")
+PULLBACK = Op("pullback", Kind.MATMUL, -1, "pullback {a}")
 OUTPUT = "the output"
 
 
@@ -77,7 +77,7 @@ def _clamp(w: _Writer, g: Node, y: Node, v: Node, low: Node, high: Node) -> tupl
 
 
 # op -> (writer, gradient at the result, the result, its operands...) -> gradient at each operand.
-_RULES: dict[str, _Rule] = {
+RULES: dict[str, _Rule] = {
     "add": lambda w, g, y, a, b: (g, g),
     "sub": lambda w, g, y, a, b: (g, w.neg(g)),
     "mul": lambda w, g, y, a, b: (w.mul(g, b), w.mul(g, a)),
@@ -136,7 +136,7 @@ def differentiate(graph: StepGraph) -> Derivative:
             pulled.setdefault(node.inputs[0], []).append(node)
             continue
         for operand, each in zip(
-            node.inputs, _RULES[node.op.name](w, gradient, node, *node.inputs), strict=True
+            node.inputs, RULES[node.op.name](w, gradient, node, *node.inputs), strict=True
         ):
             if each is not None and operand.op is not CONSTANT:
                 arrive(operand, each)

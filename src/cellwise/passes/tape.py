@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cellwise.graph import Node
-from cellwise.graph.ops import INPUT, PROJECT
-
-# Cheaper to compute again from kept values than to keep: a few instructions against a trip to memory.
-_CHEAP = {"add", "sub", "mul", "neg", "abs", "relu", "less", "less_equal", "where"}
-_CHEAP |= {"minimum", "maximum", "clamp", "stop_gradient"}
+from cellwise.graph.ops import INPUT, STATE, Kind
 
 
 def kept_for(step: Iterable[Node], wanted: Iterable[Node]) -> tuple[Node, ...]:
@@ -27,8 +23,9 @@ def kept_for(step: Iterable[Node], wanted: Iterable[Node]) -> tuple[Node, ...]:
         if node in done:
             continue
         done.add(node)
-        if node.op.name in _CHEAP:
+        # Cheaper to compute again from kept values than to keep: a few instructions against a trip to memory.
+        if node.op.kind is Kind.SIMPLE:
             todo += node.inputs
-        elif node.op in (INPUT, PROJECT) or node.inputs or node.op.name == "state":
+        elif node.op in (INPUT, STATE) or node.inputs:
             kept[node] = None
     return tuple(kept)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cellwise.graph import Node, StepGraph
 from cellwise.graph.expr import postorder
@@ -61,20 +62,14 @@ def projects(graph: StepGraph) -> bool:
     A gate of another value would need a weight as wide as that value, beside one as wide as the projection.
     """
     states = [node for node in graph.of(STATE) if node.attribute == graph.states[0]]
-    at_state = differentiate(graph).states.get(graph.states[0])
     elementwise = any(i in states for node in graph.nodes if node.op is not PROJECT for i in node.inputs)
     passed_on = any(node in states for node in (graph.output, *graph.new_states))
     one_width = all(node.inputs[0] in states for node in graph.of(PROJECT))
     is_output = graph.output is graph.new_states[0]
-    return (
-        is_output
-        and one_width
-        and not elementwise
-        and not passed_on
-        and (at_state is None or at_state.op is PULLBACK)
-    )
+    return is_output and one_width and not elementwise and not passed_on
 
 
+@lru_cache(maxsize=512)
 def backward_plan(graph: StepGraph, projected: bool = False, recompute: bool = False) -> BackwardPlan:
     """The stages of one step backward.
 

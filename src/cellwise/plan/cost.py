@@ -25,19 +25,13 @@ from typing import Any
 
 from cellwise.graph import Node, Shape, StepGraph
 from cellwise.graph.expr import postorder
-from cellwise.graph.ops import INPUT, PROJECT, SCALAR, STATE, VECTOR
+from cellwise.graph.ops import INPUT, PROJECT, SCALAR, STATE, VECTOR, Kind
 from cellwise.passes import Derivative, differentiate
 from cellwise.passes.differentiate import GRADIENT, PULLBACK
 from cellwise.plan.backward import RECOMPUTED, backward_plan
 from cellwise.plan.depth import Depth, backward_step, forward_step
 from cellwise.plan.layout import ParameterSpec, parameter_layout
 from cellwise.plan.polynomial import Polynomial, b, d, h, t
-from cellwise.plan.sequence_plan import SequencePlan
-
-# Elementary functions: tens of instructions each, where the other pointwise ops are one or two.
-FUNCTIONS = frozenset({"exp", "log", "sqrt", "sigmoid", "tanh", "softplus", "sin", "cos"})
-# A value under another name.
-FREE = frozenset({"stop_gradient"})
 
 ZERO = Polynomial()
 ROWS = b * t  # steps of all sequences
@@ -130,18 +124,17 @@ class Cost:
     backward_depth: Depth
 
 
-def cost_of(plan: SequencePlan, layers: int = 1, bias: bool = True, recompute: bool = False) -> Cost:
+def cost_of(graph: StepGraph, layers: int = 1, bias: bool = True, recompute: bool = False) -> Cost:
     """The cost of `layers` layers of a cell, each over the outputs of the one below, in b, t, h and d.
 
     With `recompute` the backward pass computes each step again instead of reading what the forward pass kept.
 
     >>> from cellwise import cells
-    >>> from cellwise.plan import plan_of
-    >>> cost = cost_of(plan_of(cells.get("lstm").graph))
+    >>> cost = cost_of(cells.get("lstm").graph)
     >>> cost.parameters, cost.forward.products, cost.forward_depth.formula
     (4h(d + h + 2), 8bth(d + h), 7t)
     """
-    cell = _Cell(plan, bias, recompute)
+    cell = _Cell(graph, bias, recompute)
     stack = [_Layer(cell, d if number == 0 else h) for number in range(layers)]
     parameters = _sum(layer.parameters for layer in stack)
     states = layers * cell.states
@@ -174,7 +167,7 @@ def cost_of(plan: SequencePlan, layers: int = 1, bias: bool = True, recompute: b
         backward_traffic=reduce(add, (layer.traffic_backward for layer in stack)),
         inference_memory=Memory(inference, copies=(("outputs in whole vectors", ROWS * h),)),
         training_memory=Memory(training, in_vectors, copies if cell.keeps_output else copies[1:]),
-        forward_depth=Depth(forward_step(plan.graph), layers),
+        forward_depth=Depth(forward_step(graph), layers),
         backward_depth=Depth(backward_step(cell.derivative, cell.backward_nodes, cell.kept), layers),
     )
 
@@ -182,12 +175,11 @@ def cost_of(plan: SequencePlan, layers: int = 1, bias: bool = True, recompute: b
 class _Cell:
     """What is the same for every layer: the equations, their derivative, and what is kept between the two."""
 
-    def __init__(self, plan: SequencePlan, bias: bool, recompute: bool) -> None:
-        self.plan = plan
-        self.graph: StepGraph = plan.graph
+    def __init__(self, graph: StepGraph, bias: bool, recompute: bool) -> None:
+        self.graph = graph
         self.bias = bias
-        self.derivative: Derivative = differentiate(plan.graph)
-        backward = backward_plan(plan.graph, recompute=recompute)
+        self.derivative: Derivative = differentiate(graph)
+        backward = backward_plan(graph, recompute=recompute)
         self.kept = frozenset(backward.kept)
         derivative = self.derivative
         self.at_gates = dict.fromkeys([*derivative.inputs.values(), *derivative.products.values()])
@@ -211,7 +203,7 @@ class _Cell:
         """The layer's own list of parameters, asked with letters in place of numbers."""
         input_size: Any = width
         hidden_size: Any = h
-        return parameter_layout(self.plan, input_size, hidden_size, self.bias)
+        return parameter_layout(self.graph, input_size, hidden_size, self.bias)
 
     def forward(self) -> Operations:
         """Without the product of the input."""
@@ -239,11 +231,11 @@ class _Cell:
             return Operations(product, ROWS * h if self.bias else ZERO)
         if node.op is PULLBACK:
             return Operations(products=len(node.inputs) * 2 * ROWS * h * h)
-        if not node.inputs or node.op.name in FREE:
+        if not node.inputs or node.op.free:
             return Operations()
         # What is made of parameters alone is made once, not at each step.
         count = ROWS * h if in_rows else h if node.shape is Shape.UNITS else ZERO + 1
-        return Operations(pointwise=count, functions=count if node.op.name in FUNCTIONS else ZERO)
+        return Operations(pointwise=count, functions=count if node.op.kind is Kind.FUNCTION else ZERO)
 
 
 class _Layer:

@@ -23,7 +23,6 @@ from cellwise.plan.polynomial import Polynomial, t
 
 # No path. Far below any length, and twice it still fits 64 bits.
 _NEVER = -(1 << 61)
-_FREE = "stop_gradient"  # a value under another name: nothing waits for it
 _START, _BEST = 0, 1  # columns before those of the states: a constant 0, and the longest chain so far
 _FAR = 1_000_000
 
@@ -91,7 +90,7 @@ def _paths(
         elif not node.inputs:
             found[node] = {source(node): int(node.op is INPUT)}
         else:
-            found[node] = _longest((found[i] for i in node.inputs), int(node.op.name != _FREE))
+            found[node] = _longest((found[i] for i in node.inputs), int(not node.op.free))
     return found
 
 

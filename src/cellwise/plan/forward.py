@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
 
 from cellwise.graph import Node, StepGraph
-from cellwise.graph.ops import CONSTANT, INPUT, OPS, PROJECT, SCALAR, STATE, VECTOR, Op
-from cellwise.plan.program import Array, Place, Program, ProgramStage, Ref, Segment, WeightBlock, Width
+from cellwise.graph.ops import CONSTANT, INPUT, OPS, PROJECT, SCALAR, STATE, VECTOR, Kind, Op
+from cellwise.plan.program import (
+    Array,
+    HoistedProduct,
+    Place,
+    Program,
+    ProgramStage,
+    Ref,
+    Segment,
+    WeightBlock,
+    Width,
+)
 from cellwise.plan.schedule import Wanted, lay_out, stages_of
 
 # The output projection of torch.nn.LSTM's proj_size (Sak et al. 2014): W_hr v, without a bias.
-PROJECT_OUTPUT = Op("project_output", 1, "W_hr {0}")
+PROJECT_OUTPUT = Op("project_output", Kind.MATMUL, 1, "W_hr {0}")
 OUTPUT_WEIGHT = "weight_hr"
 
+# Where the input's products are computed: in each step, or for all steps at once.
+InputProduct = Literal["fused", "hoisted"]
 
 X = Ref(Array("x", Place.STEPS, width=Width.INPUT))
 
@@ -52,38 +67,75 @@ def carried(names: Sequence[str], projected: bool) -> tuple[tuple[Array, Array],
     )
 
 
-def forward_program(graph: StepGraph, tape: Tape | None, projected: bool = False) -> Program:
+@lru_cache(maxsize=512)
+def forward_program(
+    graph: StepGraph,
+    tape: Tape | None,
+    projected: bool = False,
+    input_product: InputProduct = "fused",
+) -> Program:
     """The stages of one step forward; with `tape`, also what they keep.
 
-    With `projected`, the first state and the output are W_hr times what the equations give.
+    Args:
+        projected: the first state and the output are W_hr times what the equations give.
+        input_product: "fused" multiplies each step's input within the step, into the same sums as the state; "hoisted"
+            multiplies the inputs of all steps before the loop, which then reads W_i x + b_i of its step: one large
+            product in place of many small ones, for the price of holding its results, (N, gates, H).
     """
+    hoisted = _hoisted(graph) if input_product == "hoisted" else ()
     states = carried(graph.states, projected)
-    parameters = parameter_refs(graph)
-    leaves: dict[Node, Ref] = dict(parameters)
-    leaves |= {node: Ref(states[graph.states.index(str(node.attribute))][0]) for node in graph.of(STATE)}
-    wanted: list[tuple[Node, Ref]] = []
-    if projected:
-        wanted.append((graph.output, Ref(Array("unprojected", Place.ROWS))))
-    else:
-        wanted.append((graph.output, Ref(output_array(projected))))
-        wanted.append((graph.new_states[0], Ref(states[0][1])))
-    wanted += [(node, Ref(after)) for node, (_, after) in zip(graph.new_states[1:], states[1:], strict=True)]
-    if tape is not None:
-        wanted += [(node, Ref(tape.array, column)) for node, column in tape.columns.items()]
-    nodes = [n for n in graph.nodes if n not in leaves and n.op is not CONSTANT]
-    in_memory: dict[Node, Ref] = dict(leaves)
+    in_memory = _leaves(graph, states, hoisted)
+    wanted = _results(graph, states, tape, projected)
+    nodes = [n for n in graph.nodes if n not in in_memory and n.op is not CONSTANT]
     products = Products(nodes, wanted, in_memory)
     level = products.with_sums(stages_of(nodes, _is_product, wanted))
     stages, between = lay_out(nodes, level, wanted, in_memory, products.accumulate, _is_product)
     if projected:
         stages += (_projection(wanted[0], states[0][1]),)
-    written = [ref.array for stage in stages for _, ref in stage.writes]
     arrays = dict.fromkeys(
-        [X.array, *(array for pair in states for array in pair), *written, *between]
-        + [ref.array for ref in parameters.values()]
+        ([product.result for product in hoisted] or [X.array])
+        + [array for pair in states for array in pair]
+        + [ref.array for stage in stages for _, ref in stage.writes]
+        + [*between, *(ref.array for ref in parameter_refs(graph).values())]
     )
-    name = f"{graph.name}_{'forward' if tape is None else 'training'}"
-    return Program(name, tuple(arrays), stages, in_memory, states, graph)
+    name = f"{graph.name}_{'forward' if tape is None else 'training'}{'_hoisted' * bool(hoisted)}"
+    return Program(name, tuple(arrays), stages, in_memory, states, graph, hoisted)
+
+
+def _leaves(
+    graph: StepGraph, states: tuple[tuple[Array, Array], ...], hoisted: tuple[HoistedProduct, ...]
+) -> dict[Node, Ref]:
+    """Where the step finds what it starts from."""
+    found = parameter_refs(graph)
+    found |= {node: Ref(states[graph.states.index(str(node.attribute))][0]) for node in graph.of(STATE)}
+    for product in hoisted:
+        column = product.weight.gates.index
+        found |= {node: Ref(product.result, column(str(node.attribute))) for node in graph.of(INPUT)}
+    return found
+
+
+def _results(
+    graph: StepGraph, states: tuple[tuple[Array, Array], ...], tape: Tape | None, projected: bool
+) -> list[tuple[Node, Ref]]:
+    """What the step leaves, and where."""
+    found: list[tuple[Node, Ref]] = []
+    if projected:
+        found.append((graph.output, Ref(Array("unprojected", Place.ROWS))))
+    else:
+        found.append((graph.output, Ref(output_array(projected))))
+        found.append((graph.new_states[0], Ref(states[0][1])))
+    found += [(node, Ref(after)) for node, (_, after) in zip(graph.new_states[1:], states[1:], strict=True)]
+    if tape is not None:
+        found += [(node, Ref(tape.array, column)) for node, column in tape.columns.items()]
+    return found
+
+
+def _hoisted(graph: StepGraph) -> tuple[HoistedProduct, ...]:
+    """The product of the input for all steps, if the cell asks its input for a gate."""
+    if not graph.input_gates:
+        return ()
+    result = Array("input products", Place.STEPS, len(graph.input_gates))
+    return (HoistedProduct(X.array, WeightBlock("weight_ih", graph.input_gates), "bias_ih", result),)
 
 
 def _projection(given: tuple[Node, Ref], after: Array) -> ProgramStage:
@@ -104,16 +156,14 @@ def _bias(node: Node) -> str:
 
 def _fused(nodes: list[Node], written: list[Node]) -> dict[Node, tuple[Node, Node]]:
     """Sums x.g + v.g whose parts nothing else uses: both products go into one accumulator."""
-    uses: dict[Node, int] = {}
-    for node in nodes:
-        for i in node.inputs:
-            uses[i] = uses.get(i, 0) + 1
+    uses = Counter(i for node in nodes for i in node.inputs)
+    inside = set(nodes) - set(written)
     found = {}
     for node in nodes:
         kinds = {i.op: i for i in node.inputs}
         if node.op is OPS["add"] and set(kinds) == {INPUT, PROJECT}:
             pair = (kinds[INPUT], kinds[PROJECT])
-            if all(uses[part] == 1 and part not in written for part in pair):
+            if all(uses[part] == 1 and part in inside for part in pair):
                 found[node] = pair
     return found
 

@@ -17,7 +17,7 @@ from cellwise.graph.text import DEEPEST, TEXT, display_names, write
 from cellwise.passes import differentiate
 from cellwise.passes.differentiate import GRADIENT, OUTPUT, PULLBACK
 from cellwise.plan.forward import OUTPUT_WEIGHT
-from cellwise.plan.program import Array, Place, Program, ProgramStage, Segment, Width
+from cellwise.plan.program import Array, HoistedProduct, Place, Program, ProgramStage, Segment, Width
 
 __all__ = ["equation_of", "listing"]
 
@@ -164,6 +164,8 @@ def listing(program: Program, graph: StepGraph) -> str:
       ...
     """
     parts = [program.name, _arrays(program, graph)]
+    if program.before_loop:
+        parts.append("\n".join(("before the first step", *map(_hoisted, program.before_loop))))
     for number, stage in enumerate(program.stages):
         parts.append("\n".join((f"stage {number}, at each step", *_stage(program, stage, graph))))
     return "\n\n".join(parts)
@@ -229,6 +231,11 @@ def _stage(program: Program, stage: ProgramStage, graph: StepGraph) -> Iterator[
         targets.setdefault(node, []).append(f"{adds}{ref.array.name}{column}")
     for node, places in targets.items():
         yield f"    {_short(program, node, graph)} → {', '.join(places)}"
+
+
+def _hoisted(product: HoistedProduct) -> str:
+    weight = f"{product.weight.stem}[{', '.join(product.weight.gates)}]"
+    return f"  {product.operand.name} × {weight} + {product.bias} → {product.result.name}"
 
 
 def _product(segment: Segment) -> str:

@@ -71,6 +71,20 @@ class Segment:
     accumulators: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class HoistedProduct:
+    """One matrix product for all steps, before the first: `result` = `operand` times `weight`, plus `bias` if any.
+
+    `result` has a column for each of the weight's gates, in their order, so that it is one product with the whole
+    parameter as it lies.
+    """
+
+    operand: Array
+    weight: WeightBlock
+    bias: str
+    result: Array
+
+
 @dataclass(frozen=True, eq=False)
 class ProgramStage:
     """`accumulators` are the nodes whose values they hold; `biases` for each the (stem, gate) pairs it starts from.
@@ -90,7 +104,8 @@ class ProgramStage:
 class Program:
     """One direction of differentiation of one cell, `graph`. `reads` says where the value of a leaf lies.
 
-    `states` are the values carried from step to step, as they are found BEFORE a step and left AFTER it.
+    `states` are the values carried from step to step, as they are found BEFORE a step and left AFTER it. `before_loop`
+    is done for all steps at once, before the first. `arrays` are those that the stages use, its results among them.
     """
 
     name: str
@@ -99,6 +114,7 @@ class Program:
     reads: dict[Node, Ref]
     states: tuple[tuple[Array, Array], ...]
     graph: StepGraph
+    before_loop: tuple[HoistedProduct, ...] = ()
 
     def __post_init__(self) -> None:
         names = [array.name for array in self.arrays]

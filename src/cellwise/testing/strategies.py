@@ -17,6 +17,7 @@ a gate's row sums from step to step.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,7 @@ from hypothesis import strategies as st
 
 from cellwise import Cell, Scalar, Vector
 from cellwise.graph import functions as f
-from cellwise.graph.ops import LEAVES, OPS, PROJECT
+from cellwise.graph.ops import OPS, POINTWISE
 
 Operand = Any
 
@@ -95,7 +96,8 @@ _TAKEN = {
 }
 _TAKEN |= {"stopped": "ao"}
 # Ops whose values are bounded, so that a state which is one of them cannot grow.
-_BOUNDED = {"sigmoid", "tanh", "sin", "cos", "exp"}
+_BOUNDED = {name for name, op in OPS.items() if op.range and max(map(abs, op.range)) < math.inf}
+_BOUNDED |= {"exp"}  # as it is applied above
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,7 @@ def _results(gates: tuple[str, ...], gradient: bool) -> st.SearchStrategy[Result
 def programs(draw: st.DrawFn, gradient: bool = True, most_lines: int = 12) -> Program:
     """A random program. With `gradient=False` it may stop gradients, which finite differences cannot check."""
     gates = ("a", "b", "c")[: draw(st.sampled_from([1, 2, 3, 1, 2, 3, 0]))]
-    ops = [name for name in OPS if name not in LEAVES and OPS[name] is not PROJECT]
+    ops = list(POINTWISE)
     if gradient:
         ops.remove("stop_gradient")
     place = st.integers(0, 30)

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from cellwise.graph.expr import Node, Shape, StepGraph, postorder
-from cellwise.graph.ops import OPS, SCALAR, STATE, SUM, VECTOR, Op
+from cellwise.graph.ops import OPS, SCALAR, STATE, SUM, VECTOR, Kind, Op
 from cellwise.graph.text import TEXT, Line, Notation, display_names, write
 from cellwise.passes.differentiate import GRADIENT, PULLBACK, Derivative, differentiate
 from cellwise.understand.latex import LATEX, aligned
@@ -23,9 +23,9 @@ from cellwise.understand.latex import LATEX, aligned
 __all__ = ["Backward", "backward", "gradient_latex", "gradient_text"]
 
 # They bind as a sum does, so that a product with them is read in one way only: (Wᵀ a) ⊙ b.
-TRANSPOSED = Op("transposed", 1, "W_h{a}ᵀ {0}", SUM)
-TRANSPOSED_INPUT = Op("transposed_input", 1, "W_i{a}ᵀ {0}", SUM)
-SUM_OF_UNITS = Op("sum", 1, "sum({0})")
+TRANSPOSED = Op("transposed", Kind.MATMUL, 1, "W_h{a}ᵀ {0}", SUM)
+TRANSPOSED_INPUT = Op("transposed_input", Kind.MATMUL, 1, "W_i{a}ᵀ {0}", SUM)
+SUM_OF_UNITS = Op("sum", Kind.SIMPLE, 1, "sum({0})")
 _LEAF_OF_SHAPE = {Shape.BATCH: STATE, Shape.UNITS: VECTOR, Shape.NUMBER: SCALAR}
 # An expression gets a line of its own if it is nested deeper than this; the first holds if it is used twice.
 _DEEPEST_TWICE, _DEEPEST = 2, 24

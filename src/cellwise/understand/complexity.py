@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from cellwise import cells
 from cellwise.cells.base import Cell
-from cellwise.plan import plan_of
 from cellwise.plan.cost import Cost, cost_of
 from cellwise.plan.polynomial import Polynomial
 from cellwise.understand.sizes import ComplexityError, Sizes
@@ -40,7 +39,7 @@ def complexity(
         UnknownCellError: no cell has this name.
         ComplexityError: fewer than one layer.
     """
-    return cost_of(plan_of(cells.get(cell).graph), Sizes(layers=layers).layers, bias, recompute)
+    return cost_of(cells.get(cell).graph, Sizes(layers=layers).layers, bias, recompute)
 
 
 @dataclass(frozen=True)

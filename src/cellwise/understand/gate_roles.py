@@ -21,8 +21,6 @@ from cellwise.graph.ops import CONSTANT, INPUT, OPS, PROJECT, STATE
 __all__ = ["ROLES", "is_gate", "role_of"]
 
 ROLES = ("forget", "input", "output", "update", "reset", "candidate", "other")
-# Ops whose values lie between 0 and 1, or above 0: what opens and closes.
-_OPENS = {"sigmoid", "exp", "clamp", "softplus"}
 # Ops through which a value is passed on in proportion.
 _LINEAR = {"add", "sub", "neg", "mul", "div"}
 
@@ -30,7 +28,7 @@ _LINEAR = {"add", "sub", "neg", "mul", "div"}
 def role_of(graph: StepGraph, value: Node) -> str:
     """The role of a value of the step, one of ROLES."""
     users = _users(graph)
-    if value.op.name not in _OPENS:
+    if not value.op.may_gate:
         return _without_gate(graph, users, value)
     uses = list(_products(users, value))
     found = [_of_product(graph, users, product, other) for product, other, _ in uses]
@@ -45,7 +43,7 @@ def role_of(graph: StepGraph, value: Node) -> str:
 
 def is_gate(graph: StepGraph, value: Node) -> bool:
     """Whether a value is a gate: it cannot be negative, and multiplies something."""
-    return value.op.name in _OPENS and any(True for _ in _products(_users(graph), value))
+    return value.op.may_gate and any(True for _ in _products(_users(graph), value))
 
 
 def _users(graph: StepGraph) -> dict[Node, list[Node]]:

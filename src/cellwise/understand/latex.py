@@ -18,13 +18,16 @@ from cellwise.graph.text import Line, Notation, lines
 
 __all__ = ["LATEX", "LatexNotation", "aligned", "latex", "symbol"]
 
-_WRITTEN = {
+WRITTEN = {
     "input": "W_{{i{a}}} x_t + b_{{i{a}}}",
     "project": "W_{{h{a}}} {0} + b_{{h{a}}}",
     "transposed": r"W_{{h{a}}}^\top {0}",
     "transposed_input": r"W_{{i{a}}}^\top {0}",
     "sum": r"\operatorname{{sum}}({0})",
+    "add": "{0} + {1}",
     "sub": "{0} - {1}",
+    "mul": "{0} {1}",  # with a sign between them, which depends on what they are
+    "neg": "-{0}",
     "div": r"\frac{{{0}}}{{{1}}}",
     "exp": r"\exp({0})",
     "log": r"\log({0})",
@@ -38,6 +41,7 @@ _WRITTEN = {
     "abs": r"\lvert {0} \rvert",
     "minimum": r"\min({0}, {1})",
     "maximum": r"\max({0}, {1})",
+    "less": "{0} < {1}",
     "less_equal": r"{0} \le {1}",
     "where": r"\begin{{cases}} {1} & \text{{if }} {0} \\ {2} & \text{{otherwise}} \end{{cases}}",
     "clamp": r"\operatorname{{clamp}}({0}, {1}, {2})",
@@ -86,7 +90,7 @@ def _word(name: str) -> str:
 class LatexNotation(Notation):
     """Signs and names for LaTeX's mathematical mode."""
 
-    written: Mapping[str, str] = field(default_factory=lambda: _WRITTEN)
+    written: Mapping[str, str] = field(default_factory=lambda: WRITTEN)
     binds: Mapping[str, int] = field(default_factory=lambda: {"where": COMPARE})
     times: str = r"\odot"
     times_number: str = r"\cdot"

@@ -47,10 +47,10 @@ class Cpu(Backend):
             return f"the input is on the device {setting.device}, these kernels run on a CPU"
         if setting.dtype not in DTYPES:
             return f"the kernels compute in float32 and float64, not in {setting.dtype}"
-        if len(stack.plan.graph.nodes) > MOST_NODES:
-            return f"{stack.plan.graph.name} has {len(stack.plan.graph.nodes)} nodes; at most {MOST_NODES} are compiled"
-        if stack.proj_size and not projects(stack.plan.graph):
-            return f"the first state of {stack.plan.graph.name} is used in ways that its projection does not allow"
+        if len(stack.graph.nodes) > MOST_NODES:
+            return f"{stack.graph.name} has {len(stack.graph.nodes)} nodes; at most {MOST_NODES} are compiled"
+        if stack.proj_size and not projects(stack.graph):
+            return f"the first state of {stack.graph.name} is used in ways that its projection does not allow"
         if setting.transforms:
             return "the kernels know no transforms of torch.func"
         if setting.forward_mode:

@@ -14,9 +14,6 @@ from llvmlite import ir
 from cellwise.backends.cpu.code import I64, POINTER, Code, Value
 from cellwise.plan.program import Program
 
-# What they make of a tiny difference is not tiny: log(0) is infinite, sqrt(1e-40) is 1e-20, 1e-40 / 1e-40 is 1.
-_AMPLIFY = frozenset({"log", "sqrt", "div"})
-
 _I32 = ir.IntType(32)
 # MXCSR: results that are subnormal are zero (bit 15), operands too (bit 6). FPCR: both (bit 24).
 _X86_BITS, _ARM_BITS = 1 << 15 | 1 << 6, 1 << 24
@@ -24,7 +21,7 @@ _X86_BITS, _ARM_BITS = 1 << 15 | 1 << 6, 1 << 24
 
 def may_flush(program: Program) -> bool:
     """Whether all that a program computes from zero instead of a subnormal number is as near to what it would be."""
-    return not any(node.op.name in _AMPLIFY for stage in program.stages for node in stage.nodes)
+    return not any(node.op.amplifies for stage in program.stages for node in stage.nodes)
 
 
 def flush_denormals(code: Code) -> Callable[[], None]:

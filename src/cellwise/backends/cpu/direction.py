@@ -12,7 +12,7 @@ from cellwise.backends.base import Result, RunDirection, Sequences, Stack, Weigh
 from cellwise.backends.cpu.engine import Engine, engine_of, key_of
 from cellwise.backends.cpu.operator import Asked, direction, is_plain, stems
 from cellwise.backends.cpu.twice import define
-from cellwise.plan import SequencePlan
+from cellwise.graph import StepGraph
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Direction:
 
     @staticmethod
     def of(stack: Stack, dtype: torch.dtype, definition: RunDirection, recompute: bool = False) -> Direction:
-        key = key_of(stack.plan.graph, bool(stack.proj_size), recompute)
+        key = key_of(stack.graph, bool(stack.proj_size), recompute)
         names = stems(engine_of(key, dtype), stack.bias)
-        define(key, stack.plan, definition, stack.bias, names)
+        define(key, stack.graph, definition, stack.bias, names)
         return Direction(key, names, stack.bias)
 
     def engine(self, dtype: torch.dtype) -> Engine:
@@ -35,7 +35,7 @@ class Direction:
 
     def run(
         self,
-        plan: SequencePlan,
+        graph: StepGraph,
         weights: Weights,
         sequences: Sequences,
         initial: tuple[Tensor, ...],

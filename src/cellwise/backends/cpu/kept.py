@@ -60,10 +60,13 @@ def history_of(state: str) -> str:
     return f"{state} history"
 
 
-def keeps(engine: Engine, sizes: Sizes, has_resets: bool) -> Kept:
-    """What is kept for layers of these sizes."""
-    plan, graph = engine.plan, engine.graph
+def keeps(engine: Engine, sizes: Sizes, has_resets: bool, tape: bool = True) -> Kept:
+    """What is kept for layers of these sizes; nothing without `tape`, and then the cell need not be differentiated."""
+    graph = engine.graph
     is_history = graph.output is graph.new_states[0] and not has_resets
+    if not tape:
+        return Kept({}, is_history)
+    plan = engine.plan
     shapes: dict[str, tuple[int, int]] = {}
     if plan.tape.columns:
         shapes["tape"] = (len(plan.tape.columns), sizes.padded)

@@ -57,7 +57,7 @@ def forward(
     run.give("x", x.contiguous())
     output = x.new_empty(len(x), sizes.padded_output)
     run.give("output", output)
-    keeping = _keeps(engine, sizes, steps.resets is not None)
+    keeping = _keeps(engine, sizes, steps.resets is not None, tape)
     kept = {"output": output} | {
         name: POOL.tensor(len(x), columns * width, dtype=x.dtype)
         for name, (columns, width) in (keeping.shapes.items() if tape else ())

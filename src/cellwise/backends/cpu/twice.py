@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from cellwise.backends.base import RunDirection, Sequences, Weights
-from cellwise.plan import SequencePlan
+from cellwise.graph import StepGraph
 
-# By the key under which the operators know a cell: its plan, how to run it, and the stems with and without biases.
-_DEFINITIONS: dict[str, tuple[SequencePlan, RunDirection]] = {}
+# By the key under which the operators know a cell: its graph, how to run it, and the stems with and without biases.
+_DEFINITIONS: dict[str, tuple[StepGraph, RunDirection]] = {}
 _STEMS: dict[tuple[str, bool], tuple[str, ...]] = {}
 
 
-def define(key: str, plan: SequencePlan, run: RunDirection, bias: bool, stems: tuple[str, ...]) -> None:
+def define(key: str, graph: StepGraph, run: RunDirection, bias: bool, stems: tuple[str, ...]) -> None:
     """Say what the operators compute for a key, in differentiable torch."""
-    _DEFINITIONS[key] = (plan, run)
+    _DEFINITIONS[key] = (graph, run)
     _STEMS[key, bias] = stems
 
 
@@ -94,14 +94,14 @@ def _run(
     sources: Sequence[Tensor],
 ) -> tuple[Tensor, ...]:
     """The outputs of all valid steps and the final states, as the definition computes them."""
-    plan, run = _DEFINITIONS[key]
+    graph, run = _DEFINITIONS[key]
     x, states, weights = sources[0], sources[1 : 1 + count], sources[1 + count :]
     # In a compiled program x may have rows beyond the valid steps.
     valid = x[: int(offsets[-1])]
     marks = None if resets is None else resets[: len(valid)].to(torch.bool)
     sequences = Sequences(valid, len(offsets) - 1, len(states[0]), offsets.diff(), marks)
     named = Weights(dict(zip(_STEMS[key, bias], weights, strict=True)))
-    output, finals = run(plan, named, sequences, tuple(states), reverse)
+    output, finals = run(graph, named, sequences, tuple(states), reverse)
     return output, *finals
 
 

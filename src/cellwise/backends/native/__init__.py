@@ -23,7 +23,7 @@ class Native(Backend):
     summary = "torch's own operator (oneDNN and ATen on a CPU, cuDNN on a GPU)"
 
     def supports(self, stack: Stack, setting: Setting) -> str | None:
-        graph = stack.plan.graph
+        graph = stack.graph
         if graph.fingerprint not in _operators():
             return f"torch has no operator for the equations of {graph.name}"
         if setting.resets:
@@ -37,7 +37,7 @@ class Native(Backend):
         return None
 
     def prepare(self, stack: Stack, setting: Setting) -> str:
-        return _operators()[stack.plan.graph.fingerprint]
+        return _operators()[stack.graph.fingerprint]
 
     def run(self, stack: Stack, call: Call) -> Result:
         operator = getattr(_VF, call.prepared)

@@ -17,8 +17,8 @@ class Reference(Backend):
 
     def prepare(self, stack: Stack, setting: Setting) -> None:
         # Worked out here, since torch.compile reads what is kept but cannot follow how it is made.
-        graph = stack.plan.graph
-        _ = stack.plan.carried_in, graph.nodes, graph.input_gates, graph.state_gates
+        graph = stack.graph
+        _ = graph.into_loop, graph.products, graph.input_gates, graph.state_gates
 
     def run(self, stack: Stack, call: Call) -> Result:
         return run_stacked(stack, call, run_direction)

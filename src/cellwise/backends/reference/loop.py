@@ -1,4 +1,4 @@
-"""One layer in one direction, as its plan says, on torch tensors.
+"""One layer in one direction: its equations, node by node, on torch tensors.
 
 Nothing is changed in place and nothing depends on values, so autograd (twice), torch.func and torch.compile all
 see ordinary torch.
@@ -14,22 +14,21 @@ from torch import Tensor
 
 from cellwise.backends.base import Result, Sequences, Weights
 from cellwise.graph import Node, Shape, StepGraph, evaluate
-from cellwise.graph.ops import CONSTANT, INPUT, SCALAR, STATE, VECTOR, constant_tensor
-from cellwise.plan import Product, SequencePlan
+from cellwise.graph.ops import CONSTANT, INPUT, PROJECT, SCALAR, STATE, VECTOR, constant_tensor
 
 States = tuple[Tensor, ...]
 
 
 def run_direction(
-    plan: SequencePlan, weights: Weights, sequences: Sequences, initial: States, reverse: bool
+    graph: StepGraph, weights: Weights, sequences: Sequences, initial: States, reverse: bool
 ) -> Result:
     """Run over all steps. `initial` and the returned final states hold a tensor (B, size) per state of the cell.
 
     In reverse the steps run from the last to the first. A reset at step t stands between t - 1 and t in time for
     both directions, so that a row with resets equals its pieces run apart.
     """
-    fixed, per_step = _before(plan, weights, sequences)
-    step = _Step(plan, weights, fixed)
+    fixed, per_step = _before(graph, weights, sequences)
+    step = _Step(graph, weights, fixed)
     carry = _Carry(initial, sequences.batch_sizes, reverse)
     resets = sequences.resets.split(list(sequences.batch_sizes)) if sequences.resets is not None else None
     times = range(len(sequences.batch_sizes))
@@ -54,20 +53,20 @@ def _zero(states: States, where: Tensor) -> States:
 
 
 def _before(
-    plan: SequencePlan, weights: Weights, sequences: Sequences
+    graph: StepGraph, weights: Weights, sequences: Sequences
 ) -> tuple[dict[Node, Tensor], dict[Node, tuple[Tensor, ...]]]:
     """What needs no state: the input's projection and all that follows from it alone, for all steps at once."""
-    values = dict(_leaves(plan.graph, weights, sequences.data))
+    values = dict(_leaves(graph, weights, sequences.data))
     weight = weights.get("weight_ih")
     if weight is not None:
         projected = F.linear(sequences.data, weight, weights.get("bias_ih"))
-        pieces = projected.chunk(len(plan.input_gates), dim=-1)
-        by_gate = dict(zip(plan.input_gates, pieces, strict=True))
-        values.update((node, by_gate[str(node.attribute)]) for node in plan.graph.of(INPUT))
-    evaluate(plan.before, values)
+        pieces = projected.chunk(len(graph.input_gates), dim=-1)
+        by_gate = dict(zip(graph.input_gates, pieces, strict=True))
+        values.update((node, by_gate[str(node.attribute)]) for node in graph.of(INPUT))
+    evaluate(graph.before_loop, values)
     per_step = {
         node: values[node].split(list(sequences.batch_sizes))
-        for node in plan.carried_in
+        for node in graph.into_loop
         if node.shape is Shape.BATCH
     }
     return {node: value for node, value in values.items() if node.shape is not Shape.BATCH}, per_step
@@ -82,46 +81,48 @@ def _leaves(graph: StepGraph, weights: Weights, like: Tensor) -> Iterable[tuple[
 
 
 class _Step:
-    """One step of time: the stages of the plan, each its products and then its pointwise nodes."""
+    """One step of time. What has one operand is one product, whichever gate asks for it first."""
 
-    def __init__(self, plan: SequencePlan, weights: Weights, fixed: dict[Node, Tensor]) -> None:
-        self.plan = plan
+    def __init__(self, graph: StepGraph, weights: Weights, fixed: dict[Node, Tensor]) -> None:
+        self.graph = graph
         self.fixed = fixed
-        self.states = tuple(
-            (node, plan.graph.states.index(str(node.attribute))) for node in plan.graph.of(STATE)
-        )
+        self.states = tuple((node, graph.states.index(str(node.attribute))) for node in graph.of(STATE))
         self.projection = weights.get("weight_hr")
-        self.rows = {
-            product: _rows(plan, weights, product) for stage in plan.stages for product in stage.products
-        }
+        self.rows = {operand: _rows(graph, weights, nodes) for operand, nodes in graph.products.items()}
 
     def __call__(self, inputs: dict[Node, Tensor], states: States) -> tuple[Tensor, States]:
-        values = {**self.fixed, **inputs, **{node: states[place] for node, place in self.states}}
-        for stage in self.plan.stages:
-            for product in stage.products:
-                weight, bias = self.rows[product]
-                pieces = F.linear(values[product.operand], weight, bias).chunk(len(product.gates), dim=-1)
-                values.update(zip(product.results, pieces, strict=True))
-            evaluate(stage.pointwise, values)
-        graph = self.plan.graph
+        values = {**self.fixed, **inputs, **{node: states[index] for node, index in self.states}}
+        graph = self.graph
+        for node in graph.in_loop:
+            if node.op is PROJECT and node not in values:
+                self._multiply(node.inputs[0], values)
+            evaluate((node,), values)
         output, new = values[graph.output], tuple(values[node] for node in graph.new_states)
         if self.projection is not None:
             output = F.linear(output, self.projection)
             new = (output, *new[1:])
         return output, new
 
+    def _multiply(self, operand: Node, values: dict[Node, Tensor]) -> None:
+        """Add to `values` all projections of an operand."""
+        weight, bias = self.rows[operand]
+        nodes = self.graph.products[operand]
+        pieces = F.linear(values[operand], weight, bias).chunk(len(nodes), dim=-1)
+        values.update(zip(nodes, pieces, strict=True))
 
-def _rows(plan: SequencePlan, weights: Weights, product: Product) -> tuple[Tensor, Tensor | None]:
-    """The rows of the recurrent weight that a product needs, as one matrix."""
+
+def _rows(graph: StepGraph, weights: Weights, nodes: tuple[Node, ...]) -> tuple[Tensor, Tensor | None]:
+    """The rows of the recurrent weight, and of its bias, for the projections of one operand."""
     weight, bias = weights.by_stem["weight_hh"], weights.get("bias_hh")
-    if product.gates == plan.state_gates:
+    gates = tuple(str(node.attribute) for node in nodes)
+    if gates == graph.state_gates:
         return weight, bias
-    places = [plan.state_gates.index(gate) for gate in product.gates]
-    count = len(plan.state_gates)
+    indices = [graph.state_gates.index(gate) for gate in gates]
+    count = len(graph.state_gates)
 
     def take(tensor: Tensor) -> Tensor:
         blocks = tensor.chunk(count)
-        return torch.cat([blocks[place] for place in places])
+        return torch.cat([blocks[index] for index in indices])
 
     return take(weight), None if bias is None else take(bias)
 

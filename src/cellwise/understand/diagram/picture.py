@@ -17,8 +17,6 @@ from cellwise.understand.gate_roles import is_gate, role_of
 __all__ = ["INPUT_ID", "Block", "Edge", "Picture", "picture_of"]
 
 INPUT_ID = "x"
-# Functions that a gate's block may end with.
-_ACTIVATIONS = {"sigmoid": "σ"} | {op: op for op in ("tanh", "relu", "softplus", "exp", "sin", "cos")}
 _SIGNS = {
     "add": "+",
     "mul": "×",
@@ -162,7 +160,7 @@ class _Builder:
             if node in absorbed:
                 continue
             inner = [node]
-            if node.op.name in _ACTIVATIONS and self.uses[node.inputs[0]] == 1:
+            if node.op.activation and self.uses[node.inputs[0]] == 1:
                 inner.append(node.inputs[0])
             terms, sums = self._terms(inner[-1])
             others = [t for t in terms if t.shape is Shape.BATCH and not self._is_affine(t)]
@@ -201,7 +199,7 @@ class _Builder:
         gates = dict.fromkeys(str(term.attribute) for term in affine)
         own_name = self.names.get(node, "")
         name = own_name if own_name and not own_name.endswith("'") else ", ".join(gates)
-        label = _ACTIVATIONS.get(node.op.name, "")
+        label = _SIGNS.get(node.op.name, node.op.name) if node.op.activation else ""
         if not label:
             sides = {term.op for term in affine}
             side = "" if len(sides) == 2 else "i" if INPUT in sides else "h"

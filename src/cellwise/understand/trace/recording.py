@@ -6,6 +6,7 @@ LSTM, and the variables of a cell that somebody wrote this morning.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -22,8 +23,6 @@ from cellwise.understand.trace.errors import TraceError
 __all__ = ["LayerRecording", "LayerWeights", "Recording", "Signal", "record"]
 
 Kind = Literal["state", "gate", "value"]
-# What a gate opens and shuts with lies between 0 and 1; tanh gives what may be written, between -1 and 1.
-_BOUNDS = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,17 +165,21 @@ def _signals(graph: StepGraph, values: dict[Node, Tensor], T: int, H: int) -> It
     shown: dict[Node, str] = {}
     for name, node in zip(graph.states, graph.new_states, strict=True):
         shown[node] = name
-        yield Signal(name, "state", values[node].expand(T, H), _BOUNDS.get(node.op.name))
+        yield Signal(name, "state", values[node].expand(T, H), _bounds(node))
     named = [(node, name) for node, name in graph.names if node in values and name not in graph.states]
     if not graph.output_is_state:
         named.append((graph.output, "y"))
     for node, name in named:
         if node.shape is Shape.BATCH and node not in shown:
             shown[node] = name
-            kind: Kind = "gate" if node.op.name == "sigmoid" else "value"
-            yield Signal(
-                name, kind, values[node].expand(T, H).to(values[graph.output]), _BOUNDS.get(node.op.name)
-            )
+            kind: Kind = "gate" if node.op.range == (0.0, 1.0) else "value"
+            yield Signal(name, kind, values[node].expand(T, H).to(values[graph.output]), _bounds(node))
+
+
+def _bounds(node: Node) -> tuple[float, float] | None:
+    """What a value's last function allows, where it allows only so much to both sides."""
+    bounds = node.op.range
+    return bounds if bounds is not None and all(map(math.isfinite, bounds)) else None
 
 
 def leaf_values(graph: StepGraph, weights: LayerWeights, like: Tensor) -> dict[Node, Tensor]:

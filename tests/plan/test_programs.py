@@ -1,0 +1,218 @@
+"""Programs compute what the equations say, forward and backward, apart from any backend that compiles them.
+
+An interpreter runs them word by word; the truth is the layer on the reference backend, differentiated by torch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from interpreter import Interpreter
+from torch import Tensor
+
+import cellwise
+from cellwise import Cell, cells, tanh
+from cellwise.nn.recurrent import RecurrentLayer
+from cellwise.plan.backward import PROJECTED_GRADIENT, RECOMPUTED, BackwardPlan, backward_plan
+from cellwise.plan.forward import InputProduct, forward_program
+from cellwise.plan.listing import listing
+from cellwise.plan.program import Program, Ref, Width
+from cellwise.testing.strategies import cells as drawn_cells
+
+T, B, D, H, P = 3, 2, 4, 3, 2
+WIDTHS = {Width.INPUT: D, Width.HIDDEN: H, Width.PROJECTED: P}
+BOTH: tuple[InputProduct, ...] = ("fused", "hoisted")
+
+
+class Problem:
+    """A layer of one direction with its input and states, and what torch says of a loss on all that comes out."""
+
+    def __init__(self, cell: Cell, proj_size: int = 0) -> None:
+        sizes: dict[str, Any] = {"backend": "reference", "dtype": torch.float64}
+        self.layer: RecurrentLayer = (
+            cellwise.LSTM(D, H, proj_size=proj_size, **sizes)
+            if proj_size
+            else cellwise.Recurrent(cell, D, H, **sizes)
+        )
+        self.graph, self.projected = cell.graph, bool(proj_size)
+        first, *others = (H for _ in cell.states)
+        self.initial = tuple(_leaf(1, B, size) for size in (proj_size or first, *others))
+        self.x = _leaf(T, B, D)
+        given_states = self.initial if len(self.initial) > 1 else self.initial[0]
+        self.output, finals = self.layer(self.x, given_states)
+        self.finals = finals if isinstance(finals, tuple) else (finals,)
+        self.seeds = tuple(torch.randn_like(each) for each in (self.output, *self.finals))
+        self.parameters = {name.removesuffix("_l0"): each for name, each in self.layer.named_parameters()}
+        self.weights = {name: each.detach() for name, each in self.parameters.items()}
+        gates = {"ih": self.graph.input_gates, "hh": self.graph.state_gates}
+        self.gates = {f"{kind}_{end}": names for kind in ("weight", "bias") for end, names in gates.items()}
+        self.gates["weight_hr"] = ("",)
+
+    def gradients(self) -> dict[str, Tensor]:
+        """At x, the initial states by name, and the parameters."""
+        named = {"x": self.x, **dict(zip(self.graph.states, self.initial, strict=True)), **self.parameters}
+        loss = sum((a * b).sum() for a, b in zip((self.output, *self.finals), self.seeds, strict=True))
+        found = torch.autograd.grad(loss, list(named.values()), materialize_grads=True, allow_unused=True)
+        return dict(zip(named, found, strict=True))
+
+    def own(self) -> dict[str, Tensor]:
+        """The cell's own parameters, by the names of their arrays."""
+        return {f"own {name}": self.weights[name] for name in (*self.graph.vectors, *self.graph.scalars)}
+
+    def forward(self, program: Program) -> tuple[Interpreter, tuple[Tensor, ...]]:
+        given_arrays = {"x": self.x.detach().unsqueeze(1), **self.own()}
+        initial = tuple(state[0].detach() for state in self.initial)
+        run = Interpreter(program, self.weights, self.gates, given_arrays, initial, T, WIDTHS)
+        return run, run.run()
+
+
+def _leaf(*shape: int) -> Tensor:
+    return torch.randn(shape, dtype=torch.float64, requires_grad=True)
+
+
+def check_forward(problem: Problem, program: Program) -> None:
+    run, finals = problem.forward(program)
+    assert_near(run.written("output")[:, 0], problem.output)
+    for found, wanted in zip(finals, problem.finals, strict=True):
+        assert_near(found, wanted[0])
+
+
+def assert_near(found: Tensor, wanted: Tensor) -> None:
+    torch.testing.assert_close(found, wanted.detach(), rtol=1e-10, atol=1e-12, equal_nan=True)
+
+
+@pytest.mark.parametrize("input_product", BOTH)
+@pytest.mark.parametrize("name", cells.names())
+def test_forward(name: str, input_product: InputProduct) -> None:
+    problem = Problem(cells.get(name))
+    check_forward(problem, forward_program(problem.graph, None, input_product=input_product))
+
+
+@given(cell=drawn_cells(gradient=False))
+def test_forward_of_any_cell(cell: Cell) -> None:
+    problem = Problem(cell)
+    for input_product in BOTH:
+        check_forward(problem, forward_program(cell.graph, None, input_product=input_product))
+
+
+def check_backward(problem: Problem, input_product: InputProduct, recompute: bool = False) -> None:
+    """What the forward program kept, and the backward program on it, against torch's gradients."""
+    plan = backward_plan(problem.graph, problem.projected, recompute)
+    program = forward_program(problem.graph, plan.tape, problem.projected, input_product)
+    check_forward(problem, program)
+    run, _ = problem.forward(program)
+    memory = kept_of(problem, run, plan)
+    arriving = tuple(seed[0] for seed in problem.seeds[1:])
+    back = Interpreter(plan.program, problem.weights, problem.gates, memory, arriving, T, WIDTHS)
+    at_states = back.run(reverse=True)
+    wanted = problem.gradients()
+    for name, found in {
+        **dict(zip(problem.graph.states, at_states, strict=True)),
+        **gradients_of(problem, plan, back),
+    }.items():
+        assert_near(found, wanted[name][0] if name in problem.graph.states else wanted[name])
+
+
+def kept_of(problem: Problem, run: Interpreter, plan: BackwardPlan) -> dict[str, Tensor]:
+    """What the backward program is given: what came out, the states before each step, the tape, gradients."""
+    output = run.written("output")
+    memory = {"x": run.memory["x"], "output": output, "gradient output": problem.seeds[0].unsqueeze(1)}
+    memory |= problem.own()
+    if plan.tape.columns:
+        memory["tape"] = run.written("tape")
+    for name, initial, history in zip(problem.graph.states, problem.initial, run.history, strict=True):
+        assert_near(history[0], initial[0])
+        memory[f"{name} before"] = history.unsqueeze(1)
+    return memory
+
+
+def gradients_of(problem: Problem, plan: BackwardPlan, back: Interpreter) -> dict[str, Tensor]:
+    """Those at x and the weights, from those at gates: products over all steps, whatever the forward program did."""
+    found: dict[str, Tensor] = {}
+    at_gates = back.written("gates") if plan.inputs or plan.products else None
+
+    def add(stem: str, gate: str, column: int, operand: Tensor) -> None:
+        assert at_gates is not None
+        index, gradient = problem.gates[stem].index(gate), at_gates[:, column]
+        blocks = found.setdefault(stem, torch.zeros_like(problem.weights[stem]))
+        blocks.view(len(problem.gates[stem]), H, -1)[index] += torch.einsum("tbh,tbk->hk", gradient, operand)
+        bias = found.setdefault(stem.replace("weight", "bias"), torch.zeros(len(blocks), dtype=torch.float64))
+        bias.view(-1, H)[index] += back.sums["bias sums", column]
+
+    for gate, column in plan.inputs:
+        add("weight_ih", gate, column, problem.x.detach())
+        index = problem.gates["weight_ih"].index(gate)
+        rows = problem.weights["weight_ih"].view(-1, H, D)[index]
+        assert at_gates is not None
+        found["x"] = found.get("x", torch.zeros(())) + at_gates[:, column] @ rows
+    for gate, column, ref in plan.products:
+        add("weight_hh", gate, column, rows_of(back, ref))
+    if plan.unprojected is not None:
+        gradient = back.written(PROJECTED_GRADIENT.name)[:, 0]
+        found["weight_hr"] = torch.einsum("tbp,tbh->ph", gradient, rows_of(back, plan.unprojected))
+    for column, name in enumerate(plan.parameters):
+        total = back.sums["sums", column]
+        found[name] = total.sum() if name in problem.graph.scalars else total
+    return found
+
+
+def rows_of(back: Interpreter, ref: Ref) -> Tensor:
+    """(T, B, width), of what was kept or computed again."""
+    array = ref.array
+    return (back.written(array.name) if array.name == RECOMPUTED else back.memory[array.name])[:, ref.column]
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("input_product", BOTH)
+@pytest.mark.parametrize("name", cells.names())
+def test_backward(name: str, input_product: InputProduct, recompute: bool) -> None:
+    check_backward(Problem(cells.get(name)), input_product, recompute)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("input_product", BOTH)
+def test_projected(input_product: InputProduct, recompute: bool) -> None:
+    check_backward(Problem(cells.get("lstm"), proj_size=P), input_product, recompute)
+
+
+@given(cell=drawn_cells(gradient=False))
+def test_backward_of_any_cell(cell: Cell) -> None:
+    for input_product in BOTH:
+        for recompute in (False, True):
+            check_backward(Problem(cell), input_product, recompute)
+
+
+# --- the input's product ----------------------------------------------------------------------------------------
+
+
+def test_the_listing_says_where_the_input_is_multiplied() -> None:
+    graph = cells.get("gru").graph
+    hoisted = forward_program(graph, None, input_product="hoisted")
+    text = listing(hoisted, graph)
+    assert "before the first step\n  x × weight_ih[r, z, n] + bias_ih → input products\n" in text
+    assert "columns: W_ir x + b_ir; W_iz x + b_iz; W_in x + b_in" in text
+    assert "before the first step" not in listing(forward_program(graph, None), graph)
+
+
+@pytest.mark.parametrize("name", cells.names())
+def test_a_hoisted_loop_multiplies_no_input(name: str) -> None:
+    program = forward_program(cells.get(name).graph, None, input_product="hoisted")
+    stems = {segment.weight.stem for stage in program.stages for segment in stage.segments}
+    assert stems <= {"weight_hh"}
+    names = [array.name for array in program.arrays]
+    assert "x" not in names and "input products" in names
+
+
+def test_a_cell_that_asks_its_input_for_nothing_has_nothing_to_hoist() -> None:
+    class Free(Cell):
+        gates = ("n",)
+
+        def step(self, x, h):
+            return tanh(h.n)
+
+    program = forward_program(Free().graph, None, input_product="hoisted")
+    assert program.before_loop == () and program.name == "Free_forward"
+    check_forward(Problem(Free()), program)
