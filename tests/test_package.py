@@ -67,6 +67,7 @@ FIRST = (
     "cellwise.plan.cost",
     "cellwise.runtime.compiling",
     "cellwise.runtime.stream",
+    "cellwise.torch_internals",
     "cellwise.tasks",
     "cellwise.testing.compare",
     "cellwise.understand.complexity",

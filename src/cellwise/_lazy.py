@@ -7,12 +7,13 @@ that was exported with our layers in it runs in a process that has only imported
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import Any
 
 from cellwise._loading import when_loaded
 
-_LAYERS = "cellwise.nn"
+_LAYERS, _INTERNALS = "cellwise.nn", "cellwise.torch_internals"
 # Packages of ours that were attributes of cellwise as soon as it was imported.
 _PACKAGES = ("backends", "nn", "passes", "plan", "runtime")
 
@@ -34,4 +35,9 @@ def find(name: str) -> Any:
 
 def follow_torch() -> None:
     """Load the layers: now, if torch is loaded, else right after it."""
-    when_loaded("torch", lambda _: import_module(_LAYERS))
+    when_loaded("torch", lambda _: None if _INTERNALS in sys.modules else load_layers())
+
+
+def load_layers() -> None:
+    """Load the layers. Where `torch_internals` is what loads torch it does this itself, once it is whole."""
+    import_module(_LAYERS)

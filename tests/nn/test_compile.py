@@ -375,7 +375,7 @@ def arguments_of(
 ) -> tuple[Any, ...]:
     from cellwise.backends.cpu.direction import Direction
     from cellwise.backends.reference.loop import run_direction
-    from cellwise.nn.recurrent import facts_of
+    from cellwise.nn.definition import facts_of
 
     layer = Recurrent(cell, 3, hidden, dtype=torch.float64)
     facts = facts_of(*layer._definition())

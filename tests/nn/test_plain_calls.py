@@ -15,8 +15,8 @@ from torch_pairs import CLASSES
 
 import cellwise
 from cellwise.errors import InputError
-from cellwise.nn import layers
-from cellwise.nn.recurrent import RecurrentLayer
+from cellwise.nn import plain
+from cellwise.nn.layer import RecurrentLayer
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -28,9 +28,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(autouse=True)
 def forgotten() -> Iterator[None]:
-    layers._TORCHS.clear()
+    plain._ROUTES.clear()
     yield
-    layers._TORCHS.clear()
+    plain._ROUTES.clear()
 
 
 @pytest.fixture
@@ -192,11 +192,11 @@ def test_mistakes_are_named_as_ever(general: list[int]) -> None:
 
 
 def test_many_shapes_are_forgotten_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers, "_MOST", 5)
+    monkeypatch.setattr(plain, "_MOST", 5)
     layer = cellwise.RNN(3, 4)
     for batch in range(1, 20):
         layer(torch.zeros(1, batch, 3))
-    assert len(layers._TORCHS) <= 5
+    assert len(plain._ROUTES) <= 5
 
 
 @pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -117,6 +117,44 @@ class Workload(NamedTuple):
 Result = tuple[Tensor, tuple[Tensor, ...]]
 
 
+class PlainBatch(NamedTuple):
+    """The form of a plain batch: (T, B, D), or (B, T, D) if `batch_first`; or packed, with the rows of each step."""
+
+    dtype: torch.dtype
+    steps: int
+    batch: int
+    batch_first: bool = False
+    sizes: tuple[int, ...] | None = None
+
+
+class Shortcut(ABC):
+    """Runs a stack on batches of one form, with all worked out that does not change from call to call.
+
+    Calls are plain: nothing but autograd watches them, and shapes, dtypes and devices are what they were said to be.
+    `reads_memory`: tensors must also have their numbers at their addresses, weights in one piece.
+    """
+
+    reads_memory = False
+
+    @abstractmethod
+    def run(
+        self,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        dropout: float,
+        training: bool,
+        sizes: Tensor | None,
+    ) -> Result:
+        """The output in the form of x, and the final states (L * directions, B, H), which are nobody else's.
+
+        Args:
+            states: (L * directions, B, size) each; none for zeros.
+            weights: of all layers and directions, each in the order of `parameter_layout`.
+            sizes: (T,) the rows of each step, of a packed batch.
+        """
+
+
 class Stepper(ABC):
     """A stack of layers that is fed one step at a time and keeps its states, which are zero at first."""
 
@@ -156,6 +194,10 @@ class Backend(ABC):
     @abstractmethod
     def run(self, stack: Stack, call: Call) -> Result:
         """Run the whole stack."""
+
+    def shortcut(self, stack: Stack, prepared: Any, batch: PlainBatch) -> Shortcut | None:
+        """The short way for plain batches of one form; None if there is none."""
+        return None
 
     def stepper(
         self, stack: Stack, prepared: Any, weights: tuple[Weights, ...], batch: int

@@ -48,6 +48,15 @@ def check_name(name: str) -> str:
     return name
 
 
+def willing(name: str, stack: Stack, setting: Setting) -> tuple[str, ...]:
+    """The backends that can run such calls: all of them for "auto", else at most the one of this name."""
+    return tuple(
+        backend.name
+        for backend in BACKENDS
+        if name in (AUTO, backend.name) and backend.supports(stack, setting) is None
+    )
+
+
 def choose(name: str, stack: Stack, setting: Setting) -> Backend:
     """The backend of this name if it can run such calls; for "auto" the preferred or else the first that can.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from cellwise.errors import InputError
+from cellwise.torch_internals import is_autocast_enabled
 
 
 def check_input(name: str, data: Tensor, weight: Tensor, input_size: int, packed: bool) -> None:
@@ -18,7 +18,7 @@ def check_input(name: str, data: Tensor, weight: Tensor, input_size: int, packed
         if packed:
             raise InputError(f"input must have 2 dimensions, got {data.dim()}")
         raise InputError(f"{name}: Expected input to be 2D or 3D, got {data.dim()}D instead")
-    if data.dtype != weight.dtype and not torch._C._is_any_autocast_enabled():
+    if data.dtype != weight.dtype and not is_autocast_enabled():
         raise InputError(
             f"RNN input dtype ({data.dtype}) does not match weight dtype ({weight.dtype}). "
             f"Convert input: input.to({weight.dtype}), or convert model: model.to({data.dtype})"
@@ -64,7 +64,7 @@ def _check_weight(layer: str, name: str, tensor: Tensor, shape: tuple[int, ...],
         raise InputError(
             f"{name} of this {layer} must have shape {shape}; it has shape {tuple(tensor.shape)}"
         )
-    if not torch._C._is_any_autocast_enabled():
+    if not is_autocast_enabled():
         raise InputError(
             f"Input and parameter tensors are not the same dtype: {name} has {tensor.dtype}, the input "
             f"{data.dtype}. Convert the model as a whole: model.to({data.dtype})"
@@ -113,7 +113,7 @@ def check_states(
                 "Input and hidden tensors are not at the same device, found input tensor at "
                 f"{data.device} and hidden tensor at {state.device}"
             )
-        if state.dtype != data.dtype and not torch._C._is_any_autocast_enabled():
+        if state.dtype != data.dtype and not is_autocast_enabled():
             raise InputError(
                 f"Input and hidden tensors are not the same dtype, found input tensor with {data.dtype} "
                 f"and hidden tensor with {state.dtype}. Convert the state: state.to({data.dtype})"

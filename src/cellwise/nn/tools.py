@@ -17,15 +17,9 @@ from torch import nn
 from cellwise._loading import when_loaded
 from cellwise.backends.cpu import flops
 from cellwise.errors import ToolError
-from cellwise.nn.recurrent import RecurrentLayer
+from cellwise.nn.layer import RecurrentLayer
 from cellwise.nn.swapping import as_torchs, original_class, torchs_class
-
-# By torch's module, the functions that read a model, which is their first argument.
-_READERS = {
-    "torch.jit._recursive": ("create_script_module",),
-    "torch.ao.quantization.quantize": ("propagate_qconfig_", "_add_observer_", "_convert"),
-    "torch.ao.quantization.quantize_fx": ("_fuse_fx", "_prepare_fx", "_convert_fx"),
-}
+from cellwise.torch_internals import MODEL_READERS
 
 
 def _reader(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,12 +44,12 @@ def _refuse_what_has_no_script(model: nn.Module) -> None:
 
 
 def _open(module: ModuleType) -> None:
-    for name in _READERS[module.__name__]:
+    for name in MODEL_READERS[module.__name__]:
         # Where a release of torch has no such function its tool passes our layers by; tests say so.
         if hasattr(module, name):
             setattr(module, name, _reader(getattr(module, name)))
 
 
-for _name in _READERS:
+for _name in MODEL_READERS:
     when_loaded(_name, _open)
 when_loaded("torch.utils.flop_counter", flops.register)

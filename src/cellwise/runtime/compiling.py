@@ -8,7 +8,6 @@ layer and direction.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, TypeVar
@@ -16,10 +15,11 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from cellwise import torch_internals
 from cellwise._loading import when_loaded
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-_COMPILER = "torch._dynamo"
+_tracing_state = torch_internals.tracing_state
 
 _UNTRACED: list[Callable[..., Any]] = []
 _TRACED: list[type[nn.Module]] = []
@@ -28,7 +28,7 @@ _TRACED: list[type[nn.Module]] = []
 def untraced(function: Function) -> Function:
     """Mark a function whose result torch.compile takes as a constant for the same arguments."""
     _UNTRACED.append(function)
-    if _COMPILER in sys.modules:
+    if torch_internals.is_compiler_loaded():
         _tell()
     return function
 
@@ -39,14 +39,13 @@ def fixed(values: tuple[Any, ...]) -> tuple[Any, ...]:
     With dynamic=True the float of a module is a symbol to Dynamo, as its integers are if one asks for it. Where one
     of these numbers has changed, the program is traced anew.
     """
-    from torch.fx.experimental.symbolic_shapes import guard_scalar
-
-    return tuple([guard_scalar(each) if isinstance(each, (int, float)) else each for each in values])
+    as_constant = torch_internals.as_constant
+    return tuple([as_constant(each) if isinstance(each, (int, float)) else each for each in values])
 
 
 def is_tracing() -> bool:
     """Whether this call is recorded into a program: by torch.compile, torch.export, torch.jit.trace or for ONNX."""
-    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+    return torch.compiler.is_compiling() or _tracing_state() is not None
 
 
 def traced(kind: type[nn.Module]) -> None:
@@ -59,25 +58,9 @@ def _tell() -> None:
         torch.compiler.assume_constant_result(_UNTRACED.pop())
 
 
-def _open() -> None:
-    """Allow torch.nn's recurrent classes while, and only while, one of ours is looked at."""
-    from torch._dynamo import config
-    from torch._dynamo.variables.builder import VariableBuilder
-
-    refusing = VariableBuilder.wrap_module
-
-    def wrap_module(self: Any, value: nn.Module) -> Any:
-        if not isinstance(value, tuple(_TRACED)):
-            return refusing(self, value)
-        with config.patch(allow_rnn=True):
-            return refusing(self, value)
-
-    VariableBuilder.wrap_module = wrap_module  # type: ignore[method-assign]
-
-
 def _loaded(module: ModuleType) -> None:
-    _open()
+    torch_internals.let_compiler_trace(lambda value: isinstance(value, tuple(_TRACED)))
     _tell()
 
 
-when_loaded(_COMPILER, _loaded)
+when_loaded(torch_internals.COMPILER, _loaded)

@@ -6,11 +6,10 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
-from torch._C._functorch import get_interpreter_stack
-from torch.autograd import forward_ad
 
-from cellwise.backends.base import Backend, Setting, Stack, Workload
-from cellwise.backends.registry import AUTO, Explanation, check_name, choose, explain
+from cellwise import torch_internals
+from cellwise.backends.base import Backend, Setting, Stack, Stepper, Weights, Workload
+from cellwise.backends.registry import AUTO, Explanation, check_name, choose, explain, willing
 
 __all__ = [
     "AUTO",
@@ -22,6 +21,7 @@ __all__ = [
     "choice",
     "explain",
     "setting_of",
+    "stepper",
 ]
 
 
@@ -37,14 +37,14 @@ def setting_of(
     device: torch.device, dtype: torch.dtype, resets: bool, traced: bool, recompute: bool = False
 ) -> Setting:
     """The setting of a call that is made here and now."""
-    levels = get_interpreter_stack()
+    levels = torch_internals.interpreter_stack()
     return Setting(
         device,
         dtype,
         resets,
         () if levels is None else tuple(level.key() for level in levels),
-        forward_ad._current_level >= 0,
-        torch._C._is_any_autocast_enabled(),
+        torch_internals.forward_ad._current_level >= 0,
+        torch_internals.is_autocast_enabled(),
         traced,
         # Without gradients nothing is kept anyway.
         recompute and torch.is_grad_enabled(),
@@ -79,3 +79,15 @@ def _choice(backend: str, stack: Stack, setting: Setting) -> int:
     number = len(CHOICES)
     CHOICES[number] = Chosen(found, stack, found.prepare(stack, setting))
     return number
+
+
+def stepper(
+    backend: str, stack: Stack, setting: Setting, weights: tuple[Weights, ...], batch: int
+) -> Stepper | None:
+    """What makes single steps on these weights as they are now; None if no backend that can run them has it."""
+    for name in willing(backend, stack, setting):
+        found, _, prepared = CHOICES[_choice(name, stack, setting)]
+        made = found.stepper(stack, prepared, weights, batch)
+        if made is not None:
+            return made
+    return None

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from cellwise import torch_internals
 from cellwise.backends.base import Stepper
 from cellwise.errors import InputError
 
@@ -206,7 +207,7 @@ class Stream:
         if not (fits and out.is_cpu and out.is_contiguous() and not out.requires_grad and not out.is_neg()):
             self._refuse(out, like)
         if not out.is_inference():
-            torch._C._increment_version((out,))  # who needs what it held for a backward pass is told
+            torch_internals.increment_version((out,))  # who needs what it held for a backward pass is told
         return out
 
     def _refuse(self, out: Any, like: Tensor) -> None:

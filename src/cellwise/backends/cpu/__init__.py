@@ -6,6 +6,7 @@ compile   LLVM code as a function; cache                  run       arrays, thre
 target    the processor                                   operator  all of it as operators of torch (schema)
 direction one layer in one direction                      twice     second derivatives
 stepper   one step at a time
+shortcut  plain calls, with all prepared (prepared, launch)
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import torch
 from cellwise.backends.base import (
     Backend,
     Call,
+    PlainBatch,
     Result,
     RunDirection,
     Setting,
+    Shortcut,
     Stack,
     Stepper,
     Weights,
@@ -71,6 +74,11 @@ class Cpu(Backend):
         dtype = next(iter(weights[0].by_stem.values())).dtype
         taken = [{stem: each.by_stem[stem] for stem in prepared.stems} for each in weights]
         return CpuStepper(prepared.engine(dtype), stack, taken, batch)
+
+    def shortcut(self, stack: Stack, prepared: Any, batch: PlainBatch) -> Shortcut | None:
+        from cellwise.backends.cpu.shortcut import shortcut
+
+        return None if stack.proj_size else shortcut(stack, prepared, batch)
 
     def run(self, stack: Stack, call: Call) -> Result:
         return run_stacked(stack, call, call.prepared.run, fresh=True)

@@ -52,8 +52,11 @@ def optimized(source: str, target: Target) -> tuple[llvm.ModuleRef, llvm.TargetM
     return module, machine
 
 
-def load(name: str, *objects: bytes) -> Callable[[int, int], None]:
-    """The function `name` of object files, callable with two addresses; it lets the interpreter lock go."""
+def load(name: str, *objects: bytes) -> Callable[[int | bytes, int | bytes], None]:
+    """The function `name` of object files, callable with two addresses; it lets the interpreter lock go.
+
+    Bytes in place of an address are what it finds there.
+    """
     backing = llvm.parse_assembly(f'target triple = "{host().triple}"')
     engine = llvm.create_mcjit_compiler(backing, host().machine())
     for code in objects:

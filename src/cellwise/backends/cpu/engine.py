@@ -27,7 +27,7 @@ from cellwise.plan.program import Program, Width
 ELEMENT_BYTES = {torch.float32: 4, torch.float64: 8}
 NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 
-Native = Callable[[int, int], None]
+Native = Callable[[int | bytes, int | bytes], None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -112,7 +112,7 @@ def _product(left: Tensor, right: Tensor, out: Tensor, add: bool) -> None:
     """out (I, K) = left (N, I)^T right (N, K), or that added to it."""
     size, width = out.shape
     is_narrow = min(size, width) < _NARROW
-    if not is_narrow and len(left) <= _LONG:
+    if is_one_product(len(left), size, width):
         if add:
             out.addmm_(left.t(), right)
         else:
@@ -124,6 +124,11 @@ def _product(left: Tensor, right: Tensor, out: Tensor, add: bool) -> None:
         out += found
     else:
         out.copy_(found)
+
+
+def is_one_product(rows: int, size: int, width: int) -> bool:
+    """Whether a sum over so many rows that gives (size, width) numbers is best left to one product."""
+    return min(size, width) >= _NARROW and rows <= _LONG
 
 
 def _in_blocks(few: Tensor, many: Tensor, block: int) -> Tensor:

@@ -225,7 +225,7 @@ class _Forward(torch.autograd.Function):
         ctx.asked, ctx.kept = asked, len(kept)
         ctx.seen = [(each.dtype, each.shape) for each in (x, *others)]
         # What hooks bring back in the backward pass is theirs, and so must be checked.
-        ctx.hooked = torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+        ctx.hooked = saved_by_hooks()
         output = found[0]
         # Rows that are no whole vectors were copied for the caller, and may be written to as any copy may.
         ctx.reads_output = (
@@ -240,32 +240,13 @@ class _Forward(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
         offsets, resets, output, *rest = ctx.saved_tensors
-        kept, (x, *others) = rest[: ctx.kept], rest[ctx.kept :]
+        kept, tensors = rest[: ctx.kept], rest[ctx.kept :]
+        if [(each.dtype, each.shape) for each in tensors] != ctx.seen and not are_transformed(gradients):
+            raise other_data()
         given = list(gradients[: 1 + ctx.asked.states])
-        if _are_transformed(given):
-            key, bias, reverse, count = ctx.asked
-            found = first_derivative(key, bias, reverse, count, offsets, resets, (x, *others), given)
-            return None, None, None, None, *found
-        if [(each.dtype, each.shape) for each in (x, *others)] != ctx.seen:
-            raise InputError(
-                "An input, state or weight that the backward pass needs was given other data (through .data), of "
-                "another shape or dtype than in the forward pass."
-            )
-        given = [None if each is None else _in_memory(each) for each in given]
-        if is_plain(x) and not torch.is_grad_enabled():
-            wanted = ctx.needs_input_grad[4]
-            kernel = _checked_backward if ctx.hooked else _backward
-            call = _call_backward(kernel, ctx.asked, offsets, resets, output, kept, wanted)
-            dx, *rest = call(x, *others, *given)
-            return None, None, None, None, dx if wanted else None, *rest
-        results = (output, *others[: ctx.asked.states])
-        given = [torch.zeros_like(r) if g is None else g for r, g in zip(results, given, strict=True)]
-        if is_plain(x):
-            saved = (offsets, resets, output, kept)
-            return None, None, None, None, *_Backward.apply(_backward, ctx.asked, *saved, x, *others, *given)
-        operator = torch.ops.cellwise.direction_backward.default
-        call = _call_backward(operator, ctx.asked, offsets, resets, output, kept)
-        return None, None, None, None, *call(x, *others, *given)
+        saved = (offsets, resets, output, kept)
+        found = gradients_of(ctx.asked, ctx.hooked, ctx.needs_input_grad[4], saved, tensors, given)
+        return None, None, None, None, *found
 
 
 class _Backward(torch.autograd.Function):
@@ -291,6 +272,54 @@ class _Backward(torch.autograd.Function):
         # What was kept follows from x, states and weights: the derivative is taken through those.
         found = second_derivative(key, bias, reverse, count, offsets, resets, tensors, gradients)
         return None, None, None, None, None, None, *found
+
+
+def gradients_of(
+    asked: Asked,
+    hooked: bool,
+    wants_input: bool,
+    saved: tuple[Tensor, Tensor | None, Tensor, Sequence[Tensor]],
+    tensors: Sequence[Tensor],
+    given: Sequence[Tensor | None],
+) -> list[Tensor | None]:
+    """The gradients at x, states and weights, `tensors`, by whatever can compute them.
+
+    Args:
+        saved: offsets, resets, the output and what was kept.
+        given: the gradients at the output and the final states; None for zero.
+    """
+    offsets, resets, output, kept = saved
+    x, *others = tensors
+    if are_transformed(given):
+        key, bias, reverse, count = asked
+        return first_derivative(key, bias, reverse, count, offsets, resets, tensors, given)
+    given = [None if each is None else _in_memory(each) for each in given]
+    if is_plain(x) and not torch.is_grad_enabled():
+        kernel = _checked_backward if hooked else _backward
+        call = _call_backward(kernel, asked, offsets, resets, output, list(kept), wants_input)
+        dx, *rest = call(x, *others, *given)
+        return [dx if wants_input else None, *rest]
+    results = (output, *others[: asked.states])
+    given = [torch.zeros_like(r) if g is None else g for r, g in zip(results, given, strict=True)]
+    if is_plain(x):
+        return list(
+            _Backward.apply(_backward, asked, offsets, resets, output, list(kept), x, *others, *given)
+        )
+    operator = torch.ops.cellwise.direction_backward.default
+    call = _call_backward(operator, asked, offsets, resets, output, list(kept))
+    return list(call(x, *others, *given))
+
+
+def saved_by_hooks() -> bool:
+    """Whether hooks take what is now saved for a backward pass, and bring back something in its place."""
+    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+
+
+def other_data() -> InputError:
+    return InputError(
+        "An input, state or weight that the backward pass needs was given other data (through .data), of "
+        "another shape or dtype than in the forward pass."
+    )
 
 
 def _call_backward(
@@ -372,7 +401,7 @@ def _in_memory(gradient: Tensor) -> Tensor:
     return torch.zeros_like(gradient) if gradient._is_zerotensor() else gradient.resolve_neg()
 
 
-def _are_transformed(gradients: list[Tensor | None]) -> bool:
+def are_transformed(gradients: Sequence[Tensor | None]) -> bool:
     """Whether gradients may have no numbers that a kernel could read: many arrive as one, in `is_grads_batched=True`
     or within torch.func.vmap, or torch.func differentiates them.
     """

@@ -5,17 +5,19 @@ A cell is recognised by its equations, not its name: a cell of one's own that is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import torch
-from torch import _VF, Tensor
-from torch._C._functorch import TransformType
+from torch import Tensor
 
-from cellwise.backends.base import Backend, Call, Result, Setting, Stack
+from cellwise.backends.base import Backend, Call, PlainBatch, Result, Setting, Shortcut, Stack
 from cellwise.cells.gru import GRU
 from cellwise.cells.lstm import LSTM
 from cellwise.cells.rnn import RNN
+from cellwise.plan import state_sizes
+from cellwise.torch_internals import TransformType, operators
 
 
 class Native(Backend):
@@ -39,8 +41,11 @@ class Native(Backend):
     def prepare(self, stack: Stack, setting: Setting) -> str:
         return _operators()[stack.graph.fingerprint]
 
+    def shortcut(self, stack: Stack, prepared: str, batch: PlainBatch) -> Shortcut:
+        return _Direct(stack, prepared, batch)
+
     def run(self, stack: Stack, call: Call) -> Result:
-        operator = getattr(_VF, call.prepared)
+        operator = getattr(operators, call.prepared)
         sequences = call.sequences
         stems = ["weight_ih", "weight_hh", *(["bias_ih", "bias_hh"] if stack.bias else [])]
         stems += ["weight_hr"] if stack.proj_size else []
@@ -54,6 +59,37 @@ class Native(Backend):
             output, *states = operator(data, _given(call.states), flat, *settings, False)
             return output, tuple(states)
         return _run_ragged(operator, call, flat, settings)
+
+
+class _Direct(Shortcut):
+    """What torch.nn's forward does with a tensor or a packed batch once it is checked, and no more than that."""
+
+    def __init__(self, stack: Stack, name: str, batch: PlainBatch) -> None:
+        self._operator, self._batch_first = getattr(operators, name), batch.batch_first
+        self._bias, self._layers, self._both = stack.bias, stack.num_layers, stack.bidirectional
+        rows, sizes = (
+            stack.num_layers * stack.directions,
+            state_sizes(stack.graph, stack.hidden_size, stack.proj_size),
+        )
+        self._states = [(rows, batch.batch, size) for size in sizes]
+
+    def run(
+        self,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        dropout: float,
+        training: bool,
+        sizes: Tensor | None,
+    ) -> Result:
+        given = states or [torch.zeros(shape, dtype=x.dtype, device=x.device) for shape in self._states]
+        first = given[0] if len(given) == 1 else given
+        options = (self._bias, self._layers, dropout, training, self._both)
+        if sizes is None:
+            output, *finals = self._operator(x, first, weights, *options, self._batch_first)
+        else:
+            output, *finals = self._operator(x, sizes, first, weights, *options)
+        return output, tuple(finals)
 
 
 def _run_ragged(operator: Any, call: Call, flat: list[Tensor], settings: tuple[Any, ...]) -> Result:

@@ -1,0 +1,110 @@
+"""What a layer is, as plain values, and what follows from that.
+
+A compiler of torch takes what `facts_of` and `choice_for` return as constants and does not look inside (see
+`cellwise.runtime.compiling`), so they must depend on nothing but their arguments and what it guards on. For the same
+reason a cell goes by a text: every release of torch takes one for a constant, some take no object for one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+
+from cellwise.backends.base import Stack
+from cellwise.cells.base import Cell
+from cellwise.errors import BackendError
+from cellwise.plan import ParameterSpec, parameter_layout, state_sizes
+from cellwise.runtime import dispatch
+from cellwise.runtime.compiling import untraced
+
+# The key of a cell, D, H, L, bias, dropout, bidirectional, proj_size.
+Definition = tuple[str, int, int, int, bool, float, bool, int]
+# For each layer and direction, the stem and the full name of its parameters.
+Names = tuple[tuple[tuple[str, str], ...], ...]
+
+# Of each cell that a layer has, by its key.
+_CELLS: dict[str, Cell] = {}
+_KEYS: dict[Cell, str] = {}
+_NUMBERS = itertools.count()  # threads that meet here draw different ones
+
+
+def key_of(cell: Cell) -> str:
+    """A text that stands for a cell in this process."""
+    key = _KEYS.get(cell)
+    if key is None:
+        key = f"{cell.name} #{next(_NUMBERS)}"
+        _CELLS[key] = cell
+        key = _KEYS.setdefault(cell, key)
+    return key
+
+
+def cell_of(key: str) -> Cell:
+    """The cell that a key stands for."""
+    return _CELLS[key]
+
+
+class Facts(NamedTuple):
+    """What follows from the definition of a layer."""
+
+    stack: Stack
+    names: Names
+    shapes: tuple[tuple[tuple[int, ...], ...], ...]  # of the parameters, in the order of their names
+    state_sizes: tuple[int, ...]
+
+
+@lru_cache(maxsize=1024)
+def _facts_of(definition: Definition) -> Facts:
+    key, input_size, hidden_size, num_layers, bias, dropout, bidirectional, proj_size = definition
+    graph = cell_of(key).graph
+    stack = Stack(graph, input_size, hidden_size, num_layers, bias, dropout, bidirectional, proj_size)
+    specs = specs_of(stack)
+    names = tuple(tuple((spec.stem, spec.name(*place)) for spec in each) for place, each in specs.items())
+    shapes = tuple(tuple(spec.shape for spec in each) for each in specs.values())
+    return Facts(stack, names, shapes, state_sizes(graph, hidden_size, proj_size))
+
+
+def specs_of(stack: Stack) -> dict[tuple[int, bool], tuple[ParameterSpec, ...]]:
+    """The parameters of each (layer, reverse), in the order of torch.nn."""
+    directions = (False, True) if stack.bidirectional else (False,)
+    return {
+        (layer, reverse): _layout(stack, layer) for layer in range(stack.num_layers) for reverse in directions
+    }
+
+
+def _layout(stack: Stack, layer: int) -> tuple[ParameterSpec, ...]:
+    below = (stack.proj_size or stack.hidden_size) * stack.directions
+    width = stack.input_size if layer == 0 else below
+    return parameter_layout(stack.graph, width, stack.hidden_size, stack.bias, stack.proj_size)
+
+
+@untraced
+def facts_of(*definition: *Definition) -> Facts:
+    """What follows from the definition of a layer, worked out once."""
+    return _facts_of(definition)
+
+
+@untraced
+def choice_for(
+    backend: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    resets: bool,
+    traced: bool,
+    recompute: bool,
+    workload: dispatch.Workload | None,
+    *definition: *Definition,
+) -> int:
+    """The number of the backend for a layer in this setting, and of this workload where it is known."""
+    if traced and backend != "reference" and torch.onnx.is_in_onnx_export():
+        raise BackendError(
+            backend=backend,
+            what=f"this {cell_of(definition[0]).name} layer in torch.onnx.export",
+            reason="ONNX has operators for torch.nn's RNN, LSTM and GRU alone, called as torch.nn calls them "
+            "(cellwise.revert(model) brings those back)",
+            willing="'reference', whose program holds every step of x and is good for so many steps alone",
+        )
+    setting = dispatch.setting_of(device, dtype, resets, traced, recompute)
+    return dispatch.choice(backend, _facts_of(definition).stack, setting, workload)

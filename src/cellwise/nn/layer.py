@@ -1,0 +1,290 @@
+"""The one way in which every recurrent layer is called: read the batch, choose a backend, give back what came in.
+
+Longer than other files: the shapes and errors of calls are described here, for all layers.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Proxy
+from torch.nn.utils.rnn import PackedSequence
+
+from cellwise.backends.base import Call, Sequences, Stepper, Weights
+from cellwise.cells.base import Cell
+from cellwise.errors import InputError, LayerError
+from cellwise.nn.checks import as_states, check_input, check_states, check_steps, check_weights
+from cellwise.nn.definition import Definition, Facts, Names, choice_for, facts_of, key_of
+from cellwise.runtime import dispatch
+from cellwise.runtime.compiling import fixed, is_tracing
+from cellwise.runtime.sequences import Form, Lengths, form_of
+from cellwise.runtime.stream import Stream, Watched
+
+
+class Examined(NamedTuple):
+    """A call after all checks: who would run it (None if nobody can), its form, and the dtype to compute in."""
+
+    chosen: dispatch.Chosen | None
+    form: Form
+    facts: Facts
+    dtype: torch.dtype
+    explanation: dispatch.Explanation
+
+
+class RecurrentLayer(nn.Module):
+    """What all layers share: reading the batch, choosing a backend, giving back what came in. Abstract.
+
+    A subclass has `cell` and the attributes of a torch.nn recurrent layer.
+    """
+
+    input_size: int
+    hidden_size: int
+    num_layers: int
+    bias: bool
+    batch_first: bool
+    dropout: float
+    bidirectional: bool
+    proj_size: int
+    _backend: str = "auto"
+    # May be set: whether the backward pass computes each step again from the states before it, instead of having the
+    # forward pass keep its values. Less memory, more time.
+    recompute: bool = False
+
+    @property
+    def cell(self) -> Cell:
+        """The definition that this layer runs."""
+        raise NotImplementedError
+
+    @property
+    def _key(self) -> str:
+        """What the cell goes by where plain values are wanted."""
+        return key_of(self.cell)
+
+    @property
+    def backend(self) -> str:
+        """The backend asked for: "auto", "native", "cpu" or "reference". May be set at any time.
+
+        Raises, when set:
+            UnknownBackendError: there is none of this name.
+        """
+        return self._backend
+
+    @backend.setter
+    def backend(self, name: str) -> None:
+        self._backend = dispatch.check_name(name)
+
+    def _definition(self) -> Definition:
+        return (
+            self._key,
+            self.input_size,
+            self.hidden_size,
+            self.num_layers,
+            self.bias,
+            self.dropout,
+            self.bidirectional,
+            self.proj_size,
+        )
+
+    def _weights(self, names: Names) -> tuple[Weights, ...]:
+        # Looked up by name on every call: parametrizations, functional_call and weight hooks put others there.
+        mine: dict[str, Any] = self._parameters
+        return tuple(
+            [
+                Weights({stem: mine[name] if name in mine else getattr(self, name) for stem, name in each})
+                for each in names
+            ]
+        )
+
+    def _run(self, x: Any, state: Any, lengths: Lengths | None, resets: Tensor | None) -> tuple[Any, Any]:
+        traced = is_tracing()
+        definition = fixed(self._definition()) if traced else self._definition()
+        facts = facts_of(*definition)
+        try:
+            data, weights, dtype = self._checked(x, facts)
+        except InputError:
+            if isinstance(x, Proxy):
+                return self._as_node(x, state, lengths, resets)
+            raise
+        asked = (self._backend, data.device, dtype, resets is not None, traced, self.recompute)
+        # A program that is traced is good for other sizes too.
+        surplus = traced and dispatch.CHOICES[choice_for(*asked, None, *definition)].backend.takes_surplus
+        unbatched = data is x and data.dim() == 2
+        if unbatched:
+            x, lengths, resets = self._as_batch(x, lengths, resets)
+        form = form_of(x, self.batch_first, lengths, resets, surplus)
+        workload = None if traced else self._workload(form.sequences, weights)
+        backend, stack, prepared = dispatch.CHOICES[choice_for(*asked, workload, *definition)]
+        states = self._states(state, form.sequences.batch, data, unbatched, facts)
+        states = tuple([form.sort(each) for each in states])
+        call = Call(form.sequences, states, weights, self.training, prepared)
+        output, finals = backend.run(stack, call)
+        output = form.output(output)
+        finals = tuple([form.unsort(final) for final in finals])
+        if unbatched:
+            output = output.squeeze(0 if self.batch_first else 1)
+            finals = tuple([final.squeeze(1) for final in finals])
+        return output, finals[0] if len(finals) == 1 else finals
+
+    def _checked(self, x: Any, facts: Facts) -> tuple[Tensor, tuple[Weights, ...], torch.dtype]:
+        """The numbers of an input that fits this layer, the weights as they are now, and the dtype to compute in."""
+        packed = isinstance(x, PackedSequence)
+        data = x.data if packed else x
+        if not isinstance(data, Tensor):
+            raise InputError(
+                f"{type(self).__name__} takes a tensor or a PackedSequence; got a {type(x).__name__}."
+            )
+        weights = self._weights(facts.names)
+        first = next(iter(weights[0].by_stem.values()))
+        check_input(type(self).__name__, data, first, self.input_size, packed)
+        if not packed:
+            check_steps(data.shape[1 if self.batch_first and data.dim() == 3 else 0])
+        alike = check_weights(
+            type(self).__name__, [each.by_stem for each in weights], facts.names, facts.shapes, data
+        )
+        # Under autocast weights may have other dtypes than the input; then only what casts them can compute.
+        return data, weights, data.dtype if alike else torch.get_autocast_dtype(data.device.type)
+
+    def _as_node(self, x: Proxy, state: Any, lengths: Any, resets: Any) -> Any:
+        """One call of this module in a graph of torch.fx, as its tracers make one of torch.nn's modules."""
+        options = {"lengths": lengths, "resets": resets}
+        given = {name: value for name, value in options.items() if value is not None}
+        tracer: Any = x.tracer
+        return tracer.create_proxy("call_module", tracer.path_of_module(self), (x, state), given)
+
+    def _examined(
+        self, x: Any, state: Any, lengths: Lengths | None = None, resets: Tensor | None = None
+    ) -> Examined:
+        """Who would run this call, after all checks. Nothing is run."""
+        facts = facts_of(*self._definition())
+        data, weights, dtype = self._checked(x, facts)
+        unbatched = data is x and data.dim() == 2
+        batch = self._as_batch(x, lengths, resets) if unbatched else (x, lengths, resets)
+        form = form_of(batch[0], self.batch_first, batch[1], batch[2])
+        self._states(state, form.sequences.batch, data, unbatched, facts)
+        setting = dispatch.setting_of(data.device, dtype, resets is not None, False, self.recompute)
+        workload = self._workload(form.sequences, weights)
+        explanation = dispatch.explain(self._backend, facts.stack, setting, workload)
+        chosen = None
+        if explanation.chosen is not None:
+            chosen = dispatch.CHOICES[dispatch.choice(explanation.chosen, facts.stack, setting, None)]
+        return Examined(chosen, form, facts, dtype, explanation)
+
+    def _workload(self, sequences: Sequences, weights: tuple[Weights, ...]) -> dispatch.Workload | None:
+        """How much a call computes, if its backend is to be chosen by that and its sizes are numbers."""
+        data = sequences.data
+        if self._backend != dispatch.AUTO or type(data) not in (Tensor, nn.Parameter) or not data.is_cpu:
+            return None
+        recorded = torch.is_grad_enabled() and (
+            data.requires_grad or any(weight.requires_grad for weight in weights[0].by_stem.values())
+        )
+        return dispatch.Workload(
+            sequences.steps,
+            sequences.batch,
+            data.shape[0],
+            not sequences.is_dense,
+            recorded,
+            self.training,
+            torch.get_num_threads(),
+        )
+
+    def _as_batch(
+        self, x: Tensor, lengths: Lengths | None, resets: Tensor | None
+    ) -> tuple[Tensor, Lengths | None, Tensor | None]:
+        """A single sequence (T, D) as a batch of one; its `lengths` is one number, its `resets` has shape (T,)."""
+        place = 0 if self.batch_first else 1
+        if lengths is not None:
+            given = lengths if isinstance(lengths, Tensor) else torch.as_tensor(lengths, device="cpu")
+            lengths = given.reshape(-1)
+        if resets is not None and resets.dim() == 1:
+            resets = resets.unsqueeze(place)
+        return x.unsqueeze(place), lengths, resets
+
+    def _state_shapes(self, batch: int, facts: Facts) -> list[tuple[int, int, int]]:
+        rows = self.num_layers * (2 if self.bidirectional else 1)
+        return [(rows, batch, size) for size in facts.state_sizes]
+
+    def _states(
+        self, state: Any, batch: int, data: Tensor, unbatched: bool, facts: Facts
+    ) -> tuple[Tensor, ...]:
+        shapes = self._state_shapes(batch, facts)
+        if state is None:
+            return tuple([torch.zeros(shape, dtype=data.dtype, device=data.device) for shape in shapes])
+        states = as_states(state, len(shapes), type(self).__name__)
+        check_states(states, shapes, unbatched, data)
+        # Under autocast they may have another dtype.
+        states = tuple([each if each.dtype == data.dtype else each.to(data.dtype) for each in states])
+        return tuple(each.unsqueeze(1) for each in states) if unbatched else states
+
+    def stream(self, batch_size: int = 1) -> Stream:
+        """A stepper that keeps its state between calls: `y = stream(x_t)`, x_t of shape (B, D), y (B, H).
+
+        On a CPU it takes the compiled kernels, whatever "auto" would take for whole sequences, and packs the weights
+        once (see `Stream`).
+
+        Raises:
+            LayerError: the layer is bidirectional, and so needs the end of a sequence before its beginning.
+        """
+        if self.bidirectional:
+            raise LayerError(
+                "A bidirectional layer cannot be streamed: its reverse direction starts at the end of the sequence. "
+                "Stream a layer with bidirectional=False."
+            )
+
+        return Stream(self, batch_size)
+
+    def _stream_sizes(self) -> tuple[int, torch.dtype, torch.device]:
+        weight = self._first_weight()
+        return self.proj_size or self.hidden_size, weight.dtype, weight.device
+
+    def _first_weight(self) -> Tensor:
+        return next(iter(self._weights(facts_of(*self._definition()).names)[0].by_stem.values()))
+
+    def _stream_state(self, batch: int, state: Any = None) -> tuple[Tensor, ...]:
+        facts = facts_of(*self._definition())
+        return self._states(state, batch, self._first_weight(), False, facts)
+
+    def _stream_step(self, x: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        definition = self._definition()
+        data, weights, dtype = self._checked(x.unsqueeze(0), facts_of(*definition))
+        form = form_of(data, batch_first=False, lengths=None, resets=None)
+        workload = self._workload(form.sequences, weights)
+        number = choice_for(self._backend, data.device, dtype, False, False, False, workload, *definition)
+        backend, stack, prepared = dispatch.CHOICES[number]
+        output, finals = backend.run(stack, Call(form.sequences, states, weights, False, prepared))
+        return form.output(output)[0], finals
+
+    def _stepper(self, batch_size: int) -> tuple[Stepper, Watched] | None:
+        """What makes single steps on the weights as they are now, and these watched; None if no backend has it."""
+        facts = facts_of(*self._definition())
+        names = tuple(name for each in facts.names for _, name in each)
+        if any(name not in self._parameters for name in names):
+            return None
+        weights = self._weights(facts.names)
+        first = next(iter(weights[0].by_stem.values()))
+        if any(weight.is_inference() for each in weights for weight in each.by_stem.values()):
+            return None
+        stems = [each.by_stem for each in weights]
+        if not check_weights(type(self).__name__, stems, facts.names, facts.shapes, first):
+            return None  # under autocast
+        setting = dispatch.setting_of(first.device, first.dtype, False, traced=False)
+        made = dispatch.stepper(self._backend, facts.stack, setting, weights, batch_size)
+        return None if made is None else (made, Watched(self._parameters, names))
+
+    def extra_repr(self) -> str:
+        shown = f"{self.input_size}, {self.hidden_size}"
+        for name, default in (
+            ("proj_size", 0),
+            ("num_layers", 1),
+            ("bias", True),
+            ("batch_first", False),
+            ("dropout", 0),
+            ("bidirectional", False),
+            ("backend", "auto"),
+            ("recompute", False),
+        ):
+            value = getattr(self, name)
+            if value != default:
+                shown += f", {name}={value!r}" if isinstance(value, str) else f", {name}={value}"
+        return shown

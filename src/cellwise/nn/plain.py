@@ -1,0 +1,215 @@
+"""The short way of plain calls: what is decided for a call is remembered by all that it was decided by.
+
+A call is plain if a tensor or a packed sequence and perhaps states are all that it gives, as plain tensors of torch,
+and nobody but autograd watches. It then costs one tuple, one look-up in a dictionary, a look at each weight, and one
+function of the backend (`Shortcut`). All other calls, and all mistakes, take the way of `RecurrentLayer._run`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from cellwise import torch_internals
+from cellwise.backends.base import PlainBatch, Shortcut
+
+if TYPE_CHECKING:
+    from cellwise.nn.layer import RecurrentLayer
+
+Parameter = nn.Parameter
+
+
+class Route(NamedTuple):
+    """What was decided for calls: who runs them, and the weights that they take, in order."""
+
+    shortcut: Shortcut
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    reads_memory: bool
+
+
+# None for calls that have no short way. All that decides is in the key.
+_ROUTES: dict[tuple[Any, ...], Route | None] = {}
+_UNKNOWN: Any = object()
+_MOST = 4096  # calls of so many forms are remembered
+
+_is_recording, _threads = torch.is_grad_enabled, torch.get_num_threads
+_transform_level = torch_internals.transform_level
+_is_autocast = torch_internals.is_autocast_enabled
+_watchers = torch_internals.num_dispatch_modes
+_forward_ad = torch_internals.forward_ad
+
+
+def call(layer: RecurrentLayer, x: Any, state: Any) -> Any:
+    """What a plain call returns; None of one that is not plain or has no short way."""
+    key = _key_of(layer, x, state)
+    if key is None:
+        return None
+    route = _ROUTES.get(key, _UNKNOWN)
+    if route is _UNKNOWN:
+        route = _decide(layer, key, x, state)
+    if route is None:
+        return None
+    data = x if type(x) is Tensor else x.data
+    weights = _weights(layer, route, data)
+    if weights is None:
+        return None
+    states: Any = () if state is None else state if type(state) is tuple else (state,)
+    if route.reads_memory:
+        for each in (data, *states):
+            if each.is_neg():
+                return None
+    if data is x:
+        return _run_dense(layer, route.shortcut, x, states, weights)
+    return _run_packed(layer, route.shortcut, x, states, weights)
+
+
+def _key_of(layer: RecurrentLayer, x: Any, state: Any) -> tuple[Any, ...] | None:
+    """All that decides; at every call, so in one piece."""
+    if type(x) is Tensor:
+        data, packed = x, None
+    elif type(x) is PackedSequence:
+        packed = _packed_key(x)
+        if packed is None:
+            return None
+        data = x.data
+    else:
+        return None
+    if state is None:
+        states: Any = None
+    elif type(state) is Tensor:
+        states = (state.shape, state.dtype, state.is_cpu, state.layout)
+    elif type(state) is tuple:
+        states = []
+        for each in state:
+            if type(each) is not Tensor:
+                return None
+            states += (each.shape, each.dtype, each.is_cpu, each.layout)
+        states = tuple(states)
+    else:
+        return None
+    if _transform_level() is not None or _forward_ad._current_level >= 0:
+        return None
+    return (
+        layer._key,
+        data.shape,
+        packed,
+        states,
+        layer.input_size,
+        layer.hidden_size,
+        layer.num_layers,
+        layer.bidirectional,
+        layer.proj_size,
+        layer.bias,
+        layer.batch_first,
+        data.dtype,
+        data.is_cpu,
+        data.layout,
+        _is_recording() and (data.requires_grad or _first_requires_grad(layer)),
+        layer.training,
+        _threads(),
+        _is_autocast(),
+        _watchers(),
+        layer._backend,
+        layer.recompute,
+    )
+
+
+def _first_requires_grad(layer: RecurrentLayer) -> bool:
+    for weight in layer._parameters.values():
+        if weight is not None:
+            return weight.requires_grad
+    return False
+
+
+def _packed_key(x: PackedSequence) -> tuple[Any, ...] | None:
+    """What decides of a packed sequence, numbers and all; None if one of its fields is no plain tensor."""
+    sizes, order, inverse = x.batch_sizes, x.sorted_indices, x.unsorted_indices
+    if (
+        type(x.data) is not Tensor
+        or type(sizes) is not Tensor
+        or not sizes.is_cpu
+        or sizes.dtype is not torch.int64
+    ):
+        return None
+    key: tuple[Any, ...] = (sizes.shape, sizes.numpy().tobytes())
+    for each in (order, inverse):
+        key += (None if each is None else each.shape,)
+    return key
+
+
+def _decide(layer: RecurrentLayer, key: tuple[Any, ...], x: Any, state: Any) -> Route | None:
+    """Decide, after all checks, for this call and all with the same key."""
+    route = _route(layer, x, state)
+    if len(_ROUTES) >= _MOST:
+        _ROUTES.clear()
+    _ROUTES[key] = route
+    return route
+
+
+def _route(layer: RecurrentLayer, x: Any, state: Any) -> Route | None:
+    chosen, form, facts, dtype, _ = layer._examined(x, state)
+    if chosen is None or (chosen.backend.takes_surplus and _watchers()):
+        return None
+    sequences = form.sequences
+    sizes = sequences.batch_sizes if isinstance(x, PackedSequence) else None
+    batch = PlainBatch(dtype, sequences.steps, sequences.batch, layer.batch_first, sizes)
+    shortcut = chosen.backend.shortcut(chosen.stack, chosen.prepared, batch)
+    if shortcut is None:
+        return None
+    names = tuple(name for each in facts.names for _, name in each)
+    shapes = tuple(shape for each in facts.shapes for shape in each)
+    return Route(shortcut, names, shapes, shortcut.reads_memory)
+
+
+def _weights(layer: RecurrentLayer, route: Route, data: Tensor) -> list[Tensor] | None:
+    """The weights as they are now; None if one is of another kind, shape, dtype, layout or device than it should be.
+
+    All are looked at in every call: `.data`, functional_call, parametrizations and load_state_dict(assign=True) put
+    others in place without a trace, and torch.nn's own LSTM reads beyond the end of a weight that is too small.
+    """
+    mine, dtype, is_cpu, found = layer._parameters, data.dtype, data.is_cpu, []
+    reads_memory = route.reads_memory
+    for name, shape in zip(route.names, route.shapes, strict=True):
+        weight = mine.get(name)
+        if weight is None:
+            weight = getattr(layer, name)
+        if weight.shape != shape or weight.dtype is not dtype or weight.is_cpu is not is_cpu:
+            return None
+        if reads_memory and not (
+            (type(weight) is Parameter or (type(weight) is Tensor and not weight.is_neg()))
+            and weight.is_contiguous()
+            and weight.layout is torch.strided
+        ):
+            return None
+        found.append(weight)
+    return found
+
+
+def _run_dense(
+    layer: RecurrentLayer, shortcut: Shortcut, x: Tensor, states: Any, weights: list[Tensor]
+) -> tuple[Tensor, Any]:
+    unbatched = x.dim() == 2
+    if unbatched:
+        x = x.unsqueeze(0 if layer.batch_first else 1)
+        states = [state.unsqueeze(1) for state in states]
+    output, finals = shortcut.run(x, states, weights, layer.dropout, layer.training, None)
+    if unbatched:
+        output = output.squeeze(0 if layer.batch_first else 1)
+        finals = tuple([final.squeeze(1) for final in finals])
+    return output, finals[0] if len(finals) == 1 else finals
+
+
+def _run_packed(
+    layer: RecurrentLayer, shortcut: Shortcut, x: PackedSequence, states: Any, weights: list[Tensor]
+) -> tuple[PackedSequence, Any]:
+    data, sizes, order, inverse = x
+    if order is not None:
+        states = [state.index_select(1, order) for state in states]
+    output, finals = shortcut.run(data, states, weights, layer.dropout, layer.training, sizes)
+    if inverse is not None:
+        finals = tuple([final.index_select(1, inverse) for final in finals])
+    return PackedSequence(output, sizes, order, inverse), finals[0] if len(finals) == 1 else finals
