@@ -20,11 +20,11 @@ from cellwise.graph.habits import SIGNS
 from cellwise.graph.ops import CONSTANT, INPUT, OPS, POINTWISE, PROJECT, Op
 from cellwise.passes.differentiate import RULES
 from cellwise.testing.strategies import APPLY
-from cellwise.understand import gradient
+from cellwise.understand import backward_equations
 from cellwise.understand.latex import WRITTEN
 
 # Ops that only a derivative on paper has.
-ON_PAPER = {op.name for op in vars(gradient).values() if isinstance(op, Op)} - set(OPS)
+ON_PAPER = {op.name for op in vars(backward_equations).values() if isinstance(op, Op)} - set(OPS)
 
 # What each op is, as a second opinion: on Python's own numbers.
 CLOSED_FORMS: dict[str, Any] = {
