@@ -240,7 +240,17 @@ class PreparedBackward:
             for name in (*engine.graph.vectors, *engine.graph.scalars)
             if f"own {name}" in slots
         ]
+        self.reads_x = "x" in slots
         self._plan_gradients()
+        carried = {array.name for pair in launch.kernel.program.states for array in pair}
+        read = {f"{name} before" for name in engine.graph.states}
+        own = {f"own {name}" for name in (*engine.graph.vectors, *engine.graph.scalars)}
+        known = {"x", "tape", "output", "gradient output"} | carried | read | own
+        left = [name for name, _ in (*self.held, *self.sums)]
+        left += [each.name for each in launch.arrays.values() if each.place is Place.ROWS]
+        assert set(slots) <= known | set(left), (
+            f"{engine.graph.name}: an array of its backward pass has no address"
+        )
 
     def _plan_gradients(self) -> None:
         """How what the kernel leaves becomes gradients, and where one product gives all of a weight's."""
@@ -274,6 +284,8 @@ class PreparedBackward:
         kept = dict(zip(self.forward.shapes, saved.kept, strict=True))
         if saved.output is not None:
             kept["output"] = saved.output
+        if self.reads_x:
+            pointers[slots["x"]] = x.data_ptr()
         held = self._give_kept(pointers, states, kept)
         if given[0] is not None:
             held.append(in_vectors(given[0].reshape(self.rows, self.hidden), self.padded))
