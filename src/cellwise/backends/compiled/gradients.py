@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cellwise.backends.cpu.engine import Engine
-from cellwise.backends.cpu.walk import Walk
+from cellwise.backends.compiled.engine import Engine
+from cellwise.backends.compiled.walk import Walk
 from cellwise.plan.program import Ref
 
 # Of a product over N rows with fewer columns than this on one side MKL adds the rows one after the other: its error
@@ -47,8 +47,8 @@ class Recipe(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def recipe_of(engine: Engine, hidden: int) -> Recipe:
-    """The recipe for layers of this H."""
+def recipe_of(engine: Engine, hidden: int, device: torch.device) -> Recipe:
+    """The recipe for layers of this H on a device."""
     plan, graph, width = engine.plan, engine.graph, engine.padded(hidden)
     order, at_input = graph.state_gates, dict(plan.inputs)
     places = enumerate(graph.input_gates)
@@ -64,8 +64,8 @@ def recipe_of(engine: Engine, hidden: int) -> Recipe:
     ih = [(graph.input_gates.index(gate), column) for gate, column in plan.inputs]
     hh = [(order.index(gate), column) for gate, column, _ in plan.products]
     with torch.inference_mode(False):  # kept for calls outside of it
-        biases = {"bias_ih": _places(ih, len(graph.input_gates), hidden, width)}
-        biases["bias_hh"] = _places(hh, len(order), hidden, width)
+        biases = {"bias_ih": _places(ih, len(graph.input_gates), hidden, width, device)}
+        biases["bias_hh"] = _places(hh, len(order), hidden, width, device)
     whole = {"weight_ih": len(at_input) == len(graph.input_gates), "weight_hh": len(written) == len(order)}
     whole["weight_hr"] = True
     return Recipe(inputs, tuple(recurrent), frozenset(stem for stem, all_ in whole.items() if all_), biases)
@@ -90,9 +90,9 @@ def _runs(
 
 
 def _places(
-    pairs: Sequence[tuple[int, int]], gates: int, size: int, width: int
+    pairs: Sequence[tuple[int, int]], gates: int, size: int, width: int, device: torch.device
 ) -> tuple[Tensor, Tensor | None]:
-    each = torch.arange(size, device="cpu")
+    each = torch.arange(size, device=device)
     pairs = sorted(pairs)
     source = torch.cat([column * width + each for _, column in pairs] or [each[:0]])
     if [row for row, _ in pairs] == list(range(gates)):
@@ -112,7 +112,7 @@ def _product(left: Tensor, right: Tensor, out: Tensor, add: bool) -> None:
     """out (I, K) = left (N, I)^T right (N, K), or that added to it."""
     size, width = out.shape
     is_narrow = min(size, width) < _NARROW
-    if is_one_product(len(left), size, width):
+    if not is_narrow and len(left) <= _LONG:
         if add:
             out.addmm_(left.t(), right)
         else:
@@ -124,11 +124,6 @@ def _product(left: Tensor, right: Tensor, out: Tensor, add: bool) -> None:
         out += found
     else:
         out.copy_(found)
-
-
-def is_one_product(rows: int, size: int, width: int) -> bool:
-    """Whether a sum over so many rows that gives (size, width) numbers is best left to one product."""
-    return min(size, width) >= _NARROW and rows <= _LONG
 
 
 def _in_blocks(few: Tensor, many: Tensor, block: int) -> Tensor:
@@ -183,8 +178,8 @@ def before_each_step(
         count = early.stop - early.start
         return [*parts, (early, history[start : start + count])] if count else parts
     where, begins_at, row = walk.predecessors
-    gathered = room()[: end - first]
-    torch.index_select(history, 0, where[span], out=gathered)
+    gathered, device = room()[: end - first], history.device
+    torch.index_select(history, 0, where[span].to(device), out=gathered)
     low, high = torch.searchsorted(begins_at, torch.tensor([first, end], device="cpu")).tolist()
-    gathered[begins_at[low:high] - first] = initial[row[low:high]]
+    gathered[(begins_at[low:high] - first).to(device)] = initial[row[low:high].to(device)]
     return [(slice(0, end - first), gathered)]
