@@ -18,7 +18,10 @@ from cellwise.backends.compiled.gradients import (
     at_operand,
     at_weight,
     before_each_step,
+    operand_in_one,
+    part_of,
     recipe_of,
+    weight_in_one,
 )
 from cellwise.backends.compiled.kept import PROJECTION, history_of, keeps, make_sizes
 from cellwise.backends.compiled.walk import Walk
@@ -69,6 +72,11 @@ class BackwardPass:
         ]
         self.own = {before.name: place for place, (before, _) in enumerate(program.states)}
         self.own_widths = [widths[before.width] for before, _ in program.states]
+        # After a single step the states after it are all that its buffer holds.
+        single = walk.steps == 1 and walk.is_dense
+        self.are_finals = [
+            single and self.sizes.of_state(place)[0] == width for place, width in enumerate(self.own_widths)
+        ]
         self.carried = [array.name for array in carried_arrays(program)]
         ways = tuple(Carried.PAIR if name in self.own else Carried.OPPOSITE for name in self.carried)
         self.spans = self._spans(sum(array.columns for array in program.arrays if array.place is Place.SPAN))
@@ -141,28 +149,36 @@ class _Call:
     def run(
         self, output_gradient: Tensor | None, state_gradients: Sequence[Tensor | None], wants_input: bool
     ) -> tuple[Tensor | None, list[Tensor], list[Tensor]]:
-        made, x, weights = self.made, self.x, self.weights
+        made, x = self.made, self.x
         self.held = {name: self.compiler.empty(made.most, width, x, True) for name, width in made.held}
         arriving = [
             state.new_zeros(state.shape) if gradient is None else gradient.contiguous()
             for state, gradient in zip(self.states, state_gradients, strict=True)
         ]
-        pairs = [self.compiler.empty(2 * made.walk.batch, width, x, True) for width in made.own_widths]
+        batch = made.walk.batch
+        pairs = [
+            x.new_empty((batch, width)) if is_final else self.compiler.empty(2 * batch, width, x, True)
+            for width, is_final in zip(made.own_widths, made.are_finals, strict=True)
+        ]
         run = made.runs.take()
         run.bind(self._arrays(output_gradient), *self._carried(arriving, pairs), self.ordered, self.resets)
-        found = {stem: self._empty(stem) for stem in weights if stem.startswith("weight_")}
-        dx = self._input_gradient() if wants_input else None
+        found: dict[str, Tensor] = {}
+        dx = None
         for number, (first, end, rows) in enumerate(made.spans):
             run.launch(first, end)
             if rows.start < rows.stop:
                 self._at_weights(rows, found, add=number > 0)
-                if dx is not None:
-                    self._at_input(rows, dx)
+                dx = self._at_input(rows, dx) if wants_input else None
+        if wants_input and dx is None:
+            dx = self._input_gradient()
         self._at_own(run.sums(), found)
         made.runs.give_back(run)
         walk = made.walk.turned
-        finals = [walk.finals(pair, given, pair=True) for pair, given in zip(pairs, arriving, strict=True)]
-        return dx, finals, [found[stem] for stem in made.stems]
+        finals = [
+            pair if is_final else walk.finals(pair, given, pair=True)
+            for pair, is_final, given in zip(pairs, made.are_finals, arriving, strict=True)
+        ]
+        return dx, finals, [found[stem] if stem in found else self._empty(stem) for stem in made.stems]
 
     def _arrays(self, output_gradient: Tensor | None) -> list[Tensor]:
         """The rows that the kernel is given one by one."""
@@ -200,26 +216,55 @@ class _Call:
         make = torch.empty_like if whole else torch.zeros_like
         return make(self.x, memory_format=torch.contiguous_format)
 
-    def _at_input(self, rows: slice, dx: Tensor) -> None:
-        """The gradient at x of these steps, from those at the gates."""
-        if self.recipe.inputs:
-            gates = self.held["gates"][: rows.stop - rows.start]
-            at_operand(gates, self.recipe.inputs, self.weights["weight_ih"], dx[rows])
+    def _at_input(self, rows: slice, dx: Tensor | None) -> Tensor | None:
+        """The gradient at x with that of these steps, from those at the gates."""
+        inputs = self.recipe.inputs
+        if not inputs:
+            return dx
+        gates, weight = (
+            part_of(self.held["gates"], 0, slice(0, rows.stop - rows.start)),
+            self.weights["weight_ih"],
+        )
+        if len(self.made.spans) == 1 and rows.stop == len(self.x):
+            found = operand_in_one(gates, inputs, weight)
+            if found is not None:
+                return found
+        dx = self._input_gradient() if dx is None else dx
+        at_operand(gates, inputs, weight, dx[rows])
+        return dx
 
     def _at_weights(self, rows: slice, found: dict[str, Tensor], add: bool) -> None:
         """What these steps give to the gradients at the weights."""
-        every = slice(0, rows.stop - rows.start)
+        every, recipe = slice(0, rows.stop - rows.start), self.recipe
+        if recipe.recurrent or recipe.inputs:
+            gates = part_of(self.held["gates"], 0, every)
+            for ref, runs in recipe.recurrent:
+                self._at_weight("weight_hh", gates, runs, self._operand(ref, rows), found, add)
+            if recipe.inputs:
+                x = [(every, part_of(self.x, 0, rows))]
+                self._at_weight("weight_ih", gates, recipe.inputs, x, found, add)
         unprojected = self.made.engine.plan.unprojected
-        for ref, runs in self.recipe.recurrent:
-            gates = self.held["gates"][every]
-            at_weight(gates, runs, self._operand(ref, rows), found["weight_hh"], add)
-        if self.recipe.inputs:
-            gates = self.held["gates"][every]
-            at_weight(gates, self.recipe.inputs, [(every, self.x[rows])], found["weight_ih"], add)
         if unprojected is not None:
             size = slice(0, self.sizes.projected)
-            projected = self.held[PROJECTED_GRADIENT.name][every]
-            at_weight(projected, [Run(size, size)], self._operand(unprojected, rows), found[PROJECTION], add)
+            projected = part_of(self.held[PROJECTED_GRADIENT.name], 0, every)
+            operand = self._operand(unprojected, rows)
+            self._at_weight(PROJECTION, projected, [Run(size, size)], operand, found, add)
+
+    def _at_weight(
+        self,
+        stem: str,
+        gates: Tensor,
+        runs: Sequence[Run],
+        operand: Parts,
+        found: dict[str, Tensor],
+        add: bool,
+    ) -> None:
+        if stem not in found:
+            whole = weight_in_one(gates, runs, operand, self.weights[stem])
+            found[stem] = self._empty(stem) if whole is None else whole
+            if whole is not None:
+                return
+        at_weight(gates, runs, operand, found[stem], add)
 
     def _room(self, state: str) -> Tensor:
         """Rows of a state for the longest span."""
@@ -236,9 +281,10 @@ class _Call:
             history, first = self.tensors[self.made.history_of[name]], self.first[name]
             return before_each_step(self.made.walk, rows, history, first, partial(self._room, name))
         every = slice(0, rows.stop - rows.start)
-        matrix = self.held[array.name][every] if array.place is Place.SPAN else self.tensors[array.name][rows]
+        held = array.place is Place.SPAN
+        matrix = part_of(self.held[array.name], 0, every) if held else self.tensors[array.name][rows]
         start = ref.column * (matrix.shape[1] // array.columns)
-        return [(every, matrix[:, start : start + self.sizes.hidden])]
+        return [(every, part_of(matrix, 1, slice(start, start + self.sizes.hidden)))]
 
     def _at_own(self, sums: dict[str, Tensor], found: dict[str, Tensor]) -> None:
         """The biases and the cell's own parameters, whose gradients the kernel has summed."""

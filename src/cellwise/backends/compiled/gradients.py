@@ -34,6 +34,17 @@ class Run(NamedTuple):
     add: bool = False
 
 
+class BiasPlaces(NamedTuple):
+    """Where the numbers of a bias come from among the sums, and where they go if not one after the other to all of it.
+
+    `run`: those of `source` as one piece, if they are.
+    """
+
+    source: Tensor
+    target: Tensor | None
+    run: slice | None
+
+
 class Recipe(NamedTuple):
     """How what a backward kernel leaves becomes the gradients of weights, for layers of one size."""
 
@@ -42,8 +53,7 @@ class Recipe(NamedTuple):
     whole: frozenset[
         str
     ]  # the weights of which every row has a gradient; some gates may be where none arrives
-    # Where the numbers of a bias come from among the sums, and where they go if not one after the other to all of it.
-    biases: dict[str, tuple[Tensor, Tensor | None]]
+    biases: dict[str, BiasPlaces]
 
 
 @lru_cache(maxsize=256)
@@ -91,13 +101,15 @@ def _runs(
 
 def _places(
     pairs: Sequence[tuple[int, int]], gates: int, size: int, width: int, device: torch.device
-) -> tuple[Tensor, Tensor | None]:
+) -> BiasPlaces:
     each = torch.arange(size, device=device)
     pairs = sorted(pairs)
     source = torch.cat([column * width + each for _, column in pairs] or [each[:0]])
+    first, count = int(source[0]) if len(source) else 0, len(source)
+    run = slice(first, first + count) if source.tolist() == list(range(first, first + count)) else None
     if [row for row, _ in pairs] == list(range(gates)):
-        return source, None
-    return source, torch.cat([row * size + each for row, _ in pairs] or [each[:0]])
+        return BiasPlaces(source, None, run)
+    return BiasPlaces(source, torch.cat([row * size + each for row, _ in pairs] or [each[:0]]), run)
 
 
 def at_weight(gates: Tensor, runs: Sequence[Run], operand: Parts, out: Tensor, add: bool = False) -> None:
@@ -146,11 +158,39 @@ def at_operand(gates: Tensor, runs: Sequence[Run], weight: Tensor, out: Tensor) 
             out.addmm_(gates[:, run.columns], weight[run.rows])
 
 
-def at_bias(sums: Tensor, places: tuple[Tensor, Tensor | None], like: Tensor) -> Tensor:
+def at_bias(sums: Tensor, places: BiasPlaces, like: Tensor) -> Tensor:
     """Gradient at a bias, from the sums of those at gates over all steps."""
-    source, target = places
-    found = sums.take(source).to(like.dtype)
+    source, target, run = places
+    if run is None:
+        found = sums.take(source).to(like.dtype)
+    else:
+        found = part_of(sums, 0, run).to(like.dtype, copy=True)
     return found if target is None else torch.zeros_like(like).index_add_(0, target, found)
+
+
+def part_of(tensor: Tensor, dim: int, part: slice) -> Tensor:
+    """A slice of one dimension; all of it is the tensor itself, which costs no view."""
+    size = part.stop - part.start
+    return tensor if size == tensor.shape[dim] else tensor.narrow(dim, part.start, size)
+
+
+def weight_in_one(gates: Tensor, runs: Sequence[Run], operand: Parts, like: Tensor) -> Tensor | None:
+    """What `at_weight` computes as a new tensor, if it is all of a weight by one plain product; else None."""
+    if len(runs) > 1 or len(operand) > 1:
+        return None
+    run, (_, matrix) = runs[0], operand[0]
+    height, width = like.shape
+    plain = min(height, width) >= _NARROW and gates.shape[0] <= _LONG
+    if not plain or run.rows.stop - run.rows.start < height:
+        return None
+    return torch.mm(part_of(gates, 1, run.columns).t(), matrix)
+
+
+def operand_in_one(gates: Tensor, runs: Sequence[Run], weight: Tensor) -> Tensor | None:
+    """What `at_operand` computes as a new tensor, if it is one product; else None."""
+    if len(runs) > 1:
+        return None
+    return torch.mm(part_of(gates, 1, runs[0].columns), part_of(weight, 0, runs[0].rows))
 
 
 def before_each_step(

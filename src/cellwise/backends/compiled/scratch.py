@@ -20,6 +20,8 @@ from torch.utils import deterministic
 _ALIGNED = 64
 # Up to here a block of the pool costs more than memory that the C library has at hand.
 _SMALL = 2**16
+# Tensors on a block that are kept.
+_MOST_VIEWS = 256
 
 
 class _Block:
@@ -29,13 +31,18 @@ class _Block:
         memory = np.empty(size + _ALIGNED, np.uint8)
         self.size, self.bytes = size, memory[-memory.ctypes.data % _ALIGNED :][:size]
         self.start: int = self.bytes.ctypes.data
-        self._numbers: dict[torch.dtype, Tensor] = {}
+        self._made: dict[tuple[int, int, int, torch.dtype], Tensor] = {}
 
-    def numbers(self, dtype: torch.dtype) -> Tensor:
-        """All of it."""
-        if dtype not in self._numbers:
-            self._numbers[dtype] = torch.from_numpy(self.bytes).view(dtype)
-        return self._numbers[dtype]
+    def tensor(self, start: int, rows: int, width: int, dtype: torch.dtype) -> Tensor:
+        """Rows of numbers from a byte on; the same object for the same place, since calls mostly repeat each other."""
+        key = (start, rows, width, dtype)
+        if key not in self._made:
+            if len(self._made) >= _MOST_VIEWS:
+                self._made.clear()
+            with torch.inference_mode(False):  # it outlives the call
+                part = torch.from_numpy(self.bytes[start : start + rows * width * dtype.itemsize])
+                self._made[key] = part.view(dtype).view(rows, width)
+        return self._made[key]
 
 
 class Scratch(threading.local):
@@ -61,9 +68,8 @@ class Scratch(threading.local):
 
     def tensor(self, rows: int, width: int, dtype: torch.dtype) -> Tensor:
         """The same as an uninitialised tensor. It must not outlive the run."""
-        size = dtype.itemsize
-        block, start = self._take(rows * width * size)
-        return block.numbers(dtype).as_strided((rows, width), (width, 1), start // size)
+        block, start = self._take(rows * width * dtype.itemsize)
+        return block.tensor(start, rows, width, dtype)
 
     def _take(self, size: int) -> tuple[_Block, int]:
         size = -(-size // _ALIGNED) * _ALIGNED
