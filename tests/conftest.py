@@ -46,12 +46,13 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.fixture(params=[16, 32, 64])
 def vector_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """The test runs on kernels made as for machines with vectors of 16, 32 and 64 bytes, one after the other."""
-    from cellwise.backends.cpu.engine import engine_of
+    from cellwise.backends.compiled.engine import engine_of, key_of
     from cellwise.backends.cpu.target import VARIABLE, host
+    from cellwise.runtime import dispatch
 
     def forget() -> None:
-        host.cache_clear()
-        engine_of.cache_clear()
+        for remembered in (host, engine_of, key_of, dispatch._choice):
+            remembered.cache_clear()
 
     monkeypatch.setenv(VARIABLE, str(request.param))
     forget()

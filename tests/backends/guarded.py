@@ -25,24 +25,15 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cellwise.backends.cpu import (
-    arguments,
-    engine,
-    gradients,
-    kept,
-    pack,
-    run,
-    scratch,
-    stepper,
-    threads,
-    walk,
-)
+from cellwise.backends.compiled import backward_pass, forward_pass, gradients, plain, scratch, walk
+from cellwise.backends.cpu import compiler, launch, pack, stepper, threads
 
 TOUCHED = 86  # the exit status of a process that touched a guard page
 _PAGE = mmap.PAGESIZE
 _NOTHING = 0  # PROT_NONE
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_MODULES = (arguments, engine, gradients, kept, pack, run, scratch, stepper, threads, walk)
+_MODULES = (backward_pass, compiler, forward_pass, gradients, launch, pack, scratch, stepper, threads, walk)
+_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 
 
 class Guards:
@@ -166,19 +157,16 @@ def guarding(at_end: bool) -> Iterator[Guards]:
     """While this lasts, what kernels are given lies beside guard pages."""
     guards = Guards(at_end)
 
-    def begin(self: Any) -> None:
-        self.__dict__["handed out"] = []
-
-    def address(self: Any, count: int, dtype: torch.dtype) -> int:
-        array = guards.empty(count, engine.NUMPY[dtype])
-        self.__dict__["handed out"].append(array)  # it is good until the next run begins
-        return int(array.ctypes.data)
+    def parts(self: Any) -> None:
+        # Apart, and good until the next call takes others.
+        self.guarded = [guards.bytes(size) for size in self.parts]
+        self._move([part.ctypes.data for part in self.guarded])
 
     def matrix(self: Any, rows: int, width: int, dtype: torch.dtype) -> Tensor:
-        return torch.from_numpy(guards.empty((rows, width), engine.NUMPY[dtype]))
+        return torch.from_numpy(guards.empty((rows, width), _NUMPY[dtype]))
 
     def pooled(self: Any, *shape: int, dtype: torch.dtype) -> Tensor:
-        return torch.from_numpy(guards.empty(shape, engine.NUMPY[dtype]))
+        return torch.from_numpy(guards.empty(shape, _NUMPY[dtype]))
 
     def through(make: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *args, **kwargs: _moved(guards, make(*args, **kwargs))
@@ -190,9 +178,10 @@ def guarding(at_end: bool) -> Iterator[Guards]:
         # What is made by methods and operators of numpy's arrays is moved when it is complete. Nothing is cached, since
         # what is cached would outlive its guards.
         stack.enter_context(mock.patch.object(walk, "_walk", through(walk._walk.__wrapped__)))
-        stack.enter_context(mock.patch.object(engine, "_packing", through(engine._packing.__wrapped__)))
-        stack.enter_context(mock.patch.object(scratch.Scratch, "begin", begin))
-        stack.enter_context(mock.patch.object(scratch.Scratch, "address", address))
+        stack.enter_context(mock.patch.object(compiler, "_packing", through(compiler._packing.__wrapped__)))
+        for name in ("forward_pass", "backward_pass"):
+            stack.enter_context(mock.patch.object(plain, name, getattr(plain, name).__wrapped__))
+        stack.enter_context(mock.patch.object(launch.CpuRun, "_take", parts))
         stack.enter_context(mock.patch.object(scratch.Scratch, "tensor", matrix))
         stack.enter_context(mock.patch.object(scratch.Pool, "tensor", pooled))
         stack.enter_context(_NewTensors(guards))

@@ -26,10 +26,12 @@ from guarded import Guards, guarding, tell_of_faults
 from torch import Tensor
 
 from cellwise import cells
-from cellwise.backends.cpu import pack, run, threads
-from cellwise.backends.cpu.engine import Engine, Kernel
+from cellwise.backends.compiled.engine import Engine
+from cellwise.backends.compiled.plain import run_backward, run_forward
+from cellwise.backends.compiled.walk import walk_of
+from cellwise.backends.cpu import pack, threads
+from cellwise.backends.cpu.compiler import Kernel, llvm_compiler
 from cellwise.backends.cpu.kernel import ADDRESSES, SIZES
-from cellwise.backends.cpu.operator import stems
 from cellwise.backends.cpu.stepper import CpuStepper
 from cellwise.backends.cpu.target import Target, host
 from cellwise.backends.cpu.tiles import groups_of
@@ -94,7 +96,7 @@ def buffers(program: Program, kernel: Kernel) -> list[str]:
     """What a kernel's pointers are, in order; kernel.py says so in words."""
     names = [f"{a.name} {part}".strip() for a in program.arrays for part in ADDRESSES.get(a.place, ("",))]
     for stage in program.stages:
-        for group in groups_of(stage, kernel.engine.target):
+        for group in groups_of(stage, kernel.target):
             names += [f"packed {segment.weight.stem}" for segment in group.segments] + ["packed biases"]
     return [*names, "room", "offsets", "resets"]
 
@@ -106,13 +108,13 @@ class Watched:
         self.guards, self.short = guards, short
         self.seen: set[str] = set()
         self.calls = 0
-        self.element, self.sign = engine.element_bytes, 1 if guards.at_end else -1
+        self.element, self.sign = engine.dtype.itemsize, 1 if guards.at_end else -1
         self.engine = replace(engine)
         for name in KERNELS:
             kernel = getattr(engine, name)
-            watched = replace(kernel, engine=self.engine, call=self._kernel(kernel))
+            watched = replace(kernel, call=self._kernel(kernel))
+            watched.__dict__["pack"] = self._pack(kernel.pack)
             self.engine.__dict__[name] = watched
-        self.engine.__dict__["pack"] = self._pack(engine.pack)
 
     def _kernel(self, kernel: Kernel) -> Callable[[int, int], None]:
         names = buffers(kernel.program, kernel)
@@ -221,7 +223,7 @@ def drawn(engine: Engine, case: Case) -> dict[str, Any]:
         "offsets": offsets,
         "resets": marks if case.resets else None,
         "states": [numbers(case.batch, size) for size in states],
-        "weights": {stem: numbers(*shapes[stem]) / hidden for stem in stems(engine, bias=True)},
+        "weights": {stem: numbers(*shapes[stem]) / hidden for stem in engine.stems[True]},
         "arriving": numbers(count, output),
         "gradients": [numbers(case.batch, size) for size in states],
     }
@@ -229,17 +231,17 @@ def drawn(engine: Engine, case: Case) -> dict[str, Any]:
 
 def everything(engine: Engine, case: Case, data: dict[str, Any]) -> dict[str, Tensor]:
     """All that inference, training and the backward pass compute."""
-    x, states, weights = data["x"], data["states"], data["weights"]
-    steps = run.Steps(
-        data["offsets"], case.batch, case.backwards, data["resets"], reset_first=not case.backwards
-    )
+    weights = list(data["weights"].values())
+    walk = walk_of(data["offsets"], case.batch, case.backwards)
+    call = (engine, True, walk, data["x"], data["states"], weights, data["resets"])
     torch.set_num_threads(case.threads)
-    alone, last, _ = run.forward(engine, x, states, weights, steps, tape=False)
-    output, finals, kept = run.forward(engine, x, states, weights, steps, tape=True)
-    dx, dstates, found = run.backward(
-        engine, x, states, weights, steps, output, kept, data["arriving"], data["gradients"]
+    alone, last, _ = run_forward(*call, tape=False)
+    output, finals, kept = run_forward(*call, tape=True)
+    dx, dstates, dweights = run_backward(
+        *call, output, kept, data["arriving"], data["gradients"], wants_input=True
     )
     assert dx is not None
+    found = dict(zip(data["weights"], dweights, strict=True))
     named = {"output": output, "inference": alone, "dx": dx, **found}
     if not (case.ragged or case.resets or case.backwards):
         named |= {"stream": streamed(engine, case, data)}
@@ -251,12 +253,14 @@ def everything(engine: Engine, case: Case, data: dict[str, Any]) -> dict[str, Te
 def streamed(engine: Engine, case: Case, data: dict[str, Any]) -> Tensor:
     """The outputs of two layers fed step by step; the upper one reads what the lower one writes."""
     size = case.projected or case.hidden
-    stack: Any = SimpleNamespace(input_size=case.inputs, hidden_size=case.hidden, proj_size=case.projected)
+    stack: Any = SimpleNamespace(
+        input_size=case.inputs, hidden_size=case.hidden, proj_size=case.projected, bias=True
+    )
     lower = data["weights"]
     upper = dict(lower)
     if "weight_ih" in lower:
         upper["weight_ih"] = lower["weight_ih"][:, :1].expand(-1, size).clone()
-    stepper = CpuStepper(engine, stack, [lower, upper], case.batch)
+    stepper = CpuStepper(engine, stack, [[*lower.values()], [*upper.values()]], case.batch)
     given = [x.clone() for x in data["x"].split(case.batch)]
     found = [x.new_empty(case.batch, size) for x in given]
     for x, y in zip(given, found, strict=True):
@@ -266,15 +270,15 @@ def streamed(engine: Engine, case: Case, data: dict[str, Any]) -> Tensor:
 
 @cache
 def engine_for(name: str, dtype: torch.dtype, target: Target, projected: bool, recompute: bool) -> Engine:
-    return Engine(cells.get(name).graph, dtype, target, projected, recompute)
+    return Engine(cells.get(name).graph, dtype, llvm_compiler(target), projected, recompute)
 
 
 def prepare(name: str) -> None:
     """Load the kernels of the first cases, once for all processes that are forked."""
     for case in itertools.islice(cases(projects(cells.get(name).graph)), 16):
         engine = engine_for(name, case.dtype, case.target, case.projected > 0, case.recompute)
-        for kernel in (*KERNELS, "pack"):
-            getattr(engine, kernel)
+        for kernel in KERNELS:
+            _ = getattr(engine, kernel).pack
 
 
 def main(name: str, at_end: bool, short: str | None) -> None:

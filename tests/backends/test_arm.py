@@ -21,8 +21,9 @@ from guarded import Guards, guarding
 from guarded_runs import Case, buffers, drawn, everything
 
 from cellwise import cells
+from cellwise.backends.compiled.engine import Engine
 from cellwise.backends.cpu.compile import object_code
-from cellwise.backends.cpu.engine import Engine
+from cellwise.backends.cpu.compiler import llvm_compiler
 from cellwise.backends.cpu.kernel import emit, widths_of
 from cellwise.backends.cpu.pack import emit_pack
 from cellwise.backends.cpu.products import routine, routine_name
@@ -65,8 +66,9 @@ class Recorder:
             kernel = getattr(engine, name)
             count = len(buffers(kernel.program, kernel))
             call = self._recorded(number, kernel.call, [(0, place) for place in range(count)])
-            self.engine.__dict__[name] = replace(kernel, engine=self.engine, call=call)
-        self.engine.__dict__["pack"] = self._recorded(len(KERNELS), engine.pack, None)
+            watched = replace(kernel, call=call)
+            watched.__dict__["pack"] = self._recorded(len(KERNELS), kernel.pack, None)
+            self.engine.__dict__[name] = watched
 
     def _recorded(
         self, number: int, run: Callable[[int, int], None], places: list[tuple[int, int]] | None
@@ -107,10 +109,10 @@ def _linked(engine: Engine, folder: Path) -> Path:
     """A program for Arm of the engine's kernels and the driver."""
     programs = [getattr(engine, name).program for name in KERNELS]
     # By name: where nothing is kept for the way back, training is inference.
-    code = {each.name: object_code(emit(each, engine.element_bytes, ARM), ARM) for each in programs}
-    code["pack"] = object_code(emit_pack(engine.element_bytes, ARM), ARM)
+    code = {each.name: object_code(emit(each, engine.dtype.itemsize, ARM), ARM) for each in programs}
+    code["pack"] = object_code(emit_pack(engine.dtype.itemsize, ARM), ARM)
     for width in {width for program in programs for width in widths_of(program, ARM)}:
-        code[routine_name(width, engine.element_bytes, ARM)] = routine(width, engine.element_bytes, ARM)
+        code[routine_name(width, engine.dtype.itemsize, ARM)] = routine(width, engine.dtype.itemsize, ARM)
     objects = []
     for name, content in code.items():
         objects.append(folder / f"{name}.o")
@@ -137,7 +139,8 @@ def test_arm_kernels_compute_what_those_of_this_machine_do(
     name: str, dtype: torch.dtype, tmp_path: Path
 ) -> None:
     # Shaped as for Arm, so that buffers have the same layout.
-    engine = Engine(cells.get(name).graph, dtype, replace(host(), vector_bytes=16, registers=32))
+    compiler = llvm_compiler(replace(host(), vector_bytes=16, registers=32))
+    engine = Engine(cells.get(name).graph, dtype, compiler)
     calls: list[Recorded] = []
     for hidden, batch, resets in ((3, 1, False), (17, 5, True), (20, 9, False)):
         case = Case(dtype, 0, hidden, batch, 4, 3, batch > 1, resets, resets, 1, ARM)

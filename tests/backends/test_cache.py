@@ -13,8 +13,7 @@ from unittest import mock
 
 import pytest
 
-from cellwise.backends.cpu import cache, private
-from cellwise.backends.cpu.target import host
+from cellwise.backends.compiled import cache, private
 from cellwise.errors import CacheWarning
 from cellwise.folders import kernel_folder
 
@@ -36,7 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def code(made: bytes = b"made anew") -> bytes:
     """The code of a source, as the cache has it, or `made`."""
-    return cache.kept("source", host(), lambda: made)
+    return cache.kept("source", lambda: made)
 
 
 def the_file(folder: Path) -> Path:

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 from hypothesis import Phase, given, settings
+from spans import spans_of
 
 from cellwise import Cell, cells
-from cellwise.backends.cpu import run
 from cellwise.backends.registry import BACKENDS
 from cellwise.errors import BackendError, UnknownBackendError
 from cellwise.nn import Recurrent, explain
@@ -57,11 +57,9 @@ def test_a_case_agrees_where_the_kernels_recompute_its_steps(case: Case) -> None
 
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("case", CASES[::3], ids=str)
-def test_a_case_agrees_where_gradients_are_taken_span_by_span(
-    case: Case, recompute: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run, "span_rows", lambda *_: 4)
-    check_case(replace(case, recompute=recompute), "cpu")
+def test_a_case_agrees_where_gradients_are_taken_span_by_span(case: Case, recompute: bool) -> None:
+    with spans_of(4):
+        check_case(replace(case, recompute=recompute), "cpu")
 
 
 @pytest.mark.parametrize("backend", ["native", "reference"])

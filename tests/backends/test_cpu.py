@@ -14,14 +14,18 @@ from torch import Tensor
 
 import cellwise
 from cellwise import Cell, cells
-from cellwise.backends.cpu import cache, run, threads
+from cellwise.backends.compiled import cache
+from cellwise.backends.compiled.engine import Engine
+from cellwise.backends.compiled.kept import make_sizes
+from cellwise.backends.compiled.plain import run_backward, run_forward
+from cellwise.backends.compiled.scratch import Pool, Scratch
+from cellwise.backends.compiled.walk import walk_of
+from cellwise.backends.cpu import threads
 from cellwise.backends.cpu.compile import object_code
-from cellwise.backends.cpu.engine import Engine
+from cellwise.backends.cpu.compiler import llvm_compiler
 from cellwise.backends.cpu.kernel import emit
-from cellwise.backends.cpu.operator import stems
-from cellwise.backends.cpu.scratch import Pool, Scratch
+from cellwise.backends.cpu.launch import PACKED
 from cellwise.backends.cpu.target import Target, host, with_vectors_of
-from cellwise.backends.cpu.walk import walk_of
 from cellwise.plan.forward import forward_program
 from cellwise.testing import assert_close
 
@@ -38,18 +42,19 @@ def _everything(target: Target, name: str, hidden: int, dtype: torch.dtype) -> d
     """Outputs, states and gradients of one direction on the kernels for `target`, on fixed numbers."""
     torch.manual_seed(hidden)
     layer = cellwise.Recurrent(name, 3, hidden, dtype=torch.float64).to(dtype)
-    engine = Engine(layer.cell.graph, dtype, target)
-    weights = {stem: getattr(layer, f"{stem}_l0").detach() for stem in stems(engine, bias=True)}
+    engine = Engine(layer.cell.graph, dtype, llvm_compiler(target))
+    weights = [getattr(layer, f"{stem}_l0").detach() for stem in engine.stems[True]]
     lengths = np.array([6, 6, 4, 1, 1])
     offsets = torch.tensor([0, *np.cumsum([(lengths > t).sum() for t in range(6)])])
     x = _drawn(int(offsets[-1]), 3).to(dtype)
     states = [_drawn(5, hidden).to(dtype) for _ in layer.cell.states]
-    steps = run.Steps(offsets, 5, backwards=False, resets=None, reset_first=True)
-    output, finals, kept = run.forward(engine, x, states, weights, steps, tape=True)
+    call = (engine, True, walk_of(offsets, 5, backwards=False), x, states, weights, None)
+    output, finals, kept = run_forward(*call, tape=True)
     gradients = [_drawn(5, hidden).to(dtype) for _ in states]
     arriving = _drawn(*output.shape).to(dtype)
-    dx, dstates, found = run.backward(engine, x, states, weights, steps, output, kept, arriving, gradients)
+    dx, dstates, dweights = run_backward(*call, output, kept, arriving, gradients, wants_input=True)
     assert dx is not None
+    found = dict(zip(engine.stems[True], dweights, strict=True))
     named = {f"state {i}": s for i, s in enumerate(finals)} | {
         f"gradient {i}": s for i, s in enumerate(dstates)
     }
@@ -212,10 +217,11 @@ def test_two_threads_compute_what_one_does(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("name", cells.names())
 def test_jobs_of_a_packing_may_be_done_in_any_order(name: str, kernel: str) -> None:
     layer = cellwise.Recurrent(name, 3, 20)
-    engine = Engine(layer.cell.graph, torch.float32, host(), recompute=True)
-    named = {stem: getattr(layer, f"{stem}_l0").detach() for stem in stems(engine, bias=True)}
-    weights = {stem: each for stem, each in named.items() if stem.startswith(("weight_", "bias_"))}
-    packing = getattr(engine, kernel).packing((3, 20, 0), tuple(weights))
+    engine = Engine(layer.cell.graph, torch.float32, llvm_compiler(host()), recompute=True)
+    named = {stem: getattr(layer, f"{stem}_l0").detach() for stem in engine.stems[True]}
+    weights = {stem: each for stem, each in named.items() if stem.startswith(PACKED)}
+    compiled = getattr(engine, kernel)
+    packing = compiled.packing(make_sizes(engine, 3, 20, 0), tuple(weights))
     placing = list(range(packing.placing))
 
     def packed(order: list[int]) -> np.ndarray:
@@ -223,7 +229,7 @@ def test_jobs_of_a_packing_may_be_done_in_any_order(name: str, kernel: str) -> N
         where = [memory.ctypes.data, *[weight.data_ptr() for weight in weights.values()]]
         for number in [*order, *range(packing.placing, len(packing.jobs))]:
             given = np.array([number, number + 1, *where], np.int64)
-            engine.pack(packing.address, given.ctypes.data)
+            compiled.pack(packing.address, given.ctypes.data)
         return memory
 
     found = packed(placing)
@@ -279,12 +285,12 @@ def test_scratch_grows_to_what_a_run_needs_and_is_used_again() -> None:
     scratch = Scratch()
     for _ in range(3):
         scratch.begin()
-        found = [scratch.address(1000, torch.float32), scratch.address(17, torch.float32)]
+        found = [scratch.address(4000), scratch.address(68)]
         found.append(scratch.tensor(20, 25, torch.float64).data_ptr())
         assert all(address % 64 == 0 for address in found)
     assert found[0] + 4000 <= found[1]
     scratch.begin()
-    assert [scratch.address(1000, torch.float32), scratch.address(17, torch.float32)] == found[:2]
+    assert [scratch.address(4000), scratch.address(68)] == found[:2]
 
 
 # --- the cache ----------------------------------------------------------------------------------------------------
@@ -316,12 +322,14 @@ def test_a_damaged_file_is_made_anew(empty_cache: Path) -> None:
         assert file.read_bytes() == whole
 
 
-def test_other_sources_and_targets_have_other_files(empty_cache: Path) -> None:
-    made = [
-        cache.kept(source, target, lambda each=place: bytes([each]))
-        for place, (source, target) in enumerate([("a", host()), ("b", host()), ("a", NARROW), ("a", host())])
-    ]
-    assert made == [b"\0", b"\1", b"\2", b"\0"]
+def test_other_sources_and_targets_have_other_files(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = iter(range(4))
+    monkeypatch.setattr("cellwise.backends.cpu.compile.compiled", lambda *_: bytes([next(made)]))
+    one, other = (emit(forward_program(cells.get(name).graph, None), 4, host()) for name in ("rnn", "gru"))
+    calls = [(one, host()), (other, host()), (one, NARROW), (one, host())]
+    assert [object_code(*call) for call in calls] == [b"\0", b"\1", b"\2", b"\0"]
 
 
 def test_a_folder_that_cannot_be_made_costs_only_time(
@@ -329,4 +337,4 @@ def test_a_folder_that_cannot_be_made_costs_only_time(
 ) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("CELLWISE_CACHE", str(tmp_path / "file"))
-    assert cache.kept("a", host(), lambda: b"code") == b"code"
+    assert cache.kept("a", lambda: b"code") == b"code"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cellwise import cells
-from cellwise.backends.cpu.engine import engine_of, key_of
+from cellwise.backends.compiled.engine import engine_of, key_of
 from cellwise.backends.cpu.target import host
 from cellwise.graph.verify import GraphError
 
@@ -34,7 +34,7 @@ def call(cell: str = "gru") -> dict[str, Any]:
     ]
     weights += [torch.randn(H) for _ in graph.vectors]
     return {
-        "key": key_of(graph, False, False),
+        "key": key_of(graph, False, False, "cpu"),
         "x": torch.randn(N, D),
         "offsets": torch.tensor([0, 4, 6, 7]),
         "states": [torch.randn(B, H) for _ in graph.states],
@@ -99,8 +99,8 @@ WRONG: dict[str, Callable[[dict[str, Any]], None]] = {
     "weights-sparse": changed("weights", torch.zeros(3 * H, H).to_sparse(), 1),
     "no-bias": changed("bias", False),
     "key": changed("key", "no graph"),
-    "key-options": changed("key", "unknown" + key_of(cells.get("gru").graph, False, False)),
-    "key-projected": changed("key", key_of(cells.get("gru-reset-before").graph, True, False)),
+    "key-options": changed("key", "unknown" + key_of(cells.get("gru").graph, False, False, "cpu")),
+    "key-projected": changed("key", key_of(cells.get("gru-reset-before").graph, True, False, "cpu")),
 }
 
 
@@ -182,8 +182,8 @@ def test_random_arguments_never_end_the_process() -> None:
 
 def test_a_key_names_the_rows_that_are_kept_and_another_machines_key_runs() -> None:
     """torch.compile keeps programs on disk under the key: those for rows of another width must not be found."""
-    key = key_of(cells.get("gru").graph, False, True)
+    key = key_of(cells.get("gru").graph, False, True, "cpu")
     rows = f"rows2.{host().vector_bytes} "
     assert key.startswith(rows)
-    other = engine_of(key.replace(rows, "rows1.8 "), torch.float32)
+    other = engine_of(key.replace(rows, "rows1.8 "), torch.float32, "cpu")
     assert other.recompute and other.graph.fingerprint == cells.get("gru").graph.fingerprint

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from spans import spans_of
 
 from cellwise import Cell, Recurrent, Scalar, Vector, stop_gradient, tanh
-from cellwise.backends.cpu import run
 from cellwise.testing import Arguments, assert_close, cases_of, results
 from cellwise.testing.checks import check_case, naive_call
 
@@ -84,14 +84,13 @@ class Frozen(Cell):
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("cell", [BareGate, BareProduct, Elman, LeakySum, Linear, Delay, Decay, Frozen])
 def test_results_that_are_gates_or_states_have_the_right_gradients(
-    cell: type[Cell], recompute: bool, span: int | None, monkeypatch: pytest.MonkeyPatch
+    cell: type[Cell], recompute: bool, span: int | None
 ) -> None:
-    if span is not None:
-        monkeypatch.setattr(run, "span_rows", lambda *_: span)
     wanted = ("plain", "no-bias", "two-layers", "ragged-both-ways", "resets-ragged-both-ways")
-    for case in cases_of(cell):
-        if case.situation in wanted:
-            check_case(replace(case, recompute=recompute), "cpu")
+    with spans_of(span):
+        for case in cases_of(cell):
+            if case.situation in wanted:
+                check_case(replace(case, recompute=recompute), "cpu")
 
 
 class Projected(Recurrent):

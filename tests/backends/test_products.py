@@ -15,11 +15,12 @@ from test_cpu import SHAPED
 from cellwise import cells
 from cellwise.backends.cpu.code import Code
 from cellwise.backends.cpu.compile import load, object_code_by
-from cellwise.backends.cpu.engine import Engine
+from cellwise.backends.cpu.compiler import llvm_compiler
 from cellwise.backends.cpu.kernel import widths_of
 from cellwise.backends.cpu.products import CALL, LONGEST, MADE_BY, SEGMENT, routine, routine_name
 from cellwise.backends.cpu.target import WIDTHS, host, with_vectors_of
 from cellwise.backends.cpu.tiles import most_rows
+from cellwise.plan.forward import forward_program
 
 KIND = {4: np.float32, 8: np.float64}
 STRIDE, PAIRS = 40, 2  # rows that a panel of the room has
@@ -98,9 +99,9 @@ def test_all_cells_share_it(vector_bytes: int, tmp_path: Path, monkeypatch: pyte
     target, widths = with_vectors_of(vector_bytes), set()
     for number, name in enumerate(("rnn", "lstm", "gru"), start=1):
         routine.cache_clear()  # as a process that starts
-        widths |= set(
-            widths_of(Engine(cells.get(name).graph, torch.float32, target).inference.program, target)
-        )
+        program = forward_program(cells.get(name).graph, None)
+        llvm_compiler(target).compile(program, torch.float32)
+        widths |= set(widths_of(program, target))
         assert len(list((tmp_path / "kernels").iterdir())) == number + len(widths)
     # Sixteen registers hold panels of two vectors only; thirty-two hold the four gates of an LSTM in one.
     assert widths == ({2} if target.registers == 16 else {2, 4})

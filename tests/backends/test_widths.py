@@ -15,7 +15,7 @@ from test_products import Call
 
 import cellwise
 from cellwise.backends.cpu.compile import load
-from cellwise.backends.cpu.engine import Engine
+from cellwise.backends.cpu.compiler import llvm_compiler
 from cellwise.backends.cpu.products import routine, routine_name
 from cellwise.backends.cpu.target import VARIABLE, WIDTHS, host, with_vectors_of
 from cellwise.cells.gru import GRU
@@ -56,9 +56,9 @@ def test_a_stream_is_the_layer(vector_bytes: int) -> None:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_rows_are_padded_to_one_vector(width: int) -> None:
-    engine = Engine(GRU().graph, torch.float32, with_vectors_of(width))
+    compiler = llvm_compiler(with_vectors_of(width))
     lanes = width // 4
-    assert [engine.padded(size) for size in (1, lanes, lanes + 1, 4 * lanes + 1)] == [
+    assert [compiler.row_width(size, torch.float32) for size in (1, lanes, lanes + 1, 4 * lanes + 1)] == [
         lanes,
         lanes,
         2 * lanes,

@@ -373,19 +373,18 @@ def test_export_for_all_sizes(call: str, grad: Any, strict: bool) -> None:
 def arguments_of(
     cell: str, hidden: int, steps: int, batch: int, resets: bool, reverse: bool
 ) -> tuple[Any, ...]:
-    from cellwise.backends.cpu.direction import Direction
-    from cellwise.backends.reference.loop import run_direction
+    from cellwise.backends.compiled.engine import key_of
     from cellwise.nn.definition import facts_of
 
     layer = Recurrent(cell, 3, hidden, dtype=torch.float64)
     facts = facts_of(*layer._definition())
-    prepared = Direction.of(facts.stack, torch.float64, run_direction)
     x = torch.randn(steps * batch, 3, dtype=torch.float64, requires_grad=True)
     states = [torch.randn(batch, size, dtype=torch.float64, requires_grad=True) for size in facts.state_sizes]
     marks = (torch.arange(len(x)) % 3 == 0).to(torch.uint8) if resets else None
     weights = [parameter.detach().requires_grad_() for parameter in layer.parameters()]
     offsets = torch.arange(steps + 1) * batch
-    return (prepared.key, x, offsets, states, marks, weights, True, reverse, True)
+    key = key_of(layer.cell.graph, False, False, "cpu")
+    return (key, x, offsets, states, marks, weights, True, reverse, True)
 
 
 # One row, rows in whole vectors and not; with and without what else is kept for the backward pass.

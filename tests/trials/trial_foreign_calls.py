@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cellwise import cells
-from cellwise.backends.cpu.engine import engine_of, key_of
+from cellwise.backends.compiled.engine import engine_of, key_of
 from cellwise.graph.stored import restore, store
 from cellwise.graph.verify import GraphError
 
@@ -53,7 +53,7 @@ def call(draw: random.Random) -> dict[str, Any]:
     weights += [torch.randn(count) for count in rows.values() if count]
     weights += [torch.randn(hidden) for _ in graph.vectors] + [torch.randn(()) for _ in graph.scalars]
     return {
-        "key": key_of(graph, False, draw.random() < 0.3),
+        "key": key_of(graph, False, draw.random() < 0.3, "cpu"),
         "x": torch.randn(offsets[-1], width),
         "offsets": torch.tensor(offsets),
         "states": [torch.randn(batch, hidden) for _ in graph.states],
@@ -159,7 +159,7 @@ def run_graph(draw: random.Random) -> str:
     names = (*graph.gates, *graph.states, *graph.vectors, *graph.scalars, *(name for _, name in graph.names))
     assert all(name.isidentifier() for name in names), names
     assert graph.name.isprintable(), graph.name
-    _ = engine_of(f"|{text}", torch.float32).plan
+    _ = engine_of(f"|{text}", torch.float32, "cpu").plan
     return "graphs read"
 
 

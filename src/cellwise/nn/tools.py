@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from cellwise._loading import when_loaded
-from cellwise.backends.cpu import flops
+from cellwise.backends.compiled import flops
 from cellwise.errors import ToolError
 from cellwise.nn.layer import RecurrentLayer
 from cellwise.nn.swapping import as_torchs, original_class, torchs_class

@@ -6,10 +6,11 @@ import ctypes
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import llvmlite
 import llvmlite.binding as llvm
 from llvmlite import ir
 
-from cellwise.backends.cpu.cache import kept
+from cellwise.backends.compiled.cache import kept
 from cellwise.backends.cpu.target import Target, host
 
 _SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
@@ -22,7 +23,7 @@ _PASSES = ("loop_rotate", "instruction_combine")
 def object_code(module: ir.Module, target: Target) -> bytes:
     """The module as an object file for `target`, from the cache if it was made before."""
     source = str(module)
-    return kept(f"{source}; {' '.join(_PASSES)}", target, lambda: compiled(source, target))
+    return kept(_made_from(source, target), lambda: compiled(source, target))
 
 
 def object_code_by(emit: Callable[[], ir.Module], name: str, files: Sequence[Path], target: Target) -> bytes:
@@ -31,7 +32,11 @@ def object_code_by(emit: Callable[[], ir.Module], name: str, files: Sequence[Pat
     So what was compiled before need not even be emitted.
     """
     source = "\n".join([name, *(file.read_bytes().hex() for file in files)])
-    return kept(f"{source}; {' '.join(_PASSES)}", target, lambda: compiled(str(emit()), target))
+    return kept(_made_from(source, target), lambda: compiled(str(emit()), target))
+
+
+def _made_from(source: str, target: Target) -> str:
+    return "\n".join((llvmlite.__version__, repr(target), f"{source}; {' '.join(_PASSES)}"))
 
 
 def compiled(source: str, target: Target) -> bytes:
@@ -52,11 +57,8 @@ def optimized(source: str, target: Target) -> tuple[llvm.ModuleRef, llvm.TargetM
     return module, machine
 
 
-def load(name: str, *objects: bytes) -> Callable[[int | bytes, int | bytes], None]:
-    """The function `name` of object files, callable with two addresses; it lets the interpreter lock go.
-
-    Bytes in place of an address are what it finds there.
-    """
+def load(name: str, *objects: bytes) -> Callable[[int, int], None]:
+    """The function `name` of object files, callable with two addresses; it lets the interpreter lock go."""
     backing = llvm.parse_assembly(f'target triple = "{host().triple}"')
     engine = llvm.create_mcjit_compiler(backing, host().machine())
     for code in objects:

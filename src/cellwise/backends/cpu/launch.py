@@ -1,114 +1,242 @@
-"""A kernel's runs on batches of one form: the pointers that it takes, with all of them filled in that never change."""
+"""The arguments of a kernel as the addresses it takes, and the launch, in as many threads as it is worth.
+
+Which array stands where among a kernel's pointers depends on its shape alone. So does what a run makes for itself: rows
+within a step, packed weights, room for accumulators. They lie one after the other in one piece of scratch memory, which
+mostly is where it was in the last call; then only the addresses of the call's own tensors are written anew.
+"""
 
 from __future__ import annotations
 
-import struct
+import itertools
 from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from cellwise.backends.cpu.arguments import layout_of
-from cellwise.backends.cpu.engine import Kernel
-from cellwise.backends.cpu.scratch import SCRATCH
-from cellwise.backends.cpu.walk import Steps
+from cellwise.backends.compiled.compiler import Carried, KernelRun, RunShape
+from cellwise.backends.compiled.forward_pass import in_rows
+from cellwise.backends.compiled.scratch import SCRATCH
+from cellwise.backends.cpu.kernel import ADDRESSES
+from cellwise.backends.cpu.pack import Packing
+from cellwise.backends.cpu.threads import row_shares, threads_for, together
 from cellwise.plan.program import Place, Width
 
+if TYPE_CHECKING:
+    from cellwise.backends.cpu.compiler import Kernel
+
+# Numbers that a core packs in the time that it takes to hand work to another thread.
+_PACKED_MEANWHILE = 100_000
 _ALIGNED = 64
-# Memory for runs moves when it grows, and each thread has its own: pointers for so many places are remembered.
-_MOST_PLACES = 8
+_OWN = (Place.UNITS, Place.NUMBER)
+PACKED = ("weight_", "bias_")
 
 
-class Zeros:
-    """Memory that holds zeros, and that kernels only read: initial states and gradients that nobody gave."""
+class CpuRun(KernelRun):
+    def __init__(self, kernel: Kernel, shape: RunShape) -> None:
+        self.kernel, self.shape = kernel, shape
+        sizes, graph = shape.sizes, kernel.program.graph
+        self.widths = {
+            Width.INPUT: sizes.input,
+            Width.HIDDEN: sizes.padded,
+            Width.PROJECTED: sizes.padded_projected,
+        }
+        # The pointwise work of a unit costs about as much as this many multiply-adds.
+        inner = len(graph.input_gates) * sizes.input + len(graph.state_gates) * sizes.output
+        self.work = shape.walk.rows * sizes.hidden * (inner + 20)
+        self.packed = [i for i, stem in enumerate(shape.stems) if stem.startswith(PACKED)]
+        self.packing = (
+            kernel.packing(sizes, tuple(shape.stems[i] for i in self.packed)) if self.packed else None
+        )
+        self._place()
+        self.shares: tuple[tuple[int, int], ...] = ()
 
-    def __init__(self) -> None:
-        self._blocks = [np.zeros(0, np.uint8)]  # an address that was given stays good
+    def _place(self) -> None:
+        """Where each array stands among the pointers."""
+        stems = {stem: place for place, stem in enumerate(self.shape.stems)}
+        self.given: list[int] = []
+        self.before: list[
+            tuple[int, int | None]
+        ] = []  # of what is found BEFORE a step, and of the same AFTER it
+        self.own: list[tuple[int, int, int]] = []  # pointer, weight, width
+        self.rows: list[tuple[int, int]] = []  # pointer, bytes of a row
+        self.summed: list[tuple[int, str, int]] = []  # pointer, name, how many
+        place, found = 0, {}
+        for array in self.kernel.program.arrays:
+            found[array.name] = place
+            size = array.columns * self.widths[array.width]
+            if array.place in (Place.STEPS, Place.SPAN):
+                self.given.append(place)
+            elif array.place is Place.ROWS:
+                self.rows.append((place, size * self.kernel.dtype.itemsize))
+            elif array.place is Place.SUM:
+                self.summed.append((place, array.name, size))
+            elif array.place in _OWN:
+                width = size if array.place is Place.UNITS else 0
+                self.own.append((place, stems[array.name.removeprefix("own ")], width))
+            place += len(ADDRESSES.get(array.place, ("",)))
+        self.count = place
+        after = {before.name: found[after.name] for before, after in self.kernel.program.states}
+        self.before = [
+            (found[array.name], after.get(array.name))
+            for array in self.kernel.program.arrays
+            if array.place is Place.BEFORE
+        ]
 
-    def address(self, size: int) -> int:
-        """Where there are at least so many bytes of it, at a multiple of 64."""
-        if len(self._blocks[-1]) < size + _ALIGNED:
-            self._blocks.append(np.zeros(2 * size + _ALIGNED, np.uint8))
-        start: int = self._blocks[-1].ctypes.data
-        return start + -start % _ALIGNED
+    def _share(self, threads: int) -> None:
+        """Lay out pointers and memory for so many threads."""
+        kernel, shape = self.kernel, self.shape
+        self.threads, self.shares = threads, row_shares(shape.walk, threads)
+        element, walk = kernel.dtype.itemsize, shape.walk
+        # Bytes of each part of scratch memory: rows within a step, packed weights, room for each share.
+        self.parts = [walk.batch * size for _, size in self.rows]
+        self.parts += [self.packing.elements * element] if self.packing else []
+        self.parts += [kernel.vectors * kernel.lanes * element * count for _, count in self.shares]
+        edges = itertools.accumulate(map(_rounded, self.parts), initial=0)
+        *self.starts, self.bytes = edges
+        self.base = -1
+        self.totals = [
+            torch.zeros(len(self.shares), size, dtype=torch.float64, device="cpu")
+            for _, _, size in self.summed
+        ]
+        packed = len(self.packing.places) if self.packing else 0
+        self.pointers = [np.zeros(self.count + packed + 3, np.int64) for _ in self.shares]
+        self.sizes = [self._sizes(first, count) for first, count in self.shares]
+        self.calls = [
+            partial(kernel.call, pointers.ctypes.data, sizes.ctypes.data)
+            for pointers, sizes in zip(self.pointers, self.sizes, strict=True)
+        ]
+        self.packs = Packs(kernel, self.packing, len(self.packed), len(self.shares)) if self.packing else None
+        self._fixed()
 
+    def _sizes(self, first: int, count: int) -> np.ndarray:
+        """What `kernel.SIZES` names: for a share of the rows, and no steps yet."""
+        shape, sizes = self.shape, self.shape.sizes
+        backwards = shape.walk.backwards
+        lengths = (*sizes[:3], sizes.padded, sizes.padded_projected)
+        # Backwards a boundary is met after the step that it stands before.
+        marked = (shape.resets and not backwards, shape.resets and backwards)
+        return np.array([0, 0, *lengths, first, count, backwards, *marked], np.int64)
 
-ZEROS = Zeros()
+    def _fixed(self) -> None:
+        """Write the addresses that are the same in every call of this shape."""
+        walk = self.shape.walk
+        own, opposite = walk.addresses, walk.turned.addresses
+        for (before, after), way in zip(self.before, self.shape.carried, strict=True):
+            at = opposite if way is Carried.OPPOSITE else own
+            kind = "pair_" if way is Carried.PAIR else ""
+            for pointers in self.pointers:
+                pointers[before + 2 : before + 4] = at[f"{kind}before"], at["limits"]
+                if after is not None:
+                    pointers[after + 1] = at[f"{kind}after"]
+        for (place, _, _), total in zip(self.summed, self.totals, strict=True):
+            for pointers, row in zip(self.pointers, total, strict=True):
+                pointers[place] = row.data_ptr()
+        for pointers in self.pointers:
+            pointers[-2] = own["offsets"]
 
+    def _take(self) -> None:
+        """Take scratch memory for this call."""
+        base = SCRATCH.address(self.bytes)
+        if base != self.base:
+            self.base = base
+            self._move([base + start for start in self.starts])
 
-class Launch:
-    """A kernel on the same steps, sizes and stems every time, by one thread and in one span.
+    def _move(self, parts: Sequence[int]) -> None:
+        """Write the addresses of what a run makes for itself; these are those of the parts."""
+        count, first_room = self.count, len(parts) - len(self.shares)
+        places: list[int] = []
+        if self.packing is not None:
+            self.packed_start = parts[first_room - 1]
+            places = [self.packed_start + place for place in self.packing.places]
+        for pointers, room, (first, _) in zip(self.pointers, parts[first_room:], self.shares, strict=True):
+            for (place, size), start in zip(self.rows, parts[: len(self.rows)], strict=True):
+                pointers[place] = start + first * size
+            pointers[count : count + len(places)] = places
+            pointers[-3] = room
 
-    `slots` has the place of each array's first pointer. Packed weights, rows within a step and, if `pairs`, each
-    state's pair of buffers lie in memory for runs. A run is `begin`, the addresses of its own, and `run`.
-    """
-
-    def __init__(
-        self, kernel: Kernel, steps: Steps, lengths: tuple[int, int, int], stems: Sequence[str], pairs: bool
+    def bind(
+        self,
+        arrays: Sequence[Tensor],
+        firsts: Sequence[Tensor],
+        histories: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        resets: Tensor | None,
     ) -> None:
-        self.kernel, self.steps = kernel, steps
-        engine, layout = kernel.engine, layout_of(kernel, lengths)
-        self.slots, self.arrays = layout.places, layout.arrays
-        self.bytes = 0  # of memory for runs
-        self._engine, self._relative, self._fixed = engine, list[tuple[int, int]](), [0] * layout.pointers
-        for array in layout.arrays.values():
-            if array.place is Place.ROWS:
-                size = steps.batch * array.columns * layout.padded[array.width]
-                self._relative.append((self.slots[array.name], self._take(size)))
-        self.pairs: dict[str, int] = {}  # where a state's two buffers begin, in bytes
-        for before, after in kernel.program.states if pairs else ():
-            self.pairs[before.name] = start = self._take(2 * steps.batch * layout.padded[before.width])
-            self._relative += [(self.slots[before.name] + 1, start), (self.slots[after.name], start)]
-        self._plan_packing(lengths, tuple(stem for stem in stems if stem.startswith(("weight_", "bias_"))))
-        room = self._take(kernel.vectors * steps.batch * engine.lanes)
-        self._relative.append((len(self._fixed), room))
-        self._fixed += [0, steps.walk.addresses["offsets"], 0]  # room, offsets, no resets
-        sizes = (0, steps.count, *lengths, layout.padded[Width.HIDDEN], layout.padded[Width.PROJECTED])
-        numbers = (*sizes, 0, steps.batch, steps.backwards, 0, 0)
-        self._sizes = struct.pack(f"{len(numbers)}q", *numbers)
-        self._pointers = struct.Struct(f"{len(self._fixed)}q").pack
-        self._placed: dict[int, list[int]] = {}
+        threads = threads_for(self.work)
+        if not self.shares or threads != self.threads:
+            self._share(threads)
+        self._take()
+        own = [_own(weights[weight], width) for _, weight, width in self.own]
+        self.held = (arrays, firsts, histories, weights, resets, own)  # in memory until the run is over
+        for pointers in self.pointers:
+            for place, tensor in zip(self.given, arrays, strict=True):
+                pointers[place] = tensor.data_ptr()
+            for (before, after), first, history in zip(self.before, firsts, histories, strict=True):
+                start = history.data_ptr()
+                pointers[before] = first.data_ptr()
+                pointers[before + 1] = start
+                if after is not None:
+                    pointers[after] = start
+            for (place, _, _), tensor in zip(self.own, own, strict=True):
+                pointers[place] = tensor.data_ptr()
+            if resets is not None:
+                pointers[-1] = resets.data_ptr()
+        for total in self.totals:
+            total.zero_()
+        if self.packs is not None:
+            self.packs.run(self.packed_start, [weights[place] for place in self.packed])
 
-    def _plan_packing(self, lengths: tuple[int, int, int], stems: tuple[str, ...]) -> None:
-        self._packed, self._start = len(stems), self.bytes
-        self._jobs = self._count = 0
-        self._given = struct.Struct(f"{3 + len(stems)}q").pack
-        if stems:
-            packing = self.kernel.packing(lengths, stems)
-            self._take(packing.elements)
-            self._jobs, self._count = packing.address, len(packing.jobs)
-            for place in packing.places:
-                self._relative.append((len(self._fixed), self._start + place))
-                self._fixed.append(0)
+    def launch(self, first: int, end: int) -> None:
+        for sizes in self.sizes:
+            sizes[0] = first
+            sizes[1] = end - first
+        if len(self.calls) == 1:
+            self.calls[0]()
+        else:
+            together(self.calls)
 
-    def _take(self, count: int) -> int:
-        """Room for so many numbers in memory for runs; the bytes before it."""
-        start = self.bytes
-        self.bytes += -(-count * self._engine.element_bytes // _ALIGNED) * _ALIGNED
-        return start
+    def sums(self) -> dict[str, Tensor]:
+        return {
+            name: total.sum(0) if len(total) > 1 else total[0]
+            for (_, name, _), total in zip(self.summed, self.totals, strict=True)
+        }
 
-    def fix(self, slot: int, *addresses: int) -> None:
-        """Set pointers that are the same in every run, before the first."""
-        self._fixed[slot : slot + len(addresses)] = addresses
 
-    def begin(self) -> tuple[list[int], int]:
-        """The pointers of a run that begins now, to be filled in, and where its memory is."""
-        engine = self._engine
-        SCRATCH.begin()
-        base = SCRATCH.address(self.bytes // engine.element_bytes, engine.dtype)
-        known = self._placed.get(base)
-        if known is None:
-            known = self._fixed.copy()
-            for slot, start in self._relative:
-                known[slot] = base + start
-            if len(self._placed) >= _MOST_PLACES:
-                self._placed.clear()
-            self._placed[base] = known
-        return known.copy(), base
+class Packs:
+    """Packs weights, in several threads where there are many."""
 
-    def run(self, pointers: list[int], weights: Sequence[Tensor], base: int) -> None:
-        """Pack the weights, given in the order of the stems, and run all steps."""
-        if self._packed:
-            addresses = [weight.data_ptr() for weight in weights[: self._packed]]
-            self._engine.pack(self._jobs, self._given(0, self._count, base + self._start, *addresses))
-        self.kernel.call(self._pointers(*pointers), self._sizes)
+    def __init__(self, kernel: Kernel, packing: Packing, weights: int, threads: int) -> None:
+        self._threads = min(threads, 1 + packing.elements // _PACKED_MEANWHILE)
+        edges = [packing.placing * i // self._threads for i in range(self._threads)]
+        edges += [packing.placing, len(packing.jobs)]
+        if self._threads == 1:
+            del edges[1]
+        self._given = [
+            np.array([first, end, 0, *[0] * weights], np.int64) for first, end in itertools.pairwise(edges)
+        ]
+        self._calls = [partial(kernel.pack, packing.address, each.ctypes.data) for each in self._given]
+
+    def run(self, start: int, weights: Sequence[Tensor]) -> None:
+        """Pack the weights, those of the packing in their order, from an address on."""
+        weights = [weight.contiguous() for weight in weights]
+        for given in self._given:
+            given[2] = start
+            for place, weight in enumerate(weights, 3):
+                given[place] = weight.data_ptr()
+        if len(self._calls) == 1:
+            self._calls[0]()
+            return
+        together(self._calls[: self._threads])
+        together(self._calls[self._threads :])
+
+
+def _own(weight: Tensor, width: int) -> Tensor:
+    """One of a cell's own parameters: a number, or one for each unit, in whole vectors."""
+    return in_rows(weight, width) if width else weight.contiguous()
+
+
+def _rounded(size: int) -> int:
+    return -(-size // _ALIGNED) * _ALIGNED

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 
 from cellwise.backends.cpu.compile import optimized
-from cellwise.backends.cpu.engine import ELEMENT_BYTES
 from cellwise.backends.cpu.kernel import emit
 from cellwise.backends.cpu.target import Target, host
 from cellwise.graph import StepGraph
@@ -41,7 +40,7 @@ def _plan(program: Program, graph: StepGraph, target: Target) -> str:
 
 
 def _llvm(program: Program, graph: StepGraph, target: Target) -> str:
-    return str(emit(program, ELEMENT_BYTES[torch.float32], target, whole=True)).strip()
+    return str(emit(program, torch.float32.itemsize, target, whole=True)).strip()
 
 
 def _assembly(program: Program, graph: StepGraph, target: Target) -> str:

@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cellwise.backends.base import Stack, Stepper
-from cellwise.backends.cpu.arguments import in_vectors, pack
-from cellwise.backends.cpu.digest import Memory
-from cellwise.backends.cpu.engine import NUMPY, Engine
-from cellwise.backends.cpu.kept import Sizes
+from cellwise.backends.compiled.compiler import Sizes
+from cellwise.backends.compiled.engine import Engine
+from cellwise.backends.compiled.forward_pass import in_rows
+from cellwise.backends.compiled.kept import make_sizes
+from cellwise.backends.compiled.memory import Memory
+from cellwise.backends.cpu.digest import digest
+from cellwise.backends.cpu.launch import PACKED, Packs
 from cellwise.plan.program import Place, Width
 
 
 class CpuStepper(Stepper):
     """The layers of a stack for a fixed batch, with states of its own, zero at first."""
 
-    def __init__(
-        self, engine: Engine, stack: Stack, weights: Sequence[Mapping[str, Tensor]], batch: int
-    ) -> None:
+    def __init__(self, engine: Engine, stack: Stack, weights: Sequence[Sequence[Tensor]], batch: int) -> None:
         # Before the weights are packed: what is written meanwhile is seen later.
-        taken = [weight.detach() for named in weights for weight in named.values()]
-        self._memory = Memory(taken)
+        taken = [weight.detach() for each in weights for weight in each]
+        self._memory = Memory(taken, digest())
         self._kept = taken  # so that the memory stays theirs
         self.is_stale = self._memory.has_changed  # type: ignore[method-assign]  # a call less in every step
         self._layers: list[_Layer] = []
         below = 0
-        for number, named in enumerate(weights):
+        for number, each in enumerate(weights):
+            named = dict(zip(engine.stems[stack.bias], each, strict=True))
             width = stack.input_size if number == 0 else stack.proj_size or stack.hidden_size
             layer = _Layer(engine, stack, named, batch, width, below)
             self._layers.append(layer)
@@ -92,12 +94,10 @@ class _Layer:
         width: int,
         x: int,
     ) -> None:
-        kernel = engine.inference
+        kernel: Any = engine.inference
         self.call = kernel.call
         self.hidden = stack.hidden_size
-        like = torch.empty(0, width, dtype=engine.dtype, device="cpu")
-        first = torch.empty(0, stack.proj_size or self.hidden, device="cpu")
-        sizes = Sizes.of(engine, like, weights, [first])
+        sizes = make_sizes(engine, width, stack.hidden_size, stack.proj_size)
         wide = {Width.HIDDEN: sizes.padded, Width.PROJECTED: sizes.padded_projected, Width.INPUT: width}
         self.output = torch.zeros(batch, sizes.padded_output, dtype=engine.dtype, device="cpu")
         # The layer above reads rows without padding.
@@ -114,10 +114,9 @@ class _Layer:
             for _ in (0, 1)
         ]
         self._held: list[object] = []
-        given = {stem: weight.detach() for stem, weight in weights.items()}
-        packed = pack(kernel, sizes.lengths, given, partial(self._room, engine.dtype))
+        packed = self._packed(kernel, sizes, weights)
         nothing, offsets = np.zeros(1, np.int64), np.array([0, batch], np.int64)
-        room = np.empty(kernel.vectors * batch * engine.lanes, NUMPY[engine.dtype])
+        room = np.empty(kernel.vectors * batch * kernel.lanes * engine.dtype.itemsize, np.uint8)
         rows = {
             array.name: torch.empty(batch, array.columns, wide[array.width], dtype=engine.dtype, device="cpu")
             for array in kernel.program.arrays
@@ -149,15 +148,20 @@ class _Layer:
                     taken.append(own[array.name])
             taken += [*packed, room.ctypes.data, offsets.ctypes.data, 0]
             self.pointers.append(np.array(taken, np.int64))
-        numbers = (0, 1, *sizes.lengths, sizes.padded, sizes.padded_projected, 0, batch, 0, 0, 0)
+        numbers = (0, 1, *sizes[:3], sizes.padded, sizes.padded_projected, 0, batch, 0, 0, 0)
         self.numbers = np.array(numbers, np.int64)
 
-    def _room(self, dtype: torch.dtype, count: int) -> int:
-        """Memory for so many packed numbers, at a multiple of 64 bytes."""
-        memory = np.empty(count + 16, NUMPY[dtype])
+    def _packed(self, kernel: Any, sizes: Sizes, weights: Mapping[str, Tensor]) -> list[int]:
+        """Pack the weights into memory of their own, at a multiple of 64 bytes; the addresses of their parts."""
+        given = {stem: each.detach() for stem, each in weights.items() if stem.startswith(PACKED)}
+        if not given:
+            return []
+        packing = kernel.packing(sizes, tuple(given))
+        memory = np.empty(packing.elements * kernel.dtype.itemsize + 64, np.uint8)
         self._held.append(memory)
-        address: int = memory.ctypes.data
-        return address + -address % 64
+        start: int = memory.ctypes.data + -memory.ctypes.data % 64
+        Packs(kernel, packing, len(given), 1).run(start, list(given.values()))
+        return [start + place for place in packing.places]
 
     def _own(
         self, engine: Engine, weights: Mapping[str, Tensor], wide: Mapping[Width, int]
@@ -165,7 +169,7 @@ class _Layer:
         found = {}
         for name in (*engine.graph.vectors, *engine.graph.scalars):
             value = weights[name].detach().clone()
-            value = value if value.dim() == 0 else in_vectors(value, wide[Width.HIDDEN])
+            value = value if value.dim() == 0 else in_rows(value, wide[Width.HIDDEN])
             self._held.append(value)
             found[f"own {name}"] = value.data_ptr()
         return found

@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from cellwise.backends.cpu.walk import Walk
+from cellwise.backends.compiled.walk import Walk
 
 # Handing work to another thread takes 50 to 100 us, in which one core does a few million multiply-adds.
 _WORTH_A_THREAD = 2_000_000

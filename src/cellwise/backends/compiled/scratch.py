@@ -1,4 +1,4 @@
-"""Memory for runs. Fresh memory costs a page fault every four kilobytes, for large runs as much as the kernels do.
+"""Memory of the host for runs. Fresh memory costs a page fault every four kilobytes, as much as the kernels if much.
 
 What a run needs only until it returns is kept for the next one: each Python thread has its own, as large as its largest
 run needed. What outlives the run comes from a pool. All is taken through numpy, which asks the system for large pages.
@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from torch.utils import deterministic
 
-from cellwise.backends.cpu.engine import ELEMENT_BYTES, NUMPY
-
 _ALIGNED = 64
 # Up to here a block of the pool costs more than memory that the C library has at hand.
 _SMALL = 2**16
+# Tensors on a block that are kept.
+_MOST_VIEWS = 256
 
 
 class _Block:
@@ -31,13 +31,18 @@ class _Block:
         memory = np.empty(size + _ALIGNED, np.uint8)
         self.size, self.bytes = size, memory[-memory.ctypes.data % _ALIGNED :][:size]
         self.start: int = self.bytes.ctypes.data
-        self._numbers: dict[torch.dtype, Tensor] = {}
+        self._made: dict[tuple[int, int, int, torch.dtype], Tensor] = {}
 
-    def numbers(self, dtype: torch.dtype) -> Tensor:
-        """All of it."""
-        if dtype not in self._numbers:
-            self._numbers[dtype] = torch.from_numpy(self.bytes.view(NUMPY[dtype]))
-        return self._numbers[dtype]
+    def tensor(self, start: int, rows: int, width: int, dtype: torch.dtype) -> Tensor:
+        """Rows of numbers from a byte on; the same object for the same place, since calls mostly repeat each other."""
+        key = (start, rows, width, dtype)
+        if key not in self._made:
+            if len(self._made) >= _MOST_VIEWS:
+                self._made.clear()
+            with torch.inference_mode(False):  # it outlives the call
+                part = torch.from_numpy(self.bytes[start : start + rows * width * dtype.itemsize])
+                self._made[key] = part.view(dtype).view(rows, width)
+        return self._made[key]
 
 
 class Scratch(threading.local):
@@ -56,16 +61,15 @@ class Scratch(threading.local):
             self._block = _Block(wanted)
         self._used, self._poison = 0, _poisoned()
 
-    def address(self, count: int, dtype: torch.dtype) -> int:
-        """Where there is room for this many numbers, at a multiple of 64 bytes. It is good until the run is over."""
-        block, start = self._take(count * ELEMENT_BYTES[dtype])
+    def address(self, size: int) -> int:
+        """Where there is room for this many bytes, at a multiple of 64. It is good until the run is over."""
+        block, start = self._take(size)
         return block.start + start
 
     def tensor(self, rows: int, width: int, dtype: torch.dtype) -> Tensor:
         """The same as an uninitialised tensor. It must not outlive the run."""
-        size = ELEMENT_BYTES[dtype]
-        block, start = self._take(rows * width * size)
-        return block.numbers(dtype).as_strided((rows, width), (width, 1), start // size)
+        block, start = self._take(rows * width * dtype.itemsize)
+        return block.tensor(start, rows, width, dtype)
 
     def _take(self, size: int) -> tuple[_Block, int]:
         size = -(-size // _ALIGNED) * _ALIGNED
@@ -96,16 +100,16 @@ class Pool:
 
     def tensor(self, *shape: int, dtype: torch.dtype) -> Tensor:
         """An uninitialised tensor."""
-        size = math.prod(shape) * ELEMENT_BYTES[dtype]
+        size = math.prod(shape) * dtype.itemsize
         if size <= _SMALL:
             return torch.empty(shape, dtype=dtype, device="cpu")
         block = self._take(size)
-        array = block[:size].view(NUMPY[dtype]).reshape(shape)
+        array = block[:size]
         # The tensor holds this very array, not its base, and so the array lives as long as the tensor's memory is used.
         weakref.finalize(array, self._back.append, block).atexit = False
         if _poisoned():
-            array.fill(np.nan)
-        return torch.from_numpy(array)
+            array.fill(255)
+        return torch.from_numpy(array).view(dtype).view(shape)
 
     @property
     def idle_bytes(self) -> int:

@@ -14,10 +14,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import llvmlite
-
-from cellwise.backends.cpu.private import UntrustedError, private_folder
-from cellwise.backends.cpu.target import Target
+from cellwise.backends.compiled.private import UntrustedError, private_folder
 from cellwise.errors import CacheWarning
 from cellwise.folders import kernel_folder
 
@@ -25,13 +22,16 @@ _MOST_BYTES = 2**28  # what a cell of thousands of equations comes to is a hundr
 _DIGEST = hashlib.sha256().digest_size
 
 
-def kept(source: str, target: Target, make: Callable[[], bytes]) -> bytes:
-    """The object code of `source`: from the cache, or made and put there."""
+def kept(made_from: str, make: Callable[[], bytes], suffix: str = ".o") -> bytes:
+    """What `make` compiles: from the cache, or made and put there.
+
+    Args:
+        made_from: all that the code depends on: the source, the target, the compiler's version.
+    """
     path = kernel_folder()
     if path is None:
         return make()
-    made_from = "\n".join((llvmlite.__version__, repr(target), source))
-    name = f"{hashlib.sha256(made_from.encode()).hexdigest()}.o"
+    name = f"{hashlib.sha256(made_from.encode()).hexdigest()}{suffix}"
     code = _read(path, name)
     if code is None:
         code = make()

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cellwise.backends.cpu.engine import Engine
-from cellwise.backends.cpu.walk import Walk
+from cellwise.backends.compiled.engine import Engine
+from cellwise.backends.compiled.walk import Walk
 from cellwise.plan.program import Ref
 
 # Of a product over N rows with fewer columns than this on one side MKL adds the rows one after the other: its error
@@ -34,6 +34,17 @@ class Run(NamedTuple):
     add: bool = False
 
 
+class BiasPlaces(NamedTuple):
+    """Where the numbers of a bias come from among the sums, and where they go if not one after the other to all of it.
+
+    `run`: those of `source` as one piece, if they are.
+    """
+
+    source: Tensor
+    target: Tensor | None
+    run: slice | None
+
+
 class Recipe(NamedTuple):
     """How what a backward kernel leaves becomes the gradients of weights, for layers of one size."""
 
@@ -42,13 +53,12 @@ class Recipe(NamedTuple):
     whole: frozenset[
         str
     ]  # the weights of which every row has a gradient; some gates may be where none arrives
-    # Where the numbers of a bias come from among the sums, and where they go if not one after the other to all of it.
-    biases: dict[str, tuple[Tensor, Tensor | None]]
+    biases: dict[str, BiasPlaces]
 
 
 @lru_cache(maxsize=256)
-def recipe_of(engine: Engine, hidden: int) -> Recipe:
-    """The recipe for layers of this H."""
+def recipe_of(engine: Engine, hidden: int, device: torch.device) -> Recipe:
+    """The recipe for layers of this H on a device."""
     plan, graph, width = engine.plan, engine.graph, engine.padded(hidden)
     order, at_input = graph.state_gates, dict(plan.inputs)
     places = enumerate(graph.input_gates)
@@ -64,8 +74,8 @@ def recipe_of(engine: Engine, hidden: int) -> Recipe:
     ih = [(graph.input_gates.index(gate), column) for gate, column in plan.inputs]
     hh = [(order.index(gate), column) for gate, column, _ in plan.products]
     with torch.inference_mode(False):  # kept for calls outside of it
-        biases = {"bias_ih": _places(ih, len(graph.input_gates), hidden, width)}
-        biases["bias_hh"] = _places(hh, len(order), hidden, width)
+        biases = {"bias_ih": _places(ih, len(graph.input_gates), hidden, width, device)}
+        biases["bias_hh"] = _places(hh, len(order), hidden, width, device)
     whole = {"weight_ih": len(at_input) == len(graph.input_gates), "weight_hh": len(written) == len(order)}
     whole["weight_hr"] = True
     return Recipe(inputs, tuple(recurrent), frozenset(stem for stem, all_ in whole.items() if all_), biases)
@@ -90,14 +100,16 @@ def _runs(
 
 
 def _places(
-    pairs: Sequence[tuple[int, int]], gates: int, size: int, width: int
-) -> tuple[Tensor, Tensor | None]:
-    each = torch.arange(size, device="cpu")
+    pairs: Sequence[tuple[int, int]], gates: int, size: int, width: int, device: torch.device
+) -> BiasPlaces:
+    each = torch.arange(size, device=device)
     pairs = sorted(pairs)
     source = torch.cat([column * width + each for _, column in pairs] or [each[:0]])
+    first, count = int(source[0]) if len(source) else 0, len(source)
+    run = slice(first, first + count) if source.tolist() == list(range(first, first + count)) else None
     if [row for row, _ in pairs] == list(range(gates)):
-        return source, None
-    return source, torch.cat([row * size + each for row, _ in pairs] or [each[:0]])
+        return BiasPlaces(source, None, run)
+    return BiasPlaces(source, torch.cat([row * size + each for row, _ in pairs] or [each[:0]]), run)
 
 
 def at_weight(gates: Tensor, runs: Sequence[Run], operand: Parts, out: Tensor, add: bool = False) -> None:
@@ -112,7 +124,7 @@ def _product(left: Tensor, right: Tensor, out: Tensor, add: bool) -> None:
     """out (I, K) = left (N, I)^T right (N, K), or that added to it."""
     size, width = out.shape
     is_narrow = min(size, width) < _NARROW
-    if is_one_product(len(left), size, width):
+    if not is_narrow and len(left) <= _LONG:
         if add:
             out.addmm_(left.t(), right)
         else:
@@ -124,11 +136,6 @@ def _product(left: Tensor, right: Tensor, out: Tensor, add: bool) -> None:
         out += found
     else:
         out.copy_(found)
-
-
-def is_one_product(rows: int, size: int, width: int) -> bool:
-    """Whether a sum over so many rows that gives (size, width) numbers is best left to one product."""
-    return min(size, width) >= _NARROW and rows <= _LONG
 
 
 def _in_blocks(few: Tensor, many: Tensor, block: int) -> Tensor:
@@ -151,11 +158,39 @@ def at_operand(gates: Tensor, runs: Sequence[Run], weight: Tensor, out: Tensor) 
             out.addmm_(gates[:, run.columns], weight[run.rows])
 
 
-def at_bias(sums: Tensor, places: tuple[Tensor, Tensor | None], like: Tensor) -> Tensor:
+def at_bias(sums: Tensor, places: BiasPlaces, like: Tensor) -> Tensor:
     """Gradient at a bias, from the sums of those at gates over all steps."""
-    source, target = places
-    found = sums.take(source).to(like.dtype)
+    source, target, run = places
+    if run is None:
+        found = sums.take(source).to(like.dtype)
+    else:
+        found = part_of(sums, 0, run).to(like.dtype, copy=True)
     return found if target is None else torch.zeros_like(like).index_add_(0, target, found)
+
+
+def part_of(tensor: Tensor, dim: int, part: slice) -> Tensor:
+    """A slice of one dimension; all of it is the tensor itself, which costs no view."""
+    size = part.stop - part.start
+    return tensor if size == tensor.shape[dim] else tensor.narrow(dim, part.start, size)
+
+
+def weight_in_one(gates: Tensor, runs: Sequence[Run], operand: Parts, like: Tensor) -> Tensor | None:
+    """What `at_weight` computes as a new tensor, if it is all of a weight by one plain product; else None."""
+    if len(runs) > 1 or len(operand) > 1:
+        return None
+    run, (_, matrix) = runs[0], operand[0]
+    height, width = like.shape
+    plain = min(height, width) >= _NARROW and gates.shape[0] <= _LONG
+    if not plain or run.rows.stop - run.rows.start < height:
+        return None
+    return torch.mm(part_of(gates, 1, run.columns).t(), matrix)
+
+
+def operand_in_one(gates: Tensor, runs: Sequence[Run], weight: Tensor) -> Tensor | None:
+    """What `at_operand` computes as a new tensor, if it is one product; else None."""
+    if len(runs) > 1:
+        return None
+    return torch.mm(part_of(gates, 1, runs[0].columns), part_of(weight, 0, runs[0].rows))
 
 
 def before_each_step(
@@ -183,8 +218,8 @@ def before_each_step(
         count = early.stop - early.start
         return [*parts, (early, history[start : start + count])] if count else parts
     where, begins_at, row = walk.predecessors
-    gathered = room()[: end - first]
-    torch.index_select(history, 0, where[span], out=gathered)
+    gathered, device = room()[: end - first], history.device
+    torch.index_select(history, 0, where[span].to(device), out=gathered)
     low, high = torch.searchsorted(begins_at, torch.tensor([first, end], device="cpu")).tolist()
-    gathered[begins_at[low:high] - first] = initial[row[low:high]]
+    gathered[(begins_at[low:high] - first).to(device)] = initial[row[low:high].to(device)]
     return [(slice(0, end - first), gathered)]

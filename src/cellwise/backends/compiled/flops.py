@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cellwise.backends.compiled.engine import engine_of
+
 
 def register(module: Any) -> None:
     """Tell torch.utils.flop_counter of the operators."""
@@ -18,11 +20,7 @@ def register(module: Any) -> None:
 
 def _products(key: str, x: Tensor, weights: list[Tensor], bias: bool) -> Iterator[tuple[str, int]]:
     """The matrices that every valid step is multiplied by, and the operations that takes."""
-    # These load LLVM, for which only who counts is to wait.
-    from cellwise.backends.cpu.engine import engine_of
-    from cellwise.backends.cpu.operator import stems
-
-    for stem, weight in zip(stems(engine_of(key, x.dtype), bias), weights, strict=True):
+    for stem, weight in zip(engine_of(key, x.dtype, x.device.type).stems[bias], weights, strict=True):
         if stem.startswith("weight_"):
             yield stem, 2 * x.shape[0] * weight.numel()
 

@@ -1,7 +1,7 @@
 """The names and schemas of the kernels' operators.
 
 Torch knows them as soon as cellwise is imported, and so can load a program in which they stand (torch.export.load).
-What they do is in `operator`, which loads LLVM and is imported when one of them is first called.
+What they do is in `operator`, which loads a compiler and is imported when one of them is first called.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ _SCHEMAS = {
     "direction": f"({_TAKEN}, bool tape) -> Tensor[]",
     "direction_backward": f"({_TAKEN}, {_KEPT}) -> Tensor[]",
 }
+_REGISTERED: set[str] = set()
 
 
 def _late(name: str, part: str) -> Callable[..., Any]:
     def call(*arguments: Any) -> Any:
-        operators = import_module("cellwise.backends.cpu.operator").OPERATORS
+        operators = import_module("cellwise.backends.compiled.operator").OPERATORS
         return getattr(operators[name], part)(*arguments)
 
     return call
@@ -31,6 +32,13 @@ def _late(name: str, part: str) -> Callable[..., Any]:
 
 for _name, _schema in _SCHEMAS.items():
     _LIBRARY.define(f"{_name}{_schema}", tags=(torch.Tag.pt2_compliant_tag,))
-    _LIBRARY.impl(_name, _late(_name, "kernel"), "CPU")
     _LIBRARY.impl(_name, _late(_name, "autograd"), "Autograd")
     torch.library.register_fake(f"cellwise::{_name}", _late(_name, "shapes"), lib=_LIBRARY)
+
+
+def register_device(device_type: str) -> None:
+    """Let the operators run kernels on tensors of this type of device."""
+    if device_type not in _REGISTERED:
+        _REGISTERED.add(device_type)
+        for name in _SCHEMAS:
+            _LIBRARY.impl(name, _late(name, "kernel"), torch._C._dispatch_key_for_device(device_type))

@@ -6,59 +6,71 @@ torch.ops.cellwise by hand, may give anything: nothing is read or written beside
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cellwise.backends.cpu.engine import ELEMENT_BYTES, Engine
-from cellwise.backends.cpu.kept import Sizes, keeps
+from cellwise.backends.compiled.compiler import Sizes
+from cellwise.backends.compiled.engine import Engine, engine_of
+from cellwise.backends.compiled.kept import PROJECTION, keeps, sizes_of
 from cellwise.errors import InputError
 
 
-def check_dtype(x: Tensor) -> None:
-    """Raise InputError if there are no kernels for numbers of this kind."""
-    if x.dtype not in ELEMENT_BYTES:
-        raise _wrong(f"x has {x.dtype}; there are kernels for {' and '.join(map(str, ELEMENT_BYTES))}")
+def checked_engine(key: str, x: Tensor, weights: Sequence[Tensor], bias: bool) -> Engine:
+    """The engine for a key, or InputError if it has no kernels for x or takes another number of weights."""
+    engine = engine_of(key, x.dtype, x.device.type)
+    dtypes = engine.compiler.dtypes
+    if x.dtype not in dtypes:
+        raise _wrong(f"x has {x.dtype}; there are kernels for {' and '.join(map(str, dtypes))}")
+    names = engine.stems[bias]
+    if len(weights) != len(names):
+        raise _wrong(
+            f"{engine.graph.name} takes {len(names)} weights ({', '.join(names)}); got {len(weights)}"
+        )
+    return engine
 
 
-def sizes_of(engine: Engine, x: Tensor, states: Sequence[Tensor], weights: Mapping[str, Tensor]) -> Sizes:
+def checked_sizes(
+    engine: Engine, bias: bool, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]
+) -> Sizes:
     """The sizes that x and states speak of, or InputError if they have too few dimensions for that."""
     graph = engine.graph
     if x.dim() != 2:
         raise _wrong(f"x must have shape (N, D); it has {x.dim()} dimensions")
     if len(states) != len(graph.states) or states[0].dim() != 2:
         raise _wrong(f"{graph.name} takes {len(graph.states)} states of shape (B, H)")
-    if engine.projected and weights["weight_hr"].dim() != 2:
+    if engine.projected and weights[engine.stems[bias].index(PROJECTION)].dim() != 2:
         raise _wrong("weight_hr must have shape (P, H)")
-    return Sizes.of(engine, x, weights, states)
+    return sizes_of(engine, bias, x, states, weights)
 
 
 def check_forward(
     engine: Engine,
+    bias: bool,
     x: Tensor,
     offsets: Tensor,
     states: Sequence[Tensor],
     resets: Tensor | None,
-    weights: Mapping[str, Tensor],
+    weights: Sequence[Tensor],
 ) -> Sizes:
     """Raise InputError if an argument does not fit the others; the sizes that they all agree on."""
-    sizes = sizes_of(engine, x, states, weights)
+    sizes = checked_sizes(engine, bias, x, states, weights)
     graph = engine.graph
     if not sizes.hidden or (engine.projected and not sizes.projected):
         raise _wrong("a layer has at least one unit")
     batch = len(states[0])
     for place, state in enumerate(states):
         _check(f"state {graph.states[place]}", state, (batch, sizes.of_state(place)[0]), x)
-    for stem, shape in _shapes(engine, sizes).items():
-        if stem in weights:
-            _check(stem, weights[stem], shape, x)
+    shapes = _shapes(engine, sizes)
+    for stem, weight in zip(engine.stems[bias], weights, strict=True):
+        _check(stem, weight, shapes[stem], x)
     _check_offsets(offsets, len(x), batch)
     if resets is not None:
-        if resets.dtype != torch.uint8 or not resets.is_cpu:
-            raise _wrong(f"resets must be uint8 on the CPU; they are {resets.dtype} on {resets.device}")
+        if resets.dtype != torch.uint8 or resets.device != x.device:
+            raise _wrong(f"resets must be uint8 on {x.device}; they are {resets.dtype} on {resets.device}")
         if tuple(resets.shape) != (len(x),):
             raise _wrong(f"resets must have shape ({len(x)},); they have shape {tuple(resets.shape)}")
     return sizes

@@ -16,32 +16,6 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class Steps:
-    """The rows of a batch: `offsets[t]` (T + 1,) is the first row of time t among all valid steps."""
-
-    offsets: Tensor
-    batch: int
-    backwards: bool
-    resets: Tensor | None
-    reset_first: bool  # zero the states before a marked step, else after it
-
-    @property
-    def count(self) -> int:
-        return len(self.offsets) - 1
-
-    @cached_property
-    def walk(self) -> Walk:
-        return walk_of(self.offsets, self.batch, self.backwards)
-
-    @cached_property
-    def turned(self) -> Steps:
-        """The same steps the other way round."""
-        turned = Steps(self.offsets, self.batch, not self.backwards, self.resets, not self.reset_first)
-        turned.__dict__["walk"] = self.walk.turned
-        return turned
-
-
-@dataclass(frozen=True, eq=False)
 class Walk:
     """A way through time, as arrays of int64 over it.
 
@@ -65,9 +39,21 @@ class Walk:
         return int(self.offsets[-1])
 
     @property
+    def steps(self) -> int:
+        """T."""
+        return len(self.offsets) - 1
+
+    @cached_property
     def turned(self) -> Walk:
         """The same steps the other way round."""
         return _walk(self.offsets.tobytes(), self.batch, not self.backwards)
+
+    @cached_property
+    def offsets_tensor(self) -> Tensor:
+        """(T + 1,) the first row of each time among all valid steps, and their number; on the CPU."""
+        # Kept, and autograd saves no tensor that was made within inference mode.
+        with torch.inference_mode(False):
+            return torch.tensor(self.offsets, device="cpu")
 
     @cached_property
     def addresses(self) -> dict[str, int]:
@@ -98,24 +84,35 @@ class Walk:
         found = list(itertools.pairwise([0, *edges[1:-1], len(self.offsets) - 1]))
         return found[::-1] if self.backwards else found
 
+    def last_row(self, pair: bool) -> int:
+        """Where the states after the last step begin, if all rows have it."""
+        return int((self.pair_after if pair else self.after)[0 if self.backwards else -1])
+
     def finals(self, history: Tensor, initial: Tensor, pair: bool = False) -> Tensor:
         """A copy of the states (B, size) after each row's last step; the initial ones where a row has none."""
         if self.rows == 0:
             return initial.clone()
-        after = self.pair_after if pair else self.after
         if self.is_dense:
-            first = int(after[0 if self.backwards else -1])
-            found, size = history.narrow_copy(0, first, self.batch), initial.shape[1]
+            found, size = history.narrow_copy(0, self.last_row(pair), self.batch), initial.shape[1]
             return (
                 found
                 if found.shape[1] == size
                 else found[:, :size].clone(memory_format=torch.contiguous_format)
             )
+        rows, has_steps = [each.to(history.device) for each in (self._ends[pair], self._has_steps)]
+        return torch.where(has_steps, history[rows, : initial.shape[1]], initial)
+
+    @cached_property
+    def _ends(self) -> tuple[Tensor, Tensor]:
+        """Where the states after each row's last step are, in a history and in a pair; 0 where it has none."""
         last = np.zeros(self.batch, np.int64) if self.backwards else np.maximum(self.lengths - 1, 0)
-        has_steps = self.lengths > 0
-        rows = np.where(has_steps, after[last] + np.arange(self.batch), 0)
-        found = history[torch.from_numpy(rows), : initial.shape[1]]
-        return torch.where(torch.from_numpy(has_steps)[:, None], found, initial)
+        rows = [after[last] + np.arange(self.batch) for after in (self.after, self.pair_after)]
+        first, second = [torch.from_numpy(np.where(self.lengths > 0, each, 0)) for each in rows]
+        return first, second
+
+    @cached_property
+    def _has_steps(self) -> Tensor:
+        return torch.from_numpy(self.lengths > 0)[:, None]
 
     @cached_property
     def predecessors(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -131,6 +128,12 @@ class Walk:
 def walk_of(offsets: Tensor, batch: int, backwards: bool) -> Walk:
     """The way through these steps, from the last to the first if `backwards`."""
     return _walk(offsets.numpy().tobytes(), batch, backwards)
+
+
+@lru_cache(maxsize=64)
+def even_walk(steps: int, batch: int, backwards: bool) -> Walk:
+    """The way through a dense batch."""
+    return _walk((np.arange(steps + 1, dtype=np.int64) * batch).tobytes(), batch, backwards)
 
 
 @lru_cache(maxsize=64)

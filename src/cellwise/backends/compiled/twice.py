@@ -12,21 +12,18 @@ import torch
 from torch import Tensor
 
 from cellwise.backends.base import RunDirection, Sequences, Weights
-from cellwise.graph import StepGraph
+from cellwise.backends.compiled.engine import Engine
 
-# By the key under which the operators know a cell: its graph, how to run it, and the stems with and without biases.
-_DEFINITIONS: dict[str, tuple[StepGraph, RunDirection]] = {}
-_STEMS: dict[tuple[str, bool], tuple[str, ...]] = {}
+_DEFINITION: list[RunDirection] = []
 
 
-def define(key: str, graph: StepGraph, run: RunDirection, bias: bool, stems: tuple[str, ...]) -> None:
-    """Say what the operators compute for a key, in differentiable torch."""
-    _DEFINITIONS[key] = (graph, run)
-    _STEMS[key, bias] = stems
+def define(run: RunDirection) -> None:
+    """Say how a layer in one direction runs in differentiable torch, whatever the cell."""
+    _DEFINITION[:] = [run]
 
 
 def first_derivative(
-    key: str,
+    engine: Engine,
     bias: bool,
     reverse: bool,
     count: int,
@@ -45,7 +42,7 @@ def first_derivative(
     again = torch.is_grad_enabled()
     with torch.enable_grad():
         views = _views(sources)
-        results = _run(key, bias, reverse, count, offsets, resets, views)
+        results = _run(engine, bias, reverse, count, offsets, resets, views)
         seeds = [
             None if seed is None else seed[: len(result)] for result, seed in zip(results, given, strict=True)
         ]
@@ -53,7 +50,7 @@ def first_derivative(
 
 
 def second_derivative(
-    key: str,
+    engine: Engine,
     bias: bool,
     reverse: bool,
     count: int,
@@ -73,7 +70,7 @@ def second_derivative(
     with torch.enable_grad():
         views = _views(tensors)
         sources, given = views[: -1 - count], views[-1 - count :]
-        results = _run(key, bias, reverse, count, offsets, resets, sources)
+        results = _run(engine, bias, reverse, count, offsets, resets, sources)
         seeds = [seed[: len(result)] for result, seed in zip(results, given, strict=True)]
         first = _gradients(results, sources, seeds, create_graph=True)
     return _gradients(first, views, gradients, create_graph=again)
@@ -85,7 +82,7 @@ def _views(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _run(
-    key: str,
+    engine: Engine,
     bias: bool,
     reverse: bool,
     count: int,
@@ -94,14 +91,14 @@ def _run(
     sources: Sequence[Tensor],
 ) -> tuple[Tensor, ...]:
     """The outputs of all valid steps and the final states, as the definition computes them."""
-    graph, run = _DEFINITIONS[key]
+    (run,) = _DEFINITION
     x, states, weights = sources[0], sources[1 : 1 + count], sources[1 + count :]
     # In a compiled program x may have rows beyond the valid steps.
     valid = x[: int(offsets[-1])]
     marks = None if resets is None else resets[: len(valid)].to(torch.bool)
     sequences = Sequences(valid, len(offsets) - 1, len(states[0]), offsets.diff(), marks)
-    named = Weights(dict(zip(_STEMS[key, bias], weights, strict=True)))
-    output, finals = run(graph, named, sequences, tuple(states), reverse)
+    named = Weights(dict(zip(engine.stems[bias], weights, strict=True)))
+    output, finals = run(engine.graph, named, sequences, tuple(states), reverse)
     return output, *finals
 
 

@@ -1,0 +1,303 @@
+"""One layer in one direction, backward: the kernel span by span, and after each what it gives to the gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache, partial
+
+import torch
+from torch import Tensor
+
+from cellwise.backends.compiled.compiler import Carried, RunShape, carried_arrays, given_arrays
+from cellwise.backends.compiled.engine import Engine
+from cellwise.backends.compiled.forward_pass import Runs, first_states, in_rows
+from cellwise.backends.compiled.gradients import (
+    Parts,
+    Run,
+    at_bias,
+    at_operand,
+    at_weight,
+    before_each_step,
+    operand_in_one,
+    part_of,
+    recipe_of,
+    weight_in_one,
+)
+from cellwise.backends.compiled.kept import PROJECTION, history_of, keeps, make_sizes
+from cellwise.backends.compiled.walk import Walk
+from cellwise.plan.backward import PROJECTED_GRADIENT
+from cellwise.plan.program import Place, Ref, Width
+
+# Gradients at gates are held for a span of steps of about so many bytes, then they become gradients of weights and
+# input. So many that threads seldom wait for each other at the end of one; fewer where memory is what was asked for.
+_SPAN_BYTES = {"tape": 32 * 2**20, "recompute": 8 * 2**20}
+
+
+def span_rows(engine: Engine, columns: int, width: int) -> int:
+    """Valid steps in a span, where each has so many rows of this width."""
+    size = _SPAN_BYTES["recompute" if engine.recompute else "tape"]
+    # Without a gate that a gradient reaches, nothing is held.
+    return max(1, size // (max(1, columns) * width * engine.dtype.itemsize))
+
+
+class BackwardPass:
+    """Runs a layer pass backward through the steps of its forward pass."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        bias: bool,
+        lengths: tuple[int, int, int],
+        walk: Walk,
+        has_resets: bool,
+        device: torch.device,
+    ) -> None:
+        self.engine, self.walk, self.has_resets = engine, walk, has_resets
+        self.sizes = make_sizes(engine, *lengths)
+        self.recipe = recipe_of(engine, self.sizes.hidden, device)
+        self.stems = engine.stems[bias]
+        kernel, graph = engine.backward, engine.graph
+        keeping = keeps(engine, self.sizes, has_resets)
+        self.kept = tuple(keeping.shapes)
+        self.history_of = {name: history_of(name) for name in graph.states}
+        if keeping.output_is_history:
+            self.history_of[graph.states[0]] = "output"
+        program = kernel.program
+        widths = {Width.HIDDEN: self.sizes.padded, Width.PROJECTED: self.sizes.padded_projected}
+        self.given = [array.name for array in given_arrays(program)]
+        self.held = [
+            (array.name, array.columns * widths[array.width])
+            for array in given_arrays(program)
+            if array.place is Place.SPAN
+        ]
+        self.own = {before.name: place for place, (before, _) in enumerate(program.states)}
+        self.own_widths = [widths[before.width] for before, _ in program.states]
+        # After a single step the states after it are all that its buffer holds.
+        single = walk.steps == 1 and walk.is_dense
+        self.are_finals = [
+            single and self.sizes.of_state(place)[0] == width for place, width in enumerate(self.own_widths)
+        ]
+        self.carried = [array.name for array in carried_arrays(program)]
+        ways = tuple(Carried.PAIR if name in self.own else Carried.OPPOSITE for name in self.carried)
+        self.spans = self._spans(sum(array.columns for array in program.arrays if array.place is Place.SPAN))
+        self.most = max(rows.stop - rows.start for _, _, rows in self.spans)
+        shape = RunShape(self.sizes, walk.turned, self.stems, ways, has_resets, device)
+        self.runs = Runs(kernel, shape)
+
+    def _spans(self, columns: int) -> list[tuple[int, int, slice]]:
+        """First step, end and rows of each span, in the order in which they run."""
+        walk = self.walk.turned
+        size, at = span_rows(self.engine, columns, self.sizes.padded), walk.offsets
+        return [(first, end, slice(int(at[first]), int(at[end]))) for first, end in walk.spans(size)]
+
+    def run(
+        self,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        resets: Tensor | None,
+        output: Tensor,
+        kept: Sequence[Tensor],
+        output_gradient: Tensor | None,
+        state_gradients: Sequence[Tensor | None],
+        wants_input: bool = True,
+    ) -> tuple[Tensor | None, list[Tensor], list[Tensor]]:
+        """From x (N, D), states (B, H), weights, what the forward pass left, and the gradients that arrive.
+
+        A gradient that is None is zero. Returns the gradients at x (N, D) if wanted, at the initial states (B, H)
+        each, and at the weights, in their order.
+        """
+        call = _Call(self, x, states, weights, resets, output, kept)
+        return call.run(output_gradient, state_gradients, wants_input)
+
+
+@lru_cache(maxsize=64)
+def backward_pass(
+    engine: Engine,
+    bias: bool,
+    lengths: tuple[int, int, int],
+    walk: Walk,
+    has_resets: bool,
+    device: torch.device,
+) -> BackwardPass:
+    """The one for calls of this shape: `lengths` are D, H and P, `walk` is that of the forward pass."""
+    return BackwardPass(engine, bias, lengths, walk, has_resets, device)
+
+
+class _Call:
+    """The tensors of one call, and the gradients that come of them."""
+
+    def __init__(
+        self,
+        made: BackwardPass,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        resets: Tensor | None,
+        output: Tensor,
+        kept: Sequence[Tensor],
+    ) -> None:
+        self.made, self.x, self.states, self.resets = made, x, states, resets
+        self.compiler, self.sizes, self.recipe = made.engine.compiler, made.sizes, made.recipe
+        self.compiler.begin()
+        self.ordered, self.weights = weights, dict(zip(made.stems, weights, strict=True))
+        self.tensors = {"output": output} | dict(zip(made.kept, kept, strict=True))
+        first = first_states(states, resets, made.walk)
+        self.first = dict(zip(made.engine.graph.states, first, strict=True))
+        self.rooms: dict[str, Tensor] = {}
+
+    def run(
+        self, output_gradient: Tensor | None, state_gradients: Sequence[Tensor | None], wants_input: bool
+    ) -> tuple[Tensor | None, list[Tensor], list[Tensor]]:
+        made, x = self.made, self.x
+        self.held = {name: self.compiler.empty(made.most, width, x, True) for name, width in made.held}
+        arriving = [
+            state.new_zeros(state.shape) if gradient is None else gradient.contiguous()
+            for state, gradient in zip(self.states, state_gradients, strict=True)
+        ]
+        batch = made.walk.batch
+        pairs = [
+            x.new_empty((batch, width)) if is_final else self.compiler.empty(2 * batch, width, x, True)
+            for width, is_final in zip(made.own_widths, made.are_finals, strict=True)
+        ]
+        run = made.runs.take()
+        run.bind(self._arrays(output_gradient), *self._carried(arriving, pairs), self.ordered, self.resets)
+        found: dict[str, Tensor] = {}
+        dx = None
+        for number, (first, end, rows) in enumerate(made.spans):
+            run.launch(first, end)
+            if rows.start < rows.stop:
+                self._at_weights(rows, found, add=number > 0)
+                dx = self._at_input(rows, dx) if wants_input else None
+        if wants_input and dx is None:
+            dx = self._input_gradient()
+        self._at_own(run.sums(), found)
+        made.runs.give_back(run)
+        walk = made.walk.turned
+        finals = [
+            pair if is_final else walk.finals(pair, given, pair=True)
+            for pair, is_final, given in zip(pairs, made.are_finals, arriving, strict=True)
+        ]
+        return dx, finals, [found[stem] if stem in found else self._empty(stem) for stem in made.stems]
+
+    def _arrays(self, output_gradient: Tensor | None) -> list[Tensor]:
+        """The rows that the kernel is given one by one."""
+        x, sizes = self.x, self.sizes
+        given = x.new_zeros(len(x), sizes.output) if output_gradient is None else output_gradient
+        rows = self.tensors | self.held
+        rows |= {"x": x.contiguous(), "gradient output": in_rows(given, sizes.padded_output)}
+        return [rows[name] for name in self.made.given]
+
+    def _carried(
+        self, arriving: Sequence[Tensor], pairs: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """What is found BEFORE a step: where it begins, and the history."""
+        firsts, histories = [], []
+        for name in self.made.carried:
+            place = self.made.own.get(name)
+            if place is None:
+                state = name.removesuffix(" before")
+                history = self.tensors[self.made.history_of[state]]
+                firsts.append(in_rows(self.first[state], history.shape[1]))
+                histories.append(history)
+            else:
+                firsts.append(in_rows(arriving[place], self.made.own_widths[place]))
+                histories.append(pairs[place])
+        return firsts, histories
+
+    def _empty(self, stem: str) -> Tensor:
+        """Room for the gradient of a weight, zero where not all of it will be written."""
+        weight = self.weights[stem]
+        whole = self.made.walk.rows > 0 and stem in self.recipe.whole
+        return weight.new_empty(weight.shape) if whole else weight.new_zeros(weight.shape)
+
+    def _input_gradient(self) -> Tensor:
+        whole = self.recipe.inputs and self.made.walk.rows == len(self.x)
+        make = torch.empty_like if whole else torch.zeros_like
+        return make(self.x, memory_format=torch.contiguous_format)
+
+    def _at_input(self, rows: slice, dx: Tensor | None) -> Tensor | None:
+        """The gradient at x with that of these steps, from those at the gates."""
+        inputs = self.recipe.inputs
+        if not inputs:
+            return dx
+        gates, weight = (
+            part_of(self.held["gates"], 0, slice(0, rows.stop - rows.start)),
+            self.weights["weight_ih"],
+        )
+        if len(self.made.spans) == 1 and rows.stop == len(self.x):
+            found = operand_in_one(gates, inputs, weight)
+            if found is not None:
+                return found
+        dx = self._input_gradient() if dx is None else dx
+        at_operand(gates, inputs, weight, dx[rows])
+        return dx
+
+    def _at_weights(self, rows: slice, found: dict[str, Tensor], add: bool) -> None:
+        """What these steps give to the gradients at the weights."""
+        every, recipe = slice(0, rows.stop - rows.start), self.recipe
+        if recipe.recurrent or recipe.inputs:
+            gates = part_of(self.held["gates"], 0, every)
+            for ref, runs in recipe.recurrent:
+                self._at_weight("weight_hh", gates, runs, self._operand(ref, rows), found, add)
+            if recipe.inputs:
+                x = [(every, part_of(self.x, 0, rows))]
+                self._at_weight("weight_ih", gates, recipe.inputs, x, found, add)
+        unprojected = self.made.engine.plan.unprojected
+        if unprojected is not None:
+            size = slice(0, self.sizes.projected)
+            projected = part_of(self.held[PROJECTED_GRADIENT.name], 0, every)
+            operand = self._operand(unprojected, rows)
+            self._at_weight(PROJECTION, projected, [Run(size, size)], operand, found, add)
+
+    def _at_weight(
+        self,
+        stem: str,
+        gates: Tensor,
+        runs: Sequence[Run],
+        operand: Parts,
+        found: dict[str, Tensor],
+        add: bool,
+    ) -> None:
+        if stem not in found:
+            whole = weight_in_one(gates, runs, operand, self.weights[stem])
+            found[stem] = self._empty(stem) if whole is None else whole
+            if whole is not None:
+                return
+        at_weight(gates, runs, operand, found[stem], add)
+
+    def _room(self, state: str) -> Tensor:
+        """Rows of a state for the longest span."""
+        if state not in self.rooms:
+            width = self.first[state].shape[1]
+            self.rooms[state] = self.compiler.empty(self.made.most, width, self.x, True)
+        return self.rooms[state]
+
+    def _operand(self, ref: Ref, rows: slice) -> Parts:
+        """The rows that a product had as its operand in these steps."""
+        array = ref.array
+        if array.place is Place.BEFORE:
+            name = array.name.removesuffix(" before")
+            history, first = self.tensors[self.made.history_of[name]], self.first[name]
+            return before_each_step(self.made.walk, rows, history, first, partial(self._room, name))
+        every = slice(0, rows.stop - rows.start)
+        held = array.place is Place.SPAN
+        matrix = part_of(self.held[array.name], 0, every) if held else self.tensors[array.name][rows]
+        start = ref.column * (matrix.shape[1] // array.columns)
+        return [(every, part_of(matrix, 1, slice(start, start + self.sizes.hidden)))]
+
+    def _at_own(self, sums: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+        """The biases and the cell's own parameters, whose gradients the kernel has summed."""
+        weights, engine, sizes = self.weights, self.made.engine, self.sizes
+        for stem in ("bias_ih", "bias_hh"):
+            if stem in weights:
+                found[stem] = at_bias(sums["bias sums"], self.recipe.biases[stem], weights[stem])
+        parameters = engine.plan.parameters
+        for name in (*engine.graph.vectors, *engine.graph.scalars):
+            if name in parameters:
+                start = parameters.index(name) * sizes.padded
+                mine = sums["sums"][start : start + sizes.hidden]
+                total = mine.sum() if name in engine.graph.scalars else mine
+                found[name] = total.to(weights[name].dtype, copy=True)
+            else:
+                found[name] = torch.zeros_like(weights[name])

@@ -1,0 +1,204 @@
+"""What a compiler of kernels is to do: all that `compiled` asks of a processor, or of a device.
+
+    KernelCompiler --compile(program, dtype)--> CompiledKernel --open(shape)--> KernelRun --bind, launch, sums
+
+A kernel is good for any sizes. A run is a kernel for one shape of call: whatever depends on sizes and steps alone is
+worked out when it is opened, and a call then binds its tensors and launches. A compiler that wants other code for other
+sizes makes that in `open`.
+"""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from cellwise.backends.base import Stack, Stepper
+from cellwise.backends.compiled.schema import register_device
+from cellwise.backends.compiled.walk import Walk
+from cellwise.plan.program import Array, Place, Program
+
+if TYPE_CHECKING:
+    from cellwise.backends.compiled.engine import Engine
+
+
+class Sizes(NamedTuple):
+    """D, H, P (0 without projection), and the widths of rows of H and P numbers in memory."""
+
+    input: int
+    hidden: int
+    projected: int
+    padded: int
+    padded_projected: int
+
+    @property
+    def output(self) -> int:
+        return self.projected or self.hidden
+
+    @property
+    def padded_output(self) -> int:
+        return self.padded_projected if self.projected else self.padded
+
+    def of_state(self, place: int) -> tuple[int, int]:
+        """The size of a state, and the width of its rows."""
+        return (self.output, self.padded_output) if place == 0 else (self.hidden, self.padded)
+
+
+class Carried(enum.Enum):
+    """How the rows of a state are found from step to step."""
+
+    PAIR = "in two buffers of B rows each, which change places: only the last states matter"
+    HISTORY = "in the rows of all steps, in the order of this run"
+    OPPOSITE = "in the rows of all steps, left there by a run the other way round"
+
+
+class RunShape(NamedTuple):
+    """What of a call is no number.
+
+    stems: the names of the weights, in the order in which they are given. carried: for each array of the program that
+    is found BEFORE a step, in their order. resets: whether some steps begin with states of zero.
+    """
+
+    sizes: Sizes
+    walk: Walk
+    stems: tuple[str, ...]
+    carried: tuple[Carried, ...]
+    resets: bool
+    device: torch.device
+
+
+class KernelRun(ABC):
+    """A kernel for one shape of call. One call uses it at a time."""
+
+    @abstractmethod
+    def bind(
+        self,
+        arrays: Sequence[Tensor],
+        firsts: Sequence[Tensor],
+        histories: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        resets: Tensor | None,
+    ) -> None:
+        """Take the tensors of a call, all contiguous, of the kernel's dtype and device. They live until it is over.
+
+        Args:
+            arrays: for each of `given_arrays(program)` its rows, (N or the rows of a span, columns * width).
+            firsts: for each array that is found BEFORE a step the states before a row's first step, (B, width).
+            histories: for each of these the states after the steps: (N, width), or two buffers (2 B, width).
+            weights: in the order of `RunShape.stems`, as the layer has them.
+            resets: (N,) uint8. Before a step that is marked, in a run backwards after it, the states become zero.
+        """
+
+    @abstractmethod
+    def launch(self, first: int, end: int) -> None:
+        """Run the steps from `first` up to `end`, in the order of the walk."""
+
+    @abstractmethod
+    def sums(self) -> dict[str, Tensor]:
+        """What all steps so far have added up to, (columns * width,) in float64, by the name of the array."""
+
+
+class CompiledKernel(ABC):
+    """A program for one element type."""
+
+    program: Program
+
+    @abstractmethod
+    def open(self, shape: RunShape) -> KernelRun:
+        """The kernel for such calls."""
+
+
+class KernelCompiler(ABC):
+    """Makes kernels for a type of device, and memory for them.
+
+    layout: one word for how rows lie in memory. It is part of what torch knows a cell by: programs that were compiled
+    for rows of one width must not be found where they have another.
+    """
+
+    device_type: str
+    dtypes: tuple[torch.dtype, ...]
+    layout: str
+
+    @abstractmethod
+    def row_width(self, size: int, dtype: torch.dtype) -> int:
+        """How many numbers apart rows of so many numbers are."""
+
+    @abstractmethod
+    def compile(self, program: Program, dtype: torch.dtype) -> CompiledKernel:
+        """The kernel of a program."""
+
+    @abstractmethod
+    def empty(self, rows: int, width: int, like: Tensor, scratch: bool) -> Tensor:
+        """Uninitialised memory for rows of numbers of the dtype and on the device of `like`.
+
+        Args:
+            scratch: it is needed until the present call is over, and no longer.
+        """
+
+    def begin(self) -> None:
+        """A call begins: the scratch memory that this thread was given before is free."""
+        return
+
+    def stepper(
+        self, engine: Engine, stack: Stack, weights: Sequence[Sequence[Tensor]], batch: int
+    ) -> Stepper | None:
+        """A stepper on these weights, those of each layer, if there is a way for single steps that is faster."""
+        return None
+
+
+def given_arrays(program: Program) -> tuple[Array, ...]:
+    """The arrays whose rows a call gives one by one; those of states apart, and those that a run makes itself."""
+    return tuple(array for array in program.arrays if array.place in (Place.STEPS, Place.SPAN))
+
+
+def carried_arrays(program: Program) -> tuple[Array, ...]:
+    """The arrays that are found BEFORE a step, of the program's own states and of those it reads."""
+    return tuple(array for array in program.arrays if array.place is Place.BEFORE)
+
+
+# --- which there are ------------------------------------------------------------------------------------------------
+
+Load = Callable[[], KernelCompiler]
+_LOADERS: dict[str, Load] = {}
+_OF_DEVICE: dict[str, str] = {}
+
+
+def register(name: str, device_type: str, load: Load) -> None:
+    """Make a compiler known under the name of its backend. The first for a type of device is the one that runs
+    programs which name none, those that were exported for another device among them.
+
+    Args:
+        load: imports what it needs, LLVM for one, when it is first called.
+    """
+    _LOADERS[name] = load
+    _OF_DEVICE.setdefault(device_type, name)
+    register_device(device_type)
+
+
+def is_default(name: str) -> bool:
+    """Whether a compiler is the one for all programs on its type of device."""
+    return name in _OF_DEVICE.values()
+
+
+def is_known(name: str) -> bool:
+    """Whether a compiler has this name."""
+    return name in _LOADERS
+
+
+def load(name: str) -> KernelCompiler:
+    """The compiler of this name."""
+    return _LOADERS[name]()
+
+
+def name_for(device_type: str) -> str | None:
+    """The compiler for tensors on this type of device. Those on "meta" have only shapes: the first one knows these."""
+    return _OF_DEVICE.get(next(iter(_OF_DEVICE), "") if device_type == "meta" else device_type)
+
+
+def has_kernels(device: torch.device) -> bool:
+    """Whether there are kernels for tensors on a device."""
+    return device.type in _OF_DEVICE

@@ -1,0 +1,152 @@
+"""One layer in one direction, forward. What depends on the shape of a call alone is worked out once for all of them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from cellwise.backends.compiled.compiler import (
+    Carried,
+    CompiledKernel,
+    KernelRun,
+    RunShape,
+    given_arrays,
+)
+from cellwise.backends.compiled.engine import Engine
+from cellwise.backends.compiled.kept import history_of, keeps, make_sizes, output_is_history
+from cellwise.backends.compiled.walk import Walk
+
+# The last of a call's tensors, which follow what is kept.
+_X, _OUTPUT = -2, -1
+
+
+class Runs:
+    """The runs of a kernel for one shape. Python threads that call at once take one each."""
+
+    def __init__(self, kernel: CompiledKernel, shape: RunShape) -> None:
+        self._kernel, self._shape = kernel, shape
+        self._idle: deque[KernelRun] = deque()
+        self.give_back = self._idle.append
+
+    def take(self) -> KernelRun:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._kernel.open(self._shape)
+
+
+class ForwardPass:
+    """Runs a layer pass from x (N, D), states (B, H) each and weights in the order of the layer's parameters."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        bias: bool,
+        lengths: tuple[int, int, int],
+        walk: Walk,
+        has_resets: bool,
+        tape: bool,
+        device: torch.device,
+    ) -> None:
+        self.compiler, self.walk, self.sizes = engine.compiler, walk, make_sizes(engine, *lengths)
+        graph, sizes = engine.graph, self.sizes
+        kernel = engine.training if tape else engine.inference
+        keeping = keeps(engine, sizes, has_resets).shapes if tape else {}
+        names = [name for name in keeping if name != "output"]
+        self._made = [columns * width for name, (columns, width) in keeping.items() if name != "output"]
+        # The outputs in whole rows are kept as they are, in their place among the others.
+        self._output_place = list(keeping).index("output") if "output" in keeping else None
+        places = {"x": _X, "output": _OUTPUT} | {name: place for place, name in enumerate(names)}
+        self._given = [places[array.name] for array in given_arrays(kernel.program)]
+        # Where the states of all steps go; None where nobody wants them.
+        self._histories = [places.get(history_of(name)) for name in graph.states]
+        if output_is_history(graph, has_resets):
+            self._histories[0] = _OUTPUT
+        self._widths = [sizes.of_state(place)[1] for place in range(len(graph.states))]
+        # After a single step the states after it are all that its buffer holds.
+        single = walk.steps == 1 and walk.is_dense
+        self._are_finals = [
+            single and history is None and sizes.of_state(place)[0] == self._widths[place]
+            for place, history in enumerate(self._histories)
+        ]
+        self._zeroes_first = has_resets and not walk.backwards
+        carried = tuple(Carried.PAIR if each is None else Carried.HISTORY for each in self._histories)
+        stems = engine.stems[bias]
+        self._runs = Runs(kernel, RunShape(sizes, walk, stems, carried, has_resets, device))
+
+    def run(
+        self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], resets: Tensor | None
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Outputs (N, H), final states (B, H), and with a tape what is kept, in the order of `keeps`."""
+        compiler, walk, sizes, rows = self.compiler, self.walk, self.sizes, x.shape[0]
+        compiler.begin()
+        x = x.contiguous()
+        output = x.new_empty((rows, sizes.padded_output))
+        kept = [compiler.empty(rows, width, x, False) for width in self._made]
+        tensors = [*kept, x, output]
+        initial = first_states(states, resets, walk) if self._zeroes_first else states
+        firsts = [in_rows(state, width) for state, width in zip(initial, self._widths, strict=True)]
+        histories = [
+            tensors[place]
+            if place is not None
+            else x.new_empty((walk.batch, width))
+            if is_final
+            else compiler.empty(2 * walk.batch, width, x, True)
+            for place, width, is_final in zip(self._histories, self._widths, self._are_finals, strict=True)
+        ]
+        run = self._runs.take()
+        run.bind([tensors[place] for place in self._given], firsts, histories, weights, resets)
+        run.launch(0, walk.steps)
+        self._runs.give_back(run)
+        finals = [
+            history if is_final else walk.finals(history, state, place is None)
+            for history, is_final, state, place in zip(
+                histories, self._are_finals, initial, self._histories, strict=True
+            )
+        ]
+        if walk.rows < rows:
+            output[walk.rows :] = 0
+        given = output
+        if sizes.output != sizes.padded_output:
+            # A copy even of a single row, which lies as it should: operators that torch traces share no memory.
+            given = output[:, : sizes.output].clone(memory_format=torch.contiguous_format)
+        if self._output_place is not None:
+            kept.insert(self._output_place, output)
+        return given, finals, kept
+
+
+@lru_cache(maxsize=64)
+def forward_pass(
+    engine: Engine,
+    bias: bool,
+    lengths: tuple[int, int, int],
+    walk: Walk,
+    has_resets: bool,
+    tape: bool,
+    device: torch.device,
+) -> ForwardPass:
+    """The one for calls of this shape: `lengths` are D, H and P."""
+    return ForwardPass(engine, bias, lengths, walk, has_resets, tape, device)
+
+
+def first_states(states: Sequence[Tensor], resets: Tensor | None, walk: Walk) -> list[Tensor]:
+    """The states before each row's first step of a walk forward: zero where that step is marked."""
+    if resets is None or walk.backwards:
+        return [state.contiguous() for state in states]
+    size = int(walk.offsets[1]) if walk.steps else 0
+    reset = torch.zeros(walk.batch, 1, dtype=torch.bool, device=resets.device)
+    reset[:size, 0] = resets[:size].bool()
+    return [state.masked_fill(reset, 0) for state in states]
+
+
+def in_rows(rows: Tensor, width: int) -> Tensor:
+    """Rows as they are, if they are of this width one after the other; else a copy, zeros in the padding."""
+    if rows.shape[-1] == width:
+        return rows.contiguous()
+    padded = rows.new_zeros(*rows.shape[:-1], width)
+    padded[..., : rows.shape[-1]] = rows
+    return padded

@@ -1,0 +1,67 @@
+"""What the forward pass keeps for the backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from cellwise.backends.compiled.compiler import Sizes
+from cellwise.backends.compiled.engine import Engine
+from cellwise.graph import StepGraph
+
+PROJECTION = "weight_hr"
+
+
+def sizes_of(
+    engine: Engine, bias: bool, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]
+) -> Sizes:
+    """The sizes that the tensors of a call have."""
+    hidden, projected = states[0].shape[1], 0
+    if engine.projected:
+        projected, hidden = weights[engine.stems[bias].index(PROJECTION)].shape
+    return make_sizes(engine, x.shape[1], hidden, projected)
+
+
+def make_sizes(engine: Engine, width: int, hidden: int, projected: int) -> Sizes:
+    """These D, H and P with the widths of rows."""
+    return Sizes(width, hidden, projected, engine.padded(hidden), engine.padded(projected))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a forward pass keeps for the backward pass beside its output, by name: (columns, width) of its rows.
+
+    The outputs are the first state's history where they are that state and nothing is zeroed in between; they are
+    kept once more only where the caller's are not in whole rows.
+    """
+
+    shapes: dict[str, tuple[int, int]]
+    output_is_history: bool
+
+
+def history_of(state: str) -> str:
+    """What the history of a state is kept under; a state may itself be called tape, or output."""
+    return f"{state} history"
+
+
+def output_is_history(graph: StepGraph, has_resets: bool) -> bool:
+    """Whether the outputs are what the first state was at every step."""
+    return graph.output is graph.new_states[0] and not has_resets
+
+
+def keeps(engine: Engine, sizes: Sizes, has_resets: bool) -> Kept:
+    """What is kept for layers of these sizes."""
+    plan, graph = engine.plan, engine.graph
+    is_history = output_is_history(graph, has_resets)
+    shapes: dict[str, tuple[int, int]] = {}
+    if plan.tape.columns:
+        shapes["tape"] = (len(plan.tape.columns), sizes.padded)
+    if sizes.padded_output != sizes.output and (is_history or plan.reads_output):
+        shapes["output"] = (1, sizes.padded_output)
+    for place, name in enumerate(graph.states):
+        # Where states are set to zero between steps, the outputs are not what the next step began with.
+        if name in plan.histories or not is_history:
+            shapes[history_of(name)] = (1, sizes.of_state(place)[1])
+    return Kept(shapes, is_history)

@@ -1,0 +1,116 @@
+"""One layer in one direction, from a backend's call to the kernels: by the short way, or as an operator of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cellwise.backends.base import Result, Sequences, Weights
+from cellwise.backends.compiled import compiler as compilers
+from cellwise.backends.compiled.engine import Engine, engine_for, key_of
+from cellwise.backends.compiled.plain import Forward, is_plain, lies_in_memory, run_forward
+from cellwise.backends.compiled.walk import even_walk, walk_of
+from cellwise.graph import StepGraph
+
+
+@dataclass(frozen=True, eq=False)
+class LayerPass:
+    """What is known of a layer before it is called.
+
+    key: what the operator knows the cell by, if calls are traced; plain data, so that tracing needs no planning.
+    """
+
+    engine: Engine
+    name: str  # of the backend
+    bias: bool
+    stems: tuple[str, ...]
+    key: str
+
+    @staticmethod
+    def of(
+        graph: StepGraph,
+        dtype: torch.dtype,
+        name: str,
+        bias: bool,
+        projected: bool,
+        recompute: bool,
+        traced: bool,
+    ) -> LayerPass:
+        """That of a layer whose kernels a compiler makes.
+
+        Args:
+            name: that of the compiler's backend.
+            traced: whether calls are recorded into a program.
+        """
+        engine = engine_for(graph, dtype, compilers.load(name), projected, recompute)
+        key = key_of(graph, projected, recompute, name) if traced else ""
+        return LayerPass(engine, name, bias, engine.stems[bias], key)
+
+    def run(
+        self, _: Any, weights: Weights, sequences: Sequences, initial: tuple[Tensor, ...], reverse: bool
+    ) -> Result:
+        """Run over all steps; a tape is kept if anything needs a gradient."""
+        if torch.compiler.is_compiling():
+            return self._traced(self.key, weights, sequences, initial, reverse)
+        data, taken = sequences.data, tuple(weights.by_stem.values())  # in the order of `stems`
+        if not (is_plain(data) and all(map(lies_in_memory, (*initial, *taken)))):
+            engine = self.engine
+            key = self.key or key_of(engine.graph, engine.projected, engine.recompute, self.name)
+            return self._traced(key, weights, sequences, initial, reverse)
+        if sequences.sizes is None:
+            walk = even_walk(sequences.steps, sequences.batch, reverse)
+        else:
+            walk = walk_of(_offsets(sequences), sequences.batch, reverse)
+        resets = None if sequences.resets is None else _resets(sequences, reverse)
+        if _needs_gradient((data, *initial, *taken)):
+            output, *finals = Forward.apply(
+                self.engine, self.bias, walk, resets, None, data, *initial, *taken
+            )
+        else:
+            output, finals, _ = run_forward(self.engine, self.bias, walk, data, initial, taken, resets, False)
+        return output, tuple(finals)
+
+    def _traced(
+        self,
+        key: str,
+        weights: Weights,
+        sequences: Sequences,
+        initial: tuple[Tensor, ...],
+        reverse: bool,
+    ) -> Result:
+        """The same as one operator of torch."""
+        states, taken = list(initial), [weights.by_stem[stem] for stem in self.stems]
+        # What torch.jit.trace records is run with and without gradients, and keeps a tape by itself.
+        tape = torch._C._get_tracing_state() is None and _needs_gradient((sequences.data, *states, *taken))
+        resets, offsets = _resets(sequences, reverse), _offsets(sequences)
+        output, *rest = torch.ops.cellwise.direction.default(
+            key, sequences.data, offsets, states, resets, taken, self.bias, reverse, tape
+        )
+        return output, tuple(rest[: len(states)])
+
+
+def _needs_gradient(tensors: Sequence[Tensor]) -> bool:
+    return torch.is_grad_enabled() and any(each.requires_grad for each in tensors)
+
+
+def _resets(sequences: Sequences, reverse: bool) -> Tensor | None:
+    if sequences.resets is None:
+        return None
+    resets = sequences.resets.to(torch.uint8)
+    if reverse:
+        # Before a sequence's first step there is nothing for the reverse direction to be cut off from.
+        first = sequences.batch if sequences.sizes is None else sequences.sizes[:1].to(resets.device)
+        # In torch.export len() is a constant.
+        resets = resets * (torch.arange(resets.shape[0], device=resets.device) >= first)
+    return resets
+
+
+def _offsets(sequences: Sequences) -> Tensor:
+    """(T + 1,): the first row of each time among all valid steps, and their number; on the CPU."""
+    if sequences.sizes is not None:
+        return torch.nn.functional.pad(torch.cumsum(sequences.sizes, 0), (1, 0))
+    return torch.arange(sequences.steps + 1, device="cpu") * sequences.batch

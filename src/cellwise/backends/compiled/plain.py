@@ -1,0 +1,256 @@
+"""The short way of a call that nobody watches but autograd: no operator of torch's, whose dispatcher costs more than a
+small kernel, and no text of a graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._C._functorch import get_interpreter_stack, is_legacy_batchedtensor
+
+from cellwise.backends.compiled.backward_pass import backward_pass
+from cellwise.backends.compiled.checks import check_backward
+from cellwise.backends.compiled.engine import Engine
+from cellwise.backends.compiled.forward_pass import forward_pass
+from cellwise.backends.compiled.kept import PROJECTION, keeps, sizes_of
+from cellwise.backends.compiled.twice import first_derivative, second_derivative
+from cellwise.backends.compiled.walk import Walk
+from cellwise.errors import InputError, OutOfMemoryError
+
+
+def run_forward(
+    engine: Engine,
+    bias: bool,
+    walk: Walk,
+    x: Tensor,
+    states: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    resets: Tensor | None,
+    tape: bool,
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """Outputs (N, H), final states (B, H), and with a tape what is kept for the backward pass."""
+    lengths = _lengths(engine, bias, x, states, weights)
+    made = forward_pass(engine, bias, lengths, walk, resets is not None, tape, x.device)
+    try:
+        return made.run(x, states, weights, resets)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
+            raise
+        raise _too_large(engine, bias, x, states, weights, resets is not None, tape) from None
+
+
+def run_backward(
+    engine: Engine,
+    bias: bool,
+    walk: Walk,
+    x: Tensor,
+    states: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    resets: Tensor | None,
+    output: Tensor,
+    kept: Sequence[Tensor],
+    output_gradient: Tensor | None,
+    state_gradients: Sequence[Tensor | None],
+    wants_input: bool,
+) -> tuple[Tensor | None, list[Tensor], list[Tensor]]:
+    """The gradients at x, states and weights; `walk` is that of the forward pass."""
+    lengths = _lengths(engine, bias, x, states, weights)
+    made = backward_pass(engine, bias, lengths, walk, resets is not None, x.device)
+    return made.run(x, states, weights, resets, output, kept, output_gradient, state_gradients, wants_input)
+
+
+def _lengths(
+    engine: Engine, bias: bool, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]
+) -> tuple[int, int, int]:
+    """D, H and P."""
+    if engine.projected:
+        projected, hidden = weights[engine.stems[bias].index(PROJECTION)].shape
+        return x.shape[1], hidden, projected
+    return x.shape[1], states[0].shape[1], 0
+
+
+def _too_large(
+    engine: Engine,
+    bias: bool,
+    x: Tensor,
+    states: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    has_resets: bool,
+    tape: bool,
+) -> OutOfMemoryError:
+    sizes = sizes_of(engine, bias, x, states, weights)
+    row = sizes.padded_output
+    if tape:
+        row += sum(columns * width for columns, width in keeps(engine, sizes, has_resets).shapes.values())
+    asked = len(x) * row * x.element_size() / 2**30
+    told = (
+        f"{engine.graph.name} with {len(x)} steps of {sizes.hidden} units asks for {asked:.1f} GiB of memory"
+    )
+    told += ", most of it to keep for the backward pass" if tape else ""
+    remedy = "Take shorter sequences or smaller batches"
+    if tape and not engine.recompute:
+        remedy = (
+            "Set layer.recompute = True, which keeps the states alone and computes the rest again, or t"
+            + remedy[1:]
+        )
+    return OutOfMemoryError(f"{told}, and there is not so much. {remedy}.")
+
+
+# --- autograd ------------------------------------------------------------------------------------------------------
+
+
+_NOTHING = (None,) * 5  # the gradients at what is no tensor of numbers, or has none
+
+
+class Forward(torch.autograd.Function):
+    """`Forward.apply(engine, bias, walk, resets, given, x, *states, *weights)` -> (output, *final states)
+
+    given: the shape of an output that is handed to the caller, who may write to it, with final states (1, B, H); None
+    of one that goes to the next layer, (N, H), with final states (B, H).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        engine: Engine,
+        bias: bool,
+        walk: Walk,
+        resets: Tensor | None,
+        given: tuple[int, ...] | None,
+        x: Tensor,
+        *others: Tensor,
+    ) -> tuple[Tensor, ...]:
+        count = len(engine.graph.states)
+        output, finals, kept = run_forward(
+            engine, bias, walk, x, others[:count], others[count:], resets, True
+        )
+        ctx.call = engine, bias, walk, resets
+        ctx.seen = [(each.dtype, each.shape) for each in (x, *others)]
+        # What hooks bring back in the backward pass is theirs, and so must be checked.
+        ctx.hooked = torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+        ctx.set_materialize_grads(False)
+        # Rows that were copied for the caller may be written to as any copy may.
+        is_copy = engine.padded(output.shape[1]) != output.shape[1]
+        ctx.reads_output = not is_copy and given is None
+        ctx.save_for_backward(output.data if is_copy else output, x, *others, *kept)
+        if given is not None:
+            # In place: a view that a node of autograd's returns could not be written to.
+            output = (output if is_copy else output.clone()).resize_(given)
+            finals = [final.unsqueeze_(0) for final in finals]
+        return output, *finals
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
+        output, x, *rest = ctx.saved_tensors
+        engine, bias, walk, resets = ctx.call
+        gradients = tuple(
+            [_without_lead(each, of.shape) for each, of in zip(gradients, (output, *rest), strict=False)]
+        )
+        count, end = len(engine.graph.states), len(ctx.seen) - 1
+        others, kept = rest[:end], rest[end:]
+        if are_transformed(gradients):
+            call = (engine, bias, walk.backwards, count, walk.offsets_tensor, resets)
+            return *_NOTHING, *first_derivative(*call, (x, *others), gradients)
+        check_unchanged((x, *others), ctx.seen)
+        if torch.is_grad_enabled():
+            results = (output, *others[:count])
+            given = [
+                torch.zeros_like(r) if g is None else in_memory(g)
+                for r, g in zip(results, gradients, strict=True)
+            ]
+            return *_NOTHING, *Backward.apply(*ctx.call, output, kept, x, *others, *given)
+        at_output, *at_states = [None if each is None else in_memory(each) for each in gradients]
+        states, weights, wanted = others[:count], others[count:], ctx.needs_input_grad[5]
+        if ctx.hooked:
+            sizes = sizes_of(engine, bias, x, states, weights)
+            check_backward(engine, sizes, x, states, resets is not None, output, kept, at_output, at_states)
+            output, kept = output.contiguous(), [each.contiguous() for each in kept]
+        dx, dstates, dweights = run_backward(
+            engine, bias, walk, x, states, weights, resets, output, kept, at_output, at_states, wanted
+        )
+        return *_NOTHING, dx, *dstates, *dweights
+
+
+def _without_lead(gradient: Tensor | None, shape: torch.Size) -> Tensor | None:
+    """A gradient at what was handed to the caller, in the shape of what a layer pass computed."""
+    return gradient if gradient is None or gradient.shape == shape else gradient.reshape(shape)
+
+
+class Backward(torch.autograd.Function):
+    """The kernels' derivative, where it is differentiated itself."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        engine: Engine,
+        bias: bool,
+        walk: Walk,
+        resets: Tensor | None,
+        output: Tensor,
+        kept: list[Tensor],
+        x: Tensor,
+        *tensors: Tensor,
+    ) -> tuple[Tensor | None, ...]:
+        count = len(engine.graph.states)
+        states, weights, given = tensors[:count], tensors[count : -1 - count], tensors[-1 - count :]
+        ctx.call = engine, bias, walk, resets
+        ctx.save_for_backward(x, *tensors)
+        call = (engine, bias, walk, x, states, weights, resets, output, kept)
+        dx, dstates, dweights = run_backward(*call, given[0], given[1:], True)
+        return dx, *dstates, *dweights
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
+        engine, bias, walk, resets = ctx.call
+        # What was kept follows from x, states and weights: the derivative is taken through those.
+        call = (engine, bias, walk.backwards, len(engine.graph.states), walk.offsets_tensor, resets)
+        found = second_derivative(*call, ctx.saved_tensors, gradients)
+        return None, None, None, None, None, None, *found
+
+
+def check_unchanged(tensors: Sequence[Tensor], seen: Sequence[Any]) -> None:
+    """Raise InputError if a tensor that was saved has another dtype or shape than it had."""
+    if [(each.dtype, each.shape) for each in tensors] != seen:
+        raise InputError(
+            "An input, state or weight that the backward pass needs was given other data (through .data), of "
+            "another shape or dtype than in the forward pass."
+        )
+
+
+# --- what is plain -------------------------------------------------------------------------------------------------
+
+
+def is_plain(x: Tensor) -> bool:
+    """Whether nobody but autograd watches the operators that run."""
+    return (
+        not torch.compiler.is_compiling()
+        and lies_in_memory(x)
+        and not torch._C._len_torch_dispatch_stack()
+        and torch._C._get_tracing_state() is None
+    )
+
+
+def lies_in_memory(tensor: Tensor) -> bool:
+    """Whether a tensor has its numbers at its address: no subclass that keeps them elsewhere.
+
+    Nor one that is yet to be negated, as the imaginary part of a conjugate is.
+    """
+    kind = type(tensor)
+    return kind is torch.nn.Parameter or (kind is Tensor and not tensor.is_neg())
+
+
+def in_memory(gradient: Tensor) -> Tensor:
+    """A gradient as a kernel can read it: autograd has zeros without memory, and numbers that are yet to be negated."""
+    return torch.zeros_like(gradient) if gradient._is_zerotensor() else gradient.resolve_neg()
+
+
+def are_transformed(gradients: Sequence[Tensor | None]) -> bool:
+    """Whether gradients may have no numbers that a kernel could read: many arrive as one, in `is_grads_batched=True`
+    or within torch.func.vmap, or torch.func differentiates them.
+    """
+    return get_interpreter_stack() is not None or any(
+        is_legacy_batchedtensor(each) for each in gradients if each is not None
+    )

@@ -1,0 +1,120 @@
+"""Kernels by LLVM, for this process: what `compiled` asks of a compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
+
+import torch
+from torch import Tensor
+
+from cellwise.backends.base import Stack, Stepper
+from cellwise.backends.compiled.compiler import CompiledKernel, KernelCompiler, RunShape, Sizes
+from cellwise.backends.compiled.engine import Engine
+from cellwise.backends.compiled.scratch import POOL, SCRATCH
+from cellwise.backends.cpu import DTYPES
+from cellwise.backends.cpu.code import symbol
+from cellwise.backends.cpu.compile import load, object_code
+from cellwise.backends.cpu.kernel import emit, widths_of
+from cellwise.backends.cpu.launch import CpuRun
+from cellwise.backends.cpu.pack import Packer, Packing, emit_pack
+from cellwise.backends.cpu.products import routine
+from cellwise.backends.cpu.target import Target
+from cellwise.backends.cpu.tiles import groups_of
+from cellwise.plan.program import Program, Width
+
+# Takes the addresses of its pointers and of its sizes; the interpreter lock is let go.
+Native = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel(CompiledKernel):
+    """A compiled program. Longer rows than a vector are whole vectors (`LlvmCompiler.row_width`)."""
+
+    program: Program
+    dtype: torch.dtype
+    target: Target
+    call: Native
+
+    @property
+    def lanes(self) -> int:
+        return self.target.lanes(self.dtype.itemsize)
+
+    @cached_property
+    def vectors(self) -> int:
+        """Sums that a row and a pair of tiles have, in the stage that has the most."""
+        groups = [groups_of(stage, self.target) for stage in self.program.stages]
+        return max([sum(group.vectors for group in each) for each in groups], default=0)
+
+    @cached_property
+    def pack(self) -> Native:
+        """The compiled loop over the jobs of a packing."""
+        return _pack(self.dtype.itemsize, self.target)
+
+    def packing(self, sizes: Sizes, stems: tuple[str, ...]) -> Packing:
+        """How the weights `stems`, all but a cell's own, are packed for this kernel."""
+        return _packing(self, sizes[:3], stems)
+
+    def open(self, shape: RunShape) -> CpuRun:
+        return CpuRun(self, shape)
+
+
+@lru_cache(maxsize=256)
+def _packing(kernel: Kernel, lengths: tuple[int, int, int], stems: tuple[str, ...]) -> Packing:
+    graph = kernel.program.graph
+    rows = {"weight_ih": graph.input_gates, "weight_hh": graph.state_gates, "weight_hr": ("",)}
+    rows |= {"bias_ih": graph.input_gates, "bias_hh": graph.state_gates}
+    by_width = dict(zip((Width.INPUT, Width.HIDDEN, Width.PROJECTED), lengths, strict=True))
+    return Packer(kernel.program, kernel.target, kernel.dtype.itemsize, rows, by_width, stems).plan()
+
+
+@dataclass(frozen=True)
+class LlvmCompiler(KernelCompiler):
+    """Compiles for a target, whose vectors rows are padded to."""
+
+    target: Target
+
+    device_type = "cpu"
+    dtypes = DTYPES
+
+    @property
+    def layout(self) -> str:  # type: ignore[override]
+        return str(self.target.vector_bytes)
+
+    def row_width(self, size: int, dtype: torch.dtype) -> int:
+        lanes = self.target.lanes(dtype.itemsize)
+        return -(-size // lanes) * lanes
+
+    def compile(self, program: Program, dtype: torch.dtype) -> Kernel:
+        size, target = dtype.itemsize, self.target
+        code = object_code(emit(program, size, target), target)
+        shared = [routine(width, size, target) for width in widths_of(program, target)]
+        call = load(symbol(program.name), code, *shared)
+        return Kernel(program, dtype, target, call)
+
+    def begin(self) -> None:
+        SCRATCH.begin()
+
+    def empty(self, rows: int, width: int, like: Tensor, scratch: bool) -> Tensor:
+        if scratch:
+            return SCRATCH.tensor(rows, width, like.dtype)
+        return POOL.tensor(rows, width, dtype=like.dtype)
+
+    def stepper(
+        self, engine: Engine, stack: Stack, weights: Sequence[Sequence[Tensor]], batch: int
+    ) -> Stepper:
+        from cellwise.backends.cpu.stepper import CpuStepper
+
+        return CpuStepper(engine, stack, weights, batch)
+
+
+@cache
+def llvm_compiler(target: Target) -> LlvmCompiler:
+    """The compiler for a target."""
+    return LlvmCompiler(target)
+
+
+@cache
+def _pack(element_bytes: int, target: Target) -> Native:
+    return load("pack", object_code(emit_pack(element_bytes, target), target))

@@ -1,0 +1,227 @@
+"""A second compiler: it compiles nothing and interprets the program with torch's operators, on any device.
+
+Rows are as far apart as no vectors are, and all memory that it makes reads as NaN until it is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cellwise.backends.compiled import Compiled
+from cellwise.backends.compiled.compiler import (
+    Carried,
+    CompiledKernel,
+    KernelCompiler,
+    KernelRun,
+    RunShape,
+    carried_arrays,
+    given_arrays,
+)
+from cellwise.graph import Node
+from cellwise.graph.ops import CONSTANT, constant_tensor
+from cellwise.plan.program import Place, Program, ProgramStage, Ref, Segment, Width
+
+APART = 5  # rows begin at multiples of so many numbers
+
+
+class Interpreter(KernelCompiler):
+    device_type = "cpu"
+    dtypes = (torch.float32, torch.float64)
+    layout = "fives"
+
+    def row_width(self, size: int, dtype: torch.dtype) -> int:
+        return -(-size // APART) * APART
+
+    def compile(self, program: Program, dtype: torch.dtype) -> CompiledKernel:
+        return Interpreted(program)
+
+    def empty(self, rows: int, width: int, like: Tensor, scratch: bool) -> Tensor:
+        return like.new_full((rows, width), float("nan"))
+
+
+@dataclass(frozen=True, eq=False)
+class Interpreted(CompiledKernel):
+    program: Program
+
+    def open(self, shape: RunShape) -> KernelRun:
+        return Run(self.program, shape)
+
+
+class Run(KernelRun):
+    def __init__(self, program: Program, shape: RunShape) -> None:
+        self.program, self.shape, self.walk = program, shape, shape.walk
+        sizes = shape.sizes
+        self.size = {Width.INPUT: sizes.input, Width.HIDDEN: sizes.hidden, Width.PROJECTED: sizes.projected}
+        self.width = {
+            Width.INPUT: sizes.input,
+            Width.HIDDEN: sizes.padded,
+            Width.PROJECTED: sizes.padded_projected,
+        }
+        self.state_of = {after.name: before.name for before, after in program.states}
+        self.way = {a.name: way for a, way in zip(carried_arrays(program), shape.carried, strict=True)}
+
+    def bind(
+        self,
+        arrays: Sequence[Tensor],
+        firsts: Sequence[Tensor],
+        histories: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        resets: Tensor | None,
+    ) -> None:
+        assert all(each.is_contiguous() for each in (*arrays, *firsts, *histories))
+        program = self.program
+        self.arrays = {a.name: each for a, each in zip(given_arrays(program), arrays, strict=True)}
+        self.first = dict(zip(self.way, firsts, strict=True))
+        self.history = dict(zip(self.way, histories, strict=True))
+        self.weights = dict(zip(self.shape.stems, weights, strict=True))
+        self.resets = resets
+        self.total = {
+            array.name: torch.zeros(
+                array.columns, self.width[array.width], dtype=torch.float64, device=self.shape.device
+            )
+            for array in program.arrays
+            if array.place is Place.SUM
+        }
+
+    def launch(self, first: int, end: int) -> None:
+        times = range(first, end)
+        for t in reversed(times) if self.walk.backwards else times:
+            start, stop = (int(each) for each in self.walk.offsets[t : t + 2])
+            if start < stop:
+                Step(self, t, start, stop, int(self.walk.offsets[first])).run()
+
+    def sums(self) -> dict[str, Tensor]:
+        return {name: total.flatten() for name, total in self.total.items()}
+
+
+class Step:
+    """One step of time, of the rows of data from `start` to `stop`; a span of steps begins at the row `span`."""
+
+    def __init__(self, run: Run, t: int, start: int, stop: int, span: int) -> None:
+        self.call, self.t, self.count = run, t, stop - start
+        self.rows = {Place.STEPS: slice(start, stop), Place.SPAN: slice(start - span, stop - span)}
+        self.within: dict[str, Tensor] = {}
+        marks = None if run.resets is None else run.resets[start:stop].bool()
+        self.marked = [] if marks is None else marks.nonzero().flatten().tolist()
+
+    def run(self) -> None:
+        call, names = self.call, [before.name for before, _ in self.call.program.states]
+        if not call.walk.backwards:
+            for row in self.marked:
+                for name in names:
+                    self._before(name, row).zero_()
+        for stage in call.program.stages:
+            self._stage(stage)
+        if call.walk.backwards:
+            for row in self.marked:
+                for name in names:
+                    call.history[name][self._place(name, "after") + row].zero_()
+
+    def _place(self, name: str, which: str) -> int:
+        """The row of a history where a step finds or leaves its states."""
+        way, walk = self.call.way[name], self.call.walk
+        kind = f"pair_{which}" if way is Carried.PAIR else which
+        return int(getattr(walk.turned if way is Carried.OPPOSITE else walk, kind)[self.t])
+
+    def _before(self, name: str, row: int) -> Tensor:
+        walk = self.call.walk.turned if self.call.way[name] is Carried.OPPOSITE else self.call.walk
+        if row < walk.limits[self.t]:
+            return self.call.history[name][self._place(name, "before") + row]
+        return self.call.first[name][row]
+
+    def _read(self, ref: Ref) -> Tensor:
+        array, call = ref.array, self.call
+        size = call.size[array.width]
+        if array.place in (Place.UNITS, Place.NUMBER):
+            return call.weights[array.name.removeprefix("own ")]
+        if array.place is Place.BEFORE:
+            return torch.stack([self._before(array.name, row)[:size] for row in range(self.count)])
+        return self._memory(ref)[:, :size]
+
+    def _memory(self, ref: Ref) -> Tensor:
+        """The rows of a column of an array at this step."""
+        array, call = ref.array, self.call
+        width = call.width[array.width]
+        if array.place is Place.ROWS:
+            like = next(iter(call.first.values()))
+            empty = like.new_full((self.count, array.columns, width), float("nan"))
+            return self.within.setdefault(array.name, empty)[:, ref.column]
+        rows = call.arrays[array.name]
+        return rows.view(len(rows), array.columns, width)[self.rows[array.place], ref.column]
+
+    def _write(self, value: Tensor, ref: Ref) -> None:
+        array, call = ref.array, self.call
+        size = call.size[array.width]
+        value = value.expand(self.count, size)
+        if array.place is Place.SUM:
+            call.total[array.name][ref.column, :size] += value.sum(0, dtype=torch.float64)
+        elif array.place is Place.AFTER:
+            state = call.state_of[array.name]
+            start = self._place(state, "after")
+            call.history[state][start : start + self.count, :size] = value
+        else:
+            self._memory(ref)[:, :size] = value
+
+    def _stage(self, stage: ProgramStage) -> None:
+        value_of = self._values(stage)
+        for node in stage.nodes:
+            value_of(node)
+        for node, ref in stage.writes:
+            self._write(value_of(node), ref)
+
+    def _values(self, stage: ProgramStage) -> Callable[[Node], Tensor]:
+        known = {node: self._sum(stage, place) for place, node in enumerate(stage.accumulators)}
+        like = next(iter(self.call.first.values()))
+
+        def value_of(node: Node) -> Tensor:
+            if node not in known:
+                if node.op is CONSTANT:
+                    known[node] = constant_tensor(node.attribute, like)
+                elif node in stage.nodes or node.is_mask:
+                    assert node.op.torch is not None
+                    known[node] = node.op.torch(*[value_of(each) for each in node.inputs])
+                else:
+                    known[node] = self._read(self.call.program.reads[node])
+            return known[node]
+
+        return value_of
+
+    def _sum(self, stage: ProgramStage, place: int) -> Tensor:
+        """The biases and products of an accumulator."""
+        like = next(iter(self.call.first.values()))
+        total = like.new_zeros(self.count, self.call.size[stage.width])
+        for stem, gate in stage.biases[place]:
+            if stem in self.call.weights:
+                total = total + self._block(stem, gate)
+        for segment in stage.segments:
+            if place in segment.accumulators:
+                total = total + self._product(segment, place)
+        return total
+
+    def _product(self, segment: Segment, place: int) -> Tensor:
+        weight = segment.weight
+        block = self._block(weight.stem, weight.gates[segment.accumulators.index(place)])
+        return self._read(segment.operand) @ (block if weight.transposed else block.t())
+
+    def _block(self, stem: str, gate: str) -> Tensor:
+        """The rows of a weight or bias that belong to a gate."""
+        graph, weight = self.call.program.graph, self.call.weights[stem]
+        if not gate:
+            return weight
+        gates = graph.input_gates if stem.endswith("_ih") else graph.state_gates
+        return weight.chunk(len(gates))[gates.index(gate)]
+
+
+class InterpreterBackend(Compiled):
+    name = "interpreter"
+    summary = "interprets the program of the kernels"
+    device_type = "cpu"
+    dtypes = Interpreter.dtypes
+    _made = Interpreter()
+
+    def compiler(self) -> KernelCompiler:
+        return self._made
