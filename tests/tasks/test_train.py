@@ -14,52 +14,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from regression import SETTINGS, Line, assert_same_bits, run
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from cellwise.tasks.errors import TrainingError, TrainingInterrupted
-from cellwise.tasks.training.history import Epoch, History
+from cellwise.tasks.training.history import Epoch
 from cellwise.tasks.training.loop import TrainSettings, train
-from cellwise.tasks.training.objective import Objective
 from cellwise.tasks.training.progress import Silent
-from cellwise.tasks.training.run_folder import RunFolder, open_run
-
-SETTINGS = TrainSettings(epochs=6, learning_rate=0.01, warmup=5, patience=0, seed=3)
-
-
-class Line(Objective[tuple[Tensor, Tensor]]):
-    """A regression with dropout, so that randomness inside an epoch matters."""
-
-    metric = "error"
-    steps = 4
-
-    def __init__(self, fail_at: tuple[int, int] | None = None, error: BaseException | None = None) -> None:
-        torch.manual_seed(11)
-        self.model = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.3), nn.Linear(8, 1))
-        self.fail_at, self.error = fail_at, error
-
-    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        generator = torch.Generator().manual_seed(epoch)
-        for i in range(self.steps):
-            if self.fail_at == (epoch, i) and self.error is not None:
-                raise self.error
-            x = torch.randn(16, 3, generator=generator)
-            yield x, x @ torch.tensor([[1.0], [-2.0], [0.5]])
-
-    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        x, y = batch
-        return nn.functional.mse_loss(self.model(x), y)
-
-    def validate(self) -> dict[str, float]:
-        return {"error": float(self.loss(next(iter(self.batches(999)))).detach())}
-
-
-def run(
-    folder: Path | None, settings: TrainSettings = SETTINGS, line: Line | None = None
-) -> tuple[History, Line]:
-    line = line or Line()
-    opened = None if folder is None else open_run(folder, "line", {"seed": 3}, "data")
-    return train(line.model, line, settings, opened), line
+from cellwise.tasks.training.run_folder import RunFolder
 
 
 def test_it_learns_and_keeps_the_best_weights() -> None:
@@ -79,10 +42,7 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Path
     torch.manual_seed(99)  # whatever the new process drew before must not matter
     resumed, _ = run(tmp_path / "parts")
     assert resumed.resumed_after == 2
-    for name in ("best.safetensors", "last.safetensors"):
-        a, b = (load_file(tmp_path / folder / name) for folder in ("whole", "parts"))
-        assert a.keys() == b.keys()
-        assert all(torch.equal(a[key], b[key]) for key in a), name
+    assert_same_bits(tmp_path / "whole", tmp_path / "parts")
     assert [(e.loss, e.metrics) for e in whole.epochs] == [(e.loss, e.metrics) for e in resumed.epochs]
 
 
@@ -105,7 +65,7 @@ def test_training_leaves_the_callers_random_numbers_alone() -> None:
 def test_kill_loses_at_most_the_epoch_in_progress(tmp_path: Path) -> None:
     script = (
         f"import sys, time; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from pathlib import Path\nimport test_train as t\n"
+        "from pathlib import Path\nimport regression as t\n"
         "class Slow(t.Line):\n"
         "    def loss(self, batch):\n        time.sleep(0.05)\n        return super().loss(batch)\n"
         f"t.run(Path({str(tmp_path / 'killed')!r}), line=Slow())\n"

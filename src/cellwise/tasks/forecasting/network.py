@@ -45,6 +45,11 @@ class ForecastNetwork(nn.Module):
     def _members(self) -> Iterator[Member]:
         return (cast(Member, member) for member in self.members)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are. Series are scaled on the CPU, in float64, and go there afterwards."""
+        return next(self.parameters()).device
+
     def windows(self, panel: Panel, *, batch_size: int = 64, seed: int = 0) -> Windows:
         """Training batches of a panel for this network."""
         config = self.config
@@ -63,14 +68,15 @@ class ForecastNetwork(nn.Module):
         """
         seen = self._see(batch)
         target = ((batch.future - seen.base) / seen.spread[..., None]).float()  # (B, C, H)
-        target = target.transpose(0, 1)[batch.cutoffs]
+        target = target.transpose(0, 1)[batch.cutoffs].to(self.device)
         known = ~target.isnan()
         target = target.nan_to_num()[..., None]
-        levels = torch.tensor(self.config.quantiles)
+        levels = torch.tensor(self.config.quantiles, device=self.device)
         weights = torch.where(levels == 0.5, 1.0, BAND_WEIGHT) * known[..., None] / known.sum().clamp(min=1)
         losses = []
+        inputs, future = seen.inputs.to(self.device), batch.known.transpose(0, 1).to(self.device)
         for member in self._members():
-            error = target - member(seen.inputs, batch.known.transpose(0, 1), batch.cutoffs)
+            error = target - member(inputs, future, batch.cutoffs.to(self.device))
             losses.append((torch.maximum(levels * error, (levels - 1) * error) * weights).sum())
         return torch.stack(losses).mean()
 
@@ -161,11 +167,12 @@ class ForecastNetwork(nn.Module):
         seen = self._see(batch)
         row, last = torch.arange(len(sources)), batch.length - 1
         reach = last[:, None] + torch.arange(self.config.horizon + 1)
-        ahead = batch.known[row[:, None], reach].transpose(0, 1)
+        ahead = batch.known[row[:, None], reach].transpose(0, 1).to(self.device)
+        inputs = seen.inputs.to(self.device)
         answers = [
-            member.answer(member.walk(seen.inputs)[last, row][None], ahead)[0] for member in self._members()
+            member.answer(member.walk(inputs)[last, row][None], ahead)[0] for member in self._members()
         ]
-        answer = torch.stack(answers).mean(0).double()  # (N, H, Q)
+        answer = torch.stack(answers).mean(0).cpu().double()  # (N, H, Q)
         return (seen.base[row, last][..., None] + answer * seen.spread[row, last][:, None, None]).numpy()
 
     def _check(self, panel: Panel, horizon: int) -> None:

@@ -7,10 +7,13 @@ are there already."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from cellwise.tasks.errors import RunFolderError
+from cellwise.tasks.training.history import Watch, watch_of
 from cellwise.tasks.training.run_folder import BEST, LAST, Checkpoint, RunFolder
 from cellwise.tasks.training.state import MOMENTS, TrainingState, by_prefix
 
@@ -41,6 +44,7 @@ def take_up(folder: RunFolder, state: TrainingState) -> Checkpoint | None:
         return None
     saved = folder.read_tensors(LAST)
     folder.guarded(f"{LAST} has no epochs", lambda: state.restore_record(saved.about))
+    _check_watch(folder, state.watch, saved.about)
     parts = by_prefix(saved.tensors)
     folder.check_weights(state.model.state_dict(), parts.get("model", {}), LAST)
     folder.check_weights(state.average, parts.get("average", {}), LAST)
@@ -75,6 +79,17 @@ def _moments_like(state: TrainingState, found: Mapping[str, Tensor]) -> dict[str
         if str(i) in there:
             like |= {f"{i}/step": torch.tensor(0.0), **{f"{i}/{name}": parameter for name in MOMENTS}}
     return like
+
+
+def _check_watch(folder: RunFolder, watch: Watch, about: Mapping[str, Any]) -> None:
+    """Raise RunFolderError if the run watched another metric. Earlier versions knew one only, without a name."""
+    then = watch_of(about)
+    if "metric" in about and then != watch:
+        better = "higher" if then.higher_is_better else "lower"
+        raise RunFolderError(
+            f"the unfinished run in {folder.path} watched the metric {then.metric!r:.60}, where {better} is better, "
+            f"not {watch.metric!r}; choose another folder, or give --overwrite"
+        )
 
 
 def _check_random(found: Mapping[str, Tensor]) -> None:

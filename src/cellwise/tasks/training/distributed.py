@@ -24,8 +24,9 @@ from torch import Tensor
 from torch import distributed as dist
 
 from cellwise.tasks.errors import TrainingError, TrainingInterrupted
+from cellwise.tasks.training.rank import process_count
 
-__all__ = ["Processes", "is_first", "join"]
+__all__ = ["Processes", "join"]
 
 LONGEST_WAIT = timedelta(
     hours=12
@@ -33,27 +34,15 @@ LONGEST_WAIT = timedelta(
 _FINE, _INTERRUPTED, _FAILED = 0, 1, 2
 
 
-def _count() -> int:
-    """Processes that torchrun has started, or that have joined into a group already."""
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_world_size()
-    return int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
-
-
-def is_first() -> bool:
-    """Whether this process is the one that writes and reports: always, but for those that torchrun numbers from 1."""
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank() == 0
-    return _count() == 1 or os.environ.get("RANK", "0") == "0"
-
-
 def join(device: torch.device) -> Processes:
     """The processes that torchrun has started, once all have come here; this one alone if there are no others.
 
     They stay together until they end. Raises TrainingError if torch cannot bring them together."""
-    count = _count()
+    count = process_count()
     if count == 1:
         return Processes(0, 1, device)
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     if not dist.is_available():
         raise TrainingError(
             "this torch was built without torch.distributed; start the training without torchrun"

@@ -30,8 +30,8 @@ import torch
 from cellwise._version import __version__
 from cellwise.tasks.errors import RunFolderError
 from cellwise.tasks.ranges import short_repr
-from cellwise.tasks.training.distributed import is_first
 from cellwise.tasks.training.durable import sync_folder, write_atomically
+from cellwise.tasks.training.rank import is_first
 from cellwise.tasks.training.run_files import (
     BEST,
     CONFIG,

@@ -57,6 +57,11 @@ class TrainSettings:
 
     @classmethod
     def of(cls, estimator: Any) -> TrainSettings:
-        """Those that a person gave to an estimator; the others as they are here."""
+        """Those that a person gave to an estimator; the others as they are here.
+
+        With a budget in time, epochs are as many as fit, unless another number than the default was given."""
         names = [*_OF_EVERY_TASK, *(name for name in _OF_SOME if hasattr(estimator, name))]
-        return cls(**{name: getattr(estimator, name) for name in names})
+        given = {name: getattr(estimator, name) for name in names}
+        if given.get("minutes") is not None and given["epochs"] == getattr(type(estimator), "epochs", None):
+            given["epochs"] = None
+        return cls(**given)

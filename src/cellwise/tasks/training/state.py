@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cellwise.tasks.training.history import Epoch, Watch, epoch_records, epochs_of
+from cellwise.tasks.training.history import Epoch, Watch, epoch_records, epochs_of, watch_of
 from cellwise.tasks.training.run_folder import Checkpoint
 from cellwise.tasks.training.settings import TrainSettings
 
@@ -117,7 +117,7 @@ class TrainingState:
     def restore_record(self, about: Mapping[str, Any]) -> None:
         """The record alone. Raises ValueError, KeyError or TypeError if it is none."""
         within = Within(**about.get("within", {}))
-        epochs = epochs_of(about, self.watch)
+        epochs = epochs_of(about, watch_of(about) if "metric" in about else self.watch)
         seconds = about.get("seconds", sum(epoch.seconds for epoch in epochs))
         numbers = [seconds, about.get("validation_seconds", 0.0), *asdict(within).values()]
         if not all(type(number) in (int, float) for number in numbers) or type(within.steps) is not int:
