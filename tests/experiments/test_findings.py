@@ -118,4 +118,4 @@ def test_a_search_cut_short_is_open_to_above():
 def test_seeds_that_failed_are_told():
     study = memory({"rnn": 8, "lstm": 8})
     trials = [replace(each, solved=(True, False)) if each.lag == 8 else each for each in study.trials]
-    assert "rnn 8 (1 of 2), lstm 8 (1 of 2)." in said(GATES, memory=replace(study, trials=tuple(trials)))
+    assert "in recall: all 8 (1 of 2)." in said(GATES, memory=replace(study, trials=tuple(trials)))

@@ -167,10 +167,11 @@ def _lags(*cells: str) -> Callable[[MemoryStudy], Iterator[str]]:
         for task in study.settings.tasks:
             tried = [cell for cell in study.cells if study.find(task, cell)]
             chosen = [cell for cell in tried if not cells or cell.partition("+")[0] in cells]
-            if chosen:
-                reached.append(
-                    f"{task}: {', '.join(f'{cell} {_longest(study, task, cell)}' for cell in chosen)}"
-                )
+            lags = {cell: _longest(study, task, cell) for cell in chosen}
+            if len(lags) > 1 and len(set(lags.values())) == 1:
+                reached.append(f"{task}: all {lags[chosen[0]]}")
+            elif lags:
+                reached.append(f"{task}: {', '.join(f'{cell} {lag}' for cell, lag in lags.items())}")
         if reached:
             within = f"within {study.settings.updates:,} updates by any of {study.settings.seeds} seeds"
             yield f"Longest lags learned {within}, in {'; in '.join(reached)}."
