@@ -68,7 +68,7 @@ def test_memory_prints_what_was_learned_and_keeps_it(run, tmp_path):
     assert status == 0
     assert "parity at lag 2: gru, 1 of 1 seeds learned it in" in err
     assert "parity (chance 50%)" in out and "4 or more (1 of 1)" in out
-    assert "Longest lags learned within 200 updates by any of 1 seeds, in parity: all 4 or more." in out
+    assert "Longest lags learned within 200 updates by the one seed, in parity: all 4 or more." in out
     status, again, _ = run("memory", "--redraw", "runs/memory.json", "--out", "m.svg")
     assert status == 0
     assert again.startswith(out.rstrip("\n"))

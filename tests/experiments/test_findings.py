@@ -94,7 +94,7 @@ def memory(lags, ended="done"):
 
 def test_lags_are_told_of_the_cells_that_are_asked_about():
     study = memory({"rnn": 8, "lstm": None, "lstm+1": 32, "gru": 16})
-    within = "Longest lags learned within 1,000 updates by any of 1 seeds, in recall"
+    within = "Longest lags learned within 1,000 updates by the one seed, in recall"
     assert said(VANISHING, memory=study) == (
         f"{within}: rnn 8, lstm none (the shortest was 4), lstm+1 32 or more, gru 16."
     )
@@ -118,4 +118,7 @@ def test_a_search_cut_short_is_open_to_above():
 def test_seeds_that_failed_are_told():
     study = memory({"rnn": 8, "lstm": 8})
     trials = [replace(each, solved=(True, False)) if each.lag == 8 else each for each in study.trials]
-    assert "in recall: all 8 (1 of 2)." in said(GATES, memory=replace(study, trials=tuple(trials)))
+    study = replace(study, settings=replace(study.settings, seeds=2))
+    assert "updates by any of 2 seeds, in recall: all 8 (1 of 2)." in said(
+        GATES, memory=replace(study, trials=tuple(trials))
+    )

@@ -173,7 +173,9 @@ def _lags(*cells: str) -> Callable[[MemoryStudy], Iterator[str]]:
             elif lags:
                 reached.append(f"{task}: {', '.join(f'{cell} {lag}' for cell, lag in lags.items())}")
         if reached:
-            within = f"within {study.settings.updates:,} updates by any of {study.settings.seeds} seeds"
+            settings = study.settings
+            seeds = "the one seed" if settings.seeds == 1 else f"any of {settings.seeds} seeds"
+            within = f"within {settings.updates:,} updates by {seeds}"
             yield f"Longest lags learned {within}, in {'; in '.join(reached)}."
 
     return sentences
