@@ -32,7 +32,7 @@ def said(question, **studies):
 def test_the_measured_numbers_are_given():
     text = said(VANISHING, gradients=gradients({"rnn": 0.8, "lstm": 1.2}))
     assert "multiplies the derivative of the last states by 0.800 (rnn) and 1.200 (lstm)" in text
-    assert f"after 50 steps {0.8**50:.1e} (rnn) and {1.2**50:.1e} (lstm) of it is left" in text
+    assert f"after 50 steps {0.8**50:.1e} and {1.2**50:.1e} of it is left" in text
 
 
 def test_what_training_changes_is_said_of_the_cells_that_are_asked_about():
@@ -41,28 +41,32 @@ def test_what_training_changes_is_said_of_the_cells_that_are_asked_about():
     trained = [
         curve_of("rnn", 0.5, training=training),
         curve_of("lstm", 0.99, training=training, blocks=blocks),
-        curve_of("gru", 0.98, training=replace(training, solved=3)),
+        curve_of("gru", 0.98, training=replace(training, solved=3, updates=1200.0)),
         curve_of("lstm", 0.9, training=replace(training, solved=1), clipped=False),
         replace(curve_of("lstm", 0.95), start="forget bias"),
     ]
     study = gradients({"rnn": 0.9, "lstm": 0.9, "gru": 0.9}, *trained)
     assert (
-        "which 2 of 3 networks of rnn, 2 of 3 networks of lstm and 3 of 3 networks of gru learned, 8.9e-16 (rnn), "
-        "0.61 (lstm) and 0.36 (gru) is left after 50 steps"
+        "learned by 2 of 3 rnn, 2 of 3 lstm and 3 of 3 gru networks, which trained for 200, 200 and 1,200 updates on "
+        "average; then 8.9e-16, 0.61 and 0.36 of the derivative is left after 50 steps."
     ) in said(VANISHING, gradients=study)
     assert (
-        "which 2 of 3 networks of lstm and 3 of 3 networks of gru learned, 0.61 (lstm) and 0.36 (gru) is left"
+        "learned by 2 of 3 lstm and 3 of 3 gru networks, which trained for 200 and 1,200 updates on average; then 0.61 "
+        "and 0.36 of the derivative is left after 50 steps."
     ) in said(DIFFERENCE, gradients=study)
     text = said(GATES, gradients=study)
-    assert "By the equations, in lstm f keeps c." in text
+    assert "By the equations, f keeps c in lstm." in text
     assert (
-        "moved by 1 towards keeping, 0.077 (lstm) of the derivative is left after 50 steps, instead of 5.2e-03"
+        "by 1 towards keeping leaves 0.077 (lstm) of the derivative after 50 steps, instead of 5.2e-03."
         in text
     )
-    assert "State by state, nothing (h by h) and 0.5 (c by c) is left after training in lstm." in text
+    assert (
+        "In the trained lstm networks the derivative is, state by state, of c by c 0.5 and of h by h nothing."
+        in text
+    )
     assert said(CLIPPING, gradients=study) == (
-        "lstm's gradient was larger than 1 in 25% of the updates; clipped there, 2 of 3 networks learned the adding "
-        "problem, unclipped 1 of 3 networks."
+        "The gradient was larger than 1 in 25% (lstm) of the updates. Clipped there, 2 of 3 networks learned the "
+        "adding problem; unclipped, 1 of 3."
     )
 
 
@@ -90,7 +94,7 @@ def memory(lags, ended="done"):
 
 def test_lags_are_told_of_the_cells_that_are_asked_about():
     study = memory({"rnn": 8, "lstm": None, "lstm+1": 32, "gru": 16})
-    within = "Longest lag of recall learned within 1,000 updates by any of 1 seeds"
+    within = "Longest lags learned within 1,000 updates by the one seed, in recall"
     assert said(VANISHING, memory=study) == (
         f"{within}: rnn 8, lstm none (the shortest was 4), lstm+1 32 or more, gru 16."
     )
@@ -114,6 +118,7 @@ def test_a_search_cut_short_is_open_to_above():
 def test_seeds_that_failed_are_told():
     study = memory({"rnn": 8, "lstm": 8})
     trials = [replace(each, solved=(True, False)) if each.lag == 8 else each for each in study.trials]
-    assert "rnn 8 (1 of 2 seeds), lstm 8 (1 of 2 seeds)." in said(
+    study = replace(study, settings=replace(study.settings, seeds=2))
+    assert "updates by any of 2 seeds, in recall: all 8 (1 of 2)." in said(
         GATES, memory=replace(study, trials=tuple(trials))
     )

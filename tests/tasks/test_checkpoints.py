@@ -261,6 +261,28 @@ def test_an_interruption_inside_a_step_or_a_validation(
     assert_same_bits(tmp_path / "run", tmp_path / "whole")
 
 
+class BestSecond(Line):
+    """Its second epoch is the best."""
+
+    def __init__(self, done: int = 0, fail_at: tuple[int, int] | None = None) -> None:
+        super().__init__(fail_at, KeyboardInterrupt())
+        self.values = iter([5.0, 1.0, 3.0, 3.0, 3.0, 3.0][done:])
+
+    def validate(self) -> dict[str, float]:
+        return {"error": next(self.values)}
+
+
+def test_the_best_weights_are_not_those_of_the_epoch_in_progress(tmp_path: Path) -> None:
+    _, whole = run(tmp_path / "whole", line=BestSecond())
+    with pytest.raises(TrainingInterrupted, match="stopped in epoch 3; .* 3 of the 4 steps"):
+        run(tmp_path / "run", line=BestSecond(fail_at=(3, 3)))
+    history, line = run(tmp_path / "run", line=BestSecond(2))
+    assert history.best.epoch == 2
+    assert_same_bits(tmp_path / "run", tmp_path / "whole")
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(line.model.state_dict()[name], value)
+
+
 def test_a_signal_during_the_last_save_is_heeded(whole: Path, tmp_path: Path) -> None:
     class Late(Silent):
         def epoch(self, epoch: object, best: object) -> None:

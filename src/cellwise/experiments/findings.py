@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cellwise.experiments.memory import MemoryStudy
-from cellwise.experiments.vanishing_gradients import Curve, GradientStudy, TrainingSummary
+from cellwise.experiments.vanishing_gradients import Curve, GradientStudy
 
 __all__ = ["Findings", "findings"]
 
@@ -64,6 +64,7 @@ def _small(value: float) -> str:
 
 
 # --- gradients --------------------------------------------------------------------------------------------------
+# In a sentence the first figures stand with the names of their cells; further ones follow in the same order.
 
 
 def _curves(
@@ -85,8 +86,9 @@ def _lag(study: GradientStudy) -> int:
     return min(LAG, study.settings.length)
 
 
-def _learned(training: TrainingSummary) -> str:
-    return f"{training.solved} of {training.seeds} networks"
+def _learned(curve: Curve) -> str:
+    training = curve.training
+    return "" if training is None else f"{training.solved} of {training.seeds}"
 
 
 def _vanishing(study: GradientStudy) -> Iterator[str]:
@@ -95,60 +97,63 @@ def _vanishing(study: GradientStudy) -> Iterator[str]:
         rates = _each(curves, lambda curve: "0" if math.isnan(curve.rate) else f"{curve.rate:.3f}")
         yield (
             f"With the weights that torch draws, each step back multiplies the derivative of the last states by "
-            f"{rates}; after {_lag(study)} steps {_each(curves, _left)} of it is left."
+            f"{rates}: after {_lag(study)} steps {_and(map(_left, curves))} of it is left."
         )
-    yield from _after_training(study, ())
+    yield from _after_training(study, study.cells)
 
 
 def _after_training(study: GradientStudy, cells: Sequence[str]) -> Iterator[str]:
-    trained = [(curve, curve.training) for curve in _curves(study, "as drawn", cells, trained=True)]
+    trained = _curves(study, "as drawn", cells, trained=True)
     if trained:
-        learned = _and(f"{_learned(each)} of {curve.cell}" for curve, each in trained if each is not None)
+        learned = _and(f"{_learned(curve)} {curve.cell}" for curve in trained)
+        updates = _and(f"{curve.training.updates:,.0f}" for curve in trained if curve.training is not None)
         yield (
-            f"After training on the adding problem, which {learned} learned, "
-            f"{_each((curve for curve, _ in trained), _left)} is left after {_lag(study)} steps."
+            f"The adding problem was learned by {learned} networks, which trained for {updates} updates on average; "
+            f"then {_and(map(_left, trained))} of the derivative is left after {_lag(study)} steps."
         )
 
 
 def _gates(study: GradientStudy) -> Iterator[str]:
-    gates = [f"in {cell} {_and(study.gates[cell])}" for cell in study.cells if study.gates[cell]]
+    gates = [f"{_and(study.gates[cell])} in {cell}" for cell in study.cells if study.gates[cell]]
     yield f"By the equations, {_and(gates)}." if gates else "No gate of these cells multiplies an old state."
     biased = _curves(study, "forget bias")
     plain = _curves(study, "as drawn", [curve.cell for curve in biased]) if biased else []
     if plain:
         yield (
-            f"With the bias of that gate moved by {study.settings.bias:g} towards keeping, {_each(biased, _left)} of "
-            f"the derivative is left after {_lag(study)} steps, instead of {_each(plain, _left)}."
+            f"Moving the bias of that gate by {study.settings.bias:g} towards keeping leaves {_each(biased, _left)} of "
+            f"the derivative after {_lag(study)} steps, instead of {_and(map(_left, plain))}."
         )
     for curve in _curves(study, "as drawn", trained=True):
-        blocks = [f"{_small(values[_lag(study)])} ({pair})" for pair, values in curve.blocks.items()]
-        if blocks:
-            yield f"State by state, {_and(blocks)} is left after training in {curve.cell}."
+        blocks = sorted(curve.blocks.items(), key=lambda block: -block[1][_lag(study)])
+        parts = [f"of {pair} {_small(values[_lag(study)])}" for pair, values in blocks]
+        if parts:
+            yield f"In the trained {curve.cell} networks the derivative is, state by state, {_and(parts)}."
 
 
 def _lstm_and_gru(study: GradientStudy) -> Iterator[str]:
-    cells = [cell for cell in ("lstm", "gru") if cell in study.cells]
-    if len(cells) == 2:
-        a, b = (study.parameters[cell] for cell in cells)
-        yield (
-            f"With {study.settings.hidden_size} units a layer of lstm has {a:,} parameters and one of gru {b:,}, "
-            f"{a / b:.2f} to 1."
-        )
-        yield from _after_training(study, cells)
-    for curve in _curves(study, "as drawn", cells, trained=True) if len(cells) == 2 else ():
-        if curve.training is not None:
-            yield f"{curve.cell} trained for {curve.training.updates:.0f} updates on average."
+    if not {"lstm", "gru"} <= set(study.cells):
+        return
+    a, b = study.parameters["lstm"], study.parameters["gru"]
+    yield (
+        f"With {study.settings.hidden_size} units a layer of lstm has {a:,} parameters and one of gru {b:,}, "
+        f"{a / b:.2f} to 1."
+    )
+    yield from _after_training(study, ("lstm", "gru"))
 
 
 def _clipping(study: GradientStudy) -> Iterator[str]:
-    for curve in _curves(study, "as drawn", trained=True):
-        free = study.find(curve.cell, "as drawn", trained=True, clipped=False)
-        if free is not None and free.training is not None and curve.training is not None:
-            yield (
-                f"{curve.cell}'s gradient was larger than {study.settings.clip:g} in {curve.training.above_clip:.0%} "
-                f"of the updates; clipped there, {_learned(curve.training)} learned the adding problem, unclipped "
-                f"{_learned(free.training)}."
-            )
+    pairs = [
+        (curve, free, curve.training.above_clip)
+        for curve in _curves(study, "as drawn", trained=True)
+        if (free := study.find(curve.cell, "as drawn", trained=True, clipped=False)) and curve.training
+    ]
+    if pairs:
+        shares = _and(f"{share:.0%} ({curve.cell})" for curve, _, share in pairs)
+        yield (
+            f"The gradient was larger than {study.settings.clip:g} in {shares} of the updates. Clipped there, "
+            f"{_and(_learned(curve) for curve, _, _ in pairs)} networks learned the adding problem; unclipped, "
+            f"{_and(_learned(free) for _, free, _ in pairs)}."
+        )
 
 
 # --- memory -----------------------------------------------------------------------------------------------------
@@ -158,13 +163,20 @@ def _lags(*cells: str) -> Callable[[MemoryStudy], Iterator[str]]:
     """The longest lags of some cells, with and without a bias; of all if none are named."""
 
     def sentences(study: MemoryStudy) -> Iterator[str]:
-        within = f"within {study.settings.updates:,} updates by any of {study.settings.seeds} seeds"
+        reached = []
         for task in study.settings.tasks:
             tried = [cell for cell in study.cells if study.find(task, cell)]
             chosen = [cell for cell in tried if not cells or cell.partition("+")[0] in cells]
-            if chosen:
-                reached = ", ".join(f"{cell} {_longest(study, task, cell)}" for cell in chosen)
-                yield f"Longest lag of {task} learned {within}: {reached}."
+            lags = {cell: _longest(study, task, cell) for cell in chosen}
+            if len(lags) > 1 and len(set(lags.values())) == 1:
+                reached.append(f"{task}: all {lags[chosen[0]]}")
+            elif lags:
+                reached.append(f"{task}: {', '.join(f'{cell} {lag}' for cell, lag in lags.items())}")
+        if reached:
+            settings = study.settings
+            seeds = "the one seed" if settings.seeds == 1 else f"any of {settings.seeds} seeds"
+            within = f"within {settings.updates:,} updates by {seeds}"
+            yield f"Longest lags learned {within}, in {'; in '.join(reached)}."
 
     return sentences
 
@@ -175,7 +187,7 @@ def _longest(study: MemoryStudy, task: str, cell: str) -> str:
         return f"none (the shortest was {study.settings.lags[0]})"
     trial = next(trial for trial in study.find(task, cell) if trial.lag == longest)
     beyond = " or more" if study.at_end_of_lags(task, cell) or study.cut_short(task, cell) else ""
-    some = "" if all(trial.solved) else f" ({trial.solvers} of {len(trial.solved)} seeds)"
+    some = "" if all(trial.solved) else f" ({trial.solvers} of {len(trial.solved)})"
     return f"{longest}{beyond}{some}"
 
 

@@ -10,6 +10,7 @@ A process that fails or is interrupted says so before the others would wait for 
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -40,6 +41,8 @@ def join(device: torch.device) -> Processes:
     count = process_count()
     if count == 1:
         return Processes(0, 1, device)
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     if not dist.is_available():
         raise TrainingError(
             "this torch was built without torch.distributed; start the training without torchrun"

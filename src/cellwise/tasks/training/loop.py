@@ -55,11 +55,12 @@ def train(
     """
     processes = join(choose_device(settings.device))
     home = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    model.to(processes.device)
-    with Signals() as signals:
-        loop = _Loop(model, objective, settings, folder, processes, signals, clock)
-        loop.run((progress or Silent()) if processes.is_first else Silent())
-    model.to(home)
+    try:
+        with Signals() as signals:
+            loop = _Loop(model.to(processes.device), objective, settings, folder, processes, signals, clock)
+            loop.run((progress or Silent()) if processes.is_first else Silent())
+    finally:
+        model.to(home)
     return loop.history
 
 
@@ -178,7 +179,8 @@ class _Loop:
         objective, processes = self.objective, self.processes
         self.model.train()
         self.state.optimizer.zero_grad(set_to_none=True)
-        weights = [objective.weight(batch) for batch in group]
+        alone = len(group) == 1 and processes.world == 1
+        weights = [1.0] if alone else [objective.weight(batch) for batch in group]
         total, loss = sum(weights), 0.0
         for batch, weight in zip(group, weights, strict=True):
             part = batch
