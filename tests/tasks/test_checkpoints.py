@@ -274,7 +274,7 @@ class BestSecond(Line):
 
 def test_the_best_weights_are_not_those_of_the_epoch_in_progress(tmp_path: Path) -> None:
     _, whole = run(tmp_path / "whole", line=BestSecond())
-    with pytest.raises(TrainingInterrupted, match="stopped in epoch 3; .* 3 of the 4 steps"):
+    with pytest.raises(TrainingInterrupted, match=r"stopped in epoch 3; .* 3 of the 4 steps"):
         run(tmp_path / "run", line=BestSecond(fail_at=(3, 3)))
     history, line = run(tmp_path / "run", line=BestSecond(2))
     assert history.best.epoch == 2

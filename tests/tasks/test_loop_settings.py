@@ -207,6 +207,7 @@ def test_epochs_left_at_their_default_do_not_bound_a_budget() -> None:
     ("given", "sentence"),
     [
         ({"epochs": None}, "a training needs an end"),
+        ({"epochs": 0}, "epochs must be at least 1; got 0"),
         ({"minutes": 0.0}, "minutes must be above 0; got 0"),
         ({"minutes": math.nan}, "minutes must be above 0; got nan"),
         ({"accumulate": 0}, "accumulate must be at least 1; got 0"),

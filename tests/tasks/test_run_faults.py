@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from cellwise.tasks import CharacterModel
 from cellwise.tasks.errors import RunFolderError
+from cellwise.tasks.training import loop
 from cellwise.tasks.training.run_files import BEST, LAST
 from cellwise.tasks.training.run_lock import LOCK
 
@@ -71,6 +72,27 @@ def test_a_fault_at_every_call(fault: str, whole: Path, tmp_path: Path) -> None:
             fit(folder)
         assert_same_run(folder, whole)
     assert ended[KILLED] == (len(range(0, count, every)) if fault in ("kill", "short") else 0)
+
+
+def test_a_kill_at_every_call_of_a_run_that_saves_after_every_step(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_epochs = number_of_calls(tmp_path)
+    shutil.rmtree(tmp_path / "counted")
+    monkeypatch.setattr(loop, "SAVE_EVERY", 0.0)
+    count = number_of_calls(tmp_path)
+    assert count > at_epochs + 5
+    for at in range(0, count, 3):
+        folder = tmp_path / f"kill {at}"
+
+        def faulty(folder: Path = folder, at: int = at) -> None:
+            with watched(Disk(folder, "kill", at)):
+                fit(folder)
+
+        assert in_a_fork(faulty, ()) == KILLED
+        if not (folder / "summary.json").exists():
+            fit(folder)
+        assert_same_run(folder, whole)
 
 
 @pytest.mark.parametrize("names_are_lost", [True, False])

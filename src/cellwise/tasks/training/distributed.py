@@ -28,9 +28,8 @@ from cellwise.tasks.training.rank import process_count
 
 __all__ = ["Processes", "join"]
 
-LONGEST_WAIT = timedelta(
-    hours=12
-)  # for the first process to validate; torchrun ends those that wait for a dead one
+# Others wait as long while the first one validates. Those that wait for a dead one are ended by torchrun.
+LONGEST_WAIT = timedelta(hours=12)
 _FINE, _INTERRUPTED, _FAILED = 0, 1, 2
 
 
@@ -41,13 +40,13 @@ def join(device: torch.device) -> Processes:
     count = process_count()
     if count == 1:
         return Processes(0, 1, device)
-    if device.type == "cuda" and device.index is None:
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     if not dist.is_available():
         raise TrainingError(
             "this torch was built without torch.distributed; start the training without torchrun"
         )
     if device.type == "cuda":
+        own = int(os.environ.get("LOCAL_RANK", "0")) if device.index is None else device.index
+        device = torch.device("cuda", own)
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         with _said("the processes could not be brought together"):

@@ -50,6 +50,8 @@ class TrainSettings:
     def __post_init__(self) -> None:
         if self.epochs is None and self.minutes is None:
             raise OptionError("a training needs an end: give epochs, minutes, or both")
+        if self.epochs is not None and self.epochs < 1:
+            raise OptionError(f"epochs must be at least 1; got {self.epochs}")
         if self.minutes is not None and not self.minutes > 0:
             raise OptionError(f"minutes must be above 0; got {self.minutes:g}")
         if self.accumulate < 1:
