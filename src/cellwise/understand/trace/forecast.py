@@ -22,7 +22,7 @@ from cellwise.tasks.forecasting.network import ForecastNetwork
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.scaling import Scaled, scale
 from cellwise.tasks.forecasting.series import Series, prepare
-from cellwise.tasks.forecasting.stretches import CONTEXT, Batch, Source, collate
+from cellwise.tasks.forecasting.stretches import CONTEXT, Batch, PreparedSeries, collate
 from cellwise.tasks.shown import shown
 from cellwise.tasks.training.loop import threads
 from cellwise.understand.trace.connectivity import input_gradients
@@ -131,7 +131,7 @@ def _batch(network: ForecastNetwork, panel: Panel, series: Series) -> Batch:
     covariates, H = network.config.covariates, network.config.horizon
     end = len(panel.y[0])
     begin = end - len(series.values)
-    source = Source(
+    source = PreparedSeries(
         series, covariates.known(panel.known[0][begin : end + H]), covariates.past(panel.past[0][begin:end])
     )
     return collate([source.cut(0, max(0, len(source) - CONTEXT), len(source), H)], H)
