@@ -97,7 +97,7 @@ class ForecastNetwork(nn.Module):
             return Scaled(inputs.transpose(0, 1), scaled.base[row, rows], scaled.spread[row, rows])
 
     @property
-    def looks_back(self) -> int:
+    def context_length(self) -> int:
         """How many steps at the end of a series a forecast looks at, apart from its scale and season."""
         return CONTEXT + history_steps(self.config.season_length)
 
@@ -146,7 +146,7 @@ class ForecastNetwork(nn.Module):
         config = self.config
         y, known, past = panel.y[index], panel.known[index], panel.past[index]
         series = prepare(y, config.season_length, config.typical_step)
-        series = series.tail(self.looks_back)
+        series = series.tail(self.context_length)
         begin, end = len(y) - len(series.values), len(y)
         return PreparedSeries(
             series,

@@ -70,7 +70,7 @@ def trace_forecast(forecaster: Forecaster, table: Table, name: str | None = None
     network = forecaster.network_
     panel = _choose(table.panel, name)
     check_reach(panel, forecaster.horizon, forecaster.target_column)
-    panel = with_calendar(panel, forecaster.calendar_, forecaster.horizon, network.looks_back)
+    panel = with_calendar(panel, forecaster.calendar_, forecaster.horizon, network.context_length)
     with threads(1):
         return _trace(network, panel)
 
@@ -89,7 +89,7 @@ def _choose(panel: Panel, name: str | None) -> Panel:
 
 def _trace(network: ForecastNetwork, panel: Panel) -> ForecastTrace:
     config = network.config
-    series = prepare(panel.y[0], config.season_length, config.typical_step).tail(network.looks_back)
+    series = prepare(panel.y[0], config.season_length, config.typical_step).tail(network.context_length)
     batch = _batch(network, panel, series)
     look = _Look(network, batch)
     C, H = batch.past.shape[1], config.horizon
