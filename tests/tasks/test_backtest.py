@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cellwise.tasks.forecasting.backtest import ends_of, roll, windows_at
+from cellwise.tasks.forecasting.backtest import cutoff_indices, rolling_forecasts, windows_at
 from cellwise.tasks.forecasting.errors import SeriesTooShortError
 from cellwise.tasks.forecasting.frequency import parse_frequency
 from cellwise.tasks.forecasting.naive import NAIVE_NAME
@@ -33,7 +33,7 @@ def panel_of(*lengths: int) -> Panel:
 
 
 def test_cutoffs_count_back_from_the_end() -> None:
-    assert ends_of(np.array([100, 50]), 3, 10, 7, 40).tolist() == [[73, 83, 93], [-1, -1, 43]]
+    assert cutoff_indices(np.array([100, 50]), 3, 10, 7, 40).tolist() == [[73, 83, 93], [-1, -1, 43]]
 
 
 def test_a_window_sees_the_past_and_the_known_future_only() -> None:
@@ -52,9 +52,9 @@ def test_the_model_is_given_nothing_after_the_cutoff() -> None:
     panel = panel_of(40)
     ends = np.array([[20, 30]])
     options = {"name": "LAST", "quantiles": (0.1, 0.5, 0.9), "levels": (80,)}
-    before = roll(last_value, panel, ends, 5, **options)
+    before = rolling_forecasts(last_value, panel, ends, 5, **options)
     later = replace(panel, y=(np.where(np.arange(40) < 20, panel.y[0], 1e6),))
-    after = roll(last_value, later, ends, 5, **options)
+    after = rolling_forecasts(last_value, later, ends, 5, **options)
     for name in ("LAST", NAIVE_NAME):
         assert (before.forecasts[name][0, 0] == after.forecasts[name][0, 0]).all()
     assert before.scale[0, 0] == after.scale[0, 0]

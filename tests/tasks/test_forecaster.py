@@ -225,6 +225,21 @@ def test_a_saved_forecaster_is_the_same_forecaster(fitted: Forecaster, tmp_path:
     assert loaded.predict(other, horizon=9).equals(fitted.predict(other, horizon=9))
 
 
+def test_a_saved_forecaster_measures_what_it_kept_from_training(tmp_path: Path) -> None:
+    made = Forecaster(horizon=7, **TINY).fit(wave(), cutoffs=2, step=3)
+    made.save(tmp_path / "run")
+    loaded = Forecaster.load(tmp_path / "run")
+    assert loaded.backtest_is_test_ and loaded.kept_from_training(2, 3)
+    assert loaded.scores().equals(made.scores())
+
+
+def test_a_fit_that_fails_leaves_what_was_learned(fitted: Forecaster) -> None:
+    before, notes = fitted.predict(), fitted.notes_
+    with pytest.raises(SeriesTooShortError):
+        fitted.fit(wave(5, ("a",)))
+    assert fitted.predict().equals(before) and fitted.notes_ == notes
+
+
 def test_integer_times_and_ids_come_back_as_integers() -> None:
     frame = polars.DataFrame({"unique_id": [3] * 60, "ds": range(60), "y": np.sin(np.arange(60) / 3) + 2})
     made = Forecaster(horizon=4, **TINY).fit(frame).predict()

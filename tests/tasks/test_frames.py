@@ -184,7 +184,7 @@ def test_zones_keep_days_as_days_and_hours_as_hours() -> None:
     hours = pandas.date_range("2024-03-30 22:00", periods=8, freq="h", tz="Europe/Berlin")
     table = read_table(pandas.DataFrame({"ds": hours, "y": range(8)}), Columns())
     assert (table.panel.frequency.name, table.panel.lengths.tolist()) == ("h", [8])
-    back = table.style.frame({"ds": table.panel.times[0]})
+    back = table.schema.frame({"ds": table.panel.times[0]})
     assert (back["ds"] == hours).all()
 
 
@@ -196,10 +196,10 @@ def test_the_same_kind_of_frame_comes_back() -> None:
         "ds": table.panel.times[0],
         "GRU": np.zeros(3),
     }
-    made = table.style.frame(columns)
+    made = table.schema.frame(columns)
     assert made.schema == {"unique_id": polars.Int64, "ds": polars.Date, "GRU": polars.Float64}
     as_pandas = pandas.DataFrame({"ds": pandas.to_datetime(DAYS[:3]), "y": [1.0, 2.0, 3.0]})
-    made = read_table(as_pandas, Columns()).style.frame(
+    made = read_table(as_pandas, Columns()).schema.frame(
         columns | {"unique_id": np.array(["x"] * 3, dtype=object)}
     )
     assert isinstance(made, pandas.DataFrame)

@@ -14,7 +14,7 @@ from cellwise.tasks.forecasting.errors import SeriesTooShortError
 from cellwise.tasks.forecasting.member import ordered
 from cellwise.tasks.forecasting.network import ForecastNetwork
 from cellwise.tasks.forecasting.stretches import CONTEXT, collate
-from cellwise.tasks.forecasting.windows import Windows
+from cellwise.tasks.forecasting.windows import WindowSampler
 
 HORIZON = 6
 
@@ -70,10 +70,10 @@ def test_the_last_observation_reaches_every_forecast():
     assert (np.abs(shares - 0.4 * np.log(1.2)) > 1e-3).all()
 
 
-def plain_windows(network, panel) -> Windows:
+def plain_windows(network, panel) -> WindowSampler:
     """Batches of the series as they are."""
     config = network.config
-    return Windows(
+    return WindowSampler(
         panel,
         horizon=config.horizon,
         covariates=config.covariates,
@@ -85,7 +85,7 @@ def plain_windows(network, panel) -> Windows:
 
 def answers_along(network, panel, index=0):
     """The quantiles that training sees at every cutoff of a series, (C, H, Q) in learned units."""
-    source = plain_windows(network, panel).sources[index]
+    source = plain_windows(network, panel).prepared[index]
     batch = collate([source.cut(0, 0, min(CONTEXT, len(source)), HORIZON)], HORIZON)
     seen = network._see(batch)
     answer = network.members[0](seen.inputs, batch.known.transpose(0, 1), batch.cutoffs)[:, 0].double()

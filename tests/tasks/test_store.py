@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from panels import panel_of
 
-from cellwise.tasks.forecasting.frames import FrameStyle, Table
+from cellwise.tasks.forecasting.frames import FrameSchema, Table
 from cellwise.tasks.forecasting.frequency import parse_frequency
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.store import fingerprint, read_table_back, write_table
@@ -66,10 +66,10 @@ def test_tables_that_differ_have_other_fingerprints(what: str) -> None:
 
 
 def test_the_time_zone_and_the_kind_of_names_belong_to_the_data_and_the_kind_of_frame_does_not() -> None:
-    style = FrameStyle()
-    assert fingerprint(FIRST, style) == fingerprint(FIRST, replace(style, backend="pandas"))
+    schema = FrameSchema()
+    assert fingerprint(FIRST, schema) == fingerprint(FIRST, replace(schema, backend="pandas"))
     for other in ({"time_zone": "UTC"}, {"wall_clock": True}, {"id_is_integer": True}):
-        assert fingerprint(FIRST, style) != fingerprint(FIRST, replace(style, **other))
+        assert fingerprint(FIRST, schema) != fingerprint(FIRST, replace(schema, **other))
 
 
 def test_all_kinds_of_nan_are_the_same_gap() -> None:
@@ -80,7 +80,7 @@ def test_all_kinds_of_nan_are_the_same_gap() -> None:
 
 def test_a_table_comes_back_with_its_fingerprint(tmp_path: Path) -> None:
     panel = replace(columns([7, NAN], [1, 2]), ids=("a\0\udc80\n",))
-    write_table(RunFolder(tmp_path), Table(panel, ("a note",), FrameStyle(time_zone="UTC")))
+    write_table(RunFolder(tmp_path), Table(panel, ("a note",), FrameSchema(time_zone="UTC")))
     table = read_table_back(RunFolder(tmp_path))
-    assert fingerprint(table.panel, table.style) == fingerprint(panel, FrameStyle(time_zone="UTC"))
+    assert fingerprint(table.panel, table.schema) == fingerprint(panel, FrameSchema(time_zone="UTC"))
     assert table.notes == ("a note",)

@@ -8,14 +8,14 @@ import torch
 from panels import panel_of
 
 from cellwise.tasks.forecasting.covariates import Covariates
-from cellwise.tasks.forecasting.stretches import CONTEXT, amplify, mix
-from cellwise.tasks.forecasting.windows import BATCHES, Windows
+from cellwise.tasks.forecasting.stretches import CONTEXT, mixup, scale_augment
+from cellwise.tasks.forecasting.windows import BATCHES, WindowSampler
 
 HORIZON = 3
 
 
 def windows_of(panel, batch_size=8, seed=0, augment=False):
-    return Windows(
+    return WindowSampler(
         panel,
         horizon=HORIZON,
         covariates=Covariates.measure(panel),
@@ -40,7 +40,7 @@ def numbered(*lengths, **options):
 def cutoffs_of(windows, batch):
     """Series and time of every row and step of the context, found by the values themselves."""
     values = {}
-    for index, one in enumerate(windows.sources):
+    for index, one in enumerate(windows.prepared):
         values |= {round(v, 6): (index, t) for t, v in enumerate(one.series.values.tolist())}
     found = []
     for row in range(len(batch.start)):
@@ -57,10 +57,12 @@ def test_every_cutoff_comes_once_in_a_round_with_its_own_future(lengths):
     for batch in windows.epoch(1):
         for row, step, series, time in cutoffs_of(windows, batch):
             seen[series, time] = seen.get((series, time), 0) + 1
-            after = windows.sources[series].series.values[time + 1 : time + 1 + HORIZON]
+            after = windows.prepared[series].series.values[time + 1 : time + 1 + HORIZON]
             future = batch.future[row, step].numpy()
-            unripe = time < min(4, lengths[series] // 3)
-            np.testing.assert_allclose(future[: len(after)], np.full(len(after), np.nan) if unripe else after)
+            is_warmup = time < min(4, lengths[series] // 3)
+            np.testing.assert_allclose(
+                future[: len(after)], np.full(len(after), np.nan) if is_warmup else after
+            )
             assert np.isnan(future[len(after) :]).all()
     assert seen == {(i, t): windows.rounds for i, n in enumerate(lengths) for t in range(n)}
 
@@ -137,7 +139,7 @@ def test_series_without_two_observations_are_left_out():
     nothing = np.full(10, np.nan)
     one = np.r_[nothing, 5.0]
     windows = windows_of(panel_of([nothing, one, np.arange(9.0)]))
-    assert len(windows.sources) == 1
+    assert len(windows.prepared) == 1
     assert len(windows_of(panel_of([nothing]))) == 0
 
 
@@ -163,10 +165,12 @@ def test_late_stretches_know_nothing_of_what_lies_before():
 
 
 def test_mixing_and_amplifying():
-    one, other = (windows_of(numbered(30)).sources[0].cut(0, 5, 20, HORIZON, unripe=9) for _ in range(2))
-    other = amplify(other, -3.0)
+    one, other = (
+        windows_of(numbered(30)).prepared[0].cut(0, 5, 20, HORIZON, warmup_steps=9) for _ in range(2)
+    )
+    other = scale_augment(other, -3.0)
     np.testing.assert_allclose(other.values, -3 * one.values)
-    between = mix(one, other, 0.25)
+    between = mixup(one, other, 0.25)
     np.testing.assert_allclose(between.values, (0.25 - 0.75 * 3) * one.values)
     np.testing.assert_allclose(between.filled, (0.25 - 0.75 * 3) * one.filled)
     assert (between.start, between.first, between.context) == (5, 4, 15)
@@ -181,7 +185,7 @@ def test_mixed_series_lie_between_two_of_a_kind():
     for batch in windows.epoch(1):
         for row in range(len(batch.length)):
             wanted = [
-                s.series.filled for s in windows.sources if s.series.logarithmic != bool(batch.linear[row])
+                s.series.filled for s in windows.prepared if s.series.logarithmic != bool(batch.linear[row])
             ]
             length = int(batch.length[row])
             found = batch.filled[row, :length].numpy()

@@ -74,7 +74,7 @@ class CommonOptions:
     )
     device: str = option(
         default="cpu",
-        help="Where to train: cpu, cuda or cuda:1.",
+        help="Where to train: auto, cpu, cuda, cuda:1 or mps.",
         what="the name of a device",
         group=TRAINING,
     )

@@ -74,8 +74,6 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
     trained_: History | None
     seconds_: float
 
-    # --- what a task writes -------------------------------------------------------------------------------------
-
     @abstractmethod
     def _read(self, data: Any, *args: Any, **more: Any) -> tuple[Data, Training]:
         """Understand what `fit` was given. Raises DataError.
@@ -123,8 +121,6 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
     def _least_weights(self) -> int:
         """A network has no fewer weights than this: what refuses a file before a network of absurd size is built."""
         return self.num_layers
-
-    # --- learning -----------------------------------------------------------------------------------------------
 
     def fit(
         self,
@@ -234,8 +230,6 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
     def _cell(self) -> Cell:
         return cells.get(self.cell)
 
-    # --- run folders --------------------------------------------------------------------------------------------
-
     def save(self, folder: str | Path) -> None:
         """Write a run folder from which `load` makes an equal estimator. It must be new or empty."""
         self._check_fitted()
@@ -316,8 +310,6 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
         trained = self.trained_
         epochs = {} if trained is None else {"epochs": len(trained.epochs), "best_epoch": trained.best.epoch}
         return {"model": self.model_name, **epochs, **self._figures(), "notes": list(self.notes_)}
-
-    # --- scikit-learn -------------------------------------------------------------------------------------------
 
     def score(self, data: Any, target: Any = None) -> float:
         """One figure on data, of which more is better, as scikit-learn has it: that of `measure` which counts, with its

@@ -12,7 +12,7 @@ from cellwise.tasks.forecasting.metrics import Scores, naive_scale, score
 from cellwise.tasks.forecasting.naive import NAIVE_NAME, seasonal_naive
 from cellwise.tasks.forecasting.panel import Panel
 
-__all__ = ["Backtest", "Predict", "ends_of", "roll", "windows_at"]
+__all__ = ["Backtest", "Predict", "cutoff_indices", "rolling_forecasts", "windows_at"]
 
 Predict = Callable[[Panel, int], np.ndarray]
 CHUNK = 256  # windows forecast at once: bounds the memory, not the result
@@ -63,7 +63,7 @@ class Backtest:
         return self.panel.frequency.future(last, self.horizon)
 
 
-def ends_of(lengths: np.ndarray, cutoffs: int, step: int, horizon: int, shortest: int) -> np.ndarray:
+def cutoff_indices(lengths: np.ndarray, cutoffs: int, step: int, horizon: int, shortest: int) -> np.ndarray:
     """Observations before each cutoff, int64 (N, cutoffs), oldest first: the last window ends where the
     series ends.
 
@@ -87,7 +87,7 @@ def windows_at(panel: Panel, ends: np.ndarray, horizon: int) -> tuple[Panel, np.
     return cut, truth, places
 
 
-def roll(
+def rolling_forecasts(
     predict: Predict,
     panel: Panel,
     ends: np.ndarray,

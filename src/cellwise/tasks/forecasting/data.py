@@ -47,7 +47,7 @@ def store_data(data: ForecastData) -> Stored:
     """The data as a run folder holds it."""
     tensors, about = table_tensors(data.table)
     config = {"network": data.config.to_dict(), "calendar": data.calendar}
-    return Stored(fingerprint(data.table.panel, data.table.style), tensors, about, config)
+    return Stored(fingerprint(data.table.panel, data.table.schema), tensors, about, config)
 
 
 def restore_data(

@@ -11,7 +11,7 @@ import numpy as np
 from cellwise.tasks.errors import NotFittedError
 from cellwise.tasks.estimator import Estimator, Stored
 from cellwise.tasks.forecasting import TASK
-from cellwise.tasks.forecasting.backtest import Backtest, ends_of, roll
+from cellwise.tasks.forecasting.backtest import Backtest, cutoff_indices, rolling_forecasts
 from cellwise.tasks.forecasting.calendar import with_calendar
 from cellwise.tasks.forecasting.covariates import check_reach
 from cellwise.tasks.forecasting.data import ForecastData, prepare_data, restore_data, store_data
@@ -22,7 +22,7 @@ from cellwise.tasks.forecasting.network import ForecastNetwork
 from cellwise.tasks.forecasting.objective import ForecastLearning
 from cellwise.tasks.forecasting.options import ForecastOptions, TestWindows
 from cellwise.tasks.forecasting.output import (
-    Measured,
+    Evaluation,
     backtest_frame,
     check_by,
     forecast_frame,
@@ -63,7 +63,7 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
     network_: ForecastNetwork
     table_: Table
     calendar_: tuple[str, ...]
-    _measured: Measured | None = None
+    _evaluation: Evaluation | None = None
 
     def fit(
         self,
@@ -107,7 +107,7 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
 
     def _learned(self, data: ForecastData) -> None:
         self.table_, self.calendar_ = data.table, data.calendar
-        self._measured = None
+        self._evaluation = None
 
     def _notes(self, data: ForecastData) -> tuple[str, ...]:
         return (*data.table.notes, *data.split.notes)
@@ -153,11 +153,11 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
         self.check_options()
         check_values(ForecastOptions, {"horizon": steps})
         table = self.table_ if frame is None else self._read_again(frame)
-        panel = with_calendar(table.panel, self.calendar_, steps, self.network_.looks_back)
+        panel = with_calendar(table.panel, self.calendar_, steps, self.network_.context_length)
         check_reach(table.panel, steps, self.target_column)
         with threads(self.threads):
             made = self.network_.forecast(panel, steps)
-        return forecast_frame(panel, made, self._quantiles, self.levels, self.model_name, table.style)
+        return forecast_frame(panel, made, self._quantiles, self.levels, self.model_name, table.schema)
 
     def backtest(
         self, frame: Any = None, cutoffs: int = 5, step: int | None = None, *, progress: bool | None = None
@@ -175,9 +175,9 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
             table = read_table(frame, self._columns(), self.freq, self.season_length)
         fresh = type(self)(**self.get_params())
         fresh.fit(table, cutoffs=cutoffs, step=step, progress=progress)
-        self._measured = fresh._measure()
-        assert self._measured is not None  # cutoffs >= 1, so there are test windows
-        return backtest_frame(self._measured.backtest, table.style)
+        self._evaluation = fresh._evaluated()
+        assert self._evaluation is not None  # cutoffs >= 1, so there are test windows
+        return backtest_frame(self._evaluation.backtest, table.schema)
 
     def evaluate(
         self, frame: Any = None, cutoffs: int = 1, step: int | None = None, *, by: str = "all"
@@ -189,7 +189,7 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
         if frame is None:
             return self.scores(by=by)
         table = self._read_again(frame)
-        return scores_frame(self._backtest_of(table, cutoffs, step), table.style, by)
+        return scores_frame(self._backtest_of(table, cutoffs, step), table.schema, by)
 
     def measure(self, data: Any, target: None = None) -> dict[str, float]:
         """The figures of this network at the last cutoff of `data`, each over all series and steps."""
@@ -201,49 +201,49 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
         """This network at the last cutoffs of a table."""
         self.check_options(cutoffs=cutoffs, step=step)
         panel = with_calendar(table.panel, self.calendar_, 0)
-        ends = ends_of(panel.lengths, cutoffs, step or self.horizon, self.horizon, 2)
+        ends = cutoff_indices(panel.lengths, cutoffs, step or self.horizon, self.horizon, 2)
         if (ends < 0).all():
             raise SeriesTooShortError(
                 f"no series has the {self.horizon + 2} values that measuring a horizon of {self.horizon} needs"
             )
         with threads(self.threads):
-            return self._roll(panel, ends)
+            return self._rolling_forecasts(panel, ends)
 
     def scores(self, by: str = "all") -> Any:
         """The figures of the last backtest, or of what `fit` held out, as a frame; by "all", "series" or
         "horizon"."""
         check_by(by)
-        measured = self._measure()
+        measured = self._evaluated()
         if measured is None:
             raise NotFittedError(
                 "there is nothing to measure: call backtest, or fit on series long enough to hold some out"
             )
-        return scores_frame(measured.backtest, measured.style, by)
+        return scores_frame(measured.backtest, measured.schema, by)
 
     @property
     def backtest_(self) -> Backtest | None:
         """Forecasts beside the truth: of the last `backtest`, or of the part that `fit` held out; None if
         there is none."""
-        measured = self._measure()
+        measured = self._evaluated()
         return None if measured is None else measured.backtest
 
     @property
     def backtest_is_test_(self) -> bool:
         """Whether `backtest_` measures what neither training nor early stopping has seen."""
-        measured = self._measure()
+        measured = self._evaluated()
         return measured is not None and measured.is_test
 
-    def _measure(self) -> Measured | None:
+    def _evaluated(self) -> Evaluation | None:
         """Forecast what was held out, the first time that somebody asks."""
-        if self._measured is not None or not self.is_fitted:
-            return self._measured
+        if self._evaluation is not None or not self.is_fitted:
+            return self._evaluation
         parts = self._data.split
         if parts.has_test or parts.has_validation:
             panel = with_calendar(self.table_.panel, self.calendar_, self.horizon)
             with threads(self.threads):
-                backtest = self._roll(panel, parts.test if parts.has_test else parts.validation)
-            self._measured = Measured(backtest, self.table_.style, parts.has_test)
-        return self._measured
+                backtest = self._rolling_forecasts(panel, parts.test if parts.has_test else parts.validation)
+            self._evaluation = Evaluation(backtest, self.table_.schema, parts.has_test)
+        return self._evaluation
 
     def read(self, source: Any) -> Table:
         """Understand a frame or file as `fit` would, or as `predict` would once fitted; its notes say what
@@ -283,8 +283,8 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
             "quantiles": quantiles_of(self.levels),
         }
 
-    def _roll(self, panel: Panel, ends: np.ndarray) -> Backtest:
-        return roll(
+    def _rolling_forecasts(self, panel: Panel, ends: np.ndarray) -> Backtest:
+        return rolling_forecasts(
             self.network_.forecast,
             panel,
             ends,
@@ -296,4 +296,4 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
 
     def _read_again(self, frame: Any) -> Table:
         frequency = self.table_.panel.frequency
-        return read_table(frame, self._columns(self.table_.style.time_format), frequency)
+        return read_table(frame, self._columns(self.table_.schema.time_format), frequency)

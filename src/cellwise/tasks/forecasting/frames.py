@@ -27,7 +27,7 @@ from cellwise.tasks.forecasting.frequency import Frequency, parse_frequency
 from cellwise.tasks.forecasting.grid import Rows, build_panel
 from cellwise.tasks.forecasting.panel import Panel
 
-__all__ = ["Columns", "FrameStyle", "Table", "TextFormat", "read_table"]
+__all__ = ["Columns", "FrameSchema", "Table", "TextFormat", "read_table"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class FrameStyle:
+class FrameSchema:
     """How the table looked that came in, so that the forecasts look the same. JSON-able."""
 
     backend: str = "polars"
@@ -118,7 +118,7 @@ class Table:
 
     panel: Panel
     notes: tuple[str, ...]
-    style: FrameStyle
+    schema: FrameSchema
 
 
 def read_table(
@@ -170,15 +170,15 @@ def read_table(
     panel, notes = build_panel(
         rows, columns.known, columns.past, frequency, season_length, has_id=has_id, where=origin.where
     )
-    style = _style(frame, columns, times, panel.frequency, id_is_integer)
-    return Table(panel, (*times.notes, *numbers.notes, *notes), style)
+    schema = _schema(frame, columns, times, panel.frequency, id_is_integer)
+    return Table(panel, (*times.notes, *numbers.notes, *notes), schema)
 
 
-def _style(
+def _schema(
     frame: Any, columns: Columns, times: Times, frequency: Frequency, id_is_integer: bool
-) -> FrameStyle:
+) -> FrameSchema:
     kind = frame.implementation
-    return FrameStyle(
+    return FrameSchema(
         backend="pyarrow" if kind.is_pyarrow() else "pandas" if kind.is_pandas_like() else "polars",
         id=columns.id,
         time=columns.time,

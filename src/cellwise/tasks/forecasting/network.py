@@ -23,8 +23,8 @@ from cellwise.tasks.forecasting.member import Member
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.scaling import Scaled, scale
 from cellwise.tasks.forecasting.series import prepare
-from cellwise.tasks.forecasting.stretches import CONTEXT, Batch, Source, collate, history_steps
-from cellwise.tasks.forecasting.windows import Windows
+from cellwise.tasks.forecasting.stretches import CONTEXT, Batch, PreparedSeries, collate, history_steps
+from cellwise.tasks.forecasting.windows import WindowSampler
 
 __all__ = ["ForecastNetwork"]
 
@@ -50,10 +50,10 @@ class ForecastNetwork(nn.Module):
         """Where the weights are. Series are scaled on the CPU, in float64, and go there afterwards."""
         return next(self.parameters()).device
 
-    def windows(self, panel: Panel, *, batch_size: int = 64, seed: int = 0) -> Windows:
+    def windows(self, panel: Panel, *, batch_size: int = 64, seed: int = 0) -> WindowSampler:
         """Training batches of a panel for this network."""
         config = self.config
-        return Windows(
+        return WindowSampler(
             panel,
             horizon=config.horizon,
             covariates=config.covariates,
@@ -103,7 +103,7 @@ class ForecastNetwork(nn.Module):
             return Scaled(inputs.transpose(0, 1), scaled.base[row, rows], scaled.spread[row, rows])
 
     @property
-    def looks_back(self) -> int:
+    def context_length(self) -> int:
         """How many steps at the end of a series a forecast looks at, apart from its scale and season."""
         return CONTEXT + history_steps(self.config.season_length)
 
@@ -147,23 +147,23 @@ class ForecastNetwork(nn.Module):
         learned = np.concatenate(blocks, axis=1)[:, :horizon]
         return np.stack([one.series.restore(values) for one, values in zip(sources, learned, strict=True)])
 
-    def _source(self, panel: Panel, index: int, horizon: int) -> Source:
+    def _source(self, panel: Panel, index: int, horizon: int) -> PreparedSeries:
         """What a forecast looks at of one series: the end of it, and as much of what is known after it."""
         config = self.config
         y, known, past = panel.y[index], panel.known[index], panel.past[index]
         series = prepare(y, config.season_length, config.typical_step)
-        series = series.tail(self.looks_back)
+        series = series.tail(self.context_length)
         begin, end = len(y) - len(series.values), len(y)
-        return Source(
+        return PreparedSeries(
             series,
             config.covariates.known(known[begin : end + horizon]),
             config.covariates.past(past[begin:end]),
         )
 
-    def _block(self, sources: list[Source]) -> np.ndarray:
+    def _block(self, sources: list[PreparedSeries]) -> np.ndarray:
         """The next H steps of each series in learned units, (N, H, Q)."""
-        stretches = [one.cut(0, max(0, len(one) - CONTEXT), len(one), self.config.horizon) for one in sources]
-        batch = collate(stretches, self.config.horizon)
+        windows = [one.cut(0, max(0, len(one) - CONTEXT), len(one), self.config.horizon) for one in sources]
+        batch = collate(windows, self.config.horizon)
         seen = self._see(batch)
         row, last = torch.arange(len(sources)), batch.length - 1
         reach = last[:, None] + torch.arange(self.config.horizon + 1)

@@ -10,12 +10,12 @@ import numpy as np
 
 from cellwise.tasks.errors import OptionError
 from cellwise.tasks.forecasting.backtest import Backtest
-from cellwise.tasks.forecasting.frames import FrameStyle
+from cellwise.tasks.forecasting.frames import FrameSchema
 from cellwise.tasks.forecasting.metrics import band_quantiles
 from cellwise.tasks.forecasting.panel import Panel
 
 __all__ = [
-    "Measured",
+    "Evaluation",
     "backtest_frame",
     "check_by",
     "forecast_columns",
@@ -26,11 +26,11 @@ __all__ = [
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
-    """A backtest, the style of the table it was made of, and whether nothing in it was looked at before."""
+class Evaluation:
+    """A backtest, the schema of the table it was made of, and whether nothing in it was looked at before."""
 
     backtest: Backtest
-    style: FrameStyle
+    schema: FrameSchema
     is_test: bool
 
 
@@ -58,19 +58,19 @@ def forecast_frame(
     quantiles: Sequence[float],
     levels: Sequence[int],
     name: str,
-    style: FrameStyle,
+    schema: FrameSchema,
 ) -> Any:
     """Forecasts (N, H, Q) after the end of every series."""
     horizon = forecast.shape[1]
     times = [panel.frequency.future(times[-1], horizon) for times in panel.times]
     columns = {
-        style.id: np.repeat(np.array(panel.ids, dtype=object), horizon),
-        style.time: np.concatenate(times),
+        schema.id: np.repeat(np.array(panel.ids, dtype=object), horizon),
+        schema.time: np.concatenate(times),
     }
-    return style.frame(columns | forecast_columns(name, forecast, quantiles, levels))
+    return schema.frame(columns | forecast_columns(name, forecast, quantiles, levels))
 
 
-def backtest_frame(backtest: Backtest, style: FrameStyle) -> Any:
+def backtest_frame(backtest: Backtest, schema: FrameSchema) -> Any:
     """Every forecast of a backtest beside the truth: id, time, cutoff (the last time known), y, each
     model."""
     places = np.argwhere(backtest.ends >= 0)
@@ -78,14 +78,14 @@ def backtest_frame(backtest: Backtest, style: FrameStyle) -> Any:
     rows = (places[:, 0], places[:, 1])
     cutoffs = np.array([backtest.panel.times[i][backtest.ends[i, c] - 1] for i, c in places])
     columns = {
-        style.id: np.repeat(np.array([backtest.panel.ids[i] for i in rows[0]], dtype=object), horizon),
-        style.time: np.concatenate([backtest.times(i, c) for i, c in places]),
+        schema.id: np.repeat(np.array([backtest.panel.ids[i] for i in rows[0]], dtype=object), horizon),
+        schema.time: np.concatenate([backtest.times(i, c) for i, c in places]),
         "cutoff": np.repeat(cutoffs, horizon),
-        style.target: backtest.y[rows].reshape(-1),
+        schema.target: backtest.y[rows].reshape(-1),
     }
     for name, forecast in backtest.forecasts.items():
         columns |= forecast_columns(name, forecast[rows], backtest.quantiles, backtest.levels)
-    return style.frame(columns)
+    return schema.frame(columns)
 
 
 def check_by(by: str) -> None:
@@ -94,14 +94,14 @@ def check_by(by: str) -> None:
         raise OptionError(f"by must be 'all', 'series' or 'horizon', not {by!r}")
 
 
-def scores_frame(backtest: Backtest, style: FrameStyle, by: str = "all") -> Any:
+def scores_frame(backtest: Backtest, schema: FrameSchema, by: str = "all") -> Any:
     """The scores as a table: one row per model, or per model and series (`by="series"`) or step
     (`by="horizon"`). OptionError for any other."""
     check_by(by)
     parts: list[dict[str, np.ndarray]] = []
     for name, scores in backtest.scores().items():
         if by == "series":
-            keys = {style.id: np.array(backtest.panel.ids, dtype=object)}
+            keys = {schema.id: np.array(backtest.panel.ids, dtype=object)}
             values = scores.by_series
         elif by == "horizon":
             keys = {"step": np.arange(1, backtest.horizon + 1)}
@@ -110,4 +110,4 @@ def scores_frame(backtest: Backtest, style: FrameStyle, by: str = "all") -> Any:
             keys, values = {}, {metric: np.array([value]) for metric, value in scores.overall.items()}
         count = len(next(iter(values.values())))
         parts.append({"model": np.full(count, name, dtype=object), **keys, **values})
-    return style.frame({key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
+    return schema.frame({key: np.concatenate([part[key] for part in parts]) for key in parts[0]})

@@ -98,7 +98,7 @@ def write_backtest(run: RunFolder, forecaster: Fitted) -> None:
     Names stand in it as they came in, one that begins with "=" too: it is data, to be joined with the person's own."""
     backtest = forecaster.backtest_
     if backtest is not None:
-        made = backtest_frame(backtest, replace(forecaster.table_.style, backend="polars"))
+        made = backtest_frame(backtest, replace(forecaster.table_.schema, backend="polars"))
         run.write_text(BACKTEST, to_csv(round_floats(made)))
 
 

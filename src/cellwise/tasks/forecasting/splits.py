@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cellwise.tasks.forecasting.backtest import ends_of
+from cellwise.tasks.forecasting.backtest import cutoff_indices
 from cellwise.tasks.forecasting.errors import SeriesTooShortError
 from cellwise.tasks.forecasting.panel import Panel
 
@@ -54,12 +54,12 @@ def split(panel: Panel, horizon: int, *, cutoffs: int, step: int, validation: in
     if lengths.max() < need:
         _refuse(panel, need, horizon, "")
     none = np.full((len(panel), 0), -1)
-    test = ends_of(lengths, cutoffs, step, horizon, need) if cutoffs else none
+    test = cutoff_indices(lengths, cutoffs, step, horizon, need) if cutoffs else none
     if cutoffs and (test < 0).all():
         _refuse(panel, need + horizon, horizon, " and a test of one horizon")
     before_test = _earliest(test, lengths)
     windows = _validation_windows(before_test, horizon) if validation is None else validation
-    held = ends_of(before_test, windows, horizon, horizon, 2 * need) if windows else none
+    held = cutoff_indices(before_test, windows, horizon, horizon, 2 * need) if windows else none
     train = _earliest(held, before_test)
     return Split(train, held, test, _notes(panel, train, held, test, horizon, need))
 

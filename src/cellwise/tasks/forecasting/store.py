@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cellwise.tasks.forecasting.frames import FrameStyle, Table
+from cellwise.tasks.forecasting.frames import FrameSchema, Table
 from cellwise.tasks.forecasting.frequency import UNIT_WORDS, Frequency
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.training.digests import parts_digest
@@ -20,11 +20,11 @@ from cellwise.tasks.training.run_folder import DATA, Checkpoint, RunFolder
 __all__ = ["DATA", "fingerprint", "read_table_back", "table_tensors", "write_table"]
 
 
-def fingerprint(panel: Panel, style: FrameStyle | None = None) -> str:
+def fingerprint(panel: Panel, schema: FrameSchema | None = None) -> str:
     """SHA-256 over all that a forecast depends on: names, grid, times, values. Equal data, equal text, and no other.
 
-    Of the style of the table only the time zone and the kind of the names belong to the data."""
-    zone = None if style is None else [style.time_zone, style.wall_clock, style.id_is_integer]
+    Of the schema of the table only the time zone and the kind of the names belong to the data."""
+    zone = None if schema is None else [schema.time_zone, schema.wall_clock, schema.id_is_integer]
     words = [asdict(panel.frequency), panel.ids, panel.known_names, panel.past_names, zone]
     parts: list[bytes | memoryview] = [json.dumps(words).encode("ascii")]
     for arrays in (panel.times, panel.y, panel.known, panel.past):
@@ -53,7 +53,7 @@ def table_tensors(table: Table) -> tuple[dict[str, torch.Tensor], dict[str, Any]
         "frequency": asdict(panel.frequency),
         "known_names": panel.known_names,
         "past_names": panel.past_names,
-        "style": asdict(table.style),
+        "style": asdict(table.schema),
         "notes": table.notes,
     }
     return tensors, about
@@ -94,7 +94,7 @@ def _rebuild(tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> Table:
     for name, each in zip(panel.ids, _cut(times, lengths), strict=True):
         if not len(each) or (np.diff(each) <= 0).any() or (not frequency.is_integer and not _are_dates(each)):
             raise ValueError(f"the times of series {name!r:.60} are none")
-    return Table(panel, _texts(about["notes"]), _style_of(about["style"]))
+    return Table(panel, _texts(about["notes"]), _schema_of(about["style"]))
 
 
 def _check_frequency(frequency: Frequency) -> None:
@@ -111,16 +111,16 @@ def _are_dates(times: np.ndarray) -> bool:
     return bool(low <= times[0] and times[-1] <= high)
 
 
-def _style_of(values: dict[str, Any]) -> FrameStyle:
-    style = FrameStyle(**values)
-    for each in fields(FrameStyle):
-        value = getattr(style, each.name)
+def _schema_of(values: dict[str, Any]) -> FrameSchema:
+    schema = FrameSchema(**values)
+    for each in fields(FrameSchema):
+        value = getattr(schema, each.name)
         kinds = (str, type(None)) if each.default is None else (type(each.default),)
         if type(value) not in kinds:
             raise ValueError(f"the {each.name} of its table is {value!r:.40}")
-    if style.backend not in ("polars", "pandas", "pyarrow"):
-        raise ValueError(f"its table was of the kind {style.backend!r:.40}")
-    return style
+    if schema.backend not in ("polars", "pandas", "pyarrow"):
+        raise ValueError(f"its table was of the kind {schema.backend!r:.40}")
+    return schema
 
 
 def _texts(values: Any) -> tuple[str, ...]:

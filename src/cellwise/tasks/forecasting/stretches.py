@@ -1,6 +1,6 @@
-"""Stretches of series, and batches of them.
+"""Windows of series, and batches of them.
 
-A stretch is up to `CONTEXT` steps that the recurrent layer walks, with every cutoff in them, the history
+A window is up to `CONTEXT` steps that the recurrent layer walks, with every cutoff in them, the history
 before them that only the scaling looks at, and the horizon after them."""
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ from torch import Tensor
 
 from cellwise.tasks.forecasting.series import Series
 
-__all__ = ["CONTEXT", "Batch", "Source", "Stretch", "amplify", "collate", "history_steps", "mix"]
+__all__ = [
+    "CONTEXT",
+    "Batch",
+    "PreparedSeries",
+    "Window",
+    "collate",
+    "history_steps",
+    "mixup",
+    "scale_augment",
+]
 
 CONTEXT = 128  # steps that the recurrent layer walks
 HISTORY_SEASONS = 12  # before them, for the season and the slope
@@ -26,7 +35,7 @@ def history_steps(season_length: int) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class Stretch:
+class Window:
     """L steps of one series, in learned units.
 
     filled (L,): history and context without gaps; values (L + H,): the same and the horizon, NaN where
@@ -48,7 +57,7 @@ class Stretch:
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class PreparedSeries:
     """A series from its first observation on, with its covariates, standardised: known (at least T, K),
     past (T, P)."""
 
@@ -59,22 +68,22 @@ class Source:
     def __len__(self) -> int:
         return len(self.series.values)
 
-    def extend(self, values: np.ndarray) -> Source:
+    def extend(self, values: np.ndarray) -> PreparedSeries:
         """With more values, in learned units, after the last; the past covariates stay as they were last."""
         past = np.pad(self.past, ((0, len(values)), (0, 0)), mode="edge")
-        return Source(self.series.extend(values), self.known, past)
+        return PreparedSeries(self.series.extend(values), self.known, past)
 
-    def cut(self, begin: int, start: int, stop: int, horizon: int, unripe: int = 0) -> Stretch:
+    def cut(self, begin: int, start: int, stop: int, horizon: int, warmup_steps: int = 0) -> Window:
         """History [begin, start), context [start, stop), and the horizon after it; what does not exist is NaN
-        (covariates: 0). Nothing is learned from the first `unripe` steps.
+        (covariates: 0). Nothing is learned from the first `warmup_steps` steps.
         """
-        return Stretch(
+        return Window(
             filled=self.series.filled[begin:stop],
             values=_reach(self.series.values[begin : stop + horizon], stop - begin + horizon, np.nan),
             known=_reach(self.known[start : stop + horizon], stop - start + horizon, 0.0),
             past=self.past[start:stop],
             start=start - begin,
-            first=max(0, unripe - (start - begin)),
+            first=max(0, warmup_steps - (start - begin)),
             linear=not self.series.logarithmic,
         )
 
@@ -86,19 +95,19 @@ def _reach(array: np.ndarray, length: int, value: float) -> np.ndarray:
     return found
 
 
-def amplify(one: Stretch, factor: float) -> Stretch:
+def scale_augment(one: Window, factor: float) -> Window:
     """All movements larger or smaller by a factor, in learned units."""
     return replace(one, filled=factor * one.filled, values=factor * one.values)
 
 
-def mix(one: Stretch, other: Stretch, share: float) -> Stretch:
+def mixup(one: Window, other: Window, share: float) -> Window:
     """A series between two: `share` of the first, the rest of the other, in learned units. Both must have
     the same steps."""
 
     def between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return share * a + (1 - share) * b
 
-    return Stretch(
+    return Window(
         filled=between(one.filled, other.filled),
         values=between(one.values, other.values),
         known=between(one.known, other.known),
@@ -111,7 +120,7 @@ def mix(one: Stretch, other: Stretch, share: float) -> Stretch:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """B stretches, each from its left edge on, padded at the right; S the most steps, C the most steps of
+    """B windows, each from its left edge on, padded at the right; S the most steps, C the most steps of
     context.
 
     filled (B, S): float64; observed (B, S): bool, False where a gap was filled; linear (B,): bool; start
@@ -130,25 +139,25 @@ class Batch:
     cutoffs: Tensor
 
 
-def collate(stretches: Sequence[Stretch], horizon: int, cutoffs: slice = slice(None)) -> Batch:
-    """Pad stretches to one shape. cutoffs: which steps of the context to learn from."""
-    steps = max(len(one.filled) for one in stretches)
-    context = max(one.context for one in stretches)
-    ahead = [_reach(one.values[one.start + 1 :], context + horizon, np.nan) for one in stretches]
-    length = torch.tensor([one.context for one in stretches])
+def collate(windows: Sequence[Window], horizon: int, cutoffs: slice = slice(None)) -> Batch:
+    """Pad windows to one shape. cutoffs: which steps of the context to learn from."""
+    steps = max(len(one.filled) for one in windows)
+    context = max(one.context for one in windows)
+    ahead = [_reach(one.values[one.start + 1 :], context + horizon, np.nan) for one in windows]
+    length = torch.tensor([one.context for one in windows])
     future = torch.from_numpy(np.stack(ahead)).unfold(1, horizon, 1)[:, :context]
-    first = torch.tensor([one.first for one in stretches])
+    first = torch.tensor([one.first for one in windows])
     step = torch.arange(context)
     idle = (step < first[:, None]) | (step >= length[:, None])
     return Batch(
-        filled=_stack([_reach(one.filled, steps, one.filled[-1]) for one in stretches]),
-        observed=_stack([~np.isnan(_reach(one.values[: len(one.filled)], steps, 0.0)) for one in stretches]),
-        linear=torch.tensor([one.linear for one in stretches]),
-        start=torch.tensor([one.start for one in stretches]),
+        filled=_stack([_reach(one.filled, steps, one.filled[-1]) for one in windows]),
+        observed=_stack([~np.isnan(_reach(one.values[: len(one.filled)], steps, 0.0)) for one in windows]),
+        linear=torch.tensor([one.linear for one in windows]),
+        start=torch.tensor([one.start for one in windows]),
         length=length,
         future=future.masked_fill(idle[..., None], torch.nan),
-        known=_stack([_reach(one.known, context + horizon, 0.0) for one in stretches]).float(),
-        past=_stack([_reach(one.past, context, 0.0) for one in stretches]).float(),
+        known=_stack([_reach(one.known, context + horizon, 0.0) for one in windows]).float(),
+        past=_stack([_reach(one.past, context, 0.0) for one in windows]).float(),
         cutoffs=step[cutoffs],
     )
 

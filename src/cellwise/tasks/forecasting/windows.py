@@ -1,7 +1,7 @@
 """The training batches of a panel, made afresh in every epoch.
 
-Short series are one stretch each; long ones are cut at places that differ from epoch to epoch. Two things
-keep a network from learning the series by heart: a stretch often begins late, as if what lies before were
+Short series are one window each; long ones are cut at places that differ from epoch to epoch. Two things
+keep a network from learning the series by heart: a window often begins late, as if what lies before were
 unknown, and it is often mixed with another series,
 and its movements are made larger or smaller.
 """
@@ -21,27 +21,27 @@ from cellwise.tasks.forecasting.series import prepare
 from cellwise.tasks.forecasting.stretches import (
     CONTEXT,
     Batch,
-    Source,
-    Stretch,
-    amplify,
+    PreparedSeries,
+    Window,
     collate,
     history_steps,
-    mix,
+    mixup,
+    scale_augment,
 )
 
-__all__ = ["Batch", "Windows"]
+__all__ = ["Batch", "WindowSampler"]
 
 BATCHES = 24  # about so many at least make an epoch: few series are walked several times
 SMALLEST_BATCH = 4
 EVERY = 2  # neighbouring cutoffs teach nearly the same: half of them in turn are learned from
-LATE_SHARE = 0.8  # of the stretches begin late
+LATE_SHARE = 0.8  # of the windows begin late
 AMPLITUDES = 0.5  # standard deviation of the logarithm of the factor
-MIXED_SHARE = 0.8  # of the stretches are mixed with another series
+MIXED_SHARE = 0.8  # of the windows are mixed with another series
 SHORTEST_MIX = 8  # steps that two series must have in common
 
 
 @dataclass(frozen=True)
-class Piece:
+class Slice:
     """A place in a series: history [begin, start), context [start, stop)."""
 
     series: int
@@ -50,11 +50,11 @@ class Piece:
     stop: int
 
 
-class Windows:
+class WindowSampler:
     """The training batches of a panel. Series without two observations are left out.
 
-    batch_size: stretches per batch, fewer where there is little data; seed: of order, cuts and mixing;
-    augment: whether stretches begin late and are mixed.
+    batch_size: windows per batch, fewer where there is little data; seed: of order, cuts and mixing;
+    augment: whether windows begin late and are mixed.
     """
 
     def __init__(
@@ -70,19 +70,19 @@ class Windows:
     ) -> None:
         self.horizon, self.seed, self.augment = horizon, seed, augment
         self.season_length = panel.frequency.season_length
-        self.sources: list[Source] = []
+        self.prepared: list[PreparedSeries] = []
         for y, known, past in zip(panel.y, panel.known, panel.past, strict=True):
             if np.count_nonzero(~np.isnan(y)) >= 2:
                 series = prepare(y, self.season_length, typical_step)
                 first = series.start
-                self.sources.append(
-                    Source(series, covariates.known(known[first:]), covariates.past(past[first:]))
+                self.prepared.append(
+                    PreparedSeries(series, covariates.known(known[first:]), covariates.past(past[first:]))
                 )
         self._kinds = {
-            kind: np.array([i for i, one in enumerate(self.sources) if one.series.logarithmic == kind])
+            kind: np.array([i for i, one in enumerate(self.prepared) if one.series.logarithmic == kind])
             for kind in (True, False)
         }
-        self._once = sum(_num_pieces(len(one)) for one in self.sources)
+        self._once = sum(_num_slices(len(one)) for one in self.prepared)
         # Little data is learned in smaller batches rather than walked many times: faster, and less by heart.
         self.batch_size = min(batch_size, max(SMALLEST_BATCH, 2 * self._once // BATCHES))
         self.rounds = max(1, round(BATCHES / math.ceil(self._once / self.batch_size))) if self._once else 0
@@ -97,61 +97,61 @@ class Windows:
         """
         generator = np.random.default_rng([self.seed, number])
         for _ in range(self.rounds):
-            pieces = [piece for index in range(len(self.sources)) for piece in self._pieces(index, generator)]
-            order = generator.permutation(len(pieces))
+            slices = [part for index in range(len(self.prepared)) for part in self._slices(index, generator)]
+            order = generator.permutation(len(slices))
             for begin in range(0, len(order), self.batch_size):
                 chosen = order[begin : begin + self.batch_size]
-                stretches = [self._stretch(pieces[i], generator) for i in chosen]
-                yield collate(stretches, self.horizon, slice(int(generator.integers(EVERY)), None, EVERY))
+                windows = [self._window(slices[i], generator) for i in chosen]
+                yield collate(windows, self.horizon, slice(int(generator.integers(EVERY)), None, EVERY))
 
-    def _pieces(self, index: int, generator: np.random.Generator) -> Iterator[Piece]:
-        length, history = len(self.sources[index]), history_steps(self.season_length)
+    def _slices(self, index: int, generator: np.random.Generator) -> Iterator[Slice]:
+        length, history = len(self.prepared[index]), history_steps(self.season_length)
         for start, stop in _cut(length, generator):
             begin = max(0, start - history)
             if self.augment and generator.random() < LATE_SHARE:
                 begin = int(
                     generator.integers(begin, max(begin, start, length // 2 if length <= CONTEXT else 0) + 1)
                 )
-            yield Piece(index, begin, max(begin, start), stop)
+            yield Slice(index, begin, max(begin, start), stop)
 
-    def _stretch(self, piece: Piece, generator: np.random.Generator) -> Stretch:
-        stretch = self._cut_out(piece)
+    def _window(self, part: Slice, generator: np.random.Generator) -> Window:
+        window = self._cut_out(part)
         if not self.augment:
-            return stretch
+            return window
         if generator.random() < MIXED_SHARE:
-            stretch = self._mixed(piece, stretch, generator)
-        return amplify(stretch, math.exp(AMPLITUDES * generator.normal()))
+            window = self._mixed(part, window, generator)
+        return scale_augment(window, math.exp(AMPLITUDES * generator.normal()))
 
-    def _mixed(self, piece: Piece, stretch: Stretch, generator: np.random.Generator) -> Stretch:
+    def _mixed(self, part: Slice, window: Window, generator: np.random.Generator) -> Window:
         """With another series of the same kind; series that end together are thought to run together."""
-        other = int(generator.choice(self._kinds[not stretch.linear]))
+        other = int(generator.choice(self._kinds[not window.linear]))
         share = float(generator.beta(0.5, 0.5))
-        shift = len(self.sources[other]) - len(self.sources[piece.series])
-        begin = max(piece.begin, -shift)
-        start = max(piece.start, begin)
-        if piece.stop - start < SHORTEST_MIX:
-            return stretch
-        one = self._cut_out(Piece(piece.series, begin, start, piece.stop))
-        return mix(one, self._cut_out(Piece(other, begin + shift, start + shift, piece.stop + shift)), share)
+        shift = len(self.prepared[other]) - len(self.prepared[part.series])
+        begin = max(part.begin, -shift)
+        start = max(part.start, begin)
+        if part.stop - start < SHORTEST_MIX:
+            return window
+        one = self._cut_out(Slice(part.series, begin, start, part.stop))
+        return mixup(one, self._cut_out(Slice(other, begin + shift, start + shift, part.stop + shift)), share)
 
-    def _cut_out(self, piece: Piece) -> Stretch:
-        """The stretch of a piece. A cutoff that sees less than a season teaches little; short series have
+    def _cut_out(self, part: Slice) -> Window:
+        """The window of a slice. A cutoff that sees less than a season teaches little; short series have
         no choice.
         """
-        source = self.sources[piece.series]
-        unripe = min(max(self.season_length, 4), (len(source) - piece.begin) // 3)
-        return source.cut(piece.begin, piece.start, piece.stop, self.horizon, unripe)
+        prepared = self.prepared[part.series]
+        warmup_steps = min(max(self.season_length, 4), (len(prepared) - part.begin) // 3)
+        return prepared.cut(part.begin, part.start, part.stop, self.horizon, warmup_steps)
 
 
-def _num_pieces(length: int) -> int:
+def _num_slices(length: int) -> int:
     return 1 if length <= CONTEXT else math.ceil(length / CONTEXT) + 1
 
 
 def _cut(length: int, generator: np.random.Generator) -> list[tuple[int, int]]:
-    """Cut [0, length) into pieces of at most CONTEXT steps, at places that differ every time."""
+    """Cut [0, length) into slices of at most CONTEXT steps, at places that differ every time."""
     if length <= CONTEXT:
         return [(0, length)]
-    whole = _num_pieces(length) - 1
+    whole = _num_slices(length) - 1
     size = length / whole
     offset = generator.uniform(1, size - 1)
     edges = [0, *(round(offset + k * size) for k in range(whole)), length]

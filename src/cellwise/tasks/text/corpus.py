@@ -14,7 +14,7 @@ from torch import Tensor
 from cellwise.tasks.errors import DataError
 from cellwise.tasks.options import short_repr
 
-__all__ = ["UNKNOWN", "Alphabet", "Parts", "bundled_text", "joined", "split_text"]
+__all__ = ["UNKNOWN", "Parts", "Vocabulary", "bundled_text", "joined", "split_text"]
 
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # stands for every character that training has not seen
 SHORTEST = 1000  # characters; with fewer there is nothing to hold out
@@ -32,18 +32,18 @@ def bundled_text() -> str:
 
 
 @dataclass(frozen=True)
-class Alphabet:
+class Vocabulary:
     """The characters that a model knows, `UNKNOWN` first.
 
-    >>> alphabet = Alphabet.of("abba")
-    >>> alphabet.encode("abc").tolist(), alphabet.strange("abcdc")
+    >>> vocabulary = Vocabulary.of("abba")
+    >>> vocabulary.encode("abc").tolist(), vocabulary.strange("abcdc")
     ([1, 2, 0], {'c': 2, 'd': 1})
     """
 
     characters: str
 
     @classmethod
-    def of(cls, text: str) -> Alphabet:
+    def of(cls, text: str) -> Vocabulary:
         """All characters of a text."""
         return cls(UNKNOWN + "".join(sorted(set(text) - {UNKNOWN})))
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from cellwise.tasks.errors import DataError, OptionError
 from cellwise.tasks.estimator import Estimator, Stored
 from cellwise.tasks.text import TASK
-from cellwise.tasks.text.corpus import UNKNOWN, Alphabet, Parts, joined, split_text
+from cellwise.tasks.text.corpus import UNKNOWN, Parts, Vocabulary, joined, split_text
 from cellwise.tasks.text.network import CharacterNetwork
 from cellwise.tasks.text.objective import CharacterLearning, bits_per_character
 from cellwise.tasks.text.options import TextOptions
@@ -28,7 +28,7 @@ __all__ = ["CharacterModel", "TextData"]
 class TextData:
     """What a model of text keeps of it: the characters it knows, the end that it never saw, a hash of it all."""
 
-    alphabet: Alphabet
+    vocabulary: Vocabulary
     held_out: str
     fingerprint: str
 
@@ -57,17 +57,17 @@ class CharacterModel(TextOptions, Estimator[TextData, Parts]):
     def _read(self, data: Any) -> tuple[TextData, Parts]:
         text = joined(data)
         parts = split_text(text)
-        return TextData(Alphabet.of(parts.training), parts.held_out, _fingerprint(text)), parts
+        return TextData(Vocabulary.of(parts.training), parts.held_out, _fingerprint(text)), parts
 
     def _network(self, data: TextData) -> CharacterNetwork:
         sizes = self.embedding_size, self.hidden_size, self.num_layers
-        return CharacterNetwork(self._cell, len(data.alphabet), *sizes, self.dropout)
+        return CharacterNetwork(self._cell, len(data.vocabulary), *sizes, self.dropout)
 
     def _objective(self, network: CharacterNetwork, data: TextData, training: Parts) -> CharacterLearning:
         return CharacterLearning(
             network,
-            data.alphabet.encode(training.training),
-            data.alphabet.encode(training.validation),
+            data.vocabulary.encode(training.training),
+            data.vocabulary.encode(training.validation),
             length=self.length,
             batch_size=self.batch_size,
             seed=self.seed,
@@ -75,7 +75,7 @@ class CharacterModel(TextOptions, Estimator[TextData, Parts]):
 
     def _store(self, data: TextData) -> Stored:
         held_out = torch.frombuffer(bytearray(_to_bytes(data.held_out)), dtype=torch.uint8)
-        config = {"characters": data.alphabet.characters}
+        config = {"characters": data.vocabulary.characters}
         return Stored(data.fingerprint, {"held_out": held_out}, {"encoding": "utf8"}, config)
 
     def _restore(self, run: RunFolder, config: Mapping[str, Any]) -> TextData:
@@ -89,10 +89,10 @@ class CharacterModel(TextOptions, Estimator[TextData, Parts]):
             f"{DATA} holds no text",
             lambda: tensors["held_out"].numpy().tobytes().decode("utf8", "surrogatepass"),
         )
-        return TextData(Alphabet(characters), held_out, fingerprint)
+        return TextData(Vocabulary(characters), held_out, fingerprint)
 
     def _learned(self, data: TextData) -> None:
-        self.characters_, self.held_out_ = data.alphabet.characters, data.held_out
+        self.characters_, self.held_out_ = data.vocabulary.characters, data.held_out
 
     def _figures(self) -> dict[str, Any]:
         return {"held_out_bits_per_character": self.evaluate()}
@@ -148,10 +148,10 @@ class CharacterModel(TextOptions, Estimator[TextData, Parts]):
         """The characters of a text that the model does not know and reads as one and the same, and how often
         they occur."""
         self._check_fitted()
-        return self._data.alphabet.strange(text)
+        return self._data.vocabulary.strange(text)
 
     def _encode(self, text: str) -> Tensor:
-        return self._data.alphabet.encode(text)
+        return self._data.vocabulary.encode(text)
 
 
 def _draw(logits: Tensor, temperature: float, generator: torch.Generator) -> int:

@@ -22,7 +22,7 @@ from cellwise.tasks.forecasting.network import ForecastNetwork
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.scaling import Scaled, scale
 from cellwise.tasks.forecasting.series import Series, prepare
-from cellwise.tasks.forecasting.stretches import CONTEXT, Batch, Source, collate
+from cellwise.tasks.forecasting.stretches import CONTEXT, Batch, PreparedSeries, collate
 from cellwise.tasks.shown import shown
 from cellwise.tasks.training.loop import threads
 from cellwise.understand.trace.connectivity import input_gradients
@@ -70,7 +70,7 @@ def trace_forecast(forecaster: Forecaster, table: Table, name: str | None = None
     network = forecaster.network_
     panel = _choose(table.panel, name)
     check_reach(panel, forecaster.horizon, forecaster.target_column)
-    panel = with_calendar(panel, forecaster.calendar_, forecaster.horizon, network.looks_back)
+    panel = with_calendar(panel, forecaster.calendar_, forecaster.horizon, network.context_length)
     with threads(1):
         return _trace(network, panel)
 
@@ -89,7 +89,7 @@ def _choose(panel: Panel, name: str | None) -> Panel:
 
 def _trace(network: ForecastNetwork, panel: Panel) -> ForecastTrace:
     config = network.config
-    series = prepare(panel.y[0], config.season_length, config.typical_step).tail(network.looks_back)
+    series = prepare(panel.y[0], config.season_length, config.typical_step).tail(network.context_length)
     batch = _batch(network, panel, series)
     look = _Look(network, batch)
     C, H = batch.past.shape[1], config.horizon
@@ -131,7 +131,7 @@ def _batch(network: ForecastNetwork, panel: Panel, series: Series) -> Batch:
     covariates, H = network.config.covariates, network.config.horizon
     end = len(panel.y[0])
     begin = end - len(series.values)
-    source = Source(
+    source = PreparedSeries(
         series, covariates.known(panel.known[0][begin : end + H]), covariates.past(panel.past[0][begin:end])
     )
     return collate([source.cut(0, max(0, len(source) - CONTEXT), len(source), H)], H)
