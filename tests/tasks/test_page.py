@@ -9,12 +9,14 @@ import pytest
 
 from cellwise.tasks.report.charts import COLOURS, chart, loss_plot, page_svg
 from cellwise.tasks.report.page import Chart, Page, Section, attempt, render, write_page
-from cellwise.tasks.report.table import Cell, Figures, Row
+from cellwise.tasks.report.table import ReportTable, TableCell, TableRow
 from cellwise.tasks.training.progress import Epoch
 from cellwise.tasks.training.run_files import RunFolder
 
 EPOCHS = tuple(Epoch(i, 2.0 / i, 3.0 / i, 1e-3, 0.1) for i in range(1, 4))
-TABLE = Figures("class", ("accuracy", "F1"), (Row("b<i>rd", (Cell("0.9", wins=True), Cell("0.8"))),))
+TABLE = ReportTable(
+    "class", ("accuracy", "F1"), (TableRow("b<i>rd", (TableCell("0.9", wins=True), TableCell("0.8"))),)
+)
 
 
 def a_page() -> Page:

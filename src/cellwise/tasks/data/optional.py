@@ -1,4 +1,4 @@
-"""Loading what only forecasting needs, with a sentence that helps when it is not installed."""
+"""Loading what only tasks need, with a sentence that helps when it is not installed."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def need(module: str) -> Any:
         if error.name is not None and error.name.partition(".")[0] != name:
             raise
         raise TaskError(
-            f"Forecasting needs {name}, which is not installed; all that it needs: pip install {' '.join(NEEDED)}"
+            f"cellwise.tasks needs {name}, which is not installed; all that it needs: pip install {' '.join(NEEDED)}"
         ) from error

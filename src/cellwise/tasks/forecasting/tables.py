@@ -9,31 +9,32 @@ import numpy as np
 from cellwise.tasks.forecasting.backtest import Backtest
 from cellwise.tasks.forecasting.metrics import Scores, mean
 from cellwise.tasks.forecasting.naive import NAIVE_NAME
-from cellwise.tasks.report.table import Cell, Figures, Row, figure
+from cellwise.tasks.report.table import ReportTable, TableCell, TableRow, figure
 
 __all__ = ["scores_figures", "series_figures", "verdict"]
 
 MOST_ROWS = 20
 
 
-def scores_figures(scores: Mapping[str, Scores], levels: Sequence[int]) -> Figures:
+def scores_figures(scores: Mapping[str, Scores], levels: Sequence[int]) -> ReportTable:
     """The table of the models; the smaller error wins, and the coverage nearer to what the band promises."""
     columns = tuple(next(iter(scores.values())).overall)
     goals = {f"coverage {level}": float(level) for level in levels}
     distance = {c: {m: abs(s.overall[c] - goals.get(c, 0.0)) for m, s in scores.items()} for c in columns}
     rows = tuple(
-        Row(
+        TableRow(
             m,
             tuple(
-                Cell(_shown(c, s.overall[c]), distance[c][m] <= min(distance[c].values())) for c in columns
+                TableCell(_shown(c, s.overall[c]), distance[c][m] <= min(distance[c].values()))
+                for c in columns
             ),
         )
         for m, s in scores.items()
     )
-    return Figures("model", tuple(_heading(c) for c in columns), rows)
+    return ReportTable("model", tuple(_heading(c) for c in columns), rows)
 
 
-def series_figures(scores: Mapping[str, Scores], backtest: Backtest) -> tuple[Figures, str]:
+def series_figures(scores: Mapping[str, Scores], backtest: Backtest) -> tuple[ReportTable, str]:
     """One row per series from the best forecast to the worst, at most MOST_ROWS; and a sentence on which they are."""
     own, naive = scores[backtest.model].by_series, scores[NAIVE_NAME].by_series
     order = [int(i) for i in np.argsort(own["MASE"]) if np.isfinite(own["MASE"][i])]
@@ -42,15 +43,15 @@ def series_figures(scores: Mapping[str, Scores], backtest: Backtest) -> tuple[Fi
         half = MOST_ROWS // 2
         note = f"The {half} best and the {half} worst forecasts of {len(order):,} series, by MASE."
         order = order[:half] + order[-half:]
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for i in order:
         wins = own["MASE"][i] <= naive["MASE"][i]
-        cells = [Cell(figure(own[metric][i])) for metric in ("MAE", "sMAPE")]
-        cells += [Cell(figure(own["MASE"][i]), wins), Cell(figure(naive["MASE"][i]), not wins)]
-        rows.append(Row(backtest.panel.ids[i], tuple(cells)))
+        cells = [TableCell(figure(own[metric][i])) for metric in ("MAE", "sMAPE")]
+        cells += [TableCell(figure(own["MASE"][i]), wins), TableCell(figure(naive["MASE"][i]), not wins)]
+        rows.append(TableRow(backtest.panel.ids[i], tuple(cells)))
     if len(rows) == MOST_ROWS < len(backtest.panel):
-        rows.insert(MOST_ROWS // 2, Row("…", tuple(Cell("") for _ in cells)))
-    return Figures("series", ("MAE", "sMAPE", "MASE", "naive MASE"), tuple(rows)), note
+        rows.insert(MOST_ROWS // 2, TableRow("…", tuple(TableCell("") for _ in cells)))
+    return ReportTable("series", ("MAE", "sMAPE", "MASE", "naive MASE"), tuple(rows)), note
 
 
 def verdict(scores: Mapping[str, Scores], backtest: Backtest) -> tuple[str, bool]:

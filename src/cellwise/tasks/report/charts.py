@@ -20,13 +20,13 @@ from cellwise.tasks.shown import shown
 from cellwise.tasks.training.history import History
 
 __all__ = [
+    "BASELINE",
     "COLOURS",
     "FAINT",
     "GOOD",
     "GRID",
     "INK",
     "MODEL",
-    "NAIVE",
     "chart",
     "chart_label",
     "charts",
@@ -46,10 +46,10 @@ COLOURS = {
     "faint": ("#64707d", "#98a4b3"),
     "grid": ("#dfe3e8", "#2c3542"),
     "model": ("#2457d6", "#7ba4ff"),
-    "naive": ("#c2570c", "#f2a15f"),
+    "baseline": ("#c2570c", "#f2a15f"),
     "good": ("#0f8a5f", "#58c99b"),
 }
-INK, FAINT, GRID, MODEL, NAIVE, GOOD = (paper for paper, _ in COLOURS.values())
+INK, FAINT, GRID, MODEL, BASELINE, GOOD = (paper for paper, _ in COLOURS.values())
 
 STYLE = {
     "font.family": "sans-serif",

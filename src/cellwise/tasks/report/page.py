@@ -12,7 +12,7 @@ from typing import Any
 
 from cellwise.tasks.data.optional import need
 from cellwise.tasks.report.charts import COLOURS, page_svg
-from cellwise.tasks.report.table import Figures
+from cellwise.tasks.report.table import ReportTable
 from cellwise.tasks.shown import shown
 from cellwise.tasks.training.run_files import PLOTS, REPORT, RunFolder
 
@@ -37,7 +37,7 @@ class Section:
     title: str
     text: str = ""
     charts: tuple[Chart, ...] = ()
-    table: Figures | None = None
+    table: ReportTable | None = None
     note: str = ""
 
 

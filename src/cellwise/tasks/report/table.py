@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Cell", "Figures", "Row", "figure"]
+__all__ = ["ReportTable", "TableCell", "TableRow", "figure"]
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """A figure as text, and whether it is the best of its column."""
 
     text: str
@@ -18,20 +18,20 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A named row of figures."""
 
     name: str
-    cells: tuple[Cell, ...]
+    cells: tuple[TableCell, ...]
 
 
 @dataclass(frozen=True)
-class Figures:
+class ReportTable:
     """A table. `first` heads the column of the rows' names, `columns` the others."""
 
     first: str
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
 
 
 def figure(value: float) -> str:
