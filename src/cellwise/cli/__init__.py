@@ -20,7 +20,7 @@ from cellwise.cli.completion import answer_shell, install_completion, show_compl
 from cellwise.cli.examples import epilog
 from cellwise.cli.output import set_quiet
 from cellwise.errors import CellwiseError
-from cellwise.tasks.registry import tasks
+from cellwise.tasks.registry import tasks as all_tasks
 from cellwise.tasks.training.rank import is_first
 
 # In the order in which one meets them: look, try, use, look inside, measure. Each with a line for the list of commands.
@@ -31,7 +31,7 @@ _FIRST = {
     "complexity": "Count what cells cost, and measure it.",
     "demo": "Train a tiny network on the textbook sequence.",
 }
-_TASKS = {name: task.summary for name, task in tasks().items()}
+_TASKS = {name: task.summary for name, task in all_tasks().items()}
 _LAST = {
     "trace": "Look inside a trained network.",
     "gradients": "Measure how far gradients reach.",
