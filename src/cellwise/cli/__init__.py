@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from importlib import import_module
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from cellwise.cli.completion import answer_shell, install_completion, show_compl
 from cellwise.cli.examples import epilog
 from cellwise.cli.output import set_quiet
 from cellwise.errors import CellwiseError
-from cellwise.tasks.registry import tasks
+from cellwise.tasks.registry import tasks as all_tasks
 from cellwise.tasks.training.rank import is_first
 
 # In the order in which one meets them: look, try, use, look inside, measure. Each with a line for the list of commands.
@@ -31,7 +32,7 @@ _FIRST = {
     "complexity": "Count what cells cost, and measure it.",
     "demo": "Train a tiny network on the textbook sequence.",
 }
-_TASKS = {name: task.summary for name, task in tasks().items()}
+_TASKS = {name: task.summary for name, task in all_tasks().items()}
 _LAST = {
     "trace": "Look inside a trained network.",
     "gradients": "Measure how far gradients reach.",
@@ -88,9 +89,9 @@ def main() -> None:
         status = _run()
         sys.stdout.flush()
     except click.ClickException as mistake:
-        if is_first():
-            mistake.show()
         status = mistake.exit_code
+        if _may_speak():
+            mistake.show()
     except CellwiseError as error:
         status = _say(2, f"{error}")
     except BrokenPipeError:  # the reader, such as head, has seen enough
@@ -116,6 +117,14 @@ def _run() -> int:
 
 
 def _say(status: int, message: str) -> int:
-    if is_first():
+    if _may_speak():
         print(f"cellwise: {message}", file=sys.stderr)
     return status
+
+
+def _may_speak() -> bool:
+    """Whether this process says what went wrong: of several that torchrun has started, the first does."""
+    if is_first():
+        return True
+    time.sleep(2)  # torchrun ends the others as soon as one has left, and the first is to speak before
+    return False

@@ -100,39 +100,39 @@ def read_cell_file(path: Path) -> CellFile:
         raise CellFileError(f"A cell was asked from the file {path}, which does not exist.") from None
     except OSError as error:
         raise CellFileError(f"The file {path} cannot be read: {error.strerror or error}.") from error
-    place = path.resolve()
-    if (place, source) not in _FILES:
-        _FILES[place, source] = _run(path, place, source)
-    return replace(_FILES[place, source], path=path)
+    resolved = path.resolve()
+    if (resolved, source) not in _FILES:
+        _FILES[resolved, source] = _run(path, resolved, source)
+    return replace(_FILES[resolved, source], path=path)
 
 
-# What was run already, by place and content: asked for twice, a class is the same class.
+# What was run already, by path and content: asked for twice, a class is the same class.
 _FILES: dict[tuple[Path, bytes], CellFile] = {}
 
 
-def _run(path: Path, place: Path, source: bytes) -> CellFile:
+def _run(path: Path, resolved: Path, source: bytes) -> CellFile:
     tree = _parsed(path, source)
     # A name of its own: whatever the file is called, it stands for no other module.
-    digest = hashlib.sha256(str(place).encode() + source).hexdigest()[:12]
+    digest = hashlib.sha256(str(resolved).encode() + source).hexdigest()[:12]
     module = ModuleType(f"_cells_of_{path.stem}_{digest}")
-    module.__file__ = str(place)
+    module.__file__ = str(resolved)
     module.__builtins__ = __builtins__  # type: ignore[attr-defined]
     sys.modules[module.__name__] = module
     # Last, so that a file beside it can be imported and stands for nothing that is installed.
-    if str(place.parent) not in sys.path:
-        sys.path.append(str(place.parent))
-    found = CellFile(path, module)
+    if str(resolved.parent) not in sys.path:
+        sys.path.append(str(resolved.parent))
+    cell_file = CellFile(path, module)
     # What the file prints is no result of ours.
     with contextlib.redirect_stdout(sys.stderr):
         for statement in tree.body:
-            _run_statement(found, statement, tree, str(place))
+            _run_statement(cell_file, statement, tree, str(resolved))
     for name, value in vars(module).items():
         own_class = (
             isinstance(value, type) and issubclass(value, Cell) and value.__module__ == module.__name__
         )
         if (own_class and value.step is not Cell.step) or isinstance(value, Cell):
-            found.cells[name] = value
-    return found
+            cell_file.cells[name] = value
+    return cell_file
 
 
 def _cut(text: str, most: int = 100) -> str:
@@ -149,23 +149,23 @@ def _parsed(path: Path, source: bytes) -> ast.Module:
         raise CellFileError(f"{path} is not Python: {error or type(error).__name__}.") from error
 
 
-def _run_statement(found: CellFile, statement: ast.stmt, tree: ast.Module, file: str) -> None:
+def _run_statement(cell_file: CellFile, statement: ast.stmt, tree: ast.Module, file: str) -> None:
     """Run one statement. What a class or a cell that fails would have been called is kept with its error."""
     try:
         code = compile(ast.Module([statement], []), file, "exec", _futures(tree), dont_inherit=True)
         assert isinstance(code, CodeType)
-        exec(code, vars(found.module))
+        exec(code, vars(cell_file.module))
     except Exception as error:
         names = _bound(statement)
         blamed = isinstance(error, CellwiseError) or (
-            isinstance(error, NameError) and error.name in found.broken
+            isinstance(error, NameError) and error.name in cell_file.broken
         )
         if not names or not (isinstance(statement, ast.ClassDef) or blamed):
-            raise CellFileError(_said(f"{found.path} cannot be run", error, found.path)) from error
-        found.broken.update(dict.fromkeys(names, error))
+            raise CellFileError(_said(f"{cell_file.path} cannot be run", error, cell_file.path)) from error
+        cell_file.broken.update(dict.fromkeys(names, error))
     except SystemExit as stop:
         raise CellFileError(
-            f"{found.path} cannot be run: it leaves Python, with status {stop.code}."
+            f"{cell_file.path} cannot be run: it leaves Python, with status {stop.code}."
         ) from stop
 
 
@@ -198,7 +198,7 @@ def _said(what: str, error: Exception, path: Path) -> str:
     if isinstance(error, CellwiseError):
         return str(error)
     said = f"{what}: {type(error).__name__}" + (f": {error}" if str(error) else "")
-    place = str(path.resolve())
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == place]
+    resolved = str(path.resolve())
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == resolved]
     where = f"\n  {path}:{frames[-1].lineno}:  {_cut(frames[-1].line or '')}" if frames else ""
     return f"{said.rstrip('.')}.{where}"

@@ -26,6 +26,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "cellwise forecast backtest sales.csv --horizon 28 --cutoffs 6",
         "cellwise forecast backtest runs/sales-gru --json",
     ),
+    "trace": (
+        "cellwise trace runs/demo",
+        "cellwise trace runs/sales-gru newer.csv --out newer.html",
+        "cellwise trace --demo --cell gru",
+    ),
     "gradients": (
         "cellwise gradients --no-train",
         "cellwise gradients --cells lstm,my_cells.py:MGU --out gradients.png",

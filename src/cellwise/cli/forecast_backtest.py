@@ -60,12 +60,12 @@ def make(task: Task) -> click.Command:
             data = read(commands, forecaster, source, how)
         train(commands, forecaster, data, how, out, overwrite, as_json)
 
-    place = argument(
+    file_or_run = argument(
         help="CSV or Parquet file, or the folder of a run whose data and settings are taken.",
         metavar="FILE|RUN",
     )
     parameters = [
-        parameter("source", str, place),
+        parameter("source", str, file_or_run),
         *option_parameters(options),
         *option_parameters(windows, {"cutoffs": 5}),
         parameter("out", Path | None, option(help="Run folder to keep.  [default: none]"), None),

@@ -136,7 +136,7 @@ def table(
     rows = list(rows)
     if prose and width is not None:
         return _with_prose(titles, rows, width)
-    widths = [max(len(row[place]) for row in (titles, *rows)) for place in range(len(titles))]
+    widths = [max(len(row[column]) for row in (titles, *rows)) for column in range(len(titles))]
     blocks = []
     for columns in _groups(
         [_GAP + each for each in widths], left, math.inf if width is None else width + _GAP
@@ -176,7 +176,7 @@ def _stacked(titles: Sequence[str], rows: Iterable[Sequence[str]], left: int, wi
 
 def _with_prose(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
     """The last column is wrapped into the room that is left, or stands below each row."""
-    short = [max(len(row[place]) for row in (titles, *rows)) for place in range(len(titles) - 1)]
+    short = [max(len(row[column]) for row in (titles, *rows)) for column in range(len(titles) - 1)]
     room = width - sum(short) - _GAP * len(short)
     if room >= _LEAST:
         wrapped = []
@@ -202,10 +202,10 @@ def _groups(widths: Sequence[int], left: int, room: float) -> list[list[int]]:
     ([[0, 1, 2], [0, 3]], [[0, 1], [0, 2]])
     """
     groups: list[list[int]] = [list(range(left))]
-    for place in range(left, len(widths)):
-        if len(groups[-1]) > left and sum(widths[i] for i in groups[-1]) + widths[place] > room:
+    for column in range(left, len(widths)):
+        if len(groups[-1]) > left and sum(widths[i] for i in groups[-1]) + widths[column] > room:
             groups.append(list(range(left)))
-        groups[-1].append(place)
+        groups[-1].append(column)
     return groups
 
 

@@ -78,11 +78,14 @@ Made = tuple[Callable[..., None], list[click.Parameter]]
 
 def _fit(task: Task, commands: TaskCommands) -> Made:
     options, fit_options = options_of(task.load_options()), _options_of(task.load_fit_options())
+    valid = option(metavar=commands.data.metavar, help=commands.valid)
 
     def fit(source: str, out: Path | None, overwrite: bool, quiet: bool, **values: Any) -> None:
         how = settings_of(fit_options, values)
         estimator = task.load_estimator()(**settings_of(options, values))
         data = read(commands, estimator, source, how)
+        if values.get("valid") is not None:
+            how["valid"] = commands.read(estimator, values["valid"]).data
         folder = out or Path("runs") / f"{_stem(source)}-{estimator.model_name.lower()}"
         train(commands, estimator, data, how, folder, overwrite)
         say(f"predict with: cellwise {task.name} predict {folder}")
@@ -90,6 +93,7 @@ def _fit(task: Task, commands: TaskCommands) -> Made:
     return fit, [
         parameter("source", str, _word(commands.data)),
         *option_parameters(options),
+        *([] if commands.valid is None else [parameter("valid", str | None, valid, None)]),
         parameter("out", Path | None, option(help="Run folder.  [default: runs/NAME-CELL]"), None),
         *option_parameters(fit_options),
         parameter("overwrite", bool, _OVERWRITE, False),

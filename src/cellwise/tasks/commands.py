@@ -75,6 +75,8 @@ class TaskCommands(ABC):
 
     data: ClassVar[Word]
     """What `fit` learns from and `evaluate` measures on."""
+    valid: ClassVar[str | None] = None
+    """Help of `--valid DATA`, which decides when to stop, for a task whose `fit` takes it."""
     start: ClassVar[Word]
     """What `predict` goes on from."""
     words: ClassVar[Mapping[str, Words]]

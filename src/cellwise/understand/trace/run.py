@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cellwise.tasks.data.text_file import read_text
 from cellwise.tasks.errors import RunFolderError
 from cellwise.tasks.registry import find_task
 from cellwise.tasks.training.run_folder import RunFolder, write_atomically
 from cellwise.understand.trace.errors import TraceError
 from cellwise.understand.trace.page import Page, render
 
-__all__ = ["PAGE", "STEPS", "check_new", "page_of", "passage", "read_text", "write_page"]
+__all__ = ["PAGE", "STEPS", "check_new", "page_of", "passage", "write_page"]
 
 PAGE = "trace.html"
 STEPS = 600  # characters that a page shows unless told otherwise
@@ -90,24 +91,6 @@ def passage(text: str, steps: int) -> str:
     """
     begin = text.find("\n") + 1
     return text[begin : begin + steps] if begin and len(text) - begin >= steps else text[:steps]
-
-
-def read_text(path: Path) -> str:
-    """A text file in UTF-8.
-
-    Raises:
-        TraceError: there is no such file, or it holds something else.
-    """
-    if not path.exists():
-        raise TraceError(f"there is no file {path}")
-    if path.is_dir():
-        raise TraceError(f"{path} is a folder, not a text file")
-    try:
-        return path.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TraceError(
-            f"{path} is no text in UTF-8 (byte {error.start:,} is not); convert it first"
-        ) from error
 
 
 def check_new(path: Path, overwrite: bool) -> None:
