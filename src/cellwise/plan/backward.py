@@ -27,19 +27,24 @@ RECOMPUTED = "recomputed"
 class BackwardPlan:
     """The backward program, and how its results become gradients.
 
-    `gates` maps each input gate node and each product node to its column of the array "gates", (N, columns, H):
-    the gradients at gates. `kept` are the values of the step that are read, wherever they lie.
+    The program writes the gradients at gates into the array "gates", (N, columns, H).
+
+    Args:
+        kept: the values of the step that are read, wherever they lie.
+        inputs: for each gate of the input its name, and the column of its gradient.
+        products: for each projection its gate, the column of its gradient, and where the operand lies.
+        parameters: the cell's own parameters, in the order of the columns of the array "sums".
+        unprojected: with `projected`, where W_hr's operand lies.
     """
 
+    graph: StepGraph
     program: Program
     tape: Tape
     kept: tuple[Node, ...]
-    inputs: tuple[tuple[str, int], ...]  # input gate, column
-    products: tuple[tuple[str, int, Ref], ...]  # recurrent gate, column, where the operand lies
-    parameters: tuple[str, ...]  # own parameters, in the order of the columns of the array "sums"
-    unprojected: Ref | None  # with `projected`, where W_hr's operand lies
-
-    graph: StepGraph
+    inputs: tuple[tuple[str, int], ...]
+    products: tuple[tuple[str, int, Ref], ...]
+    parameters: tuple[str, ...]
+    unprojected: Ref | None
 
     @property
     def reads_output(self) -> bool:
@@ -49,7 +54,7 @@ class BackwardPlan:
     def histories(self) -> tuple[str, ...]:
         """The states that are kept of every step; one that is the output is there anyway."""
         graph = self.graph
-        return graph.states[1:] if graph.output is graph.new_states[0] else graph.states
+        return graph.states[1:] if graph.output_is_state else graph.states
 
 
 def projects(graph: StepGraph) -> bool:
@@ -61,8 +66,7 @@ def projects(graph: StepGraph) -> bool:
     elementwise = any(i in states for node in graph.nodes if node.op is not PROJECT for i in node.inputs)
     passed_on = any(node in states for node in (graph.output, *graph.new_states))
     one_width = all(node.inputs[0] in states for node in graph.of(PROJECT))
-    is_output = graph.output is graph.new_states[0]
-    return is_output and one_width and not elementwise and not passed_on
+    return graph.output_is_state and one_width and not elementwise and not passed_on
 
 
 @lru_cache(maxsize=512)
@@ -83,6 +87,7 @@ def backward_plan(graph: StepGraph, projected: bool = False, recompute: bool = F
     again_refs = {node: Ref(again, column) for column, node in enumerate(after)}
     operands = refs | again_refs
     return BackwardPlan(
+        graph,
         backward_program(graph, derivative, refs, gate_refs, again_refs, projected),
         tape,
         tuple(kept),
@@ -93,7 +98,6 @@ def backward_plan(graph: StepGraph, projected: bool = False, recompute: bool = F
         ),
         parameters=tuple(str(node.attribute) for node in derivative.parameters),
         unprojected=operands[graph.output] if projected else None,
-        graph=graph,
     )
 
 

@@ -194,7 +194,7 @@ class _Cell:
         # The outputs are also the states before all steps but the first, where they are that state.
         first = [n for n in self.kept if n.op is STATE and n.attribute not in backward.histories]
         self.outputs_read = ROWS * h if first or backward.reads_output else ZERO
-        self.keeps_output = backward.reads_output or self.graph.output is self.graph.new_states[0]
+        self.keeps_output = backward.reads_output or self.graph.output_is_state
         self.gates = len(self.at_gates) * ROWS * h
         again = [array.columns for array in backward.program.arrays if array.name == RECOMPUTED]
         self.again = sum(again) * ROWS * h
