@@ -1,4 +1,4 @@
-"""The backward program of a cell, and what the forward pass must keep for it.
+"""The backward program of a cell, and what the forward pass must save for it.
 
 Values of the step are read from where the forward pass left them: states before the step from the states' history, the
 output from the outputs, the rest from the tape.
@@ -13,13 +13,13 @@ from functools import lru_cache
 from cellwise.graph import Node, StepGraph
 from cellwise.graph.expr import postorder
 from cellwise.graph.ops import PROJECT, STATE
-from cellwise.passes import Derivative, differentiate, kept_for
+from cellwise.passes import Derivative, differentiate, saved_for
 from cellwise.plan.arrays import Tape, carried, output_array, state_refs
 from cellwise.plan.backward_program import PROJECTED_GRADIENT as PROJECTED_GRADIENT
 from cellwise.plan.backward_program import backward_program
 from cellwise.plan.program import Array, Place, Program, Ref
 
-# What the weights' gradients want of a step that is computed again.
+# Operands of weight gradients in a step that is recomputed.
 RECOMPUTED = "recomputed"
 
 
@@ -30,7 +30,7 @@ class BackwardPlan:
     The program writes the gradients at gates into the array "gates", (N, columns, H).
 
     Args:
-        kept: the values of the step that are read, wherever they lie.
+        saved: the values of the step that are read, wherever they lie.
         inputs: for each gate of the input its name, and the column of its gradient.
         products: for each projection its gate, the column of its gradient, and where the operand lies.
         parameters: the cell's own parameters, in the order of the columns of the array "sums".
@@ -40,7 +40,7 @@ class BackwardPlan:
     graph: StepGraph
     program: Program
     tape: Tape
-    kept: tuple[Node, ...]
+    saved: tuple[Node, ...]
     inputs: tuple[tuple[str, int], ...]
     products: tuple[tuple[str, int, Ref], ...]
     parameters: tuple[str, ...]
@@ -81,16 +81,16 @@ def backward_plan(graph: StepGraph, projected: bool = False, recompute: bool = F
     columns = _in_gate_order(graph, derivative)
     gates = Array("gates", Place.SPAN, max(1, len(columns)))
     gate_refs = {node: Ref(gates, column) for column, node in enumerate(columns)}
-    kept, after = _needed(graph, derivative, projected, recompute)
-    refs, tape = _places(graph, kept, projected)
-    again = Array(RECOMPUTED, Place.SPAN, len(after))
-    again_refs = {node: Ref(again, column) for column, node in enumerate(after)}
-    operands = refs | again_refs
+    saved, recomputed = _needed(graph, derivative, projected, recompute)
+    refs, tape = _locate(graph, saved, projected)
+    array = Array(RECOMPUTED, Place.SPAN, len(recomputed))
+    recomputed_refs = {node: Ref(array, column) for column, node in enumerate(recomputed)}
+    operands = refs | recomputed_refs
     return BackwardPlan(
         graph,
-        backward_program(graph, derivative, refs, gate_refs, again_refs, projected),
+        backward_program(graph, derivative, refs, gate_refs, recomputed_refs, projected),
         tape,
-        tuple(kept),
+        tuple(saved),
         inputs=tuple((str(n.attribute), gate_refs[g].column) for n, g in derivative.inputs.items()),
         products=tuple(
             (str(n.attribute), gate_refs[g].column, operands[n.inputs[0]])
@@ -104,35 +104,35 @@ def backward_plan(graph: StepGraph, projected: bool = False, recompute: bool = F
 def _needed(
     graph: StepGraph, derivative: Derivative, projected: bool, recompute: bool
 ) -> tuple[dict[Node, None], list[Node]]:
-    """The values of the step that are read from where the forward pass left them, and those made again for products."""
+    """The values of the step that are read from where the forward pass left them, and those recomputed for products."""
     roots = _roots(derivative)
-    after = [
+    operands = [
         *dict.fromkeys(node.inputs[0] for node in graph.of(PROJECT)),
         *([graph.output] if projected else []),
     ]
     if not recompute:
-        read = kept_for(graph.nodes, _forward_values(graph, roots))
-        return dict.fromkeys([*read, *after]), []
+        read = saved_for(graph.nodes, _forward_values(graph, roots))
+        return dict.fromkeys([*read, *operands]), []
     left = set(graph.of(STATE)) | (set() if projected else {graph.output})
-    made = postorder([*roots, *after], left)
-    read_again = [i for node in made for i in node.inputs] + [*roots, *after]
-    return dict.fromkeys(n for n in read_again if n in left), [n for n in after if n not in left]
+    computed = postorder([*roots, *operands], left)
+    reads = [i for node in computed for i in node.inputs] + [*roots, *operands]
+    return dict.fromkeys(n for n in reads if n in left), [n for n in operands if n not in left]
 
 
-def _places(graph: StepGraph, kept: Iterable[Node], projected: bool) -> tuple[dict[Node, Ref], Tape]:
+def _locate(graph: StepGraph, saved: Iterable[Node], projected: bool) -> tuple[dict[Node, Ref], Tape]:
     """Where each value of the step lies."""
     elsewhere = state_refs(graph, carried(graph.states, projected))
     if not projected:
         elsewhere.setdefault(graph.output, Ref(output_array(projected)))
-    tape = Tape({node: column for column, node in enumerate(n for n in kept if n not in elsewhere)})
+    tape = Tape({node: column for column, node in enumerate(n for n in saved if n not in elsewhere)})
     refs = {node: Ref(tape.array, column) for node, column in tape.columns.items()}
-    return refs | {node: elsewhere[node] for node in kept if node in elsewhere}, tape
+    return refs | {node: elsewhere[node] for node in saved if node in elsewhere}, tape
 
 
 def _in_gate_order(graph: StepGraph, d: Derivative) -> dict[Node, None]:
     """The gradients at gates, in the order of the gates, so that products over several read one run of memory."""
     at = [*d.inputs.items(), *d.products.items()]
-    return dict.fromkeys(g for _, g in sorted(at, key=lambda each: graph.gates.index(str(each[0].attribute))))
+    return dict.fromkeys(g for _, g in sorted(at, key=lambda pair: graph.gates.index(str(pair[0].attribute))))
 
 
 def _roots(d: Derivative) -> list[Node]:

@@ -13,7 +13,7 @@ from cellwise.plan.arrays import States, X, carried, output_array, parameter_ref
 from cellwise.plan.forward import OUTPUT_WEIGHT
 from cellwise.plan.products import Products
 from cellwise.plan.program import Array, Place, Program, ProgramStage, Ref, Segment, WeightBlock, Width
-from cellwise.plan.schedule import Sums, lay_out, stages_of
+from cellwise.plan.schedule import Sums, assign_stages, build_stages
 
 # The gradient at what proj_size makes, one row per step; its product with the unprojected outputs is that of W_hr.
 PROJECTED_GRADIENT = Array("projected gradient", Place.SPAN, width=Width.PROJECTED)
@@ -24,14 +24,19 @@ Refs = dict[Node, Ref]
 
 
 def backward_program(
-    graph: StepGraph, derivative: Derivative, refs: Refs, gate_refs: Refs, again_refs: Refs, projected: bool
+    graph: StepGraph,
+    derivative: Derivative,
+    refs: Refs,
+    gate_refs: Refs,
+    recomputed_refs: Refs,
+    projected: bool,
 ) -> Program:
     """The stages of one step backward.
 
     Args:
         refs: where the values of the step that it reads were left.
         gate_refs: where the gradients at gates go.
-        again_refs: where values of the step go that are computed again, for the gradients of weights.
+        recomputed_refs: where recomputed values of the step go, for the gradients of weights.
         projected: the first state and the output are W_hr times what the equations give.
     """
     states = carried([f"gradient {name}" for name in graph.states], projected)
@@ -39,16 +44,16 @@ def backward_program(
     sums = Array("sums", Place.SUM, max(1, len(derivative.parameters)))
     biases = Array("bias sums", Place.SUM, max(1, len(gate_refs)))
     # What goes to the array of gates is also summed, for the gradients of biases.
-    wanted = [*gate_refs.items(), *((node, Ref(biases, ref.column)) for node, ref in gate_refs.items())]
-    wanted += [
+    outputs = [*gate_refs.items(), *((node, Ref(biases, ref.column)) for node, ref in gate_refs.items())]
+    outputs += [
         (derivative.states.get(name, _ZERO), Ref(after))
         for name, (_, after) in zip(graph.states, states, strict=True)
     ]
-    wanted += [
+    outputs += [
         (gradient, Ref(sums, column)) for column, gradient in enumerate(derivative.parameters.values())
     ]
-    wanted += again_refs.items()
-    roots = [node for node, _ in wanted]
+    outputs += recomputed_refs.items()
+    roots = [node for node, _ in outputs]
     leaves = parameter_refs(graph) | refs
     if projected:
         leaves |= {n: Ref(_PULLED) for n in postorder(roots, leaves) if _is_total(n, graph.states[0])}
@@ -56,15 +61,17 @@ def backward_program(
     nodes = [node for node in postorder(roots, leaves) if node.op is not CONSTANT]
     assert not any(node.op is STATE for node in nodes), "a state that the derivative reads is not kept"
     # A gradient at a gate may be what arrives, as it is: it is then copied to its column at the end of the step, and
-    # read from where it arrived. The same holds for a value that is made again.
-    in_memory = gate_refs | again_refs | leaves
-    again = Products(nodes, wanted, in_memory)
-    level = again.together(stages_of(nodes))
+    # read from where it arrived. The same holds for a recomputed value.
+    in_memory = gate_refs | recomputed_refs | leaves
+    products = Products(nodes, outputs, in_memory)
+    level = products.together(assign_stages(nodes))
     if projected and derivative.states.get(graph.states[0]) in level:
         # Nothing waits for the gradient of the projected state, which is narrower than all that is computed beside it.
         level[derivative.states[graph.states[0]]] = 1 + max(level.values())
-    found, between = lay_out(nodes, level, wanted, in_memory, lambda here: _sums(again, in_memory, here))
-    stages = tuple(each for stage in found for each in _by_width(stage))
+    mixed, between = build_stages(
+        nodes, level, outputs, in_memory, lambda stage_nodes: _sums(products, in_memory, stage_nodes)
+    )
+    stages = tuple(part for stage in mixed for part in _by_width(stage))
     if projected:
         stages = (*_before_projection(arriving, states[0][0], in_memory), *stages)
     arrays = dict.fromkeys(
@@ -78,12 +85,12 @@ def backward_program(
 
 def _arriving(graph: StepGraph, nodes: Iterable[Node], output: Array, states: States) -> Refs:
     """Where the gradients are found that arrive at a step."""
-    found = {}
+    refs = {}
     for node in nodes:
         if node.op is GRADIENT:
             name = str(node.attribute)
-            found[node] = Ref(output if name == OUTPUT else states[graph.states.index(name)][0])
-    return found
+            refs[node] = Ref(output if name == OUTPUT else states[graph.states.index(name)][0])
+    return refs
 
 
 def _is_total(node: Node, state: str) -> bool:
@@ -111,13 +118,13 @@ def _by_width(stage: ProgramStage) -> list[ProgramStage]:
 
     What is only copied may be of another width than what the stage computes: it gets a stage of its own.
     """
-    found: dict[Width, list[tuple[Node, Ref]]] = {}
+    by_width: dict[Width, list[tuple[Node, Ref]]] = {}
     for node, ref in stage.writes:
-        found.setdefault(ref.array.width, []).append((node, ref))
+        by_width.setdefault(ref.array.width, []).append((node, ref))
     computed = {*stage.nodes, *stage.accumulators}
-    own = next((width for width, writes in found.items() if any(n in computed for n, _ in writes)), None)
+    own = next((width for width, writes in by_width.items() if any(n in computed for n, _ in writes)), None)
     stages: list[ProgramStage] = []
-    for width, writes in found.items():
+    for width, writes in by_width.items():
         if width is own or (own is None and not stages):
             made = (stage.accumulators, stage.biases, stage.segments, stage.nodes)
             stages.append(ProgramStage(*made, tuple(writes), width))
@@ -148,13 +155,13 @@ def _numbers(node: Node) -> Iterable[Node]:
         yield operand
 
 
-def _sums(again: Products, in_memory: Refs, here: Sequence[Node]) -> Sums:
-    """The accumulators of a stage: products of the step, made again, and then the pullbacks.
+def _sums(products: Products, in_memory: Refs, stage_nodes: Sequence[Node]) -> Sums:
+    """The accumulators of a stage: products of the step that are recomputed, then the pullbacks.
 
     To a pullback each gradient at one of its gates adds.
     """
-    sums = again.sums(here)
-    pulled = [node for node in here if node.op is PULLBACK]
+    sums = products.sums(stage_nodes)
+    pulled = [node for node in stage_nodes if node.op is PULLBACK]
     segments = [
         Segment(in_memory[operand], WeightBlock("weight_hh", (gate,), transposed=True), (number,))
         for number, node in enumerate(pulled, start=len(sums.accumulators))

@@ -20,7 +20,7 @@ from cellwise.plan.program import (
     WeightBlock,
     Width,
 )
-from cellwise.plan.schedule import lay_out, stages_of
+from cellwise.plan.schedule import assign_stages, build_stages
 
 # The output projection of torch.nn.LSTM's proj_size (Sak et al. 2014): W_hr v, without a bias.
 PROJECT_OUTPUT = Op("project_output", Kind.MATMUL, 1, "W_hr {0}")
@@ -48,13 +48,13 @@ def forward_program(
     hoisted = _hoisted(graph) if input_product == "hoisted" else ()
     states = carried(graph.states, projected)
     in_memory = _leaves(graph, states, hoisted)
-    wanted = _results(graph, states, tape, projected)
+    outputs = _outputs(graph, states, tape, projected)
     nodes = [n for n in graph.nodes if n not in in_memory and n.op is not CONSTANT]
-    products = Products(nodes, wanted, in_memory, fuse=not hoisted)
-    level = products.together(stages_of(nodes))
-    stages, between = lay_out(nodes, level, wanted, in_memory, products.sums)
+    products = Products(nodes, outputs, in_memory, fuse=not hoisted)
+    level = products.together(assign_stages(nodes))
+    stages, between = build_stages(nodes, level, outputs, in_memory, products.sums)
     if projected:
-        stages += (_projection(wanted[0], states[0][1]),)
+        stages += (_projection(outputs[0], states[0][1]),)
     arrays = dict.fromkeys(
         ([product.result for product in hoisted] or [X.array])
         + [array for pair in states for array in pair]
@@ -67,25 +67,25 @@ def forward_program(
 
 def _leaves(graph: StepGraph, states: States, hoisted: tuple[HoistedProduct, ...]) -> dict[Node, Ref]:
     """Where the step finds what it starts from."""
-    found = parameter_refs(graph) | state_refs(graph, states)
+    leaves = parameter_refs(graph) | state_refs(graph, states)
     for product in hoisted:
         column = product.weight.gates.index
-        found |= {node: Ref(product.result, column(str(node.attribute))) for node in graph.of(INPUT)}
-    return found
+        leaves |= {node: Ref(product.result, column(str(node.attribute))) for node in graph.of(INPUT)}
+    return leaves
 
 
-def _results(graph: StepGraph, states: States, tape: Tape | None, projected: bool) -> list[tuple[Node, Ref]]:
-    """What the step leaves, and where."""
-    found: list[tuple[Node, Ref]] = []
+def _outputs(graph: StepGraph, states: States, tape: Tape | None, projected: bool) -> list[tuple[Node, Ref]]:
+    """What the step computes for others, and where it is written."""
+    outputs: list[tuple[Node, Ref]] = []
     if projected:
-        found.append((graph.output, Ref(Array("unprojected", Place.ROWS))))
+        outputs.append((graph.output, Ref(Array("unprojected", Place.ROWS))))
     else:
-        found.append((graph.output, Ref(output_array(projected))))
-        found.append((graph.new_states[0], Ref(states[0][1])))
-    found += [(node, Ref(after)) for node, (_, after) in zip(graph.new_states[1:], states[1:], strict=True)]
+        outputs.append((graph.output, Ref(output_array(projected))))
+        outputs.append((graph.new_states[0], Ref(states[0][1])))
+    outputs += [(node, Ref(after)) for node, (_, after) in zip(graph.new_states[1:], states[1:], strict=True)]
     if tape is not None:
-        found += [(node, Ref(tape.array, column)) for node, column in tape.columns.items()]
-    return found
+        outputs += [(node, Ref(tape.array, column)) for node, column in tape.columns.items()]
+    return outputs
 
 
 def _hoisted(graph: StepGraph) -> tuple[HoistedProduct, ...]:

@@ -9,7 +9,7 @@ from cellwise.graph import Node
 from cellwise.graph.ops import INPUT, OPS, PROJECT
 from cellwise.plan.arrays import X
 from cellwise.plan.program import Ref, Segment, WeightBlock
-from cellwise.plan.schedule import Sums, Wanted
+from cellwise.plan.schedule import Outputs, Sums
 
 
 class Products:
@@ -21,10 +21,10 @@ class Products:
     """
 
     def __init__(
-        self, nodes: Sequence[Node], wanted: Wanted, in_memory: dict[Node, Ref], fuse: bool = True
+        self, nodes: Sequence[Node], outputs: Outputs, in_memory: dict[Node, Ref], fuse: bool = True
     ) -> None:
         self._in_memory = in_memory
-        self._fused = _fused(nodes, {node for node, _ in wanted}) if fuse else {}
+        self._fused = _fused(nodes, {node for node, _ in outputs}) if fuse else {}
         self._inside = {part for pair in self._fused.values() for part in pair}
 
     def together(self, level: dict[Node, int]) -> dict[Node, int]:
@@ -33,18 +33,20 @@ class Products:
             level |= dict.fromkeys(pair, level[add])
         return level
 
-    def sums(self, here: Sequence[Node]) -> Sums:
+    def sums(self, stage_nodes: Sequence[Node]) -> Sums:
         """The accumulators for the nodes of a stage."""
-        found = [n for n in here if n in self._fused or (n.op in (INPUT, PROJECT) and n not in self._inside)]
-        parts = [self._fused.get(node, (node,)) for node in found]
-        biases = [tuple((_bias(part), str(part.attribute)) for part in each) for each in parts]
-        return Sums(tuple(found), tuple(biases), tuple(self._segments(parts)))
+        accumulators = [
+            n for n in stage_nodes if n in self._fused or (n.op in (INPUT, PROJECT) and n not in self._inside)
+        ]
+        parts = [self._fused.get(node, (node,)) for node in accumulators]
+        biases = [tuple((_bias(part), str(part.attribute)) for part in summed) for summed in parts]
+        return Sums(tuple(accumulators), tuple(biases), tuple(self._segments(parts)))
 
     def _segments(self, parts: Sequence[tuple[Node, ...]]) -> Iterable[Segment]:
         """One segment per operand: its row times the weights of all the gates that want it."""
         by_operand: dict[Node | None, list[tuple[int, str]]] = {}
-        for number, each in enumerate(parts):
-            for part in each:
+        for number, summed in enumerate(parts):
+            for part in summed:
                 operand = part.inputs[0] if part.op is PROJECT else None
                 by_operand.setdefault(operand, []).append((number, str(part.attribute)))
         for operand, users in by_operand.items():
@@ -63,11 +65,11 @@ def _bias(node: Node) -> str:
 def _fused(nodes: Sequence[Node], written: Collection[Node]) -> dict[Node, tuple[Node, Node]]:
     """Sums x.g + v.g whose parts nothing else uses: both products go into one accumulator."""
     uses = Counter(i for node in nodes for i in node.inputs)
-    found = {}
+    pairs = {}
     for node in nodes:
         kinds = {i.op: i for i in node.inputs}
         if node.op is OPS["add"] and set(kinds) == {INPUT, PROJECT}:
             pair = (kinds[INPUT], kinds[PROJECT])
             if all(uses[part] == 1 and part not in written for part in pair):
-                found[node] = pair
-    return found
+                pairs[node] = pair
+    return pairs
