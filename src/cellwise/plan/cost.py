@@ -42,7 +42,7 @@ class _Sum:
 
     def __add__(self: Any, other: Any) -> Any:
         pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
-        return type(self)(*(mine + theirs for mine, theirs in pairs))
+        return type(self)(*(own + other for own, other in pairs))
 
 
 @dataclass(frozen=True)

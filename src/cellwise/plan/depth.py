@@ -160,21 +160,21 @@ class Depth:
         start = matrix[_START].copy()
         below = start
         for layer in range(self.layers):
-            places = {name: 2 + layer * len(step.states) + i for i, name in enumerate(step.states)}
+            rows = {name: 2 + layer * len(step.states) + i for i, name in enumerate(step.states)}
             for name, path in step.states.items():
-                matrix[places[name]] = _row(path, places, start, below)
-            ends = [_row(path, places, start, below) for path in (step.output, *step.ends)]
+                matrix[rows[name]] = _row(path, rows, start, below)
+            ends = [_row(path, rows, start, below) for path in (step.output, *step.ends)]
             below = ends[0]
-            matrix[_BEST] = np.maximum.reduce([matrix[_BEST], *ends, *(matrix[p] for p in places.values())])
+            matrix[_BEST] = np.maximum.reduce([matrix[_BEST], *ends, *(matrix[p] for p in rows.values())])
         return matrix
 
 
-def _row(path: Lengths, places: dict[str, int], start: np.ndarray, below: np.ndarray) -> np.ndarray:
+def _row(path: Lengths, rows: dict[str, int], start: np.ndarray, below: np.ndarray) -> np.ndarray:
     """A path of one layer, written in the columns of the whole stack."""
     row = np.full_like(start, _NEVER)
     for name, length in path.items():
-        if name in places:
-            row[places[name]] = max(row[places[name]], length)
+        if name in rows:
+            row[rows[name]] = max(row[rows[name]], length)
         else:
             row = np.maximum(row, (below if name == Step.INPUT else start) + length)
     return row
