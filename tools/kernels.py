@@ -60,6 +60,7 @@ def shared_code(programs: Iterable[Program], element: str, width: int) -> Iterat
 
 # --- what there is to dump ------------------------------------------------------------------------------------------
 
+LINES = 60  # of the differences of a file
 PASSES = ("inference", "training", "backward", "training-recompute", "backward-recompute")
 
 
@@ -149,7 +150,8 @@ def diff(before: Path, after: Path, shown: int, suffix: str) -> list[str]:
     report += [f"differs: {name}" for name in differing]
     for name in differing[:shown]:
         pair = (old[name].splitlines(), new[name].splitlines())
-        report += difflib.unified_diff(*pair, str(before / name), str(after / name), lineterm="")
+        lines = list(difflib.unified_diff(*pair, str(before / name), str(after / name), lineterm=""))
+        report += lines[:LINES] + [f"... {len(lines) - LINES} lines more"] * (len(lines) > LINES)
     return report
 
 

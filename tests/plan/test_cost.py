@@ -292,7 +292,7 @@ def test_operations_of_any_cell(cell: Cell) -> None:
 
 def check_backward_pointwise(cell: Cell, recompute: bool = False) -> None:
     """One step of one row backward, each value made when it is asked for, from what is kept."""
-    graph, kept = cell.graph, set(backward_plan(cell.graph, recompute=recompute).kept)
+    graph, kept = cell.graph, set(backward_plan(cell.graph, recompute=recompute).saved)
     derivative = differentiate(graph)
     values: dict[Node, Tensor] = {}
     row = torch.rand(1, H)

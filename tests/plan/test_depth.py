@@ -42,7 +42,7 @@ def walk(graph: StepGraph, length: int, layers: int) -> int:
 
 
 def walk_back(graph: StepGraph, length: int, layers: int) -> int:
-    derivative, kept = differentiate(graph), set(backward_plan(graph).kept)
+    derivative, kept = differentiate(graph), set(backward_plan(graph).saved)
     now = [dict.fromkeys(graph.states, 0) for _ in range(layers)]
     latest = 0
 

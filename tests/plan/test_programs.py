@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given
-from interpreter import Interpreter
+from program_interpreter import Interpreter
 from torch import Tensor
 
 import cellwise

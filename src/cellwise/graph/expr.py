@@ -145,7 +145,7 @@ class StepGraph:
     @cached_property
     def fingerprint(self) -> str:
         """Equal for graphs of the same equations, whatever the cell, its gates, states and variables are called."""
-        places = {
+        indices = {
             kind: {name: str(i) for i, name in enumerate(names)}
             for kind, names in (
                 (INPUT, self.gates),
@@ -161,7 +161,7 @@ class StepGraph:
             if node.op is CONSTANT:
                 head = repr(node.attribute)
             else:
-                head = node.op.name + places.get(node.op, {}).get(str(node.attribute), "")
+                head = node.op.name + indices.get(node.op, {}).get(str(node.attribute), "")
             parts = [digests[i] for i in node.inputs]
             if node.op.commutes:
                 parts.sort()

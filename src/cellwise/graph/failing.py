@@ -24,19 +24,19 @@ def step_error(tracer: Tracer, error: Exception) -> StepError:
     said = f"{kind}: {error}" if str(error) else kind
     problem = f"{tracer.name}.step cannot be run: {said.rstrip('.')}."
     return StepError(
-        problem=problem, where=_place(tracer, error.__traceback__), remedy=_remedy(tracer, error)
+        problem=problem, where=_user_line(tracer, error.__traceback__), remedy=_remedy(tracer, error)
     )
 
 
-def _place(tracer: Tracer, traceback: TracebackType | None) -> Source:
+def _user_line(tracer: Tracer, traceback: TracebackType | None) -> Source:
     """The innermost line of the user's that the error came through."""
-    found = Source(tracer.code.co_filename, tracer.code.co_firstlineno)
+    source = Source(tracer.code.co_filename, tracer.code.co_firstlineno)
     while traceback is not None:
         code = traceback.tb_frame.f_code
         if is_users(code.co_filename):
-            found = Source(code.co_filename, traceback.tb_lineno)
+            source = Source(code.co_filename, traceback.tb_lineno)
         traceback = traceback.tb_next
-    return found
+    return source
 
 
 def _remedy(tracer: Tracer, error: Exception) -> str:

@@ -53,11 +53,11 @@ def _refuse(tracer: Tracer, problem: str, where: object) -> NoReturn:
 
 
 def _nodes(graph: StepGraph) -> tuple[object, ...]:
-    place = {node: number for number, node in enumerate(graph.nodes)}
+    index = {node: number for number, node in enumerate(graph.nodes)}
     nodes = tuple(
-        (node.op, repr(node.attribute), tuple(place[i] for i in node.inputs)) for node in graph.nodes
+        (node.op, repr(node.attribute), tuple(index[i] for i in node.inputs)) for node in graph.nodes
     )
-    return nodes, place[graph.output], tuple(place[node] for node in graph.new_states)
+    return nodes, index[graph.output], tuple(index[node] for node in graph.new_states)
 
 
 def _difference(first: Tracer, second: Tracer) -> tuple[str, object]:
@@ -130,10 +130,10 @@ class _Watch:
         elif event == "c_call" and self.asked is None:
             what = _asked(argument)
             if what is not None:
-                self.asked = (f"it asks {what}", self._place(frame))
+                self.asked = (f"it asks {what}", self._user_line(frame))
 
     @staticmethod
-    def _place(frame: FrameType) -> Source:
+    def _user_line(frame: FrameType) -> Source:
         """The user's line that led here."""
         at: FrameType | None = frame
         while at is not None and not is_users(at.f_code.co_filename):

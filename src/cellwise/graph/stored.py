@@ -22,13 +22,13 @@ def store(graph: StepGraph) -> str:
     >>> restore(store(graph)).fingerprint == graph.fingerprint
     True
     """
-    place = {node: number for number, node in enumerate(graph.nodes)}
-    nodes = [[node.op.name, node.attribute, *(place[i] for i in node.inputs)] for node in graph.nodes]
+    index = {node: number for number, node in enumerate(graph.nodes)}
+    nodes = [[node.op.name, node.attribute, *(index[i] for i in node.inputs)] for node in graph.nodes]
     found: dict[str, Any] = {"name": graph.name, **{name: getattr(graph, name) for name in _TUPLES}}
-    found |= {"nodes": nodes, "output": place[graph.output]}
-    found["new_states"] = [place[node] for node in graph.new_states]
+    found |= {"nodes": nodes, "output": index[graph.output]}
+    found["new_states"] = [index[node] for node in graph.new_states]
     # They say in what order nodes stand, and so in what order a kernel adds.
-    found["names"] = [[place[node], name] for node, name in graph.names if node in place]
+    found["names"] = [[index[node], name] for node, name in graph.names if node in index]
     return json.dumps(found, separators=(",", ":"))
 
 

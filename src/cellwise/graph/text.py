@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cellwise.graph.expr import Node, Shape, StepGraph
-from cellwise.graph.ops import ATOM, CONSTANT, INPUT, OPS, PROJECT, SCALAR, STATE, SUM, VECTOR, Op
+from cellwise.graph.ops import ATOM, CONSTANT, INPUT, OPS, PROJECT, SCALAR, SIGN, STATE, SUM, VECTOR, Op
 
 # An expression that is nested deeper than this is written as an equation of its own.
 DEEPEST = 24
@@ -147,8 +147,8 @@ def write(
     if op in (INPUT, PROJECT) and not bias:
         template, binds = template.split(" + b_")[0], ATOM
     texts = [
-        notation.brackets(text) if _needs_brackets(op, place, inner) else text
-        for place, (text, inner) in enumerate(operands)
+        notation.brackets(text) if _needs_brackets(op, position, inner) else text
+        for position, (text, inner) in enumerate(operands)
     ]
     return notation.fill(template, texts, notation.gate(str(node.attribute))), binds
 
@@ -161,17 +161,17 @@ _LEAVES = {
 }
 
 
-def _needs_brackets(op: Op, place: int, binds: int) -> bool:
+def _needs_brackets(op: Op, position: int, binds: int) -> bool:
     if op.name in _PRODUCTS:
         return binds < ATOM
     if op.binds == ATOM:  # a function brings its own brackets
         return False
-    not_associative = place == 1 and not op.commutes
+    not_associative = position == 1 and not op.commutes
     # -(a * b) needs none, -(a + b) does; a + -b reads badly without.
     return (
         binds < op.binds
         or (not_associative and binds == op.binds)
-        or (op.binds >= SUM and binds == 3 and place == 1)
+        or (op.binds >= SUM and binds == SIGN and position == 1)
     )
 
 

@@ -1,4 +1,4 @@
-"""What the forward pass keeps of a step for its derivative, and what the backward pass computes again."""
+"""What the forward pass saves of a step for its derivative, and what the backward pass computes again."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from cellwise.graph import Node
 from cellwise.graph.ops import INPUT, STATE, Kind
 
 
-def kept_for(step: Iterable[Node], wanted: Iterable[Node]) -> tuple[Node, ...]:
-    """The values of `step` that must be kept so that `wanted`, nodes of the step, can be had again cheaply.
+def saved_for(step: Iterable[Node], needed: Iterable[Node]) -> tuple[Node, ...]:
+    """The values of `step` that must be saved so that `needed`, nodes of the step, can be had again cheaply.
 
-    States before the step are kept anyway, as operands of products or as carried values, and are among the result
+    States before the step are saved anyway, as operands of products or as carried values, and are among the result
     if they are needed; parameters and numbers are at hand.
     """
     inside = set(step)
-    kept: dict[Node, None] = {}
+    saved: dict[Node, None] = {}
     done: set[Node] = set()
-    todo = [node for node in wanted if node in inside]
+    todo = [node for node in needed if node in inside]
     while todo:
         node = todo.pop()
         if node in done:
             continue
         done.add(node)
-        # Cheaper to compute again from kept values than to keep: a few instructions against a trip to memory.
+        # Cheaper to compute again from saved values than to save: a few instructions against a trip to memory.
         if node.op.kind is Kind.SIMPLE:
             todo += node.inputs
         elif node.op in (INPUT, STATE) or node.inputs:
-            kept[node] = None
-    return tuple(kept)
+            saved[node] = None
+    return tuple(saved)

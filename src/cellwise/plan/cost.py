@@ -42,7 +42,7 @@ class _Sum:
 
     def __add__(self: Any, other: Any) -> Any:
         pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
-        return type(self)(*(mine + theirs for mine, theirs in pairs))
+        return type(self)(*(own + other for own, other in pairs))
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def cost_of(graph: StepGraph, layers: int = 1, bias: bool = True, recompute: boo
         inference_memory=Memory(inference, copies=(("outputs in whole vectors", ROWS * h),)),
         training_memory=Memory(training, in_vectors, copies if cell.keeps_output else copies[1:]),
         forward_depth=Depth(forward_step(graph), layers),
-        backward_depth=Depth(backward_step(cell.derivative, cell.backward_nodes, cell.kept), layers),
+        backward_depth=Depth(backward_step(cell.derivative, cell.backward_nodes, cell.saved), layers),
     )
 
 
@@ -180,21 +180,21 @@ class _Cell:
         self.bias = bias
         self.derivative: Derivative = differentiate(graph)
         backward = backward_plan(graph, recompute=recompute)
-        self.kept = frozenset(backward.kept)
+        self.saved = frozenset(backward.saved)
         derivative = self.derivative
         self.at_gates = dict.fromkeys([*derivative.inputs.values(), *derivative.products.values()])
         self.at_parameters = tuple(derivative.parameters.values())
         roots = [*self.at_gates, *derivative.states.values(), *self.at_parameters]
-        # Down to what is kept, which is listed too where the derivative reads it.
-        made = postorder(roots, self.kept)
-        self.backward_nodes = (*self.kept, *made)
+        # Down to what is saved, which is listed too where the derivative reads it.
+        made = postorder(roots, self.saved)
+        self.backward_nodes = (*self.saved, *made)
         self.made = tuple(made)
         self.states = len(self.graph.states) * b * h
         self.tape = (len(backward.tape.columns) + len(backward.histories)) * ROWS * h
         # The outputs are also the states before all steps but the first, where they are that state.
-        first = [n for n in self.kept if n.op is STATE and n.attribute not in backward.histories]
+        first = [n for n in self.saved if n.op is STATE and n.attribute not in backward.histories]
         self.outputs_read = ROWS * h if first or backward.reads_output else ZERO
-        self.keeps_output = backward.reads_output or self.graph.output is self.graph.new_states[0]
+        self.keeps_output = backward.reads_output or self.graph.output_is_state
         self.gates = len(self.at_gates) * ROWS * h
         again = [array.columns for array in backward.program.arrays if array.name == RECOMPUTED]
         self.again = sum(again) * ROWS * h
@@ -212,7 +212,7 @@ class _Cell:
     def backward(self) -> Operations:
         """Without the products with the input."""
         step = set(self.graph.nodes)
-        by_row: dict[Node, bool] = dict.fromkeys(self.kept, True)
+        by_row: dict[Node, bool] = dict.fromkeys(self.saved, True)
         total = Operations()
         for node in self.made:
             # A gradient carries no shape of its own: it has that of a row, and so has what is made with it.

@@ -34,7 +34,7 @@ class Step:
     """One step of one layer: the longest paths to each new state, to what the next layer takes, and to other ends.
 
     Each is by source: the name of a state, `INPUT` for what comes from the layer before, `START` for what is always
-    there, such as parameters and, backward, kept values.
+    there, such as parameters and, backward, saved values.
     """
 
     states: dict[str, Lengths]
@@ -57,15 +57,15 @@ def forward_step(graph: StepGraph) -> Step:
     return Step(new, paths[graph.output])
 
 
-def backward_step(derivative: Derivative, nodes: Iterable[Node], kept: Iterable[Node]) -> Step:
-    """The chains of a step backward: `nodes` inputs first, `kept` those whose value is on the tape."""
+def backward_step(derivative: Derivative, nodes: Iterable[Node], saved: Iterable[Node]) -> Step:
+    """The chains of a step backward: `nodes` inputs first, `saved` those whose value is on the tape."""
 
     def source(node: Node) -> str:
         if node.op is not GRADIENT:
             return Step.START
         return Step.INPUT if node.attribute == OUTPUT else f"({node.attribute})"
 
-    paths = _paths(nodes, source, set(kept))
+    paths = _paths(nodes, source, set(saved))
     nothing: Lengths = {}
     states = {
         f"({s})": paths[derivative.states[s]] if s in derivative.states else nothing
@@ -80,12 +80,12 @@ def backward_step(derivative: Derivative, nodes: Iterable[Node], kept: Iterable[
 
 
 def _paths(
-    nodes: Iterable[Node], source: Callable[[Node], str], kept: Collection[Node] = ()
+    nodes: Iterable[Node], source: Callable[[Node], str], saved: Collection[Node] = ()
 ) -> dict[Node, Lengths]:
     """For each node the longest path from each source."""
     found: dict[Node, Lengths] = {}
     for node in nodes:
-        if node in kept:
+        if node in saved:
             found[node] = {Step.START: 0}
         elif not node.inputs:
             found[node] = {source(node): int(node.op is INPUT)}
@@ -160,21 +160,21 @@ class Depth:
         start = matrix[_START].copy()
         below = start
         for layer in range(self.layers):
-            places = {name: 2 + layer * len(step.states) + i for i, name in enumerate(step.states)}
+            rows = {name: 2 + layer * len(step.states) + i for i, name in enumerate(step.states)}
             for name, path in step.states.items():
-                matrix[places[name]] = _row(path, places, start, below)
-            ends = [_row(path, places, start, below) for path in (step.output, *step.ends)]
+                matrix[rows[name]] = _row(path, rows, start, below)
+            ends = [_row(path, rows, start, below) for path in (step.output, *step.ends)]
             below = ends[0]
-            matrix[_BEST] = np.maximum.reduce([matrix[_BEST], *ends, *(matrix[p] for p in places.values())])
+            matrix[_BEST] = np.maximum.reduce([matrix[_BEST], *ends, *(matrix[p] for p in rows.values())])
         return matrix
 
 
-def _row(path: Lengths, places: dict[str, int], start: np.ndarray, below: np.ndarray) -> np.ndarray:
+def _row(path: Lengths, rows: dict[str, int], start: np.ndarray, below: np.ndarray) -> np.ndarray:
     """A path of one layer, written in the columns of the whole stack."""
     row = np.full_like(start, _NEVER)
     for name, length in path.items():
-        if name in places:
-            row[places[name]] = max(row[places[name]], length)
+        if name in rows:
+            row[rows[name]] = max(row[rows[name]], length)
         else:
             row = np.maximum(row, (below if name == Step.INPUT else start) + length)
     return row
