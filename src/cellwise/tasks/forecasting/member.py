@@ -19,10 +19,7 @@ EMBEDDING_SIZE = 16  # of what is known of one future step
 def make_layer(config: NetworkConfig, input_size: int) -> nn.Module:
     """The recurrent layer of one member, called as layer(x) -> (output (T, B, H), state)."""
     dropout = config.dropout if config.num_layers > 1 else 0.0
-    # The compiled kernels run any cell, and a GRU faster than torch does, most of all for a single series
-    # (benchmarks/layers.py).
-    layer = config.cell, input_size, config.hidden_size, config.num_layers
-    return Recurrent(*layer, dropout=dropout, backend="cpu")
+    return Recurrent(config.cell, input_size, config.hidden_size, config.num_layers, dropout=dropout)
 
 
 class Member(nn.Module):

@@ -27,8 +27,7 @@ class CharacterNetwork(nn.Module):
         super().__init__()
         self.embed = nn.Embedding(characters, embedding_size)
         between = dropout if num_layers > 1 else 0.0
-        # The compiled kernels run any cell, and train a GRU faster than torch's operator (benchmarks/layers.py).
-        self.layer = Recurrent(cell, embedding_size, hidden_size, num_layers, dropout=between, backend="cpu")
+        self.layer = Recurrent(cell, embedding_size, hidden_size, num_layers, dropout=between)
         self.drop = nn.Dropout(dropout)
         self.decode = nn.Linear(hidden_size, characters)
 
