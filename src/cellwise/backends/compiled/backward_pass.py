@@ -32,6 +32,8 @@ from cellwise.plan.program import Place, Ref, Width
 # input. So many that threads seldom wait for each other at the end of one; fewer where memory is what was asked for.
 _SPAN_BYTES = {"tape": 32 * 2**20, "recompute": 8 * 2**20}
 
+_SMALL = 2**14  # numbers
+
 
 def span_rows(engine: Engine, columns: int, width: int) -> int:
     """Valid steps in a span, where each has so many rows of this width."""
@@ -83,6 +85,16 @@ class BackwardPass:
         self.most = max(rows.stop - rows.start for _, _, rows in self.spans)
         shape = RunShape(self.sizes, walk.turned, self.stems, ways, has_resets, device)
         self.runs = Runs(kernel, shape)
+        self._zeros: dict[int, Tensor] = {}
+
+    def zeros(self, place: int, like: Tensor) -> Tensor:
+        """Zeros like a state. Small ones are kept: without resets no kernel writes to what a row begins with."""
+        if self.has_resets or like.numel() > _SMALL:
+            return like.new_zeros(like.shape)
+        if place not in self._zeros:
+            with torch.inference_mode(False):
+                self._zeros[place] = torch.zeros(like.shape, dtype=like.dtype, device=like.device)
+        return self._zeros[place]
 
     def _spans(self, columns: int) -> list[tuple[int, int, slice]]:
         """First step, end and rows of each span, in the order in which they run."""
@@ -152,8 +164,8 @@ class _Call:
         made, x = self.made, self.x
         self.held = {name: self.compiler.empty(made.most, width, x, True) for name, width in made.held}
         arriving = [
-            state.new_zeros(state.shape) if gradient is None else gradient.contiguous()
-            for state, gradient in zip(self.states, state_gradients, strict=True)
+            made.zeros(place, state) if gradient is None else gradient.contiguous()
+            for place, (state, gradient) in enumerate(zip(self.states, state_gradients, strict=True))
         ]
         batch = made.walk.batch
         pairs = [

@@ -201,7 +201,6 @@ def before_each_step(
     `room` gives memory for rows of the size of the states, at least as many as the span has.
     """
     size, rows, batch = initial.shape[1], walk.rows, walk.batch
-    history = history[:rows, :size]
     first, end = span.start, span.stop
     if walk.is_dense:
         if walk.backwards:
@@ -216,10 +215,10 @@ def before_each_step(
             start = max(0, first - batch)
         parts = [(late, initial)] if begins else []
         count = early.stop - early.start
-        return [*parts, (early, history[start : start + count])] if count else parts
+        return [*parts, (early, history[start : start + count, :size])] if count else parts
     where, begins_at, row = walk.predecessors
     gathered, device = room()[: end - first], history.device
-    torch.index_select(history, 0, where[span].to(device), out=gathered)
+    torch.index_select(history[:rows, :size], 0, where[span].to(device), out=gathered)
     low, high = torch.searchsorted(begins_at, torch.tensor([first, end], device="cpu")).tolist()
     gathered[(begins_at[low:high] - first).to(device)] = initial[row[low:high].to(device)]
     return [(slice(0, end - first), gathered)]
