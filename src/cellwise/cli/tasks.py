@@ -36,13 +36,6 @@ _OWN = {
         "report": ("Make the report of a run again.", "forecast_report"),
     },
 }
-_CHECK = Words(
-    "See whether a run folder is whole.",
-    "Compare every file of a run with its checksum, and load the run.\n\n"
-    "Says of each file whether it is whole; the exit status is 2 if one is not. An unfinished run is whole if its "
-    "training can go on.",
-    ("cellwise {} check runs/mine",),
-)
 
 
 def group_of(name: str) -> Group:
@@ -50,8 +43,8 @@ def group_of(name: str) -> Group:
     task = find_task(name)
     assert task is not None
     commands, own = task.load_commands(), _OWN.get(name, {})
-    words = {**{each: commands.words[each] for each in _MAKERS if each != "check"}, "check": _CHECK}
-    lines = {each: words[each].line for each in words} | {each: line for each, (line, _) in own.items()}
+    words = {**commands.words, "check": _check_words(name)}
+    lines = {each: words[each].line for each in _MAKERS} | {each: line for each, (line, _) in own.items()}
 
     def load(command: str) -> click.Command:
         if command in own:
@@ -59,14 +52,13 @@ def group_of(name: str) -> Group:
             return made
         callback, parameters = _MAKERS[command](task, commands)
         told = words[command]
-        typed = [line.format(name) for line in told.examples]
         return Command(
             command,
             callback=callback,
             params=parameters,
             help=told.help,
             short_help=told.line,
-            epilog=examples(typed),
+            epilog=examples(told.examples),
         )
 
     about = commands.words[""]
@@ -173,6 +165,16 @@ def _demo(task: Task, commands: TaskCommands) -> Made:
         parameter("overwrite", bool, _OVERWRITE, False),
         parameter("quiet", bool, QUIET, False),
     ]
+
+
+def _check_words(name: str) -> Words:
+    return Words(
+        "See whether a run folder is whole.",
+        "Compare every file of a run with its checksum, and load the run.\n\n"
+        "Says of each file whether it is whole; the exit status is 2 if one is not. An unfinished run is whole if its "
+        "training can go on.",
+        (f"cellwise {name} check runs/mine",),
+    )
 
 
 def _check(task: Task, commands: TaskCommands) -> Made:
