@@ -59,6 +59,9 @@ _saved_tensors_hooks: Callable[[bool], Any] = torch._C._autograd._top_saved_tens
 # Whether a tensor is one of functionalization's, which torch.compile traces with.
 is_functional: Callable[[Tensor], bool] = torch._is_functional_tensor
 
+# What torch calls the kernels of a type of device by. In 2.13.
+dispatch_key_of: Callable[[str], str] = torch._C._dispatch_key_for_device
+
 # Says that memory of these tensors was written to by somebody else than torch. Takes several since 2.6 or so.
 increment_version: Callable[[Sequence[Tensor]], None] = torch._C._increment_version
 
@@ -78,9 +81,8 @@ def is_zero_without_memory(tensor: Tensor) -> bool:
     return tensor._is_zerotensor()
 
 
-def version_of(tensor: Tensor) -> int:
-    """How often a tensor was written to in place, as torch counts. Tensor._version."""
-    return tensor._version
+# Streams read Tensor._version, how often a tensor was written to in place, as torch counts: at every step, and so where
+# they need it (`runtime.stream.Watched`).
 
 
 # --- optional: without one of these something goes without --------------------------------------------------------

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch._C._functorch import TransformType
 
 from cellwise.graph import StepGraph
+from cellwise.torch_internals import TransformType
 
 
 @dataclass(frozen=True)

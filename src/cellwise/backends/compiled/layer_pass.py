@@ -15,6 +15,7 @@ from cellwise.backends.compiled.engine import Engine, engine_for, key_of
 from cellwise.backends.compiled.plain import Forward, is_plain, lies_in_memory, run_forward
 from cellwise.backends.compiled.walk import even_walk, walk_of
 from cellwise.graph import StepGraph
+from cellwise.torch_internals import tracing_state
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +86,7 @@ class LayerPass:
         """The same as one operator of torch."""
         states, taken = list(initial), [weights.by_stem[stem] for stem in self.stems]
         # What torch.jit.trace records is run with and without gradients, and keeps a tape by itself.
-        tape = torch._C._get_tracing_state() is None and _needs_gradient((sequences.data, *states, *taken))
+        tape = tracing_state() is None and _needs_gradient((sequences.data, *states, *taken))
         resets, offsets = _resets(sequences, reverse), _offsets(sequences)
         output, *rest = torch.ops.cellwise.direction.default(
             key, sequences.data, offsets, states, resets, taken, self.bias, reverse, tape

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from cellwise import torch_internals
 from cellwise.backends.compiled import plain
 from cellwise.backends.compiled.checks import (
     check_backward,
@@ -219,11 +220,11 @@ def _below_autograd(operator: Any, kernel: Operator, x: Tensor, *others: Tensor)
     """What runs below autograd: in a finished program the kernel itself, since each call of an operator costs."""
     tensors = (x, *others)
     here = is_plain(x) and all(has_kernels(each.device) and lies_in_memory(each) for each in tensors)
-    if here and not any(map(torch._is_functional_tensor, tensors)):
+    if here and not any(map(torch_internals.is_functional, tensors)):
         return kernel
 
     def call(*arguments: Any) -> list[Tensor]:
-        with torch._C._AutoDispatchBelowAutograd():
+        with torch_internals.below_autograd():
             return operator(*arguments)
 
     return call

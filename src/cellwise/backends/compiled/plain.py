@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C._functorch import get_interpreter_stack, is_legacy_batchedtensor
 
+from cellwise import torch_internals
 from cellwise.backends.compiled.backward_pass import backward_pass
 from cellwise.backends.compiled.checks import check_backward
 from cellwise.backends.compiled.engine import Engine
@@ -130,7 +130,7 @@ class Forward(torch.autograd.Function):
         ctx.call = engine, bias, walk, resets
         ctx.seen = [(each.dtype, each.shape) for each in (x, *others)]
         # What hooks bring back in the backward pass is theirs, and so must be checked.
-        ctx.hooked = torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+        ctx.hooked = torch_internals.has_saved_tensors_hooks()
         ctx.set_materialize_grads(False)
         # Rows that were copied for the caller may be written to as any copy may.
         is_copy = engine.padded(output.shape[1]) != output.shape[1]
@@ -228,8 +228,8 @@ def is_plain(x: Tensor) -> bool:
     return (
         not torch.compiler.is_compiling()
         and lies_in_memory(x)
-        and not torch._C._len_torch_dispatch_stack()
-        and torch._C._get_tracing_state() is None
+        and not torch_internals.num_dispatch_modes()
+        and torch_internals.tracing_state() is None
     )
 
 
@@ -244,13 +244,17 @@ def lies_in_memory(tensor: Tensor) -> bool:
 
 def in_memory(gradient: Tensor) -> Tensor:
     """A gradient as a kernel can read it: autograd has zeros without memory, and numbers that are yet to be negated."""
-    return torch.zeros_like(gradient) if gradient._is_zerotensor() else gradient.resolve_neg()
+    return (
+        torch.zeros_like(gradient)
+        if torch_internals.is_zero_without_memory(gradient)
+        else gradient.resolve_neg()
+    )
 
 
 def are_transformed(gradients: Sequence[Tensor | None]) -> bool:
     """Whether gradients may have no numbers that a kernel could read: many arrive as one, in `is_grads_batched=True`
     or within torch.func.vmap, or torch.func differentiates them.
     """
-    return get_interpreter_stack() is not None or any(
-        is_legacy_batchedtensor(each) for each in gradients if each is not None
+    return torch_internals.transform_level() is not None or any(
+        torch_internals.is_legacy_batched(each) for each in gradients if each is not None
     )

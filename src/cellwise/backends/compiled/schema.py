@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from cellwise.torch_internals import dispatch_key_of
+
 _LIBRARY = torch.library.Library("cellwise", "FRAGMENT")
 _TAKEN = "str key, Tensor x, Tensor offsets, Tensor[] states, Tensor? resets, Tensor[] weights, bool bias, bool reverse"
 _KEPT = "Tensor output, Tensor[] kept, Tensor output_gradient, Tensor[] state_gradients, bool wants_input"
@@ -41,4 +43,4 @@ def register_device(device_type: str) -> None:
     if device_type not in _REGISTERED:
         _REGISTERED.add(device_type)
         for name in _SCHEMAS:
-            _LIBRARY.impl(name, _late(name, "kernel"), torch._C._dispatch_key_for_device(device_type))
+            _LIBRARY.impl(name, _late(name, "kernel"), dispatch_key_of(device_type))
