@@ -296,7 +296,7 @@ class _Loop:
         count, steps = len(state.epochs), state.within.steps
         if steps and not self._is_updating:
             self.save()
-        saved = f"{count} epochs are saved in {folder.path}"
+        saved = f"{count} epoch{'s are' if count != 1 else ' is'} saved in {folder.path}"
         if steps:
             done = f"{steps} of the {self.schedule.steps} steps of this one"
             saved = f"{saved}, and {done}" if count else f"{done} are saved in {folder.path}"
