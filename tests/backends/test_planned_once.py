@@ -55,7 +55,6 @@ def test_a_graph_becomes_a_text_only_where_torch_traces(monkeypatch: pytest.Monk
 def test_layers_of_a_cell_share_kernels_and_all_share_the_plans() -> None:
     cell = new_cell()
     made: list[engine.Engine] = []
-    found = []
     for dtype, hidden in ((torch.float32, 5), (torch.float32, 9), (torch.float64, 5)):
         layer = Recurrent(cell, 4, hidden, backend="cpu", dtype=dtype)
         trained(layer, dtype)

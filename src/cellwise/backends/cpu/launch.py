@@ -103,7 +103,7 @@ class CpuRun(KernelRun):
         self.sum_rows = rows if len(self.shares) > 1 else [row[0] for row in rows]
         packed = len(self.packing.places) if self.packing else 0
         self.pointers = [np.zeros(self.count + packed + 3, np.int64) for _ in self.shares]
-        self.views = [memoryview(pointers) for pointers in self.pointers]  # written to in half the time
+        self.views = [pointers.data for pointers in self.pointers]  # written to in half the time
         self.sizes = [self._sizes(first, count) for first, count in self.shares]
         self.calls = [
             partial(kernel.call, pointers.ctypes.data, sizes.ctypes.data)
@@ -218,7 +218,7 @@ class Packs:
         self._given = [
             np.array([first, end, 0, *[0] * weights], np.int64) for first, end in itertools.pairwise(edges)
         ]
-        self._views = [memoryview(each) for each in self._given]
+        self._views = [each.data for each in self._given]
         self._calls = [partial(kernel.pack, packing.address, each.ctypes.data) for each in self._given]
 
     def run(self, start: int, weights: Sequence[Tensor]) -> None:
