@@ -94,6 +94,9 @@ class Run(KernelRun):
             if start < stop:
                 Step(self, t, start, stop, int(self.walk.offsets[first])).run()
 
+    def release(self) -> None:
+        del self.arrays, self.first, self.history, self.weights, self.resets, self.total
+
     def sums(self) -> dict[str, Tensor]:
         return {name: total.flatten() for name, total in self.total.items()}
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 
@@ -55,7 +58,6 @@ def test_a_graph_becomes_a_text_only_where_torch_traces(monkeypatch: pytest.Monk
 def test_layers_of_a_cell_share_kernels_and_all_share_the_plans() -> None:
     cell = new_cell()
     made: list[engine.Engine] = []
-    found = []
     for dtype, hidden in ((torch.float32, 5), (torch.float32, 9), (torch.float64, 5)):
         layer = Recurrent(cell, 4, hidden, backend="cpu", dtype=dtype)
         trained(layer, dtype)
@@ -68,3 +70,14 @@ def test_layers_of_a_cell_share_kernels_and_all_share_the_plans() -> None:
     assert made[0] is not made[2]
     assert found[0] is found[2]
     assert made[0].inference.program is made[2].inference.program
+
+
+@pytest.mark.parametrize("size", [5, 16])
+def test_what_is_remembered_of_a_call_holds_none_of_its_tensors(size: int) -> None:
+    layer, x = Recurrent("lstm-peephole", 4, size, backend="cpu"), torch.ones(3, 2, 4)
+    output = layer(x)[0]
+    output.sum().backward()
+    alive = [weakref.ref(each) for each in (x, output, *layer.parameters())]
+    del layer, x, output
+    gc.collect()
+    assert not any(each() is not None for each in alive)

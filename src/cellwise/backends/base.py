@@ -220,7 +220,7 @@ def run_stacked(stack: Stack, call: Call, run_direction: RunDirection, fresh: bo
         outputs = []
         for direction in range(stack.directions):
             index = layer * stack.directions + direction
-            initial = tuple([state[index] for state in call.states])
+            initial = tuple([state.select(0, index) for state in call.states])
             output, final = run_direction(
                 stack.graph, call.weights[index], sequences, initial, direction == 1
             )

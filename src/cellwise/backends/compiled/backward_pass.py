@@ -173,7 +173,9 @@ class _Call:
             for width, is_final in zip(made.own_widths, made.are_finals, strict=True)
         ]
         run = made.runs.take()
-        run.bind(self._arrays(output_gradient), *self._carried(arriving, pairs), self.ordered, self.resets)
+        # Copies among them live as long as these names do.
+        arrays, (firsts, histories) = self._arrays(output_gradient), self._carried(arriving, pairs)
+        run.bind(arrays, firsts, histories, self.ordered, self.resets)
         found: dict[str, Tensor] = {}
         dx = None
         for number, (first, end, rows) in enumerate(made.spans):

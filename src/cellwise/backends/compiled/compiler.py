@@ -88,7 +88,8 @@ class KernelRun(ABC):
         Args:
             arrays: for each of `given_arrays(program)` its rows, (N or the rows of a span, columns * width).
             firsts: for each array that is found BEFORE a step the states before a row's first step, (B, width).
-            histories: for each of these the states after the steps: (N, width), or two buffers (2 B, width).
+            histories: for each of these the states after the steps: (N, width), or two buffers (2 B, width),
+                of which a dense run of a single step has the first alone.
             weights: in the order of `RunShape.stems`, as the layer has them.
             resets: (N,) uint8. Before a step that is marked, in a run backwards after it, the states become zero.
         """
@@ -100,6 +101,10 @@ class KernelRun(ABC):
     @abstractmethod
     def sums(self) -> dict[str, Tensor]:
         """What all steps so far have added up to, (columns * width,) in float64, by the name of the array."""
+
+    def release(self) -> None:
+        """The call is over: let go of its tensors. The run may be kept for other calls."""
+        return
 
 
 class CompiledKernel(ABC):

@@ -30,13 +30,16 @@ class Runs:
     def __init__(self, kernel: CompiledKernel, shape: RunShape) -> None:
         self._kernel, self._shape = kernel, shape
         self._idle: deque[KernelRun] = deque()
-        self.give_back = self._idle.append
 
     def take(self) -> KernelRun:
         try:
             return self._idle.pop()
         except IndexError:
             return self._kernel.open(self._shape)
+
+    def give_back(self, run: KernelRun) -> None:
+        run.release()
+        self._idle.append(run)
 
 
 class ForwardPass:

@@ -12,7 +12,7 @@ from torch import Tensor
 from cellwise.backends.base import Result, Sequences, Weights
 from cellwise.backends.compiled import compiler as compilers
 from cellwise.backends.compiled.engine import Engine, engine_for, key_of
-from cellwise.backends.compiled.plain import Forward, is_plain, lies_in_memory, run_forward
+from cellwise.backends.compiled.plain import Forward, is_plain, lie_in_memory, run_forward
 from cellwise.backends.compiled.walk import even_walk, walk_of
 from cellwise.graph import StepGraph
 from cellwise.torch_internals import tracing_state
@@ -58,7 +58,8 @@ class LayerPass:
         if torch.compiler.is_compiling():
             return self._traced(self.key, weights, sequences, initial, reverse)
         data, taken = sequences.data, tuple(weights.by_stem.values())  # in the order of `stems`
-        if not (is_plain(data) and all(map(lies_in_memory, (*initial, *taken)))):
+        tensors = (data, *initial, *taken)
+        if not (is_plain(data) and lie_in_memory(tensors)):
             engine = self.engine
             key = self.key or key_of(engine.graph, engine.projected, engine.recompute, self.name)
             return self._traced(key, weights, sequences, initial, reverse)
@@ -67,10 +68,8 @@ class LayerPass:
         else:
             walk = walk_of(_offsets(sequences), sequences.batch, reverse)
         resets = None if sequences.resets is None else _resets(sequences, reverse)
-        if _needs_gradient((data, *initial, *taken)):
-            output, *finals = Forward.apply(
-                self.engine, self.bias, walk, resets, None, data, *initial, *taken
-            )
+        if _needs_gradient(tensors):
+            output, *finals = Forward.apply(self.engine, self.bias, walk, resets, None, *tensors)
         else:
             output, finals, _ = run_forward(self.engine, self.bias, walk, data, initial, taken, resets, False)
         return output, tuple(finals)

@@ -4,11 +4,12 @@ small kernel, and no text of a graph.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from cellwise import torch_internals
 from cellwise.backends.compiled.backward_pass import backward_pass
@@ -233,13 +234,21 @@ def is_plain(x: Tensor) -> bool:
     )
 
 
+def lie_in_memory(tensors: Iterable[Tensor]) -> bool:
+    """Whether all of them do (`lies_in_memory`)."""
+    for each in tensors:
+        kind = type(each)
+        if kind is not Parameter and (kind is not Tensor or each.is_neg()):
+            return False
+    return True
+
+
 def lies_in_memory(tensor: Tensor) -> bool:
     """Whether a tensor has its numbers at its address: no subclass that keeps them elsewhere.
 
     Nor one that is yet to be negated, as the imaginary part of a conjugate is.
     """
-    kind = type(tensor)
-    return kind is torch.nn.Parameter or (kind is Tensor and not tensor.is_neg())
+    return lie_in_memory((tensor,))
 
 
 def in_memory(gradient: Tensor) -> Tensor:

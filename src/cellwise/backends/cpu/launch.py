@@ -57,9 +57,6 @@ class CpuRun(KernelRun):
         """Where each array stands among the pointers."""
         stems = {stem: place for place, stem in enumerate(self.shape.stems)}
         self.given: list[int] = []
-        self.before: list[
-            tuple[int, int | None]
-        ] = []  # of what is found BEFORE a step, and of the same AFTER it
         self.own: list[tuple[int, int, int]] = []  # pointer, weight, width
         self.rows: list[tuple[int, int]] = []  # pointer, bytes of a row
         self.summed: list[tuple[int, str, int]] = []  # pointer, name, how many
@@ -79,7 +76,8 @@ class CpuRun(KernelRun):
             place += len(ADDRESSES.get(array.place, ("",)))
         self.count = place
         after = {before.name: found[after.name] for before, after in self.kernel.program.states}
-        self.before = [
+        # Of what is found BEFORE a step, and of the same AFTER it.
+        self.before: list[tuple[int, int | None]] = [
             (found[array.name], after.get(array.name))
             for array in self.kernel.program.arrays
             if array.place is Place.BEFORE
@@ -170,8 +168,8 @@ class CpuRun(KernelRun):
         if not self.shares or threads != self.threads:
             self._share(threads)
         self._take()
-        own = [_own(weights[weight], width) for _, weight, width in self.own]
-        self.held = (arrays, firsts, histories, weights, resets, own)  # in memory until the run is over
+        # In memory until the call is over; the caller has the other tensors.
+        own = self.held = [_own(weights[weight], width) for _, weight, width in self.own]
         for pointers in self.views:
             for place, tensor in zip(self.given, arrays, strict=True):
                 pointers[place] = tensor.data_ptr()
@@ -198,6 +196,9 @@ class CpuRun(KernelRun):
             self.calls[0]()
         else:
             together(self.calls)
+
+    def release(self) -> None:
+        self.held = []
 
     def sums(self) -> dict[str, Tensor]:
         return {
