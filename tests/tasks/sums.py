@@ -14,6 +14,7 @@ from cellwise.tasks.errors import DataError
 from cellwise.tasks.estimator import Estimator, Stored
 from cellwise.tasks.options import option, with_options
 from cellwise.tasks.training.digests import parts_digest
+from cellwise.tasks.training.objective import Objective
 from cellwise.tasks.training.run_folder import DATA, RunFolder
 
 
@@ -62,8 +63,10 @@ class SumNetwork(nn.Module):
         return self.decode(last)[:, 0]
 
 
-class SumObjective:
+class SumObjective(Objective[Examples]):
     """Squared error in batches that are drawn anew in every epoch; the mean absolute error on what was held out."""
+
+    metric = "mean_absolute_error"
 
     def __init__(self, network: SumNetwork, train: Examples, valid: Examples, batch_size: int, seed: int):
         self._network, self._train, self._valid = network, train, valid
@@ -84,9 +87,9 @@ class SumObjective:
         """In units of the network."""
         return nn.functional.mse_loss(self._network(batch), batch.sums / self._network.size)
 
-    def validate(self) -> float:
+    def validate(self) -> dict[str, float]:
         """In the user's units."""
-        return mean_absolute_error(self._network, self._valid)
+        return {self.metric: mean_absolute_error(self._network, self._valid)}
 
 
 def mean_absolute_error(network: SumNetwork, examples: Examples) -> float:

@@ -37,7 +37,7 @@ class CommonOptions:
     )
     epochs: int = option(
         default=20,
-        help="At most so many epochs; early stopping may end sooner.",
+        help="At most so many epochs; early stopping may end sooner. With --minutes the default sets no limit.",
         at_least=1,
         at_most=1_000_000,
         group=TRAINING,
@@ -79,15 +79,19 @@ class CommonOptions:
         group=TRAINING,
     )
     minutes: float | None = option(
-        default=None, help="Time for the training.", above=0.0, none="as long as it takes", group=TRAINING
+        default=None,
+        help="Budget in minutes, validation included; the learning rate falls to zero at its end.",
+        above=0.0,
+        none="no limit",
+        group=TRAINING,
     )
     accumulate: int = option(
         default=1,
-        help="Batches whose gradients are added up for one step.",
+        help="Batches averaged for one step of the optimizer.",
         at_least=1,
         at_most=1_000_000,
         group=TRAINING,
     )
     autocast: bool = option(
-        default=False, help="Compute in bfloat16 where torch.autocast does.", group=TRAINING
+        default=False, help="Compute the training loss in bfloat16 where torch deems it safe.", group=TRAINING
     )

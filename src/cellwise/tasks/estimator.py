@@ -25,6 +25,7 @@ from cellwise.cells.stored import known_cell, store_cell
 from cellwise.tasks.common_options import CommonOptions
 from cellwise.tasks.errors import NotFittedError, ReportWarning, RunFolderError, TaskError
 from cellwise.tasks.options import Option, check_values, options_of, plain
+from cellwise.tasks.training.device import choose_device
 from cellwise.tasks.training.history import History
 from cellwise.tasks.training.loading import cell_of_run, check_loaded, load_network
 from cellwise.tasks.training.loop import TrainSettings, threads, train
@@ -144,6 +145,7 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
         more |= {name: value for name, value in (("target", target), ("valid", valid)) if value is not None}
         how = self._how(more)
         self.check_options(**how)
+        choose_device(self.device)  # a run may be read where the device of its training is not
         # A grid of numpy's gives its numbers, which torch and JSON do not take.
         self.set_params(**{name: plain(value) for name, value in self.get_params().items()})
         known, training = self._read(data, **{**more, **how})
@@ -153,7 +155,7 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
             trained = train(network, objective, TrainSettings.of(self), run, choose_progress(progress))
             self._take(known, how, network, self._notes(known), trained)
             self.seconds_ = time.perf_counter() - start
-            if run is not None:
+            if run is not None and run.writes:  # of several processes one
                 self._finish(run)
         return self
 
