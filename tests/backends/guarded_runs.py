@@ -94,10 +94,10 @@ def cases(can_project: bool) -> Iterator[Case]:
 
 def buffers(program: Program, kernel: Kernel) -> list[str]:
     """What a kernel's pointers are, in order; kernel.py says so in words."""
-    names = [f"{a.name} {part}".strip() for a in program.arrays for part in ADDRESSES.get(a.place, ("",))]
+    names = [f"{a.name} {part}".strip() for a in program.buffers for part in ADDRESSES.get(a.place, ("",))]
     for stage in program.stages:
         for group in groups_of(stage, kernel.target):
-            names += [f"packed {segment.weight.stem}" for segment in group.segments] + ["packed biases"]
+            names += [f"packed {term.weight.stem}" for term in group.terms] + ["packed biases"]
     return [*names, "room", "offsets", "resets"]
 
 

@@ -18,12 +18,12 @@ from cellwise.backends.compiled.compiler import (
     KernelCompiler,
     KernelRun,
     RunShape,
-    carried_arrays,
-    given_arrays,
+    carried_buffers,
+    given_buffers,
 )
 from cellwise.graph import Node
 from cellwise.graph.ops import CONSTANT, constant_tensor
-from cellwise.plan.program import Place, Program, ProgramStage, Ref, Segment, Width
+from cellwise.plan.program import MatmulTerm, Program, Slot, Stage, StorageClass, Width
 
 APART = 5  # rows begin at multiples of so many numbers
 
@@ -62,29 +62,29 @@ class Run(KernelRun):
             Width.PROJECTED: sizes.padded_projected,
         }
         self.state_of = {after.name: before.name for before, after in program.states}
-        self.way = {a.name: way for a, way in zip(carried_arrays(program), shape.carried, strict=True)}
+        self.way = {a.name: way for a, way in zip(carried_buffers(program), shape.carried, strict=True)}
 
     def bind(
         self,
-        arrays: Sequence[Tensor],
+        buffers: Sequence[Tensor],
         firsts: Sequence[Tensor],
         histories: Sequence[Tensor],
         weights: Sequence[Tensor],
         resets: Tensor | None,
     ) -> None:
-        assert all(each.is_contiguous() for each in (*arrays, *firsts, *histories))
+        assert all(each.is_contiguous() for each in (*buffers, *firsts, *histories))
         program = self.program
-        self.arrays = {a.name: each for a, each in zip(given_arrays(program), arrays, strict=True)}
+        self.buffers = {a.name: each for a, each in zip(given_buffers(program), buffers, strict=True)}
         self.first = dict(zip(self.way, firsts, strict=True))
         self.history = dict(zip(self.way, histories, strict=True))
         self.weights = dict(zip(self.shape.stems, weights, strict=True))
         self.resets = resets
         self.total = {
-            array.name: torch.zeros(
-                array.columns, self.width[array.width], dtype=torch.float64, device=self.shape.device
+            buffer.name: torch.zeros(
+                buffer.columns, self.width[buffer.width], dtype=torch.float64, device=self.shape.device
             )
-            for array in program.arrays
-            if array.place is Place.SUM
+            for buffer in program.buffers
+            if buffer.storage is StorageClass.REDUCTION
         }
 
     def launch(self, first: int, end: int) -> None:
@@ -95,7 +95,7 @@ class Run(KernelRun):
                 Step(self, t, start, stop, int(self.walk.offsets[first])).run()
 
     def release(self) -> None:
-        del self.arrays, self.first, self.history, self.weights, self.resets, self.total
+        del self.buffers, self.first, self.history, self.weights, self.resets, self.total
 
     def sums(self) -> dict[str, Tensor]:
         return {name: total.flatten() for name, total in self.total.items()}
@@ -106,7 +106,10 @@ class Step:
 
     def __init__(self, run: Run, t: int, start: int, stop: int, span: int) -> None:
         self.call, self.t, self.count = run, t, stop - start
-        self.rows = {Place.STEPS: slice(start, stop), Place.SPAN: slice(start - span, stop - span)}
+        self.rows = {
+            StorageClass.PER_STEP: slice(start, stop),
+            StorageClass.PER_CHUNK: slice(start - span, stop - span),
+        }
         self.within: dict[str, Tensor] = {}
         marks = None if run.resets is None else run.resets[start:stop].bool()
         self.marked = [] if marks is None else marks.nonzero().flatten().tolist()
@@ -136,47 +139,47 @@ class Step:
             return self.call.history[name][self._place(name, "before") + row]
         return self.call.first[name][row]
 
-    def _read(self, ref: Ref) -> Tensor:
-        array, call = ref.array, self.call
-        size = call.size[array.width]
-        if array.place in (Place.UNITS, Place.NUMBER):
-            return call.weights[array.name.removeprefix("own ")]
-        if array.place is Place.BEFORE:
-            return torch.stack([self._before(array.name, row)[:size] for row in range(self.count)])
-        return self._memory(ref)[:, :size]
+    def _read(self, slot: Slot) -> Tensor:
+        buffer, call = slot.buffer, self.call
+        size = call.size[buffer.width]
+        if buffer.storage in (StorageClass.PER_UNIT, StorageClass.SCALAR):
+            return call.weights[buffer.name.removeprefix("own ")]
+        if buffer.storage is StorageClass.CARRY_IN:
+            return torch.stack([self._before(buffer.name, row)[:size] for row in range(self.count)])
+        return self._memory(slot)[:, :size]
 
-    def _memory(self, ref: Ref) -> Tensor:
-        """The rows of a column of an array at this step."""
-        array, call = ref.array, self.call
-        width = call.width[array.width]
-        if array.place is Place.ROWS:
+    def _memory(self, slot: Slot) -> Tensor:
+        """The rows of a column of an buffer at this step."""
+        buffer, call = slot.buffer, self.call
+        width = call.width[buffer.width]
+        if buffer.storage is StorageClass.SCRATCH:
             like = next(iter(call.first.values()))
-            empty = like.new_full((self.count, array.columns, width), float("nan"))
-            return self.within.setdefault(array.name, empty)[:, ref.column]
-        rows = call.arrays[array.name]
-        return rows.view(len(rows), array.columns, width)[self.rows[array.place], ref.column]
+            empty = like.new_full((self.count, buffer.columns, width), float("nan"))
+            return self.within.setdefault(buffer.name, empty)[:, slot.column]
+        rows = call.buffers[buffer.name]
+        return rows.view(len(rows), buffer.columns, width)[self.rows[buffer.storage], slot.column]
 
-    def _write(self, value: Tensor, ref: Ref) -> None:
-        array, call = ref.array, self.call
-        size = call.size[array.width]
+    def _write(self, value: Tensor, slot: Slot) -> None:
+        buffer, call = slot.buffer, self.call
+        size = call.size[buffer.width]
         value = value.expand(self.count, size)
-        if array.place is Place.SUM:
-            call.total[array.name][ref.column, :size] += value.sum(0, dtype=torch.float64)
-        elif array.place is Place.AFTER:
-            state = call.state_of[array.name]
+        if buffer.storage is StorageClass.REDUCTION:
+            call.total[buffer.name][slot.column, :size] += value.sum(0, dtype=torch.float64)
+        elif buffer.storage is StorageClass.CARRY_OUT:
+            state = call.state_of[buffer.name]
             start = self._place(state, "after")
             call.history[state][start : start + self.count, :size] = value
         else:
-            self._memory(ref)[:, :size] = value
+            self._memory(slot)[:, :size] = value
 
-    def _stage(self, stage: ProgramStage) -> None:
+    def _stage(self, stage: Stage) -> None:
         value_of = self._values(stage)
         for node in stage.nodes:
             value_of(node)
-        for node, ref in stage.writes:
-            self._write(value_of(node), ref)
+        for node, slot in stage.writes:
+            self._write(value_of(node), slot)
 
-    def _values(self, stage: ProgramStage) -> Callable[[Node], Tensor]:
+    def _values(self, stage: Stage) -> Callable[[Node], Tensor]:
         known = {node: self._sum(stage, place) for place, node in enumerate(stage.accumulators)}
         like = next(iter(self.call.first.values()))
 
@@ -193,22 +196,22 @@ class Step:
 
         return value_of
 
-    def _sum(self, stage: ProgramStage, place: int) -> Tensor:
+    def _sum(self, stage: Stage, place: int) -> Tensor:
         """The biases and products of an accumulator."""
         like = next(iter(self.call.first.values()))
         total = like.new_zeros(self.count, self.call.size[stage.width])
         for stem, gate in stage.biases[place]:
             if stem in self.call.weights:
                 total = total + self._block(stem, gate)
-        for segment in stage.segments:
-            if place in segment.accumulators:
-                total = total + self._product(segment, place)
+        for term in stage.terms:
+            if place in term.accumulators:
+                total = total + self._product(term, place)
         return total
 
-    def _product(self, segment: Segment, place: int) -> Tensor:
-        weight = segment.weight
-        block = self._block(weight.stem, weight.gates[segment.accumulators.index(place)])
-        return self._read(segment.operand) @ (block if weight.transposed else block.t())
+    def _product(self, term: MatmulTerm, place: int) -> Tensor:
+        weight = term.weight
+        block = self._block(weight.stem, weight.gates[term.accumulators.index(place)])
+        return self._read(term.operand) @ (block if weight.transposed else block.t())
 
     def _block(self, stem: str, gate: str) -> Tensor:
         """The rows of a weight or bias that belong to a gate."""

@@ -1,4 +1,4 @@
-"""The routine that sums products, by itself: every block of rows and panels, any number of segments, against numpy."""
+"""The routine that sums products, by itself: every block of rows and panels, any number of terms, against numpy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cellwise.backends.cpu.code import Code
 from cellwise.backends.cpu.compile import load, object_code_by
 from cellwise.backends.cpu.compiler import llvm_compiler
 from cellwise.backends.cpu.kernel import widths_of
-from cellwise.backends.cpu.products import CALL, LONGEST, MADE_BY, SEGMENT, routine, routine_name
+from cellwise.backends.cpu.products import CALL, LONGEST, MADE_BY, TERM, routine, routine_name
 from cellwise.backends.cpu.target import WIDTHS, host, with_vectors_of
 from cellwise.backends.cpu.tiles import most_rows
 from cellwise.plan.forward import forward_program
@@ -27,7 +27,7 @@ STRIDE, PAIRS = 40, 2  # rows that a panel of the room has
 
 
 def run_length(length: int) -> int:
-    """As the kernels cut a segment: as few runs as can be, about equal, of whole rounds."""
+    """As the kernels cut a term: as few runs as can be, about equal, of whole rounds."""
     count = max(1, -(-length // LONGEST))
     return -(-length // (count * 8)) * 8
 
@@ -50,19 +50,19 @@ class Call:
         self.room = np.full((self.panels, STRIDE, self.width, self.lanes), np.nan, self.kind)
         biases = self.drawn(PAIRS, self.panels, self.width, self.lanes)
         self.sums = np.repeat(biases[1].astype(float)[:, None], self.rows, axis=1)
-        words = {"rows": self.rows, "stride": STRIDE, "panels": self.panels, "segments": len(self.lengths)}
+        words = {"rows": self.rows, "stride": STRIDE, "panels": self.panels, "terms": len(self.lengths)}
         words |= {"last": 1 if self.of_last else -1, "of last": self.of_last}
         words |= {"room": self.room.ctypes.data, "biases": biases.ctypes.data}
         told = [words[name] for name in CALL]
         for number, length in enumerate(self.lengths):
-            told += self.segment(length, limit=(number * 3) % (self.rows + 1) if number else self.rows)
+            told += self.term(length, limit=(number * 3) % (self.rows + 1) if number else self.rows)
         self.table = np.array(told, np.int64)
 
     def drawn(self, *shape: int) -> np.ndarray:
         self.held.append(self.random.standard_normal(shape).astype(self.kind))
         return self.held[-1]
 
-    def segment(self, length: int, limit: int) -> list[int]:
+    def term(self, length: int, limit: int) -> list[int]:
         """An operand whose rows from `limit` on lie elsewhere."""
         here, there = self.drawn(self.rows, length + 3), self.drawn(self.rows, length + 3)
         weights = self.drawn(PAIRS, self.panels, length, self.width, self.lanes)
@@ -71,7 +71,7 @@ class Call:
         here[limit:], there[:limit] = np.nan, np.nan
         words = {"operand": here.ctypes.data, "first": there.ctypes.data, "limit": limit, "row": length + 3}
         words |= {"length": length, "run": run_length(length), "weights": weights.ctypes.data}
-        return [words[name] for name in SEGMENT]
+        return [words[name] for name in TERM]
 
 
 @pytest.mark.parametrize("element_bytes", [4, 8])

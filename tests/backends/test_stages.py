@@ -18,7 +18,7 @@ from cellwise.backends.cpu.target import Target, host
 from cellwise.cli import app, main
 from cellwise.graph.text import lines
 from cellwise.plan.listing import equation_of, listing
-from cellwise.plan.program import Place
+from cellwise.plan.program import StorageClass
 
 ARM = Target("aarch64-unknown-linux-gnu", "neoverse-n1", "+neon", 16, 32)
 
@@ -38,15 +38,15 @@ def test_a_plan_names_every_array_product_and_write(name: str, which: str) -> No
     graph = cells.get(name).graph
     program = PASSES[which](graph)
     text = listing(program, graph)
-    for array in program.arrays:
+    for array in program.buffers:
         assert re.search(rf"^  {array.name}  +\(", text, re.MULTILINE)
     for stage in program.stages:
-        for segment in stage.segments:
-            assert f"{segment.operand.array.name}" in text
-            assert f"× {segment.weight.stem}[{', '.join(segment.weight.gates)}]" in text
-        for node, ref in stage.writes:
-            where = f"{ref.array.name}[{ref.column}]" if ref.array.columns > 1 else ref.array.name
-            adds = "added to " if ref.array.place is Place.SUM else ""
+        for term in stage.terms:
+            assert f"{term.operand.buffer.name}" in text
+            assert f"× {term.weight.stem}[{', '.join(term.weight.gates)}]" in text
+        for node, slot in stage.writes:
+            where = f"{slot.buffer.name}[{slot.column}]" if slot.buffer.columns > 1 else slot.buffer.name
+            adds = "added to " if slot.buffer.storage is StorageClass.REDUCTION else ""
             assert f"{adds}{where}" in text.split("writes", 1)[1]
             assert equation_of(program, node, graph)
     assert "pullback" not in text

@@ -1,6 +1,6 @@
 """A program as its words say, on plain tensors: the meaning of `cellwise.plan.program`, apart from every backend.
 
-Sequences are dense, (T, B, ...), and every array holds its rows as (columns, B, width), per step where it has steps.
+Sequences are dense, (T, B, ...), and every buffer holds its rows as (columns, B, width), per step where it has steps.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from torch import Tensor
 from cellwise.graph import Node
 from cellwise.graph.ops import CONSTANT
 from cellwise.plan.program import (
-    Array,
+    Buffer,
     HoistedProduct,
-    Place,
+    MatmulTerm,
     Program,
-    ProgramStage,
-    Ref,
-    Segment,
+    Slot,
+    Stage,
+    StorageClass,
     WeightBlock,
     Width,
 )
 
-PER_STEP = (Place.STEPS, Place.SPAN)
+PER_STEP = (StorageClass.PER_STEP, StorageClass.PER_CHUNK)
 
 
 class Interpreter:
@@ -32,8 +32,8 @@ class Interpreter:
 
     Args:
         weights: by stem. gates: the row blocks of each stem.
-        given: by name, what is in memory before the first step: per-step arrays (T, columns, B, width), a state that is
-            only read (T, 1, B, H), own parameters.
+        given: by name, what is in memory before the first step: per-step buffers (T, columns, B, width), a state that
+            is only read (T, 1, B, H), own parameters.
         initial: the carried states before the first step, (B, width) each.
     """
 
@@ -64,7 +64,7 @@ class Interpreter:
         entered: list[tuple[Tensor, ...]] = []
         for t in reversed(times) if reverse else times:
             entered.append(tuple(self.states.values()))
-            self.t, self.scratch, after = t, dict[Ref, Tensor](), dict[str, Tensor]()
+            self.t, self.scratch, after = t, dict[Slot, Tensor](), dict[str, Tensor]()
             for stage in self.program.stages:
                 self._stage(stage, after)
             self.states = {
@@ -75,8 +75,8 @@ class Interpreter:
         return tuple(self.states.values())
 
     def written(self, name: str) -> Tensor:
-        """A per-step array that the program wrote, (T, columns, B, width)."""
-        columns = self.program.array(name).columns
+        """A per-step buffer that the program wrote, (T, columns, B, width)."""
+        columns = self.program.buffer(name).columns
         return torch.stack([torch.stack([step[i] for i in range(columns)]) for step in self.per_step[name]])
 
     def _hoist(self, product: HoistedProduct) -> None:
@@ -85,25 +85,23 @@ class Interpreter:
         found = rows @ self.weights[product.weight.stem].T + self.weights[product.bias]
         self.memory[product.result.name] = torch.stack(found.chunk(product.result.columns, dim=-1), dim=1)
 
-    def _stage(self, stage: ProgramStage, after: dict[str, Tensor]) -> None:
+    def _stage(self, stage: Stage, after: dict[str, Tensor]) -> None:
         values: dict[Node, Tensor] = {}
         for number, node in enumerate(stage.accumulators):
             terms = [
-                self._term(s, s.accumulators.index(number))
-                for s in stage.segments
-                if number in s.accumulators
+                self._term(s, s.accumulators.index(number)) for s in stage.terms if number in s.accumulators
             ]
             terms += [self._rows(WeightBlock(stem, (gate,))) for stem, gate in stage.biases[number]]
             values[node] = sum(terms[1:], terms[0])
         for node in stage.nodes:
             values[node] = self._computed(node, values)
-        for node, ref in stage.writes:
-            self._write(ref, self._value(node, values), after)
+        for node, slot in stage.writes:
+            self._write(slot, self._value(node, values), after)
 
-    def _term(self, segment: Segment, place: int) -> Tensor:
-        block = segment.weight
+    def _term(self, term: MatmulTerm, place: int) -> Tensor:
+        block = term.weight
         weight = self._rows(WeightBlock(block.stem, (block.gates[place],)))
-        return self._read(segment.operand) @ (weight if block.transposed else weight.T)
+        return self._read(term.operand) @ (weight if block.transposed else weight.T)
 
     def _rows(self, block: WeightBlock) -> Tensor:
         blocks = self.weights[block.stem].chunk(len(self.gates[block.stem]))
@@ -122,32 +120,32 @@ class Interpreter:
         assert node.op.torch is not None
         return node.op.torch(*(self._value(i, values) for i in node.inputs))
 
-    def _read(self, ref: Ref) -> Tensor:
-        array = ref.array
-        if array.name in self.states:
-            return self.states[array.name]
-        if array.place is Place.ROWS:
-            return self.scratch[ref]
-        if array.place in (Place.UNITS, Place.NUMBER):
-            return self.memory[array.name]
-        if array.name in self.per_step and ref.column in self.per_step[array.name][self.t]:
-            return self.per_step[array.name][self.t][ref.column]
-        return self.memory[array.name][self.t, ref.column]
+    def _read(self, slot: Slot) -> Tensor:
+        buffer = slot.buffer
+        if buffer.name in self.states:
+            return self.states[buffer.name]
+        if buffer.storage is StorageClass.SCRATCH:
+            return self.scratch[slot]
+        if buffer.storage in (StorageClass.PER_UNIT, StorageClass.SCALAR):
+            return self.memory[buffer.name]
+        if buffer.name in self.per_step and slot.column in self.per_step[buffer.name][self.t]:
+            return self.per_step[buffer.name][self.t][slot.column]
+        return self.memory[buffer.name][self.t, slot.column]
 
-    def _write(self, ref: Ref, value: Tensor, after: dict[str, Tensor]) -> None:
-        array = ref.array
+    def _write(self, slot: Slot, value: Tensor, after: dict[str, Tensor]) -> None:
+        buffer = slot.buffer
         # What is made of parameters alone is a row like any other where it is written.
-        value = value.expand(self.batch, self.widths[array.width])
-        if array.place is Place.AFTER:
-            after[array.name] = value
-        elif array.place is Place.ROWS:
-            self.scratch[ref] = value
-        elif array.place is Place.SUM:
-            key = (array.name, ref.column)
+        value = value.expand(self.batch, self.widths[buffer.width])
+        if buffer.storage is StorageClass.CARRY_OUT:
+            after[buffer.name] = value
+        elif buffer.storage is StorageClass.SCRATCH:
+            self.scratch[slot] = value
+        elif buffer.storage is StorageClass.REDUCTION:
+            key = (buffer.name, slot.column)
             self.sums[key] = self.sums.get(key, torch.zeros(())) + value.sum(0)
         else:
-            assert array.place in PER_STEP
-            self._per_step(array)[self.t][ref.column] = value
+            assert buffer.storage in PER_STEP
+            self._per_step(buffer)[self.t][slot.column] = value
 
-    def _per_step(self, array: Array) -> list[dict[int, Tensor]]:
-        return self.per_step.setdefault(array.name, [{} for _ in range(self.steps)])
+    def _per_step(self, buffer: Buffer) -> list[dict[int, Tensor]]:
+        return self.per_step.setdefault(buffer.name, [{} for _ in range(self.steps)])

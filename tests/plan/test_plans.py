@@ -30,7 +30,7 @@ def graph_for(step: Any, gates: tuple[str, ...], **body: Any) -> StepGraph:
 def recurrent(program: Program) -> list[list[tuple[str, ...]]]:
     """The gates of the products with weight_hh, of each stage that has some."""
     found = [
-        [segment.weight.gates for segment in stage.segments if segment.weight.stem == "weight_hh"]
+        [term.weight.gates for term in stage.terms if term.weight.stem == "weight_hh"]
         for stage in program.stages
     ]
     return [gates for gates in found if gates]
@@ -58,8 +58,8 @@ def test_products_of_shipped_cells(name: str) -> None:
 def test_the_reset_before_gru_multiplies_its_own_product_second() -> None:
     program = forward_program(graph_of("gru-reset-before"), None)
     first, second = program.stages
-    (own,) = [segment for segment in second.segments if segment.weight.stem == "weight_hh"]
-    (written,) = [node for node, ref in first.writes if ref == own.operand]
+    (own,) = [term for term in second.terms if term.weight.stem == "weight_hh"]
+    (written,) = [node for node, slot in first.writes if slot == own.operand]
     assert written.op is OPS["mul"] and written in first.nodes
 
 

@@ -19,7 +19,7 @@ from cellwise.nn.recurrent import RecurrentLayer
 from cellwise.plan.backward import PROJECTED_GRADIENT, RECOMPUTED, BackwardPlan, backward_plan
 from cellwise.plan.forward import InputProduct, forward_program
 from cellwise.plan.listing import listing
-from cellwise.plan.program import Program, Ref, Width
+from cellwise.plan.program import Program, Slot, Width
 from cellwise.testing.strategies import cells as drawn_cells
 
 T, B, D, H, P = 3, 2, 4, 3, 2
@@ -59,13 +59,13 @@ class Problem:
         return dict(zip(named, found, strict=True))
 
     def own(self) -> dict[str, Tensor]:
-        """The cell's own parameters, by the names of their arrays."""
+        """The cell's own parameters, by the names of their buffers."""
         return {f"own {name}": self.weights[name] for name in (*self.graph.vectors, *self.graph.scalars)}
 
     def forward(self, program: Program) -> tuple[Interpreter, tuple[Tensor, ...]]:
-        given_arrays = {"x": self.x.detach().unsqueeze(1), **self.own()}
+        given_buffers = {"x": self.x.detach().unsqueeze(1), **self.own()}
         initial = tuple(state[0].detach() for state in self.initial)
-        run = Interpreter(program, self.weights, self.gates, given_arrays, initial, T, WIDTHS)
+        run = Interpreter(program, self.weights, self.gates, given_buffers, initial, T, WIDTHS)
         return run, run.run()
 
 
@@ -148,8 +148,8 @@ def gradients_of(problem: Problem, plan: BackwardPlan, back: Interpreter) -> dic
         rows = problem.weights["weight_ih"].view(-1, H, D)[index]
         assert at_gates is not None
         found["x"] = found.get("x", torch.zeros(())) + at_gates[:, column] @ rows
-    for gate, column, ref in plan.products:
-        add("weight_hh", gate, column, rows_of(back, ref))
+    for gate, column, slot in plan.products:
+        add("weight_hh", gate, column, rows_of(back, slot))
     if plan.unprojected is not None:
         gradient = back.written(PROJECTED_GRADIENT.name)[:, 0]
         found["weight_hr"] = torch.einsum("tbp,tbh->ph", gradient, rows_of(back, plan.unprojected))
@@ -159,10 +159,12 @@ def gradients_of(problem: Problem, plan: BackwardPlan, back: Interpreter) -> dic
     return found
 
 
-def rows_of(back: Interpreter, ref: Ref) -> Tensor:
+def rows_of(back: Interpreter, slot: Slot) -> Tensor:
     """(T, B, width), of what was kept or computed again."""
-    array = ref.array
-    return (back.written(array.name) if array.name == RECOMPUTED else back.memory[array.name])[:, ref.column]
+    buffer = slot.buffer
+    return (back.written(buffer.name) if buffer.name == RECOMPUTED else back.memory[buffer.name])[
+        :, slot.column
+    ]
 
 
 @pytest.mark.parametrize("recompute", [False, True])
@@ -200,9 +202,9 @@ def test_the_listing_says_where_the_input_is_multiplied() -> None:
 @pytest.mark.parametrize("name", cells.names())
 def test_a_hoisted_loop_multiplies_no_input(name: str) -> None:
     program = forward_program(cells.get(name).graph, None, input_product="hoisted")
-    stems = {segment.weight.stem for stage in program.stages for segment in stage.segments}
+    stems = {term.weight.stem for stage in program.stages for term in stage.terms}
     assert stems <= {"weight_hh"}
-    names = [array.name for array in program.arrays]
+    names = [buffer.name for buffer in program.buffers]
     assert "x" not in names and "input products" in names
 
 

@@ -14,10 +14,10 @@ from cellwise.graph import Node, StepGraph
 from cellwise.graph.expr import postorder
 from cellwise.graph.ops import PROJECT, STATE
 from cellwise.passes import Derivative, differentiate, saved_for
-from cellwise.plan.arrays import Tape, carried, output_array, state_refs
 from cellwise.plan.backward_program import PROJECTED_GRADIENT as PROJECTED_GRADIENT
 from cellwise.plan.backward_program import backward_program
-from cellwise.plan.program import Array, Place, Program, Ref
+from cellwise.plan.buffers import Tape, carried, output_buffer, state_slots
+from cellwise.plan.program import Buffer, Program, Slot, StorageClass
 
 # Operands of weight gradients in a step that is recomputed.
 RECOMPUTED = "recomputed"
@@ -27,13 +27,13 @@ RECOMPUTED = "recomputed"
 class BackwardPlan:
     """The backward program, and how its results become gradients.
 
-    The program writes the gradients at gates into the array "gates", (N, columns, H).
+    The program writes the gradients at gates into the buffer "gates", (N, columns, H).
 
     Args:
         saved: the values of the step that are read, wherever they lie.
         inputs: for each gate of the input its name, and the column of its gradient.
         products: for each projection its gate, the column of its gradient, and where the operand lies.
-        parameters: the cell's own parameters, in the order of the columns of the array "sums".
+        parameters: the cell's own parameters, in the order of the columns of the buffer "sums".
         unprojected: with `projected`, where W_hr's operand lies.
     """
 
@@ -42,13 +42,13 @@ class BackwardPlan:
     tape: Tape
     saved: tuple[Node, ...]
     inputs: tuple[tuple[str, int], ...]
-    products: tuple[tuple[str, int, Ref], ...]
+    products: tuple[tuple[str, int, Slot], ...]
     parameters: tuple[str, ...]
-    unprojected: Ref | None
+    unprojected: Slot | None
 
     @property
     def reads_output(self) -> bool:
-        return any(array.name == "output" for array in self.program.arrays)
+        return any(buffer.name == "output" for buffer in self.program.buffers)
 
     @property
     def histories(self) -> tuple[str, ...]:
@@ -79,16 +79,16 @@ def backward_plan(graph: StepGraph, projected: bool = False, recompute: bool = F
     """
     derivative = differentiate(graph)
     columns = _in_gate_order(graph, derivative)
-    gates = Array("gates", Place.SPAN, max(1, len(columns)))
-    gate_refs = {node: Ref(gates, column) for column, node in enumerate(columns)}
+    gates = Buffer("gates", StorageClass.PER_CHUNK, max(1, len(columns)))
+    gate_refs = {node: Slot(gates, column) for column, node in enumerate(columns)}
     saved, recomputed = _needed(graph, derivative, projected, recompute)
-    refs, tape = _locate(graph, saved, projected)
-    array = Array(RECOMPUTED, Place.SPAN, len(recomputed))
-    recomputed_refs = {node: Ref(array, column) for column, node in enumerate(recomputed)}
-    operands = refs | recomputed_refs
+    slots, tape = _locate(graph, saved, projected)
+    buffer = Buffer(RECOMPUTED, StorageClass.PER_CHUNK, len(recomputed))
+    recomputed_refs = {node: Slot(buffer, column) for column, node in enumerate(recomputed)}
+    operands = slots | recomputed_refs
     return BackwardPlan(
         graph,
-        backward_program(graph, derivative, refs, gate_refs, recomputed_refs, projected),
+        backward_program(graph, derivative, slots, gate_refs, recomputed_refs, projected),
         tape,
         tuple(saved),
         inputs=tuple((str(n.attribute), gate_refs[g].column) for n, g in derivative.inputs.items()),
@@ -119,14 +119,14 @@ def _needed(
     return dict.fromkeys(n for n in reads if n in left), [n for n in operands if n not in left]
 
 
-def _locate(graph: StepGraph, saved: Iterable[Node], projected: bool) -> tuple[dict[Node, Ref], Tape]:
+def _locate(graph: StepGraph, saved: Iterable[Node], projected: bool) -> tuple[dict[Node, Slot], Tape]:
     """Where each value of the step lies."""
-    elsewhere = state_refs(graph, carried(graph.states, projected))
+    elsewhere = state_slots(graph, carried(graph.states, projected))
     if not projected:
-        elsewhere.setdefault(graph.output, Ref(output_array(projected)))
+        elsewhere.setdefault(graph.output, Slot(output_buffer(projected)))
     tape = Tape({node: column for column, node in enumerate(n for n in saved if n not in elsewhere)})
-    refs = {node: Ref(tape.array, column) for node, column in tape.columns.items()}
-    return refs | {node: elsewhere[node] for node in saved if node in elsewhere}, tape
+    slots = {node: Slot(tape.buffer, column) for node, column in tape.columns.items()}
+    return slots | {node: elsewhere[node] for node in saved if node in elsewhere}, tape
 
 
 def _in_gate_order(graph: StepGraph, d: Derivative) -> dict[Node, None]:

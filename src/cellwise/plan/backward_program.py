@@ -9,24 +9,24 @@ from cellwise.graph.expr import postorder
 from cellwise.graph.ops import CONSTANT, OPS, STATE
 from cellwise.passes import Derivative
 from cellwise.passes.differentiate import GRADIENT, OUTPUT, PULLBACK
-from cellwise.plan.arrays import States, X, carried, output_array, parameter_refs
+from cellwise.plan.buffers import States, X, carried, output_buffer, parameter_slots
 from cellwise.plan.forward import OUTPUT_WEIGHT
 from cellwise.plan.products import Products
-from cellwise.plan.program import Array, Place, Program, ProgramStage, Ref, Segment, WeightBlock, Width
+from cellwise.plan.program import Buffer, MatmulTerm, Program, Slot, Stage, StorageClass, WeightBlock, Width
 from cellwise.plan.schedule import Sums, assign_stages, build_stages
 
 # The gradient at what proj_size makes, one row per step; its product with the unprojected outputs is that of W_hr.
-PROJECTED_GRADIENT = Array("projected gradient", Place.SPAN, width=Width.PROJECTED)
-_PULLED = Array("gradient before projection", Place.ROWS)
+PROJECTED_GRADIENT = Buffer("projected gradient", StorageClass.PER_CHUNK, width=Width.PROJECTED)
+_PULLED = Buffer("gradient before projection", StorageClass.SCRATCH)
 _ZERO = Node(CONSTANT, (), 0.0)
 
-Refs = dict[Node, Ref]
+Refs = dict[Node, Slot]
 
 
 def backward_program(
     graph: StepGraph,
     derivative: Derivative,
-    refs: Refs,
+    slots: Refs,
     gate_refs: Refs,
     recomputed_refs: Refs,
     projected: bool,
@@ -34,29 +34,29 @@ def backward_program(
     """The stages of one step backward.
 
     Args:
-        refs: where the values of the step that it reads were left.
+        slots: where the values of the step that it reads were left.
         gate_refs: where the gradients at gates go.
         recomputed_refs: where recomputed values of the step go, for the gradients of weights.
         projected: the first state and the output are W_hr times what the equations give.
     """
     states = carried([f"gradient {name}" for name in graph.states], projected)
-    arriving = Array("gradient output", Place.STEPS, width=output_array(projected).width)
-    sums = Array("sums", Place.SUM, max(1, len(derivative.parameters)))
-    biases = Array("bias sums", Place.SUM, max(1, len(gate_refs)))
-    # What goes to the array of gates is also summed, for the gradients of biases.
-    outputs = [*gate_refs.items(), *((node, Ref(biases, ref.column)) for node, ref in gate_refs.items())]
+    arriving = Buffer("gradient output", StorageClass.PER_STEP, width=output_buffer(projected).width)
+    sums = Buffer("sums", StorageClass.REDUCTION, max(1, len(derivative.parameters)))
+    biases = Buffer("bias sums", StorageClass.REDUCTION, max(1, len(gate_refs)))
+    # What goes to the buffer of gates is also summed, for the gradients of biases.
+    outputs = [*gate_refs.items(), *((node, Slot(biases, slot.column)) for node, slot in gate_refs.items())]
     outputs += [
-        (derivative.states.get(name, _ZERO), Ref(after))
+        (derivative.states.get(name, _ZERO), Slot(after))
         for name, (_, after) in zip(graph.states, states, strict=True)
     ]
     outputs += [
-        (gradient, Ref(sums, column)) for column, gradient in enumerate(derivative.parameters.values())
+        (gradient, Slot(sums, column)) for column, gradient in enumerate(derivative.parameters.values())
     ]
     outputs += recomputed_refs.items()
     roots = [node for node, _ in outputs]
-    leaves = parameter_refs(graph) | refs
+    leaves = parameter_slots(graph) | slots
     if projected:
-        leaves |= {n: Ref(_PULLED) for n in postorder(roots, leaves) if _is_total(n, graph.states[0])}
+        leaves |= {n: Slot(_PULLED) for n in postorder(roots, leaves) if _is_total(n, graph.states[0])}
     leaves |= _arriving(graph, postorder(roots, leaves), arriving, states)
     nodes = [node for node in postorder(roots, leaves) if node.op is not CONSTANT]
     assert not any(node.op is STATE for node in nodes), "a state that the derivative reads is not kept"
@@ -74,23 +74,23 @@ def backward_program(
     stages = tuple(part for stage in mixed for part in _by_width(stage))
     if projected:
         stages = (*_before_projection(arriving, states[0][0], in_memory), *stages)
-    arrays = dict.fromkeys(
-        [arriving, *(array for pair in states for array in pair), sums, biases]
-        + [ref.array for stage in stages for ref in _used(stage, in_memory)]
+    buffers = dict.fromkeys(
+        [arriving, *(buffer for pair in states for buffer in pair), sums, biases]
+        + [slot.buffer for stage in stages for slot in _used(stage, in_memory)]
         + list(between)
     )
-    name = f"{graph.name}_{'recomputing' if X.array in arrays else 'backward'}"
-    return Program(name, tuple(arrays), stages, in_memory, states, graph)
+    name = f"{graph.name}_{'recomputing' if X.buffer in buffers else 'backward'}"
+    return Program(name, tuple(buffers), stages, in_memory, states, graph)
 
 
-def _arriving(graph: StepGraph, nodes: Iterable[Node], output: Array, states: States) -> Refs:
+def _arriving(graph: StepGraph, nodes: Iterable[Node], output: Buffer, states: States) -> Refs:
     """Where the gradients are found that arrive at a step."""
-    refs = {}
+    slots = {}
     for node in nodes:
         if node.op is GRADIENT:
             name = str(node.attribute)
-            refs[node] = Ref(output if name == OUTPUT else states[graph.states.index(name)][0])
-    return refs
+            slots[node] = Slot(output if name == OUTPUT else states[graph.states.index(name)][0])
+    return slots
 
 
 def _is_total(node: Node, state: str) -> bool:
@@ -99,51 +99,51 @@ def _is_total(node: Node, state: str) -> bool:
     return node.op is OPS["add"] and arriving == {(GRADIENT, OUTPUT), (GRADIENT, state)}
 
 
-def _before_projection(output: Array, state: Array, in_memory: Refs) -> tuple[ProgramStage, ProgramStage]:
+def _before_projection(output: Buffer, state: Buffer, in_memory: Refs) -> tuple[Stage, Stage]:
     """Add what arrives at the projected output and state, and bring it through W_hr."""
     at_output, at_state = Node(GRADIENT, (), OUTPUT), Node(GRADIENT, (), "projected state")
-    in_memory |= {at_output: Ref(output), at_state: Ref(state)}
+    in_memory |= {at_output: Slot(output), at_state: Slot(state)}
     total = Node(OPS["add"], (at_output, at_state))
     pulled = Node(PULLBACK, (total,), OUTPUT_WEIGHT)
-    segment = Segment(Ref(PROJECTED_GRADIENT), WeightBlock(OUTPUT_WEIGHT, ("",), transposed=True), (0,))
-    adding = ((total, Ref(PROJECTED_GRADIENT)),)
+    term = MatmulTerm(Slot(PROJECTED_GRADIENT), WeightBlock(OUTPUT_WEIGHT, ("",), transposed=True), (0,))
+    adding = ((total, Slot(PROJECTED_GRADIENT)),)
     return (
-        ProgramStage((), (), (), (total,), adding, Width.PROJECTED),
-        ProgramStage((pulled,), ((),), (segment,), (), ((pulled, Ref(_PULLED)),)),
+        Stage((), (), (), (total,), adding, Width.PROJECTED),
+        Stage((pulled,), ((),), (term,), (), ((pulled, Slot(_PULLED)),)),
     )
 
 
-def _by_width(stage: ProgramStage) -> list[ProgramStage]:
+def _by_width(stage: Stage) -> list[Stage]:
     """A stage whose values are of one width: the gradient of a projected state is narrower than the others.
 
     What is only copied may be of another width than what the stage computes: it gets a stage of its own.
     """
-    by_width: dict[Width, list[tuple[Node, Ref]]] = {}
-    for node, ref in stage.writes:
-        by_width.setdefault(ref.array.width, []).append((node, ref))
+    by_width: dict[Width, list[tuple[Node, Slot]]] = {}
+    for node, slot in stage.writes:
+        by_width.setdefault(slot.buffer.width, []).append((node, slot))
     computed = {*stage.nodes, *stage.accumulators}
     own = next((width for width, writes in by_width.items() if any(n in computed for n, _ in writes)), None)
-    stages: list[ProgramStage] = []
+    stages: list[Stage] = []
     for width, writes in by_width.items():
         if width is own or (own is None and not stages):
-            made = (stage.accumulators, stage.biases, stage.segments, stage.nodes)
-            stages.append(ProgramStage(*made, tuple(writes), width))
+            made = (stage.accumulators, stage.biases, stage.terms, stage.nodes)
+            stages.append(Stage(*made, tuple(writes), width))
         else:
             assert not any(node in computed for node, _ in writes), (
                 "computed values of two widths in one stage"
             )
-            stages.append(ProgramStage((), (), (), (), tuple(writes), width))
+            stages.append(Stage((), (), (), (), tuple(writes), width))
     return stages
 
 
-def _used(stage: ProgramStage, in_memory: Refs) -> list[Ref]:
+def _used(stage: Stage, in_memory: Refs) -> list[Slot]:
     read = [in_memory[i] for node in stage.nodes for i in _numbers(node) if i in in_memory]
     written = [in_memory[node] for node, _ in stage.writes if node in in_memory]
     return [
         *read,
         *written,
-        *(segment.operand for segment in stage.segments),
-        *(ref for _, ref in stage.writes),
+        *(term.operand for term in stage.terms),
+        *(slot for _, slot in stage.writes),
     ]
 
 
@@ -162,13 +162,13 @@ def _sums(products: Products, in_memory: Refs, stage_nodes: Sequence[Node]) -> S
     """
     sums = products.sums(stage_nodes)
     pulled = [node for node in stage_nodes if node.op is PULLBACK]
-    segments = [
-        Segment(in_memory[operand], WeightBlock("weight_hh", (gate,), transposed=True), (number,))
+    terms = [
+        MatmulTerm(in_memory[operand], WeightBlock("weight_hh", (gate,), transposed=True), (number,))
         for number, node in enumerate(pulled, start=len(sums.accumulators))
         for operand, gate in zip(node.inputs, str(node.attribute).split(), strict=True)
     ]
     return Sums(
         (*sums.accumulators, *pulled),
         (*sums.biases, *(() for _ in pulled)),
-        (*sums.segments, *segments),
+        (*sums.terms, *terms),
     )

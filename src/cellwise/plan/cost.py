@@ -196,7 +196,7 @@ class _Cell:
         self.outputs_read = ROWS * h if first or backward.reads_output else ZERO
         self.keeps_output = backward.reads_output or self.graph.output_is_state
         self.gates = len(self.at_gates) * ROWS * h
-        again = [array.columns for array in backward.program.arrays if array.name == RECOMPUTED]
+        again = [array.columns for array in backward.program.buffers if array.name == RECOMPUTED]
         self.again = sum(again) * ROWS * h
 
     def layout(self, width: Polynomial) -> tuple[ParameterSpec, ...]:

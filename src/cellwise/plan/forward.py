@@ -7,16 +7,16 @@ from typing import Literal
 
 from cellwise.graph import Node, StepGraph
 from cellwise.graph.ops import CONSTANT, INPUT, Kind, Op
-from cellwise.plan.arrays import States, Tape, X, carried, output_array, parameter_refs, state_refs
+from cellwise.plan.buffers import States, Tape, X, carried, output_buffer, parameter_slots, state_slots
 from cellwise.plan.products import Products
 from cellwise.plan.program import (
-    Array,
+    Buffer,
     HoistedProduct,
-    Place,
+    MatmulTerm,
     Program,
-    ProgramStage,
-    Ref,
-    Segment,
+    Slot,
+    Stage,
+    StorageClass,
     WeightBlock,
     Width,
 )
@@ -55,36 +55,38 @@ def forward_program(
     stages, between = build_stages(nodes, level, outputs, in_memory, products.sums)
     if projected:
         stages += (_projection(outputs[0], states[0][1]),)
-    arrays = dict.fromkeys(
-        ([product.result for product in hoisted] or [X.array])
-        + [array for pair in states for array in pair]
-        + [ref.array for stage in stages for _, ref in stage.writes]
-        + [*between, *(ref.array for ref in parameter_refs(graph).values())]
+    buffers = dict.fromkeys(
+        ([product.result for product in hoisted] or [X.buffer])
+        + [buffer for pair in states for buffer in pair]
+        + [slot.buffer for stage in stages for _, slot in stage.writes]
+        + [*between, *(slot.buffer for slot in parameter_slots(graph).values())]
     )
     name = f"{graph.name}_{'forward' if tape is None else 'training'}{'_hoisted' * bool(hoisted)}"
-    return Program(name, tuple(arrays), stages, in_memory, states, graph, hoisted)
+    return Program(name, tuple(buffers), stages, in_memory, states, graph, hoisted)
 
 
-def _leaves(graph: StepGraph, states: States, hoisted: tuple[HoistedProduct, ...]) -> dict[Node, Ref]:
+def _leaves(graph: StepGraph, states: States, hoisted: tuple[HoistedProduct, ...]) -> dict[Node, Slot]:
     """Where the step finds what it starts from."""
-    leaves = parameter_refs(graph) | state_refs(graph, states)
+    leaves = parameter_slots(graph) | state_slots(graph, states)
     for product in hoisted:
         column = product.weight.gates.index
-        leaves |= {node: Ref(product.result, column(str(node.attribute))) for node in graph.of(INPUT)}
+        leaves |= {node: Slot(product.result, column(str(node.attribute))) for node in graph.of(INPUT)}
     return leaves
 
 
-def _outputs(graph: StepGraph, states: States, tape: Tape | None, projected: bool) -> list[tuple[Node, Ref]]:
+def _outputs(graph: StepGraph, states: States, tape: Tape | None, projected: bool) -> list[tuple[Node, Slot]]:
     """What the step computes for others, and where it is written."""
-    outputs: list[tuple[Node, Ref]] = []
+    outputs: list[tuple[Node, Slot]] = []
     if projected:
-        outputs.append((graph.output, Ref(Array("unprojected", Place.ROWS))))
+        outputs.append((graph.output, Slot(Buffer("unprojected", StorageClass.SCRATCH))))
     else:
-        outputs.append((graph.output, Ref(output_array(projected))))
-        outputs.append((graph.new_states[0], Ref(states[0][1])))
-    outputs += [(node, Ref(after)) for node, (_, after) in zip(graph.new_states[1:], states[1:], strict=True)]
+        outputs.append((graph.output, Slot(output_buffer(projected))))
+        outputs.append((graph.new_states[0], Slot(states[0][1])))
+    outputs += [
+        (node, Slot(after)) for node, (_, after) in zip(graph.new_states[1:], states[1:], strict=True)
+    ]
     if tape is not None:
-        outputs += [(node, Ref(tape.array, column)) for node, column in tape.columns.items()]
+        outputs += [(node, Slot(tape.buffer, column)) for node, column in tape.columns.items()]
     return outputs
 
 
@@ -92,13 +94,13 @@ def _hoisted(graph: StepGraph) -> tuple[HoistedProduct, ...]:
     """The product of the input for all steps, if the cell asks its input for a gate."""
     if not graph.input_gates:
         return ()
-    result = Array("input products", Place.STEPS, len(graph.input_gates))
-    return (HoistedProduct(X.array, WeightBlock("weight_ih", graph.input_gates), "bias_ih", result),)
+    result = Buffer("input products", StorageClass.PER_STEP, len(graph.input_gates))
+    return (HoistedProduct(X.buffer, WeightBlock("weight_ih", graph.input_gates), "bias_ih", result),)
 
 
-def _projection(given: tuple[Node, Ref], after: Array) -> ProgramStage:
-    node, ref = given
+def _projection(given: tuple[Node, Slot], after: Buffer) -> Stage:
+    node, slot = given
     result = Node(PROJECT_OUTPUT, (node,))
-    segment = Segment(ref, WeightBlock(OUTPUT_WEIGHT, ("",)), (0,))
-    writes = ((result, Ref(output_array(True))), (result, Ref(after)))
-    return ProgramStage((result,), ((),), (segment,), (), writes, Width.PROJECTED)
+    term = MatmulTerm(slot, WeightBlock(OUTPUT_WEIGHT, ("",)), (0,))
+    writes = ((result, Slot(output_buffer(True))), (result, Slot(after)))
+    return Stage((result,), ((),), (term,), (), writes, Width.PROJECTED)

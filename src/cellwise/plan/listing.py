@@ -1,4 +1,4 @@
-"""A program as text: its arrays, and for each stage the products, the equations and what is written where.
+"""A program as text: its buffers, and for each stage the products, the equations and what is written where.
 
 Values are called as in the equations of the cell. In a backward program δv is the derivative of the loss with respect
 to v, Δ what arrives from outside the step; e1, e2, ... are expressions that are used more than once.
@@ -17,18 +17,18 @@ from cellwise.graph.text import DEEPEST, TEXT, display_names, write
 from cellwise.passes import differentiate
 from cellwise.passes.differentiate import GRADIENT, OUTPUT, PULLBACK
 from cellwise.plan.forward import OUTPUT_WEIGHT
-from cellwise.plan.program import Array, HoistedProduct, Place, Program, ProgramStage, Segment, Width
+from cellwise.plan.program import Buffer, HoistedProduct, MatmulTerm, Program, Stage, StorageClass, Width
 
 __all__ = ["equation_of", "listing"]
 
 _SHAPES = {
-    Place.STEPS: ("N",),
-    Place.SPAN: ("S",),
-    Place.BEFORE: ("B",),
-    Place.AFTER: ("B",),
-    Place.ROWS: ("B",),
-    Place.UNITS: (),
-    Place.SUM: (),
+    StorageClass.PER_STEP: ("N",),
+    StorageClass.PER_CHUNK: ("S",),
+    StorageClass.CARRY_IN: ("B",),
+    StorageClass.CARRY_OUT: ("B",),
+    StorageClass.SCRATCH: ("B",),
+    StorageClass.PER_UNIT: (),
+    StorageClass.REDUCTION: (),
 }
 _LEGEND = "N the valid steps of all sequences, S those of a span, B batch, " + ", ".join(
     f"{width.value} {meaning}"
@@ -159,11 +159,11 @@ def listing(program: Program, graph: StepGraph) -> str:
     >>> print(listing(forward_program(graph, None), graph))  # doctest: +ELLIPSIS
     MinGRU_forward
     <BLANKLINE>
-    arrays   (N the valid steps of all sequences, S those of a span, ...
+    buffers   (N the valid steps of all sequences, S those of a span, ...
       x         (N, D)  one row per column and step of each sequence
       ...
     """
-    parts = [program.name, _arrays(program, graph)]
+    parts = [program.name, _buffers(program, graph)]
     if program.before_loop:
         parts.append("\n".join(("before the first step", *map(_hoisted, program.before_loop))))
     for number, stage in enumerate(program.stages):
@@ -171,13 +171,13 @@ def listing(program: Program, graph: StepGraph) -> str:
     return "\n\n".join(parts)
 
 
-def _arrays(program: Program, graph: StepGraph) -> str:
+def _buffers(program: Program, graph: StepGraph) -> str:
     rows = []
-    for array in program.arrays:
-        columns = _columns(program, array, graph) if array.columns > 1 else ""
-        rows.append((array.name, _shape(array), array.place.value, columns))
+    for buffer in program.buffers:
+        columns = _columns(program, buffer, graph) if buffer.columns > 1 else ""
+        rows.append((buffer.name, _shape(buffer), buffer.storage.value, columns))
     widths = [max(len(row[i]) for row in rows) for i in range(2)]
-    lines = [f"arrays   ({_LEGEND})"]
+    lines = [f"buffers   ({_LEGEND})"]
     for name, shape, place, columns in rows:
         lines.append(f"  {name:<{widths[0]}}  {shape:<{widths[1]}}  {place}")
         if columns:
@@ -185,21 +185,25 @@ def _arrays(program: Program, graph: StepGraph) -> str:
     return "\n".join(lines)
 
 
-def _shape(array: Array) -> str:
-    if array.place is Place.NUMBER:
+def _shape(buffer: Buffer) -> str:
+    if buffer.storage is StorageClass.SCALAR:
         return "()"
-    sizes = [*_SHAPES[array.place], *([str(array.columns)] if array.columns > 1 else []), array.width.value]
+    sizes = [
+        *_SHAPES[buffer.storage],
+        *([str(buffer.columns)] if buffer.columns > 1 else []),
+        buffer.width.value,
+    ]
     return f"({', '.join(sizes)})" if len(sizes) > 1 else f"({sizes[0]},)"
 
 
-def _columns(program: Program, array: Array, graph: StepGraph) -> str:
-    """What each column of an array holds."""
+def _columns(program: Program, buffer: Buffer, graph: StepGraph) -> str:
+    """What each column of an buffer holds."""
     held: dict[int, str] = {}
-    refs = [(node, ref) for stage in program.stages for node, ref in stage.writes]
-    for node, ref in (*refs, *program.reads.items()):
-        if ref.array == array:
-            held.setdefault(ref.column, _short(program, node, graph))
-    return "columns: " + "; ".join(held.get(column, "not used") for column in range(array.columns))
+    slots = [(node, slot) for stage in program.stages for node, slot in stage.writes]
+    for node, slot in (*slots, *program.reads.items()):
+        if slot.buffer == buffer:
+            held.setdefault(slot.column, _short(program, node, graph))
+    return "columns: " + "; ".join(held.get(column, "not used") for column in range(buffer.columns))
 
 
 def _short(program: Program, node: Node, graph: StepGraph) -> str:
@@ -211,11 +215,11 @@ def _short(program: Program, node: Node, graph: StepGraph) -> str:
     )
 
 
-def _stage(program: Program, stage: ProgramStage, graph: StepGraph) -> Iterator[str]:
+def _stage(program: Program, stage: Stage, graph: StepGraph) -> Iterator[str]:
     names = _names(program, graph)
-    if stage.segments:
+    if stage.terms:
         yield "  products"
-        yield from (f"    {_product(segment)}" for segment in stage.segments)
+        yield from (f"    {_product(term)}" for term in stage.terms)
         yield "  sums"
         for number, node in enumerate(stage.accumulators):
             yield f"    [{number}]  {equation_of(program, node, graph)}"
@@ -225,10 +229,10 @@ def _stage(program: Program, stage: ProgramStage, graph: StepGraph) -> Iterator[
         yield from (f"    {equation_of(program, node, graph)}" for node in shown)
     yield "  writes"
     targets: dict[Node, list[str]] = {}
-    for node, ref in stage.writes:
-        adds = "added to " if ref.array.place is Place.SUM else ""
-        column = f"[{ref.column}]" if ref.array.columns > 1 else ""
-        targets.setdefault(node, []).append(f"{adds}{ref.array.name}{column}")
+    for node, slot in stage.writes:
+        adds = "added to " if slot.buffer.storage is StorageClass.REDUCTION else ""
+        column = f"[{slot.column}]" if slot.buffer.columns > 1 else ""
+        targets.setdefault(node, []).append(f"{adds}{slot.buffer.name}{column}")
     for node, places in targets.items():
         yield f"    {_short(program, node, graph)} → {', '.join(places)}"
 
@@ -238,10 +242,10 @@ def _hoisted(product: HoistedProduct) -> str:
     return f"  {product.operand.name} × {weight} + {product.bias} → {product.result.name}"
 
 
-def _product(segment: Segment) -> str:
-    array, block = segment.operand.array, segment.weight
-    operand = array.name + (f"[{segment.operand.column}]" if array.columns > 1 else "")
+def _product(term: MatmulTerm) -> str:
+    buffer, block = term.operand.buffer, term.weight
+    operand = buffer.name + (f"[{term.operand.column}]" if buffer.columns > 1 else "")
     gates = ", ".join(gate for gate in block.gates if gate)
     weight = f"{block.stem}{'[' + gates + ']' if gates else ''}{' transposed' if block.transposed else ''}"
-    sums = ", ".join(f"[{number}]" for number in segment.accumulators)
+    sums = ", ".join(f"[{number}]" for number in term.accumulators)
     return f"{operand} × {weight} → {sums}"

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Sequence
 
 from cellwise.graph import Node
 from cellwise.graph.ops import INPUT, OPS, PROJECT
-from cellwise.plan.arrays import X
-from cellwise.plan.program import Ref, Segment, WeightBlock
+from cellwise.plan.buffers import X
+from cellwise.plan.program import MatmulTerm, Slot, WeightBlock
 from cellwise.plan.schedule import Outputs, Sums
 
 
@@ -21,7 +21,7 @@ class Products:
     """
 
     def __init__(
-        self, nodes: Sequence[Node], outputs: Outputs, in_memory: dict[Node, Ref], fuse: bool = True
+        self, nodes: Sequence[Node], outputs: Outputs, in_memory: dict[Node, Slot], fuse: bool = True
     ) -> None:
         self._in_memory = in_memory
         self._fused = _fused(nodes, {node for node, _ in outputs}) if fuse else {}
@@ -40,10 +40,10 @@ class Products:
         ]
         parts = [self._fused.get(node, (node,)) for node in accumulators]
         biases = [tuple((_bias(part), str(part.attribute)) for part in summed) for summed in parts]
-        return Sums(tuple(accumulators), tuple(biases), tuple(self._segments(parts)))
+        return Sums(tuple(accumulators), tuple(biases), tuple(self._terms(parts)))
 
-    def _segments(self, parts: Sequence[tuple[Node, ...]]) -> Iterable[Segment]:
-        """One segment per operand: its row times the weights of all the gates that want it."""
+    def _terms(self, parts: Sequence[tuple[Node, ...]]) -> Iterable[MatmulTerm]:
+        """One term per operand: its row times the weights of all the gates that want it."""
         by_operand: dict[Node | None, list[tuple[int, str]]] = {}
         for number, summed in enumerate(parts):
             for part in summed:
@@ -53,9 +53,9 @@ class Products:
             gates = tuple(gate for _, gate in users)
             numbers = tuple(number for number, _ in users)
             if operand is None:
-                yield Segment(X, WeightBlock("weight_ih", gates), numbers)
+                yield MatmulTerm(X, WeightBlock("weight_ih", gates), numbers)
             else:
-                yield Segment(self._in_memory[operand], WeightBlock("weight_hh", gates), numbers)
+                yield MatmulTerm(self._in_memory[operand], WeightBlock("weight_hh", gates), numbers)
 
 
 def _bias(node: Node) -> str:

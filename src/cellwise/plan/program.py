@@ -1,7 +1,7 @@
-"""A step as compiled backends run it: arrays, and stages of products followed by pointwise work. Forward or backward.
+"""A step as compiled backends run it: buffers, and stages of products followed by pointwise work. Forward or backward.
 
-Both directions of differentiation are the same kind of thing: a few arrays, and for each step of time a few stages.
-In a stage, accumulators are filled by products of rows known before (segments), pointwise nodes are computed from
+Both directions of differentiation are the same kind of thing: a few buffers, and for each step of time a few stages.
+In a stage, accumulators are filled by products of rows known before (terms), pointwise nodes are computed from
 them and from what is read, and values that others need are written. Everything here is frozen data.
 """
 
@@ -14,19 +14,19 @@ from cellwise.graph import Node, StepGraph
 from cellwise.graph.verify import GraphError
 
 
-class Place(enum.Enum):
-    """Where an array's rows live, and so how a row is found at a step."""
+class StorageClass(enum.Enum):
+    """Where an buffer's rows live, and so how a row is found at a step."""
 
-    STEPS = "one row per column and step of each sequence"
-    SPAN = "one row per column and step of each sequence, for the span of time that is run at once"
-    BEFORE = (
+    PER_STEP = "one row per column and step of each sequence"
+    PER_CHUNK = "one row per column and step of each sequence, for the span of time that is run at once"
+    CARRY_IN = (
         "one row per sequence, where its step before this one left it; before its first step, the initial one"
     )
-    AFTER = "one row per sequence, where the next step finds it as BEFORE"
-    ROWS = "one row per column and sequence, within a step"
-    UNITS = "one row"
-    SUM = "one row per column, added to by every step of every sequence"
-    NUMBER = "one number"
+    CARRY_OUT = "one row per sequence, which the next step finds as its CARRY_IN"
+    SCRATCH = "one row per column and sequence, within a step"
+    PER_UNIT = "one row"
+    REDUCTION = "one row per column, added to by every step of every sequence"
+    SCALAR = "one number"
 
 
 class Width(enum.Enum):
@@ -38,18 +38,18 @@ class Width(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Array:
+class Buffer:
     name: str
-    place: Place
+    storage: StorageClass
     columns: int = 1
     width: Width = Width.HIDDEN
 
 
 @dataclass(frozen=True)
-class Ref:
-    """A column of an array."""
+class Slot:
+    """A column of an buffer."""
 
-    array: Array
+    buffer: Buffer
     column: int = 0
 
 
@@ -63,10 +63,10 @@ class WeightBlock:
 
 
 @dataclass(frozen=True)
-class Segment:
+class MatmulTerm:
     """Adds to some accumulators the product of a row with weights."""
 
-    operand: Ref
+    operand: Slot
     weight: WeightBlock
     accumulators: tuple[int, ...]
 
@@ -79,14 +79,14 @@ class HoistedProduct:
     parameter as it lies.
     """
 
-    operand: Array
+    operand: Buffer
     weight: WeightBlock
     bias: str
-    result: Array
+    result: Buffer
 
 
 @dataclass(frozen=True, eq=False)
-class ProgramStage:
+class Stage:
     """`accumulators` are the nodes whose values they hold; `biases` for each the (stem, gate) pairs it starts from.
 
     `width` is that of its values.
@@ -94,9 +94,9 @@ class ProgramStage:
 
     accumulators: tuple[Node, ...]
     biases: tuple[tuple[tuple[str, str], ...], ...]
-    segments: tuple[Segment, ...]
+    terms: tuple[MatmulTerm, ...]
     nodes: tuple[Node, ...]
-    writes: tuple[tuple[Node, Ref], ...]
+    writes: tuple[tuple[Node, Slot], ...]
     width: Width = Width.HIDDEN
 
 
@@ -104,24 +104,24 @@ class ProgramStage:
 class Program:
     """One direction of differentiation of one cell, `graph`. `reads` says where the value of a leaf lies.
 
-    `states` are the values carried from step to step, as they are found BEFORE a step and left AFTER it. `before_loop`
-    is done for all steps at once, before the first. `arrays` are those that the stages use, its results among them.
+    `states` are the values carried from step to step, each as a CARRY_IN and a CARRY_OUT buffer. `before_loop` is done
+    for all steps at once, before the first. `buffers` are those that the stages use, its results among them.
     """
 
     name: str
-    arrays: tuple[Array, ...]
-    stages: tuple[ProgramStage, ...]
-    reads: dict[Node, Ref]
-    states: tuple[tuple[Array, Array], ...]
+    buffers: tuple[Buffer, ...]
+    stages: tuple[Stage, ...]
+    reads: dict[Node, Slot]
+    states: tuple[tuple[Buffer, Buffer], ...]
     graph: StepGraph
     before_loop: tuple[HoistedProduct, ...] = ()
 
     def __post_init__(self) -> None:
-        names = [array.name for array in self.arrays]
+        names = [buffer.name for buffer in self.buffers]
         if len(set(names)) != len(names):  # a state called own beside a parameter called before
             raise GraphError(
-                f"{self.name}: two of its arrays have the same name; call a state or parameter otherwise"
+                f"{self.name}: two of its buffers have the same name; call a state or parameter otherwise"
             )
 
-    def array(self, name: str) -> Array:
-        return next(array for array in self.arrays if array.name == name)
+    def buffer(self, name: str) -> Buffer:
+        return next(buffer for buffer in self.buffers if buffer.name == name)

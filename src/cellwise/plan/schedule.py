@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from cellwise.graph import Node
 from cellwise.graph.ops import Kind
-from cellwise.plan.program import Array, Place, ProgramStage, Ref, Segment
+from cellwise.plan.program import Buffer, MatmulTerm, Slot, Stage, StorageClass
 
 # What a step computes for others, and where it is written.
-Outputs = Sequence[tuple[Node, Ref]]
+Outputs = Sequence[tuple[Node, Slot]]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Sums:
 
     accumulators: tuple[Node, ...] = ()
     biases: tuple[tuple[tuple[str, str], ...], ...] = ()
-    segments: tuple[Segment, ...] = ()
+    terms: tuple[MatmulTerm, ...] = ()
 
 
 def assign_stages(nodes: Sequence[Node]) -> dict[Node, int]:
@@ -45,10 +45,10 @@ def build_stages(
     nodes: Sequence[Node],
     level: dict[Node, int],
     outputs: Outputs,
-    in_memory: dict[Node, Ref],
+    in_memory: dict[Node, Slot],
     sums_of: Callable[[Sequence[Node]], Sums],
-) -> tuple[tuple[ProgramStage, ...], tuple[Array, ...]]:
-    """The stages. Values that are live across stages are written to the array "between".
+) -> tuple[tuple[Stage, ...], tuple[Buffer, ...]]:
+    """The stages. Values that are live across stages are written to the buffer "between".
 
     Args:
         in_memory: leaves, and nodes that `outputs` writes where a later stage can read them.
@@ -56,21 +56,19 @@ def build_stages(
     """
     count = max(level.values(), default=0) + 1
     live = _live_across(nodes, level, in_memory)
-    between = Array("between", Place.ROWS, max(1, len(live)))
-    in_memory |= {node: Ref(between, column) for column, node in enumerate(live)}
+    between = Buffer("between", StorageClass.SCRATCH, max(1, len(live)))
+    in_memory |= {node: Slot(between, column) for column, node in enumerate(live)}
     stages = []
     for stage in range(count):
         stage_nodes = [node for node in nodes if level[node] == stage]
         sums = sums_of(stage_nodes)
         # Values that need no computation are stored in the last stage.
-        writes = [(node, ref) for node, ref in outputs if level.get(node, count - 1) == stage]
+        writes = [(node, slot) for node, slot in outputs if level.get(node, count - 1) == stage]
         writes += [(node, in_memory[node]) for node in live if level[node] == stage]
         summed = set(sums.accumulators)
         pointwise = tuple(n for n in stage_nodes if n.inputs and n not in summed and not is_product(n))
         if summed or writes:
-            stages.append(
-                ProgramStage(sums.accumulators, sums.biases, sums.segments, pointwise, tuple(writes))
-            )
+            stages.append(Stage(sums.accumulators, sums.biases, sums.terms, pointwise, tuple(writes)))
     return tuple(stages), ((between,) if live else ())
 
 
@@ -79,7 +77,7 @@ def is_product(node: Node) -> bool:
     return node.op.kind is Kind.MATMUL
 
 
-def _live_across(nodes: Sequence[Node], level: dict[Node, int], in_memory: dict[Node, Ref]) -> list[Node]:
+def _live_across(nodes: Sequence[Node], level: dict[Node, int], in_memory: dict[Node, Slot]) -> list[Node]:
     """Values that a later stage reads. A comparison is not stored: its operands are, and it is computed again."""
     live: dict[Node, None] = {}
 

@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 import torch
 from torch import Tensor
 
-from cellwise.backends.compiled.compiler import Carried, RunShape, carried_arrays, given_arrays
+from cellwise.backends.compiled.compiler import Carried, RunShape, carried_buffers, given_buffers
 from cellwise.backends.compiled.engine import Engine
 from cellwise.backends.compiled.forward_pass import Runs, first_states, in_rows
 from cellwise.backends.compiled.gradients import (
@@ -26,7 +26,7 @@ from cellwise.backends.compiled.gradients import (
 from cellwise.backends.compiled.kept import PROJECTION, history_of, keeps, make_sizes
 from cellwise.backends.compiled.walk import Walk
 from cellwise.plan.backward import PROJECTED_GRADIENT
-from cellwise.plan.program import Place, Ref, Width
+from cellwise.plan.program import Slot, StorageClass, Width
 
 # Gradients at gates are held for a span of steps of about so many bytes, then they become gradients of weights and
 # input. So many that threads seldom wait for each other at the end of one; fewer where memory is what was asked for.
@@ -66,11 +66,11 @@ class BackwardPass:
             self.history_of[graph.states[0]] = "output"
         program = kernel.program
         widths = {Width.HIDDEN: self.sizes.padded, Width.PROJECTED: self.sizes.padded_projected}
-        self.given = [array.name for array in given_arrays(program)]
+        self.given = [buffer.name for buffer in given_buffers(program)]
         self.held = [
-            (array.name, array.columns * widths[array.width])
-            for array in given_arrays(program)
-            if array.place is Place.SPAN
+            (buffer.name, buffer.columns * widths[buffer.width])
+            for buffer in given_buffers(program)
+            if buffer.storage is StorageClass.PER_CHUNK
         ]
         self.own = {before.name: place for place, (before, _) in enumerate(program.states)}
         self.own_widths = [widths[before.width] for before, _ in program.states]
@@ -79,9 +79,11 @@ class BackwardPass:
         self.are_finals = [
             single and self.sizes.of_state(place)[0] == width for place, width in enumerate(self.own_widths)
         ]
-        self.carried = [array.name for array in carried_arrays(program)]
+        self.carried = [buffer.name for buffer in carried_buffers(program)]
         ways = tuple(Carried.PAIR if name in self.own else Carried.OPPOSITE for name in self.carried)
-        self.spans = self._spans(sum(array.columns for array in program.arrays if array.place is Place.SPAN))
+        self.spans = self._spans(
+            sum(buffer.columns for buffer in program.buffers if buffer.storage is StorageClass.PER_CHUNK)
+        )
         self.most = max(rows.stop - rows.start for _, _, rows in self.spans)
         shape = RunShape(self.sizes, walk.turned, self.stems, ways, has_resets, device)
         self.runs = Runs(kernel, shape)
@@ -174,8 +176,8 @@ class _Call:
         ]
         run = made.runs.take()
         # Copies among them live as long as these names do.
-        arrays, (firsts, histories) = self._arrays(output_gradient), self._carried(arriving, pairs)
-        run.bind(arrays, firsts, histories, self.ordered, self.resets)
+        buffers, (firsts, histories) = self._buffers(output_gradient), self._carried(arriving, pairs)
+        run.bind(buffers, firsts, histories, self.ordered, self.resets)
         found: dict[str, Tensor] = {}
         dx = None
         for number, (first, end, rows) in enumerate(made.spans):
@@ -194,7 +196,7 @@ class _Call:
         ]
         return dx, finals, [found[stem] if stem in found else self._empty(stem) for stem in made.stems]
 
-    def _arrays(self, output_gradient: Tensor | None) -> list[Tensor]:
+    def _buffers(self, output_gradient: Tensor | None) -> list[Tensor]:
         """The rows that the kernel is given one by one."""
         x, sizes = self.x, self.sizes
         given = x.new_zeros(len(x), sizes.output) if output_gradient is None else output_gradient
@@ -205,7 +207,7 @@ class _Call:
     def _carried(
         self, arriving: Sequence[Tensor], pairs: Sequence[Tensor]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """What is found BEFORE a step: where it begins, and the history."""
+        """What is carried into a step: where it begins, and the history."""
         firsts, histories = [], []
         for name in self.made.carried:
             place = self.made.own.get(name)
@@ -252,8 +254,8 @@ class _Call:
         every, recipe = slice(0, rows.stop - rows.start), self.recipe
         if recipe.recurrent or recipe.inputs:
             gates = part_of(self.held["gates"], 0, every)
-            for ref, runs in recipe.recurrent:
-                self._at_weight("weight_hh", gates, runs, self._operand(ref, rows), found, add)
+            for slot, runs in recipe.recurrent:
+                self._at_weight("weight_hh", gates, runs, self._operand(slot, rows), found, add)
             if recipe.inputs:
                 x = [(every, part_of(self.x, 0, rows))]
                 self._at_weight("weight_ih", gates, recipe.inputs, x, found, add)
@@ -287,17 +289,17 @@ class _Call:
             self.rooms[state] = self.compiler.empty(self.made.most, width, self.x, True)
         return self.rooms[state]
 
-    def _operand(self, ref: Ref, rows: slice) -> Parts:
+    def _operand(self, slot: Slot, rows: slice) -> Parts:
         """The rows that a product had as its operand in these steps."""
-        array = ref.array
-        if array.place is Place.BEFORE:
-            name = array.name.removesuffix(" before")
+        buffer = slot.buffer
+        if buffer.storage is StorageClass.CARRY_IN:
+            name = buffer.name.removesuffix(" before")
             history, first = self.tensors[self.made.history_of[name]], self.first[name]
             return before_each_step(self.made.walk, rows, history, first, partial(self._room, name))
         every = slice(0, rows.stop - rows.start)
-        held = array.place is Place.SPAN
-        matrix = part_of(self.held[array.name], 0, every) if held else self.tensors[array.name][rows]
-        start = ref.column * (matrix.shape[1] // array.columns)
+        held = buffer.storage is StorageClass.PER_CHUNK
+        matrix = part_of(self.held[buffer.name], 0, every) if held else self.tensors[buffer.name][rows]
+        start = slot.column * (matrix.shape[1] // buffer.columns)
         return [(every, part_of(matrix, 1, slice(start, start + self.sizes.hidden)))]
 
     def _at_own(self, sums: dict[str, Tensor], found: dict[str, Tensor]) -> None:

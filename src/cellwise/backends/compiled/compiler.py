@@ -20,7 +20,7 @@ from torch import Tensor
 from cellwise.backends.base import Stack, Stepper
 from cellwise.backends.compiled.schema import register_device
 from cellwise.backends.compiled.walk import Walk
-from cellwise.plan.program import Array, Place, Program
+from cellwise.plan.program import Buffer, Program, StorageClass
 
 if TYPE_CHECKING:
     from cellwise.backends.compiled.engine import Engine
@@ -59,8 +59,8 @@ class Carried(enum.Enum):
 class RunShape(NamedTuple):
     """What of a call is no number.
 
-    stems: the names of the weights, in the order in which they are given. carried: for each array of the program that
-    is found BEFORE a step, in their order. resets: whether some steps begin with states of zero.
+    stems: the names of the weights, in the order in which they are given. carried: for each buffer of the program that
+    is carried into a step, in their order. resets: whether some steps begin with states of zero.
     """
 
     sizes: Sizes
@@ -77,7 +77,7 @@ class KernelRun(ABC):
     @abstractmethod
     def bind(
         self,
-        arrays: Sequence[Tensor],
+        buffers: Sequence[Tensor],
         firsts: Sequence[Tensor],
         histories: Sequence[Tensor],
         weights: Sequence[Tensor],
@@ -86,8 +86,8 @@ class KernelRun(ABC):
         """Take the tensors of a call, all contiguous, of the kernel's dtype and device. They live until it is over.
 
         Args:
-            arrays: for each of `given_arrays(program)` its rows, (N or the rows of a span, columns * width).
-            firsts: for each array that is found BEFORE a step the states before a row's first step, (B, width).
+            buffers: for each of `given_buffers(program)` its rows, (N or the rows of a span, columns * width).
+            firsts: for each buffer that is carried into a step the states before a row's first step, (B, width).
             histories: for each of these the states after the steps: (N, width), or two buffers (2 B, width),
                 of which a dense run of a single step has the first alone.
             weights: in the order of `RunShape.stems`, as the layer has them.
@@ -100,7 +100,7 @@ class KernelRun(ABC):
 
     @abstractmethod
     def sums(self) -> dict[str, Tensor]:
-        """What all steps so far have added up to, (columns * width,) in float64, by the name of the array."""
+        """What all steps so far have added up to, (columns * width,) in float64, by the name of the buffer."""
 
     def release(self) -> None:
         """The call is over: let go of its tensors. The run may be kept for other calls."""
@@ -155,14 +155,18 @@ class KernelCompiler(ABC):
         return None
 
 
-def given_arrays(program: Program) -> tuple[Array, ...]:
-    """The arrays whose rows a call gives one by one; those of states apart, and those that a run makes itself."""
-    return tuple(array for array in program.arrays if array.place in (Place.STEPS, Place.SPAN))
+def given_buffers(program: Program) -> tuple[Buffer, ...]:
+    """The buffers whose rows a call gives one by one; those of states apart, and those that a run makes itself."""
+    return tuple(
+        buffer
+        for buffer in program.buffers
+        if buffer.storage in (StorageClass.PER_STEP, StorageClass.PER_CHUNK)
+    )
 
 
-def carried_arrays(program: Program) -> tuple[Array, ...]:
-    """The arrays that are found BEFORE a step, of the program's own states and of those it reads."""
-    return tuple(array for array in program.arrays if array.place is Place.BEFORE)
+def carried_buffers(program: Program) -> tuple[Buffer, ...]:
+    """The buffers that are carried into a step, of the program's own states and of those it reads."""
+    return tuple(buffer for buffer in program.buffers if buffer.storage is StorageClass.CARRY_IN)
 
 
 # --- which there are ------------------------------------------------------------------------------------------------

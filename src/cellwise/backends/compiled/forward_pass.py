@@ -14,7 +14,7 @@ from cellwise.backends.compiled.compiler import (
     CompiledKernel,
     KernelRun,
     RunShape,
-    given_arrays,
+    given_buffers,
 )
 from cellwise.backends.compiled.engine import Engine
 from cellwise.backends.compiled.kept import history_of, keeps, make_sizes, output_is_history
@@ -64,7 +64,7 @@ class ForwardPass:
         # The outputs in whole rows are kept as they are, in their place among the others.
         self._output_place = list(keeping).index("output") if "output" in keeping else None
         places = {"x": _X, "output": _OUTPUT} | {name: place for place, name in enumerate(names)}
-        self._given = [places[array.name] for array in given_arrays(kernel.program)]
+        self._given = [places[buffer.name] for buffer in given_buffers(kernel.program)]
         # Where the states of all steps go; None where nobody wants them.
         self._histories = [places.get(history_of(name)) for name in graph.states]
         if output_is_history(graph, has_resets):

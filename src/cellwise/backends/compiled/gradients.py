@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cellwise.backends.compiled.engine import Engine
 from cellwise.backends.compiled.walk import Walk
-from cellwise.plan.program import Ref
+from cellwise.plan.program import Slot
 
 # Of a product over N rows with fewer columns than this on one side MKL adds the rows one after the other: its error
 # grows with N, and it takes up to sixteen times as long if that side is the right one. Not in blocks of rows, turned.
@@ -49,7 +49,7 @@ class Recipe(NamedTuple):
     """How what a backward kernel leaves becomes the gradients of weights, for layers of one size."""
 
     inputs: tuple[Run, ...]
-    recurrent: tuple[tuple[Ref, tuple[Run, ...]], ...]  # by operand
+    recurrent: tuple[tuple[Slot, tuple[Run, ...]], ...]  # by operand
     whole: frozenset[
         str
     ]  # the weights of which every row has a gradient; some gates may be where none arrives
@@ -63,13 +63,13 @@ def recipe_of(engine: Engine, hidden: int, device: torch.device) -> Recipe:
     order, at_input = graph.state_gates, dict(plan.inputs)
     places = enumerate(graph.input_gates)
     inputs = _runs([(row, at_input[gate]) for row, gate in places if gate in at_input], hidden, width)
-    groups: dict[Ref, list[tuple[int, int]]] = {}
-    for gate, column, ref in plan.products:
-        groups.setdefault(ref, []).append((order.index(gate), column))
+    groups: dict[Slot, list[tuple[int, int]]] = {}
+    for gate, column, slot in plan.products:
+        groups.setdefault(slot, []).append((order.index(gate), column))
     written: set[int] = set()
     recurrent = []
-    for ref, pairs in groups.items():
-        recurrent.append((ref, _runs(sorted(pairs), hidden, width, written)))
+    for slot, pairs in groups.items():
+        recurrent.append((slot, _runs(sorted(pairs), hidden, width, written)))
         written |= {row for row, _ in pairs}
     ih = [(graph.input_gates.index(gate), column) for gate, column in plan.inputs]
     hh = [(order.index(gate), column) for gate, column, _ in plan.products]

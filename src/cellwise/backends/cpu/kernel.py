@@ -2,12 +2,12 @@
 
     void kernel(void **pointers, int64 *sizes)
 
-`pointers` are the program's arrays in order (`ADDRESSES` says how many each has), then per stage and group of
-accumulators its packed weights, one per segment, and its packed biases, then room for accumulators, the steps' offsets
+`pointers` are the program's buffers in order (`ADDRESSES` says how many each has), then per stage and group of
+accumulators its packed weights, one per term, and its packed biases, then room for accumulators, the steps' offsets
 and the resets. `sizes` are `SIZES`.
 
 A row of a state is found by its step: in `first` if the step is the row's first, else in `history`, from row `rows[t]`
-on. `rows[t]` and `limits[t]`, how many rows of the batch have a step before this one, are arrays over time.
+on. `rows[t]` and `limits[t]`, how many rows of the batch have a step before this one, are buffers over time.
 
 A stage goes through pairs of tiles of units. For each pair the routine of `products` sums the rows' products, and then
 the pointwise equations run on the sums row by row, while they are in the nearest cache. Rows of units are padded to
@@ -26,14 +26,14 @@ from llvmlite import ir
 
 from cellwise.backends.cpu.code import I8, I64, POINTER, Code, Value
 from cellwise.backends.cpu.denormals import flush_denormals, may_flush
-from cellwise.backends.cpu.products import CALL, SEGMENT, Products, routine_name, run_of
+from cellwise.backends.cpu.products import CALL, TERM, Products, routine_name, run_of
 from cellwise.backends.cpu.target import Target
 from cellwise.backends.cpu.tiles import TILES, Group, groups_of
 from cellwise.backends.cpu.vectors import LOWERINGS
 from cellwise.graph import Node
 from cellwise.graph.ops import CONSTANT
 from cellwise.plan.listing import equation_of
-from cellwise.plan.program import Array, Place, Program, ProgramStage, Ref, Segment, Width
+from cellwise.plan.program import Buffer, MatmulTerm, Program, Slot, Stage, StorageClass, Width
 
 SIZES = (
     "first step",
@@ -53,13 +53,16 @@ SIZES = (
 # Rows whose values are added up in the kernel's own type before they are added to a sum in float64.
 _SUMMED = 32
 
-# What a kernel is told of an array; of any other place only where it begins.
-ADDRESSES = {Place.BEFORE: ("first", "history", "rows", "limits"), Place.AFTER: ("history", "rows")}
+# What a kernel is told of a buffer; of any other storage class only where it begins.
+ADDRESSES = {
+    StorageClass.CARRY_IN: ("first", "history", "rows", "limits"),
+    StorageClass.CARRY_OUT: ("history", "rows"),
+}
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """An array's rows at this step: number i is i strides behind `start`, from `limit` on behind `first`."""
+    """An buffer's rows at this step: number i is i strides behind `start`, from `limit` on behind `first`."""
 
     start: Value
     stride: Value
@@ -101,32 +104,32 @@ class Emitter(Code):
         def pointer(name: str) -> Value:
             return self.load_pointer(pointers, next(take), name.replace(" ", "_"))
 
-        self.arrays: dict[str, Value] = {}
+        self.buffers: dict[str, Value] = {}
         self.addresses: dict[tuple[str, str], Value] = {}
-        for array in self.program.arrays:
-            for part in ADDRESSES.get(array.place, ("",)):
-                value = pointer(f"{array.name} {part}".strip())
+        for buffer in self.program.buffers:
+            for part in ADDRESSES.get(buffer.storage, ("",)):
+                value = pointer(f"{buffer.name} {part}".strip())
                 if part:
-                    self.addresses[array.name, part] = value
+                    self.addresses[buffer.name, part] = value
                 else:
-                    self.arrays[array.name] = value
-        self.weights: dict[tuple[Group, Segment], Value] = {}
+                    self.buffers[buffer.name] = value
+        self.weights: dict[tuple[Group, MatmulTerm], Value] = {}
         self.biases: dict[Group, Value] = {}
         for stage in self.program.stages:
             for group in self.groups[stage]:
-                for segment in group.segments:
-                    self.weights[group, segment] = pointer("weights")
+                for term in group.terms:
+                    self.weights[group, term] = pointer("weights")
                 self.biases[group] = pointer("biases")
         self.room, self.offsets, self.resets = pointer("room"), pointer("offsets"), pointer("resets")
 
     def _routines(self) -> None:
-        """The routines of products, and for each group room for what its routine is told."""
+        """The routines of products, and for each group room for the descriptor of its routine."""
         self.routines: dict[int, ir.Function] = {}
         self.calls: dict[Group, Value] = {}
         for group in (group for groups in self.groups.values() for group in groups):
             name = routine_name(group.width, self.element_bytes, self.target)
             self.routines[group.width] = self.declared(name, Products.kinds)
-            words = len(CALL) + len(SEGMENT) * len(group.segments)
+            words = len(CALL) + len(TERM) * len(group.terms)
             self.calls[group] = self.b.alloca(POINTER, words, name="call")
 
     def padded(self, width: Width) -> Value:
@@ -150,31 +153,33 @@ class Emitter(Code):
             self._zero("zero after", after)
 
     def _find_rows(self, t: Value) -> None:
-        """Where the rows of each array begin at this step, and which have a step before it."""
-        self.rows = {array.name: self._rows(array, t) for array in self.program.arrays}
+        """Where the rows of each buffer begin at this step, and which have a step before it."""
+        self.rows = {buffer.name: self._rows(buffer, t) for buffer in self.program.buffers}
 
-    def _rows(self, array: Array, t: Value) -> _Rows:
+    def _rows(self, buffer: Buffer, t: Value) -> _Rows:
         b = self.b
-        if array.place in (Place.UNITS, Place.SUM, Place.NUMBER):
-            start = self.arrays[array.name]
-            return _Rows(start, self.padded(array.width), start)
-        if array.place not in ADDRESSES:
-            stride = b.mul(self.padded(array.width), self.whole(array.columns))
-            start = self.arrays[array.name]
-            if array.place is not Place.ROWS:
-                before = b.sub(self.first, self.span) if array.place is Place.SPAN else self.first
+        if buffer.storage in (StorageClass.PER_UNIT, StorageClass.REDUCTION, StorageClass.SCALAR):
+            start = self.buffers[buffer.name]
+            return _Rows(start, self.padded(buffer.width), start)
+        if buffer.storage not in ADDRESSES:
+            stride = b.mul(self.padded(buffer.width), self.whole(buffer.columns))
+            start = self.buffers[buffer.name]
+            if buffer.storage is not StorageClass.SCRATCH:
+                before = (
+                    b.sub(self.first, self.span) if buffer.storage is StorageClass.PER_CHUNK else self.first
+                )
                 start = self.at(start, b.mul(before, stride))
             return _Rows(start, stride, start)
-        stride, number = self.padded(array.width), self.size["first row"]
-        before = self.load_whole(self.addresses[array.name, "rows"], t)
-        start = self.at(self.addresses[array.name, "history"], b.mul(b.add(before, number), stride))
-        if array.place is Place.AFTER:
+        stride, number = self.padded(buffer.width), self.size["first row"]
+        before = self.load_whole(self.addresses[buffer.name, "rows"], t)
+        start = self.at(self.addresses[buffer.name, "history"], b.mul(b.add(before, number), stride))
+        if buffer.storage is StorageClass.CARRY_OUT:
             return _Rows(start, stride, start)
-        first = self.at(self.addresses[array.name, "first"], b.mul(number, stride))
-        limit = b.sub(self.load_whole(self.addresses[array.name, "limits"], t), number)
+        first = self.at(self.addresses[buffer.name, "first"], b.mul(number, stride))
+        limit = b.sub(self.load_whole(self.addresses[buffer.name, "limits"], t), number)
         return _Rows(start, stride, first, limit)
 
-    def _zero(self, when: str, states: Sequence[Array]) -> None:
+    def _zero(self, when: str, states: Sequence[Buffer]) -> None:
         b = self.b
         with (
             b.if_then(b.icmp_signed("!=", self.size[when], self.whole(0))),
@@ -184,24 +189,24 @@ class Emitter(Code):
             with b.if_then(b.icmp_signed("!=", mark, ir.Constant(I8, 0)), likely=False):
                 for state in states:
                     with self.loop("unit", self.padded(state.width), step=self.v.lanes) as unit:
-                        self.store(self.v.number(0.0), self.at(self.row(Ref(state), row), unit))
+                        self.store(self.v.number(0.0), self.at(self.row(Slot(state), row), unit))
 
-    def row(self, ref: Ref, row: Value) -> Value:
-        """The address of a row of an array at this step."""
-        b, rows = self.b, self.rows[ref.array.name]
-        base = self._column(ref, rows.start)
-        if ref.array.place is Place.UNITS:
+    def row(self, slot: Slot, row: Value) -> Value:
+        """The address of a row of an buffer at this step."""
+        b, rows = self.b, self.rows[slot.buffer.name]
+        base = self._column(slot, rows.start)
+        if slot.buffer.storage is StorageClass.PER_UNIT:
             return base
         if rows.limit is not None:
             base = b.select(b.icmp_signed("<", row, rows.limit), base, rows.first)
         return self.at(base, b.mul(row, rows.stride))
 
-    def _column(self, ref: Ref, start: Value) -> Value:
-        if ref.column == 0:
+    def _column(self, slot: Slot, start: Value) -> Value:
+        if slot.column == 0:
             return start
-        return self.at(start, self.b.mul(self.whole(ref.column), self.padded(ref.array.width)))
+        return self.at(start, self.b.mul(self.whole(slot.column), self.padded(slot.buffer.width)))
 
-    def _stage(self, number: int, stage: ProgramStage) -> None:
+    def _stage(self, number: int, stage: Stage) -> None:
         b = self.b
         tiles = b.sdiv(self.padded(stage.width), self.whole(self.v.lanes))
         if not stage.accumulators:
@@ -209,7 +214,7 @@ class Emitter(Code):
                 self._pointwise(number, stage, tile, self.whole(0))
             return
         for group in self.groups[stage]:
-            self._tell(stage, group, tiles)
+            self._write_descriptor(stage, group, tiles)
         with self.loop(f"s{number}.pair", tiles, step=TILES) as first:
             pair = b.sdiv(first, self.whole(TILES))
             for group in self.groups[stage]:
@@ -223,12 +228,12 @@ class Emitter(Code):
         """The equation that the code from here on computes."""
         self.b.comment(equation_of(self.program, node, self.program.graph))
 
-    def _tell(self, stage: ProgramStage, group: Group, tiles: Value) -> None:
+    def _write_descriptor(self, stage: Stage, group: Group, tiles: Value) -> None:
         """Write down what the routine of a group's products is to do at this step."""
         b, rows = self.b, self.size["rows"]
         for accumulator in group.accumulators:
             self._comment(stage.accumulators[accumulator])
-        b.comment(f"told: {', '.join(CALL)}; for each segment {', '.join(SEGMENT)}")
+        b.comment(f"descriptor: {', '.join(CALL)}; for each term {', '.join(TERM)}")
         words = {
             "rows": self.active,
             "stride": rows,
@@ -238,29 +243,29 @@ class Emitter(Code):
             "of last": self.whole(group.panels // TILES if group.by_tile else group.panels),
             "room": self.at(self.room, b.mul(self.whole(group.first * self.v.lanes), rows)),
             "biases": self.biases[group],
-            "segments": self.whole(len(group.segments)),
+            "terms": self.whole(len(group.terms)),
         }
-        told = [words[name] for name in CALL]
-        for segment in group.segments:
-            told += self._segment(group, segment)
-        for place, word in enumerate(told):
+        descriptor = [words[name] for name in CALL]
+        for term in group.terms:
+            descriptor += self._term(group, term)
+        for place, word in enumerate(descriptor):
             b.store(word, self.at(self.calls[group], self.whole(place), I64))
 
-    def _segment(self, group: Group, segment: Segment) -> list[Value]:
-        array = segment.operand.array
-        rows = self.rows[array.name]
+    def _term(self, group: Group, term: MatmulTerm) -> list[Value]:
+        buffer = term.operand.buffer
+        rows = self.rows[buffer.name]
         words = {
-            "operand": self._column(segment.operand, rows.start),
+            "operand": self._column(term.operand, rows.start),
             "first": rows.first,
             "limit": self.active if rows.limit is None else rows.limit,
             "row": rows.stride,
-            "length": self.size[array.width.value],
-            "run": self.runs[array.width],
-            "weights": self.weights[group, segment],
+            "length": self.size[buffer.width.value],
+            "run": self.runs[buffer.width],
+            "weights": self.weights[group, term],
         }
-        return [words[name] for name in SEGMENT]
+        return [words[name] for name in TERM]
 
-    def _products(self, stage: ProgramStage, group: Group, pair: Value) -> None:
+    def _products(self, stage: Stage, group: Group, pair: Value) -> None:
         for accumulator in group.accumulators:
             self._comment(stage.accumulators[accumulator])
         self.b.call(self.routines[group.width], [self.calls[group], pair])
@@ -276,11 +281,11 @@ class Emitter(Code):
         place = b.add(place, b.mul(self.whole(group.first), self.size["rows"]))
         return self.at(self.room, b.mul(place, self.whole(self.v.lanes)))
 
-    def _pointwise(self, number: int, stage: ProgramStage, tile: Value, u: Value) -> None:
+    def _pointwise(self, number: int, stage: Stage, tile: Value, u: Value) -> None:
         """The equations of a stage for one tile of units, row by row; sums over rows stay in registers for a while."""
         b, v = self.b, self.v
         unit = b.mul(tile, self.whole(v.lanes))
-        sums = [(node, ref) for node, ref in stage.writes if ref.array.place is Place.SUM]
+        sums = [(node, slot) for node, slot in stage.writes if slot.buffer.storage is StorageClass.REDUCTION]
         if not sums:
             with self.loop(f"s{number}.pointwise", self.active) as row:
                 self._equations(stage, row, unit, u)
@@ -292,29 +297,29 @@ class Emitter(Code):
             with self.summing(f"s{number}.pointwise", end, totals, first) as (row, running, following):
                 value_of = self._equations(stage, row, unit, u)
                 following += [b.fadd(a, value_of(node)) for a, (node, _) in zip(running, sums, strict=True)]
-            for total, (_, ref) in zip(totals, sums, strict=True):
-                self._add_to_sum(total, ref, unit)
+            for total, (_, slot) in zip(totals, sums, strict=True):
+                self._add_to_sum(total, slot, unit)
 
-    def _equations(self, stage: ProgramStage, row: Value, unit: Value, u: Value) -> Callable[[Node], Value]:
+    def _equations(self, stage: Stage, row: Value, unit: Value, u: Value) -> Callable[[Node], Value]:
         """Compute and write what a stage has for a row and a tile; returns the value of any of its nodes."""
         value_of = self._values(stage, row, unit, u)
         for node in stage.nodes:
             value_of(node)
-        for node, ref in stage.writes:
-            if ref.array.place is not Place.SUM:
-                self.store(value_of(node), self.at(self.row(ref, row), unit))
+        for node, slot in stage.writes:
+            if slot.buffer.storage is not StorageClass.REDUCTION:
+                self.store(value_of(node), self.at(self.row(slot, row), unit))
         return value_of
 
-    def _add_to_sum(self, total: Value, ref: Ref, unit: Value) -> None:
+    def _add_to_sum(self, total: Value, slot: Slot, unit: Value) -> None:
         """Add a vector of numbers to one of float64 in memory."""
         b, double = self.b, ir.DoubleType()
         wide = ir.VectorType(double, self.v.lanes)
-        first = b.mul(self.whole(ref.column), self.padded(ref.array.width))
-        address = self.at(self.arrays[ref.array.name], b.add(first, unit), double)
+        first = b.mul(self.whole(slot.column), self.padded(slot.buffer.width))
+        address = self.at(self.buffers[slot.buffer.name], b.add(first, unit), double)
         widened = total if self.v.double else b.fpext(total, wide)
         b.store(b.fadd(b.load(address, typ=wide, align=8), widened), address, align=8)
 
-    def _values(self, stage: ProgramStage, row: Value, unit: Value, u: Value) -> Callable[[Node], Value]:
+    def _values(self, stage: Stage, row: Value, unit: Value, u: Value) -> Callable[[Node], Value]:
         """The value of any node in the present row and tile: summed, computed, read or a number, each once."""
         v = self.v
         known: dict[Node, Value] = {}
@@ -338,10 +343,10 @@ class Emitter(Code):
                 operands = [value_of(i) for i in node.inputs]
                 self._comment(node)
                 return LOWERINGS[node.op.name](v, *operands)
-            ref = self.program.reads[node]
-            if ref.array.place is Place.NUMBER:
-                return v.splat(self.load_one(self.arrays[ref.array.name]))
-            return self.load(self.at(self.row(ref, row), unit))
+            slot = self.program.reads[node]
+            if slot.buffer.storage is StorageClass.SCALAR:
+                return v.splat(self.load_one(self.buffers[slot.buffer.name]))
+            return self.load(self.at(self.row(slot, row), unit))
 
         return value_of
 

@@ -1,8 +1,8 @@
 """The arguments of a kernel as the addresses it takes, and the launch, in as many threads as it is worth.
 
-Which array stands where among a kernel's pointers depends on its shape alone. So does what a run makes for itself: rows
-within a step, packed weights, room for accumulators. They lie one after the other in one piece of scratch memory, which
-mostly is where it was in the last call; then only the addresses of the call's own tensors are written anew.
+Which buffer stands where among a kernel's pointers depends on its shape alone. So does what a run makes for itself:
+rows within a step, packed weights, room for accumulators. They lie one after the other in one piece of scratch memory,
+which mostly is where it was in the last call; then only the addresses of the call's own tensors are written anew.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cellwise.backends.compiled.scratch import SCRATCH
 from cellwise.backends.cpu.kernel import ADDRESSES
 from cellwise.backends.cpu.pack import Packing
 from cellwise.backends.cpu.threads import row_shares, threads_for, together
-from cellwise.plan.program import Place, Width
+from cellwise.plan.program import StorageClass, Width
 
 if TYPE_CHECKING:
     from cellwise.backends.cpu.compiler import Kernel
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # Numbers that a core packs in the time that it takes to hand work to another thread.
 _PACKED_MEANWHILE = 100_000
 _ALIGNED = 64
-_OWN = (Place.UNITS, Place.NUMBER)
+_OWN = (StorageClass.PER_UNIT, StorageClass.SCALAR)
 PACKED = ("weight_", "bias_")
 
 
@@ -54,33 +54,33 @@ class CpuRun(KernelRun):
         self.shares: tuple[tuple[int, int], ...] = ()
 
     def _place(self) -> None:
-        """Where each array stands among the pointers."""
+        """Where each buffer stands among the pointers."""
         stems = {stem: place for place, stem in enumerate(self.shape.stems)}
         self.given: list[int] = []
         self.own: list[tuple[int, int, int]] = []  # pointer, weight, width
         self.rows: list[tuple[int, int]] = []  # pointer, bytes of a row
         self.summed: list[tuple[int, str, int]] = []  # pointer, name, how many
         place, found = 0, {}
-        for array in self.kernel.program.arrays:
-            found[array.name] = place
-            size = array.columns * self.widths[array.width]
-            if array.place in (Place.STEPS, Place.SPAN):
+        for buffer in self.kernel.program.buffers:
+            found[buffer.name] = place
+            size = buffer.columns * self.widths[buffer.width]
+            if buffer.storage in (StorageClass.PER_STEP, StorageClass.PER_CHUNK):
                 self.given.append(place)
-            elif array.place is Place.ROWS:
+            elif buffer.storage is StorageClass.SCRATCH:
                 self.rows.append((place, size * self.kernel.dtype.itemsize))
-            elif array.place is Place.SUM:
-                self.summed.append((place, array.name, size))
-            elif array.place in _OWN:
-                width = size if array.place is Place.UNITS else 0
-                self.own.append((place, stems[array.name.removeprefix("own ")], width))
-            place += len(ADDRESSES.get(array.place, ("",)))
+            elif buffer.storage is StorageClass.REDUCTION:
+                self.summed.append((place, buffer.name, size))
+            elif buffer.storage in _OWN:
+                width = size if buffer.storage is StorageClass.PER_UNIT else 0
+                self.own.append((place, stems[buffer.name.removeprefix("own ")], width))
+            place += len(ADDRESSES.get(buffer.storage, ("",)))
         self.count = place
         after = {before.name: found[after.name] for before, after in self.kernel.program.states}
-        # Of what is found BEFORE a step, and of the same AFTER it.
+        # Of what is carried into a step, and out of it.
         self.before: list[tuple[int, int | None]] = [
-            (found[array.name], after.get(array.name))
-            for array in self.kernel.program.arrays
-            if array.place is Place.BEFORE
+            (found[buffer.name], after.get(buffer.name))
+            for buffer in self.kernel.program.buffers
+            if buffer.storage is StorageClass.CARRY_IN
         ]
 
     def _share(self, threads: int) -> None:
@@ -158,7 +158,7 @@ class CpuRun(KernelRun):
 
     def bind(
         self,
-        arrays: Sequence[Tensor],
+        buffers: Sequence[Tensor],
         firsts: Sequence[Tensor],
         histories: Sequence[Tensor],
         weights: Sequence[Tensor],
@@ -171,7 +171,7 @@ class CpuRun(KernelRun):
         # In memory until the call is over; the caller has the other tensors.
         own = self.held = [_own(weights[weight], width) for _, weight, width in self.own]
         for pointers in self.views:
-            for place, tensor in zip(self.given, arrays, strict=True):
+            for place, tensor in zip(self.given, buffers, strict=True):
                 pointers[place] = tensor.data_ptr()
             for (before, after), first, history in zip(self.before, firsts, histories, strict=True):
                 start = history.data_ptr()

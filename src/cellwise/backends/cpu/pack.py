@@ -18,7 +18,7 @@ from llvmlite import ir
 from cellwise.backends.cpu.code import I64, Code
 from cellwise.backends.cpu.target import Target
 from cellwise.backends.cpu.tiles import TILES, Group, groups_of
-from cellwise.plan.program import Program, ProgramStage, Segment, Width
+from cellwise.plan.program import MatmulTerm, Program, Stage, Width
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,8 @@ class Packer:
         for stage in program.stages:
             pairs = -(-lengths[stage.width] // (TILES * self.lanes))
             for group in groups_of(stage, target):
-                for segment in group.segments:
-                    self._weights(stage, group, segment, pairs)
+                for term in group.terms:
+                    self._weights(stage, group, term, pairs)
                 self._biases(stage, group, pairs)
 
     def plan(self) -> Packing:
@@ -148,21 +148,21 @@ class Packer:
             sum(not job.add for job in jobs),
         )
 
-    def _weights(self, stage: ProgramStage, group: Group, segment: Segment, pairs: int) -> None:
-        block = segment.weight
-        gates, units, length = self.rows[block.stem], self.lengths[stage.width], self._length(segment)
+    def _weights(self, stage: Stage, group: Group, term: MatmulTerm, pairs: int) -> None:
+        block = term.weight
+        gates, units, length = self.rows[block.stem], self.lengths[stage.width], self._length(term)
         row = units if block.transposed else length  # how long a row of the weight is
         height = length if block.transposed else units  # how many rows a gate has
         from_unit, from_k = (1, row) if block.transposed else (row, 1)
         start = self._take(group, pairs, length)
         for accumulator in group.accumulators:
-            gate = gates.index(block.gates[segment.accumulators.index(accumulator)])
+            gate = gates.index(block.gates[term.accumulators.index(accumulator)])
             first = gate * height * row
             self._vectors(
                 group, accumulator, pairs, start, length, units, block.stem, first, from_unit, from_k
             )
 
-    def _biases(self, stage: ProgramStage, group: Group, pairs: int) -> None:
+    def _biases(self, stage: Stage, group: Group, pairs: int) -> None:
         units = self.lengths[stage.width]
         start = self._take(group, pairs, 1)
         for accumulator in group.accumulators:
@@ -217,5 +217,5 @@ class Packer:
             )
             self.jobs.append(job)
 
-    def _length(self, segment: Segment) -> int:
-        return self.lengths[segment.operand.array.width]
+    def _length(self, term: MatmulTerm) -> int:
+        return self.lengths[term.operand.buffer.width]

@@ -2,15 +2,15 @@
 
     void products(int64 *call, int64 pair)
 
-For every row, each segment adds to the sums of a group the product of a row of its operand with its packed weights. The
+For every row, each term adds to the sums of a group the product of a row of its operand with its packed weights. The
 biases come last: a sum that begins with a large number rounds all that follows as coarsely. `call` says where all that
-is: the words of `CALL`, then for each segment those of `SEGMENT`.
+is: the words of `CALL`, then for each term those of `TERM`.
 
-Sums are held in registers, for a block of rows and of panels at a time, through all segments: the loop over a segment's
+Sums are held in registers, for a block of rows and of panels at a time, through all terms: the loop over a term's
 numbers is written once for a block, whatever is multiplied with whatever. No cell is in this code, so that a machine
 compiles it once.
 
-A rounding error grows with the number of additions in a row. So a segment is cut into runs, and before a sum would have
+A rounding error grows with the number of additions in a row. So a term is cut into runs, and before a sum would have
 more than `LONGEST` of them it is put away in `room`, and begins again at zero (Higham 1993, "The accuracy of floating
 point summation": blocks).
 """
@@ -31,11 +31,11 @@ from cellwise.backends.cpu.tiles import most_rows
 # rows: how many there are now; stride: how many a panel of `room` has. Weights and biases begin at the first pair.
 # panels: those of a pair, of which the pair `last` wants only the first `of last`.
 #   biases (pair, panel, vector, lane)    room (panel, row, vector, lane), which receives the sums
-CALL = ("rows", "stride", "panels", "last", "of last", "room", "biases", "segments")
+CALL = ("rows", "stride", "panels", "last", "of last", "room", "biases", "terms")
 # Row number i of an operand lies i times `row` numbers behind `operand`, from number `limit` on behind `first`.
 # run: how many of its numbers are added to a sum at once, `run_of` its length.
 #   weights (pair, panel, k, vector, lane), k < length
-SEGMENT = ("operand", "first", "limit", "row", "length", "run", "weights")
+TERM = ("operand", "first", "limit", "row", "length", "run", "weights")
 _POINTERS = frozenset({"room", "biases", "operand", "first", "weights"})
 
 # Multiply-adds that a core must have under way to be busy: two a cycle, each of four cycles.
@@ -53,7 +53,7 @@ def routine_name(width: int, element_bytes: int, target: Target) -> str:
 
 
 def run_of(code: Code, length: Value) -> Value:
-    """How many numbers of a segment are added at once: it is cut into as few runs as can be, about equal."""
+    """How many numbers of a term are added at once: it is cut into as few runs as can be, about equal."""
     b = code.b
     count = b.udiv(b.add(length, code.whole(LONGEST - 1)), code.whole(LONGEST), name="runs")
     # At least one, so that there is no division by zero; of whole rounds of the loop.
@@ -78,12 +78,14 @@ class Products(Code):
     def emit(self) -> ir.Module:
         b = self.b
         call, pair = self.function.args
-        self.told = self._words(call, CALL)
-        self.segments = self.at(call, self.whole(len(CALL)), I64)
-        self.before = b.mul(pair, self.told["panels"], name="panels_before")
-        is_last = b.icmp_signed("==", pair, self.told["last"])
-        self.panels = b.select(is_last, self.told["of last"], self.told["panels"], name="panels_here")
-        rows = self.told["rows"]
+        self.descriptor = self._words(call, CALL)
+        self.terms = self.at(call, self.whole(len(CALL)), I64)
+        self.before = b.mul(pair, self.descriptor["panels"], name="panels_before")
+        is_last = b.icmp_signed("==", pair, self.descriptor["last"])
+        self.panels = b.select(
+            is_last, self.descriptor["of last"], self.descriptor["panels"], name="panels_here"
+        )
+        rows = self.descriptor["rows"]
         for size in range(1, FEW_ROWS + 1):
             with b.if_then(b.icmp_signed("==", rows, self.whole(size))):
                 self._few(size)
@@ -139,19 +141,20 @@ class Products(Code):
         first = b.add(self.before, panel)
         rooms = []  # of the first row in each panel
         for number in range(panels):
-            place = b.add(b.mul(b.add(panel, self.whole(number)), self.told["stride"]), row)
-            rooms.append(self.at(self.told["room"], b.mul(place, self.whole(width * lanes))))
+            place = b.add(b.mul(b.add(panel, self.whole(number)), self.descriptor["stride"]), row)
+            rooms.append(self.at(self.descriptor["room"], b.mul(place, self.whole(width * lanes))))
         # Where these are few, several sets of them, so that one need not wait for its last addition.
         count = rows * panels * width
         many = [self.v.number(0.0)] * (count * -(-_BUSY // count))
         # Beside them how many additions they have had, and whether some are put away.
         carried = [*many, self.whole(0), self.whole(0)]
-        with self.summing("segment", self.told["segments"], carried) as (number, running, following):
-            following += self._segment(number, row, rows, first, rooms, running)
+        with self.summing("term", self.descriptor["terms"], carried) as (number, running, following):
+            following += self._term(number, row, rows, first, rooms, running)
         *many, _, away = carried
         start = b.mul(first, self.whole(width * lanes))
         biases = [
-            self.at(self.told["biases"], b.add(start, self.whole(i * lanes))) for i in range(panels * width)
+            self.at(self.descriptor["biases"], b.add(start, self.whole(i * lanes)))
+            for i in range(panels * width)
         ]
         self._put(rooms, rows, many, away, list(map(self.load, biases)))
 
@@ -174,7 +177,7 @@ class Products(Code):
         for number, value in enumerate(sums):
             self.store(b.fadd(value, biases[number // rows]) if biases else value, place(number))
 
-    def _segment(
+    def _term(
         self,
         number: Value,
         row: Value,
@@ -185,7 +188,7 @@ class Products(Code):
     ) -> list[Value]:
         """The sums with one operand's products, run by run."""
         b = self.b
-        words = self._words(self.at(self.segments, b.mul(number, self.whole(len(SEGMENT))), I64), SEGMENT)
+        words = self._words(self.at(self.terms, b.mul(number, self.whole(len(TERM))), I64), TERM)
         length = words["length"]
         operands = []
         for own in range(rows):

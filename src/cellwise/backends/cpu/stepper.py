@@ -17,7 +17,7 @@ from cellwise.backends.compiled.kept import make_sizes
 from cellwise.backends.compiled.memory import Memory
 from cellwise.backends.cpu.digest import digest
 from cellwise.backends.cpu.launch import PACKED, Packs
-from cellwise.plan.program import Place, Width
+from cellwise.plan.program import StorageClass, Width
 
 
 class CpuStepper(Stepper):
@@ -118,34 +118,36 @@ class _Layer:
         nothing, offsets = np.zeros(1, np.int64), np.array([0, batch], np.int64)
         room = np.empty(kernel.vectors * batch * kernel.lanes * engine.dtype.itemsize, np.uint8)
         rows = {
-            array.name: torch.empty(batch, array.columns, wide[array.width], dtype=engine.dtype, device="cpu")
-            for array in kernel.program.arrays
-            if array.place is Place.ROWS
+            buffer.name: torch.empty(
+                batch, buffer.columns, wide[buffer.width], dtype=engine.dtype, device="cpu"
+            )
+            for buffer in kernel.program.buffers
+            if buffer.storage is StorageClass.SCRATCH
         }
         self._held += [nothing, offsets, room, rows]
         own = self._own(engine, weights, wide)
         pairs = kernel.program.states
-        position = {array.name: place for place, pair in enumerate(pairs) for array in pair}
+        position = {buffer.name: place for place, pair in enumerate(pairs) for buffer in pair}
         self.pointers = []
         for turn in (0, 1):
             taken: list[int] = []
-            for array in kernel.program.arrays:
-                if array.name == "x":
+            for buffer in kernel.program.buffers:
+                if buffer.name == "x":
                     self.x = len(taken)
                     taken.append(x)
-                elif array.name == "output":
+                elif buffer.name == "output":
                     self.y = len(taken)
                     taken.append(self.output.data_ptr())
-                elif array.place is Place.BEFORE:
-                    here = self.states[turn][position[array.name]].data_ptr()
+                elif buffer.storage is StorageClass.CARRY_IN:
+                    here = self.states[turn][position[buffer.name]].data_ptr()
                     taken += [here, here, nothing.ctypes.data, nothing.ctypes.data]
-                elif array.place is Place.AFTER:
-                    there = self.states[1 - turn][position[array.name]].data_ptr()
+                elif buffer.storage is StorageClass.CARRY_OUT:
+                    there = self.states[1 - turn][position[buffer.name]].data_ptr()
                     taken += [there, nothing.ctypes.data]
-                elif array.place is Place.ROWS:
-                    taken.append(rows[array.name].data_ptr())
+                elif buffer.storage is StorageClass.SCRATCH:
+                    taken.append(rows[buffer.name].data_ptr())
                 else:
-                    taken.append(own[array.name])
+                    taken.append(own[buffer.name])
             taken += [*packed, room.ctypes.data, offsets.ctypes.data, 0]
             self.pointers.append(np.array(taken, np.int64))
         numbers = (0, 1, *sizes[:3], sizes.padded, sizes.padded_projected, 0, batch, 0, 0, 0)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cellwise.backends.cpu.target import Target
-from cellwise.plan.program import ProgramStage, Segment
+from cellwise.plan.program import MatmulTerm, Stage
 
 TILES = 2
 _MOST_ROWS = 8
@@ -19,9 +19,9 @@ _MOST_ROWS = 8
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Accumulators that the same segments add to. `first`: how many vectors the groups before it have."""
+    """Accumulators that the same terms add to. `first`: how many vectors the groups before it have."""
 
-    segments: tuple[Segment, ...]
+    terms: tuple[MatmulTerm, ...]
     accumulators: tuple[int, ...]
     width: int
     first: int
@@ -46,17 +46,17 @@ class Group:
         return divmod(number, self.width)
 
 
-def groups_of(stage: ProgramStage, target: Target) -> tuple[Group, ...]:
+def groups_of(stage: Stage, target: Target) -> tuple[Group, ...]:
     """The groups of a stage, in the order in which their weights and sums lie in memory."""
-    members: dict[tuple[Segment, ...], list[int]] = {}
+    members: dict[tuple[MatmulTerm, ...], list[int]] = {}
     for accumulator in range(len(stage.accumulators)):
-        segments = tuple(segment for segment in stage.segments if accumulator in segment.accumulators)
-        members.setdefault(segments, []).append(accumulator)
+        terms = tuple(term for term in stage.terms if accumulator in term.accumulators)
+        members.setdefault(terms, []).append(accumulator)
     groups: list[Group] = []
-    for segments, accumulators in members.items():
+    for terms, accumulators in members.items():
         width = _width(TILES * len(accumulators), target)
         first = sum(group.vectors for group in groups)
-        groups.append(Group(segments, tuple(accumulators), width, first))
+        groups.append(Group(terms, tuple(accumulators), width, first))
     return tuple(groups)
 
 

@@ -1,0 +1,57 @@
+"""The buffers that programs share: what a layer is given, what it returns, and what a forward pass keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cellwise.graph import Node, StepGraph
+from cellwise.graph.ops import SCALAR, STATE, VECTOR
+from cellwise.plan.program import Buffer, Slot, StorageClass, Width
+
+# For each state where it is before a step, and where it is after it.
+States = tuple[tuple[Buffer, Buffer], ...]
+
+X = Slot(Buffer("x", StorageClass.PER_STEP, width=Width.INPUT))
+
+
+@dataclass(frozen=True, eq=False)
+class Tape:
+    """What a forward pass keeps beside the outputs and the states: node -> column of the buffer "tape"."""
+
+    columns: dict[Node, int]
+
+    @property
+    def buffer(self) -> Buffer:
+        return Buffer("tape", StorageClass.PER_STEP, len(self.columns))
+
+
+def parameter_slots(graph: StepGraph) -> dict[Node, Slot]:
+    """Where a cell's own parameters lie; numbers are written into the code."""
+    places = {VECTOR: StorageClass.PER_UNIT, SCALAR: StorageClass.SCALAR}
+    return {
+        node: Slot(Buffer(f"own {node.attribute}", places[node.op]))
+        for node in graph.nodes
+        if node.op in places
+    }
+
+
+def output_buffer(projected: bool) -> Buffer:
+    return Buffer("output", StorageClass.PER_STEP, width=Width.PROJECTED if projected else Width.HIDDEN)
+
+
+def carried(names: Sequence[str], projected: bool) -> States:
+    """Buffers of the values carried from step to step; with `projected`, the first is as wide as the output."""
+    widths = [Width.PROJECTED if projected and name == names[0] else Width.HIDDEN for name in names]
+    return tuple(
+        (
+            Buffer(f"{name} before", StorageClass.CARRY_IN, width=width),
+            Buffer(f"{name} after", StorageClass.CARRY_OUT, width=width),
+        )
+        for name, width in zip(names, widths, strict=True)
+    )
+
+
+def state_slots(graph: StepGraph, states: States) -> dict[Node, Slot]:
+    """Where each state is found before a step."""
+    return {node: Slot(states[graph.states.index(str(node.attribute))][0]) for node in graph.of(STATE)}
