@@ -10,8 +10,9 @@ from typing import Any
 
 from cellwise.tasks.errors import OptionError, RunFolderError
 from cellwise.tasks.options import Option, short_repr
+from cellwise.tasks.training.durable import leftover_of, remove
 from cellwise.tasks.training.run_files import RunFolder
-from cellwise.tasks.training.run_lock import lock_run
+from cellwise.tasks.training.run_lock import LOCK, lock_run
 from cellwise.tasks.tuning.sampling import Space, holds
 from cellwise.tasks.tuning.trial import Trial, trial_of
 
@@ -71,8 +72,11 @@ def _difference(name: str, then: Any, now: Any) -> str:
     """In what two searches differ, in words."""
     if name in ("settings", "search") and isinstance(then, dict):
         key = min(key for key in {*then, *now} if then.get(key) != now.get(key))
+        before, after = then.get(key), now.get(key)
+        if name == "search" and None in (before, after):
+            return f"{key} fixed, not searched" if before is None else f"{key} searched, not fixed"
         what = key if name == "settings" else f"the range of {key}"
-        return f"{what} = {short_repr(then.get(key))}, not {short_repr(now.get(key))}"
+        return f"{what} = {short_repr(before)}, not {short_repr(after)}"
     return {"data": "other data", "cell": "other equations of its cell"}.get(name, f"another {name}")
 
 
@@ -91,16 +95,18 @@ def own_record(path: Path | None, about: Mapping[str, Any], overwrite: bool) -> 
     if path is None:
         yield Record(about)
         return
-    folder = RunFolder(path)
     if path.exists() and not path.is_dir():
         raise RunFolderError(f"{path} is a file; a search needs a folder of its own")
-    if path.is_dir() and not folder.is_empty and not (path / SEARCH).is_file():
+    leftovers = [each for each in path.glob(f"{SEARCH}.*") if leftover_of(each.name) == SEARCH]
+    if path.is_dir() and not {each.name for each in path.iterdir()} <= {
+        SEARCH,
+        LOCK,
+        *(each.name for each in leftovers),
+    }:
         raise RunFolderError(
-            f"{path} is not empty and holds no search (it has no {SEARCH}); choose another folder"
+            f"{path} holds more than a search, whose one file is {SEARCH}; choose another folder"
         )
     path.mkdir(parents=True, exist_ok=True)
     with lock_run(path) as lock:
-        RunFolder(path, lock).tidy()
-        if overwrite:
-            (path / SEARCH).unlink(missing_ok=True)
+        remove([*leftovers, *([path / SEARCH] if overwrite else [])])
         yield Record(about, RunFolder(path, lock))
