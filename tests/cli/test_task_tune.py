@@ -95,6 +95,28 @@ def test_an_option_that_is_given_is_fixed_even_at_its_default(run) -> None:
     assert "--dropout 0.25" in command and "--hidden-size 4" in command and "--batch-size" not in command
 
 
+def test_what_fit_must_be_told_is_in_the_command(run) -> None:
+    words = (
+        "us-births",
+        "-H",
+        "28",
+        "--cutoffs",
+        "1",
+        "--known",
+        "holiday",
+        "--level",
+        "80",
+        "--level",
+        "95",
+    )
+    done = run("forecast", "tune", *words, "--epochs", "1", "--hidden-size", "4", "--trials", "1")
+    command = done.stderr.partition("the best settings: ")[2]
+    assert command == (
+        "cellwise forecast fit us-births --horizon 28 --known holiday --level 80 --level 95 --hidden-size 4 "
+        "--epochs 1 --cutoffs 1\n"
+    )
+
+
 def test_ctrl_c_prints_what_was_found(run, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = TrialLines.trial
 
@@ -175,6 +197,15 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(run, words, says: str) -> 
     done = run(*words)
     assert (done.returncode, done.stdout) == (2, "") and says in done.stderr.splitlines()[-1]
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "beside"), [("runs/a", "runs/a.tune"), ("a.b/", "a.b.tune"), (".", "{parent}/{here}.tune")]
+)
+def test_trials_are_kept_beside_the_run(run, tmp_path: Path, out: str, beside: str) -> None:
+    from cellwise.cli.task_tune import beside_run
+
+    assert f"{beside_run(Path(out))}" == beside.format(parent=tmp_path.resolve().parent, here=tmp_path.name)
 
 
 def test_help_says_where_is_searched(run) -> None:

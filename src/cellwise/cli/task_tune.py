@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,14 +22,14 @@ from cellwise.cli.tasks import (
     train,
     word,
 )
-from cellwise.tasks.commands import TaskCommands, Words
+from cellwise.tasks.commands import Reading, TaskCommands, Words
 from cellwise.tasks.options import Option, Range, options_of
 from cellwise.tasks.registry import Task
 
 if TYPE_CHECKING:
     from cellwise.tasks.tuning.trial import Trial, Tuned
 
-__all__ = ["make", "words_of"]
+__all__ = ["beside_run", "make", "words_of"]
 
 BEST = 5  # columns of the table, beside the settings as given
 
@@ -61,23 +61,12 @@ def make(task: Task, commands: TaskCommands) -> tuple[Any, list[click.Parameter]
     """The function of the command, and its parameters."""
     options = [each for each in options_of(task.load_options()) if each.name != "minutes"]
     fit_options = options_or_none(task.load_fit_options())
-    valid = option(metavar=commands.data.metavar, help=commands.valid)
 
     def tune(
-        source: str,
-        trials: int | None,
-        minutes: float | None,
-        out: Path | None,
-        overwrite: bool,
-        as_json: bool,
-        quiet: bool,
-        **values: Any,
+        source: str, out: Path | None, overwrite: bool, as_json: bool, quiet: bool, **values: Any
     ) -> None:
         from cellwise.tasks.data.optional import need
         from cellwise.tasks.training.run_folder import check_place
-        from cellwise.tasks.tuning.progress import TrialLines
-        from cellwise.tasks.tuning.search import TuneInterrupted
-        from cellwise.tasks.tuning.search import tune as search_settings
 
         need("optuna", ("optuna",))  # before the data are read
         if out is not None:
@@ -91,40 +80,50 @@ def make(task: Task, commands: TaskCommands) -> tuple[Any, list[click.Parameter]
             how["valid"] = commands.read(estimator, values["valid"]).data
         run = out or Path("runs") / f"{stem(source)}-{estimator.model_name.lower()}"
 
-        def command_of(tuned: Tuned) -> str:
-            given = [*options, *fit_options]
-            return _command(task.name, source, given, values | tuned.best, values.get("valid"))
+        def show(tuned: Tuned, more: Mapping[str, Any] | None = None) -> None:
+            given = values | tuned.best
+            command = _command(task.name, source, [*options, *fit_options], given, values.get("valid"))
+            if as_json:
+                print_json(_value(tuned, command) | dict(more or {}))
+            else:
+                _show(tuned, options, command)
 
-        try:
-            tuned = search_settings(
-                estimator,
-                data.data,
-                trials=trials,
-                minutes=minutes,
-                search=searched,
-                folder=run.with_name(f"{run.name}.tune"),
-                overwrite=overwrite,
-                progress=False if is_quiet() else TrialLines(),
-                **how,
-            )
-        except TuneInterrupted as stop:
-            if stop.tuned is not None:
-                _show(stop.tuned, options, command_of(stop.tuned), as_json)
-            raise
+        limits = {"trials": values["trials"], "minutes": values["minutes"]}
+        where = {"folder": beside_run(run), "overwrite": overwrite}
+        tuned = _search(estimator, data, show, search=searched, **limits, **where, **how)
+        if out is None or not as_json:
+            show(tuned)
         if out is None:
-            _show(tuned, options, command_of(tuned), as_json)
             return
         best = task.load_estimator()(**{**settings, **tuned.best})
         if as_json:
             fit_and_say(best, data, how, out, overwrite)
-            learned = commands.learned(best).value
-            print_json(_value(tuned, command_of(tuned)) | {"run": str(out), "learned": learned})
-            return
-        _show(tuned, options, command_of(tuned), as_json)
-        train(commands, best, data, how, out, overwrite)
-        say(f"predict with: cellwise {task.name} predict {out}")
+            show(tuned, {"run": str(out), "learned": commands.learned(best).value})
+        else:
+            train(commands, best, data, how, out, overwrite)
+            say(f"predict with: cellwise {task.name} predict {out}")
 
-    return tune, [
+    return tune, _parameters(commands, options, fit_options)
+
+
+def _search(estimator: Any, data: Reading, show: Callable[[Tuned], None], **how: Any) -> Tuned:
+    """Search, a line a trial. An interrupted search shows what it has found."""
+    from cellwise.tasks.tuning.progress import TrialLines
+    from cellwise.tasks.tuning.search import TuneInterrupted, tune
+
+    try:
+        return tune(estimator, data.data, progress=False if is_quiet() else TrialLines(), **how)
+    except TuneInterrupted as stop:
+        if stop.tuned is not None:
+            show(stop.tuned)
+        raise
+
+
+def _parameters(
+    commands: TaskCommands, options: Iterable[Option], fit_options: Iterable[Option]
+) -> list[click.Parameter]:
+    valid = option(metavar=commands.data.metavar, help=commands.valid)
+    return [
         parameter("source", str, word(commands.data)),
         parameter("trials", int | None, _TRIALS, None),
         parameter("minutes", float | None, _MINUTES, None),
@@ -136,6 +135,12 @@ def make(task: Task, commands: TaskCommands) -> tuple[Any, list[click.Parameter]
         parameter("as_json", bool, JSON, False),
         parameter("quiet", bool, QUIET, False),
     ]
+
+
+def beside_run(run: Path) -> Path:
+    """The folder of a search, beside that of the run: within it, `fit` would take it for somebody else's."""
+    home = run if run.name not in ("", "..") else run.resolve()
+    return home.parent / f"{home.name}.tune"
 
 
 def _with_range(declared: Option) -> Option:
@@ -157,11 +162,8 @@ def _with_range(declared: Option) -> Option:
     )
 
 
-def _show(tuned: Tuned, options: Sequence[Option], command: str, as_json: bool) -> None:
+def _show(tuned: Tuned, options: Sequence[Option], command: str) -> None:
     """Print what was found."""
-    if as_json:
-        print_json(_value(tuned, command))
-        return
     print_table(*_table(tuned, options))
     first, best = tuned.trials[0], tuned.ranked[0]
     if best.number == 0:
@@ -205,7 +207,7 @@ def _command(
     words = ["cellwise", task, "fit", source]
     for each in options:
         value = values[each.name]
-        if value is None or value is False or value == each.default:
+        if value is None or value is False or (value == each.default and not each.is_required):
             continue
         flag = max(each.flags, key=len)
         if value is True:
