@@ -354,5 +354,9 @@ def test_optunas_own_messages_are_as_loud_as_before() -> None:
     import optuna
 
     before = optuna.logging.get_verbosity()
-    tune(model(), TEXT, trials=2, search=SPACE)
-    assert optuna.logging.get_verbosity() == before
+    optuna.logging.set_verbosity(optuna.logging.DEBUG)
+    try:
+        tune(model(), TEXT, trials=2, search=SPACE)
+        assert optuna.logging.get_verbosity() == optuna.logging.DEBUG
+    finally:
+        optuna.logging.set_verbosity(before)
