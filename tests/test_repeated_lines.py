@@ -1,4 +1,5 @@
-"""No task is a copy of another: what two of them need stands once, in tasks/data, tasks/training or tasks/report."""
+"""No task is a copy of another: what two of them need stands once, in tasks/data, tasks/training, tasks/report or
+tasks/tuning."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from pathlib import Path
 import cellwise.tasks
 
 TASKS = Path(cellwise.tasks.__file__).parent
-SHARED = {"data", "report", "training"}
+SHARED = {"data", "report", "training", "tuning"}
 RUN = 6
 
 

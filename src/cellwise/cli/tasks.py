@@ -1,4 +1,4 @@
-"""`cellwise TASK fit|predict|evaluate|demo|check`, made for every task of what it declares.
+"""`cellwise TASK fit|predict|evaluate|demo|check|tune`, made for every task of what it declares.
 
 A task's options are in its `options.py`, its words and the look of its answers in its `commands.py`
 (`cellwise.tasks.commands`): nothing here knows a task.
@@ -24,7 +24,17 @@ from cellwise.tasks.options import Option, check_values, options_of
 from cellwise.tasks.registry import Task, find_task
 from cellwise.tasks.training.rank import is_first
 
-__all__ = ["answer", "group_of", "option_parameters", "read", "settings_of", "train"]
+__all__ = [
+    "answer",
+    "fit_and_say",
+    "group_of",
+    "option_parameters",
+    "options_or_none",
+    "read",
+    "settings_of",
+    "stem",
+]
+__all__ += ["train", "word"]
 
 _RUN = argument(metavar="RUN", help="Run folder that fit wrote.")
 _OVERWRITE = option("--overwrite", help="Replace the run that is in the folder.")
@@ -42,8 +52,10 @@ def group_of(name: str) -> Group:
     """The commands of a task."""
     task = find_task(name)
     assert task is not None
+    from cellwise.cli.task_tune import words_of as tune_words
+
     commands, own = task.load_commands(), _OWN.get(name, {})
-    words = {**commands.words, "check": _check_words(name)}
+    words = {**commands.words, "check": _check_words(name), "tune": tune_words(name, commands)}
     lines = {each: words[each].line for each in _MAKERS} | {each: line for each, (line, _) in own.items()}
 
     def load(command: str) -> click.Command:
@@ -69,7 +81,7 @@ Made = tuple[Callable[..., None], list[click.Parameter]]
 
 
 def _fit(task: Task, commands: TaskCommands) -> Made:
-    options, fit_options = options_of(task.load_options()), _options_of(task.load_fit_options())
+    options, fit_options = options_of(task.load_options()), options_or_none(task.load_fit_options())
     valid = option(metavar=commands.data.metavar, help=commands.valid)
 
     def fit(source: str, out: Path | None, overwrite: bool, quiet: bool, **values: Any) -> None:
@@ -78,12 +90,12 @@ def _fit(task: Task, commands: TaskCommands) -> Made:
         data = read(commands, estimator, source, how)
         if values.get("valid") is not None:
             how["valid"] = commands.read(estimator, values["valid"]).data
-        folder = out or Path("runs") / f"{_stem(source)}-{estimator.model_name.lower()}"
+        folder = out or Path("runs") / f"{stem(source)}-{estimator.model_name.lower()}"
         train(commands, estimator, data, how, folder, overwrite)
         say(f"predict with: cellwise {task.name} predict {folder}")
 
     return fit, [
-        parameter("source", str, _word(commands.data)),
+        parameter("source", str, word(commands.data)),
         *option_parameters(options),
         *([] if commands.valid is None else [parameter("valid", str | None, valid, None)]),
         parameter("out", Path | None, option(help="Run folder.  [default: runs/NAME-CELL]"), None),
@@ -94,7 +106,7 @@ def _fit(task: Task, commands: TaskCommands) -> Made:
 
 
 def _predict(task: Task, commands: TaskCommands) -> Made:
-    own = _options_of(commands.predict_options)
+    own = options_or_none(commands.predict_options)
     reading = _reading_options(task, commands)
 
     def predict(
@@ -115,7 +127,7 @@ def _predict(task: Task, commands: TaskCommands) -> Made:
 
     return predict, [
         parameter("run", Path, _RUN),
-        parameter("source", str | None, _word(commands.start), None),
+        parameter("source", str | None, word(commands.start), None),
         *option_parameters(own),
         parameter(
             "out", Path | None, option(help="File to write.  [default: print it]", metavar="FILE"), None
@@ -127,7 +139,7 @@ def _predict(task: Task, commands: TaskCommands) -> Made:
 
 
 def _evaluate(task: Task, commands: TaskCommands) -> Made:
-    own = _options_of(commands.evaluate_options)
+    own = options_or_none(commands.evaluate_options)
     reading = _reading_options(task, commands)
 
     def evaluate(run: Path, source: str, as_json: bool, quiet: bool, **values: Any) -> None:
@@ -138,7 +150,7 @@ def _evaluate(task: Task, commands: TaskCommands) -> Made:
 
     return evaluate, [
         parameter("run", Path, _RUN),
-        parameter("source", str, _word(commands.data)),
+        parameter("source", str, word(commands.data)),
         *option_parameters(own),
         *option_parameters(reading),
         parameter("as_json", bool, JSON, False),
@@ -153,7 +165,7 @@ def _demo(task: Task, commands: TaskCommands) -> Made:
     def demo(out: Path, overwrite: bool, quiet: bool, **values: Any) -> None:
         settings = {**shown.settings, **settings_of(options, values)}
         estimator = task.load_estimator()(**settings)
-        how = {each.name: each.default for each in _options_of(task.load_fit_options())} | dict(
+        how = {each.name: each.default for each in options_or_none(task.load_fit_options())} | dict(
             shown.fit_settings
         )
         say(shown.about)
@@ -183,12 +195,19 @@ def _check(task: Task, commands: TaskCommands) -> Made:
     return check, [parameter("run", Path, argument(metavar="RUN", help="Run folder to look through."))]
 
 
+def _tune(task: Task, commands: TaskCommands) -> Made:
+    from cellwise.cli.task_tune import make
+
+    return make(task, commands)
+
+
 _MAKERS: dict[str, Callable[[Task, TaskCommands], Made]] = {
     "fit": _fit,
     "predict": _predict,
     "evaluate": _evaluate,
     "demo": _demo,
     "check": _check,
+    "tune": _tune,
 }
 
 
@@ -215,14 +234,31 @@ def train(
     as_json: bool = False,
 ) -> None:
     """Fit an estimator, say how it went, and print what it is worth."""
-    from cellwise.tasks.training.progress import choose_progress
     from cellwise.tasks.training.run_files import REPORT
+
+    fit_and_say(estimator, data, how, folder, overwrite)
+    if not is_first():  # the first process measures and speaks
+        return
+    answer(commands.learned(estimator), as_json)
+    if folder is not None and (folder / REPORT).exists():
+        say(f"report: {folder / REPORT}")
+
+
+def fit_and_say(
+    estimator: Any,
+    data: Reading,
+    how: Mapping[str, Any],
+    folder: Path | None,
+    overwrite: bool,
+) -> None:
+    """Fit an estimator, and say how it went."""
+    from cellwise.tasks.training.progress import choose_progress
 
     progress = choose_progress(False if is_quiet() else None, log=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ReportWarning)  # it is said below, as a note
         estimator.fit(data.data, folder=folder, overwrite=overwrite, progress=progress, **how)
-    if not is_first():  # the first process measures and speaks
+    if not is_first():
         return
     for note in estimator.notes_:
         if note not in data.notes:
@@ -234,9 +270,6 @@ def train(
     say(
         f"{early} after {epochs}{resumed}, kept those of epoch {trained.best.epoch}; {estimator.seconds_:.0f} s"
     )
-    answer(commands.learned(estimator), as_json)
-    if folder is not None and (folder / REPORT).exists():
-        say(f"report: {folder / REPORT}")
 
 
 def answer(made: Answer, as_json: bool) -> None:
@@ -265,7 +298,7 @@ def _loaded(
     return estimator, data.data
 
 
-def _stem(source: str) -> str:
+def stem(source: str) -> str:
     """The name of a run on this data."""
     return "stdin" if source == "-" else Path(source).name.partition(".")[0]
 
@@ -333,7 +366,7 @@ def _parts(texts: Iterable[str]) -> list[str]:
     return [part.strip() for text in texts for part in text.split(",") if part.strip()]
 
 
-def _options_of(cls: type | None) -> tuple[Option, ...]:
+def options_or_none(cls: type | None) -> tuple[Option, ...]:
     return () if cls is None else options_of(cls)
 
 
@@ -341,5 +374,5 @@ def _reading_options(task: Task, commands: TaskCommands) -> list[Option]:
     return [each for each in options_of(task.load_options()) if each.name in commands.read_options]
 
 
-def _word(word: Any) -> Declared:
+def word(word: Any) -> Declared:
     return argument(metavar=word.metavar, help=word.help)

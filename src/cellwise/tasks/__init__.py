@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cellwise.tasks.forecasting.forecaster import Forecaster
     from cellwise.tasks.text.model import CharacterModel
+    from cellwise.tasks.tuning.search import tune
 
-__all__ = ["CharacterModel", "Forecaster"]
+__all__ = ["CharacterModel", "Forecaster", "tune"]
 
 # name -> module that defines it
 _HOMES = {
     "CharacterModel": "cellwise.tasks.text.model",
     "Forecaster": "cellwise.tasks.forecasting.forecaster",
+    "tune": "cellwise.tasks.tuning.search",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cellwise.tasks.options import option, with_options
+from cellwise.tasks.options import Range, option, with_options
 
 __all__ = ["CommonOptions"]
 
@@ -23,10 +23,21 @@ class CommonOptions:
         kw_only=False,
     )
     hidden_size: int = option(
-        default=128, help="Units of the recurrent layer.", at_least=1, at_most=65_536, group=NETWORK
+        default=128,
+        help="Units of the recurrent layer.",
+        at_least=1,
+        at_most=65_536,
+        group=NETWORK,
+        search=Range(16, 256, is_log=True),
     )
     num_layers: int = option(
-        default=1, help="Recurrent layers.", at_least=1, at_most=64, flag="--layers", group=NETWORK
+        default=1,
+        help="Recurrent layers.",
+        at_least=1,
+        at_most=64,
+        flag="--layers",
+        group=NETWORK,
+        search=Range(1, 3),
     )
     dropout: float = option(
         default=0.0,
@@ -34,6 +45,7 @@ class CommonOptions:
         at_least=0.0,
         at_most=0.95,
         group=NETWORK,
+        search=Range(0.0, 0.5),
     )
     epochs: int = option(
         default=20,
@@ -43,10 +55,20 @@ class CommonOptions:
         group=TRAINING,
     )
     batch_size: int = option(
-        default=64, help="Sequences in one step of training.", at_least=1, at_most=1_000_000, group=TRAINING
+        default=64,
+        help="Sequences in one step of training.",
+        at_least=1,
+        at_most=1_000_000,
+        group=TRAINING,
+        search=Range(8, 256, is_log=True),
     )
     learning_rate: float = option(
-        default=3e-3, help="Highest learning rate.", at_least=1e-8, at_most=10.0, group=TRAINING
+        default=3e-3,
+        help="Highest learning rate.",
+        at_least=1e-8,
+        at_most=10.0,
+        group=TRAINING,
+        search=Range(3e-4, 3e-2, is_log=True),
     )
     weight_decay: float = option(
         default=1e-3,
@@ -54,6 +76,7 @@ class CommonOptions:
         at_least=0.0,
         at_most=10.0,
         group=TRAINING,
+        search=Range(1e-5, 1e-1, is_log=True),
     )
     patience: int = option(
         default=6,

@@ -143,12 +143,7 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
         Raises OptionError, DataError, RunFolderError, TrainingError; TrainingInterrupted on Ctrl-C."""
         start = time.perf_counter()
         more |= {name: value for name, value in (("target", target), ("valid", valid)) if value is not None}
-        how = self._how(more)
-        self.check_options(**how)
-        choose_device(self.device)  # a run may be read where the device of its training is not
-        # A grid of numpy's gives its numbers, which torch and JSON do not take.
-        self.set_params(**{name: plain(value) for name, value in self.get_params().items()})
-        known, training = self._read(data, **{**more, **how})
+        known, training, how = self._understand(data, more)
         network = self._new_network(known)
         objective = self._objective(network, known, training)
         with self._opened(folder, known, how, overwrite) as run, threads(self.threads):
@@ -158,6 +153,16 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
             if run is not None and run.writes:  # of several processes one
                 self._finish(run)
         return self
+
+    def _understand(self, data: Any, more: Mapping[str, Any]) -> tuple[Data, Training, dict[str, Any]]:
+        """What `fit` was given, understood, and the values of the `fit_options`. Wrong options are found first."""
+        how = self._how(more)
+        self.check_options(**how)
+        choose_device(self.device)  # a run may be read where the device of its training is not
+        # A grid of numpy's gives its numbers, which torch and JSON do not take.
+        self.set_params(**{name: plain(value) for name, value in self.get_params().items()})
+        known, training = self._read(data, **{**more, **how})
+        return known, training, how
 
     def check_options(self, **how: Any) -> None:
         """Raise OptionError, UnknownCellError or CellError for the first option that cannot be.
@@ -283,21 +288,27 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
         if folder is None:
             yield None
             return
-        declared = (*options_of(type(self)), *self._fit_options())
-        values = {**self.get_params(), "cell": self._cell.name, **how}
         stored = self._store(data)
         with own_run(
             folder,
             self.task if overwrite else self._task_in(Path(folder)),
-            {each.name: each.stored(values[each.name]) for each in declared},
+            self._stored_settings(how),
             stored.fingerprint,
             cell=store_cell(self._cell),
             extra=stored.config,
-            defaults={each.name: each.stored(each.default) for each in declared},
+            defaults={each.name: each.stored(each.default) for each in self._declared()},
             overwrite=overwrite,
         ) as run:
             run.write_tensors(DATA, Checkpoint(dict(stored.tensors), dict(stored.about)))
             yield run
+
+    def _declared(self) -> tuple[Option, ...]:
+        return (*options_of(type(self)), *self._fit_options())
+
+    def _stored_settings(self, how: Mapping[str, Any]) -> dict[str, Any]:
+        """All options of this estimator and of `fit`, by name, as JSON holds them."""
+        values = {**self.get_params(), "cell": self._cell.name, **how}
+        return {each.name: each.stored(values[each.name]) for each in self._declared()}
 
     def _task_in(self, folder: Path) -> str:
         """The task's name in a run folder: an unfinished run of an earlier version goes on under its own."""

@@ -27,11 +27,20 @@ from typing import Any, TypeVar, dataclass_transform
 
 from cellwise.tasks.errors import OptionError
 
-__all__ = ["Option", "check_values", "option", "options_of", "plain", "short_repr", "with_options"]
+__all__ = ["Option", "Range", "check_values", "option", "options_of", "plain", "short_repr", "with_options"]
 
 C = TypeVar("C")
 _KEY = "cellwise option"  # in the metadata of a dataclass field
 _KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers among which a search looks, both ends included; `is_log`: evenly by ratios, not by differences."""
+
+    low: float
+    high: float
+    is_log: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,7 @@ class Option:
     group: under which heading the help lists it.
     is_required: whether the command line must be told, whatever the default in Python.
     is_positional: whether Python takes it without its name.
+    search: where `tune` looks for a better value: a range of numbers, or the values themselves; None: it does not.
     """
 
     name: str
@@ -73,6 +83,7 @@ class Option:
     group: str = ""
     is_required: bool = False
     is_positional: bool = False
+    search: Range | tuple[Any, ...] | None = None
 
     def check(self, value: Any) -> None:
         """Raise OptionError, which says what would do, unless this is a value that the option can have."""
@@ -156,6 +167,7 @@ def option(
     group: str = "",
     required: bool = False,
     kw_only: bool = True,
+    search: Range | Sequence[Any] | None = None,
 ) -> Any:
     """Declare an option of a class under `with_options`; see `Option` for what the arguments mean.
 
@@ -177,6 +189,7 @@ def option(
         "group": group,
         "is_required": required,
         "is_positional": not kw_only,
+        "search": search if search is None or isinstance(search, Range) else tuple(search),
     }
     return dataclasses.field(default=default, kw_only=kw_only, metadata={_KEY: types.MappingProxyType(about)})
 

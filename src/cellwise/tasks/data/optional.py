@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -13,8 +14,9 @@ __all__ = ["NEEDED", "need"]
 NEEDED = ("polars", "narwhals", "matplotlib", "jinja2")
 
 
-def need(module: str) -> Any:
-    """Import a module of the `forecast` extra, or say how to get it."""
+def need(module: str, install: Sequence[str] = NEEDED) -> Any:
+    """Import a module that is optional, or say how to get it: `install` names the packages, by default those of the
+    `forecast` extra."""
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
@@ -22,5 +24,5 @@ def need(module: str) -> Any:
         if error.name is not None and error.name.partition(".")[0] != name:
             raise
         raise TaskError(
-            f"cellwise.tasks needs {name}, which is not installed; all that it needs: pip install {' '.join(NEEDED)}"
+            f"cellwise.tasks needs {name}, which is not installed; all that it needs: pip install {' '.join(install)}"
         ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cellwise.tasks.common_options import NETWORK, TRAINING, CommonOptions
-from cellwise.tasks.options import option, with_options
+from cellwise.tasks.options import Range, option, with_options
 
 __all__ = ["TextOptions"]
 
@@ -13,7 +13,12 @@ class TextOptions(CommonOptions):
     """What a model of text is told: of the network and its training."""
 
     embedding_size: int = option(
-        default=32, help="Numbers that stand for one character.", at_least=1, at_most=65_536, group=NETWORK
+        default=32,
+        help="Numbers that stand for one character.",
+        at_least=1,
+        at_most=65_536,
+        group=NETWORK,
+        search=Range(8, 128, is_log=True),
     )
     length: int = option(
         default=128,
@@ -21,6 +26,7 @@ class TextOptions(CommonOptions):
         at_least=2,
         at_most=1_000_000,
         group=TRAINING,
+        search=Range(32, 256, is_log=True),
     )
     hidden_size: int = 160
     epochs: int = 12

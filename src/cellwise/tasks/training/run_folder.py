@@ -46,7 +46,7 @@ from cellwise.tasks.training.run_files import (
 from cellwise.tasks.training.run_lock import RunLock, lock_run
 
 __all__ = ["BEST", "CONFIG", "DATA", "LAST", "METRICS", "SUMMARY", "Checkpoint", "RunFolder", "open_run"]
-__all__ += ["own_run", "write_atomically"]
+__all__ += ["check_place", "own_run", "write_atomically"]
 
 
 @contextmanager
@@ -61,12 +61,17 @@ def own_run(
     if not is_first():
         yield RunFolder(path, writes=False)
         return
-    _check_place(path)
-    if RunFolder(path).is_finished and not options.get("overwrite"):
-        raise _finished(path)
+    check_place(path, bool(options.get("overwrite")))
     _make_place(path)
     with lock_run(path) as lock:
         yield open_run(path, task, settings, fingerprint, lock=lock, **options)
+
+
+def check_place(path: Path, overwrite: bool) -> None:
+    """Raise RunFolderError where no run may be, or where one is finished and not to be replaced."""
+    _check_place(path)
+    if RunFolder(path).is_finished and not overwrite:
+        raise _finished(path)
 
 
 def _check_place(path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The search for settings under which an estimator learns better, on Optuna."""
