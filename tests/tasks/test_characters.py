@@ -13,7 +13,7 @@ from cellwise.tasks import CharacterModel
 from cellwise.tasks.errors import DataError, NotFittedError, OptionError, RunFolderError
 from cellwise.tasks.text.corpus import UNKNOWN, bundled_text, split_text
 from cellwise.tasks.text.network import CharacterNetwork
-from cellwise.tasks.text.objective import CharacterLearning, bits_per_character
+from cellwise.tasks.text.objective import TextObjective, bits_per_character
 
 ABC = "abcabcabd" * 400  # what follows "ab" is seen only by looking further back than two characters
 
@@ -99,7 +99,7 @@ def test_the_parts_of_a_text_do_not_overlap() -> None:
 def test_an_epoch_walks_over_the_whole_text() -> None:
     network = CharacterNetwork("rnn", 4, 2, 3, 1, 0.0)
     places = torch.arange(1000)
-    learning = CharacterLearning(network, places, places, length=20, batch_size=4, seed=1)
+    learning = TextObjective(network, places, places, length=20, batch_size=4, seed=1)
     batches = list(learning.batches(1))
     assert len(batches) == learning.steps == 12
     assert all(

@@ -19,7 +19,7 @@ from cellwise.tasks.forecasting.errors import SeriesTooShortError
 from cellwise.tasks.forecasting.frames import Columns, Table, TextFormat, read_table
 from cellwise.tasks.forecasting.frequency import parse_frequency
 from cellwise.tasks.forecasting.network import ForecastNetwork
-from cellwise.tasks.forecasting.objective import ForecastLearning
+from cellwise.tasks.forecasting.objective import ForecastObjective
 from cellwise.tasks.forecasting.options import ForecastOptions, TestWindows
 from cellwise.tasks.forecasting.output import (
     Evaluation,
@@ -95,8 +95,8 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
     def _network(self, data: ForecastData) -> ForecastNetwork:
         return ForecastNetwork(data.config)
 
-    def _objective(self, network: ForecastNetwork, data: ForecastData, training: Panel) -> ForecastLearning:
-        return ForecastLearning(network, training, data.split, batch_size=self.batch_size, seed=self.seed)
+    def _objective(self, network: ForecastNetwork, data: ForecastData, training: Panel) -> ForecastObjective:
+        return ForecastObjective(network, training, data.split, batch_size=self.batch_size, seed=self.seed)
 
     def _store(self, data: ForecastData) -> Stored:
         return store_data(data)

@@ -16,7 +16,7 @@ from cellwise.tasks.estimator import Estimator, Stored
 from cellwise.tasks.text import TASK
 from cellwise.tasks.text.corpus import UNKNOWN, Parts, Vocabulary, joined, split_text
 from cellwise.tasks.text.network import CharacterNetwork
-from cellwise.tasks.text.objective import CharacterLearning, bits_per_character
+from cellwise.tasks.text.objective import TextObjective, bits_per_character
 from cellwise.tasks.text.options import TextOptions
 from cellwise.tasks.training.loop import threads
 from cellwise.tasks.training.run_folder import CONFIG, DATA, RunFolder
@@ -63,8 +63,8 @@ class CharacterModel(TextOptions, Estimator[TextData, Parts]):
         sizes = self.embedding_size, self.hidden_size, self.num_layers
         return CharacterNetwork(self._cell, len(data.vocabulary), *sizes, self.dropout)
 
-    def _objective(self, network: CharacterNetwork, data: TextData, training: Parts) -> CharacterLearning:
-        return CharacterLearning(
+    def _objective(self, network: CharacterNetwork, data: TextData, training: Parts) -> TextObjective:
+        return TextObjective(
             network,
             data.vocabulary.encode(training.training),
             data.vocabulary.encode(training.validation),

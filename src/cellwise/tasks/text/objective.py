@@ -11,13 +11,13 @@ from torch import Tensor
 from cellwise.tasks.text.network import CharacterNetwork
 from cellwise.tasks.training.objective import Objective
 
-__all__ = ["CharacterLearning", "bits_per_character"]
+__all__ = ["TextObjective", "bits_per_character"]
 
 STREAMS = 16  # pieces of a text that are measured side by side
 PIECE = 400  # the fewest characters in one of them, so that most are read with a memory of what came before
 
 
-class CharacterLearning(Objective[Tensor]):
+class TextObjective(Objective[Tensor]):
     """Pieces of the training text, cut at places that differ in every epoch."""
 
     metric = "bits_per_character"
