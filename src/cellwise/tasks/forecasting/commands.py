@@ -129,14 +129,14 @@ class Commands(TaskCommands):
     def learned(self, estimator: Forecaster) -> Answer:
         """The figures on what was held out, by model; over all and by step of the horizon."""
         from cellwise.tasks.forecasting.report import measured_on
-        from cellwise.tasks.forecasting.tables import scores_figures, verdict
+        from cellwise.tasks.forecasting.tables import scores_table, verdict
 
         measured = estimator.backtest_
         if measured is None:
             sentence = "the series are too short to hold anything out, so nothing can be measured"
             return Answer(None, remarks=(sentence,))
         scores = measured.scores()
-        table = scores_figures(scores, measured.levels)
+        table = scores_table(scores, measured.levels)
         value = {
             "model": measured.model,
             "horizon": measured.horizon,
