@@ -28,7 +28,7 @@ from cellwise.tasks.options import Option, check_values, options_of, plain
 from cellwise.tasks.training.device import choose_device
 from cellwise.tasks.training.history import History
 from cellwise.tasks.training.loading import cell_of_run, check_loaded, load_network
-from cellwise.tasks.training.loop import TrainSettings, threads, train
+from cellwise.tasks.training.loop import TrainSettings, torch_threads, train
 from cellwise.tasks.training.objective import Objective
 from cellwise.tasks.training.progress import Progress, choose_progress
 from cellwise.tasks.training.run_folder import BEST, CONFIG, DATA, Checkpoint, RunFolder, own_run
@@ -151,7 +151,7 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
         known, training = self._read(data, **{**more, **how})
         network = self._new_network(known)
         objective = self._objective(network, known, training)
-        with self._opened(folder, known, how, overwrite) as run, threads(self.threads):
+        with self._opened(folder, known, how, overwrite) as run, torch_threads(self.threads):
             trained = train(network, objective, TrainSettings.of(self), run, choose_progress(progress))
             self._take(known, how, network, self._notes(known), trained)
             self.seconds_ = time.perf_counter() - start

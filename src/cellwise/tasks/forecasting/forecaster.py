@@ -31,7 +31,7 @@ from cellwise.tasks.forecasting.output import (
 )
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.options import check_values
-from cellwise.tasks.training.loop import threads
+from cellwise.tasks.training.loop import torch_threads
 from cellwise.tasks.training.progress import Progress
 from cellwise.tasks.training.run_folder import RunFolder
 
@@ -155,7 +155,7 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
         table = self.table_ if frame is None else self._read_again(frame)
         panel = with_calendar(table.panel, self.calendar_, steps, self.network_.context_length)
         check_reach(table.panel, steps, self.target_column)
-        with threads(self.threads):
+        with torch_threads(self.threads):
             made = self.network_.forecast(panel, steps)
         return forecast_frame(panel, made, self._quantiles, self.levels, self.model_name, table.schema)
 
@@ -206,7 +206,7 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
             raise SeriesTooShortError(
                 f"no series has the {self.horizon + 2} values that measuring a horizon of {self.horizon} needs"
             )
-        with threads(self.threads):
+        with torch_threads(self.threads):
             return self._rolling_forecasts(panel, ends)
 
     def scores(self, by: str = "all") -> Any:
@@ -240,7 +240,7 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
         parts = self._data.split
         if parts.has_test or parts.has_validation:
             panel = with_calendar(self.table_.panel, self.calendar_, self.horizon)
-            with threads(self.threads):
+            with torch_threads(self.threads):
                 backtest = self._rolling_forecasts(panel, parts.test if parts.has_test else parts.validation)
             self._evaluation = Evaluation(backtest, self.table_.schema, parts.has_test)
         return self._evaluation

@@ -18,7 +18,7 @@ from cellwise.tasks.text.corpus import UNKNOWN, Parts, Vocabulary, joined, split
 from cellwise.tasks.text.network import CharacterNetwork
 from cellwise.tasks.text.objective import TextObjective, bits_per_character
 from cellwise.tasks.text.options import TextOptions
-from cellwise.tasks.training.loop import threads
+from cellwise.tasks.training.loop import torch_threads
 from cellwise.tasks.training.run_folder import CONFIG, DATA, RunFolder
 
 __all__ = ["CharacterModel", "TextData"]
@@ -110,7 +110,7 @@ class CharacterModel(TextOptions, Estimator[TextData, Parts]):
         self._check_fitted()
         if not text:
             raise DataError("a prediction needs at least one character to go on from; the text is empty")
-        with torch.no_grad(), threads(1):
+        with torch.no_grad(), torch_threads(1):
             return self.network_(self._encode(text)[:, None])[0][:, 0]
 
     def evaluate(self, text: str | Iterable[str] | None = None) -> float:
@@ -136,7 +136,7 @@ class CharacterModel(TextOptions, Estimator[TextData, Parts]):
             )
         generator = torch.Generator().manual_seed(seed)
         places, state, written = self._encode(start)[:, None], None, []
-        with torch.no_grad(), threads(1):
+        with torch.no_grad(), torch_threads(1):
             for _ in range(length):
                 logits, state = self.network_(places, state)
                 place = _draw(logits[-1, 0].double(), temperature, generator)

@@ -32,7 +32,7 @@ from cellwise.tasks.training.settings import TrainSettings
 from cellwise.tasks.training.signals import Signals
 from cellwise.tasks.training.state import TrainingState, Within, by_prefix
 
-__all__ = ["TrainSettings", "threads", "train"]
+__all__ = ["TrainSettings", "torch_threads", "train"]
 
 SAVE_EVERY = 50.0  # seconds: with steps of up to ten seconds, a kill costs at most a minute of work
 
@@ -318,7 +318,7 @@ class _Loop:
 
 
 @contextmanager
-def threads(count: int) -> Iterator[None]:
+def torch_threads(count: int) -> Iterator[None]:
     """Let torch use so many threads inside the block.
 
     Barriers between threads cost small networks more than the threads bring, and ten times more as soon as

@@ -11,7 +11,7 @@ from cellwise import cells
 from cellwise._version import __version__
 from cellwise.tasks.text.corpus import UNKNOWN
 from cellwise.tasks.text.model import CharacterModel
-from cellwise.tasks.training.loop import threads
+from cellwise.tasks.training.loop import torch_threads
 from cellwise.understand.trace.connectivity import sensitivity
 from cellwise.understand.trace.errors import TraceError
 from cellwise.understand.trace.page import Dependence, Page, TracedLayer, reach
@@ -76,7 +76,7 @@ def _trace(model: CharacterModel, places: Tensor) -> tuple[Recording, Tensor, Te
     """The recording, the chances (T, V) of the next characters, and the dependences (2, T, T) of the scores of the
     expected one and of the one that came."""
     network = model.network_
-    with torch.no_grad(), threads(1):
+    with torch.no_grad(), torch_threads(1):
         recording = record(network.layer, network.embed(places))
         logits = network.decode(recording.output)
         expected = logits.argmax(-1)
