@@ -128,7 +128,7 @@ class Commands(TaskCommands):
 
 def _unknown(model: CharacterModel, text: str) -> list[str]:
     """A sentence on the characters that a trained model reads as one and the same."""
-    unknown = model.strange(text) if hasattr(model, "network_") else {}
+    unknown = model.unknown(text) if hasattr(model, "network_") else {}
     if not unknown:
         return []
     some = " ".join(ascii(each)[1:-1] if each.isspace() else each for each in list(unknown)[:12])

@@ -36,7 +36,7 @@ class Vocabulary:
     """The characters that a model knows, `UNKNOWN` first.
 
     >>> vocabulary = Vocabulary.of("abba")
-    >>> vocabulary.encode("abc").tolist(), vocabulary.strange("abcdc")
+    >>> vocabulary.encode("abc").tolist(), vocabulary.unknown("abcdc")
     ([1, 2, 0], {'c': 2, 'd': 1})
     """
 
@@ -51,11 +51,11 @@ class Vocabulary:
         return len(self.characters)
 
     def encode(self, text: str) -> Tensor:
-        """Place of each character, int64 (T,); 0 for those that are not known."""
-        places = {character: place for place, character in enumerate(self.characters)}
-        return torch.tensor([places.get(character, 0) for character in text], dtype=torch.long)
+        """Index of each character, int64 (T,); 0 for those that are not known."""
+        index = {character: number for number, character in enumerate(self.characters)}
+        return torch.tensor([index.get(character, 0) for character in text], dtype=torch.long)
 
-    def strange(self, text: str) -> dict[str, int]:
+    def unknown(self, text: str) -> dict[str, int]:
         """The characters of a text that are not known, with how often they occur, the most frequent first."""
         known = set(self.characters)
         return dict(Counter(character for character in text if character not in known).most_common())

@@ -103,7 +103,7 @@ class CharacterModel(TextOptions, Estimator[TextData, Parts]):
         logits = self.logits(text)[-1]
         order = logits.argsort(descending=True).tolist()
         chances = logits.double().softmax(0).tolist()
-        return {self.characters_[place]: chances[place] for place in order}
+        return {self.characters_[i]: chances[i] for i in order}
 
     def logits(self, text: str) -> Tensor:
         """Scores of the character after each character of a text, float32 (T, V); softmax makes them chances."""
@@ -135,27 +135,27 @@ class CharacterModel(TextOptions, Estimator[TextData, Parts]):
                 f"temperature of at least 0 (got {temperature:g})"
             )
         generator = torch.Generator().manual_seed(seed)
-        places, state, written = self._encode(start)[:, None], None, []
+        ids, state, written = self._encode(start)[:, None], None, []
         with torch.no_grad(), torch_threads(1):
             for _ in range(length):
-                logits, state = self.network_(places, state)
-                place = _draw(logits[-1, 0].double(), temperature, generator)
-                written.append(self.characters_[place])
-                places = torch.tensor([[place]])
+                logits, state = self.network_(ids, state)
+                drawn = _draw(logits[-1, 0].double(), temperature, generator)
+                written.append(self.characters_[drawn])
+                ids = torch.tensor([[drawn]])
         return "".join(written)
 
-    def strange(self, text: str) -> dict[str, int]:
+    def unknown(self, text: str) -> dict[str, int]:
         """The characters of a text that the model does not know and reads as one and the same, and how often
         they occur."""
         self._check_fitted()
-        return self._data.vocabulary.strange(text)
+        return self._data.vocabulary.unknown(text)
 
     def _encode(self, text: str) -> Tensor:
         return self._data.vocabulary.encode(text)
 
 
 def _draw(logits: Tensor, temperature: float, generator: torch.Generator) -> int:
-    """A place drawn by its chance; never the one of unknown characters, which nobody can read."""
+    """An id drawn by its chance; never that of unknown characters, which nobody can read."""
     logits = logits.clone()
     logits[0] = -math.inf
     if temperature == 0:

@@ -31,12 +31,12 @@ class CharacterNetwork(nn.Module):
         self.drop = nn.Dropout(dropout)
         self.decode = nn.Linear(hidden_size, characters)
 
-    def forward(self, places: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Places (T, B) of characters to the logits of the next ones (T, B, V), and the state after the last."""
-        output, state = self.layer(self.embed(places), state)
+    def forward(self, ids: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Ids (T, B) of characters to the logits of the next ones (T, B, V), and the state after the last."""
+        output, state = self.layer(self.embed(ids), state)
         return self.decode(self.drop(output)), state
 
-    def surprise(self, places: Tensor) -> Tensor:
-        """Mean cross-entropy, in nats per character, of each character after the first; places (T + 1, B)."""
-        logits, _ = self(places[:-1])
-        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), places[1:].flatten())
+    def cross_entropy(self, ids: Tensor) -> Tensor:
+        """Mean cross-entropy, in nats per character, of each character after the first; ids (T + 1, B)."""
+        logits, _ = self(ids[:-1])
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[1:].flatten())

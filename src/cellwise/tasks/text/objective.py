@@ -18,7 +18,7 @@ PIECE = 400  # the fewest characters in one of them, so that most are read with 
 
 
 class TextObjective(Objective[Tensor]):
-    """Pieces of the training text, cut at places that differ in every epoch."""
+    """Pieces of the training text, cut at positions that differ in every epoch."""
 
     metric = "bits_per_character"
 
@@ -55,7 +55,7 @@ class TextObjective(Objective[Tensor]):
 
     def loss(self, batch: Tensor) -> Tensor:
         """Cross-entropy in nats per character."""
-        return self._network.surprise(batch)
+        return self._network.cross_entropy(batch)
 
     def weight(self, batch: Tensor) -> float:
         """The characters that are predicted."""
@@ -70,15 +70,15 @@ class TextObjective(Objective[Tensor]):
         return {self.metric: bits_per_character(self._network, self._validation)}
 
 
-def bits_per_character(network: CharacterNetwork, places: Tensor) -> float:
-    """Mean surprise over a text (T,), read in a few long pieces side by side, each from a state of zeros."""
-    streams = max(1, min(STREAMS, len(places) // PIECE))
-    length = len(places) // streams
+def bits_per_character(network: CharacterNetwork, ids: Tensor) -> float:
+    """Mean cross-entropy over a text (T,), in bits, read in a few long pieces side by side, each from zero states."""
+    streams = max(1, min(STREAMS, len(ids) // PIECE))
+    length = len(ids) // streams
     training = network.training
     network.eval()
     with torch.no_grad():
         device = next(network.parameters()).device
-        pieces = places[: streams * length].view(streams, length).T.to(device)
-        nats = float(network.surprise(pieces))
+        pieces = ids[: streams * length].view(streams, length).T.to(device)
+        nats = float(network.cross_entropy(pieces))
     network.train(training)
     return nats / math.log(2)

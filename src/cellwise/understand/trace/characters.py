@@ -65,7 +65,7 @@ def _check(model: CharacterModel, text: str, source: str) -> dict[str, int]:
     """The characters of a text that the model does not know. Raises TraceError if there is nothing to trace."""
     if not 2 <= len(text) <= MOST_STEPS:
         raise TraceError(f"a trace shows 2 to {MOST_STEPS:,} characters; this text has {len(text):,}")
-    unknown = model.strange(text)
+    unknown = model.unknown(text)
     if sum(unknown.values()) == len(text):
         known = _shown(model.characters_[1:])
         raise TraceError(f"the model knows none of the characters of {source}; it knows {known}")
