@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from cellwise.tasks.data.encoding import line_at, read_bytes, to_utf8
-from cellwise.tasks.data.optional import need
+from cellwise.tasks.data.optional import require
 from cellwise.tasks.data.origin import Origin, shown, shown_names
 from cellwise.tasks.errors import DataError
 
@@ -48,7 +48,7 @@ def read_delimited(path: Path, encoding: str | None = None) -> tuple[Any, Origin
 
     Raises DataError: one sentence on what is wrong, and in which line.
     """
-    polars = need("polars")
+    polars = require("polars")
     raw = read_bytes(path)
     data = to_utf8(raw, path, encoding)
     if not data.strip():

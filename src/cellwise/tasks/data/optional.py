@@ -7,13 +7,13 @@ from typing import Any
 
 from cellwise.tasks.errors import TaskError
 
-__all__ = ["NEEDED", "need"]
+__all__ = ["NEEDED", "require"]
 
 # The extra `forecast` of pyproject.toml, by name: `pip install 'cellwise[forecast]'` finds no release yet.
 NEEDED = ("polars", "narwhals", "matplotlib", "jinja2")
 
 
-def need(module: str) -> Any:
+def require(module: str) -> Any:
     """Import a module of the `forecast` extra, or say how to get it."""
     try:
         return import_module(module)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellwise.tasks.data.optional import need
+from cellwise.tasks.data.optional import require
 from cellwise.tasks.errors import DataError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def table_of_arrays(arrays: Iterable[Any], columns: Columns) -> Any:
     if not series:
         raise DataError("the list of arrays is empty")
     lengths = [len(values) for values in series]
-    return need("polars").DataFrame(
+    return require("polars").DataFrame(
         {
             columns.id: np.repeat(np.arange(len(series)), lengths),
             columns.time: np.concatenate([np.arange(length) for length in lengths]),
