@@ -37,8 +37,8 @@ def test_cutoffs_count_back_from_the_end() -> None:
 
 
 def test_a_window_sees_the_past_and_the_known_future_only() -> None:
-    cut, truth, places = windows_at(panel_of(30, 20), np.array([[10, 20], [-1, 15]]), 4)
-    assert places.tolist() == [[0, 0], [0, 1], [1, 1]]
+    cut, truth, windows = windows_at(panel_of(30, 20), np.array([[10, 20], [-1, 15]]), 4)
+    assert windows.tolist() == [[0, 0], [0, 1], [1, 1]]
     assert [y[-1] for y in cut.y] == [9, 19, 114]
     assert [len(known) for known in cut.known] == [14, 24, 19]
     assert [len(past) for past in cut.past] == [10, 20, 15]
@@ -50,11 +50,11 @@ def test_the_model_is_given_nothing_after_the_cutoff() -> None:
         return np.array([np.full((horizon, 3), y[-1]) for y in seen.y])
 
     panel = panel_of(40)
-    ends = np.array([[20, 30]])
+    cutoffs = np.array([[20, 30]])
     options = {"name": "LAST", "quantiles": (0.1, 0.5, 0.9), "levels": (80,)}
-    before = rolling_forecasts(last_value, panel, ends, 5, **options)
+    before = rolling_forecasts(last_value, panel, cutoffs, 5, **options)
     later = replace(panel, y=(np.where(np.arange(40) < 20, panel.y[0], 1e6),))
-    after = rolling_forecasts(last_value, later, ends, 5, **options)
+    after = rolling_forecasts(last_value, later, cutoffs, 5, **options)
     for name in ("LAST", NAIVE_NAME):
         assert (before.forecasts[name][0, 0] == after.forecasts[name][0, 0]).all()
     assert before.scale[0, 0] == after.scale[0, 0]

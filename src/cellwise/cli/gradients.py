@@ -106,8 +106,8 @@ def _tell(study: GradientStudy) -> None:
         "learned",
     )
     rows = []
-    for place, curve in enumerate(study.curves):
-        name = curve.cell if place == 0 or study.curves[place - 1].cell != curve.cell else ""
+    for index, curve in enumerate(study.curves):
+        name = curve.cell if index == 0 or study.curves[index - 1].cell != curve.cell else ""
         rows.append([name, _start(curve, study), _trained(curve), *_figures(curve, lags)])
     print_table(columns, rows, left=3)
     for note in study.notes:

@@ -201,13 +201,13 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
         """This network at the last cutoffs of a table."""
         self.check_options(cutoffs=cutoffs, step=step)
         panel = with_calendar(table.panel, self.calendar_, 0)
-        ends = cutoff_indices(panel.lengths, cutoffs, step or self.horizon, self.horizon, 2)
-        if (ends < 0).all():
+        indices = cutoff_indices(panel.lengths, cutoffs, step or self.horizon, self.horizon, 2)
+        if (indices < 0).all():
             raise SeriesTooShortError(
                 f"no series has the {self.horizon + 2} values that measuring a horizon of {self.horizon} needs"
             )
         with torch_threads(self.threads):
-            return self._rolling_forecasts(panel, ends)
+            return self._rolling_forecasts(panel, indices)
 
     def scores(self, by: str = "all") -> Any:
         """The figures of the last backtest, or of what `fit` held out, as a frame; by "all", "series" or
@@ -283,11 +283,11 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
             "quantiles": quantiles_of(self.levels),
         }
 
-    def _rolling_forecasts(self, panel: Panel, ends: np.ndarray) -> Backtest:
+    def _rolling_forecasts(self, panel: Panel, indices: np.ndarray) -> Backtest:
         return rolling_forecasts(
             self.network_.forecast,
             panel,
-            ends,
+            indices,
             self.horizon,
             name=self.model_name,
             quantiles=self._quantiles,

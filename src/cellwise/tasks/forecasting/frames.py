@@ -165,7 +165,7 @@ def read_table(
         y=numbers.read(columns.target),
         known=numbers.stack(columns.known),
         past=numbers.stack(columns.past),
-        place=np.arange(len(frame)),
+        rows=np.arange(len(frame)),
     )
     panel, notes = build_panel(
         rows, columns.known, columns.past, frequency, season_length, has_id=has_id, where=origin.where

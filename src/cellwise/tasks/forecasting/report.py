@@ -203,7 +203,7 @@ def _backtest_section(forecaster: Fitted, aheads: Sequence[plots.Ahead]) -> Sect
         len(backtest.panel) > 1 and aheads
     ):  # the charts of the future show their last window
         return None
-    series = int(np.argmax((backtest.ends >= 0).sum(axis=1)))
+    series = int(np.argmax((backtest.cutoffs >= 0).sum(axis=1)))
     caption = (
         "The last windows of the backtest. At each dotted line the forecast knew what lies to its left and nothing "
         "else."

@@ -209,9 +209,9 @@ def with_prior(total: Tensor, number: Tensor, prior: Tensor) -> Tensor:
 
 def recent_slope(window: Tensor) -> Tensor:
     """Least-squares slope over the window, (B, S, W) -> (B, S)."""
-    place = torch.arange(window.shape[-1]).to(window)
-    place = place - place.mean()
-    return window @ (place / (place**2).sum())
+    position = torch.arange(window.shape[-1]).to(window)
+    position = position - position.mean()
+    return window @ (position / (position**2).sum())
 
 
 def long_slope(values: Tensor, reach: int) -> Tensor:
