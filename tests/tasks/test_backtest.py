@@ -100,3 +100,21 @@ def test_no_series_long_enough() -> None:
         split(panel_of(12), 10, cutoffs=0, step=10, validation=None)
     with pytest.raises(SeriesTooShortError, match="a horizon of 10 and a test of one horizon needs at least"):
         split(panel_of(20), 10, cutoffs=2, step=10, validation=None)
+
+
+def test_of_many_series_each_holds_out_one_window_and_of_one_no_more_than_its_share() -> None:
+    many = split(panel_of(*[200] * 30), 10, cutoffs=0, step=10, validation=None)
+    assert many.validation.shape == (30, 1)
+    assert split(panel_of(200), 10, cutoffs=0, step=10, validation=None).validation.tolist() == [
+        [170, 180, 190]
+    ]
+    assert split(panel_of(50), 10, cutoffs=0, step=10, validation=None).validation.tolist() == [[40]]
+    assert split(panel_of(5000), 10, cutoffs=0, step=10, validation=None).validation.shape == (1, 12)
+
+
+def test_the_longest_of_several_short_series_is_named_and_three_of_those_left_out() -> None:
+    with pytest.raises(SeriesTooShortError, match="the longest series, 's1', has 12 values"):
+        split(panel_of(5, 12, 3), 10, cutoffs=0, step=10, validation=None)
+    notes = split(panel_of(200, 5, 5, 5, 5), 10, cutoffs=0, step=10, validation=0).notes
+    assert any("4 series with fewer than" in note and "('s1', 's2', 's3', ...)" in note for note in notes)
+    assert "nothing is held out, so training does not stop early" in notes

@@ -97,11 +97,12 @@ def _scan(data: bytes, begin: int, separator: str, path: Path) -> Records:
     """Find the records from `begin` on, a chunk at a time; newlines and separators within quotes are text."""
     whole, mark = np.frombuffer(data, np.uint8), ord(separator)
     ends, counts, quoted, passed = [], [], 0, 0
-    opened = begin  # the last place outside of quotes
+    opened = begin  # just behind the last byte outside of quotes
     for start in range(begin, len(whole), CHUNK):
         part = whole[start : start + CHUNK]
         newlines, marks = part == NEWLINE, part == mark
         quotes = part == QUOTE
+        opened = opened if quoted else start
         if quoted or quotes.any():
             outside = ((np.cumsum(quotes, dtype=np.uint8) + quoted) & 1) == 0
             quoted = int(not outside[-1])
