@@ -1,4 +1,4 @@
-"""Loading what only tasks need, with a sentence that helps when it is not installed."""
+"""Import packages that only tasks need, with a helpful error if one is not installed."""
 
 from __future__ import annotations
 

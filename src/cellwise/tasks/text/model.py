@@ -26,7 +26,7 @@ __all__ = ["CharacterModel", "TextData"]
 
 @dataclass(frozen=True, eq=False)
 class TextData:
-    """What a model of text keeps of it: the characters it knows, the end that it never saw, a hash of it all."""
+    """The part of a text that a model keeps: its vocabulary, the held-out end, a hash of the whole."""
 
     vocabulary: Vocabulary
     held_out: str
@@ -34,7 +34,7 @@ class TextData:
 
 
 class CharacterModel(TextOptions, Estimator[TextData, Parts]):
-    """A small recurrent network that reads a text character by character and says what comes next.
+    """A small recurrent network that predicts a text character by character.
 
     Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. embedding_size,
     hidden_size, num_layers, dropout: the network. epochs, batch_size, length (characters of one piece of
@@ -98,15 +98,14 @@ class CharacterModel(TextOptions, Estimator[TextData, Parts]):
         return {"held_out_bits_per_character": self.evaluate()}
 
     def predict(self, text: str) -> dict[str, float]:
-        """The probability of each character after a text, the likeliest first. An empty text raises
-        DataError."""
+        """The probability of each character after a text, the most likely first. Raises DataError for an empty text."""
         logits = self.logits(text)[-1]
         order = logits.argsort(descending=True).tolist()
         chances = logits.double().softmax(0).tolist()
         return {self.characters_[i]: chances[i] for i in order}
 
     def logits(self, text: str) -> Tensor:
-        """Scores of the character after each character of a text, float32 (T, V); softmax makes them chances."""
+        """Logits of the next character after each character of a text, float32 (T, V)."""
         self._check_fitted()
         if not text:
             raise DataError("a prediction needs at least one character to go on from; the text is empty")
@@ -127,7 +126,7 @@ class CharacterModel(TextOptions, Estimator[TextData, Parts]):
         return {"bits_per_character": bits, "perplexity": 2**bits}
 
     def generate(self, length: int = 200, start: str = "\n", temperature: float = 0.7, seed: int = 0) -> str:
-        """So many characters after `start`, drawn one by one; `temperature` 0 always takes the likeliest."""
+        """`length` characters after `start`, sampled one by one; `temperature` 0 always takes the most likely."""
         self._check_fitted()
         if not start or length < 0 or temperature < 0:
             raise OptionError(
@@ -145,8 +144,7 @@ class CharacterModel(TextOptions, Estimator[TextData, Parts]):
         return "".join(written)
 
     def unknown(self, text: str) -> dict[str, int]:
-        """The characters of a text that the model does not know and reads as one and the same, and how often
-        they occur."""
+        """The characters of a text that the model does not know, with their counts, the most frequent first."""
         self._check_fitted()
         return self._data.vocabulary.unknown(text)
 
@@ -155,7 +153,7 @@ class CharacterModel(TextOptions, Estimator[TextData, Parts]):
 
 
 def _draw(logits: Tensor, temperature: float, generator: torch.Generator) -> int:
-    """An id drawn by its chance; never that of unknown characters, which nobody can read."""
+    """An id sampled from the softmax of the logits; never that of the unknown character, which nobody can read."""
     logits = logits.clone()
     logits[0] = -math.inf
     if temperature == 0:

@@ -1,4 +1,4 @@
-"""The network: characters to vectors, one recurrent layer or several, and a score for every next character."""
+"""The network: an embedding of characters, recurrent layers, and logits of the next character."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["CharacterNetwork"]
 
 
 class CharacterNetwork(nn.Module):
-    """`embed` (V, E), `layer`, `decode` (V, H): three parts that may be looked at one by one."""
+    """`embed` (V, E), `layer`, `decode` (V, H): three parts that can be used one by one."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What the training loop needs to know of a text: its batches, its loss, its validation."""
+"""The training objective of a text model: batches, loss and validation."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class TextObjective(Objective[Tensor]):
 
     @property
     def steps(self) -> int:
-        """Batches per epoch: so many that it has about as many characters as the text."""
+        """Batches per epoch: about as many characters as the text has."""
         return max(1, len(self._training) // (self._batch_size * self._length))
 
     def batches(self, epoch: int) -> Iterator[Tensor]:
-        """Pieces (length + 1, B) that together walk over the text about once."""
+        """Pieces (length + 1, B) that together cover the text about once."""
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
         room = len(self._training) - self._length - 1
         # Evenly spread, all shifted by the same random step: every part of the text comes once an epoch.

@@ -1,4 +1,4 @@
-"""Showing a training as it goes: a bar on a terminal, a line per epoch in a log, or nothing."""
+"""Progress of a training: a bar on a terminal, a line per epoch in a log, or nothing."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ WIDE, MEDIUM = 100, 60
 
 
 class Progress(Protocol):
-    """Told of a training's beginning, each step, each epoch, its end."""
+    """Callbacks at the start of a training, after each step and epoch, and at the end."""
 
     def start(self, epochs: int | None, steps: int, done: int, seconds: float | None = None) -> None:
-        """`epochs` of `steps` steps lie ahead, of which `done` steps were there already.
+        """The training has `epochs` epochs of `steps` steps; `done` steps are done already.
 
-        seconds: what is left of a budget in time, where there is one (then alone `epochs` may be None)."""
+        seconds: what is left of the time limit, if there is one; only then may `epochs` be None."""
 
     def step(self, epoch: int, loss: float) -> None:
         """One optimizer step is done."""
@@ -130,7 +130,7 @@ class Bar:
         return next((form for form in forms if len(form) <= room), value)
 
     def _share(self) -> float:
-        """How much is over, of the steps or of the time, whichever ends first."""
+        """The share of the steps or of the time that is over, whichever is larger."""
         over = time.monotonic() - self._began
         by_time = over / self._seconds if self._seconds else float(self._seconds is not None)
         return max(self._done / self._total, min(1.0, by_time))
@@ -145,13 +145,13 @@ def _of(epochs: int | None) -> str:
 
 
 def _words(name: str) -> str:
-    """The name of a metric for people: bits_per_character as three words."""
+    """The name of a metric for people: `bits_per_character` as three words."""
     return name.replace("_", " ")
 
 
 def choose_progress(show: bool | Progress | None, *, log: bool = False) -> Progress:
-    """A bar on a terminal; elsewhere lines if `log`, else nothing. `show` True or False decides by itself, and what
-    shows a training is taken as it is."""
+    """A bar on a terminal; elsewhere lines if `log`, else nothing. `show` overrides this: True shows, False does not,
+    and a Progress is returned as it is."""
     if show is not None and not isinstance(show, bool):
         return show
     if show is False:
