@@ -94,7 +94,7 @@ def cases(can_project: bool) -> Iterator[Case]:
 
 def buffers(program: Program, kernel: Kernel) -> list[str]:
     """What a kernel's pointers are, in order; kernel.py says so in words."""
-    names = [f"{a.name} {part}".strip() for a in program.buffers for part in ADDRESSES.get(a.place, ("",))]
+    names = [f"{a.name} {part}".strip() for a in program.buffers for part in ADDRESSES.get(a.storage, ("",))]
     for stage in program.stages:
         for group in groups_of(stage, kernel.target):
             names += [f"packed {term.weight.stem}" for term in group.terms] + ["packed biases"]

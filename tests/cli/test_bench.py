@@ -100,7 +100,7 @@ def test_without_matplotlib_the_figures_are_saved(run, tmp_path, monkeypatch):
     words = ("rnn", "--shapes", "6,4,3,5", "--modes", "forward", *QUICK, "--out", str(tmp_path))
     code, out, _ = run(*words)
     assert code == 0
-    assert "no picture" in out
+    assert "no plot" in out
     assert (tmp_path / "bench.json").is_file()
 
 
@@ -118,8 +118,8 @@ def test_without_matplotlib_the_figures_are_saved(run, tmp_path, monkeypatch):
         (("gru", "--repeats", "2"), "at least 3 repeats; got 2"),
         (("gru", "--seconds", "0"), "must be more than 0; got 0"),
         (("gru", "--threads", "0"), "--threads must be at least 1; got 0"),
-        (("gru", "--memory", "--calls", "0"), "at least 1 call; got --calls 0"),
-        (("gru", "--out", __file__), "cannot be made a folder"),
+        (("gru", "--memory", "--calls", "0"), "--calls must be at least 1; got 0"),
+        (("gru", "--out", __file__), "cannot be created"),
         (("gru", "--probe", "valley"), "A probe is 'peak' or 'growth'"),
     ],
 )
@@ -139,4 +139,4 @@ def test_two_cells_of_one_name(run, tmp_path):
         )
     code, _, err = run(f"{tmp_path}/a/mine.py:Mine", f"{tmp_path}/b/mine.py:Mine")
     assert code == 2
-    assert "Two cells of the name Mine" in err
+    assert "Two cells are named Mine" in err

@@ -128,7 +128,7 @@ def test_measured_beside_counted(run: Any, tmp_path: Path) -> None:
         (("gru", "--out", "figure.png"), "add --measure"),
         (("gru", "--measure", "--recompute"), "leave out --recompute"),
         (("gru", "--measure", "--out", "nowhere/figure.png"), "The folder nowhere of --out"),
-        (("gru", "--measure", "--out", "figure.txt"), "can end in .png, .svg, .pdf"),
+        (("gru", "--measure", "--out", "figure.txt"), "must end in one of .png, .svg, .pdf"),
         (("nowhere.py:Mine",), "nowhere.py, which does not exist"),
         (("gru", "--length", "many"), "Invalid value for '--length'"),
     ],

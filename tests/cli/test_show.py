@@ -81,14 +81,14 @@ def test_a_file_is_written_and_its_ending_chooses_the_view(show, tmp_path: Path)
         (("--as", "latex", "--unrolled", "2"), "The view latex shows one step and cannot be unrolled; "),
         (
             ("--unrolled", "2"),
-            "--unrolled draws the network through time, which needs --as mermaid or --as svg.",
+            "--unrolled needs --as mermaid or --as svg.",
         ),
         (("--as", "svg", "--unrolled", "0"), "A network is unrolled over at least 1 step, not 0."),
         (
             ("--as", "svg", "--out", "no/such/folder.svg"),
             "The folder no/such of --out no/such/folder.svg does not exist",
         ),
-        (("--as", "svg", "--out", "."), "--out . is a folder; give the name of a file."),
+        (("--as", "svg", "--out", "."), "--out . is a folder; give a file name."),
     ],
 )
 def test_mistakes_are_one_sentence(show, words: tuple[str, ...], says: str) -> None:

@@ -107,8 +107,8 @@ def test_commands_are_listed_in_the_order_in_which_one_meets_them(run):
         (("show", "gru", "--out", "gru.jpg"), "Nothing can be written into a .jpg"),
         (("show", "gru", "--as", "latex", "--out", "gru.eps"), "Nothing can be written into a .eps"),
         (("show", "gru", "--out", "gru.xyz"), "Nothing can be written into a .xyz"),
-        (("gradients", "--out", "x.jpg"), "can end in .png, .svg, .pdf"),
-        (("memory", "--out", "x.txt"), "can end in .png, .svg, .pdf"),
+        (("gradients", "--out", "x.jpg"), "must end in one of .png, .svg, .pdf"),
+        (("memory", "--out", "x.txt"), "must end in one of .png, .svg, .pdf"),
         (("complexity", "gru", "--measure", "--json"), "give one of them"),
         (("forecast", "fit", "us-births", "-H", "3", "--cell", "nowhere.py:A"), "which does not exist"),
         (("trace", "--demo", "--cell", "gur"), "did you mean 'gru'?"),
@@ -185,12 +185,12 @@ def test_a_file_that_could_not_be_written_is_refused(tmp_path):
     for path, says in (
         (tmp_path, "is a folder"),
         (tmp_path / "no" / "x.png", "does not exist"),
-        (tmp_path / "file" / "x.png", "no folder"),
-        (tmp_path / "x.doc", "can end in"),
+        (tmp_path / "file" / "x.png", "is not a folder"),
+        (tmp_path / "x.doc", "must end in one of"),
     ):
         with pytest.raises(OutputError, match=says):
             check_file(path, (".png",) if path.suffix == ".doc" else ())
-    with pytest.raises(OutputError, match="no folder"):
+    with pytest.raises(OutputError, match="is not a folder"):
         check_file(tmp_path / "file" / "deeper" / "x.png", makes_folder=True)
 
 

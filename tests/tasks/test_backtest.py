@@ -37,8 +37,8 @@ def test_cutoffs_count_back_from_the_end() -> None:
 
 
 def test_a_window_sees_the_past_and_the_known_future_only() -> None:
-    cut, truth, places = windows_at(panel_of(30, 20), np.array([[10, 20], [-1, 15]]), 4)
-    assert places.tolist() == [[0, 0], [0, 1], [1, 1]]
+    cut, truth, windows = windows_at(panel_of(30, 20), np.array([[10, 20], [-1, 15]]), 4)
+    assert windows.tolist() == [[0, 0], [0, 1], [1, 1]]
     assert [y[-1] for y in cut.y] == [9, 19, 114]
     assert [len(known) for known in cut.known] == [14, 24, 19]
     assert [len(past) for past in cut.past] == [10, 20, 15]
@@ -50,11 +50,11 @@ def test_the_model_is_given_nothing_after_the_cutoff() -> None:
         return np.array([np.full((horizon, 3), y[-1]) for y in seen.y])
 
     panel = panel_of(40)
-    ends = np.array([[20, 30]])
+    cutoffs = np.array([[20, 30]])
     options = {"name": "LAST", "quantiles": (0.1, 0.5, 0.9), "levels": (80,)}
-    before = rolling_forecasts(last_value, panel, ends, 5, **options)
+    before = rolling_forecasts(last_value, panel, cutoffs, 5, **options)
     later = replace(panel, y=(np.where(np.arange(40) < 20, panel.y[0], 1e6),))
-    after = rolling_forecasts(last_value, later, ends, 5, **options)
+    after = rolling_forecasts(last_value, later, cutoffs, 5, **options)
     for name in ("LAST", NAIVE_NAME):
         assert (before.forecasts[name][0, 0] == after.forecasts[name][0, 0]).all()
     assert before.scale[0, 0] == after.scale[0, 0]
@@ -100,3 +100,21 @@ def test_no_series_long_enough() -> None:
         split(panel_of(12), 10, cutoffs=0, step=10, validation=None)
     with pytest.raises(SeriesTooShortError, match="a horizon of 10 and a test of one horizon needs at least"):
         split(panel_of(20), 10, cutoffs=2, step=10, validation=None)
+
+
+def test_of_many_series_each_holds_out_one_window_and_of_one_no_more_than_its_share() -> None:
+    many = split(panel_of(*[200] * 30), 10, cutoffs=0, step=10, validation=None)
+    assert many.validation.shape == (30, 1)
+    assert split(panel_of(200), 10, cutoffs=0, step=10, validation=None).validation.tolist() == [
+        [170, 180, 190]
+    ]
+    assert split(panel_of(50), 10, cutoffs=0, step=10, validation=None).validation.tolist() == [[40]]
+    assert split(panel_of(5000), 10, cutoffs=0, step=10, validation=None).validation.shape == (1, 12)
+
+
+def test_the_longest_of_several_short_series_is_named_and_three_of_those_left_out() -> None:
+    with pytest.raises(SeriesTooShortError, match="the longest series, 's1', has 12 values"):
+        split(panel_of(5, 12, 3), 10, cutoffs=0, step=10, validation=None)
+    notes = split(panel_of(200, 5, 5, 5, 5), 10, cutoffs=0, step=10, validation=0).notes
+    assert any("4 series with fewer than" in note and "('s1', 's2', 's3', ...)" in note for note in notes)
+    assert "nothing is held out, so training does not stop early" in notes

@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cellwise.tasks.forecasting.calendar import calendar_features, calendar_names, with_calendar
+from cellwise.tasks.forecasting.calendar import (
+    calendar_features,
+    calendar_names,
+    check_calendar,
+    with_calendar,
+)
 from cellwise.tasks.forecasting.datasets import us_births, us_holidays
 from cellwise.tasks.forecasting.frequency import parse_frequency
 from cellwise.tasks.forecasting.panel import Panel
@@ -45,6 +50,28 @@ def test_phases_by_hand() -> None:
     assert made[:, 0].tolist() == pytest.approx([1.0, -1.0])
     assert made[:, 1].tolist() == pytest.approx([1.0, np.cos(2 * np.pi * 2 / 7)])
     assert made[1, 2] == pytest.approx(np.sin(4 * np.pi * 2 / 366))
+
+
+def test_months_go_round_in_a_year() -> None:
+    times = np.array(["2024-01-31", "2024-04-01", "2024-07-15", "2025-01-01"], dtype="datetime64[us]")
+    made = calendar_features(["month of year sin 1", "month of year cos 1"], times)
+    assert made == pytest.approx(np.array([[0, 1], [1, 0], [0, -1], [0, 1]]), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["day of week sin 4"],
+        ["phase of the moon sin 1"],
+        ["day of week sin 1", "day of week sin 1"],
+        ("day of week sin 1",),
+        None,
+    ],
+)
+def test_features_that_no_run_can_have(names: object) -> None:
+    check_calendar(["day of week sin 1", "month of year cos 3"])
+    with pytest.raises(ValueError, match="the features of its calendar are unknown"):
+        check_calendar(names)
 
 
 def test_seven_weekdays_are_told_apart_linearly() -> None:

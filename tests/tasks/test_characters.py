@@ -13,7 +13,7 @@ from cellwise.tasks import CharacterModel
 from cellwise.tasks.errors import DataError, NotFittedError, OptionError, RunFolderError
 from cellwise.tasks.text.corpus import UNKNOWN, bundled_text, split_text
 from cellwise.tasks.text.network import CharacterNetwork
-from cellwise.tasks.text.objective import CharacterLearning, bits_per_character
+from cellwise.tasks.text.objective import TextObjective, bits_per_character
 
 ABC = "abcabcabd" * 400  # what follows "ab" is seen only by looking further back than two characters
 
@@ -61,7 +61,7 @@ def test_generate_is_drawn_by_its_seed(trained: CharacterModel) -> None:
 
 
 def test_what_is_unknown_is_read_as_one_sign(trained: CharacterModel) -> None:
-    assert trained.strange("abxxé") == {"x": 2, "é": 1}
+    assert trained.unknown("abxxé") == {"x": 2, "é": 1}
     torch.testing.assert_close(trained.logits("axb"), trained.logits("aéb"))
 
 
@@ -98,18 +98,18 @@ def test_the_parts_of_a_text_do_not_overlap() -> None:
 
 def test_an_epoch_walks_over_the_whole_text() -> None:
     network = CharacterNetwork("rnn", 4, 2, 3, 1, 0.0)
-    places = torch.arange(1000)
-    learning = CharacterLearning(network, places, places, length=20, batch_size=4, seed=1)
-    batches = list(learning.batches(1))
-    assert len(batches) == learning.steps == 12
+    ids = torch.arange(1000)
+    objective = TextObjective(network, ids, ids, length=20, batch_size=4, seed=1)
+    batches = list(objective.batches(1))
+    assert len(batches) == objective.steps == 12
     assert all(
         torch.equal(batch[1:] - batch[:-1], torch.ones(20, batch.shape[1], dtype=torch.long))
         for batch in batches
     )
     assert len(torch.cat([batch[:-1].flatten() for batch in batches]).unique()) > 900
-    again = list(learning.batches(1))
+    again = list(objective.batches(1))
     assert all(torch.equal(a, b) for a, b in zip(batches, again, strict=True))
-    assert not torch.equal(batches[0], next(iter(learning.batches(2))))
+    assert not torch.equal(batches[0], next(iter(objective.batches(2))))
 
 
 def test_bits_of_a_network_that_knows_nothing() -> None:

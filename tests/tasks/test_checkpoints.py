@@ -147,7 +147,7 @@ def test_a_signal_saves_where_it_came(number: int, status: int, whole: Path, tmp
     steps = f", and {there['steps']} of the 4 steps of this one" if "steps" in there else ""
     assert said == (
         f"stopped in epoch {there['epochs'] + 1}; {there['epochs']} epochs are saved in {tmp_path / 'run'}{steps}; "
-        "the same command goes on from there"
+        "the same command resumes from there"
     )
     assert there["epochs"] >= 2
     run(tmp_path / "run")

@@ -219,7 +219,7 @@ def test_check_of_a_run_that_is_not_finished(cellwise, sales: Path, tmp_path: Pa
     (tmp_path / "run/summary.json").unlink()
     made = cellwise("check", "run")
     assert made.status == 0
-    assert "not finished: 1 epochs are saved; the command that started it goes on with it" in made.out
+    assert "not finished: 1 epoch is saved; the command that started it resumes it" in made.out
     (tmp_path / "run/last.safetensors").write_bytes(b"x")
     assert cellwise("check", "run").status == 2
 
@@ -294,7 +294,7 @@ def test_stopped_killed_and_resumed_equals_uninterrupted(cellwise, sales: Path, 
     status, err = start_until(signal.SIGINT, sales, tmp_path / "parts", 1)
     assert status == 130
     assert re.search(
-        r"stopped in epoch \d; \d epochs? (is|are) saved in .*; the same command goes on from there", err
+        r"stopped in epoch \d; \d epochs? (is|are) saved in .*; the same command resumes from there", err
     )
     status, err = start_until(signal.SIGKILL, sales, tmp_path / "parts", 3)
     assert status == -signal.SIGKILL

@@ -161,6 +161,17 @@ def test_one_observation_shows_no_frequency() -> None:
         infer_frequency([days("2024-01-01")])
 
 
+def test_less_than_a_second_is_no_frequency() -> None:
+    times = np.datetime64("2024-01-01", "us") + np.arange(20) * np.timedelta64(250, "ms")
+    with pytest.raises(FrequencyError, match="less than a second apart; number them"):
+        infer_frequency([times])
+
+
+def test_a_number_off_the_grid_is_named() -> None:
+    with pytest.raises(FrequencyError, match="2 does not fit the data: 3 is not on its grid"):
+        parse_frequency("2").steps(np.int64(0), np.array([0, 2, 3]))
+
+
 def test_in_words() -> None:
     assert parse_frequency("D").many(28) == "28 days"
     assert parse_frequency("30min").many(48) == "48 steps of 30 minutes"

@@ -133,7 +133,7 @@ def interrupted(number: signal.Signals, folder: Path) -> int:
     process.send_signal(number)  # torchrun passes it on to both
     status, out, _ = end(process)
     assert status != 0
-    assert "stopped in epoch" in out and "the same command goes on from there" in out
+    assert "stopped in epoch" in out and "the same command resumes from there" in out
     about = RunFolder(folder / "run").read_tensors(LAST).about
     assert 2 <= len(about["epochs"]) < 6
     return len(about["epochs"])

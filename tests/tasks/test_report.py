@@ -15,7 +15,7 @@ from cellwise.tasks.forecasting.backtest import Backtest
 from cellwise.tasks.forecasting.frequency import parse_frequency
 from cellwise.tasks.forecasting.naive import NAIVE_NAME
 from cellwise.tasks.forecasting.panel import Panel
-from cellwise.tasks.forecasting.tables import scores_figures, verdict
+from cellwise.tasks.forecasting.tables import scores_table, verdict
 
 SETTINGS = {"horizon": 5, "hidden_size": 4, "epochs": 2}
 
@@ -158,6 +158,6 @@ def test_the_verdict_is_plain() -> None:
 
 def test_the_better_figure_is_marked() -> None:
     measured = backtest_where(3.0, 2.0)
-    own, naive = scores_figures(measured.scores(), (80,)).rows
+    own, naive = scores_table(measured.scores(), (80,)).rows
     assert [cell.wins for cell in own.cells][:2] == [False, False]
     assert [cell.wins for cell in naive.cells][:2] == [True, True]

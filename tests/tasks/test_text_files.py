@@ -14,6 +14,7 @@ import numpy as np
 import polars
 import pytest
 
+from cellwise.tasks.data import delimited
 from cellwise.tasks.errors import DataError, OptionError
 from cellwise.tasks.forecasting.frames import Columns, Table, TextFormat, read_table
 
@@ -97,6 +98,24 @@ def test_forms_of_the_same_table(read, case: str) -> None:
     assert str(panel.times[0][-1])[:10] == DAYS[-1]
 
 
+@pytest.mark.parametrize("case", [case for case in ALIKE if isinstance(ALIKE[case], str)])
+@pytest.mark.parametrize("size", [1, 5, 64])
+def test_tables_are_the_same_however_they_are_cut_for_counting(
+    read, case: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delimited, "CHUNK", size)
+    assert read(ALIKE[case]).panel.y[0].tolist() == list(range(31))
+
+
+@pytest.mark.parametrize("size", [1, 5, 64])
+def test_an_open_quote_is_found_however_the_text_is_cut(
+    read, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delimited, "CHUNK", size)
+    with pytest.raises(DataError, match="a quote in line 33 that no other one closes"):
+        read(PLAIN + '2024-02-01,"1\n2024-02-02,2\n')
+
+
 def archive() -> bytes:
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as file:
@@ -114,6 +133,9 @@ BROKEN = {
     "stray quote": ('ds,y,size\n2024-01-01,1,5" pipe\n', "a quote in line 2 that no other one closes"),
     "two of a name": ("ds,y,y\n2024-01-01,1,2\n", "two columns named 'y'"),
     "no header": (PLAIN.partition("\n")[2], "must name the columns, but it holds '2024-01-01', '0'"),
+    "endless header": (200_000 * "x" + "," + PLAIN, "the first line does not name the columns"),
+    "quote in a value": ('ds,y,size\n2024-01-01,1,x"a,b"\n', "cannot be read: "),
+    "line in such a quote": ('ds,y,size\n2024-01-01,1,x"a\n2024-01-02,2,b"\n', "cannot be read: "),
     "control character": (PLAIN.replace("9\n", "\x019\n", 1), "the control character 0x01 in line 11"),
     "zero bytes": (PLAIN.replace("9\n", "\x00\n", 1), "the control character 0x00 in line 11"),
     "only blank": (" \n\n", "is empty"),
@@ -159,6 +181,12 @@ def test_parquet_files_that_are_cut_off(tmp_path: Path, capfd: Any, keep: int) -
     with pytest.raises(DataError, match="cannot be read"):
         read_table(tmp_path / "data.parquet", Columns())
     assert capfd.readouterr().err == ""
+
+
+def test_a_parquet_file_without_rows(tmp_path: Path) -> None:
+    polars.DataFrame({"ds": [], "y": []}).write_parquet(tmp_path / "data.parquet")
+    with pytest.raises(DataError, match=r"has columns \('ds', 'y'\) but no rows"):
+        read_table(tmp_path / "data.parquet", Columns())
 
 
 CONVENTIONS = [

@@ -206,7 +206,8 @@ def test_whole_numbers_that_are_dates(times: list[Any], first: str, frequency: s
 
 @pytest.mark.parametrize(
     "times",
-    [range(40), range(1, 41), range(-5, 30), range(95, 130), range(1990, 2031), [0, 5, 10, 20], range(1000, 1400)],
+    [range(40), range(1, 41), range(-5, 30), range(95, 130), range(1990, 2031), [0, 5, 10, 20], range(1000, 1400),
+     range(9_000_000_000, 9_000_000_040), range(30_000_000, 30_000_040)],
 )  # fmt: skip
 def test_whole_numbers_that_are_steps(times: Any) -> None:
     panel = table(times).panel
@@ -241,6 +242,34 @@ def test_whole_numbers_that_may_be_either_are_a_question(times: list[Any], sente
         table(times)
     if isinstance(times[0], int):  # the answer
         assert table(times, "1").panel.frequency.is_integer
+
+
+@pytest.mark.parametrize(
+    ("times", "question", "answers"),
+    [
+        (
+            [10102020, 10112020, 10122020],
+            "10112020 at row 1 is 2020-11-10 as %d%m%Y and 2020-10-11 as %m%d%Y",
+            {"%d%m%Y": ("2020-10-10", "MS"), "%m%d%Y": ("2020-10-10", "D")},
+        ),
+        (
+            [101012, 101112, 101212],
+            "101012 at row 0 is 2010-10-12 as %y%m%d and 2012-10-10 as %d%m%y",
+            {
+                "%y%m%d": ("2010-10-12", "MS"),
+                "%d%m%y": ("2012-10-10", "MS"),
+                "%m%d%y": ("2012-10-10", "D"),
+            },
+        ),
+    ],
+)
+def test_whole_numbers_that_two_formats_fit_are_a_question(
+    times: list[int], question: str, answers: dict[str, tuple[str, str]]
+) -> None:
+    with pytest.raises(DataError, match=f"can be read in two ways: {question}; say which with date_format="):
+        table(times)
+    for form, (first, frequency) in answers.items():
+        assert starts(times, date_format=form) == (f"{first}T00:00", frequency, 3)
 
 
 @pytest.mark.parametrize(
@@ -301,9 +330,9 @@ def test_days_stay_days_where_clocks_change(zone: str, source: str) -> None:
     made = read_table(in_polars(frame, zone) if source == "polars" else frame, Columns())
     assert (made.panel.frequency.name, made.panel.lengths.tolist()) == ("D", [800])
     if source == "pandas":
-        assert made.style.frame({"ds": made.panel.times[0]})["ds"].tolist() == days.tolist()
+        assert made.schema.frame({"ds": made.panel.times[0]})["ds"].tolist() == days.tolist()
     if source == "polars":
-        back = made.style.frame({"ds": made.panel.times[0]})["ds"]
+        back = made.schema.frame({"ds": made.panel.times[0]})["ds"]
         assert back.to_list() == in_polars(frame, zone)["ds"].to_list()
 
 

@@ -36,7 +36,7 @@ def test_it_learns_and_keeps_the_best_weights() -> None:
 def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Path) -> None:
     whole, _ = run(tmp_path / "whole")
     with pytest.raises(
-        TrainingInterrupted, match=r"stopped in epoch 3; 2 epochs are saved .* goes on from there"
+        TrainingInterrupted, match=r"stopped in epoch 3; 2 epochs are saved .* resumes from there"
     ):
         run(tmp_path / "parts", line=Line((3, 2), KeyboardInterrupt()))
     torch.manual_seed(99)  # whatever the new process drew before must not matter

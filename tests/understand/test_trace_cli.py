@@ -101,8 +101,8 @@ def test_a_page_that_is_there_is_kept_unless_told(trace, runs: Path, tmp_path: P
 
 
 MISTAKES = {
-    "nothing": ([], "takes the folder of a run, or --demo by itself"),
-    "both": (["{runs}/text", "--demo"], "takes the folder of a run, or --demo by itself"),
+    "nothing": ([], "give trace a run folder, or --demo alone"),
+    "both": (["{runs}/text", "--demo"], "give trace a run folder, or --demo alone"),
     "no run": (["nowhere"], "there is no run folder nowhere"),
     "not a run": (["{runs}/empty"], "is not a run folder: it has no config.json"),
     "other task": (["{runs}/other"], "holds a run of the task 'chess'; traced are forecast, text"),

@@ -37,8 +37,8 @@ _LAST = {
     "trace": "Look inside a trained network.",
     "gradients": "Measure how far gradients reach.",
     "memory": "Find how long each cell can remember.",
-    "bench": "Time the kernels beside torch.nn.",
-    "reproduce": "Run a published experiment again.",
+    "bench": "Time the kernels against torch.nn.",
+    "reproduce": "Reproduce a published experiment.",
 }
 _COMMANDS = {**_FIRST, **_TASKS, **_LAST}
 
@@ -68,7 +68,7 @@ app = Group(
     params=[
         click.Option(
             ["--version"],
-            is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version and leave.",
+            is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version and exit.",
         ),
         install_completion,
         show_completion,

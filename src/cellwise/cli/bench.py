@@ -1,4 +1,4 @@
-"""`cellwise bench [CELL ...]`: cellwise's kernels beside torch.nn and onnxruntime."""
+"""`cellwise bench [CELL ...]`: cellwise's kernels against torch.nn and onnxruntime."""
 
 from __future__ import annotations
 
@@ -37,32 +37,38 @@ def bench(
         list[str] | None,
         option(
             metavar="T,B,D,H ...",
-            help=f"Steps, rows, input size, hidden size; several may follow.  [default: {' '.join(map(str, SHAPES))}]",
+            help=f"Length, batch, input and hidden size; several may follow.  [default: {' '.join(map(str, SHAPES))}]",
         ),
     ] = None,
     modes: Annotated[
-        str, option(help=f"Some of {', '.join(MODES)}, with commas between; none for --memory alone.")
+        str, option(help=f"Comma-separated, from {', '.join(MODES)}; or none, to measure memory alone.")
     ] = ",".join(DEFAULT_MODES),
-    repeats: Annotated[int, option(help="Runs of each side, at most.")] = _DEFAULT.repeats,
+    repeats: Annotated[int, option(help="Timed runs per implementation, at most.")] = _DEFAULT.repeats,
     seconds: Annotated[
-        float, option(help="After which no further run of a shape and mode begins.")
+        float, option(help="Time limit in seconds per shape and mode; a run that has begun is finished.")
     ] = _DEFAULT.seconds,
-    threads: Annotated[int | None, option(help="Threads for all sides.  [default: torch's]")] = None,
+    threads: Annotated[
+        int | None, option(help="Threads of every implementation.  [default: torch's]")
+    ] = None,
     load: Annotated[
-        bool, option("--load", help="Time all again while other processes keep every core busy.")
+        bool, option("--load", help="Also time everything while other processes keep all cores busy.")
     ] = False,
     memory: Annotated[
         bool,
-        option("--memory", help="Also the peak memory of a training step, and growth over many calls."),
+        option(
+            "--memory",
+            help="Also measure the peak memory of a training step, and memory growth over many calls.",
+        ),
     ] = False,
-    calls: Annotated[int, option(help="Calls over which --memory watches for growth.")] = 10_000,
+    calls: Annotated[int, option(help="Calls over which --memory measures growth.")] = 10_000,
     out: Annotated[Path, option(help="Folder for bench.json and bench.png.")] = Path("runs/bench"),
     quiet: Quiet = False,
     probe: Annotated[str | None, option(hidden=True)] = None,
 ) -> None:
-    """Time cellwise's kernels beside torch.nn, and onnxruntime where it is installed.
+    """Time cellwise's kernels against torch.nn, and onnxruntime where it is installed.
 
-    Cells that torch has no operator for stand beside a Python loop in torch. What is wrong is not timed.
+    Cells without an operator in torch are compared with a Python loop over torch operations. An implementation whose
+    results differ is not timed.
     """
     texts, shape_texts = _sorted_out(names or [], shapes or [])
     cells = _cells(texts or _CELLS)
@@ -73,11 +79,11 @@ def bench(
         click.echo(run_probe(next(iter(cells.values())), probe.split("|")))
         return
     if calls < 1:
-        raise BenchError(f"Growth is watched over at least 1 call; got --calls {calls}.")
+        raise BenchError(f"--calls must be at least 1; got {calls}.")
     asked = tuple(dict.fromkeys(map(Shape.parse, shape_texts))) or None
     settings = Settings(cells, asked, parse_modes(modes), repeats, seconds, load)
     if not settings.modes and not memory:
-        raise BenchError("With --modes none there is nothing to measure but memory; add --memory.")
+        raise BenchError("--modes none leaves nothing to measure; add --memory.")
     _check_folder(out)
     wanted = dict(zip(cells, texts or _CELLS, strict=True)) if memory else {}
     _leave(_measured(settings, wanted, calls, out))
@@ -95,7 +101,7 @@ def _cells(texts: Sequence[str]) -> dict[str, Cell]:
         cell = cell_of(text)
         name = text.rpartition(":")[2] or cell.name
         if name in found:
-            raise BenchError(f"Two cells of the name {name} were asked for; give each a name of its own.")
+            raise BenchError(f"Two cells are named {name}; give each its own name.")
         found[name] = cell
     return found
 
@@ -114,7 +120,9 @@ def _check_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BenchError(f"--out {out} cannot be made a folder ({error.strerror}); name another.") from error
+        raise BenchError(
+            f"The folder --out {out} cannot be created ({error.strerror}); choose another."
+        ) from error
 
 
 def _measured(settings: Settings, probed: dict[str, str], calls: int, out: Path) -> BenchResults:
@@ -200,16 +208,16 @@ def _save(results: BenchResults, out: Path) -> None:
     from cellwise.tasks.training.run_folder import write_atomically
 
     write_atomically(out / "bench.json", results.to_json().encode("utf8"))
-    click.echo(f"figures: {out / 'bench.json'}")
+    click.echo(f"results: {out / 'bench.json'}")
     if not results.rows:
         return
     try:
         drawn = plot.png(results)
     except ModuleNotFoundError as error:
-        click.echo(f"no picture: {error.name} is not installed: pip install {error.name}")
+        click.echo(f"no plot: {error.name} is not installed: pip install {error.name}")
         return
     write_atomically(out / "bench.png", drawn)
-    click.echo(f"picture: {out / 'bench.png'}")
+    click.echo(f"plot: {out / 'bench.png'}")
 
 
 def _leave(results: BenchResults) -> None:

@@ -1,4 +1,4 @@
-"""`cellwise TASK check RUN`: is a run folder whole?"""
+"""`cellwise TASK check RUN`: check a run folder for damage."""
 
 from __future__ import annotations
 

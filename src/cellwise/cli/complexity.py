@@ -1,4 +1,4 @@
-"""`cellwise complexity NAME ...`: what cells cost, as formulas, as numbers, and in time."""
+"""`cellwise complexity NAME ...`: what cells cost: formulas, numbers, and measured time."""
 
 from __future__ import annotations
 
@@ -30,36 +30,38 @@ def complexity(
         list[str] | None,
         argument(metavar="[CELL ...]", help=f"{HELP}  [default: all]", shell_complete=complete),
     ] = None,
-    input_size: Annotated[int, option(help="d, the size of the input.")] = _DEFAULT.input_size,
-    hidden_size: Annotated[int, option(help="h, the size of the state.")] = _DEFAULT.hidden_size,
-    layers: Annotated[int, option(help="Layers, each over the outputs of the one below.")] = _DEFAULT.layers,
-    batch: Annotated[int, option(help="b, sequences at once.")] = _DEFAULT.batch,
-    length: Annotated[int, option(help="t, steps of each sequence.")] = _DEFAULT.length,
+    input_size: Annotated[int, option(help="d, the input size.")] = _DEFAULT.input_size,
+    hidden_size: Annotated[int, option(help="h, the hidden size.")] = _DEFAULT.hidden_size,
+    layers: Annotated[int, option(help="Number of stacked layers.")] = _DEFAULT.layers,
+    batch: Annotated[int, option(help="b, sequences in a batch.")] = _DEFAULT.batch,
+    length: Annotated[int, option(help="t, length of the sequences.")] = _DEFAULT.length,
     recompute: Annotated[
         bool,
-        option("--recompute", help="The backward pass computes each step again: `layer.recompute = True`."),
+        option(
+            "--recompute", help="Count a backward pass that recomputes each step (`layer.recompute = True`)."
+        ),
     ] = False,
     measure: Annotated[
         bool,
         option(
             "--measure",
-            help="Also run the layers here, at the sizes given and halves of them, and fit exponents.",
+            help="Also time the layers, at these sizes and halves of them, and fit exponents.",
         ),
     ] = False,
-    repeats: Annotated[int, option(type=click.IntRange(min=1), help="How often to measure each size.")] = 7,
+    repeats: Annotated[int, option(type=click.IntRange(min=1), help="Measurements per size.")] = 7,
     out: Annotated[
-        Path | None, option(help="With --measure: the figure, a .png, .svg or .pdf.", metavar="FILE")
+        Path | None, option(help="With --measure: figure to write (.png, .svg, .pdf).", metavar="FILE")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Count parameters, operations, bytes, memory and depth of cells; with --measure, run them too."""
+    """Count parameters, operations, bytes, memory and depth of cells; with --measure, time them too."""
     from cellwise.understand.complexity import DEFINITION
     from cellwise.understand.complexity import complexity as count
 
     chosen = [cell_of(name) for name in dict.fromkeys(names or known.names())]
     sizes = Sizes(input_size, hidden_size, layers, batch, length)
     if measure and recompute:
-        raise ComplexityError("--measure runs layers that keep their tape; leave out --recompute.")
+        raise ComplexityError("--measure does not time recomputing layers; leave out --recompute.")
     if measure and as_json:
         raise ComplexityError("--json prints the counts, and --measure prints times; give one of them.")
     _check(measure, out, sizes)
@@ -96,7 +98,7 @@ def _check(measure: bool, out: Path | None, sizes: Sizes) -> None:
     if out is None:
         return
     if not measure:
-        raise ComplexityError(f"--out {out} is for the figure of measurements; add --measure.")
+        raise ComplexityError(f"--out {out} is for the figure of --measure; add --measure.")
     from cellwise.understand.figures import FORMATS, in_style
 
     check_file(out, FORMATS)

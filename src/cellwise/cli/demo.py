@@ -15,10 +15,10 @@ _DEFAULT = Settings()
 
 def demo(
     name: Annotated[str, argument(metavar="CELL", help=HELP, shell_complete=complete)],
-    input_size: Annotated[int, option(help="Bits of each input.")] = _DEFAULT.input_size,
-    hidden_size: Annotated[int, option(help="Size of the state.")] = _DEFAULT.hidden_size,
-    output_size: Annotated[int, option(help="Numbers in each output.")] = _DEFAULT.output_size,
-    learning_rate: Annotated[float, option(help="Step size of Adam.")] = _DEFAULT.learning_rate,
+    input_size: Annotated[int, option(help="Input size, in bits.")] = _DEFAULT.input_size,
+    hidden_size: Annotated[int, option(help="Hidden size.")] = _DEFAULT.hidden_size,
+    output_size: Annotated[int, option(help="Output size.")] = _DEFAULT.output_size,
+    learning_rate: Annotated[float, option(help="Learning rate of Adam.")] = _DEFAULT.learning_rate,
     epochs: Annotated[int, option(help="Passes over the sequence.")] = _DEFAULT.epochs,
     seed: Annotated[int, option(help="Seed of the initial weights.")] = _DEFAULT.seed,
 ) -> None:

@@ -1,4 +1,4 @@
-"""What the commands that run an experiment share: cells by name, progress, results on disk."""
+"""Shared by the commands that run an experiment: lists of cells, progress, results on disk."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ Study = TypeVar("Study")
 
 
 class ListError(CellwiseError, ValueError):
-    """A list on the command line that has nothing in it, the same twice, or no numbers."""
+    """A list on the command line is empty, repeats an item, or holds something other than numbers."""
 
 
 def listed(text: str, what: str) -> list[str]:
-    """The parts of a list with commas, each once."""
+    """The items of a comma-separated list. Raises ListError if there are none, or one twice."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts:
-        raise ListError(f"No {what} are named; give at least one, and commas between several.")
+        raise ListError(f"No {what} are given; name at least one, with commas between several.")
     twice = next((part for part in parts if parts.count(part) > 1), None)
     if twice is not None:
-        raise ListError(f"'{twice}' stands twice among the {what}; name each once.")
+        raise ListError(f"'{twice}' is listed twice among the {what}; name each once.")
     return parts
 
 
 def numbers(text: str, what: str) -> tuple[int, ...]:
-    """A list of whole numbers with commas between them."""
+    """A comma-separated list of whole numbers."""
     parts = listed(text, what)
     wrong = next((part for part in parts if not part.isdecimal()), None)
     if wrong is not None:
-        raise ListError(f"'{wrong}' among the {what} is no whole number; write them like 4,8,16.")
+        raise ListError(f"'{wrong}' among the {what} is not a whole number; write them like 4,8,16.")
     return tuple(int(part) for part in parts)
 
 
 class Working(AbstractContextManager["Working"]):
-    """What is being done: one line that changes on a terminal, lines in a log; on stderr. With --quiet nothing."""
+    """Progress on stderr: one changing line on a terminal, lines in a log; nothing with --quiet."""
 
     def __init__(self) -> None:
         self._status: Any = None
@@ -66,12 +66,12 @@ class Working(AbstractContextManager["Working"]):
             self._status.stop()
 
     def now(self, text: str) -> None:
-        """What is being done at this moment; not kept."""
+        """Show what is being done; replaced by the next."""
         if self._status is not None:
             self._status.update(text)
 
     def done(self, text: str) -> None:
-        """Something is finished; kept, in a log too."""
+        """Print a line that stays, in a log too."""
         if self._status is not None:
             self._status.console.print(text, highlight=False, markup=False, emoji=False)
         elif not is_quiet():
@@ -79,7 +79,7 @@ class Working(AbstractContextManager["Working"]):
 
 
 def say_answers(gradients: GradientStudy | None = None, memory: MemoryStudy | None = None) -> None:
-    """Print what was measured on each of the three questions."""
+    """Print the findings on each of the three questions."""
     from cellwise.experiments.findings import findings
 
     for found in findings(gradients, memory):
@@ -88,7 +88,7 @@ def say_answers(gradients: GradientStudy | None = None, memory: MemoryStudy | No
 
 
 def about() -> dict[str, Any]:
-    """What results were measured with."""
+    """The versions and machine of a measurement."""
     import torch
 
     return {
@@ -100,7 +100,7 @@ def about() -> dict[str, Any]:
 
 
 def check_figure(out: Path | None) -> None:
-    """Refuse a picture that could not be written or drawn, before anything is measured."""
+    """Refuse a figure that could not be drawn or written, before anything is measured."""
     from cellwise.understand.figures import FORMATS, in_style
 
     if out is not None:

@@ -19,17 +19,17 @@ from cellwise.tasks.registry import Task
 
 __all__ = ["make"]
 
-_HELP = """Measure forecasts of the past, beside the seasonal naive forecast.
+_HELP = """Forecast the past, and compare with the seasonal naive forecast.
 
-A network learns from what lies before the first cutoff, then forecasts one horizon after each. A RUN
-that kept at least so many test windows from its training is measured as it is."""
+A network trains on the data before the first cutoff, then forecasts one horizon after each cutoff. A RUN
+that has held out as many test windows is measured without training."""
 
 
 def make(task: Task) -> click.Command:
     """The command, with the options of a forecaster."""
     commands = task.load_commands()
     options = [
-        replace(each, is_required=False, default=None, help="How many steps to forecast (for a FILE).")
+        replace(each, is_required=False, default=None, help="Steps to forecast; required with a FILE.")
         if each.name == "horizon"
         else each
         for each in options_of(task.load_options())
@@ -51,7 +51,7 @@ def make(task: Task) -> click.Command:
                 return
             forecaster, data = estimator(**trained.get_params()), Reading(trained.table_)
             say(
-                "this run has trained on the windows to be measured, so a fresh network is trained with its settings"
+                "this run was trained on the windows to be measured, so a fresh network is trained with its settings"
             )
         else:
             if values["horizon"] is None:
@@ -61,15 +61,15 @@ def make(task: Task) -> click.Command:
         train(commands, forecaster, data, how, out, overwrite, as_json)
 
     file_or_run = argument(
-        help="CSV or Parquet file, or the folder of a run whose data and settings are taken.",
+        help="CSV or Parquet file, or a run folder, whose data and settings are used.",
         metavar="FILE|RUN",
     )
     parameters = [
         parameter("source", str, file_or_run),
         *option_parameters(options),
         *option_parameters(windows, {"cutoffs": 5}),
-        parameter("out", Path | None, option(help="Run folder to keep.  [default: none]"), None),
-        parameter("overwrite", bool, option(help="Replace the run that is in the folder."), False),
+        parameter("out", Path | None, option(help="Run folder to write.  [default: none]"), None),
+        parameter("overwrite", bool, option(help="Replace a run that is already there."), False),
         parameter("as_json", bool, JSON, False),
         parameter("quiet", bool, QUIET, False),
     ]

@@ -14,8 +14,8 @@ from cellwise.tasks.registry import Task
 __all__ = ["make", "report"]
 
 
-def report(run: Annotated[Path, argument(help="Run folder that fit wrote.", metavar="RUN")]) -> None:
-    """Draw report.html, its plots and backtest.csv of a finished run again."""
+def report(run: Annotated[Path, argument(help="Run folder written by fit.", metavar="RUN")]) -> None:
+    """Rebuild report.html, its plots and backtest.csv of a finished run."""
     from cellwise.tasks.forecasting.forecaster import Forecaster
     from cellwise.tasks.forecasting.report import remake_report
     from cellwise.tasks.training.run_files import REPORT, RunFolder

@@ -28,42 +28,44 @@ if TYPE_CHECKING:
 def gradients(
     cells: Annotated[
         str,
-        option(help="Cells with commas between them, by name or as FILE.py:Class.", metavar="CELLS"),
+        option(help="Comma-separated cells, by name or as FILE.py:Class.", metavar="CELLS"),
     ] = "rnn,lstm,gru",
-    length: Annotated[int, option(help="Steps T of the measured sequences.")] = 100,
-    hidden_size: Annotated[int, option(help="Size H of each state.")] = 32,
-    seeds: Annotated[int, option(help="Networks of each kind.")] = 3,
-    sequences: Annotated[int, option(help="Random sequences for each network.")] = 8,
+    length: Annotated[int, option(help="Length T of the measured sequences.")] = 100,
+    hidden_size: Annotated[int, option(help="Hidden size H.")] = 32,
+    seeds: Annotated[int, option(help="Networks per cell and initialization.")] = 3,
+    sequences: Annotated[int, option(help="Random sequences per network.")] = 8,
     bias: Annotated[
-        float, option("--forget-bias", help="Added to the bias of the gate that keeps the old state.")
+        float,
+        option("--forget-bias", help="Added to the bias of the forget gate, which keeps the old state."),
     ] = 1.0,
     norm: Annotated[
         str,
-        option(help="spectral: the largest factor. frobenius: that of a random direction, root mean square."),
+        option(help="spectral: largest singular value; frobenius: RMS over random directions."),
     ] = "spectral",
     train: Annotated[
-        bool, option("--train/--no-train", help="Measure also after training on the adding problem.")
+        bool, option("--train/--no-train", help="Also measure after training on the adding problem.")
     ] = True,
-    train_length: Annotated[int, option(help="Numbers in the sequences trained on.")] = 30,
-    updates: Annotated[int, option(help="Updates of a training, at most.")] = 1000,
-    clip: Annotated[float, option(help="Largest norm of the weights' gradient in training.")] = 1.0,
+    train_length: Annotated[int, option(help="Length of the training sequences.")] = 30,
+    updates: Annotated[int, option(help="Updates per training, at most.")] = 1000,
+    clip: Annotated[float, option(help="Largest gradient norm in the clipped training.")] = 1.0,
     out: Annotated[
         Path | None,
         option(
-            help="Picture to draw, .png, .svg or .pdf; the numbers lie beside it as .json.", metavar="FILE"
+            help="Figure to write (.png, .svg, .pdf); its numbers are saved beside it as .json.",
+            metavar="FILE",
         ),
     ] = None,
     redraw: Annotated[
         Path | None,
-        option(help="Measure nothing; take the numbers of an earlier run.", metavar="FILE.json"),
+        option(help="Redraw from the numbers of an earlier run, without measuring.", metavar="FILE.json"),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Measure the derivative of the last state by each earlier one, and what makes it vanish or last.
+    """Measure the derivative of the last state with respect to each earlier one, and what makes it vanish.
 
-    It is exact, in float64, for all states of a cell together: at the start as torch draws the weights, with a bias on
-    the gate that keeps the state (found in the equations), with orthogonal recurrent weights, and after training, with
-    and without clipping. About two minutes of work for one core; --no-train takes seconds.
+    The derivatives are exact, in float64, over all states of a cell. They are measured with torch's initialization,
+    with a bias on the forget gate (found in the equations), with orthogonal recurrent weights, and after training with
+    and without clipping. About two minutes on one core; seconds with --no-train.
     """
     from cellwise.experiments.vanishing_gradients import GradientStudy, StudySettings, study_gradients
     from cellwise.understand.figures import result_path, save_json
@@ -85,7 +87,7 @@ def gradients(
         _draw(study, out)
         if redraw is None:
             save_json(result_path(out), "gradients", study, about())
-        click.echo(f"\npicture: {out}, numbers: {redraw or result_path(out)}")
+        click.echo(f"\nfigure: {out}, numbers: {redraw or result_path(out)}")
     say(f"{time.monotonic() - begin:.0f} s")
 
 
@@ -93,8 +95,8 @@ def _tell(study: GradientStudy) -> None:
     T = study.settings.length
     lags = [lag for lag in (1, 10, 20, 50) if lag < T] + [T]
     click.echo(
-        f"{study.settings.norm.capitalize()} norm of the derivative of the last states by those LAG steps earlier: "
-        "geometric mean over sequences and seeds"
+        f"{study.settings.norm.capitalize()} norm of the derivative of the last states with respect to those LAG steps "
+        "earlier: geometric mean over sequences and seeds"
     )
     columns = (
         "cell",
@@ -106,8 +108,8 @@ def _tell(study: GradientStudy) -> None:
         "learned",
     )
     rows = []
-    for place, curve in enumerate(study.curves):
-        name = curve.cell if place == 0 or study.curves[place - 1].cell != curve.cell else ""
+    for index, curve in enumerate(study.curves):
+        name = curve.cell if index == 0 or study.curves[index - 1].cell != curve.cell else ""
         rows.append([name, _start(curve, study), _trained(curve), *_figures(curve, lags)])
     print_table(columns, rows, left=3)
     for note in study.notes:

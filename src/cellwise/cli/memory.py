@@ -1,4 +1,4 @@
-"""`cellwise memory`: who can remember, and for how long."""
+"""`cellwise memory`: how long each cell can remember."""
 
 from __future__ import annotations
 
@@ -28,46 +28,44 @@ def memory(
     cells: Annotated[
         str,
         option(
-            help="Cells with commas between them, by name or as FILE.py:Class; lstm+1 adds 1 to the bias of the gate "
-            "that keeps the old state.",
+            help="Comma-separated cells, by name or as FILE.py:Class; lstm+1 adds 1 to the bias of the forget gate, "
+            "which keeps the old state.",
             metavar="CELLS",
         ),
     ] = "rnn,lstm,lstm+1,gru",
     task: Annotated[
-        str, option(help="recall, adding, parity, several with commas, or all.", metavar="TASKS")
+        str, option(help="recall, adding, parity (comma-separated), or all.", metavar="TASKS")
     ] = "all",
     lags: Annotated[
-        str, option(help="Lags to try, growing, with commas between them.", metavar="LAGS")
+        str, option(help="Comma-separated lags to try, in increasing order.", metavar="LAGS")
     ] = "4,8,16,32,64,128",
-    budget: Annotated[int, option(help="Updates of a training, at most.")] = 1000,
-    hidden_size: Annotated[int, option(help="Size H of each state.")] = 32,
+    budget: Annotated[int, option(help="Updates per training, at most.")] = 1000,
+    hidden_size: Annotated[int, option(help="Hidden size H.")] = 32,
     same: Annotated[
         str,
-        option(
-            help="What is the same for all cells: units, or parameters (as many as a GRU of H units has)."
-        ),
+        option(help="What all cells have in common: units, or parameters (as many as a GRU of H units)."),
     ] = "units",
-    seeds: Annotated[int, option(help="Trainings for each cell, task and lag.")] = 2,
-    minutes: Annotated[float, option(help="Stop looking after so many minutes; 0 for no limit.")] = 5.0,
-    backend: Annotated[str, option(help="What runs the layers: auto, cpu, native or reference.")] = "auto",
+    seeds: Annotated[int, option(help="Trainings per cell, task and lag.")] = 2,
+    minutes: Annotated[float, option(help="Time limit in minutes; 0 for none.")] = 5.0,
+    backend: Annotated[str, option(help="Backend of the layers: auto, cpu, native or reference.")] = "auto",
     out: Annotated[
         Path | None,
         option(
-            help="Picture to draw, .png, .svg or .pdf; the numbers lie beside it as .json.  [default: only numbers, in "
-            "runs/memory.json]",
+            help="Figure to write (.png, .svg, .pdf); its numbers are saved beside it as .json.  [default: numbers "
+            "only, in runs/memory.json]",
             metavar="FILE",
         ),
     ] = None,
     redraw: Annotated[
         Path | None,
-        option(help="Train nothing; take the numbers of an earlier run.", metavar="FILE.json"),
+        option(help="Redraw from the numbers of an earlier run, without measuring.", metavar="FILE.json"),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Find the longest lag at which each cell learns to recall symbols, to add two numbers, and to count parity.
 
-    Lags grow until all seeds of a cell fail within the budget, or the time is over; then, as after Ctrl-C, what is
-    finished is printed and kept.
+    Lags grow until every seed of a cell fails within the budget, or the time limit is reached. Finished trials are
+    printed and saved, also after Ctrl-C.
     """
     from cellwise.experiments.memory import MemorySettings, MemoryStudy, study_memory
     from cellwise.experiments.memory_tasks import TASKS
@@ -95,16 +93,16 @@ def memory(
         from cellwise.understand.figures import save
 
         save(draw_memory(study), out)
-        click.echo(f"\npicture: {out}")
+        click.echo(f"\nfigure: {out}")
     if study.ended == "stopped" and redraw is None:
         raise click.exceptions.Exit(130)
 
 
-_ENDED = {"done": "done", "time": "the time was over", "stopped": "stopped"}
+_ENDED = {"done": "done", "time": "time limit reached", "stopped": "stopped"}
 
 
 def _contender(text: str) -> Contender:
-    """A cell, or a cell and the bias of its gates that keep: lstm+1, FILE.py:Class+0.5."""
+    """A cell, with or without an addition to the bias of its forget gate: lstm+1, FILE.py:Class+0.5."""
     from cellwise.experiments.memory import Contender
 
     name, plus, text_of_bias = text.rpartition("+")

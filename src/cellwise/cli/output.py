@@ -66,9 +66,9 @@ QUIET = option(
     "--quiet",
     "-q",
     callback=lambda ctx, param, quiet: set_quiet(quiet),
-    help="No remarks and no progress: results and errors alone.",
+    help="Print results and errors only, no remarks or progress.",
 )
-JSON = option("--json", help="Print one JSON value, and nothing else on stdout.")
+JSON = option("--json", help="Print the result as one JSON value, nothing else on stdout.")
 Quiet = Annotated[bool, QUIET]
 Json = Annotated[bool, JSON]
 
@@ -223,15 +223,15 @@ def check_file(path: Path, endings: Sequence[str] = (), makes_folder: bool = Fal
         OutputError: another ending; it is a folder; its folder does not exist, or it may not be written.
     """
     if endings and path.suffix.lower() not in endings:
-        raise OutputError(f"--out {path} can end in {', '.join(endings)}; the ending says what is written.")
+        raise OutputError(f"--out {path} must end in one of {', '.join(endings)}, which selects the format.")
     if path.is_dir():
-        raise OutputError(f"--out {path} is a folder; give the name of a file.")
+        raise OutputError(f"--out {path} is a folder; give a file name.")
     folder = path.parent
     if not folder.exists() and not makes_folder:
-        raise OutputError(f"The folder {folder} of --out {path} does not exist; make it first.")
+        raise OutputError(f"The folder {folder} of --out {path} does not exist; create it first.")
     folder = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     if not folder.is_dir():
-        raise OutputError(f"--out {path} cannot be written, since {folder} is no folder.")
+        raise OutputError(f"--out {path} cannot be written: {folder} is not a folder.")
     asked = path if path.exists() else folder
     if not os.access(asked, os.W_OK):
-        raise OutputError(f"--out {path} cannot be written: you may not write to {asked}.")
+        raise OutputError(f"--out {path} cannot be written: no permission to write to {asked}.")

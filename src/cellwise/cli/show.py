@@ -18,8 +18,8 @@ from cellwise.understand.views import PICTURES, VIEWS, ViewError, save_picture, 
 
 # The names are those of cellwise.backends.cpu.stages, which needs LLVM and so is not loaded for a line of help.
 _STAGES = {
-    "plan": "its arrays, products and equations, and what is written where",
-    "llvm": "the LLVM code emitted for that",
+    "plan": "its buffers, products and equations, and what is written where",
+    "llvm": "the LLVM IR emitted for it",
     "asm": "the assembly",
 }
 _PASSES = ("forward", "training", "backward", "recomputing")
@@ -38,13 +38,13 @@ def show(
     ] = None,
     unrolled: Annotated[
         int | None,
-        option(metavar="N", help="Show the network through N steps of time (mermaid and svg)."),
+        option(metavar="N", help="Unroll the network over N time steps (mermaid and svg)."),
     ] = None,
     stage: Annotated[
         str | None,
         option(
             metavar="STAGE",
-            help="What the backend cpu makes of it, for float32 and this machine; "
+            help="A stage of the cpu backend, for float32 on this machine; "
             + "; ".join(f"{key}: {shows}" for key, shows in _STAGES.items())
             + ".",
         ),
@@ -54,14 +54,14 @@ def show(
         option(
             "--pass",
             metavar="PASS",
-            help="With --stage: forward, training (forward, and keeps what backward needs), backward "
-            "or recomputing (backward, with nothing kept).  "
+            help="With --stage: forward, training (forward, saving what backward needs), backward "
+            "or recomputing (backward with nothing saved).  "
             "[default: forward; for plan, forward and backward]",
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        option(metavar="FILE", help="Write it into a file; a diagram also as .png or .pdf."),
+        option(metavar="FILE", help="File to write; diagrams also as .png or .pdf."),
     ] = None,
 ) -> None:
     """Show a cell: its equations and graph, or what --as or --stage asks for."""
@@ -69,13 +69,13 @@ def show(
         _check_alone(view_name, unrolled)
         _check_stage(stage, which)
     elif which is not None:
-        raise ViewError("--pass chooses a program of a stage, which needs --stage plan, llvm or asm.")
+        raise ViewError("--pass needs --stage plan, llvm or asm.")
     if out is not None:
         check_file(out)
         view_name = view_for_file(out, view_name or stage)
     if view_name is None and unrolled is not None:
         able = " or ".join(f"--as {key}" for key, each in VIEWS.items() if each.unrolled is not None)
-        raise ViewError(f"--unrolled draws the network through time, which needs {able}.")
+        raise ViewError(f"--unrolled needs {able}.")
     cell = cell_of(name)
     if stage is not None:
         # LLVM is loaded when it is asked for.
@@ -93,7 +93,7 @@ def show(
 def _check_alone(view_name: str | None, unrolled: int | None) -> None:
     other = "--as" if view_name is not None else "--unrolled" if unrolled is not None else None
     if other is not None:
-        raise ViewError(f"--stage and {other} each say what is shown; give one of them.")
+        raise ViewError(f"--stage and {other} cannot be combined; give one of them.")
 
 
 def _check_stage(stage: str, which: str | None) -> None:

@@ -65,10 +65,10 @@ def make(task: Task, commands: TaskCommands) -> tuple[Any, list[click.Parameter]
     def tune(
         source: str, out: Path | None, overwrite: bool, as_json: bool, quiet: bool, **values: Any
     ) -> None:
-        from cellwise.tasks.data.optional import need
+        from cellwise.tasks.data.optional import require
         from cellwise.tasks.training.run_folder import check_place
 
-        need("optuna", ("optuna",))  # before the data are read
+        require("optuna", ("optuna",))  # before the data are read
         if out is not None:
             check_place(out, overwrite)
         searched = [each.name for each in options if each.search is not None and values[each.name] is None]

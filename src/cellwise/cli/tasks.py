@@ -36,8 +36,8 @@ __all__ = [
 ]
 __all__ += ["train", "word"]
 
-_RUN = argument(metavar="RUN", help="Run folder that fit wrote.")
-_OVERWRITE = option("--overwrite", help="Replace the run that is in the folder.")
+_RUN = argument(metavar="RUN", help="Run folder written by fit.")
+_OVERWRITE = option("--overwrite", help="Replace a run that is already there.")
 
 # Commands of one task alone: a line for the list, and the file here whose `make` makes it.
 _OWN = {
@@ -98,7 +98,7 @@ def _fit(task: Task, commands: TaskCommands) -> Made:
         parameter("source", str, word(commands.data)),
         *option_parameters(options),
         *([] if commands.valid is None else [parameter("valid", str | None, valid, None)]),
-        parameter("out", Path | None, option(help="Run folder.  [default: runs/NAME-CELL]"), None),
+        parameter("out", Path | None, option(help="Run folder to write.  [default: runs/NAME-CELL]"), None),
         *option_parameters(fit_options),
         parameter("overwrite", bool, _OVERWRITE, False),
         parameter("quiet", bool, QUIET, False),
@@ -114,7 +114,7 @@ def _predict(task: Task, commands: TaskCommands) -> Made:
     ) -> None:
         if out is not None:
             if as_json:
-                raise TaskError("--json prints the result, and --out writes it into a file; give one of them")
+                raise TaskError("--json prints the result, --out writes it to a file; give one of them")
             commands.check_out(out)
             check_file(out, makes_folder=True)
         estimator, data = _loaded(task, commands, run, source, settings_of(reading, values))
@@ -129,9 +129,7 @@ def _predict(task: Task, commands: TaskCommands) -> Made:
         parameter("run", Path, _RUN),
         parameter("source", str | None, word(commands.start), None),
         *option_parameters(own),
-        parameter(
-            "out", Path | None, option(help="File to write.  [default: print it]", metavar="FILE"), None
-        ),
+        parameter("out", Path | None, option(help="File to write.  [default: stdout]", metavar="FILE"), None),
         *option_parameters(reading),
         parameter("as_json", bool, JSON, False),
         parameter("quiet", bool, QUIET, False),
@@ -172,7 +170,7 @@ def _demo(task: Task, commands: TaskCommands) -> Made:
         train(commands, estimator, read(commands, estimator, shown.source, how), how, out, overwrite)
 
     return demo, [
-        parameter("out", Path, option(help="Run folder."), Path(shown.out)),
+        parameter("out", Path, option(help="Run folder to write."), Path(shown.out)),
         *option_parameters(options, shown.settings),
         parameter("overwrite", bool, _OVERWRITE, False),
         parameter("quiet", bool, QUIET, False),
@@ -181,10 +179,10 @@ def _demo(task: Task, commands: TaskCommands) -> Made:
 
 def _check_words(name: str) -> Words:
     return Words(
-        "See whether a run folder is whole.",
-        "Compare every file of a run with its checksum, and load the run.\n\n"
-        "Says of each file whether it is whole; the exit status is 2 if one is not. An unfinished run is whole if its "
-        "training can go on.",
+        "Check a run folder for damage.",
+        "Verify the checksum of every file in a run folder, and load the run.\n\n"
+        "Reports on each file; the exit status is 2 if one is damaged. An unfinished run is whole if its training can "
+        "be resumed.",
         (f"cellwise {name} check runs/mine",),
     )
 
@@ -192,7 +190,7 @@ def _check_words(name: str) -> Words:
 def _check(task: Task, commands: TaskCommands) -> Made:
     from cellwise.cli.check_run import check
 
-    return check, [parameter("run", Path, argument(metavar="RUN", help="Run folder to look through."))]
+    return check, [parameter("run", Path, argument(metavar="RUN", help="Run folder to check."))]
 
 
 def _tune(task: Task, commands: TaskCommands) -> Made:
@@ -268,7 +266,7 @@ def fit_and_say(
     resumed = f", resumed after {trained.resumed_after}" if trained.resumed_after else ""
     epochs = f"{len(trained.epochs)} epoch{'s' * (len(trained.epochs) != 1)}"
     say(
-        f"{early} after {epochs}{resumed}, kept those of epoch {trained.best.epoch}; {estimator.seconds_:.0f} s"
+        f"{early} after {epochs}{resumed}, kept the weights of epoch {trained.best.epoch}; {estimator.seconds_:.0f} s"
     )
 
 

@@ -1,4 +1,4 @@
-"""`cellwise trace RUN INPUT`: what goes on inside a trained network, as one page."""
+"""`cellwise trace RUN INPUT`: the inside of a trained network, on one page."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from cellwise.tasks.errors import TaskError
 def trace(
     run: Annotated[
         Path | None,
-        argument(help="Run folder of a forecast, or of --demo.", metavar="[RUN]"),
+        argument(help="Run folder of a forecaster or a text model.", metavar="[RUN]"),
     ] = None,
     source: Annotated[
         str | None,
         argument(
-            help="Series (CSV, Parquet) or text that the network is to read.  [default: the run's own data]",
+            help="Series (CSV, Parquet) or text to read.  [default: the run's own data]",
             metavar="[INPUT]",
         ),
     ] = None,
@@ -28,29 +28,28 @@ def trace(
         Path | None,
         option(help="HTML file to write; with --demo the run folder.  [default: RUN/trace.html]"),
     ] = None,
-    series: Annotated[
-        str | None, option(help="Which series of a forecast to look at.  [default: the first]")
-    ] = None,
+    series: Annotated[str | None, option(help="Series of a forecast to show.  [default: the first]")] = None,
     steps: Annotated[
         int | None, option(help="Characters of a text to show, at most 2,000.  [default: 600]")
     ] = None,
     demo: Annotated[
         bool,
-        option("--demo", help="Train a small model of characters on the opening of Moby-Dick first."),
+        option("--demo", help="First train a small character model on the opening of Moby-Dick."),
     ] = False,
-    cell: Annotated[str, option(help=f"Of --demo. {HELP}", metavar="CELL", shell_complete=complete)] = "gru",
-    epochs: Annotated[int | None, option(help="Of --demo, at most.  [default: 12]")] = None,
-    seed: Annotated[int, option(help="Of --demo.")] = 0,
-    overwrite: Annotated[bool, option("--overwrite", help="Replace what is there.")] = False,
+    cell: Annotated[str, option(help=f"For --demo. {HELP}", metavar="CELL", shell_complete=complete)] = "gru",
+    epochs: Annotated[int | None, option(help="For --demo: epochs, at most.  [default: 12]")] = None,
+    seed: Annotated[int, option(help="For --demo: random seed.")] = 0,
+    overwrite: Annotated[bool, option("--overwrite", help="Replace existing output.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Look inside a trained network: states and gates over time, and which inputs a prediction depends on.
 
-    Writes one HTML page that needs no network. RUN is a folder that `cellwise forecast` or `--demo` wrote."""
+    Writes one self-contained HTML page. RUN is a folder written by `cellwise forecast fit`, `cellwise text fit` or
+    `--demo`."""
     from cellwise.understand.trace.run import PAGE, check_new, page_of, write_page
 
     if (run is None) != demo or (demo and source is not None):
-        raise TaskError("trace takes the folder of a run, or --demo by itself, which trains one")
+        raise TaskError("give trace a run folder, or --demo alone, which trains a model first")
     if demo:
         run = out or Path("runs/characters")
         path = run / PAGE

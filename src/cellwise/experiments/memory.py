@@ -20,7 +20,7 @@ from cellwise.cells.base import Cell
 from cellwise.experiments.checks import check_at_least, check_names
 from cellwise.experiments.memory_tasks import TASKS, MemoryTaskError, Task, task_of
 from cellwise.experiments.training import MemoryNetwork, MemoryTraining, TrialResult, learn
-from cellwise.tasks.training.loop import threads
+from cellwise.tasks.training.loop import torch_threads
 from cellwise.understand.complexity import complexity
 from cellwise.understand.gates import carry_gates
 
@@ -179,7 +179,7 @@ def study_memory(
     ended = "done"
     try:
         # One thread: these networks are too small for a second one to help.
-        with threads(1):
+        with torch_threads(1):
             for trial in _trials(contenders, study, watch, begin):
                 trials.append(trial)
                 watch.trial(trial)

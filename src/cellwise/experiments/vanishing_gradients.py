@@ -20,7 +20,7 @@ from cellwise.experiments.checks import check_at_least, check_names
 from cellwise.experiments.initialization import add_forget_bias, orthogonal_
 from cellwise.experiments.memory_tasks import TASKS
 from cellwise.experiments.training import MemoryNetwork, MemoryTraining, TrialResult, learn
-from cellwise.tasks.training.loop import threads
+from cellwise.tasks.training.loop import torch_threads
 from cellwise.understand.complexity import complexity
 from cellwise.understand.gates import carry_gates
 from cellwise.understand.jacobians import (
@@ -146,7 +146,7 @@ def study_gradients(
     check_names(names, GradientError)
     curves: list[Curve] = []
     notes: list[str] = []
-    with threads(1):  # these networks are too small for a second one to help
+    with torch_threads(1):  # these networks are too small for a second one to help
         for measurement in (each for cell in cells for each in _measurements(cell, settings)):
             try:
                 curves += measurement.run(settings, report)

@@ -1,7 +1,7 @@
-"""What a task brings to the command line, in `commands.py` of its folder. `cli/tasks.py` makes the commands of it.
+"""A task's part of the command line, in `commands.py` of its folder. `cli/tasks.py` builds the commands from it.
 
-Options come from the task's declarations; here stand its words, how it reads what a person names, and how its answers
-look. Methods import torch, the module does not, so that `--help` is quick.
+Options come from the task's declarations. This adds help texts, how input is read, and how results are printed.
+Methods import torch, the module does not, so that `--help` is quick.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Answer", "Demo", "Reading", "TaskCommands", "Word", "Words"]
 
 @dataclass(frozen=True)
 class Word:
-    """A word that a command takes by its place: how help names it, and a sentence."""
+    """A positional argument: its name in the help, and a sentence."""
 
     metavar: str
     help: str
@@ -25,7 +25,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Words:
-    """A command in words: a line for the list, its help, examples as they are typed."""
+    """The texts of a command: a line for the list, its help, examples as they are typed."""
 
     line: str
     help: str
@@ -34,7 +34,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Demo:
-    """A training that shows the task: on which bundled data, with which settings.
+    """A demonstration of the task: bundled data and settings.
 
     source: as `read` takes it. about: what it is, and whose. out: the run folder. settings, fit_settings: of the
     estimator and of `fit`, where they are not the defaults. options: settings that the command may change."""
@@ -49,7 +49,7 @@ class Demo:
 
 @dataclass(frozen=True)
 class Reading:
-    """Data as `fit` takes it, what it is in a line, and what was noticed in it, in sentences."""
+    """Data as `fit` takes it, a line that describes it, and notes on it, in sentences."""
 
     data: Any
     about: str = ""
@@ -58,10 +58,10 @@ class Reading:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command found out.
+    """The result of a command.
 
-    value: as `--json` prints it. text, or table (titles and rows): as it is printed else. remarks: sentences on it.
-    write: puts it into a file for `--out`, and says in a few words what it wrote."""
+    value: printed by `--json`. text, or table (titles and rows): printed without it. remarks: sentences on it.
+    write: writes it to the file of `--out`, and returns a few words on what it wrote."""
 
     value: Any
     text: str = ""
@@ -91,18 +91,18 @@ class TaskCommands(ABC):
 
     @abstractmethod
     def read(self, estimator: Any, source: str) -> Reading:
-        """What a person named: a file, `-` for standard input, or bundled data. Raises DataError."""
+        """Read what a person named: a file, `-` for standard input, or bundled data. Raises DataError."""
 
     @abstractmethod
     def learned(self, estimator: Any) -> Answer:
-        """What came of a training."""
+        """The result of a training."""
 
     @abstractmethod
     def predict(self, estimator: Any, data: Any, **options: Any) -> Answer:
-        """What the estimator makes of data; of None, where nothing was named."""
+        """The estimator's prediction from data, or from None if nothing was named."""
 
     def evaluate(self, estimator: Any, data: Any, **options: Any) -> Answer:
-        """The figures of `measure`, side by side."""
+        """The metrics of `measure`, side by side."""
         figures = estimator.measure(data)
         titles = ("model", *(name.replace("_", " ") for name in figures))
         row = (estimator.model_name, *(f"{value:.4g}" for value in figures.values()))

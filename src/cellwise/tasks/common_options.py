@@ -1,4 +1,4 @@
-"""The options that every estimator has: the network and its training. A task may give others of its own defaults."""
+"""The options that every estimator has. A task may change their defaults."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NETWORK, TRAINING = "network", "training"
 
 @with_options
 class CommonOptions:
-    """What a network is made of, and how it is trained."""
+    """The options of the network and of its training."""
 
     cell: Any = option(
         default="gru",
@@ -24,7 +24,7 @@ class CommonOptions:
     )
     hidden_size: int = option(
         default=128,
-        help="Units of the recurrent layer.",
+        help="Hidden size of the recurrent layers.",
         at_least=1,
         at_most=65_536,
         group=NETWORK,
@@ -32,7 +32,7 @@ class CommonOptions:
     )
     num_layers: int = option(
         default=1,
-        help="Recurrent layers.",
+        help="Number of recurrent layers.",
         at_least=1,
         at_most=64,
         flag="--layers",
@@ -41,7 +41,7 @@ class CommonOptions:
     )
     dropout: float = option(
         default=0.0,
-        help="Share of units left out at random in training.",
+        help="Dropout probability in training.",
         at_least=0.0,
         at_most=0.95,
         group=NETWORK,
@@ -49,14 +49,14 @@ class CommonOptions:
     )
     epochs: int = option(
         default=20,
-        help="At most so many epochs; early stopping may end sooner. With --minutes the default sets no limit.",
+        help="Epochs, at most; early stopping may end sooner. With --minutes, unlimited unless given.",
         at_least=1,
         at_most=1_000_000,
         group=TRAINING,
     )
     batch_size: int = option(
         default=64,
-        help="Sequences in one step of training.",
+        help="Sequences per batch.",
         at_least=1,
         at_most=1_000_000,
         group=TRAINING,
@@ -64,7 +64,7 @@ class CommonOptions:
     )
     learning_rate: float = option(
         default=3e-3,
-        help="Highest learning rate.",
+        help="Peak learning rate.",
         at_least=1e-8,
         at_most=10.0,
         group=TRAINING,
@@ -72,7 +72,7 @@ class CommonOptions:
     )
     weight_decay: float = option(
         default=1e-3,
-        help="How strongly weights are pulled to zero.",
+        help="Weight decay of AdamW.",
         at_least=0.0,
         at_most=10.0,
         group=TRAINING,
@@ -80,41 +80,45 @@ class CommonOptions:
     )
     patience: int = option(
         default=6,
-        help="Epochs without a better validation before training stops; 0 never stops early.",
+        help="Epochs without improvement on validation before training stops; 0 disables early stopping.",
         at_least=0,
         at_most=1_000_000,
         group=TRAINING,
     )
     seed: int = option(
-        default=0, help="Equal seeds give equal results.", at_least=0, at_most=2**31 - 1, group=TRAINING
+        default=0,
+        help="Random seed; equal seeds give equal results.",
+        at_least=0,
+        at_most=2**31 - 1,
+        group=TRAINING,
     )
     threads: int = option(
         default=1,
-        help="Threads of the processor; small networks are fastest with one.",
+        help="CPU threads; small networks are fastest with one.",
         at_least=1,
         at_most=1024,
         group=TRAINING,
     )
     device: str = option(
         default="cpu",
-        help="Where to train: auto, cpu, cuda, cuda:1 or mps.",
+        help="Device to train on: auto, cpu, cuda, cuda:1 or mps.",
         what="the name of a device",
         group=TRAINING,
     )
     minutes: float | None = option(
         default=None,
-        help="Budget in minutes, validation included; the learning rate falls to zero at its end.",
+        help="Time limit in minutes, validation included; the learning rate falls to zero at its end.",
         above=0.0,
         none="no limit",
         group=TRAINING,
     )
     accumulate: int = option(
         default=1,
-        help="Batches averaged for one step of the optimizer.",
+        help="Batches whose gradients are averaged per optimizer step.",
         at_least=1,
         at_most=1_000_000,
         group=TRAINING,
     )
     autocast: bool = option(
-        default=False, help="Compute the training loss in bfloat16 where torch deems it safe.", group=TRAINING
+        default=False, help="Compute the training loss under torch's bfloat16 autocast.", group=TRAINING
     )

@@ -1,4 +1,4 @@
-"""The mistakes that any task can name."""
+"""Errors that every task may raise."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ __all__ = [
 
 
 class TaskError(CellwiseError):
-    """Base of what can go wrong in any task."""
+    """Base class of the errors of tasks."""
 
 
 class DataError(TaskError):
-    """The data as given cannot be used: no such file, a missing column, a text that is too short, ..."""
+    """The data cannot be used: no such file, a missing column, a text that is too short, ..."""
 
 
 class OptionError(TaskError):
-    """An option has a value that makes no sense."""
+    """An option has an invalid value."""
 
 
 class NotFittedError(TaskError):
-    """Something was asked of an estimator that has learned nothing yet."""
+    """An estimator was used before `fit`."""
 
 
 class TrainingError(TaskError):
-    """Training cannot go on: a loss that is not finite, no batches."""
+    """Training cannot continue: the loss is not finite, or there are no batches."""
 
 
 class RunFolderError(TaskError):
-    """A run folder is damaged, finished, of another task, or no run folder at all."""
+    """A run folder is damaged, finished already, of another task, or not a run folder."""
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM during training. Its text says what is saved and how to go on.
+    """Ctrl-C or SIGTERM during training. Its text says what is saved and how to resume.
 
-    `status`: what a command that it ends leaves with, 130 or 143."""
+    `status`: the exit status of a command that it ends, 130 or 143."""
 
     def __init__(self, text: str = "", number: int = signal.SIGINT) -> None:
         super().__init__(text)
@@ -58,4 +58,4 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 
 class ReportWarning(CellwiseWarning):
-    """A run is finished, but its report could not be made. The text says why, and how to make it again."""
+    """A run is finished, but its report could not be written. The text says why, and how to retry."""

@@ -1,7 +1,7 @@
-"""What all estimators do, written once: options, fit, run folders, scikit-learn's habits.
+"""The base class of estimators: options, fit, run folders, scikit-learn's interface.
 
-A task adds what is its own (see docs/adding-a-task.md): `_read`, `_network`, `_objective`, `_store`, `_restore`, and
-`measure`; `_learned`, `_report`, `_figures` if it has something to say there.
+A task implements (see docs/adding-a-task.md) `_read`, `_network`, `_objective`, `_store`, `_restore`, and
+`measure`; and, where it has something to add, `_learned`, `_notes`, `_report`, `_figures`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from cellwise.tasks.options import Option, check_values, options_of, plain
 from cellwise.tasks.training.device import choose_device
 from cellwise.tasks.training.history import History
 from cellwise.tasks.training.loading import cell_of_run, check_loaded, load_network
-from cellwise.tasks.training.loop import TrainSettings, threads, train
+from cellwise.tasks.training.loop import TrainSettings, torch_threads, train
 from cellwise.tasks.training.objective import Objective
 from cellwise.tasks.training.progress import Progress, choose_progress
 from cellwise.tasks.training.run_folder import BEST, CONFIG, DATA, Checkpoint, RunFolder, own_run
@@ -41,11 +41,11 @@ Training = TypeVar("Training")
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """What of an estimator's data a run folder holds, beside options and weights.
+    """The part of an estimator's data that a run folder holds, beside options and weights.
 
-    fingerprint: a text that only equal data has; a run resumes with its own data only.
-    tensors, about: data.safetensors.
-    config: what config.json holds besides, JSON-able."""
+    fingerprint: a digest of the data; a run resumes only with equal data.
+    tensors, about: contents of data.safetensors.
+    config: additional entries of config.json, JSON-able."""
 
     fingerprint: str
     tensors: Mapping[str, torch.Tensor]
@@ -54,20 +54,20 @@ class Stored:
 
 
 class Estimator(CommonOptions, ABC, Generic[Data, Training]):
-    """A recurrent network that learns from data as people have it.
+    """A recurrent network that is trained on the user's data.
 
     Constructor arguments are stored unchanged under their own names; what is learned ends in an underscore.
-    `Data` stays with the network and is stored in the run folder: all that a prediction needs besides weights.
-    `Training` is what only the training looks at."""
+    `Data` is all that a prediction needs besides weights: it stays with the estimator and is stored in the run folder.
+    `Training` is used by the training only."""
 
     task: ClassVar[str]
-    """Name of the task: of its command, and in its run folders."""
+    """Name of the task: that of its command, and in run folders."""
     former_tasks: ClassVar[tuple[str, ...]] = ()
-    """What the task was called in run folders of earlier versions."""
+    """Names of the task in run folders of earlier versions."""
     fit_options: ClassVar[type | None] = None
-    """Declares what only this task's `fit` takes, and the run folder holds."""
+    """Declares the options of this task's `fit`, which the run folder stores too."""
     metric: ClassVar[str]
-    """The one of the figures of `measure` that `score` is about."""
+    """The figure of `measure` that `score` returns."""
     higher_is_better: ClassVar[bool] = False
 
     network_: nn.Module
@@ -77,13 +77,13 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
 
     @abstractmethod
     def _read(self, data: Any, *args: Any, **more: Any) -> tuple[Data, Training]:
-        """Understand what `fit` was given. Raises DataError.
+        """Read the arguments of `fit`. Raises DataError.
 
-        Named after `data` are the arguments that this task's `fit` takes: `target`, `valid`, and the `fit_options`."""
+        The parameters after `data` are those that this task's `fit` takes: `target`, `valid`, and the `fit_options`."""
 
     @abstractmethod
     def _network(self, data: Data) -> nn.Module:
-        """A network with fresh weights. The random numbers are those of the seed."""
+        """A network with initial weights, drawn with the seed."""
 
     @abstractmethod
     def _objective(self, network: Any, data: Data, training: Training) -> Objective[Any]:
@@ -91,36 +91,36 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
 
     @abstractmethod
     def _store(self, data: Data) -> Stored:
-        """The data as a run folder holds it."""
+        """The data as a run folder stores it."""
 
     @abstractmethod
     def _restore(self, run: RunFolder, config: Mapping[str, Any]) -> Data:
-        """What `_store` gave, read back from a folder whose every word may be wrong.
+        """The inverse of `_store`. Nothing in the folder is trusted.
 
-        Raises RunFolderError, or ValueError, KeyError, ... where config.json is not as it was written."""
+        Raises RunFolderError, or ValueError, KeyError, ... if config.json is not as it was written."""
 
     @abstractmethod
     def measure(self, data: Any, target: Any = None) -> dict[str, float]:
-        """The figures of this network, by name, on data that it need not have seen."""
+        """The metrics of this network on any data, by name."""
 
     def _learned(self, data: Data) -> None:
-        """Set what is public of the data, in attributes that end in an underscore."""
+        """Set the fitted attributes, whose names end in an underscore, that come from the data."""
 
     def _notes(self, data: Data) -> tuple[str, ...]:
         """What was noticed in the data, in sentences."""
         return ()
 
     def _report(self, run: RunFolder) -> str | None:
-        """Write the report. None, or a sentence on what could not be made and how to make it again."""
+        """Write the report. Returns None, or a sentence on what failed and how to retry."""
         return None
 
     def _figures(self) -> dict[str, Any]:
-        """What summary.json says of this task besides, JSON-able."""
+        """Additional entries of summary.json, JSON-able."""
         return {}
 
     @property
     def _least_weights(self) -> int:
-        """A network has no fewer weights than this: what refuses a file before a network of absurd size is built."""
+        """Fewest weight tensors of a network; a file with fewer is refused before a network of absurd size is built."""
         return self.num_layers
 
     def fit(
@@ -134,11 +134,11 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
         progress: bool | Progress | None = None,
         **more: Any,
     ) -> Self:
-        """Learn from data.
+        """Train on data.
 
-        target: what is to be predicted, for tasks whose data does not hold it. valid: data that decides when to stop,
-        for tasks that do not hold out their own. folder: a run folder for weights and figures; the same call on an
-        unfinished one resumes it; `overwrite` replaces a run. progress: True or False; None shows a bar on a terminal.
+        target: what to predict, for tasks whose data does not contain it. valid: validation data, for tasks that do not
+        hold out their own. folder: run folder for weights and metrics; the same call with an unfinished one resumes it;
+        `overwrite` replaces a run. progress: True or False; None shows a bar on a terminal.
 
         Raises OptionError, DataError, RunFolderError, TrainingError; TrainingInterrupted on Ctrl-C."""
         start = time.perf_counter()
@@ -146,7 +146,7 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
         known, training, how = self._understand(data, more)
         network = self._new_network(known)
         objective = self._objective(network, known, training)
-        with self._opened(folder, known, how, overwrite) as run, threads(self.threads):
+        with self._opened(folder, known, how, overwrite) as run, torch_threads(self.threads):
             trained = train(network, objective, TrainSettings.of(self), run, choose_progress(progress))
             self._take(known, how, network, self._notes(known), trained)
             self.seconds_ = time.perf_counter() - start
@@ -165,16 +165,16 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
         return known, training, how
 
     def check_options(self, **how: Any) -> None:
-        """Raise OptionError, UnknownCellError or CellError for the first option that cannot be.
+        """Raise OptionError, UnknownCellError or CellError for the first invalid option.
 
-        how: the `fit_options` to be checked with them. Asked before any work, and of what a run folder holds."""
+        how: `fit_options` to check with them. Called before any work, and for the settings in a run folder."""
         _ = self._cell.graph  # an error in the equations is said here, with its line
         check_values(type(self), self.get_params())
         if self.fit_options is not None:
             check_values(self.fit_options, how)
 
     def _how(self, more: Mapping[str, Any]) -> dict[str, Any]:
-        """The values of all `fit_options`, given or not. TypeError for what `fit` lacks, or does not take."""
+        """The values of all `fit_options`, given or default. TypeError for a missing or unknown argument."""
         parameters = inspect.signature(self._read).parameters
         declared = {each.name: each for each in self._fit_options()}
         for name in more:
@@ -206,13 +206,13 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
         notes: tuple[str, ...],
         trained: History | None,
     ) -> None:
-        """From here on this is what was learned."""
+        """Set the fitted state."""
         self._data, self._fitted_how = data, dict(how)
         self.network_, self.notes_, self.trained_ = network.eval(), notes, trained
         self._learned(data)
 
     def _finish(self, run: RunFolder) -> None:
-        """The report, then the summary. Whatever becomes of the first, the run is finished."""
+        """Write the report, then the summary. The run is finished even if the report fails."""
         problem = self._report(run)
         run.finish(self.summary())
         if problem is not None:
@@ -225,12 +225,12 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
 
     @property
     def is_fitted(self) -> bool:
-        """Whether there is a network that has learned something."""
+        """Whether there is a trained network."""
         return hasattr(self, "network_")
 
     @property
     def model_name(self) -> str:
-        """How the model is called in figures and forecasts: as its cell."""
+        """The model's name in tables and forecasts: that of its cell."""
         return self._cell.name
 
     @property
@@ -250,11 +250,11 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
 
     @classmethod
     def load(cls, folder: str | Path, *, unfinished: bool = False) -> Self:
-        """The estimator of a finished run folder, whole or not at all: every file is compared with its checksum.
+        """The estimator of a finished run folder. Every file is compared with its checksum.
 
-        A cell whose class is not known here is taken from the equations in the folder; no code is read from it.
-        unfinished: take the best weights so far of a run that is not finished; it may be training meanwhile.
-        Raises RunFolderError if it is damaged, unfinished or something else."""
+        A cell whose class is unknown here is restored from the equations in the folder; no code is read from it.
+        unfinished: accept a run that is not finished, which may still be training, and take its best weights so far.
+        Raises RunFolderError if the folder is damaged, unfinished or not a run of this task."""
         run = RunFolder(Path(folder))
         config = run.config()
         if config["task"] not in cls.former_tasks:
@@ -284,7 +284,7 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
     def _opened(
         self, folder: str | Path | None, data: Data, how: Mapping[str, Any], overwrite: bool
     ) -> Iterator[RunFolder | None]:
-        """The run folder, which is this process's own inside the block; None without one."""
+        """The run folder, locked by this process inside the block; None without one."""
         if folder is None:
             yield None
             return
@@ -318,15 +318,14 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
         return name if name in self.former_tasks else self.task
 
     def summary(self) -> dict[str, Any]:
-        """The run in a few figures, JSON-able."""
+        """Key figures of the run, JSON-able."""
         self._check_fitted()
         trained = self.trained_
         epochs = {} if trained is None else {"epochs": len(trained.epochs), "best_epoch": trained.best.epoch}
         return {"model": self.model_name, **epochs, **self._figures(), "notes": list(self.notes_)}
 
     def score(self, data: Any, target: Any = None) -> float:
-        """One figure on data, of which more is better, as scikit-learn has it: that of `measure` which counts, with its
-        sign turned where less is better."""
+        """The metric named `metric` on data, negated where lower is better, as scikit-learn expects."""
         figure = self.measure(data, target)[self.metric]
         return figure if self.higher_is_better else -figure
 
@@ -366,7 +365,7 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
 
 
 def _without_groups(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Options by name. Runs of version 0.1 kept a forecaster's in a group of their own."""
+    """Options by name. Runs of version 0.1 nested those of a forecaster in a group."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         flat |= value if isinstance(value, dict) else {name: value}

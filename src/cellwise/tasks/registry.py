@@ -1,6 +1,6 @@
-"""The tasks by the name of their command. Nothing is loaded before it is asked for, least of all torch.
+"""The tasks by the name of their command, loaded lazily and without torch.
 
-A task is a folder of this package whose `__init__.py` says what it is:
+A task is a folder of this package whose `__init__.py` declares it:
 
     TASK = Task("forecast", "Forecast series.", estimator="forecaster:Forecaster", options="options:ForecastOptions")
 """
@@ -81,7 +81,7 @@ def tasks() -> dict[str, Task]:
 
 
 def find_task(name: str) -> Task | None:
-    """The task of this name, or which was called so in run folders of earlier versions."""
+    """The task of this name, also of a name from earlier versions."""
     for task in tasks().values():
         if name == task.name or name in task.former_names:
             return task

@@ -1,4 +1,4 @@
-"""Any text, as a page or a terminal can show it."""
+"""Any text, made safe to show on a page or a terminal."""
 
 from __future__ import annotations
 

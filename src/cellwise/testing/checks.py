@@ -200,12 +200,12 @@ def _row_in_pieces(
     zeros = tuple(torch.zeros_like(state) for state in states)
     cut_at_start = arguments.resets is not None and bool(arguments.resets[0, b])
     outputs, finals = [], list(states)
-    for place, (start, end) in enumerate(row):
+    for index, (start, end) in enumerate(row):
         if start == end:
             outputs.append(x.new_zeros(0, 1, layer.hidden_size * (2 if layer.bidirectional else 1)))
             continue
-        forward = states if place == 0 and not cut_at_start else zeros
-        backward = states if place == len(row) - 1 else zeros
+        forward = states if index == 0 and not cut_at_start else zeros
+        backward = states if index == len(row) - 1 else zeros
         initial = tuple(
             torch.cat([f[:1], r[1:]]) if layer.bidirectional else f
             for f, r in zip(forward, backward, strict=True)
@@ -213,7 +213,7 @@ def _row_in_pieces(
         output, final = call_layer(layer, Arguments(x), x[start:end], initial)
         outputs.append(output)
         for i, new in enumerate(final):
-            backward_end = new[1:] if place == 0 else finals[i][1:]
+            backward_end = new[1:] if index == 0 else finals[i][1:]
             finals[i] = torch.cat([new[:1], backward_end]) if layer.bidirectional else new
     return torch.cat(outputs), tuple(finals)
 

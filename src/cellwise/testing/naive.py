@@ -40,15 +40,15 @@ def run_naively(
         resets: bool, (T, B), with `batch_first` (B, T), or (T,).
     """
     if x.dim() == 2:
-        place = 0 if layer.batch_first else 1
+        batch_dim = 0 if layer.batch_first else 1
         output, finals = run_naively(
             layer,
-            x.unsqueeze(place),
+            x.unsqueeze(batch_dim),
             [state.unsqueeze(1) for state in states],
             None if lengths is None else lengths.reshape(1),
-            None if resets is None else resets.unsqueeze(place),
+            None if resets is None else resets.unsqueeze(batch_dim),
         )
-        return output.squeeze(place), tuple(final.squeeze(1) for final in finals)
+        return output.squeeze(batch_dim), tuple(final.squeeze(1) for final in finals)
     if layer.batch_first:
         turned = None if resets is None else resets.t()
         output, finals = _rows(layer, x.transpose(0, 1), states, lengths, turned)

@@ -137,8 +137,8 @@ class Program:
             values.tame.append(found[0])
             found.insert(0, values.result(self.output, states[0]))
         left = values.unused([] if self.spare_states else states)
-        for place, each in enumerate(left):
-            found[place % len(found)] = found[place % len(found)] + f.tanh(each)
+        for index, each in enumerate(left):
+            found[index % len(found)] = found[index % len(found)] + f.tanh(each)
         return tuple(found) if len(found) > 1 else found[0]
 
 
@@ -191,8 +191,8 @@ class _Values:
         return [each for each in (*self._wanted, *also) if not _is_in(each, self._used)]
 
 
-def _pick(values: Sequence[Operand], place: int) -> Operand:
-    return values[place % len(values)]
+def _pick(values: Sequence[Operand], index: int) -> Operand:
+    return values[index % len(values)]
 
 
 def _is_in(value: Operand, values: Sequence[Operand]) -> bool:
@@ -202,9 +202,9 @@ def _is_in(value: Operand, values: Sequence[Operand]) -> bool:
 
 def _results(gates: tuple[str, ...], gradient: bool) -> st.SearchStrategy[Result]:
     forms = ["tanh"] * 4 + [form for form in RESULTS if form != "stopped" or not gradient]
-    place = st.integers(0, 30)
+    index = st.integers(0, 30)
     gate = st.sampled_from([None, None, None, *gates])
-    return st.builds(Result, st.sampled_from(forms), st.tuples(place, place), gate)
+    return st.builds(Result, st.sampled_from(forms), st.tuples(index, index), gate)
 
 
 @st.composite
@@ -214,13 +214,13 @@ def programs(draw: st.DrawFn, gradient: bool = True, most_lines: int = 12) -> Pr
     ops = list(POINTWISE)
     if gradient:
         ops.remove("stop_gradient")
-    place = st.integers(0, 30)
+    index = st.integers(0, 30)
     ordinary = st.sampled_from(ops).flatmap(
-        lambda name: st.tuples(*[place] * OPS[name].operands).map(lambda places: Line(name, places))
+        lambda name: st.tuples(*[index] * OPS[name].operands).map(lambda indices: Line(name, indices))
     )
     lines = [ordinary, ordinary]
     if gates:
-        lines.append(st.builds(Line, st.sampled_from(gates), st.tuples(place)))
+        lines.append(st.builds(Line, st.sampled_from(gates), st.tuples(index)))
     states = ("h", "s")[: draw(st.integers(1, 2))]
     result = _results(gates, gradient)
     return Program(

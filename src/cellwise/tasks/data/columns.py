@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cellwise.tasks.data.numerals import MISSING, parse_numbers
-from cellwise.tasks.data.optional import need
+from cellwise.tasks.data.optional import require
 from cellwise.tasks.data.origin import Origin
 from cellwise.tasks.errors import DataError
 
@@ -22,7 +22,7 @@ def read_numbers(
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """A narwhals column as float64 (R,), NaN where missing, and what to say of it. DataError if a value is no
     number or infinite."""
-    narwhals = need("narwhals")
+    narwhals = require("narwhals")
     notes: tuple[str, ...] = ()
     if column.dtype.is_numeric() or column.dtype == narwhals.Boolean:
         values = np.array(column.cast(narwhals.Float64).to_numpy(), dtype=np.float64)
@@ -41,11 +41,11 @@ def read_numbers(
 
 def read_names(column: Any, name: str, origin: Origin) -> tuple[np.ndarray, bool]:
     """A narwhals column of series names as str (R,), and whether they were integers."""
-    if column.dtype.is_nested() or column.dtype == need("narwhals").Binary:
+    if column.dtype.is_nested() or column.dtype == require("narwhals").Binary:
         raise DataError(
             f"column {name!r} has type {column.dtype}, which names no series; write names as text"
         )
-    texts = column.cast(need("narwhals").String)
+    texts = column.cast(require("narwhals").String)
     empty = column.is_nan() if column.dtype.is_float() else texts == ""
     missing = (texts.is_null() | empty.fill_null(False)).to_numpy()
     if missing.any():
@@ -61,8 +61,8 @@ def read_names(column: Any, name: str, origin: Origin) -> tuple[np.ndarray, bool
 
 def as_text(column: Any, name: str) -> Any:
     """A polars text column; python objects (numbers, dates) are written out first."""
-    polars = need("polars")
-    if column.implementation.is_polars() and column.dtype == need("narwhals").String:
+    polars = require("polars")
+    if column.implementation.is_polars() and column.dtype == require("narwhals").String:
         return column.to_native().str.strip_chars()
     values = [None if value is None else str(value) for value in column.to_list()]
     if all(value is None for value in values) and not re.search(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cellwise.tasks.data.optional import need
+from cellwise.tasks.data.optional import require
 from cellwise.tasks.errors import OptionError
 
 __all__ = ["FIRST_YEAR", "LAST_YEAR", "DateFormat", "Reading", "check_date_format"]
@@ -95,7 +95,7 @@ class DateFormat:
 
     def read(self, text: Any) -> Reading:
         """A polars text column in this format."""
-        polars = need("polars")
+        polars = require("polars")
         groups = text.str.extract_groups(self.pattern).struct.unnest()
         parts = {name: groups[name] for name in groups.columns}
         fits = ~groups.select(polars.all_horizontal(polars.all().is_null())).to_series().to_numpy()
@@ -163,7 +163,7 @@ def _check_whole(form: str, codes: list[str]) -> None:
 
 def _whole(part: Any) -> np.ndarray:
     """A text column of digits as int64, 0 where there is none."""
-    return part.cast(need("polars").Int64, strict=False).fill_null(0).to_numpy()
+    return part.cast(require("polars").Int64, strict=False).fill_null(0).to_numpy()
 
 
 def _days(parts: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -177,7 +177,7 @@ def _days(parts: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         year = _whole(parts["year"])
     if "name" in parts:
         names = parts["name"].str.to_lowercase().str.strip_chars(".")
-        month = names.replace_strict(MONTH_NUMBERS, default=0, return_dtype=need("polars").Int64)
+        month = names.replace_strict(MONTH_NUMBERS, default=0, return_dtype=require("polars").Int64)
         month = month.fill_null(0).to_numpy()
     elif "quarter" in parts:
         month = 3 * _whole(parts["quarter"]) - 2
@@ -197,7 +197,7 @@ def _days(parts: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     days = start + np.where(valid, day - 1, 0)
     if "named_weekday" in parts:
         names = parts["named_weekday"].str.to_lowercase().str.slice(0, 3)
-        weekday = names.replace_strict(WEEKDAYS, default=-1, return_dtype=need("polars").Int64)
+        weekday = names.replace_strict(WEEKDAYS, default=-1, return_dtype=require("polars").Int64)
         valid &= weekday.fill_null(-1).to_numpy() == (days.astype(np.int64) + 3) % 7
     return days, valid
 

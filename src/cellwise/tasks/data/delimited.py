@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from cellwise.tasks.data.encoding import line_at, read_bytes, to_utf8
-from cellwise.tasks.data.optional import need
+from cellwise.tasks.data.optional import require
 from cellwise.tasks.data.origin import Origin, shown, shown_names
 from cellwise.tasks.errors import DataError
 
@@ -48,7 +48,7 @@ def read_delimited(path: Path, encoding: str | None = None) -> tuple[Any, Origin
 
     Raises DataError: one sentence on what is wrong, and in which line.
     """
-    polars = need("polars")
+    polars = require("polars")
     raw = read_bytes(path)
     data = to_utf8(raw, path, encoding)
     if not data.strip():
@@ -97,11 +97,12 @@ def _scan(data: bytes, begin: int, separator: str, path: Path) -> Records:
     """Find the records from `begin` on, a chunk at a time; newlines and separators within quotes are text."""
     whole, mark = np.frombuffer(data, np.uint8), ord(separator)
     ends, counts, quoted, passed = [], [], 0, 0
-    opened = begin  # the last place outside of quotes
+    opened = begin  # just behind the last byte outside of quotes
     for start in range(begin, len(whole), CHUNK):
         part = whole[start : start + CHUNK]
         newlines, marks = part == NEWLINE, part == mark
         quotes = part == QUOTE
+        opened = opened if quoted else start
         if quoted or quotes.any():
             outside = ((np.cumsum(quotes, dtype=np.uint8) + quoted) & 1) == 0
             quoted = int(not outside[-1])

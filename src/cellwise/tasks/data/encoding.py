@@ -110,16 +110,16 @@ def to_utf8(raw: bytes, path: Path, encoding: str | None = None) -> bytes:
         try:
             data = raw.decode(chosen).removeprefix("\ufeff").encode("utf-8")
         except UnicodeError as error:
-            place = f" at byte {error.start:,}" if isinstance(error, UnicodeDecodeError) else ""
+            position = f" at byte {error.start:,}" if isinstance(error, UnicodeDecodeError) else ""
             raise DataError(
-                f"{path} cannot be read as {chosen}{place}: {getattr(error, 'reason', error)}; "
+                f"{path} cannot be read as {chosen}{position}: {getattr(error, 'reason', error)}; "
                 + ("give its true encoding" if encoding else "it is damaged or cut off")
             ) from error
-    strange = CONTROL.search(data)
-    if strange:
+    control = CONTROL.search(data)
+    if control:
         raise DataError(
-            f"{path} holds the control character 0x{strange.group()[0]:02x} in line "
-            f"{line_at(data, strange.start())}; it is damaged, or no text"
+            f"{path} holds the control character 0x{control.group()[0]:02x} in line "
+            f"{line_at(data, control.start())}; it is damaged, or no text"
         )
     if b"\r" in data and b"\n" not in data:
         data = data.replace(b"\r", b"\n")

@@ -10,7 +10,7 @@ from typing import Any
 
 from cellwise.tasks.data import parquet_process
 from cellwise.tasks.data.delimited import read_delimited
-from cellwise.tasks.data.optional import need
+from cellwise.tasks.data.optional import require
 from cellwise.tasks.data.origin import Origin, shortened, shown_names
 from cellwise.tasks.errors import DataError
 
@@ -25,7 +25,7 @@ SECONDS, BYTES_PER_SECOND = 60.0, 10**6  # that a Parquet file may take to be re
 
 def read_file(path: Path, encoding: str | None = None) -> tuple[Any, Origin]:
     """A polars frame, and where its rows came from; all columns are text if the file is."""
-    need("polars")
+    require("polars")
     if not path.exists():
         raise DataError(f"there is no file {path}{_hint(path)}")
     if path.is_dir():
@@ -53,7 +53,7 @@ def read_parquet(path: Path) -> Any:
     """A polars frame. DataError if the file is no whole Parquet file.
 
     It is read by a process of its own, see `parquet_process`."""
-    polars = need("polars")
+    polars = require("polars")
     with path.open("rb") as file:
         head = file.read(4)
         size = file.seek(0, 2)
@@ -107,7 +107,7 @@ def to_csv(frame: Any) -> str:
 
 def round_floats(frame: Any) -> Any:
     """A polars frame whose numbers have the seven digits that a float32 network knows."""
-    polars = need("polars")
+    polars = require("polars")
     return frame.with_columns(polars.selectors.float().round_sig_figs(7))
 
 

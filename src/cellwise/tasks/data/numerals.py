@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cellwise.tasks.data.optional import need
+from cellwise.tasks.data.optional import require
 from cellwise.tasks.data.origin import Origin, shown
 from cellwise.tasks.errors import DataError
 
@@ -66,7 +66,7 @@ def parse_numbers(text: Any, name: str, origin: Origin, decimal: str | None) -> 
     decimal: the mark before decimals, if it is known. DataError names the first value that is no number, the
     first two that follow different conventions, or the value that may be read in two ways.
     """
-    polars = need("polars")
+    polars = require("polars")
     if decimal in (None, "."):
         values = text.cast(polars.Float64, strict=False)
         if values.null_count() == text.null_count():

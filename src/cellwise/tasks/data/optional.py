@@ -1,4 +1,4 @@
-"""Loading what only tasks need, with a sentence that helps when it is not installed."""
+"""Import packages that only tasks need, with a helpful error if one is not installed."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 from cellwise.tasks.errors import TaskError
 
-__all__ = ["NEEDED", "need"]
+__all__ = ["NEEDED", "require"]
 
 # The extra `forecast` of pyproject.toml, by name: `pip install 'cellwise[forecast]'` finds no release yet.
 NEEDED = ("polars", "narwhals", "matplotlib", "jinja2")
 
 
-def need(module: str, install: Sequence[str] = NEEDED) -> Any:
+def require(module: str, install: Sequence[str] = NEEDED) -> Any:
     """Import a module that is optional, or say how to get it: `install` names the packages, by default those of the
     `forecast` extra."""
     try:

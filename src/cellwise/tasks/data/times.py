@@ -14,7 +14,7 @@ import numpy as np
 from cellwise.tasks.data.columns import as_text
 from cellwise.tasks.data.date_formats import FIRST_YEAR, LAST_YEAR, DateFormat, Reading
 from cellwise.tasks.data.numerals import MISSING
-from cellwise.tasks.data.optional import need
+from cellwise.tasks.data.optional import require
 from cellwise.tasks.data.origin import Origin, shown
 from cellwise.tasks.data.whole_numbers import read_whole_numbers
 from cellwise.tasks.errors import DataError
@@ -85,7 +85,7 @@ class TimeColumn:
 
 def read_times(column: Any, about: TimeColumn) -> Times:
     """A narwhals column of dates, times or whole numbers. DataError names the first value that is none."""
-    narwhals = need("narwhals")
+    narwhals = require("narwhals")
     missing = column.is_null().to_numpy()
     if missing.any():
         raise DataError(f"column {about.name!r} has no time at {about.origin.where(int(missing.argmax()))}")
@@ -161,7 +161,7 @@ def _from_floats(values: np.ndarray, about: TimeColumn) -> Times:
 
 def _from_numbers(values: np.ndarray, about: TimeColumn) -> Times:
     if about.form is not None:
-        polars = need("polars")
+        polars = require("polars")
         return _in_format(polars.Series(values).cast(polars.String), about.form, about)
     if about.plain:
         return Times(values, "integer")
@@ -173,7 +173,7 @@ def _from_numbers(values: np.ndarray, about: TimeColumn) -> Times:
 
 
 def _read_text(text: Any, about: TimeColumn) -> Times:
-    polars = need("polars")
+    polars = require("polars")
     missing = text.str.to_lowercase().is_in(MISSING)
     if missing.any():
         raise DataError(f"column {about.name!r} has no time at {about.origin.where(int(missing.arg_max()))}")
@@ -289,7 +289,7 @@ def _times_of(reading: Reading, text: Any, about: TimeColumn) -> Times:
 def _what_is_wrong(text: Any, readings: Sequence[Reading], about: TimeColumn) -> str:
     """One sentence on the first row that the likeliest format does not read."""
     ways = "write dates as YYYY-MM-DD or YYYY-MM-DD HH:MM:SS"
-    polars = need("polars")
+    polars = require("polars")
     best = max(readings, key=lambda reading: int(reading.fits.sum()), default=None)
     fits = np.zeros(len(text), dtype=bool) if best is None else best.fits
     row = int((~fits).argmax())

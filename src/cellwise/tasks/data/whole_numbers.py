@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cellwise.tasks.data.date_formats import DateFormat
-from cellwise.tasks.data.optional import need
+from cellwise.tasks.data.optional import require
 from cellwise.tasks.data.origin import Origin
 from cellwise.tasks.errors import DataError
 
@@ -74,7 +74,7 @@ def _digits(values: np.ndarray) -> int:
 
 
 def _in_formats(values: np.ndarray, forms: tuple[str, ...]) -> list[Dates]:
-    polars = need("polars")
+    polars = require("polars")
     made: list[Dates] = []
     text = polars.Series(values).cast(polars.String)
     for form in forms:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellwise.tasks.data.optional import need
+from cellwise.tasks.data.optional import require
 from cellwise.tasks.errors import DataError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def table_of_arrays(arrays: Iterable[Any], columns: Columns) -> Any:
     if not series:
         raise DataError("the list of arrays is empty")
     lengths = [len(values) for values in series]
-    return need("polars").DataFrame(
+    return require("polars").DataFrame(
         {
             columns.id: np.repeat(np.arange(len(series)), lengths),
             columns.time: np.concatenate([np.arange(length) for length in lengths]),
@@ -35,17 +35,17 @@ def table_of_arrays(arrays: Iterable[Any], columns: Columns) -> Any:
     )
 
 
-def _numbers(array: Any, place: int) -> np.ndarray:
+def _numbers(array: Any, index: int) -> np.ndarray:
     try:
         values = np.asarray(array, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"series {place} of the list is no array of numbers but {type(array).__name__}"
+            f"series {index} of the list is no array of numbers but {type(array).__name__}"
         ) from error
     if values.ndim == 0:
         raise DataError(
             f"a list of arrays is needed, a row of numbers for each series, not list of {type(array).__name__}"
         )
     if values.ndim != 1:
-        raise DataError(f"series {place} of the list must be one row of numbers, not of shape {values.shape}")
+        raise DataError(f"series {index} of the list must be one row of numbers, not of shape {values.shape}")
     return values

@@ -22,13 +22,13 @@ CHUNK = 256  # windows forecast at once: bounds the memory, not the result
 class Backtest:
     """Truth and forecasts at every cutoff.
 
-    panel: what was measured; ends (N, C): observations before each cutoff, -1 where a series has none that
+    panel: what was measured; cutoffs (N, C): observations before each, -1 where a series has none that
     early; y (N, C, H): the truth, NaN where missing or left out; forecasts: model name -> (N, C, H, Q), the
     own model first, SeasonalNaive last; scale (N, C): what MASE divides by; levels: central bands in
     percent."""
 
     panel: Panel
-    ends: np.ndarray
+    cutoffs: np.ndarray
     y: np.ndarray
     forecasts: dict[str, np.ndarray]
     quantiles: tuple[float, ...]
@@ -43,7 +43,7 @@ class Backtest:
     @property
     def count(self) -> int:
         """How many windows there are in all, over series and cutoffs."""
-        return int((self.ends >= 0).sum())
+        return int((self.cutoffs >= 0).sum())
 
     @property
     def model(self) -> str:
@@ -59,7 +59,7 @@ class Backtest:
 
     def times(self, series: int, cutoff: int) -> np.ndarray:
         """The times (H,) that were forecast for one series at one cutoff."""
-        last = self.panel.times[series][self.ends[series, cutoff] - 1]
+        last = self.panel.times[series][self.cutoffs[series, cutoff] - 1]
         return self.panel.frequency.future(last, self.horizon)
 
 
@@ -70,27 +70,27 @@ def cutoff_indices(lengths: np.ndarray, cutoffs: int, step: int, horizon: int, s
     -1 where fewer than `shortest` observations would lie before the cutoff.
     """
     back = horizon + step * np.arange(cutoffs - 1, -1, -1)
-    ends = lengths[:, None] - back
-    return np.where(ends >= shortest, ends, -1)
+    indices = lengths[:, None] - back
+    return np.where(indices >= shortest, indices, -1)
 
 
-def windows_at(panel: Panel, ends: np.ndarray, horizon: int) -> tuple[Panel, np.ndarray, np.ndarray]:
-    """All windows as one panel that ends at the cutoffs, the truth (W, H) after them, their places (W, 2)
-    in `ends`."""
-    places = np.argwhere(ends >= 0)
-    chosen = panel.select([int(i) for i, _ in places])
-    cut = chosen.cut([int(ends[i, c]) for i, c in places], reach=horizon)
-    truth = np.full((len(places), horizon), np.nan)
-    for w, (i, c) in enumerate(places):
-        after = panel.y[i][ends[i, c] : ends[i, c] + horizon]
+def windows_at(panel: Panel, cutoffs: np.ndarray, horizon: int) -> tuple[Panel, np.ndarray, np.ndarray]:
+    """All windows as one panel that ends at the cutoffs, the truth (W, H) after them, their indices (W, 2)
+    in `cutoffs`."""
+    windows = np.argwhere(cutoffs >= 0)
+    chosen = panel.select([int(i) for i, _ in windows])
+    cut = chosen.cut([int(cutoffs[i, c]) for i, c in windows], reach=horizon)
+    truth = np.full((len(windows), horizon), np.nan)
+    for w, (i, c) in enumerate(windows):
+        after = panel.y[i][cutoffs[i, c] : cutoffs[i, c] + horizon]
         truth[w, : len(after)] = after
-    return cut, truth, places
+    return cut, truth, windows
 
 
 def rolling_forecasts(
     predict: Predict,
     panel: Panel,
-    ends: np.ndarray,
+    cutoffs: np.ndarray,
     horizon: int,
     *,
     name: str,
@@ -101,18 +101,18 @@ def rolling_forecasts(
 
     `predict` gets a panel that holds nothing of y and past after a cutoff.
     """
-    cut, truth, places = windows_at(panel, ends, horizon)
+    cut, truth, windows = windows_at(panel, cutoffs, horizon)
     season = panel.frequency.season_length
-    shape = (*ends.shape, horizon)
-    y, scale = np.full(shape, np.nan), np.full(ends.shape, np.nan)
+    shape = (*cutoffs.shape, horizon)
+    y, scale = np.full(shape, np.nan), np.full(cutoffs.shape, np.nan)
     own, naive = (np.full((*shape, len(quantiles)), np.nan) for _ in range(2))
-    for start in range(0, len(places), CHUNK):
-        part = range(start, min(start + CHUNK, len(places)))
+    for start in range(0, len(windows), CHUNK):
+        part = range(start, min(start + CHUNK, len(windows)))
         made = predict(cut.select(part), horizon)
         for w, forecast in zip(part, made, strict=True):
-            i, c = places[w]
+            i, c = windows[w]
             y[i, c], own[i, c] = truth[w], forecast
             naive[i, c] = seasonal_naive(cut.y[w], horizon, season, quantiles)
             scale[i, c] = naive_scale(cut.y[w], season)
     forecasts = {name: own, NAIVE_NAME: naive}
-    return Backtest(panel, ends, y, forecasts, tuple(quantiles), scale, tuple(levels))
+    return Backtest(panel, cutoffs, y, forecasts, tuple(quantiles), scale, tuple(levels))

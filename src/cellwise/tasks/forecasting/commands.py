@@ -1,4 +1,4 @@
-"""What forecasting brings to the command line."""
+"""The command line of forecasting."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Ahead:
 
     horizon: int | None = option(
         default=None,
-        help="Steps to forecast, also more than trained.",
+        help="Steps to forecast; may exceed the trained horizon.",
         at_least=1,
         at_most=100_000,
         flag=("--horizon", "-H"),
@@ -35,7 +35,7 @@ class Measuring:
 
     cutoffs: int = option(
         default=1,
-        help="Forecasts are made from so many times at the end of the data.",
+        help="Cutoffs at the end of the data to forecast from.",
         at_least=1,
         at_most=10_000,
     )
@@ -44,7 +44,7 @@ class Measuring:
     )
     by: str = option(
         default="all",
-        help="A row for each model, or for each series or step too.",
+        help="One row per model, or per model and series, or per model and step of the horizon.",
         choices=("all", "series", "horizon"),
     )
 
@@ -55,7 +55,7 @@ class Commands(TaskCommands):
     data = Word(
         "FILE", "CSV or Parquet file in long format, - for standard input, or the bundled 'us-births'."
     )
-    start = Word("[FILE]", "Series to continue, also new ones.  [default: those of RUN]")
+    start = Word("[FILE]", "Series to forecast, also new ones.  [default: those of RUN]")
     predict_options = Ahead
     evaluate_options = Measuring
     read_options = ("date_format", "decimal", "encoding")
@@ -79,7 +79,7 @@ class Commands(TaskCommands):
         "fit": Words(
             "Train on a file of series.",
             "Train on FILE and write a run folder with weights and report.html.\n\n"
-            "The same command goes on with an interrupted run.",
+            "Run the same command again to resume an interrupted training.",
             (
                 "cellwise forecast fit sales.csv --horizon 28",
                 "cellwise forecast fit sales.csv -H 28 --id store --time day --target sold --known price",
@@ -87,7 +87,7 @@ class Commands(TaskCommands):
             ),
         ),
         "predict": Words(
-            "Forecast with what was trained.",
+            "Forecast with a trained network.",
             "Forecast with a trained network: the median and the bands after the end of every series.",
             (
                 "cellwise forecast predict runs/sales-gru",
@@ -97,8 +97,8 @@ class Commands(TaskCommands):
         ),
         "evaluate": Words(
             "Measure a trained network on series.",
-            "Measure a trained network, as it is, at the end of the series in FILE, beside the seasonal "
-            "naive forecast.",
+            "Measure a trained network at the end of the series in FILE, without training it further, and compare it "
+            "with the seasonal naive forecast.",
             (
                 "cellwise forecast evaluate runs/sales-gru newer.csv",
                 "cellwise forecast evaluate runs/sales-gru newer.csv --cutoffs 6 --by series --json",
@@ -107,14 +107,14 @@ class Commands(TaskCommands):
         "demo": Words(
             "Train on US births: under a minute.",
             "Train on fifteen years of daily US births and measure the last one: under a minute.\n\n"
-            "The births of the last year are kept from training; 24 forecasts of 28 days are made within it, and "
+            "The births of the last year are held out; 24 forecasts of 28 days are made within it, and "
             "compared with the seasonal naive forecast. Holidays are given as covariates known in advance.",
             ("cellwise forecast demo", "cellwise forecast demo --cell lstm --out runs/births"),
         ),
     }
 
     def read(self, estimator: Forecaster, source: str) -> Reading:
-        """A table of series, and what was filled in it."""
+        """A table of series, with notes on the gaps that were filled."""
         from cellwise.tasks.forecasting.datasets import bundled
         from cellwise.tasks.forecasting.report import describe
 
@@ -127,16 +127,16 @@ class Commands(TaskCommands):
         return Reading(table, describe(table.panel), table.notes)
 
     def learned(self, estimator: Forecaster) -> Answer:
-        """The figures on what was held out, by model; over all and by step of the horizon."""
+        """The scores on the held-out windows, by model; overall and by step of the horizon."""
         from cellwise.tasks.forecasting.report import measured_on
-        from cellwise.tasks.forecasting.tables import scores_figures, verdict
+        from cellwise.tasks.forecasting.tables import scores_table, verdict
 
         measured = estimator.backtest_
         if measured is None:
             sentence = "the series are too short to hold anything out, so nothing can be measured"
             return Answer(None, remarks=(sentence,))
         scores = measured.scores()
-        table = scores_figures(scores, measured.levels)
+        table = scores_table(scores, measured.levels)
         value = {
             "model": measured.model,
             "horizon": measured.horizon,
@@ -170,7 +170,7 @@ class Commands(TaskCommands):
         return Answer(made.to_dicts(), text=to_csv(made), write=write)
 
     def evaluate(self, estimator: Forecaster, data: Any, **options: Any) -> Answer:
-        """The scores of the models, a row each."""
+        """The scores of the models, one row each."""
         from cellwise.tasks.report.table import figure
 
         scores = estimator.evaluate(data, **options)
@@ -178,11 +178,11 @@ class Commands(TaskCommands):
         rows = [[each if isinstance(each, str) else figure(each) for each in row] for row in scores.rows()]
         steps, count = data.panel.frequency.many(estimator.horizon), options["cutoffs"]
         windows = f"the last {count:,} windows" if count > 1 else "the last window"
-        remark = f"Measured on {windows} of {steps}. If the network has learned from these values, that flatters it."
+        remark = f"Measured on {windows} of {steps}; too good to be true if the network was trained on these values."
         return Answer(scores.to_dicts(), table=(titles, rows), remarks=(remark,))
 
     def check_out(self, path: Path) -> None:
-        """Refuse what is neither CSV nor Parquet by its name."""
+        """Refuse a file name that is neither CSV nor Parquet."""
         from cellwise.tasks.data.files import check_writable
 
         check_writable(path)

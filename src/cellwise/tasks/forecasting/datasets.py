@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cellwise.tasks.data.optional import need
+from cellwise.tasks.data.optional import require
 from cellwise.tasks.errors import OptionError
 
 __all__ = ["bundled", "us_births", "us_holidays"]
@@ -29,7 +29,7 @@ def us_births(years: str = "2000-2014", ahead: int = 0) -> Any:
     """
     if years not in US_BIRTHS:
         raise OptionError(f"there are no births for {years!r}; choose {' or '.join(US_BIRTHS)}")
-    polars = need("polars")
+    polars = require("polars")
     births = polars.read_csv(FOLDER / US_BIRTHS[years], try_parse_dates=True)
     if ahead:
         last = births["ds"][-1]

@@ -1,4 +1,4 @@
-"""The mistakes that only forecasting can name."""
+"""Errors that only forecasting raises."""
 
 from cellwise.tasks.errors import DataError
 
@@ -6,8 +6,8 @@ __all__ = ["FrequencyError", "SeriesTooShortError"]
 
 
 class FrequencyError(DataError):
-    """The frequency is unknown, cannot be read off the times, or does not fit them."""
+    """The frequency is unknown, cannot be inferred from the times, or does not fit them."""
 
 
 class SeriesTooShortError(DataError):
-    """A series has fewer observations than what was asked of it needs."""
+    """A series has too few observations for what was asked."""

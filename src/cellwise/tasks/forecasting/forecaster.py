@@ -19,7 +19,7 @@ from cellwise.tasks.forecasting.errors import SeriesTooShortError
 from cellwise.tasks.forecasting.frames import Columns, Table, TextFormat, read_table
 from cellwise.tasks.forecasting.frequency import parse_frequency
 from cellwise.tasks.forecasting.network import ForecastNetwork
-from cellwise.tasks.forecasting.objective import ForecastLearning
+from cellwise.tasks.forecasting.objective import ForecastObjective
 from cellwise.tasks.forecasting.options import ForecastOptions, TestWindows
 from cellwise.tasks.forecasting.output import (
     Evaluation,
@@ -31,7 +31,7 @@ from cellwise.tasks.forecasting.output import (
 )
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.options import check_values
-from cellwise.tasks.training.loop import threads
+from cellwise.tasks.training.loop import torch_threads
 from cellwise.tasks.training.progress import Progress
 from cellwise.tasks.training.run_folder import RunFolder
 
@@ -42,19 +42,20 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
     """A recurrent network that forecasts one or many series, with bands.
 
     Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. horizon: steps to
-    forecast; `predict` may be asked for more. freq: distance of the times ("D", "h", "MS", "30min", ...);
-    None reads it off the data. season_length: steps in a season; None takes the natural one of the
-    frequency (7 for days). known, past: columns of covariates, known in advance or only up to now.
+    forecast; `predict` may be asked for more. freq: frequency of the series ("D", "h", "MS", "30min", ...);
+    None infers it from the data. season_length: steps in a season; None takes the natural one of the
+    frequency (7 for days). known, past: columns of covariates, known in advance or only up to the present.
     id_column, time_column, target_column: names of the columns in long format. date_format ("%d/%m/%Y"),
-    decimal ("," or "."), encoding ("cp1252"): how text is written, where it leaves that open. levels: bands in percent.
-    hidden_size, num_layers, dropout, members: the network; `members` networks are averaged. epochs,
+    decimal ("," or "."), encoding ("cp1252"): the format of text, where it is ambiguous. levels: prediction
+    intervals in percent.
+    hidden_size, num_layers, dropout, members: the network; the forecasts of `members` networks are averaged. epochs,
     batch_size, learning_rate, weight_decay, patience, seed, threads, device, minutes, accumulate, autocast: the
-    training. validation: windows of one horizon held out at the end to decide when to stop; None chooses, 0 holds
-    nothing out.
+    training. validation: windows of one horizon held out at the end for early stopping; None chooses the number, 0
+    holds nothing out.
 
-    What `fit` learns ends in an underscore: `network_`, `table_` (the data as it was understood), `notes_` (what was
-    noticed in it, in sentences), `trained_` (the epochs), `backtest_` (forecasts of what was held out, beside the
-    seasonal naive)."""
+    What `fit` learns ends in an underscore: `network_`, `table_` (the data as it was understood), `notes_` (remarks
+    on it, in sentences), `trained_` (the epochs), `backtest_` (forecasts of the held-out windows, beside the seasonal
+    naive forecast)."""
 
     task = TASK.name
     fit_options = TestWindows
@@ -77,12 +78,12 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
         progress: bool | Progress | None = None,
         **more: Any,
     ) -> Self:
-        """Learn from a pandas, polars or pyarrow frame, a CSV or Parquet file, or a list of arrays (T,), one for each
+        """Train on a pandas, polars or pyarrow frame, a CSV or Parquet file, or a list of arrays (T,), one for each
         series, whose steps are numbered from 0.
 
-        folder: a run folder for weights and figures; the same call on an unfinished one resumes it.
-        cutoffs: so many test windows at the end are kept from training and measured in `backtest_`, `step`
-        apart (one horizon). progress: True or False; None shows a bar on a terminal."""
+        folder: run folder for weights and metrics; the same call with an unfinished one resumes it.
+        cutoffs: number of test windows, held out at the end and measured in `backtest_`. step: steps between them
+        (default: one horizon). progress: True or False; None shows a bar on a terminal."""
         windows = {"cutoffs": cutoffs, "step": step}
         return super().fit(
             data, target, folder=folder, overwrite=overwrite, progress=progress, **windows, **more
@@ -95,8 +96,8 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
     def _network(self, data: ForecastData) -> ForecastNetwork:
         return ForecastNetwork(data.config)
 
-    def _objective(self, network: ForecastNetwork, data: ForecastData, training: Panel) -> ForecastLearning:
-        return ForecastLearning(network, training, data.split, batch_size=self.batch_size, seed=self.seed)
+    def _objective(self, network: ForecastNetwork, data: ForecastData, training: Panel) -> ForecastObjective:
+        return ForecastObjective(network, training, data.split, batch_size=self.batch_size, seed=self.seed)
 
     def _store(self, data: ForecastData) -> Stored:
         return store_data(data)
@@ -129,11 +130,11 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
 
     @property
     def model_name(self) -> str:
-        """How the forecasts are called: the cell's name in capitals."""
+        """The column name of the forecasts: the cell's name in capitals."""
         return self._cell.name.upper()
 
     def check_options(self, **how: Any) -> None:
-        """Raise OptionError, FrequencyError, UnknownCellError or CellError for the first option that cannot be.
+        """Raise OptionError, FrequencyError, UnknownCellError or CellError for the first invalid option.
 
         how: cutoffs and step of `fit`."""
         super().check_options(**how)
@@ -155,14 +156,14 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
         table = self.table_ if frame is None else self._read_again(frame)
         panel = with_calendar(table.panel, self.calendar_, steps, self.network_.context_length)
         check_reach(table.panel, steps, self.target_column)
-        with threads(self.threads):
+        with torch_threads(self.threads):
             made = self.network_.forecast(panel, steps)
         return forecast_frame(panel, made, self._quantiles, self.levels, self.model_name, table.schema)
 
     def backtest(
         self, frame: Any = None, cutoffs: int = 5, step: int | None = None, *, progress: bool | None = None
     ) -> Any:
-        """Honest forecasts of the past: a fresh network learns from what lies before the first cutoff, then
+        """Forecasts of the past: a fresh network trains on the data before the first cutoff, then
         forecasts one horizon after each of the last `cutoffs` cutoffs, `step` apart (one horizon).
 
         Returns a frame with the columns of `predict`, a column `cutoff` (the last time the forecast knew),
@@ -182,8 +183,8 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
     def evaluate(
         self, frame: Any = None, cutoffs: int = 1, step: int | None = None, *, by: str = "all"
     ) -> Any:
-        """Scores of this very network, without training, at the last `cutoffs` cutoffs of `frame`, beside
-        the seasonal naive forecast. Without a frame: on what `fit` held out."""
+        """Scores of this network, without training it further, at the last `cutoffs` cutoffs of `frame`, beside
+        the seasonal naive forecast. Without a frame: on the windows that `fit` held out."""
         self._check_fitted()
         check_by(by)
         if frame is None:
@@ -192,7 +193,7 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
         return scores_frame(self._backtest_of(table, cutoffs, step), table.schema, by)
 
     def measure(self, data: Any, target: None = None) -> dict[str, float]:
-        """The figures of this network at the last cutoff of `data`, each over all series and steps."""
+        """The metrics of this network at the last cutoff of `data`, over all series and steps."""
         self._check_fitted()
         backtest = self._backtest_of(self._read_again(data), 1, None)
         return dict(backtest.scores()[backtest.model].overall)
@@ -201,17 +202,17 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
         """This network at the last cutoffs of a table."""
         self.check_options(cutoffs=cutoffs, step=step)
         panel = with_calendar(table.panel, self.calendar_, 0)
-        ends = cutoff_indices(panel.lengths, cutoffs, step or self.horizon, self.horizon, 2)
-        if (ends < 0).all():
+        indices = cutoff_indices(panel.lengths, cutoffs, step or self.horizon, self.horizon, 2)
+        if (indices < 0).all():
             raise SeriesTooShortError(
                 f"no series has the {self.horizon + 2} values that measuring a horizon of {self.horizon} needs"
             )
-        with threads(self.threads):
-            return self._rolling_forecasts(panel, ends)
+        with torch_threads(self.threads):
+            return self._rolling_forecasts(panel, indices)
 
     def scores(self, by: str = "all") -> Any:
-        """The figures of the last backtest, or of what `fit` held out, as a frame; by "all", "series" or
-        "horizon"."""
+        """The scores of the last backtest, or on the windows that `fit` held out, as a frame; by "all", "series"
+        or "horizon"."""
         check_by(by)
         measured = self._evaluated()
         if measured is None:
@@ -234,27 +235,26 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
         return measured is not None and measured.is_test
 
     def _evaluated(self) -> Evaluation | None:
-        """Forecast what was held out, the first time that somebody asks."""
+        """The forecasts of the held-out windows, computed on first use."""
         if self._evaluation is not None or not self.is_fitted:
             return self._evaluation
         parts = self._data.split
         if parts.has_test or parts.has_validation:
             panel = with_calendar(self.table_.panel, self.calendar_, self.horizon)
-            with threads(self.threads):
+            with torch_threads(self.threads):
                 backtest = self._rolling_forecasts(panel, parts.test if parts.has_test else parts.validation)
             self._evaluation = Evaluation(backtest, self.table_.schema, parts.has_test)
         return self._evaluation
 
     def read(self, source: Any) -> Table:
-        """Understand a frame or file as `fit` would, or as `predict` would once fitted; its notes say what
-        was filled."""
+        """Read a frame or file as `fit` would, or as `predict` would once fitted; the notes say which gaps
+        were filled."""
         if self.is_fitted:
             return self._read_again(source)
         return read_table(source, self._columns(), self.freq, self.season_length)
 
     def kept_from_training(self, cutoffs: int, step: int | None) -> bool:
-        """Whether `fit` kept just these test windows from training, so that they can be measured as they
-        are."""
+        """Whether `fit` held out exactly these test windows, so that they can be measured without training."""
         learned = self._held_out(**self._fitted_how)
         return learned == self._held_out(cutoffs, step)
 
@@ -272,7 +272,7 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
         return {"cutoffs": cutoffs, "step": step or self.horizon, "validation": self.validation}
 
     def _network_options(self) -> dict[str, Any]:
-        """What of the settings the network is built from."""
+        """The settings that the network is built from."""
         return {
             "horizon": self.horizon,
             "cell": self._cell,
@@ -283,11 +283,11 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
             "quantiles": quantiles_of(self.levels),
         }
 
-    def _rolling_forecasts(self, panel: Panel, ends: np.ndarray) -> Backtest:
+    def _rolling_forecasts(self, panel: Panel, indices: np.ndarray) -> Backtest:
         return rolling_forecasts(
             self.network_.forecast,
             panel,
-            ends,
+            indices,
             self.horizon,
             name=self.model_name,
             quantiles=self._quantiles,

@@ -17,7 +17,7 @@ from cellwise.tasks.data.columns import read_names, read_numbers
 from cellwise.tasks.data.date_formats import check_date_format
 from cellwise.tasks.data.encoding import check_encoding
 from cellwise.tasks.data.files import read_file
-from cellwise.tasks.data.optional import need
+from cellwise.tasks.data.optional import require
 from cellwise.tasks.data.origin import Origin, shown_names
 from cellwise.tasks.data.times import TimeColumn, Times, read_times
 from cellwise.tasks.data.zones import to_utc
@@ -87,7 +87,7 @@ class FrameSchema:
 
     def frame(self, columns: Mapping[str, np.ndarray]) -> Any:
         """A frame of the same kind. Columns of names and times are recognised by their name."""
-        narwhals = need("narwhals")
+        narwhals = require("narwhals")
         made = {}
         for name, values in columns.items():
             if values.dtype.kind == "M" and self.time_zone is not None and self.wall_clock:
@@ -165,7 +165,7 @@ def read_table(
         y=numbers.read(columns.target),
         known=numbers.stack(columns.known),
         past=numbers.stack(columns.past),
-        place=np.arange(len(frame)),
+        rows=np.arange(len(frame)),
     )
     panel, notes = build_panel(
         rows, columns.known, columns.past, frequency, season_length, has_id=has_id, where=origin.where
@@ -192,7 +192,7 @@ def _schema(
 
 
 def _open(source: Any, columns: Columns) -> Any:
-    narwhals = need("narwhals")
+    narwhals = require("narwhals")
     if type(source).__module__.startswith("pandas"):
         source = _without_index(source, columns)
     try:

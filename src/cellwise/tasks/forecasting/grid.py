@@ -19,14 +19,14 @@ __all__ = ["Rows", "build_panel"]
 @dataclass(frozen=True, eq=False)
 class Rows:
     """R rows as they came: names (R,) str, times (R,) datetime64[us] or int64, y (R,), known (R, K), past
-    (R, P); place (R,): their numbers in the table."""
+    (R, P); rows (R,): their numbers in the table."""
 
     names: np.ndarray
     times: np.ndarray
     y: np.ndarray
     known: np.ndarray
     past: np.ndarray
-    place: np.ndarray
+    rows: np.ndarray
 
     def take(self, chosen: np.ndarray) -> Rows:
         """These rows only."""
@@ -36,7 +36,7 @@ class Rows:
             self.y[chosen],
             self.known[chosen],
             self.past[chosen],
-            self.place[chosen],
+            self.rows[chosen],
         )
 
 
@@ -74,7 +74,7 @@ def build_panel(
         {name: (part.times, grid.steps(part.times[0], part.times)) for name, part in groups.items()},
         grid,
         given=frequency is not None,
-        where=lambda name, row: where(int(groups[name].place[row])),
+        where=lambda name, row: where(int(groups[name].rows[row])),
     )
     filled, dropped, made = Filled(), [], []
     for name, part in groups.items():

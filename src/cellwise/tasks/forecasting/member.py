@@ -44,7 +44,7 @@ class Member(nn.Module):
         self._begin_at_base(config.quantiles)
 
     def _begin_at_base(self, quantiles: tuple[float, ...]) -> None:
-        """Start near the base forecast, with the bands of a normal surprise of one spread."""
+        """Start near the base forecast, with the bands of a normal error of one spread."""
         if self.decode.weight.is_meta:  # a network that only takes up weights of a file
             return
         with torch.no_grad():

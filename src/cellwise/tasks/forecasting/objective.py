@@ -17,10 +17,10 @@ from cellwise.tasks.forecasting.splits import Split, shortest_length
 from cellwise.tasks.forecasting.windows import Batch
 from cellwise.tasks.training.objective import Objective
 
-__all__ = ["ForecastLearning"]
+__all__ = ["ForecastObjective"]
 
 
-class ForecastLearning(Objective[Batch]):
+class ForecastObjective(Objective[Batch]):
     """Trains on what lies before the held-out windows and validates on them.
 
     The metric is the mean pinball loss over the quantiles, each series in units of its own seasonal naive error."""

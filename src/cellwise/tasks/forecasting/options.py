@@ -24,11 +24,11 @@ def _are_levels(levels: Any) -> bool:
 
 @with_options
 class ForecastOptions(CommonOptions):
-    """What a forecaster is told: of the data, the network and its training."""
+    """The options of a forecaster: data, network and training."""
 
     horizon: int = option(
         default=28,
-        help="How many steps to forecast.",
+        help="Steps to forecast.",
         at_least=1,
         at_most=100_000,
         flag=("--horizon", "-H"),
@@ -37,13 +37,13 @@ class ForecastOptions(CommonOptions):
     )
     freq: str | None = option(
         default=None,
-        help="Distance of the times: D, h, MS, 30min, W-SUN, ...",
-        none="read off the data",
+        help="Frequency of the series: D, h, MS, 30min, W-SUN, ...",
+        none="inferred from the data",
         group=DATA,
     )
     season_length: int | None = option(
         default=None,
-        help="Steps in a season.",
+        help="Season length in steps.",
         at_least=1,
         at_most=1_000_000,
         flag="--season",
@@ -52,57 +52,57 @@ class ForecastOptions(CommonOptions):
     )
     known: Sequence[str] = option(
         default=(),
-        help="Covariate known in advance, by column; repeat it or separate with commas. Rows with an empty target at "
-        "the end hold its future.",
+        help="Column of a covariate known in advance; repeat it or separate with commas. Rows at the end with an "
+        "empty target hold its future.",
         what="column names",
         metavar="COLUMN",
         group=DATA,
     )
     past: Sequence[str] = option(
         default=(),
-        help="Covariate known only up to now, by column.",
+        help="Column of a covariate known only up to the present.",
         what="column names",
         metavar="COLUMN",
         group=DATA,
     )
     id_column: str = option(
         default="unique_id",
-        help="Column that names the series; may be missing if there is one series.",
+        help="Column with the names of the series; optional for a single series.",
         what="the name of a column",
         flag="--id",
         group=DATA,
     )
     time_column: str = option(
         default="ds",
-        help="Column of the times: dates or whole numbers.",
+        help="Column with the times: dates or whole numbers.",
         what="the name of a column",
         flag="--time",
         group=DATA,
     )
     target_column: str = option(
         default="y",
-        help="Column of the values to forecast.",
+        help="Column with the values to forecast.",
         what="the name of a column",
         flag="--target",
         group=DATA,
     )
     levels: Sequence[int] = option(
         default=(80, 90),
-        help="Band in percent; may be repeated.",
+        help="Prediction interval in percent; may be repeated.",
         what="different whole percentages from 1 to 99 such as 80 and 90",
         accepts=_are_levels,
         flag="--level",
     )
     members: int = option(
         default=1,
-        help="Networks that are trained side by side and averaged.",
+        help="Networks trained side by side whose forecasts are averaged.",
         at_least=1,
         at_most=1000,
         group=NETWORK,
     )
     validation: int | None = option(
         default=None,
-        help="Windows of one horizon held out to decide when to stop; 0 for none.",
+        help="Validation windows of one horizon each, for early stopping; 0 for none.",
         at_least=0,
         at_most=10_000,
         none="by the data's length",
@@ -110,16 +110,16 @@ class ForecastOptions(CommonOptions):
     )
     date_format: str | None = option(
         default=None,
-        help="How dates are written, such as %d/%m/%Y.",
+        help="Format of the dates, such as %d/%m/%Y.",
         metavar="FORMAT",
-        none="read off the data",
+        none="inferred from the data",
         group=DATA,
     )
     decimal: str | None = option(
         default=None,
-        help="Mark before decimals, . or ,",
+        help="Decimal mark, . or ,",
         metavar="MARK",
-        none="read off the data",
+        none="inferred from the data",
         group=DATA,
     )
     encoding: str | None = option(
@@ -130,10 +130,10 @@ class ForecastOptions(CommonOptions):
 
 @with_options
 class TestWindows:
-    """What `fit` keeps from training at the end of the data, to measure itself on."""
+    """The test windows that `fit` holds out at the end of the data."""
 
     cutoffs: int = option(
-        default=0, help="Test windows at the end of the data, kept from training.", at_least=0, at_most=10_000
+        default=0, help="Test windows held out at the end of the data.", at_least=0, at_most=10_000
     )
     step: int | None = option(
         default=None, help="Steps between two cutoffs.", at_least=1, at_most=1_000_000, none="one horizon"

@@ -43,12 +43,12 @@ def forecast_columns(
     name: str, forecast: np.ndarray, quantiles: Sequence[float], levels: Sequence[int]
 ) -> dict[str, np.ndarray]:
     """forecast (..., Q) as flat columns: the median under the model's name, then the bands."""
-    places = {q: i for i, q in enumerate(quantiles)}
-    columns = {name: forecast[..., places[0.5]].reshape(-1)}
+    index = {q: i for i, q in enumerate(quantiles)}
+    columns = {name: forecast[..., index[0.5]].reshape(-1)}
     for level in sorted(levels):
         low, high = band_quantiles(level)
-        columns[f"{name}-lo-{level}"] = forecast[..., places[low]].reshape(-1)
-        columns[f"{name}-hi-{level}"] = forecast[..., places[high]].reshape(-1)
+        columns[f"{name}-lo-{level}"] = forecast[..., index[low]].reshape(-1)
+        columns[f"{name}-hi-{level}"] = forecast[..., index[high]].reshape(-1)
     return columns
 
 
@@ -73,13 +73,13 @@ def forecast_frame(
 def backtest_frame(backtest: Backtest, schema: FrameSchema) -> Any:
     """Every forecast of a backtest beside the truth: id, time, cutoff (the last time known), y, each
     model."""
-    places = np.argwhere(backtest.ends >= 0)
+    windows = np.argwhere(backtest.cutoffs >= 0)
     horizon = backtest.horizon
-    rows = (places[:, 0], places[:, 1])
-    cutoffs = np.array([backtest.panel.times[i][backtest.ends[i, c] - 1] for i, c in places])
+    rows = (windows[:, 0], windows[:, 1])
+    cutoffs = np.array([backtest.panel.times[i][backtest.cutoffs[i, c] - 1] for i, c in windows])
     columns = {
         schema.id: np.repeat(np.array([backtest.panel.ids[i] for i in rows[0]], dtype=object), horizon),
-        schema.time: np.concatenate([backtest.times(i, c) for i, c in places]),
+        schema.time: np.concatenate([backtest.times(i, c) for i, c in windows]),
         "cutoff": np.repeat(cutoffs, horizon),
         schema.target: backtest.y[rows].reshape(-1),
     }

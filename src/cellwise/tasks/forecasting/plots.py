@@ -68,10 +68,13 @@ def ahead_plot(
 
 def backtest_plot(backtest: Backtest, series: int, target: str, windows: int = 4) -> str:
     """The last windows of a backtest: what happened, what was forecast, what the seasonal naive said."""
-    cutoffs = _apart(backtest.ends[series], backtest.horizon)[-windows:]
+    cutoffs = _apart(backtest.cutoffs[series], backtest.horizon)[-windows:]
 
     def draw(axes: Any) -> None:
-        first, last = backtest.ends[series, cutoffs[0]], backtest.ends[series, cutoffs[-1]] + backtest.horizon
+        first, last = (
+            backtest.cutoffs[series, cutoffs[0]],
+            backtest.cutoffs[series, cutoffs[-1]] + backtest.horizon,
+        )
         begin = max(0, first - backtest.horizon)
         times, y = backtest.panel.times[series][begin:last], backtest.panel.y[series][begin:last]
         axes.plot(times, y, color=INK, linewidth=1.1, label=chart_label(target), zorder=3)
@@ -151,8 +154,8 @@ def cutoff_plot(backtest: Backtest, series: int) -> str:
     """The error of each window of one series by its cutoff: whether the model is better at all times."""
 
     def draw(axes: Any) -> None:
-        shown = np.flatnonzero(backtest.ends[series] >= 0)
-        times = np.array([backtest.panel.times[series][backtest.ends[series, c] - 1] for c in shown])
+        shown = np.flatnonzero(backtest.cutoffs[series] >= 0)
+        times = np.array([backtest.panel.times[series][backtest.cutoffs[series, c] - 1] for c in shown])
         for name, forecast in backtest.forecasts.items():
             own = name != NAIVE_NAME
             point = forecast[series, shown, :, list(backtest.quantiles).index(0.5)]
@@ -231,18 +234,18 @@ def _fan(
 
 def _last_window(axes: Any, backtest: Backtest, name: str) -> None:
     series = backtest.panel.ids.index(name)
-    if backtest.ends[series, -1] < 0:
+    if backtest.cutoffs[series, -1] < 0:
         return
-    future = backtest.times(series, backtest.ends.shape[1] - 1)
+    future = backtest.times(series, backtest.cutoffs.shape[1] - 1)
     own = backtest.forecasts[backtest.model][series, -1]
     _fan(axes, future, own, backtest.quantiles, backtest.levels, None)
 
 
-def _apart(ends: np.ndarray, horizon: int) -> list[int]:
+def _apart(cutoffs: np.ndarray, horizon: int) -> list[int]:
     """Cutoffs whose windows do not overlap, counted back from the last; oldest first."""
     chosen: list[int] = []
-    for c in range(len(ends) - 1, -1, -1):
-        if ends[c] >= 0 and (not chosen or ends[c] + horizon <= ends[chosen[-1]]):
+    for c in range(len(cutoffs) - 1, -1, -1):
+        if cutoffs[c] >= 0 and (not chosen or cutoffs[c] + horizon <= cutoffs[chosen[-1]]):
             chosen.append(c)
     return chosen[::-1]
 

@@ -20,7 +20,7 @@ from cellwise.tasks.forecasting.frames import Table
 from cellwise.tasks.forecasting.network import ForecastNetwork
 from cellwise.tasks.forecasting.output import backtest_frame
 from cellwise.tasks.forecasting.panel import Panel
-from cellwise.tasks.forecasting.tables import scores_figures, series_figures, verdict
+from cellwise.tasks.forecasting.tables import scores_table, series_table, verdict
 from cellwise.tasks.report.charts import loss_plot
 from cellwise.tasks.report.page import Chart, Page, Section, attempt, write_page
 from cellwise.tasks.training.history import History, read_history
@@ -178,7 +178,7 @@ def _scores_section(forecaster: Fitted) -> Section | None:
     if panel.known_names:  # the comparison is with a forecast that knows less
         known = ", ".join(panel.known_names)
         note += f" {forecaster.model_name} is told {known} in advance, the naive forecast is not."
-    table = scores_figures(backtest.scores(), backtest.levels)
+    table = scores_table(backtest.scores(), backtest.levels)
     return Section("How good it is", measured_on(forecaster), table=table, note=note)
 
 
@@ -203,7 +203,7 @@ def _backtest_section(forecaster: Fitted, aheads: Sequence[plots.Ahead]) -> Sect
         len(backtest.panel) > 1 and aheads
     ):  # the charts of the future show their last window
         return None
-    series = int(np.argmax((backtest.ends >= 0).sum(axis=1)))
+    series = int(np.argmax((backtest.cutoffs >= 0).sum(axis=1)))
     caption = (
         "The last windows of the backtest. At each dotted line the forecast knew what lies to its left and nothing "
         "else."
@@ -252,7 +252,7 @@ def _backtest_charts(backtest: Backtest) -> list[Chart]:
 def _series_section(backtest: Backtest | None) -> Section | None:
     if backtest is None or len(backtest.panel) == 1:
         return None
-    table, note = series_figures(backtest.scores(), backtest)
+    table, note = series_table(backtest.scores(), backtest)
     return Section("Series by series", note, table=table)
 
 

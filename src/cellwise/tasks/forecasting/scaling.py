@@ -25,7 +25,7 @@ SLOPE_SEASONS, SLOPE_STEPS = (
     10,
     128,
 )  # the long-run slope looks back this many seasons, and at least these steps
-SMALLEST_SPREAD = 1e-3  # at most, and this share of the usual surprise
+SMALLEST_SPREAD = 1e-3  # at most, and this share of the usual error
 SMALLEST_SHARE, SMALLEST_MOVEMENT = 0.1, 1e-9  # what moves less than this is constant, apart from rounding
 PRIOR_STEPS = 1.0  # the typical spread counts as much as this many observed steps ...
 # ... unless the series plainly moves less: by so many times, and more where few steps were seen
@@ -178,8 +178,8 @@ def level_weights(size: int) -> Tensor:
 
 
 def spread_of(window: Tensor, real: Tensor, level: Tensor, prior: Tensor) -> Tensor:
-    """The usual size of a surprise, (B, S): half from the steps in the window, half from all errors of the
-    level so far.
+    """The usual size of an error of the base forecast, (B, S): half from the steps in the window, half
+    from all errors of the level so far.
     """
     changes = window.diff(dim=-1).abs() * real[:, :-1]
     recent, number = changes.sum(-1), real[:, :-1].sum(-1)
@@ -209,9 +209,9 @@ def with_prior(total: Tensor, number: Tensor, prior: Tensor) -> Tensor:
 
 def recent_slope(window: Tensor) -> Tensor:
     """Least-squares slope over the window, (B, S, W) -> (B, S)."""
-    place = torch.arange(window.shape[-1]).to(window)
-    place = place - place.mean()
-    return window @ (place / (place**2).sum())
+    position = torch.arange(window.shape[-1]).to(window)
+    position = position - position.mean()
+    return window @ (position / (position**2).sum())
 
 
 def long_slope(values: Tensor, reach: int) -> Tensor:

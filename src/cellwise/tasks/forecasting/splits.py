@@ -19,8 +19,8 @@ SHARE = 0.15  # at most this share of a series is held out for validation
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Per series: train (N,) observations to learn from; validation and test: ends (N, C) of their
-    windows."""
+    """Per series: train (N,) observations to learn from; validation and test: cutoffs (N, C) of
+    their windows."""
 
     train: np.ndarray
     validation: np.ndarray
@@ -64,9 +64,11 @@ def split(panel: Panel, horizon: int, *, cutoffs: int, step: int, validation: in
     return Split(train, held, test, _notes(panel, train, held, test, horizon, need))
 
 
-def _earliest(ends: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
+def _earliest(cutoffs: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
     """The first cutoff of each series (N,), or `otherwise` where a series has none."""
-    candidates = np.concatenate([np.where(ends >= 0, ends, otherwise[:, None]), otherwise[:, None]], axis=1)
+    candidates = np.concatenate(
+        [np.where(cutoffs >= 0, cutoffs, otherwise[:, None]), otherwise[:, None]], axis=1
+    )
     return np.asarray(candidates.min(axis=1))
 
 
@@ -93,8 +95,8 @@ def _notes(
         series = (
             f" in {int((held >= 0).any(axis=1).sum()):,} of {len(panel):,} series" if len(panel) > 1 else ""
         )
-        place = f"the {many(count)} before that" if tested else f"the last {many(count)}"
-        notes.append(f"{place} were held out from training to decide when to stop{series}")
+        period = f"the {many(count)} before that" if tested else f"the last {many(count)}"
+        notes.append(f"{period} were held out from training to decide when to stop{series}")
     else:
         notes.append("nothing is held out, so training does not stop early")
     short = np.flatnonzero(train < need)

@@ -11,12 +11,12 @@ from cellwise.tasks.forecasting.metrics import Scores, mean
 from cellwise.tasks.forecasting.naive import NAIVE_NAME
 from cellwise.tasks.report.table import ReportTable, TableCell, TableRow, figure
 
-__all__ = ["scores_figures", "series_figures", "verdict"]
+__all__ = ["scores_table", "series_table", "verdict"]
 
 MOST_ROWS = 20
 
 
-def scores_figures(scores: Mapping[str, Scores], levels: Sequence[int]) -> ReportTable:
+def scores_table(scores: Mapping[str, Scores], levels: Sequence[int]) -> ReportTable:
     """The table of the models; the smaller error wins, and the coverage nearer to what the band promises."""
     columns = tuple(next(iter(scores.values())).overall)
     goals = {f"coverage {level}": float(level) for level in levels}
@@ -34,7 +34,7 @@ def scores_figures(scores: Mapping[str, Scores], levels: Sequence[int]) -> Repor
     return ReportTable("model", tuple(_heading(c) for c in columns), rows)
 
 
-def series_figures(scores: Mapping[str, Scores], backtest: Backtest) -> tuple[ReportTable, str]:
+def series_table(scores: Mapping[str, Scores], backtest: Backtest) -> tuple[ReportTable, str]:
     """One row per series from the best forecast to the worst, at most MOST_ROWS; and a sentence on which they are."""
     own, naive = scores[backtest.model].by_series, scores[NAIVE_NAME].by_series
     order = [int(i) for i in np.argsort(own["MASE"]) if np.isfinite(own["MASE"][i])]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cellwise.tasks.data.optional import need
+from cellwise.tasks.data.optional import require
 from cellwise.tasks.shown import shown
 from cellwise.tasks.training.history import History
 
@@ -92,7 +92,7 @@ def charts(
     draws: Sequence[Callable[[Any], None]], columns: int, width: float, height: float, salt: str
 ) -> str:
     """Several charts in one frame of width x height inches, row by row."""
-    figure_module, matplotlib = need("matplotlib.figure"), need("matplotlib")
+    figure_module, matplotlib = require("matplotlib.figure"), require("matplotlib")
     with matplotlib.rc_context(STYLE):
         figure = figure_module.Figure(figsize=(width, height), layout="constrained")
         for index, draw in enumerate(draws, 1):
@@ -102,7 +102,7 @@ def charts(
 
 def _svg(figure: Any, salt: str) -> str:
     """The figure as text; equal figures give equal text. The salt keeps the ids of several charts on a page apart."""
-    matplotlib = need("matplotlib")
+    matplotlib = require("matplotlib")
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": salt}), warnings.catch_warnings():
         # The text is drawn by whoever shows the page, with fonts of their own.
@@ -143,14 +143,14 @@ def chart_label(name: str) -> str:
 
 def whole_numbers(axes: Any) -> None:
     """Ticks at whole numbers only, on the axis across."""
-    axes.xaxis.set_major_locator(need("matplotlib.ticker").MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(require("matplotlib.ticker").MaxNLocator(integer=True))
 
 
 def date_axis(axes: Any, times: np.ndarray, most: int = 10) -> None:
     """Dates, at most about `most` of them, on the axis across; other times are numbered."""
     axes.margins(x=0.01)
     if times.dtype.kind == "M":
-        dates = need("matplotlib.dates")
+        dates = require("matplotlib.dates")
         # hours come in steps of at most 12, so a few days need more ticks than the other units
         ticks = dict.fromkeys(
             (dates.YEARLY, dates.MONTHLY, dates.DAILY, dates.MINUTELY, dates.SECONDLY), most
@@ -165,7 +165,7 @@ def thousands(axes: Any) -> None:
     """Commas in large numbers, on the axis up."""
     low, high = axes.get_ylim()
     if max(abs(low), abs(high)) >= 2000:
-        axes.yaxis.set_major_formatter(need("matplotlib.ticker").StrMethodFormatter("{x:,.0f}"))
+        axes.yaxis.set_major_formatter(require("matplotlib.ticker").StrMethodFormatter("{x:,.0f}"))
 
 
 def legend(axes: Any) -> None:

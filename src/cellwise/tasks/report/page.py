@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cellwise.tasks.data.optional import need
+from cellwise.tasks.data.optional import require
 from cellwise.tasks.report.charts import COLOURS, page_svg
 from cellwise.tasks.report.table import ReportTable
 from cellwise.tasks.shown import shown
@@ -83,7 +83,7 @@ def write_page(run: RunFolder, page: Page) -> None:
 
 def render(page: Page) -> str:
     """The page as HTML. Raises TaskError if jinja2 is not installed."""
-    jinja2 = need("jinja2")
+    jinja2 = require("jinja2")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,

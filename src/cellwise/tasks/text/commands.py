@@ -1,4 +1,4 @@
-"""What models of text bring to the command line."""
+"""The command line of text models."""
 
 from __future__ import annotations
 
@@ -20,26 +20,28 @@ BUNDLED = "moby-dick"
 
 @with_options
 class Writing:
-    """How `predict` goes on with a text."""
+    """How `predict` continues a text."""
 
     start: str | None = option(
-        default=None, help="What to go on from, in place of FILE.", none="a new line", metavar="TEXT"
+        default=None, help="Text to continue, instead of FILE.", none="a new line", metavar="TEXT"
     )
     length: int = option(default=200, help="Characters to write.", at_least=0, at_most=1_000_000)
     temperature: float = option(
         default=0.7,
-        help="0 takes the likeliest character, 1 draws by the chances.",
+        help="0 takes the most likely character, 1 samples from the predicted distribution.",
         at_least=0.0,
         at_most=100.0,
     )
-    seed: int = option(default=0, help="Equal seeds give equal texts.", at_least=0, at_most=2**31 - 1)
+    seed: int = option(
+        default=0, help="Random seed; equal seeds give equal texts.", at_least=0, at_most=2**31 - 1
+    )
 
 
 class Commands(TaskCommands):
-    """`cellwise text`: learn a text, go on with one, measure how well it is foreseen."""
+    """`cellwise text`: learn a text, continue one, measure how well one is predicted."""
 
     data = Word("FILE", f"Text in UTF-8, - for standard input, or the bundled '{BUNDLED}'.")
-    start = Word("[FILE]", "Text to go on with, - for standard input.")
+    start = Word("[FILE]", "Text file to continue, - for standard input.")
     predict_options = Writing
     demo = Demo(
         BUNDLED,
@@ -58,8 +60,9 @@ class Commands(TaskCommands):
         ),
         "fit": Words(
             "Train on a text.",
-            "Train on FILE and write a run folder.\n\nThe first nine tenths are learned, half of the rest decides when "
-            "to stop, and the end is measured on. The same command goes on with an interrupted run.",
+            "Train on FILE and write a run folder.\n\nThe first 90 % is trained on, the next 5 % decides when to "
+            "stop, and the last 5 % is held out for the test. Run the same command again to resume an interrupted "
+            "training.",
             (
                 "cellwise text fit novel.txt",
                 "cellwise text fit moby-dick --cell lstm --minutes 2 --out runs/whale",
@@ -67,8 +70,8 @@ class Commands(TaskCommands):
             ),
         ),
         "predict": Words(
-            "Go on with a text.",
-            "Write what may come next, character by character.",
+            "Continue a text.",
+            "Generate the continuation of a text, character by character.",
             (
                 "cellwise text predict runs/novel-gru --start 'It was' --length 500",
                 "cellwise text predict runs/novel-gru chapter.txt --temperature 0.4",
@@ -77,7 +80,7 @@ class Commands(TaskCommands):
         ),
         "evaluate": Words(
             "Measure on a text.",
-            "Measure how well a text is foreseen, in bits per character: fewer are better.",
+            "Measure how well a text is predicted, in bits per character (lower is better).",
             (
                 "cellwise text evaluate runs/novel-gru sequel.txt",
                 "cellwise text evaluate runs/novel-gru sequel.txt --json",
@@ -91,7 +94,7 @@ class Commands(TaskCommands):
     }
 
     def read(self, estimator: CharacterModel, source: str) -> Reading:
-        """A text, and the characters in it that a trained model does not know."""
+        """A text, with a note on the characters that a trained model does not know."""
         if source == BUNDLED and not Path(source).exists():
             from cellwise.tasks.text.corpus import bundled_text
 
@@ -111,10 +114,10 @@ class Commands(TaskCommands):
         )
 
     def predict(self, estimator: CharacterModel, data: str | None, **options: Any) -> Answer:
-        """What follows on a text."""
+        """The continuation of a text."""
         start = options.pop("start")
         if data is not None and start is not None:
-            raise TaskError("FILE and --start both say what to go on from; give one of them")
+            raise TaskError("FILE and --start both give the text to continue; give one of them")
         given = data or start or "\n"
         text = estimator.generate(start=given, **options)
 
@@ -127,8 +130,8 @@ class Commands(TaskCommands):
 
 
 def _unknown(model: CharacterModel, text: str) -> list[str]:
-    """A sentence on the characters that a trained model reads as one and the same."""
-    unknown = model.strange(text) if hasattr(model, "network_") else {}
+    """A sentence on the characters that a trained model does not know."""
+    unknown = model.unknown(text) if hasattr(model, "network_") else {}
     if not unknown:
         return []
     some = " ".join(ascii(each)[1:-1] if each.isspace() else each for each in list(unknown)[:12])

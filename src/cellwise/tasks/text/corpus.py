@@ -1,4 +1,4 @@
-"""Characters as numbers, the parts of a text, and the text that ships with cellwise."""
+"""The vocabulary, the split of a text, and the bundled text."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Vocabulary:
     """The characters that a model knows, `UNKNOWN` first.
 
     >>> vocabulary = Vocabulary.of("abba")
-    >>> vocabulary.encode("abc").tolist(), vocabulary.strange("abcdc")
+    >>> vocabulary.encode("abc").tolist(), vocabulary.unknown("abcdc")
     ([1, 2, 0], {'c': 2, 'd': 1})
     """
 
@@ -51,18 +51,18 @@ class Vocabulary:
         return len(self.characters)
 
     def encode(self, text: str) -> Tensor:
-        """Place of each character, int64 (T,); 0 for those that are not known."""
-        places = {character: place for place, character in enumerate(self.characters)}
-        return torch.tensor([places.get(character, 0) for character in text], dtype=torch.long)
+        """Index of each character, int64 (T,); 0 for unknown ones."""
+        index = {character: number for number, character in enumerate(self.characters)}
+        return torch.tensor([index.get(character, 0) for character in text], dtype=torch.long)
 
-    def strange(self, text: str) -> dict[str, int]:
-        """The characters of a text that are not known, with how often they occur, the most frequent first."""
+    def unknown(self, text: str) -> dict[str, int]:
+        """The unknown characters of a text with their counts, the most frequent first."""
         known = set(self.characters)
         return dict(Counter(character for character in text if character not in known).most_common())
 
 
 def joined(texts: object) -> str:
-    """A text, or several, each from a line of its own on. Raises DataError for anything else.
+    """A text, or several joined by newlines. Raises DataError for anything else.
 
     >>> joined(["One.", "Two."])
     'One.\\nTwo.'
@@ -78,7 +78,7 @@ def joined(texts: object) -> str:
 
 @dataclass(frozen=True)
 class Parts:
-    """A text in order: what is learned from, what decides when to stop, and what training never sees."""
+    """The parts of a text, in order: for training, for early stopping, and for the test."""
 
     training: str
     validation: str
@@ -86,7 +86,7 @@ class Parts:
 
 
 def split_text(text: str) -> Parts:
-    """Cut a text into its parts. Raises DataError if it is too short."""
+    """Split a text into its parts. Raises DataError if it is too short."""
     if len(text) < SHORTEST:
         raise DataError(
             f"training needs a text of at least {SHORTEST:,} characters; this one has {len(text):,}"

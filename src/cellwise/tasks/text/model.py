@@ -16,9 +16,9 @@ from cellwise.tasks.estimator import Estimator, Stored
 from cellwise.tasks.text import TASK
 from cellwise.tasks.text.corpus import UNKNOWN, Parts, Vocabulary, joined, split_text
 from cellwise.tasks.text.network import CharacterNetwork
-from cellwise.tasks.text.objective import CharacterLearning, bits_per_character
+from cellwise.tasks.text.objective import TextObjective, bits_per_character
 from cellwise.tasks.text.options import TextOptions
-from cellwise.tasks.training.loop import threads
+from cellwise.tasks.training.loop import torch_threads
 from cellwise.tasks.training.run_folder import CONFIG, DATA, RunFolder
 
 __all__ = ["CharacterModel", "TextData"]
@@ -26,7 +26,7 @@ __all__ = ["CharacterModel", "TextData"]
 
 @dataclass(frozen=True, eq=False)
 class TextData:
-    """What a model of text keeps of it: the characters it knows, the end that it never saw, a hash of it all."""
+    """The part of a text that a model keeps: its vocabulary, the held-out end, a hash of the whole."""
 
     vocabulary: Vocabulary
     held_out: str
@@ -34,7 +34,7 @@ class TextData:
 
 
 class CharacterModel(TextOptions, Estimator[TextData, Parts]):
-    """A small recurrent network that reads a text character by character and says what comes next.
+    """A small recurrent network that predicts a text character by character.
 
     Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. embedding_size,
     hidden_size, num_layers, dropout: the network. epochs, batch_size, length (characters of one piece of
@@ -63,8 +63,8 @@ class CharacterModel(TextOptions, Estimator[TextData, Parts]):
         sizes = self.embedding_size, self.hidden_size, self.num_layers
         return CharacterNetwork(self._cell, len(data.vocabulary), *sizes, self.dropout)
 
-    def _objective(self, network: CharacterNetwork, data: TextData, training: Parts) -> CharacterLearning:
-        return CharacterLearning(
+    def _objective(self, network: CharacterNetwork, data: TextData, training: Parts) -> TextObjective:
+        return TextObjective(
             network,
             data.vocabulary.encode(training.training),
             data.vocabulary.encode(training.validation),
@@ -98,19 +98,18 @@ class CharacterModel(TextOptions, Estimator[TextData, Parts]):
         return {"held_out_bits_per_character": self.evaluate()}
 
     def predict(self, text: str) -> dict[str, float]:
-        """The probability of each character after a text, the likeliest first. An empty text raises
-        DataError."""
+        """The probability of each character after a text, the most likely first. Raises DataError for an empty text."""
         logits = self.logits(text)[-1]
         order = logits.argsort(descending=True).tolist()
         chances = logits.double().softmax(0).tolist()
-        return {self.characters_[place]: chances[place] for place in order}
+        return {self.characters_[i]: chances[i] for i in order}
 
     def logits(self, text: str) -> Tensor:
-        """Scores of the character after each character of a text, float32 (T, V); softmax makes them chances."""
+        """Logits of the next character after each character of a text, float32 (T, V)."""
         self._check_fitted()
         if not text:
             raise DataError("a prediction needs at least one character to go on from; the text is empty")
-        with torch.no_grad(), threads(1):
+        with torch.no_grad(), torch_threads(1):
             return self.network_(self._encode(text)[:, None])[0][:, 0]
 
     def evaluate(self, text: str | Iterable[str] | None = None) -> float:
@@ -127,7 +126,7 @@ class CharacterModel(TextOptions, Estimator[TextData, Parts]):
         return {"bits_per_character": bits, "perplexity": 2**bits}
 
     def generate(self, length: int = 200, start: str = "\n", temperature: float = 0.7, seed: int = 0) -> str:
-        """So many characters after `start`, drawn one by one; `temperature` 0 always takes the likeliest."""
+        """`length` characters after `start`, sampled one by one; `temperature` 0 always takes the most likely."""
         self._check_fitted()
         if not start or length < 0 or temperature < 0:
             raise OptionError(
@@ -135,27 +134,26 @@ class CharacterModel(TextOptions, Estimator[TextData, Parts]):
                 f"temperature of at least 0 (got {temperature:g})"
             )
         generator = torch.Generator().manual_seed(seed)
-        places, state, written = self._encode(start)[:, None], None, []
-        with torch.no_grad(), threads(1):
+        ids, state, written = self._encode(start)[:, None], None, []
+        with torch.no_grad(), torch_threads(1):
             for _ in range(length):
-                logits, state = self.network_(places, state)
-                place = _draw(logits[-1, 0].double(), temperature, generator)
-                written.append(self.characters_[place])
-                places = torch.tensor([[place]])
+                logits, state = self.network_(ids, state)
+                drawn = _draw(logits[-1, 0].double(), temperature, generator)
+                written.append(self.characters_[drawn])
+                ids = torch.tensor([[drawn]])
         return "".join(written)
 
-    def strange(self, text: str) -> dict[str, int]:
-        """The characters of a text that the model does not know and reads as one and the same, and how often
-        they occur."""
+    def unknown(self, text: str) -> dict[str, int]:
+        """The characters of a text that the model does not know, with their counts, the most frequent first."""
         self._check_fitted()
-        return self._data.vocabulary.strange(text)
+        return self._data.vocabulary.unknown(text)
 
     def _encode(self, text: str) -> Tensor:
         return self._data.vocabulary.encode(text)
 
 
 def _draw(logits: Tensor, temperature: float, generator: torch.Generator) -> int:
-    """A place drawn by its chance; never the one of unknown characters, which nobody can read."""
+    """An id sampled from the softmax of the logits; never that of the unknown character, which nobody can read."""
     logits = logits.clone()
     logits[0] = -math.inf
     if temperature == 0:

@@ -1,4 +1,4 @@
-"""The network: characters to vectors, one recurrent layer or several, and a score for every next character."""
+"""The network: an embedding of characters, recurrent layers, and logits of the next character."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["CharacterNetwork"]
 
 
 class CharacterNetwork(nn.Module):
-    """`embed` (V, E), `layer`, `decode` (V, H): three parts that may be looked at one by one."""
+    """`embed` (V, E), `layer`, `decode` (V, H): three parts that can be used one by one."""
 
     def __init__(
         self,
@@ -31,12 +31,12 @@ class CharacterNetwork(nn.Module):
         self.drop = nn.Dropout(dropout)
         self.decode = nn.Linear(hidden_size, characters)
 
-    def forward(self, places: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Places (T, B) of characters to the logits of the next ones (T, B, V), and the state after the last."""
-        output, state = self.layer(self.embed(places), state)
+    def forward(self, ids: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Ids (T, B) of characters to the logits of the next ones (T, B, V), and the state after the last."""
+        output, state = self.layer(self.embed(ids), state)
         return self.decode(self.drop(output)), state
 
-    def surprise(self, places: Tensor) -> Tensor:
-        """Mean cross-entropy, in nats per character, of each character after the first; places (T + 1, B)."""
-        logits, _ = self(places[:-1])
-        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), places[1:].flatten())
+    def cross_entropy(self, ids: Tensor) -> Tensor:
+        """Mean cross-entropy, in nats per character, of each character after the first; ids (T + 1, B)."""
+        logits, _ = self(ids[:-1])
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[1:].flatten())

@@ -1,4 +1,4 @@
-"""What the training loop needs to know of a text: its batches, its loss, its validation."""
+"""The training objective of a text model: batches, loss and validation."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 from cellwise.tasks.text.network import CharacterNetwork
 from cellwise.tasks.training.objective import Objective
 
-__all__ = ["CharacterLearning", "bits_per_character"]
+__all__ = ["TextObjective", "bits_per_character"]
 
 STREAMS = 16  # pieces of a text that are measured side by side
 PIECE = 400  # the fewest characters in one of them, so that most are read with a memory of what came before
 
 
-class CharacterLearning(Objective[Tensor]):
-    """Pieces of the training text, cut at places that differ in every epoch."""
+class TextObjective(Objective[Tensor]):
+    """Pieces of the training text, cut at positions that differ in every epoch."""
 
     metric = "bits_per_character"
 
@@ -38,11 +38,11 @@ class CharacterLearning(Objective[Tensor]):
 
     @property
     def steps(self) -> int:
-        """Batches per epoch: so many that it has about as many characters as the text."""
+        """Batches per epoch: about as many characters as the text has."""
         return max(1, len(self._training) // (self._batch_size * self._length))
 
     def batches(self, epoch: int) -> Iterator[Tensor]:
-        """Pieces (length + 1, B) that together walk over the text about once."""
+        """Pieces (length + 1, B) that together cover the text about once."""
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
         room = len(self._training) - self._length - 1
         # Evenly spread, all shifted by the same random step: every part of the text comes once an epoch.
@@ -55,7 +55,7 @@ class CharacterLearning(Objective[Tensor]):
 
     def loss(self, batch: Tensor) -> Tensor:
         """Cross-entropy in nats per character."""
-        return self._network.surprise(batch)
+        return self._network.cross_entropy(batch)
 
     def weight(self, batch: Tensor) -> float:
         """The characters that are predicted."""
@@ -70,15 +70,15 @@ class CharacterLearning(Objective[Tensor]):
         return {self.metric: bits_per_character(self._network, self._validation)}
 
 
-def bits_per_character(network: CharacterNetwork, places: Tensor) -> float:
-    """Mean surprise over a text (T,), read in a few long pieces side by side, each from a state of zeros."""
-    streams = max(1, min(STREAMS, len(places) // PIECE))
-    length = len(places) // streams
+def bits_per_character(network: CharacterNetwork, ids: Tensor) -> float:
+    """Mean cross-entropy over a text (T,), in bits, read in a few long pieces side by side, each from zero states."""
+    streams = max(1, min(STREAMS, len(ids) // PIECE))
+    length = len(ids) // streams
     training = network.training
     network.eval()
     with torch.no_grad():
         device = next(network.parameters()).device
-        pieces = places[: streams * length].view(streams, length).T.to(device)
-        nats = float(network.surprise(pieces))
+        pieces = ids[: streams * length].view(streams, length).T.to(device)
+        nats = float(network.cross_entropy(pieces))
     network.train(training)
     return nats / math.log(2)

@@ -1,4 +1,4 @@
-"""The options of a model of text, each declared once."""
+"""The options of a text model, each declared once."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["TextOptions"]
 
 @with_options
 class TextOptions(CommonOptions):
-    """What a model of text is told: of the network and its training."""
+    """The options of a text model: network and training."""
 
     embedding_size: int = option(
         default=32,
-        help="Numbers that stand for one character.",
+        help="Size of a character's embedding.",
         at_least=1,
         at_most=65_536,
         group=NETWORK,
@@ -22,7 +22,7 @@ class TextOptions(CommonOptions):
     )
     length: int = option(
         default=128,
-        help="Characters of one piece of text, over which gradients reach.",
+        help="Characters per training sequence, over which gradients are backpropagated.",
         at_least=2,
         at_most=1_000_000,
         group=TRAINING,

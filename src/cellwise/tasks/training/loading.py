@@ -1,4 +1,4 @@
-"""What all estimators do when they are read from a run folder, whose every word may be wrong."""
+"""Loading an estimator from a run folder, nothing in which is trusted."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def cell_of_run(run: RunFolder, config: Mapping[str, Any], name: object) -> Cell:
-    """The cell that a run was trained with: by its equations, which config.json holds.
+    """The cell that a run was trained with, from the equations in config.json.
 
-    Runs of earlier versions hold a name only. RunFolderError if no cell has it, or if what is held is no cell."""
+    Runs of earlier versions hold only its name. RunFolderError if the name is unknown or the equations invalid."""
     if config.get("format", 1) == 1 and isinstance(name, str):
         by_name = known_cell(name)
         if by_name is None:
@@ -46,7 +46,7 @@ def cell_of_run(run: RunFolder, config: Mapping[str, Any], name: object) -> Cell
 
 
 def check_loaded(run: RunFolder, check: Callable[[], None]) -> None:
-    """Run the check that an estimator makes of its settings; what it refuses is damage here."""
+    """Run an estimator's check of its settings; report what it refuses as damage."""
     try:
         check()
     except RunFolderError:
@@ -58,7 +58,7 @@ def check_loaded(run: RunFolder, check: Callable[[], None]) -> None:
 def load_network(
     run: RunFolder, build: Callable[[], Network], layers: int, weights: Mapping[str, torch.Tensor]
 ) -> Network:
-    """A network with the weights of a file. It takes no more memory than they do, whatever sizes the settings name."""
+    """A network with the weights of a file. Uses no more memory than the weights, whatever sizes the settings claim."""
     if layers > len(weights):
         raise run.damaged(f"{BEST} holds {len(weights)} weights, too few for {layers} layers")
     with torch.device("meta"):

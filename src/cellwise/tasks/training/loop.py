@@ -32,7 +32,7 @@ from cellwise.tasks.training.settings import TrainSettings
 from cellwise.tasks.training.signals import Signals
 from cellwise.tasks.training.state import TrainingState, Within, by_prefix
 
-__all__ = ["TrainSettings", "threads", "train"]
+__all__ = ["TrainSettings", "torch_threads", "train"]
 
 SAVE_EVERY = 50.0  # seconds: with steps of up to ten seconds, a kill costs at most a minute of work
 
@@ -65,7 +65,7 @@ def train(
 
 
 class _Loop:
-    """One training: its state, and what drives it."""
+    """The state of one training, and the steps that change it."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class _Loop:
 
     @property
     def is_over(self) -> bool:
-        """Whether no epoch is to come. One that has begun is brought to its end."""
+        """Whether no further epoch will start. An epoch that has begun is finished first."""
         state, settings = self.state, self.settings
         if state.within.steps or not state.epochs:
             return False
@@ -114,7 +114,7 @@ class _Loop:
         return self.schedule.is_time_up(self.state.seconds, self.state.validation_seconds)
 
     def run(self, progress: Progress) -> None:
-        """Train from where the folder stands to the end."""
+        """Train to the end, from the state in the folder."""
         self.resume()
         state, steps = self.state, self.schedule.steps
         done = len(state.epochs) * steps + state.within.steps
@@ -304,7 +304,7 @@ class _Loop:
             saved = f"nothing was saved in {folder.path} yet"
         where = "after the last epoch" if self.is_over else f"in epoch {count + 1}"
         number = stop.number if isinstance(stop, TrainingInterrupted) else signal.SIGINT
-        return TrainingInterrupted(f"stopped {where}; {saved}; the same command goes on from there", number)
+        return TrainingInterrupted(f"stopped {where}; {saved}; the same command resumes from there", number)
 
     def take_best(self) -> None:
         """Leave every process with the best weights."""
@@ -318,8 +318,8 @@ class _Loop:
 
 
 @contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Let torch use so many threads inside the block.
+def torch_threads(count: int) -> Iterator[None]:
+    """Set the number of threads of torch inside the block, and restore it afterwards.
 
     Barriers between threads cost small networks more than the threads bring, and ten times more as soon as
     another program wants a core (measured: 0.16 s a step with one thread, 0.5 to 5 s with two on a busy

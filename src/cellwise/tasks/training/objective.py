@@ -1,4 +1,4 @@
-"""What a task gives to the training loop."""
+"""What a task supplies to the training loop."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ Batch = TypeVar("Batch")
 class Objective(ABC, Generic[Batch]):
     """The batches of a task, the loss of one, and the metrics on what was held out.
 
-    A task must write `steps`, `batches`, `loss` and `validate`, and say in `metric` which of the metrics decides
-    what the best epoch is. `weight` matters once batches are of different sizes, `share` for several processes.
-    What is costly to make of a batch (reading recordings, say) belongs into `loss` rather than `batches`: every
-    process goes through all batches, and computes the loss of its own share only.
+    A task implements `steps`, `batches`, `loss` and `validate`, and names in `metric` the metric that decides which
+    epoch is the best. `weight` matters for batches of different sizes, `share` for several processes.
+    Costly work on a batch (reading recordings, say) belongs in `loss`, not in `batches`: every process iterates over
+    all batches, but computes the loss of its own share only.
     """
 
     metric: str = ""
     """The name, among those of `validate`, of the metric that decides which epoch is the best."""
     higher_is_better: bool = False
-    """Whether a greater value of that metric is a better one."""
+    """Whether a higher value of that metric is better."""
 
     @property
     @abstractmethod
@@ -57,9 +57,9 @@ class Objective(ABC, Generic[Batch]):
     def share(self, batch: Batch, rank: int, world: int) -> Batch | None:
         """The part of a batch that process `rank` of `world` computes; None if too little is left for this one.
 
-        The parts together must hold every example once. Raises TrainingError for a task that cannot be split."""
+        The parts together hold every example exactly once. Raises TrainingError for a task that cannot be split."""
         raise TrainingError(
-            f"{type(self).__name__} cannot be trained by several processes; start it without torchrun"
+            f"{type(self).__name__} does not support several processes; start it without torchrun"
         )
 
     def to(self, batch: Batch, device: torch.device) -> Batch:

@@ -1,4 +1,4 @@
-"""Looking through a run folder: what of it is whole, and what is not."""
+"""Checking a run folder: which files are whole, and which are damaged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Finding", "check_run"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one file, or of the run as a whole; `is_whole` unless something is wrong."""
+    """The result for one file, or for the run as a whole; `is_whole` unless something is wrong."""
 
     name: str
     words: str
@@ -27,9 +27,9 @@ class Finding:
 
 
 def check_run(path: Path) -> Iterator[Finding]:
-    """Compare every file with its checksum, then load the run as `predict` would; yields what is found, one by one.
+    """Compare every file with its checksum, then load the run as `predict` would; yields the findings one by one.
 
-    Files that can be made again (the report) are looked at too. Raises RunFolderError where there is no run at all."""
+    Files that can be rebuilt (the report) are checked too. Raises RunFolderError if there is no run at all."""
     run = RunFolder(path)
     if not path.is_dir() or not (path / CONFIG).exists():
         run.config()  # raises, with what is there instead
@@ -71,11 +71,12 @@ def _unfinished(run: RunFolder) -> Iterator[Finding]:
     if (run / METRICS).exists():
         yield Finding(METRICS, f"follows from {LAST}")
     there = who_trains(run.path)
-    goes_on = f"{there}, is training there" if there else "the command that started it goes on with it"
+    goes_on = f"{there}, is training there" if there else "the command that started it resumes it"
     try:
         history = read_history(run)
         count = 0 if history is None else len(history.epochs)
-        yield Finding("run", f"not finished: {count} epochs are saved; {goes_on}")
+        saved = "1 epoch is saved" if count == 1 else f"{count} epochs are saved"
+        yield Finding("run", f"not finished: {saved}; {goes_on}")
     except RunFolderError as error:
         yield _trouble(LAST, run, error)
 
@@ -94,6 +95,6 @@ def _loaded(run: RunFolder, config: dict[str, Any]) -> Finding:
 
 
 def _trouble(name: str, run: RunFolder, error: CellwiseError) -> Finding:
-    """An error without what the line says already."""
+    """The finding for an error, without the words that its line begins with anyway."""
     words = str(error).removeprefix(f"the run folder {run.path} is damaged: ")
     return Finding(name, words.removeprefix(f"{name} "), is_whole=False)

@@ -101,7 +101,7 @@ class RunFolder:
         there = who_trains(self.path)
         now = f" ({there}, is training there)" if there else ""
         return RunFolderError(
-            f"the run in {self.path} is not finished{now}; the command that started it goes on with it"
+            f"the run in {self.path} is not finished{now}; the command that started it resumes it"
         )
 
     def guarded(self, what: str, read: Callable[[], T]) -> T:
@@ -262,8 +262,8 @@ class RunFolder:
             if not self.path.is_dir():
                 raise self._vanished() from error
             raise RunFolderError(
-                f"{path} cannot be written: {error.strerror or error}; what was saved before is whole, and the same "
-                "command goes on from there"
+                f"{path} cannot be written: {error.strerror or error}; what was saved before is intact, and the same "
+                "command resumes from there"
             ) from error
 
     def _vanished(self) -> RunFolderError:

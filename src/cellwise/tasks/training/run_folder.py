@@ -1,20 +1,20 @@
-"""A run folder: everything one training leaves behind, written so that no kill can damage it.
+"""A run folder holds everything one training writes, so that no kill can damage it.
 
-In the order in which a training writes them:
+Its files, in the order in which a training writes them:
 
     run.lock           while a training goes on: who trains here
     config.json        task, settings, cell, fingerprint of the data, versions
-    data.safetensors   what the network forecasts from
+    data.safetensors   the data that predictions start from
     last.safetensors   after every epoch, and once a minute: weights, optimizer, averaged weights, random numbers, and
                        the record of all epochs
-    best.safetensors   the weights that forecast
+    best.safetensors   the weights of the best epoch
     metrics.csv        one row per epoch
-    report.html, ...   for people; a run is whole without them
+    report.html, ...   for people; a run is complete without them
     summary.json       the run is finished; checksums of all the files above
 
-Each file is replaced as a whole (see `durable`) and follows from those above it, so a training that is taken up again
-rewrites what a kill has left out. JSON and safetensors files carry a checksum of their own content from the start;
-summary.json holds one of every file.
+Each file is replaced atomically (see `durable`) and can be derived from those above it, so a resumed training rewrites
+what is missing after a kill. JSON and safetensors files carry a checksum of their own content; summary.json holds
+one of every file.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def check_place(path: Path, overwrite: bool) -> None:
 
 
 def _check_place(path: Path) -> None:
-    """Raise RunFolderError where no run may be: in a file, or among what is somebody else's."""
+    """Raise RunFolderError unless the path is free, empty or a run folder."""
     if path.exists() and not path.is_dir():
         raise RunFolderError(f"{path} is a file; a run needs a folder of its own")
     if path.is_dir() and not RunFolder(path).is_empty and not (path / CONFIG).is_file():
@@ -132,13 +132,13 @@ def open_run(
 
 
 def _make_place(path: Path) -> None:
-    """Make a folder, and make it last."""
+    """Create a folder, and sync its parent so that it survives a power cut."""
     try:
         if not path.is_dir():
             path.mkdir(parents=True, exist_ok=True)
             sync_folder(path.parent)
     except OSError as error:
-        raise RunFolderError(f"the run folder {path} cannot be made: {error.strerror or error}") from error
+        raise RunFolderError(f"the run folder {path} cannot be created: {error.strerror or error}") from error
 
 
 def _refuse_unless_same(
@@ -154,7 +154,7 @@ def _refuse_unless_same(
     if config.get("format", 1) != FORMAT:
         raise RunFolderError(
             f"the unfinished run in {folder.path} was started by an earlier version of cellwise, whose runs cannot be "
-            "gone on with; choose another folder, or give --overwrite"
+            "resumed; choose another folder, or give --overwrite"
         )
     now, then = _flat(_as_stored(settings)), _as_stored(defaults) | _flat(config["settings"])
     for key in sorted(set(now) | set(then)):
@@ -179,13 +179,13 @@ def _refuse(folder: RunFolder, what: str, same: str) -> None:
 
 
 def _as_stored(values: Mapping[str, Any]) -> dict[str, Any]:
-    """As it reads in a file: tuples are lists."""
+    """The values as JSON returns them: tuples become lists."""
     stored: dict[str, Any] = json.loads(json.dumps(dict(values)))
     return stored
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings without the names of their groups."""
+    """Settings by name, nested groups flattened."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         flat |= _flat(value) if isinstance(value, dict) else {key: value}

@@ -1,4 +1,4 @@
-"""How far a training has come, in steps and in time, and the learning rate that follows from it."""
+"""Progress of a training, in steps and in time, and the learning rate as a function of it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ FIRST_RESERVE = 0.1  # of the budget, for a validation that was not timed yet
 
 @dataclass
 class Stopwatch:
-    """Seconds that a training has taken, those of earlier sittings included.
+    """Elapsed seconds of a training, with those before it was resumed.
 
-    `validation` is the longest that a validation took. A fake `clock` makes tests exact."""
+    `validation` is the longest time that a validation took. A fake `clock` makes tests exact."""
 
     clock: Callable[[], float]
     before: float = 0.0
@@ -29,14 +29,13 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """What it shows."""
+        """Elapsed seconds."""
         return self.before + self.clock() - self._started
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The learning rate over a training of `epochs` times `steps` optimizer steps, or of so many minutes, whichever
-    ends first."""
+    """The learning rate over `epochs` times `steps` optimizer steps, or over `minutes`, whichever ends first."""
 
     settings: TrainSettings
     steps: int
@@ -47,9 +46,9 @@ class Schedule:
         return None if self.settings.minutes is None else 60 * self.settings.minutes
 
     def progress(self, step: int, seconds: float, validation: float) -> float:
-        """How much of the training is over, from 0 to 1, before a step, counted from 0 over the whole run.
+        """The share of the training that is over, from 0 to 1, before step `step`, counted from 0 over the whole run.
 
-        With a budget in time the steps end early enough for a last validation."""
+        With a time limit the steps end early enough for a last validation."""
         epochs, budget = self.settings.epochs, self.budget
         by_steps = 0.0 if epochs is None else step / (epochs * self.steps)
         if budget is None:
@@ -64,5 +63,5 @@ class Schedule:
         return self.settings.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * progress))
 
     def is_time_up(self, seconds: float, validation: float) -> bool:
-        """Whether no step fits into the budget any more."""
+        """Whether no further step fits into the time limit."""
         return self.budget is not None and self.progress(0, seconds, validation) >= 1

@@ -1,4 +1,4 @@
-"""How to train, in one frozen object."""
+"""The settings of a training."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _OF_SOME = ("minutes", "accumulate", "device", "autocast")
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How to train.
+    """The settings of a training.
 
     Schedule: `warmup` optimizer steps of linear rise, then a cosine that falls to zero at the last step. `average`:
     decay of the running mean of the weights, which is validated and kept instead of the weights themselves
     (0 switches it off). `patience`: epochs without a better validation before stopping (0: never). `clip`:
     largest norm of the gradient.
 
-    `minutes`: a budget in time, validation included; the schedule falls to zero at its end. `epochs`: the most epochs;
-    None, which needs `minutes`, sets no limit. A run with a budget in time ends in other weights each time.
+    `minutes`: time limit, validation included; the learning rate falls to zero at its end. `epochs`: most epochs; None,
+    which needs `minutes`, sets no limit. A run with a time limit is not reproducible bit for bit.
     `accumulate`: batches per optimizer step. Their gradient is that of the mean over all their terms (see
     `Objective.weight`); an epoch's last step takes the batches that are left.
-    `device`: "cpu", "cuda", "cuda:1", "mps" or "auto". `autocast`: compute the loss in bfloat16 where torch deems it
-    safe; weights, gradients and validation keep their precision.
+    `device`: "cpu", "cuda", "cuda:1", "mps" or "auto". `autocast`: compute the loss under torch's bfloat16 autocast;
+    weights, gradients and validation keep their precision.
     `goal`: stop once the watched metric is at least as good.
 
     Raises OptionError for settings under which a training would never end or never begin.
@@ -59,9 +59,9 @@ class TrainSettings:
 
     @classmethod
     def of(cls, estimator: Any) -> TrainSettings:
-        """Those that a person gave to an estimator; the others as they are here.
+        """The settings that an estimator has as options; defaults for the rest.
 
-        With a budget in time, epochs are as many as fit, unless another number than the default was given."""
+        With a time limit, epochs are unlimited unless changed from the default."""
         names = [*_OF_EVERY_TASK, *(name for name in _OF_SOME if hasattr(estimator, name))]
         given = {name: getattr(estimator, name) for name in names}
         if given.get("minutes") is not None and given["epochs"] == getattr(type(estimator), "epochs", None):

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from cellwise.tasks.data.optional import need
+from cellwise.tasks.data.optional import require
 from cellwise.tasks.options import Range
 from cellwise.tasks.tuning.trial import DONE, PRUNED, Trial
 
@@ -34,7 +34,7 @@ class Sampler:
     def __init__(
         self, spaces: Mapping[str, Space], *, seed: int, epochs: int, higher_is_better: bool
     ) -> None:
-        self._optuna = need("optuna", ("optuna",))
+        self._optuna = require("optuna", ("optuna",))
         self._spaces, self._seed = spaces, seed
         self._direction = "maximize" if higher_is_better else "minimize"
         self._first_judged = 1 + int(UNPRUNED_SHARE * epochs)

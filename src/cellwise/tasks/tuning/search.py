@@ -16,7 +16,6 @@ from cellwise.tasks.errors import DataError, OptionError, TaskError, TrainingErr
 from cellwise.tasks.estimator import Estimator
 from cellwise.tasks.options import Option, Range, options_of, short_repr
 from cellwise.tasks.training.history import Epoch
-from cellwise.tasks.training.loop import threads
 from cellwise.tasks.training.objective import Objective
 from cellwise.tasks.training.rank import process_count
 from cellwise.tasks.tuning.progress import TuneProgress, choose_progress
@@ -184,7 +183,7 @@ class _Search:
     def check_held_out(self) -> None:
         """Raise DataError if there is no figure by which settings could be compared."""
         self._network.eval()
-        with threads(self.estimator.threads), torch.no_grad():
+        with torch_threads(self.estimator.threads), torch.no_grad():
             if not self.objective.validate():
                 raise DataError(
                     "nothing is held out from training to decide when to stop, so there is no figure to compare "

@@ -11,7 +11,7 @@ from cellwise import cells
 from cellwise._version import __version__
 from cellwise.tasks.text.corpus import UNKNOWN
 from cellwise.tasks.text.model import CharacterModel
-from cellwise.tasks.training.loop import threads
+from cellwise.tasks.training.loop import torch_threads
 from cellwise.understand.trace.connectivity import sensitivity
 from cellwise.understand.trace.errors import TraceError
 from cellwise.understand.trace.page import Dependence, Page, TracedLayer, reach
@@ -65,7 +65,7 @@ def _check(model: CharacterModel, text: str, source: str) -> dict[str, int]:
     """The characters of a text that the model does not know. Raises TraceError if there is nothing to trace."""
     if not 2 <= len(text) <= MOST_STEPS:
         raise TraceError(f"a trace shows 2 to {MOST_STEPS:,} characters; this text has {len(text):,}")
-    unknown = model.strange(text)
+    unknown = model.unknown(text)
     if sum(unknown.values()) == len(text):
         known = _shown(model.characters_[1:])
         raise TraceError(f"the model knows none of the characters of {source}; it knows {known}")
@@ -76,7 +76,7 @@ def _trace(model: CharacterModel, places: Tensor) -> tuple[Recording, Tensor, Te
     """The recording, the chances (T, V) of the next characters, and the dependences (2, T, T) of the scores of the
     expected one and of the one that came."""
     network = model.network_
-    with torch.no_grad(), threads(1):
+    with torch.no_grad(), torch_threads(1):
         recording = record(network.layer, network.embed(places))
         logits = network.decode(recording.output)
         expected = logits.argmax(-1)

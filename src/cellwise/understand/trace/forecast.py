@@ -24,7 +24,7 @@ from cellwise.tasks.forecasting.scaling import Scaled, scale
 from cellwise.tasks.forecasting.series import Series, prepare
 from cellwise.tasks.forecasting.stretches import CONTEXT, Batch, PreparedSeries, collate
 from cellwise.tasks.shown import shown
-from cellwise.tasks.training.loop import threads
+from cellwise.tasks.training.loop import torch_threads
 from cellwise.understand.trace.connectivity import input_gradients
 from cellwise.understand.trace.errors import TraceError
 from cellwise.understand.trace.page import Dependence, Page, TracedLayer, reach
@@ -71,7 +71,7 @@ def trace_forecast(forecaster: Forecaster, table: Table, name: str | None = None
     panel = _choose(table.panel, name)
     check_reach(panel, forecaster.horizon, forecaster.target_column)
     panel = with_calendar(panel, forecaster.calendar_, forecaster.horizon, network.context_length)
-    with threads(1):
+    with torch_threads(1):
         return _trace(network, panel)
 
 

@@ -73,7 +73,7 @@ def _characters_page(run: Path, source: str | None, series: str | None, steps: i
             f"note: the first {steps:,} of {len(text):,} characters are traced; --steps takes up to {MOST_STEPS:,}"
         )
     shown = text[:steps]
-    unknown: dict[str, Any] = model.strange(shown)
+    unknown: dict[str, Any] = model.unknown(shown)
     page = characters_page(model, shown, Path(source).name)
     if unknown:
         some = " ".join(ascii(each)[1:-1] if each.isspace() else each for each in list(unknown)[:12])
