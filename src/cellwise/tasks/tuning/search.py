@@ -16,6 +16,7 @@ from cellwise.tasks.errors import DataError, OptionError, TaskError, TrainingErr
 from cellwise.tasks.estimator import Estimator
 from cellwise.tasks.options import Option, Range, options_of, short_repr
 from cellwise.tasks.training.history import Epoch
+from cellwise.tasks.training.loop import torch_threads
 from cellwise.tasks.training.objective import Objective
 from cellwise.tasks.training.rank import process_count
 from cellwise.tasks.tuning.progress import TuneProgress, choose_progress
