@@ -10,17 +10,19 @@ import pytest
 from cellwise.tasks.report.charts import COLOURS, chart, loss_plot, page_svg
 from cellwise.tasks.report.page import Chart, Page, Section, attempt, render, write_page
 from cellwise.tasks.report.table import ReportTable, TableCell, TableRow
-from cellwise.tasks.training.progress import Epoch
+from cellwise.tasks.training.history import Epoch, History, Watch
 from cellwise.tasks.training.run_files import RunFolder
 
-EPOCHS = tuple(Epoch(i, 2.0 / i, 3.0 / i, 1e-3, 0.1) for i in range(1, 4))
+HISTORY = History(
+    tuple(Epoch(i, 2.0 / i, {"error": 3.0 / i}, 1e-3, 0.1) for i in range(1, 4)), Watch("error")
+)
 TABLE = ReportTable(
     "class", ("accuracy", "F1"), (TableRow("b<i>rd", (TableCell("0.9", wins=True), TableCell("0.8"))),)
 )
 
 
 def a_page() -> Page:
-    loss = Chart("loss", loss_plot(EPOCHS), "Loss by epoch.")
+    loss = Chart("loss", loss_plot(HISTORY), "Loss by epoch.")
     return Page(
         title="birds & <b>ees</b>",
         subtitle="200 sequences\x1b",
@@ -67,7 +69,7 @@ def test_the_page_has_every_colour_of_a_chart_twice_and_charts_use_no_other() ->
     for name, (paper, dark) in COLOURS.items():
         assert f"--{name}: {paper};" in style
         assert f"--{name}: {dark};" in style
-    drawn = page_svg(loss_plot(EPOCHS))
+    drawn = page_svg(loss_plot(HISTORY))
     assert set(re.findall(r"var\(--(\w+)\)", drawn)) <= COLOURS.keys()
     assert re.findall(r"(?:fill|stroke): #(?!000)\w+", drawn) == []
 
