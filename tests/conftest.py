@@ -51,14 +51,14 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.fixture(params=[16, 32, 64])
 def vector_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """The test runs on kernels made as for machines with vectors of 16, 32 and 64 bytes, one after the other."""
-    from cellwise.backends.compiled.engine import engine_of, key_of
+    from cellwise.backends.compiled.cell_kernels import kernels_of, key_of
     from cellwise.backends.cpu.target import VARIABLE, host
     from cellwise.nn import plain
     from cellwise.runtime import dispatch
 
     def forget() -> None:
         plain._ROUTES.clear()
-        for remembered in (host, engine_of, key_of, dispatch._choice):
+        for remembered in (host, kernels_of, key_of, dispatch._dispatch_id):
             remembered.cache_clear()
 
     monkeypatch.setenv(VARIABLE, str(request.param))

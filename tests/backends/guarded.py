@@ -25,14 +25,25 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cellwise.backends.compiled import backward_pass, forward_pass, gradients, plain, scratch, walk
+from cellwise.backends.compiled import backward_pass, forward_pass, gradients, plain, scratch, time_schedule
 from cellwise.backends.cpu import compiler, launch, pack, stepper, threads
 
 TOUCHED = 86  # the exit status of a process that touched a guard page
 _PAGE = mmap.PAGESIZE
 _NOTHING = 0  # PROT_NONE
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_MODULES = (backward_pass, compiler, forward_pass, gradients, launch, pack, scratch, stepper, threads, walk)
+_MODULES = (
+    backward_pass,
+    compiler,
+    forward_pass,
+    gradients,
+    launch,
+    pack,
+    scratch,
+    stepper,
+    threads,
+    time_schedule,
+)
 _NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 
 
@@ -177,7 +188,9 @@ def guarding(at_end: bool) -> Iterator[Guards]:
                 stack.enter_context(mock.patch.object(module, "np", _Numpy(guards)))
         # What is made by methods and operators of numpy's arrays is moved when it is complete. Nothing is cached, since
         # what is cached would outlive its guards.
-        stack.enter_context(mock.patch.object(walk, "_walk", through(walk._walk.__wrapped__)))
+        stack.enter_context(
+            mock.patch.object(time_schedule, "_schedule", through(time_schedule._schedule.__wrapped__))
+        )
         stack.enter_context(mock.patch.object(compiler, "_packing", through(compiler._packing.__wrapped__)))
         for name in ("forward_pass", "backward_pass"):
             stack.enter_context(mock.patch.object(plain, name, getattr(plain, name).__wrapped__))

@@ -26,9 +26,9 @@ from guarded import Guards, guarding, tell_of_faults
 from torch import Tensor
 
 from cellwise import cells
-from cellwise.backends.compiled.engine import Engine
+from cellwise.backends.compiled.cell_kernels import CellKernels
 from cellwise.backends.compiled.plain import run_backward, run_forward
-from cellwise.backends.compiled.walk import walk_of
+from cellwise.backends.compiled.time_schedule import schedule_of
 from cellwise.backends.cpu import pack, threads
 from cellwise.backends.cpu.compiler import Kernel, llvm_compiler
 from cellwise.backends.cpu.kernel import ADDRESSES, SIZES
@@ -104,7 +104,7 @@ def buffers(program: Program, kernel: Kernel) -> list[str]:
 class Watched:
     """An engine whose kernels look at their pointers before they run: each must lie in guarded memory."""
 
-    def __init__(self, engine: Engine, guards: Guards, short: str | None) -> None:
+    def __init__(self, engine: CellKernels, guards: Guards, short: str | None) -> None:
         self.guards, self.short = guards, short
         self.seen: set[str] = set()
         self.calls = 0
@@ -193,7 +193,7 @@ def _size(name: str, element: int) -> int:
     return 8 if name == "offsets" or name.endswith((" rows", " limits")) else element
 
 
-def drawn(engine: Engine, case: Case) -> dict[str, Any]:
+def drawn(engine: CellKernels, case: Case) -> dict[str, Any]:
     """The arguments of a run."""
     generator = np.random.default_rng(case.hidden * 100 + case.batch)
 
@@ -229,11 +229,11 @@ def drawn(engine: Engine, case: Case) -> dict[str, Any]:
     }
 
 
-def everything(engine: Engine, case: Case, data: dict[str, Any]) -> dict[str, Tensor]:
+def everything(engine: CellKernels, case: Case, data: dict[str, Any]) -> dict[str, Tensor]:
     """All that inference, training and the backward pass compute."""
     weights = list(data["weights"].values())
-    walk = walk_of(data["offsets"], case.batch, case.backwards)
-    call = (engine, True, walk, data["x"], data["states"], weights, data["resets"])
+    schedule = schedule_of(data["offsets"], case.batch, case.backwards)
+    call = (engine, True, schedule, data["x"], data["states"], weights, data["resets"])
     torch.set_num_threads(case.threads)
     alone, last, _ = run_forward(*call, tape=False)
     output, finals, kept = run_forward(*call, tape=True)
@@ -250,7 +250,7 @@ def everything(engine: Engine, case: Case, data: dict[str, Any]) -> dict[str, Te
     return named
 
 
-def streamed(engine: Engine, case: Case, data: dict[str, Any]) -> Tensor:
+def streamed(engine: CellKernels, case: Case, data: dict[str, Any]) -> Tensor:
     """The outputs of two layers fed step by step; the upper one reads what the lower one writes."""
     size = case.projected or case.hidden
     stack: Any = SimpleNamespace(
@@ -269,14 +269,16 @@ def streamed(engine: Engine, case: Case, data: dict[str, Any]) -> Tensor:
 
 
 @cache
-def engine_for(name: str, dtype: torch.dtype, target: Target, projected: bool, recompute: bool) -> Engine:
-    return Engine(cells.get(name).graph, dtype, llvm_compiler(target), projected, recompute)
+def kernels_for(
+    name: str, dtype: torch.dtype, target: Target, projected: bool, recompute: bool
+) -> CellKernels:
+    return CellKernels(cells.get(name).graph, dtype, llvm_compiler(target), projected, recompute)
 
 
 def prepare(name: str) -> None:
     """Load the kernels of the first cases, once for all processes that are forked."""
     for case in itertools.islice(cases(projects(cells.get(name).graph)), 16):
-        engine = engine_for(name, case.dtype, case.target, case.projected > 0, case.recompute)
+        engine = kernels_for(name, case.dtype, case.target, case.projected > 0, case.recompute)
         for kernel in KERNELS:
             _ = getattr(engine, kernel).pack
 
@@ -288,7 +290,7 @@ def main(name: str, at_end: bool, short: str | None) -> None:
         for case in cases(projects(graph)):
             if short and case.steps < max(STEPS):
                 continue  # in a few steps not all of a history is used
-            engine = engine_for(name, case.dtype, case.target, case.projected > 0, case.recompute)
+            engine = kernels_for(name, case.dtype, case.target, case.projected > 0, case.recompute)
             wanted = everything(engine, case, drawn(engine, case))
             with guarding(at_end) as guards:
                 tell_of_faults(guards)

@@ -53,7 +53,7 @@ class Interpreted(CompiledKernel):
 
 class Run(KernelRun):
     def __init__(self, program: Program, shape: RunShape) -> None:
-        self.program, self.shape, self.walk = program, shape, shape.walk
+        self.program, self.shape, self.schedule = program, shape, shape.schedule
         sizes = shape.sizes
         self.size = {Width.INPUT: sizes.input, Width.HIDDEN: sizes.hidden, Width.PROJECTED: sizes.projected}
         self.width = {
@@ -89,10 +89,10 @@ class Run(KernelRun):
 
     def launch(self, first: int, end: int) -> None:
         times = range(first, end)
-        for t in reversed(times) if self.walk.backwards else times:
-            start, stop = (int(each) for each in self.walk.offsets[t : t + 2])
+        for t in reversed(times) if self.schedule.backwards else times:
+            start, stop = (int(each) for each in self.schedule.offsets[t : t + 2])
             if start < stop:
-                Step(self, t, start, stop, int(self.walk.offsets[first])).run()
+                Step(self, t, start, stop, int(self.schedule.offsets[first])).run()
 
     def release(self) -> None:
         del self.buffers, self.first, self.history, self.weights, self.resets, self.total
@@ -116,26 +116,28 @@ class Step:
 
     def run(self) -> None:
         call, names = self.call, [before.name for before, _ in self.call.program.states]
-        if not call.walk.backwards:
+        if not call.schedule.backwards:
             for row in self.marked:
                 for name in names:
                     self._before(name, row).zero_()
         for stage in call.program.stages:
             self._stage(stage)
-        if call.walk.backwards:
+        if call.schedule.backwards:
             for row in self.marked:
                 for name in names:
                     call.history[name][self._place(name, "after") + row].zero_()
 
     def _place(self, name: str, which: str) -> int:
         """The row of a history where a step finds or leaves its states."""
-        way, walk = self.call.way[name], self.call.walk
+        way, schedule = self.call.way[name], self.call.schedule
         kind = f"pair_{which}" if way is Carried.PAIR else which
-        return int(getattr(walk.turned if way is Carried.OPPOSITE else walk, kind)[self.t])
+        return int(getattr(schedule.reversed if way is Carried.OPPOSITE else schedule, kind)[self.t])
 
     def _before(self, name: str, row: int) -> Tensor:
-        walk = self.call.walk.turned if self.call.way[name] is Carried.OPPOSITE else self.call.walk
-        if row < walk.limits[self.t]:
+        schedule = (
+            self.call.schedule.reversed if self.call.way[name] is Carried.OPPOSITE else self.call.schedule
+        )
+        if row < schedule.limits[self.t]:
             return self.call.history[name][self._place(name, "before") + row]
         return self.call.first[name][row]
 

@@ -21,7 +21,7 @@ from guarded import Guards, guarding
 from guarded_runs import Case, buffers, drawn, everything
 
 from cellwise import cells
-from cellwise.backends.compiled.engine import Engine
+from cellwise.backends.compiled.cell_kernels import CellKernels
 from cellwise.backends.cpu.compile import object_code
 from cellwise.backends.cpu.compiler import llvm_compiler
 from cellwise.backends.cpu.kernel import emit, widths_of
@@ -58,7 +58,7 @@ class Recorded:
 class Recorder:
     """Records the calls of an engine's kernels; the guarded memory knows how large each buffer is."""
 
-    def __init__(self, engine: Engine, guards: Guards) -> None:
+    def __init__(self, engine: CellKernels, guards: Guards) -> None:
         self.guards = guards
         self.calls: list[Recorded] = []
         self.engine = replace(engine)
@@ -105,7 +105,7 @@ class Recorder:
         return call
 
 
-def _linked(engine: Engine, folder: Path) -> Path:
+def _linked(engine: CellKernels, folder: Path) -> Path:
     """A program for Arm of the engine's kernels and the driver."""
     programs = [getattr(engine, name).program for name in KERNELS]
     # By name: where nothing is kept for the way back, training is inference.
@@ -140,7 +140,7 @@ def test_arm_kernels_compute_what_those_of_this_machine_do(
 ) -> None:
     # Shaped as for Arm, so that buffers have the same layout.
     compiler = llvm_compiler(replace(host(), vector_bytes=16, registers=32))
-    engine = Engine(cells.get(name).graph, dtype, compiler)
+    engine = CellKernels(cells.get(name).graph, dtype, compiler)
     calls: list[Recorded] = []
     for hidden, batch, resets in ((3, 1, False), (17, 5, True), (20, 9, False)):
         case = Case(dtype, 0, hidden, batch, 4, 3, batch > 1, resets, resets, 1, ARM)

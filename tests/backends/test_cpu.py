@@ -16,11 +16,11 @@ from torch import Tensor
 import cellwise
 from cellwise import Cell, cells
 from cellwise.backends.compiled import cache
-from cellwise.backends.compiled.engine import Engine
-from cellwise.backends.compiled.kept import make_sizes
+from cellwise.backends.compiled.cell_kernels import CellKernels
 from cellwise.backends.compiled.plain import run_backward, run_forward
+from cellwise.backends.compiled.saved import make_sizes
 from cellwise.backends.compiled.scratch import Pool, Scratch
-from cellwise.backends.compiled.walk import walk_of
+from cellwise.backends.compiled.time_schedule import schedule_of
 from cellwise.backends.cpu import threads
 from cellwise.backends.cpu.compile import object_code
 from cellwise.backends.cpu.compiler import llvm_compiler
@@ -44,13 +44,13 @@ def _everything(target: Target, name: str, hidden: int, dtype: torch.dtype) -> d
     """Outputs, states and gradients of one direction on the kernels for `target`, on fixed numbers."""
     torch.manual_seed(hidden)
     layer = cellwise.Recurrent(name, 3, hidden, dtype=torch.float64).to(dtype)
-    engine = Engine(layer.cell.graph, dtype, llvm_compiler(target))
+    engine = CellKernels(layer.cell.graph, dtype, llvm_compiler(target))
     weights = [getattr(layer, f"{stem}_l0").detach() for stem in engine.stems[True]]
     lengths = np.array([6, 6, 4, 1, 1])
     offsets = torch.tensor([0, *np.cumsum([(lengths > t).sum() for t in range(6)])])
     x = _drawn(int(offsets[-1]), 3).to(dtype)
     states = [_drawn(5, hidden).to(dtype) for _ in layer.cell.states]
-    call = (engine, True, walk_of(offsets, 5, backwards=False), x, states, weights, None)
+    call = (engine, True, schedule_of(offsets, 5, backwards=False), x, states, weights, None)
     output, finals, kept = run_forward(*call, tape=True)
     gradients = [_drawn(5, hidden).to(dtype) for _ in states]
     arriving = _drawn(*output.shape).to(dtype)
@@ -191,8 +191,8 @@ def test_functions_at_infinity_and_nan(dtype: torch.dtype) -> None:
 def test_shares_cover_every_row_once_with_like_work(count: int) -> None:
     lengths = sorted([40, 30, 9, 7, 5, 5, 3, 1, 1, 0], reverse=True)
     sizes = [sum(length > t for length in lengths) for t in range(40)]
-    walk = walk_of(torch.tensor([0, *np.cumsum(sizes)]), len(lengths), backwards=False)
-    shares = threads.row_shares(walk, count)
+    schedule = schedule_of(torch.tensor([0, *np.cumsum(sizes)]), len(lengths), backwards=False)
+    shares = threads.row_shares(schedule, count)
     assert [first for first, _ in shares] == list(np.cumsum([0, *(rows for _, rows in shares)])[:-1])
     assert sum(rows for _, rows in shares) == len(lengths)
     work = [sum(lengths[first : first + rows]) for first, rows in shares]
@@ -219,7 +219,7 @@ def test_two_threads_compute_what_one_does(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("name", cells.names())
 def test_jobs_of_a_packing_may_be_done_in_any_order(name: str, kernel: str) -> None:
     layer = cellwise.Recurrent(name, 3, 20)
-    engine = Engine(layer.cell.graph, torch.float32, llvm_compiler(host()), recompute=True)
+    engine = CellKernels(layer.cell.graph, torch.float32, llvm_compiler(host()), recompute=True)
     named = {stem: getattr(layer, f"{stem}_l0").detach() for stem in engine.stems[True]}
     weights = {stem: each for stem, each in named.items() if stem.startswith(PACKED)}
     compiled = getattr(engine, kernel)

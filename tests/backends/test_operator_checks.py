@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cellwise import cells
-from cellwise.backends.compiled.engine import engine_of, key_of
+from cellwise.backends.compiled.cell_kernels import kernels_of, key_of
 from cellwise.backends.cpu.target import host
 from cellwise.graph.verify import GraphError
 
@@ -185,5 +185,5 @@ def test_a_key_names_the_rows_that_are_kept_and_another_machines_key_runs() -> N
     key = key_of(cells.get("gru").graph, False, True, "cpu")
     rows = f"rows2.{host().vector_bytes} "
     assert key.startswith(rows)
-    other = engine_of(key.replace(rows, "rows1.8 "), torch.float32, "cpu")
+    other = kernels_of(key.replace(rows, "rows1.8 "), torch.float32, "cpu")
     assert other.recompute and other.graph.fingerprint == cells.get("gru").graph.fingerprint

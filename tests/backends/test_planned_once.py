@@ -10,7 +10,7 @@ import torch
 
 import cellwise
 from cellwise import Cell, Recurrent, tanh
-from cellwise.backends.compiled import engine
+from cellwise.backends.compiled import cell_kernels
 from cellwise.nn.recurrent import RecurrentLayer
 from cellwise.plan import backward
 
@@ -46,8 +46,8 @@ def test_who_only_infers_does_not_differentiate_the_cell(monkeypatch: pytest.Mon
 
 def test_a_graph_becomes_a_text_only_where_torch_traces(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    monkeypatch.setattr(engine, "store", lambda graph: made.append(graph) or "")
-    monkeypatch.setattr(engine, "restore", lambda text: pytest.fail("read"))
+    monkeypatch.setattr(cell_kernels, "store", lambda graph: made.append(graph) or "")
+    monkeypatch.setattr(cell_kernels, "restore", lambda text: pytest.fail("read"))
     layer = Recurrent(new_cell(), 4, 5, 2, bidirectional=True, backend="cpu")
     trained(layer)
     assert not made
@@ -57,14 +57,14 @@ def test_a_graph_becomes_a_text_only_where_torch_traces(monkeypatch: pytest.Monk
 
 def test_layers_of_a_cell_share_kernels_and_all_share_the_plans() -> None:
     cell = new_cell()
-    made: list[engine.Engine] = []
+    made: list[cell_kernels.CellKernels] = []
     for dtype, hidden in ((torch.float32, 5), (torch.float32, 9), (torch.float64, 5)):
         layer = Recurrent(cell, 4, hidden, backend="cpu", dtype=dtype)
         trained(layer, dtype)
-        stack = cellwise.nn.recurrent.facts_of(*layer._definition()).stack
-        setting = cellwise.runtime.dispatch.setting_of(torch.device("cpu"), dtype, False, False)
-        number = cellwise.runtime.dispatch.choice("cpu", stack, setting, None)
-        made.append(cellwise.runtime.dispatch.CHOICES[number].prepared.engine)
+        stack = cellwise.nn.recurrent.info_of(*layer._definition()).stack
+        setting = cellwise.runtime.dispatch.context_of(torch.device("cpu"), dtype, False, False)
+        number = cellwise.runtime.dispatch.dispatch_id("cpu", stack, setting, None)
+        made.append(cellwise.runtime.dispatch.DISPATCHES[number].prepared.cell_kernels)
     found = [each.plan for each in made]
     assert made[0] is made[1]
     assert made[0] is not made[2]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cellwise import Recurrent, cells
 from cellwise.backends import registry
-from cellwise.backends.compiled import engine
+from cellwise.backends.compiled import cell_kernels
 from cellwise.backends.reference.loop import run_direction
 from cellwise.testing import CASES, Case, cases_of
 from cellwise.testing.checks import check_case
@@ -62,10 +62,10 @@ def test_second_derivatives(name: str) -> None:
 
 def test_a_key_names_it_beside_the_compiler_that_its_device_has() -> None:
     graph = cells.get("gru").graph
-    key = engine.key_of(graph, False, False, NAME)
+    key = cell_kernels.key_of(graph, False, False, NAME)
     assert key.startswith("rows2.fives by.interpreter|")
-    assert engine.engine_of(key, torch.float32, "cpu").compiler is INTERPRETER.compiler()
-    other = engine.engine_of(engine.key_of(graph, False, False, "cpu"), torch.float32, "cpu")
+    assert cell_kernels.kernels_of(key, torch.float32, "cpu").compiler is INTERPRETER.compiler()
+    other = cell_kernels.kernels_of(cell_kernels.key_of(graph, False, False, "cpu"), torch.float32, "cpu")
     assert type(other.compiler) is not type(INTERPRETER.compiler())
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cellwise import Cell, Recurrent, Vector, cells, tanh
-from cellwise.backends.compiled.engine import engine_of
+from cellwise.backends.compiled.cell_kernels import kernels_of
 from cellwise.backends.cpu.code import Code, on_one_line
 from cellwise.backends.cpu.kernel import emit
 from cellwise.backends.cpu.target import host
@@ -121,7 +121,7 @@ def test_a_damaged_graph_is_refused(name: str) -> None:
 @pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan"), 1e308, 5e-324, -0.0])
 def test_a_number_of_any_kind_is_a_number(number: float) -> None:
     text = _nodes([_X, _H, ["constant", number], ["minimum", None, 0, 2], ["add", None, 1, 3]])
-    engine = engine_of(f"|{text}", torch.float64, "cpu")
+    engine = kernels_of(f"|{text}", torch.float64, "cpu")
     again = json.loads(store(engine.graph))["nodes"]
     assert repr(next(node[1] for node in again if node[0] == "constant")) == repr(number)
     assert engine.inference.program.stages
@@ -138,7 +138,7 @@ def test_a_deep_graph_is_planned_and_written_without_recursion(op: str) -> None:
         else:
             last_and = {"tanh": [last], "add": [last, 0], "div": [last, 0], "clamp": [last, 0, 1]}[op]
         nodes.append([op, None, *last_and])
-    engine = engine_of(f"|{_nodes(nodes)}", torch.float32, "cpu")
+    engine = kernels_of(f"|{_nodes(nodes)}", torch.float32, "cpu")
     for program in (forward_program(engine.graph, None), engine.plan.program):
         assert len(str(emit(program, 4, host()))) < 20_000_000
 

@@ -373,11 +373,11 @@ def test_export_for_all_sizes(call: str, grad: Any, strict: bool) -> None:
 def arguments_of(
     cell: str, hidden: int, steps: int, batch: int, resets: bool, reverse: bool
 ) -> tuple[Any, ...]:
-    from cellwise.backends.compiled.engine import key_of
-    from cellwise.nn.definition import facts_of
+    from cellwise.backends.compiled.cell_kernels import key_of
+    from cellwise.nn.definition import info_of
 
     layer = Recurrent(cell, 3, hidden, dtype=torch.float64)
-    facts = facts_of(*layer._definition())
+    facts = info_of(*layer._definition())
     x = torch.randn(steps * batch, 3, dtype=torch.float64, requires_grad=True)
     states = [torch.randn(batch, size, dtype=torch.float64, requires_grad=True) for size in facts.state_sizes]
     marks = (torch.arange(len(x)) % 3 == 0).to(torch.uint8) if resets else None

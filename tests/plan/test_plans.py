@@ -9,7 +9,7 @@ import torch
 
 import cellwise
 from cellwise import Cell, Scalar, Vector, cells, tanh
-from cellwise.backends.compiled.engine import _backward_plan, engine_for
+from cellwise.backends.compiled.cell_kernels import _backward_plan, kernels_for
 from cellwise.graph import StepGraph
 from cellwise.graph.ops import OPS
 from cellwise.nn import plain
@@ -117,7 +117,7 @@ def test_derivations_are_shared() -> None:
 def test_inference_differentiates_nothing(backend: str, proj_size: int) -> None:
     # An engine keeps its plan; layers that were called before, their engine.
     plain._ROUTES.clear()
-    for remembered in (differentiate, backward_plan, _backward_plan, engine_for, dispatch._choice):
+    for remembered in (differentiate, backward_plan, _backward_plan, kernels_for, dispatch._dispatch_id):
         remembered.cache_clear()
     layer = cellwise.LSTM(3, 4, proj_size=proj_size, backend=backend)
     with torch.no_grad():

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cellwise import Cell, Recurrent, cells, relu, stop_gradient, tanh
-from cellwise.backends.base import Call, Result, Stack
+from cellwise.backends.base import Call, LayerSpec, Result
 from cellwise.backends.reference import Reference
 from cellwise.backends.registry import BACKENDS
 from cellwise.errors import BackendError, CellwiseError
@@ -207,8 +207,8 @@ def test_check_cell_raises_the_error_of_a_wrong_cell() -> None:
         check_cell(Wrong)
 
 
-def _broken(change: Callable[[Stack, Call], tuple[Stack, Call]] | None, after: Any = None) -> Any:
-    def run(self: Reference, stack: Stack, call: Call) -> Result:
+def _broken(change: Callable[[LayerSpec, Call], tuple[LayerSpec, Call]] | None, after: Any = None) -> Any:
+    def run(self: Reference, stack: LayerSpec, call: Call) -> Result:
         if change is not None:
             stack, call = change(stack, call)
         output, finals = Reference.honest(self, stack, call)  # type: ignore[attr-defined]
@@ -217,15 +217,15 @@ def _broken(change: Callable[[Stack, Call], tuple[Stack, Call]] | None, after: A
     return run
 
 
-def _no_resets(stack: Stack, call: Call) -> tuple[Stack, Call]:
+def _no_resets(stack: LayerSpec, call: Call) -> tuple[LayerSpec, Call]:
     return stack, replace(call, sequences=replace(call.sequences, resets=None))
 
 
-def _no_states(stack: Stack, call: Call) -> tuple[Stack, Call]:
+def _no_states(stack: LayerSpec, call: Call) -> tuple[LayerSpec, Call]:
     return stack, replace(call, states=tuple(torch.zeros_like(state) for state in call.states))
 
 
-def _detached_input(stack: Stack, call: Call) -> tuple[Stack, Call]:
+def _detached_input(stack: LayerSpec, call: Call) -> tuple[LayerSpec, Call]:
     return stack, replace(call, sequences=replace(call.sequences, data=call.sequences.data.detach()))
 
 

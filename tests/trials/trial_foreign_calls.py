@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cellwise import cells
-from cellwise.backends.compiled.engine import engine_of, key_of
+from cellwise.backends.compiled.cell_kernels import kernels_of, key_of
 from cellwise.graph.stored import restore, store
 from cellwise.graph.verify import GraphError
 
@@ -159,7 +159,7 @@ def run_graph(draw: random.Random) -> str:
     names = (*graph.gates, *graph.states, *graph.vectors, *graph.scalars, *(name for _, name in graph.names))
     assert all(name.isidentifier() for name in names), names
     assert graph.name.isprintable(), graph.name
-    _ = engine_of(f"|{text}", torch.float32, "cpu").plan
+    _ = kernels_of(f"|{text}", torch.float32, "cpu").plan
     return "graphs read"
 
 

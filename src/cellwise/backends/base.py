@@ -16,7 +16,7 @@ from cellwise.torch_internals import TransformType
 
 
 @dataclass(frozen=True)
-class Stack:
+class LayerSpec:
     """What a layer computes, apart from its numbers."""
 
     graph: StepGraph
@@ -43,7 +43,7 @@ class Sequences:
     A dense batch of shape (T, B, D) is this form as it lies in memory, and has no `sizes`.
 
     While a program is traced by torch.compile no number may be read from a tensor, so N is not known: there `data`
-    may be longer than the sum of `sizes`, and what lies beyond means nothing. Only a backend with `takes_surplus`
+    may be longer than the sum of `sizes`, and what lies beyond means nothing. Only a backend with `accepts_padding`
     is given that.
     """
 
@@ -83,7 +83,7 @@ class Call:
     prepared: Any = None  # by the backend, see Backend.prepare
 
 
-class Setting(NamedTuple):
+class CallContext(NamedTuple):
     """What of a call decides who can run it, apart from the layer: no numbers, no shapes."""
 
     device: torch.device
@@ -181,26 +181,26 @@ class Backend(ABC):
 
     name: str
     summary: str
-    takes_surplus = False  # rows of data beyond the valid steps, see Sequences
+    accepts_padding = False  # rows of data beyond the valid steps, see Sequences
 
     @abstractmethod
-    def supports(self, stack: Stack, setting: Setting) -> str | None:
+    def supports(self, stack: LayerSpec, context: CallContext) -> str | None:
         """None if this backend can run such calls, else the reason why not, as the end of a sentence."""
 
-    def prepare(self, stack: Stack, setting: Setting) -> Any:
+    def prepare(self, stack: LayerSpec, context: CallContext) -> Any:
         """What `run` wants to know beside the call, as plain data; worked out once and kept, never traced."""
         return None
 
     @abstractmethod
-    def run(self, stack: Stack, call: Call) -> Result:
+    def run(self, stack: LayerSpec, call: Call) -> Result:
         """Run the whole stack."""
 
-    def shortcut(self, stack: Stack, prepared: Any, batch: PlainBatch) -> Shortcut | None:
+    def shortcut(self, stack: LayerSpec, prepared: Any, batch: PlainBatch) -> Shortcut | None:
         """The short way for plain batches of one form; None if there is none."""
         return None
 
     def stepper(
-        self, stack: Stack, prepared: Any, weights: tuple[Weights, ...], batch: int
+        self, stack: LayerSpec, prepared: Any, weights: tuple[Weights, ...], batch: int
     ) -> Stepper | None:
         """A stepper on these weights as they are now, for a stack of one direction; None if there is no special one."""
         return None
@@ -209,7 +209,7 @@ class Backend(ABC):
 RunDirection = Callable[[StepGraph, Weights, Sequences, tuple[Tensor, ...], bool], Result]
 
 
-def run_stacked(stack: Stack, call: Call, run_direction: RunDirection, fresh: bool = False) -> Result:
+def run_stacked(stack: LayerSpec, call: Call, run_direction: RunDirection, fresh: bool = False) -> Result:
     """Run a stack layer by layer with a function for one layer in one direction; dropout stands between layers.
 
     `fresh` says that its final states are nobody else's. They then are no views, on which some of torch is forbidden.

@@ -13,7 +13,7 @@ from functools import cache
 
 import torch
 
-from cellwise.backends.base import Setting, Stack, Workload
+from cellwise.backends.base import CallContext, LayerSpec, Workload
 from cellwise.backends.cost_model import CPU, INFER, NATIVE, RECORD, TRAIN, Key, LayerSize, Model, models
 from cellwise.cells.gru import GRU
 from cellwise.cells.lstm import LSTM
@@ -38,21 +38,21 @@ _MODES = {INFER: "inference", RECORD: "a recorded forward pass", TRAIN: "trainin
 _LEAST_GAIN, _CAUTION, _THREADS = 0.04, 0.5, 0.2
 
 
-def preferred(stack: Stack, setting: Setting, workload: Workload | None) -> Preference | None:
+def preferred(stack: LayerSpec, context: CallContext, workload: Workload | None) -> Preference | None:
     """What to take where torch's operator and the kernels can both run the call; None where nothing was measured.
 
     Args:
         workload: None where sizes are no numbers, as in a program that is traced.
     """
     # Under autocast the results are to have the dtypes that torch's operators give.
-    if setting.device.type != "cpu" or setting.autocast:
+    if context.device.type != "cpu" or context.autocast:
         return None
-    if setting.traced or workload is None:
-        return _TRACED if setting.traced else _UNKNOWN
+    if context.traced or workload is None:
+        return _TRACED if context.traced else _UNKNOWN
     estimates = [
         (mode, model.ratio(_layers(stack, workload), workload.threads), margin_of(model, workload.threads))
         for mode in _modes(workload)
-        if (model := _model(stack, setting, workload, mode)) is not None
+        if (model := _model(stack, context, workload, mode)) is not None
     ]
     if not estimates:
         return None
@@ -72,7 +72,7 @@ def _modes(workload: Workload) -> tuple[str, ...]:
     return (TRAIN,) if workload.training else (RECORD, TRAIN)
 
 
-def _layers(stack: Stack, workload: Workload) -> list[LayerSize]:
+def _layers(stack: LayerSpec, workload: Workload) -> list[LayerSize]:
     """Every layer and direction of a stack."""
     T, B, N = (max(1, each) for each in workload[:3])  # nothing to do takes a call, too
     below = (stack.proj_size or stack.hidden_size) * stack.directions
@@ -80,7 +80,7 @@ def _layers(stack: Stack, workload: Workload) -> list[LayerSize]:
     return [LayerSize(T, B, N, width, stack.hidden_size) for width in widths for _ in range(stack.directions)]
 
 
-def _model(stack: Stack, setting: Setting, workload: Workload, mode: str) -> Model | None:
+def _model(stack: LayerSpec, context: CallContext, workload: Workload, mode: str) -> Model | None:
     """The model of the calls that are most like this one."""
     family = family_of(stack)
     if family is None:
@@ -89,11 +89,11 @@ def _model(stack: Stack, setting: Setting, workload: Workload, mode: str) -> Mod
     # Of a processor with narrower vectors than were measured, those nearest to it.
     widths = {key.vectors for key in known}
     vectors = max((each for each in widths if each <= vector_bytes()), default=min(widths, default=0))
-    dtype = str(setting.dtype).removeprefix("torch.")
+    dtype = str(context.dtype).removeprefix("torch.")
     return known.get(Key(vectors, family, dtype, workload.ragged, mode))
 
 
-def family_of(stack: Stack) -> str | None:
+def family_of(stack: LayerSpec) -> str | None:
     """The calls that a call is measured with, by the cell's equations; None if there are none."""
     family = _families().get(stack.graph.fingerprint)
     # Torch projects in a loop of its own.
@@ -117,7 +117,7 @@ def vector_bytes() -> int:
     return {"AVX512": 64, "AVX2": 32}.get(torch.backends.cpu.get_cpu_capability(), 16)
 
 
-def _reason(stack: Stack, workload: Workload, mode: str, ratio: float, margin: float) -> str:
+def _reason(stack: LayerSpec, workload: Workload, mode: str, ratio: float, margin: float) -> str:
     T, B, *_ = workload
     call = f"T={T}, B={B}, D={stack.input_size}, H={stack.hidden_size}"
     call += ", ragged rows," if workload.ragged else ""

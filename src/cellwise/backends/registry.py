@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cellwise.backends.base import Backend, Setting, Stack, Workload
+from cellwise.backends.base import Backend, CallContext, LayerSpec, Workload
 from cellwise.backends.cpu import Cpu
 from cellwise.backends.native import Native
 from cellwise.backends.preference import preferred
@@ -48,22 +48,22 @@ def check_name(name: str) -> str:
     return name
 
 
-def willing(name: str, stack: Stack, setting: Setting) -> tuple[str, ...]:
+def willing(name: str, stack: LayerSpec, context: CallContext) -> tuple[str, ...]:
     """The backends that can run such calls: all of them for "auto", else at most the one of this name."""
     return tuple(
         backend.name
         for backend in BACKENDS
-        if name in (AUTO, backend.name) and backend.supports(stack, setting) is None
+        if name in (AUTO, backend.name) and backend.supports(stack, context) is None
     )
 
 
-def choose(name: str, stack: Stack, setting: Setting) -> Backend:
+def choose(name: str, stack: LayerSpec, context: CallContext) -> Backend:
     """The backend of this name if it can run such calls; for "auto" the preferred or else the first that can.
 
     Raises:
         BackendError: the backend asked for by name cannot; the text has its reason.
     """
-    explanation = explain(name, stack, setting)
+    explanation = explain(name, stack, context)
     if explanation.chosen is None:
         reasons = dict(explanation.reasons)
         willing = [known for known, reason in reasons.items() if reason is None]
@@ -76,16 +76,18 @@ def choose(name: str, stack: Stack, setting: Setting) -> Backend:
     return next(backend for backend in BACKENDS if backend.name == explanation.chosen)
 
 
-def explain(name: str, stack: Stack, setting: Setting, workload: Workload | None = None) -> Explanation:
+def explain(
+    name: str, stack: LayerSpec, context: CallContext, workload: Workload | None = None
+) -> Explanation:
     """What each backend says to such calls, and which would run them; of this workload, if it is known."""
     check_name(name)
-    reasons = tuple((backend.name, backend.supports(stack, setting)) for backend in BACKENDS)
+    reasons = tuple((backend.name, backend.supports(stack, context)) for backend in BACKENDS)
     willing = [known for known, reason in reasons if reason is None]
     if name != AUTO:
         return Explanation(name, name if name in willing else None, reasons)
     # Among willing backends of which only one is compiled there was nothing to measure.
     if {"native", "cpu"} <= set(willing):
-        preference = preferred(stack, setting, workload)
+        preference = preferred(stack, context, workload)
         if preference is not None:
             return Explanation(name, preference.backend, reasons, preference.reason)
     return Explanation(name, willing[0] if willing else None, reasons)

@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 import torch
 
-from cellwise.backends.base import Stack
+from cellwise.backends.base import LayerSpec
 from cellwise.cells.base import Cell
 from cellwise.errors import BackendError
 from cellwise.plan import ParameterSpec, parameter_layout, state_sizes
 from cellwise.runtime import dispatch
-from cellwise.runtime.compiling import untraced
+from cellwise.runtime.compiling import constant_result
 
 # The key of a cell, D, H, L, bias, dropout, bidirectional, proj_size.
 Definition = tuple[str, int, int, int, bool, float, bool, int]
@@ -46,27 +46,27 @@ def cell_of(key: str) -> Cell:
     return _CELLS[key]
 
 
-class Facts(NamedTuple):
+class LayerInfo(NamedTuple):
     """What follows from the definition of a layer."""
 
-    stack: Stack
+    stack: LayerSpec
     names: Names
     shapes: tuple[tuple[tuple[int, ...], ...], ...]  # of the parameters, in the order of their names
     state_sizes: tuple[int, ...]
 
 
 @lru_cache(maxsize=1024)
-def _facts_of(definition: Definition) -> Facts:
+def _info_of(definition: Definition) -> LayerInfo:
     key, input_size, hidden_size, num_layers, bias, dropout, bidirectional, proj_size = definition
     graph = cell_of(key).graph
-    stack = Stack(graph, input_size, hidden_size, num_layers, bias, dropout, bidirectional, proj_size)
+    stack = LayerSpec(graph, input_size, hidden_size, num_layers, bias, dropout, bidirectional, proj_size)
     specs = specs_of(stack)
     names = tuple(tuple((spec.stem, spec.name(*place)) for spec in each) for place, each in specs.items())
     shapes = tuple(tuple(spec.shape for spec in each) for each in specs.values())
-    return Facts(stack, names, shapes, state_sizes(graph, hidden_size, proj_size))
+    return LayerInfo(stack, names, shapes, state_sizes(graph, hidden_size, proj_size))
 
 
-def specs_of(stack: Stack) -> dict[tuple[int, bool], tuple[ParameterSpec, ...]]:
+def specs_of(stack: LayerSpec) -> dict[tuple[int, bool], tuple[ParameterSpec, ...]]:
     """The parameters of each (layer, reverse), in the order of torch.nn."""
     directions = (False, True) if stack.bidirectional else (False,)
     return {
@@ -74,20 +74,20 @@ def specs_of(stack: Stack) -> dict[tuple[int, bool], tuple[ParameterSpec, ...]]:
     }
 
 
-def _layout(stack: Stack, layer: int) -> tuple[ParameterSpec, ...]:
+def _layout(stack: LayerSpec, layer: int) -> tuple[ParameterSpec, ...]:
     below = (stack.proj_size or stack.hidden_size) * stack.directions
     width = stack.input_size if layer == 0 else below
     return parameter_layout(stack.graph, width, stack.hidden_size, stack.bias, stack.proj_size)
 
 
-@untraced
-def facts_of(*definition: *Definition) -> Facts:
+@constant_result
+def info_of(*definition: *Definition) -> LayerInfo:
     """What follows from the definition of a layer, worked out once."""
-    return _facts_of(definition)
+    return _info_of(definition)
 
 
-@untraced
-def choice_for(
+@constant_result
+def dispatch_id_for(
     backend: str,
     device: torch.device,
     dtype: torch.dtype,
@@ -106,5 +106,5 @@ def choice_for(
             "(cellwise.revert(model) brings those back)",
             willing="'reference', whose program holds every step of x and is good for so many steps alone",
         )
-    setting = dispatch.setting_of(device, dtype, resets, traced, recompute)
-    return dispatch.choice(backend, _facts_of(definition).stack, setting, workload)
+    context = dispatch.context_of(device, dtype, resets, traced, recompute)
+    return dispatch.dispatch_id(backend, _info_of(definition).stack, context, workload)

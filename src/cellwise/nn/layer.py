@@ -16,9 +16,9 @@ from cellwise.backends.base import Call, Sequences, Stepper, Weights
 from cellwise.cells.base import Cell
 from cellwise.errors import InputError, LayerError
 from cellwise.nn.checks import as_states, check_input, check_states, check_steps, check_weights
-from cellwise.nn.definition import Definition, Facts, Names, choice_for, facts_of, key_of
+from cellwise.nn.definition import Definition, LayerInfo, Names, dispatch_id_for, info_of, key_of
 from cellwise.runtime import dispatch
-from cellwise.runtime.compiling import fixed, is_tracing
+from cellwise.runtime.compiling import is_tracing, specialize
 from cellwise.runtime.sequences import Form, Lengths, form_of
 from cellwise.runtime.stream import Stream, Watched
 
@@ -26,9 +26,9 @@ from cellwise.runtime.stream import Stream, Watched
 class Examined(NamedTuple):
     """A call after all checks: who would run it (None if nobody can), its form, and the dtype to compute in."""
 
-    chosen: dispatch.Chosen | None
+    chosen: dispatch.Dispatch | None
     form: Form
-    facts: Facts
+    info: LayerInfo
     dtype: torch.dtype
     explanation: dispatch.Explanation
 
@@ -99,24 +99,26 @@ class RecurrentLayer(nn.Module):
 
     def _run(self, x: Any, state: Any, lengths: Lengths | None, resets: Tensor | None) -> tuple[Any, Any]:
         traced = is_tracing()
-        definition = fixed(self._definition()) if traced else self._definition()
-        facts = facts_of(*definition)
+        definition = specialize(self._definition()) if traced else self._definition()
+        info = info_of(*definition)
         try:
-            data, weights, dtype = self._checked(x, facts)
+            data, weights, dtype = self._checked(x, info)
         except InputError:
             if isinstance(x, Proxy):
                 return self._as_node(x, state, lengths, resets)
             raise
         asked = (self._backend, data.device, dtype, resets is not None, traced, self.recompute)
         # A program that is traced is good for other sizes too.
-        surplus = traced and dispatch.CHOICES[choice_for(*asked, None, *definition)].backend.takes_surplus
+        surplus = (
+            traced and dispatch.DISPATCHES[dispatch_id_for(*asked, None, *definition)].backend.accepts_padding
+        )
         unbatched = data is x and data.dim() == 2
         if unbatched:
             x, lengths, resets = self._as_batch(x, lengths, resets)
         form = form_of(x, self.batch_first, lengths, resets, surplus)
         workload = None if traced else self._workload(form.sequences, weights)
-        backend, stack, prepared = dispatch.CHOICES[choice_for(*asked, workload, *definition)]
-        states = self._states(state, form.sequences.batch, data, unbatched, facts)
+        backend, stack, prepared = dispatch.DISPATCHES[dispatch_id_for(*asked, workload, *definition)]
+        states = self._states(state, form.sequences.batch, data, unbatched, info)
         states = tuple([form.sort(each) for each in states])
         call = Call(form.sequences, states, weights, self.training, prepared)
         output, finals = backend.run(stack, call)
@@ -127,7 +129,7 @@ class RecurrentLayer(nn.Module):
             finals = tuple([final.squeeze(1) for final in finals])
         return output, finals[0] if len(finals) == 1 else finals
 
-    def _checked(self, x: Any, facts: Facts) -> tuple[Tensor, tuple[Weights, ...], torch.dtype]:
+    def _checked(self, x: Any, info: LayerInfo) -> tuple[Tensor, tuple[Weights, ...], torch.dtype]:
         """The numbers of an input that fits this layer, the weights as they are now, and the dtype to compute in."""
         packed = isinstance(x, PackedSequence)
         data = x.data if packed else x
@@ -135,13 +137,13 @@ class RecurrentLayer(nn.Module):
             raise InputError(
                 f"{type(self).__name__} takes a tensor or a PackedSequence; got a {type(x).__name__}."
             )
-        weights = self._weights(facts.names)
+        weights = self._weights(info.names)
         first = next(iter(weights[0].by_stem.values()))
         check_input(type(self).__name__, data, first, self.input_size, packed)
         if not packed:
             check_steps(data.shape[1 if self.batch_first and data.dim() == 3 else 0])
         alike = check_weights(
-            type(self).__name__, [each.by_stem for each in weights], facts.names, facts.shapes, data
+            type(self).__name__, [each.by_stem for each in weights], info.names, info.shapes, data
         )
         # Under autocast weights may have other dtypes than the input; then only what casts them can compute.
         return data, weights, data.dtype if alike else torch.get_autocast_dtype(data.device.type)
@@ -157,19 +159,19 @@ class RecurrentLayer(nn.Module):
         self, x: Any, state: Any, lengths: Lengths | None = None, resets: Tensor | None = None
     ) -> Examined:
         """Who would run this call, after all checks. Nothing is run."""
-        facts = facts_of(*self._definition())
-        data, weights, dtype = self._checked(x, facts)
+        info = info_of(*self._definition())
+        data, weights, dtype = self._checked(x, info)
         unbatched = data is x and data.dim() == 2
         batch = self._as_batch(x, lengths, resets) if unbatched else (x, lengths, resets)
         form = form_of(batch[0], self.batch_first, batch[1], batch[2])
-        self._states(state, form.sequences.batch, data, unbatched, facts)
-        setting = dispatch.setting_of(data.device, dtype, resets is not None, False, self.recompute)
+        self._states(state, form.sequences.batch, data, unbatched, info)
+        context = dispatch.context_of(data.device, dtype, resets is not None, False, self.recompute)
         workload = self._workload(form.sequences, weights)
-        explanation = dispatch.explain(self._backend, facts.stack, setting, workload)
+        explanation = dispatch.explain(self._backend, info.stack, context, workload)
         chosen = None
         if explanation.chosen is not None:
-            chosen = dispatch.CHOICES[dispatch.choice(explanation.chosen, facts.stack, setting, None)]
-        return Examined(chosen, form, facts, dtype, explanation)
+            chosen = dispatch.DISPATCHES[dispatch.dispatch_id(explanation.chosen, info.stack, context, None)]
+        return Examined(chosen, form, info, dtype, explanation)
 
     def _workload(self, sequences: Sequences, weights: tuple[Weights, ...]) -> dispatch.Workload | None:
         """How much a call computes, if its backend is to be chosen by that and its sizes are numbers."""
@@ -201,14 +203,14 @@ class RecurrentLayer(nn.Module):
             resets = resets.unsqueeze(place)
         return x.unsqueeze(place), lengths, resets
 
-    def _state_shapes(self, batch: int, facts: Facts) -> list[tuple[int, int, int]]:
+    def _state_shapes(self, batch: int, info: LayerInfo) -> list[tuple[int, int, int]]:
         rows = self.num_layers * (2 if self.bidirectional else 1)
-        return [(rows, batch, size) for size in facts.state_sizes]
+        return [(rows, batch, size) for size in info.state_sizes]
 
     def _states(
-        self, state: Any, batch: int, data: Tensor, unbatched: bool, facts: Facts
+        self, state: Any, batch: int, data: Tensor, unbatched: bool, info: LayerInfo
     ) -> tuple[Tensor, ...]:
-        shapes = self._state_shapes(batch, facts)
+        shapes = self._state_shapes(batch, info)
         if state is None:
             return tuple([torch.zeros(shape, dtype=data.dtype, device=data.device) for shape in shapes])
         states = as_states(state, len(shapes), type(self).__name__)
@@ -239,37 +241,39 @@ class RecurrentLayer(nn.Module):
         return self.proj_size or self.hidden_size, weight.dtype, weight.device
 
     def _first_weight(self) -> Tensor:
-        return next(iter(self._weights(facts_of(*self._definition()).names)[0].by_stem.values()))
+        return next(iter(self._weights(info_of(*self._definition()).names)[0].by_stem.values()))
 
     def _stream_state(self, batch: int, state: Any = None) -> tuple[Tensor, ...]:
-        facts = facts_of(*self._definition())
-        return self._states(state, batch, self._first_weight(), False, facts)
+        info = info_of(*self._definition())
+        return self._states(state, batch, self._first_weight(), False, info)
 
     def _stream_step(self, x: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         definition = self._definition()
-        data, weights, dtype = self._checked(x.unsqueeze(0), facts_of(*definition))
+        data, weights, dtype = self._checked(x.unsqueeze(0), info_of(*definition))
         form = form_of(data, batch_first=False, lengths=None, resets=None)
         workload = self._workload(form.sequences, weights)
-        number = choice_for(self._backend, data.device, dtype, False, False, False, workload, *definition)
-        backend, stack, prepared = dispatch.CHOICES[number]
+        number = dispatch_id_for(
+            self._backend, data.device, dtype, False, False, False, workload, *definition
+        )
+        backend, stack, prepared = dispatch.DISPATCHES[number]
         output, finals = backend.run(stack, Call(form.sequences, states, weights, False, prepared))
         return form.output(output)[0], finals
 
     def _stepper(self, batch_size: int) -> tuple[Stepper, Watched] | None:
         """What makes single steps on the weights as they are now, and these watched; None if no backend has it."""
-        facts = facts_of(*self._definition())
-        names = tuple(name for each in facts.names for _, name in each)
+        info = info_of(*self._definition())
+        names = tuple(name for each in info.names for _, name in each)
         if any(name not in self._parameters for name in names):
             return None
-        weights = self._weights(facts.names)
+        weights = self._weights(info.names)
         first = next(iter(weights[0].by_stem.values()))
         if any(weight.is_inference() for each in weights for weight in each.by_stem.values()):
             return None
         stems = [each.by_stem for each in weights]
-        if not check_weights(type(self).__name__, stems, facts.names, facts.shapes, first):
+        if not check_weights(type(self).__name__, stems, info.names, info.shapes, first):
             return None  # under autocast
-        setting = dispatch.setting_of(first.device, first.dtype, False, traced=False)
-        made = dispatch.stepper(self._backend, facts.stack, setting, weights, batch_size)
+        context = dispatch.context_of(first.device, first.dtype, False, traced=False)
+        made = dispatch.stepper(self._backend, info.stack, context, weights, batch_size)
         return None if made is None else (made, Watched(self._parameters, names))
 
     def extra_repr(self) -> str:

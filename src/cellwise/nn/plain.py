@@ -151,8 +151,8 @@ def _decide(layer: RecurrentLayer, key: tuple[Any, ...], x: Any, state: Any) -> 
 
 
 def _route(layer: RecurrentLayer, x: Any, state: Any) -> Route | None:
-    chosen, form, facts, dtype, _ = layer._examined(x, state)
-    if chosen is None or (chosen.backend.takes_surplus and _watchers()):
+    chosen, form, info, dtype, _ = layer._examined(x, state)
+    if chosen is None or (chosen.backend.accepts_padding and _watchers()):
         return None
     sequences = form.sequences
     sizes = sequences.batch_sizes if isinstance(x, PackedSequence) else None
@@ -160,8 +160,8 @@ def _route(layer: RecurrentLayer, x: Any, state: Any) -> Route | None:
     shortcut = chosen.backend.shortcut(chosen.stack, chosen.prepared, batch)
     if shortcut is None:
         return None
-    names = tuple(name for each in facts.names for _, name in each)
-    shapes = tuple(shape for each in facts.shapes for shape in each)
+    names = tuple(name for each in info.names for _, name in each)
+    shapes = tuple(shape for each in info.shapes for shape in each)
     return Route(shortcut, names, shapes, shortcut.reads_memory)
 
 

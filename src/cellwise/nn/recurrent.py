@@ -15,7 +15,7 @@ from cellwise import cells
 from cellwise.cells.base import Cell, own_parameters
 from cellwise.errors import InputError, LayerError
 from cellwise.nn import plain
-from cellwise.nn.definition import facts_of, key_of, specs_of
+from cellwise.nn.definition import info_of, key_of, specs_of
 from cellwise.nn.layer import RecurrentLayer
 from cellwise.runtime import dispatch
 from cellwise.runtime.compiling import is_tracing
@@ -99,7 +99,7 @@ class Recurrent(RecurrentLayer):
         self.reset_parameters()
 
     def _shapes(self) -> list[tuple[str, tuple[int, ...]]]:
-        specs = specs_of(facts_of(*self._definition()).stack)
+        specs = specs_of(info_of(*self._definition()).stack)
         return [(spec.name(*place), spec.shape) for place, each in specs.items() for spec in each]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -114,7 +114,7 @@ class Recurrent(RecurrentLayer):
         """Draw all weights anew: uniform within 1 / sqrt(H) of zero, own parameters as the cell says."""
         bound = 1.0 / math.sqrt(self.hidden_size)
         own = {parameter.name: parameter.initial for parameter in own_parameters(type(self._cell))}
-        for each in facts_of(*self._definition()).names:
+        for each in info_of(*self._definition()).names:
             for stem, name in each:
                 initial = own.get(stem)
                 low, high = initial if isinstance(initial, tuple) else (-bound, bound)

@@ -1,7 +1,7 @@
 """What torch.compile has to be told of cellwise, when and if it is loaded.
 
-Two things. The functions marked `untraced` plan, in plain Python: their results are constants to it, and so must be
-what they are given (`fixed`). And the drop-in layers may be traced: Dynamo refuses every instance of torch.nn's
+Two things. The functions marked `constant_result` plan, in plain Python: their results are constants to it, and so
+must be what they are given (`specialize`). And the drop-in layers may be traced: Dynamo refuses every instance of torch.nn's
 recurrent classes, since it would unroll torch's operators step by step, but a layer of cellwise is one call for each
 layer and direction.
 """
@@ -25,7 +25,7 @@ _UNTRACED: list[Callable[..., Any]] = []
 _TRACED: list[type[nn.Module]] = []
 
 
-def untraced(function: Function) -> Function:
+def constant_result(function: Function) -> Function:
     """Mark a function whose result torch.compile takes as a constant for the same arguments."""
     _UNTRACED.append(function)
     if torch_internals.is_compiler_loaded():
@@ -33,7 +33,7 @@ def untraced(function: Function) -> Function:
     return function
 
 
-def fixed(values: tuple[Any, ...]) -> tuple[Any, ...]:
+def specialize(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """The same values while a program is traced, its numbers as constants that the program is good for.
 
     With dynamic=True the float of a module is a symbol to Dynamo, as its integers are if one asks for it. Where one

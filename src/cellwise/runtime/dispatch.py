@@ -8,37 +8,37 @@ from typing import Any, NamedTuple
 import torch
 
 from cellwise import torch_internals
-from cellwise.backends.base import Backend, Setting, Stack, Stepper, Weights, Workload
+from cellwise.backends.base import Backend, CallContext, LayerSpec, Stepper, Weights, Workload
 from cellwise.backends.registry import AUTO, Explanation, check_name, choose, explain, willing
 
 __all__ = [
     "AUTO",
-    "CHOICES",
-    "Chosen",
+    "DISPATCHES",
+    "Dispatch",
     "Explanation",
     "Workload",
     "check_name",
-    "choice",
+    "context_of",
+    "dispatch_id",
     "explain",
-    "setting_of",
     "stepper",
 ]
 
 
-class Chosen(NamedTuple):
+class Dispatch(NamedTuple):
     """The backend for a layer in a setting, and what it wants to know beside the call."""
 
     backend: Backend
-    stack: Stack
+    stack: LayerSpec
     prepared: Any
 
 
-def setting_of(
+def context_of(
     device: torch.device, dtype: torch.dtype, resets: bool, traced: bool, recompute: bool = False
-) -> Setting:
+) -> CallContext:
     """The setting of a call that is made here and now."""
     levels = torch_internals.interpreter_stack()
-    return Setting(
+    return CallContext(
         device,
         dtype,
         resets,
@@ -52,11 +52,11 @@ def setting_of(
 
 
 # A program that torch.compile traced finds the choice again under its number: it can hold a number as a constant.
-CHOICES: dict[int, Chosen] = {}
+DISPATCHES: dict[int, Dispatch] = {}
 
 
-def choice(backend: str, stack: Stack, setting: Setting, workload: Workload | None) -> int:
-    """The number under which CHOICES has the backend of this name, or for "auto" the best that can.
+def dispatch_id(backend: str, stack: LayerSpec, context: CallContext, workload: Workload | None) -> int:
+    """The number under which DISPATCHES has the backend of this name, or for "auto" the best that can.
 
     Args:
         workload: what "auto" decides by where several can; None where no sizes are known.
@@ -64,29 +64,29 @@ def choice(backend: str, stack: Stack, setting: Setting, workload: Workload | No
     Raises:
         BackendError: no backend can run such calls, or not the one asked for by name.
     """
-    name = _best(stack, setting, workload) if backend == AUTO else backend
-    return _choice(name, stack, setting)
+    name = _best(stack, context, workload) if backend == AUTO else backend
+    return _dispatch_id(name, stack, context)
 
 
 @lru_cache(maxsize=4096)  # sequences of many lengths
-def _best(stack: Stack, setting: Setting, workload: Workload | None) -> str:
-    return explain(AUTO, stack, setting, workload).chosen or AUTO
+def _best(stack: LayerSpec, context: CallContext, workload: Workload | None) -> str:
+    return explain(AUTO, stack, context, workload).chosen or AUTO
 
 
 @lru_cache(maxsize=1024)
-def _choice(backend: str, stack: Stack, setting: Setting) -> int:
-    found = choose(backend, stack, setting)
-    number = len(CHOICES)
-    CHOICES[number] = Chosen(found, stack, found.prepare(stack, setting))
+def _dispatch_id(backend: str, stack: LayerSpec, context: CallContext) -> int:
+    found = choose(backend, stack, context)
+    number = len(DISPATCHES)
+    DISPATCHES[number] = Dispatch(found, stack, found.prepare(stack, context))
     return number
 
 
 def stepper(
-    backend: str, stack: Stack, setting: Setting, weights: tuple[Weights, ...], batch: int
+    backend: str, stack: LayerSpec, context: CallContext, weights: tuple[Weights, ...], batch: int
 ) -> Stepper | None:
     """What makes single steps on these weights as they are now; None if no backend that can run them has it."""
-    for name in willing(backend, stack, setting):
-        found, _, prepared = CHOICES[_choice(name, stack, setting)]
+    for name in willing(backend, stack, context):
+        found, _, prepared = DISPATCHES[_dispatch_id(name, stack, context)]
         made = found.stepper(stack, prepared, weights, batch)
         if made is not None:
             return made

@@ -8,23 +8,23 @@ from functools import lru_cache, partial
 import torch
 from torch import Tensor
 
+from cellwise.backends.compiled.cell_kernels import CellKernels
 from cellwise.backends.compiled.compiler import Carried, RunShape, carried_buffers, given_buffers
-from cellwise.backends.compiled.engine import Engine
 from cellwise.backends.compiled.forward_pass import Runs, first_states, in_rows
 from cellwise.backends.compiled.gradients import (
-    Parts,
-    Run,
+    BlockSlice,
+    RowBlocks,
     at_bias,
     at_operand,
     at_weight,
     before_each_step,
     operand_in_one,
     part_of,
-    recipe_of,
+    weight_gradient_layout,
     weight_in_one,
 )
-from cellwise.backends.compiled.kept import PROJECTION, history_of, keeps, make_sizes
-from cellwise.backends.compiled.walk import Walk
+from cellwise.backends.compiled.saved import PROJECTION, history_of, make_sizes, saved_layout
+from cellwise.backends.compiled.time_schedule import TimeSchedule
 from cellwise.plan.backward import PROJECTED_GRADIENT
 from cellwise.plan.program import Slot, StorageClass, Width
 
@@ -35,11 +35,11 @@ _SPAN_BYTES = {"tape": 32 * 2**20, "recompute": 8 * 2**20}
 _SMALL = 2**14  # numbers
 
 
-def span_rows(engine: Engine, columns: int, width: int) -> int:
+def span_rows(kernels: CellKernels, columns: int, width: int) -> int:
     """Valid steps in a span, where each has so many rows of this width."""
-    size = _SPAN_BYTES["recompute" if engine.recompute else "tape"]
+    size = _SPAN_BYTES["recompute" if kernels.recompute else "tape"]
     # Without a gate that a gradient reaches, nothing is held.
-    return max(1, size // (max(1, columns) * width * engine.dtype.itemsize))
+    return max(1, size // (max(1, columns) * width * kernels.dtype.itemsize))
 
 
 class BackwardPass:
@@ -47,23 +47,23 @@ class BackwardPass:
 
     def __init__(
         self,
-        engine: Engine,
+        kernels: CellKernels,
         bias: bool,
         lengths: tuple[int, int, int],
-        walk: Walk,
+        schedule: TimeSchedule,
         has_resets: bool,
         device: torch.device,
     ) -> None:
-        self.engine, self.walk, self.has_resets = engine, walk, has_resets
-        self.sizes = make_sizes(engine, *lengths)
-        self.recipe = recipe_of(engine, self.sizes.hidden, device)
-        self.stems = engine.stems[bias]
-        self.own_parameters = (*engine.graph.vectors, *engine.graph.scalars)
-        kernel, graph = engine.backward, engine.graph
-        keeping = keeps(engine, self.sizes, has_resets)
-        self.kept = tuple(keeping.shapes)
+        self.kernels, self.schedule, self.has_resets = kernels, schedule, has_resets
+        self.sizes = make_sizes(kernels, *lengths)
+        self.recipe = weight_gradient_layout(kernels, self.sizes.hidden, device)
+        self.stems = kernels.stems[bias]
+        self.own_parameters = (*kernels.graph.vectors, *kernels.graph.scalars)
+        kernel, graph = kernels.backward, kernels.graph
+        layout = saved_layout(kernels, self.sizes, has_resets)
+        self.saved = tuple(layout.shapes)
         self.history_of = {name: history_of(name) for name in graph.states}
-        if keeping.output_is_history:
+        if layout.output_is_history:
             self.history_of[graph.states[0]] = "output"
         program = kernel.program
         widths = {Width.HIDDEN: self.sizes.padded, Width.PROJECTED: self.sizes.padded_projected}
@@ -76,7 +76,7 @@ class BackwardPass:
         self.own = {before.name: place for place, (before, _) in enumerate(program.states)}
         self.own_widths = [widths[before.width] for before, _ in program.states]
         # After a single step the states after it are all that its buffer holds.
-        single = walk.steps == 1 and walk.is_dense
+        single = schedule.steps == 1 and schedule.is_dense
         self.are_finals = [
             single and self.sizes.of_state(place)[0] == width for place, width in enumerate(self.own_widths)
         ]
@@ -86,7 +86,7 @@ class BackwardPass:
             sum(buffer.columns for buffer in program.buffers if buffer.storage is StorageClass.PER_CHUNK)
         )
         self.most = max(rows.stop - rows.start for _, _, rows in self.spans)
-        shape = RunShape(self.sizes, walk.turned, self.stems, ways, has_resets, device)
+        shape = RunShape(self.sizes, schedule.reversed, self.stems, ways, has_resets, device)
         self.runs = Runs(kernel, shape)
         self._zeros: dict[int, Tensor] = {}
 
@@ -101,9 +101,9 @@ class BackwardPass:
 
     def _spans(self, columns: int) -> list[tuple[int, int, slice]]:
         """First step, end and rows of each span, in the order in which they run."""
-        walk = self.walk.turned
-        size, at = span_rows(self.engine, columns, self.sizes.padded), walk.offsets
-        return [(first, end, slice(int(at[first]), int(at[end]))) for first, end in walk.spans(size)]
+        schedule = self.schedule.reversed
+        size, at = span_rows(self.kernels, columns, self.sizes.padded), schedule.offsets
+        return [(first, end, slice(int(at[first]), int(at[end]))) for first, end in schedule.spans(size)]
 
     def run(
         self,
@@ -112,7 +112,7 @@ class BackwardPass:
         weights: Sequence[Tensor],
         resets: Tensor | None,
         output: Tensor,
-        kept: Sequence[Tensor],
+        saved: Sequence[Tensor],
         output_gradient: Tensor | None,
         state_gradients: Sequence[Tensor | None],
         wants_input: bool = True,
@@ -122,21 +122,21 @@ class BackwardPass:
         A gradient that is None is zero. Returns the gradients at x (N, D) if wanted, at the initial states (B, H)
         each, and at the weights, in their order.
         """
-        call = _Call(self, x, states, weights, resets, output, kept)
+        call = _Call(self, x, states, weights, resets, output, saved)
         return call.run(output_gradient, state_gradients, wants_input)
 
 
 @lru_cache(maxsize=64)
 def backward_pass(
-    engine: Engine,
+    kernels: CellKernels,
     bias: bool,
     lengths: tuple[int, int, int],
-    walk: Walk,
+    schedule: TimeSchedule,
     has_resets: bool,
     device: torch.device,
 ) -> BackwardPass:
-    """The one for calls of this shape: `lengths` are D, H and P, `walk` is that of the forward pass."""
-    return BackwardPass(engine, bias, lengths, walk, has_resets, device)
+    """The one for calls of this shape: `lengths` are D, H and P, `schedule` is that of the forward pass."""
+    return BackwardPass(kernels, bias, lengths, schedule, has_resets, device)
 
 
 class _Call:
@@ -150,15 +150,15 @@ class _Call:
         weights: Sequence[Tensor],
         resets: Tensor | None,
         output: Tensor,
-        kept: Sequence[Tensor],
+        saved: Sequence[Tensor],
     ) -> None:
         self.made, self.x, self.states, self.resets = made, x, states, resets
-        self.compiler, self.sizes, self.recipe = made.engine.compiler, made.sizes, made.recipe
+        self.compiler, self.sizes, self.recipe = made.kernels.compiler, made.sizes, made.recipe
         self.compiler.begin()
         self.ordered, self.weights = weights, dict(zip(made.stems, weights, strict=True))
-        self.tensors = {"output": output} | dict(zip(made.kept, kept, strict=True))
-        first = first_states(states, resets, made.walk)
-        self.first = dict(zip(made.engine.graph.states, first, strict=True))
+        self.tensors = {"output": output} | dict(zip(made.saved, saved, strict=True))
+        first = first_states(states, resets, made.schedule)
+        self.first = dict(zip(made.kernels.graph.states, first, strict=True))
         self.rooms: dict[str, Tensor] = {}
 
     def run(
@@ -170,7 +170,7 @@ class _Call:
             made.zeros(place, state) if gradient is None else gradient.contiguous()
             for place, (state, gradient) in enumerate(zip(self.states, state_gradients, strict=True))
         ]
-        batch = made.walk.batch
+        batch = made.schedule.batch
         pairs = [
             x.new_empty((batch, width)) if is_final else self.compiler.empty(2 * batch, width, x, True)
             for width, is_final in zip(made.own_widths, made.are_finals, strict=True)
@@ -190,9 +190,9 @@ class _Call:
             dx = self._input_gradient()
         self._at_own(run.sums(), found)
         made.runs.give_back(run)
-        walk = made.walk.turned
+        schedule = made.schedule.reversed
         finals = [
-            pair if is_final else walk.finals(pair, given, pair=True)
+            pair if is_final else schedule.finals(pair, given, pair=True)
             for pair, is_final, given in zip(pairs, made.are_finals, arriving, strict=True)
         ]
         return dx, finals, [found[stem] if stem in found else self._empty(stem) for stem in made.stems]
@@ -225,11 +225,11 @@ class _Call:
     def _empty(self, stem: str) -> Tensor:
         """Room for the gradient of a weight, zero where not all of it will be written."""
         weight = self.weights[stem]
-        whole = self.made.walk.rows > 0 and stem in self.recipe.whole
+        whole = self.made.schedule.rows > 0 and stem in self.recipe.whole
         return weight.new_empty(weight.shape) if whole else weight.new_zeros(weight.shape)
 
     def _input_gradient(self) -> Tensor:
-        whole = self.recipe.inputs and self.made.walk.rows == len(self.x)
+        whole = self.recipe.inputs and self.made.schedule.rows == len(self.x)
         make = torch.empty_like if whole else torch.zeros_like
         return make(self.x, memory_format=torch.contiguous_format)
 
@@ -260,19 +260,19 @@ class _Call:
             if recipe.inputs:
                 x = [(every, part_of(self.x, 0, rows))]
                 self._at_weight("weight_ih", gates, recipe.inputs, x, found, add)
-        unprojected = self.made.engine.plan.unprojected
+        unprojected = self.made.kernels.plan.unprojected
         if unprojected is not None:
             size = slice(0, self.sizes.projected)
             projected = part_of(self.held[PROJECTED_GRADIENT.name], 0, every)
             operand = self._operand(unprojected, rows)
-            self._at_weight(PROJECTION, projected, [Run(size, size)], operand, found, add)
+            self._at_weight(PROJECTION, projected, [BlockSlice(size, size)], operand, found, add)
 
     def _at_weight(
         self,
         stem: str,
         gates: Tensor,
-        runs: Sequence[Run],
-        operand: Parts,
+        runs: Sequence[BlockSlice],
+        operand: RowBlocks,
         found: dict[str, Tensor],
         add: bool,
     ) -> None:
@@ -292,13 +292,13 @@ class _Call:
             self.rooms[state] = self.compiler.empty(self.made.most, width, self.x, True)
         return self.rooms[state]
 
-    def _operand(self, slot: Slot, rows: slice) -> Parts:
+    def _operand(self, slot: Slot, rows: slice) -> RowBlocks:
         """The rows that a product had as its operand in these steps."""
         buffer = slot.buffer
         if buffer.storage is StorageClass.CARRY_IN:
             name = buffer.name.removesuffix(" before")
             history, first = self.tensors[self.made.history_of[name]], self.first[name]
-            return before_each_step(self.made.walk, rows, history, first, partial(self._room, name))
+            return before_each_step(self.made.schedule, rows, history, first, partial(self._room, name))
         every = slice(0, rows.stop - rows.start)
         held = buffer.storage is StorageClass.PER_CHUNK
         matrix = part_of(self.held[buffer.name], 0, every) if held else self.tensors[buffer.name][rows]
@@ -307,7 +307,7 @@ class _Call:
 
     def _at_own(self, sums: dict[str, Tensor], found: dict[str, Tensor]) -> None:
         """The biases and the cell's own parameters, whose gradients the kernel has summed."""
-        weights, engine, sizes = self.weights, self.made.engine, self.sizes
+        weights, kernels, sizes = self.weights, self.made.kernels, self.sizes
         equal = self.recipe.equal_biases and "bias_ih" in weights and "bias_hh" in weights
         for stem in ("bias_ih", "bias_hh"):
             if stem in weights:
@@ -318,12 +318,12 @@ class _Call:
                 )
         if not self.made.own_parameters:
             return
-        parameters = engine.plan.parameters
+        parameters = kernels.plan.parameters
         for name in self.made.own_parameters:
             if name in parameters:
                 start = parameters.index(name) * sizes.padded
                 mine = sums["sums"][start : start + sizes.hidden]
-                total = mine.sum() if name in engine.graph.scalars else mine
+                total = mine.sum() if name in kernels.graph.scalars else mine
                 found[name] = total.to(weights[name].dtype, copy=True)
             else:
                 found[name] = torch.zeros_like(weights[name])

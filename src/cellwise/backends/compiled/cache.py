@@ -22,7 +22,7 @@ _MOST_BYTES = 2**28  # what a cell of thousands of equations comes to is a hundr
 _DIGEST = hashlib.sha256().digest_size
 
 
-def kept(made_from: str, make: Callable[[], bytes], suffix: str = ".o") -> bytes:
+def cached(made_from: str, make: Callable[[], bytes], suffix: str = ".o") -> bytes:
     """What `make` compiles: from the cache, or made and put there.
 
     Args:

@@ -13,42 +13,42 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cellwise.backends.compiled.cell_kernels import CellKernels, kernels_of
 from cellwise.backends.compiled.compiler import Sizes
-from cellwise.backends.compiled.engine import Engine, engine_of
-from cellwise.backends.compiled.kept import PROJECTION, keeps, sizes_of
+from cellwise.backends.compiled.saved import PROJECTION, saved_layout, sizes_of
 from cellwise.errors import InputError
 
 
-def checked_engine(key: str, x: Tensor, weights: Sequence[Tensor], bias: bool) -> Engine:
-    """The engine for a key, or InputError if it has no kernels for x or takes another number of weights."""
-    engine = engine_of(key, x.dtype, x.device.type)
-    dtypes = engine.compiler.dtypes
+def checked_engine(key: str, x: Tensor, weights: Sequence[Tensor], bias: bool) -> CellKernels:
+    """The kernels for a key, or InputError if it has no kernels for x or takes another number of weights."""
+    kernels = kernels_of(key, x.dtype, x.device.type)
+    dtypes = kernels.compiler.dtypes
     if x.dtype not in dtypes:
         raise _wrong(f"x has {x.dtype}; there are kernels for {' and '.join(map(str, dtypes))}")
-    names = engine.stems[bias]
+    names = kernels.stems[bias]
     if len(weights) != len(names):
         raise _wrong(
-            f"{engine.graph.name} takes {len(names)} weights ({', '.join(names)}); got {len(weights)}"
+            f"{kernels.graph.name} takes {len(names)} weights ({', '.join(names)}); got {len(weights)}"
         )
-    return engine
+    return kernels
 
 
 def checked_sizes(
-    engine: Engine, bias: bool, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]
+    kernels: CellKernels, bias: bool, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]
 ) -> Sizes:
     """The sizes that x and states speak of, or InputError if they have too few dimensions for that."""
-    graph = engine.graph
+    graph = kernels.graph
     if x.dim() != 2:
         raise _wrong(f"x must have shape (N, D); it has {x.dim()} dimensions")
     if len(states) != len(graph.states) or states[0].dim() != 2:
         raise _wrong(f"{graph.name} takes {len(graph.states)} states of shape (B, H)")
-    if engine.projected and weights[engine.stems[bias].index(PROJECTION)].dim() != 2:
+    if kernels.projected and weights[kernels.stems[bias].index(PROJECTION)].dim() != 2:
         raise _wrong("weight_hr must have shape (P, H)")
-    return sizes_of(engine, bias, x, states, weights)
+    return sizes_of(kernels, bias, x, states, weights)
 
 
 def check_forward(
-    engine: Engine,
+    kernels: CellKernels,
     bias: bool,
     x: Tensor,
     offsets: Tensor,
@@ -57,15 +57,15 @@ def check_forward(
     weights: Sequence[Tensor],
 ) -> Sizes:
     """Raise InputError if an argument does not fit the others; the sizes that they all agree on."""
-    sizes = checked_sizes(engine, bias, x, states, weights)
-    graph = engine.graph
-    if not sizes.hidden or (engine.projected and not sizes.projected):
+    sizes = checked_sizes(kernels, bias, x, states, weights)
+    graph = kernels.graph
+    if not sizes.hidden or (kernels.projected and not sizes.projected):
         raise _wrong("a layer has at least one unit")
     batch = len(states[0])
     for place, state in enumerate(states):
         _check(f"state {graph.states[place]}", state, (batch, sizes.of_state(place)[0]), x)
-    shapes = _shapes(engine, sizes)
-    for stem, weight in zip(engine.stems[bias], weights, strict=True):
+    shapes = _shapes(kernels, sizes)
+    for stem, weight in zip(kernels.stems[bias], weights, strict=True):
         _check(stem, weight, shapes[stem], x)
     _check_offsets(offsets, len(x), batch)
     if resets is not None:
@@ -77,23 +77,23 @@ def check_forward(
 
 
 def check_backward(
-    engine: Engine,
+    kernels: CellKernels,
     sizes: Sizes,
     x: Tensor,
     states: Sequence[Tensor],
     has_resets: bool,
     output: Tensor,
-    kept: Sequence[Tensor],
+    saved: Sequence[Tensor],
     output_gradient: Tensor | None,
     state_gradients: Sequence[Tensor | None],
 ) -> None:
     """Raise InputError if what the forward pass left or what arrives does not fit; after `check_forward`."""
     rows = len(x)
     _check("output", output, (rows, sizes.output), x)
-    shapes = keeps(engine, sizes, has_resets).shapes
-    if len(kept) != len(shapes):
-        raise _wrong(f"the forward pass keeps {len(shapes)} tensors for the backward pass; got {len(kept)}")
-    for tensor, (name, (columns, width)) in zip(kept, shapes.items(), strict=True):
+    shapes = saved_layout(kernels, sizes, has_resets).shapes
+    if len(saved) != len(shapes):
+        raise _wrong(f"the forward pass keeps {len(shapes)} tensors for the backward pass; got {len(saved)}")
+    for tensor, (name, (columns, width)) in zip(saved, shapes.items(), strict=True):
         _check(f"kept {name}", tensor, (rows, columns * width), x)
     if output_gradient is not None:
         _check("output_gradient", output_gradient, (rows, sizes.output), x)
@@ -104,9 +104,9 @@ def check_backward(
             _check("a state's gradient", gradient, tuple(state.shape), x)
 
 
-def _shapes(engine: Engine, sizes: Sizes) -> dict[str, tuple[int, ...]]:
+def _shapes(kernels: CellKernels, sizes: Sizes) -> dict[str, tuple[int, ...]]:
     """Of each weight that a direction may take."""
-    graph, hidden = engine.graph, sizes.hidden
+    graph, hidden = kernels.graph, sizes.hidden
     rows = {"ih": len(graph.input_gates) * hidden, "hh": len(graph.state_gates) * hidden}
     shapes: dict[str, tuple[int, ...]] = {f"bias_{kind}": (count,) for kind, count in rows.items()}
     shapes |= {"weight_ih": (rows["ih"], sizes.input), "weight_hh": (rows["hh"], sizes.output)}

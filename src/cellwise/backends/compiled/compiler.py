@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from cellwise.backends.base import Stack, Stepper
+from cellwise.backends.base import LayerSpec, Stepper
 from cellwise.backends.compiled.schema import register_device
-from cellwise.backends.compiled.walk import Walk
+from cellwise.backends.compiled.time_schedule import TimeSchedule
 from cellwise.plan.program import Buffer, Program, StorageClass
 
 if TYPE_CHECKING:
-    from cellwise.backends.compiled.engine import Engine
+    from cellwise.backends.compiled.cell_kernels import CellKernels
 
 
 class Sizes(NamedTuple):
@@ -64,7 +64,7 @@ class RunShape(NamedTuple):
     """
 
     sizes: Sizes
-    walk: Walk
+    schedule: TimeSchedule
     stems: tuple[str, ...]
     carried: tuple[Carried, ...]
     resets: bool
@@ -149,7 +149,7 @@ class KernelCompiler(ABC):
         return
 
     def stepper(
-        self, engine: Engine, stack: Stack, weights: Sequence[Sequence[Tensor]], batch: int
+        self, kernels: CellKernels, stack: LayerSpec, weights: Sequence[Sequence[Tensor]], batch: int
     ) -> Stepper | None:
         """A stepper on these weights, those of each layer, if there is a way for single steps that is faster."""
         return None

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cellwise.backends.compiled.engine import engine_of
+from cellwise.backends.compiled.cell_kernels import kernels_of
 
 
 def register(module: Any) -> None:
@@ -20,7 +20,7 @@ def register(module: Any) -> None:
 
 def _products(key: str, x: Tensor, weights: list[Tensor], bias: bool) -> Iterator[tuple[str, int]]:
     """The matrices that every valid step is multiplied by, and the operations that takes."""
-    for stem, weight in zip(engine_of(key, x.dtype, x.device.type).stems[bias], weights, strict=True):
+    for stem, weight in zip(kernels_of(key, x.dtype, x.device.type).stems[bias], weights, strict=True):
         if stem.startswith("weight_"):
             yield stem, 2 * x.shape[0] * weight.numel()
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from cellwise.backends.compiled.cell_kernels import CellKernels
 from cellwise.backends.compiled.compiler import (
     Carried,
     CompiledKernel,
@@ -16,9 +17,8 @@ from cellwise.backends.compiled.compiler import (
     RunShape,
     given_buffers,
 )
-from cellwise.backends.compiled.engine import Engine
-from cellwise.backends.compiled.kept import history_of, keeps, make_sizes, output_is_history
-from cellwise.backends.compiled.walk import Walk
+from cellwise.backends.compiled.saved import history_of, make_sizes, output_is_history, saved_layout
+from cellwise.backends.compiled.time_schedule import TimeSchedule
 
 # The last of a call's tensors, which follow what is kept.
 _X, _OUTPUT = -2, -1
@@ -47,22 +47,22 @@ class ForwardPass:
 
     def __init__(
         self,
-        engine: Engine,
+        kernels: CellKernels,
         bias: bool,
         lengths: tuple[int, int, int],
-        walk: Walk,
+        schedule: TimeSchedule,
         has_resets: bool,
         tape: bool,
         device: torch.device,
     ) -> None:
-        self.compiler, self.walk, self.sizes = engine.compiler, walk, make_sizes(engine, *lengths)
-        graph, sizes = engine.graph, self.sizes
-        kernel = engine.training if tape else engine.inference
-        keeping = keeps(engine, sizes, has_resets).shapes if tape else {}
-        names = [name for name in keeping if name != "output"]
-        self._made = [columns * width for name, (columns, width) in keeping.items() if name != "output"]
+        self.compiler, self.schedule, self.sizes = kernels.compiler, schedule, make_sizes(kernels, *lengths)
+        graph, sizes = kernels.graph, self.sizes
+        kernel = kernels.training if tape else kernels.inference
+        layout = saved_layout(kernels, sizes, has_resets).shapes if tape else {}
+        names = [name for name in layout if name != "output"]
+        self._made = [columns * width for name, (columns, width) in layout.items() if name != "output"]
         # The outputs in whole rows are kept as they are, in their place among the others.
-        self._output_place = list(keeping).index("output") if "output" in keeping else None
+        self._output_place = list(layout).index("output") if "output" in layout else None
         places = {"x": _X, "output": _OUTPUT} | {name: place for place, name in enumerate(names)}
         self._given = [places[buffer.name] for buffer in given_buffers(kernel.program)]
         # Where the states of all steps go; None where nobody wants them.
@@ -71,77 +71,77 @@ class ForwardPass:
             self._histories[0] = _OUTPUT
         self._widths = [sizes.of_state(place)[1] for place in range(len(graph.states))]
         # After a single step the states after it are all that its buffer holds.
-        single = walk.steps == 1 and walk.is_dense
+        single = schedule.steps == 1 and schedule.is_dense
         self._are_finals = [
             single and history is None and sizes.of_state(place)[0] == self._widths[place]
             for place, history in enumerate(self._histories)
         ]
-        self._zeroes_first = has_resets and not walk.backwards
+        self._zeroes_first = has_resets and not schedule.backwards
         carried = tuple(Carried.PAIR if each is None else Carried.HISTORY for each in self._histories)
-        stems = engine.stems[bias]
-        self._runs = Runs(kernel, RunShape(sizes, walk, stems, carried, has_resets, device))
+        stems = kernels.stems[bias]
+        self._runs = Runs(kernel, RunShape(sizes, schedule, stems, carried, has_resets, device))
 
     def run(
         self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], resets: Tensor | None
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Outputs (N, H), final states (B, H), and with a tape what is kept, in the order of `keeps`."""
-        compiler, walk, sizes, rows = self.compiler, self.walk, self.sizes, x.shape[0]
+        """Outputs (N, H), final states (B, H), and with a tape what is kept, in the order of `saved_layout`."""
+        compiler, schedule, sizes, rows = self.compiler, self.schedule, self.sizes, x.shape[0]
         compiler.begin()
         x = x.contiguous()
         output = x.new_empty((rows, sizes.padded_output))
-        kept = [compiler.empty(rows, width, x, False) for width in self._made]
-        tensors = [*kept, x, output]
-        initial = first_states(states, resets, walk) if self._zeroes_first else states
+        saved = [compiler.empty(rows, width, x, False) for width in self._made]
+        tensors = [*saved, x, output]
+        initial = first_states(states, resets, schedule) if self._zeroes_first else states
         firsts = [in_rows(state, width) for state, width in zip(initial, self._widths, strict=True)]
         histories = [
             tensors[place]
             if place is not None
-            else x.new_empty((walk.batch, width))
+            else x.new_empty((schedule.batch, width))
             if is_final
-            else compiler.empty(2 * walk.batch, width, x, True)
+            else compiler.empty(2 * schedule.batch, width, x, True)
             for place, width, is_final in zip(self._histories, self._widths, self._are_finals, strict=True)
         ]
         run = self._runs.take()
         run.bind([tensors[place] for place in self._given], firsts, histories, weights, resets)
-        run.launch(0, walk.steps)
+        run.launch(0, schedule.steps)
         self._runs.give_back(run)
         finals = [
-            history if is_final else walk.finals(history, state, place is None)
+            history if is_final else schedule.finals(history, state, place is None)
             for history, is_final, state, place in zip(
                 histories, self._are_finals, initial, self._histories, strict=True
             )
         ]
-        if walk.rows < rows:
-            output[walk.rows :] = 0
+        if schedule.rows < rows:
+            output[schedule.rows :] = 0
         given = output
         if sizes.output != sizes.padded_output:
             # A copy even of a single row, which lies as it should: operators that torch traces share no memory.
             given = output[:, : sizes.output].clone(memory_format=torch.contiguous_format)
         if self._output_place is not None:
-            kept.insert(self._output_place, output)
-        return given, finals, kept
+            saved.insert(self._output_place, output)
+        return given, finals, saved
 
 
 @lru_cache(maxsize=64)
 def forward_pass(
-    engine: Engine,
+    kernels: CellKernels,
     bias: bool,
     lengths: tuple[int, int, int],
-    walk: Walk,
+    schedule: TimeSchedule,
     has_resets: bool,
     tape: bool,
     device: torch.device,
 ) -> ForwardPass:
     """The one for calls of this shape: `lengths` are D, H and P."""
-    return ForwardPass(engine, bias, lengths, walk, has_resets, tape, device)
+    return ForwardPass(kernels, bias, lengths, schedule, has_resets, tape, device)
 
 
-def first_states(states: Sequence[Tensor], resets: Tensor | None, walk: Walk) -> list[Tensor]:
+def first_states(states: Sequence[Tensor], resets: Tensor | None, schedule: TimeSchedule) -> list[Tensor]:
     """The states before each row's first step of a walk forward: zero where that step is marked."""
-    if resets is None or walk.backwards:
+    if resets is None or schedule.backwards:
         return [state.contiguous() for state in states]
-    size = int(walk.offsets[1]) if walk.steps else 0
-    reset = torch.zeros(walk.batch, 1, dtype=torch.bool, device=resets.device)
+    size = int(schedule.offsets[1]) if schedule.steps else 0
+    reset = torch.zeros(schedule.batch, 1, dtype=torch.bool, device=resets.device)
     reset[:size, 0] = resets[:size].bool()
     return [state.masked_fill(reset, 0) for state in states]
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cellwise.backends.compiled.engine import Engine
-from cellwise.backends.compiled.walk import Walk
+from cellwise.backends.compiled.cell_kernels import CellKernels
+from cellwise.backends.compiled.time_schedule import TimeSchedule
 from cellwise.plan.program import Slot
 
 # Of a product over N rows with fewer columns than this on one side MKL adds the rows one after the other: its error
@@ -23,10 +23,10 @@ _LONG, _LONG_BLOCK = 2**15, 2**12
 _FEW = 2**12
 
 # Parts of a matrix with a row per step: which steps, and their rows.
-Parts = list[tuple[slice, Tensor]]
+RowBlocks = list[tuple[slice, Tensor]]
 
 
-class Run(NamedTuple):
+class BlockSlice(NamedTuple):
     """Rows of a weight, and the columns of the gradients at gates that they made: one matrix in memory, without a copy.
 
     `add`: these rows have a gradient from another operand already.
@@ -48,11 +48,11 @@ class BiasPlaces(NamedTuple):
     run: slice | None
 
 
-class Recipe(NamedTuple):
+class WeightGradientLayout(NamedTuple):
     """How what a backward kernel leaves becomes the gradients of weights, for layers of one size."""
 
-    inputs: tuple[Run, ...]
-    recurrent: tuple[tuple[Slot, tuple[Run, ...]], ...]  # by operand
+    inputs: tuple[BlockSlice, ...]
+    recurrent: tuple[tuple[Slot, tuple[BlockSlice, ...]], ...]  # by operand
     whole: frozenset[
         str
     ]  # the weights of which every row has a gradient; some gates may be where none arrives
@@ -61,9 +61,9 @@ class Recipe(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def recipe_of(engine: Engine, hidden: int, device: torch.device) -> Recipe:
+def weight_gradient_layout(kernels: CellKernels, hidden: int, device: torch.device) -> WeightGradientLayout:
     """The recipe for layers of this H on a device."""
-    plan, graph, width = engine.plan, engine.graph, engine.padded(hidden)
+    plan, graph, width = kernels.plan, kernels.graph, kernels.padded(hidden)
     order, at_input = graph.state_gates, dict(plan.inputs)
     places = enumerate(graph.input_gates)
     inputs = _runs([(row, at_input[gate]) for row, gate in places if gate in at_input], hidden, width)
@@ -84,12 +84,12 @@ def recipe_of(engine: Engine, hidden: int, device: torch.device) -> Recipe:
     whole["weight_hr"] = True
     equal = sorted(ih) == sorted(hh) and len(graph.input_gates) == len(order)
     whole_stems = frozenset(stem for stem, all_ in whole.items() if all_)
-    return Recipe(inputs, tuple(recurrent), whole_stems, biases, equal)
+    return WeightGradientLayout(inputs, tuple(recurrent), whole_stems, biases, equal)
 
 
 def _runs(
     pairs: Sequence[tuple[int, int]], size: int, width: int, written: Set[int] = frozenset()
-) -> tuple[Run, ...]:
+) -> tuple[BlockSlice, ...]:
     """From pairs of a gate's place in the weight and its column, in the order of the places."""
     runs: list[tuple[int, int, int]] = []  # first place, first column, how many
     for row, column in pairs:
@@ -100,7 +100,7 @@ def _runs(
                 continue
         runs.append((row, column, 1))
     return tuple(
-        Run(slice(r * size, (r + n) * size), slice(c * width, c * width + n * size), r in written)
+        BlockSlice(slice(r * size, (r + n) * size), slice(c * width, c * width + n * size), r in written)
         for r, c, n in runs
     )
 
@@ -118,7 +118,9 @@ def _places(
     return BiasPlaces(source, torch.cat([row * size + each for row, _ in pairs] or [each[:0]]), run)
 
 
-def at_weight(gates: Tensor, runs: Sequence[Run], operand: Parts, out: Tensor, add: bool = False) -> None:
+def at_weight(
+    gates: Tensor, runs: Sequence[BlockSlice], operand: RowBlocks, out: Tensor, add: bool = False
+) -> None:
     """Gradient at the rows of a weight that made gates from an operand (N, K), from that at the gates."""
     for run in runs:
         target, at_gates = out[run.rows], gates[:, run.columns]
@@ -155,7 +157,7 @@ def _in_blocks(few: Tensor, many: Tensor, block: int) -> Tensor:
     return found if whole == len(few) else found.addmm_(few[whole:].t(), many[whole:])
 
 
-def at_operand(gates: Tensor, runs: Sequence[Run], weight: Tensor, out: Tensor) -> None:
+def at_operand(gates: Tensor, runs: Sequence[BlockSlice], weight: Tensor, out: Tensor) -> None:
     """Gradient at what the rows of a weight made gates from."""
     for number, run in enumerate(runs):
         if number == 0:
@@ -181,7 +183,7 @@ def part_of(tensor: Tensor, dim: int, part: slice) -> Tensor:
 
 
 def weight_in_one(
-    gates: Tensor, runs: Sequence[Run], operand: Parts, like: Tensor, source: Tensor | None
+    gates: Tensor, runs: Sequence[BlockSlice], operand: RowBlocks, like: Tensor, source: Tensor | None
 ) -> Tensor | None:
     """What `at_weight` computes as a new tensor, if it is all of a weight by one plain product; else None.
 
@@ -203,7 +205,7 @@ def weight_in_one(
     return torch.mm(at_gates.t(), operand[0][1])
 
 
-def operand_in_one(gates: Tensor, runs: Sequence[Run], weight: Tensor) -> Tensor | None:
+def operand_in_one(gates: Tensor, runs: Sequence[BlockSlice], weight: Tensor) -> Tensor | None:
     """What `at_operand` computes as a new tensor, if it is one product; else None."""
     if len(runs) > 1:
         return None
@@ -211,16 +213,16 @@ def operand_in_one(gates: Tensor, runs: Sequence[Run], weight: Tensor) -> Tensor
 
 
 def before_each_step(
-    walk: Walk, span: slice, history: Tensor, initial: Tensor, room: Callable[[], Tensor]
-) -> Parts:
+    schedule: TimeSchedule, span: slice, history: Tensor, initial: Tensor, room: Callable[[], Tensor]
+) -> RowBlocks:
     """The states before the steps of some rows: pieces of the history where all rows go on together, else gathered.
 
     `room` gives memory for rows of the size of the states, at least as many as the span has.
     """
-    size, rows, batch = initial.shape[1], walk.rows, walk.batch
+    size, rows, batch = initial.shape[1], schedule.rows, schedule.batch
     first, end = span.start, span.stop
-    if walk.is_dense:
-        if walk.backwards:
+    if schedule.is_dense:
+        if schedule.backwards:
             begins = end == rows
             middle = end - first - (batch if begins else 0)
             early, late = slice(0, middle), slice(middle, end - first)
@@ -233,7 +235,7 @@ def before_each_step(
         parts = [(late, initial)] if begins else []
         count = early.stop - early.start
         return [*parts, (early, history[start : start + count, :size])] if count else parts
-    where, begins_at, row = walk.predecessors
+    where, begins_at, row = schedule.predecessors
     gathered, device = room()[: end - first], history.device
     torch.index_select(history[:rows, :size], 0, where[span].to(device), out=gathered)
     low, high = torch.searchsorted(begins_at, torch.tensor([first, end], device="cpu")).tolist()

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from cellwise.backends.base import Result, Sequences, Weights
 from cellwise.backends.compiled import compiler as compilers
-from cellwise.backends.compiled.engine import Engine, engine_for, key_of
+from cellwise.backends.compiled.cell_kernels import CellKernels, kernels_for, key_of
 from cellwise.backends.compiled.plain import Forward, is_plain, lie_in_memory, run_forward
-from cellwise.backends.compiled.walk import even_walk, walk_of
+from cellwise.backends.compiled.time_schedule import even_schedule, schedule_of
 from cellwise.graph import StepGraph
 from cellwise.torch_internals import tracing_state
 
@@ -25,7 +25,7 @@ class LayerPass:
     key: what the operator knows the cell by, if calls are traced; plain data, so that tracing needs no planning.
     """
 
-    engine: Engine
+    kernels: CellKernels
     name: str  # of the backend
     bias: bool
     stems: tuple[str, ...]
@@ -47,9 +47,9 @@ class LayerPass:
             name: that of the compiler's backend.
             traced: whether calls are recorded into a program.
         """
-        engine = engine_for(graph, dtype, compilers.load(name), projected, recompute)
+        kernels = kernels_for(graph, dtype, compilers.load(name), projected, recompute)
         key = key_of(graph, projected, recompute, name) if traced else ""
-        return LayerPass(engine, name, bias, engine.stems[bias], key)
+        return LayerPass(kernels, name, bias, kernels.stems[bias], key)
 
     def run(
         self, _: Any, weights: Weights, sequences: Sequences, initial: tuple[Tensor, ...], reverse: bool
@@ -60,18 +60,20 @@ class LayerPass:
         data, taken = sequences.data, tuple(weights.by_stem.values())  # in the order of `stems`
         tensors = (data, *initial, *taken)
         if not (is_plain(data) and lie_in_memory(tensors)):
-            engine = self.engine
-            key = self.key or key_of(engine.graph, engine.projected, engine.recompute, self.name)
+            kernels = self.kernels
+            key = self.key or key_of(kernels.graph, kernels.projected, kernels.recompute, self.name)
             return self._traced(key, weights, sequences, initial, reverse)
         if sequences.sizes is None:
-            walk = even_walk(sequences.steps, sequences.batch, reverse)
+            schedule = even_schedule(sequences.steps, sequences.batch, reverse)
         else:
-            walk = walk_of(_offsets(sequences), sequences.batch, reverse)
+            schedule = schedule_of(_offsets(sequences), sequences.batch, reverse)
         resets = None if sequences.resets is None else _resets(sequences, reverse)
         if _needs_gradient(tensors):
-            output, *finals = Forward.apply(self.engine, self.bias, walk, resets, None, *tensors)
+            output, *finals = Forward.apply(self.kernels, self.bias, schedule, resets, None, *tensors)
         else:
-            output, finals, _ = run_forward(self.engine, self.bias, walk, data, initial, taken, resets, False)
+            output, finals, _ = run_forward(
+                self.kernels, self.bias, schedule, data, initial, taken, resets, False
+            )
         return output, tuple(finals)
 
     def _traced(

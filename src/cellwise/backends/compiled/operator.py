@@ -22,6 +22,7 @@ from torch import Tensor
 
 from cellwise import torch_internals
 from cellwise.backends.compiled import plain
+from cellwise.backends.compiled.cell_kernels import CellKernels, kernels_of
 from cellwise.backends.compiled.checks import (
     check_backward,
     check_forward,
@@ -29,16 +30,15 @@ from cellwise.backends.compiled.checks import (
     checked_sizes,
 )
 from cellwise.backends.compiled.compiler import has_kernels
-from cellwise.backends.compiled.engine import Engine, engine_of
-from cellwise.backends.compiled.kept import keeps
+from cellwise.backends.compiled.double_backward import first_derivative, second_derivative
 from cellwise.backends.compiled.plain import are_transformed, in_memory, is_plain, lies_in_memory
-from cellwise.backends.compiled.twice import first_derivative, second_derivative
-from cellwise.backends.compiled.walk import walk_of
+from cellwise.backends.compiled.saved import saved_layout
+from cellwise.backends.compiled.time_schedule import schedule_of
 
 Operator = Callable[..., list[Tensor]]
 
 
-class Asked(NamedTuple):
+class CallAttributes(NamedTuple):
     """What is no tensor in a call."""
 
     key: str
@@ -46,8 +46,8 @@ class Asked(NamedTuple):
     reverse: bool
     states: int
 
-    def engine(self, x: Tensor) -> Engine:
-        return engine_of(self.key, x.dtype, x.device.type)
+    def kernels(self, x: Tensor) -> CellKernels:
+        return kernels_of(self.key, x.dtype, x.device.type)
 
 
 # --- the kernels ---------------------------------------------------------------------------------------------------
@@ -65,12 +65,12 @@ def _checked_forward(
     tape: bool,
 ) -> list[Tensor]:
     """A pass forward, of arguments that somebody may have made up."""
-    engine = checked_engine(key, x, weights, bias)
-    check_forward(engine, bias, x, offsets, states, resets, weights)
+    kernels = checked_engine(key, x, weights, bias)
+    check_forward(kernels, bias, x, offsets, states, resets, weights)
     resets = None if resets is None else resets.contiguous()
-    walk = walk_of(offsets, len(states[0]), reverse)
-    output, finals, kept = plain.run_forward(engine, bias, walk, x, states, weights, resets, tape)
-    return [output, *finals, *kept]
+    schedule = schedule_of(offsets, len(states[0]), reverse)
+    output, finals, saved = plain.run_forward(kernels, bias, schedule, x, states, weights, resets, tape)
+    return [output, *finals, *saved]
 
 
 def _checked_backward(
@@ -83,21 +83,21 @@ def _checked_backward(
     bias: bool,
     reverse: bool,
     output: Tensor,
-    kept: list[Tensor],
+    saved: list[Tensor],
     output_gradient: Tensor | None,
     state_gradients: Sequence[Tensor | None],
     wants_input: bool,
 ) -> list[Tensor]:
-    engine = checked_engine(key, x, weights, bias)
-    sizes = check_forward(engine, bias, x, offsets, states, resets, weights)
+    kernels = checked_engine(key, x, weights, bias)
+    sizes = check_forward(kernels, bias, x, offsets, states, resets, weights)
     has_resets = resets is not None
-    check_backward(engine, sizes, x, states, has_resets, output, kept, output_gradient, state_gradients)
+    check_backward(kernels, sizes, x, states, has_resets, output, saved, output_gradient, state_gradients)
     resets = None if resets is None else resets.contiguous()
-    output, kept = output.contiguous(), [each.contiguous() for each in kept]
-    walk = walk_of(offsets, len(states[0]), reverse)
-    saved = (walk, x, states, weights, resets, output, kept)
+    output, saved = output.contiguous(), [each.contiguous() for each in saved]
+    schedule = schedule_of(offsets, len(states[0]), reverse)
+    arguments = (schedule, x, states, weights, resets, output, saved)
     dx, dstates, dweights = plain.run_backward(
-        engine, bias, *saved, output_gradient, state_gradients, wants_input
+        kernels, bias, *arguments, output_gradient, state_gradients, wants_input
     )
     return [x.new_empty(0) if dx is None else dx, *dstates, *dweights]
 
@@ -110,7 +110,7 @@ class _Forward(torch.autograd.Function):
     def forward(
         ctx: Any,
         operator: Operator,
-        asked: Asked,
+        asked: CallAttributes,
         offsets: Tensor,
         resets: Tensor | None,
         x: Tensor,
@@ -119,31 +119,33 @@ class _Forward(torch.autograd.Function):
         key, bias, reverse, count = asked
         states, weights = list(others[:count]), list(others[count:])
         found = operator(key, x, offsets, states, resets, weights, bias, reverse, True)
-        output, kept = found[0], found[1 + count :]
-        ctx.asked, ctx.kept = asked, len(kept)
+        output, saved = found[0], found[1 + count :]
+        ctx.asked, ctx.saved = asked, len(saved)
         ctx.seen = [(each.dtype, each.shape) for each in (x, *others)]
         # Rows that were copied for the caller may be written to as any copy may.
-        ctx.reads_output = not is_plain(x) or asked.engine(x).padded(output.shape[1]) == output.shape[1]
+        ctx.reads_output = not is_plain(x) or asked.kernels(x).padded(output.shape[1]) == output.shape[1]
         # What is kept has no gradients: as zeros they would be as large as it.
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*kept)
-        ctx.save_for_backward(offsets, resets, output if ctx.reads_output else output.data, *kept, x, *others)
+        ctx.mark_non_differentiable(*saved)
+        ctx.save_for_backward(
+            offsets, resets, output if ctx.reads_output else output.data, *saved, x, *others
+        )
         return tuple(found)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
         offsets, resets, output, *rest = ctx.saved_tensors
-        kept, (x, *others) = rest[: ctx.kept], rest[ctx.kept :]
+        saved, (x, *others) = rest[: ctx.saved], rest[ctx.saved :]
         asked, given = ctx.asked, list(gradients[: 1 + ctx.asked.states])
         if are_transformed(given):
-            walk = (asked.bias, asked.reverse, asked.states, offsets, resets)
-            return None, None, None, None, *first_derivative(asked.engine(x), *walk, (x, *others), given)
+            schedule = (asked.bias, asked.reverse, asked.states, offsets, resets)
+            return None, None, None, None, *first_derivative(asked.kernels(x), *schedule, (x, *others), given)
         plain.check_unchanged((x, *others), ctx.seen)
         results = (output, *others[: asked.states])
         given = [
             torch.zeros_like(r) if g is None else in_memory(g) for r, g in zip(results, given, strict=True)
         ]
-        call = (asked, offsets, resets, output, kept)
+        call = (asked, offsets, resets, output, saved)
         if not is_plain(x):
             operator = torch.ops.cellwise.direction_backward.default
             return None, None, None, None, *_call_backward(operator, *call)(x, *others, *given)
@@ -159,34 +161,34 @@ class _Backward(torch.autograd.Function):
     def forward(
         ctx: Any,
         operator: Operator,
-        asked: Asked,
+        asked: CallAttributes,
         offsets: Tensor,
         resets: Tensor | None,
         output: Tensor,
-        kept: list[Tensor],
+        saved: list[Tensor],
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
         ctx.asked = asked
         ctx.save_for_backward(offsets, resets, *tensors)
-        return tuple(_call_backward(operator, asked, offsets, resets, output, kept)(*tensors))
+        return tuple(_call_backward(operator, asked, offsets, resets, output, saved)(*tensors))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
         offsets, resets, *tensors = ctx.saved_tensors
-        asked, engine = ctx.asked, ctx.asked.engine(tensors[0])
+        asked, kernels = ctx.asked, ctx.asked.kernels(tensors[0])
         # What was kept follows from x, states and weights: the derivative is taken through those.
-        walk = (asked.bias, asked.reverse, asked.states, offsets, resets)
-        found = second_derivative(engine, *walk, tensors, gradients)
+        schedule = (asked.bias, asked.reverse, asked.states, offsets, resets)
+        found = second_derivative(kernels, *schedule, tensors, gradients)
         return None, None, None, None, None, None, *found
 
 
 def _call_backward(
     operator: Operator,
-    asked: Asked,
+    asked: CallAttributes,
     offsets: Tensor,
     resets: Tensor | None,
     output: Tensor,
-    kept: list[Tensor],
+    saved: list[Tensor],
     wants_input: bool = True,
 ) -> Operator:
     """The operator as a function of x, states, weights, and the gradients at output and final states."""
@@ -204,7 +206,7 @@ def _call_backward(
             bias,
             reverse,
             output,
-            kept,
+            saved,
             given[0],
             list(given[1:]),
             wants_input,
@@ -244,7 +246,7 @@ def _direction_autograd(
     tensors = (x, *states, *weights)
     if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
         return below(key, x, offsets, states, resets, weights, *rest)
-    found = _Forward.apply(below, Asked(key, bias, reverse, len(states)), offsets, resets, *tensors)
+    found = _Forward.apply(below, CallAttributes(key, bias, reverse, len(states)), offsets, resets, *tensors)
     # A program that was traced without gradients, and asks for no tape, may be run with them.
     return list(found if tape else found[: 1 + len(states)])
 
@@ -258,14 +260,14 @@ def _backward_autograd(
     weights: list[Tensor],
     *rest: Any,
 ) -> list[Tensor]:
-    bias, reverse, output, kept, output_gradient, state_gradients, _ = rest
+    bias, reverse, output, saved, output_gradient, state_gradients, _ = rest
     tensors = (x, *states, *weights, output_gradient, *state_gradients)
     operator = torch.ops.cellwise.direction_backward.default
-    below = _below_autograd(operator, _checked_backward, *tensors, output, *kept)
+    below = _below_autograd(operator, _checked_backward, *tensors, output, *saved)
     if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
         return below(key, x, offsets, states, resets, weights, *rest)
-    asked = Asked(key, bias, reverse, len(states))
-    return list(_Backward.apply(below, asked, offsets, resets, output, kept, *tensors))
+    asked = CallAttributes(key, bias, reverse, len(states))
+    return list(_Backward.apply(below, asked, offsets, resets, output, saved, *tensors))
 
 
 def _forward_shapes(
@@ -279,12 +281,12 @@ def _forward_shapes(
     reverse: bool,
     tape: bool,
 ) -> list[Tensor]:
-    engine = checked_engine(key, x, weights, bias)
-    sizes = checked_sizes(engine, bias, x, states, weights)
+    kernels = checked_engine(key, x, weights, bias)
+    sizes = checked_sizes(kernels, bias, x, states, weights)
     found = [x.new_empty(x.shape[0], sizes.output), *map(torch.empty_like, states)]
     if tape:
-        kept = keeps(engine, sizes, resets is not None)
-        found += [x.new_empty(x.shape[0], columns * width) for columns, width in kept.shapes.values()]
+        saved = saved_layout(kernels, sizes, resets is not None)
+        found += [x.new_empty(x.shape[0], columns * width) for columns, width in saved.shapes.values()]
     return found
 
 

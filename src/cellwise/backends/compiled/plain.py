@@ -13,19 +13,19 @@ from torch.nn import Parameter
 
 from cellwise import torch_internals
 from cellwise.backends.compiled.backward_pass import backward_pass
+from cellwise.backends.compiled.cell_kernels import CellKernels
 from cellwise.backends.compiled.checks import check_backward
-from cellwise.backends.compiled.engine import Engine
+from cellwise.backends.compiled.double_backward import first_derivative, second_derivative
 from cellwise.backends.compiled.forward_pass import forward_pass
-from cellwise.backends.compiled.kept import PROJECTION, keeps, sizes_of
-from cellwise.backends.compiled.twice import first_derivative, second_derivative
-from cellwise.backends.compiled.walk import Walk
+from cellwise.backends.compiled.saved import PROJECTION, saved_layout, sizes_of
+from cellwise.backends.compiled.time_schedule import TimeSchedule
 from cellwise.errors import InputError, OutOfMemoryError
 
 
 def run_forward(
-    engine: Engine,
+    kernels: CellKernels,
     bias: bool,
-    walk: Walk,
+    schedule: TimeSchedule,
     x: Tensor,
     states: Sequence[Tensor],
     weights: Sequence[Tensor],
@@ -33,48 +33,48 @@ def run_forward(
     tape: bool,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """Outputs (N, H), final states (B, H), and with a tape what is kept for the backward pass."""
-    lengths = _lengths(engine, bias, x, states, weights)
-    made = forward_pass(engine, bias, lengths, walk, resets is not None, tape, x.device)
+    lengths = _lengths(kernels, bias, x, states, weights)
+    made = forward_pass(kernels, bias, lengths, schedule, resets is not None, tape, x.device)
     try:
         return made.run(x, states, weights, resets)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
             raise
-        raise _too_large(engine, bias, x, states, weights, resets is not None, tape) from None
+        raise _too_large(kernels, bias, x, states, weights, resets is not None, tape) from None
 
 
 def run_backward(
-    engine: Engine,
+    kernels: CellKernels,
     bias: bool,
-    walk: Walk,
+    schedule: TimeSchedule,
     x: Tensor,
     states: Sequence[Tensor],
     weights: Sequence[Tensor],
     resets: Tensor | None,
     output: Tensor,
-    kept: Sequence[Tensor],
+    saved: Sequence[Tensor],
     output_gradient: Tensor | None,
     state_gradients: Sequence[Tensor | None],
     wants_input: bool,
 ) -> tuple[Tensor | None, list[Tensor], list[Tensor]]:
-    """The gradients at x, states and weights; `walk` is that of the forward pass."""
-    lengths = _lengths(engine, bias, x, states, weights)
-    made = backward_pass(engine, bias, lengths, walk, resets is not None, x.device)
-    return made.run(x, states, weights, resets, output, kept, output_gradient, state_gradients, wants_input)
+    """The gradients at x, states and weights; `schedule` is that of the forward pass."""
+    lengths = _lengths(kernels, bias, x, states, weights)
+    made = backward_pass(kernels, bias, lengths, schedule, resets is not None, x.device)
+    return made.run(x, states, weights, resets, output, saved, output_gradient, state_gradients, wants_input)
 
 
 def _lengths(
-    engine: Engine, bias: bool, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]
+    kernels: CellKernels, bias: bool, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]
 ) -> tuple[int, int, int]:
     """D, H and P."""
-    if engine.projected:
-        projected, hidden = weights[engine.stems[bias].index(PROJECTION)].shape
+    if kernels.projected:
+        projected, hidden = weights[kernels.stems[bias].index(PROJECTION)].shape
         return x.shape[1], hidden, projected
     return x.shape[1], states[0].shape[1], 0
 
 
 def _too_large(
-    engine: Engine,
+    kernels: CellKernels,
     bias: bool,
     x: Tensor,
     states: Sequence[Tensor],
@@ -82,17 +82,19 @@ def _too_large(
     has_resets: bool,
     tape: bool,
 ) -> OutOfMemoryError:
-    sizes = sizes_of(engine, bias, x, states, weights)
+    sizes = sizes_of(kernels, bias, x, states, weights)
     row = sizes.padded_output
     if tape:
-        row += sum(columns * width for columns, width in keeps(engine, sizes, has_resets).shapes.values())
+        row += sum(
+            columns * width for columns, width in saved_layout(kernels, sizes, has_resets).shapes.values()
+        )
     asked = len(x) * row * x.element_size() / 2**30
     told = (
-        f"{engine.graph.name} with {len(x)} steps of {sizes.hidden} units asks for {asked:.1f} GiB of memory"
+        f"{kernels.graph.name} with {len(x)} steps of {sizes.hidden} units asks for {asked:.1f} GiB of memory"
     )
     told += ", most of it to keep for the backward pass" if tape else ""
     remedy = "Take shorter sequences or smaller batches"
-    if tape and not engine.recompute:
+    if tape and not kernels.recompute:
         remedy = (
             "Set layer.recompute = True, which keeps the states alone and computes the rest again, or t"
             + remedy[1:]
@@ -107,7 +109,7 @@ _NOTHING = (None,) * 5  # the gradients at what is no tensor of numbers, or has 
 
 
 class Forward(torch.autograd.Function):
-    """`Forward.apply(engine, bias, walk, resets, given, x, *states, *weights)` -> (output, *final states)
+    """`Forward.apply(kernels, bias, schedule, resets, given, x, *states, *weights)` -> (output, *final states)
 
     given: the shape of an output that is handed to the caller, who may write to it, with final states (1, B, H); None
     of one that goes to the next layer, (N, H), with final states (B, H).
@@ -116,27 +118,27 @@ class Forward(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        engine: Engine,
+        kernels: CellKernels,
         bias: bool,
-        walk: Walk,
+        schedule: TimeSchedule,
         resets: Tensor | None,
         given: tuple[int, ...] | None,
         x: Tensor,
         *others: Tensor,
     ) -> tuple[Tensor, ...]:
-        count = len(engine.graph.states)
-        output, finals, kept = run_forward(
-            engine, bias, walk, x, others[:count], others[count:], resets, True
+        count = len(kernels.graph.states)
+        output, finals, saved = run_forward(
+            kernels, bias, schedule, x, others[:count], others[count:], resets, True
         )
-        ctx.call = engine, bias, walk, resets
+        ctx.call = kernels, bias, schedule, resets
         ctx.seen = [(each.dtype, each.shape) for each in (x, *others)]
         # What hooks bring back in the backward pass is theirs, and so must be checked.
         ctx.hooked = torch_internals.has_saved_tensors_hooks()
         ctx.set_materialize_grads(False)
         # Rows that were copied for the caller may be written to as any copy may.
-        is_copy = engine.padded(output.shape[1]) != output.shape[1]
+        is_copy = kernels.padded(output.shape[1]) != output.shape[1]
         ctx.reads_output = not is_copy and given is None
-        ctx.save_for_backward(output.data if is_copy else output, x, *others, *kept)
+        ctx.save_for_backward(output.data if is_copy else output, x, *others, *saved)
         if given is not None:
             # In place: a view that a node of autograd's returns could not be written to.
             output = (output if is_copy else output.clone()).resize_(given)
@@ -146,7 +148,7 @@ class Forward(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
         output, x, *rest = ctx.saved_tensors
-        engine, bias, walk, resets = ctx.call
+        kernels, bias, schedule, resets = ctx.call
         # Those at what was handed to the caller, in the shape of what a layer pass computed.
         gradients = tuple(
             [
@@ -154,10 +156,10 @@ class Forward(torch.autograd.Function):
                 for each, of in zip(gradients, (output, *rest), strict=False)
             ]
         )
-        count, end = len(engine.graph.states), len(ctx.seen) - 1
-        others, kept = rest[:end], rest[end:]
+        count, end = len(kernels.graph.states), len(ctx.seen) - 1
+        others, saved = rest[:end], rest[end:]
         if are_transformed(gradients):
-            call = (engine, bias, walk.backwards, count, walk.offsets_tensor, resets)
+            call = (kernels, bias, schedule.backwards, count, schedule.offsets_tensor, resets)
             return *_NOTHING, *first_derivative(*call, (x, *others), gradients)
         check_unchanged((x, *others), ctx.seen)
         if torch.is_grad_enabled():
@@ -166,15 +168,15 @@ class Forward(torch.autograd.Function):
                 torch.zeros_like(r) if g is None else in_memory(g)
                 for r, g in zip(results, gradients, strict=True)
             ]
-            return *_NOTHING, *Backward.apply(*ctx.call, output, kept, x, *others, *given)
+            return *_NOTHING, *Backward.apply(*ctx.call, output, saved, x, *others, *given)
         at_output, *at_states = [None if each is None else in_memory(each) for each in gradients]
         states, weights, wanted = others[:count], others[count:], ctx.needs_input_grad[5]
         if ctx.hooked:
-            sizes = sizes_of(engine, bias, x, states, weights)
-            check_backward(engine, sizes, x, states, resets is not None, output, kept, at_output, at_states)
-            output, kept = output.contiguous(), [each.contiguous() for each in kept]
+            sizes = sizes_of(kernels, bias, x, states, weights)
+            check_backward(kernels, sizes, x, states, resets is not None, output, saved, at_output, at_states)
+            output, saved = output.contiguous(), [each.contiguous() for each in saved]
         dx, dstates, dweights = run_backward(
-            engine, bias, walk, x, states, weights, resets, output, kept, at_output, at_states, wanted
+            kernels, bias, schedule, x, states, weights, resets, output, saved, at_output, at_states, wanted
         )
         return *_NOTHING, dx, *dstates, *dweights
 
@@ -185,28 +187,28 @@ class Backward(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        engine: Engine,
+        kernels: CellKernels,
         bias: bool,
-        walk: Walk,
+        schedule: TimeSchedule,
         resets: Tensor | None,
         output: Tensor,
-        kept: list[Tensor],
+        saved: list[Tensor],
         x: Tensor,
         *tensors: Tensor,
     ) -> tuple[Tensor | None, ...]:
-        count = len(engine.graph.states)
+        count = len(kernels.graph.states)
         states, weights, given = tensors[:count], tensors[count : -1 - count], tensors[-1 - count :]
-        ctx.call = engine, bias, walk, resets
+        ctx.call = kernels, bias, schedule, resets
         ctx.save_for_backward(x, *tensors)
-        call = (engine, bias, walk, x, states, weights, resets, output, kept)
+        call = (kernels, bias, schedule, x, states, weights, resets, output, saved)
         dx, dstates, dweights = run_backward(*call, given[0], given[1:], True)
         return dx, *dstates, *dweights
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
-        engine, bias, walk, resets = ctx.call
+        kernels, bias, schedule, resets = ctx.call
         # What was kept follows from x, states and weights: the derivative is taken through those.
-        call = (engine, bias, walk.backwards, len(engine.graph.states), walk.offsets_tensor, resets)
+        call = (kernels, bias, schedule.backwards, len(kernels.graph.states), schedule.offsets_tensor, resets)
         found = second_derivative(*call, ctx.saved_tensors, gradients)
         return None, None, None, None, None, None, *found
 

@@ -8,10 +8,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from cellwise.backends.base import PlainBatch, Result, Shortcut, Stack
+from cellwise.backends.base import LayerSpec, PlainBatch, Result, Shortcut
 from cellwise.backends.compiled.layer_pass import LayerPass
 from cellwise.backends.compiled.plain import Forward, run_forward
-from cellwise.backends.compiled.walk import Walk, even_walk, walk_of
+from cellwise.backends.compiled.time_schedule import TimeSchedule, even_schedule, schedule_of
 from cellwise.plan import state_sizes
 
 
@@ -27,8 +27,8 @@ class CompiledShortcut(Shortcut):
 
     reads_memory = True
 
-    def __init__(self, stack: Stack, made: LayerPass, batch: PlainBatch) -> None:
-        self._stack, self._engine, self._bias = stack, made.engine, made.bias
+    def __init__(self, stack: LayerSpec, made: LayerPass, batch: PlainBatch) -> None:
+        self._stack, self._kernels, self._bias = stack, made.kernels, made.bias
         self._walks = [_walk_of(batch, reverse) for reverse in (False, True)[: stack.directions]]
         self._stems, self._alone = len(made.stems), stack.num_layers * stack.directions == 1
         self._sizes = state_sizes(stack.graph, stack.hidden_size, stack.proj_size)
@@ -61,17 +61,22 @@ class CompiledShortcut(Shortcut):
         return output.transpose(0, 1) if self._turned else output, tuple(finals)
 
     def _direction(
-        self, walk: Walk, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], records: bool
+        self,
+        schedule: TimeSchedule,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        records: bool,
     ) -> Sequence[Tensor]:
-        engine, bias = self._engine, self._bias
+        kernels, bias = self._kernels, self._bias
         if not states:
             states = [_zeros(self._batch, size, x.dtype, x.device) for size in self._sizes]
         if records and any([each.requires_grad for each in (*weights, x, *states)]):  # noqa: C419  quicker
             found: Sequence[Tensor] = Forward.apply(
-                engine, bias, walk, None, self._given, x, *states, *weights
+                kernels, bias, schedule, None, self._given, x, *states, *weights
             )
             return found
-        output, finals, _ = run_forward(engine, bias, walk, x, states, weights, None, False)
+        output, finals, _ = run_forward(kernels, bias, schedule, x, states, weights, None, False)
         if self._given is None:
             return output, *finals
         return output.resize_(self._given), *[final.unsqueeze_(0) for final in finals]
@@ -82,11 +87,11 @@ class CompiledShortcut(Shortcut):
         stack, found = self._stack, []
         for layer in range(stack.num_layers):
             outputs = []
-            for direction, walk in enumerate(self._walks):
+            for direction, schedule in enumerate(self._walks):
                 number = layer * stack.directions + direction
                 taken = weights[number * self._stems : (number + 1) * self._stems]
                 first = [state[number] for state in states]
-                output, *finals = self._direction(walk, x, first, taken, records)
+                output, *finals = self._direction(schedule, x, first, taken, records)
                 outputs.append(output)
                 found.append(finals)
             x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
@@ -98,8 +103,8 @@ class CompiledShortcut(Shortcut):
         return x, [torch.stack(each) for each in zip(*found, strict=True)]
 
 
-def _walk_of(batch: PlainBatch, reverse: bool) -> Walk:
+def _walk_of(batch: PlainBatch, reverse: bool) -> TimeSchedule:
     if batch.sizes is None:
-        return even_walk(batch.steps, batch.batch, reverse)
+        return even_schedule(batch.steps, batch.batch, reverse)
     offsets = torch.tensor([0, *batch.sizes], device="cpu").cumsum(0)
-    return walk_of(offsets, batch.batch, reverse)
+    return schedule_of(offsets, batch.batch, reverse)

@@ -10,7 +10,7 @@ import llvmlite
 import llvmlite.binding as llvm
 from llvmlite import ir
 
-from cellwise.backends.compiled.cache import kept
+from cellwise.backends.compiled.cache import cached
 from cellwise.backends.cpu.target import Target, host
 
 _SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
@@ -23,7 +23,7 @@ _PASSES = ("loop_rotate", "instruction_combine")
 def object_code(module: ir.Module, target: Target) -> bytes:
     """The module as an object file for `target`, from the cache if it was made before."""
     source = str(module)
-    return kept(_made_from(source, target), lambda: compiled(source, target))
+    return cached(_made_from(source, target), lambda: compiled(source, target))
 
 
 def object_code_by(emit: Callable[[], ir.Module], name: str, files: Sequence[Path], target: Target) -> bytes:
@@ -32,7 +32,7 @@ def object_code_by(emit: Callable[[], ir.Module], name: str, files: Sequence[Pat
     So what was compiled before need not even be emitted.
     """
     source = "\n".join([name, *(file.read_bytes().hex() for file in files)])
-    return kept(_made_from(source, target), lambda: compiled(str(emit()), target))
+    return cached(_made_from(source, target), lambda: compiled(str(emit()), target))
 
 
 def _made_from(source: str, target: Target) -> str:
@@ -60,10 +60,10 @@ def optimized(source: str, target: Target) -> tuple[llvm.ModuleRef, llvm.TargetM
 def load(name: str, *objects: bytes) -> Callable[[int, int], None]:
     """The function `name` of object files, callable with two addresses; it lets the interpreter lock go."""
     backing = llvm.parse_assembly(f'target triple = "{host().triple}"')
-    engine = llvm.create_mcjit_compiler(backing, host().machine())
+    kernels = llvm.create_mcjit_compiler(backing, host().machine())
     for code in objects:
-        engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-    engine.finalize_object()
-    function = _SIGNATURE(engine.get_function_address(name))
-    function.engine = engine  # type: ignore[attr-defined]  # keeps the code in memory
+        kernels.add_object_file(llvm.ObjectFileRef.from_data(code))
+    kernels.finalize_object()
+    function = _SIGNATURE(kernels.get_function_address(name))
+    function.kernels = kernels  # type: ignore[attr-defined]  # keeps the code in memory
     return function

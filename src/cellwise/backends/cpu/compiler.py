@@ -9,9 +9,9 @@ from functools import cache, cached_property, lru_cache
 import torch
 from torch import Tensor
 
-from cellwise.backends.base import Stack, Stepper
+from cellwise.backends.base import LayerSpec, Stepper
+from cellwise.backends.compiled.cell_kernels import CellKernels
 from cellwise.backends.compiled.compiler import CompiledKernel, KernelCompiler, RunShape, Sizes
-from cellwise.backends.compiled.engine import Engine
 from cellwise.backends.compiled.scratch import POOL, SCRATCH
 from cellwise.backends.cpu import DTYPES
 from cellwise.backends.cpu.code import symbol
@@ -102,11 +102,11 @@ class LlvmCompiler(KernelCompiler):
         return POOL.tensor(rows, width, dtype=like.dtype)
 
     def stepper(
-        self, engine: Engine, stack: Stack, weights: Sequence[Sequence[Tensor]], batch: int
+        self, kernels: CellKernels, stack: LayerSpec, weights: Sequence[Sequence[Tensor]], batch: int
     ) -> Stepper:
         from cellwise.backends.cpu.stepper import CpuStepper
 
-        return CpuStepper(engine, stack, weights, batch)
+        return CpuStepper(kernels, stack, weights, batch)
 
 
 @cache

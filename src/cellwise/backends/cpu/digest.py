@@ -31,8 +31,8 @@ def emit_digest(target: Target) -> ir.Module:
             return ir.Constant(like, [each] * lanes if like is kind else each)
 
         both = b.xor(total, value)
-        turned = b.or_(b.shl(both, number(_TURN)), b.lshr(both, number(32 - _TURN)))
-        return b.mul(turned, number(_SPREAD))
+        reversed = b.or_(b.shl(both, number(_TURN)), b.lshr(both, number(32 - _TURN)))
+        return b.mul(reversed, number(_SPREAD))
 
     first = [ir.Constant(kind, [_FIRST + i * lanes + j for j in range(lanes)]) for i in range(_VECTORS)]
     sums: list[Value] = [*first, ir.Constant(I32, _FIRST)]

@@ -45,7 +45,7 @@ class CpuRun(KernelRun):
         }
         # The pointwise work of a unit costs about as much as this many multiply-adds.
         inner = len(graph.input_gates) * sizes.input + len(graph.state_gates) * sizes.output
-        self.work = shape.walk.rows * sizes.hidden * (inner + 20)
+        self.work = shape.schedule.rows * sizes.hidden * (inner + 20)
         self.packed = [i for i, stem in enumerate(shape.stems) if stem.startswith(PACKED)]
         self.packing = (
             kernel.packing(sizes, tuple(shape.stems[i] for i in self.packed)) if self.packed else None
@@ -86,10 +86,10 @@ class CpuRun(KernelRun):
     def _share(self, threads: int) -> None:
         """Lay out pointers and memory for so many threads."""
         kernel, shape = self.kernel, self.shape
-        self.threads, self.shares = threads, row_shares(shape.walk, threads)
-        element, walk = kernel.dtype.itemsize, shape.walk
+        self.threads, self.shares = threads, row_shares(shape.schedule, threads)
+        element, schedule = kernel.dtype.itemsize, shape.schedule
         # Bytes of each part of scratch memory: rows within a step, packed weights, room for each share.
-        self.parts = [walk.batch * size for _, size in self.rows]
+        self.parts = [schedule.batch * size for _, size in self.rows]
         self.parts += [self.packing.elements * element] if self.packing else []
         self.parts += [kernel.vectors * kernel.lanes * element * count for _, count in self.shares]
         edges = itertools.accumulate(map(_rounded, self.parts), initial=0)
@@ -113,7 +113,7 @@ class CpuRun(KernelRun):
     def _sizes(self, first: int, count: int) -> np.ndarray:
         """What `kernel.SIZES` names: for a share of the rows, and no steps yet."""
         shape, sizes = self.shape, self.shape.sizes
-        backwards = shape.walk.backwards
+        backwards = shape.schedule.backwards
         lengths = (*sizes[:3], sizes.padded, sizes.padded_projected)
         # Backwards a boundary is met after the step that it stands before.
         marked = (shape.resets and not backwards, shape.resets and backwards)
@@ -121,8 +121,8 @@ class CpuRun(KernelRun):
 
     def _fixed(self) -> None:
         """Write the addresses that are the same in every call of this shape."""
-        walk = self.shape.walk
-        own, opposite = walk.addresses, walk.turned.addresses
+        schedule = self.shape.schedule
+        own, opposite = schedule.addresses, schedule.reversed.addresses
         for (before, after), way in zip(self.before, self.shape.carried, strict=True):
             at = opposite if way is Carried.OPPOSITE else own
             kind = "pair_" if way is Carried.PAIR else ""

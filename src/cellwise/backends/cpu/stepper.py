@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cellwise.backends.base import Stack, Stepper
+from cellwise.backends.base import LayerSpec, Stepper
+from cellwise.backends.compiled.cell_kernels import CellKernels
 from cellwise.backends.compiled.compiler import Sizes
-from cellwise.backends.compiled.engine import Engine
 from cellwise.backends.compiled.forward_pass import in_rows
-from cellwise.backends.compiled.kept import make_sizes
 from cellwise.backends.compiled.memory import Memory
+from cellwise.backends.compiled.saved import make_sizes
 from cellwise.backends.cpu.digest import digest
 from cellwise.backends.cpu.launch import PACKED, Packs
 from cellwise.plan.program import StorageClass, Width
@@ -23,7 +23,9 @@ from cellwise.plan.program import StorageClass, Width
 class CpuStepper(Stepper):
     """The layers of a stack for a fixed batch, with states of its own, zero at first."""
 
-    def __init__(self, engine: Engine, stack: Stack, weights: Sequence[Sequence[Tensor]], batch: int) -> None:
+    def __init__(
+        self, kernels: CellKernels, stack: LayerSpec, weights: Sequence[Sequence[Tensor]], batch: int
+    ) -> None:
         # Before the weights are packed: what is written meanwhile is seen later.
         taken = [weight.detach() for each in weights for weight in each]
         self._memory = Memory(taken, digest())
@@ -32,9 +34,9 @@ class CpuStepper(Stepper):
         self._layers: list[_Layer] = []
         below = 0
         for number, each in enumerate(weights):
-            named = dict(zip(engine.stems[stack.bias], each, strict=True))
+            named = dict(zip(kernels.stems[stack.bias], each, strict=True))
             width = stack.input_size if number == 0 else stack.proj_size or stack.hidden_size
-            layer = _Layer(engine, stack, named, batch, width, below)
+            layer = _Layer(kernels, stack, named, batch, width, below)
             self._layers.append(layer)
             below = layer.above.data_ptr()
         self._first, self._last = self._layers[0], self._layers[-1]
@@ -87,28 +89,28 @@ class _Layer:
 
     def __init__(
         self,
-        engine: Engine,
-        stack: Stack,
+        kernels: CellKernels,
+        stack: LayerSpec,
         weights: Mapping[str, Tensor],
         batch: int,
         width: int,
         x: int,
     ) -> None:
-        kernel: Any = engine.inference
+        kernel: Any = kernels.inference
         self.call = kernel.call
         self.hidden = stack.hidden_size
-        sizes = make_sizes(engine, width, stack.hidden_size, stack.proj_size)
+        sizes = make_sizes(kernels, width, stack.hidden_size, stack.proj_size)
         wide = {Width.HIDDEN: sizes.padded, Width.PROJECTED: sizes.padded_projected, Width.INPUT: width}
-        self.output = torch.zeros(batch, sizes.padded_output, dtype=engine.dtype, device="cpu")
+        self.output = torch.zeros(batch, sizes.padded_output, dtype=kernels.dtype, device="cpu")
         # The layer above reads rows without padding.
         self.above = self.output
         self.cut: tuple[Tensor, Tensor] | None = None
         if batch > 1 and sizes.padded_output != sizes.output:
-            self.above = torch.zeros(batch, sizes.output, dtype=engine.dtype, device="cpu")
+            self.above = torch.zeros(batch, sizes.output, dtype=kernels.dtype, device="cpu")
             self.cut = (self.above, self.output[:, : sizes.output])
         self.states = [
             [
-                torch.zeros(batch, wide[before.width], dtype=engine.dtype, device="cpu")
+                torch.zeros(batch, wide[before.width], dtype=kernels.dtype, device="cpu")
                 for before, _ in kernel.program.states
             ]
             for _ in (0, 1)
@@ -116,16 +118,16 @@ class _Layer:
         self._held: list[object] = []
         packed = self._packed(kernel, sizes, weights)
         nothing, offsets = np.zeros(1, np.int64), np.array([0, batch], np.int64)
-        room = np.empty(kernel.vectors * batch * kernel.lanes * engine.dtype.itemsize, np.uint8)
+        room = np.empty(kernel.vectors * batch * kernel.lanes * kernels.dtype.itemsize, np.uint8)
         rows = {
             buffer.name: torch.empty(
-                batch, buffer.columns, wide[buffer.width], dtype=engine.dtype, device="cpu"
+                batch, buffer.columns, wide[buffer.width], dtype=kernels.dtype, device="cpu"
             )
             for buffer in kernel.program.buffers
             if buffer.storage is StorageClass.SCRATCH
         }
         self._held += [nothing, offsets, room, rows]
-        own = self._own(engine, weights, wide)
+        own = self._own(kernels, weights, wide)
         pairs = kernel.program.states
         position = {buffer.name: place for place, pair in enumerate(pairs) for buffer in pair}
         self.pointers = []
@@ -166,10 +168,10 @@ class _Layer:
         return [start + place for place in packing.places]
 
     def _own(
-        self, engine: Engine, weights: Mapping[str, Tensor], wide: Mapping[Width, int]
+        self, kernels: CellKernels, weights: Mapping[str, Tensor], wide: Mapping[Width, int]
     ) -> dict[str, int]:
         found = {}
-        for name in (*engine.graph.vectors, *engine.graph.scalars):
+        for name in (*kernels.graph.vectors, *kernels.graph.scalars):
             value = weights[name].detach().clone()
             value = value if value.dim() == 0 else in_rows(value, wide[Width.HIDDEN])
             self._held.append(value)

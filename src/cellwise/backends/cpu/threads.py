@@ -11,23 +11,23 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from cellwise.backends.compiled.walk import Walk
+from cellwise.backends.compiled.time_schedule import TimeSchedule
 
 # Handing work to another thread takes 50 to 100 us, in which one core does a few million multiply-adds.
 _WORTH_A_THREAD = 2_000_000
 
 
-def row_shares(walk: Walk, threads: int) -> tuple[tuple[int, int], ...]:
+def row_shares(schedule: TimeSchedule, threads: int) -> tuple[tuple[int, int], ...]:
     """(first row, rows) for each thread, with about the same number of steps each."""
-    if threads <= 1 or walk.batch <= 1:
-        return ((0, walk.batch),)
-    if walk.is_dense:
-        edges = [walk.batch * i // threads for i in range(threads + 1)]
+    if threads <= 1 or schedule.batch <= 1:
+        return ((0, schedule.batch),)
+    if schedule.is_dense:
+        edges = [schedule.batch * i // threads for i in range(threads + 1)]
     else:
-        done = np.cumsum(walk.lengths)
+        done = np.cumsum(schedule.lengths)
         wanted = [done[-1] * (i + 1) / threads for i in range(threads - 1)]
-        edges = [0, *(int(np.searchsorted(done, each)) + 1 for each in wanted), walk.batch]
-    edges = sorted({min(edge, walk.batch) for edge in edges})
+        edges = [0, *(int(np.searchsorted(done, each)) + 1 for each in wanted), schedule.batch]
+    edges = sorted({min(edge, schedule.batch) for edge in edges})
     return tuple((a, b - a) for a, b in itertools.pairwise(edges))
 
 

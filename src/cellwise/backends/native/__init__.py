@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cellwise.backends.base import Backend, Call, PlainBatch, Result, Setting, Shortcut, Stack
+from cellwise.backends.base import Backend, Call, CallContext, LayerSpec, PlainBatch, Result, Shortcut
 from cellwise.cells.gru import GRU
 from cellwise.cells.lstm import LSTM
 from cellwise.cells.rnn import RNN
@@ -24,27 +24,27 @@ class Native(Backend):
     name = "native"
     summary = "torch's own operator (oneDNN and ATen on a CPU, cuDNN on a GPU)"
 
-    def supports(self, stack: Stack, setting: Setting) -> str | None:
+    def supports(self, stack: LayerSpec, context: CallContext) -> str | None:
         graph = stack.graph
         if graph.fingerprint not in _operators():
             return f"torch has no operator for the equations of {graph.name}"
-        if setting.resets:
+        if context.resets:
             return "torch's operators know no resets"
-        if setting.recompute:
+        if context.recompute:
             return "torch's operators keep all that they computed, and cannot recompute it"
-        if not setting.dtype.is_floating_point:
-            return f"torch's operators know no {setting.dtype}"
-        if TransformType.Vmap in setting.transforms:
+        if not context.dtype.is_floating_point:
+            return f"torch's operators know no {context.dtype}"
+        if TransformType.Vmap in context.transforms:
             return "torch's operators know no torch.func.vmap"
         return None
 
-    def prepare(self, stack: Stack, setting: Setting) -> str:
+    def prepare(self, stack: LayerSpec, context: CallContext) -> str:
         return _operators()[stack.graph.fingerprint]
 
-    def shortcut(self, stack: Stack, prepared: str, batch: PlainBatch) -> Shortcut:
+    def shortcut(self, stack: LayerSpec, prepared: str, batch: PlainBatch) -> Shortcut:
         return _Direct(stack, prepared, batch)
 
-    def run(self, stack: Stack, call: Call) -> Result:
+    def run(self, stack: LayerSpec, call: Call) -> Result:
         operator = getattr(operators, call.prepared)
         sequences = call.sequences
         stems = ["weight_ih", "weight_hh", *(["bias_ih", "bias_hh"] if stack.bias else [])]
@@ -64,7 +64,7 @@ class Native(Backend):
 class _Direct(Shortcut):
     """What torch.nn's forward does with a tensor or a packed batch once it is checked, and no more than that."""
 
-    def __init__(self, stack: Stack, name: str, batch: PlainBatch) -> None:
+    def __init__(self, stack: LayerSpec, name: str, batch: PlainBatch) -> None:
         self._operator, self._batch_first = getattr(operators, name), batch.batch_first
         self._bias, self._layers, self._both = stack.bias, stack.num_layers, stack.bidirectional
         rows, sizes = (

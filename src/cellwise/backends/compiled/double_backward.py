@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 
 from cellwise.backends.base import RunDirection, Sequences, Weights
-from cellwise.backends.compiled.engine import Engine
+from cellwise.backends.compiled.cell_kernels import CellKernels
 
 _DEFINITION: list[RunDirection] = []
 
 
-def define(run: RunDirection) -> None:
+def register_reference(run: RunDirection) -> None:
     """Say how a layer in one direction runs in differentiable torch, whatever the cell."""
     _DEFINITION[:] = [run]
 
 
 def first_derivative(
-    engine: Engine,
+    kernels: CellKernels,
     bias: bool,
     reverse: bool,
     count: int,
@@ -42,7 +42,7 @@ def first_derivative(
     again = torch.is_grad_enabled()
     with torch.enable_grad():
         views = _views(sources)
-        results = _run(engine, bias, reverse, count, offsets, resets, views)
+        results = _run(kernels, bias, reverse, count, offsets, resets, views)
         seeds = [
             None if seed is None else seed[: len(result)] for result, seed in zip(results, given, strict=True)
         ]
@@ -50,7 +50,7 @@ def first_derivative(
 
 
 def second_derivative(
-    engine: Engine,
+    kernels: CellKernels,
     bias: bool,
     reverse: bool,
     count: int,
@@ -70,7 +70,7 @@ def second_derivative(
     with torch.enable_grad():
         views = _views(tensors)
         sources, given = views[: -1 - count], views[-1 - count :]
-        results = _run(engine, bias, reverse, count, offsets, resets, sources)
+        results = _run(kernels, bias, reverse, count, offsets, resets, sources)
         seeds = [seed[: len(result)] for result, seed in zip(results, given, strict=True)]
         first = _gradients(results, sources, seeds, create_graph=True)
     return _gradients(first, views, gradients, create_graph=again)
@@ -82,7 +82,7 @@ def _views(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _run(
-    engine: Engine,
+    kernels: CellKernels,
     bias: bool,
     reverse: bool,
     count: int,
@@ -97,8 +97,8 @@ def _run(
     valid = x[: int(offsets[-1])]
     marks = None if resets is None else resets[: len(valid)].to(torch.bool)
     sequences = Sequences(valid, len(offsets) - 1, len(states[0]), offsets.diff(), marks)
-    named = Weights(dict(zip(engine.stems[bias], weights, strict=True)))
-    output, finals = run(engine.graph, named, sequences, tuple(states), reverse)
+    named = Weights(dict(zip(kernels.stems[bias], weights, strict=True)))
+    output, finals = run(kernels.graph, named, sequences, tuple(states), reverse)
     return output, *finals
 
 

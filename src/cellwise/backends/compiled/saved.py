@@ -7,30 +7,30 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from cellwise.backends.compiled.cell_kernels import CellKernels
 from cellwise.backends.compiled.compiler import Sizes
-from cellwise.backends.compiled.engine import Engine
 from cellwise.graph import StepGraph
 
 PROJECTION = "weight_hr"
 
 
 def sizes_of(
-    engine: Engine, bias: bool, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]
+    kernels: CellKernels, bias: bool, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]
 ) -> Sizes:
     """The sizes that the tensors of a call have."""
     hidden, projected = states[0].shape[1], 0
-    if engine.projected:
-        projected, hidden = weights[engine.stems[bias].index(PROJECTION)].shape
-    return make_sizes(engine, x.shape[1], hidden, projected)
+    if kernels.projected:
+        projected, hidden = weights[kernels.stems[bias].index(PROJECTION)].shape
+    return make_sizes(kernels, x.shape[1], hidden, projected)
 
 
-def make_sizes(engine: Engine, width: int, hidden: int, projected: int) -> Sizes:
+def make_sizes(kernels: CellKernels, width: int, hidden: int, projected: int) -> Sizes:
     """These D, H and P with the widths of rows."""
-    return Sizes(width, hidden, projected, engine.padded(hidden), engine.padded(projected))
+    return Sizes(width, hidden, projected, kernels.padded(hidden), kernels.padded(projected))
 
 
 @dataclass(frozen=True)
-class Kept:
+class SavedLayout:
     """What a forward pass keeps for the backward pass beside its output, by name: (columns, width) of its rows.
 
     The outputs are the first state's history where they are that state and nothing is zeroed in between; they are
@@ -51,9 +51,9 @@ def output_is_history(graph: StepGraph, has_resets: bool) -> bool:
     return graph.output is graph.new_states[0] and not has_resets
 
 
-def keeps(engine: Engine, sizes: Sizes, has_resets: bool) -> Kept:
+def saved_layout(kernels: CellKernels, sizes: Sizes, has_resets: bool) -> SavedLayout:
     """What is kept for layers of these sizes."""
-    plan, graph = engine.plan, engine.graph
+    plan, graph = kernels.plan, kernels.graph
     is_history = output_is_history(graph, has_resets)
     shapes: dict[str, tuple[int, int]] = {}
     if plan.tape.columns:
@@ -64,4 +64,4 @@ def keeps(engine: Engine, sizes: Sizes, has_resets: bool) -> Kept:
         # Where states are set to zero between steps, the outputs are not what the next step began with.
         if name in plan.histories or not is_history:
             shapes[history_of(name)] = (1, sizes.of_state(place)[1])
-    return Kept(shapes, is_history)
+    return SavedLayout(shapes, is_history)

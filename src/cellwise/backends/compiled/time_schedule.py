@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class Walk:
+class TimeSchedule:
     """A way through time, as arrays of int64 over it.
 
     `limits`: how many rows have a step before this one. A history keeps the states of all steps, in the rows of the
@@ -44,9 +44,9 @@ class Walk:
         return len(self.offsets) - 1
 
     @cached_property
-    def turned(self) -> Walk:
+    def reversed(self) -> TimeSchedule:
         """The same steps the other way round."""
-        return _walk(self.offsets.tobytes(), self.batch, not self.backwards)
+        return _schedule(self.offsets.tobytes(), self.batch, not self.backwards)
 
     @cached_property
     def offsets_tensor(self) -> Tensor:
@@ -125,19 +125,19 @@ class Walk:
         return tuple(map(torch.from_numpy, (where, np.flatnonzero(begins), row[begins])))  # type: ignore[return-value]
 
 
-def walk_of(offsets: Tensor, batch: int, backwards: bool) -> Walk:
+def schedule_of(offsets: Tensor, batch: int, backwards: bool) -> TimeSchedule:
     """The way through these steps, from the last to the first if `backwards`."""
-    return _walk(offsets.numpy().tobytes(), batch, backwards)
+    return _schedule(offsets.numpy().tobytes(), batch, backwards)
 
 
 @lru_cache(maxsize=64)
-def even_walk(steps: int, batch: int, backwards: bool) -> Walk:
+def even_schedule(steps: int, batch: int, backwards: bool) -> TimeSchedule:
     """The way through a dense batch."""
-    return _walk((np.arange(steps + 1, dtype=np.int64) * batch).tobytes(), batch, backwards)
+    return _schedule((np.arange(steps + 1, dtype=np.int64) * batch).tobytes(), batch, backwards)
 
 
 @lru_cache(maxsize=64)
-def _walk(data: bytes, batch: int, backwards: bool) -> Walk:
+def _schedule(data: bytes, batch: int, backwards: bool) -> TimeSchedule:
     offsets = np.frombuffer(data, np.int64)
     sizes, count = np.diff(offsets), len(offsets) - 1
     nothing = np.zeros(min(1, count), np.int64)
@@ -147,7 +147,7 @@ def _walk(data: bytes, batch: int, backwards: bool) -> Walk:
     else:
         limits, before = np.concatenate([nothing, sizes[1:]]), np.concatenate([nothing, offsets[:-2]])
     order = np.arange(count)[::-1] if backwards else np.arange(count)
-    return Walk(
+    return TimeSchedule(
         offsets,
         batch,
         backwards,

@@ -20,7 +20,7 @@ from cellwise.plan.program import Program
 
 
 @dataclass(frozen=True, eq=False)
-class Engine:
+class CellKernels:
     """The kernels of a cell. `inference` keeps no tape; `training` does, for `backward`.
 
     `projected`: the output and the first state are projected, as with proj_size. `recompute`: nothing of a step is kept
@@ -64,13 +64,13 @@ class Engine:
         return _stems(self, False), _stems(self, True)
 
 
-def _stems(engine: Engine, bias: bool) -> tuple[str, ...]:
-    graph = engine.graph
+def _stems(kernels: CellKernels, bias: bool) -> tuple[str, ...]:
+    graph = kernels.graph
     kinds = [kind for kind, gates in (("ih", graph.input_gates), ("hh", graph.state_gates)) if gates]
     found = [f"weight_{kind}" for kind in kinds]
     if bias:
         found += [f"bias_{kind}" for kind in kinds]
-    found += ["weight_hr"] if engine.projected else []
+    found += ["weight_hr"] if kernels.projected else []
     return (*found, *graph.vectors, *graph.scalars)
 
 
@@ -88,11 +88,11 @@ def _inference_program(graph: StepGraph, projected: bool) -> Program:
 
 
 @lru_cache(maxsize=512)
-def engine_for(
+def kernels_for(
     graph: StepGraph, dtype: torch.dtype, compiler: KernelCompiler, projected: bool, recompute: bool
-) -> Engine:
-    """The one engine of all layers of a cell."""
-    return Engine(graph, dtype, compiler, projected, recompute)
+) -> CellKernels:
+    """The kernels of all layers of a cell."""
+    return CellKernels(graph, dtype, compiler, projected, recompute)
 
 
 # --- what torch knows a cell by -------------------------------------------------------------------------------------
@@ -123,8 +123,8 @@ def key_of(graph: StepGraph, projected: bool, recompute: bool, name: str) -> str
 
 
 @lru_cache(maxsize=512)
-def engine_of(key: str, dtype: torch.dtype, device_type: str) -> Engine:
-    """The engine for a key.
+def kernels_of(key: str, dtype: torch.dtype, device_type: str) -> CellKernels:
+    """The kernels for a key.
 
     Raises:
         GraphError: the key is none of `key_of`, or nobody compiles for such a device.
@@ -140,4 +140,4 @@ def engine_of(key: str, dtype: torch.dtype, device_type: str) -> Engine:
     name = named.pop() if len(named) == 1 else None if named else compilers.name_for(device_type)
     if name is None or not compilers.is_known(name):
         raise GraphError(f"there are no kernels {first[:100]!r} for tensors on {device_type!r}")
-    return engine_for(graph, dtype, compilers.load(name), _PROJECTED in options, _RECOMPUTE in options)
+    return kernels_for(graph, dtype, compilers.load(name), _PROJECTED in options, _RECOMPUTE in options)
