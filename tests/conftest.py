@@ -53,9 +53,11 @@ def vector_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     """The test runs on kernels made as for machines with vectors of 16, 32 and 64 bytes, one after the other."""
     from cellwise.backends.compiled.cell_kernels import kernels_of, key_of
     from cellwise.backends.cpu.target import VARIABLE, host
+    from cellwise.nn import plain
     from cellwise.runtime import dispatch
 
     def forget() -> None:
+        plain._ROUTES.clear()
         for remembered in (host, kernels_of, key_of, dispatch._dispatch_id):
             remembered.cache_clear()
 

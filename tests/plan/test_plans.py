@@ -9,13 +9,16 @@ import torch
 
 import cellwise
 from cellwise import Cell, Scalar, Vector, cells, tanh
+from cellwise.backends.compiled.cell_kernels import _backward_plan, kernels_for
 from cellwise.graph import StepGraph
 from cellwise.graph.ops import OPS
+from cellwise.nn import plain
 from cellwise.passes import differentiate
 from cellwise.plan import parameter_layout, state_sizes
 from cellwise.plan.backward import backward_plan, projects
 from cellwise.plan.forward import forward_program
 from cellwise.plan.program import Program
+from cellwise.runtime import dispatch
 
 
 def graph_of(name: str) -> StepGraph:
@@ -112,8 +115,10 @@ def test_derivations_are_shared() -> None:
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
 @pytest.mark.parametrize("proj_size", [0, 2])
 def test_inference_differentiates_nothing(backend: str, proj_size: int) -> None:
-    differentiate.cache_clear()
-    backward_plan.cache_clear()
+    # An engine keeps its plan; layers that were called before, their engine.
+    plain._ROUTES.clear()
+    for remembered in (differentiate, backward_plan, _backward_plan, kernels_for, dispatch._dispatch_id):
+        remembered.cache_clear()
     layer = cellwise.LSTM(3, 4, proj_size=proj_size, backend=backend)
     with torch.no_grad():
         layer(torch.randn(5, 2, 3))

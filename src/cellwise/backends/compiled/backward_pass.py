@@ -58,6 +58,7 @@ class BackwardPass:
         self.sizes = make_sizes(kernels, *lengths)
         self.recipe = weight_gradient_layout(kernels, self.sizes.hidden, device)
         self.stems = kernels.stems[bias]
+        self.own_parameters = (*kernels.graph.vectors, *kernels.graph.scalars)
         kernel, graph = kernels.backward, kernels.graph
         layout = saved_layout(kernels, self.sizes, has_resets)
         self.saved = tuple(layout.shapes)
@@ -200,8 +201,8 @@ class _Call:
         """The rows that the kernel is given one by one."""
         x, sizes = self.x, self.sizes
         given = x.new_zeros(len(x), sizes.output) if output_gradient is None else output_gradient
-        rows = self.tensors | self.held
-        rows |= {"x": x.contiguous(), "gradient output": in_rows(given, sizes.padded_output)}
+        own = {"x": x.contiguous(), "gradient output": in_rows(given, sizes.padded_output)}
+        rows = {**self.tensors, **self.held, **own}
         return [rows[name] for name in self.made.given]
 
     def _carried(
@@ -276,7 +277,9 @@ class _Call:
         add: bool,
     ) -> None:
         if stem not in found:
-            whole = weight_in_one(gates, runs, operand, self.weights[stem])
+            places = self.recipe.biases.get(stem.replace("weight", "bias"))
+            source = places.source if places is not None and places.target is None else None
+            whole = weight_in_one(gates, runs, operand, self.weights[stem], source)
             found[stem] = self._empty(stem) if whole is None else whole
             if whole is not None:
                 return
@@ -305,11 +308,18 @@ class _Call:
     def _at_own(self, sums: dict[str, Tensor], found: dict[str, Tensor]) -> None:
         """The biases and the cell's own parameters, whose gradients the kernel has summed."""
         weights, kernels, sizes = self.weights, self.made.kernels, self.sizes
+        equal = self.recipe.equal_biases and "bias_ih" in weights and "bias_hh" in weights
         for stem in ("bias_ih", "bias_hh"):
             if stem in weights:
-                found[stem] = at_bias(sums["bias sums"], self.recipe.biases[stem], weights[stem])
+                found[stem] = (
+                    found["bias_ih"].clone()
+                    if equal and "bias_ih" in found
+                    else at_bias(sums["bias sums"], self.recipe.biases[stem], weights[stem])
+                )
+        if not self.made.own_parameters:
+            return
         parameters = kernels.plan.parameters
-        for name in (*kernels.graph.vectors, *kernels.graph.scalars):
+        for name in self.made.own_parameters:
             if name in parameters:
                 start = parameters.index(name) * sizes.padded
                 mine = sums["sums"][start : start + sizes.hidden]

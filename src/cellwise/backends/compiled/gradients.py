@@ -19,6 +19,9 @@ _NARROW, _BLOCK = 16, 256
 # Of other products it adds block after block, whose error grows with N too: so many rows at once keep it small.
 _LONG, _LONG_BLOCK = 2**15, 2**12
 
+# So many gradients at gates are copied in less time than one more product takes to begin.
+_FEW = 2**12
+
 # Parts of a matrix with a row per step: which steps, and their rows.
 RowBlocks = list[tuple[slice, Tensor]]
 
@@ -54,6 +57,7 @@ class WeightGradientLayout(NamedTuple):
         str
     ]  # the weights of which every row has a gradient; some gates may be where none arrives
     biases: dict[str, BiasPlaces]
+    equal_biases: bool  # whether both have the same gradient
 
 
 @lru_cache(maxsize=256)
@@ -78,8 +82,9 @@ def weight_gradient_layout(kernels: CellKernels, hidden: int, device: torch.devi
         biases["bias_hh"] = _places(hh, len(order), hidden, width, device)
     whole = {"weight_ih": len(at_input) == len(graph.input_gates), "weight_hh": len(written) == len(order)}
     whole["weight_hr"] = True
-    all_written = frozenset(stem for stem, is_whole in whole.items() if is_whole)
-    return WeightGradientLayout(inputs, tuple(recurrent), all_written, biases)
+    equal = sorted(ih) == sorted(hh) and len(graph.input_gates) == len(order)
+    whole_stems = frozenset(stem for stem, all_ in whole.items() if all_)
+    return WeightGradientLayout(inputs, tuple(recurrent), whole_stems, biases, equal)
 
 
 def _runs(
@@ -178,17 +183,26 @@ def part_of(tensor: Tensor, dim: int, part: slice) -> Tensor:
 
 
 def weight_in_one(
-    gates: Tensor, runs: Sequence[BlockSlice], operand: RowBlocks, like: Tensor
+    gates: Tensor, runs: Sequence[BlockSlice], operand: RowBlocks, like: Tensor, source: Tensor | None
 ) -> Tensor | None:
-    """What `at_weight` computes as a new tensor, if it is all of a weight by one plain product; else None."""
-    if len(runs) > 1 or len(operand) > 1:
+    """What `at_weight` computes as a new tensor, if it is all of a weight by one plain product; else None.
+
+    source: the columns of all rows of the weight, if each row has one. Few numbers are sooner gathered than multiplied
+    in pieces.
+    """
+    if len(operand) > 1:
         return None
-    run, (_, matrix) = runs[0], operand[0]
     height, width = like.shape
     plain = min(height, width) >= _NARROW and gates.shape[0] <= _LONG
-    if not plain or run.rows.stop - run.rows.start < height:
+    if not plain or sum([run.rows.stop - run.rows.start for run in runs]) < height:
         return None
-    return torch.mm(part_of(gates, 1, run.columns).t(), matrix)
+    if len(runs) == 1:
+        at_gates = part_of(gates, 1, runs[0].columns)
+    elif source is not None and gates.numel() <= _FEW:
+        at_gates = gates.index_select(1, source)
+    else:
+        return None
+    return torch.mm(at_gates.t(), operand[0][1])
 
 
 def operand_in_one(gates: Tensor, runs: Sequence[BlockSlice], weight: Tensor) -> Tensor | None:

@@ -149,8 +149,12 @@ class Forward(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
         output, x, *rest = ctx.saved_tensors
         kernels, bias, schedule, resets = ctx.call
+        # Those at what was handed to the caller, in the shape of what a layer pass computed.
         gradients = tuple(
-            [_without_lead(each, of.shape) for each, of in zip(gradients, (output, *rest), strict=False)]
+            [
+                each if each is None or each.shape == of.shape else each.reshape(of.shape)
+                for each, of in zip(gradients, (output, *rest), strict=False)
+            ]
         )
         count, end = len(kernels.graph.states), len(ctx.seen) - 1
         others, saved = rest[:end], rest[end:]
@@ -175,11 +179,6 @@ class Forward(torch.autograd.Function):
             kernels, bias, schedule, x, states, weights, resets, output, saved, at_output, at_states, wanted
         )
         return *_NOTHING, dx, *dstates, *dweights
-
-
-def _without_lead(gradient: Tensor | None, shape: torch.Size) -> Tensor | None:
-    """A gradient at what was handed to the caller, in the shape of what a layer pass computed."""
-    return gradient if gradient is None or gradient.shape == shape else gradient.reshape(shape)
 
 
 class Backward(torch.autograd.Function):
