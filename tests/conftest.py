@@ -6,6 +6,7 @@ The only file of this name: with --doctest-modules pytest imports each as the mo
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -70,6 +71,10 @@ def vector_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 @pytest.fixture(autouse=True)
 def _ground(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("COLUMNS", raising=False)  # which tests that run side by side are given
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):  # in a shell's background job, and in all that it starts
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(0)

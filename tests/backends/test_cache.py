@@ -35,7 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def code(made: bytes = b"made anew") -> bytes:
     """The code of a source, as the cache has it, or `made`."""
-    return cache.kept("source", lambda: made)
+    return cache.cached("source", lambda: made)
 
 
 def the_file(folder: Path) -> Path:

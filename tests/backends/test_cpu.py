@@ -339,4 +339,4 @@ def test_a_folder_that_cannot_be_made_costs_only_time(
 ) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("CELLWISE_CACHE", str(tmp_path / "file"))
-    assert cache.kept("a", lambda: b"code") == b"code"
+    assert cache.cached("a", lambda: b"code") == b"code"

@@ -64,7 +64,7 @@ def test_layers_of_a_cell_share_kernels_and_all_share_the_plans() -> None:
         stack = cellwise.nn.recurrent.info_of(*layer._definition()).stack
         setting = cellwise.runtime.dispatch.context_of(torch.device("cpu"), dtype, False, False)
         number = cellwise.runtime.dispatch.dispatch_id("cpu", stack, setting, None)
-        made.append(cellwise.runtime.dispatch.DISPATCHES[number].prepared.cell_kernels)
+        made.append(cellwise.runtime.dispatch.DISPATCHES[number].prepared.kernels)
     found = [each.plan for each in made]
     assert made[0] is made[1]
     assert made[0] is not made[2]

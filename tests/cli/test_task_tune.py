@@ -210,7 +210,7 @@ def test_trials_are_kept_beside_the_run(run, tmp_path: Path, out: str, beside: s
 
 def test_help_says_where_is_searched(run) -> None:
     shown = " ".join(run("forecast", "tune", "--help").stdout.split())
-    assert "Units of the recurrent layer. [searched: 16 to 256; first 128]" in shown
+    assert "Hidden size of the recurrent layers. [searched: 16 to 256; first 128]" in shown
     assert "[searched: 0 to 0.5; first 0.1]" in shown, "the first is this task's own default"
     assert "cellwise forecast tune sales.csv --horizon 28 --minutes 10" in shown
-    assert "Equal seeds give equal results. [default: 0]" in shown
+    assert "Random seed; equal seeds give equal results. [default: 0]" in shown

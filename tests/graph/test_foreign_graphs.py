@@ -67,7 +67,7 @@ def test_one_name_stands_for_one_thing() -> None:
         restore(renamed("states", 0, "c"))
     graph = json.loads(renamed("states", 0, "own"))
     graph = json.loads(json.dumps(graph).replace('"p_i"', '"before"'))
-    with pytest.raises(GraphError, match="arrays have the same name"):
+    with pytest.raises(GraphError, match="buffers have the same name"):
         forward_program(restore(json.dumps(graph)), None)
 
 

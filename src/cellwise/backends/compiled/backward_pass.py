@@ -55,6 +55,7 @@ class BackwardPass:
         device: torch.device,
     ) -> None:
         self.kernels, self.schedule, self.has_resets = kernels, schedule, has_resets
+        self.backwards = schedule.reversed
         self.sizes = make_sizes(kernels, *lengths)
         self.recipe = weight_gradient_layout(kernels, self.sizes.hidden, device)
         self.stems = kernels.stems[bias]
@@ -86,7 +87,7 @@ class BackwardPass:
             sum(buffer.columns for buffer in program.buffers if buffer.storage is StorageClass.PER_CHUNK)
         )
         self.most = max(rows.stop - rows.start for _, _, rows in self.spans)
-        shape = RunShape(self.sizes, schedule.reversed, self.stems, ways, has_resets, device)
+        shape = RunShape(self.sizes, self.backwards, self.stems, ways, has_resets, device)
         self.runs = Runs(kernel, shape)
         self._zeros: dict[int, Tensor] = {}
 
@@ -101,7 +102,7 @@ class BackwardPass:
 
     def _spans(self, columns: int) -> list[tuple[int, int, slice]]:
         """First step, end and rows of each span, in the order in which they run."""
-        schedule = self.schedule.reversed
+        schedule = self.backwards
         size, at = span_rows(self.kernels, columns, self.sizes.padded), schedule.offsets
         return [(first, end, slice(int(at[first]), int(at[end]))) for first, end in schedule.spans(size)]
 
@@ -190,7 +191,7 @@ class _Call:
             dx = self._input_gradient()
         self._at_own(run.sums(), found)
         made.runs.give_back(run)
-        schedule = made.schedule.reversed
+        schedule = made.backwards
         finals = [
             pair if is_final else schedule.finals(pair, given, pair=True)
             for pair, is_final, given in zip(pairs, made.are_finals, arriving, strict=True)

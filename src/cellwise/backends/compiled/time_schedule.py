@@ -43,9 +43,9 @@ class TimeSchedule:
         """T."""
         return len(self.offsets) - 1
 
-    @cached_property
+    @property
     def reversed(self) -> TimeSchedule:
-        """The same steps the other way round."""
+        """The same steps the other way round. Not held here: two that hold each other would wait for Python's collector."""
         return _schedule(self.offsets.tobytes(), self.batch, not self.backwards)
 
     @cached_property
