@@ -45,7 +45,8 @@ class TimeSchedule:
 
     @property
     def reversed(self) -> TimeSchedule:
-        """The same steps the other way round. Not held here: two that hold each other would wait for Python's collector."""
+        """The same steps the other way round."""
+        # Not kept: two schedules that hold each other would wait for Python's collector.
         return _schedule(self.offsets.tobytes(), self.batch, not self.backwards)
 
     @cached_property
