@@ -301,9 +301,9 @@ def test_days_stay_days_where_clocks_change(zone: str, source: str) -> None:
     made = read_table(in_polars(frame, zone) if source == "polars" else frame, Columns())
     assert (made.panel.frequency.name, made.panel.lengths.tolist()) == ("D", [800])
     if source == "pandas":
-        assert made.style.frame({"ds": made.panel.times[0]})["ds"].tolist() == days.tolist()
+        assert made.schema.frame({"ds": made.panel.times[0]})["ds"].tolist() == days.tolist()
     if source == "polars":
-        back = made.style.frame({"ds": made.panel.times[0]})["ds"]
+        back = made.schema.frame({"ds": made.panel.times[0]})["ds"]
         assert back.to_list() == in_polars(frame, zone)["ds"].to_list()
 
 
