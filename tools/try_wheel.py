@@ -24,10 +24,15 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 TORCH = "torch==2.13.0"
-EXTRAS = "forecast,bench"
+EXTRAS = "forecast,bench,tune"
 # Commands of the README that train for minutes or fetch data, or whose argument another one makes: not run here.
 SKIPPED = ("gradients", "memory", "reproduce", "bench", "trace")
-BRIEF = {"fit": ["--epochs", "1", "--hidden-size", "8"], "backtest": ["--epochs", "1", "--hidden-size", "8"]}
+SMALL = ["--epochs", "1", "--hidden-size", "8"]
+BRIEF = {
+    "fit": SMALL,
+    "backtest": SMALL,
+    "tune": [*SMALL, "--trials", "2"],
+}  # of two equal options the last counts
 
 
 def fenced(text: str) -> list[str]:
@@ -125,7 +130,8 @@ def main() -> None:
         (folder / "README.md").write_text(text, encoding="utf8")
         call(python, "-m", "doctest", "README.md", cwd=folder)
         (folder / "my_cells.py").write_text(own_cells(text), encoding="utf8")
-        write_sales(folder / "sales.csv")
+        for name in ("sales.csv", "newer.csv"):
+            write_sales(folder / name)
         for words in commands(text):
             call(cellwise, *words, cwd=folder)
         assert (folder / "runs" / "sales-gru" / "report.html").exists()
