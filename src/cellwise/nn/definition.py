@@ -1,6 +1,6 @@
 """What a layer is, as plain values, and what follows from that.
 
-A compiler of torch takes what `facts_of` and `choice_for` return as constants and does not look inside (see
+A compiler of torch takes what `info_of` and `dispatch_id_for` return as constants and does not look inside (see
 `cellwise.runtime.compiling`), so they must depend on nothing but their arguments and what it guards on. For the same
 reason a cell goes by a text: every release of torch takes one for a constant, some take no object for one.
 """

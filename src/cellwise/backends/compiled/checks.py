@@ -19,7 +19,7 @@ from cellwise.backends.compiled.saved import PROJECTION, saved_layout, sizes_of
 from cellwise.errors import InputError
 
 
-def checked_engine(key: str, x: Tensor, weights: Sequence[Tensor], bias: bool) -> CellKernels:
+def checked_kernels(key: str, x: Tensor, weights: Sequence[Tensor], bias: bool) -> CellKernels:
     """The kernels for a key, or InputError if it has no kernels for x or takes another number of weights."""
     kernels = kernels_of(key, x.dtype, x.device.type)
     dtypes = kernels.compiler.dtypes

@@ -26,7 +26,7 @@ from cellwise.backends.compiled.cell_kernels import CellKernels, kernels_of
 from cellwise.backends.compiled.checks import (
     check_backward,
     check_forward,
-    checked_engine,
+    checked_kernels,
     checked_sizes,
 )
 from cellwise.backends.compiled.compiler import has_kernels
@@ -65,7 +65,7 @@ def _checked_forward(
     tape: bool,
 ) -> list[Tensor]:
     """A pass forward, of arguments that somebody may have made up."""
-    kernels = checked_engine(key, x, weights, bias)
+    kernels = checked_kernels(key, x, weights, bias)
     check_forward(kernels, bias, x, offsets, states, resets, weights)
     resets = None if resets is None else resets.contiguous()
     schedule = schedule_of(offsets, len(states[0]), reverse)
@@ -88,7 +88,7 @@ def _checked_backward(
     state_gradients: Sequence[Tensor | None],
     wants_input: bool,
 ) -> list[Tensor]:
-    kernels = checked_engine(key, x, weights, bias)
+    kernels = checked_kernels(key, x, weights, bias)
     sizes = check_forward(kernels, bias, x, offsets, states, resets, weights)
     has_resets = resets is not None
     check_backward(kernels, sizes, x, states, has_resets, output, saved, output_gradient, state_gradients)
@@ -281,7 +281,7 @@ def _forward_shapes(
     reverse: bool,
     tape: bool,
 ) -> list[Tensor]:
-    kernels = checked_engine(key, x, weights, bias)
+    kernels = checked_kernels(key, x, weights, bias)
     sizes = checked_sizes(kernels, bias, x, states, weights)
     found = [x.new_empty(x.shape[0], sizes.output), *map(torch.empty_like, states)]
     if tape:

@@ -1,4 +1,4 @@
-"""The short way of plain batches through a stack: walks and shapes are known beforehand."""
+"""The short path of plain batches through a stack: schedules and shapes are known beforehand."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class CompiledShortcut(Shortcut):
 
     def __init__(self, stack: LayerSpec, made: LayerPass, batch: PlainBatch) -> None:
         self._stack, self._kernels, self._bias = stack, made.kernels, made.bias
-        self._walks = [_walk_of(batch, reverse) for reverse in (False, True)[: stack.directions]]
+        self._schedules = [_schedule_of(batch, reverse) for reverse in (False, True)[: stack.directions]]
         self._stems, self._alone = len(made.stems), stack.num_layers * stack.directions == 1
         self._sizes = state_sizes(stack.graph, stack.hidden_size, stack.proj_size)
         self._dense = batch.sizes is None
         self._turned = batch.batch_first and self._dense
-        self._rows, self._batch = self._walks[0].rows, batch.batch
+        self._rows, self._batch = self._schedules[0].rows, batch.batch
         self._lead = (batch.steps, batch.batch) if self._dense else (self._rows,)
         # What the caller gets of a single layer pass comes from it as it is wanted.
         self._given = (*self._lead, self._sizes[0]) if self._alone else None
@@ -55,7 +55,7 @@ class CompiledShortcut(Shortcut):
         records = torch.is_grad_enabled()
         if self._alone:
             first = [state[0] for state in states]
-            output, *finals = self._direction(self._walks[0], x, first, weights, records)
+            output, *finals = self._direction(self._schedules[0], x, first, weights, records)
         else:
             output, finals = self._stacked(x, states, weights, records, dropout if training else 0.0)
         return output.transpose(0, 1) if self._turned else output, tuple(finals)
@@ -87,7 +87,7 @@ class CompiledShortcut(Shortcut):
         stack, found = self._stack, []
         for layer in range(stack.num_layers):
             outputs = []
-            for direction, schedule in enumerate(self._walks):
+            for direction, schedule in enumerate(self._schedules):
                 number = layer * stack.directions + direction
                 taken = weights[number * self._stems : (number + 1) * self._stems]
                 first = [state[number] for state in states]
@@ -103,7 +103,7 @@ class CompiledShortcut(Shortcut):
         return x, [torch.stack(each) for each in zip(*found, strict=True)]
 
 
-def _walk_of(batch: PlainBatch, reverse: bool) -> TimeSchedule:
+def _schedule_of(batch: PlainBatch, reverse: bool) -> TimeSchedule:
     if batch.sizes is None:
         return even_schedule(batch.steps, batch.batch, reverse)
     offsets = torch.tensor([0, *batch.sizes], device="cpu").cumsum(0)
