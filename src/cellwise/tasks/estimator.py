@@ -92,10 +92,11 @@ class Estimator(CommonOptions, Parameters, Hooks[Data, Training]):
         objective = self._objective(network, known, training)
         with self._opened(folder, known, how, overwrite) as run, torch_threads(self.threads):
             settings, shown = TrainSettings.of(self, self._epochs(known, training)), choose_progress(progress)
-            first = first_settings(settings) if self._refits else settings
+            refits = self._refits(known)
+            first = first_settings(settings) if refits else settings
             trained = train(network, objective, first, run, shown)
             final, refitted = network, None
-            if self._refits:
+            if refits:
                 stage, epochs = refit_stage(trained), trained.best.epoch
                 final, refitted = self._continued(network, known, training, epochs, run, shown, stage)
             self._take(known, how, network, final, trained, refitted)

@@ -85,8 +85,7 @@ class Hooks(ABC, Generic[Data, Training]):
         """How many epochs suit the data, where nobody says how many."""
         return 20
 
-    @property
-    def _refits(self) -> bool:
+    def _refits(self, data: Data) -> bool:
         """Whether the network, once it was measured, is continued on all data, for the predictions."""
         return False
 

@@ -52,8 +52,8 @@ def train(
 
     With a folder, the state is saved there after every epoch and at least once a minute, and what is saved there
     already is not done again. stage: which stage of the run this is. Under torchrun, all its processes must come here
-    with the same arguments. Raises TrainingError if the loss stops being finite or another process fails; OptionError for a device that is not
-    there; TrainingInterrupted, a KeyboardInterrupt, on Ctrl-C and SIGTERM.
+    with the same arguments. Raises TrainingError if the loss stops being finite or another process fails; OptionError
+    for a device that is not there; TrainingInterrupted, a KeyboardInterrupt, on Ctrl-C and SIGTERM.
     """
     processes = join(choose_device(settings.device))
     home = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
