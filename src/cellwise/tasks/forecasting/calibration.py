@@ -14,13 +14,29 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any, Self
 
 import numpy as np
 
 __all__ = ["Calibration", "windows_for"]
 
-LARGEST_FACTOR = 50.0  # of a band's width; what asks for more is no forecast that a factor could mend
+SMALLEST_FACTOR, LARGEST_FACTOR = (
+    0.2,
+    50.0,
+)  # of a band's width; beyond them no factor could mend the forecast
+PRIOR_LOG_SCALE, PRIOR_COUNT = (
+    0.1,
+    1.0,
+)  # bands are too narrow, before anything is known; and its weight, in errors
+PRIOR_FREEDOM = 4.0  # of Student's t beside the errors: tails are never quite normal
+USUAL_CORRELATION = 0.3  # of two errors of one window
+FEWEST_WINDOWS, ALIKE_WINDOWS = (
+    4,
+    5,
+)  # windows that can show how alike errors are, and that the usual counts as
+TAIL_ERRORS = 6.0  # errors beyond the band that count as much as the assumption of normal ones
+NORMAL = NormalDist()
 LONGEST_NOTE = 1000
 
 
@@ -68,16 +84,14 @@ class Calibration:
         missing; oldest window first. series: the name of the series of each window; None for a single series."""
         forecasts, truth = np.asarray(forecasts, np.float64), np.asarray(truth, np.float64)
         known = ~np.isnan(truth) & np.isfinite(forecasts).all(axis=2)
-        windows = int(known.any(axis=1).sum())
+        some = known.any(axis=1)
+        forecasts, truth, known, windows = forecasts[some], truth[some], known[some], int(some.sum())
         if not windows:
             return cls.none(quantiles, "too short to hold anything out")
-        middle = len(quantiles) // 2
         factors = np.ones((1, len(quantiles)))
-        for low in range(middle):
-            high = len(quantiles) - 1 - low
-            ratios = _ratios(forecasts[..., [low, middle, high]], truth)
-            level = quantiles[high] - quantiles[low]
-            factors[:, [low, high]] = _factor(ratios, known, level)
+        for low in range(len(quantiles) // 2):
+            level = quantiles[-1 - low] - quantiles[low]
+            factors[:, [low, -1 - low]] = _factor(_ratios(forecasts, truth, low), known, level)
         return cls(tuple(quantiles), factors, _note(windows, quantiles, factors))
 
     def apply(
@@ -137,37 +151,79 @@ def windows_for(lengths: np.ndarray, horizon: int) -> tuple[int, int]:
     return max(1, min(24, 1 + (room - horizon) // step)), step
 
 
-def _ratios(band: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """How many half-widths away from the median the truth (W, H) lies, for low, median, high (W, H, 3)."""
-    low, median, high = np.moveaxis(band, -1, 0)
+def _ratios(forecasts: np.ndarray, truth: np.ndarray, low: int) -> np.ndarray:
+    """How many half-widths of the band from quantile `low` on the truth (W, H) lies away from the median."""
+    middle = forecasts.shape[-1] // 2
+    median = forecasts[..., middle]
     distance = np.abs(truth - median)
-    half = np.where(truth < median, median - low, high - median)
+    half = np.abs(np.where(truth < median, forecasts[..., low], forecasts[..., -1 - low]) - median)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(distance == 0, 0.0, distance / half)
+        return np.where(distance == 0, 0.0, np.minimum(distance / half, LARGEST_FACTOR))
 
 
 def _factor(ratios: np.ndarray, known: np.ndarray, level: float) -> float:
-    """The factor for a band: that level of the ratios (W, H), and a little more where few windows speak."""
-    values = np.sort(ratios[known])
-    windows = int(known.any(axis=1).sum())
-    count = len(values) / _design_effect(ratios, known, level)
-    wanted = min(level * (1 + 1 / count), 1.0)
-    found = float(np.quantile(values, wanted))
-    # A Student-like reserve: the fewer windows, the less is known of the size of errors.
-    reserve = 1 + 0.5 / windows
-    return float(np.clip(found * reserve, 0.2, LARGEST_FACTOR))
+    """The factor for the band of a level, from ratios (W, H): between what they are and what a normal error says.
+
+    A quantile of ratios needs many of them in the tail; a scale needs few. So few errors are taken as normal ones whose
+    scale is uncertain (Student's t), and the more there are beyond the band, the more they speak for themselves."""
+    values = ratios[known]
+    windows = len(ratios)
+    alike = (
+        1 + (known.sum(axis=1).mean() - 1) * USUAL_CORRELATION
+    )  # errors of one window that say as much as one
+    scale = _log_scale(values, len(values) / alike, level)
+    found = _design_effect(ratios, known, level)
+    effect = alike if found is None else (windows * found + ALIKE_WINDOWS * alike) / (windows + ALIKE_WINDOWS)
+    count = len(values) / effect
+    upper = (1 + level) / 2
+    by_scale = scale + math.log(_student(upper, count + PRIOR_FREEDOM) / NORMAL.inv_cdf(upper))
+    wanted = level * (1 + 1 / count)  # of `count` errors, so many lie below the next one on average
+    if wanted >= 1:
+        return _within(math.exp(by_scale))
+    tail = count * (1 - level)
+    weight = tail / (tail + TAIL_ERRORS)
+    by_rank = math.log(max(float(np.quantile(values, wanted)), 1 / LARGEST_FACTOR))
+    return _within(math.exp(weight * by_rank + (1 - weight) * by_scale))
 
 
-def _design_effect(ratios: np.ndarray, known: np.ndarray, level: float) -> float:
-    """How many errors of one window say as much as one of another: 1 where they are independent."""
-    outside = np.where(known, ratios > np.quantile(ratios[known], level), np.nan)
-    counts = known.sum(axis=1)
-    if len(counts) < 3:
-        return float(counts.mean())
-    with np.errstate(invalid="ignore"):
-        spread = float(np.nanvar(np.nansum(outside, axis=1) - (1 - level) * counts))
-    independent = float(counts.mean()) * level * (1 - level)
-    return float(np.clip(spread / independent, 1.0, counts.mean())) if independent > 0 else 1.0
+def _log_scale(values: np.ndarray, count: float, level: float) -> float:
+    """Logarithm of how many times too small the bands are, if errors are normal: from their mean size, which wild
+    errors do not rule, and a prior that counts as `PRIOR_COUNT` errors."""
+    mean = float(values.mean()) * NORMAL.inv_cdf((1 + level) / 2) * math.sqrt(math.pi / 2)
+    return (count * math.log(max(mean, 1 / LARGEST_FACTOR)) + PRIOR_COUNT * PRIOR_LOG_SCALE) / (
+        count + PRIOR_COUNT
+    )
+
+
+def _design_effect(ratios: np.ndarray, known: np.ndarray, level: float) -> float | None:
+    """How many errors of one window say as much about a quantile as one that stands alone (Kish 1965).
+
+    1 where errors of a window are independent, H where all of them miss the band together. None for few windows."""
+    if len(ratios) < FEWEST_WINDOWS:
+        return None
+    beyond = np.where(known, (ratios > np.quantile(ratios[known], level)) - (1 - level), 0.0).sum(axis=1)
+    size = float(known.sum(axis=1).mean())
+    return float(np.clip((beyond**2).mean() / (size * level * (1 - level)), 1.0, size))
+
+
+def _student(probability: float, freedom: float) -> float:
+    """Quantile of Student's t (Cornish and Fisher's expansion, in Abramowitz and Stegun 1964, 26.7.5).
+
+    >>> round(_student(0.975, 4.0), 2), round(_student(0.95, 10.0), 3)
+    (2.78, 1.812)
+    """
+    z = NORMAL.inv_cdf(probability)
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / freedom**power for power, term in enumerate(terms, start=1))
+
+
+def _within(factor: float) -> float:
+    return min(max(factor, SMALLEST_FACTOR), LARGEST_FACTOR)
 
 
 def _note(windows: int, quantiles: Sequence[float], factors: np.ndarray) -> str:
