@@ -14,6 +14,7 @@ import torch
 
 from cellwise.tasks.forecasting.backtest import windows_at
 from cellwise.tasks.forecasting.calibration import Calibration
+from cellwise.tasks.forecasting.metrics import naive_scale
 from cellwise.tasks.forecasting.panel import Panel
 
 __all__ = ["Blend", "Postprocessing", "Windows", "calibrated"]
@@ -82,13 +83,14 @@ class Windows:
     unknown.
 
     series (W,): which series of the table; cutoffs (W,): how many observations of it were known; times (W,): when the
-    last of them was, in microseconds or steps."""
+    last of them was, in microseconds or steps; scale (W,): the error of the seasonal naive forecast within them."""
 
     forecasts: np.ndarray
     truth: np.ndarray
     series: np.ndarray
     cutoffs: np.ndarray
     times: np.ndarray
+    scale: np.ndarray
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -99,9 +101,10 @@ class Windows:
         cut, truth, index = windows_at(panel, cutoffs, horizon)
         if not len(cut):
             none = np.zeros(0, np.int64)
-            return cls(np.zeros((0, horizon, count)), np.zeros((0, horizon)), none, none, none)
+            return cls(np.zeros((0, horizon, count)), np.zeros((0, horizon)), none, none, none, np.zeros(0))
         times = np.array([each[-1] for each in cut.times]).astype(np.int64)
-        made = cls(predict(cut, horizon), truth, index[:, 0], cut.lengths, times)
+        scale = np.array([naive_scale(y, panel.frequency.season_length) for y in cut.y])
+        made = cls(predict(cut, horizon), truth, index[:, 0], cut.lengths, times, scale)
         return made.select(np.argsort(times, kind="stable"))
 
     def known(self, panel: Panel) -> Panel:
@@ -142,7 +145,10 @@ class Windows:
 
     def calibration(self, quantiles: Sequence[float], ids: Sequence[str]) -> Calibration:
         """The calibration that these windows ask for. ids: names of the series of the table."""
-        return Calibration.fit(self.forecasts, self.truth, quantiles, series=_names(ids, self.series))
+        names = _names(ids, self.series)
+        return Calibration.fit(
+            self.forecasts, self.truth, quantiles, series=names, cutoffs=self.cutoffs, scale=self.scale
+        )
 
     def calibrated_by_others(self, quantiles: Sequence[float], panel: Panel) -> np.ndarray:
         """The forecasts (W, H, Q), each calibrated by windows that share no value with it; as they are where there
@@ -174,10 +180,10 @@ class Windows:
         """The inverse, for forecasts of `count` quantiles. Raises ValueError or KeyError for what `tensors` could not
         have made."""
         made = cls(*(tensors[name].numpy() for name in _NAMES))
-        shapes = (len(made), horizon, count), (len(made), horizon), *[(len(made),)] * 3
+        shapes = (len(made), horizon, count), (len(made), horizon), *[(len(made),)] * 4
         for name, shape in zip(_NAMES, shapes, strict=True):
             value = getattr(made, name)
-            wanted = np.float64 if name in _NAMES[:2] else np.int64
+            wanted = np.int64 if name in ("series", "cutoffs", "times") else np.float64
             if value.shape != shape or value.dtype != wanted:
                 raise ValueError(f"the {name} of its windows are none")
         if len(made) and not (made.series.min() >= 0 and made.series.max() < len(panel)):
@@ -187,7 +193,7 @@ class Windows:
         return made
 
 
-_NAMES = ("forecasts", "truth", "series", "cutoffs", "times")
+_NAMES = ("forecasts", "truth", "series", "cutoffs", "times", "scale")
 
 
 def calibrated(calibration: Calibration | None, forecasts: np.ndarray, panel: Panel) -> np.ndarray:

@@ -23,7 +23,6 @@ __all__ += ["whole_split"]
 MANY_SERIES = 30  # from so many on, a window or two of each are enough to see through the noise
 TEST_SHARE, TEST_SHARE_OF_MANY = 1 / 6, 1 / 4  # at most this share of the longest series is kept for the test
 MOST_TESTS, MOST_TESTS_OF_MANY = 12, 3
-MOST_FORECASTS = 20_000  # in one validation
 _PARTS = ("train", "validation", "test")
 
 
@@ -97,7 +96,6 @@ def _validation_cutoffs(lengths: np.ndarray, horizon: int, windows: int | None) 
     Twice the shortest length is left to train on; once, where else nothing could be held out."""
     if windows is None:
         count, apart = windows_for(lengths, horizon)
-        count = max(1, min(count, MOST_FORECASTS // len(lengths)))
     else:
         count, apart = windows, horizon
     need = shortest_length(horizon)
