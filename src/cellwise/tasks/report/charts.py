@@ -34,11 +34,13 @@ __all__ = [
     "legend",
     "loss_plot",
     "page_svg",
+    "stacked",
     "thousands",
     "whole_numbers",
 ]
 
 LONGEST_NAME = 60  # characters
+LARGEST = 1.45  # pixels of the page to a point of a chart: 9.5 points are then 14 pixels
 
 # custom property of the page -> its colour on paper, and in the dark. A chart is drawn in the first.
 COLOURS = {
@@ -89,14 +91,38 @@ def chart(draw: Callable[[Any], None], width: float, height: float, salt: str) -
 
 
 def charts(
-    draws: Sequence[Callable[[Any], None]], columns: int, width: float, height: float, salt: str
+    draws: Sequence[Callable[[Any], None]],
+    columns: int,
+    width: float,
+    height: float,
+    salt: str,
+    legend_columns: int = 0,
 ) -> str:
-    """Several charts in one frame of width x height inches, row by row."""
+    """Several charts in one frame of width x height inches, row by row; above them a legend of the first, in so many
+    columns, if asked."""
     figure_module, matplotlib = require("matplotlib.figure"), require("matplotlib")
     with matplotlib.rc_context(STYLE):
         figure = figure_module.Figure(figsize=(width, height), layout="constrained")
         for index, draw in enumerate(draws, 1):
             draw(figure.add_subplot(math.ceil(len(draws) / columns), columns, index))
+        if legend_columns:
+            known = figure.axes[0].get_legend_handles_labels()
+            figure.legend(*known, loc="outside upper left", ncols=legend_columns, **_LEGEND)
+        return _svg(figure, salt)
+
+
+def stacked(
+    draws: Sequence[Callable[[Any], None]], heights: Sequence[float], width: float, salt: str
+) -> str:
+    """Charts below each other with one axis across, which the lowest shows; heights in inches."""
+    figure_module, matplotlib = require("matplotlib.figure"), require("matplotlib")
+    with matplotlib.rc_context(STYLE):
+        figure = figure_module.Figure(figsize=(width, sum(heights)), layout="constrained")
+        axes = figure.subplots(
+            len(draws), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": list(heights)}
+        )[:, 0]
+        for draw, own in zip(draws, axes, strict=True):
+            draw(own)
         return _svg(figure, salt)
 
 
@@ -115,7 +141,8 @@ def _svg(figure: Any, salt: str) -> str:
 
 
 def page_svg(svg: str) -> str:
-    """A plot for inside the page: colours follow the page, no addresses, no fixed size."""
+    """A plot for inside the page: colours follow the page, no addresses; as wide as there is room, up to a size at which
+    its letters are those of the text."""
     svg = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
 
     def restyle(tag: str) -> str:
@@ -123,7 +150,10 @@ def page_svg(svg: str) -> str:
             tag = tag.replace(colour, f"var(--{name})")
         tag = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", tag)
         if tag.startswith("<svg"):
+            size = re.search(r'\swidth="([\d.]+)pt"', tag)
             tag = re.sub(r'\s(width|height)="[^"]*"', "", tag)
+            if size is not None:
+                tag = f'<svg style="max-width: {LARGEST * float(size[1]):.0f}px"{tag[4:]}'
         return tag.replace("'DejaVu Sans'", "system-ui, sans-serif")
 
     return _in_tags(svg, restyle).strip()
@@ -168,16 +198,12 @@ def thousands(axes: Any) -> None:
         axes.yaxis.set_major_formatter(require("matplotlib.ticker").StrMethodFormatter("{x:,.0f}"))
 
 
-def legend(axes: Any) -> None:
+def legend(axes: Any, columns: int = 5) -> None:
     """Above the axes, so that it never covers a line."""
-    axes.legend(
-        loc="lower left",
-        bbox_to_anchor=(0, 1.0),
-        ncols=5,
-        borderaxespad=0.2,
-        handlelength=1.6,
-        columnspacing=1.4,
-    )
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, **_LEGEND)
+
+
+_LEGEND = {"borderaxespad": 0.2, "handlelength": 1.6, "columnspacing": 1.4}
 
 
 def loss_plot(history: History) -> str:
