@@ -170,8 +170,9 @@ def _scores_section(forecaster: Fitted) -> Section | None:
     if backtest is None:
         return None
     note = (
-        "MAE, RMSE and pinball are in the units of the data, sMAPE and coverage in percent; MASE is the MAE "
-        "divided by that of the seasonal naive forecast within what was known. The point forecast is the median. "
+        "MAE, RMSE, pinball and interval are in the units of the data, sMAPE and coverage in percent; MASE is the MAE "
+        "divided by that of the seasonal naive forecast within what was known. The interval score is the width of the "
+        "band, and a penalty for what lies outside it. The point forecast is the median. "
         "Every series counts alike. The naive forecast repeats the last "
         f"{panel.frequency.many(panel.frequency.season_length)}; its bands are normal."
     )
