@@ -196,7 +196,7 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
         self._check_fitted()
         table = self.table_ if frame is None else self._read_again(frame)
         found = looks_of(self, table, measured=frame is None)
-        return influence_frame(found, table.schema)
+        return influence_frame(found, table.schema.backend)
 
     def backtest(
         self, frame: Any = None, cutoffs: int = 5, step: int | None = None, *, progress: bool | None = None

@@ -45,13 +45,15 @@ def shares_plot(names: Sequence[str], shares: np.ndarray) -> str:
 
 
 def lags_plot(found: Sequence[Lags], many: str) -> str:
-    """How far the forecast moves without each block of the past, the newest on top. many: the unit, such as "days"."""
+    """How far the forecast moves without a value of each block of the past, the newest on top. many: the unit, such as
+    "days"."""
 
     def draw(axes: Any) -> None:
         names = [f"{e.first}" if e.first == e.last else f"{e.first} to {e.last}" for e in found]
-        _bars(axes, [f"{name} {many} back" if i == 0 else name for i, name in enumerate(names)],
-              np.array([each.moved for each in found]))  # fmt: skip
-        axes.set_xlabel("the forecast moves by, % of its error")
+        values = np.array([each.moved / (each.last - each.first + 1) for each in found])
+        _bars(axes, ["the newest", *names[1:]], values)
+        axes.set_ylabel(f"{many} back")
+        axes.set_xlabel("the forecast moves by, % of its error, a value")
 
     return _bar_chart(draw, len(found), "lags")
 

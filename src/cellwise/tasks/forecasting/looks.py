@@ -76,7 +76,9 @@ def looks_of(forecaster: Fitted, table: Table, measured: bool) -> Looks:
     lags: tuple[Lags, ...] = ()
     parts = None
     with torch_threads(forecaster.threads):
-        groups = groups_of(with_calendar(table.panel.select([0]), forecaster.calendar_, 0), forecaster.calendar_)
+        groups = groups_of(
+            with_calendar(table.panel.select([0]), forecaster.calendar_, 0), forecaster.calendar_
+        )
         if backtest is not None:
             growth = error_growth(network, backtest, groups, forecaster.seed)
             lags = past_influence(network, backtest)
@@ -140,10 +142,10 @@ def _suggestion(forecaster: Fitted, ahead: Panel, name: str) -> tuple[Change, st
     return (lambda values: values + size), f"with {name} higher by {size:.3g}", 0
 
 
-def influence_frame(looks: Looks, schema: FrameSchema) -> Any:
-    """`Looks.rows` as a frame of the kind that came in."""
+def influence_frame(looks: Looks, backend: str) -> Any:
+    """`Looks.rows` as a frame of polars, pandas or pyarrow."""
     what, kind, growth, share = zip(*looks.rows, strict=True) if looks.rows else ((), (), (), ())
-    return schema.frame(
+    return FrameSchema(backend=backend).frame(
         {
             "what": np.array(what, dtype=object),
             "kind": np.array(kind, dtype=object),

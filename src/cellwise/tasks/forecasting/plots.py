@@ -45,7 +45,12 @@ __all__ = [
     "windows_plot",
 ]
 
-WIDE, NARROW, HALF = 9.6, 4.0, 4.4  # inches; the page shows a wide chart 980 pixels wide, a narrow one about 380
+WIDE, NARROW, HALF = (
+    9.6,
+    4.0,
+    4.4,
+)  # inches; the page shows a wide chart 980 pixels wide, a narrow one about 380
+NARROW_TITLE = 52  # characters that fit above a chart of NARROW inches
 DOTS = 70  # up to so many values the truth has dots
 DOTTED = (0, (2, 3))
 DASHED = (0, (3, 2))
@@ -90,7 +95,9 @@ def ahead_plot(
     begin = len(ahead.y) - min(len(ahead.y), max(size * len(ahead.future), LEAST_STEPS))
 
     def draw(axes: Any) -> None:
-        axes.plot(ahead.times[begin:], ahead.y[begin:], color=INK, linewidth=1.2, label=chart_label(ahead.name))
+        axes.plot(
+            ahead.times[begin:], ahead.y[begin:], color=INK, linewidth=1.2, label=chart_label(ahead.name)
+        )
         fan(axes, ahead.future, ahead.forecast, quantiles, levels, model)
         axes.axvline(ahead.times[-1], color=FAINT, linewidth=0.8, linestyle=DOTTED)
         date_axis(axes, ahead.times, most=5 if narrow else 10)
@@ -101,7 +108,8 @@ def ahead_plot(
             axes.step(row.times[begin:], row.values[begin:], where="mid", color=FAINT, linewidth=1.1)
             axes.axvline(ahead.times[-1], color=FAINT, linewidth=0.8, linestyle=DOTTED)
             axes.set_title(chart_label(row.name), fontsize=9, pad=3)
-            axes.locator_params(axis="y", nbins=3)
+            is_flag = np.isin(row.values[~np.isnan(row.values)], (0.0, 1.0)).all()
+            axes.set_yticks([0, 1]) if is_flag else axes.locator_params(axis="y", nbins=3)
             date_axis(axes, ahead.times, most=5 if narrow else 10)
 
         return draw_row
@@ -134,7 +142,7 @@ def grid_plot(
                 fan(axes, backtest.times(*window), own, backtest.quantiles, backtest.levels, None)
                 _truth(axes, ahead.times[known:], ahead.y[known:])
             axes.axvline(ahead.times[-1], color=FAINT, linewidth=0.8, linestyle=DOTTED)
-            axes.set_title(chart_label(ahead.name), fontsize=9)
+            axes.set_title(chart_label(ahead.name, NARROW_TITLE), fontsize=9)
             date_axis(axes, ahead.times, most=5)
 
         return draw
@@ -145,14 +153,16 @@ def grid_plot(
     return charts(draws, columns, NARROW if narrow else WIDE, height, _salt("grid", narrow))
 
 
-def windows_plot(backtest: Backtest, windows: Sequence[Shown], rival: str | None, narrow: bool = False) -> str:
+def windows_plot(
+    backtest: Backtest, windows: Sequence[Shown], rival: str | None, narrow: bool = False
+) -> str:
     """Windows of a backtest, each with what was known before it: what was forecast, what came, what the best of the
     simple methods said."""
 
     def drawing(window: Shown) -> Callable[[Any], None]:
         def draw(axes: Any) -> None:
             _one_window(axes, backtest, window, rival)
-            axes.set_title(chart_label(window.title), fontsize=9)
+            axes.set_title(chart_label(window.title, NARROW_TITLE), fontsize=9)
             date_axis(axes, backtest.times(window.series, window.cutoff), most=5)
 
         return draw
@@ -161,7 +171,7 @@ def windows_plot(backtest: Backtest, windows: Sequence[Shown], rival: str | None
     height = (2.3 if narrow else 2.4) * math.ceil(len(windows) / columns)
     draws = [drawing(window) for window in windows]
     width = NARROW if narrow else WIDE
-    return charts(draws, columns, width, height, _salt("backtest", narrow), legend_columns=2 if narrow else 5)
+    return charts(draws, columns, width, height, _salt("backtest", narrow), legend_columns=2 if narrow else 6)
 
 
 def error_plot(by_horizon: Mapping[str, np.ndarray], metric: str, step: str, rival: str | None) -> str:
@@ -285,13 +295,13 @@ def fan(
 ) -> None:
     """Bands from the widest in, then the median."""
     quantiles = list(quantiles)
-    for level in sorted(levels, reverse=True):
+    for depth, level in enumerate(sorted(levels, reverse=True)):
         low, high = (forecast[:, quantiles.index(q)] for q in band_quantiles(level))
-        label = None if name is None else f"{level} % band"
+        label, alpha = None if name is None else f"{level} % band", min(0.15 + 0.1 * depth, 0.5)
         if len(times) == 1:  # one step has no area
-            axes.plot([times[0]] * 2, [low[0], high[0]], color=MODEL, alpha=0.25, linewidth=6, label=label)
+            axes.plot([times[0]] * 2, [low[0], high[0]], color=MODEL, alpha=alpha, linewidth=6, label=label)
         else:
-            axes.fill_between(times, low, high, color=MODEL, alpha=0.19, linewidth=0, label=label)
+            axes.fill_between(times, low, high, color=MODEL, alpha=alpha, linewidth=0, label=label)
     marker = {"marker": "o", "markersize": 4} if len(times) == 1 else {}
     label = None if name is None else chart_label(name)
     axes.plot(times, _median(forecast, quantiles), color=MODEL, linewidth=1.5, label=label, **marker)

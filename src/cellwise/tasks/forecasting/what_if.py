@@ -5,7 +5,6 @@ It is the network's answer, learned from how the covariate and the series went t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
@@ -17,7 +16,9 @@ from cellwise.tasks.forecasting.covariates import check_reach
 from cellwise.tasks.forecasting.frames import FrameSchema, Table
 from cellwise.tasks.forecasting.output import forecast_columns, quantiles_of
 from cellwise.tasks.forecasting.panel import Panel
+from cellwise.tasks.forecasting.shown_times import short_time
 from cellwise.tasks.options import short_repr
+from cellwise.tasks.report.table import figure
 
 __all__ = ["Change", "Forecasting", "WhatIf", "parse_changes", "what_if"]
 
@@ -61,9 +62,11 @@ class WhatIf:
         middle = self.before.shape[-1] // 2
         return np.asarray(self.after[..., middle] - self.before[..., middle])
 
-    def frame(self) -> Any:
+    def frame(self, backend: str | None = None) -> Any:
         """One row for each series and step: id, time, each covariate as given and as changed, both forecasts with their
-        bands, and the difference of their medians."""
+        bands, and the difference of their medians. backend: polars, pandas or pyarrow, None for the kind that came
+        in."""
+        schema = self.schema if backend is None else replace(self.schema, backend=backend)
         count, horizon = self.before.shape[:2]
         times = [self.panel.frequency.future(times[-1], horizon) for times in self.panel.times]
         columns = {
@@ -74,7 +77,7 @@ class WhatIf:
             columns |= {f"{name}-given": given.reshape(-1), f"{name}-changed": changed.reshape(-1)}
         for name, made in ((self.model, self.before), (f"{self.model}-changed", self.after)):
             columns |= forecast_columns(name, made, self.quantiles, self.levels)
-        return self.schema.frame(columns | {"difference": self.difference.reshape(count * horizon)})
+        return schema.frame(columns | {"difference": self.difference.reshape(count * horizon)})
 
     @property
     def sentence(self) -> str:
@@ -90,9 +93,19 @@ class WhatIf:
         steps = self.panel.frequency.many(self.before.shape[1])
         series = f" of {len(self.panel):,} series" if len(self.panel) > 1 else ""
         return (
-            f"{said} the forecast of {steps}{series} adds up to {abs(moved):,.4g} {way}{size}; at the step "
-            f"where it differs most, by {_signed(self.difference)}."
+            f"{said} the forecast of {steps}{series} adds up to {figure(abs(moved))} {way}{size}. It differs most "
+            f"{self._most}."
         )
+
+    @property
+    def _most(self) -> str:
+        """Where it differs most, and by how much."""
+        difference = self.difference
+        series, step = np.unravel_index(int(np.abs(difference).argmax()), difference.shape)
+        time = self.panel.frequency.future(self.panel.times[series][-1], int(step) + 1)[-1]
+        value = float(difference[series, step])
+        whose = f" of {self.panel.ids[series]}" if len(self.panel) > 1 else ""
+        return f"at {short_time(time)}{whose}, by {'−' if value < 0 else '+'}{figure(abs(value))}"
 
 
 def what_if(
@@ -100,8 +113,8 @@ def what_if(
 ) -> WhatIf:
     """The forecasts of a table as it is, and with other values of covariates known in advance.
 
-    words: the changes as one says them, such as "without promo"; made up from them if empty. Raises OptionError for a column that is none or a
-    value that does not fit, DataError where the covariates end before the horizon does."""
+    words: the changes as one says them, such as "without promo"; made up from them if empty. Raises OptionError for a
+    column that is none or a value that does not fit, DataError where the covariates end before the horizon does."""
     check_reach(table.panel, horizon, forecaster.target_column)
     changed, columns = _changed(table.panel, changes, horizon)
     plain = replace(table, schema=replace(table.schema, backend="polars"))
@@ -137,8 +150,8 @@ def _parse_value(text: str, value: str) -> Change:
             return float(part)
         except ValueError:
             raise OptionError(
-                f"--set {text}: {part!r} is no number; give one such as 0, a change such as -10%, or one value for each "
-                "step, separated by commas"
+                f"--set {text}: {part!r} is no number; give one such as 0, a change such as -10%, or one value for "
+                "each step, separated by commas"
             ) from None
 
     if value.endswith("%"):
@@ -229,8 +242,3 @@ def _words(change: Change) -> str:
     if callable(change):
         return "changed"
     return f"= {change:g}" if isinstance(change, int | float) else "changed"
-
-
-def _signed(difference: np.ndarray) -> str:
-    largest = float(difference.reshape(-1)[int(np.abs(difference).argmax())])
-    return f"{largest:+,.4g}" if math.isfinite(largest) else "an unknown amount"

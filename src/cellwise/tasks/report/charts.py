@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 LONGEST_NAME = 60  # characters
+LEAST_TICKS = 9  # of dates on an axis: with fewer, matplotlib finds no step for some ranges
 LARGEST = 1.45  # pixels of the page to a point of a chart: 9.5 points are then 14 pixels
 
 # custom property of the page -> its colour on paper, and in the dark. A chart is drawn in the first.
@@ -111,9 +112,7 @@ def charts(
         return _svg(figure, salt)
 
 
-def stacked(
-    draws: Sequence[Callable[[Any], None]], heights: Sequence[float], width: float, salt: str
-) -> str:
+def stacked(draws: Sequence[Callable[[Any], None]], heights: Sequence[float], width: float, salt: str) -> str:
     """Charts below each other with one axis across, which the lowest shows; heights in inches."""
     figure_module, matplotlib = require("matplotlib.figure"), require("matplotlib")
     with matplotlib.rc_context(STYLE):
@@ -141,8 +140,8 @@ def _svg(figure: Any, salt: str) -> str:
 
 
 def page_svg(svg: str) -> str:
-    """A plot for inside the page: colours follow the page, no addresses; as wide as there is room, up to a size at which
-    its letters are those of the text."""
+    """A plot for inside the page: colours follow the page, no addresses; as wide as there is room, up to the size at
+    which its letters are those of the text."""
     svg = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
 
     def restyle(tag: str) -> str:
@@ -164,9 +163,9 @@ def _in_tags(svg: str, change: Callable[[str], str]) -> str:
     return re.sub(r"<[^>]*>", lambda found: change(found[0]), svg)
 
 
-def chart_label(name: str) -> str:
-    """A name as a picture can hold it."""
-    text = shown(name, LONGEST_NAME)
+def chart_label(name: str, longest: int = LONGEST_NAME) -> str:
+    """A name as a picture can hold it, of at most so many characters."""
+    text = shown(name, longest)
     # matplotlib leaves what begins with "_" out of legends; a space without width before it is not seen.
     return f"\u200b{text}" if text.startswith("_") else text
 
@@ -181,11 +180,10 @@ def date_axis(axes: Any, times: np.ndarray, most: int = 10) -> None:
     axes.margins(x=0.01)
     if times.dtype.kind == "M":
         dates = require("matplotlib.dates")
-        # hours come in steps of at most 12, so a few days need more ticks than the other units
-        ticks = dict.fromkeys(
-            (dates.YEARLY, dates.MONTHLY, dates.DAILY, dates.MINUTELY, dates.SECONDLY), most
-        )
-        locator = dates.AutoDateLocator(minticks=3, maxticks={**ticks, dates.HOURLY: max(most, 9)})
+        # Up to three of the larger unit come in steps of at most 6 months, 21 days, 12 hours, 30 minutes or seconds.
+        units = (dates.MONTHLY, dates.DAILY, dates.HOURLY, dates.MINUTELY, dates.SECONDLY)
+        ticks = {dates.YEARLY: most} | dict.fromkeys(units, max(most, LEAST_TICKS))
+        locator = dates.AutoDateLocator(minticks=3, maxticks=ticks)
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
     thousands(axes)

@@ -37,25 +37,37 @@ class SettingGroup:
 
 
 def setting_groups(
-    options: Iterable[Option], values: Mapping[str, Any], chosen: Mapping[str, str]
+    options: Iterable[Option],
+    values: Mapping[str, Any],
+    chosen: Mapping[str, str],
+    first: str,
+    results: Mapping[str, Mapping[str, str]],
 ) -> tuple[SettingGroup, ...]:
-    """Options by their groups, with their values.
+    """Options by their groups, with their values; an option without a value is left out.
 
-    chosen: what an option that was None came to; one that is not there says what None means. An option without a value
-    is left out."""
-    groups: dict[str, list[Setting]] = {}
+    chosen: what an option that was None came to; one that is not there says what None means. first: the heading of
+    those without a group. results: group -> what came of its options, by name."""
+    groups: dict[str, list[Setting]] = {first: []}
     for each in options:
         if each.name not in values:
             continue
-        value = values[each.name]
-        made = Setting(each.name, value, each.flags[0], is_given=bool(value != each.default))
-        if value is None:
-            picked = chosen.get(each.name)
-            made = Setting(
-                each.name, each.none if picked is None else picked, each.flags[0], picked is not None
-            )
-        groups.setdefault(each.group or "the task", []).append(made)
+        value, flag = values[each.name], each.flags[0]
+        if value is None and each.name in chosen:
+            made = Setting(each.name, chosen[each.name], flag, is_chosen=True)
+        elif value is None:
+            made = Setting(each.name, each.none, flag)
+        else:
+            made = Setting(each.name, value, flag, is_given=_differs(value, each.default))
+        groups.setdefault(each.group or first, []).append(made)
+    for title, rows in results.items():
+        groups.setdefault(title, []).extend(Setting(name, text) for name, text in rows.items())
     return tuple(SettingGroup(title, tuple(settings)) for title, settings in groups.items())
+
+
+def _differs(value: Any, default: Any) -> bool:
+    if isinstance(value, list | tuple) and isinstance(default, list | tuple):
+        return list(value) != list(default)
+    return bool(value != default)
 
 
 def setting_text(value: object) -> str:

@@ -22,6 +22,7 @@ from cellwise.tasks.forecasting.network import ForecastNetwork
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.scaling import Scaled, scale
 from cellwise.tasks.forecasting.series import Series, prepare
+from cellwise.tasks.forecasting.shown_times import short_time
 from cellwise.tasks.forecasting.stretches import CONTEXT, Batch, PreparedSeries, collate
 from cellwise.tasks.shown import shown
 from cellwise.tasks.training.loop import torch_threads
@@ -213,11 +214,11 @@ def forecast_page(forecaster: Forecaster, table: Table, name: str | None = None)
     return Page(
         kind="forecast",
         title=f"{series}: inside the {cell.name.upper()} forecast",
-        subtitle=f"The last {many(C)} of {series}, until {_day(times[-1])}, as the network walks over them"
+        subtitle=f"The last {many(C)} of {series}, until {short_time(times[-1])}, as the network walks over them"
         + (f"; one of {len(table.panel):,} series." if several else "."),
         equations=cell.equations,
         cell=cell.name.upper(),
-        labels=[_day(time) for time in times],
+        labels=[short_time(time) for time in times],
         layers=_layers(trace.recordings),
         targets=[f"{many(h + 1)} ahead" for h in trace.horizons],
         dependences=_dependences(trace),
@@ -258,7 +259,7 @@ def _reader(trace: ForecastTrace, horizon: int, band: int) -> dict[str, Any]:
     return {
         "y": [value if seen else None for value, seen in zip(values, trace.observed, strict=True)],
         "filled": values,
-        "future": [_day(time) for time in future],
+        "future": [short_time(time) for time in future],
         "forecasts": [[[_number(value) for value in step] for step in made] for made in banded],
         "horizons": [h + 1 for h in trace.horizons],
         "band": band,
@@ -278,10 +279,6 @@ def _layers(recordings: tuple[Recording, ...]) -> list[TracedLayer]:
 
 def _number(value: float) -> float | None:
     return float(f"{value:.5g}") if math.isfinite(value) else None
-
-
-def _day(time: Any) -> str:
-    return str(time).replace("T", " ").removesuffix(".000000").removesuffix(" 00:00:00")
 
 
 def _footer(forecaster: Forecaster) -> str:
