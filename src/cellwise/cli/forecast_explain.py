@@ -1,4 +1,4 @@
-"""`cellwise forecast explain RUN [FILE]`: what the forecasts look at, and the same forecast with a covariate changed."""
+"""`cellwise forecast explain RUN [FILE]`: what forecasts look at, and the same forecast with a covariate changed."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.what_if import Change, Forecasting, WhatIf, what_if
 from cellwise.tasks.training.loop import torch_threads
 
-__all__ = ["Fitted", "Looks", "ahead_of", "influence_frame", "looks_of", "suggested_what_if"]
+__all__ = ["Fitted", "Looks", "ahead_of", "influence_frame", "looks_of", "suggested_what_if", "suggestion"]
 
 MOST_SERIES = 8
 SHORTEST = 2  # values before a forecast that can be looked into
@@ -111,8 +111,8 @@ def ahead_of(panel: Panel, horizon: int, most: int = MOST_SERIES) -> tuple[Panel
 
 
 def suggested_what_if(forecaster: Fitted, looks: Looks) -> tuple[WhatIf, bool] | None:
-    """A what-if that shows most: the covariate known in advance without which the error grows most, a flag taken away
-    (or set, where it is never on), a number raised by its standard deviation. And whether it lies after the data.
+    """A what-if that shows most, with the covariate known in advance without which the error grows most. And whether it
+    lies after the data.
 
     None where nothing is known in advance, or nothing can be forecast."""
     table = forecaster.table_
@@ -122,13 +122,14 @@ def suggested_what_if(forecaster: Fitted, looks: Looks) -> tuple[WhatIf, bool] |
     if not order or ahead is None:
         return None
     name = order[0]
-    change, words, series = _suggestion(forecaster, ahead, name)
+    change, words, series = suggestion(forecaster, ahead, name)
     one = replace(table, panel=ahead.select([series]))
     return what_if(forecaster, one, {name: change}, forecaster.horizon, words), is_future
 
 
-def _suggestion(forecaster: Fitted, ahead: Panel, name: str) -> tuple[Change, str, int]:
-    """The change, how one says it, and the series that it changes most."""
+def suggestion(forecaster: Fitted, ahead: Panel, name: str) -> tuple[Change, str, int]:
+    """A change of a covariate known in advance, in a panel without calendar: a flag taken away (or set, where it is
+    never on), a number raised by its standard deviation. And how one says it, and the series that it changes most."""
     place = ahead.known_names.index(name)
     future = np.array(
         [k[len(y) : len(y) + forecaster.horizon, place] for k, y in zip(ahead.known, ahead.y, strict=True)]
