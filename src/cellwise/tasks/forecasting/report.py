@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from cellwise import cells
 from cellwise._version import __version__
 from cellwise.tasks.data.files import round_floats, to_csv
 from cellwise.tasks.errors import TaskError
@@ -42,7 +41,6 @@ MOST_PLOTS = 6
 class Fitted(Protocol):
     """What a report needs to know of a forecaster that has learned."""
 
-    cell: Any
     horizon: int
     levels: Sequence[int]
     target_column: str
@@ -56,6 +54,10 @@ class Fitted(Protocol):
     @property
     def model_name(self) -> str:
         """How its forecasts are called."""
+
+    @property
+    def cell_name(self) -> str:
+        """The names of its cells."""
 
     @property
     def backtest_(self) -> Backtest | None:
@@ -130,7 +132,7 @@ def _page(forecaster: Fitted) -> Page:
             if section is not None
         ),
         notes=(*forecaster.notes_, *_notes_on_charts(len(panel), len(aheads))),
-        settings=forecaster.get_params() | {"cell": cells.get(forecaster.cell).name},
+        settings=forecaster.get_params() | {"cell": forecaster.cell_name},
         footer=_footer(forecaster),
     )
 
