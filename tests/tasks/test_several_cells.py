@@ -159,7 +159,7 @@ def test_the_command_line_takes_names_and_files(tmp_path: Path, monkeypatch: pyt
     from cellwise.cli.cell_argument import cell_argument
 
     monkeypatch.chdir(tmp_path)
-    text = "from cellwise import Cell\nclass Only(Cell):\n    gates = ('n',)\n    def step(self, x, h): return x.n + h\n"
+    text = "from cellwise import Cell\nclass Only(Cell):\n  gates = ('n',)\n  def step(self, x, h): return x.n + h\n"
     Path("a+b.py").write_text(text)
     Path("mine.py").write_text(text)
     assert cell_argument("GRU+lstm") == "gru+lstm"

@@ -50,9 +50,9 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
     decimal ("," or "."), encoding ("cp1252"): the format of text, where it is ambiguous. levels: prediction
     intervals in percent.
     hidden_size, num_layers, dropout, members: the network; the forecasts of `members` networks are averaged; of
-    several cells, each has at least one. epochs, batch_size, learning_rate, weight_decay, patience, seed, threads, device, minutes, accumulate, autocast: the
-    training. validation: windows of one horizon held out at the end for early stopping; None chooses the number, 0
-    holds nothing out.
+    several cells, each has at least one. epochs, batch_size, learning_rate, weight_decay, patience, seed, threads,
+    device, minutes, accumulate, autocast: the training. validation: windows of one horizon held out at the end for
+    early stopping; None chooses the number, 0 holds nothing out.
 
     What `fit` learns ends in an underscore: `network_`, `table_` (the data as it was understood), `notes_` (remarks
     on it, in sentences), `trained_` (the epochs), `backtest_` (forecasts of the held-out windows, beside the seasonal
