@@ -11,6 +11,7 @@ import click
 from cellwise import cells
 from cellwise.cells.base import Cell
 from cellwise.cli.cell_file import CellFileError, read_cell_file
+from cellwise.tasks.member_cells import JOIN, joined_name
 
 __all__ = ["HELP", "CellFileError", "cell_argument", "cell_of", "complete"]
 
@@ -35,19 +36,32 @@ def cell_of(text: str) -> Cell:
     return cell
 
 
-def cell_argument(text: str) -> str | Cell:
-    """What an estimator is given: the name of a known cell, or one's own cell itself.
+def cell_argument(text: str) -> str | Cell | tuple[Cell, ...]:
+    """What an estimator is given: the name of a known cell, one's own cell itself, or of several joined by "+" their
+    names or the cells.
 
     Raises:
         CellwiseError: as `cell_of`.
     """
-    cell = cell_of(text)
-    return cell if _parts(text)[0] else cell.name
+    if not _names_several(text):
+        cell = cell_of(text)
+        return cell if _parts(text)[0] else cell.name
+    several = [each.strip() for each in text.split(JOIN)]
+    found = tuple(cell_of(each) for each in several)
+    return found if any(_parts(each)[0] for each in several) else joined_name(found)
 
 
 def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """The names that a word may become, for the shell."""
     return [name for name in cells.names() if name.startswith(incomplete)]
+
+
+def _names_several(text: str) -> bool:
+    """Whether the sign joins cells here, and is not part of one's name or of the path of its file."""
+    if JOIN not in text or text in cells.names():
+        return False
+    file, name = _parts(text)
+    return JOIN in name or not (file and Path(file).is_file())
 
 
 def _parts(text: str) -> tuple[str, str]:

@@ -14,18 +14,17 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import nn
 
-from cellwise import cells
 from cellwise.cells import Cell
-from cellwise.cells.stored import known_cell, store_cell
 from cellwise.tasks.common_options import CommonOptions
-from cellwise.tasks.errors import NotFittedError, ReportWarning, RunFolderError
+from cellwise.tasks.errors import NotFittedError, OptionError, ReportWarning, RunFolderError
 from cellwise.tasks.hooks import Hooks, Stored
+from cellwise.tasks.member_cells import cells_of, joined_name
 from cellwise.tasks.options import Option, check_values, options_of, plain
 from cellwise.tasks.parameters import Parameters
 from cellwise.tasks.stored_run import epoch_of, note_of_unfinished, notes_of, without_groups
 from cellwise.tasks.training.device import choose_device
 from cellwise.tasks.training.history import History
-from cellwise.tasks.training.loading import cell_of_run, check_loaded, load_network
+from cellwise.tasks.training.loading import cells_of_run, check_loaded, load_network, option_of, store_cells
 from cellwise.tasks.training.loop import TrainSettings, torch_threads, train
 from cellwise.tasks.training.progress import Progress, choose_progress
 from cellwise.tasks.training.run_folder import (
@@ -136,7 +135,10 @@ class Estimator(CommonOptions, Parameters, Hooks[Data, Training]):
         """Raise OptionError, UnknownCellError or CellError for the first invalid option.
 
         how: `fit_options` to check with them. Called before any work, and for the settings in a run folder."""
-        _ = self._cell.graph  # an error in the equations is said here, with its line
+        if len(self._cells) > 1 and not self.takes_several_cells:
+            raise OptionError(f"cell must be one cell for a {type(self).__name__}, not {self.cell_name}")
+        for cell in self._cells:
+            _ = cell.graph  # an error in the equations is said here, with its line
         check_values(type(self), self.get_params())
         if self.fit_options is not None:
             check_values(self.fit_options, how)
@@ -203,11 +205,22 @@ class Estimator(CommonOptions, Parameters, Hooks[Data, Training]):
     @property
     def model_name(self) -> str:
         """The model's name in tables and forecasts: that of its cell."""
-        return self._cell.name
+        return self.cell_name
+
+    @property
+    def cell_name(self) -> str:
+        """The name of the cell; those of several joined, as in "gru+lstm"."""
+        return joined_name(self._cells)
+
+    @property
+    def _cells(self) -> tuple[Cell, ...]:
+        return cells_of(self.cell)
 
     @property
     def _cell(self) -> Cell:
-        return cells.get(self.cell)
+        """The cell, where there is one."""
+        (cell,) = self._cells
+        return cell
 
     def save(self, folder: str | Path) -> None:
         """Write a run folder from which `load` makes an equal estimator. It must be new or empty."""
@@ -243,8 +256,7 @@ class Estimator(CommonOptions, Parameters, Hooks[Data, Training]):
     def _loaded(cls, run: RunFolder, config: dict[str, Any]) -> Self:
         given = without_groups(config["settings"])
         how = {each.name: given.pop(each.name) for each in cls._fit_options()}
-        cell = cell_of_run(run, config, given["cell"])
-        made = cls(**given | {"cell": given["cell"] if known_cell(given["cell"]) == cell else cell})
+        made = cls(**given | {"cell": option_of(cells_of_run(run, config, given["cell"]))})
         check_loaded(run, lambda: made.check_options(**how))
         summary = run.summary() if run.is_finished else None
         data = made._restore(run, config)
@@ -278,7 +290,7 @@ class Estimator(CommonOptions, Parameters, Hooks[Data, Training]):
             self.task if overwrite else self._task_in(Path(folder)),
             self._stored_settings(how),
             stored.fingerprint,
-            cell=store_cell(self._cell),
+            cell=store_cells(self._cells),
             extra=stored.config,
             defaults={each.name: each.stored(each.default) for each in self._declared()},
             overwrite=overwrite,
@@ -291,7 +303,7 @@ class Estimator(CommonOptions, Parameters, Hooks[Data, Training]):
 
     def _stored_settings(self, how: Mapping[str, Any]) -> dict[str, Any]:
         """All options of this estimator and of `fit`, by name, as JSON holds them."""
-        values = {**self.get_params(), "cell": self._cell.name, **how}
+        values = {**self.get_params(), "cell": self.cell_name, **how}
         return {each.name: each.stored(values[each.name]) for each in self._declared()}
 
     def _task_in(self, folder: Path) -> str:

@@ -50,6 +50,8 @@ class Hooks(ABC, Generic[Data, Training]):
     metric: ClassVar[str]
     """The figure of `measure` that `score` returns."""
     higher_is_better: ClassVar[bool] = False
+    takes_several_cells: ClassVar[bool] = False
+    """Whether the network has members, each of which may have a cell of its own."""
     trial_settings: ClassVar[Mapping[str, Any]] = {}
     """Options of a fit that is only compared with others: without what is done once the network is measured."""
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from cellwise import cells
 from cellwise.cells import Cell
 from cellwise.tasks.forecasting.covariates import Covariates
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.series import relative_step
+from cellwise.tasks.member_cells import cells_of, joined_name
 
 __all__ = ["DEFAULT_QUANTILES", "NetworkConfig"]
 
@@ -25,7 +25,8 @@ DEFAULT_QUANTILES = (0.05, 0.1, 0.5, 0.9, 0.95)  # the median, and bands of 80 a
 class NetworkConfig:
     """All that a network is built from; with the weights, all that a forecast needs. JSON-able both ways.
 
-    cell: a name, or a Cell; hidden_size, num_layers, dropout: of each member; members: networks that are
+    cell: a name, or a Cell, or several, which the members have in turn; hidden_size, num_layers, dropout: of
+    each member; members: networks that are
     trained side by side and averaged; horizon: steps decoded at once; quantiles: sorted, an odd number, the
     median in the middle; season_length: steps; covariates: centre and size of each; typical_step: relative
     step of the training data, the spread assumed of a series before it shows its own.
@@ -35,7 +36,7 @@ class NetworkConfig:
     season_length: int
     covariates: Covariates
     typical_step: float = 0.1
-    cell: str | Cell = "gru"
+    cell: str | Cell | tuple[Cell, ...] = "gru"
     hidden_size: int = 128
     num_layers: int = 1
     dropout: float = 0.1
@@ -68,7 +69,7 @@ class NetworkConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings and lists. Of the cell only the name: a run folder keeps its equations apart."""
-        return asdict(replace(self, cell=cells.get(self.cell).name))
+        return asdict(replace(self, cell=joined_name(cells_of(self.cell))))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> NetworkConfig:
@@ -76,6 +77,12 @@ class NetworkConfig:
         given = dict(values)
         pairs = {name: tuple(given["covariates"][name]) for name in _COVARIATES}
         return cls(**given | {"covariates": Covariates(**pairs), "quantiles": tuple(given["quantiles"])})
+
+    @property
+    def each_member(self) -> tuple[NetworkConfig, ...]:
+        """What each member is built from: this, with one cell."""
+        cells = cells_of(self.cell)
+        return tuple(replace(self, cell=cells[k % len(cells)]) for k in range(self.members))
 
     def check_fits(self, panel: Panel, num_calendar: int) -> None:
         """Raise ValueError unless this is the configuration of a network that was trained on such a panel."""

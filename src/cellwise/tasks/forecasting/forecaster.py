@@ -39,16 +39,17 @@ __all__ = ["Forecaster"]
 class Forecaster(Measures):
     """A recurrent network that forecasts one or many series, with bands.
 
-    Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. horizon: steps to
-    forecast; `predict` may be asked for more. freq: frequency of the series ("D", "h", "MS", "30min", ...);
+    Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance; or several, in a
+    tuple or as "gru+lstm", which the members have in turn. horizon: steps to forecast; `predict` may be asked for
+    more. freq: frequency of the series ("D", "h", "MS", "30min", ...);
     None infers it from the data. season_length: steps in a season; None takes the natural one of the
     frequency (7 for days). known, past: columns of covariates, known in advance or only up to the present.
     id_column, time_column, target_column: names of the columns in long format. date_format ("%d/%m/%Y"),
     decimal ("," or "."), encoding ("cp1252"): the format of text, where it is ambiguous. levels: prediction
     intervals in percent.
-    hidden_size, num_layers, dropout, members: the network; the forecasts of `members` networks are averaged. epochs,
-    batch_size, learning_rate, weight_decay, patience, seed, threads, device, minutes, accumulate, autocast: the
-    training. validation: windows held out for early stopping and calibration; None chooses the number, 0 holds none
+    hidden_size, num_layers, dropout, members: the network; the forecasts of `members` networks are averaged; of
+    several cells, each has at least one. epochs, batch_size, learning_rate, weight_decay, patience, seed, threads,
+    device, minutes, accumulate, autocast: the training. validation: windows held out for early stopping and calibration; None chooses the number, 0 holds none
     out. calibrate: whether the bands are made as wide as the held-out windows ask for. refit: whether what was held out
     is learned too, once the network is measured.
 
@@ -59,6 +60,7 @@ class Forecaster(Measures):
     task = TASK.name
     fit_options = TestWindows
     metric = "MASE"
+    takes_several_cells = True
     trial_settings: ClassVar = {"refit": False, "calibrate": False}
 
     def fit(
@@ -176,12 +178,16 @@ class Forecaster(Measures):
 
     @property
     def _least_weights(self) -> int:
-        return self.members * self.num_layers
+        return self._num_members * self.num_layers
+
+    @property
+    def _num_members(self) -> int:
+        return max(self.members, len(self._cells))
 
     @property
     def model_name(self) -> str:
         """The column name of the forecasts: the cell's name in capitals."""
-        return self._cell.name.upper()
+        return self.cell_name.upper()
 
     def check_options(self, **how: Any) -> None:
         """Raise OptionError, FrequencyError, UnknownCellError or CellError for the first invalid option.
@@ -259,11 +265,11 @@ class Forecaster(Measures):
         """The settings that the network is built from."""
         return {
             "horizon": self.horizon,
-            "cell": self._cell,
+            "cell": self._cells if len(self._cells) > 1 else self._cell,
             "hidden_size": self.hidden_size,
             "num_layers": self.num_layers,
             "dropout": self.dropout,
-            "members": self.members,
+            "members": self._num_members,
             "quantiles": quantiles_of(self.levels),
         }
 

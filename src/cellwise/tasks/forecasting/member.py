@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from cellwise.nn import Recurrent
 from cellwise.tasks.forecasting.config import NetworkConfig
 from cellwise.tasks.forecasting.scaling import num_features
+from cellwise.tasks.member_cells import cells_of
 
 __all__ = ["Member", "make_layer", "ordered"]
 
@@ -19,7 +20,8 @@ EMBEDDING_SIZE = 16  # of what is known of one future step
 def make_layer(config: NetworkConfig, input_size: int) -> nn.Module:
     """The recurrent layer of one member, called as layer(x) -> (output (T, B, H), state)."""
     dropout = config.dropout if config.num_layers > 1 else 0.0
-    return Recurrent(config.cell, input_size, config.hidden_size, config.num_layers, dropout=dropout)
+    (cell,) = cells_of(config.cell)  # a member has one
+    return Recurrent(cell, input_size, config.hidden_size, config.num_layers, dropout=dropout)
 
 
 class Member(nn.Module):

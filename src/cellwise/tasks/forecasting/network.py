@@ -40,7 +40,7 @@ class ForecastNetwork(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        self.members = nn.ModuleList(Member(config) for _ in range(config.members))
+        self.members = nn.ModuleList(Member(each) for each in config.each_member)
 
     def _members(self) -> Iterator[Member]:
         return (cast(Member, member) for member in self.members)

@@ -95,7 +95,7 @@ class ForecastOptions(CommonOptions):
     )
     members: int = option(
         default=1,
-        help="Networks trained side by side whose forecasts are averaged.",
+        help="Networks trained side by side whose forecasts are averaged; of several cells at least one each.",
         at_least=1,
         at_most=1000,
         group=NETWORK,
@@ -134,6 +134,14 @@ class ForecastOptions(CommonOptions):
     )
     encoding: str | None = option(
         default=None, help="Encoding of a text file, such as cp1252.", none="UTF-8 or UTF-16", group=DATA
+    )
+    cell: Any = option(
+        default="gru",
+        help="A cell's name (see `cellwise cells`), or FILE.py:Class for one of your own; gru+lstm for members of "
+        "both.",
+        metavar="CELL",
+        group=NETWORK,
+        kw_only=False,
     )
     dropout: float = 0.1
 

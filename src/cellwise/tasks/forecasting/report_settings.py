@@ -7,7 +7,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cellwise import cells
 from cellwise.tasks.common_options import NETWORK, TRAINING
 from cellwise.tasks.forecasting.data import ForecastData
 from cellwise.tasks.forecasting.network import ForecastNetwork
@@ -22,11 +21,14 @@ __all__ = ["settings_of"]
 class Fitted(Protocol):
     """A forecaster that has learned."""
 
-    cell: Any
     network_: ForecastNetwork
     trained_: History | None
     _data: ForecastData
     _fitted_how: dict[str, Any]
+
+    @property
+    def cell_name(self) -> str:
+        """The names of its cells."""
 
     def get_params(self) -> dict[str, Any]:
         """Its options by name."""
@@ -35,7 +37,7 @@ class Fitted(Protocol):
 def settings_of(forecaster: Fitted) -> tuple[SettingGroup, ...]:
     """All options in groups, with what the forecaster chose, and what came of them."""
     options = (*options_of(type(forecaster)), *options_of(TestWindows))
-    values = {**forecaster.get_params(), **forecaster._fitted_how, "cell": cells.get(forecaster.cell).name}
+    values = {**forecaster.get_params(), **forecaster._fitted_how, "cell": forecaster.cell_name}
     return setting_groups(options, values, _chosen(forecaster), "forecast", _results(forecaster))
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from cellwise.cells.stored import store_cell
 from cellwise.tasks.errors import DataError, OptionError, TaskError, TrainingError, TrainingInterrupted
 from cellwise.tasks.estimator import Estimator
 from cellwise.tasks.options import Option, Range, options_of, short_repr
 from cellwise.tasks.training.history import Epoch
+from cellwise.tasks.training.loading import store_cells
 from cellwise.tasks.training.loop import torch_threads
 from cellwise.tasks.training.objective import Objective
 from cellwise.tasks.training.rank import process_count
@@ -140,7 +140,7 @@ class _Search:
                 name: dataclasses.asdict(space) if isinstance(space, Range) else list(space)
                 for name, space in spaces.items()
             },
-            "cell": store_cell(self.estimator._cell),
+            "cell": store_cells(self.estimator._cells),
             "data": self.estimator._store(known).fingerprint,
         }
         self.sampler = Sampler(

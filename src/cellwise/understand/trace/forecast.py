@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cellwise import cells
 from cellwise._version import __version__
 from cellwise.tasks.forecasting.calendar import with_calendar
 from cellwise.tasks.forecasting.covariates import check_reach
@@ -27,6 +26,7 @@ from cellwise.tasks.forecasting.series import Series, prepare
 from cellwise.tasks.forecasting.shown_times import short_time
 from cellwise.tasks.forecasting.stretches import CONTEXT, Batch, PreparedSeries, collate
 from cellwise.tasks.forecasting.what_if import what_if
+from cellwise.tasks.member_cells import cells_of
 from cellwise.tasks.shown import shown
 from cellwise.tasks.training.loop import torch_threads
 from cellwise.understand.trace.connectivity import input_gradients
@@ -254,17 +254,17 @@ class _Look:
 def forecast_page(forecaster: Forecaster, table: Table, name: str | None = None) -> Page:
     """Trace the forecasts of one series and lay them out. Raises as `trace_forecast` does."""
     trace = trace_forecast(forecaster, table, name)
-    panel, cell, C = trace.panel, cells.get(forecaster.cell), len(trace.filled)
+    panel, name_of_cells, C = trace.panel, forecaster.model_name, len(trace.filled)
     times, many, several = panel.times[0][-C:], panel.frequency.many, len(table.panel) > 1
     near, far = (many(round(reach(trace.by_value, share))) for share in (0.5, 0.9))
     series = shown(panel.ids[0], 100)
     return Page(
         kind="forecast",
-        title=f"{series}: inside the {cell.name.upper()} forecast",
+        title=f"{series}: inside the {name_of_cells} forecast",
         subtitle=f"The last {many(C)} of {series}, until {short_time(times[-1])}, as the network walks over them"
         + (f"; one of {len(table.panel):,} series." if several else "."),
-        equations=cell.equations,
-        cell=cell.name.upper(),
+        equations="\n\n".join(each.equations for each in dict.fromkeys(cells_of(forecaster.cell))),
+        cell=name_of_cells,
         labels=[short_time(time) for time in times],
         layers=_layers(trace.recordings),
         targets=[f"{many(h + 1)} ahead" for h in trace.horizons],
