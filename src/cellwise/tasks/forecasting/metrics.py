@@ -105,7 +105,7 @@ def score(
     percent.
 
     The point forecast is the median. MAE, RMSE, pinball, interval (`interval_score`) and width of the bands are in
-    the units of y; MASE, scaled interval and scaled width in units of the scale, which makes series comparable; sMAPE
+    the units of y; MASE and what is called scaled in units of the scale, which makes series comparable; sMAPE
     and coverage in percent.
     """
     quantiles = list(quantiles)
@@ -125,6 +125,7 @@ def score(
     }
     for level, (low, high) in bands.items():
         terms[f"coverage {level}"] = covered(y, low, high)
+    terms["scaled pinball"] = terms["pinball"] / unit
     for level, (low, high) in bands.items():
         terms[f"interval {level}"] = interval_score(y, low, high, level)
         terms[f"width {level}"] = np.where(known, high - low, np.nan)

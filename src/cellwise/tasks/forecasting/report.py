@@ -55,6 +55,9 @@ class Fitted(looks.Fitted, report_settings.Fitted, report_measured.Fitted, Proto
     def model_name(self) -> str:
         """How its forecasts are called."""
 
+    def forecast(self, panel: Panel, horizon: int) -> np.ndarray:
+        """Quantiles (N, horizon, Q) as they are handed out, after the end of each series with its calendar features."""
+
     def summary(self) -> dict[str, Any]:
         """The run in a few figures, JSON-able."""
 
@@ -129,7 +132,9 @@ def _measured_sections(forecaster: Fitted, measured: Measured | None) -> tuple[S
     if measured is None:
         return ()
     good = good_section(measured, measured_on(forecaster), forecaster.table_.panel.known_names)
-    return (good, sure_section(measured), *wrong_sections(measured))
+    calibration = forecaster._postprocessing.calibration
+    note = "" if calibration is None else f"{calibration.note[:1].upper()}{calibration.note[1:]}."
+    return (good, sure_section(measured, note), *wrong_sections(measured))
 
 
 def _notes_on_charts(series: int, shown: int) -> tuple[str, ...]:
@@ -198,7 +203,7 @@ def _aheads(forecaster: Fitted, chosen: Sequence[int]) -> list[plots.Ahead]:
         len(k) < len(y) + forecaster.horizon for k, y in zip(panel.known, panel.y, strict=True)
     ):
         return []
-    made = forecaster.network_.forecast(panel, forecaster.horizon)
+    made = forecaster.forecast(panel, forecaster.horizon)
     return [
         plots.Ahead(
             name,

@@ -169,8 +169,8 @@ def _terms(table: ReportTable, measured: Measured) -> tuple[tuple[str, str], ...
 # --- how sure it is ----------------------------------------------------------------------------------------------
 
 
-def sure_section(measured: Measured) -> Section:
-    """Whether the bands hold what they promise, and how wide they are."""
+def sure_section(measured: Measured, calibration: str = "") -> Section:
+    """Whether the bands hold what they promise, and how wide they are. calibration: a sentence on where they are from."""
     backtest, own = measured.backtest, measured.own
     levels = sorted(backtest.levels)
     holds = [f"{own.overall[f'coverage {level}']:.1f} % in the {level} % band" for level in levels]
@@ -178,6 +178,7 @@ def sure_section(measured: Measured) -> Section:
     text = f"Of {values:,} values that came, {' and '.join(holds).replace(' in', ' lay in', 1)}."
     if values < FEW:
         text += " That is too few to tell whether the bands hold."
+    text += f" {calibration}"
     words = backtest.panel.frequency.words
     chart = Chart(
         "coverage",
@@ -191,7 +192,7 @@ def sure_section(measured: Measured) -> Section:
         "it, times 2 / (1 − level); smaller is better (Winkler 1972). "
         f"Both it and the width are {unit}."
     )
-    return Section("How sure it is", text, charts=(chart,), table=_band_table(measured), note=note)
+    return Section("How sure it is", text.strip(), charts=(chart,), table=_band_table(measured), note=note)
 
 
 def _band_table(measured: Measured) -> ReportTable:
