@@ -170,7 +170,7 @@ def _terms(table: ReportTable, measured: Measured) -> tuple[tuple[str, str], ...
 
 
 def sure_section(measured: Measured, calibration: str = "") -> Section:
-    """Whether the bands hold what they promise, and how wide they are. calibration: a sentence on where they are from."""
+    """Whether the bands hold what they promise, and how wide they are. calibration: a sentence on what made them so."""
     backtest, own = measured.backtest, measured.own
     levels = sorted(backtest.levels)
     holds = [f"{own.overall[f'coverage {level}']:.1f} % in the {level} % band" for level in levels]
