@@ -330,7 +330,10 @@ def _parameter(declared: Option, default: Any) -> click.Parameter:
         attributes["help"] += f"  [default: {declared.none}]"
     if declared.is_list and default:
         attributes["help"] += f"  [default: {', '.join(map(str, default))}]"
-    told = Declared(declared.flags, attributes)
+    flags = declared.flags
+    if kind is bool and default:  # what is on can be switched off
+        flags = tuple(f"{flag}/--no-{flag.removeprefix('--')}" for flag in flags)
+    told = Declared(flags, attributes)
     if declared.is_list:
         return parameter(declared.name, list[kind] | None, told, None)
     return (

@@ -23,14 +23,16 @@ __all__ = [
     "CONFIG",
     "CORE",
     "DATA",
+    "FINAL",
     "FORMAT",
     "LAST",
     "METRICS",
     "PLOTS",
+    "REFIT",
     "REPORT",
     "SUMMARY",
 ]
-__all__ += ["Checkpoint", "RunFolder"]
+__all__ += ["WINDOWS", "Checkpoint", "RunFolder"]
 
 CONFIG, DATA, METRICS, LAST, BEST, SUMMARY = (
     "config.json",
@@ -40,8 +42,9 @@ CONFIG, DATA, METRICS, LAST, BEST, SUMMARY = (
     "best.safetensors",
     "summary.json",
 )
+REFIT, FINAL, WINDOWS = "refit.safetensors", "final.safetensors", "windows.safetensors"
 REPORT, BACKTEST, PLOTS = "report.html", "backtest.csv", "plots"
-CORE = (CONFIG, DATA, LAST, BEST, METRICS)  # what a run is
+CORE = (CONFIG, DATA, LAST, BEST, REFIT, FINAL, WINDOWS, METRICS)  # what a run is
 EXTRA = (REPORT, BACKTEST, "trace.html", "forecasts.csv")  # what can be made again from it
 
 FORMAT = 2  # 1: without checksums
@@ -90,7 +93,11 @@ class RunFolder:
     @property
     def is_started(self) -> bool:
         """Whether anything of the training is saved: an epoch, or some steps of the first."""
-        return (self.path / LAST).is_file()
+        return self.has(LAST)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file of this name."""
+        return (self.path / name).is_file()
 
     def damaged(self, what: str) -> RunFolderError:
         """The error that says what is wrong with this folder."""
@@ -283,12 +290,12 @@ class RunFolder:
         self.write(name, text.encode("utf8", "backslashreplace"))
 
     def write_metrics(self, rows: Iterable[Mapping[str, object]]) -> None:
-        """metrics.csv from rows with equal keys."""
+        """metrics.csv from rows; what one of them lacks stays empty."""
         rows = list(rows)
-        lines = [",".join(rows[0])] + [
-            ",".join("" if v is None else str(v) for v in row.values()) for row in rows
-        ]
-        self.write_text(METRICS, "\n".join(lines) + "\n")
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        values = [[row.get(name) for name in names] for row in rows]
+        lines = [names, *(["" if value is None else str(value) for value in row] for row in values)]
+        self.write_text(METRICS, "".join(",".join(line) + "\n" for line in lines))
 
     def write_tensors(self, name: str, checkpoint: Checkpoint) -> None:
         """A safetensors file whose metadata holds `about`, and a checksum: all change together or not at all."""
