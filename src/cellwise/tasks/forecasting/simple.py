@@ -73,7 +73,7 @@ def _seasons(panel: Panel) -> list[int]:
 
 
 def _whole_cycles(seasons: Sequence[int]) -> list[int]:
-    """Each season as the nearest number of whole shorter ones: of 52 weeks the last year's days have the same weekday."""
+    """Each season as so many whole shorter ones: 364 days for a year, so that a Monday is compared with Mondays."""
     whole: list[int] = []
     for m in seasons:
         whole.append(round(m / whole[-1]) * whole[-1] if whole else m)

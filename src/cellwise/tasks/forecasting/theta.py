@@ -36,7 +36,7 @@ def theta(
     for row, y in zip(values, series, strict=True):
         row[size - len(y[-size:]) :] = y[-size:]
     known = ~np.isnan(values)
-    for i in np.flatnonzero(~known.any(axis=1)):  # nothing but gaps of late
+    for i in np.flatnonzero(~known.any(axis=1)).tolist():  # nothing but gaps of late
         values[i, -1] = series[i][~np.isnan(series[i])][-1]
         known[i, -1] = True
     sizes = np.abs(np.where(known, values, 0.0)).sum(axis=1) / known.sum(axis=1)
@@ -83,8 +83,8 @@ def smooth_with_drift(values: np.ndarray, horizon: int) -> tuple[np.ndarray, np.
 
     The weight of the newest value and the first level have the least sum of squared errors one step ahead; the weight
     is one of ALPHAS, the level is exact, as errors are linear in it. A gap leaves the level as it was. Deviations:
-    sqrt(1 + (h - 1) alpha^2) times that of the errors (Hyndman and Athanasopoulos, Forecasting: Principles and Practice,
-    table 8.7)."""
+    sqrt(1 + (h - 1) alpha^2) times that of the errors, as of smoothing without drift (Hyndman and Athanasopoulos,
+    Forecasting: Principles and Practice, section 8.7)."""
     known = ~np.isnan(values)
     last = np.where(known, np.arange(values.shape[1]), -1).max(axis=1)
     origin = values[np.arange(len(values)), last][:, None]  # keeps the sums small
