@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from cellwise.tasks.forecasting.options import ForecastOptions
+from cellwise.tasks.options import options_of
 from cellwise.tasks.report.charts import COLOURS, chart, loss_plot, page_svg
 from cellwise.tasks.report.page import Chart, Page, Section, attempt, render, write_page
+from cellwise.tasks.report.settings import setting_groups
 from cellwise.tasks.report.table import ReportTable, TableCell, TableRow
 from cellwise.tasks.training.history import Epoch, History, Watch
 from cellwise.tasks.training.run_files import RunFolder
@@ -50,6 +53,41 @@ def test_a_page_says_what_it_was_given_in_order_and_as_text() -> None:
     ]  # fmt: skip
     assert body.count('class="win"') == 1
     assert 'class="pair"' not in body
+
+
+def test_options_stand_in_groups_with_what_was_chosen() -> None:
+    options = options_of(ForecastOptions)
+    values = {each.name: each.default for each in options} | {"epochs": 7, "levels": [80, 90], "cell": "gru"}
+    groups = setting_groups(
+        options, values, {"freq": "D (one every <day>)"}, "forecast", {"network": {"weights": "1,000"}}
+    )
+    assert [group.title for group in groups][:2] == ["forecast", "network"]
+    page = render(Page("t", "s", settings=groups))
+    rows = dict(re.findall(r'<div[^>]*><span title="[^"]*">([^<]*)</span><span>(.*?)</span></div>', page))
+    assert rows["epochs"] == "7" and page.count('class="given"') == 1
+    assert rows["freq"] == "D (one every &lt;day&gt;) <i>chosen</i>"
+    assert rows["season length"] == "by frequency, 7 for days"
+    assert rows["levels"] == "80, 90" and rows["autocast"] == "no" and rows["minutes"] == "no limit"
+    assert "<span>weights</span><span>1,000</span>" in page
+    assert not {"None", "True", "False"} & set(rows.values())
+    assert 'title="--season"' in page
+
+
+def test_a_chart_may_have_a_drawing_for_narrow_pages(tmp_path: Path) -> None:
+    wide, narrow = (chart(lambda axes: axes.plot([1, 2]), width, 3, f"one-{width}") for width in (9, 4))
+    section = Section("one", lead=Chart("one", wide, "A line.", narrow=narrow), terms=(("MAE", "an error"),))
+    write_page(RunFolder(tmp_path), Page("t", "s", sections=(section,)))
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<svg") == 2 and page.count('<div class="narrow">') == 1
+    assert [path.name for path in (tmp_path / "plots").iterdir()] == ["one.svg"]
+    assert (tmp_path / "plots" / "one.svg").read_text() == wide
+    assert "<dt>MAE</dt><dd>an error</dd>" in page
+
+
+def test_a_small_chart_does_not_grow_with_the_page() -> None:
+    assert re.search(
+        r'<svg style="max-width: 418px"', page_svg(chart(lambda axes: axes.plot([1]), 4, 3, "a"))
+    )
 
 
 def test_bad_news_has_another_colour_and_charts_stand_side_by_side() -> None:

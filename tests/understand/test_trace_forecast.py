@@ -104,9 +104,73 @@ def test_one_of_several_series_is_chosen_by_name() -> None:
 def test_covariates_must_reach_the_horizon() -> None:
     births = us_births(ahead=HORIZON).tail(120 + HORIZON).drop("unique_id")
     forecaster = trained(births, known=["holiday"])
-    assert len(forecast_page(forecaster, forecaster.table_).dependences) == 2
+    assert len(forecast_page(forecaster, forecaster.table_).dependences) == 3
     with pytest.raises(DataError, match="needs holiday for as many steps"):
         trace_forecast(forecaster, forecaster.read(births.head(120)))
+
+
+def with_covariates(steps: int = 200) -> polars.DataFrame:
+    """`frame_of`, with a flag known in advance that raises the series, and rain known up to the present."""
+    generator = np.random.default_rng(5)
+    promo = (np.arange(steps + HORIZON) % 9 == 0).astype(float)
+    rows = frame_of(steps + HORIZON)
+    y = rows["y"].to_numpy() + 20 * promo
+    rain = generator.gamma(1.0, 2.0, steps + HORIZON)
+    rows = rows.with_columns(y=y, promo=promo, rain=rain)
+    return rows.with_columns(
+        y=polars.when(polars.int_range(steps + HORIZON) < steps).then(polars.col("y")).otherwise(None)
+    )
+
+
+@pytest.fixture(scope="module")
+def told() -> Forecaster:
+    made = trained(with_covariates(), known=["promo"], past=["rain"], epochs=4)
+    with torch.no_grad():
+        for member in made.network_.members:
+            member.decode.weight.mul_(20)
+    return made
+
+
+@pytest.mark.parametrize(("name", "back"), [("promo", 1), ("promo", 4), ("rain", 1), ("rain", 2)])
+def test_derivatives_by_a_covariate_are_what_a_changed_covariate_does(
+    told: Forecaster, name: str, back: int
+) -> None:
+    trace = trace_forecast(told, told.table_)
+    frame, size = with_covariates(), 0.01
+
+    def moved(by: float) -> np.ndarray:
+        column = frame[name].to_numpy().copy()
+        column[200 - back] += by
+        return told.predict(frame.with_columns(polars.Series(name, column)))["GRU"].to_numpy()
+
+    found = trace.by_covariate[name][:, -1, CONTEXT - back].numpy()
+    np.testing.assert_allclose(found, (moved(size) - moved(-size)) / (2 * size), rtol=0.02, atol=2e-3)
+    assert np.abs(found).max() > 0.01
+
+
+def test_the_page_has_the_covariates_their_shares_and_a_what_if(told: Forecaster) -> None:
+    page = forecast_page(told, told.table_)
+    rows = {row["name"]: row["values"] for row in page.reader["rows"]}
+    assert len(rows["promo"]) == CONTEXT + HORIZON and len(rows["rain"]) == CONTEXT
+    assert rows["promo"][-HORIZON:] == with_covariates()["promo"].to_list()[-HORIZON:]
+    assert [each.name for each in page.dependences] == [
+        "each value",
+        "what the layer is given",
+        "promo",
+        "rain",
+    ]
+    assert {name for name, _ in page.parts} == {"the series' own past", "the calendar", "promo", "rain"}
+    assert sum(float(share.removesuffix(" %")) for _, share in page.parts) == pytest.approx(100, abs=0.3)
+    (one,) = page.reader["whatIfs"]
+    on = [value == 1 for value in rows["promo"][-HORIZON:]]
+    assert one["words"] == ("without promo" if any(on) else "with promo throughout")
+    wanted = told.what_if(promo=0 if any(on) else 1)["GRU-changed"].to_list()
+    assert one["median"] == pytest.approx(wanted, rel=1e-4)
+
+
+def test_without_covariates_the_page_has_none_of_that(one: Forecaster) -> None:
+    page = forecast_page(one, one.table_)
+    assert page.reader["rows"] == [] and page.reader["whatIfs"] == []
 
 
 def test_a_long_horizon_is_looked_into_at_some_of_its_steps() -> None:

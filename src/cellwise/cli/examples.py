@@ -22,6 +22,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "demo": ("cellwise demo lstm", "cellwise demo my_cells.py:MGU --epochs 500"),
     "forecast report": ("cellwise forecast report runs/sales-gru",),
+    "forecast explain": (
+        "cellwise forecast explain runs/sales-gru",
+        "cellwise forecast explain runs/sales-gru --set promo=0",
+        "cellwise forecast explain runs/sales-gru newer.csv --set price=-10% --out what-if.csv",
+    ),
     "forecast backtest": (
         "cellwise forecast backtest sales.csv --horizon 28 --cutoffs 6",
         "cellwise forecast backtest runs/sales-gru --json",

@@ -44,6 +44,7 @@ _OWN = {
     "forecast": {
         "backtest": ("Measure forecasts of the past.", "forecast_backtest"),
         "report": ("Make the report of a run again.", "forecast_report"),
+        "explain": ("Show what forecasts look at, or change a covariate.", "forecast_explain"),
     },
 }
 

@@ -13,6 +13,7 @@ from cellwise.tasks.forecasting import TASK
 from cellwise.tasks.forecasting.calendar import with_calendar
 from cellwise.tasks.forecasting.covariates import check_reach
 from cellwise.tasks.forecasting.data import ForecastData, prepare_data, restore_data, store_data
+from cellwise.tasks.forecasting.explaining import Explaining
 from cellwise.tasks.forecasting.frames import Table, TextFormat
 from cellwise.tasks.forecasting.frequency import parse_frequency
 from cellwise.tasks.forecasting.measures import Measures
@@ -33,7 +34,7 @@ from cellwise.tasks.training.stage import OTHER_SEED
 __all__ = ["Forecaster"]
 
 
-class Forecaster(Measures):
+class Forecaster(Measures, Explaining):
     """A recurrent network that forecasts one or many series, with bands.
 
     Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. horizon: steps to

@@ -9,21 +9,27 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from cellwise import cells
 from cellwise._version import __version__
 from cellwise.tasks.data.files import round_floats, to_csv
 from cellwise.tasks.errors import TaskError
-from cellwise.tasks.forecasting import plots
-from cellwise.tasks.forecasting.backtest import Backtest
+from cellwise.tasks.forecasting import looks, plots, report_measured, report_settings
 from cellwise.tasks.forecasting.calendar import with_calendar
-from cellwise.tasks.forecasting.frames import Table
-from cellwise.tasks.forecasting.network import ForecastNetwork
 from cellwise.tasks.forecasting.output import backtest_frame
 from cellwise.tasks.forecasting.panel import Panel
-from cellwise.tasks.forecasting.tables import scores_table, series_table, verdict
+from cellwise.tasks.forecasting.report_looks import looks_sections
+from cellwise.tasks.forecasting.report_measured import (
+    Measured,
+    good_section,
+    measured_on,
+    sure_section,
+    wrong_sections,
+)
+from cellwise.tasks.forecasting.report_settings import settings_of
+from cellwise.tasks.forecasting.shown_times import short_time
+from cellwise.tasks.forecasting.tables import verdict
 from cellwise.tasks.report.charts import loss_plot
 from cellwise.tasks.report.page import Chart, Page, Section, attempt, write_page
-from cellwise.tasks.training.history import History, read_history
+from cellwise.tasks.training.history import read_history
 from cellwise.tasks.training.run_files import BACKTEST, RunFolder
 
 __all__ = [
@@ -37,39 +43,20 @@ __all__ = [
 ]
 
 MOST_PLOTS = 6
+MOST_ROWS = 3  # covariates beside the series
 
 
-class Fitted(Protocol):
+class Fitted(looks.Fitted, report_settings.Fitted, report_measured.Fitted, Protocol):
     """What a report needs to know of a forecaster that has learned."""
 
-    cell: Any
-    horizon: int
-    levels: Sequence[int]
-    target_column: str
-    seed: int
-    table_: Table
-    calendar_: tuple[str, ...]
-    network_: ForecastNetwork
     notes_: tuple[str, ...]
-    trained_: History | None
 
     @property
     def model_name(self) -> str:
         """How its forecasts are called."""
 
-    @property
-    def backtest_(self) -> Backtest | None:
-        """Forecasts beside the truth, if anything was held out."""
-
-    @property
-    def backtest_is_test_(self) -> bool:
-        """Whether neither training nor early stopping has seen what `backtest_` measures."""
-
     def forecast(self, panel: Panel, horizon: int) -> np.ndarray:
         """Quantiles (N, horizon, Q) as they are handed out, after the end of each series with its calendar features."""
-
-    def get_params(self) -> dict[str, Any]:
-        """Its options by name."""
 
     def summary(self) -> dict[str, Any]:
         """The run in a few figures, JSON-able."""
@@ -112,30 +99,42 @@ def write_report(run: RunFolder, forecaster: Fitted) -> None:
 
 def _page(forecaster: Fitted) -> Page:
     panel, backtest = forecaster.table_.panel, forecaster.backtest_
+    measured = None if backtest is None else Measured(backtest)
     name = forecaster.target_column if len(panel) > 1 else panel.ids[0]
-    said, is_ahead = ("", True) if backtest is None else verdict(backtest.scores(), backtest)
-    shown = _choose(len(panel), backtest)
+    said, is_ahead = ("", True) if measured is None else verdict(measured.scores, measured.backtest)
+    shown = _choose(len(panel), measured)
     aheads = _aheads(forecaster, shown)
     return Page(
         title=f"{name}: {forecaster.model_name} forecast",
         subtitle=describe(panel),
-        verdict=said,
+        verdict=said or _unmeasured(forecaster),
         is_ahead=is_ahead,
-        sections=tuple(
-            section
-            for section in (
-                _future_section(forecaster, aheads),
-                _scores_section(forecaster),
-                _backtest_section(forecaster, aheads),
-                _details_section(forecaster),
-                _series_section(backtest),
-            )
-            if section is not None
+        sections=(
+            *_future_sections(forecaster, aheads),
+            *_measured_sections(forecaster, measured),
+            *looks_sections(forecaster),
+            *_training_sections(forecaster),
         ),
         notes=(*forecaster.notes_, *_notes_on_charts(len(panel), len(aheads))),
-        settings=forecaster.get_params() | {"cell": cells.get(forecaster.cell).name},
+        settings=settings_of(forecaster),
         footer=_footer(forecaster),
     )
+
+
+def _unmeasured(forecaster: Fitted) -> str:
+    return (
+        f"Nothing was held out, so nobody knows how good this forecast is; compare it with what you know of "
+        f"{forecaster.target_column}."
+    )
+
+
+def _measured_sections(forecaster: Fitted, measured: Measured | None) -> tuple[Section, ...]:
+    if measured is None:
+        return ()
+    good = good_section(measured, measured_on(forecaster), forecaster.table_.panel.known_names)
+    calibration = forecaster._postprocessing.calibration
+    note = "" if calibration is None else f"{calibration.note[:1].upper()}{calibration.note[1:]}."
+    return (good, sure_section(measured, note), *wrong_sections(measured))
 
 
 def _notes_on_charts(series: int, shown: int) -> tuple[str, ...]:
@@ -148,123 +147,49 @@ def _notes_on_charts(series: int, shown: int) -> tuple[str, ...]:
     return ()
 
 
-def _future_section(forecaster: Fitted, aheads: Sequence[plots.Ahead]) -> Section | None:
+def _future_sections(forecaster: Fitted, aheads: Sequence[plots.Ahead]) -> tuple[Section, ...]:
     if not aheads:
-        return None
+        return ()
     panel, backtest, levels = forecaster.table_.panel, forecaster.backtest_, forecaster.levels
     quantiles, model = forecaster.network_.config.quantiles, forecaster.model_name
     bands = " and ".join(f"{level} %" for level in sorted(levels))
-    caption = (
-        f"The end of the data (thin) and the forecast (blue): the median, and the bands in which {bands} "
-        "of the values are expected."
-    )
+    caption = f"Blue: the forecast, the median and the bands in which {bands} of the values are expected."
     if len(panel) == 1:
-        svg = plots.ahead_plot(aheads[0], quantiles, levels, model, panel.ids[0])
+        svg, narrow = (
+            plots.ahead_plot(aheads[0], quantiles, levels, model, narrow=each) for each in (False, True)
+        )
+        if aheads[0].rows:
+            caption += " Below it: what is known in advance."
     else:
-        svg = plots.grid_plot(aheads, quantiles, levels, model, backtest)
+        svg, narrow = (
+            plots.grid_plot(aheads, quantiles, levels, model, backtest, narrow=each) for each in (False, True)
+        )
         if backtest is not None:
-            caption += " Left of the dotted line: what was forecast for the last window of the backtest."
+            caption += (
+                " Left of the dotted line: the forecast of the last held-out window, and what came (dots)."
+            )
     title = f"The next {panel.frequency.many(forecaster.horizon)}"
-    return Section(title, charts=(Chart("forecast", svg, caption),))
+    return (Section(title, lead=Chart("forecast", svg, caption, narrow)),)
 
 
-def _scores_section(forecaster: Fitted) -> Section | None:
-    backtest, panel = forecaster.backtest_, forecaster.table_.panel
-    if backtest is None:
-        return None
-    note = (
-        "MAE, RMSE, pinball and interval are in the units of the data, sMAPE and coverage in percent; MASE is the MAE "
-        "divided by that of the seasonal naive forecast within what was known. The interval score is the width of the "
-        "band, and a penalty for what lies outside it. The point forecast is the median. "
-        "Every series counts alike. The naive forecast repeats the last "
-        f"{panel.frequency.many(panel.frequency.season_length)}; its bands are normal."
-    )
-    if panel.known_names:  # the comparison is with a forecast that knows less
-        known = ", ".join(panel.known_names)
-        note += f" {forecaster.model_name} is told {known} in advance, the naive forecast is not."
-    table = scores_table(backtest.scores(), backtest.levels)
-    return Section("How good it is", measured_on(forecaster), table=table, note=note)
-
-
-def measured_on(forecaster: Fitted) -> str:
-    """What the figures were measured on, and how far one may believe them."""
-    backtest = forecaster.backtest_
-    assert backtest is not None
-    words = f"{backtest.count:,} windows of {backtest.panel.frequency.many(backtest.horizon)}"
-    if forecaster.backtest_is_test_:
-        return (
-            f"Measured on {words} at the end of the data, which neither training nor early stopping has seen."
-        )
-    return (
-        f"Measured on {words} that were held out to decide when to stop: not trained on, but looked at, so a little "
-        "flattering. A backtest with cutoffs gives honest figures."
-    )
-
-
-def _backtest_section(forecaster: Fitted, aheads: Sequence[plots.Ahead]) -> Section | None:
-    backtest = forecaster.backtest_
-    if backtest is None or (
-        len(backtest.panel) > 1 and aheads
-    ):  # the charts of the future show their last window
-        return None
-    series = int(np.argmax((backtest.cutoffs >= 0).sum(axis=1)))
-    caption = (
-        "The last windows of the backtest. At each dotted line the forecast knew what lies to its left and nothing "
-        "else."
-    )
-    svg = plots.backtest_plot(backtest, series, backtest.panel.ids[series])
-    return Section("What it would have said", charts=(Chart("backtest", svg, caption),))
-
-
-def _details_section(forecaster: Fitted) -> Section | None:
-    charts = [] if forecaster.backtest_ is None else _backtest_charts(forecaster.backtest_)
-    if forecaster.trained_ is not None:
+def _training_sections(forecaster: Fitted) -> tuple[Section, ...]:
+    trained = forecaster.trained_
+    if trained is None:
+        return ()
+    caption = "The loss in training by epoch; the ring marks the weights that were kept."
+    if trained.epochs[0].metrics:
         caption = (
-            "Training loss and the loss on what was held out (both pinball losses, in different units) by epoch; the "
-            "ring marks the weights that were kept."
+            "The loss in training and that on what was held out (both pinball losses, in different units) by epoch; "
+            "the ring marks the weights that were kept."
         )
-        charts.append(Chart("loss", loss_plot(forecaster.trained_), caption))
-    return Section("Errors, bands and training", charts=tuple(charts)) if charts else None
+    return (Section("How it learned", charts=(Chart("loss", loss_plot(trained), caption),)),)
 
 
-def _backtest_charts(backtest: Backtest) -> list[Chart]:
-    scores, words = backtest.scores(), backtest.panel.frequency.words
-    errors = {name: each.by_horizon["MAE"] for name, each in scores.items()}
-    coverage = scores[backtest.model].by_horizon
-    charts = [
-        Chart(
-            "error",
-            plots.error_plot(errors, "MAE", words),
-            "Mean absolute error by step of the horizon, averaged over all windows.",
-        ),
-        Chart(
-            "coverage",
-            plots.coverage_plot(coverage, backtest.levels, words),
-            "How many of the true values lay inside the bands; dotted: how many should.",
-        ),
-    ]
-    if len(backtest.panel) == 1 and backtest.count > 1:
-        caption = "Mean absolute error of each window by its cutoff, the last time that the forecast knew."
-        charts.append(Chart("cutoff", plots.cutoff_plot(backtest, 0), caption))
-    if len(backtest.panel) > 1:
-        caption = "Each dot is a series; below the dotted line the model is better than the seasonal naive forecast."
-        mase = {name: each.by_series["MASE"] for name, each in scores.items()}
-        charts.append(Chart("series", plots.series_plot(mase), caption))
-    return charts
-
-
-def _series_section(backtest: Backtest | None) -> Section | None:
-    if backtest is None or len(backtest.panel) == 1:
-        return None
-    table, note = series_table(backtest.scores(), backtest)
-    return Section("Series by series", note, table=table)
-
-
-def _choose(count: int, backtest: Backtest | None) -> list[int]:
+def _choose(count: int, measured: Measured | None) -> list[int]:
     """Series to show: all of a few, else from the best forecast to the worst in even strides."""
-    if count <= MOST_PLOTS or backtest is None:
+    if count <= MOST_PLOTS or measured is None:
         return list(range(min(count, MOST_PLOTS)))
-    quality = backtest.scores()[backtest.model].by_series["MASE"]
+    quality = measured.own.by_series["MASE"]
     order = np.argsort(quality)[: int(np.isfinite(quality).sum())]
     if len(order) < MOST_PLOTS:
         return list(range(MOST_PLOTS))
@@ -280,9 +205,25 @@ def _aheads(forecaster: Fitted, chosen: Sequence[int]) -> list[plots.Ahead]:
         return []
     made = forecaster.forecast(panel, forecaster.horizon)
     return [
-        plots.Ahead(name, times, y, panel.frequency.future(times[-1], forecaster.horizon), forecast)
-        for name, times, y, forecast in zip(panel.ids, panel.times, panel.y, made, strict=True)
+        plots.Ahead(
+            name,
+            times,
+            y,
+            panel.frequency.future(times[-1], forecaster.horizon),
+            forecast,
+            _rows(forecaster, i),
+        )
+        for i, name, times, y, forecast in zip(chosen, panel.ids, panel.times, panel.y, made, strict=True)
     ]
+
+
+def _rows(forecaster: Fitted, series: int) -> tuple[plots.Row, ...]:
+    """The first of the user's covariates that are known in advance, as far as the forecast reaches."""
+    panel = forecaster.table_.panel
+    times = panel.times[series]
+    whole = np.concatenate([times, panel.frequency.future(times[-1], forecaster.horizon)])
+    known = panel.known[series][: len(whole)]
+    return tuple(plots.Row(name, whole, known[:, k]) for k, name in enumerate(panel.known_names[:MOST_ROWS]))
 
 
 def describe(panel: Panel) -> str:
@@ -291,7 +232,7 @@ def describe(panel: Panel) -> str:
     last = max(times[-1] for times in panel.times)
     series = f"{len(panel):,} series" if len(panel) > 1 else "one series"
     values = f"{int(panel.lengths.sum()):,} values, one every {panel.frequency.words}"
-    return f"{series}, {values}, {_day(first)} to {_day(last)}"
+    return f"{series}, {values}, {short_time(first)} to {short_time(last)}"
 
 
 def _footer(forecaster: Fitted) -> str:
@@ -299,7 +240,3 @@ def _footer(forecaster: Fitted) -> str:
     trained = forecaster.trained_
     epochs = "" if trained is None else f", {len(trained.epochs)} epochs, the best was {trained.best.epoch}"
     return f"cellwise {__version__}, torch {torch.__version__}; {weights:,} weights{epochs}, seed {forecaster.seed}."
-
-
-def _day(time: Any) -> str:
-    return str(time).replace("T", " ").removesuffix(".000000").removesuffix(" 00:00:00")

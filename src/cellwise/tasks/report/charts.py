@@ -34,11 +34,14 @@ __all__ = [
     "legend",
     "loss_plot",
     "page_svg",
+    "stacked",
     "thousands",
     "whole_numbers",
 ]
 
 LONGEST_NAME = 60  # characters
+LEAST_TICKS = 9  # of dates on an axis: with fewer, matplotlib finds no step for some ranges
+LARGEST = 1.45  # pixels of the page to a point of a chart: 9.5 points are then 14 pixels
 
 # custom property of the page -> its colour on paper, and in the dark. A chart is drawn in the first.
 COLOURS = {
@@ -89,14 +92,36 @@ def chart(draw: Callable[[Any], None], width: float, height: float, salt: str) -
 
 
 def charts(
-    draws: Sequence[Callable[[Any], None]], columns: int, width: float, height: float, salt: str
+    draws: Sequence[Callable[[Any], None]],
+    columns: int,
+    width: float,
+    height: float,
+    salt: str,
+    legend_columns: int = 0,
 ) -> str:
-    """Several charts in one frame of width x height inches, row by row."""
+    """Several charts in one frame of width x height inches, row by row; above them a legend of the first, in so many
+    columns, if asked."""
     figure_module, matplotlib = require("matplotlib.figure"), require("matplotlib")
     with matplotlib.rc_context(STYLE):
         figure = figure_module.Figure(figsize=(width, height), layout="constrained")
         for index, draw in enumerate(draws, 1):
             draw(figure.add_subplot(math.ceil(len(draws) / columns), columns, index))
+        if legend_columns:
+            known = figure.axes[0].get_legend_handles_labels()
+            figure.legend(*known, loc="outside upper left", ncols=legend_columns, **_LEGEND)
+        return _svg(figure, salt)
+
+
+def stacked(draws: Sequence[Callable[[Any], None]], heights: Sequence[float], width: float, salt: str) -> str:
+    """Charts below each other with one axis across, which the lowest shows; heights in inches."""
+    figure_module, matplotlib = require("matplotlib.figure"), require("matplotlib")
+    with matplotlib.rc_context(STYLE):
+        figure = figure_module.Figure(figsize=(width, sum(heights)), layout="constrained")
+        axes = figure.subplots(
+            len(draws), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": list(heights)}
+        )[:, 0]
+        for draw, own in zip(draws, axes, strict=True):
+            draw(own)
         return _svg(figure, salt)
 
 
@@ -115,7 +140,8 @@ def _svg(figure: Any, salt: str) -> str:
 
 
 def page_svg(svg: str) -> str:
-    """A plot for inside the page: colours follow the page, no addresses, no fixed size."""
+    """A plot for inside the page: colours follow the page, no addresses; as wide as there is room, up to the size at
+    which its letters are those of the text."""
     svg = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
 
     def restyle(tag: str) -> str:
@@ -123,7 +149,10 @@ def page_svg(svg: str) -> str:
             tag = tag.replace(colour, f"var(--{name})")
         tag = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", tag)
         if tag.startswith("<svg"):
+            size = re.search(r'\swidth="([\d.]+)pt"', tag)
             tag = re.sub(r'\s(width|height)="[^"]*"', "", tag)
+            if size is not None:
+                tag = f'<svg style="max-width: {LARGEST * float(size[1]):.0f}px"{tag[4:]}'
         return tag.replace("'DejaVu Sans'", "system-ui, sans-serif")
 
     return _in_tags(svg, restyle).strip()
@@ -134,9 +163,9 @@ def _in_tags(svg: str, change: Callable[[str], str]) -> str:
     return re.sub(r"<[^>]*>", lambda found: change(found[0]), svg)
 
 
-def chart_label(name: str) -> str:
-    """A name as a picture can hold it."""
-    text = shown(name, LONGEST_NAME)
+def chart_label(name: str, longest: int = LONGEST_NAME) -> str:
+    """A name as a picture can hold it, of at most so many characters."""
+    text = shown(name, longest)
     # matplotlib leaves what begins with "_" out of legends; a space without width before it is not seen.
     return f"\u200b{text}" if text.startswith("_") else text
 
@@ -151,11 +180,10 @@ def date_axis(axes: Any, times: np.ndarray, most: int = 10) -> None:
     axes.margins(x=0.01)
     if times.dtype.kind == "M":
         dates = require("matplotlib.dates")
-        # hours come in steps of at most 12, so a few days need more ticks than the other units
-        ticks = dict.fromkeys(
-            (dates.YEARLY, dates.MONTHLY, dates.DAILY, dates.MINUTELY, dates.SECONDLY), most
-        )
-        locator = dates.AutoDateLocator(minticks=3, maxticks={**ticks, dates.HOURLY: max(most, 9)})
+        # Up to three of the larger unit come in steps of at most 6 months, 21 days, 12 hours, 30 minutes or seconds.
+        units = (dates.MONTHLY, dates.DAILY, dates.HOURLY, dates.MINUTELY, dates.SECONDLY)
+        ticks = {dates.YEARLY: most} | dict.fromkeys(units, max(most, LEAST_TICKS))
+        locator = dates.AutoDateLocator(minticks=3, maxticks=ticks)
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
     thousands(axes)
@@ -168,16 +196,12 @@ def thousands(axes: Any) -> None:
         axes.yaxis.set_major_formatter(require("matplotlib.ticker").StrMethodFormatter("{x:,.0f}"))
 
 
-def legend(axes: Any) -> None:
+def legend(axes: Any, columns: int = 5) -> None:
     """Above the axes, so that it never covers a line."""
-    axes.legend(
-        loc="lower left",
-        bbox_to_anchor=(0, 1.0),
-        ncols=5,
-        borderaxespad=0.2,
-        handlelength=1.6,
-        columnspacing=1.4,
-    )
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, **_LEGEND)
+
+
+_LEGEND = {"borderaxespad": 0.2, "handlelength": 1.6, "columnspacing": 1.4}
 
 
 def loss_plot(history: History) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from cellwise.tasks.data.optional import require
 from cellwise.tasks.report.charts import COLOURS, page_svg
+from cellwise.tasks.report.settings import Setting, SettingGroup, setting_text
 from cellwise.tasks.report.table import ReportTable
 from cellwise.tasks.shown import shown
 from cellwise.tasks.training.run_files import PLOTS, REPORT, RunFolder
@@ -23,22 +24,34 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart: the name of its file in plots/, without an ending; SVG text, as `charts.chart` makes it; its caption."""
+    """A chart: the name of its file in plots/, without an ending; SVG text, as `charts.chart` makes it; its caption.
+
+    narrow: another drawing of it for a narrow page, where there is one."""
 
     name: str
     svg: str
     caption: str
+    narrow: str = ""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, then what there is of: a sentence, charts (several stand side by side), a table and a note on it."""
+    """A heading, then what there is of: a sentence, charts, a table, a note on it, and words with what they mean.
+
+    Charts stand side by side where there is room for them; `lead` stands above them, in full width."""
 
     title: str
     text: str = ""
+    lead: Chart | None = None
     charts: tuple[Chart, ...] = ()
     table: ReportTable | None = None
     note: str = ""
+    terms: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def drawn(self) -> tuple[Chart, ...]:
+        """All its charts."""
+        return self.charts if self.lead is None else (self.lead, *self.charts)
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,8 @@ class Page:
     """All that a report says, in plain text; a note is a sentence without its full stop.
 
     verdict: the one sentence to take home. is_ahead: whether it is good news, which decides its colour.
-    settings: each option of the estimator with its value; None means that the estimator chose.
+    settings: each option of the estimator with its value, as groups (`settings.setting_groups`) or by name; None means
+    that the estimator chose.
     """
 
     title: str
@@ -55,8 +69,15 @@ class Page:
     is_ahead: bool = True
     sections: tuple[Section, ...] = ()
     notes: tuple[str, ...] = ()
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] | tuple[SettingGroup, ...] = field(default_factory=dict)
     footer: str = ""
+
+    @property
+    def setting_groups(self) -> tuple[SettingGroup, ...]:
+        """The settings, in groups."""
+        if isinstance(self.settings, Mapping):
+            return (SettingGroup("", tuple(Setting(*each) for each in self.settings.items())),)
+        return self.settings
 
 
 def attempt(write: Callable[[], None], again: str) -> str | None:
@@ -76,7 +97,7 @@ def attempt(write: Callable[[], None], again: str) -> str | None:
 def write_page(run: RunFolder, page: Page) -> None:
     """Write report.html into a run folder, and each chart as plots/NAME.svg."""
     for section in page.sections:
-        for chart in section.charts:
+        for chart in section.drawn:
             run.write_text(f"{PLOTS}/{chart.name}.svg", chart.svg)
     run.write_text(REPORT, render(page))
 
@@ -91,7 +112,7 @@ def render(page: Page) -> str:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    environment.filters |= {"page_svg": page_svg, "sentence": _sentence, "setting": _setting}
+    environment.filters |= {"page_svg": page_svg, "sentence": _sentence, "setting": setting_text}
     return str(environment.get_template("page.html").render(page=page, colours=COLOURS))
 
 
@@ -102,11 +123,3 @@ def _visible(value: Any) -> Any:
 
 def _sentence(note: str) -> str:
     return note[:1].upper() + note[1:] + "."
-
-
-def _setting(value: object) -> str:
-    if value is None:
-        return "chosen"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value)) or "none"
-    return str(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -17,12 +17,17 @@ from cellwise.tasks.forecasting.covariates import check_reach
 from cellwise.tasks.forecasting.errors import SeriesTooShortError
 from cellwise.tasks.forecasting.forecaster import Forecaster
 from cellwise.tasks.forecasting.frames import Table
+from cellwise.tasks.forecasting.influence import contributions, groups_of
+from cellwise.tasks.forecasting.looks import suggestion
 from cellwise.tasks.forecasting.member import Member
 from cellwise.tasks.forecasting.network import ForecastNetwork
 from cellwise.tasks.forecasting.panel import Panel
+from cellwise.tasks.forecasting.postprocessing import Postprocessing
 from cellwise.tasks.forecasting.scaling import Scaled, scale
 from cellwise.tasks.forecasting.series import Series, prepare
+from cellwise.tasks.forecasting.shown_times import short_time
 from cellwise.tasks.forecasting.stretches import CONTEXT, Batch, PreparedSeries, collate
+from cellwise.tasks.forecasting.what_if import what_if
 from cellwise.tasks.shown import shown
 from cellwise.tasks.training.loop import torch_threads
 from cellwise.understand.trace.connectivity import input_gradients
@@ -34,6 +39,7 @@ __all__ = ["ForecastTrace", "forecast_page", "trace_forecast"]
 
 MOST_HORIZONS = 28  # of a longer horizon so many steps are looked into, evenly spaced
 SHORTEST = 2
+MOST_COVARIATES = 6  # of the user's are shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,20 +47,23 @@ class ForecastTrace:
     """The last C steps of a series, C at most the network's context, and the forecasts after each of them.
 
     filled (C,): what the network takes the series for, gaps closed, in units of y; observed (C,): bool;
-    forecasts (C, H, Q); horizons (K,): the steps of the horizon that are looked into, from 0; by_value (K, C, C):
-    entry [k, s, t] is the derivative of the median k of step s with respect to the value of step t, units of y over
-    units of y; by_input (K, C, C): the norm of the gradient of the network's answer with respect to the whole input
-    of step t.
+    forecasts (C, H, Q); covariates: name -> values of the user's, those known in advance (C + H,), then the others
+    (C,); horizons (K,): the steps of the horizon that are looked into, from 0; by_value (K, C, C): entry [k, s, t] is
+    the derivative of the median k of step s with respect to the value of step t, units of y over units of y;
+    by_input (K, C, C): the norm of the gradient of the network's answer with respect to the whole input of step t;
+    by_covariate: name -> (K, C, C), the derivative with respect to a covariate of the user's at step t.
     """
 
     panel: Panel
     filled: np.ndarray
     observed: np.ndarray
     forecasts: np.ndarray
+    covariates: dict[str, np.ndarray]
     horizons: tuple[int, ...]
     recordings: tuple[Recording, ...]
     by_value: Tensor
     by_input: Tensor
+    by_covariate: dict[str, Tensor]
 
 
 def trace_forecast(forecaster: Forecaster, table: Table, name: str | None = None) -> ForecastTrace:
@@ -72,7 +81,16 @@ def trace_forecast(forecaster: Forecaster, table: Table, name: str | None = None
     check_reach(panel, forecaster.horizon, forecaster.target_column)
     panel = with_calendar(panel, forecaster.calendar_, forecaster.horizon, network.context_length)
     with torch_threads(1):
-        return _trace(network, panel)
+        trace = _trace(network, panel, len(forecaster.calendar_))
+    return _handed_out(forecaster, trace)
+
+
+def _handed_out(forecaster: Forecaster, trace: ForecastTrace) -> ForecastTrace:
+    """With the bands calibrated as those of `predict` are. A blend is left out: what is traced is the network."""
+    C, panel = len(trace.filled), trace.panel
+    cuts = panel.select([0] * C).cut(range(len(panel.y[0]) - C + 1, len(panel.y[0]) + 1))
+    calibration = Postprocessing(None, forecaster._postprocessing.calibration)
+    return replace(trace, forecasts=calibration.apply(cuts, trace.forecasts))
 
 
 def _choose(panel: Panel, name: str | None) -> Panel:
@@ -87,7 +105,7 @@ def _choose(panel: Panel, name: str | None) -> Panel:
     return chosen
 
 
-def _trace(network: ForecastNetwork, panel: Panel) -> ForecastTrace:
+def _trace(network: ForecastNetwork, panel: Panel, num_calendar: int) -> ForecastTrace:
     config = network.config
     series = prepare(panel.y[0], config.season_length, config.typical_step).tail(network.context_length)
     batch = _batch(network, panel, series)
@@ -119,11 +137,24 @@ def _trace(network: ForecastNetwork, panel: Panel) -> ForecastTrace:
         filled,
         ~np.isnan(series.values[tail]),
         series.restore(learned.numpy()),
+        _covariates(panel, num_calendar, C, H),
         horizons,
         tuple(recordings),
         look.by_value(series, learned[..., middle], gradients, horizons, filled),
         gradients.norm(dim=-1),
+        look.by_covariate(series, learned[..., middle], gradients, horizons, panel, num_calendar),
     )
+
+
+def _covariates(panel: Panel, num_calendar: int, context: int, horizon: int) -> dict[str, np.ndarray]:
+    """The user's covariates over the context, those known in advance over the horizon too."""
+    begin, end = len(panel.y[0]) - context, len(panel.y[0])
+    known = {
+        name: panel.known[0][begin : end + horizon, i]
+        for i, name in enumerate(panel.known_names)
+        if i >= num_calendar
+    }
+    return known | {name: panel.past[0][begin:end, i] for i, name in enumerate(panel.past_names)}
 
 
 def _batch(network: ForecastNetwork, panel: Panel, series: Series) -> Batch:
@@ -202,32 +233,63 @@ class _Look:
             return total * median.exp()[..., None] / torch.from_numpy(filled)
         return total * ((median > 0) | (not series.nonnegative))[..., None]
 
+    def by_covariate(
+        self,
+        series: Series,
+        learned: Tensor,
+        gradients: Tensor,
+        horizons: tuple[int, ...],
+        panel: Panel,
+        num_calendar: int,
+    ) -> dict[str, Tensor]:
+        """The derivative of each median with respect to each covariate of the user's at each step of the context, units
+        of y over units of the covariate, (K, C, C)."""
+        sizes, features = self.network.config.covariates, self.scaled.inputs.shape[1]
+        median = learned[:, list(horizons)].T
+        if series.logarithmic:
+            unit = median.exp()
+        else:
+            unit = series.unit * ((median > 0) | (not series.nonnegative))
+        moved = gradients.double() * (self.scaled.spread * unit)[..., None, None]
+        columns = [
+            (name, features + i, sizes.known_size[i])
+            for i, name in enumerate(panel.known_names)
+            if i >= num_calendar
+        ]
+        first = features + len(panel.known_names)
+        columns += [(name, first + i, sizes.past_size[i]) for i, name in enumerate(panel.past_names)]
+        return {name: moved[..., place] / size for name, place, size in columns}
+
 
 def forecast_page(forecaster: Forecaster, table: Table, name: str | None = None) -> Page:
     """Trace the forecasts of one series and lay them out. Raises as `trace_forecast` does."""
     trace = trace_forecast(forecaster, table, name)
     panel, cell, C = trace.panel, cells.get(forecaster.cell), len(trace.filled)
     times, many, several = panel.times[0][-C:], panel.frequency.many, len(table.panel) > 1
+    blend = forecaster._postprocessing.blend
     near, far = (many(round(reach(trace.by_value, share))) for share in (0.5, 0.9))
     series = shown(panel.ids[0], 100)
     return Page(
         kind="forecast",
         title=f"{series}: inside the {cell.name.upper()} forecast",
-        subtitle=f"The last {many(C)} of {series}, until {_day(times[-1])}, as the network walks over them"
+        subtitle=f"The last {many(C)} of {series}, until {short_time(times[-1])}, as the network walks over them"
         + (f"; one of {len(table.panel):,} series." if several else "."),
         equations=cell.equations,
         cell=cell.name.upper(),
-        labels=[_day(time) for time in times],
+        labels=[short_time(time) for time in times],
         layers=_layers(trace.recordings),
         targets=[f"{many(h + 1)} ahead" for h in trace.horizons],
         dependences=_dependences(trace),
-        reader=_reader(trace, forecaster.horizon, max(forecaster.levels)),
+        reader=_reader(trace, forecaster.horizon, max(forecaster.levels))
+        | {"whatIfs": _what_ifs(forecaster, table, trace)},
+        parts=_parts(forecaster, trace),
         start=C - 1,
         notes=[
             f"Half of what a forecast depends on lies, on average, within the last {near}, nine tenths within "
             f"the last {far}.",
             "The last step shows the forecast that predict gives. Those of earlier steps know only what lies between "
             "the left edge and their step, and the season and slope before it.",
+            *([] if blend is None else [f"Traced is the network alone; {blend.note}."]),
         ],
         footer=_footer(forecaster),
     )
@@ -247,7 +309,40 @@ def _dependences(trace: ForecastTrace) -> list[Dependence]:
         "step: the window of values, slopes, calendar and covariates.",
         trace.by_input,
     )
-    return [by_value, by_input]
+    covariates = [
+        Dependence(
+            shown(name, 40),
+            f"How far the forecast moves when {shown(name, 40)} of one step is raised by one, up to the step that is "
+            "shown. What is known of the steps ahead works on top of that; see what if.",
+            values,
+            signed=True,
+        )
+        for name, values in list(trace.by_covariate.items())[:MOST_COVARIATES]
+    ]
+    return [by_value, by_input, *covariates]
+
+
+def _parts(forecaster: Forecaster, trace: ForecastTrace) -> list[tuple[str, str]]:
+    """The share of each part in the forecast after the last step; empty where the past is the only one."""
+    groups = groups_of(trace.panel, forecaster.calendar_)
+    if not groups:
+        return []
+    with torch_threads(1):
+        found = contributions(forecaster.network_, trace.panel, groups, forecaster.horizon, forecaster.seed)
+    rows = sorted(zip(found.names, found.shares, strict=True), key=lambda row: -row[1])
+    return [(shown(name, 60), f"{share:.1f} %") for name, share in rows if math.isfinite(share)]
+
+
+def _what_ifs(forecaster: Forecaster, table: Table, trace: ForecastTrace) -> list[dict[str, Any]]:
+    """The forecast after the last step with each covariate changed that is known in advance."""
+    panel = table.panel.select([table.panel.ids.index(trace.panel.ids[0])])
+    made = []
+    for name in panel.known_names[:MOST_COVARIATES]:
+        change, words, _ = suggestion(forecaster, panel, name)
+        one = what_if(forecaster, replace(table, panel=panel), {name: change}, forecaster.horizon, words)
+        median = one.after[0, :, one.after.shape[-1] // 2]
+        made.append({"words": shown(words, 60), "says": one.sentence, "median": [_number(v) for v in median]})
+    return made
 
 
 def _reader(trace: ForecastTrace, horizon: int, band: int) -> dict[str, Any]:
@@ -258,9 +353,13 @@ def _reader(trace: ForecastTrace, horizon: int, band: int) -> dict[str, Any]:
     return {
         "y": [value if seen else None for value, seen in zip(values, trace.observed, strict=True)],
         "filled": values,
-        "future": [_day(time) for time in future],
+        "future": [short_time(time) for time in future],
         "forecasts": [[[_number(value) for value in step] for step in made] for made in banded],
         "horizons": [h + 1 for h in trace.horizons],
+        "rows": [
+            {"name": shown(name, 40), "values": [_number(value) for value in column]}
+            for name, column in list(trace.covariates.items())[:MOST_COVARIATES]
+        ],
         "band": band,
     }
 
@@ -278,10 +377,6 @@ def _layers(recordings: tuple[Recording, ...]) -> list[TracedLayer]:
 
 def _number(value: float) -> float | None:
     return float(f"{value:.5g}") if math.isfinite(value) else None
-
-
-def _day(time: Any) -> str:
-    return str(time).replace("T", " ").removesuffix(".000000").removesuffix(" 00:00:00")
 
 
 def _footer(forecaster: Forecaster) -> str:

@@ -51,7 +51,8 @@ class Dependence:
 class Page:
     """All that a page is made of. `kind` says which reader stands at its top, `reader` is what that one needs.
 
-    labels (T): what each step is called; targets (K): what each prediction is called.
+    labels (T): what each step is called; targets (K): what each prediction is called; parts: what the last prediction
+    rests on, and the share of each.
     """
 
     kind: str
@@ -65,6 +66,7 @@ class Page:
     dependences: Sequence[Dependence]
     reader: dict[str, Any]
     start: int
+    parts: Sequence[tuple[str, str]] = ()
     notes: Sequence[str] = ()
     footer: str = ""
 

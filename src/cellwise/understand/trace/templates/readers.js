@@ -96,6 +96,8 @@ class Chart {
     const high = Math.max(...data.filled, sorted[Math.floor(sorted.length * 0.99)]);
     const room = (high - low || 1) * 0.06;
     Object.assign(this, { low: low - room, high: high + room, left: 62, top: 8, tall: 240, strip: 74, gap: 26 });
+    this.rowTall = 44;
+    this.begin = this.top + this.tall + this.gap + this.rowTall * data.rows.length;  // of the strip of dependences
   }
 
   get across() { return (this.home.clientWidth - this.left - 6) / (this.data.steps + this.data.future.length); }
@@ -110,10 +112,11 @@ class Chart {
   }
 
   show(view) {
-    const whole = this.top + this.tall + this.gap + this.strip + 20;
+    const whole = this.begin + this.strip + 20;
     const svg = shape("svg", { height: whole, role: "img", "aria-label": this.sentence(view.step, view.target) });
     this.drawAxis(svg);
     this.drawSeries(svg, view);
+    this.drawRows(svg, view);
     this.drawBars(svg, view);
     this.home.replaceChildren(svg);
   }
@@ -151,6 +154,8 @@ class Chart {
     svg.append(shape("path", { class: "after", d: this.path(values.slice(view.step)) }));
     svg.append(shape("path", { class: "seen", d: this.path(values.slice(0, view.step + 1)) }));
     svg.append(shape("path", { class: "median", d: this.path([[view.step, data.filled[view.step]], ...ahead.map((row) => [row[0], row[2]])]) }));
+    const changed = view.what && view.step === data.steps - 1 ? data.whatIfs[view.what - 1].median : [];
+    if (changed.length) svg.append(shape("path", { class: "changed", d: this.path(changed.map((v, h) => [data.steps + h, v])) }));
     const edgeX = this.x(view.step + 0.5);
     svg.append(shape("line", { class: "cutoff", x1: edgeX, x2: edgeX, y1: this.top, y2: this.top + this.tall }));
     const h = data.horizons[view.target] - 1;
@@ -158,8 +163,29 @@ class Chart {
       svg.append(shape("circle", { class: "chosen", cx: this.x(view.step + 1 + h), cy: this.y(made[h][1]), r: 4.5 }));
   }
 
+  // The covariates, below the dates: those known in advance reach over the forecast.
+  drawRows(svg, view) {
+    this.data.rows.forEach(({ name, values }, i) => {
+      const top = this.top + this.tall + this.gap + this.rowTall * i + 14, tall = this.rowTall - 22;
+      const known = values.filter((v) => v !== null), low = Math.min(...known), high = Math.max(...known);
+      const y = (v) => top + tall * (high > low ? 1 - (v - low) / (high - low) : 1);
+      let pen = "M";
+      const path = values.map((v, t) => {
+        if (v === null) { pen = "M"; return ""; }
+        const left = this.x(t - 0.5).toFixed(1), right = this.x(t + 0.5).toFixed(1), text = `${pen}${left},${y(v).toFixed(1)}H${right}`;
+        pen = "L";
+        return text;
+      }).join("");
+      svg.append(shape("path", { class: "covariate", d: path }));
+      svg.append(shape("text", { x: this.left, y: top - 4 }, name));
+      if (!known.length) return;
+      svg.append(shape("text", { x: this.left - 8, y: top + 5, "text-anchor": "end" }, short(high)));
+      if (high > low) svg.append(shape("text", { x: this.left - 8, y: top + tall + 3, "text-anchor": "end" }, short(low)));
+    });
+  }
+
   drawBars(svg, view) {
-    const begin = this.top + this.tall + this.gap, signed = view.row.signed, zero = begin + (signed ? this.strip / 2 : this.strip);
+    const { begin } = this, signed = view.row.signed, zero = begin + (signed ? this.strip / 2 : this.strip);
     const tall = signed ? this.strip / 2 : this.strip, wide = Math.max(1, this.across * 0.8);
     const right = this.x(this.data.steps + this.data.future.length - 1);
     svg.append(shape("line", { class: "grid", x1: this.left, x2: right, y1: zero, y2: zero }));

@@ -1,12 +1,12 @@
 // The state of the page, its controls, and what follows from a choice. The address keeps the state: #step=12&signal=z
 
 const at = (id) => document.getElementById(id);
-const WHOLE = ["step", "target", "about", "layer", "unit"];
+const WHOLE = ["step", "target", "about", "layer", "unit", "what"];
 
 class App {
   constructor(data) {
     this.data = data;
-    this.state = { step: data.start, target: 0, about: 0, layer: 0, signal: data.layers[0].signals[0].name, order: Object.keys(data.layers[0].orders)[0], unit: data.layers[0].orders["most active first"][0], shade: "dependence", zoom: "letters" };
+    this.state = { step: data.start, target: 0, about: 0, layer: 0, signal: data.layers[0].signals[0].name, order: Object.keys(data.layers[0].orders)[0], unit: data.layers[0].orders["most active first"][0], shade: "dependence", zoom: "letters", what: 0 };
     if (data.kind === "forecast") this.state.target = Math.min(6, data.targets.length - 1);
     this.peek = null;  // what the pointer looks at, not chosen yet
     this.reader = new (data.kind === "characters" ? Passage : Chart)(data, at("reader"));
@@ -29,6 +29,7 @@ class App {
     clip("target", data.targets.length);
     clip("about", data.dependences.length);
     clip("layer", data.layers.length);
+    clip("what", (data.whatIfs ?? []).length + 1);
     clip("unit", this.layer.units.length);
     if (!(state.order in this.layer.orders)) state.order = Object.keys(this.layer.orders)[0];
     state.signal = this.signal.name;
@@ -47,6 +48,7 @@ class App {
     this.choice("target", "explain", data.targets.map((name, i) => [i, name]));
     this.choice("about", "depends on", data.dependences.map((each, i) => [i, each.name]));
     if (characters) this.choice("shade", "shade by", [["dependence", "what it depends on"], ["unit", "the chosen unit"]]);
+    if (!characters) this.choice("what", "what if", [[0, "as given"], ...data.whatIfs.map((each, i) => [i + 1, each.words])]);
     this.choice("layer", "layer", data.layers.map((each, i) => [i, each.name]));
     this.choice("signal", "show", this.layer.signals.map((each) => [each.name, each.name, each.kind]));
     this.choice("order", "units", Object.keys(this.layer.orders).map((name) => [name, name]));
@@ -78,7 +80,7 @@ class App {
   }
 
   fillControls() {
-    for (const key of ["target", "about", "shade", "layer", "signal", "order", "zoom"]) {
+    for (const key of ["target", "about", "shade", "layer", "signal", "order", "zoom", "what"]) {
       const list = document.querySelector(`select[name=${key}]`);
       if (list) list.value = this.state[key];
       for (const button of document.querySelectorAll(`input[name=${key}]`)) button.checked = button.value === String(this.state[key]);
@@ -127,6 +129,7 @@ class App {
 
   choose(change, reveal = true) {
     const whole = ["layer", "signal", "order", "zoom"].some((key) => key in change);
+    if (change.what) change.step = this.data.steps - 1;  // the changed steps lie after the last
     Object.assign(this.state, change);
     if ("layer" in change) { this.state.unit = Math.min(this.state.unit, this.layer.units.length - 1); this.state.signal = this.signal.name; this.buildControls(); }
     this.peek = null;
@@ -153,16 +156,18 @@ class App {
   }
 
   showStep() {
-    const { step, target, about, unit } = this.shown, { data, reader, signal } = this;
+    const { step, target, about, unit, what } = this.shown, { data, reader, signal } = this;
     const row = dependenceRow(data, about, target, step), each = data.dependences[about];
     const byUnit = this.state.shade === "unit" && data.kind === "characters";
     const largest = Math.max(Math.abs(signal.low), Math.abs(signal.high));
     const weights = byUnit ? data.labels.map((_, t) => signalValue(data, signal, unit, t) / largest) : row.shares;
-    reader.show({ step, target, row, weights, byUnit });
+    reader.show({ step, target, row, weights, byUnit, what });
     at("step-name").textContent = reader.stepName(step);
     at("expects-title").replaceChildren(...reader.heading(step, target));
     at("expects").replaceChildren(...reader.predictions(step, target));
     at("meaning").textContent = byUnit ? `Shaded by ${signal.name} of unit ${this.layer.units[unit]}: blue above zero, orange below.` : each.meaning;
+    const changed = step === data.steps - 1 && what ? data.whatIfs[what - 1].says : "";
+    if (changed) at("meaning").textContent = `${changed} ${at("meaning").textContent}`;
     this.showDependences(row, step);
     this.heat.mark(step, unit);
     this.showUnit(step, unit);
