@@ -38,6 +38,12 @@ UNIT_WORDS = {
     "M": "month",
 }
 UNIT_WORDS |= {"Q": "quarter", "Y": "year", "step": "step"}
+# unit -> the cycles that people live by, with their length in units, the shortest first
+CYCLES = {
+    "s": {"minute": 60, "hour": 3600}, "min": {"hour": 60, "day": 1440, "week": 10_080},
+    "h": {"day": 24, "week": 168, "year": 8766}, "D": {"week": 7, "year": 365}, "B": {"week": 5, "year": 261},
+    "W": {"year": 52}, "M": {"year": 12}, "Q": {"year": 4},
+}  # fmt: skip
 
 # pandas-like spellings -> (unit, anchor). "M" alone leaves the anchor to the data.
 SPELLINGS = {
@@ -79,6 +85,18 @@ class Frequency:
         """The frequency as one says it: "day", "30 minutes"."""
         word = UNIT_WORDS[self.unit]
         return word if self.multiple == 1 else f"{self.multiple} {word}s"
+
+    @property
+    def cycles(self) -> dict[str, int]:
+        """The cycles that a series at this frequency may follow, with their length in steps, the shortest first:
+        {"day": 24, "week": 168, "year": 8766} for hours. A year is rounded to whole steps; what else is no whole
+        number of steps is left out."""
+        cycles = {}
+        for word, units in CYCLES.get(self.unit, {}).items():
+            steps, rest = divmod(units, self.multiple)
+            if steps >= 2 and (rest == 0 or word == "year"):
+                cycles[word] = round(units / self.multiple)
+        return cycles
 
     def many(self, count: int) -> str:
         """So many steps as one says it: "28 days", "48 steps of 30 minutes"."""
@@ -243,9 +261,8 @@ def _make(unit: str, multiple: int, anchor: str, season_length: int | None) -> F
 
 def _natural_season(unit: str, multiple: int) -> int:
     """Steps in the season one expects: a day of hours, a week of days, a year of anything longer."""
-    whole = {"s": 60, "min": 60, "h": 24, "D": 7, "B": 5, "W": 52, "M": 12, "Q": 4}.get(unit, 1)
-    if unit == "min" and multiple >= 5:
-        whole = 1440
+    shortest = "day" if unit == "min" and multiple >= 5 else next(iter(CYCLES.get(unit, {"": 1})))
+    whole = CYCLES.get(unit, {"": 1})[shortest]
     return whole // multiple if whole % multiple == 0 else 1
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from cellwise.tasks.forecasting.errors import FrequencyError
 from cellwise.tasks.forecasting.frequency import Frequency, infer_frequency, parse_frequency, settle_frequency
 from cellwise.tasks.forecasting.gaps import refuse_absurd_gaps
 from cellwise.tasks.forecasting.panel import Panel
+from cellwise.tasks.forecasting.season import find_season
 
 __all__ = ["Rows", "build_panel"]
 
@@ -64,8 +65,8 @@ def build_panel(
     has_id: bool,
     where: Callable[[int], str] = "row {}".format,
 ) -> tuple[Panel, tuple[str, ...]]:
-    """Sort, check, find the frequency, fill the gaps. Series keep the order in which they first appear. where:
-    how to find a row of the table."""
+    """Sort, check, find the frequency, fill the gaps, find the season. Series keep the order in which they first come.
+    where: how to find a row of the table."""
     groups = _split(rows)
     for name, part in groups.items():
         _refuse_duplicates(name, part, has_id)
@@ -86,7 +87,12 @@ def build_panel(
         raise DataError("no series has a single value to learn from")
     ids, times, y, known, past = zip(*made, strict=True)
     panel = Panel(ids, grid, times, y, known, past, known_names, past_names)
-    return panel, _notes(panel, filled, dropped, known_names)
+    notes = _notes(panel, filled, dropped, known_names)
+    if season_length is not None or isinstance(frequency, Frequency):
+        return panel, notes
+    season = find_season(panel)
+    panel = replace(panel, frequency=replace(grid, season_length=season.length))
+    return panel, (*notes, season.note) if season.note else notes
 
 
 def _split(rows: Rows) -> dict[str, Rows]:
