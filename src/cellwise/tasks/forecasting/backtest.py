@@ -1,16 +1,18 @@
 """Forecasting the past as if it were the future: at several cutoffs the model sees what lies before, and is
-measured by what came after, always beside the seasonal naive forecast."""
+measured by what came after, always beside the simple methods."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from cellwise.tasks.forecasting.metrics import Scores, naive_scale, score
-from cellwise.tasks.forecasting.naive import NAIVE_NAME, seasonal_naive
+from cellwise.tasks.forecasting.naive import NAIVE_NAME
 from cellwise.tasks.forecasting.panel import Panel
+from cellwise.tasks.forecasting.simple import simple_methods
 
 __all__ = ["Backtest", "Predict", "cutoff_indices", "rolling_forecasts", "windows_at"]
 
@@ -24,8 +26,8 @@ class Backtest:
 
     panel: what was measured; cutoffs (N, C): observations before each, -1 where a series has none that
     early; y (N, C, H): the truth, NaN where missing or left out; forecasts: model name -> (N, C, H, Q), the
-    own model first, SeasonalNaive last; scale (N, C): what MASE divides by; levels: central bands in
-    percent."""
+    own model first, then the simple methods, SeasonalNaive among them; scale (N, C): what MASE divides by;
+    levels: central bands in percent."""
 
     panel: Panel
     cutoffs: np.ndarray
@@ -50,8 +52,31 @@ class Backtest:
         """Name of the model that is measured."""
         return next(iter(self.forecasts))
 
+    @property
+    def metric(self) -> str:
+        """The error that models are compared by: MAE for one series, MASE for several, whose units may differ."""
+        told = np.isfinite(self._scores[self.model].overall["MASE"])
+        return "MASE" if len(self.panel) > 1 and told else "MAE"
+
+    @property
+    def simple(self) -> tuple[str, ...]:
+        """The simple methods, from the best to the worst by `metric` on these windows."""
+        errors = {
+            name: each.overall[self.metric] for name, each in self._scores.items() if name != self.model
+        }
+        return tuple(sorted(errors, key=lambda name: np.nan_to_num(errors[name], nan=np.inf)))
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """What a person compares: the model, the best simple method, and the seasonal naive forecast."""
+        return tuple(dict.fromkeys((self.model, self.simple[0], NAIVE_NAME)))
+
     def scores(self) -> dict[str, Scores]:
         """Model name -> its scores."""
+        return dict(self._scores)
+
+    @cached_property
+    def _scores(self) -> dict[str, Scores]:
         return {
             name: score(self.y, forecast, self.quantiles, self.scale, self.levels)
             for name, forecast in self.forecasts.items()
@@ -97,22 +122,23 @@ def rolling_forecasts(
     quantiles: Sequence[float],
     levels: Sequence[int],
 ) -> Backtest:
-    """Forecast at every cutoff and lay the seasonal naive forecast beside it.
+    """Forecast at every cutoff and lay the forecasts of the simple methods beside it.
 
     `predict` gets a panel that holds nothing of y and past after a cutoff.
     """
     cut, truth, windows = windows_at(panel, cutoffs, horizon)
     season = panel.frequency.season_length
+    methods = simple_methods(cut)
     shape = (*cutoffs.shape, horizon)
     y, scale = np.full(shape, np.nan), np.full(cutoffs.shape, np.nan)
-    own, naive = (np.full((*shape, len(quantiles)), np.nan) for _ in range(2))
+    forecasts = {
+        each: np.full((*shape, len(quantiles)), np.nan) for each in (name, *(m.name for m in methods))
+    }
     for start in range(0, len(windows), CHUNK):
         part = range(start, min(start + CHUNK, len(windows)))
-        made = predict(cut.select(part), horizon)
-        for w, forecast in zip(part, made, strict=True):
-            i, c = windows[w]
-            y[i, c], own[i, c] = truth[w], forecast
-            naive[i, c] = seasonal_naive(cut.y[w], horizon, season, quantiles)
-            scale[i, c] = naive_scale(cut.y[w], season)
-    forecasts = {name: own, NAIVE_NAME: naive}
+        at, known = tuple(windows[part].T), cut.select(part)
+        y[at], forecasts[name][at] = truth[part], predict(known, horizon)
+        scale[at] = [naive_scale(each, season) for each in known.y]
+        for method in methods:
+            forecasts[method.name][at] = method.forecast(known, horizon, quantiles)
     return Backtest(panel, cutoffs, y, forecasts, tuple(quantiles), scale, tuple(levels))

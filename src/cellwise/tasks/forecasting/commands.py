@@ -129,20 +129,21 @@ class Commands(TaskCommands):
     def learned(self, estimator: Forecaster) -> Answer:
         """The scores on the held-out windows, by model; overall and by step of the horizon."""
         from cellwise.tasks.forecasting.report import measured_on
-        from cellwise.tasks.forecasting.tables import scores_table, verdict
+        from cellwise.tasks.forecasting.tables import judge, scores_table
 
         measured = estimator.backtest_
         if measured is None:
             sentence = "the series are too short to hold anything out, so nothing can be measured"
             return Answer(None, remarks=(sentence,))
         scores = measured.scores()
-        table = scores_table(scores, measured.levels)
+        table, said = scores_table(scores, measured.levels), judge(scores, measured)
         value = {
             "model": measured.model,
             "horizon": measured.horizon,
             "windows": measured.count,
             "levels": measured.levels,
             "held_out": "test" if estimator.backtest_is_test_ else "validation",
+            "verdict": said.to_dict(),
             "scores": {
                 name: {"overall": each.overall, "by_horizon": each.by_horizon}
                 for name, each in scores.items()
@@ -154,7 +155,7 @@ class Commands(TaskCommands):
                 ("model", *table.columns),
                 [(row.name, *(cell.text for cell in row.cells)) for row in table.rows],
             ),
-            remarks=(measured_on(estimator), verdict(scores, measured)[0]),
+            remarks=(measured_on(estimator), f"WARNING: {said.text}" if said.is_alarming else said.text),
         )
 
     def predict(self, estimator: Forecaster, data: Any, **options: Any) -> Answer:

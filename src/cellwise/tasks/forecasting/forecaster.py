@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from cellwise.tasks.forecasting import TASK
 from cellwise.tasks.forecasting.calendar import with_calendar
 from cellwise.tasks.forecasting.covariates import check_reach
 from cellwise.tasks.forecasting.data import ForecastData, prepare_data, restore_data, store_data
+from cellwise.tasks.forecasting.explaining import Explaining
 from cellwise.tasks.forecasting.frames import Table, TextFormat
 from cellwise.tasks.forecasting.frequency import parse_frequency
 from cellwise.tasks.forecasting.measures import Measures
@@ -30,13 +31,10 @@ from cellwise.tasks.training.progress import Progress
 from cellwise.tasks.training.run_folder import WINDOWS, Checkpoint, RunFolder
 from cellwise.tasks.training.stage import OTHER_SEED
 
-if TYPE_CHECKING:
-    from cellwise.tasks.forecasting.what_if import Change
-
 __all__ = ["Forecaster"]
 
 
-class Forecaster(Measures):
+class Forecaster(Measures, Explaining):
     """A recurrent network that forecasts one or many series, with bands.
 
     Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance; or several, in a
@@ -215,41 +213,6 @@ class Forecaster(Measures):
         with torch_threads(self.threads):
             made = self.forecast(panel, steps)
         return forecast_frame(panel, made, self._quantiles, self.levels, self.model_name, table.schema)
-
-    def what_if(
-        self,
-        frame: Any = None,
-        changes: Mapping[str, Change] | None = None,
-        *,
-        horizon: int | None = None,
-        **more: Change,
-    ) -> Any:
-        """The same forecast with covariates changed that are known in advance: `what_if(promo=0)`.
-
-        frame: as `predict` takes it. changes, and more of them by name: column -> a value for every future step, one
-        for each of them (H,), or a function of those that are there. Returns a frame with both forecasts and the
-        difference of their medians. It tells what the network expects, not what caused what.
-        Raises OptionError for a column that is none, or is known only up to the present."""
-        from cellwise.tasks.forecasting.what_if import what_if
-
-        self._check_fitted()
-        steps = self.horizon if horizon is None else horizon
-        check_values(ForecastOptions, {"horizon": steps})
-        table = self.table_ if frame is None else self._read_again(frame)
-        return what_if(self, table, {**(changes or {}), **more}, steps).frame()
-
-    def influence(self, frame: Any = None) -> Any:
-        """What forecasts look at, as a frame: one row for the past of the series, the calendar, and each covariate.
-
-        error_growth: how much the error of the held-out windows grows, in percent, when the column tells of another
-        time (NaN where nothing was held out, or a frame is given). share: of all that is added to a forecast after the
-        end of the series, in percent (NaN where covariates end too soon). See `forecasting.influence`."""
-        from cellwise.tasks.forecasting.looks import influence_frame, looks_of
-
-        self._check_fitted()
-        table = self.table_ if frame is None else self._read_again(frame)
-        found = looks_of(self, table, measured=frame is None)
-        return influence_frame(found, table.schema.backend)
 
     def read(self, source: Any) -> Table:
         """Read a frame or file as `fit` would, or as `predict` would once fitted; the notes say which gaps

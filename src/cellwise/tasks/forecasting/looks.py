@@ -22,6 +22,7 @@ from cellwise.tasks.forecasting.influence import (
 )
 from cellwise.tasks.forecasting.network import ForecastNetwork
 from cellwise.tasks.forecasting.panel import Panel
+from cellwise.tasks.forecasting.postprocessing import Postprocessing
 from cellwise.tasks.forecasting.what_if import Change, Forecasting, WhatIf, what_if
 from cellwise.tasks.training.loop import torch_threads
 
@@ -40,6 +41,8 @@ class Fitted(Forecasting, Protocol):
     table_: Table
     calendar_: tuple[str, ...]
     network_: ForecastNetwork
+    measured_: ForecastNetwork
+    _postprocessing: Postprocessing
 
     @property
     def backtest_(self) -> Backtest | None:
@@ -69,8 +72,9 @@ class Looks:
 
 
 def looks_of(forecaster: Fitted, table: Table, measured: bool) -> Looks:
-    """What the forecasts of a table rest on. measured: whether to look at the windows that were held out as well."""
-    network, backtest = forecaster.network_, forecaster.backtest_ if measured else None
+    """What the network's forecasts of a table rest on. measured: whether to look at the windows that were held out as
+    well, by the network that had not learned them."""
+    backtest = forecaster.backtest_ if measured else None
     ahead, is_future = ahead_of(table.panel, forecaster.horizon)
     growth: tuple[Growth, ...] = ()
     lags: tuple[Lags, ...] = ()
@@ -80,11 +84,11 @@ def looks_of(forecaster: Fitted, table: Table, measured: bool) -> Looks:
             with_calendar(table.panel.select([0]), forecaster.calendar_, 0), forecaster.calendar_
         )
         if backtest is not None:
-            growth = error_growth(network, backtest, groups, forecaster.seed)
-            lags = past_influence(network, backtest)
+            growth = error_growth(forecaster.measured_, backtest, groups, forecaster.seed)
+            lags = past_influence(forecaster.measured_, backtest)
         if ahead is not None:
             panel = with_calendar(ahead, forecaster.calendar_, forecaster.horizon)
-            parts = contributions(network, panel, groups, forecaster.horizon, forecaster.seed)
+            parts = contributions(forecaster.network_, panel, groups, forecaster.horizon, forecaster.seed)
     return Looks(groups, growth, lags, parts, is_future)
 
 

@@ -71,8 +71,8 @@ def forecast_frame(
 
 
 def backtest_frame(backtest: Backtest, schema: FrameSchema) -> Any:
-    """Every forecast of a backtest beside the truth: id, time, cutoff (the last time known), y, each
-    model."""
+    """Every forecast of a backtest beside the truth: id, time, cutoff (the last time known), y, the model, the best
+    simple method and the seasonal naive forecast."""
     windows = np.argwhere(backtest.cutoffs >= 0)
     horizon = backtest.horizon
     rows = (windows[:, 0], windows[:, 1])
@@ -83,8 +83,9 @@ def backtest_frame(backtest: Backtest, schema: FrameSchema) -> Any:
         "cutoff": np.repeat(cutoffs, horizon),
         schema.target: backtest.y[rows].reshape(-1),
     }
-    for name, forecast in backtest.forecasts.items():
-        columns |= forecast_columns(name, forecast[rows], backtest.quantiles, backtest.levels)
+    for name in backtest.shown:
+        forecast = backtest.forecasts[name][rows]
+        columns |= forecast_columns(name, forecast, backtest.quantiles, backtest.levels)
     return schema.frame(columns)
 
 
@@ -95,11 +96,13 @@ def check_by(by: str) -> None:
 
 
 def scores_frame(backtest: Backtest, schema: FrameSchema, by: str = "all") -> Any:
-    """The scores as a table: one row per model, or per model and series (`by="series"`) or step
-    (`by="horizon"`). OptionError for any other."""
+    """The scores as a table: one row per model, the simple ones from the best to the worst; or one per series
+    (`by="series"`) or step (`by="horizon"`) and model, of those that a person compares. OptionError for any other."""
     check_by(by)
     parts: list[dict[str, np.ndarray]] = []
-    for name, scores in backtest.scores().items():
+    found = backtest.scores()
+    for name in (backtest.model, *backtest.simple) if by == "all" else backtest.shown:
+        scores = found[name]
         if by == "series":
             keys = {schema.id: np.array(backtest.panel.ids, dtype=object)}
             values = scores.by_series

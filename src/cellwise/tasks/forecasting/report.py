@@ -132,7 +132,9 @@ def _measured_sections(forecaster: Fitted, measured: Measured | None) -> tuple[S
     if measured is None:
         return ()
     good = good_section(measured, measured_on(forecaster), forecaster.table_.panel.known_names)
-    return (good, sure_section(measured), *wrong_sections(measured))
+    calibration = forecaster._postprocessing.calibration
+    note = "" if calibration is None else f"{calibration.note[:1].upper()}{calibration.note[1:]}."
+    return (good, sure_section(measured, note), *wrong_sections(measured))
 
 
 def _notes_on_charts(series: int, shown: int) -> tuple[str, ...]:

@@ -23,7 +23,9 @@ def looks_sections(forecaster: Fitted) -> tuple[Section, ...]:
     sections = []
     if charts:
         sections.append(
-            Section("What it looks at", _text(looks, forecaster), charts=charts, note=_note(looks))
+            Section(
+                "What it looks at", _text(looks, forecaster), charts=charts, note=_note(looks, forecaster)
+            )
         )
     if found is not None:
         sections.append(_what_if_section(*found))
@@ -47,10 +49,12 @@ def _text(looks: Looks, forecaster: Fitted) -> str:
     return " ".join(text)
 
 
-def _note(looks: Looks) -> str:
+def _note(looks: Looks, forecaster: Fitted) -> str:
+    blend = forecaster._postprocessing.blend
+    alone = "" if blend is None else f"This is the network alone: {blend.note}. "
     if not looks.growth:
-        return ""
-    return (
+        return alone.strip()
+    return alone + (
         "Without: the column tells of another time, and the error on what was held out is measured again (permutation "
         "importance, Breiman 2001). An influence on the forecast is not a cause of what happens."
     )

@@ -21,13 +21,12 @@ __all__ = ["Measured", "good_section", "measured_on", "sure_section", "wrong_sec
 
 WORST = 5  # windows in the table of the worst
 FEW = 30  # values: with fewer of them inside or outside a band says little
-UNITS = (
-    "MAE",
-    "RMSE",
-    "pinball",
+ELSEWHERE = (
+    "coverage",
     "interval",
-    "width",
-)  # in the units of the data: no mean over unlike series
+    "scaled interval",
+    "skill",
+)  # columns that another section has, or replaces
 
 
 class Fitted(Protocol):
@@ -66,17 +65,12 @@ class Measured:
     @property
     def metric(self) -> str:
         """The error that is compared."""
-        return "MASE" if self.several and np.isfinite(self.own.overall["MASE"]) else "MAE"
+        return self.backtest.metric
 
-    @cached_property
+    @property
     def rival(self) -> str | None:
         """The best of the simple methods."""
-        others = {
-            name: each.overall[self.metric]
-            for name, each in self.scores.items()
-            if name != self.backtest.model and np.isfinite(each.overall[self.metric])
-        }
-        return min(others, key=others.__getitem__) if others else None
+        return next(iter(self.backtest.simple), None)
 
     def errors(self, name: str) -> np.ndarray:
         """The error of each window, (N, C), NaN where there is none."""
@@ -109,11 +103,7 @@ def measured_on(forecaster: Fitted) -> str:
 def good_section(measured: Measured, sentence: str, known: Sequence[str]) -> Section:
     """The scores of the models. sentence: what they were measured on; known: the user's covariates known in advance."""
     backtest = measured.backtest
-    table = scores_table(measured.scores, backtest.levels)
-    if measured.several:
-        table = _comparable(table)
-    kept = [i for i, name in enumerate(table.columns) if not name.startswith(("coverage", "interval"))]
-    table = _columns(table, kept)
+    table = _without(scores_table(measured.scores, backtest.levels), ELSEWHERE)
     if measured.rival is not None:
         table = _with_skill(table, measured)
     note = ""
@@ -122,11 +112,9 @@ def good_section(measured: Measured, sentence: str, known: Sequence[str]) -> Sec
     return Section("How good it is", sentence, table=table, note=note, terms=_terms(table, measured))
 
 
-def _comparable(table: ReportTable) -> ReportTable:
-    return _columns(table, [i for i, name in enumerate(table.columns) if not name.startswith(UNITS)])
-
-
-def _columns(table: ReportTable, kept: Sequence[int]) -> ReportTable:
+def _without(table: ReportTable, named: tuple[str, ...]) -> ReportTable:
+    """Without the columns whose heading begins so."""
+    kept = [i for i, name in enumerate(table.columns) if not name.startswith(named)]
     rows = tuple(TableRow(row.name, tuple(row.cells[i] for i in kept)) for row in table.rows)
     return ReportTable(table.first, tuple(table.columns[i] for i in kept), rows)
 
@@ -145,7 +133,7 @@ def _with_skill(table: ReportTable, measured: Measured) -> ReportTable:
         skill = skills.get(row.name, float("nan"))
         text = "–" if not np.isfinite(skill) else f"{skill:+.0f}" if abs(skill) >= 0.5 else "0"
         rows.append(TableRow(row.name, (*row.cells, TableCell(text, skill == best))))
-    return ReportTable(table.first, (*table.columns, "skill %"), tuple(rows))
+    return ReportTable(table.first, (*table.columns, f"vs {measured.rival} %"), tuple(rows))
 
 
 def _terms(table: ReportTable, measured: Measured) -> tuple[tuple[str, str], ...]:
@@ -158,8 +146,9 @@ def _terms(table: ReportTable, measured: Measured) -> tuple[tuple[str, str], ...
         "MASE": "the mean absolute error divided by that of repeating the last season within what was known before: "
         "below 1 is better than that." + every,
         "pinball": "the error of median and bands together (quantile loss)",
-        "skill %": f"by how much the {measured.metric} is smaller than that of {measured.rival}, the best of the "
-        "simple methods",
+        "scaled pinball": "the error of median and bands together (quantile loss), in units of the naive error",
+        f"vs {measured.rival} %": f"by how much the {measured.metric} is smaller than that of {measured.rival}, the "
+        "best of the simple methods",
     }
     if backtest.panel.frequency.season_length == 1:
         words["MASE"] = words["MASE"].replace("the last season", "the last value")
@@ -169,8 +158,8 @@ def _terms(table: ReportTable, measured: Measured) -> tuple[tuple[str, str], ...
 # --- how sure it is ----------------------------------------------------------------------------------------------
 
 
-def sure_section(measured: Measured) -> Section:
-    """Whether the bands hold what they promise, and how wide they are."""
+def sure_section(measured: Measured, calibration: str = "") -> Section:
+    """Whether the bands hold what they promise, and how wide they are. calibration: a sentence on what made them so."""
     backtest, own = measured.backtest, measured.own
     levels = sorted(backtest.levels)
     holds = [f"{own.overall[f'coverage {level}']:.1f} % in the {level} % band" for level in levels]
@@ -178,6 +167,7 @@ def sure_section(measured: Measured) -> Section:
     text = f"Of {values:,} values that came, {' and '.join(holds).replace(' in', ' lay in', 1)}."
     if values < FEW:
         text += " That is too few to tell whether the bands hold."
+    text += f" {calibration}"
     words = backtest.panel.frequency.words
     chart = Chart(
         "coverage",
@@ -191,7 +181,7 @@ def sure_section(measured: Measured) -> Section:
         "it, times 2 / (1 − level); smaller is better (Winkler 1972). "
         f"Both it and the width are {unit}."
     )
-    return Section("How sure it is", text, charts=(chart,), table=_band_table(measured), note=note)
+    return Section("How sure it is", text.strip(), charts=(chart,), table=_band_table(measured), note=note)
 
 
 def _band_table(measured: Measured) -> ReportTable:

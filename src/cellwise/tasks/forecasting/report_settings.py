@@ -23,6 +23,7 @@ class Fitted(Protocol):
 
     network_: ForecastNetwork
     trained_: History | None
+    refitted_: History | None
     _data: ForecastData
     _fitted_how: dict[str, Any]
 
@@ -64,6 +65,9 @@ def _results(forecaster: Fitted) -> dict[str, Mapping[str, str]]:
     found = {NETWORK: {"input length": f"up to {_steps(network.context_length)}", "weights": f"{weights:,}"}}
     if trained is not None:
         found[TRAINING] = {"epochs run": f"{len(trained.epochs)}, kept that of epoch {trained.best.epoch}"}
+    if forecaster.refitted_ is not None:
+        run = found.setdefault(TRAINING, {})
+        run["epochs on all data"] = f"{len(forecaster.refitted_.epochs)}"
     return dict(found)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,32 +13,97 @@ from cellwise.tasks.forecasting.metrics import Scores, mean, table_metrics
 from cellwise.tasks.forecasting.naive import NAIVE_NAME
 from cellwise.tasks.report.table import ReportTable, TableCell, TableRow, figure
 
-__all__ = ["scores_table", "series_table", "verdict"]
+__all__ = ["Verdict", "judge", "scores_table", "series_table", "verdict"]
 
 MOST_ROWS = 20
+MOST_SIMPLE = 4  # of the simple methods, in the table
+ALARMING = 10.0  # percent by which a model may err more than the best simple method, before that is a warning
+EQUAL = 0.5  # percent that are no difference
+SKILL = "skill %"
+UNITS = {"pinball", "interval"}  # shown in units of the scale where the units of the series differ
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a model does beside the best simple method on the same windows.
+
+    metric: of error and best_error; skill: percent by which the model errs less than the best simple method, negative
+    where it errs more, NaN if unknown; is_ahead: whether it errs less, or as much; is_alarming: whether it errs more by
+    so much that it should not be used; text: all that in plain sentences."""
+
+    model: str
+    best_simple: str
+    metric: str
+    error: float
+    best_error: float
+    skill: float
+    is_ahead: bool
+    is_alarming: bool
+    text: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able, numbers that are none as None."""
+        return {
+            k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in asdict(self).items()
+        }
 
 
 def scores_table(scores: Mapping[str, Scores], levels: Sequence[int]) -> ReportTable:
-    """The table of the models; the smaller error wins, and the coverage nearer to what the band promises."""
-    columns = table_metrics(levels)
+    """The table of the first model and the best simple methods, the best first; of a column, the smaller error wins,
+    and the coverage nearer to what the band promises.
+
+    For several series all columns are free of units: a mean of errors over unlike series says nothing. The skill is the
+    share of the seasonal naive forecast's error that a model saves."""
+    several = len(next(iter(scores.values())).by_series["MASE"]) > 1
+    columns = _columns(levels, several)
+    by = "MASE" if several else "MAE"
+    chosen = _chosen(scores, by)
     goals = {f"coverage {level}": float(level) for level in levels}
-    distance = {c: {m: abs(s.overall[c] - goals.get(c, 0.0)) for m, s in scores.items()} for c in columns}
-    rows = tuple(
-        TableRow(
-            m,
-            tuple(
-                TableCell(_shown(c, s.overall[c]), distance[c][m] <= min(distance[c].values()))
-                for c in columns
-            ),
-        )
-        for m, s in scores.items()
-    )
-    return ReportTable("model", tuple(_heading(c) for c in columns), rows)
+    distance = {
+        c: {m: abs(scores[m].overall[c] - goals.get(c, 0.0)) for m in chosen} for c in columns if c != SKILL
+    }
+    rows = []
+    for m in chosen:
+        cells = [
+            TableCell(_shown(c, scores[m].overall[c]), distance[c][m] <= min(distance[c].values()))
+            for c in columns
+            if c != SKILL
+        ]
+        cells.insert(columns.index(SKILL), TableCell(_skill_cell(scores, m, by)))
+        rows.append(TableRow(m, tuple(cells)))
+    return ReportTable("model", tuple(_heading(c) for c in columns), tuple(rows))
+
+
+def _columns(levels: Sequence[int], several: bool) -> tuple[str, ...]:
+    """The metrics of the table, and the skill behind the error that it is of."""
+    columns = table_metrics(levels)
+    if not several:
+        return tuple(each for c in columns for each in ((c, SKILL) if c == "MAE" else (c,)))
+    known = [
+        f"scaled {c}" if c.split()[0] in UNITS else c for c in columns if c not in ("MAE", "RMSE", "MASE")
+    ]
+    return ("MASE", SKILL, *known)
+
+
+def _chosen(scores: Mapping[str, Scores], by: str) -> list[str]:
+    """The first model, the best of the others, and the seasonal naive forecast."""
+    own, *simple = scores
+    simple.sort(key=lambda name: np.nan_to_num(scores[name].overall[by], nan=np.inf))
+    naive = [NAIVE_NAME] if NAIVE_NAME in simple[MOST_SIMPLE:] else []
+    return [own, *simple[:MOST_SIMPLE], *naive]
+
+
+def _skill_cell(scores: Mapping[str, Scores], model: str, by: str) -> str:
+    if NAIVE_NAME not in scores:
+        return "–"
+    skill = _skill(scores[model].overall[by], scores[NAIVE_NAME].overall[by])
+    return f"{skill:.0f}" if np.isfinite(skill) else "–"
 
 
 def series_table(scores: Mapping[str, Scores], backtest: Backtest) -> tuple[ReportTable, str]:
     """One row per series from the best forecast to the worst, at most MOST_ROWS; and a sentence on which they are."""
-    own, naive = scores[backtest.model].by_series, scores[NAIVE_NAME].by_series
+    best = backtest.simple[0]
+    own, simple = scores[backtest.model].by_series, scores[best].by_series
     order = [int(i) for i in np.argsort(own["MASE"]) if np.isfinite(own["MASE"][i])]
     note = "From the best forecast to the worst, by MASE."
     if len(order) > MOST_ROWS:
@@ -45,41 +112,76 @@ def series_table(scores: Mapping[str, Scores], backtest: Backtest) -> tuple[Repo
         order = order[:half] + order[-half:]
     rows: list[TableRow] = []
     for i in order:
-        wins = own["MASE"][i] <= naive["MASE"][i]
+        wins = own["MASE"][i] <= simple["MASE"][i]
         cells = [TableCell(figure(own[metric][i])) for metric in ("MAE", "sMAPE")]
-        cells += [TableCell(figure(own["MASE"][i]), wins), TableCell(figure(naive["MASE"][i]), not wins)]
+        cells += [TableCell(figure(own["MASE"][i]), wins), TableCell(figure(simple["MASE"][i]), not wins)]
         rows.append(TableRow(backtest.panel.ids[i], tuple(cells)))
     if len(rows) == MOST_ROWS < len(backtest.panel):
         rows.insert(MOST_ROWS // 2, TableRow("…", tuple(TableCell("") for _ in cells)))
-    return ReportTable("series", ("MAE", "sMAPE", "MASE", "naive MASE"), tuple(rows)), note
+    return ReportTable("series", ("MAE", "sMAPE", "MASE", f"MASE of {best}"), tuple(rows)), note
 
 
 def verdict(scores: Mapping[str, Scores], backtest: Backtest) -> tuple[str, bool]:
-    """One sentence on who is better, and where that does not hold; and whether the model is."""
-    own, naive = scores[backtest.model], scores[NAIVE_NAME]
-    change = 100 * (1 - own.overall["MAE"] / naive.overall["MAE"]) if naive.overall["MAE"] else 0.0
-    better = change > 0
-    text = (
-        f"{backtest.model} errs by {figure(own.overall['MAE'])} on average, the seasonal naive forecast by "
-        f"{figure(naive.overall['MAE'])}: {abs(change):.0f} % {'less' if better else 'more'}."
-    )
-    behind = [m for m in ("MAE", "RMSE", "sMAPE", "MASE", "pinball") if own.overall[m] > naive.overall[m]]
-    if better and behind:
-        text += f" It is worse by {', '.join(behind)}."
-    worse = own.by_horizon["MAE"] > naive.by_horizon["MAE"]
-    if better and worse.any():
-        text += f" At {int(worse.sum())} of {len(worse)} steps of the horizon the naive forecast is better."
-    windows = {
-        name: mean(np.abs(backtest.y - _median(backtest, name)), axis=2) for name in backtest.forecasts
+    """The text of `judge`, and whether the model is ahead."""
+    found = judge(scores, backtest)
+    return found.text, found.is_ahead
+
+
+def judge(scores: Mapping[str, Scores], backtest: Backtest) -> Verdict:
+    """Compare the model with the best of the simple methods, chosen on the very windows that are measured: so it is
+    the hardest comparison, not the kindest."""
+    model, best, metric = backtest.model, backtest.simple[0], backtest.metric
+    own, simple = scores[model], scores[best]
+    error, best_error = own.overall[metric], simple.overall[metric]
+    skill = _skill(error, best_error)
+    ahead = not skill < -EQUAL
+    if np.isnan(skill):
+        text = f"Nothing can be compared: {model} has a {metric} of {figure(error)}, {best} of {figure(best_error)}."
+    elif not ahead:
+        more = f"errs {-skill:.0f} % more than {best}" if np.isfinite(skill) else f"errs, {best} does not"
+        text = f"{model} {more}: use --best or --ensemble." + _figures(metric, error, best_error)
+    else:
+        share = f"{skill:.0f} % less than" if skill > EQUAL else "as much as"
+        text = f"{model} errs {share} the best simple method, {best}." + _figures(metric, error, best_error)
+        text += _exceptions(own, simple, backtest, best)
+    return Verdict(model, best, metric, error, best_error, skill, ahead, skill < -ALARMING, text)
+
+
+def _figures(metric: str, error: float, best_error: float) -> str:
+    return f" Their {metric}: {figure(error)} and {figure(best_error)}."
+
+
+def _exceptions(own: Scores, simple: Scores, backtest: Backtest, best: str) -> str:
+    """Where a model that is ahead is not: by other metrics, early or late, in some windows, for some series."""
+    text = ""
+    behind = [m for m in ("RMSE", "sMAPE", "pinball") if own.overall[m] > simple.overall[m]]
+    if len(backtest.panel) > 1:  # their units may differ
+        behind = [m for m in behind if m == "sMAPE"]
+        behind += ["pinball"] if own.overall["scaled pinball"] > simple.overall["scaled pinball"] else []
+    if behind:
+        text += f" It is worse by {' and '.join(behind)}."
+    metric = backtest.metric
+    worse = own.by_horizon[metric] > simple.by_horizon[metric]
+    if worse.any():
+        text += f" At {int(worse.sum())} of {len(worse)} steps of the horizon {best} is better."
+    errors = {
+        name: mean(np.abs(backtest.y - _median(backtest, name)), axis=2) for name in (backtest.model, best)
     }
-    lost_windows = int((windows[backtest.model] > windows[NAIVE_NAME]).sum())
-    if better and backtest.count > 1 and lost_windows:
-        text += f" In {lost_windows} of {backtest.count:,} windows the naive forecast is better."
-    lost = own.by_series["MASE"] > naive.by_series["MASE"]
-    if better and len(lost) > 1 and lost.any():
+    lost_windows = int((errors[backtest.model] > errors[best]).sum())
+    if backtest.count > 1 and lost_windows:
+        text += f" In {lost_windows} of {backtest.count:,} windows {best} is better."
+    lost = own.by_series["MASE"] > simple.by_series["MASE"]
+    if len(lost) > 1 and lost.any():
         measured = int(np.isfinite(own.by_series["MASE"]).sum())
-        text += f" For {int(lost.sum())} of {measured} series the naive forecast is better."
-    return text, better
+        text += f" For {int(lost.sum())} of {measured} series {best} is better."
+    return text
+
+
+def _skill(error: float, other: float) -> float:
+    """Percent by which an error is smaller than another: NaN if either is unknown, -inf if the other alone is 0."""
+    if error == other:
+        return 0.0
+    return 100 * (1 - error / other) if other > 0 else -float("inf") if other == 0 else float("nan")
 
 
 def _median(backtest: Backtest, name: str) -> np.ndarray:

@@ -21,6 +21,7 @@ from cellwise.tasks.forecasting.looks import suggestion
 from cellwise.tasks.forecasting.member import Member
 from cellwise.tasks.forecasting.network import ForecastNetwork
 from cellwise.tasks.forecasting.panel import Panel
+from cellwise.tasks.forecasting.postprocessing import Postprocessing
 from cellwise.tasks.forecasting.scaling import Scaled, scale
 from cellwise.tasks.forecasting.series import Series, prepare
 from cellwise.tasks.forecasting.shown_times import short_time
@@ -80,7 +81,16 @@ def trace_forecast(forecaster: Forecaster, table: Table, name: str | None = None
     check_reach(panel, forecaster.horizon, forecaster.target_column)
     panel = with_calendar(panel, forecaster.calendar_, forecaster.horizon, network.context_length)
     with torch_threads(1):
-        return _trace(network, panel, len(forecaster.calendar_))
+        trace = _trace(network, panel, len(forecaster.calendar_))
+    return _handed_out(forecaster, trace)
+
+
+def _handed_out(forecaster: Forecaster, trace: ForecastTrace) -> ForecastTrace:
+    """With the bands calibrated as those of `predict` are. A blend is left out: what is traced is the network."""
+    C, panel = len(trace.filled), trace.panel
+    cuts = panel.select([0] * C).cut(range(len(panel.y[0]) - C + 1, len(panel.y[0]) + 1))
+    calibration = Postprocessing(None, forecaster._postprocessing.calibration)
+    return replace(trace, forecasts=calibration.apply(cuts, trace.forecasts))
 
 
 def _choose(panel: Panel, name: str | None) -> Panel:
@@ -256,6 +266,7 @@ def forecast_page(forecaster: Forecaster, table: Table, name: str | None = None)
     trace = trace_forecast(forecaster, table, name)
     panel, name_of_cells, C = trace.panel, forecaster.model_name, len(trace.filled)
     times, many, several = panel.times[0][-C:], panel.frequency.many, len(table.panel) > 1
+    blend = forecaster._postprocessing.blend
     near, far = (many(round(reach(trace.by_value, share))) for share in (0.5, 0.9))
     series = shown(panel.ids[0], 100)
     return Page(
@@ -278,6 +289,7 @@ def forecast_page(forecaster: Forecaster, table: Table, name: str | None = None)
             f"the last {far}.",
             "The last step shows the forecast that predict gives. Those of earlier steps know only what lies between "
             "the left edge and their step, and the season and slope before it.",
+            *([] if blend is None else [f"Traced is the network alone; {blend.note}."]),
         ],
         footer=_footer(forecaster),
     )
