@@ -118,6 +118,15 @@ class Windows:
             self if blend is None else replace(self, forecasts=blend.apply(self.known(panel), self.forecasts))
         )
 
+    def refreshed(self, panel: Panel) -> Windows:
+        """With the truth as a panel has it, which may reach further than before."""
+        horizon = self.truth.shape[1]
+        truth = np.full(self.truth.shape, np.nan)
+        for row, (i, cutoff) in enumerate(zip(self.series.tolist(), self.cutoffs.tolist(), strict=True)):
+            after = panel.y[i][cutoff : cutoff + horizon]
+            truth[row, : len(after)] = after
+        return replace(self, truth=truth)
+
     def at(self, cutoffs: np.ndarray) -> Windows:
         """Those of the windows that are among the cutoffs (N, C)."""
         return self.select((cutoffs[self.series] == self.cutoffs[:, None]).any(axis=1))
@@ -135,8 +144,8 @@ class Windows:
 
         return predict
 
-    def select(self, rows: np.ndarray) -> Windows:
-        """Only these rows: numbers, or a mask."""
+    def select(self, rows: np.ndarray | slice) -> Windows:
+        """Only these rows: numbers, a mask, or a slice."""
         return Windows(*(getattr(self, name)[rows] for name in _NAMES))
 
     def __add__(self, later: Windows) -> Windows:
@@ -144,10 +153,15 @@ class Windows:
         return both.select(np.argsort(both.times, kind="stable"))
 
     def calibration(self, quantiles: Sequence[float], ids: Sequence[str]) -> Calibration:
-        """The calibration that these windows ask for. ids: names of the series of the table."""
-        names = _names(ids, self.series)
+        """The calibration that these windows ask for, those of which half is known. ids: names of the series of the
+        table.
+
+        The first steps of a horizon are the easiest, so the windows of daily updates say little until they are full."""
+        full = 2 * (~np.isnan(self.truth)).sum(axis=1) >= self.truth.shape[1]
+        one = self.select(full) if full.any() else self
+        names = _names(ids, one.series)
         return Calibration.fit(
-            self.forecasts, self.truth, quantiles, series=names, cutoffs=self.cutoffs, scale=self.scale
+            one.forecasts, one.truth, quantiles, series=names, cutoffs=one.cutoffs, scale=one.scale
         )
 
     def calibrated_by_others(self, quantiles: Sequence[float], panel: Panel) -> np.ndarray:
