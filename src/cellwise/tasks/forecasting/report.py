@@ -65,6 +65,9 @@ class Fitted(Protocol):
     def backtest_is_test_(self) -> bool:
         """Whether neither training nor early stopping has seen what `backtest_` measures."""
 
+    def forecast(self, panel: Panel, horizon: int) -> np.ndarray:
+        """Quantiles (N, horizon, Q) as they are handed out, after the end of each series with its calendar features."""
+
     def get_params(self) -> dict[str, Any]:
         """Its options by name."""
 
@@ -275,7 +278,7 @@ def _aheads(forecaster: Fitted, chosen: Sequence[int]) -> list[plots.Ahead]:
         len(k) < len(y) + forecaster.horizon for k, y in zip(panel.known, panel.y, strict=True)
     ):
         return []
-    made = forecaster.network_.forecast(panel, forecaster.horizon)
+    made = forecaster.forecast(panel, forecaster.horizon)
     return [
         plots.Ahead(name, times, y, panel.frequency.future(times[-1], forecaster.horizon), forecast)
         for name, times, y, forecast in zip(panel.ids, panel.times, panel.y, made, strict=True)
