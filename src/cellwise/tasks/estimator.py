@@ -27,6 +27,7 @@ from cellwise.tasks.training.history import History
 from cellwise.tasks.training.loading import cells_of_run, check_loaded, load_network, option_of, store_cells
 from cellwise.tasks.training.loop import TrainSettings, torch_threads, train
 from cellwise.tasks.training.progress import Progress, choose_progress
+from cellwise.tasks.training.replacing import current_run
 from cellwise.tasks.training.run_folder import (
     BEST,
     CONFIG,
@@ -244,7 +245,7 @@ class Estimator(CommonOptions, Parameters, Hooks[Data, Training]):
         A cell whose class is unknown here is restored from the equations in the folder; no code is read from it.
         unfinished: accept a run that is not finished, which may still be training, and take its best weights so far.
         Raises RunFolderError if the folder is damaged, unfinished or not a run of this task."""
-        run = RunFolder(Path(folder))
+        run = current_run(Path(folder))
         config = run.config()
         if config["task"] not in cls.former_tasks:
             config = run.config(cls.task)

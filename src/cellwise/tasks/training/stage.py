@@ -12,7 +12,7 @@ from cellwise.tasks.training.history import Epoch, History
 from cellwise.tasks.training.run_folder import BEST, FINAL, LAST, REFIT
 from cellwise.tasks.training.settings import TrainSettings
 
-__all__ = ["TRAINING", "Stage", "continued_settings", "first_settings", "refit_stage"]
+__all__ = ["TRAINING", "Stage", "continued_settings", "first_settings", "refit_stage", "update_stage"]
 
 # A network that is continued on more data: so many epochs for each one of its training, with this share of its learning
 # rate. Chosen by measuring, see docs/decisions/0032.
@@ -52,6 +52,11 @@ TRAINING = Stage()
 def refit_stage(earlier: History) -> Stage:
     """The stage that continues a training on all data."""
     return Stage("refit", REFIT, FINAL, tuple(TRAINING.rows(earlier.epochs)))
+
+
+def update_stage(earlier: Iterable[Mapping[str, object]]) -> Stage:
+    """The stage that continues a finished run on newer data. earlier: the rows of its metrics.csv."""
+    return Stage("update", REFIT, FINAL, tuple(earlier))
 
 
 def first_settings(settings: TrainSettings) -> TrainSettings:
