@@ -45,7 +45,7 @@ class Forecaster(Updates, Explaining):
     hidden_size, num_layers, dropout, members: the network; the forecasts of `members` networks are averaged; of
     several cells, each has at least one. epochs, batch_size, learning_rate, weight_decay, patience, seed, threads,
     device, minutes, accumulate, autocast: the training. validation: windows held out for early stopping and
-    calibration; None chooses the number, 0 holds none out. calibrate: whether the bands are made as wide as the held-out
+    calibration; None chooses the number, 0 holds none out. calibrate: make the bands as wide as the held-out
     windows ask for. refit: whether what was held out is learned too, once the network is measured.
 
     What `fit` learns ends in an underscore: `network_`, `measured_` (before it learned what was held out), `table_`
