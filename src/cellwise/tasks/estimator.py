@@ -21,6 +21,7 @@ from torch import nn
 
 from cellwise.cells import Cell
 from cellwise.tasks.common_options import CommonOptions
+from cellwise.tasks.comparable import Comparable
 from cellwise.tasks.errors import NotFittedError, OptionError, ReportWarning, RunFolderError, TaskError
 from cellwise.tasks.member_cells import cells_of, joined_name
 from cellwise.tasks.options import Option, check_values, options_of, plain
@@ -52,7 +53,7 @@ class Stored:
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Estimator(CommonOptions, ABC, Generic[Data, Training]):
+class Estimator(CommonOptions, Comparable, ABC, Generic[Data, Training]):
     """A recurrent network that is trained on the user's data.
 
     Constructor arguments are stored unchanged under their own names; what is learned ends in an underscore.

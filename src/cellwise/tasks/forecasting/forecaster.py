@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from cellwise.tasks.comparable import HeldOut
 from cellwise.tasks.errors import NotFittedError
 from cellwise.tasks.estimator import Estimator, Stored
 from cellwise.tasks.forecasting import TASK
@@ -62,6 +63,7 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
     fit_options = TestWindows
     metric = "MASE"
     takes_several_cells = True
+    measured_by = ("horizon", "freq", "season_length", "levels", "validation")
 
     network_: ForecastNetwork
     table_: Table
@@ -125,6 +127,23 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
         return {
             "scores": {} if backtest is None else {name: s.overall for name, s in backtest.scores().items()}
         }
+
+    def _held_out_figures(self) -> HeldOut | None:
+        backtest = self.backtest_
+        if backtest is None:
+            return None
+        scores = {name: each.overall for name, each in backtest.scores().items()}
+        windows = f"{backtest.count:,} window{'s' * (backtest.count != 1)}"
+        words = f"{windows} of {backtest.panel.frequency.many(backtest.horizon)} at the end of the data"
+        return HeldOut(scores.pop(backtest.model), words, self.backtest_is_test_, scores)
+
+    def _one_prediction(self) -> tuple[str, Callable[[], object]]:
+        panel = with_calendar(self.table_.panel, self.calendar_, self.horizon)
+        longest = int(panel.lengths.argmax())
+        end = max(1, int(panel.lengths[longest]) - self.horizon)  # covariates may end where the data do
+        one = panel.select([longest]).cut([end], reach=self.horizon)
+        words = f"{panel.frequency.many(self.horizon)} of one series"
+        return words, lambda: self.network_.forecast(one, self.horizon)
 
     @property
     def _least_weights(self) -> int:
