@@ -1,5 +1,5 @@
-"""No task is a copy of another: what two of them need stands once, in tasks/data, tasks/training, tasks/report or
-tasks/tuning."""
+"""No task is a copy of another: what two of them need stands once, in tasks/data, tasks/training, tasks/report,
+tasks/tuning or tasks/comparing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import cellwise.tasks
 
 TASKS = Path(cellwise.tasks.__file__).parent
-SHARED = {"data", "report", "training", "tuning"}
+SHARED = {"comparing", "data", "report", "training", "tuning"}
 RUN = 6
 
 

@@ -29,7 +29,7 @@ from cellwise.tasks.registry import Task
 if TYPE_CHECKING:
     from cellwise.tasks.tuning.trial import Trial, Tuned
 
-__all__ = ["beside_run", "make", "words_of"]
+__all__ = ["beside_run", "fit_command", "make", "words_of"]
 
 BEST = 5  # columns of the table, beside the settings as given
 
@@ -82,7 +82,7 @@ def make(task: Task, commands: TaskCommands) -> tuple[Any, list[click.Parameter]
 
         def show(tuned: Tuned, more: Mapping[str, Any] | None = None) -> None:
             given = values | tuned.best
-            command = _command(task.name, source, [*options, *fit_options], given, values.get("valid"))
+            command = fit_command(task.name, source, [*options, *fit_options], given, values.get("valid"))
             if as_json:
                 print_json(_value(tuned, command) | dict(more or {}))
             else:
@@ -200,7 +200,7 @@ def _value(tuned: Tuned, command: str) -> dict[str, Any]:
     }
 
 
-def _command(
+def fit_command(
     task: str, source: str, options: Iterable[Option], values: Mapping[str, Any], valid: str | None
 ) -> str:
     """The `fit` of these values, as it is typed."""

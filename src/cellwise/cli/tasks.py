@@ -1,4 +1,4 @@
-"""`cellwise TASK fit|predict|evaluate|demo|check|tune`, made for every task of what it declares.
+"""`cellwise TASK fit|predict|evaluate|demo|check|tune|compare`, made for every task of what it declares.
 
 A task's options are in its `options.py`, its words and the look of its answers in its `commands.py`
 (`cellwise.tasks.commands`): nothing here knows a task.
@@ -55,10 +55,16 @@ def group_of(name: str) -> Group:
     """The commands of a task."""
     task = find_task(name)
     assert task is not None
+    from cellwise.cli.task_compare import words_of as compare_words
     from cellwise.cli.task_tune import words_of as tune_words
 
     commands, own = task.load_commands(), _OWN.get(name, {})
-    words = {**commands.words, "check": _check_words(name), "tune": tune_words(name, commands)}
+    words = {
+        **commands.words,
+        "check": _check_words(name),
+        "tune": tune_words(name, commands),
+        "compare": compare_words(name, commands),
+    }
     lines = {each: words[each].line for each in _MAKERS} | {each: line for each, (line, _) in own.items()}
 
     def load(command: str) -> click.Command:
@@ -202,6 +208,12 @@ def _tune(task: Task, commands: TaskCommands) -> Made:
     return make(task, commands)
 
 
+def _compare(task: Task, commands: TaskCommands) -> Made:
+    from cellwise.cli.task_compare import make
+
+    return make(task, commands)
+
+
 _MAKERS: dict[str, Callable[[Task, TaskCommands], Made]] = {
     "fit": _fit,
     "predict": _predict,
@@ -209,6 +221,7 @@ _MAKERS: dict[str, Callable[[Task, TaskCommands], Made]] = {
     "demo": _demo,
     "check": _check,
     "tune": _tune,
+    "compare": _compare,
 }
 
 

@@ -6,16 +6,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cellwise.tasks.comparing.compare import compare
     from cellwise.tasks.forecasting.forecaster import Forecaster
     from cellwise.tasks.text.model import CharacterModel
     from cellwise.tasks.tuning.search import tune
 
-__all__ = ["CharacterModel", "Forecaster", "tune"]
+__all__ = ["CharacterModel", "Forecaster", "compare", "tune"]
 
 # name -> module that defines it
 _HOMES = {
     "CharacterModel": "cellwise.tasks.text.model",
     "Forecaster": "cellwise.tasks.forecasting.forecaster",
+    "compare": "cellwise.tasks.comparing.compare",
     "tune": "cellwise.tasks.tuning.search",
 }
 

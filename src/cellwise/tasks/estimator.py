@@ -16,6 +16,7 @@ from torch import nn
 
 from cellwise.cells import Cell
 from cellwise.tasks.common_options import CommonOptions
+from cellwise.tasks.comparable import Comparable
 from cellwise.tasks.errors import NotFittedError, OptionError, ReportWarning, RunFolderError
 from cellwise.tasks.hooks import Hooks, Stored
 from cellwise.tasks.member_cells import cells_of, joined_name
@@ -46,7 +47,7 @@ Data = TypeVar("Data")
 Training = TypeVar("Training")
 
 
-class Estimator(CommonOptions, Parameters, Hooks[Data, Training]):
+class Estimator(CommonOptions, Parameters, Comparable, Hooks[Data, Training]):
     """A recurrent network that is trained on the user's data.
 
     Constructor arguments are stored unchanged under their own names; what is learned ends in an underscore.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from cellwise.tasks.comparable import HeldOut
 from cellwise.tasks.estimator import Stored
 from cellwise.tasks.forecasting import TASK
 from cellwise.tasks.forecasting.calendar import with_calendar
@@ -56,6 +57,8 @@ class Forecaster(Updates, Explaining):
     fit_options = TestWindows
     metric = "MASE"
     takes_several_cells = True
+    measured_by = ("horizon", "freq", "season_length", "levels", "validation")
+    comparison_settings: ClassVar = {"refit": False}
     trial_settings: ClassVar = {"refit": False, "calibrate": False}
 
     def fit(
@@ -126,6 +129,23 @@ class Forecaster(Updates, Explaining):
         backtest = self.backtest_
         scores = {} if backtest is None else {name: s.overall for name, s in backtest.scores().items()}
         return {"scores": scores} | ({"updates": list(self.updates_)} if self.updates_ else {})
+
+    def _held_out_figures(self) -> HeldOut | None:
+        backtest = self.backtest_
+        if backtest is None:
+            return None
+        scores = {name: each.overall for name, each in backtest.scores().items()}
+        windows = f"{backtest.count:,} window{'s' * (backtest.count != 1)}"
+        words = f"{windows} of {backtest.panel.frequency.many(backtest.horizon)} at the end of the data"
+        return HeldOut(scores.pop(backtest.model), words, self.backtest_is_test_, scores)
+
+    def _one_prediction(self) -> tuple[str, Callable[[], object]]:
+        panel = with_calendar(self.table_.panel, self.calendar_, self.horizon)
+        longest = int(panel.lengths.argmax())
+        end = max(1, int(panel.lengths[longest]) - self.horizon)  # covariates may end where the data do
+        one = panel.select([longest]).cut([end], reach=self.horizon)
+        words = f"{panel.frequency.many(self.horizon)} of one series"
+        return words, lambda: self.network_.forecast(one, self.horizon)
 
     @property
     def _least_weights(self) -> int:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from cellwise.tasks.comparable import HeldOut
 from cellwise.tasks.errors import DataError, OptionError
 from cellwise.tasks.estimator import Estimator, Stored
 from cellwise.tasks.text import TASK
@@ -96,6 +97,14 @@ class CharacterModel(TextOptions, Estimator[TextData, Parts]):
 
     def _figures(self) -> dict[str, Any]:
         return {"held_out_bits_per_character": self.evaluate()}
+
+    def _held_out_figures(self) -> HeldOut:
+        words = f"the last {len(self.held_out_):,} characters of the text, which training has not seen"
+        return HeldOut(self.measure(self.held_out_), words, True)
+
+    def _one_prediction(self) -> tuple[str, Callable[[], object]]:
+        before = self.held_out_[: self.length]
+        return f"the character after {len(before)} others", lambda: self.logits(before)
 
     def predict(self, text: str) -> dict[str, float]:
         """The probability of each character after a text, the most likely first. Raises DataError for an empty text."""

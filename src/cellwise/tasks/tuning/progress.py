@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Protocol
 
+from cellwise.tasks.training.live_line import LiveLine
 from cellwise.tasks.tuning.trial import DONE, FAILED, Trial, Tuned
 
 __all__ = ["TrialLines", "TuneProgress", "choose_progress", "trial_line"]
@@ -39,33 +40,24 @@ class TrialLines:
     """One line a trial on stderr; on a terminal the epochs pass by in the line of the trial to come."""
 
     def __init__(self) -> None:
-        self._is_live, self._width = sys.stderr.isatty(), 0
+        self._line = LiveLine()
 
     def start(self, done: int) -> None:
         """Say what need not be done again."""
         if done:
-            print(f"going on after {done} trial{'s' * (done != 1)}", file=sys.stderr, flush=True)
+            self._line.keep(f"going on after {done} trial{'s' * (done != 1)}")
 
     def epoch(self, number: int, epoch: int, epochs: int, value: float) -> None:
-        """Show where the trial is, where that can be wiped out again."""
-        if self._is_live:
-            self._show(f"trial {number:>3}  epoch {epoch}/{epochs}  {value:.4g}")
+        """Show where the trial is."""
+        self._line.show(f"trial {number:>3}  epoch {epoch}/{epochs}  {value:.4g}")
 
     def trial(self, trial: Trial, tuned: Tuned) -> None:
         """Print the trial; a star marks the best so far."""
-        self.end()
-        print(trial_line(trial, tuned), file=sys.stderr, flush=True)
+        self._line.keep(trial_line(trial, tuned))
 
     def end(self) -> None:
         """Wipe out what is no whole line."""
-        if self._width:
-            self._show("")
-            print("\r", end="", file=sys.stderr, flush=True)
-            self._width = 0
-
-    def _show(self, text: str) -> None:
-        print(f"\r{text:<{self._width}}", end="", file=sys.stderr, flush=True)
-        self._width = max(self._width, len(text))
+        self._line.wipe()
 
 
 def trial_line(trial: Trial, tuned: Tuned) -> str:
