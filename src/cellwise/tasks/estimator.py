@@ -257,8 +257,9 @@ class Estimator(CommonOptions, Parameters, Hooks[Data, Training]):
         final = made._load_network(run, data, FINAL, run.read_tensors(FINAL)) if FINAL in files else measured
         made._take(data, how, measured, final, best_epoch=epoch_of(best))
         more = made._restore_completion(run if WINDOWS in files else None)
-        notes = (*made._notes(data), note_of_unfinished(best)) if summary is None else notes_of(summary)
-        made.notes_ = (*notes, *more)
+        made.notes_ = (*(made._notes(data) if summary is None else notes_of(summary)), *more)
+        if summary is None:
+            made.notes_ += (note_of_unfinished(best),)
         made.seconds_ = float("nan")
         return made
 
