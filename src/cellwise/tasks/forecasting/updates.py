@@ -23,7 +23,7 @@ from cellwise.tasks.forecasting.postprocessing import Postprocessing, Windows
 from cellwise.tasks.forecasting.splits import Split
 from cellwise.tasks.training.loop import torch_threads
 from cellwise.tasks.training.progress import Progress, choose_progress
-from cellwise.tasks.training.replacing import replaced_run
+from cellwise.tasks.training.replacing import current_run, replaced_run
 from cellwise.tasks.training.run_folder import BEST, CONFIG, Checkpoint, RunFolder
 from cellwise.tasks.training.stage import update_stage
 
@@ -124,10 +124,11 @@ class Updates(Measures):
 
     def _is_run_of(self, path: Path, data: ForecastData) -> bool:
         """Whether a folder holds a run on this data."""
-        if not RunFolder(path).has(CONFIG):
+        run = current_run(path)
+        if not run.has(CONFIG):
             return False
         try:
-            found = RunFolder(path).config().get("data")
+            found = run.config().get("data")
         except RunFolderError:
             return False
         return bool(found == self._store(data).fingerprint)
