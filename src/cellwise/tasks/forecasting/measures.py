@@ -23,7 +23,6 @@ from cellwise.tasks.forecasting.postprocessing import (
     Postprocessing,
     Predict,
     Windows,
-    calibrated,
 )
 from cellwise.tasks.training.history import History
 from cellwise.tasks.training.loop import torch_threads
@@ -132,9 +131,9 @@ class Measures(ForecastOptions, Estimator[ForecastData, Panel]):
             validation, test = validation.blended(blend, panel), test.blended(blend, panel)
         self._windows = validation + test
         asked = self.calibrate and len(validation) and len(test)
-        ids, quantiles = panel.ids, self._quantiles
-        self._measuring = Postprocessing(blend, validation.calibration(quantiles, ids) if asked else None)
-        final = self._windows.calibration(quantiles, ids) if self.calibrate else None
+        quantiles = self._quantiles
+        self._measuring = Postprocessing(blend, validation.calibration(quantiles, panel) if asked else None)
+        final = self._windows.calibration(quantiles, panel) if self.calibrate else None
         self._postprocessing = Postprocessing(blend, final)
         notes = () if self.refitted_ is None else (note_of_refit(self.refitted_),)
         return (*notes, *self._postprocessing.notes)
@@ -196,17 +195,16 @@ class Measures(ForecastOptions, Estimator[ForecastData, Panel]):
         return self._evaluation
 
     def _as_measured(self, panel: Panel, cutoffs: np.ndarray) -> Predict:
-        """The measured network's forecasts of held-out windows, calibrated by others than these."""
+        """The measured network's forecasts of held-out windows: calibrated by what was known at each, or, without
+        validation windows before them, by others than these."""
         if self._windows is None:
             return self.measured_.forecast
-        windows, calibration = self._windows.at(cutoffs), self._measuring.calibration
+        windows = self._windows.at(cutoffs)
         if self._postprocessing.calibration is None:
-            made = windows.forecasts
-        elif calibration is not None:
-            made = calibrated(calibration, windows.forecasts, windows.known(panel))
-        else:
-            made = windows.calibrated_by_others(self._quantiles, panel)
-        return windows.replay(panel, made)
+            return windows.replay(panel, windows.forecasts)
+        if self._measuring.calibration is None:
+            return windows.replay(panel, windows.calibrated_by_others(self._quantiles, panel))
+        return self._windows.replay(panel, self._windows.calibrated_in_turn(self._quantiles, panel))
 
     def _backtest_of(self, table: Table, cutoffs: int, step: int | None) -> Backtest:
         """What is handed out at the last cutoffs of a table."""

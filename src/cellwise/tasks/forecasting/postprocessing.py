@@ -152,17 +152,32 @@ class Windows:
         both = Windows(*(np.concatenate([getattr(self, name), getattr(later, name)]) for name in _NAMES))
         return both.select(np.argsort(both.times, kind="stable"))
 
-    def calibration(self, quantiles: Sequence[float], ids: Sequence[str]) -> Calibration:
-        """The calibration that these windows ask for, those of which half is known. ids: names of the series of the
-        table.
+    def calibration(self, quantiles: Sequence[float], panel: Panel) -> Calibration:
+        """The calibration that these windows ask for, those of which half is known. panel: the series of the table.
 
         The first steps of a horizon are the easiest, so the windows of daily updates say little until they are full."""
         full = 2 * (~np.isnan(self.truth)).sum(axis=1) >= self.truth.shape[1]
         one = self.select(full) if full.any() else self
-        names = _names(ids, one.series)
         return Calibration.fit(
-            one.forecasts, one.truth, quantiles, series=names, cutoffs=one.cutoffs, scale=one.scale
-        )
+            one.forecasts, one.truth, quantiles, series=_names(panel.ids, one.series), cutoffs=one.cutoffs,
+            scale=one.scale, nonnegative=one.nonnegative(panel),
+        )  # fmt: skip
+
+    def nonnegative(self, panel: Panel) -> np.ndarray:
+        """Whether a value below zero makes no sense, of the series of each window, (W,)."""
+        return _nonnegative(panel)[self.series]
+
+    def calibrated_in_turn(self, quantiles: Sequence[float], panel: Panel) -> np.ndarray:
+        """The forecasts (W, H, Q), each calibrated by the windows whose truth was known when it was made: as a user
+        would have had them. As they are where there was none."""
+        made = self.forecasts.copy()
+        ends = self.cutoffs - panel.lengths[self.series]
+        for end in np.unique(ends):
+            own, before = ends == end, ends + self.truth.shape[1] <= end
+            if before.any():
+                calibration = self.select(before).calibration(quantiles, panel)
+                made[own] = calibrated(calibration, made[own], panel.select(self.series[own].tolist()))
+        return made
 
     def calibrated_by_others(self, quantiles: Sequence[float], panel: Panel) -> np.ndarray:
         """The forecasts (W, H, Q), each calibrated by windows that share no value with it; as they are where there
@@ -179,7 +194,7 @@ class Windows:
             groups = [(fold == k, fold != k) for k in np.unique(fold)]
         for own, others in groups:
             if others.any():
-                calibration = self.select(others).calibration(quantiles, panel.ids)
+                calibration = self.select(others).calibration(quantiles, panel)
                 made[own] = calibrated(calibration, made[own], panel.select(self.series[own].tolist()))
         return made
 
@@ -214,8 +229,12 @@ def calibrated(calibration: Calibration | None, forecasts: np.ndarray, panel: Pa
     """Forecasts (N, H, Q) after the ends of the series of a panel."""
     if calibration is None:
         return forecasts
-    positive = np.array([float(np.nanmin(y)) >= 0 for y in panel.y], dtype=bool)
-    return calibration.apply(forecasts, series=_names(panel.ids, range(len(panel))), nonnegative=positive)
+    names = _names(panel.ids, range(len(panel)))
+    return calibration.apply(forecasts, series=names, nonnegative=_nonnegative(panel))
+
+
+def _nonnegative(panel: Panel) -> np.ndarray:
+    return np.array([float(np.nanmin(y)) >= 0 for y in panel.y], dtype=bool)
 
 
 def _names(ids: Sequence[str], series: Sequence[int] | np.ndarray) -> list[str] | None:

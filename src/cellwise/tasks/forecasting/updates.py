@@ -73,7 +73,7 @@ class Updates(Measures):
             how, best = self._fitted_how, self._best_epoch
             self._take(known, how, self.network_, network, refitted=history, best_epoch=best)
             self._windows, self._measuring = windows + new, former
-            calibration = self._windows.calibration(self._quantiles, panel.ids) if self.calibrate else None
+            calibration = self._windows.calibration(self._quantiles, panel) if self.calibrate else None
             self._postprocessing = Postprocessing(former.blend, calibration)
             self.updates_ = (*updates, self._record(extension, new))
             self.notes_ = (*self._notes(known), *extension.notes, *self._postprocessing.notes)
