@@ -257,7 +257,8 @@ class Estimator(CommonOptions, Parameters, Hooks[Data, Training]):
         final = made._load_network(run, data, FINAL, run.read_tensors(FINAL)) if FINAL in files else measured
         made._take(data, how, measured, final, best_epoch=epoch_of(best))
         more = made._restore_completion(run if WINDOWS in files else None)
-        made.notes_ = (*(made._notes(data) if summary is None else notes_of(summary)), *more)
+        notes = made._notes(data) if summary is None else notes_of(summary)
+        made.notes_ = (*notes, *(note for note in more if note not in notes))
         if summary is None:
             made.notes_ += (note_of_unfinished(best),)
         made.seconds_ = float("nan")
