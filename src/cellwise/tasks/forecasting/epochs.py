@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cellwise.tasks.forecasting.panel import Panel
+from cellwise.tasks.forecasting.windows import plan
 
 __all__ = ["epochs_for"]
 
@@ -16,11 +17,12 @@ MANY_SERIES = 30
 MOST_STEPS = 20_000  # of the optimizer: more data needs fewer epochs, not more time
 
 
-def epochs_for(panel: Panel, steps: int) -> int:
-    """How many epochs to train on a panel, at `steps` batches each.
+def epochs_for(panel: Panel, batch_size: int) -> int:
+    """How many epochs to train on a panel.
 
     Few values soon say all they have to say: 24 months are worth 2 epochs, 100 years 7. A long series is worth more
     epochs than many series, whose epochs hold more."""
     values = sum(int(np.count_nonzero(~np.isnan(y))) for y in panel.y)
+    _, _, steps = plan(panel.lengths.tolist(), batch_size)
     most = EPOCHS_OF_MANY if len(panel) >= MANY_SERIES else EPOCHS_OF_FEW
     return max(FEWEST, min(round(values / VALUES_PER_EPOCH), most, MOST_STEPS // max(1, steps)))
