@@ -11,7 +11,7 @@ from test_network import HORIZON, answers_along, trained, wild_network
 
 from cellwise.tasks.forecasting.config import NetworkConfig
 from cellwise.tasks.forecasting.covariates import Covariates
-from cellwise.tasks.forecasting.epochs import EPOCHS_OF_FEW, EPOCHS_OF_MANY, FEWEST, MOST_STEPS, epochs_for
+from cellwise.tasks.forecasting.epochs import FEWEST, MOST, MOST_STEPS, USUAL, epochs_for
 from cellwise.tasks.forecasting.frequency import parse_frequency
 from cellwise.tasks.forecasting.lags import LAG_BOUND, Lags, lag_features
 from cellwise.tasks.forecasting.network import ForecastNetwork
@@ -156,10 +156,11 @@ def test_series_without_a_whole_horizon_leave_the_unit_at_one():
     [
         ((18,), FEWEST),
         ((105,), 7),
-        ((5000,), EPOCHS_OF_FEW),
-        ((12000,) * 4, EPOCHS_OF_FEW),
-        ((15,) * 30, EPOCHS_OF_MANY),
-        ((110,) * 1428, EPOCHS_OF_MANY),
+        ((5000,), MOST),
+        ((17_000,), 28),
+        ((15,) * 30, 30),
+        ((36_000,), USUAL),
+        ((110,) * 1428, USUAL),
     ],
 )
 def test_epochs_by_the_number_of_values(lengths, wanted):
@@ -168,7 +169,7 @@ def test_epochs_by_the_number_of_values(lengths, wanted):
 
 def test_epochs_of_very_much_data_are_bounded_by_their_steps():
     panel = panel_of([np.ones(256)] * 3000)  # 3 windows each
-    assert epochs_for(panel, 64) == EPOCHS_OF_MANY
+    assert epochs_for(panel, 64) == USUAL
     assert epochs_for(panel, 1) == max(FEWEST, MOST_STEPS // 9000)
     sampler = WindowSampler(panel, horizon=3, covariates=NO_COVARIATES, typical_step=0.1, batch_size=1)
     assert len(sampler) == 9000
