@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -93,10 +92,18 @@ class Forecaster(Updates, Explaining):
         return ForecastNetwork(data.config)
 
     def _objective(self, network: ForecastNetwork, data: ForecastData, training: Panel) -> ForecastObjective:
-        return ForecastObjective(network, training, data.split, batch_size=self.batch_size, seed=self.seed)
+        follows_plan = self.epochs is None and self.minutes is None and self.patience is None
+        return ForecastObjective(
+            network,
+            training,
+            data.split,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            keeps_best=not follows_plan,
+        )
 
     def _epochs(self, objective: ForecastObjective) -> int:
-        return epochs_for(objective.panel, math.ceil(objective.steps / self.accumulate))
+        return epochs_for(objective.panel, self.batch_size)
 
     def _refits(self, data: ForecastData) -> bool:
         return self.refit and (data.split.has_test or data.split.has_validation)
