@@ -277,7 +277,9 @@ class _Watcher:
     def __init__(self, job: Job, progress: CompareProgress) -> None:
         self._job, self._progress = job, progress
 
-    def start(self, epochs: int | None, steps: int, done: int, seconds: float | None = None) -> None: ...
+    def start(
+        self, epochs: int | None, steps: int, done: int, seconds: float | None = None, stage: str = ""
+    ) -> None: ...
     def step(self, epoch: int, loss: float) -> None: ...
 
     def epoch(self, epoch: Epoch, best: Epoch) -> None:

@@ -11,7 +11,7 @@ from cellwise.tasks.training.run_folder import LAST, RunFolder
 
 __all__ = ["RESERVED", "Epoch", "History", "Watch", "read_history", "watch_of"]
 
-RESERVED = ("epoch", "loss", "learning_rate", "seconds")  # the other columns of metrics.csv
+RESERVED = ("epoch", "loss", "learning_rate", "seconds", "stage")  # the other columns of metrics.csv
 _FORMERLY = "validation"  # how the one metric of earlier versions was called; lower was better
 
 
