@@ -42,8 +42,10 @@ def test_a_line_a_trial_a_table_and_a_command_that_does_it(run) -> None:
     table = {row[:18].rstrip(): row[18:].split() for row in rows}
     assert list(table) == [
         "bits per character", "length", "layers", "dropout", "batch size", "learning rate", "weight decay",
+        "epochs", "seconds",
     ]  # fmt: skip
     assert table["length"][0] == "128" and table["learning rate"][0] == "0.003", "the defaults come first"
+    assert table["epochs"] == ["2"] * 3 and all(float(each) > 0 for each in table["seconds"])
     figures = [float(each) for each in table["bits per character"]]
     assert figures[1:] == sorted(figures[1:])
     command = shlex.split(done.stderr.partition("the best settings: ")[2].strip())

@@ -128,6 +128,14 @@ def test_a_forecaster_is_measured_on_its_test_windows_beside_simple_methods() ->
     assert frame.columns[:5] == ["model", "cell", "seeds", "MASE", "MASE spread"]
 
 
+def test_runs_are_calibrated_but_learn_nothing_more_once_measured(tmp_path: Path) -> None:
+    start = Forecaster(horizon=3, hidden_size=4, epochs=1)
+    compare(start, SERIES, seeds=1, folder=tmp_path / "kept", cutoffs=2)
+    made = Forecaster.load(tmp_path / "kept" / "gru-seed0")
+    assert (made.refit, made.calibrate) == (False, True) and start.refit
+    assert made.network_ is made.measured_ and made.trained_ is None
+
+
 def test_any_task_is_measured_by_what_stops_it_or_by_test_data() -> None:
     generator = np.random.default_rng(0)
     sequences = [generator.normal(size=5) for _ in range(40)]

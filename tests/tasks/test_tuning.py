@@ -12,7 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from cellwise import Cell, cells, tanh
+from cellwise.errors import UnknownCellError
 from cellwise.tasks import CharacterModel, Forecaster, tune
 from cellwise.tasks.errors import DataError, OptionError, RunFolderError, TaskError, TrainingError
 from cellwise.tasks.options import Range, options_of
@@ -123,6 +126,75 @@ def test_a_training_that_fails_is_a_trial_that_failed() -> None:
     assert trial_line(failed[0], tuned).endswith("failed: the loss became nan in step 1")
 
 
+class Picky(CharacterModel):
+    """Cannot have a batch of 5, nor a length of 7."""
+
+    def _understand(self, *args: Any) -> Any:
+        if self.batch_size == 5:
+            raise DataError("the text is too short for a batch of 5")
+        return super()._understand(*args)
+
+    def _network(self, data: Any) -> Any:
+        if self.batch_size == 6:
+            raise torch.OutOfMemoryError("out of memory\nTried to allocate much")
+        return super()._network(data)
+
+
+def test_settings_that_cannot_be_trained_end_a_trial_and_not_the_search() -> None:
+    start = Picky(**model().get_params())
+    tuned = tune(start, TEXT, trials=8, search={"batch_size": (5, 6)})
+    problems = {each.settings["batch_size"]: each.problem for each in tuned.trials}
+    assert problems == {16: "", 5: "the text is too short for a batch of 5", 6: "out of memory"}
+    assert tuned.best == {"batch_size": 16}
+
+
+def test_a_cell_that_was_given_as_a_class_is_searched_by_its_name(tmp_path: Path) -> None:
+    start = Forecaster(horizon=3, hidden_size=4, epochs=1, validation=1, cell=cells.GRU)
+    options = {"trials": 3, "search": {"cell": ("lstm", "gru+lstm")}, "folder": tmp_path / "kept"}
+    tuned = tune(start, [np.sin(np.arange(60.0))], **options)
+    assert tuned.trials[0].settings == {"cell": "gru"}
+    assert {each.settings["cell"] for each in tuned.trials} <= {"gru", "lstm", "gru+lstm"}
+    assert tune(start, [np.sin(np.arange(60.0))], **options) == tuned
+
+
+def test_a_search_over_cells_goes_on_with_the_same_equations_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Mine(Cell):
+        name = "mine"
+        gates = ("n",)
+
+        def step(self, x, h):
+            return tanh(x.n + h.n)
+
+    class Changed(Mine):
+        name = "mine"
+
+        def step(self, x, h):
+            return tanh(x.n + 0.5 * h.n)
+
+    options = {"trials": 2, "search": {"cell": ["mine"]}, "folder": tmp_path / "kept"}
+    monkeypatch.setattr(cells, "_CELLS", {**cells._CELLS, "mine": Mine})
+    tune(model(), TEXT, **options)
+    monkeypatch.setitem(cells._CELLS, "mine", Changed)
+    with pytest.raises(RunFolderError, match="was made with other equations of a cell"):
+        tune(model(), TEXT, **options)
+
+
+def test_trials_do_not_learn_what_only_predictions_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    whole = Forecaster._complete
+
+    def complete(self: Forecaster) -> Any:
+        tried.append((self.refit, self.calibrate, self.refitted_))
+        return whole(self)
+
+    monkeypatch.setattr(Forecaster, "_complete", complete)
+    start = Forecaster(horizon=3, hidden_size=4, epochs=1, validation=1)
+    tune(start, [np.sin(np.arange(60.0))], trials=2, search={"dropout": (0.2,)})
+    assert tried == [(False, False, None)] * 2 and start.refit and start.calibrate
+
+
 def test_what_is_given_is_not_searched() -> None:
     tuned = tune(CharacterModel(epochs=1, hidden_size=4, embedding_size=3), TEXT, trials=1)
     assert list(tuned.best) == [
@@ -158,11 +230,24 @@ def test_every_declared_range_is_one_of_the_option_and_holds_its_default(task: A
         ({"search": []}, "there is nothing to search"),
         ({"search": {"hidden_size": Range(0, 5)}}, "hidden_size must be a whole number from 1"),
         ({"search": {"cell": [object()]}}, "numbers and texts"),
+        ({"search": {"cell": Range(0, 1)}}, "must be a list of names"),
+        ({"search": {"cell": ["gru+lstm"]}}, "cell must be one cell for a CharacterModel"),
     ],
 )
 def test_a_search_that_makes_no_sense_is_refused(how: dict[str, Any], says: str) -> None:
     with pytest.raises(OptionError, match=says):
         tune(model(), TEXT, **how)
+
+
+def test_an_unknown_cell_is_refused_before_the_first_trial() -> None:
+    with pytest.raises(UnknownCellError, match="No cell is called 'gro'"):
+        tune(model(), TEXT, trials=2, search={"cell": ["lstm", "gro"]})
+
+
+@pytest.mark.parametrize("name", ["horizon", "season_length", "validation", "levels"])
+def test_what_decides_how_settings_are_measured_is_not_searched(name: str) -> None:
+    with pytest.raises(OptionError, match=f"{name} decides how settings are measured"):
+        tune(Forecaster(horizon=3), [np.arange(60.0)], trials=1, search={name: [3, 4]})
 
 
 def test_without_anything_held_out_there_is_no_search(tmp_path: Path) -> None:

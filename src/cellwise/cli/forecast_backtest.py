@@ -58,6 +58,8 @@ def make(task: Task) -> click.Command:
                 raise TaskError("a backtest of a file needs --horizon")
             forecaster = estimator(**settings_of(options, values))
             data = read(commands, forecaster, source, how)
+        if out is None:  # nothing will be predicted, so what only predictions need is left out
+            forecaster.set_params(**forecaster.comparison_settings)
         train(commands, forecaster, data, how, out, overwrite, as_json)
 
     file_or_run = argument(

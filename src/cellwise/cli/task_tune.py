@@ -185,6 +185,8 @@ def _table(tuned: Tuned, options: Sequence[Option]) -> tuple[list[str], list[lis
         if each.name in shown[0].settings:
             name = each.flags[0].removeprefix("--").replace("-", " ")
             rows.append([name, *(f"{trial.settings[each.name]}" for trial in shown)])
+    rows.append(["epochs", *(f"{len(trial.epochs)}" for trial in shown)])
+    rows.append(["seconds", *(f"{trial.seconds:.1f}" for trial in shown)])
     return ["trial", "default", *(f"{each.number}" for each in shown[1:])], rows
 
 

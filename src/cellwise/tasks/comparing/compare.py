@@ -9,6 +9,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import torch
+
 from cellwise.tasks.comparable import HeldOut
 from cellwise.tasks.comparing.page import write_comparison
 from cellwise.tasks.comparing.plan import Candidate, Job, candidates_of, jobs_of, seeds_of
@@ -191,8 +193,8 @@ class _Comparing:
                     made = job.estimator.fit(
                         self._data, folder=place, overwrite=record.begins_anew, progress=watcher, **self._more
                     )
-        except TrainingError as error:
-            return Finding(ComparisonRun(job.candidate, job.seed, problem=str(error)))
+        except (TrainingError, torch.OutOfMemoryError) as error:
+            return Finding(ComparisonRun(job.candidate, job.seed, problem=str(error).partition("\n")[0]))
         return self._measured(job, made)
 
     def _measured(self, job: Job, made: Estimator) -> Finding:

@@ -47,8 +47,8 @@ class Forecaster(Updates, Explaining):
     hidden_size, num_layers, dropout, members: the network; the forecasts of `members` networks are averaged; of
     several cells, each has at least one. epochs, batch_size, learning_rate, weight_decay, patience, seed, threads,
     device, minutes, accumulate, autocast: the training. validation: windows held out for early stopping and
-    calibration; None chooses the number, 0 holds none out. calibrate: make the bands as wide as the held-out
-    windows ask for. refit: whether what was held out is learned too, once the network is measured.
+    calibration; None chooses the number, 0 holds none out. calibrate: whether the bands are made as wide as the
+    held-out windows ask for. refit: whether what was held out is learned too, once the network is measured.
 
     What `fit` learns ends in an underscore: `network_`, `measured_` (before it learned what was held out), `table_`
     (the data as it was understood), `notes_` (remarks on it, in sentences), `trained_` (the epochs), `refitted_` (those
@@ -59,8 +59,8 @@ class Forecaster(Updates, Explaining):
     metric = "MASE"
     takes_several_cells = True
     measured_by = ("horizon", "freq", "season_length", "levels", "validation")
-    comparison_settings: ClassVar = {"refit": False}
     trial_settings: ClassVar = {"refit": False, "calibrate": False}
+    comparison_settings: ClassVar = {"refit": False}
 
     def fit(
         self,
@@ -157,7 +157,7 @@ class Forecaster(Updates, Explaining):
         end = max(1, int(panel.lengths[longest]) - self.horizon)  # covariates may end where the data do
         one = panel.select([longest]).cut([end], reach=self.horizon)
         words = f"{panel.frequency.many(self.horizon)} of one series"
-        return words, lambda: self.network_.forecast(one, self.horizon)
+        return words, lambda: self.forecast(one, self.horizon)
 
     @property
     def _least_weights(self) -> int:

@@ -77,7 +77,12 @@ def _difference(name: str, then: Any, now: Any) -> str:
             return f"{key} fixed, not searched" if before is None else f"{key} searched, not fixed"
         what = key if name == "settings" else f"the range of {key}"
         return f"{what} = {short_repr(before)}, not {short_repr(after)}"
-    return {"data": "other data", "cell": "other equations of its cell"}.get(name, f"another {name}")
+    words = {
+        "data": "other data",
+        "cell": "other equations of its cell",
+        "cells": "other equations of a cell",
+    }
+    return words.get(name, f"another {name}")
 
 
 def _other(folder: RunFolder, what: str) -> RunFolderError:

@@ -13,9 +13,10 @@ import torch
 
 from cellwise.tasks.errors import DataError, OptionError, TaskError, TrainingError, TrainingInterrupted
 from cellwise.tasks.estimator import Estimator
+from cellwise.tasks.member_cells import cells_of
 from cellwise.tasks.options import Option, Range, options_of, short_repr
 from cellwise.tasks.training.history import Epoch
-from cellwise.tasks.training.loading import store_cells
+from cellwise.tasks.training.loading import option_of, store_cells
 from cellwise.tasks.training.loop import torch_threads
 from cellwise.tasks.training.objective import Objective
 from cellwise.tasks.training.rank import process_count
@@ -27,6 +28,8 @@ from cellwise.tasks.tuning.trial import DONE, FAILED, PRUNED, Trial, Tuned
 __all__ = ["TRIALS", "TuneInterrupted", "tune"]
 
 TRIALS = 20  # where neither trials nor minutes are given
+# With some settings of a search, a training may be impossible or too large; that is the trial's end, not the search's.
+FAILURES = (TrainingError, DataError, OptionError, torch.OutOfMemoryError)
 
 
 class TuneInterrupted(TrainingInterrupted):
@@ -107,15 +110,24 @@ def _spaces(estimator: Estimator, search: Any) -> dict[str, Space]:
             raise OptionError(
                 f"{type(estimator).__name__} has no option {name!r}; it has {', '.join(declared)}"
             )
+        if name in estimator.measured_by:
+            raise OptionError(
+                f"{name} decides how settings are measured, so it must be the same in all trials"
+            )
         space = declared[name].search if wanted is None else wanted
         if space is None:
             raise OptionError(f"{name} declares no range to search; give one, such as {{{name!r}: [...]}}")
         space = space if isinstance(space, Range) else tuple(space)
-        for value in (space.low, space.high) if isinstance(space, Range) else space:
+        own = option_of(estimator._cells) if name == "cell" else getattr(estimator, name)
+        if name == "cell" and isinstance(space, Range):
+            raise OptionError("the cells to search must be a list of names")
+        for value in (space.low, space.high) if isinstance(space, Range) else (*space, own):
             declared[name].check(value)
             if not isinstance(value, bool | int | float | str | None):
                 raise OptionError(f"a search can keep numbers and texts, not {name} = {short_repr(value)}")
-        spaces[name] = widened(space, getattr(estimator, name))
+            if name == "cell":
+                _copy(estimator, {name: value}).check_options()
+        spaces[name] = widened(space, own)
     if not spaces:
         raise OptionError("there is nothing to search: every option that has a range to search is given")
     return spaces
@@ -133,6 +145,8 @@ class _Search:
         self.objective: Objective[Any] = self.estimator._objective(self._network, known, training)
         self.epochs = self.estimator.epochs or self.estimator._epochs(self.objective)
         settings = self.estimator._stored_settings(how)
+        cells = spaces.get("cell")
+        assert not isinstance(cells, Range)
         self.about = {
             "task": estimator.task,
             "settings": settings,
@@ -141,6 +155,7 @@ class _Search:
                 for name, space in spaces.items()
             },
             "cell": store_cells(self.estimator._cells),
+            **({"cells": [store_cells(cells_of(each)) for each in cells]} if cells else {}),
             "data": self.estimator._store(known).fingerprint,
         }
         self.sampler = Sampler(
@@ -197,7 +212,7 @@ class _Search:
         number, judge = len(self.trials), None
         if number and time.monotonic() >= end:
             return None
-        settings = {name: getattr(self.estimator, name) for name in self.spaces}
+        settings = self._given()
         if number:
             settings, judge = self.sampler.suggest(self.trials)
         watcher = _Watcher(self, number, judge, end if number else math.inf, progress)
@@ -211,12 +226,17 @@ class _Search:
             return None
         except _GivenUpError:
             state = PRUNED
-        except TrainingError as error:
-            state, problem = FAILED, str(error)
+        except FAILURES as error:
+            state, problem = FAILED, str(error).partition("\n")[0]
         if value is not None and not math.isfinite(value):
             state, value, problem = FAILED, None, f"{self.objective.metric} is {value}"
         epochs = tuple(each if math.isfinite(each) else None for each in watcher.values)
         return Trial(number, settings, state, value, epochs, round(time.monotonic() - began, 3), problem)
+
+    def _given(self) -> dict[str, Any]:
+        """The estimator's own values of what is searched, as a record holds them."""
+        own = {name: getattr(self.estimator, name) for name in self.spaces}
+        return own | ({"cell": option_of(self.estimator._cells)} if "cell" in own else {})
 
     def _interrupted(self, stop: KeyboardInterrupt, record: Record) -> TuneInterrupted:
         count = len(self.trials)
