@@ -22,6 +22,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "demo": ("cellwise demo lstm", "cellwise demo my_cells.py:MGU --epochs 500"),
     "forecast report": ("cellwise forecast report runs/sales-gru",),
+    "forecast export": ("cellwise forecast export runs/sales-gru --out results.xlsx",),
     "forecast backtest": (
         "cellwise forecast backtest sales.csv --horizon 28 --cutoffs 6",
         "cellwise forecast backtest runs/sales-gru --json",

@@ -46,7 +46,8 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
     None infers it from the data. season_length: steps in a season; None takes the natural one of the
     frequency (7 for days). known, past: columns of covariates, known in advance or only up to the present.
     id_column, time_column, target_column: names of the columns in long format. date_format ("%d/%m/%Y"),
-    decimal ("," or "."), encoding ("cp1252"): the format of text, where it is ambiguous. levels: prediction
+    decimal ("," or "."), encoding ("cp1252"): the format of text, where it is ambiguous. wide: the table has one
+    column, or one row, per series; drop: those of them that are none. sheet: of an Excel workbook. levels: prediction
     intervals in percent.
     hidden_size, num_layers, dropout, members: the network; the forecasts of `members` networks are averaged. epochs,
     batch_size, learning_rate, weight_decay, patience, seed, threads, device, minutes, accumulate, autocast: the
@@ -259,9 +260,16 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
         return learned == self._held_out(cutoffs, step)
 
     def _columns(self, learned_format: str | None = None) -> Columns:
-        text = TextFormat(self.date_format, self.decimal, self.encoding, learned_format)
+        text = TextFormat(self.date_format, self.decimal, self.encoding, self.sheet, learned_format)
         return Columns(
-            self.id_column, self.time_column, self.target_column, tuple(self.known), tuple(self.past), text
+            self.id_column,
+            self.time_column,
+            self.target_column,
+            tuple(self.known),
+            tuple(self.past),
+            text,
+            self.wide,
+            tuple(self.drop),
         )
 
     @property

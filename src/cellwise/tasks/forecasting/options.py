@@ -108,6 +108,19 @@ class ForecastOptions(CommonOptions):
         none="by the data's length",
         group=TRAINING,
     )
+    wide: bool = option(
+        default=False,
+        help="The table is wide: one column of times and one per series, or one row per series and one column per "
+        "time. Columns of --known and --past hold for every series.",
+        group=DATA,
+    )
+    drop: Sequence[str] = option(
+        default=(),
+        help="Column, or row, of a wide table that is no series, such as a total.",
+        what="names of series",
+        metavar="NAME",
+        group=DATA,
+    )
     date_format: str | None = option(
         default=None,
         help="Format of the dates, such as %d/%m/%Y.",
@@ -124,6 +137,14 @@ class ForecastOptions(CommonOptions):
     )
     encoding: str | None = option(
         default=None, help="Encoding of a text file, such as cp1252.", none="UTF-8 or UTF-16", group=DATA
+    )
+    sheet: str | None = option(
+        default=None,
+        help="Sheet of an Excel workbook.",
+        what="the name of a sheet",
+        metavar="NAME",
+        none="the first",
+        group=DATA,
     )
     dropout: float = 0.1
 
