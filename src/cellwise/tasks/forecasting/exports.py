@@ -18,7 +18,7 @@ from cellwise.tasks.training.run_files import RunFolder
 if TYPE_CHECKING:
     from cellwise.tasks.forecasting.forecaster import Forecaster
 
-__all__ = ["forecast_of", "tables_of", "write_tables"]
+__all__ = ["forecast_of", "measured_tables", "tables_of", "write_tables"]
 
 
 def forecast_of(
@@ -42,14 +42,23 @@ def tables_of(forecaster: Forecaster) -> dict[str, Any]:
     except DataError:
         if not forecaster.table_.panel.known_names:
             raise
+    forecasts = {name: round_floats(table) for name, table in tables.items()}
+    return forecasts | measured_tables(forecaster) | {"settings": _settings(forecaster)}
+
+
+def measured_tables(forecaster: Forecaster) -> dict[str, Any]:
+    """Of these the "backtest" and the scores; none if nothing was held out."""
     backtest = forecaster.backtest_
-    if backtest is not None:
-        schema = replace(forecaster.table_.schema, backend="polars")
-        tables["scores"] = scores_frame(backtest, schema)
-        tables["scores_by_series"] = scores_frame(backtest, schema, "series")
-        tables["scores_by_horizon"] = scores_frame(backtest, schema, "horizon")
-        tables["backtest"] = backtest_frame(backtest, schema)
-    return {name: round_floats(table) for name, table in tables.items()} | {"settings": _settings(forecaster)}
+    if backtest is None:
+        return {}
+    schema = replace(forecaster.table_.schema, backend="polars")
+    tables = {
+        "backtest": backtest_frame(backtest, schema),
+        "scores": scores_frame(backtest, schema),
+        "scores_by_series": scores_frame(backtest, schema, "series"),
+        "scores_by_horizon": scores_frame(backtest, schema, "horizon"),
+    }
+    return {name: round_floats(table) for name, table in tables.items()}
 
 
 def write_tables(run: RunFolder, forecaster: Any) -> None:

@@ -45,6 +45,7 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
     forecast; `predict` may be asked for more. freq: frequency of the series ("D", "h", "MS", "30min", ...);
     None infers it from the data. season_length: steps in a season; None takes the natural one of the
     frequency (7 for days). known, past: columns of covariates, known in advance or only up to the present.
+    holidays: places whose public holidays are known in advance ("US", "US-CA").
     id_column, time_column, target_column: names of the columns in long format. date_format ("%d/%m/%Y"),
     decimal ("," or "."), encoding ("cp1252"): the format of text, where it is ambiguous. wide: the table has one
     column, or one row, per series; drop: those of them that are none. sheet: of an Excel workbook. levels: prediction
@@ -92,7 +93,8 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
 
     def _read(self, data: Any, *, cutoffs: int, step: int | None) -> tuple[ForecastData, Panel]:
         table = read_table(data, self._columns(), self.freq, self.season_length)
-        return prepare_data(table, self._network_options(), **self._held_out(cutoffs, step))
+        held_out = self._held_out(cutoffs, step)
+        return prepare_data(table, self._network_options(), **held_out, holidays=self.holidays)
 
     def _network(self, data: ForecastData) -> ForecastNetwork:
         return ForecastNetwork(data.config)

@@ -65,6 +65,14 @@ class ForecastOptions(CommonOptions):
         metavar="COLUMN",
         group=DATA,
     )
+    holidays: Sequence[str] = option(
+        default=(),
+        help="Country whose public holidays are covariates, as US, or US-CA for a part of one; repeat it or separate "
+        "with commas.",
+        what='places such as "US" or "US-CA"',
+        metavar="COUNTRY",
+        group=DATA,
+    )
     id_column: str = option(
         default="unique_id",
         help="Column with the names of the series; optional for a single series.",
