@@ -252,9 +252,9 @@ def test_where_not_to_write(cellwise, sales: Path, tmp_path: Path) -> None:
     assert "is not empty and not a run folder" in refused.err
     assert sales.exists()
     assert cellwise("fit", sales, "-H", 7, "--out", "run", *QUICK).status == 0
-    refused = cellwise("predict", "run", "--out", "forecasts.xlsx")
+    refused = cellwise("predict", "run", "--out", "forecasts.docx")
     assert refused.status == 2
-    assert "a file named .csv or .parquet" in refused.err
+    assert "a file named .csv, .xlsx, .parquet, .pq or .jsonl" in refused.err
 
 
 def test_backtest_asks_for_what_it_needs(cellwise, sales: Path) -> None:

@@ -267,10 +267,10 @@ def test_no_such_file_names_its_neighbour(tmp_path: Path) -> None:
 
 
 def test_folders_other_kinds_and_garbage(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is a folder, not a CSV or Parquet file"):
+    with pytest.raises(DataError, match="is a folder, not a CSV, Excel or Parquet file"):
         read_table(tmp_path, Columns())
-    with pytest.raises(DataError, match="neither CSV nor Parquet by its name"):
-        read_table(write(tmp_path / "data.xlsx", "x"), Columns())
+    with pytest.raises(DataError, match="neither CSV, Excel nor Parquet by its name"):
+        read_table(write(tmp_path / "data.docx", "x"), Columns())
     with pytest.raises(DataError, match="cannot be read"):
         read_table(write(tmp_path / "data.parquet", "x"), Columns())
     with pytest.raises(DataError, match="not list"):

@@ -31,6 +31,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "cellwise forecast explain runs/sales-gru --set promo=0",
         "cellwise forecast explain runs/sales-gru newer.csv --set price=-10% --out what-if.csv",
     ),
+    "forecast export": ("cellwise forecast export runs/sales-gru --out results.xlsx",),
     "forecast backtest": (
         "cellwise forecast backtest sales.csv --horizon 28 --cutoffs 6",
         "cellwise forecast backtest runs/sales-gru --json",

@@ -11,7 +11,7 @@ import click
 from cellwise.cli.command import Command, argument, option, parameter
 from cellwise.cli.examples import epilog
 from cellwise.cli.output import JSON, QUIET, say
-from cellwise.cli.tasks import answer, option_parameters, read, settings_of, train
+from cellwise.cli.tasks import answer, check_out, option_parameters, read, settings_of, train
 from cellwise.tasks.commands import Reading
 from cellwise.tasks.errors import TaskError
 from cellwise.tasks.options import options_of
@@ -36,9 +36,22 @@ def make(task: Task) -> click.Command:
     ]
     windows = options_of(task.load_fit_options() or object)
 
+    def write(forecaster: Any, file: Path | None) -> None:
+        from cellwise.tasks.data.files import write_file
+        from cellwise.tasks.forecasting.exports import measured_tables
+
+        if file is not None and (tables := measured_tables(forecaster)):
+            write_file(tables, file)
+            say(f"wrote {tables['backtest'].height:,} rows to {file}")
+
     def backtest(
         source: str, out: Path | None, overwrite: bool, as_json: bool, quiet: bool, **values: Any
     ) -> None:
+        from cellwise.tasks.data.files import is_table
+
+        file = out if out is not None and is_table(out) else None
+        folder = None if file else out
+        check_out(file, as_json)
         how = settings_of(windows, values)
         cutoffs, step = how["cutoffs"], how["step"]
         if cutoffs < 1:
@@ -48,6 +61,7 @@ def make(task: Task) -> click.Command:
             trained = estimator.load(Path(source))
             if trained.kept_from_training(cutoffs, step):
                 answer(commands.learned(trained), as_json)
+                write(trained, file)
                 return
             forecaster, data = estimator(**trained.get_params()), Reading(trained.table_)
             say(
@@ -58,9 +72,10 @@ def make(task: Task) -> click.Command:
                 raise TaskError("a backtest of a file needs --horizon")
             forecaster = estimator(**settings_of(options, values))
             data = read(commands, forecaster, source, how)
-        if out is None:  # nothing will be predicted, so what only predictions need is left out
+        if folder is None:  # nothing will be predicted, so what only predictions need is left out
             forecaster.set_params(**forecaster.comparison_settings)
-        train(commands, forecaster, data, how, out, overwrite, as_json)
+        train(commands, forecaster, data, how, folder, overwrite, as_json)
+        write(forecaster, file)
 
     file_or_run = argument(
         help="CSV or Parquet file, or a run folder, whose data and settings are used.",
@@ -70,7 +85,14 @@ def make(task: Task) -> click.Command:
         parameter("source", str, file_or_run),
         *option_parameters(options),
         *option_parameters(windows, {"cutoffs": 5}),
-        parameter("out", Path | None, option(help="Run folder to write.  [default: none]"), None),
+        parameter(
+            "out",
+            Path | None,
+            option(
+                help="Run folder; or a table of forecasts and truth, in an .xlsx with the scores.  [default: none]"
+            ),
+            None,
+        ),
         parameter("overwrite", bool, option(help="Replace a run that is already there."), False),
         parameter("as_json", bool, JSON, False),
         parameter("quiet", bool, QUIET, False),

@@ -15,7 +15,7 @@ __all__ = ["make", "report"]
 
 
 def report(run: Annotated[Path, argument(help="Run folder written by fit.", metavar="RUN")]) -> None:
-    """Rebuild report.html, its plots and backtest.csv of a finished run."""
+    """Rebuild report.html, its plots and the tables (forecast.csv, scores.csv, backtest.csv, ...) of a finished run."""
     from cellwise.tasks.forecasting.forecaster import Forecaster
     from cellwise.tasks.forecasting.report import remake_report
     from cellwise.tasks.training.replacing import current_run

@@ -25,9 +25,12 @@ from cellwise.tasks.registry import Task, find_task
 from cellwise.tasks.training.rank import is_first
 
 __all__ = [
+    "TABLE_OUT",
     "answer",
+    "check_out",
     "fit_and_say",
     "group_of",
+    "hand_over",
     "load_with_data",
     "option_parameters",
     "options_or_none",
@@ -39,6 +42,7 @@ __all__ += ["train", "word"]
 
 _RUN = argument(metavar="RUN", help="Run folder written by fit.")
 _OVERWRITE = option("--overwrite", help="Replace a run that is already there.")
+TABLE_OUT = option(help="Table to write: .csv, .xlsx, .parquet or .jsonl.  [default: stdout]", metavar="FILE")
 
 # Commands of one task alone: a line for the list, and the file here whose `make` makes it.
 _OWN = {
@@ -47,6 +51,7 @@ _OWN = {
         "report": ("Make the report of a run again.", "forecast_report"),
         "explain": ("Show what forecasts look at, or change a covariate.", "forecast_explain"),
         "update": ("Go on with newer data.", "forecast_update"),
+        "export": ("Write all tables of a run to one workbook.", "forecast_export"),
     },
 }
 
@@ -121,18 +126,10 @@ def _predict(task: Task, commands: TaskCommands) -> Made:
     def predict(
         run: Path, source: str | None, out: Path | None, as_json: bool, quiet: bool, **values: Any
     ) -> None:
-        if out is not None:
-            if as_json:
-                raise TaskError("--json prints the result, --out writes it to a file; give one of them")
-            commands.check_out(out)
-            check_file(out, makes_folder=True)
+        check_out(out, as_json, commands.check_out)
         estimator, data = load_with_data(task, commands, run, source, settings_of(reading, values))
         made = commands.predict(estimator, data, **settings_of(own, values, commands.predict_options))
-        if out is None:
-            answer(made, as_json)
-        else:
-            assert made.write is not None
-            say(f"wrote {made.write(out)} to {out}")
+        hand_over(made, out, as_json)
 
     return predict, [
         parameter("run", Path, _RUN),
@@ -149,16 +146,17 @@ def _evaluate(task: Task, commands: TaskCommands) -> Made:
     own = options_or_none(commands.evaluate_options)
     reading = _reading_options(task, commands)
 
-    def evaluate(run: Path, source: str, as_json: bool, quiet: bool, **values: Any) -> None:
+    def evaluate(run: Path, source: str, out: Path | None, as_json: bool, quiet: bool, **values: Any) -> None:
+        check_out(out, as_json)
         estimator, data = load_with_data(task, commands, run, source, settings_of(reading, values))
-        answer(
-            commands.evaluate(estimator, data, **settings_of(own, values, commands.evaluate_options)), as_json
-        )
+        made = commands.evaluate(estimator, data, **settings_of(own, values, commands.evaluate_options))
+        hand_over(made, out, as_json)
 
     return evaluate, [
         parameter("run", Path, _RUN),
         parameter("source", str, word(commands.data)),
         *option_parameters(own),
+        parameter("out", Path | None, TABLE_OUT, None),
         *option_parameters(reading),
         parameter("as_json", bool, JSON, False),
         parameter("quiet", bool, QUIET, False),
@@ -294,6 +292,35 @@ def answer(made: Answer, as_json: bool) -> None:
         print_table(*made.table)
     else:
         click.echo(made.text, nl=False)
+    for remark in made.remarks:
+        say(remark)
+
+
+def check_out(out: Path | None, as_json: bool, check: Callable[[Path], None] | None = None) -> None:
+    """Refuse a file of `--out` that cannot be written, before any work. check: of its name; None: a table's."""
+    if out is None:
+        return
+    if as_json:
+        raise TaskError("--json prints the result, --out writes it to a file; give one of them")
+    if check is not None:
+        check(out)
+    else:
+        from cellwise.tasks.data.files import check_writable
+
+        check_writable(out)
+    check_file(out, makes_folder=True)
+
+
+def hand_over(made: Answer, out: Path | None, as_json: bool) -> None:
+    """Write an answer to the file of `--out`, as a table where the task does not say how, or print it."""
+    from cellwise.tasks.data.files import write_rows
+
+    if out is None:
+        answer(made, as_json)
+        return
+    rows = made.value if isinstance(made.value, list) else [made.value]
+    said = write_rows(rows, out) if made.write is None else made.write(out)
+    say(f"wrote {said} to {out}")
     for remark in made.remarks:
         say(remark)
 

@@ -61,7 +61,8 @@ class Answer:
     """The result of a command.
 
     value: printed by `--json`. text, or table (titles and rows): printed without it. remarks: sentences on it.
-    write: writes it to the file of `--out`, and returns a few words on what it wrote."""
+    write: writes it to the file of `--out`, and returns a few words on what it wrote; None: `value` is a table, as one
+    mapping or several."""
 
     value: Any
     text: str = ""

@@ -35,7 +35,9 @@ def read_numbers(
     if huge.any():
         row = int(huge.argmax())
         what = "an infinite value" if np.isinf(values[row]) else f"{values[row]:g}, too much to compute with,"
-        raise DataError(f"column {name!r} holds {what} at {origin.where(row)}; mend it or leave it empty")
+        raise DataError(
+            f"{origin.column(name)} holds {what} at {origin.where(row)}; mend it or leave it empty"
+        )
     return values, notes
 
 

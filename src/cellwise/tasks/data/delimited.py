@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from cellwise.tasks.data.encoding import line_at, read_bytes, to_utf8
+from cellwise.tasks.data.header import column_names, is_value
 from cellwise.tasks.data.optional import require
 from cellwise.tasks.data.origin import Origin, shown, shown_names
 from cellwise.tasks.errors import DataError
@@ -25,8 +26,7 @@ __all__ = ["read_delimited"]
 SEPARATORS = ",;\t|"
 CHUNK = 4 * 2**20  # bytes looked at together
 NEWLINE, QUOTE = ord("\n"), ord('"')
-# how a value looks; a header that holds one names no columns
-VALUE = re.compile(r"[+-]?[\d.,]*\d|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}.*")
+HEAD, TITLE_LINES = 2**16, 30  # bytes and lines among which the header stands
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +54,7 @@ def read_delimited(path: Path, encoding: str | None = None) -> tuple[Any, Origin
     if not data.strip():
         raise DataError(f"the file {path} is empty")
     begin, separator = _separator(data)
+    begin, notes = _below_titles(data, begin, separator)
     records = _without_blank(data, _scan(data, begin, separator, path))
     names = _header(data, records, separator, path)
     _refuse_ragged(data, records, len(names), path)
@@ -76,7 +77,7 @@ def read_delimited(path: Path, encoding: str | None = None) -> tuple[Any, Origin
             raise DataError(f"the file {path} has columns ({shown_names(names)}) but no rows")
     # a spreadsheet's "Unicode text", UTF-16 with tabs, has the decimal mark of its country too
     of_country = separator == ";" or (separator == "\t" and raw[:2] in (BOM_UTF16_LE, BOM_UTF16_BE))
-    return frame, Origin(data, records.starts[1:], decimal_comma=of_country)
+    return frame, Origin(data, records.starts[1:], decimal_comma=of_country, notes=notes)
 
 
 def _separator(data: bytes) -> tuple[int, str]:
@@ -89,8 +90,39 @@ def _separator(data: bytes) -> tuple[int, str]:
     told = re.fullmatch(rb'"?sep=([!-~\t])"?[,;\t]*', line, re.IGNORECASE)
     if told and end >= 0:
         return end + 1, told.group(1).decode("ascii")
+    if not any(_marks(line)):  # a title: what stands below it has the marks
+        line = max(data[begin : begin + HEAD].splitlines()[:TITLE_LINES], key=lambda each: max(_marks(each)))
+    counts = _marks(line)
+    return begin, SEPARATORS[counts.index(max(counts))]
+
+
+def _marks(line: bytes) -> list[int]:
+    """How often each separator stands in a line, outside of quotes."""
     outside = re.sub(rb'"[^"]*"', b"", line)
-    return begin, max(SEPARATORS, key=lambda mark: outside.count(mark.encode()))
+    return [outside.count(mark.encode()) for mark in SEPARATORS]
+
+
+def _below_titles(data: bytes, begin: int, separator: str) -> tuple[int, tuple[str, ...]]:
+    """Where the header begins, below lines in which at most one field holds anything, and a note on those."""
+    start, lines = begin, list[tuple[int, str]]()
+    while len(lines) <= TITLE_LINES:
+        end = data.find(b"\n", start)
+        line = data[start : end if end >= 0 else None].decode("utf-8").strip()
+        if line.count('"') % 2:  # a title of several lines
+            break
+        fields = [field.strip(' "') for field in line.split(separator)]
+        if sum(map(bool, fields)) >= 2:
+            if not lines or sum(map(is_value, fields)) > len(fields) / 2:
+                break
+            numbers = ", ".join(str(line_at(data, at)) for at, _ in lines)
+            word = "line" if len(lines) == 1 else "lines"
+            return start, (f"{word} {numbers}, above the header, left out ({shown(lines[0][1])})",)
+        if any(fields):
+            lines.append((start, next(filter(None, fields))))
+        if end < 0:
+            break
+        start = end + 1
+    return begin, ()
 
 
 def _scan(data: bytes, begin: int, separator: str, path: Path) -> Records:
@@ -136,23 +168,13 @@ def _without_blank(data: bytes, records: Records) -> Records:
 
 def _header(data: bytes, records: Records, separator: str, path: Path) -> list[str]:
     line = data[records.starts[0] : records.ends[0]].decode("utf-8").rstrip("\r")
+    begin_line = line_at(data, int(records.starts[0]))
     try:
-        names = [
-            name.strip() for name in next(csv.reader(io.StringIO(line, newline=""), delimiter=separator))
-        ]
+        names = next(csv.reader(io.StringIO(line, newline=""), delimiter=separator))
     except (csv.Error, StopIteration) as error:
         raise DataError(f"{path}: the first line does not name the columns ({error})") from error
-    values = [name for name in names if VALUE.fullmatch(name)]
-    if len(values) > len(names) / 2:
-        raise DataError(
-            f"the first line of {path} must name the columns, but it holds {', '.join(map(shown, names[:3]))}; "
-            f"put a line such as ds{separator}y before it"
-        )
-    twice = sorted({name for name in names if name and names.count(name) > 1})
-    if twice:
-        raise DataError(f"{path} has two columns named {shown(twice[0])}; each needs a name of its own")
-    unnamed = (f"unnamed {i + 1}" for i in range(len(names)))
-    return [name or other for name, other in zip(names, unnamed, strict=True)]
+    place = "the first line" if begin_line == 1 else f"line {begin_line}"
+    return column_names(names, f"{place} of {path}", path, f"a line such as ds{separator}y")
 
 
 def _refuse_ragged(data: bytes, records: Records, width: int, path: Path) -> None:

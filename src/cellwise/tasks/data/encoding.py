@@ -17,8 +17,8 @@ __all__ = ["check_encoding", "line_at", "read_bytes", "to_utf8"]
 
 # what the first bytes of other kinds of file are, and what to do with one
 SIGNATURES = {
-    b"PK\x03\x04": "a ZIP archive or an Excel workbook; unpack it, or save the sheet as CSV",
-    b"\xd0\xcf\x11\xe0": "an Excel workbook; save the sheet as CSV",
+    b"PK\x03\x04": "a ZIP archive or an Excel workbook; unpack it, or name it .xlsx",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook; save it as .xlsx or CSV",
     b"BZh": "packed with bzip2; unpack it, or pack it with gzip",
     b"\xfd7zXZ\x00": "packed with xz; unpack it, or pack it with gzip",
     b"\x28\xb5\x2f\xfd": "packed with zstandard; unpack it, or pack it with gzip",

@@ -84,9 +84,9 @@ def parse_numbers(text: Any, name: str, origin: Origin, decimal: str | None) -> 
         if not reading.equals(readings[0]):
             row = int((reading != readings[0]).fill_null(False).arg_max())
             raise DataError(
-                f"the numbers of column {name!r} can be read in two ways: {shown(text[row])} at {origin.where(row)} is "
-                f"{readings[0][row]:g} with {reads[0].words()}, and {reading[row]:g} with {other.words()}; say which "
-                f"with decimal='{reads[0].decimal}' or decimal='{other.decimal}' (--decimal)"
+                f"the numbers of {origin.column(name)} can be read in two ways: {shown(text[row])} at "
+                f"{origin.where(row)} is {readings[0][row]:g} with {reads[0].words()}, and {reading[row]:g} with "
+                f"{other.words()}; say which with decimal='{reads[0].decimal}' or decimal='{other.decimal}' (--decimal)"
             )
     if decimal is None and reads[0] is not PLAIN:
         marks = text.str.contains(r"[^0-9+-]").fill_null(False)
@@ -104,7 +104,7 @@ def _refuse_doubtful_dots(text: Any, name: str, origin: Origin) -> None:
     if dotted.any() and (doubtful | small).all():
         row = int(dotted.fill_null(False).arg_max())
         raise DataError(
-            f"the numbers of column {name!r} can be read in two ways: the dot of {shown(text[row])} at "
+            f"the numbers of {origin.column(name)} can be read in two ways: the dot of {shown(text[row])} at "
             f"{origin.where(row)} may stand between thousands or before decimals; say which with decimal=',' or "
             "decimal='.' (--decimal)"
         )
@@ -118,12 +118,12 @@ def _what_is_wrong(text: Any, name: str, origin: Origin, allowed: list[Conventio
     if not any_fits.all():
         row = int((~any_fits).arg_max())
         return (
-            f"column {name!r} is not numeric: {origin.where(row)} holds {shown(text[row])}; write numbers alone, "
+            f"{origin.column(name)} is not numeric: {origin.where(row)} holds {shown(text[row])}; write numbers alone, "
             "without units or signs of currency and percent, and leave missing ones empty"
         )
     best = max(range(len(fits)), key=lambda i: int(fits[i].sum()))
     other, first = int((~fits[best]).arg_max()), int((fits[best] & text.is_not_null()).arg_max())
     return (
-        f"column {name!r} mixes ways to write numbers: {shown(text[first])} at {origin.where(first)}, "
+        f"{origin.column(name)} mixes ways to write numbers: {shown(text[first])} at {origin.where(first)}, "
         f"{shown(text[other])} at {origin.where(other)}; write all of them in one"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,14 +32,20 @@ def shown_names(names: Sequence[object]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """Rows of a text file, if text is given: UTF-8, and where in it each row starts (R,); else of a frame.
+    """Rows of a text file, if text is given: UTF-8, and where in it each row starts (R,); of a worksheet, if its name
+    is given, and the numbers of its rows (R,) as the spreadsheet shows them; else of a frame.
 
     decimal_comma: whether numbers in a file of this kind often have a decimal comma, so that one dot before
-    three digits may be a thousands mark."""
+    three digits may be a thousands mark. notes: what was noticed when the file was opened, in sentences. header:
+    whether its "rows" are the names in a header."""
 
     text: bytes | None = None
     starts: np.ndarray | None = None
     decimal_comma: bool = False
+    sheet: str | None = None
+    rows: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    header: bool = False
 
     @property
     def is_text(self) -> bool:
@@ -47,8 +53,22 @@ class Origin:
         return self.text is not None
 
     def where(self, row: int) -> str:
-        """How a person finds a row: the line of a text file (the header is line 1), else the row counted from
-        0."""
-        if self.text is None or self.starts is None:
-            return f"row {row}"
-        return f"line {line_at(self.text, int(self.starts[row]))}"
+        """How a person finds a row: the line of a text file (the header is line 1), the row of a worksheet, else the
+        row counted from 0."""
+        if self.text is not None and self.starts is not None:
+            return f"line {line_at(self.text, int(self.starts[row]))}"
+        if self.rows is not None:
+            return f"row {int(self.rows[row])} of sheet {shown(self.sheet)}"
+        return f"column {row + 1} of the times in the header" if self.header else f"row {row}"
+
+    def column(self, name: str) -> str:
+        """How a person finds a column."""
+        return f"column {name!r}"
+
+    def take(self, chosen: np.ndarray | slice) -> Origin:
+        """The origin of these rows only."""
+        return replace(
+            self,
+            starts=None if self.starts is None else self.starts[chosen],
+            rows=None if self.rows is None else self.rows[chosen],
+        )

@@ -13,7 +13,12 @@ from cellwise.tasks.errors import DataError
 __all__ = ["STDIN", "file_of"]
 
 STDIN = "-"  # stands for standard input where a file is asked for
-_ENDINGS = {b"PAR1": ".parquet", b"\x1f\x8b\x08\x00": ".csv.gz", b"\x1f\x8b\x08\x08": ".csv.gz"}
+_ENDINGS = {
+    b"PAR1": ".parquet",
+    b"PK\x03\x04": ".xlsx",
+    b"\x1f\x8b\x08\x00": ".csv.gz",
+    b"\x1f\x8b\x08\x08": ".csv.gz",
+}
 
 
 @contextmanager

@@ -27,6 +27,11 @@ class Ahead:
         flag=("--horizon", "-H"),
         none="as trained",
     )
+    wide: bool = option(
+        default=False,
+        help="Write the medians as a wide table: one column per series, or one row where the data had one. An .xlsx "
+        "holds a sheet for each bound of the bands too.",
+    )
 
 
 @with_options
@@ -53,12 +58,14 @@ class Commands(TaskCommands):
     """`cellwise forecast`."""
 
     data = Word(
-        "FILE", "CSV or Parquet file in long format, - for standard input, or the bundled 'us-births'."
+        "FILE",
+        "CSV, Excel or Parquet file in long format, or wide with --wide; - for standard input; or the bundled "
+        "'us-births'.",
     )
     start = Word("[FILE]", "Series to forecast, also new ones.  [default: those of RUN]")
     predict_options = Ahead
     evaluate_options = Measuring
-    read_options = ("date_format", "decimal", "encoding")
+    read_options = ("date_format", "decimal", "encoding", "sheet", "drop")
     demo = Demo(
         "us-births",
         "US births per day, Social Security Administration (public domain)",
@@ -83,7 +90,8 @@ class Commands(TaskCommands):
             (
                 "cellwise forecast fit sales.csv --horizon 28",
                 "cellwise forecast fit sales.csv -H 28 --id store --time day --target sold --known price",
-                "cellwise forecast fit sales.csv -H 28 --cell my_cells.py:MGU --out runs/mine",
+                "cellwise forecast fit sales.xlsx -H 12 --wide --drop Total",
+                "cellwise forecast fit sales.csv -H 28 --holidays US --cell my_cells.py:MGU --out runs/mine",
             ),
         ),
         "predict": Words(
@@ -92,6 +100,7 @@ class Commands(TaskCommands):
             (
                 "cellwise forecast predict runs/sales-gru",
                 "cellwise forecast predict runs/sales-gru newer.csv --out forecast.csv",
+                "cellwise forecast predict runs/sales-gru --wide --out forecast.xlsx",
                 "cellwise forecast predict runs/sales-gru --horizon 14 --json",
             ),
         ),
@@ -158,20 +167,32 @@ class Commands(TaskCommands):
             remarks=(measured_on(estimator), f"WARNING: {said.text}" if said.is_alarming else said.text),
         )
 
-    def predict(self, estimator: Forecaster, data: Any, **options: Any) -> Answer:
+    def predict(self, estimator: Forecaster, data: Any, *, wide: bool = False, **options: Any) -> Answer:
         """The forecasts as a table."""
         from cellwise.tasks.data.files import round_floats, to_csv, write_file
+        from cellwise.tasks.forecasting.exports import forecast_of
+        from cellwise.tasks.forecasting.wide import wide_frames
 
-        made = round_floats(estimator.predict(data, **options))
+        made, schema = forecast_of(estimator, data, **options)
+        sheets = {"forecast": round_floats(made)}
+        remarks: tuple[str, ...] = ()
+        if wide:
+            sheets = wide_frames(sheets["forecast"], schema.id, schema.time, schema.layout)
+            remarks = (
+                "these are the medians; the bands are in the table without --wide, and in an .xlsx file",
+            )
+        first = sheets["forecast"]
 
         def write(path: Path) -> str:
-            write_file(made, path)
-            return f"{made.height:,} rows"
+            write_file(sheets, path)
+            several = f" in each of {len(sheets)} sheets" if wide and path.suffix.lower() == ".xlsx" else ""
+            return f"{first.height:,} rows{several}"
 
-        return Answer(made.to_dicts(), text=to_csv(made), write=write)
+        return Answer(first.to_dicts(), text=to_csv(first), remarks=remarks, write=write)
 
     def evaluate(self, estimator: Forecaster, data: Any, **options: Any) -> Answer:
         """The scores of the models, one row each."""
+        from cellwise.tasks.data.files import round_floats, write_rows
         from cellwise.tasks.report.table import figure
 
         scores = estimator.evaluate(data, **options)
@@ -182,10 +203,15 @@ class Commands(TaskCommands):
         steps, count = data.panel.frequency.many(estimator.horizon), options["cutoffs"]
         windows = f"the last {count:,} windows" if count > 1 else "the last window"
         remark = f"Measured on {windows} of {steps}; too good to be true if the network was trained on these values."
-        return Answer(scores.to_dicts(), table=(titles, rows), remarks=(remark,))
+        return Answer(
+            scores.to_dicts(),
+            table=(titles, rows),
+            remarks=(remark,),
+            write=lambda path: write_rows(round_floats(scores), path),
+        )
 
     def check_out(self, path: Path) -> None:
-        """Refuse a file name that is neither CSV nor Parquet."""
+        """Refuse a file name that no table can be written to."""
         from cellwise.tasks.data.files import check_writable
 
         check_writable(path)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from cellwise.tasks.estimator import Stored
-from cellwise.tasks.forecasting.calendar import calendar_names, check_calendar, with_calendar
+from cellwise.tasks.forecasting.calendar import Calendar, make_calendar, with_calendar
 from cellwise.tasks.forecasting.config import NetworkConfig
 from cellwise.tasks.forecasting.frames import Table
 from cellwise.tasks.forecasting.objective import training_part
@@ -24,19 +24,26 @@ class ForecastData:
     """The table, the names of its calendar features, what the network is built from, and what was held out."""
 
     table: Table
-    calendar: tuple[str, ...]
+    calendar: Calendar
     config: NetworkConfig
     split: Split
 
 
 def prepare_data(
-    table: Table, network: Mapping[str, Any], *, cutoffs: int | None, step: int, validation: int | None
+    table: Table,
+    network: Mapping[str, Any],
+    *,
+    cutoffs: int | None,
+    step: int,
+    validation: int | None,
+    holidays: Sequence[str] = (),
 ) -> tuple[ForecastData, Panel]:
     """A table ready to be learned from, and its panel with calendar features.
 
-    network: options of `NetworkConfig`. Raises SeriesTooShortError if no series is long enough."""
+    network: options of `NetworkConfig`; holidays: places such as "US". Raises SeriesTooShortError if no series is long
+    enough, and what `make_calendar` raises."""
     horizon = network["horizon"]
-    calendar = calendar_names(table.panel.frequency, table.panel.times)
+    calendar = make_calendar(table.panel.frequency, table.panel.times, holidays)
     panel = with_calendar(table.panel, calendar, horizon)
     parts = split(panel, horizon, cutoffs=cutoffs, step=step, validation=validation)
     config = NetworkConfig.for_panel(training_part(panel, parts, horizon), **network)
@@ -46,7 +53,7 @@ def prepare_data(
 def store_data(data: ForecastData) -> Stored:
     """The data as a run folder holds it."""
     tensors, about = table_tensors(data.table)
-    config = {"network": data.config.to_dict(), "calendar": data.calendar}
+    config = {"network": data.config.to_dict(), **data.calendar.to_config()}
     tensors |= split_tensors(data.split)
     return Stored(fingerprint(data.table.panel, data.table.schema), tensors, about, config)
 
@@ -66,8 +73,7 @@ def restore_data(
     config = replace(NetworkConfig.from_dict(stored["network"]), cell=network["cell"])
     if replace(config, **network) != config:
         raise run.damaged(f"{CONFIG} has a network that is not that of its settings")
-    calendar = stored["calendar"]
-    check_calendar(calendar)
+    calendar = Calendar.from_config(stored)
     saved = run.read_tensors(DATA)
     table = read_table_back(run, saved)
     config.check_fits(table.panel, len(calendar))
@@ -76,4 +82,4 @@ def restore_data(
         parts = former_split(
             table.panel, config.horizon, cutoffs=cutoffs or 0, step=step, validation=validation
         )
-    return ForecastData(table, tuple(calendar), config, parts)
+    return ForecastData(table, calendar, config, parts)

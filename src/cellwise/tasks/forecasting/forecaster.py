@@ -41,8 +41,10 @@ class Forecaster(Updates, Explaining):
     more. freq: frequency of the series ("D", "h", "MS", "30min", ...);
     None infers it from the data. season_length: steps in a season; None takes the natural one of the
     frequency (7 for days). known, past: columns of covariates, known in advance or only up to the present.
+    holidays: places whose public holidays are known in advance ("US", "US-CA").
     id_column, time_column, target_column: names of the columns in long format. date_format ("%d/%m/%Y"),
-    decimal ("," or "."), encoding ("cp1252"): the format of text, where it is ambiguous. levels: prediction
+    decimal ("," or "."), encoding ("cp1252"): the format of text, where it is ambiguous. wide: the table has one
+    column, or one row, per series; drop: those of them that are none. sheet: of an Excel workbook. levels: prediction
     intervals in percent.
     hidden_size, num_layers, dropout, members: the network; the forecasts of `members` networks are averaged; of
     several cells, each has at least one. epochs, batch_size, learning_rate, weight_decay, patience, seed, threads,
@@ -86,7 +88,8 @@ class Forecaster(Updates, Explaining):
         )
 
     def _read(self, data: Any, *, cutoffs: int | None, step: int | None) -> tuple[ForecastData, Panel]:
-        return prepare_data(self._read_new(data), self._network_options(), **self._held_out(cutoffs, step))
+        held_out = self._held_out(cutoffs, step)
+        return prepare_data(self._read_new(data), self._network_options(), **held_out, holidays=self.holidays)
 
     def _network(self, data: ForecastData) -> ForecastNetwork:
         return ForecastNetwork(data.config)

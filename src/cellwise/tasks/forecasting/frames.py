@@ -5,8 +5,8 @@ Long format: one row per series and time. Everything that was filled or dropped 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,22 @@ from cellwise.tasks.data.files import read_file
 from cellwise.tasks.data.optional import require
 from cellwise.tasks.data.origin import Origin, shown_names
 from cellwise.tasks.data.times import TimeColumn, Times, read_times
+from cellwise.tasks.data.totals import without_totals
 from cellwise.tasks.data.zones import to_utc
 from cellwise.tasks.errors import DataError, OptionError
 from cellwise.tasks.forecasting.arrays import table_of_arrays
 from cellwise.tasks.forecasting.frequency import Frequency, parse_frequency
 from cellwise.tasks.forecasting.grid import Rows, build_panel
 from cellwise.tasks.forecasting.panel import Panel
+from cellwise.tasks.forecasting.wide import (
+    COLUMNS,
+    LONG,
+    ROWS,
+    find_layout,
+    read_values,
+    refuse_repeated,
+    suggestion,
+)
 
 __all__ = ["Columns", "FrameSchema", "Table", "TextFormat", "read_table"]
 
@@ -33,12 +43,13 @@ __all__ = ["Columns", "FrameSchema", "Table", "TextFormat", "read_table"]
 @dataclass(frozen=True)
 class TextFormat:
     """How text is written, as far as the user tells: date_format, such as "%d/%m/%Y"; decimal: the mark before
-    decimals, "." or ","; encoding of a file, such as "cp1252". learned_format: the date format of what was
-    learned, taken where the dates leave it open."""
+    decimals, "." or ","; encoding of a file, such as "cp1252"; sheet of a workbook. learned_format: the date format
+    of what was learned, taken where the dates leave it open."""
 
     date_format: str | None = None
     decimal: str | None = None
     encoding: str | None = None
+    sheet: str | None = None
     learned_format: str | None = None
 
     def __post_init__(self) -> None:
@@ -52,7 +63,7 @@ class TextFormat:
 @dataclass(frozen=True)
 class Columns:
     """Which column means what, and how its text is written. A missing id column is fine where there is one
-    series."""
+    series. wide: the table has a column, or a row, for each series; drop: those that are none."""
 
     id: str = "unique_id"
     time: str = "ds"
@@ -60,8 +71,12 @@ class Columns:
     known: tuple[str, ...] = ()
     past: tuple[str, ...] = ()
     text: TextFormat = TextFormat()
+    wide: bool = False
+    drop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.drop and not self.wide:
+            raise OptionError("drop (--drop) leaves out series of a wide table; give wide=True (--wide) too")
         twice = sorted({name for name in self.all() if self.all().count(name) > 1})
         if twice:
             raise OptionError(f"column {twice[0]!r} is given two meanings; each column has one")
@@ -84,6 +99,11 @@ class FrameSchema:
     wall_clock: bool = False
     id_is_integer: bool = False
     time_format: str | None = None
+    layout: str = LONG
+
+    def __post_init__(self) -> None:
+        if self.layout not in (LONG, COLUMNS, ROWS):
+            raise ValueError(f"its table had the layout {self.layout!r:.40}")
 
     def frame(self, columns: Mapping[str, np.ndarray]) -> Any:
         """A frame of the same kind. Columns of names and times are recognised by their name."""
@@ -136,29 +156,53 @@ def read_table(
         return source
     text, origin = columns.text, Origin()
     if isinstance(source, str | Path):
-        source, origin = read_file(Path(source), text.encoding)
+        source, origin = read_file(Path(source), text.encoding, text.sheet)
     if isinstance(source, list | tuple | np.ndarray):
         source = table_of_arrays(source, columns)
     frame = _open(source, columns)
     if len(frame) == 0:
         raise DataError("the table has no rows")
+    if frequency is not None and not isinstance(frequency, Frequency):
+        frequency = parse_frequency(frequency, season_length)
+    plain = frequency is not None and frequency.is_integer
+    understood = (_read_wide if columns.wide else _read_long)(frame, columns, origin, plain)
+    panel, notes = build_panel(
+        understood.rows,
+        columns.known,
+        columns.past,
+        frequency,
+        season_length,
+        has_id=understood.has_id,
+        where=understood.where,
+    )
+    schema = _schema(frame, understood, panel.frequency)
+    return Table(panel, (*origin.notes, *understood.times.notes, *understood.notes, *notes), schema)
+
+
+@dataclass(frozen=True, eq=False)
+class Understood:
+    """The rows of a table in long format, and what the series and the times are called; where: how a person finds a
+    row in what was given; notes: what was noticed in its numbers."""
+
+    rows: Rows
+    times: Times
+    columns: Columns
+    where: Callable[[int], str]
+    notes: tuple[str, ...]
+    has_id: bool = True
+    id_is_integer: bool = False
+    layout: str = LONG
+
+
+def _read_long(frame: Any, columns: Columns, origin: Origin, plain: bool) -> Understood:
     has_id = _check_columns(frame, columns)
+    frame, origin, notes = without_totals(frame, columns.time, origin)
     if has_id:
         names, id_is_integer = read_names(frame[columns.id], columns.id, origin)
     else:
         names, id_is_integer = np.full(len(frame), columns.target, dtype=object), False
-    if frequency is not None and not isinstance(frequency, Frequency):
-        frequency = parse_frequency(frequency, season_length)
-    about = TimeColumn(
-        columns.time,
-        origin,
-        lambda: names.astype(str),
-        plain=frequency is not None and frequency.is_integer,
-        form=text.date_format,
-        learned=text.learned_format,
-    )
-    times = read_times(frame[columns.time], about)
-    numbers = _Numbers(frame, origin, text.decimal)
+    times = read_times(frame[columns.time], _about(columns, columns.time, origin, names, plain))
+    numbers = _Numbers(frame, origin, columns.text.decimal)
     rows = Rows(
         names=names,
         times=times.values,
@@ -167,27 +211,69 @@ def read_table(
         past=numbers.stack(columns.past),
         rows=np.arange(len(frame)),
     )
-    panel, notes = build_panel(
-        rows, columns.known, columns.past, frequency, season_length, has_id=has_id, where=origin.where
+    return Understood(rows, times, columns, origin.where, (*notes, *numbers.notes), has_id, id_is_integer)
+
+
+def _read_wide(frame: Any, columns: Columns, origin: Origin, plain: bool) -> Understood:
+    layout = find_layout(
+        frame,
+        time=columns.time,
+        id=columns.id,
+        target=columns.target,
+        covariates=(*columns.known, *columns.past),
+        drop=columns.drop,
+        has_told_time=columns.time != Columns.time,
     )
-    schema = _schema(frame, columns, times, panel.frequency, id_is_integer)
-    return Table(panel, (*times.notes, *numbers.notes, *notes), schema)
+    notes: tuple[str, ...] = ()
+    if layout.kind == COLUMNS:
+        columns = replace(columns, time=layout.time)
+        frame, origin, notes = without_totals(frame, layout.time, origin)
+        column, place = frame[layout.time], origin
+    else:
+        columns = replace(columns, id=layout.id)
+        column = require("narwhals").new_series(columns.time, list(layout.times), backend="polars")
+        place = Origin(header=True)
+    one = np.full(len(column), columns.target, dtype=object)
+    times = read_times(column, _about(columns, columns.time, place, one, plain))
+    refuse_repeated(times.values, place, columns.time)
+    names, y, index, cells, more = read_values(
+        frame, layout, columns.target, columns.drop, origin, columns.text.decimal
+    )
+    numbers = _Numbers(frame, origin, columns.text.decimal)
+    known, past = numbers.stack(columns.known), numbers.stack(columns.past)
+    if layout.kind == ROWS:  # which has none
+        known = past = np.zeros((len(times.values), 0))
+    rows = Rows(names, times.values[index], y, known[index], past[index], np.arange(len(y)))
+    is_integer = layout.kind == ROWS and frame[layout.id].dtype.is_integer()
+    notes = (*notes, *more, *numbers.notes)
+    return Understood(rows, times, columns, cells.where, notes, True, is_integer, layout.kind)
 
 
-def _schema(
-    frame: Any, columns: Columns, times: Times, frequency: Frequency, id_is_integer: bool
-) -> FrameSchema:
-    kind = frame.implementation
+def _about(columns: Columns, name: str, origin: Origin, series: np.ndarray, plain: bool) -> TimeColumn:
+    text = columns.text
+    return TimeColumn(
+        name,
+        origin,
+        lambda: series.astype(str),
+        plain=plain,
+        form=text.date_format,
+        learned=text.learned_format,
+    )
+
+
+def _schema(frame: Any, understood: Understood, frequency: Frequency) -> FrameSchema:
+    kind, times = frame.implementation, understood.times
     return FrameSchema(
         backend="pyarrow" if kind.is_pyarrow() else "pandas" if kind.is_pandas_like() else "polars",
-        id=columns.id,
-        time=columns.time,
-        target=columns.target,
+        id=understood.columns.id,
+        time=understood.columns.time,
+        target=understood.columns.target,
         time_kind=_kind(times, frequency),
         time_zone=times.zone,
         wall_clock=times.wall_clock,
-        id_is_integer=id_is_integer,
+        id_is_integer=understood.id_is_integer,
         time_format=times.form,
+        layout=understood.layout,
     )
 
 
@@ -195,6 +281,7 @@ def _open(source: Any, columns: Columns) -> Any:
     narwhals = require("narwhals")
     if type(source).__module__.startswith("pandas"):
         source = _without_index(source, columns)
+        source = source.rename(columns=str) if columns.wide else source  # times and numbers may name columns
     try:
         frame = narwhals.from_native(source)
     except narwhals.exceptions.DuplicateError as error:
@@ -238,7 +325,11 @@ def _check_columns(frame: Any, columns: Columns) -> bool:
     for name in needed:
         if name not in frame.columns:
             near = get_close_matches(name, [str(column) for column in frame.columns], n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = (
+                f"; did you mean {near[0]!r}?"
+                if near
+                else suggestion(frame, name, columns.time, columns.target)
+            )
             raise DataError(f"there is no column {name!r}; the table has {shown_names(frame.columns)}{hint}")
     return columns.id in frame.columns
 

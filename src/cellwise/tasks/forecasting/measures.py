@@ -230,9 +230,16 @@ class Measures(ForecastOptions, Estimator[ForecastData, Panel]):
         )
 
     def _columns(self, learned_format: str | None = None) -> Columns:
-        text = TextFormat(self.date_format, self.decimal, self.encoding, learned_format)
+        text = TextFormat(self.date_format, self.decimal, self.encoding, self.sheet, learned_format)
         return Columns(
-            self.id_column, self.time_column, self.target_column, tuple(self.known), tuple(self.past), text
+            self.id_column,
+            self.time_column,
+            self.target_column,
+            tuple(self.known),
+            tuple(self.past),
+            text,
+            self.wide,
+            tuple(self.drop),
         )
 
     def _read_new(self, frame: Any) -> Table:

@@ -65,6 +65,14 @@ class ForecastOptions(CommonOptions):
         metavar="COLUMN",
         group=DATA,
     )
+    holidays: Sequence[str] = option(
+        default=(),
+        help="Country whose public holidays are covariates, as US, or US-CA for a part of one; repeat it or separate "
+        "with commas.",
+        what='places such as "US" or "US-CA"',
+        metavar="COUNTRY",
+        group=DATA,
+    )
     id_column: str = option(
         default="unique_id",
         help="Column with the names of the series; optional for a single series.",
@@ -118,6 +126,19 @@ class ForecastOptions(CommonOptions):
         help="Learn the held-out data too, once the network is measured.",
         group=TRAINING,
     )
+    wide: bool = option(
+        default=False,
+        help="The table is wide: one column of times and one per series, or one row per series and one column per "
+        "time. Columns of --known and --past hold for every series.",
+        group=DATA,
+    )
+    drop: Sequence[str] = option(
+        default=(),
+        help="Column, or row, of a wide table that is no series, such as a total.",
+        what="names of series",
+        metavar="NAME",
+        group=DATA,
+    )
     date_format: str | None = option(
         default=None,
         help="Format of the dates, such as %d/%m/%Y.",
@@ -150,6 +171,14 @@ class ForecastOptions(CommonOptions):
         at_most=1_000_000,
         none="6 where epochs or minutes are given; else all epochs are trained, and the last weights kept",
         group=TRAINING,
+    )
+    sheet: str | None = option(
+        default=None,
+        help="Sheet of an Excel workbook.",
+        what="the name of a sheet",
+        metavar="NAME",
+        none="the first",
+        group=DATA,
     )
     dropout: float = 0.1
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from cellwise._version import __version__
-from cellwise.tasks.data.files import round_floats, to_csv
 from cellwise.tasks.errors import TaskError
 from cellwise.tasks.forecasting import looks, plots, report_measured, report_settings
 from cellwise.tasks.forecasting.calendar import with_calendar
-from cellwise.tasks.forecasting.output import backtest_frame
+from cellwise.tasks.forecasting.exports import write_tables
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.report_looks import looks_sections
 from cellwise.tasks.forecasting.report_measured import (
@@ -30,7 +28,7 @@ from cellwise.tasks.forecasting.tables import verdict
 from cellwise.tasks.report.charts import loss_plot
 from cellwise.tasks.report.page import Chart, Page, Section, attempt, write_page
 from cellwise.tasks.training.history import read_history
-from cellwise.tasks.training.run_files import BACKTEST, RunFolder
+from cellwise.tasks.training.run_files import RunFolder
 
 __all__ = [
     "Fitted",
@@ -38,7 +36,6 @@ __all__ = [
     "make_report",
     "measured_on",
     "remake_report",
-    "write_backtest",
     "write_report",
 ]
 
@@ -63,11 +60,11 @@ class Fitted(looks.Fitted, report_settings.Fitted, report_measured.Fitted, Proto
 
 
 def make_report(run: RunFolder, forecaster: Fitted) -> str | None:
-    """Write the report and the backtest of a run. None, or a sentence on what could not be made, and how to make it."""
+    """Write the report and the tables of a run. None, or a sentence on what could not be made, and how to make it."""
 
     def write() -> None:
         write_report(run, forecaster)
-        write_backtest(run, forecaster)
+        write_tables(run, forecaster)
 
     return attempt(write, f"cellwise forecast report {run.path}")
 
@@ -80,16 +77,6 @@ def remake_report(run: RunFolder, forecaster: Fitted) -> None:
     run.finish(forecaster.summary())
     if problem is not None:
         raise TaskError(problem)
-
-
-def write_backtest(run: RunFolder, forecaster: Fitted) -> None:
-    """Write backtest.csv, every forecast beside the truth, if anything was held out.
-
-    Names stand in it as they came in, one that begins with "=" too: it is data, to be joined with the person's own."""
-    backtest = forecaster.backtest_
-    if backtest is not None:
-        made = backtest_frame(backtest, replace(forecaster.table_.schema, backend="polars"))
-        run.write_text(BACKTEST, to_csv(round_floats(made)))
 
 
 def write_report(run: RunFolder, forecaster: Fitted) -> None:

@@ -32,6 +32,7 @@ __all__ = [
     "REFIT",
     "REPORT",
     "SUMMARY",
+    "TABLES",
 ]
 __all__ += ["WINDOWS", "Checkpoint", "RunFolder"]
 
@@ -47,7 +48,11 @@ REFIT, FINAL, WINDOWS = "refit.safetensors", "final.safetensors", "windows.safet
 NEXT = "next"  # a folder within that of a run: what is to replace it (see `replacing`)
 REPORT, BACKTEST, PLOTS = "report.html", "backtest.csv", "plots"
 CORE = (CONFIG, DATA, LAST, BEST, REFIT, FINAL, WINDOWS, METRICS)  # what a run is
-EXTRA = (REPORT, BACKTEST, "trace.html", "forecasts.csv")  # what can be made again from it
+# What a task found out, for a spreadsheet.
+TABLES = (
+    "forecast.csv", "scores.csv", "scores_by_series.csv", "scores_by_horizon.csv", BACKTEST, "settings.csv",
+)  # fmt: skip
+EXTRA = (REPORT, *TABLES, "trace.html", "forecasts.csv")  # what can be made again from it
 
 FORMAT = 2  # 1: without checksums
 _OWN_DIGEST = "sha256"  # the key under which a JSON file holds the checksum of the rest of it
@@ -321,7 +326,7 @@ class RunFolder:
         """Write summary.json with the checksums of every file of the run: from now on it is finished."""
         if not self.writes:
             return
-        names = [name for name in (*CORE, REPORT, BACKTEST) if (self.path / name).is_file()]
+        names = [name for name in (*CORE, REPORT, *TABLES) if (self.path / name).is_file()]
         for needed in (CONFIG, DATA, BEST):
             if needed not in names:
                 raise self._vanished() if not self.path.is_dir() else self.damaged(f"{needed} is missing")
