@@ -21,6 +21,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "cellwise complexity gru --measure --out gru.png",
     ),
     "demo": ("cellwise demo lstm", "cellwise demo my_cells.py:MGU --epochs 500"),
+    "classify report": ("cellwise classify report runs/reviews-gru",),
     "forecast report": ("cellwise forecast report runs/sales-gru",),
     "forecast backtest": (
         "cellwise forecast backtest sales.csv --horizon 28 --cutoffs 6",

@@ -41,6 +41,7 @@ _OVERWRITE = option("--overwrite", help="Replace a run that is already there.")
 
 # Commands of one task alone: a line for the list, and the file here whose `make` makes it.
 _OWN = {
+    "classify": {"report": ("Make the report of a run again.", "classify_report")},
     "forecast": {
         "backtest": ("Measure forecasts of the past.", "forecast_backtest"),
         "report": ("Make the report of a run again.", "forecast_report"),
