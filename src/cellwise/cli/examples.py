@@ -44,7 +44,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "cellwise bench gru lstm",
         "cellwise bench my_cells.py:MGU --shapes 100,16,64,128 --modes forward,train",
     ),
-    "reproduce": ("cellwise reproduce m3-monthly --seeds 1",),
+    "reproduce": ("cellwise reproduce m3-monthly --seeds 1", "cellwise reproduce japanese-vowels"),
 }
 
 

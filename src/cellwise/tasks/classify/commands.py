@@ -56,8 +56,8 @@ class Commands(TaskCommands):
             "Train on labelled texts or series.",
             "Train on FILE and write a run folder with weights and report.html.\n\n"
             "A table with a column text is one of texts; with a column series, it is a long table, with a row for each "
-            "series and step. Series may have different lengths. A linear model is fitted beside the network, and the report "
-            "compares the two. Run the same command again to resume an interrupted training.",
+            "series and step. Series may have different lengths. A linear model is fitted beside the network, and the "
+            "report compares the two. Run the same command again to resume an interrupted training.",
             (
                 "cellwise classify fit reviews.csv --text review --label stars",
                 "cellwise classify fit train.csv --valid valid.csv --out runs/mine",

@@ -22,6 +22,7 @@ MOST_DILATIONS = 16
 MOST_SERIES = 4000  # that the regression is fitted to; it solves a system of this size
 SAMPLE = 32  # series whose convolutions give the thresholds
 BUDGET = 2**24  # numbers that are held at once
+OFF = 1e-4  # of the spread of a kernel's values
 STRENGTHS = np.logspace(-2, 5, 15)
 
 
@@ -142,7 +143,11 @@ def _kernels(
         made = torch.cat([out[:, valid] for out, valid in _convolved(chosen, dilation, channels[place])], 1)
         own = levels[place * quantiles : (place + 1) * quantiles].float()
         ordered = made.sort(dim=1).values
-        thresholds[place] = ordered[:, (own * (ordered.shape[1] - 1)).long()]
+        index = (own * (ordered.shape[1] - 1)).long()
+        after = ordered[:, (index + 1).clamp(max=ordered.shape[1] - 1)]
+        # Between two values, and off the value where both are equal: what is as large as a threshold would otherwise
+        # be over it or not by how a sum is rounded, which depends on the lengths of the series beside it.
+        thresholds[place] = (ordered[:, index] + after) / 2 + OFF * ordered.std(1, correction=0)[:, None]
     return dilations, channels, thresholds
 
 
@@ -202,6 +207,6 @@ def _ridge(features: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _sharpness(scores: Tensor, labels: Tensor) -> float:
     """The factor that makes logits of scores between 0 and 1 with the least log loss."""
-    logs = torch.linspace(0.0, 4.0, 81, dtype=torch.float64).exp()
+    logs = torch.linspace(0.0, 2.5, 51, dtype=torch.float64).exp()
     losses = torch.stack([nn.functional.cross_entropy(scores * factor, labels) for factor in logs])
     return float(logs[losses.argmin()])

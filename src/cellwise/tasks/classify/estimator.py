@@ -214,8 +214,8 @@ class SequenceClassifier(ClassifyOptions, _SequenceEstimator):
     """A recurrent network that tells classes of sequences apart: of texts, or of series of any lengths.
 
     `fit(data, target=None, valid=None)` takes a table of texts (CSV, TSV, JSON Lines, Parquet, a frame), a list of
-    texts with their labels, a long table of series, a .ts file, a list of arrays (T, C) with labels, or an array (N, T),
-    (N, T, C) or, with `layout="nct"`, (N, C, T). Series have any lengths; nobody pads them. `valid` is the same again,
+    texts with their labels, a long table of series, a .ts file, a list of arrays (T, C) with labels, or an array
+    (N, T), (N, T, C) or, with `layout="nct"`, (N, C, T). Series have any lengths; nobody pads them. `valid` is the same again,
     with labels as a pair `(data, labels)`; without it, a share of each class is held out to decide when to stop.
 
     Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. hidden_size,
