@@ -57,7 +57,8 @@ def test_it_learns_series_of_any_lengths_sorted_by_class() -> None:
     values, labels = series(60)
     order = np.argsort(labels, kind="stable")
     values, labels = [values[row] for row in order], [labels[row] for row in order]
-    model = SequenceClassifier(**SMALL | {"epochs": 12, "learning_rate": 0.02}).fit(values, labels)
+    made = {"epochs": 12, "learning_rate": 0.02, "branch": "none"}
+    model = SequenceClassifier(**SMALL | made).fit(values, labels)
     others, right = series(40, seed=1)
     assert model.score(others, right) > 0.9
     assert model.classes_ == ["down", "up"]
@@ -69,11 +70,11 @@ def test_it_learns_series_of_any_lengths_sorted_by_class() -> None:
 
 def test_it_learns_texts_with_and_without_the_linear_branch() -> None:
     others, right = texts(60, seed=1)
-    for ngrams in (0, 2):
-        model = SequenceClassifier(**SMALL | {"epochs": 10, "learning_rate": 0.03, "ngrams": ngrams})
+    for branch in ("none", "auto"):
+        model = SequenceClassifier(**SMALL | {"epochs": 10, "learning_rate": 0.03, "branch": branch})
         model.fit(*texts(120))
         assert model.score(others, right) > 0.9
-        assert (model.network_.trust is None) == (ngrams == 0)
+        assert (model.network_.trust is None) == (branch == "none")
         assert model.measure_linear(others, right)["accuracy"] > 0.9
 
 
@@ -137,6 +138,8 @@ def test_a_stream_of_words() -> None:
 def test_two_directions_have_no_stream() -> None:
     with pytest.raises(OptionError, match="--directions 1"):
         SequenceClassifier(**SMALL).fit(*series(20)).stream()
+    with pytest.raises(OptionError, match="--branch none"):
+        SequenceClassifier(**SMALL, directions=1, branch="linear").fit(*series(20)).stream()
 
 
 def test_numbers_are_learned() -> None:

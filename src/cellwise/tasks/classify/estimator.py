@@ -69,8 +69,7 @@ class _SequenceEstimator(SequenceOptions, Estimator[Known, Training]):
     ) -> tuple[Any, Tensor | None]:
         """The linear model beside the network, and what it says of its own training examples without them (N, C)."""
 
-    @property
-    def _has_prior(self) -> bool:
+    def _has_prior(self, data: Known) -> bool:
         """Whether the network hears what the linear model says."""
         return False
 
@@ -136,7 +135,7 @@ class _SequenceEstimator(SequenceOptions, Estimator[Known, Training]):
         schema = Schema(train.kind, train.channels)
         digest = fingerprint(train, held)
         known = Known(schema, encoder, targets, linear, held, notes, digest)
-        if not self._has_prior_of(known):
+        if not self._has_prior(known):
             prior = None
         encoded = Encoded(known.encode(train), train_targets, prior)
         valid = encode(known, held, held_targets, prior is not None)
@@ -144,9 +143,6 @@ class _SequenceEstimator(SequenceOptions, Estimator[Known, Training]):
 
     def _weights(self, targets: Tensor, outputs: int) -> Tensor | None:
         return None
-
-    def _has_prior_of(self, data: Known) -> bool:
-        return self._has_prior and data.schema.kind == TEXT and data.linear is not None
 
     def _network(self, data: Known) -> SequenceNetwork:
         is_text = isinstance(data.encoder, TextEncoder)
@@ -163,7 +159,7 @@ class _SequenceEstimator(SequenceOptions, Estimator[Known, Training]):
                 dropout=self.dropout,
                 input_dropout=self.embedding_dropout if is_text else 0.0,
                 word_dropout=self.word_dropout if is_text else 0.0,
-                has_prior=self._has_prior_of(data),
+                has_prior=self._has_prior(data),
             )
         )
 
@@ -196,9 +192,7 @@ class _SequenceEstimator(SequenceOptions, Estimator[Known, Training]):
         """The network's outputs (N, C), float64."""
         empty = torch.zeros(len(examples))
         with torch_threads(self.threads):
-            return outputs_of(
-                self.network_, encode(self._data, examples, empty, self._has_prior_of(self._data))
-            )
+            return outputs_of(self.network_, encode(self._data, examples, empty, self._has_prior(self._data)))
 
     def _examples(self, data: Any) -> Examples:
         self._check_fitted()
@@ -215,14 +209,14 @@ class SequenceClassifier(ClassifyOptions, _SequenceEstimator):
 
     `fit(data, target=None, valid=None)` takes a table of texts (CSV, TSV, JSON Lines, Parquet, a frame), a list of
     texts with their labels, a long table of series, a .ts file, a list of arrays (T, C) with labels, or an array
-    (N, T), (N, T, C) or, with `layout="nct"`, (N, C, T). Series have any lengths; nobody pads them. `valid` is the same again,
-    with labels as a pair `(data, labels)`; without it, a share of each class is held out to decide when to stop.
+    (N, T), (N, T, C) or, with `layout="nct"`, (N, C, T). Series have any lengths; nobody pads them. `valid` is the same
+    again, with labels as a pair `(data, labels)`; without it, a share of each class is held out to decide when to stop.
 
     Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. hidden_size,
     num_layers, directions, pooling, dropout: the network. text_column, label_column, series_column, step_column,
     channels, layout, missing, encoding, decimal: how data are laid out. unit, min_count, embedding_size,
-    embedding_dropout, word_dropout: how texts are read; ngrams: words in the longest n-gram of the linear branch beside
-    the recurrent one, 0 for none. augment: of series in training. class_weight, label_smoothing: the loss. held_out,
+    embedding_dropout, word_dropout: how texts are read; branch: whether the network corrects a linear model that is fitted
+    beside it; ngrams: words in its longest n-gram. augment: of series in training. class_weight, label_smoothing: the loss. held_out,
     epochs, batch_size, learning_rate, weight_decay, patience, seed, threads, device, minutes, accumulate, autocast: the
     training.
 
@@ -248,15 +242,13 @@ class SequenceClassifier(ClassifyOptions, _SequenceEstimator):
     ) -> tuple[Any, Tensor | None]:
         if train.kind == SERIES:
             return ConvolutionModel.fit([encoder.encode(each) for each in train.inputs], targets, outputs)
-        labels, size = targets.numpy(), max(1, self.ngrams or 2)
-        model = NgramModel.fit(train.inputs, labels, outputs, encoder.unit, size)
-        if not self.ngrams:
-            return model, None
-        return model, out_of_fold(train.inputs, labels, outputs, encoder.unit, size)
+        labels, how = targets.numpy(), (outputs, encoder.unit, self.ngrams)
+        model = NgramModel.fit(train.inputs, labels, *how)
+        return model, None if self.branch == "none" else out_of_fold(train.inputs, labels, *how)
 
-    @property
-    def _has_prior(self) -> bool:
-        return self.ngrams > 0
+    def _has_prior(self, data: Known) -> bool:
+        is_streamed = data.schema.kind == SERIES and self.directions == 1
+        return self.branch == "linear" or (self.branch == "auto" and not is_streamed)
 
     def _weights(self, targets: Tensor, outputs: int) -> Tensor | None:
         if self.class_weight == "none":

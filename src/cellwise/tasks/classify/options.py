@@ -149,10 +149,17 @@ class SequenceOptions(CommonOptions):
 class ClassifyOptions(SequenceOptions):
     """The options of a sequence classifier."""
 
+    branch: str = option(
+        default="auto",
+        help="Linear model beside the recurrent network, whose answer it corrects: linear or none; auto: linear, but none "
+        "for series that are read in one direction, as a stream must.",
+        choices=("auto", "linear", "none"),
+        group=NETWORK,
+    )
     ngrams: int = option(
         default=2,
-        help="Words in the longest n-gram of the linear branch beside the recurrent one; 0 leaves it out.",
-        at_least=0,
+        help="Words in the longest n-gram of the linear model.",
+        at_least=1,
         at_most=5,
         group=TEXTS,
     )

@@ -31,6 +31,11 @@ class ClassStream:
                 "a network of two directions needs the end of a sequence before its beginning; train with directions=1 "
                 "(--directions 1) for a stream"
             )
+        if network.trust is not None and isinstance(known.encoder, SeriesEncoder):
+            raise OptionError(
+                "the linear branch of this network reads whole series; train with branch='none' (--branch none) for a "
+                "stream"
+            )
         self._network, self._known = network, known
         self._layer = network.layer.stream()
         self.reset()
