@@ -17,7 +17,7 @@ import pytest
 
 from cellwise.cli import app
 from cellwise.cli import tasks as task_commands
-from cellwise.tasks import CharacterModel, Forecaster
+from cellwise.tasks import CharacterModel, Forecaster, SequenceClassifier
 from cellwise.tasks.commands import Answer, Demo, Reading, TaskCommands, Word, Words
 from cellwise.tasks.common_options import CommonOptions
 from cellwise.tasks.options import option, options_of, with_options
@@ -40,10 +40,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         home / "forecast"
     )
     CharacterModel(hidden_size=6, embedding_size=4, epochs=1).fit(TEXT).save(home / "text")
+    rows = [f"{'a fine' if i % 2 else 'a dull'} film {i},{'good' if i % 2 else 'bad'}" for i in range(24)]
+    (home / "classify.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
+    SequenceClassifier(hidden_size=4, embedding_size=4, epochs=1).fit(home / "classify.csv").save(
+        home / "classify"
+    )
     return home
 
 
-DATA = {"forecast": "forecast.csv", "text": "text.txt"}
+DATA = {"classify": "classify.csv", "forecast": "forecast.csv", "text": "text.txt"}
 
 
 @pytest.fixture
@@ -110,6 +115,7 @@ JSON = {
     ("complexity",): ["gru"],
     ("forecast", "backtest"): ["{home}/forecast.csv", "-H", "3", "--hidden-size", "4", "--epochs", "1"],
     ("forecast", "tune"): ["{home}/forecast.csv", "-H", "3", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
+    ("classify", "tune"): ["{home}/classify.csv", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
     ("text", "tune"): ["{home}/text.txt", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
     **{(task, "predict"): [f"{{home}}/{task}"] for task in tasks()},
     **{(task, "evaluate"): [f"{{home}}/{task}", f"{{home}}/{DATA[task]}"] for task in tasks()},

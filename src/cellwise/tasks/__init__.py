@@ -6,18 +6,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cellwise.tasks.classify.estimator import SequenceClassifier, SequenceRegressor
     from cellwise.tasks.comparing.compare import compare
     from cellwise.tasks.forecasting.forecaster import Forecaster
     from cellwise.tasks.text.model import CharacterModel
     from cellwise.tasks.tuning.search import tune
 
-__all__ = ["CharacterModel", "Forecaster", "compare", "tune"]
+__all__ = ["CharacterModel", "Forecaster", "SequenceClassifier", "SequenceRegressor", "compare", "tune"]
 
 # name -> module that defines it
 _HOMES = {
     "CharacterModel": "cellwise.tasks.text.model",
     "Forecaster": "cellwise.tasks.forecasting.forecaster",
     "compare": "cellwise.tasks.comparing.compare",
+    "SequenceClassifier": "cellwise.tasks.classify.estimator",
+    "SequenceRegressor": "cellwise.tasks.classify.estimator",
     "tune": "cellwise.tasks.tuning.search",
 }
 

@@ -1,0 +1,53 @@
+"""Which words or steps decided: gradient times input, and what the linear branch says without a word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from cellwise.tasks.classify.data import Known
+from cellwise.tasks.classify.network import SequenceNetwork
+from cellwise.tasks.classify.ngrams import NgramModel
+from cellwise.tasks.classify.tokens import WORDS, tokens_of
+
+__all__ = ["step_shares"]
+
+MOST_TOKENS = 200  # of a text, beyond which the linear branch is not asked word by word
+
+
+def step_shares(network: SequenceNetwork, known: Known, example: Any, chosen: int) -> np.ndarray:
+    """How much each step (T,) of a sequence speaks for class `chosen` against the mean of the others, in logits.
+
+    The recurrent branch: the gradient of that difference times what it reads of the step (Baehrens et al. 2010 for the
+    gradient; the product is a first-order Taylor expansion). The linear branch of a text: the change where the word is
+    left out."""
+    encoded = known.encoder.encode(example)
+    if not len(encoded):
+        return np.zeros(0)
+    linear = known.linear if network.trust is not None else None
+    prior = linear.logits([example]) if isinstance(linear, NgramModel) else None
+    with torch.enable_grad():
+        steps = network.embedded(encoded[:, None]).detach().requires_grad_()
+        logits = network.read(steps, torch.tensor([len(encoded)]), prior)[0]
+        (gradient,) = torch.autograd.grad(_against_others(logits, chosen), steps)
+    made = (gradient * steps.detach()).sum(2)[:, 0].double().numpy()
+    if isinstance(linear, NgramModel) and len(encoded) <= MOST_TOKENS:
+        made = made + _without_each(network, linear, example, chosen)
+    return np.asarray(made)
+
+
+def _against_others(logits: torch.Tensor, chosen: int) -> torch.Tensor:
+    rest = logits.shape[-1] - 1
+    return logits[..., chosen] * (1 + 1 / rest) - logits.sum(-1) / rest
+
+
+def _without_each(network: SequenceNetwork, linear: NgramModel, text: str, chosen: int) -> np.ndarray:
+    """What the linear branch loses of class `chosen` where each token (T,) is left out."""
+    assert network.trust is not None
+    tokens, between = list(tokens_of(text, linear.unit)), " " if linear.unit == WORDS else ""
+    whole = [text, *(between.join(tokens[:place] + tokens[place + 1 :]) for place in range(len(tokens)))]
+    with torch.no_grad():
+        said = (1 + float(network.trust)) * _against_others(linear.logits(whole), chosen)
+    return np.asarray((said[0] - said[1:]).double().numpy())

@@ -1,0 +1,299 @@
+"""From examples to what a network is trained on, and what stays with it; into a run folder and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cellwise.tasks.classify.columns import Schema
+from cellwise.tasks.classify.convolutions import ConvolutionModel
+from cellwise.tasks.classify.encoders import SeriesEncoder, TextEncoder
+from cellwise.tasks.classify.examples import SERIES, TEXT, Channel, Examples
+from cellwise.tasks.classify.ngrams import NgramModel
+from cellwise.tasks.classify.objective import Encoded
+from cellwise.tasks.errors import DataError
+from cellwise.tasks.training.digests import parts_digest
+
+__all__ = ["Classes", "Known", "Numbers", "encode", "fingerprint", "restored", "split_off", "stored"]
+
+Linear = NgramModel | ConvolutionModel
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of a classifier, in order; labels are known by their text, so that "1" from a file is 1."""
+
+    names: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, labels: Sequence[Any]) -> Classes:
+        """The labels that there are. DataError for fewer than two, or for what are numbers rather than classes."""
+        found = {str(label): label for label in labels}
+        if len(found) < 2:
+            raise DataError(
+                f"all {len(labels):,} sequences have the label {next(iter(found))!r}; a classifier needs two"
+            )
+        fractions = [label for label in labels if isinstance(label, float) and label != int(label)]
+        if fractions:
+            raise DataError(
+                f"the label {fractions[0]:g} is a number with a fraction, no class; SequenceRegressor learns numbers"
+            )
+        return cls(tuple(found[name] for name in sorted(found, key=_order)))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def encode(self, examples: Examples, doing: str) -> np.ndarray:
+        """The number of each label (N,). DataError for a label that is no class."""
+        index = {str(name): number for number, name in enumerate(self.names)}
+        assert examples.labels is not None
+        made = np.zeros(len(examples), dtype=np.int64)
+        for row, label in enumerate(examples.labels):
+            if str(label) not in index:
+                known = ", ".join(map(str, self.names[:10])) + (", ..." if len(self.names) > 10 else "")
+                raise DataError(
+                    f"sequence {examples.names[row]!r} has the label {str(label)!r:.60}, which {doing} does not have "
+                    f"({known}); give data with the same labels"
+                )
+            made[row] = index[str(label)]
+        return made
+
+
+def _order(name: str) -> tuple[bool, float, str]:
+    """Numbers by their size, before texts by their letters."""
+    try:
+        return False, float(name), name
+    except ValueError:
+        return True, 0.0, name
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Targets of a regressor: their mean and spread over the training."""
+
+    mean: float
+    spread: float
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Numbers:
+        """DataError if they are all the same."""
+        if len(values) < 2 or np.ptp(values) == 0:
+            raise DataError("all targets are the same number; there is nothing to learn from them")
+        return cls(float(values.mean()), float(values.std()))
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What stays with a network: how sequences are read and labels named, the linear model beside it, and what was
+    held out to decide when to stop. test: examples that came with the data for a test."""
+
+    schema: Schema
+    encoder: TextEncoder | SeriesEncoder
+    targets: Classes | Numbers
+    linear: Linear | None
+    valid: Examples
+    notes: tuple[str, ...]
+    fingerprint: str
+    test: Examples | None = None
+
+    @property
+    def measured(self) -> Examples:
+        """What the figures of a report are measured on: a test part that came with the data, or what was held out."""
+        return self.valid if self.test is None else self.test
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that the network gives for a sequence."""
+        return len(self.targets) if isinstance(self.targets, Classes) else 1
+
+    def encode(self, examples: Examples) -> list[Tensor]:
+        """Sequences as the network reads them."""
+        return [self.encoder.encode(each) for each in examples.inputs]
+
+    def linear_outputs(self, examples: Examples) -> Tensor | None:
+        """What the linear model says of sequences: logits (N, C) or numbers (N, 1) in units of their spread."""
+        if isinstance(self.linear, NgramModel):
+            return self.linear.logits(examples.inputs)
+        return None if self.linear is None else self.linear.outputs(self.encode(examples))
+
+
+def encode(known: Known, examples: Examples, targets: Tensor, has_prior: bool) -> Encoded:
+    """Examples as the network is trained and measured on."""
+    return Encoded(known.encode(examples), targets, known.linear_outputs(examples) if has_prior else None)
+
+
+def split_off(examples: Examples, labels: np.ndarray | None, share: float) -> tuple[Examples, Examples]:
+    """Examples to train on and to hold out: a share of each class, drawn without regard to the order of the data, and
+    at least one of each class that has two. The same data are always split alike."""
+    order = np.random.default_rng(0).permutation(len(examples))
+    held = np.zeros(len(examples), dtype=bool)
+    groups = [order] if labels is None else [order[labels[order] == each] for each in np.unique(labels)]
+    for group in groups:
+        count = min(max(1, round(share * len(group))), len(group) - 1)
+        held[group[:count]] = True
+    if not held.any() or held.all():
+        raise DataError(
+            f"{len(examples)} sequences are too few to hold any out; give more, or validation data of their own"
+        )
+    return examples.select(np.flatnonzero(~held)), examples.select(np.flatnonzero(held))
+
+
+def fingerprint(*parts: Examples) -> str:
+    """SHA-256 over kinds, channels, sequences and labels."""
+
+    def pieces() -> Iterable[bytes | memoryview]:
+        for part in parts:
+            about = [part.kind, [asdict(one) for one in part.channels], part.labels, len(part)]
+            yield json.dumps(about).encode("ascii")
+            for each in part.inputs:
+                if part.kind == TEXT:
+                    yield each.encode("utf8", "surrogatepass")
+                else:
+                    yield np.ascontiguousarray(each).tobytes()
+
+    return parts_digest(pieces())
+
+
+# --- in a run folder --------------------------------------------------------------------------------------------
+
+
+def stored(known: Known) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors, and all else that there is to say, JSON-able."""
+    tensors = {} if known.linear is None else dict(known.linear.tensors())
+    about: dict[str, Any] = {
+        "kind": known.schema.kind,
+        "channels": [asdict(one) for one in known.schema.channels],
+        "notes": known.notes,
+        "linear": None if known.linear is None else type(known.linear).__name__,
+    }
+    if isinstance(known.targets, Classes):
+        about["classes"] = known.targets.names
+    else:
+        about["targets"] = [known.targets.mean, known.targets.spread]
+    if isinstance(known.encoder, TextEncoder):
+        about |= {"unit": known.encoder.unit, "tokens": known.encoder.tokens}
+    else:
+        tensors["mean"] = torch.from_numpy(known.encoder.mean)
+        tensors["spread"] = torch.from_numpy(known.encoder.spread)
+    if isinstance(known.linear, NgramModel):
+        about["ngrams"] = known.linear.size
+    for name, part in (("valid", known.valid), ("test", known.test)):
+        if part is None:
+            continue
+        about[name] = {"names": part.names, "labels": part.labels}
+        if part.kind == TEXT:
+            about[name]["inputs"] = part.inputs
+        else:
+            tensors[f"{name}/values"] = torch.from_numpy(np.concatenate(part.inputs))
+            tensors[f"{name}/lengths"] = torch.tensor([len(each) for each in part.inputs])
+    return tensors, about
+
+
+def restored(
+    tensors: Mapping[str, Tensor], about: Mapping[str, Any], digest: str, is_classifier: bool
+) -> Known:
+    """The inverse of `stored`. Raises KeyError, ValueError or TypeError if it is not what that has made."""
+    kind = about["kind"]
+    if kind not in (TEXT, SERIES):
+        raise ValueError("its kind of sequences is none")
+    channels = tuple(_channel(each) for each in about["channels"])
+    targets: Classes | Numbers
+    if is_classifier:
+        targets = Classes(tuple(about["classes"]))
+        if len({str(name) for name in targets.names}) != len(targets) or len(targets) < 2:
+            raise ValueError("its classes are none")
+    else:
+        mean, spread = (float(each) for each in about["targets"])
+        if not (np.isfinite(mean) and np.isfinite(spread) and spread > 0):
+            raise ValueError("its targets are none")
+        targets = Numbers(mean, spread)
+    outputs = len(targets) if isinstance(targets, Classes) else 1
+    encoder: TextEncoder | SeriesEncoder
+    if kind == TEXT:
+        tokens = tuple(_texts(about["tokens"]))
+        if len(set(tokens)) != len(tokens) or not tokens or about["unit"] not in ("words", "characters"):
+            raise ValueError("its tokens are none")
+        encoder = TextEncoder(about["unit"], tokens)
+    else:
+        encoder = _series_encoder(channels, tensors)
+    linear: Linear | None = None
+    if about["linear"] == NgramModel.__name__ and kind == TEXT:
+        linear = NgramModel.restored(tensors, about["unit"], int(about["ngrams"]), outputs)
+    elif about["linear"] == ConvolutionModel.__name__ and isinstance(encoder, SeriesEncoder):
+        linear = ConvolutionModel.restored(tensors, encoder.width, outputs)
+    elif about["linear"] is not None:
+        raise ValueError("its linear model is none")
+    parts = {name: _part(kind, channels, tensors, about, name) for name in ("valid", "test") if name in about}
+    notes = tuple(_texts(about["notes"]))
+    schema = Schema(kind, channels)
+    return Known(schema, encoder, targets, linear, parts["valid"], notes, digest, parts.get("test"))
+
+
+def _channel(value: Mapping[str, Any]) -> Channel:
+    categories = value["categories"]
+    made = Channel(
+        value["name"], None if categories is None else tuple(_texts(categories)), value["is_interval"]
+    )
+    if not isinstance(made.name, str) or not isinstance(made.is_interval, bool):
+        raise ValueError("a channel is none")
+    return made
+
+
+def _series_encoder(channels: tuple[Channel, ...], tensors: Mapping[str, Tensor]) -> SeriesEncoder:
+    mean, spread = tensors["mean"], tensors["spread"]
+    width = sum(one.width for one in channels)
+    for each in (mean, spread):
+        if each.dtype != torch.float64 or tuple(each.shape) != (width,) or not each.isfinite().all():
+            raise ValueError("the scale of its channels is none")
+    if not (spread > 0).all():
+        raise ValueError("the scale of its channels is none")
+    return SeriesEncoder(channels, mean.numpy(), spread.numpy())
+
+
+def _part(
+    kind: str,
+    channels: tuple[Channel, ...],
+    tensors: Mapping[str, Tensor],
+    about: Mapping[str, Any],
+    part: str,
+) -> Examples:
+    names, labels = tuple(_texts(about[part]["names"])), tuple(about[part]["labels"])
+    inputs: tuple[Any, ...]
+    if kind == TEXT:
+        inputs = tuple(_texts(about[part]["inputs"]))
+    else:
+        lengths, values = tensors[f"{part}/lengths"].tolist(), tensors[f"{part}/values"]
+        width = sum(one.width for one in channels)
+        if min(lengths) < 1 or tuple(values.shape) != (sum(lengths), width) or values.dtype != torch.float64:
+            raise ValueError("the series that were held out are none")
+        inputs = tuple(np.split(values.numpy(), np.cumsum(lengths)[:-1]))
+    if not len(inputs) == len(names) == len(labels) > 0:
+        raise ValueError("what was held out has no labels")
+    return Examples(kind, inputs, names, labels, channels)
+
+
+def _texts(values: Any) -> list[str]:
+    if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
+        raise ValueError("a list of texts holds something else")
+    return values
+
+
+def without_empty(examples: Examples) -> Examples:
+    """Texts that hold something, with a note on those that do not. DataError if none does."""
+    if examples.kind != TEXT:
+        return examples
+    held = [row for row, text in enumerate(examples.inputs) if text.strip()]
+    if not held:
+        raise DataError(f"all {len(examples):,} texts are empty")
+    gone = len(examples) - len(held)
+    if not gone:
+        return examples
+    first = next(row for row, text in enumerate(examples.inputs) if not text.strip())
+    note = f"{gone:,} empty texts were left out of the training, the first is number {examples.names[first]}"
+    return replace(examples.select(held), notes=(*examples.notes, note))

@@ -1,0 +1,383 @@
+"""The estimators: `SequenceClassifier().fit(texts, labels).predict(texts)`."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cellwise.tasks.classify import TASK
+from cellwise.tasks.classify.columns import Columns, Schema
+from cellwise.tasks.classify.convolutions import ConvolutionModel
+from cellwise.tasks.classify.data import (
+    Classes,
+    Known,
+    Numbers,
+    encode,
+    fingerprint,
+    restored,
+    split_off,
+    stored,
+    without_empty,
+)
+from cellwise.tasks.classify.encoders import SeriesEncoder, TextEncoder
+from cellwise.tasks.classify.examples import SERIES, TEXT, Examples, width_of
+from cellwise.tasks.classify.metrics import class_metrics, number_metrics
+from cellwise.tasks.classify.network import NetworkConfig, SequenceNetwork
+from cellwise.tasks.classify.ngrams import NgramModel, out_of_fold
+from cellwise.tasks.classify.objective import (
+    ClassObjective,
+    Encoded,
+    NumberObjective,
+    SequenceObjective,
+    Training,
+    outputs_of,
+)
+from cellwise.tasks.classify.options import ClassifyOptions, RegressOptions, SequenceOptions
+from cellwise.tasks.classify.stream import ClassStream
+from cellwise.tasks.classify.tables import read_examples
+from cellwise.tasks.errors import DataError
+from cellwise.tasks.estimator import Estimator, Stored
+from cellwise.tasks.training.loop import torch_threads
+from cellwise.tasks.training.run_folder import DATA, RunFolder
+
+__all__ = ["SequenceClassifier", "SequenceRegressor", "labelled"]
+
+
+class _SequenceEstimator(SequenceOptions, Estimator[Known, Training]):
+    """What classifiers and regressors share: reading, the network, the run folder."""
+
+    task = TASK.name
+    network_: SequenceNetwork
+
+    @abstractmethod
+    def _targets(self, train: Examples) -> Classes | Numbers:
+        """What the labels of training examples are. DataError."""
+
+    @abstractmethod
+    def _encoded_targets(self, targets: Any, examples: Examples, doing: str) -> Tensor:
+        """Labels as the network is trained on them (N,). DataError."""
+
+    @abstractmethod
+    def _linear(
+        self, encoder: Any, train: Examples, targets: Tensor, outputs: int
+    ) -> tuple[Any, Tensor | None]:
+        """The linear model beside the network, and what it says of its own training examples without them (N, C)."""
+
+    def _has_prior(self, data: Known) -> bool:
+        """Whether the network hears what the linear model says."""
+        return False
+
+    @property
+    def model_name(self) -> str:
+        """How it is called in tables: the cell's name in capitals."""
+        return self._cell.name.upper()
+
+    def read(self, source: Any) -> Examples:
+        """Read a file, frame, list or array as `fit` would, or as `predict` would once fitted. Raises DataError."""
+        return read_examples(source, self._columns())
+
+    def _columns(self) -> Columns:
+        learned = self._data.schema if self.is_fitted else None
+        return Columns(
+            self.text_column,
+            self.label_column,
+            self.series_column,
+            self.step_column,
+            tuple(self.channels),
+            self.layout,
+            self.missing,
+            self.encoding,
+            self.decimal,
+            learned,
+        )
+
+    def check_options(self, **how: Any) -> None:
+        """Raise OptionError, UnknownCellError or CellError for the first invalid option."""
+        super().check_options(**how)
+        self._columns()
+
+    def _read(self, data: Any, target: Any = None, valid: Any = None) -> tuple[Known, Training]:
+        columns = replace(self._columns(), learned=None)  # fit begins anew, whatever was learned before
+        train = labelled(read_examples(data, columns), target)
+        test = train.test
+        train = without_empty(train)
+        notes = train.notes
+        targets = self._targets(train)
+        if valid is None:
+            labels = targets.encode(train, "") if isinstance(targets, Classes) else None
+            train, held = split_off(train, labels, self.held_out)
+        else:
+            learned = Schema(train.kind, train.channels)
+            held = without_empty(_read_valid(valid, replace(columns, learned=learned)))
+        with torch_threads(self.threads):
+            known, training = self._prepared(train, held, targets, notes)
+        return replace(known, test=test), training
+
+    def _prepared(
+        self, train: Examples, held: Examples, targets: Any, notes: tuple[str, ...]
+    ) -> tuple[Known, Training]:
+        """What stays, and what is trained on; the linear model is fitted here."""
+        encoder: TextEncoder | SeriesEncoder
+        if train.kind == TEXT:
+            encoder = TextEncoder.of(train, self.unit, self.min_count)
+        else:
+            encoder = SeriesEncoder.of(train)
+        train_targets = self._encoded_targets(targets, train, "the training")
+        held_targets = self._encoded_targets(targets, held, "the training")
+        outputs = len(targets) if isinstance(targets, Classes) else 1
+        linear, prior = self._linear(encoder, train, train_targets, outputs)
+        schema = Schema(train.kind, train.channels)
+        digest = fingerprint(train, held)
+        known = Known(schema, encoder, targets, linear, held, notes, digest)
+        if not self._has_prior(known):
+            prior = None
+        encoded = Encoded(known.encode(train), train_targets, prior)
+        valid = encode(known, held, held_targets, prior is not None)
+        return known, Training(encoded, valid, self._weights(train_targets, outputs))
+
+    def _weights(self, targets: Tensor, outputs: int) -> Tensor | None:
+        return None
+
+    def _network(self, data: Known) -> SequenceNetwork:
+        is_text = isinstance(data.encoder, TextEncoder)
+        return SequenceNetwork(
+            NetworkConfig(
+                cell=self._cell,
+                tokens=len(data.encoder.tokens) if isinstance(data.encoder, TextEncoder) else 0,
+                inputs=self.embedding_size if is_text else width_of(data.schema.channels),
+                outputs=data.outputs,
+                hidden_size=self.hidden_size,
+                num_layers=self.num_layers,
+                directions=self.directions,
+                pooling=self.pooling,
+                dropout=self.dropout,
+                input_dropout=self.embedding_dropout if is_text else 0.0,
+                word_dropout=self.word_dropout if is_text else 0.0,
+                has_prior=self._has_prior(data),
+            )
+        )
+
+    def _objective(self, network: Any, data: Known, training: Training) -> SequenceObjective:
+        return self._new_objective(
+            network, training, batch_size=self.batch_size, seed=self.seed, augment=self.augment
+        )
+
+    @abstractmethod
+    def _new_objective(self, network: Any, training: Training, **settings: Any) -> SequenceObjective:
+        """Of this kind of target."""
+
+    def _store(self, data: Known) -> Stored:
+        tensors, about = stored(data)
+        return Stored(data.fingerprint, tensors, about)
+
+    def _restore(self, run: RunFolder, config: Mapping[str, Any]) -> Known:
+        saved = run.read_tensors(DATA)
+        is_classifier = isinstance(self, SequenceClassifier)
+        digest = config["data"]
+        return run.guarded(
+            f"{DATA} does not hold what a {type(self).__name__} has learned",
+            lambda: restored(saved.tensors, saved.about, digest, is_classifier),
+        )
+
+    def _notes(self, data: Known) -> tuple[str, ...]:
+        return data.notes
+
+    def _outputs(self, examples: Examples) -> Tensor:
+        """The network's outputs (N, C), float64."""
+        empty = torch.zeros(len(examples))
+        with torch_threads(self.threads):
+            return outputs_of(self.network_, encode(self._data, examples, empty, self._has_prior(self._data)))
+
+    def _examples(self, data: Any) -> Examples:
+        self._check_fitted()
+        return self.read(data)
+
+    def _labelled_examples(self, data: Any, target: Any) -> Examples:
+        """What is measured on: with labels. Without data, the test part that came with it, or what was held out."""
+        self._check_fitted()
+        return self._data.measured if data is None else labelled(self.read(data), target)
+
+
+class SequenceClassifier(ClassifyOptions, _SequenceEstimator):
+    """A recurrent network that tells classes of sequences apart: of texts, or of series of any lengths.
+
+    `fit(data, target=None, valid=None)` takes a table of texts (CSV, TSV, JSON Lines, Parquet, a frame), a list of
+    texts with their labels, a long table of series, a .ts file, a list of arrays (T, C) with labels, or an array
+    (N, T), (N, T, C) or, with `layout="nct"`, (N, C, T). Series have any lengths; nobody pads them. `valid` is the same
+    again, with labels as a pair `(data, labels)`; without it, a share of each class is held out to decide when to stop.
+
+    Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. hidden_size,
+    num_layers, directions, pooling, dropout: the network. text_column, label_column, series_column, step_column,
+    channels, layout, missing, encoding, decimal: how data are laid out. unit, min_count, embedding_size,
+    embedding_dropout, word_dropout: how texts are read; branch: whether the network corrects a linear model that is fitted
+    beside it; ngrams: words in its longest n-gram. augment: of series in training. class_weight, label_smoothing: the loss. held_out,
+    epochs, batch_size, learning_rate, weight_decay, patience, seed, threads, device, minutes, accumulate, autocast: the
+    training.
+
+    What `fit` learns ends in an underscore: `network_`, `classes_`, `notes_` (remarks on the data, in sentences),
+    `trained_` (the epochs), `held_out_` (the examples of the report: those that decided when to stop, or the test part
+    of bundled data)."""
+
+    metric = "accuracy"
+    higher_is_better = True
+
+    classes_: list[Any]
+    held_out_: Examples
+
+    def _targets(self, train: Examples) -> Classes:
+        assert train.labels is not None
+        return Classes.of(train.labels)
+
+    def _encoded_targets(self, targets: Any, examples: Examples, doing: str) -> Tensor:
+        return torch.from_numpy(targets.encode(examples, doing))
+
+    def _linear(
+        self, encoder: Any, train: Examples, targets: Tensor, outputs: int
+    ) -> tuple[Any, Tensor | None]:
+        if train.kind == SERIES:
+            return ConvolutionModel.fit([encoder.encode(each) for each in train.inputs], targets, outputs)
+        labels, how = targets.numpy(), (outputs, encoder.unit, self.ngrams)
+        model = NgramModel.fit(train.inputs, labels, *how)
+        return model, None if self.branch == "none" else out_of_fold(train.inputs, labels, *how)
+
+    def _has_prior(self, data: Known) -> bool:
+        is_streamed = data.schema.kind == SERIES and self.directions == 1
+        return self.branch == "linear" or (self.branch == "auto" and not is_streamed)
+
+    def _weights(self, targets: Tensor, outputs: int) -> Tensor | None:
+        if self.class_weight == "none":
+            return None
+        counts = torch.bincount(targets, minlength=outputs).clamp(min=1)
+        return len(targets) / (outputs * counts.float())
+
+    def _new_objective(self, network: Any, training: Training, **settings: Any) -> ClassObjective:
+        return ClassObjective(network, training, label_smoothing=self.label_smoothing, **settings)
+
+    def _learned(self, data: Known) -> None:
+        assert isinstance(data.targets, Classes)
+        self.classes_, self.held_out_ = list(data.targets.names), data.measured
+
+    def predict_proba(self, data: Any) -> np.ndarray:
+        """The probability of each class of `classes_`, float64 (N, C), calibrated on what was held out."""
+        examples = self._examples(data)
+        return (self._outputs(examples) / self.network_.temperature.double()).softmax(1).numpy()
+
+    def predict(self, data: Any) -> list[Any]:
+        """The most probable class of each sequence, a list of labels."""
+        return [self.classes_[row] for row in self.predict_proba(data).argmax(axis=1)]
+
+    def measure(self, data: Any = None, target: Any = None) -> dict[str, float]:
+        """accuracy, macro_f1, log_loss (nats) and calibration_error on labelled data; None: on `held_out_`."""
+        examples = self._labelled_examples(data, target)
+        assert isinstance(self._data.targets, Classes)
+        labels = self._data.targets.encode(examples, "the training")
+        return class_metrics(self.predict_proba(examples), labels)
+
+    def measure_linear(self, data: Any = None, target: Any = None) -> dict[str, float]:
+        """The same of the linear model that was fitted beside the network, the baseline."""
+        examples = self._labelled_examples(data, target)
+        assert isinstance(self._data.targets, Classes)
+        said = self._data.linear_outputs(examples)
+        assert said is not None
+        return class_metrics(
+            said.double().softmax(1).numpy(), self._data.targets.encode(examples, "the training")
+        )
+
+    def _figures(self) -> dict[str, Any]:
+        return {"held_out": self.measure(), "linear": self.measure_linear()}
+
+    def _report(self, run: RunFolder) -> str | None:
+        from cellwise.tasks.classify.report import make_report
+
+        return make_report(run, self)
+
+    def stream(self) -> ClassStream:
+        """The class probabilities after each step of a growing sequence: `probabilities = stream(step)`.
+
+        Raises OptionError for a network that reads in two directions."""
+        self._check_fitted()
+        return ClassStream(self.network_, self._data)
+
+
+class SequenceRegressor(RegressOptions, _SequenceEstimator):
+    """A recurrent network that says a number of a sequence: of texts, or of series of any lengths.
+
+    `fit` takes what `SequenceClassifier.fit` takes, with numbers as labels, and has its options, those of classes and
+    n-grams apart. What `fit` learns ends in an underscore: `network_`, `notes_`, `trained_`, `held_out_`."""
+
+    metric = "r2"
+    higher_is_better = True
+
+    held_out_: Examples
+
+    def _targets(self, train: Examples) -> Numbers:
+        return Numbers.of(_numbers(train))
+
+    def _encoded_targets(self, targets: Any, examples: Examples, doing: str) -> Tensor:
+        return torch.from_numpy((_numbers(examples) - targets.mean) / targets.spread).float()
+
+    def _linear(
+        self, encoder: Any, train: Examples, targets: Tensor, outputs: int
+    ) -> tuple[Any, Tensor | None]:
+        if train.kind == TEXT:
+            return None, None
+        return ConvolutionModel.fit([encoder.encode(each) for each in train.inputs], targets, 0)
+
+    def _new_objective(self, network: Any, training: Training, **settings: Any) -> NumberObjective:
+        return NumberObjective(network, training, **settings)
+
+    def _learned(self, data: Known) -> None:
+        self.held_out_ = data.measured
+
+    def predict(self, data: Any) -> np.ndarray:
+        """The number of each sequence, float64 (N,)."""
+        examples = self._examples(data)
+        assert isinstance(self._data.targets, Numbers)
+        return self._outputs(examples)[:, 0].numpy() * self._data.targets.spread + self._data.targets.mean
+
+    def measure(self, data: Any = None, target: Any = None) -> dict[str, float]:
+        """mean_absolute_error, root_mean_squared_error and r2 on labelled data; None: on `held_out_`."""
+        examples = self._labelled_examples(data, target)
+        return number_metrics(self.predict(examples), _numbers(examples))
+
+    def _figures(self) -> dict[str, Any]:
+        return {"held_out": self.measure()}
+
+
+def labelled(examples: Examples, target: Any) -> Examples:
+    """With labels, given or read. DataError if there are none."""
+    made = examples.labelled(target)
+    if made.labels is None:
+        raise DataError(made.unlabelled)
+    return made
+
+
+def _read_valid(valid: Any, columns: Columns) -> Examples:
+    if isinstance(valid, tuple) and len(valid) == 2 and not isinstance(valid[0], str):
+        return labelled(read_examples(valid[0], columns), valid[1])
+    return labelled(read_examples(valid, columns), None)
+
+
+def _numbers(examples: Examples) -> np.ndarray:
+    """Labels as numbers, float64 (N,). DataError for one that is none."""
+    assert examples.labels is not None
+    made = np.zeros(len(examples))
+    for row, label in enumerate(examples.labels):
+        try:
+            made[row] = float(label)
+        except ValueError as error:
+            raise DataError(
+                f"sequence {examples.names[row]!r} has the label {str(label)!r:.60}, which is no number; "
+                "SequenceClassifier learns classes"
+            ) from error
+    if not np.isfinite(made).all():
+        raise DataError(
+            f"sequence {examples.names[int((~np.isfinite(made)).argmax())]!r} has a label that is not finite"
+        )
+    return made

@@ -1,0 +1,133 @@
+"""The network: recurrent layers over a sequence, a summary of what they said, and a linear layer on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cellwise.nn import Recurrent
+
+__all__ = ["Batch", "NetworkConfig", "SequenceNetwork"]
+
+
+UNKNOWN = 0  # the token that stands for all that training has not seen
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Sequences with what is to be said of them.
+
+    inputs: tokens (T, B) int64, or values (T, B, D) float32; lengths (B,) int64, from 0 to T; targets (B,): classes
+    int64 or numbers float32; prior (B, C) float32: what a linear model says of each sequence, or None."""
+
+    inputs: Tensor
+    lengths: Tensor
+    targets: Tensor
+    prior: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """cell; tokens: how many are known (0 for series); inputs: size of an embedding, or numbers in a step; outputs:
+    classes, or 1. The rest as the options of these names."""
+
+    cell: Any
+    tokens: int
+    inputs: int
+    outputs: int
+    hidden_size: int
+    num_layers: int
+    directions: int
+    pooling: str
+    dropout: float
+    input_dropout: float = 0.0
+    word_dropout: float = 0.0
+    has_prior: bool = False
+
+
+class SequenceNetwork(nn.Module):
+    """Tokens (T, B) or values (T, B, D), with lengths (B,), to logits or numbers (B, outputs).
+
+    `temperature`, by which logits are divided before they become probabilities, is fitted on what was held out."""
+
+    temperature: Tensor
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = nn.Embedding(config.tokens, config.inputs) if config.tokens else None
+        self.layer = Recurrent(
+            config.cell,
+            config.inputs,
+            config.hidden_size,
+            config.num_layers,
+            dropout=config.dropout if config.num_layers > 1 else 0.0,
+            bidirectional=config.directions == 2,
+        )
+        width = config.hidden_size * config.directions
+        self.attend = nn.Linear(width, 1) if config.pooling == "attention" else None
+        self.drop = nn.Dropout(config.dropout)
+        self.decode = nn.Linear(width * (3 if config.pooling == "all" else 1), config.outputs)
+        self.trust = nn.Parameter(torch.zeros(())) if config.has_prior else None
+        self.register_buffer("temperature", torch.ones(()))
+
+    def forward(self, inputs: Tensor, lengths: Tensor, prior: Tensor | None = None) -> Tensor:
+        """Logits or numbers (B, outputs). prior (B, outputs): what a linear model said."""
+        return self.read(self.embedded(inputs), lengths, prior)
+
+    def embedded(self, inputs: Tensor) -> Tensor:
+        """What the recurrent layers read, (T, B, E): embeddings of tokens, or values as they are."""
+        if self.embed is None:
+            return inputs
+        if self.training and self.config.word_dropout:
+            gone = torch.rand(inputs.shape, device=inputs.device) < self.config.word_dropout
+            inputs = inputs.masked_fill(gone, UNKNOWN)
+        return self.embed(inputs)
+
+    def read(self, steps: Tensor, lengths: Tensor, prior: Tensor | None = None) -> Tensor:
+        """Logits or numbers (B, outputs) of what `embedded` made."""
+        if self.training and self.config.input_dropout:
+            # One mask for all steps of a sequence: a size of the embedding is there or not (Gal and Ghahramani 2016).
+            keep = 1 - self.config.input_dropout
+            steps = steps * (torch.rand_like(steps[:1]) < keep) / keep
+        output, _ = self.layer(steps, lengths=lengths)
+        return self.decided(self.pooled(output, lengths), prior)
+
+    def decided(self, pooled: Tensor, prior: Tensor | None = None) -> Tensor:
+        """Logits or numbers (B, outputs) of a summary (B, P)."""
+        made = self.decode(self.drop(pooled))
+        if self.trust is not None and prior is not None:
+            made = made + (1 + self.trust) * prior
+        return made
+
+    def pooled(self, output: Tensor, lengths: Tensor) -> Tensor:
+        """The summary (B, P) of what the layers said (T, B, width) of each step; zeros of an empty sequence."""
+        valid = torch.arange(len(output), device=output.device)[:, None] < lengths  # (T, B)
+        named = {"last": self._last, "mean": _mean, "max": _max, "attention": self._attended}
+        kinds = ("last", "mean", "max") if self.config.pooling == "all" else (self.config.pooling,)
+        return torch.cat([named[kind](output, lengths, valid) for kind in kinds], dim=1)
+
+    def _last(self, output: Tensor, lengths: Tensor, valid: Tensor) -> Tensor:
+        """Each direction's output at its last step: the forward one ends where the sequence ends, the other at 0."""
+        row, size = torch.arange(output.shape[1], device=output.device), self.config.hidden_size
+        last = output[(lengths - 1).clamp(min=0), row]
+        return torch.cat([last[:, :size], output[0, :, size:]], dim=1)
+
+    def _attended(self, output: Tensor, lengths: Tensor, valid: Tensor) -> Tensor:
+        """The mean over steps, weighted by a score that is learned (Yang et al. 2016, without its hidden layer)."""
+        assert self.attend is not None
+        score = self.attend(output)[..., 0].masked_fill(~valid, float("-inf"))
+        weight = score.softmax(0).nan_to_num()  # an empty sequence has no step to weigh
+        return (output * weight[..., None]).sum(0)
+
+
+def _mean(output: Tensor, lengths: Tensor, valid: Tensor) -> Tensor:
+    return output.sum(0) / lengths.clamp(min=1)[:, None]  # beyond a row's end the output is zero
+
+
+def _max(output: Tensor, lengths: Tensor, valid: Tensor) -> Tensor:
+    low = torch.finfo(output.dtype).min
+    return output.masked_fill(~valid[..., None], low).amax(0) * (lengths > 0)[:, None]

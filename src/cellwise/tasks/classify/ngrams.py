@@ -1,0 +1,183 @@
+"""A linear model on n-grams of words and letters: what a person would pick for texts instead of a recurrent network.
+
+Features are n-grams of words, and of the letters within a word (Joulin et al. 2017 for both, hashed). Their weight is
+the inverse document frequency times the largest log-count ratio of a class (Wang and Manning 2012); rows have length 1;
+multinomial logistic regression decides. It is the baseline of a report, and the branch beside the recurrent network."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cellwise.tasks.classify.linear import Rows, fit_logistic
+from cellwise.tasks.classify.tokens import WORDS, tokens_of
+
+__all__ = ["NgramModel", "out_of_fold"]
+
+LETTERS = (3, 5)  # letters of the shortest and the longest n-gram within a word, whose ends are marked
+STRENGTH = 3.0
+FOLDS = 4
+MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits without pattern: the golden ratio
+LONGEST_WORD = 40  # letters; what is longer is no word and would have endless n-grams
+
+
+@dataclass(frozen=True, eq=False)
+class NgramModel:
+    """unit, size: tokens and how many the longest n-gram has. features (F,): sorted hashes of n-grams as int64; scale
+    (F,): the weight of each in a row; weights (F, C) and bias (C,): of the regression, float32."""
+
+    unit: str
+    size: int
+    features: Tensor
+    scale: Tensor
+    weights: Tensor
+    bias: Tensor
+
+    name = "linear model on n-grams"
+
+    @classmethod
+    def fit(cls, texts: Sequence[str], labels: np.ndarray, classes: int, unit: str, size: int) -> NgramModel:
+        """Fit to texts of classes (N,) from 0 to `classes` - 1."""
+        hashes, starts = _hashed(texts, unit, size)
+        found, column, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+        kept = counts >= 2 if len(texts) > 100 else counts >= 1
+        features = found[kept]
+        scale = _scale(column, counts, _rows(starts, len(hashes)), labels, classes, len(texts))[kept]
+        model = cls(
+            unit,
+            size,
+            torch.from_numpy(features.view(np.int64)),
+            torch.from_numpy(scale).float(),
+            torch.zeros(len(features), classes),
+            torch.zeros(classes),
+        )
+        rows = model._rows_of(hashes, starts)
+        weights, bias = fit_logistic(rows, torch.from_numpy(labels), classes, len(features), STRENGTH)
+        return cls(unit, size, model.features, model.scale, weights, bias)
+
+    def logits(self, texts: Sequence[str]) -> Tensor:
+        """Logits (N, C) float32 of texts."""
+        if not len(self.features):
+            return self.bias.expand(len(texts), -1).clone()
+        return self._rows_of(*_hashed(texts, self.unit, self.size)).times(self.weights) + self.bias
+
+    def _rows_of(self, hashes: np.ndarray, starts: np.ndarray) -> Rows:
+        """Sparse rows of length 1 from hashes, whose order within a text does not matter."""
+        features = self.features.numpy().view(np.uint64)
+        column = np.searchsorted(features, hashes)
+        column[column == len(features)] = 0
+        known = features[column] == hashes if len(features) else np.zeros(len(hashes), bool)
+        row = _rows(starts, len(hashes))[known]
+        value = self.scale.numpy()[column[known]]
+        norm = np.sqrt(np.bincount(row, value.astype(np.float64) ** 2, len(starts)))
+        value = value / np.maximum(norm, 1e-12)[row]
+        count = np.bincount(row, minlength=len(starts))
+        begins = np.cumsum(count) - count
+        return Rows(
+            torch.from_numpy(column[known].astype(np.int64)),
+            torch.from_numpy(value).float(),
+            torch.from_numpy(begins),
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a run folder holds of it."""
+        return {
+            "ngrams/features": self.features,
+            "ngrams/scale": self.scale,
+            "ngrams/weights": self.weights,
+            "ngrams/bias": self.bias,
+        }
+
+    @classmethod
+    def restored(cls, tensors: Mapping[str, Tensor], unit: str, size: int, classes: int) -> NgramModel:
+        """The inverse of `tensors`. Raises KeyError or ValueError if they are none."""
+        features, scale, weights, bias = (
+            tensors[f"ngrams/{name}"] for name in ("features", "scale", "weights", "bias")
+        )
+        count = len(features)
+        shapes = [tuple(each.shape) for each in (features, scale, weights, bias)]
+        types = [each.dtype for each in (features, scale, weights, bias)]
+        if shapes != [(count,), (count,), (count, classes), (classes,)] or types != [torch.int64] + 3 * [
+            torch.float32
+        ]:
+            raise ValueError("its n-grams are none")
+        hashes = features.numpy().view(np.uint64)
+        if (count and (np.diff(hashes) == 0).any()) or (hashes[1:] < hashes[:-1]).any():
+            raise ValueError("its n-grams are not in order")
+        return cls(unit, size, features, scale, weights, bias)
+
+
+def out_of_fold(texts: Sequence[str], labels: np.ndarray, classes: int, unit: str, size: int) -> Tensor:
+    """Logits (N, C) of each text by a model that was fitted without it: what the recurrent branch learns beside. Those
+    of the model itself would be too sure on its own training texts, and leave the network nothing to learn."""
+    made = torch.zeros(len(texts), classes)
+    fold = np.random.default_rng(0).permutation(len(texts)) % min(FOLDS, len(texts))
+    for number in range(int(fold.max()) + 1):
+        is_outside = fold == number
+        inside = [text for text, out in zip(texts, is_outside, strict=True) if not out]
+        outside = [text for text, out in zip(texts, is_outside, strict=True) if out]
+        model = NgramModel.fit(inside, labels[~is_outside], classes, unit, size)
+        made[torch.from_numpy(is_outside)] = model.logits(outside)
+    return made
+
+
+def _hashed(texts: Sequence[str], unit: str, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes of all n-grams of some texts, one text after another, each once a text; and where each text starts."""
+    parts = [np.unique(np.concatenate(list(_of_text(tokens_of(text, unit), unit, size)))) for text in texts]
+    lengths = np.array([len(part) for part in parts], dtype=np.int64)
+    return np.concatenate([*parts, np.zeros(0, np.uint64)]), np.cumsum(lengths) - lengths
+
+
+def _of_text(tokens: Sequence[str], unit: str, size: int) -> Iterator[np.ndarray]:
+    one = np.array([_hash(token) for token in tokens], dtype=np.uint64)
+    yield one
+    longest = size if unit == WORDS else max(size, LETTERS[1])
+    many = one
+    for length in range(2, min(longest, len(one)) + 1):
+        many = (many[:-1] * MIX) ^ one[length - 1 :]
+        yield many * MIX + np.uint64(length)
+    if unit == WORDS:
+        yield from (_letters(token) for token in set(tokens))
+
+
+@lru_cache(maxsize=1 << 18)
+def _hash(token: str) -> int:
+    digest = hashlib.blake2b(token.encode("utf8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
+@lru_cache(maxsize=1 << 16)
+def _letters(word: str) -> np.ndarray:
+    """Hashes of the n-grams of letters within a word."""
+    marked = f"\x02{word[:LONGEST_WORD]}\x03"
+    grams = [
+        marked[begin : begin + length]
+        for length in range(LETTERS[0], LETTERS[1] + 1)
+        for begin in range(len(marked) - length + 1)
+    ]
+    return np.array([_hash(gram) for gram in grams], dtype=np.uint64)
+
+
+def _rows(starts: np.ndarray, count: int) -> np.ndarray:
+    """The row of each entry."""
+    return np.repeat(np.arange(len(starts)), np.diff(np.r_[starts, count]))
+
+
+def _scale(
+    column: np.ndarray, counts: np.ndarray, row: np.ndarray, labels: np.ndarray, classes: int, texts: int
+) -> np.ndarray:
+    """The weight of each feature: inverse document frequency times the largest log-count ratio."""
+    inverse = np.log((1 + texts) / (1 + counts)) + 1
+    of_class = np.ones((len(counts), classes))
+    for number in range(classes):
+        of_class[:, number] += np.bincount(column[labels[row] == number], minlength=len(counts))
+    share = of_class / of_class.sum(axis=0)
+    rest = (of_class.sum(axis=1, keepdims=True) - of_class) / (of_class.sum() - of_class.sum(axis=0))
+    ratio = np.abs(np.log(share) - np.log(rest)).max(axis=1)
+    return np.asarray(inverse * ratio)

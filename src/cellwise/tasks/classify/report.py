@@ -1,0 +1,292 @@
+"""The report of a classifier: how good it is beside a linear model, how sure, where it is wrong and what decided."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from cellwise import cells
+from cellwise._version import __version__
+from cellwise.tasks.classify import plots
+from cellwise.tasks.classify.attribution import step_shares
+from cellwise.tasks.classify.data import Classes
+from cellwise.tasks.classify.examples import SERIES, TEXT, Examples
+from cellwise.tasks.classify.metrics import by_class, class_metrics, confusion
+from cellwise.tasks.classify.tokens import tokens_of
+from cellwise.tasks.errors import TaskError
+from cellwise.tasks.report.charts import loss_plot
+from cellwise.tasks.report.page import Chart, Page, Section, attempt, write_page
+from cellwise.tasks.report.table import ReportTable, TableCell, TableRow
+from cellwise.tasks.training.history import read_history
+from cellwise.tasks.training.run_files import RunFolder
+
+if TYPE_CHECKING:
+    from cellwise.tasks.classify.estimator import SequenceClassifier
+
+__all__ = ["Measured", "make_report", "measured", "measured_on", "remake_report", "score_rows", "verdict"]
+
+MOST_MISTAKES = 12
+MOST_CLASSES = 60  # rows of the table by class
+MOST_WORDS = 5
+HIGHER = {"accuracy": True, "macro_f1": True, "log_loss": False, "calibration_error": False}
+CHANCE = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Probabilities (N, C) of each model by name, the network first, beside the labels (N,); is_test: whether neither
+    training nor early stopping has seen them."""
+
+    chances: dict[str, np.ndarray]
+    labels: np.ndarray
+    examples: Examples
+    is_test: bool
+
+    def figures(self) -> dict[str, dict[str, float]]:
+        """The metrics of each model."""
+        return {name: class_metrics(each, self.labels) for name, each in self.chances.items()}
+
+
+def measured(model: SequenceClassifier, examples: Examples | None = None) -> Measured:
+    """A classifier and the linear model beside it on labelled examples; None: on what the report is about."""
+    known = model._data
+    chosen = known.measured if examples is None else examples
+    assert isinstance(known.targets, Classes)
+    chances = {model.model_name: model.predict_proba(chosen)}
+    linear = known.linear_outputs(chosen)
+    if linear is not None and known.linear is not None:
+        chances[known.linear.name] = linear.double().softmax(1).numpy()
+    is_test = examples is not None or known.test is not None
+    return Measured(chances, known.targets.encode(chosen, "the training"), chosen, is_test)
+
+
+def make_report(run: RunFolder, model: SequenceClassifier) -> str | None:
+    """Write the report of a run. None, or a sentence on why it could not be made, and how to make it."""
+    return attempt(lambda: write_page(run, _page(model)), f"cellwise classify report {run.path}")
+
+
+def remake_report(run: RunFolder, model: SequenceClassifier) -> None:
+    """Make the report of a finished run again. TaskError if that fails."""
+    if model.trained_ is None:
+        model.trained_ = read_history(run)
+    problem = make_report(run, model)
+    run.finish(model.summary())
+    if problem is not None:
+        raise TaskError(problem)
+
+
+def score_rows(found: Measured) -> ReportTable:
+    """The models and their figures, the better one marked."""
+    figures = found.figures()
+    best = {
+        name: (max if higher else min)(each[name] for each in figures.values())
+        for name, higher in HIGHER.items()
+    }
+    rows = tuple(
+        TableRow(
+            name,
+            tuple(
+                TableCell(f"{each[key]:.3f}", len(figures) > 1 and each[key] == best[key]) for key in HIGHER
+            ),
+        )
+        for name, each in figures.items()
+    )
+    return ReportTable("model", tuple(name.replace("_", " ") for name in HIGHER), rows)
+
+
+def verdict(found: Measured) -> tuple[str, bool]:
+    """The sentence to take home, and whether the network is at least as good as the linear model."""
+    (name, own), *rest = found.chances.items()
+    right = own.argmax(axis=1) == found.labels
+    count, things = len(found.labels), "texts" if found.examples.kind == TEXT else "series"
+    said = f"{name} names the right class of {right.mean():.1%} of {count:,} {things}"
+    if not rest:
+        return f"{said}.", True
+    other_name, other = rest[0]
+    other_right = other.argmax(axis=1) == found.labels
+    won, lost = int((right & ~other_right).sum()), int((~right & other_right).sum())
+    if won == lost:
+        return f"{said}, as many as a {other_name}.", True
+    said = f"{said}; a {other_name} that is fitted in seconds, of {other_right.mean():.1%}"
+    if _sign_test(won, lost) > CHANCE:
+        said += f" (a difference of {abs(won - lost):,}, which may be chance)"
+    return f"{said}.", won > lost
+
+
+def _sign_test(won: int, lost: int) -> float:
+    """The probability of a difference at least this large between equal models, two-sided (McNemar 1947, exact)."""
+    count, few = won + lost, min(won, lost)
+    if count > 1000:  # by then a normal distribution; the sum of binomials would be long
+        return math.erfc(abs(won - lost) / math.sqrt(2 * count))
+    return min(1.0, 2 * sum(math.comb(count, each) for each in range(few + 1)) / 2**count)
+
+
+def _page(model: SequenceClassifier) -> Page:
+    found = measured(model)
+    said, is_ahead = verdict(found)
+    sections = (
+        _scores_section(found),
+        _errors_section(model, found),
+        _classes_section(model, found),
+        _mistakes_section(model, found),
+        _training_section(model),
+    )
+    return Page(
+        title=f"{model.model_name} classifier",
+        subtitle=f"{len(model.classes_):,} classes; measured on {found.examples.about()}",
+        verdict=said,
+        is_ahead=is_ahead,
+        sections=tuple(section for section in sections if section is not None),
+        notes=model.notes_,
+        settings=model.get_params() | {"cell": cells.get(model.cell).name},
+        footer=_footer(model),
+    )
+
+
+def measured_on(found: Measured) -> str:
+    """What the figures were measured on, and how far one may believe them."""
+    if found.is_test:
+        return f"Measured on {found.examples.about()}, which training has not seen."
+    return (
+        f"Measured on {found.examples.about()} that were held out to decide when to stop: not trained on, but looked "
+        "at, so a little flattering. `cellwise classify evaluate` measures on others."
+    )
+
+
+def _scores_section(found: Measured) -> Section:
+    text = (
+        "Accuracy is the share of right answers, macro F1 the mean over classes, however rare. Log loss and "
+        "calibration error (lower is better) say whether the probabilities mean what they say."
+    )
+    return Section("How good it is", text, table=score_rows(found), note=measured_on(found))
+
+
+def _errors_section(model: SequenceClassifier, found: Measured) -> Section:
+    own = found.chances[model.model_name]
+    table = confusion(own.argmax(axis=1), found.labels, len(model.classes_))
+    charts = (
+        Chart(
+            "confusion",
+            plots.confusion_plot(table, [str(name) for name in model.classes_]),
+            "Rows are true classes, columns what was said; blue is right. The deeper the colour, the larger the share "
+            "of its row.",
+        ),
+        Chart(
+            "reliability",
+            plots.reliability_plot(found.chances, found.labels),
+            "How often it is right by how sure it is; large dots are many answers. Under the dotted line it "
+            "is too sure.",
+        ),
+    )
+    return Section("Where it is wrong, and whether it knows", charts=charts)
+
+
+def _classes_section(model: SequenceClassifier, found: Measured) -> Section:
+    own = found.chances[model.model_name]
+    table = confusion(own.argmax(axis=1), found.labels, len(model.classes_))
+    precision, recall, f1 = by_class(table)
+    count = table.sum(axis=1)
+    order = np.argsort(f1, kind="stable")[:MOST_CLASSES] if len(f1) > MOST_CLASSES else np.arange(len(f1))
+    rows = tuple(
+        TableRow(
+            str(model.classes_[each]),
+            tuple(
+                TableCell(text)
+                for text in (
+                    f"{precision[each]:.3f}",
+                    f"{recall[each]:.3f}",
+                    f"{f1[each]:.3f}",
+                    f"{count[each]:,}",
+                )
+            ),
+        )
+        for each in order
+    )
+    note = f"The {MOST_CLASSES} worst of {len(f1):,} classes." if len(f1) > MOST_CLASSES else ""
+    text = "Precision: how many of those that were called so are. Recall: how many of those that are were called so."
+    return Section(
+        "Class by class",
+        text,
+        table=ReportTable("class", ("precision", "recall", "F1", "sequences"), rows),
+        note=note,
+    )
+
+
+def _mistakes_section(model: SequenceClassifier, found: Measured) -> Section | None:
+    own = found.chances[model.model_name]
+    chosen = own.argmax(axis=1)
+    wrong = np.flatnonzero(chosen != found.labels)
+    if not len(wrong):
+        return None
+    worst = wrong[np.argsort(-own[wrong, chosen[wrong]], kind="stable")][:MOST_MISTAKES]
+    shares = [
+        step_shares(model.network_, model._data, found.examples.inputs[row], int(chosen[row]))
+        for row in worst
+    ]
+    if found.examples.kind == SERIES:
+        return _series_mistakes(model, found, worst, shares)
+    rows = []
+    for row, share in zip(worst, shares, strict=True):
+        words = _deciding_words(found.examples.inputs[row], share, model._data.encoder.unit)  # type: ignore[union-attr]
+        cells_ = (
+            str(model.classes_[found.labels[row]]),
+            f"{model.classes_[chosen[row]]}, {own[row, chosen[row]]:.0%}",
+            words,
+        )
+        rows.append(TableRow(found.examples.inputs[row][:300], tuple(TableCell(text) for text in cells_)))
+    text = (
+        "The mistakes it was surest of, and the words that spoke most for (+) or against (−) what it said, in logits: "
+        "gradient times input of the recurrent branch, and what the linear branch says without the word."
+    )
+    return Section(
+        "The most confident mistakes",
+        text,
+        table=ReportTable("text", ("true", "said", "words that decided"), tuple(rows)),
+    )
+
+
+def _deciding_words(text: str, share: np.ndarray, unit: str) -> str:
+    tokens = list(tokens_of(text, unit))
+    order = np.argsort(-np.abs(share), kind="stable")[:MOST_WORDS]
+    return ", ".join(f"{tokens[each]} {share[each]:+.1f}".replace("-", "−") for each in order)
+
+
+def _series_mistakes(
+    model: SequenceClassifier, found: Measured, worst: np.ndarray, shares: list[np.ndarray]
+) -> Section:
+    own, known = found.chances[model.model_name], model._data
+    titles = [
+        f"{found.examples.names[row]}: is {model.classes_[found.labels[row]]}, said "
+        f"{model.classes_[int(own[row].argmax())]} ({own[row].max():.0%})"
+        for row in worst
+    ]
+    values = [known.encoder.encode(found.examples.inputs[row]).numpy() for row in worst]
+    svg = plots.mistakes_plot(values, shares, titles, [one.name for one in known.schema.channels])
+    caption = (
+        "Lines: the channels that vary most, in units of their spread. Bars: how much each step spoke for what was "
+        "said (blue) or against it (orange), by gradient times input."
+    )
+    return Section("The most confident mistakes", charts=(Chart("mistakes", svg, caption),))
+
+
+def _training_section(model: SequenceClassifier) -> Section | None:
+    if model.trained_ is None:
+        return None
+    caption = (
+        "Training loss, and the log loss on what was held out, in nats by epoch; the ring marks the weights that were "
+        "kept. Dropout, label smoothing and augmentation make the training loss the higher one."
+    )
+    return Section("Training", charts=(Chart("loss", loss_plot(model.trained_), caption),))
+
+
+def _footer(model: SequenceClassifier) -> str:
+    weights = sum(each.numel() for each in model.network_.parameters())
+    trained = model.trained_
+    epochs = "" if trained is None else f", {len(trained.epochs)} epochs, the best was {trained.best.epoch}"
+    return (
+        f"cellwise {__version__}, torch {torch.__version__}; {weights:,} weights{epochs}, seed {model.seed}."
+    )

@@ -1,0 +1,52 @@
+"""Texts cut into words or characters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+__all__ = ["CHARACTERS", "UNITS", "WORDS", "choose_unit", "tokens_of", "words_of"]
+
+WORDS, CHARACTERS = "words", "characters"
+UNITS = (WORDS, CHARACTERS)
+# Scripts that put no spaces between words: each character is a word of its own.
+UNSPACED = (
+    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    r"\U00020000-\U0003ffff"
+)
+# A web address, a name with @, an emoticon, a word with its marks and apostrophes, or a single sign.
+TOKEN = re.compile(
+    rf"https?://\S+|www\.\S+|@\w+|[:;=][-o*']?[)(\]\[dDpP/\\|]+(?!\w)|<3"
+    rf"|[{UNSPACED}]|(?:(?![{UNSPACED}])\w)+(?:['’](?:(?![{UNSPACED}])\w)+)*|[^\w\s]"
+)
+LONG_WORD = 24  # characters; texts whose words are mostly longer are not parted into words at all
+
+
+def words_of(text: str) -> list[str]:
+    """The words and signs of a text in lower case; web addresses and names with @ are one word each.
+
+    >>> words_of("Isn't it GREAT, @bob? http://x.y/z :-)")
+    ["isn't", 'it', 'great', ',', '@', '?', 'http://', ':-)']
+    """
+    return [_folded(token) for token in TOKEN.findall(text)]
+
+
+def tokens_of(text: str, unit: str) -> Sequence[str]:
+    """The tokens of a text: its words, or its characters as they are."""
+    return words_of(text) if unit == WORDS else text
+
+
+def choose_unit(texts: Iterable[str]) -> str:
+    """Words, unless they are too long to be any."""
+    words = letters = 0
+    for text in texts:
+        found = words_of(text)
+        words += len(found)
+        letters += sum(map(len, found))
+    return CHARACTERS if letters > LONG_WORD * words else WORDS
+
+
+def _folded(token: str) -> str:
+    if token.startswith(("http://", "https://", "www.")):
+        return "http://"
+    return "@" if token.startswith("@") else token.lower().replace("’", "'")
