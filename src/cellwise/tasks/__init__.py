@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cellwise.tasks.forecasting.forecaster import Forecaster
+    from cellwise.tasks.tag.tagger import SequenceTagger
     from cellwise.tasks.text.model import CharacterModel
     from cellwise.tasks.tuning.search import tune
 
-__all__ = ["CharacterModel", "Forecaster", "tune"]
+__all__ = ["CharacterModel", "Forecaster", "SequenceTagger", "tune"]
 
 # name -> module that defines it
 _HOMES = {
     "CharacterModel": "cellwise.tasks.text.model",
     "Forecaster": "cellwise.tasks.forecasting.forecaster",
+    "SequenceTagger": "cellwise.tasks.tag.tagger",
     "tune": "cellwise.tasks.tuning.search",
 }
 
