@@ -50,8 +50,8 @@ def measure_tags(
     has_entities: bool,
 ) -> dict[str, float]:
     """`accuracy`, over all words, `accuracy_known` and `accuracy_unknown`, over those that training has and has
-    not seen (NaN where there are none); `precision`, `recall`, `f1`: of entities, where tags mark them, else the means over
-    the tags, each counting alike."""
+    not seen (NaN where there are none); `precision`, `recall`, `f1`: of entities, where tags mark them, else the means
+    over the tags, each counting alike."""
     hits = {True: 0, False: 0}
     totals = {True: 0, False: 0}
     for sentence, real, own in zip(words, true, predicted, strict=True):
