@@ -1,0 +1,206 @@
+"""The report of a tagger: how good it is beside the most frequent tag, on which tags, words and sentences it errs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from cellwise import cells
+from cellwise._version import __version__
+from cellwise.tasks.report.charts import loss_plot
+from cellwise.tasks.report.page import Chart, Page, Section, attempt, write_page
+from cellwise.tasks.report.table import ReportTable, TableCell, TableRow
+from cellwise.tasks.tag.conll import Sentences
+from cellwise.tasks.tag.metrics import Counts, count_entities, count_tags
+from cellwise.tasks.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from cellwise.tasks.tag.tagger import SequenceTagger
+
+__all__ = ["BASELINE", "compared", "make_report", "measured_on", "scores_of", "shown_scores"]
+
+BASELINE = "most frequent tag"
+MOST_ROWS, MOST_SENTENCES = 20, 12
+TITLES = {
+    "accuracy": "accuracy",
+    "accuracy_known": "known words",
+    "accuracy_unknown": "unknown words",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+}
+
+Scores = dict[str, dict[str, float]]
+
+
+def compared(tagger: SequenceTagger, sentences: Sentences, predicted: Any = None) -> Scores:
+    """Model -> its metrics on sentences: the tagger, and the most frequent tag of each word."""
+    from cellwise.tasks.tag.tagger import score_tags
+
+    data = tagger._data
+    own = tagger.measure(sentences) if predicted is None else score_tags(data, sentences, predicted)
+    return {
+        tagger.model_name: own,
+        BASELINE: score_tags(data, sentences, data.baseline.predict(sentences.words)),
+    }
+
+
+def scores_of(tagger: SequenceTagger) -> Scores | None:
+    """The same on what was held out; None if nothing was."""
+    return None if tagger.held_out_ is None else compared(tagger, tagger.held_out_)
+
+
+def shown_scores(scores: Mapping[str, Mapping[str, float]]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """The table for a terminal, in percent."""
+    return ("model", *TITLES.values()), [
+        (name, *(_percent(own[key]) for key in TITLES)) for name, own in scores.items()
+    ]
+
+
+def measured_on(tagger: SequenceTagger) -> str:
+    """What the figures were measured on, and how far one may believe them."""
+    held = tagger.held_out_
+    assert held is not None
+    words = f"{held.count:,} words in {len(held):,} sentences"
+    if tagger.is_test_:
+        return f"Measured on {words} that neither training nor early stopping has seen."
+    return (
+        f"Measured on {words} that decided when to stop: not trained on, but looked at, so a little flattering. "
+        "`evaluate` on others gives honest figures."
+    )
+
+
+def make_report(run: RunFolder, tagger: SequenceTagger) -> str | None:
+    """Write the report of a run. None, or a sentence on what could not be made."""
+    return attempt(lambda: write_page(run, _page(tagger)), "cellwise tag fit with --overwrite")
+
+
+def _page(tagger: SequenceTagger) -> Page:
+    held = tagger.held_out_
+    sections: list[Section] = []
+    said, is_ahead = "", True
+    if held is not None:
+        assert held.tags is not None
+        predicted = tagger.predict(held)
+        scores = compared(tagger, held, predicted)
+        said, is_ahead = _verdict(tagger, scores)
+        sections += [
+            Section("How good it is", measured_on(tagger), table=_scores_table(scores), note=_note(tagger)),
+            _kinds_section(tagger, held, predicted),
+            _confusions_section(held, predicted),
+            _sentences_section(held, predicted),
+        ]
+    if tagger.trained_ is not None:
+        caption = (
+            "Training loss and the figure on what was held out; the ring marks the weights that were kept."
+        )
+        sections.append(Section("Training", charts=(Chart("loss", loss_plot(tagger.trained_), caption),)))
+    weights = sum(p.numel() for p in tagger.network_.parameters())
+    lexicon = tagger._data.lexicon
+    return Page(
+        title=f"Tags: {tagger.model_name}",
+        subtitle=f"{len(lexicon.words):,} different words, {len(tagger.tags_):,} tags",
+        verdict=said,
+        is_ahead=is_ahead,
+        sections=tuple(sections),
+        notes=tagger.notes_,
+        settings=tagger.get_params() | {"cell": cells.get(tagger.cell).name},
+        footer=f"cellwise {__version__}, torch {torch.__version__}; {weights:,} weights, seed {tagger.seed}.",
+    )
+
+
+def _verdict(tagger: SequenceTagger, scores: Scores) -> tuple[str, bool]:
+    key = "f1" if tagger.scheme_ is not None else "accuracy"
+    own, other = scores[tagger.model_name][key], scores[BASELINE][key]
+    what = "finds entities with an F1 of" if key == "f1" else "gives the right tag to"
+    unit = "" if key == "f1" else " of the words"
+    return (
+        f"{tagger.model_name} {what} {_percent(own)} %{unit}; the most frequent tag of each word reaches "
+        f"{_percent(other)} %.",
+        own > other,
+    )
+
+
+def _scores_table(scores: Scores) -> ReportTable:
+    best = {key: np.nanmax([own[key] for own in scores.values()] + [0.0]) for key in TITLES}
+    rows = tuple(
+        TableRow(name, tuple(TableCell(_percent(own[key]), own[key] == best[key]) for key in TITLES))
+        for name, own in scores.items()
+    )
+    return ReportTable("model", tuple(TITLES.values()), rows)
+
+
+def _note(tagger: SequenceTagger) -> str:
+    means = (
+        "of entities: one is right if its first word, its last word and its type are"
+        if tagger.scheme_ is not None
+        else "means over the tags, each counting alike"
+    )
+    return f"In percent. Known words stand in the training sentences. Precision, recall and F1 are {means}."
+
+
+def _kinds_section(tagger: SequenceTagger, held: Sentences, predicted: Sequence[Sequence[str]]) -> Section:
+    assert held.tags is not None
+    has_entities = tagger.scheme_ is not None
+    counts = (count_entities if has_entities else count_tags)(held.tags, predicted)
+    order = sorted(counts, key=lambda kind: -counts[kind].true)
+    rows = tuple(TableRow(kind, _cells_of(counts[kind])) for kind in order[:MOST_ROWS])
+    what = "type of entity" if has_entities else "tag"
+    more = f" The {MOST_ROWS} most frequent of {len(order)}." if len(order) > MOST_ROWS else ""
+    columns = ("precision", "recall", "F1", "true", "predicted")
+    return Section(
+        f"By {what}", table=ReportTable(what, columns, rows), note=f"In percent, and numbers.{more}"
+    )
+
+
+def _cells_of(counts: Counts) -> tuple[TableCell, ...]:
+    shares = (_percent(value) for value in (counts.precision, counts.recall, counts.f1))
+    return tuple(TableCell(text) for text in (*shares, f"{counts.true:,}", f"{counts.predicted:,}"))
+
+
+def _confusions_section(held: Sentences, predicted: Sequence[Sequence[str]]) -> Section:
+    pairs: Counter[tuple[str, str]] = Counter()
+    words: dict[tuple[str, str], Counter[str]] = {}
+    for sentence, real, own in zip(held.words, held.tags or (), predicted, strict=True):
+        for word, a, b in zip(sentence, real, own, strict=True):
+            if a != b:
+                pairs[a, b] += 1
+                words.setdefault((a, b), Counter())[word] += 1
+    rows = tuple(
+        TableRow(
+            f"{a} taken for {b}",
+            (TableCell(f"{count:,}"), TableCell(", ".join(word for word, _ in words[a, b].most_common(5)))),
+        )
+        for (a, b), count in pairs.most_common(MOST_ROWS)
+    )
+    text = f"{pairs.total():,} of {held.count:,} words have a wrong tag."
+    return Section("What it confuses", text, table=ReportTable("", ("times", "words, for example"), rows))
+
+
+def _sentences_section(held: Sentences, predicted: Sequence[Sequence[str]]) -> Section:
+    wrong = [
+        sum(a != b for a, b in zip(real, own, strict=True))
+        for real, own in zip(held.tags or (), predicted, strict=True)
+    ]
+    order = sorted(range(len(held)), key=lambda i: (-wrong[i], len(held.words[i])))[:MOST_SENTENCES]
+    rows = tuple(
+        TableRow(_marked(held.words[i], (held.tags or ())[i], predicted[i]), (TableCell(f"{wrong[i]}"),))
+        for i in order
+        if wrong[i]
+    )
+    note = "A wrong tag stands behind its word, with the right one."
+    return Section("The worst sentences", table=ReportTable("sentence", ("wrong",), rows), note=note)
+
+
+def _marked(words: Sequence[str], real: Sequence[str], own: Sequence[str]) -> str:
+    return " ".join(
+        word if a == b else f"{word} [{b}, not {a}]" for word, a, b in zip(words, real, own, strict=True)
+    )
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}" if np.isfinite(value) else "–"

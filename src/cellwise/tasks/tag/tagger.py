@@ -1,0 +1,275 @@
+"""The estimator: `SequenceTagger().fit("train.conll").predict([["The", "bird", "sings"]])`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from cellwise.tasks.errors import DataError
+from cellwise.tasks.estimator import Estimator, Stored
+from cellwise.tasks.tag import TASK
+from cellwise.tasks.tag.baseline import MostFrequentTag
+from cellwise.tasks.tag.batches import by_length, collate
+from cellwise.tasks.tag.conll import Sentences
+from cellwise.tasks.tag.data import Parts, TagPlan, TagTraining, as_sentences, hold_out, words_of
+from cellwise.tasks.tag.metrics import measure_tags
+from cellwise.tasks.tag.network import TagNetwork, TagSizes
+from cellwise.tasks.tag.objective import TagObjective
+from cellwise.tasks.tag.options import TagOptions
+from cellwise.tasks.tag.schemes import SCHEMES, find_scheme
+from cellwise.tasks.tag.vocabulary import Forms, Lexicon
+from cellwise.tasks.training.loop import torch_threads
+from cellwise.tasks.training.run_folder import DATA, RunFolder
+
+__all__ = ["SequenceTagger", "TagData"]
+
+Tags = list[list[str]]
+
+
+@dataclass(frozen=True, eq=False)
+class TagData:
+    """What predictions need besides weights, and what the report measures on."""
+
+    lexicon: Lexicon
+    plan: TagPlan
+    baseline: MostFrequentTag
+    held_out: Sentences | None
+    is_test: bool
+    fingerprint: str
+
+
+class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
+    """A recurrent network that gives each word of a sentence a tag: a part of speech, or the part of a name.
+
+    Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. word_column,
+    tag_column: columns of files. embedding_size, character_size (0: no letters), hidden_size, num_layers,
+    bidirectional, dropout: the network. crf: choose the tags of a sentence together; None: where they mark entities.
+    word_dropout: how often rare words are read as unknown in training. epochs, batch_size, learning_rate, weight_decay,
+    patience, seed, threads, device, minutes, accumulate, autocast: the training.
+
+    `fit` takes a file in CoNLL's columns, two lists of lists (words, tags), or one list of lists of (word, tag) pairs;
+    `valid`, of the same kind, decides when to stop; without it every tenth sentence does, and every tenth is kept from
+    both for measuring. Tags that mark entities (IOB1, IOB2, BIOES) are recognised, learned as BIOES, and given back as
+    they came.
+
+    What `fit` learns ends in an underscore: `network_`, `tags_` (as learned), `scheme_` (None if they mark no
+    entities), `held_out_` (the sentences that it is measured on, None if too few), `trained_` (the epochs)."""
+
+    task = TASK.name
+    metric = "accuracy"
+    higher_is_better = True
+
+    network_: TagNetwork
+    tags_: tuple[str, ...]
+    scheme_: str | None
+    held_out_: Sentences | None
+
+    def _read(self, data: Any, target: Any = None, valid: Any = None) -> tuple[TagData, TagTraining]:
+        columns = self.word_column, self.tag_column
+        sentences = as_sentences(data, target, columns)
+        if valid is None:
+            parts = hold_out(sentences)
+        else:
+            words, tags = valid if isinstance(valid, tuple) and len(valid) == 2 else (valid, None)
+            parts = Parts(sentences, as_sentences(words, tags, columns, "validation"), None)
+        training = parts.training
+        assert training.tags is not None
+        plan = TagPlan(find_scheme(training.tags))
+        learned = [plan.learned(each) for each in training.tags]
+        lexicon = Lexicon.of(training.words, _all_tags(learned, plan))
+        baseline = MostFrequentTag.of(training.words, training.tags)
+        if len(lexicon.tags) < 2:
+            raise DataError(f"all words have the tag {lexicon.tags[0]!r}; there is nothing to learn")
+        measured = parts.validation if parts.test is None else parts.test
+        known = TagData(lexicon, plan, baseline, measured, parts.test is not None, _fingerprint(parts))
+        return known, TagTraining(training, parts.validation)
+
+    def _network(self, data: TagData) -> TagNetwork:
+        sizes = TagSizes(
+            self.embedding_size,
+            self.character_size,
+            self.hidden_size,
+            self.num_layers,
+            self.bidirectional,
+            self.dropout,
+            self.word_dropout,
+        )
+        crf = data.plan.has_entities if self.crf is None else self.crf
+        return TagNetwork(self._cell, data.lexicon, sizes, crf=crf, is_bioes=data.plan.has_entities)
+
+    def _objective(self, network: TagNetwork, data: TagData, training: TagTraining) -> TagObjective:
+        sentences = training.training
+        assert sentences.tags is not None
+        ids = [torch.tensor(data.lexicon.tag_ids(data.plan.learned(tags))) for tags in sentences.tags]
+
+        def validate() -> dict[str, float]:
+            if training.validation is None:
+                return {}
+            found = self._measured(network, data, training.validation)
+            return {name: found[name] for name in ("accuracy", "f1")}
+
+        return TagObjective(
+            network,
+            Forms(data.lexicon, sentences.words),
+            ids,
+            validate,
+            metric="f1" if data.plan.has_entities else "accuracy",
+            batch_size=self.batch_size,
+            seed=self.seed,
+        )
+
+    def _store(self, data: TagData) -> Stored:
+        kept = {
+            "words": data.lexicon.words,
+            "letters": data.lexicon.letters,
+            "tags": data.lexicon.tags,
+            "frequent": [data.baseline.tags[word] for word in data.lexicon.words],
+            "otherwise": data.baseline.otherwise,
+            "scheme": data.plan.scheme,
+            "held_out": None if data.held_out is None else [data.held_out.words, data.held_out.tags],
+            "is_test": data.is_test,
+        }
+        text = json.dumps(kept, ensure_ascii=False).encode("utf8", "surrogatepass")
+        tensors = {
+            "text": torch.frombuffer(bytearray(text), dtype=torch.uint8),
+            "counts": torch.tensor(data.lexicon.counts),
+        }
+        return Stored(data.fingerprint, tensors)
+
+    def _restore(self, run: RunFolder, config: Mapping[str, Any]) -> TagData:
+        tensors = run.read_tensors(DATA).tensors
+        fingerprint = config["data"]
+        if not isinstance(fingerprint, str):
+            raise ValueError("its data has no fingerprint")
+        return run.guarded(
+            f"{DATA} does not hold what a tagger knows", lambda: _rebuild(tensors, fingerprint)
+        )
+
+    def _learned(self, data: TagData) -> None:
+        self.tags_, self.scheme_, self.held_out_ = data.lexicon.tags, data.plan.scheme, data.held_out
+
+    def _notes(self, data: TagData) -> tuple[str, ...]:
+        notes = []
+        if data.plan.scheme is not None:
+            notes.append(f"the tags mark entities ({data.plan.scheme})")
+        if data.held_out is None:
+            notes.append("nothing is held out, so training does not stop early")
+        return tuple(notes)
+
+    def _report(self, run: RunFolder) -> str | None:
+        from cellwise.tasks.tag.report import make_report
+
+        return make_report(run, self)
+
+    def _figures(self) -> dict[str, Any]:
+        if self.held_out_ is None:
+            return {}
+        return {"held_out": "test" if self.is_test_ else "validation", "scores": self.measure(self.held_out_)}
+
+    @property
+    def is_test_(self) -> bool:
+        """Whether neither training nor early stopping has seen `held_out_`."""
+        self._check_fitted()
+        return self._data.is_test
+
+    def predict(self, data: Any) -> Tags:
+        """Tags of each word of each sentence.
+
+        data: a list of lists of words, or running text, which is split into sentences of words first."""
+        self._check_fitted()
+        with torch_threads(self.threads):
+            return self._predicted(self.network_, self._data, words_of(data))
+
+    def measure(self, data: Any, target: Any = None) -> dict[str, float]:
+        """`accuracy`; that of words seen and not seen in training; `precision`, `recall`, `f1`: of entities as CoNLL's
+        script counts them where tags mark entities, else means over the tags."""
+        self._check_fitted()
+        sentences = as_sentences(data, target, (self.word_column, self.tag_column), "measuring")
+        with torch_threads(self.threads):
+            return self._measured(self.network_, self._data, sentences)
+
+    def _measured(self, network: TagNetwork, data: TagData, sentences: Sentences) -> dict[str, float]:
+        predicted = self._predicted(network, data, sentences.words)
+        return score_tags(data, sentences, predicted)
+
+    @staticmethod
+    def _predicted(network: TagNetwork, data: TagData, words: Sequence[Sequence[str]]) -> Tags:
+        forms = Forms(data.lexicon, words)
+        made: Tags = [[] for _ in words]
+        device = next(network.parameters()).device
+        training = network.training
+        network.eval()
+        with torch.no_grad():
+            for chosen in by_length([len(each) for each in words]):
+                batch = collate(forms, chosen)
+                best = network.decide(batch if device.type == "cpu" else _moved(batch, device))
+                for number, ids in zip(chosen, best.T.tolist(), strict=True):
+                    own = [data.lexicon.tags[i] for i in ids[: len(words[number])]]
+                    made[number] = data.plan.restored(own)
+        network.train(training)
+        return made
+
+
+def score_tags(data: TagData, sentences: Sentences, predicted: Sequence[Sequence[str]]) -> dict[str, float]:
+    """The metrics of any predicted tags of some sentences."""
+    assert sentences.tags is not None
+    return measure_tags(
+        sentences.words, sentences.tags, predicted, data.lexicon.knows, data.plan.has_entities
+    )
+
+
+def _all_tags(learned: Sequence[Sequence[str]], plan: TagPlan) -> set[str]:
+    """The tags of the training sentences, and for each type of entity all four of BIOES."""
+    tags = {tag for each in learned for tag in each}
+    if plan.has_entities:
+        tags |= {letter + tag[1:] for tag in tags if tag != "O" for letter in "BIES"}
+    return tags
+
+
+def _moved(batch: Any, device: torch.device) -> Any:
+    from cellwise.tasks.training.device import moved
+
+    return moved(batch, device)
+
+
+def _fingerprint(parts: Parts) -> str:
+    rows = [
+        None if each is None else [each.words, each.tags]
+        for each in (parts.training, parts.validation, parts.test)
+    ]
+    return hashlib.sha256(json.dumps(rows).encode("ascii")).hexdigest()
+
+
+def _rebuild(tensors: Mapping[str, torch.Tensor], fingerprint: str) -> TagData:
+    """Raises ValueError, KeyError or TypeError for what no tagger wrote."""
+    kept = json.loads(tensors["text"].numpy().tobytes().decode("utf8", "surrogatepass"))
+    lists = {name: tuple(kept[name]) for name in ("words", "letters", "tags", "frequent")}
+    counts = tuple(tensors["counts"].tolist())
+    scheme, otherwise = kept["scheme"], kept["otherwise"]
+    if not all(isinstance(each, str) for values in lists.values() for each in values) or not isinstance(
+        otherwise, str
+    ):
+        raise ValueError("a word, letter or tag is none")
+    if (
+        any(len(set(lists[name])) != len(lists[name]) for name in ("words", "letters", "tags"))
+        or len(lists["tags"]) < 2
+    ):
+        raise ValueError("a word, letter or tag stands there twice, or there are too few tags")
+    if not all(isinstance(each, int) for each in counts) or not len(counts) == len(lists["words"]) == len(
+        lists["frequent"]
+    ):
+        raise ValueError("its words have no counts")
+    if scheme is not None and scheme not in SCHEMES:
+        raise ValueError(f"there is no scheme {scheme!r:.40}")
+    lexicon = Lexicon(lists["words"], counts, lists["letters"], lists["tags"])
+    frequent = MostFrequentTag(dict(zip(lists["words"], lists["frequent"], strict=True)), otherwise)
+    held_out = None
+    if kept["held_out"] is not None:
+        words, tags = kept["held_out"]
+        held_out = as_sentences(words, tags, (None, None), "measuring")
+    return TagData(lexicon, TagPlan(scheme), frequent, held_out, bool(kept["is_test"]), fingerprint)

@@ -1,0 +1,243 @@
+"""The parts of a tagger: schemes of entities, the conditional random field, files in columns, metrics."""
+
+import itertools
+import random
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cellwise.tasks.errors import DataError
+from cellwise.tasks.tag.baseline import MostFrequentTag
+from cellwise.tasks.tag.conll import has_columns, parse_conll, to_conll
+from cellwise.tasks.tag.crf import Crf
+from cellwise.tasks.tag.data import hold_out, tokenize
+from cellwise.tasks.tag.metrics import count_entities, measure_tags
+from cellwise.tasks.tag.schemes import SCHEMES, allowed_moves, encode, entities, find_scheme
+
+BIOES = ["O", "B-A", "I-A", "E-A", "S-A", "B-B", "I-B", "E-B", "S-B"]
+
+
+# --- schemes
+
+
+@st.composite
+def marked(draw):
+    """A sentence's length, and entities in it that do not overlap."""
+    found, position = [], 0
+    for _ in range(draw(st.integers(0, 4))):
+        start = position + draw(st.integers(0, 2))
+        stop = start + draw(st.integers(1, 3))
+        found.append((start, stop, draw(st.sampled_from("AB"))))
+        position = stop
+    return position + draw(st.integers(0, 2)), found
+
+
+@given(marked())
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_entities_survive_every_scheme(scheme, case):
+    length, found = case
+    tags = encode(found, length, scheme)
+    assert len(tags) == length
+    assert entities(tags) == found
+
+
+@given(marked())
+def test_bioes_only_makes_allowed_moves(case):
+    length, found = case
+    moves, begins, ends = allowed_moves(BIOES)
+    ids = [BIOES.index(tag) for tag in encode(found, length, "BIOES")]
+    assert all(moves[a][b] for a, b in itertools.pairwise(ids))
+    if ids:
+        assert begins[ids[0]] and ends[ids[-1]]
+
+
+def test_moves_that_break_an_entity_are_not_allowed():
+    moves, begins, ends = allowed_moves(BIOES)
+    index = BIOES.index
+    for a, b in (("O", "I-A"), ("B-A", "O"), ("B-A", "E-B"), ("E-A", "I-A"), ("S-A", "E-A"), ("I-A", "B-A")):
+        assert not moves[index(a)][index(b)], (a, b)
+    assert not begins[index("I-A")] and not begins[index("E-B")]
+    assert not ends[index("B-A")] and not ends[index("I-B")]
+
+
+def test_scheme_is_found():
+    assert find_scheme([["I-A", "B-A"], ["O"]]) == "IOB1"
+    assert find_scheme([["B-A", "I-A", "O"]]) == "IOB2"
+    assert find_scheme([["B-A", "L-A", "O", "U-A"]]) == "BIOES"
+    assert find_scheme([["NOUN", "O"]]) is None  # a tag "O" among others
+    assert find_scheme([["B", "I", "O"]]) == "IOB2"
+    assert find_scheme([["in", "B-A"]]) is None
+
+
+def test_tags_that_no_scheme_allows_are_read_as_conll_reads_them():
+    assert entities(["O", "I-A", "I-B", "E-B", "I-B"]) == [(1, 2, "A"), (2, 4, "B"), (4, 5, "B")]
+
+
+# --- the conditional random field, beside all paths
+
+
+def all_paths(crf, emissions, length):
+    """Each path of one sentence and its score."""
+    moves, begins, ends = crf._scores()
+    for path in itertools.product(range(emissions.shape[1]), repeat=length):
+        score = begins[path[0]] + ends[path[-1]] + sum(emissions[t, tag] for t, tag in enumerate(path))
+        yield path, score + sum(moves[a, b] for a, b in itertools.pairwise(path))
+
+
+@pytest.fixture(params=[False, True], ids=["all moves", "some moves"])
+def crf(request):
+    torch.manual_seed(0)
+    tags = ["O", "B-A", "I-A", "E-A"]
+    made = Crf(4, *(allowed_moves(tags) if request.param else ())).double()
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=2)
+    return made
+
+
+def test_crf_equals_the_sum_and_the_best_over_all_paths(crf):
+    lengths = torch.tensor([5, 1, 3, 2])
+    emissions = 3 * torch.randn(5, 4, 4, dtype=torch.float64)
+    logs, best = crf.log_partition(emissions, lengths), crf.decode(emissions, lengths)
+    for row, length in enumerate(lengths.tolist()):
+        paths = list(all_paths(crf, emissions[:, row], length))
+        total = torch.stack([score for _, score in paths]).logsumexp(0)
+        torch.testing.assert_close(logs[row], total)
+        path, score = max(paths, key=lambda each: float(each[1]))
+        assert best[:length, row].tolist() == list(path)
+        assert (best[length:, row] == 0).all()
+        tags = torch.tensor(path)[:, None].expand(-1, 4)
+        padded = torch.nn.functional.pad(tags, (0, 0, 0, 5 - length))
+        own = crf.score(emissions, padded, torch.full((4,), length))[row]
+        torch.testing.assert_close(own, score)
+
+
+def test_crf_gradients_are_those_of_finite_differences(crf):
+    emissions = torch.randn(4, 2, 4, dtype=torch.float64, requires_grad=True)
+    lengths = torch.tensor([4, 2])
+    assert torch.autograd.gradcheck(lambda e: crf.log_partition(e, lengths), emissions)
+
+
+def test_crf_in_float32_with_scores_of_any_size():
+    made = Crf(3)
+    torch.nn.init.normal_(made.moves, std=30)
+    emissions = 60 * torch.randn(20, 8, 3)
+    lengths = torch.full((8,), 20)
+    torch.testing.assert_close(
+        made.log_partition(emissions, lengths).double(),
+        made.double().log_partition(emissions.double(), lengths),
+        rtol=1e-5,
+        atol=1e-3,
+    )
+
+
+def test_padding_changes_nothing(crf):
+    emissions = torch.randn(6, 2, 4, dtype=torch.float64)
+    lengths = torch.tensor([3, 6])
+    other = emissions.clone()
+    other[3:, 0] = 1e3
+    torch.testing.assert_close(crf.log_partition(emissions, lengths), crf.log_partition(other, lengths))
+    assert crf.decode(emissions, lengths).equal(crf.decode(other, lengths))
+
+
+# --- files in columns
+
+
+def test_columns_of_many_kinds():
+    plain = parse_conll("The DT\nbird NN\n\nIt PRP\n", "x")
+    assert plain.words == (("The", "bird"), ("It",)) and plain.tags == (("DT", "NN"), ("PRP",))
+    ner = "-DOCSTART- -X- O O\n\nEU NNP I-NP I-ORG\nrejects VBZ I-VP O\n"
+    assert parse_conll(ner, "x").tags == (("I-ORG", "O"),)
+    assert parse_conll(ner, "x", tag="2").tags == (("NNP", "VBZ"),)
+    hashes = parse_conll("# newsgroup\n#\tO\nwin\tO\n", "x")
+    assert hashes.words == (("#", "win"),)
+    spaces = parse_conll("New York\tLOC\nis\tO\n", "x")
+    assert spaces.words == (("New York", "is"),)
+    assert parse_conll("a\tX\r\n".replace("\r", ""), "x").tags == (("X",),)
+
+
+def test_conllu():
+    text = (
+        "# sent_id = 1\n# text = vámonos al mar\n"
+        "1-2\tvámonos\t_\t_\t_\t_\t_\t_\t_\t_\n1\tvamos\tir\tVERB\tv\t_\t0\troot\t_\t_\n"
+        "2\tnos\tnosotros\tPRON\tp\t_\t1\tobj\t_\t_\n2.1\tx\t_\tX\t_\t_\t_\t_\t_\t_\n\n"
+    )
+    assert parse_conll(text, "x").tags == (("VERB", "PRON"),)
+    assert parse_conll(text, "x", word="LEMMA", tag="XPOS").words == (("ir", "nosotros"),)
+    plus = "# global.columns = WORD TAG\na\tX\n"
+    assert parse_conll(plus, "x", word="WORD", tag="TAG").tags == (("X",),)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("a X\nb\n", {}, "line 2 has 1 column, line 1 has 2"),
+        ("a\nb\n", {}, "it has 1 column; |it needs one with words and one with their tags"),
+        ("a X\n", {"tag": "3"}, "no column '3' for the tags; it has 2 columns"),
+        ("a X\n", {"word": "FORM"}, "no column 'FORM' for the words"),
+        ("\n\n", {}, "holds no words"),
+        ("a\t\nb\tX\n", {}, "line 1: the word 'a' has no tag"),
+    ],
+)
+def test_wrong_columns(text, options, message):
+    with pytest.raises(DataError, match=message):
+        parse_conll(text, "x", **options)
+
+
+def test_written_sentences_are_read_again():
+    words, tags = [["New York", "#"], ["-"]], [["A", "B"], ["C"]]
+    made = parse_conll(to_conll(words, tags), "x")
+    assert [list(each) for each in made.words] == words and [list(each) for each in made.tags] == tags
+
+
+def test_running_text_is_not_taken_for_columns():
+    assert not has_columns("Two words here.\nTwo more here.\n")
+    assert not has_columns("One line.")
+    assert has_columns("a\tX\nb\tY\n")
+    assert has_columns("a\nb\n\nc\n\nd\ne\n")
+    assert has_columns("word\n", "x.conll")
+
+
+def test_tokens_keep_every_character_but_spaces():
+    text = "Dr. Who's 3.5% (of) it... 你好，世界！http://a.b/c?d #tag e-mail"
+    assert "".join(word for sentence in tokenize(text) for word in sentence) == text.replace(" ", "")
+
+
+# --- metrics
+
+
+def test_entities_are_counted_whole():
+    true = [["B-PER", "I-PER", "O", "B-LOC"], ["O", "B-PER"]]
+    made = [["B-PER", "I-PER", "O", "B-PER"], ["B-PER", "I-PER"]]
+    counts = count_entities(true, made)
+    assert (counts["PER"].right, counts["PER"].predicted, counts["PER"].true) == (1, 3, 2)
+    found = measure_tags([["a"] * 4, ["b"] * 2], true, made, lambda word: word == "a", True)
+    assert found["accuracy"] == pytest.approx(3 / 6)
+    assert found["accuracy_known"] == pytest.approx(3 / 4) and found["accuracy_unknown"] == 0
+    assert found["precision"] == pytest.approx(1 / 3) and found["recall"] == pytest.approx(1 / 3)
+
+
+def test_metrics_of_tags_equal_scikit_learns():
+    metrics = pytest.importorskip("sklearn.metrics")
+    generator = random.Random(0)
+    true = [[generator.choice("ABC") for _ in range(9)] for _ in range(20)]
+    made = [[generator.choice("ABCD") for _ in range(9)] for _ in range(20)]
+    found = measure_tags(true, true, made, lambda word: True, False)
+    flat = tuple([tag for tags in each for tag in tags] for each in (true, made))
+    wanted = metrics.precision_recall_fscore_support(*flat, average="macro", zero_division=0)
+    assert [found[name] for name in ("precision", "recall", "f1")] == pytest.approx(wanted[:3])
+    assert found["accuracy"] == pytest.approx(metrics.accuracy_score(*flat))
+
+
+def test_most_frequent_tag():
+    made = MostFrequentTag.of([["a", "a", "a", "b", "c", "d"]], [["X", "Y", "Y", "X", "Z", "Z"]])
+    assert made.predict([["a", "b", "new"]]) == [["Y", "X", "Z"]]
+
+
+def test_held_out_sentences_are_every_tenth():
+    words = tuple((str(i),) for i in range(40))
+    parts = hold_out(parse_conll(to_conll(words, [["X"]] * 40), "x"))
+    assert parts.validation.words == (("9",), ("19",), ("29",), ("39",))
+    assert parts.test.words == (("4",), ("14",), ("24",), ("34",))
+    assert len(parts.training) == 32
