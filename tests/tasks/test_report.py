@@ -16,7 +16,7 @@ from cellwise.tasks.forecasting.frequency import parse_frequency
 from cellwise.tasks.forecasting.naive import NAIVE_NAME
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.report_measured import Measured, good_section, sure_section, wrong_sections
-from cellwise.tasks.forecasting.tables import scores_table, verdict
+from cellwise.tasks.forecasting.tables import judge, scores_table, verdict
 
 SETTINGS = {"horizon": 5, "hidden_size": 4, "epochs": 2}
 
@@ -132,7 +132,7 @@ def measured_again(run: Path) -> dict[str, float]:
         "inside": float(100 * ((low <= y) & (y <= high)).mean()),
         "width": float((high - low).mean()),
         "interval": float((high - low + 10 * outside).mean()),
-        "naive": float(np.abs(y - rows["SeasonalNaive"].to_numpy()).mean()),
+        "simple": float(np.abs(y - rows[rows.columns[7]].to_numpy()).mean()),
         "worst": float(
             rows.group_by("cutoff").agg((polars.col("y") - polars.col("GRU")).abs().mean())["y"].max()  # type: ignore[arg-type]
         ),
@@ -141,10 +141,11 @@ def measured_again(run: Path) -> dict[str, float]:
 
 def test_the_figures_on_the_page_are_those_of_the_backtest_file(one: Path) -> None:
     page, found = (one / "report.html").read_text(), measured_again(one)
-    own, naive = rows_of(page, "How good it is")
-    assert own[0] == "GRU" and naive[0] == "SeasonalNaive"
+    own, best, *others = rows_of(page, "How good it is")
+    assert own[0] == "GRU" and "SeasonalNaive" in [best[0], *(each[0] for each in others)]
+    assert polars.read_csv(one / "backtest.csv").columns[7] == best[0]
     assert [float(each) for each in own[1:3]] == pytest.approx([found["MAE"], found["RMSE"]], rel=0.005)
-    assert float(own[-1]) == pytest.approx(100 * (1 - found["MAE"] / found["naive"]), abs=0.51)
+    assert float(own[-1]) == pytest.approx(100 * (1 - found["MAE"] / found["simple"]), abs=0.51)
     name, inside, width, interval = rows_of(page, "How sure it is")[0]
     assert name == "80 % band of GRU"
     assert float(inside.removesuffix(" %")) == pytest.approx(found["inside"], abs=0.051)
@@ -187,7 +188,7 @@ def test_many_series_are_shown_from_best_to_worst_and_escaped(many: str) -> None
 
 def test_many_series_are_measured_in_units_that_they_share(many: str) -> None:
     head = many[many.index("<h2>How good it is") : many.index("<h2>How sure it is")]
-    assert re.findall(r"<th>([^<]*)</th>", head) == ["model", "sMAPE", "MASE", "skill %"]
+    assert re.findall(r"<th>([^<]*)</th>", head) == ["model", "sMAPE", "MASE", "scaled pinball", "skill %"]
     assert "in units of the naive error" in many and "in the units of the data" not in many.replace("MAE", "")
 
 
@@ -249,15 +250,16 @@ def backtest_where(own_error: float, naive_error: float) -> Backtest:
 
 
 def test_the_verdict_is_plain() -> None:
-    ahead, behind = backtest_where(1.0, 2.0), backtest_where(3.0, 2.0)
+    ahead, behind, far = backtest_where(1.0, 2.0), backtest_where(2.1, 2.0), backtest_where(3.0, 2.0)
     assert verdict(ahead.scores(), ahead) == (
-        "GRU errs by 1.00 on average, the seasonal naive forecast by 2.00: 50 % less.", True,
-    )  # fmt: skip
-    text, better = verdict(behind.scores(), behind)
-    assert (text, better) == (
-        "GRU errs by 3.00 on average, the seasonal naive forecast by 2.00: 50 % more.",
+        "GRU errs 50 % less than the best simple method, SeasonalNaive. Their MAE: 1.00 and 2.00.",
+        True,
+    )
+    assert verdict(behind.scores(), behind) == (
+        "GRU errs 5 % more than SeasonalNaive: use --best or --ensemble. Their MAE: 2.10 and 2.00.",
         False,
     )
+    assert [judge(each.scores(), each).is_alarming for each in (ahead, behind, far)] == [False, False, True]
 
 
 def test_the_better_figure_is_marked() -> None:
