@@ -6,7 +6,8 @@ For each set a Forecaster with its defaults is fitted to all but the last window
 forecasts those. What is measured lies after everything that training, stopping and calibration have seen. Three rows a
 set: the network's own bands, the bands as they are handed over, and the best (by MASE, on these very windows) of the
 simple methods. MASE, pinball, interval score and width are in units of the seasonal naive error, so that sets can be
-compared; coverage is in percent; every series counts alike. `scored` is the number of forecasts with a known truth.
+compared; coverage is in percent; every series counts alike. What is measured is the network before the refit.
+ `scored` is the number of forecasts with a known truth.
 """
 
 from __future__ import annotations
@@ -62,9 +63,9 @@ def measure(one: ForecastSet, seed: int, settings: dict[str, Any]) -> list[Row]:
     start = time.perf_counter()
     forecaster = Forecaster(
         horizon=one.horizon, season_length=one.season_length, known=one.known, past=one.past, levels=LEVELS,
-        seed=seed, **settings,
+        seed=seed, refit=False, **settings,
     )  # fmt: skip
-    forecaster.fit(one.frame, cutoffs=one.cutoffs, step=one.step, **_without_refit())
+    forecaster.fit(one.frame, cutoffs=one.cutoffs, step=one.step)
     after = forecaster.backtest_
     assert after is not None  # every set is long enough for its test windows
     seconds = time.perf_counter() - start
@@ -78,11 +79,6 @@ def measure(one: ForecastSet, seed: int, settings: dict[str, Any]) -> list[Row]:
         Row(one.name, f"{after.model}, calibrated", seed, scored, own, seconds),
         Row(one.name, best, seed, scored, scores[best], None),
     ]
-
-
-def _without_refit() -> dict[str, Any]:
-    """What is measured is the network before the refit; so it is the one that stays, and its own bands can be had."""
-    return {"refit": False} if "refit" in Forecaster._how(Forecaster(), {}) else {}
 
 
 def uncalibrated(forecaster: Forecaster, after: Backtest) -> dict[str, float]:

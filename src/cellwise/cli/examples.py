@@ -21,6 +21,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "cellwise complexity gru --measure --out gru.png",
     ),
     "demo": ("cellwise demo lstm", "cellwise demo my_cells.py:MGU --epochs 500"),
+    "forecast update": (
+        "cellwise forecast update runs/sales-gru newer.csv",
+        "cellwise forecast update runs/sales-gru newer.csv --out runs/sales-july",
+    ),
     "forecast report": ("cellwise forecast report runs/sales-gru",),
     "forecast explain": (
         "cellwise forecast explain runs/sales-gru",

@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
-
-import numpy as np
 
 from cellwise.tasks.estimator import Stored
 from cellwise.tasks.forecasting import TASK
 from cellwise.tasks.forecasting.calendar import with_calendar
 from cellwise.tasks.forecasting.covariates import check_reach
 from cellwise.tasks.forecasting.data import ForecastData, prepare_data, restore_data, store_data
+from cellwise.tasks.forecasting.epochs import epochs_for
 from cellwise.tasks.forecasting.explaining import Explaining
 from cellwise.tasks.forecasting.frames import Table, TextFormat
 from cellwise.tasks.forecasting.frequency import parse_frequency
-from cellwise.tasks.forecasting.measures import Measures
 from cellwise.tasks.forecasting.network import ForecastNetwork
 from cellwise.tasks.forecasting.objective import ForecastObjective
 from cellwise.tasks.forecasting.options import ForecastOptions, TestWindows
 from cellwise.tasks.forecasting.output import forecast_frame, quantiles_of
 from cellwise.tasks.forecasting.panel import Panel
-from cellwise.tasks.forecasting.postprocessing import Blend, Postprocessing, Windows
+from cellwise.tasks.forecasting.postprocessing import Postprocessing
 from cellwise.tasks.forecasting.splits import whole_split
+from cellwise.tasks.forecasting.updates import Updates
 from cellwise.tasks.options import check_values
-from cellwise.tasks.training.history import History
 from cellwise.tasks.training.loop import torch_threads
 from cellwise.tasks.training.progress import Progress
-from cellwise.tasks.training.run_folder import WINDOWS, Checkpoint, RunFolder
+from cellwise.tasks.training.run_folder import RunFolder
 from cellwise.tasks.training.stage import OTHER_SEED
 
 __all__ = ["Forecaster"]
 
 
-class Forecaster(Measures, Explaining):
+class Forecaster(Updates, Explaining):
     """A recurrent network that forecasts one or many series, with bands.
 
     Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. horizon: steps to
@@ -91,6 +90,9 @@ class Forecaster(Measures, Explaining):
     def _objective(self, network: ForecastNetwork, data: ForecastData, training: Panel) -> ForecastObjective:
         return ForecastObjective(network, training, data.split, batch_size=self.batch_size, seed=self.seed)
 
+    def _epochs(self, objective: ForecastObjective) -> int:
+        return epochs_for(objective.panel, math.ceil(objective.steps / self.accumulate))
+
     def _refits(self, data: ForecastData) -> bool:
         return self.refit and (data.split.has_test or data.split.has_validation)
 
@@ -101,50 +103,6 @@ class Forecaster(Measures, Explaining):
         return ForecastObjective(
             network, training, whole, batch_size=self.batch_size, seed=self.seed + OTHER_SEED
         )
-
-    def _complete(self) -> tuple[str, ...]:
-        """Forecast what was held out, by the network that has not learned it, and learn the postprocessing."""
-        panel, parts = with_calendar(self.table_.panel, self.calendar_, self.horizon), self._data.split
-
-        def roll(cutoffs: np.ndarray) -> Windows:
-            return Windows.roll(self.measured_.forecast, panel, cutoffs, self.horizon, len(self._quantiles))
-
-        with torch_threads(self.threads):
-            validation, test = roll(parts.validation), roll(parts.test)
-            blend = self._choose_blend(panel, validation if len(validation) else test)
-            validation, test = validation.blended(blend, panel), test.blended(blend, panel)
-        self._windows = validation + test
-        asked = self.calibrate and len(validation) and len(test)
-        ids, quantiles = panel.ids, self._quantiles
-        self._measuring = Postprocessing(blend, validation.calibration(quantiles, ids) if asked else None)
-        final = self._windows.calibration(quantiles, ids) if self.calibrate else None
-        self._postprocessing = Postprocessing(blend, final)
-        notes = () if self.refitted_ is None else (note_of_refit(self.refitted_),)
-        return (*notes, *self._postprocessing.notes)
-
-    def _choose_blend(self, panel: Panel, windows: Windows) -> Blend | None:
-        """What is made of the network's forecasts before they are calibrated, chosen by held-out windows of `panel`."""
-        return None
-
-    def _completion(self) -> dict[str, Checkpoint]:
-        if self._windows is None:
-            return {}
-        about = {"measuring": self._measuring.to_dict(), "predicting": self._postprocessing.to_dict()}
-        return {WINDOWS: Checkpoint(self._windows.tensors(), about)}
-
-    def _restore_completion(self, run: RunFolder | None) -> tuple[str, ...]:
-        if run is None:
-            return ("the bands are not calibrated: the run has no forecasts of held-out windows",)
-        saved = run.read_tensors(WINDOWS)
-
-        def restore() -> tuple[Windows, Postprocessing, Postprocessing]:
-            count = len(self._quantiles)
-            windows = Windows.from_tensors(saved.tensors, self.table_.panel, self.horizon, count)
-            measuring = Postprocessing.from_dict(saved.about["measuring"], self._quantiles)
-            return windows, measuring, Postprocessing.from_dict(saved.about["predicting"], self._quantiles)
-
-        self._windows, self._measuring, self._postprocessing = run.guarded(f"{WINDOWS} is none", restore)
-        return ()
 
     def _store(self, data: ForecastData) -> Stored:
         return store_data(data)
@@ -157,6 +115,7 @@ class Forecaster(Measures, Explaining):
         self.table_, self.calendar_ = data.table, data.calendar
         self._windows = self._evaluation = None
         self._measuring = self._postprocessing = Postprocessing()
+        self.updates_ = ()
 
     def _notes(self, data: ForecastData) -> tuple[str, ...]:
         return (*data.table.notes, *data.split.notes)
@@ -168,9 +127,8 @@ class Forecaster(Measures, Explaining):
 
     def _figures(self) -> dict[str, Any]:
         backtest = self.backtest_
-        return {
-            "scores": {} if backtest is None else {name: s.overall for name, s in backtest.scores().items()}
-        }
+        scores = {} if backtest is None else {name: s.overall for name, s in backtest.scores().items()}
+        return {"scores": scores} | ({"updates": list(self.updates_)} if self.updates_ else {})
 
     @property
     def _least_weights(self) -> int:
@@ -229,10 +187,3 @@ class Forecaster(Measures, Explaining):
             "members": self.members,
             "quantiles": quantiles_of(self.levels),
         }
-
-
-def note_of_refit(refitted: History) -> str:
-    """A sentence on what predicts."""
-    count = len(refitted.epochs)
-    epochs = f"{count} epoch{'s' * (count != 1)}"
-    return f"once measured, the network learned what was held out too, in {epochs}; that network predicts"

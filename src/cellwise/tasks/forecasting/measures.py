@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from cellwise.tasks.errors import NotFittedError
 from cellwise.tasks.estimator import Estimator
 from cellwise.tasks.forecasting.backtest import Backtest, cutoff_indices, rolling_forecasts
 from cellwise.tasks.forecasting.calendar import with_calendar
+from cellwise.tasks.forecasting.calibration import Calibration
 from cellwise.tasks.forecasting.data import ForecastData
 from cellwise.tasks.forecasting.errors import SeriesTooShortError
 from cellwise.tasks.forecasting.frames import Columns, Table, TextFormat, read_table
@@ -17,8 +19,16 @@ from cellwise.tasks.forecasting.network import ForecastNetwork
 from cellwise.tasks.forecasting.options import ForecastOptions
 from cellwise.tasks.forecasting.output import Evaluation, backtest_frame, check_by, quantiles_of, scores_frame
 from cellwise.tasks.forecasting.panel import Panel
-from cellwise.tasks.forecasting.postprocessing import Postprocessing, Predict, Windows, calibrated
+from cellwise.tasks.forecasting.postprocessing import (
+    Blend,
+    Postprocessing,
+    Predict,
+    Windows,
+)
+from cellwise.tasks.training.history import History
 from cellwise.tasks.training.loop import torch_threads
+from cellwise.tasks.training.run_folder import WINDOWS, Checkpoint, RunFolder
+from cellwise.tasks.training.stage import refit_stage
 
 __all__ = ["Measures"]
 
@@ -34,6 +44,9 @@ class Measures(ForecastOptions, Estimator[ForecastData, Panel]):
     _measuring: Postprocessing  # of the measured network's forecasts
     _postprocessing: Postprocessing  # of all others
     _evaluation: Evaluation | None = None
+    _stored_rows: Sequence[Mapping[str, object]] = ()
+    updates_: tuple[dict[str, Any], ...] = ()
+    """A record of each update, the oldest first."""
 
     def backtest(
         self, frame: Any = None, cutoffs: int = 5, step: int | None = None, *, progress: bool | None = None
@@ -109,6 +122,71 @@ class Measures(ForecastOptions, Estimator[ForecastData, Panel]):
         handed out: blended, where that was chosen, and calibrated."""
         return self._postprocessing.after(self.network_.forecast)(panel, horizon)
 
+    def _complete(self) -> tuple[str, ...]:
+        """Forecast what was held out, by the network that has not learned it, and learn the postprocessing."""
+        panel, parts = with_calendar(self.table_.panel, self.calendar_, self.horizon), self._data.split
+        with torch_threads(self.threads):
+            validation = self._roll(self.measured_, panel, parts.validation)
+            test = self._roll(self.measured_, panel, parts.test)
+            blend = self._choose_blend(panel, validation if len(validation) else test)
+            validation, test = validation.blended(blend, panel), test.blended(blend, panel)
+        self._windows = validation + test
+        asked = self.calibrate and len(validation) and len(test)
+        quantiles = self._quantiles
+        self._measuring = Postprocessing(blend, validation.calibration(quantiles, panel) if asked else None)
+        final = self._windows.calibration(quantiles, panel) if self.calibrate else None
+        if self.calibrate and not len(self._windows):
+            short = "the series are too short to hold anything out"
+            final = Calibration.none(quantiles, "nothing was held out" if self.validation == 0 else short)
+        self._postprocessing = Postprocessing(blend, final)
+        notes = () if self.refitted_ is None else (note_of_refit(self.refitted_),)
+        return (*notes, *self._postprocessing.notes)
+
+    def _roll(self, network: ForecastNetwork, panel: Panel, cutoffs: np.ndarray) -> Windows:
+        """The forecasts of a network at these cutoffs, as they come."""
+        return Windows.roll(network.forecast, panel, cutoffs, self.horizon, len(self._quantiles))
+
+    def _choose_blend(self, panel: Panel, windows: Windows) -> Blend | None:
+        """What is made of the network's forecasts before they are calibrated, chosen by held-out windows of `panel`."""
+        return None
+
+    def _completion(self) -> dict[str, Checkpoint]:
+        if self._windows is None:
+            return {}
+        about = {
+            "measuring": self._measuring.to_dict(),
+            "predicting": self._postprocessing.to_dict(),
+            "updates": list(self.updates_),
+        }
+        return {WINDOWS: Checkpoint(self._windows.tensors(), about)}
+
+    def _restore_completion(self, run: RunFolder | None) -> tuple[str, ...]:
+        if run is None:
+            return ("the bands are not calibrated: the run has no forecasts of held-out windows",)
+        saved = run.read_tensors(WINDOWS)
+        run.guarded(f"{WINDOWS} does not hold whole windows", lambda: self._restore_windows(saved))
+        self._stored_rows = tuple(run.read_metrics())
+        return ()
+
+    def _restore_windows(self, saved: Checkpoint) -> None:
+        quantiles, about = self._quantiles, saved.about
+        panel = self.table_.panel
+        self._windows = Windows.from_tensors(saved.tensors, panel, self.horizon, len(quantiles))
+        self._measuring = Postprocessing.from_dict(about["measuring"], quantiles)
+        self._postprocessing = Postprocessing.from_dict(about["predicting"], quantiles)
+        if not isinstance(about["updates"], list) or not all(
+            isinstance(each, dict) for each in about["updates"]
+        ):
+            raise ValueError("the record of updates is none")
+        self.updates_ = tuple(about["updates"])
+
+    def _metrics_rows(self) -> Sequence[Mapping[str, object]]:
+        """The rows of metrics.csv until now."""
+        if self.trained_ is None:
+            return self._stored_rows
+        stage = refit_stage(self.trained_)
+        return stage.rows(() if self.refitted_ is None else self.refitted_.epochs)
+
     def _evaluated(self) -> Evaluation | None:
         """The forecasts of the held-out windows, laid out on first use."""
         parts = self._data.split if self.is_fitted else None
@@ -121,17 +199,16 @@ class Measures(ForecastOptions, Estimator[ForecastData, Panel]):
         return self._evaluation
 
     def _as_measured(self, panel: Panel, cutoffs: np.ndarray) -> Predict:
-        """The measured network's forecasts of held-out windows, calibrated by others than these."""
+        """The measured network's forecasts of held-out windows: calibrated by what was known at each, or, without
+        validation windows before them, by others than these."""
         if self._windows is None:
             return self.measured_.forecast
-        windows, calibration = self._windows.at(cutoffs), self._measuring.calibration
-        if not self.calibrate:
-            made = windows.forecasts
-        elif calibration is not None:
-            made = calibrated(calibration, windows.forecasts, windows.known(panel))
-        else:
-            made = windows.calibrated_by_others(self._quantiles, panel)
-        return windows.replay(panel, made)
+        windows = self._windows.at(cutoffs)
+        if self._postprocessing.calibration is None:
+            return windows.replay(panel, windows.forecasts)
+        if self._measuring.calibration is None:
+            return windows.replay(panel, windows.calibrated_by_others(self._quantiles, panel))
+        return windows.replay(panel, self._windows.calibrated_in_turn(self._quantiles, panel, cutoffs))
 
     def _backtest_of(self, table: Table, cutoffs: int, step: int | None) -> Backtest:
         """What is handed out at the last cutoffs of a table."""
@@ -172,3 +249,10 @@ class Measures(ForecastOptions, Estimator[ForecastData, Panel]):
     @property
     def _quantiles(self) -> tuple[float, ...]:
         return quantiles_of(self.levels)
+
+
+def note_of_refit(refitted: History) -> str:
+    """A sentence on what predicts."""
+    count = len(refitted.epochs)
+    epochs = f"{count} epoch{'s' * (count != 1)}"
+    return f"once measured, the network learned what was held out too, in {epochs}; that network predicts"

@@ -118,6 +118,15 @@ class Windows:
             self if blend is None else replace(self, forecasts=blend.apply(self.known(panel), self.forecasts))
         )
 
+    def refreshed(self, panel: Panel) -> Windows:
+        """With the truth as a panel has it, which may reach further than before."""
+        horizon = self.truth.shape[1]
+        truth = np.full(self.truth.shape, np.nan)
+        for row, (i, cutoff) in enumerate(zip(self.series.tolist(), self.cutoffs.tolist(), strict=True)):
+            after = panel.y[i][cutoff : cutoff + horizon]
+            truth[row, : len(after)] = after
+        return replace(self, truth=truth)
+
     def at(self, cutoffs: np.ndarray) -> Windows:
         """Those of the windows that are among the cutoffs (N, C)."""
         return self.select((cutoffs[self.series] == self.cutoffs[:, None]).any(axis=1))
@@ -135,20 +144,42 @@ class Windows:
 
         return predict
 
-    def select(self, rows: np.ndarray) -> Windows:
-        """Only these rows: numbers, or a mask."""
+    def select(self, rows: np.ndarray | slice) -> Windows:
+        """Only these rows: numbers, a mask, or a slice."""
         return Windows(*(getattr(self, name)[rows] for name in _NAMES))
 
     def __add__(self, later: Windows) -> Windows:
         both = Windows(*(np.concatenate([getattr(self, name), getattr(later, name)]) for name in _NAMES))
         return both.select(np.argsort(both.times, kind="stable"))
 
-    def calibration(self, quantiles: Sequence[float], ids: Sequence[str]) -> Calibration:
-        """The calibration that these windows ask for. ids: names of the series of the table."""
-        names = _names(ids, self.series)
+    def calibration(self, quantiles: Sequence[float], panel: Panel) -> Calibration:
+        """The calibration that these windows ask for, those of which half is known. panel: the series of the table.
+
+        The first steps of a horizon are the easiest, so the windows of daily updates say little until they are full."""
+        full = 2 * (~np.isnan(self.truth)).sum(axis=1) >= self.truth.shape[1]
+        one = self.select(full) if full.any() else self
         return Calibration.fit(
-            self.forecasts, self.truth, quantiles, series=names, cutoffs=self.cutoffs, scale=self.scale
-        )
+            one.forecasts, one.truth, quantiles, series=_names(panel.ids, one.series), cutoffs=one.cutoffs,
+            scale=one.scale, nonnegative=one.nonnegative(panel),
+        )  # fmt: skip
+
+    def nonnegative(self, panel: Panel) -> np.ndarray:
+        """Whether a value below zero makes no sense, of the series of each window, (W,)."""
+        return _nonnegative(panel)[self.series]
+
+    def calibrated_in_turn(self, quantiles: Sequence[float], panel: Panel, cutoffs: np.ndarray) -> np.ndarray:
+        """The forecasts of the windows at these cutoffs (N, C), each calibrated by the windows whose truth was known
+        when it was made: as a user would have had them. As they are where there was none."""
+        last = np.minimum(self.cutoffs + self.truth.shape[1], panel.lengths[self.series]) - 1
+        known = np.array([panel.times[i][t] for i, t in zip(self.series, last, strict=True)]).astype(np.int64)
+        asked = self.at(cutoffs)
+        made = asked.forecasts.copy()
+        for time in np.unique(asked.times):
+            own, before = asked.times == time, known <= time
+            if before.any():
+                calibration = self.select(before).calibration(quantiles, panel)
+                made[own] = calibrated(calibration, made[own], panel.select(asked.series[own].tolist()))
+        return made
 
     def calibrated_by_others(self, quantiles: Sequence[float], panel: Panel) -> np.ndarray:
         """The forecasts (W, H, Q), each calibrated by windows that share no value with it; as they are where there
@@ -165,7 +196,7 @@ class Windows:
             groups = [(fold == k, fold != k) for k in np.unique(fold)]
         for own, others in groups:
             if others.any():
-                calibration = self.select(others).calibration(quantiles, panel.ids)
+                calibration = self.select(others).calibration(quantiles, panel)
                 made[own] = calibrated(calibration, made[own], panel.select(self.series[own].tolist()))
         return made
 
@@ -200,8 +231,12 @@ def calibrated(calibration: Calibration | None, forecasts: np.ndarray, panel: Pa
     """Forecasts (N, H, Q) after the ends of the series of a panel."""
     if calibration is None:
         return forecasts
-    positive = np.array([float(np.nanmin(y)) >= 0 for y in panel.y], dtype=bool)
-    return calibration.apply(forecasts, series=_names(panel.ids, range(len(panel))), nonnegative=positive)
+    names = _names(panel.ids, range(len(panel)))
+    return calibration.apply(forecasts, series=names, nonnegative=_nonnegative(panel))
+
+
+def _nonnegative(panel: Panel) -> np.ndarray:
+    return np.array([float(np.nanmin(y)) >= 0 for y in panel.y], dtype=bool)
 
 
 def _names(ids: Sequence[str], series: Sequence[int] | np.ndarray) -> list[str] | None:

@@ -23,12 +23,6 @@ WORST = 5  # windows in the table of the worst
 FLATTENING = 2.5  # times the largest error of the others
 FEW_WINDOWS = 5  # with fewer, the coverage of single steps is noise
 FEW = 30  # values: with fewer of them inside or outside a band says little
-ELSEWHERE = (
-    "coverage",
-    "interval",
-    "scaled interval",
-    "skill",
-)  # columns that another section has, or replaces
 
 
 class Fitted(Protocol):
@@ -105,39 +99,22 @@ def measured_on(forecaster: Fitted) -> str:
 def good_section(measured: Measured, sentence: str, known: Sequence[str]) -> Section:
     """The scores of the models. sentence: what they were measured on; known: the user's covariates known in advance."""
     backtest = measured.backtest
-    table = _without(scores_table(measured.scores, backtest.levels), ELSEWHERE)
-    if measured.rival is not None:
-        table = _with_skill(table, measured)
+    table = scores_table(measured.scores, backtest.levels)
+    kept = [
+        i
+        for i, name in enumerate(table.columns)
+        if not name.startswith(("coverage", "interval", "scaled interval"))
+    ]
+    table = _columns(table, kept)
     note = ""
     if known:  # the comparison is with a forecast that knows less
         note = f"{backtest.model} is told {', '.join(known)} in advance, the simple methods are not."
     return Section("How good it is", sentence, table=table, note=note, terms=_terms(table, measured))
 
 
-def _without(table: ReportTable, named: tuple[str, ...]) -> ReportTable:
-    """Without the columns whose heading begins so."""
-    kept = [i for i, name in enumerate(table.columns) if not name.startswith(named)]
+def _columns(table: ReportTable, kept: Sequence[int]) -> ReportTable:
     rows = tuple(TableRow(row.name, tuple(row.cells[i] for i in kept)) for row in table.rows)
     return ReportTable(table.first, tuple(table.columns[i] for i in kept), rows)
-
-
-def _with_skill(table: ReportTable, measured: Measured) -> ReportTable:
-    """With a column that says by how much each model errs less than the best of the simple methods."""
-    assert measured.rival is not None
-    base = measured.scores[measured.rival].overall[measured.metric]
-    skills = {
-        name: 100 * (1 - each.overall[measured.metric] / base) if base > 0 else float("nan")
-        for name, each in measured.scores.items()
-    }
-    best = max(skills.values())
-    rows = []
-    for row in table.rows:
-        skill = skills.get(row.name, float("nan"))
-        text = (
-            "–" if not np.isfinite(skill) else f"{skill:+.0f}".replace("-", "−") if abs(skill) >= 0.5 else "0"
-        )
-        rows.append(TableRow(row.name, (*row.cells, TableCell(text, skill == best))))
-    return ReportTable(table.first, (*table.columns, f"vs {measured.rival} %"), tuple(rows))
 
 
 def _terms(table: ReportTable, measured: Measured) -> tuple[tuple[str, str], ...]:
@@ -150,9 +127,9 @@ def _terms(table: ReportTable, measured: Measured) -> tuple[tuple[str, str], ...
         "MASE": "the mean absolute error divided by that of repeating the last season within what was known before: "
         "below 1 is better than that." + every,
         "pinball": "the error of median and bands together (quantile loss)",
-        "scaled pinball": "the error of median and bands together (quantile loss), in units of the naive error",
-        f"vs {measured.rival} %": f"by how much the {measured.metric} is smaller than that of {measured.rival}, the "
-        "best of the simple methods",
+        "scaled pinball": "the error of median and bands together (quantile loss), divided as the MASE is",
+        "skill %": f"by how much the {measured.metric} is smaller than that of {measured.rival}, the best of the "
+        "simple methods",
     }
     if backtest.panel.frequency.season_length == 1:
         words["MASE"] = words["MASE"].replace("the last season", "the last value")
@@ -163,7 +140,7 @@ def _terms(table: ReportTable, measured: Measured) -> tuple[tuple[str, str], ...
 
 
 def sure_section(measured: Measured, calibration: str = "") -> Section:
-    """Whether the bands hold what they promise, and how wide they are. calibration: a sentence on what made them so."""
+    """Whether the bands hold what they promise, and how wide they are. calibration: a sentence on their origin."""
     backtest, own = measured.backtest, measured.own
     levels = sorted(backtest.levels)
     holds = [f"{own.overall[f'coverage {level}']:.1f} % in the {level} % band" for level in levels]

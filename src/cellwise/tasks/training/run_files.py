@@ -27,6 +27,7 @@ __all__ = [
     "FORMAT",
     "LAST",
     "METRICS",
+    "NEXT",
     "PLOTS",
     "REFIT",
     "REPORT",
@@ -43,6 +44,7 @@ CONFIG, DATA, METRICS, LAST, BEST, SUMMARY = (
     "summary.json",
 )
 REFIT, FINAL, WINDOWS = "refit.safetensors", "final.safetensors", "windows.safetensors"
+NEXT = "next"  # a folder within that of a run: what is to replace it (see `replacing`)
 REPORT, BACKTEST, PLOTS = "report.html", "backtest.csv", "plots"
 CORE = (CONFIG, DATA, LAST, BEST, REFIT, FINAL, WINDOWS, METRICS)  # what a run is
 EXTRA = (REPORT, BACKTEST, "trace.html", "forecasts.csv")  # what can be made again from it
@@ -225,6 +227,13 @@ class RunFolder:
             raise self.damaged(f"{name} is cut short or altered")
         return Checkpoint(tensors, about)
 
+    def read_metrics(self) -> list[dict[str, str]]:
+        """The rows of metrics.csv, which is for people; none if there is no such file, or it is none of ours."""
+        if not self.has(METRICS):
+            return []
+        lines = [line.split(",") for line in self._bytes(METRICS).decode("utf8", "replace").splitlines()]
+        return [dict(zip(lines[0], line, strict=False)) for line in lines[1:]]
+
     def check_weights(
         self, wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], name: str
     ) -> None:
@@ -316,13 +325,18 @@ class RunFolder:
         for needed in (CONFIG, DATA, BEST):
             if needed not in names:
                 raise self._vanished() if not self.path.is_dir() else self.damaged(f"{needed} is missing")
-        names += sorted(f"{PLOTS}/{plot.name}" for plot in self._plots())
+        names += self.plots()
         files = {name: file_digest(self.path / name) for name in names}
         self.write_json(SUMMARY, {**summary, "files": files})
 
-    def _plots(self) -> list[Path]:
+    def plots(self) -> list[str]:
+        """The names of the charts that are there, with their folder."""
         folder = self.path / PLOTS
-        return [] if folder.is_symlink() else sorted(folder.glob("*.svg"))
+        return [] if folder.is_symlink() else sorted(f"{PLOTS}/{plot.name}" for plot in folder.glob("*.svg"))
+
+    def files(self) -> list[str]:
+        """The names of all files of a run that are there."""
+        return [name for name in (*CORE, *EXTRA, SUMMARY) if self.has(name)] + self.plots()
 
     def clear(self) -> None:
         """Delete the files of the run but config.json, and nothing else that may lie in the folder.
@@ -330,8 +344,11 @@ class RunFolder:
         The summary goes first and config.json stays until it is replaced, so that at no moment there is a folder that
         seems finished and is not, or that is no run folder any more."""
         self._remove([self.path / SUMMARY])
-        own = [self.path / name for name in (*CORE, *EXTRA) if name != CONFIG]
-        self._remove([*own, *self._plots()])
+        following = RunFolder(self.path / NEXT)
+        if following.path.is_dir() and not following.path.is_symlink():
+            self._remove([following / SUMMARY, *(following / name for name in following.files())])
+        own = [name for name in (*CORE, *EXTRA) if name != CONFIG]
+        self._remove(self.path / name for name in (*own, *self.plots()))
         self.tidy()
 
     def tidy(self) -> None:
