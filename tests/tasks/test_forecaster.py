@@ -169,8 +169,9 @@ def test_a_backtest_does_not_know_what_comes_later() -> None:
         y=polars.when(polars.col.ds > cutoff).then(polars.col.y * 3 + 100).otherwise("y")
     )
     made = [Forecaster(horizon=10, **TINY).backtest(table, cutoffs=2) for table in (frame, changed)]
-    first = [table.filter(polars.col.cutoff == cutoff).drop("y") for table in made]
-    assert first[0].height == 10
+    common = [name for name in made[0].columns if name in made[1].columns and name != "y"]
+    first = [table.filter(polars.col.cutoff == cutoff).select(common) for table in made]
+    assert first[0].height == 10 and {"GRU", "SeasonalNaive-hi-90"} <= set(common)
     assert first[0].equals(first[1])
     assert not made[0].equals(made[1])  # the second cutoff has seen the change
 
@@ -184,9 +185,12 @@ def test_backtest_columns_and_scores_agree() -> None:
     assert made.select("unique_id", "cutoff").unique().height == 6
     by_hand = made.group_by("unique_id").agg((polars.col.y - polars.col.GRU).abs().mean())["y"].mean()
     scores = forecaster.scores()
-    assert scores["model"].to_list() == ["GRU", "SeasonalNaive"]
+    models = scores["model"].to_list()
+    assert models[0] == "GRU" and {"SeasonalNaive", "Naive", "Mean", "Drift", "Theta"} <= set(models)
+    assert scores["MASE"][1:].is_sorted()
     assert scores["MAE"][0] == pytest.approx(by_hand)
-    assert forecaster.scores("horizon").height == 10
+    shown = {"GRU", "SeasonalNaive", models[1]}
+    assert forecaster.scores("horizon").height == 5 * len(shown)
     assert forecaster.scores("series").columns[:2] == ["model", "unique_id"]
     with pytest.raises(OptionError, match="by must be 'all', 'series' or 'horizon', not 'foo'"):
         forecaster.scores(by="foo")
@@ -200,7 +204,7 @@ def test_backtest_leaves_what_fit_learned(fitted: Forecaster) -> None:
 
 def test_evaluate_measures_this_network_on_any_table(fitted: Forecaster) -> None:
     scores = fitted.evaluate(wave(100, ("new",)), cutoffs=2)
-    assert scores["model"].to_list() == ["GRU", "SeasonalNaive"]
+    assert scores["model"][0] == "GRU" and "SeasonalNaive" in scores["model"]
     with pytest.raises(SeriesTooShortError, match="measuring a horizon of 7 needs"):
         fitted.evaluate(wave(8, ("new",)))
 

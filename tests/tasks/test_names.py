@@ -95,8 +95,10 @@ def test_pictures_of_any_names(begin: int, tmp_path: Path) -> None:
     (tmp_path / "page.svg").write_text(f'<svg xmlns="{SVG}" xmlns:xlink="x">{page_svg(grid)}</svg>', "utf8")
     assert texts(tmp_path / "page.svg") == written
     for name in names[:2]:
-        (tmp_path / "one.svg").write_text(plots.ahead_plot(ahead("x"), quantiles, levels, name, name), "utf8")
-        assert texts(tmp_path / "one.svg").count(shown(name, 60)) == 2 or not name.strip()
+        for narrow, longest in ((False, 60), (True, 26)):
+            drawn = plots.ahead_plot(ahead(name), quantiles, levels, name, narrow)
+            (tmp_path / "one.svg").write_text(drawn, "utf8")
+            assert texts(tmp_path / "one.svg").count(shown(name, longest)) == 2 or not name.strip()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from cellwise.tasks.forecasting.frequency import parse_frequency
 from cellwise.tasks.forecasting.naive import NAIVE_NAME
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.report_measured import Measured, good_section, sure_section, wrong_sections
+from cellwise.tasks.forecasting.tables import judge, scores_table, verdict
 
 SETTINGS = {"horizon": 5, "hidden_size": 4, "epochs": 2}
 
@@ -139,7 +140,7 @@ def measured_again(run: Path, rival: str) -> dict[str, float]:
 
 def test_the_figures_on_the_page_are_those_of_the_backtest_file(one: Path) -> None:
     page = (one / "report.html").read_text()
-    (rival,) = re.findall(r"<th>vs ([^<]*) %</th>", page)
+    (rival,) = re.findall(r"than that of ([^<]*), the best of the simple methods", page)
     found = measured_again(one, rival)
     rows = {row[0]: row[1:] for row in rows_of(page, "How good it is")}
     own, simple = rows["GRU"], rows[rival]
@@ -156,7 +157,7 @@ def test_the_figures_on_the_page_are_those_of_the_backtest_file(one: Path) -> No
 
 def test_plots_are_files_too(one: Path) -> None:
     names = {path.stem for path in (one / "plots").iterdir()}
-    assert names == {"forecast", "backtest", "error", "coverage", "cutoff", "loss", "lags", "shares"}
+    assert names == {"forecast", "backtest", "error", "cutoff", "loss", "lags", "shares"}
     assert (one / "plots" / "loss.svg").read_text().startswith("<?xml")
 
 
@@ -172,7 +173,7 @@ def test_settings_have_their_chosen_values(one: Path, many: str) -> None:
     assert found["freq"] == "D (one every day) chosen"
     assert found["season length"] == "7 steps chosen"
     assert found["cutoffs"] == "3" and found["horizon"] == "5"
-    assert found["validation"] == f"{(Forecaster.load(one)._data.split.validation >= 0).sum()} chosen"
+    assert found["validation"] == f"{(Forecaster.load(one)._data.split.validation >= 0).sum()} windows chosen"
     assert found["input length"] == "up to 212 steps"
     assert found["epochs"] == "2" and re.fullmatch(r"2, kept that of epoch [12]", found["epochs run"])
     assert settings_in(many)["validation"].endswith(" of each series chosen")
@@ -189,8 +190,7 @@ def test_many_series_are_shown_from_best_to_worst_and_escaped(many: str) -> None
 
 def test_many_series_are_measured_in_units_that_they_share(many: str) -> None:
     head = many[many.index("<h2>How good it is") : many.index("<h2>How sure it is")]
-    *names, compared = re.findall(r"<th>([^<]*)</th>", head)
-    assert names == ["model", "MASE", "sMAPE", "scaled pinball"] and re.fullmatch(r"vs .* %", compared)
+    assert re.findall(r"<th>([^<]*)</th>", head) == ["model", "sMAPE", "MASE", "scaled pinball", "skill %"]
     assert "in units of the naive error" in many and "in the units of the data" not in many.replace("MAE", "")
 
 
@@ -238,6 +238,39 @@ def test_covariates_have_rows_influence_and_a_what_if(tmp_path: Path) -> None:
     assert ">promo<" in drawn and ">rain<" not in drawn
 
 
+def backtest_where(own_error: float, naive_error: float) -> Backtest:
+    frequency = parse_frequency("D")
+    times = frequency.times(np.datetime64("2024-01-01", "us"), np.arange(10))
+    panel = Panel(("a",), frequency, (times,), (np.zeros(10),), (np.zeros((10, 0)),), (np.zeros((10, 0)),))
+    made = {
+        name: np.zeros((1, 1, 2, 3)) + np.array([-9.0, 0.0, 9.0]) + error
+        for name, error in (("GRU", own_error), (NAIVE_NAME, naive_error))
+    }
+    return Backtest(
+        panel, np.array([[8]]), np.zeros((1, 1, 2)), made, (0.1, 0.5, 0.9), np.ones((1, 1)), (80,)
+    )
+
+
+def test_the_verdict_is_plain() -> None:
+    ahead, behind, far = backtest_where(1.0, 2.0), backtest_where(2.1, 2.0), backtest_where(3.0, 2.0)
+    assert verdict(ahead.scores(), ahead) == (
+        "GRU errs 50 % less than the best simple method, SeasonalNaive. Their MAE: 1.00 and 2.00.",
+        True,
+    )
+    assert verdict(behind.scores(), behind) == (
+        "GRU errs 5 % more than SeasonalNaive: use --best or --ensemble. Their MAE: 2.10 and 2.00.",
+        False,
+    )
+    assert [judge(each.scores(), each).is_alarming for each in (ahead, behind, far)] == [False, False, True]
+
+
+def test_the_better_figure_is_marked() -> None:
+    measured = backtest_where(3.0, 2.0)
+    own, naive = scores_table(measured.scores(), (80,)).rows
+    assert [cell.wins for cell in own.cells][:2] == [False, False]
+    assert [cell.wins for cell in naive.cells][:2] == [True, True]
+
+
 def backtest_of(errors: dict[str, float], series_count: int = 3) -> Backtest:
     """A model and simple methods that are off by so much at every step, over some series and two windows each."""
     frequency = parse_frequency("D")
@@ -268,7 +301,6 @@ def test_the_best_of_several_simple_methods_stands_beside_the_model(series_count
     assert [row.name for row in sure.table.rows] == ["80 % band of GRU", "80 % band of Drift"]
     wrong = wrong_sections(measured)[0]
     assert wrong.table is not None and wrong.table.columns[:2] == ("GRU", "Drift")
-    assert "the other simple methods" in wrong.charts[0].caption
     assert "In 0 of" in wrong.text
 
 
@@ -276,9 +308,24 @@ def test_a_backtest_without_a_simple_method_has_a_report_too() -> None:
     measured = Measured(backtest_of({"GRU": 2.0}, 1))
     assert measured.rival is None
     good, sure, wrong = good_section(measured, "", ()), sure_section(measured), wrong_sections(measured)[0]
-    assert good.table is not None and not any(name.startswith("vs ") for name in good.table.columns)
+    assert good.table is not None and "skill %" not in good.table.columns
     assert sure.table is not None and len(sure.table.rows) == 1
     assert wrong.table is not None and wrong.table.columns == ("GRU", "inside the 80 % band")
+
+
+def test_coverage_by_step_is_drawn_where_there_are_windows_enough() -> None:
+    few, many = (Measured(backtest_of({"GRU": 2.0, NAIVE_NAME: 3.0}, count)) for count in (2, 3))
+    assert [len(sure_section(each).charts) for each in (few, many)] == [0, 1]
+
+
+def test_a_method_that_errs_much_does_not_flatten_the_chart() -> None:
+    drawn = {}
+    for naive in (4.0, 40.0):
+        measured = Measured(backtest_of({"GRU": 2.0, "Drift": 3.0, NAIVE_NAME: naive}, 1))
+        drawn[naive] = wrong_sections(measured)[0].charts[0].svg
+    assert ">Drift<" in drawn[4.0] and ">Drift<" in drawn[40.0]
+    ticks = [[float(each) for each in re.findall(r">([\d.]+)<", svg)] for svg in drawn.values()]
+    assert max(ticks[1]) <= max(ticks[0]) <= 5
 
 
 def test_the_worst_window_is_first() -> None:

@@ -69,7 +69,8 @@ class Backtest:
     @property
     def shown(self) -> tuple[str, ...]:
         """What a person compares: the model, the best simple method, and the seasonal naive forecast."""
-        return tuple(dict.fromkeys((self.model, self.simple[0], NAIVE_NAME)))
+        naive = [NAIVE_NAME] if NAIVE_NAME in self.forecasts else []
+        return tuple(dict.fromkeys((self.model, *self.simple[:1], *naive)))
 
     def scores(self) -> dict[str, Scores]:
         """Model name -> its scores."""

@@ -9,9 +9,19 @@ import numpy as np
 
 from cellwise.tasks.forecasting.influence import Growth, Lags
 from cellwise.tasks.forecasting.metrics import band_quantiles
-from cellwise.tasks.forecasting.plots import DOTTED, HALF, NARROW, WIDE
+from cellwise.tasks.forecasting.plots import DOTTED, HALF, NARROW, SHORT, WIDE
 from cellwise.tasks.forecasting.what_if import WhatIf
-from cellwise.tasks.report.charts import BASELINE, FAINT, INK, MODEL, chart, chart_label, date_axis, legend
+from cellwise.tasks.report.charts import (
+    BASELINE,
+    FAINT,
+    INK,
+    LONGEST_NAME,
+    MODEL,
+    chart,
+    chart_label,
+    date_axis,
+    legend,
+)
 
 __all__ = ["growth_plot", "lags_plot", "shares_plot", "what_if_plot"]
 
@@ -66,15 +76,21 @@ def what_if_plot(
     times, y (T,): the past of the series; future (H,)."""
     begin = len(y) - min(len(y), max(len(future), 20))
     low, high = band_quantiles(max(found.levels))
-    index = list(found.quantiles).index
+    index, longest = list(found.quantiles).index, SHORT if narrow else LONGEST_NAME
 
     def draw(axes: Any) -> None:
-        axes.plot(times[begin:], y[begin:], color=INK, linewidth=1.1, label=chart_label(name))
+        axes.plot(times[begin:], y[begin:], color=INK, linewidth=1.1, label=chart_label(name, longest))
         before, after = found.before[0], found.after[0]
         band = before[:, index(low)], before[:, index(high)]
         axes.fill_between(future, *band, color=MODEL, alpha=0.14, linewidth=0)
         axes.plot(future, before[:, index(0.5)], color=MODEL, linewidth=1.5, label="as given")
-        axes.plot(future, after[:, index(0.5)], color=BASELINE, linewidth=1.5, label=chart_label(found.words))
+        axes.plot(
+            future,
+            after[:, index(0.5)],
+            color=BASELINE,
+            linewidth=1.5,
+            label=chart_label(found.words, longest),
+        )
         axes.axvline(times[-1], color=FAINT, linewidth=0.8, linestyle=DOTTED)
         date_axis(axes, times, most=5 if narrow else 10)
         legend(axes, 2 if narrow else 5)
@@ -89,7 +105,7 @@ def _bar_chart(draw: Any, count: int, salt: str) -> str:
 def _bars(axes: Any, names: Sequence[str], values: np.ndarray) -> None:
     axes.barh(np.arange(len(values)), values, color=MODEL, height=0.62)
     axes.axvline(0, color=FAINT, linewidth=0.8)
-    axes.set_yticks(np.arange(len(values)), [chart_label(name) for name in names])
+    axes.set_yticks(np.arange(len(values)), [chart_label(name, SHORT) for name in names])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", visible=True)

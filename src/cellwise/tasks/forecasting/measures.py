@@ -11,6 +11,7 @@ from cellwise.tasks.errors import NotFittedError
 from cellwise.tasks.estimator import Estimator
 from cellwise.tasks.forecasting.backtest import Backtest, cutoff_indices, rolling_forecasts
 from cellwise.tasks.forecasting.calendar import with_calendar
+from cellwise.tasks.forecasting.calibration import Calibration
 from cellwise.tasks.forecasting.data import ForecastData
 from cellwise.tasks.forecasting.errors import SeriesTooShortError
 from cellwise.tasks.forecasting.frames import Columns, Table, TextFormat, read_table
@@ -134,6 +135,9 @@ class Measures(ForecastOptions, Estimator[ForecastData, Panel]):
         quantiles = self._quantiles
         self._measuring = Postprocessing(blend, validation.calibration(quantiles, panel) if asked else None)
         final = self._windows.calibration(quantiles, panel) if self.calibrate else None
+        if self.calibrate and not len(self._windows):
+            short = "the series are too short to hold anything out"
+            final = Calibration.none(quantiles, "nothing was held out" if self.validation == 0 else short)
         self._postprocessing = Postprocessing(blend, final)
         notes = () if self.refitted_ is None else (note_of_refit(self.refitted_),)
         return (*notes, *self._postprocessing.notes)

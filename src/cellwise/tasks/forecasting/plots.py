@@ -31,6 +31,7 @@ __all__ = [
     "DOTTED",
     "HALF",
     "NARROW",
+    "SHORT",
     "WIDE",
     "Ahead",
     "Row",
@@ -50,7 +51,7 @@ WIDE, NARROW, HALF = (
     4.0,
     4.4,
 )  # inches; the page shows a wide chart 980 pixels wide, a narrow one about 380
-NARROW_TITLE = 52  # characters that fit above a chart of NARROW inches
+NARROW_TITLE, SHORT = 48, 26  # characters: above a chart of NARROW inches, and beside others in it
 DOTS = 70  # up to so many values the truth has dots
 DOTTED = (0, (2, 3))
 DASHED = (0, (3, 2))
@@ -96,9 +97,9 @@ def ahead_plot(
 
     def draw(axes: Any) -> None:
         axes.plot(
-            ahead.times[begin:], ahead.y[begin:], color=INK, linewidth=1.2, label=chart_label(ahead.name)
+            ahead.times[begin:], ahead.y[begin:], color=INK, linewidth=1.2, label=_label(ahead.name, narrow)
         )
-        fan(axes, ahead.future, ahead.forecast, quantiles, levels, model)
+        fan(axes, ahead.future, ahead.forecast, quantiles, levels, _label(model, narrow))
         axes.axvline(ahead.times[-1], color=FAINT, linewidth=0.8, linestyle=DOTTED)
         date_axis(axes, ahead.times, most=5 if narrow else 10)
         legend(axes, 2 if narrow else 5)
@@ -107,7 +108,7 @@ def ahead_plot(
         def draw_row(axes: Any) -> None:
             axes.step(row.times[begin:], row.values[begin:], where="mid", color=FAINT, linewidth=1.1)
             axes.axvline(ahead.times[-1], color=FAINT, linewidth=0.8, linestyle=DOTTED)
-            axes.set_title(chart_label(row.name), fontsize=9, pad=3)
+            axes.set_title(_label(row.name, narrow, NARROW_TITLE), fontsize=9, pad=3)
             is_flag = np.isin(row.values[~np.isnan(row.values)], (0.0, 1.0)).all()
             axes.set_yticks([0, 1]) if is_flag else axes.locator_params(axis="y", nbins=3)
             date_axis(axes, ahead.times, most=5 if narrow else 10)
@@ -142,7 +143,7 @@ def grid_plot(
                 fan(axes, backtest.times(*window), own, backtest.quantiles, backtest.levels, None)
                 _truth(axes, ahead.times[known:], ahead.y[known:])
             axes.axvline(ahead.times[-1], color=FAINT, linewidth=0.8, linestyle=DOTTED)
-            axes.set_title(chart_label(ahead.name, NARROW_TITLE), fontsize=9)
+            axes.set_title(_label(ahead.name, narrow, NARROW_TITLE), fontsize=9)
             date_axis(axes, ahead.times, most=5)
 
         return draw
@@ -161,8 +162,8 @@ def windows_plot(
 
     def drawing(window: Shown) -> Callable[[Any], None]:
         def draw(axes: Any) -> None:
-            _one_window(axes, backtest, window, rival)
-            axes.set_title(chart_label(window.title, NARROW_TITLE), fontsize=9)
+            _one_window(axes, backtest, window, rival, narrow)
+            axes.set_title(_label(window.title, narrow, NARROW_TITLE), fontsize=9)
             date_axis(axes, backtest.times(window.series, window.cutoff), most=5)
 
         return draw
@@ -241,13 +242,17 @@ def series_plot(own: np.ndarray, other: np.ndarray, model: str, rival: str) -> s
         axes.scatter(other, own, s=size, color=MODEL, alpha=0.55, linewidths=0)
         axes.set_xlim(0, top)
         axes.set_ylim(0, top)
-        axes.set_xlabel(f"MASE of {chart_label(rival)}")
-        axes.set_ylabel(f"MASE of {chart_label(model)}")
+        axes.set_xlabel(f"MASE of {chart_label(rival, SHORT)}")
+        axes.set_ylabel(f"MASE of {chart_label(model, SHORT)}")
 
     return chart(draw, HALF, 3.0, "series")
 
 
 # --- parts of charts ---------------------------------------------------------------------------------------------
+
+
+def _label(name: str, narrow: bool, longest: int = SHORT) -> str:
+    return chart_label(name, longest) if narrow else chart_label(name)
 
 
 def _salt(name: str, narrow: bool) -> str:
@@ -257,13 +262,13 @@ def _salt(name: str, narrow: bool) -> str:
 def _style(models: Mapping[str, Any], name: str, rival: str | None) -> dict[str, Any]:
     """How the line of a model looks: the own one, the best of the simple methods, and the others."""
     if name == next(iter(models)):
-        return {"color": MODEL, "linewidth": 1.6, "label": chart_label(name), "zorder": 3}
+        return {"color": MODEL, "linewidth": 1.6, "label": chart_label(name, SHORT), "zorder": 3}
     if name == rival:
-        return {"color": BASELINE, "linewidth": 1.4, "linestyle": DASHED, "label": chart_label(name)}
+        return {"color": BASELINE, "linewidth": 1.4, "linestyle": DASHED, "label": chart_label(name, SHORT)}
     return {"color": FAINT, "linewidth": 0.8, "linestyle": DOTTED, "label": None}
 
 
-def _one_window(axes: Any, backtest: Backtest, window: Shown, rival: str | None) -> None:
+def _one_window(axes: Any, backtest: Backtest, window: Shown, rival: str | None, narrow: bool) -> None:
     series, cutoff = window.series, window.cutoff
     end = int(backtest.cutoffs[series, cutoff])
     begin = max(0, end - max(backtest.horizon, 12))
@@ -272,9 +277,9 @@ def _one_window(axes: Any, backtest: Backtest, window: Shown, rival: str | None)
     future = backtest.times(series, cutoff)
     if rival is not None:
         point = _median(backtest.forecasts[rival][series, cutoff], backtest.quantiles)
-        axes.plot(future, point, color=BASELINE, linewidth=1, linestyle=DASHED, label=chart_label(rival))
+        axes.plot(future, point, color=BASELINE, linewidth=1, linestyle=DASHED, label=_label(rival, narrow))
     own = backtest.forecasts[backtest.model][series, cutoff]
-    fan(axes, future, own, backtest.quantiles, backtest.levels, backtest.model)
+    fan(axes, future, own, backtest.quantiles, backtest.levels, _label(backtest.model, narrow))
     _truth(axes, future, backtest.y[series, cutoff])
     axes.axvline(_before(future), color=FAINT, linewidth=0.8, linestyle=DOTTED)
 
@@ -293,7 +298,7 @@ def fan(
     levels: Sequence[int],
     name: str | None,
 ) -> None:
-    """Bands from the widest in, then the median."""
+    """Bands from the widest in, then the median, under a label that a chart can hold."""
     quantiles = list(quantiles)
     for depth, level in enumerate(sorted(levels, reverse=True)):
         low, high = (forecast[:, quantiles.index(q)] for q in band_quantiles(level))
@@ -303,8 +308,7 @@ def fan(
         else:
             axes.fill_between(times, low, high, color=MODEL, alpha=alpha, linewidth=0, label=label)
     marker = {"marker": "o", "markersize": 4} if len(times) == 1 else {}
-    label = None if name is None else chart_label(name)
-    axes.plot(times, _median(forecast, quantiles), color=MODEL, linewidth=1.5, label=label, **marker)
+    axes.plot(times, _median(forecast, quantiles), color=MODEL, linewidth=1.5, label=name, **marker)
 
 
 def _last_window(backtest: Backtest, name: str) -> tuple[int, int] | None:

@@ -20,13 +20,9 @@ from cellwise.tasks.report.table import ReportTable, TableCell, TableRow, figure
 __all__ = ["Measured", "good_section", "measured_on", "sure_section", "wrong_sections"]
 
 WORST = 5  # windows in the table of the worst
+FLATTENING = 2.5  # times the largest error of the others
+FEW_WINDOWS = 5  # with fewer, the coverage of single steps is noise
 FEW = 30  # values: with fewer of them inside or outside a band says little
-ELSEWHERE = (
-    "coverage",
-    "interval",
-    "scaled interval",
-    "skill",
-)  # columns that another section has, or replaces
 
 
 class Fitted(Protocol):
@@ -103,37 +99,22 @@ def measured_on(forecaster: Fitted) -> str:
 def good_section(measured: Measured, sentence: str, known: Sequence[str]) -> Section:
     """The scores of the models. sentence: what they were measured on; known: the user's covariates known in advance."""
     backtest = measured.backtest
-    table = _without(scores_table(measured.scores, backtest.levels), ELSEWHERE)
-    if measured.rival is not None:
-        table = _with_skill(table, measured)
+    table = scores_table(measured.scores, backtest.levels)
+    kept = [
+        i
+        for i, name in enumerate(table.columns)
+        if not name.startswith(("coverage", "interval", "scaled interval"))
+    ]
+    table = _columns(table, kept)
     note = ""
     if known:  # the comparison is with a forecast that knows less
         note = f"{backtest.model} is told {', '.join(known)} in advance, the simple methods are not."
     return Section("How good it is", sentence, table=table, note=note, terms=_terms(table, measured))
 
 
-def _without(table: ReportTable, named: tuple[str, ...]) -> ReportTable:
-    """Without the columns whose heading begins so."""
-    kept = [i for i, name in enumerate(table.columns) if not name.startswith(named)]
+def _columns(table: ReportTable, kept: Sequence[int]) -> ReportTable:
     rows = tuple(TableRow(row.name, tuple(row.cells[i] for i in kept)) for row in table.rows)
     return ReportTable(table.first, tuple(table.columns[i] for i in kept), rows)
-
-
-def _with_skill(table: ReportTable, measured: Measured) -> ReportTable:
-    """With a column that says by how much each model errs less than the best of the simple methods."""
-    assert measured.rival is not None
-    base = measured.scores[measured.rival].overall[measured.metric]
-    skills = {
-        name: 100 * (1 - each.overall[measured.metric] / base) if base > 0 else float("nan")
-        for name, each in measured.scores.items()
-    }
-    best = max(skills.values())
-    rows = []
-    for row in table.rows:
-        skill = skills.get(row.name, float("nan"))
-        text = "–" if not np.isfinite(skill) else f"{skill:+.0f}" if abs(skill) >= 0.5 else "0"
-        rows.append(TableRow(row.name, (*row.cells, TableCell(text, skill == best))))
-    return ReportTable(table.first, (*table.columns, f"vs {measured.rival} %"), tuple(rows))
 
 
 def _terms(table: ReportTable, measured: Measured) -> tuple[tuple[str, str], ...]:
@@ -146,9 +127,9 @@ def _terms(table: ReportTable, measured: Measured) -> tuple[tuple[str, str], ...
         "MASE": "the mean absolute error divided by that of repeating the last season within what was known before: "
         "below 1 is better than that." + every,
         "pinball": "the error of median and bands together (quantile loss)",
-        "scaled pinball": "the error of median and bands together (quantile loss), in units of the naive error",
-        f"vs {measured.rival} %": f"by how much the {measured.metric} is smaller than that of {measured.rival}, the "
-        "best of the simple methods",
+        "scaled pinball": "the error of median and bands together (quantile loss), divided as the MASE is",
+        "skill %": f"by how much the {measured.metric} is smaller than that of {measured.rival}, the best of the "
+        "simple methods",
     }
     if backtest.panel.frequency.season_length == 1:
         words["MASE"] = words["MASE"].replace("the last season", "the last value")
@@ -159,7 +140,7 @@ def _terms(table: ReportTable, measured: Measured) -> tuple[tuple[str, str], ...
 
 
 def sure_section(measured: Measured, calibration: str = "") -> Section:
-    """Whether the bands hold what they promise, and how wide they are. calibration: a sentence on what made them so."""
+    """Whether the bands hold what they promise, and how wide they are. calibration: a sentence on their origin."""
     backtest, own = measured.backtest, measured.own
     levels = sorted(backtest.levels)
     holds = [f"{own.overall[f'coverage {level}']:.1f} % in the {level} % band" for level in levels]
@@ -174,6 +155,7 @@ def sure_section(measured: Measured, calibration: str = "") -> Section:
         plots.coverage_plot(own.by_horizon, backtest.levels, words),
         "How many of the values that came lay inside the bands, by step of the horizon; dotted: how many should.",
     )
+    charts = () if backtest.count < FEW_WINDOWS else (chart,)
     unit = "in units of the naive error" if measured.several else "in the units of the data"
     note = (
         "Inside: the share of the values that came that lay in the band; of an 80 % band it should be 80 %, less means "
@@ -181,7 +163,7 @@ def sure_section(measured: Measured, calibration: str = "") -> Section:
         "it, times 2 / (1 − level); smaller is better (Winkler 1972). "
         f"Both it and the width are {unit}."
     )
-    return Section("How sure it is", text.strip(), charts=(chart,), table=_band_table(measured), note=note)
+    return Section("How sure it is", text.strip(), charts=charts, table=_band_table(measured), note=note)
 
 
 def _band_table(measured: Measured) -> ReportTable:
@@ -211,14 +193,12 @@ def wrong_sections(measured: Measured) -> tuple[Section, ...]:
     """Which windows, steps of the horizon and series are forecast worst."""
     backtest, metric = measured.backtest, measured.metric
     words = backtest.panel.frequency.words
-    by_horizon = {name: each.by_horizon[metric] for name, each in measured.scores.items()}
-    beside = "" if measured.rival is None else f"; dashed: {measured.rival}"
-    others = "; dotted: the other simple methods" if len(measured.scores) > 2 else ""
+    by_horizon = {name: measured.scores[name].by_horizon[metric] for name in _compared(measured)}
     charts = [
         Chart(
             "error",
             plots.error_plot(by_horizon, metric, words, measured.rival),
-            f"The error by step of the horizon, over all windows{beside}{others}.",
+            "The error by step of the horizon, over all windows.",
         )
     ]
     if not measured.several and backtest.count > 1:
@@ -238,6 +218,15 @@ def wrong_sections(measured: Measured) -> tuple[Section, ...]:
         by_name, about = series_table(measured.scores, backtest)
         sections.append(Section("Series by series", about, table=by_name))
     return tuple(sections)
+
+
+def _compared(measured: Measured) -> list[str]:
+    """What a person compares, without what errs so much that it would flatten all else."""
+    if measured.rival is None:
+        return [measured.backtest.model]
+    metric, (own, *others) = measured.metric, measured.backtest.shown
+    most = max(measured.scores[name].by_horizon[metric].max() for name in (own, *others[:1]))
+    return [own, *(n for n in others if measured.scores[n].by_horizon[metric].max() <= FLATTENING * most)]
 
 
 def _wrong_text(measured: Measured) -> str:
@@ -274,19 +263,20 @@ def _windows_chart(measured: Measured) -> Chart:
     if len(order) <= 3:
         called = {window: f"from {short_time(backtest.times(*window)[0])}" for window in sorted(order)}
     shown = [_shown(measured, window, name) for window, name in called.items()]
+    caption = "The windows of the backtest."
+    if len(order) > 3:
+        names = [_CALLED[name] for name in called.values()]
+        caption = f"Of {len(order):,} windows {', '.join(names[:-1])} and {names[-1]}, by {measured.metric}."
     return Chart(
         "backtest",
         plots.windows_plot(backtest, shown, measured.rival),
-        f"{_WINDOWS[len(order) > 3]} At the dotted line the forecast knew what lies to its left and nothing else; the "
-        "dots are what came.",
+        f"{caption} At the dotted line the forecast knew what lies to its left and nothing else; dots: what came.",
         narrow=plots.windows_plot(backtest, shown, measured.rival, narrow=True),
     )
 
 
-_WINDOWS = {
-    True: "The best window of the backtest, the middle one of all, the worst, and the last.",
-    False: "The windows of the backtest.",
-}
+_CALLED = {"best": "the best", "typical": "the middle one", "worst": "the worst", "last": "the last"}
+_CALLED |= {"one of the last": "one of the last"}
 
 
 def _shown(measured: Measured, window: tuple[int, int], name: str) -> plots.Shown:
@@ -318,6 +308,8 @@ def _worst_table(measured: Measured) -> tuple[ReportTable, str]:
         cells = [TableCell(figure(error), error <= min(errors) and len(errors) > 1) for error in errors]
         rows.append(TableRow(name, (*cells, TableCell(_inside(backtest, window, level)))))
     note = f"The {len(rows)} windows with the largest {measured.metric}."
+    if len(rows) == backtest.count:
+        note = f"All windows, by {measured.metric}, the worst first."
     return ReportTable("window", tuple(columns), tuple(rows)), note
 
 

@@ -78,4 +78,5 @@ def _steps(count: int) -> str:
 def _windows(cutoffs: np.ndarray) -> str:
     """How many windows each series has at most."""
     most = int((cutoffs >= 0).sum(axis=1).max()) if cutoffs.size else 0
-    return "none" if not most else f"{most} of each series" if len(cutoffs) > 1 else str(most)
+    words = f"{most} window{'s' * (most != 1)}"
+    return "none" if not most else f"{words} of each series" if len(cutoffs) > 1 else words

@@ -53,36 +53,38 @@ def scores_table(scores: Mapping[str, Scores], levels: Sequence[int]) -> ReportT
     and the coverage nearer to what the band promises.
 
     For several series all columns are free of units: a mean of errors over unlike series says nothing. The skill is the
-    share of the seasonal naive forecast's error that a model saves."""
+    percentage by which a model errs less than the best simple method, by MAE or, for several series, by MASE."""
     several = len(next(iter(scores.values())).by_series["MASE"]) > 1
-    columns = _columns(levels, several)
     by = "MASE" if several else "MAE"
     chosen = _chosen(scores, by)
+    columns = _columns(levels, several, len(chosen) > 1)
+    best = scores[chosen[1]].overall[by] if len(chosen) > 1 else float("nan")
     goals = {f"coverage {level}": float(level) for level in levels}
-    distance = {
-        c: {m: abs(scores[m].overall[c] - goals.get(c, 0.0)) for m in chosen} for c in columns if c != SKILL
-    }
-    rows = []
-    for m in chosen:
-        cells = [
-            TableCell(_shown(c, scores[m].overall[c]), distance[c][m] <= min(distance[c].values()))
-            for c in columns
-            if c != SKILL
-        ]
-        cells.insert(columns.index(SKILL), TableCell(_skill_cell(scores, m, by)))
-        rows.append(TableRow(m, tuple(cells)))
-    return ReportTable("model", tuple(_heading(c) for c in columns), tuple(rows))
+
+    def value(model: str, column: str) -> float:
+        overall = scores[model].overall
+        return _skill(overall[by], best) if column == SKILL else overall[column]
+
+    def distance(model: str, column: str) -> float:
+        found = value(model, column)
+        return -found if column == SKILL else abs(found - goals.get(column, 0.0))
+
+    nearest = {c: min(distance(m, c) for m in chosen) for c in columns}
+    rows = tuple(
+        TableRow(m, tuple(TableCell(_shown(c, value(m, c)), distance(m, c) <= nearest[c]) for c in columns))
+        for m in chosen
+    )
+    return ReportTable("model", tuple(_heading(c) for c in columns), rows)
 
 
-def _columns(levels: Sequence[int], several: bool) -> tuple[str, ...]:
-    """The metrics of the table, and the skill behind the error that it is of."""
-    columns = table_metrics(levels)
-    if not several:
-        return tuple(each for c in columns for each in ((c, SKILL) if c == "MAE" else (c,)))
-    known = [
-        f"scaled {c}" if c.split()[0] in UNITS else c for c in columns if c not in ("MAE", "RMSE", "MASE")
-    ]
-    return ("MASE", SKILL, *known)
+def _columns(levels: Sequence[int], several: bool, compared: bool) -> tuple[str, ...]:
+    """The metrics of the table, errors first, then the skill if there is a simple method, then the bands'."""
+    columns = [c for c in table_metrics(levels) if not several or c not in ("MAE", "RMSE")]
+    if several:
+        columns = [f"scaled {c}" if c.split()[0] in UNITS else c for c in columns]
+    if compared:
+        columns.insert(next(i for i, c in enumerate(columns) if c.endswith("pinball")) + 1, SKILL)
+    return tuple(columns)
 
 
 def _chosen(scores: Mapping[str, Scores], by: str) -> list[str]:
@@ -91,13 +93,6 @@ def _chosen(scores: Mapping[str, Scores], by: str) -> list[str]:
     simple.sort(key=lambda name: np.nan_to_num(scores[name].overall[by], nan=np.inf))
     naive = [NAIVE_NAME] if NAIVE_NAME in simple[MOST_SIMPLE:] else []
     return [own, *simple[:MOST_SIMPLE], *naive]
-
-
-def _skill_cell(scores: Mapping[str, Scores], model: str, by: str) -> str:
-    if NAIVE_NAME not in scores:
-        return "–"
-    skill = _skill(scores[model].overall[by], scores[NAIVE_NAME].overall[by])
-    return f"{skill:.0f}" if np.isfinite(skill) else "–"
 
 
 def series_table(scores: Mapping[str, Scores], backtest: Backtest) -> tuple[ReportTable, str]:
@@ -193,4 +188,6 @@ def _heading(metric: str) -> str:
 
 
 def _shown(metric: str, value: float) -> str:
+    if metric == SKILL and np.isfinite(value):
+        return f"{value:+.0f}" if abs(value) >= EQUAL else "0"
     return f"{value:.1f}" if metric.startswith("coverage") and np.isfinite(value) else figure(value)

@@ -26,6 +26,7 @@ __all__ = [
     "GOOD",
     "GRID",
     "INK",
+    "LONGEST_NAME",
     "MODEL",
     "chart",
     "chart_label",
