@@ -92,7 +92,7 @@ class Estimator(CommonOptions, Parameters, Hooks[Data, Training]):
         network = self._new_network(known)
         objective = self._objective(network, known, training)
         with self._opened(folder, known, how, overwrite) as run, torch_threads(self.threads):
-            settings, shown = TrainSettings.of(self, self._epochs(known, training)), choose_progress(progress)
+            settings, shown = TrainSettings.of(self, self._epochs(objective)), choose_progress(progress)
             refits = self._refits(known)
             first = first_settings(settings) if refits else settings
             trained = train(network, objective, first, run, shown)
@@ -257,8 +257,10 @@ class Estimator(CommonOptions, Parameters, Hooks[Data, Training]):
         final = made._load_network(run, data, FINAL, run.read_tensors(FINAL)) if FINAL in files else measured
         made._take(data, how, measured, final, best_epoch=epoch_of(best))
         more = made._restore_completion(run if WINDOWS in files else None)
-        notes = (*made._notes(data), note_of_unfinished(best)) if summary is None else notes_of(summary)
-        made.notes_ = (*notes, *more)
+        notes = made._notes(data) if summary is None else notes_of(summary)
+        made.notes_ = (*notes, *(note for note in more if note not in notes))
+        if summary is None:
+            made.notes_ += (note_of_unfinished(best),)
         made.seconds_ = float("nan")
         return made
 

@@ -20,6 +20,8 @@ from cellwise.tasks.training.run_folder import Checkpoint, RunFolder
 
 __all__ = ["Hooks", "Stored"]
 
+USUAL_EPOCHS = 20
+
 Data = TypeVar("Data")
 Training = TypeVar("Training")
 
@@ -81,9 +83,9 @@ class Hooks(ABC, Generic[Data, Training]):
     def measure(self, data: Any, target: Any = None) -> dict[str, float]:
         """The metrics of this network on any data, by name."""
 
-    def _epochs(self, data: Data, training: Training) -> int:
-        """How many epochs suit the data, where nobody says how many."""
-        return 20
+    def _epochs(self, objective: Any) -> int:
+        """How many epochs suit what an objective trains on, where nobody says how many."""
+        return USUAL_EPOCHS
 
     def _refits(self, data: Data) -> bool:
         """Whether the network, once it was measured, is continued on all data, for the predictions."""

@@ -204,7 +204,7 @@ class Measures(ForecastOptions, Estimator[ForecastData, Panel]):
             return windows.replay(panel, windows.forecasts)
         if self._measuring.calibration is None:
             return windows.replay(panel, windows.calibrated_by_others(self._quantiles, panel))
-        return self._windows.replay(panel, self._windows.calibrated_in_turn(self._quantiles, panel))
+        return windows.replay(panel, self._windows.calibrated_in_turn(self._quantiles, panel, cutoffs))
 
     def _backtest_of(self, table: Table, cutoffs: int, step: int | None) -> Backtest:
         """What is handed out at the last cutoffs of a table."""

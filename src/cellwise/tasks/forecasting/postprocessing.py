@@ -167,16 +167,18 @@ class Windows:
         """Whether a value below zero makes no sense, of the series of each window, (W,)."""
         return _nonnegative(panel)[self.series]
 
-    def calibrated_in_turn(self, quantiles: Sequence[float], panel: Panel) -> np.ndarray:
-        """The forecasts (W, H, Q), each calibrated by the windows whose truth was known when it was made: as a user
-        would have had them. As they are where there was none."""
-        made = self.forecasts.copy()
-        ends = self.cutoffs - panel.lengths[self.series]
-        for end in np.unique(ends):
-            own, before = ends == end, ends + self.truth.shape[1] <= end
+    def calibrated_in_turn(self, quantiles: Sequence[float], panel: Panel, cutoffs: np.ndarray) -> np.ndarray:
+        """The forecasts of the windows at these cutoffs (N, C), each calibrated by the windows whose truth was known
+        when it was made: as a user would have had them. As they are where there was none."""
+        last = np.minimum(self.cutoffs + self.truth.shape[1], panel.lengths[self.series]) - 1
+        known = np.array([panel.times[i][t] for i, t in zip(self.series, last, strict=True)]).astype(np.int64)
+        asked = self.at(cutoffs)
+        made = asked.forecasts.copy()
+        for time in np.unique(asked.times):
+            own, before = asked.times == time, known <= time
             if before.any():
                 calibration = self.select(before).calibration(quantiles, panel)
-                made[own] = calibrated(calibration, made[own], panel.select(self.series[own].tolist()))
+                made[own] = calibrated(calibration, made[own], panel.select(asked.series[own].tolist()))
         return made
 
     def calibrated_by_others(self, quantiles: Sequence[float], panel: Panel) -> np.ndarray:

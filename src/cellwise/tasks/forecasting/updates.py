@@ -21,9 +21,10 @@ from cellwise.tasks.forecasting.measures import Measures
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.postprocessing import Postprocessing, Windows
 from cellwise.tasks.forecasting.splits import Split
+from cellwise.tasks.hooks import USUAL_EPOCHS
 from cellwise.tasks.training.loop import torch_threads
 from cellwise.tasks.training.progress import Progress, choose_progress
-from cellwise.tasks.training.replacing import replaced_run
+from cellwise.tasks.training.replacing import current_run, replaced_run
 from cellwise.tasks.training.run_folder import BEST, CONFIG, Checkpoint, RunFolder
 from cellwise.tasks.training.stage import update_stage
 
@@ -59,7 +60,7 @@ class Updates(Measures):
         known = replace(self._data, table=extension.table, split=_split_of(extension, self.horizon))
         shown, epochs = (
             choose_progress(progress),
-            self._best_epoch or self.epochs or self._epochs(known, panel),
+            self._best_epoch or self.epochs or USUAL_EPOCHS,
         )
         with self._updated_run(folder, known, overwrite) as run, torch_threads(self.threads):
             windows, new = self._former_windows(panel), self._roll(self.network_, panel, known.split.test)
@@ -124,10 +125,11 @@ class Updates(Measures):
 
     def _is_run_of(self, path: Path, data: ForecastData) -> bool:
         """Whether a folder holds a run on this data."""
-        if not RunFolder(path).has(CONFIG):
+        run = current_run(path)
+        if not run.has(CONFIG):
             return False
         try:
-            found = RunFolder(path).config().get("data")
+            found = run.config().get("data")
         except RunFolderError:
             return False
         return bool(found == self._store(data).fingerprint)

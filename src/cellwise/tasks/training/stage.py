@@ -14,10 +14,9 @@ from cellwise.tasks.training.settings import TrainSettings
 
 __all__ = ["TRAINING", "Stage", "continued_settings", "first_settings", "refit_stage", "update_stage"]
 
-# A network that is continued on more data: so many epochs for each one of its training, with this share of its learning
-# rate. Chosen by measuring, see docs/decisions/0032.
+# A network that is continued on more data: so many epochs for each one of its training, with its learning rate, which
+# falls again. Chosen by measuring, see docs/decisions/0032.
 EPOCHS_SHARE = 0.2
-RATE_SHARE = 0.3
 WARMUP = 20
 MINUTES_SHARE = 0.15  # of a budget in time; the training has the rest
 # Added to the seed, so that no epoch of a training and of what continues it draw the same; above every seed there is.
@@ -71,7 +70,6 @@ def continued_settings(settings: TrainSettings, epochs: int) -> TrainSettings:
     return replace(
         settings,
         epochs=max(1, round(EPOCHS_SHARE * epochs)),
-        learning_rate=RATE_SHARE * settings.learning_rate,
         warmup=WARMUP,
         patience=0,
         goal=None,
