@@ -144,7 +144,7 @@ def test_smooth_series_have_a_larger_unit_and_first_bands_that_cover():
         network = ForecastNetwork(NetworkConfig.for_panel(cut, horizon=20, hidden_size=4, **options))
         low, high = (network.forecast(cut, 20)[..., q] for q in (1, 3))
         covered[unit] = ((low <= truth) & (truth <= high)).mean()
-    assert covered[1.0] < 0.5 < 0.65 < covered[None] < 0.97
+    assert covered[1.0] < 0.45 < 0.55 < covered[None] < 0.95
 
 
 def test_series_without_a_whole_horizon_leave_the_unit_at_one():
