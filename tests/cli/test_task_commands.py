@@ -118,11 +118,16 @@ JSON = {
     ("complexity",): ["gru"],
     ("forecast", "backtest"): ["{home}/forecast.csv", "-H", "3", "--hidden-size", "4", "--epochs", "1"],
     ("forecast", "tune"): ["{home}/forecast.csv", "-H", "3", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
-    ("forecast", "compare"): ["{home}/forecast.csv", "-H", "3", "--epochs", "1", "--hidden-size", "4", "--seeds", "1"],
-    ("text", "compare"): ["{home}/text.txt", "--epochs", "1", "--hidden-size", "4", "--seeds", "1"],
     ("text", "tune"): ["{home}/text.txt", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
     **{(task, "predict"): [f"{{home}}/{task}"] for task in tasks()},
     **{(task, "evaluate"): [f"{{home}}/{task}", f"{{home}}/{DATA[task]}"] for task in tasks()},
+    **{
+        (task, "compare"): [
+            f"{{home}}/{DATA[task]}", *(["-H", "3"] if task == "forecast" else []), "--epochs", "1",
+            "--hidden-size", "4", "--seeds", "1",
+        ]
+        for task in tasks()
+    },
 }  # fmt: skip
 
 
