@@ -68,18 +68,26 @@ def _options(*words: str) -> set[str]:
 @pytest.mark.parametrize("task", tasks())
 def test_all_tasks_have_the_same_commands_and_options(run, task: str) -> None:
     listed = run(task, "--help").stdout.partition("Commands:")[2]
-    assert re.findall(r"^  (\w+) ", listed, re.MULTILINE)[:6] == [
+    assert re.findall(r"^  (\w+) ", listed, re.MULTILINE)[:7] == [
         "fit",
         "predict",
         "evaluate",
         "demo",
         "check",
         "tune",
+        "compare",
     ]
     assert _options(task, "fit") >= SHARED | {"--out", "--overwrite", "--quiet"}
     assert _options(task, "fit") >= {"--device", "--minutes", "--accumulate", "--autocast"}
     assert _options(task, "predict") >= {"--out", "--json", "--quiet"}
     assert _options(task, "evaluate") >= {"--json", "--quiet"}
+    assert _options(task, "compare") >= (SHARED - {"--cell"}) | {
+        "--cells",
+        "--seeds",
+        "--set",
+        "--out",
+        "--json",
+    }
     assert _options(task, "tune") >= SHARED | {"--trials", "--minutes", "--out", "--json", "--overwrite"}
     assert _options(task, "demo") >= {"--out", "--cell", "--epochs", "--seed", "--overwrite"}
 
@@ -119,6 +127,13 @@ JSON = {
     ("text", "tune"): ["{home}/text.txt", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
     **{(task, "predict"): [f"{{home}}/{task}"] for task in tasks()},
     **{(task, "evaluate"): [f"{{home}}/{task}", f"{{home}}/{DATA[task]}"] for task in tasks()},
+    **{
+        (task, "compare"): [
+            f"{{home}}/{DATA[task]}", *(["-H", "3"] if task == "forecast" else []), "--epochs", "1",
+            "--hidden-size", "4", "--seeds", "1",
+        ]
+        for task in tasks()
+    },
 }  # fmt: skip
 
 

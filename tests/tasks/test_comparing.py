@@ -435,6 +435,10 @@ FORGED: dict[str, Callable[[Path], None]] = {
     "others of text": _change(
         lambda content: content["runs"]["gru-seed0"]["held_out"].update(others={"a": 3})
     ),
+    "others without figures": _change(
+        lambda content: content["runs"]["gru-seed0"]["held_out"].update(others={"a": {}})
+    ),
+    "another metric": _of_run(metrics={"accuracy": 1.0}),
     "words of numbers": _change(lambda content: content["runs"]["gru-seed0"]["held_out"].update(words=3)),
     "cut short": lambda folder: (folder / COMPARISON).write_text((folder / COMPARISON).read_text()[:-30]),
     "altered": lambda folder: (folder / COMPARISON).write_text(

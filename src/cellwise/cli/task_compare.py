@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -80,6 +81,7 @@ def make(task: Task, commands: TaskCommands) -> tuple[Any, list[click.Parameter]
         **values: Any,
     ) -> None:
         from cellwise.tasks.comparing.plan import cell_label
+        from cellwise.tasks.training.run_files import REPORT
 
         _check_out(out, as_json)
         varied = parse_settings(options, values["set"] or [])
@@ -120,7 +122,8 @@ def make(task: Task, commands: TaskCommands) -> tuple[Any, list[click.Parameter]
         show(found)
         _say_verdict(found)
         say(f"train the best: {command_of(found)}")
-        say(f"page: {place / 'report.html'}")
+        if (place / REPORT).exists():
+            say(f"page: {place / REPORT}")
 
     return compare, _parameters(commands, options, fit_options)
 
@@ -221,7 +224,11 @@ def _compare(estimator: Any, data: Any, show: Any, **how: Any) -> Comparison:
     from cellwise.tasks.comparing.progress import RunLines
 
     try:
-        return compare(estimator, data, progress=False if is_quiet() else RunLines(), **how)
+        with warnings.catch_warnings(record=True) as noticed:
+            found = compare(estimator, data, progress=False if is_quiet() else RunLines(), **how)
+        for each in noticed:
+            say(f"note: {each.message}")
+        return found
     except CompareInterrupted as stop:
         if stop.comparison is not None:
             show(stop.comparison)

@@ -103,8 +103,7 @@ def compare(
 
 
 def _write_page(folder: RunFolder, found: Comparison, settings: Mapping[str, Any]) -> None:
-    again = "the same call"
-    problem = attempt(lambda: write_comparison(folder, found, settings), again)
+    problem = attempt(lambda: write_comparison(folder, found, settings), "the same comparison once more")
     if problem is not None:
         warnings.warn(problem, ReportWarning, stacklevel=3)
 
@@ -190,7 +189,8 @@ class _Comparing:
             else:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", ReportWarning)  # the figures are what counts here
-                    made = job.estimator.fit(
+                    fresh = type(job.estimator)(**job.estimator.get_params())  # a job outlives what it trains
+                    made = fresh.fit(
                         self._data, folder=place, overwrite=record.begins_anew, progress=watcher, **self._more
                     )
         except (TrainingError, torch.OutOfMemoryError) as error:

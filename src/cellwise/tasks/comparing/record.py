@@ -98,20 +98,22 @@ def _finding_of(found: Mapping[str, Any], job: Job) -> Finding:
     held_out = None if found["held_out"] is None else HeldOut(**found["held_out"])
     if bool(run.problem) == (held_out is not None) or bool(run.problem) == bool(run.metrics):
         raise ValueError("it has figures and failed, or neither")
-    for metrics in (
-        run.metrics,
-        *(() if held_out is None else (held_out.metrics, *held_out.others.values())),
-    ):
-        _check_metrics(metrics)
-    if held_out is not None and not (isinstance(held_out.words, str) and isinstance(held_out.is_test, bool)):
-        raise ValueError("it does not say what it was measured on")
+    if held_out is not None:
+        _check_held_out(held_out, run.metrics, job.estimator.metric)
     return Finding(run, held_out, found["prediction"])
 
 
-def _check_metrics(metrics: Any) -> None:
-    """A metric may be NaN, which JSON knows as Python writes it."""
-    if not isinstance(metrics, dict) or not all(type(value) in (int, float) for value in metrics.values()):
-        raise ValueError("its metrics are no numbers")
+def _check_held_out(held_out: HeldOut, metrics: Mapping[str, Any], ranks: str) -> None:
+    """Raise ValueError unless all metrics are numbers of the same names, that which ranks among them.
+
+    One may be NaN, which JSON knows as Python writes it."""
+    for each in (metrics, held_out.metrics, *held_out.others.values()):
+        if not isinstance(each, dict) or not all(type(value) in (int, float) for value in each.values()):
+            raise ValueError("its metrics are no numbers")
+        if each.keys() != metrics.keys() or ranks not in each:
+            raise ValueError("its metrics are not those of the task")
+    if not (isinstance(held_out.words, str) and isinstance(held_out.is_test, bool)):
+        raise ValueError("it does not say what it was measured on")
 
 
 def _is_finite(value: Any) -> bool:
