@@ -151,8 +151,8 @@ class ClassifyOptions(SequenceOptions):
 
     branch: str = option(
         default="auto",
-        help="Linear model beside the recurrent network, whose answer it corrects: linear or none; auto: linear, but "
-        "none for series that are read in one direction, as a stream must.",
+        help="Linear model beside the recurrent network, which corrects it: linear or none; auto: linear, but none for "
+        "series that are read in one direction, as a stream must.",
         choices=("auto", "linear", "none"),
         group=NETWORK,
     )

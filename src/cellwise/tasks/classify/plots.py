@@ -19,8 +19,9 @@ from cellwise.tasks.report.charts import (
     legend,
     whole_numbers,
 )
+from cellwise.tasks.training.history import History
 
-__all__ = ["confusion_plot", "mistakes_plot", "reliability_plot"]
+__all__ = ["accuracy_plot", "confusion_plot", "mistakes_plot", "reliability_plot"]
 
 MOST_NUMBERED = 16  # classes whose counts are written into the matrix
 MOST_CHANNELS = 6
@@ -80,6 +81,30 @@ def reliability_plot(chances: dict[str, np.ndarray], labels: np.ndarray) -> str:
         legend(axes)
 
     return chart(draw, 4.7, 4.2, "reliability")
+
+
+def accuracy_plot(history: History, kept: int) -> str:
+    """The share of right answers on what was held out, by epoch."""
+
+    def draw(axes: Any) -> None:
+        numbers = [epoch.epoch for epoch in history.epochs]
+        values = [epoch.metrics["accuracy"] for epoch in history.epochs]
+        axes.plot(numbers, values, color=MODEL, linewidth=1.6, label="accuracy, held out")
+        axes.plot(
+            [kept],
+            [values[numbers.index(kept)]],
+            "o",
+            markersize=8,
+            markerfacecolor="none",
+            color=MODEL,
+            label="kept",
+        )
+        axes.set_ylim(min(values) - 0.02, 1.005)
+        axes.set_xlabel("epoch")
+        whole_numbers(axes)
+        legend(axes)
+
+    return chart(draw, 4.7, 3.0, "accuracy")
 
 
 def mistakes_plot(

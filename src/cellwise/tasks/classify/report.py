@@ -280,7 +280,13 @@ def _training_section(model: SequenceClassifier) -> Section | None:
         "Training loss, and the log loss on what was held out, in nats by epoch; the ring marks the weights that were "
         "kept. Dropout, label smoothing and augmentation make the training loss the higher one."
     )
-    return Section("Training", charts=(Chart("loss", loss_plot(model.trained_), caption),))
+    charts = [Chart("loss", loss_plot(model.trained_), caption)]
+    if all("accuracy" in epoch.metrics for epoch in model.trained_.epochs):
+        shown = "Accuracy on what was held out. Log loss chooses the weights, since it hears of doubts too."
+        charts.append(
+            Chart("accuracy", plots.accuracy_plot(model.trained_, model.trained_.best.epoch), shown)
+        )
+    return Section("Training", charts=tuple(charts))
 
 
 def _footer(model: SequenceClassifier) -> str:
