@@ -87,7 +87,7 @@ def make(task: Task) -> click.Command:
             "out",
             Path | None,
             option(
-                help="Run folder to write; or a file for forecasts and truth, and, in an .xlsx, the scores.  [default: none]"
+                help="Run folder to write, or a table (.csv, .xlsx, ...) for forecasts and truth.  [default: none]"
             ),
             None,
         ),
