@@ -89,7 +89,7 @@ def make(task: Task) -> click.Command:
             "out",
             Path | None,
             option(
-                help="Run folder; or a table of forecasts and truth, in an .xlsx with the scores.  [default: none]"
+                help="Run folder to write, or a table (.csv, .xlsx, ...) for forecasts and truth.  [default: none]"
             ),
             None,
         ),

@@ -36,8 +36,8 @@ WIDEST = 40  # letters that a column is made wide for
 def read_workbook(path: Path, sheet: str | None = None) -> tuple[Any, Origin]:
     """A polars frame of one worksheet, by default the first that is not hidden, and where its rows stand in it.
 
-    The header is the first row with at least half as many cells as the fullest; a note says which rows stand above it.
-    A column of numbers, or of dates, has that type; a column that holds anything else is text.
+    The header is the first row with at least two cells, and half as many as the fullest; a note says which rows stand
+    above it. A column of numbers, or of dates, has that type; a column that holds anything else is text.
 
     Raises DataError: one sentence on what is wrong.
     """
@@ -88,7 +88,8 @@ def _check_archive(path: Path) -> None:
 def _header_row(filled: np.ndarray) -> int:
     """filled (R, C): whether a cell holds anything."""
     counts = filled[: TITLE_ROWS + 1].sum(axis=1)
-    return int((counts >= max(1, counts.max() / 2)).argmax())
+    fullest = counts.max()
+    return int((counts >= max(min(2, fullest), fullest / 2)).argmax())
 
 
 def _names(frame: Any, header: int, columns: np.ndarray, path: Path) -> list[str]:

@@ -24,7 +24,7 @@ __all__ = ["Holidays", "check_names", "find_holidays", "holiday_features", "holi
 
 PACKAGES = ("holidays",)  # the extra `holidays`
 YEARS_AHEAD = 10  # after the data, whose dates a run keeps
-OFTEN = 5  # years of the data with a holiday of one name, for it to have columns of its own
+OFTEN = 3  # years of the data with a holiday of one name, for it to have columns of its own
 FIRST, LAST = 1600, 2200  # years that a table may hold
 PLACE = re.compile(r"[A-Z]{2}(?:-[A-Z0-9]{1,5})?")
 DAYS, WITHIN_DAY = ("D", "B"), ("s", "min", "h")
