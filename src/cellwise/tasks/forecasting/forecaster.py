@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -12,7 +11,6 @@ from cellwise.tasks.forecasting import TASK
 from cellwise.tasks.forecasting.calendar import with_calendar
 from cellwise.tasks.forecasting.covariates import check_reach
 from cellwise.tasks.forecasting.data import ForecastData, prepare_data, restore_data, store_data
-from cellwise.tasks.forecasting.epochs import epochs_for
 from cellwise.tasks.forecasting.frames import Table, TextFormat
 from cellwise.tasks.forecasting.frequency import parse_frequency
 from cellwise.tasks.forecasting.network import ForecastNetwork
@@ -88,9 +86,6 @@ class Forecaster(Updates):
 
     def _objective(self, network: ForecastNetwork, data: ForecastData, training: Panel) -> ForecastObjective:
         return ForecastObjective(network, training, data.split, batch_size=self.batch_size, seed=self.seed)
-
-    def _epochs(self, objective: ForecastObjective) -> int:
-        return epochs_for(objective.panel, math.ceil(objective.steps / self.accumulate))
 
     def _refits(self, data: ForecastData) -> bool:
         return self.refit and (data.split.has_test or data.split.has_validation)
