@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -251,7 +252,7 @@ def test_a_batch_is_moved_at_any_depth() -> None:
     made = moved({"a": [one, (one, 3)], "b": Pair(one, "mine")}, there)
     assert made["a"][0].is_meta and made["a"][1][0].is_meta and made["a"][1][1] == 3
     assert isinstance(made["b"], Pair) and made["b"].x.is_meta and made["b"].name == "mine"
-    batch = Batch(*(torch.ones(2, 2) for _ in range(9)))
+    batch = Batch(*(torch.ones(2, 2) for _ in fields(Batch)))
     assert moved(batch, there).future.is_meta and not batch.future.is_meta
     assert moved(one, torch.device("cpu")) is one
 

@@ -11,10 +11,11 @@ from cellwise.tasks.forecasting import TASK
 from cellwise.tasks.forecasting.calendar import with_calendar
 from cellwise.tasks.forecasting.covariates import check_reach
 from cellwise.tasks.forecasting.data import ForecastData, prepare_data, restore_data, store_data
+from cellwise.tasks.forecasting.epochs import epochs_for
 from cellwise.tasks.forecasting.frames import Table, TextFormat
 from cellwise.tasks.forecasting.frequency import parse_frequency
 from cellwise.tasks.forecasting.network import ForecastNetwork
-from cellwise.tasks.forecasting.objective import ForecastObjective
+from cellwise.tasks.forecasting.objective import ForecastObjective, training_part
 from cellwise.tasks.forecasting.options import ForecastOptions, TestWindows
 from cellwise.tasks.forecasting.output import forecast_frame, quantiles_of
 from cellwise.tasks.forecasting.panel import Panel
@@ -85,7 +86,18 @@ class Forecaster(Updates):
         return ForecastNetwork(data.config)
 
     def _objective(self, network: ForecastNetwork, data: ForecastData, training: Panel) -> ForecastObjective:
-        return ForecastObjective(network, training, data.split, batch_size=self.batch_size, seed=self.seed)
+        follows_plan = self.epochs is None and self.minutes is None and self.patience is None
+        return ForecastObjective(
+            network,
+            training,
+            data.split,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            keeps_best=not follows_plan,
+        )
+
+    def _epochs(self, data: ForecastData, training: Panel) -> int:
+        return epochs_for(training_part(training, data.split, self.horizon), self.batch_size)
 
     def _refits(self, data: ForecastData) -> bool:
         return self.refit and (data.split.has_test or data.split.has_validation)
