@@ -105,8 +105,8 @@ class Forecaster(Updates, Explaining):
             keeps_best=not follows_plan,
         )
 
-    def _epochs(self, objective: ForecastObjective) -> int:
-        return epochs_for(objective.panel, self.batch_size)
+    def _epochs(self, data: ForecastData, training: Panel) -> int:
+        return epochs_for(training_part(training, data.split, self.horizon), self.batch_size)
 
     def _refits(self, data: ForecastData) -> bool:
         return self.refit and (data.split.has_test or data.split.has_validation)
