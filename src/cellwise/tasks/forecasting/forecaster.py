@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from cellwise.tasks.errors import OptionError
 from cellwise.tasks.estimator import Stored
 from cellwise.tasks.forecasting import TASK
 from cellwise.tasks.forecasting.calendar import with_calendar
@@ -46,7 +47,8 @@ class Forecaster(Updates, Explaining):
     hidden_size, num_layers, dropout, members: the network; the forecasts of `members` networks are averaged. epochs,
     batch_size, learning_rate, weight_decay, patience, seed, threads, device, minutes, accumulate, autocast: the
     training. validation: windows held out for early stopping and calibration; None chooses the number, 0 holds none
-    out. calibrate: whether the bands are made as wide as the held-out windows ask for. refit: whether what was held out
+    out. best: whether the best simple method is handed over if it beats the network on the held-out windows; ensemble:
+    whether a mean of the two is. calibrate: whether the bands are made as wide as the held-out windows ask for. refit: whether what was held out
     is learned too, once the network is measured.
 
     What `fit` learns ends in an underscore: `network_`, `measured_` (before it learned what was held out), `table_`
@@ -136,14 +138,18 @@ class Forecaster(Updates, Explaining):
 
     @property
     def model_name(self) -> str:
-        """The column name of the forecasts: the cell's name in capitals."""
-        return self._cell.name.upper()
+        """The column name of the forecasts: the cell's name in capitals, and with what it was blended."""
+        network = self._cell.name.upper()
+        blend = self._postprocessing.blend if self.is_fitted else None
+        return network if blend is None else blend.called(network)
 
     def check_options(self, **how: Any) -> None:
         """Raise OptionError, FrequencyError, UnknownCellError or CellError for the first invalid option.
 
         how: cutoffs and step of `fit`."""
         super().check_options(**how)
+        if self.best and self.ensemble:
+            raise OptionError("best hands over one of two, ensemble a mean of both; choose one")
         if self.freq is not None:
             parse_frequency(self.freq)
         TextFormat(self.date_format, self.decimal, self.encoding)
