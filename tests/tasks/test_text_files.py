@@ -279,3 +279,45 @@ def test_covariates_are_read_like_the_target(tmp_path: Path) -> None:
 def test_what_is_no_decimal_mark() -> None:
     with pytest.raises(OptionError, match="decimal must be"):
         TextFormat(decimal=";")
+
+
+TITLED = {
+    "a title": ("Sales 2024\n", "line 1"),
+    "padded, as a spreadsheet does": ("Sales 2024,,\n,,\nprinted on Monday,,\n", "lines 1, 3"),
+    "with the mark in quotes": ('"Sales, monthly"\n\n', "line 1"),
+}
+
+
+@pytest.mark.parametrize("case", TITLED)
+@pytest.mark.parametrize("mark", [",", ";"])
+def test_titles_above_the_header_are_left_out_with_a_note(case: str, mark: str, tmp_path: Path) -> None:
+    title, lines = TITLED[case]
+    body = "ds,y,z\n2024-01-01,1,x\n2024-01-02,2,x\n2024-01-03,3,x\n"
+    path = tmp_path / "data.csv"
+    path.write_text(
+        (title if case.startswith("with") else title.replace(",", mark)) + body.replace(",", mark)
+    )
+    table = read_table(path, Columns())
+    assert table.panel.y[0].tolist() == [1, 2, 3]
+    assert table.notes[0].startswith(f"{lines}, above the header, left out ('Sales")
+    path.write_text(path.read_text().replace("-02", "-0x"))
+    with pytest.raises(DataError, match=rf"at line {title.count(chr(10)) + 3}\b"):
+        read_table(path, Columns())
+
+
+def test_one_name_and_numbers_below_are_no_title(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("y\n1,5\n2,5\n")
+    with pytest.raises(DataError, match="line 2 has 2 fields, but the header names 1"):
+        read_table(path, Columns())
+
+
+def test_a_total_at_the_end_is_no_time(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("ds,y\n2024-01-01,1\n2024-01-02,2\nSumme:,3\n")
+    table = read_table(path, Columns())
+    assert table.panel.y[0].tolist() == [1, 2]
+    assert table.notes == ("line 4 ('Summe:') is no time and was left out",)
+    path.write_text("ds,y\nTotal,3\n2024-01-01,1\n2024-01-02,2\n")
+    with pytest.raises(DataError, match="column 'ds' holds 'Total' at line 2"):
+        read_table(path, Columns())

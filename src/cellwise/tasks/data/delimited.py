@@ -110,7 +110,8 @@ def _below_titles(data: bytes, begin: int, separator: str) -> tuple[int, tuple[s
         line = data[start : end if end >= 0 else None].decode("utf-8").strip()
         if line.count('"') % 2:  # a title of several lines
             break
-        fields = [field.strip(' "') for field in line.split(separator)]
+        outside = re.sub(r'"[^"]*"', lambda quoted: quoted.group().replace(separator, " "), line)
+        fields = [field.strip(' "') for field in outside.split(separator)]
         if sum(map(bool, fields)) >= 2:
             if not lines or sum(map(is_value, fields)) > len(fields) / 2:
                 break
