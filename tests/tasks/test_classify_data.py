@@ -151,6 +151,19 @@ def test_a_wrong_number_among_numbers_is_named_with_its_line(tmp_path: Path) -> 
         read_examples(tmp_path / "a.csv", Columns())
 
 
+def test_a_ts_file_with_times(tmp_path: Path) -> None:
+    head = "%# a remark\n@timeStamps true\n@classLabel true a b\n@data\n"
+    rows = (
+        "(2007-01-01 00:00:00,1),(2007-01-01 00:01:00,2):(2007-01-01 00:00:00,3),(2007-01-01 00:01:00,4):a\n"
+    )
+    (tmp_path / "a.ts").write_text(head + rows)
+    made = read_examples(tmp_path / "a.ts", Columns())
+    assert (made.inputs[0].tolist(), made.labels) == ([[1, 3], [2, 4]], ("a",))
+    (tmp_path / "a.ts").write_text(head + rows + "(1,1),(5,2),(6,3):(1,3),(5,4),(6,?):b\n")
+    uneven = read_examples(tmp_path / "a.ts", Columns(missing="carry"))
+    assert uneven.inputs[1].tolist() == [[1, 3, 0], [2, 4, 4], [3, 4, 1]]
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [

@@ -2,64 +2,76 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 __all__ = ["Rows", "fit_logistic"]
 
-STEPS = 60
+STEPS = 40
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Sparse rows: column of each entry (E,) int64, its value (E,) float32, and where each row starts (N,) int64."""
+    """A sparse matrix (N, width): the column of each entry (E,), its value (E,), and where each row begins
+    and the last one ends (N + 1,) int64."""
 
-    columns: Tensor
-    values: Tensor
-    starts: Tensor
+    columns: np.ndarray
+    values: np.ndarray
+    bounds: np.ndarray
+    width: int
 
     def __len__(self) -> int:
-        return len(self.starts)
+        return len(self.bounds) - 1
 
-    def times(self, weights: Tensor) -> Tensor:
-        """The product with a matrix (columns, C): (N, C)."""
-        return nn.functional.embedding_bag(
-            self.columns, weights, self.starts, mode="sum", per_sample_weights=self.values
+    def matrix(self) -> Tensor:
+        """As torch has it, in compressed rows."""
+        return _compressed(self.bounds, self.columns, self.values, (len(self), self.width))
+
+    def transposed(self) -> Tensor:
+        """The transpose, in compressed rows of its own: products with it are several times as fast as with a view."""
+        order = np.argsort(self.columns, kind="stable")
+        row = np.repeat(np.arange(len(self)), np.diff(self.bounds))
+        bounds = np.r_[0, np.cumsum(np.bincount(self.columns, minlength=self.width))]
+        return _compressed(bounds, row[order], self.values[order], (self.width, len(self)))
+
+
+def _compressed(
+    bounds: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tuple[int, int]
+) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(bounds.astype(np.int64)),
+            torch.from_numpy(columns.astype(np.int64)),
+            torch.from_numpy(values.astype(np.float32)),
+            shape,
+            check_invariants=False,
         )
 
-    def select(self, rows: Tensor) -> Rows:
-        """Only these rows, in this order."""
-        ends = torch.cat([self.starts[1:], torch.tensor([len(self.columns)])])
-        lengths = (ends - self.starts)[rows]
-        starts = torch.cumsum(lengths, 0) - lengths
-        inside = torch.arange(int(lengths.sum())) - torch.repeat_interleave(starts, lengths)
-        entries = torch.repeat_interleave(self.starts[rows], lengths) + inside
-        return Rows(self.columns[entries], self.values[entries], starts)
 
-
-def fit_logistic(
-    rows: Rows, labels: Tensor, classes: int, width: int, strength: float, weights: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def fit_logistic(rows: Rows, labels: Tensor, classes: int, strength: float) -> tuple[Tensor, Tensor]:
     """Weights (width, C) and bias (C,) with the least mean cross-entropy and `1 / (2 strength N)` times their square.
 
-    strength: C of scikit-learn's LogisticRegression. weights (N,): of the examples."""
-    matrix = torch.zeros(width, classes, requires_grad=True)
-    bias = torch.zeros(classes, requires_grad=True)
+    labels (N,): from 0 to C - 1. strength: C of scikit-learn's LogisticRegression."""
+    matrix, transposed, count = rows.matrix(), rows.transposed(), len(rows)
+    weights, bias = torch.zeros(rows.width, classes), torch.zeros(classes)
+    right = nn.functional.one_hot(labels, classes).float()
     solver = torch.optim.LBFGS(
-        [matrix, bias], max_iter=STEPS, history_size=8, tolerance_change=1e-7, line_search_fn="strong_wolfe"
+        [weights, bias], max_iter=STEPS, history_size=8, tolerance_change=1e-7, line_search_fn="strong_wolfe"
     )
-    count = len(rows)
-    share = torch.full((count,), 1 / count) if weights is None else weights / weights.sum()
 
-    def loss() -> Tensor:
-        solver.zero_grad()
-        entropy = nn.functional.cross_entropy(rows.times(matrix) + bias, labels, reduction="none")
-        value = (entropy * share).sum() + matrix.square().sum() / (2 * strength * count)
-        value.backward()
-        return value
+    def loss() -> float:
+        logits = matrix @ weights + bias
+        error = (logits.softmax(1) - right) / count
+        weights.grad = transposed @ error + weights / (strength * count)
+        bias.grad = error.sum(0)
+        entropy = nn.functional.cross_entropy(logits, labels)
+        return float(entropy + weights.square().sum() / (2 * strength * count))
 
-    with torch.enable_grad():
+    with torch.no_grad():
         solver.step(loss)
-    return matrix.detach(), bias.detach()
+    return weights, bias

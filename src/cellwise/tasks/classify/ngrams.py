@@ -23,6 +23,7 @@ __all__ = ["NgramModel", "out_of_fold"]
 LETTERS = (3, 5)  # letters of the shortest and the longest n-gram within a word, whose ends are marked
 STRENGTH = 3.0
 FOLDS = 4
+FEW = 100  # texts, up to which an n-gram that occurs once is a feature
 MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits without pattern: the golden ratio
 LONGEST_WORD = 40  # letters; what is longer is no word and would have endless n-grams
 
@@ -44,46 +45,38 @@ class NgramModel:
     @classmethod
     def fit(cls, texts: Sequence[str], labels: np.ndarray, classes: int, unit: str, size: int) -> NgramModel:
         """Fit to texts of classes (N,) from 0 to `classes` - 1."""
-        hashes, starts = _hashed(texts, unit, size)
-        found, column, counts = np.unique(hashes, return_inverse=True, return_counts=True)
-        kept = counts >= 2 if len(texts) > 100 else counts >= 1
+        return cls._fit(_hashed(texts, unit, size), labels, classes, unit, size)
+
+    @classmethod
+    def _fit(cls, texts: _Hashed, labels: np.ndarray, classes: int, unit: str, size: int) -> NgramModel:
+        found, column, counts = np.unique(texts.hashes, return_inverse=True, return_counts=True)
+        kept = counts >= (2 if len(texts) > FEW else 1)
         features = found[kept]
-        scale = _scale(column, counts, _rows(starts, len(hashes)), labels, classes, len(texts))[kept]
-        model = cls(
-            unit,
-            size,
-            torch.from_numpy(features.view(np.int64)),
-            torch.from_numpy(scale).float(),
-            torch.zeros(len(features), classes),
-            torch.zeros(classes),
-        )
-        rows = model._rows_of(hashes, starts)
-        weights, bias = fit_logistic(rows, torch.from_numpy(labels), classes, len(features), STRENGTH)
-        return cls(unit, size, model.features, model.scale, weights, bias)
+        scale = _scale(column, counts, texts.rows, labels, classes, len(texts))[kept].astype(np.float32)
+        parts = torch.from_numpy(features.view(np.int64)), torch.from_numpy(scale)
+        model = cls(unit, size, *parts, torch.zeros(len(features), classes), torch.zeros(classes))
+        fitted = fit_logistic(model._rows_of(texts), torch.from_numpy(labels), classes, STRENGTH)
+        return cls(unit, size, *parts, *fitted)
 
     def logits(self, texts: Sequence[str]) -> Tensor:
         """Logits (N, C) float32 of texts."""
-        if not len(self.features):
-            return self.bias.expand(len(texts), -1).clone()
-        return self._rows_of(*_hashed(texts, self.unit, self.size)).times(self.weights) + self.bias
+        return self._logits(_hashed(texts, self.unit, self.size))
 
-    def _rows_of(self, hashes: np.ndarray, starts: np.ndarray) -> Rows:
-        """Sparse rows of length 1 from hashes, whose order within a text does not matter."""
+    def _logits(self, texts: _Hashed) -> Tensor:
+        return self._rows_of(texts).matrix() @ self.weights + self.bias
+
+    def _rows_of(self, texts: _Hashed) -> Rows:
+        """Sparse rows of length 1."""
         features = self.features.numpy().view(np.uint64)
-        column = np.searchsorted(features, hashes)
-        column[column == len(features)] = 0
-        known = features[column] == hashes if len(features) else np.zeros(len(hashes), bool)
-        row = _rows(starts, len(hashes))[known]
-        value = self.scale.numpy()[column[known]]
-        norm = np.sqrt(np.bincount(row, value.astype(np.float64) ** 2, len(starts)))
-        value = value / np.maximum(norm, 1e-12)[row]
-        count = np.bincount(row, minlength=len(starts))
-        begins = np.cumsum(count) - count
-        return Rows(
-            torch.from_numpy(column[known].astype(np.int64)),
-            torch.from_numpy(value).float(),
-            torch.from_numpy(begins),
-        )
+        column = np.searchsorted(features, texts.hashes)
+        known = column < len(features)
+        known[known] = features[column[known]] == texts.hashes[known]
+        column, row = column[known], texts.rows[known]
+        value = self.scale.numpy()[column].astype(np.float64)
+        norm = np.sqrt(np.bincount(row, value**2, len(texts)))
+        value /= np.maximum(norm, 1e-12)[row]
+        bounds = np.r_[0, np.cumsum(np.bincount(row, minlength=len(texts)))]
+        return Rows(column, value, bounds, len(features))
 
     def tensors(self) -> dict[str, Tensor]:
         """What a run folder holds of it."""
@@ -116,22 +109,41 @@ class NgramModel:
 def out_of_fold(texts: Sequence[str], labels: np.ndarray, classes: int, unit: str, size: int) -> Tensor:
     """Logits (N, C) of each text by a model that was fitted without it: what the recurrent branch learns beside. Those
     of the model itself would be too sure on its own training texts, and leave the network nothing to learn."""
+    hashed = _hashed(texts, unit, size)
     made = torch.zeros(len(texts), classes)
     fold = np.random.default_rng(0).permutation(len(texts)) % min(FOLDS, len(texts))
     for number in range(int(fold.max()) + 1):
-        is_outside = fold == number
-        inside = [text for text, out in zip(texts, is_outside, strict=True) if not out]
-        outside = [text for text, out in zip(texts, is_outside, strict=True) if out]
-        model = NgramModel.fit(inside, labels[~is_outside], classes, unit, size)
-        made[torch.from_numpy(is_outside)] = model.logits(outside)
+        outside = fold == number
+        model = NgramModel._fit(hashed.select(~outside), labels[~outside], classes, unit, size)
+        made[torch.from_numpy(outside)] = model._logits(hashed.select(outside))
     return made
 
 
-def _hashed(texts: Sequence[str], unit: str, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Hashes of all n-grams of some texts, one text after another, each once a text; and where each text starts."""
+@dataclass(frozen=True, eq=False)
+class _Hashed:
+    """The n-grams of some texts: hashes (E,) uint64, one text after another, each once a text, and how many each text
+    has (N,)."""
+
+    hashes: np.ndarray
+    lengths: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The text of each entry (E,)."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    def select(self, chosen: np.ndarray) -> _Hashed:
+        """The texts where `chosen` (N,) is true."""
+        return _Hashed(self.hashes[np.repeat(chosen, self.lengths)], self.lengths[chosen])
+
+
+def _hashed(texts: Sequence[str], unit: str, size: int) -> _Hashed:
     parts = [np.unique(np.concatenate(list(_of_text(tokens_of(text, unit), unit, size)))) for text in texts]
     lengths = np.array([len(part) for part in parts], dtype=np.int64)
-    return np.concatenate([*parts, np.zeros(0, np.uint64)]), np.cumsum(lengths) - lengths
+    return _Hashed(np.concatenate([*parts, np.zeros(0, np.uint64)]), lengths)
 
 
 def _of_text(tokens: Sequence[str], unit: str, size: int) -> Iterator[np.ndarray]:
@@ -162,11 +174,6 @@ def _letters(word: str) -> np.ndarray:
         for begin in range(len(marked) - length + 1)
     ]
     return np.array([_hash(gram) for gram in grams], dtype=np.uint64)
-
-
-def _rows(starts: np.ndarray, count: int) -> np.ndarray:
-    """The row of each entry."""
-    return np.repeat(np.arange(len(starts)), np.diff(np.r_[starts, count]))
 
 
 def _scale(

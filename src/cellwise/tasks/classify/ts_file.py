@@ -5,6 +5,7 @@ missing value (Bagnall et al. 2018, "The UEA multivariate time series classifica
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,9 @@ def read_ts(path: Path, encoding: str | None = None) -> TsFile:
     for number, line in enumerate(text.splitlines()[begin:], begin + 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        *parts, last = line.strip().split(":") if has_label else [*line.strip().split(":"), ""]
+        # a time may hold a colon itself, within its bracket
+        fields = re.split(r"(?<=\)):" if has_times else ":", line.strip())
+        *parts, last = fields if has_label else [*fields, ""]
         if not parts:
             raise DataError(f"{path}: line {number} has a class and no values")
         series, when = _series(parts, has_times, f"{path}: line {number}")
@@ -77,10 +80,10 @@ def _series(parts: list[str], has_times: bool, where: str) -> tuple[np.ndarray, 
     channels, times = [], None
     for part in parts:
         if has_times:
-            pairs = [each.split(",") for each in part.strip().strip("()").replace(" ", "").split("),(")]
+            pairs = [each.split(",") for each in re.split(r"\)\s*,\s*\(", part.strip().strip("()"))]
             if any(len(pair) != 2 for pair in pairs):
                 raise DataError(f"{where} is to have (time, value) pairs, but holds {shown(part)}")
-            when, column = _numbers([a for a, _ in pairs], where), _numbers([b for _, b in pairs], where)
+            when, column = _times([a for a, _ in pairs], where), _numbers([b for _, b in pairs], where)
             if times is not None and not np.array_equal(when, times):
                 raise DataError(f"{where} has channels with other times than its first; give all the same")
             times = when
@@ -94,6 +97,21 @@ def _series(parts: list[str], has_times: bool, where: str) -> tuple[np.ndarray, 
         channels = [np.r_[column, np.full(longest - len(column), np.nan)] for column in channels]
     series = np.stack(channels, axis=1)
     return series, np.arange(len(series), dtype=float) if times is None else times
+
+
+def _times(words: list[str], where: str) -> np.ndarray:
+    """Numbers as they are, dates in seconds."""
+    try:
+        return np.array([float(word) for word in words])
+    except ValueError:
+        pass
+    try:
+        dates = np.array([word.strip().replace(" ", "T") for word in words], dtype="datetime64[us]")
+    except ValueError as error:
+        raise DataError(
+            f"{where} holds times such as {shown(words[0])}, which are no dates and no numbers"
+        ) from error
+    return dates.astype(np.int64) / 1e6
 
 
 def _numbers(words: list[str], where: str) -> np.ndarray:
