@@ -121,6 +121,17 @@ def test_windows_that_overlap_count_once() -> None:
     assert others.factors[0, 0] == pytest.approx(apart.factors[0, 0])  # of two series, nothing overlaps
 
 
+def test_errors_that_are_alike_within_a_window_count_as_fewer() -> None:
+    generator = np.random.default_rng(9)
+    errors = generator.normal(size=96)
+    alike = np.sort(np.abs(errors)).reshape(12, 8)  # each window has errors of one size
+    apart = generator.permutation(np.abs(errors)).reshape(12, 8)
+    made = forecasts_of(np.zeros((12, 8)), np.ones((12, 8)))
+    few = Calibration.fit(made, alike, QUANTILES).factors[:, 1].mean()
+    many = Calibration.fit(made, apart, QUANTILES).factors[:, 1].mean()
+    assert few > 1.05 * many
+
+
 def test_factors_grow_along_the_horizon_where_errors_do() -> None:
     generator = np.random.default_rng(4)
     growing = generator.normal(size=(200, 10)) * (1 + np.arange(10)) ** 0.3
@@ -172,6 +183,8 @@ def test_order_and_median_stay_and_nothing_passes_zero() -> None:
     assert (free < 0).any()
     zeros = np.tile(np.array([0.0, 0.0, 1.0, 2.0, 3.0]), (1, 1, 1))
     assert (Calibration(QUANTILES, np.full((1, 5), 1.0), "").apply(zeros, nonnegative=True) == zeros).all()
+    wide = Calibration(QUANTILES, np.array([[3.0, 3.0, 1.0, 3.0, 3.0]]), "").apply(zeros, nonnegative=True)
+    assert wide[0, 0].tolist() == [0.0, 0.0, 1.0, 4.0, 7.0]
 
 
 def test_what_is_missing_or_without_width_does_no_harm() -> None:

@@ -29,17 +29,13 @@ SMALLEST_FACTOR, LARGEST_FACTOR = 0.2, 50.0
 USUAL_LOG_SCALE, USUAL_SPREAD, DOUBT, MOST_DOUBT, PRIOR_COUNT = 0.4, -0.35, 0.5, 2.0, 2.5
 PRIOR_FREEDOM = 3.0  # of Student's t beside the errors: tails are never quite normal
 WILD = 5.0  # deviations
-USUAL_CORRELATION = 0.3  # of two errors of one window
-FEWEST_WINDOWS, USUAL_WINDOWS = (
-    4,
-    5,
-)  # that can show how alike errors are; that the usual correlation counts as
+# Of two errors of one window; how many windows can show it; and how many windows the usual one counts as.
+USUAL_CORRELATION, FEWEST_WINDOWS, USUAL_WINDOWS = 0.3, 4, 5
 TAIL_ERRORS = 4.0  # errors beyond the band that count as much as the assumption of normal ones
-STEPS_PRIOR, STEEPEST = (
-    60.0,
-    0.4,
-)  # errors that count as much as the assumption that steps of the horizon are alike
-SERIES_PRIOR, FEWEST_OF_SERIES, FURTHEST = 60.0, 20.0, 1.0  # and series; fewer tell nothing of a series
+# Errors that count as much as the assumption that all steps, or all series, are alike; and the furthest from it.
+STEPS_PRIOR, STEEPEST = 60.0, 0.4
+SERIES_PRIOR, FURTHEST = 60.0, 1.0
+FEWEST_OF_SERIES = 20.0  # errors; fewer tell nothing of a series
 
 
 @dataclass(frozen=True, eq=False)
