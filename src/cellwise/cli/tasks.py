@@ -19,7 +19,7 @@ from cellwise.cli.command import Command, Declared, Group, argument, examples, o
 from cellwise.cli.output import JSON, QUIET, check_file, is_quiet, print_json, print_table, say
 from cellwise.tasks.commands import Answer, Reading, TaskCommands, Words
 from cellwise.tasks.common_options import NETWORK, TRAINING
-from cellwise.tasks.errors import ReportWarning, TaskError
+from cellwise.tasks.errors import ReportWarning, TaskError, WorseThanSimpleWarning
 from cellwise.tasks.options import Option, check_values, options_of
 from cellwise.tasks.registry import Task, find_task
 from cellwise.tasks.training.rank import is_first
@@ -258,6 +258,7 @@ def fit_and_say(
     progress = choose_progress(False if is_quiet() else None, log=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ReportWarning)  # it is said below, as a note
+        warnings.simplefilter("ignore", WorseThanSimpleWarning)  # and this as a remark
         estimator.fit(data.data, folder=folder, overwrite=overwrite, progress=progress, **how)
     if not is_first():
         return

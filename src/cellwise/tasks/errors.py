@@ -15,6 +15,7 @@ __all__ = [
     "TaskError",
     "TrainingError",
     "TrainingInterrupted",
+    "WorseThanSimpleWarning",
 ]
 
 
@@ -59,3 +60,7 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 class ReportWarning(CellwiseWarning):
     """A run is finished, but its report could not be written. The text says why, and how to retry."""
+
+
+class WorseThanSimpleWarning(CellwiseWarning):
+    """A model errs much more than a simple method on what it never saw. The text says than which, and what to do."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from cellwise.tasks.errors import OptionError, WorseThanSimpleWarning
 from cellwise.tasks.estimator import Stored
 from cellwise.tasks.forecasting import TASK
 from cellwise.tasks.forecasting.calendar import with_calendar
@@ -23,6 +25,7 @@ from cellwise.tasks.forecasting.output import forecast_frame, quantiles_of
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.postprocessing import Postprocessing
 from cellwise.tasks.forecasting.splits import whole_split
+from cellwise.tasks.forecasting.tables import judge
 from cellwise.tasks.forecasting.updates import Updates
 from cellwise.tasks.options import check_values
 from cellwise.tasks.training.loop import torch_threads
@@ -46,8 +49,9 @@ class Forecaster(Updates, Explaining):
     hidden_size, num_layers, dropout, members: the network; the forecasts of `members` networks are averaged. epochs,
     batch_size, learning_rate, weight_decay, patience, seed, threads, device, minutes, accumulate, autocast: the
     training. validation: windows held out for early stopping and calibration; None chooses the number, 0 holds none
-    out. calibrate: whether the bands are made as wide as the held-out windows ask for. refit: whether what was held out
-    is learned too, once the network is measured.
+    out. best: whether the best simple method is handed over if it beats the network on the held-out windows; ensemble:
+    whether a mean of the two is. calibrate: whether the bands are made as wide as the held-out windows ask for. refit:
+    whether what was held out is learned too, once the network is measured.
 
     What `fit` learns ends in an underscore: `network_`, `measured_` (before it learned what was held out), `table_`
     (the data as it was understood), `notes_` (remarks on it, in sentences), `trained_` (the epochs), `refitted_` (those
@@ -75,11 +79,20 @@ class Forecaster(Updates, Explaining):
 
         folder: run folder for weights and metrics; the same call with an unfinished one resumes it.
         cutoffs: number of test windows, held out at the end and measured in `backtest_`; None: by the data's length.
-        step: steps between them (default: one horizon). progress: True or False; None shows a bar on a terminal."""
+        step: steps between them (default: one horizon). progress: True or False; None shows a bar on a terminal.
+
+        WorseThanSimpleWarning where the test windows show that a simple method is much better."""
         windows = {"cutoffs": cutoffs, "step": step}
-        return super().fit(
-            data, target, folder=folder, overwrite=overwrite, progress=progress, **windows, **more
-        )
+        super().fit(data, target, folder=folder, overwrite=overwrite, progress=progress, **windows, **more)
+        self._warn_if_worse()
+        return self
+
+    def _warn_if_worse(self) -> None:
+        measured = self.backtest_ if self.calibrate else None  # a trial of many says nothing
+        if measured is not None and self.backtest_is_test_:
+            said = judge(measured.scores(), measured)
+            if said.is_alarming:
+                warnings.warn(said.text, WorseThanSimpleWarning, stacklevel=3)
 
     def _read(self, data: Any, *, cutoffs: int | None, step: int | None) -> tuple[ForecastData, Panel]:
         return prepare_data(self._read_new(data), self._network_options(), **self._held_out(cutoffs, step))
@@ -136,14 +149,18 @@ class Forecaster(Updates, Explaining):
 
     @property
     def model_name(self) -> str:
-        """The column name of the forecasts: the cell's name in capitals."""
-        return self._cell.name.upper()
+        """The column name of the forecasts: the cell's name in capitals, and with what it was blended."""
+        network = self._cell.name.upper()
+        blend = self._postprocessing.blend if self.is_fitted else None
+        return network if blend is None else blend.called(network)
 
     def check_options(self, **how: Any) -> None:
         """Raise OptionError, FrequencyError, UnknownCellError or CellError for the first invalid option.
 
         how: cutoffs and step of `fit`."""
         super().check_options(**how)
+        if self.best and self.ensemble:
+            raise OptionError("best hands over one of two, ensemble a mean of both; choose one")
         if self.freq is not None:
             parse_frequency(self.freq)
         TextFormat(self.date_format, self.decimal, self.encoding)

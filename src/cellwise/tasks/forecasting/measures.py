@@ -10,6 +10,7 @@ import numpy as np
 from cellwise.tasks.errors import NotFittedError
 from cellwise.tasks.estimator import Estimator
 from cellwise.tasks.forecasting.backtest import Backtest, cutoff_indices, rolling_forecasts
+from cellwise.tasks.forecasting.blend import choose_blend
 from cellwise.tasks.forecasting.calendar import with_calendar
 from cellwise.tasks.forecasting.calibration import Calibration
 from cellwise.tasks.forecasting.data import ForecastData
@@ -148,7 +149,17 @@ class Measures(ForecastOptions, Estimator[ForecastData, Panel]):
 
     def _choose_blend(self, panel: Panel, windows: Windows) -> Blend | None:
         """What is made of the network's forecasts before they are calibrated, chosen by held-out windows of `panel`."""
-        return None
+        if not (self.best or self.ensemble):
+            return None
+        return choose_blend(
+            self._cell.name.upper(),
+            windows.known(panel),
+            windows.forecasts,
+            windows.truth,
+            windows.scale,
+            self._quantiles,
+            mixed=self.ensemble,
+        )
 
     def _completion(self) -> dict[str, Checkpoint]:
         if self._windows is None:

@@ -113,6 +113,16 @@ class ForecastOptions(CommonOptions):
         help="Widen or narrow the bands by what the held-out windows show.",
         group=TRAINING,
     )
+    best: bool = option(
+        default=False,
+        help="Hand over the best simple method, if it beats the network on the held-out windows.",
+        group=TRAINING,
+    )
+    ensemble: bool = option(
+        default=False,
+        help="Hand over a mean of the network and the best simple method.",
+        group=TRAINING,
+    )
     refit: bool = option(
         default=True,
         help="Learn the held-out data too, once the network is measured.",

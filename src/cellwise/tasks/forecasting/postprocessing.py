@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from cellwise.tasks.forecasting.backtest import windows_at
+from cellwise.tasks.forecasting.blend import SimpleBlend
 from cellwise.tasks.forecasting.calibration import Calibration
 from cellwise.tasks.forecasting.metrics import naive_scale
 from cellwise.tasks.forecasting.panel import Panel
@@ -29,6 +30,9 @@ class Blend(Protocol):
     @property
     def note(self) -> str:
         """A sentence on what is handed over, and why."""
+
+    def called(self, network: str) -> str:
+        """The name of what is handed over, with a network of this name."""
 
     def apply(self, panel: Panel, forecasts: np.ndarray) -> np.ndarray:
         """Forecasts (N, H, Q) of the network after the end of each series of a panel to those handed over, alike."""
@@ -68,9 +72,8 @@ class Postprocessing:
         calibration = None if found is None else Calibration.from_dict(found)
         if calibration is not None and calibration.quantiles != tuple(quantiles):
             raise ValueError("a calibration is for other quantiles")
-        if values["blend"] is not None:
-            raise ValueError("it names a blend")
-        return cls(None, calibration)
+        chosen = values["blend"]
+        return cls(None if chosen is None else SimpleBlend.from_dict(chosen, quantiles), calibration)
 
     def after(self, network: Predict) -> Predict:
         """The network's `forecast`, postprocessed."""

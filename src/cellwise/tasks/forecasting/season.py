@@ -172,13 +172,15 @@ def correlation(values: Sequence[np.ndarray], season_length: int) -> Correlation
 
 def detrended(values: np.ndarray, season_length: int) -> np.ndarray:
     """values (N, T) less their centred moving average over one season, (N, T - 2 (m // 2)); NaN where the value or half
-    of the average is missing, and where a series does not move. Outliers are cut off."""
+    of the average is missing or lies before the first value, and where a series does not move. Outliers are cut off."""
     m, half = season_length, season_length // 2
     known = ~np.isnan(values)
     inner = values[:, half : values.shape[1] - half]
     totals = _moving_sum(np.where(known, values, 0.0), m)
     counts = _moving_sum(known.astype(float), m)
-    told = (counts >= m / 2) & ~np.isnan(inner)
+    # What lies before the first value is no gap: a series must not depend on those that are longer.
+    whole = np.arange(inner.shape[1]) >= np.where(known.any(axis=1), known.argmax(axis=1), 0)[:, None]
+    told = (counts >= m / 2) & ~np.isnan(inner) & whole
     rest = np.where(told, inner - totals / np.maximum(counts, 1.0), 0.0)
     size = np.abs(rest)
     moves = size.max(axis=1) > ROUNDING * np.where(known, np.abs(values), 0.0).max(axis=1)

@@ -18,7 +18,14 @@ from cellwise.tasks.forecasting.naive import NAIVE_NAME, seasonal_naive
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.theta import theta
 
-__all__ = ["NAIVE_NAME", "SimpleMethod", "simple_methods"]
+__all__ = [
+    "NAIVE_NAME",
+    "SimpleMethod",
+    "method_of",
+    "plausible_methods",
+    "seasons_of",
+    "simple_methods",
+]
 
 Forecast = Callable[[Sequence[np.ndarray], int, Sequence[float]], np.ndarray]
 
@@ -46,30 +53,42 @@ class SimpleMethod:
 
 def simple_methods(panel: Panel) -> tuple[SimpleMethod, ...]:
     """The methods for series such as those of a panel; the seasonal naive one at the panel's own season first."""
-    seasons = _seasons(panel)
-    repeated = _whole_cycles(seasons)
-    methods = [SimpleMethod(NAIVE_NAME, _each(seasonal_naive, panel.frequency.season_length))]
-    methods += [SimpleMethod(f"{NAIVE_NAME}({m})", _each(seasonal_naive, m)) for m in repeated[1:]]
+    return plausible_methods(seasons_of(panel))
+
+
+def plausible_methods(seasons: Sequence[int]) -> tuple[SimpleMethod, ...]:
+    """The methods for series with these seasons, in steps, the shortest first; 1 is no season."""
+    own, *longer = repeated = _whole_cycles(seasons)
+    methods = [SimpleMethod(NAIVE_NAME, _each(seasonal_naive, own))]
+    methods += [SimpleMethod(f"{NAIVE_NAME}({m})", _each(seasonal_naive, m)) for m in longer]
+    seasons, repeated = [m for m in seasons if m > 1], [m for m in repeated if m > 1]
     methods += [
         SimpleMethod(f"SeasonalMean({m})", _each(seasonal_mean, m)) for m in repeated if m <= LONGEST_THETA
     ]
     methods += [SimpleMethod(f"SeasonalDrift({m})", _each(seasonal_drift, m)) for m in repeated]
-    if seasons:
+    if own > 1:
         methods.append(SimpleMethod("Naive", _each(seasonal_naive, 1)))
     methods += [SimpleMethod("Mean", _each(seasonless_mean, 1)), SimpleMethod("Drift", _each(drift, 1))]
     return (*methods, SimpleMethod("Theta", _theta([m for m in seasons if m <= LONGEST_THETA])))
 
 
-def _seasons(panel: Panel) -> list[int]:
-    """The panel's own season, and the longer cycles of its frequency that some series covers twice."""
+def method_of(name: str, seasons: Sequence[int]) -> SimpleMethod:
+    """The method of this name among those for these seasons. ValueError if there is none."""
+    for method in plausible_methods(seasons):
+        if method.name == name:
+            return method
+    raise ValueError(f"there is no simple method {name!r:.60}")
+
+
+def seasons_of(panel: Panel) -> tuple[int, ...]:
+    """The panel's own season, 1 for none, and the longer cycles of its frequency that some series covers twice."""
     frequency = panel.frequency
     own = frequency.season_length
     longer: Iterable[int] = frequency.cycles.values()
     if frequency.is_integer and own in DAYS_OF_NUMBERS:
         longer = [7 * own]
-    longest = int(panel.lengths.max())
-    found = [m for m in longer if m > own and longest >= LEAST_CYCLES * m]
-    return [own, *found] if own > 1 else found
+    longest = int(panel.lengths.max()) if len(panel) else 0
+    return (own, *(m for m in longer if m > own and longest >= LEAST_CYCLES * m))
 
 
 def _whole_cycles(seasons: Sequence[int]) -> list[int]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cellwise.tasks.forecasting.backtest import Backtest
+from cellwise.tasks.forecasting.blend import is_network
 from cellwise.tasks.forecasting.metrics import Scores, mean, table_metrics
 from cellwise.tasks.forecasting.naive import NAIVE_NAME
 from cellwise.tasks.report.table import ReportTable, TableCell, TableRow, figure
@@ -134,7 +135,8 @@ def judge(scores: Mapping[str, Scores], backtest: Backtest) -> Verdict:
         text = f"Nothing can be compared: {model} has a {metric} of {figure(error)}, {best} of {figure(best_error)}."
     elif not ahead:
         more = f"errs {-skill:.0f} % more than {best}" if np.isfinite(skill) else f"errs, {best} does not"
-        text = f"{model} {more}: use --best or --ensemble." + _figures(metric, error, best_error)
+        advice = ": use --best or --ensemble" if is_network(model) else ""
+        text = f"{model} {more}{advice}." + _figures(metric, error, best_error)
     else:
         share = f"{skill:.0f} % less than" if skill > EQUAL else "as much as"
         text = f"{model} errs {share} the best simple method, {best}." + _figures(metric, error, best_error)

@@ -43,10 +43,11 @@ def theta(
     positive = np.where(known, values, np.inf).min(axis=1) > SMALLEST_SHARE * sizes
     learned = np.log(np.where(positive[:, None], values, 1.0))
     learned = np.where(positive[:, None], learned, values)
+    lengths = size - known.argmax(axis=1)
     index = np.zeros((len(series), size + horizon))
     for m in seasons:
         if size >= LEAST_CYCLES * m:
-            found = season_indices(learned - index[:, :size], m)
+            found = season_indices(learned - index[:, :size], m) * (lengths >= LEAST_CYCLES * m)[:, None]
             index += found[:, (np.arange(size + horizon) - size) % m]
     factor = np.exp(np.where(positive[:, None], index, 0.0).clip(-LARGEST_INDEX, LARGEST_INDEX))
     shift = np.where(positive[:, None], 0.0, index)
