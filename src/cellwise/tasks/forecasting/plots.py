@@ -265,7 +265,7 @@ def _style(models: Mapping[str, Any], name: str, rival: str | None) -> dict[str,
         return {"color": MODEL, "linewidth": 1.6, "label": chart_label(name, SHORT), "zorder": 3}
     if name == rival:
         return {"color": BASELINE, "linewidth": 1.4, "linestyle": DASHED, "label": chart_label(name, SHORT)}
-    return {"color": FAINT, "linewidth": 0.8, "linestyle": DOTTED, "label": None}
+    return {"color": FAINT, "linewidth": 0.8, "linestyle": DOTTED, "label": chart_label(name, SHORT)}
 
 
 def _one_window(axes: Any, backtest: Backtest, window: Shown, rival: str | None, narrow: bool) -> None:
