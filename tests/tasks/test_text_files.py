@@ -321,3 +321,38 @@ def test_a_total_at_the_end_is_no_time(tmp_path: Path) -> None:
     path.write_text("ds,y\nTotal,3\n2024-01-01,1\n2024-01-02,2\n")
     with pytest.raises(DataError, match="column 'ds' holds 'Total' at line 2"):
         read_table(path, Columns())
+
+
+@pytest.mark.parametrize(
+    ("values", "numbers"),
+    [
+        (["$924.30", "-$1,000.25"], [924.30, -1000.25]),
+        (["1000,50 €", "7,25\u00a0€"], [1000.5, 7.25]),
+        (["20.4%", "21%"], [20.4, 21.0]),
+    ],
+)
+def test_one_sign_of_all_numbers_is_left_out_with_a_note(values: list[str], numbers: list[float]) -> None:
+    days = ["2024-01-01", "2024-01-02"]
+    table = read_table(polars.DataFrame({"ds": days, "y": values}), Columns(), "D")
+    assert table.panel.y[0].tolist() == numbers
+    assert table.notes[0].startswith("the sign ") and table.notes[0].endswith(
+        "of the numbers of y was left out"
+    )
+
+
+@pytest.mark.parametrize(
+    "values", [["$1", "2"], ["$1", "2€"], ["1$2", "3$4"], ["$1%", "$2%"], ["$$1", "$$2"]]
+)
+def test_signs_that_are_not_the_same_are_no_numbers(values: list[str]) -> None:
+    with pytest.raises(DataError, match="column 'y' is not numeric"):
+        read_table(polars.DataFrame({"ds": ["2024-01-01", "2024-01-02"], "y": values}), Columns(), "D")
+
+
+def test_a_remark_below_the_table_and_dates_in_two_columns() -> None:
+    frame = polars.DataFrame({"ds": ["2024-01-01", "2024-01-02", "Source: ERP"], "y": [1, 2, None]})
+    with pytest.raises(
+        DataError, match="holds 'Source: ERP' at row 2, which is no time; leave the row out if"
+    ):
+        read_table(frame, Columns())
+    with pytest.raises(DataError, match="put year and month into one column"):
+        read_table(polars.DataFrame({"Year": [2024], "Month": [1], "y": [2]}), Columns())

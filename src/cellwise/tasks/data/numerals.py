@@ -18,6 +18,7 @@ MISSING = (
 SPACE, APOSTROPHE = " ", "'"
 # other characters for the same marks
 SPACES, APOSTROPHES, MINUS = r"[\u00a0\u2007\u2009\u202f]", r"[\u2019\u00b4`]", "\u2212"
+SIGNS = r"[$€£¥₹%]"  # of currency and percent
 # a lone group of three after one to three digits: as likely thousands as decimals
 MAY_BE_THOUSANDS = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"
 
@@ -75,6 +76,7 @@ def parse_numbers(text: Any, name: str, origin: Origin, decimal: str | None) -> 
             return values, ()
     text = text.str.replace_all(SPACES, SPACE).str.replace_all(APOSTROPHES, APOSTROPHE)
     text = text.str.replace(MINUS, "-", literal=True)
+    text, signs = _without_sign(text, name)
     allowed = [one for one in CONVENTIONS if decimal in (None, one.decimal)]
     reads = [one for one in allowed if text.str.contains(one.pattern).all()]
     if not reads:
@@ -92,8 +94,20 @@ def parse_numbers(text: Any, name: str, origin: Origin, decimal: str | None) -> 
         marks = text.str.contains(r"[^0-9+-]").fill_null(False)
         row = int(marks.arg_max())
         note = f"numbers of {name} were read with {reads[0].words()} ({shown(text[row])} is {readings[0][row]:g})"
-        return readings[0], (note,)
-    return readings[0], ()
+        return readings[0], (*signs, note)
+    return readings[0], signs
+
+
+def _without_sign(text: Any, name: str) -> tuple[Any, tuple[str, ...]]:
+    """Numbers without the sign of a currency, or of percent, if all have the same, once and at one end; and a note."""
+    found = text.str.extract(f"({SIGNS})").drop_nulls()
+    if len(found) == 0 or len(found) < len(text) - text.null_count() or found.n_unique() > 1:
+        return text, ()
+    sign = found[0]
+    left = text.str.replace(rf"^([+-]?) ?[{sign}] ?", "$1").str.replace(rf" ?[{sign}]$", "")
+    if left.str.contains(SIGNS).any():
+        return text, ()
+    return left, (f"the sign {sign} of the numbers of {name} was left out",)
 
 
 def _refuse_doubtful_dots(text: Any, name: str, origin: Origin) -> None:

@@ -46,6 +46,7 @@ ZONE_NAME = r"\d\s*\[?([A-Za-z]+/[A-Za-z_/]+|[A-Z]{3,4})\]?$"
 WHOLE_NUMBER, PADDED = r"^[+-]?(?:\d{1,18}|[1-8]\d{18})(?:\.0+)?$", r"^0\d"
 NUMBER = r"^[+-]?\d+\.\d+$"
 SAMPLES = 5  # rows that decide which formats are tried on all
+LAST_ROWS = 5  # among which remarks stand
 LONGEST = 100  # no date has more characters
 
 
@@ -309,10 +310,17 @@ def _what_is_wrong(text: Any, readings: Sequence[Reading], about: TimeColumn) ->
             f"{found}, a number with a fraction; a spreadsheet's day numbers and decimal years are to be written as "
             "dates, YYYY-MM-DD"
         )
+    if _is_remark(text[row], row, len(text)) and fits.any():
+        return f"{found}, which is no time; leave the row out if it is a remark on the table"
     if best is not None and fits.any():
         first = int(fits.argmax())
         return f"{found}, which is not written like {shown(text[first])} ({best.form.text}), or is no such day; {ways}"
     return f"{found}, which is neither a date nor a whole number; {ways}, or tell the format with date_format"
+
+
+def _is_remark(value: str, row: int, rows: int) -> bool:
+    """Whether a row at the end of a table says something of it, such as its source."""
+    return row >= rows - LAST_ROWS and not any(map(str.isdecimal, value))
 
 
 def _checked(times: Times, about: TimeColumn) -> Times:

@@ -218,6 +218,8 @@ def suggestion(frame: Any, missing: str, time: str, target: str) -> str:
     if len(_times_among(names)) >= FEWEST_TIMES:
         return "; its columns are named by times, so it looks wide, with one row per series: give wide=True (--wide)"
     dated = time if time in names else next((name for name in names if _holds_dates(frame[name])), None)
+    if dated is None and {"year", "month"} <= {name.lower() for name in names}:
+        return "; put year and month into one column, such as 2024-01"
     if dated is None or missing not in (time, target):
         return ""
     words = [name for name in names if name != dated and _holds_words(frame[name])]
