@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -98,8 +99,10 @@ def test_the_most_confident_mistakes_are_shown_with_what_decided(tmp_path: Path)
     model = SequenceClassifier(epochs=10, hidden_size=4, embedding_size=4, learning_rate=0.03)
     model.fit(texts, labels, valid=(texts[:4], labels[:4]), folder=tmp_path)
     page = (tmp_path / "report.html").read_text()
-    assert "The most confident mistakes" in page and "words that decided" in page
-    assert "fine +" in page or "fine −" in page
+    assert "The most confident mistakes" in page
+    assert "is bad, said good (" in page and "is good, said bad (" in page
+    assert re.search(r'<tspan style="fill: var\(--model\)[^"]*">fine<title>\+', page), "fine speaks for good"
+    assert re.search(r'<tspan style="fill: var\(--model\)[^"]*">dull<title>\+', page), "dull speaks for bad"
 
 
 def test_the_demo_trains_on_what_ships(run, monkeypatch: pytest.MonkeyPatch) -> None:
