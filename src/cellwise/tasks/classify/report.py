@@ -15,6 +15,7 @@ from cellwise.tasks.classify import plots
 from cellwise.tasks.classify.attribution import step_shares
 from cellwise.tasks.classify.coloured import ColouredText, coloured_texts
 from cellwise.tasks.classify.data import Classes
+from cellwise.tasks.classify.encoders import TextEncoder
 from cellwise.tasks.classify.examples import SERIES, TEXT, Examples
 from cellwise.tasks.classify.metrics import by_class, class_metrics, confusion
 from cellwise.tasks.classify.tokens import spans_of
@@ -229,12 +230,13 @@ def _mistakes_section(model: SequenceClassifier, found: Measured) -> Section | N
     ]
     if found.examples.kind == SERIES:
         return _series_mistakes(model, found, worst, shares)
-    unit = model._data.encoder.unit  # type: ignore[union-attr]  (texts have tokens)
+    encoder = model._data.encoder
+    assert isinstance(encoder, TextEncoder)
     texts = []
     for row, share in zip(worst, shares, strict=True):
         text, name = found.examples.inputs[row], model.classes_[chosen[row]]
         heading = f"is {model.classes_[found.labels[row]]}, said {name} ({own[row, chosen[row]]:.0%})"
-        texts.append(ColouredText(heading, text, spans_of(text, unit), share))
+        texts.append(ColouredText(heading, text, spans_of(text, encoder.unit), share))
     caption = (
         "Words that spoke for what was said are blue, those against it orange, by gradient times input of the "
         "recurrent branch and by what the linear branch says without the word. Point at one for its share, in logits."
