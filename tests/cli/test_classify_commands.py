@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -98,8 +99,10 @@ def test_the_most_confident_mistakes_are_shown_with_what_decided(tmp_path: Path)
     model = SequenceClassifier(epochs=10, hidden_size=4, embedding_size=4, learning_rate=0.03)
     model.fit(texts, labels, valid=(texts[:4], labels[:4]), folder=tmp_path)
     page = (tmp_path / "report.html").read_text()
-    assert "The most confident mistakes" in page and "words that decided" in page
-    assert "fine +" in page or "fine −" in page
+    assert "The most confident mistakes" in page
+    assert "is bad, said good (" in page and "is good, said bad (" in page
+    assert re.search(r'<tspan style="fill: var\(--model\)[^"]*">fine<title>\+', page), "fine speaks for good"
+    assert re.search(r'<tspan style="fill: var\(--model\)[^"]*">dull<title>\+', page), "dull speaks for bad"
 
 
 def test_the_demo_trains_on_what_ships(run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,6 +133,24 @@ def test_reproduce_prints_what_was_measured(run, monkeypatch: pytest.MonkeyPatch
     assert own[2]["accuracy"] == pytest.approx((own[0]["accuracy"] + own[1]["accuracy"]) / 2)
     assert f"{own[2]['accuracy']:.3f}" in done.stdout and "MiniRocket" in done.stdout
     assert "is bundled" in run("reproduce", "movie-sentiment", "--data", "x.csv").stderr
+
+
+def test_validation_data_are_read_as_the_training_data_are(run, tmp_path: Path) -> None:
+    head, rows = "series,label,step,x,mode\n", []
+    for number in range(20):
+        for step in (0, 1, 5):
+            rows.append(f"s{number},{number % 2},{step},{number % 2 + 0.1 * step},{'abc'[step % 3]}\n")
+    (tmp_path / "train.csv").write_text(head + "".join(rows))
+    (tmp_path / "valid.csv").write_text(head + "u,0,0,0.1,b\nu,0,1,0.2,d\nv,1,0,1.0,b\nv,1,1,1.1,b\n")
+    done = run("classify", "fit", "train.csv", "--valid", "valid.csv", *SMALL, "--out", "mine")
+    assert done.returncode == 0, done.stderr
+    model = SequenceClassifier.load("mine")
+    names = [(one.name, one.categories, one.is_interval) for one in model._data.schema.channels]
+    assert names == [("x", None, False), ("mode", ("a", "b", "c"), False), ("step", None, True)]
+    assert model.held_out_.inputs[0].tolist() == [[0.1, 0, 1, 0, 0], [0.2, 0, 0, 0, 1]]
+    (tmp_path / "valid.csv").write_text("text,label\na,0\n")
+    wrong = run("classify", "fit", "train.csv", "--valid", "valid.csv", *SMALL, "--out", "other")
+    assert wrong.returncode == 2 and "a column 'series'" in wrong.stderr
 
 
 @pytest.mark.parametrize(

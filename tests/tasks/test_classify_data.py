@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas
@@ -11,12 +12,13 @@ import polars
 import pytest
 from sequences import long_table, series, text_table, texts
 
+from cellwise.tasks.classify.coloured import ColouredText, coloured_texts
 from cellwise.tasks.classify.columns import Columns, Schema
 from cellwise.tasks.classify.data import split_off, without_empty
 from cellwise.tasks.classify.datasets import bundled, parts_of
 from cellwise.tasks.classify.examples import Channel, Examples
 from cellwise.tasks.classify.tables import read_examples
-from cellwise.tasks.classify.tokens import choose_unit, words_of
+from cellwise.tasks.classify.tokens import choose_unit, spans_of, tokens_of, words_of
 from cellwise.tasks.errors import DataError, OptionError
 
 
@@ -227,3 +229,22 @@ def test_words() -> None:
     assert words_of("映画は良い") == list("映画は良い")
     assert choose_unit(["two words"]) == "words"
     assert choose_unit(["x" * 400]) == "characters"
+
+
+def test_coloured_texts_escape_what_stands_in_them_and_hold_all_of_it() -> None:
+    text = 'a <b> & "c" \x1b[31m ' + "word " * 60
+    spans = spans_of(text, "words")
+    svg = coloured_texts([ColouredText("<i>", text, spans, np.linspace(-1, 1, len(spans)))])
+    root = ElementTree.fromstring(svg)
+    lines = ["".join(part for part in line.itertext()) for line in root if line.tag.endswith("text")]
+    assert lines[0] == "<i>" and len(lines) > 3
+    assert "\x1b" not in svg and "\\x1b" in svg
+    assert svg.count("word") == 60
+
+
+def test_spans_are_those_of_the_tokens() -> None:
+    text = "Don't STOP: http://x.y/z 映画 :-)"
+    for unit in ("words", "characters"):
+        spans, tokens = spans_of(text, unit), tokens_of(text, unit)
+        assert len(spans) == len(tokens)
+    assert [text[a:b] for a, b in spans_of(text, "words")][:3] == ["Don't", "STOP", ":"]

@@ -359,9 +359,21 @@ def labelled(examples: Examples, target: Any) -> Examples:
 
 
 def _read_valid(valid: Any, columns: Columns) -> Examples:
+    """Validation data as the training data were read: with their channels, categories and kind of steps."""
+    target = None
     if isinstance(valid, tuple) and len(valid) == 2 and not isinstance(valid[0], str):
-        return labelled(read_examples(valid[0], columns), valid[1])
-    return labelled(read_examples(valid, columns), None)
+        valid, target = valid
+    learned = columns.learned
+    assert learned is not None
+    if isinstance(valid, Examples) and valid.channels != learned.channels and valid.source is not None:
+        valid = valid.source  # it was read by itself, before anybody knew what the training has
+    made = labelled(read_examples(valid, columns), target)
+    if made.kind != learned.kind or made.channels != learned.channels:
+        raise DataError(
+            f"the validation data ({made.about()}) have other channels or steps than the training data; give a file of "
+            "the same columns"
+        )
+    return made
 
 
 def _numbers(examples: Examples) -> np.ndarray:

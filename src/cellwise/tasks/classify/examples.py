@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ class Examples:
     kind: "text", where inputs are str, or "series", where they are float64 arrays (T, D) with T >= 1.
     names: how each is called: its name, or the number of its row. labels: one each, or None where none are known.
     channels: of series. notes: what was noticed in reading, in sentences. unlabelled: why there are no labels.
-    test: others of the same data, kept for a test, where the data bring some."""
+    test: others of the same data, kept for a test, where the data bring some. source: the file they came from."""
 
     kind: str
     inputs: tuple[Any, ...]
@@ -53,6 +54,7 @@ class Examples:
     notes: tuple[str, ...] = ()
     unlabelled: str = "no labels were given"
     test: Examples | None = None
+    source: Path | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)

@@ -52,7 +52,7 @@ def confusion_plot(table: np.ndarray, names: Sequence[str]) -> str:
         axes.set_xlim(-0.5, count - 0.5)
         axes.set_ylim(count - 0.5, -0.5)
         if count <= 2 * MOST_NUMBERED:
-            turned = max(map(len, labels)) > 4
+            turned = max(map(len, labels)) * count > 50
             axes.set_xticks(range(count), labels, rotation=90 if turned else 0, fontsize=8.5)
             axes.set_yticks(range(count), labels, fontsize=8.5)
         axes.set_xlabel("said")

@@ -13,10 +13,12 @@ from cellwise import cells
 from cellwise._version import __version__
 from cellwise.tasks.classify import plots
 from cellwise.tasks.classify.attribution import step_shares
+from cellwise.tasks.classify.coloured import ColouredText, coloured_texts
 from cellwise.tasks.classify.data import Classes
+from cellwise.tasks.classify.encoders import TextEncoder
 from cellwise.tasks.classify.examples import SERIES, TEXT, Examples
 from cellwise.tasks.classify.metrics import by_class, class_metrics, confusion
-from cellwise.tasks.classify.tokens import tokens_of
+from cellwise.tasks.classify.tokens import spans_of
 from cellwise.tasks.errors import TaskError
 from cellwise.tasks.report.charts import loss_plot
 from cellwise.tasks.report.page import Chart, Page, Section, attempt, write_page
@@ -31,7 +33,6 @@ __all__ = ["Measured", "make_report", "measured", "measured_on", "remake_report"
 
 MOST_MISTAKES = 12
 MOST_CLASSES = 60  # rows of the table by class
-MOST_WORDS = 5
 HIGHER = {"accuracy": True, "macro_f1": True, "log_loss": False, "calibration_error": False}
 CHANCE = 0.05
 
@@ -229,30 +230,19 @@ def _mistakes_section(model: SequenceClassifier, found: Measured) -> Section | N
     ]
     if found.examples.kind == SERIES:
         return _series_mistakes(model, found, worst, shares)
-    rows = []
+    encoder = model._data.encoder
+    assert isinstance(encoder, TextEncoder)
+    texts = []
     for row, share in zip(worst, shares, strict=True):
-        words = _deciding_words(found.examples.inputs[row], share, model._data.encoder.unit)  # type: ignore[union-attr]
-        cells_ = (
-            str(model.classes_[found.labels[row]]),
-            f"{model.classes_[chosen[row]]}, {own[row, chosen[row]]:.0%}",
-            words,
-        )
-        rows.append(TableRow(found.examples.inputs[row][:300], tuple(TableCell(text) for text in cells_)))
-    text = (
-        "The mistakes it was surest of, and the words that spoke most for (+) or against (−) what it said, in logits: "
-        "gradient times input of the recurrent branch, and what the linear branch says without the word."
+        text, name = found.examples.inputs[row], model.classes_[chosen[row]]
+        heading = f"is {model.classes_[found.labels[row]]}, said {name} ({own[row, chosen[row]]:.0%})"
+        texts.append(ColouredText(heading, text, spans_of(text, encoder.unit), share))
+    caption = (
+        "Words that spoke for what was said are blue, those against it orange, by gradient times input of the "
+        "recurrent branch and by what the linear branch says without the word. Point at one for its share, in logits."
     )
-    return Section(
-        "The most confident mistakes",
-        text,
-        table=ReportTable("text", ("true", "said", "words that decided"), tuple(rows)),
-    )
-
-
-def _deciding_words(text: str, share: np.ndarray, unit: str) -> str:
-    tokens = list(tokens_of(text, unit))
-    order = np.argsort(-np.abs(share), kind="stable")[:MOST_WORDS]
-    return ", ".join(f"{tokens[each]} {share[each]:+.1f}".replace("-", "−") for each in order)
+    chart = Chart("mistakes", coloured_texts(texts), caption)
+    return Section("The most confident mistakes", charts=(chart,))
 
 
 def _series_mistakes(

@@ -34,6 +34,8 @@ def read_examples(source: Any, columns: Columns) -> Examples:
     if isinstance(source, Examples):
         return source
     made = _read(source, columns)
+    if isinstance(source, str | Path):
+        made = replace(made, source=Path(source))
     if not len(made):
         raise DataError("there are no sequences")
     wanted = columns.learned

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-__all__ = ["CHARACTERS", "UNITS", "WORDS", "choose_unit", "tokens_of", "words_of"]
+__all__ = ["CHARACTERS", "UNITS", "WORDS", "choose_unit", "spans_of", "tokens_of", "words_of"]
 
 WORDS, CHARACTERS = "words", "characters"
 UNITS = (WORDS, CHARACTERS)
@@ -34,6 +34,13 @@ def words_of(text: str) -> list[str]:
 def tokens_of(text: str, unit: str) -> Sequence[str]:
     """The tokens of a text: its words, or its characters as they are."""
     return words_of(text) if unit == WORDS else text
+
+
+def spans_of(text: str, unit: str) -> list[tuple[int, int]]:
+    """Where the tokens of `tokens_of` begin and end in the text."""
+    if unit == WORDS:
+        return [found.span() for found in TOKEN.finditer(text)]
+    return [(place, place + 1) for place in range(len(text))]
 
 
 def choose_unit(texts: Iterable[str]) -> str:
