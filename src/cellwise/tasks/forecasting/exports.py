@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cellwise import cells
 from cellwise._version import __version__
 from cellwise.tasks.data.files import round_floats, to_csv
 from cellwise.tasks.data.optional import require
@@ -72,7 +71,7 @@ def _settings(forecaster: Forecaster) -> Any:
     panel = forecaster.table_.panel
     values = {
         **forecaster.get_params(),
-        "cell": cells.get(forecaster.cell).name,
+        "cell": forecaster.cell_name,
         "frequency (found)": panel.frequency.name,
         "season length (found)": panel.frequency.season_length,
         "series": len(panel),
