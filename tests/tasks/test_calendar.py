@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from cellwise.tasks.forecasting.calendar import (
+    Calendar,
     calendar_features,
     calendar_names,
-    check_calendar,
     with_calendar,
 )
 from cellwise.tasks.forecasting.datasets import us_births, us_holidays
@@ -69,9 +69,9 @@ def test_months_go_round_in_a_year() -> None:
     ],
 )
 def test_features_that_no_run_can_have(names: object) -> None:
-    check_calendar(["day of week sin 1", "month of year cos 3"])
+    Calendar.from_config({"calendar": ["day of week sin 1", "month of year cos 3"]})
     with pytest.raises(ValueError, match="the features of its calendar are unknown"):
-        check_calendar(names)
+        Calendar.from_config({"calendar": names})
 
 
 def test_seven_weekdays_are_told_apart_linearly() -> None:
