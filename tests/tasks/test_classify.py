@@ -13,6 +13,7 @@ from sklearn.metrics import f1_score, log_loss
 from sklearn.model_selection import cross_val_score
 
 from cellwise.tasks import SequenceClassifier, SequenceRegressor
+from cellwise.tasks.classify import convolutions
 from cellwise.tasks.classify.attribution import step_shares
 from cellwise.tasks.classify.augment import augmented
 from cellwise.tasks.classify.convolutions import ConvolutionModel
@@ -246,27 +247,23 @@ def test_the_linear_model_on_ngrams_is_as_sure_of_new_texts_as_it_should_be() ->
     assert torch.equal(again.logits(sentences), own)
 
 
-def test_the_ridge_regression_leaves_each_series_out() -> None:
-    from cellwise.tasks.classify.convolutions import _ridge
-
+def test_the_ridge_regression_leaves_each_series_out(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(12, 30, generator=generator, dtype=torch.float64)
     features -= features.mean(0)
     wanted = torch.randn(12, 1, generator=generator, dtype=torch.float64)
-    weights, bias, left_out = _ridge(features, wanted)
-    assert ((features @ weights + bias - wanted) ** 2).mean() < ((left_out - wanted) ** 2).mean()
-    # by hand, for the strength that was chosen: without a row, on the mean that was fitted with it
-    gram = features @ features.T
-    strength = float(((wanted - bias - gram @ _dual(features, weights)) / _dual(features, weights)).median())
-    for row in range(12):
-        rest = torch.arange(12) != row
-        x, y = features[rest], (wanted - bias)[rest]
-        own = x.T @ torch.linalg.solve(x @ x.T + strength * torch.eye(11, dtype=torch.float64), y)
-        assert float(features[row] @ own + bias) == pytest.approx(float(left_out[row]), abs=1e-6)
-
-
-def _dual(features: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    return torch.linalg.lstsq(features.T, weights).solution
+    for strength in (0.01, 1.0, 100.0):
+        monkeypatch.setattr(convolutions, "STRENGTHS", [strength])
+        weights, bias, left_out = convolutions._ridge(features, wanted)
+        assert ((features @ weights + bias - wanted) ** 2).mean() < ((left_out - wanted) ** 2).mean()
+        for row in range(12):
+            rest = torch.arange(12) != row
+            x, y = features[rest], wanted[rest]
+            centred = x - x.mean(0)
+            gram = centred @ centred.T + strength * torch.eye(11, dtype=torch.float64)
+            own = centred.T @ torch.linalg.solve(gram, y - y.mean())
+            said = (features[row] - x.mean(0)) @ own + y.mean()
+            assert float(said) == pytest.approx(float(left_out[row]), rel=1e-6, abs=1e-8)
 
 
 def test_the_linear_model_on_convolutions_reads_any_length() -> None:

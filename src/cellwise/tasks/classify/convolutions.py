@@ -17,8 +17,9 @@ from torch import Tensor, nn
 __all__ = ["ConvolutionModel"]
 
 KERNELS = 84  # three of nine weights are 2, the others -1
-THRESHOLDS = 60  # of a kernel, over all dilations
+THRESHOLDS = 120  # of a kernel, over all dilations
 MOST_DILATIONS = 16
+ENTRIES = 8  # pairs of a dilation and a draw of channels, at least, where there are several channels
 MOST_SERIES = 4000  # that the regression is fitted to; it solves a system of this size
 SAMPLE = 32  # series whose convolutions give the thresholds
 BUDGET = 2**24  # numbers that are held at once
@@ -129,6 +130,9 @@ def _kernels(
     dilations = tuple(
         int(each) for each in np.unique(np.logspace(0, most, MOST_DILATIONS, base=2).astype(int))
     )
+    # Few dilations (short series) come several times, with other channels.
+    if width > 1:
+        dilations *= -(-ENTRIES // len(dilations))
     channels = torch.zeros(len(dilations), KERNELS, width)
     for place in range(len(dilations)):
         for kernel in range(KERNELS):
@@ -184,7 +188,7 @@ def _features(
 
 def _ridge(features: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Weights (F, C), bias (C,), and what is said of each row (N, C) by the regression without it, for the strength
-    with the least squared error of those (the closed form of leaving one out)."""
+    with the least squared error of those (the closed form of leaving one out). features (N, F): of mean 0."""
     mean = wanted.mean(0)
     centred = wanted - mean
     values, vectors = torch.linalg.eigh(features @ features.T)
@@ -195,13 +199,13 @@ def _ridge(features: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     for strength in STRENGTHS:
         inverse = 1 / (values + float(strength))
         dual = vectors @ (inverse[:, None] * turned)
-        # the mean is fitted too, which takes up a direction of its own
-        diagonal = (vectors.square() @ inverse).clamp(min=1e-12)
+        # Without the direction in which all rows are alike, of eigenvalue 0: the bias takes it up, unpenalised.
+        diagonal = (vectors.square() @ inverse - 1 / (count * strength)).clamp(min=1e-12)
         error = dual / diagonal[:, None]
         loss = float(error.square().mean())
         if best is None or loss < best[0]:
             best = (loss, dual, wanted - error)
-    assert best is not None and count
+    assert best is not None
     return features.T @ best[1], mean, best[2]
 
 
