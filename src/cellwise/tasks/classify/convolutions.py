@@ -43,36 +43,19 @@ class ConvolutionModel:
     name = "linear model on convolutions"
 
     @classmethod
-    def fit(cls, series: Sequence[Tensor], targets: Tensor, classes: int) -> tuple[ConvolutionModel, Tensor]:
-        """Fit to series (T, D) float32 and classes (N,) int64, or numbers (N,) with `classes` 0.
-
-        Returns the model, and what it says of each training series without having seen it: logits (N, C) or numbers
-        (N, 1); of series beyond the first 4,000 drawn, what it says of them."""
+    def fit(cls, series: Sequence[Tensor], targets: Tensor, classes: int) -> ConvolutionModel:
+        """Fit to series (T, D) float32 and classes (N,) int64, or numbers (N,) with `classes` 0."""
         generator = np.random.default_rng(0)
-        order = generator.permutation(len(series))
-        used = order[:MOST_SERIES]
-        dilations, channels, thresholds = _kernels([series[row] for row in used], generator)
-        wanted = nn.functional.one_hot(targets, classes) if classes else targets[:, None]
-        wanted = wanted.double()[torch.from_numpy(used)]
-        features = _features([series[row] for row in used], dilations, channels, thresholds).double()
+        used = torch.from_numpy(generator.permutation(len(series))[:MOST_SERIES])
+        chosen, targets = [series[row] for row in used.tolist()], targets[used]
+        kernels = _kernels(chosen, generator)
+        wanted = (nn.functional.one_hot(targets, classes) if classes else targets[:, None]).double()
+        features = _features(chosen, *kernels).double()
         mean, spread = features.mean(0), features.std(0, correction=0).clamp(min=1e-6)
         weights, bias, left_out = _ridge((features - mean) / spread, wanted)
-        factor = _sharpness(left_out, targets[torch.from_numpy(used)]) if classes else 1.0
-        model = cls(
-            dilations,
-            channels,
-            thresholds,
-            mean.float(),
-            spread.float(),
-            (factor * weights).float(),
-            (factor * bias).float(),
-        )
-        said = torch.zeros(len(series), wanted.shape[1])
-        said[torch.from_numpy(used)] = (factor * left_out).float()
-        if len(order) > MOST_SERIES:
-            rest = order[MOST_SERIES:]
-            said[torch.from_numpy(rest)] = model.outputs([series[row] for row in rest])
-        return model, said
+        factor = _sharpness(left_out, targets) if classes else 1.0
+        fitted = (mean, spread, factor * weights, factor * bias)
+        return cls(*kernels, *(each.float() for each in fitted))
 
     def outputs(self, series: Sequence[Tensor]) -> Tensor:
         """Logits (N, C) or numbers (N, 1) of series (T, D), float32."""
