@@ -1,4 +1,4 @@
-"""Which words or steps decided: gradient times input, and what the linear branch says without a word."""
+"""Which words or steps decided: gradient times input, and what the linear model says without a word."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from cellwise.tasks.classify.tokens import WORDS, tokens_of
 
 __all__ = ["step_shares"]
 
-MOST_TOKENS = 200  # of a text, beyond which the linear branch is not asked word by word
+MOST_TOKENS = 200  # of a text, beyond which the linear model is not asked word by word
 
 
 def step_shares(network: SequenceNetwork, known: Known, example: Any, chosen: int) -> np.ndarray:
     """How much each step (T,) of a sequence speaks for class `chosen` against the mean of the others, in logits.
 
-    The recurrent branch: the gradient of that difference times what it reads of the step (Baehrens et al. 2010 for the
-    gradient; the product is a first-order Taylor expansion). The linear branch of a text: the change where the word is
-    left out."""
+    The network: the gradient of that difference times what it reads of the step (Baehrens et al. 2010 for the
+    gradient; the product is a first-order Taylor expansion). The linear model of a text: the change where the word is
+    left out. Each by its weight in the blend; what a linear model says of a series is not told apart by steps."""
     encoded = known.encoder.encode(example)
     if not len(encoded):
         return np.zeros(0)
