@@ -13,13 +13,15 @@ from sklearn.metrics import f1_score, log_loss
 from sklearn.model_selection import cross_val_score
 
 from cellwise.tasks import SequenceClassifier, SequenceRegressor
+from cellwise.tasks.classify import convolutions
 from cellwise.tasks.classify.attribution import step_shares
-from cellwise.tasks.classify.augment import augmented
+from cellwise.tasks.classify.augment import _stretched, augmented
+from cellwise.tasks.classify.blend import blend_of_logits, blend_of_numbers
 from cellwise.tasks.classify.convolutions import ConvolutionModel
 from cellwise.tasks.classify.metrics import class_metrics, reliability
 from cellwise.tasks.classify.network import NetworkConfig, SequenceNetwork
-from cellwise.tasks.classify.ngrams import NgramModel, out_of_fold
-from cellwise.tasks.classify.objective import Encoded, fit_temperature, outputs_of
+from cellwise.tasks.classify.ngrams import NgramModel
+from cellwise.tasks.classify.objective import Encoded, outputs_of
 from cellwise.tasks.errors import DataError, OptionError, RunFolderError
 
 POOLINGS = ("last", "mean", "max", "attention", "all")
@@ -74,7 +76,7 @@ def test_it_learns_texts_with_and_without_the_linear_branch() -> None:
         model = SequenceClassifier(**SMALL | {"epochs": 10, "learning_rate": 0.03, "branch": branch})
         model.fit(*texts(120))
         assert model.score(others, right) > 0.9
-        assert (model.network_.trust is None) == (branch == "none")
+        assert (model.network_.blend[1] == 0) == (branch == "none")
         assert model.measure_linear(others, right)["accuracy"] > 0.9
 
 
@@ -207,20 +209,22 @@ def test_metrics_are_those_of_scikit_learn() -> None:
     assert made["calibration_error"] == pytest.approx((np.abs(mean - share) * count).sum() / 200)
 
 
-def test_the_temperature_is_found() -> None:
+def test_the_blend_is_found() -> None:
     torch.manual_seed(0)
-    logits = torch.randn(4000, 3, dtype=torch.float64) * 2
-    labels = torch.distributions.Categorical(logits=logits).sample()
-    assert fit_temperature(3 * logits, labels) == pytest.approx(3, rel=0.1)
-    assert fit_temperature(logits[:0], labels[:0]) == pytest.approx(1, abs=0.03)
+    a, b = torch.randn(2, 6000, 3, dtype=torch.float64)
+    labels = torch.distributions.Categorical(logits=2 * a + 0.5 * b).sample()
+    assert blend_of_logits(a, b, labels).tolist() == pytest.approx([2, 0.5], rel=0.1)
+    assert blend_of_logits(3 * a, None, labels)[0] == pytest.approx(2 / 3, rel=0.1)
+    assert blend_of_logits(a[:0], b[:0], labels[:0]).tolist() == pytest.approx([0.5, 0.5])
+    targets = (0.8 * a + 0.2 * b)[:, 0]
+    assert blend_of_numbers(a[:, :1], b[:, :1], targets).tolist() == pytest.approx([0.8, 0.2], abs=0.01)
+    assert blend_of_numbers(a[:, :1], None, targets).tolist() == [1, 0]
 
 
 def test_stretched_series_end_where_they_ended() -> None:
     torch.manual_seed(0)
     values = torch.arange(10.0)[:, None, None].repeat(1, 4, 1)
     lengths = torch.tensor([10, 7, 2, 1])
-    from cellwise.tasks.classify.augment import _stretched
-
     made, new = _stretched(values, lengths, 0.5)
     for row in range(4):
         assert made[0, row, 0] == 0 and new[row] >= 1
@@ -233,48 +237,42 @@ def test_stretched_series_end_where_they_ended() -> None:
         torch.testing.assert_close(changed[:length, row], values[:length, row])
 
 
-def test_the_linear_model_on_ngrams_is_as_sure_of_new_texts_as_it_should_be() -> None:
+def test_the_linear_model_on_ngrams() -> None:
     sentences, labels = texts(200)
     classes = np.array([int(label == "positive") for label in labels])
     model = NgramModel.fit(sentences, classes, 2, "words", 2)
-    assert (model.logits(sentences).argmax(1).numpy() == classes).mean() > 0.95
-    beside = out_of_fold(sentences, classes, 2, "words", 2)
     own = model.logits(sentences)
-    assert beside.softmax(1).max(1).values.mean() < own.softmax(1).max(1).values.mean()
+    assert (own.argmax(1).numpy() == classes).mean() > 0.95
     assert model.logits(["zzz"])[0].tolist() == pytest.approx(model.bias.tolist())
     again = NgramModel.restored(model.tensors(), "words", 2, 2)
     assert torch.equal(again.logits(sentences), own)
 
 
-def test_the_ridge_regression_leaves_each_series_out() -> None:
-    from cellwise.tasks.classify.convolutions import _ridge
-
+def test_the_ridge_regression_leaves_each_series_out(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(12, 30, generator=generator, dtype=torch.float64)
     features -= features.mean(0)
     wanted = torch.randn(12, 1, generator=generator, dtype=torch.float64)
-    weights, bias, left_out = _ridge(features, wanted)
-    assert ((features @ weights + bias - wanted) ** 2).mean() < ((left_out - wanted) ** 2).mean()
-    # by hand, for the strength that was chosen: without a row, on the mean that was fitted with it
-    gram = features @ features.T
-    strength = float(((wanted - bias - gram @ _dual(features, weights)) / _dual(features, weights)).median())
-    for row in range(12):
-        rest = torch.arange(12) != row
-        x, y = features[rest], (wanted - bias)[rest]
-        own = x.T @ torch.linalg.solve(x @ x.T + strength * torch.eye(11, dtype=torch.float64), y)
-        assert float(features[row] @ own + bias) == pytest.approx(float(left_out[row]), abs=1e-6)
-
-
-def _dual(features: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    return torch.linalg.lstsq(features.T, weights).solution
+    for strength in (0.01, 1.0, 100.0):
+        monkeypatch.setattr(convolutions, "STRENGTHS", [strength])
+        weights, bias, left_out = convolutions._ridge(features, wanted)
+        assert ((features @ weights + bias - wanted) ** 2).mean() < ((left_out - wanted) ** 2).mean()
+        for row in range(12):
+            rest = torch.arange(12) != row
+            x, y = features[rest], wanted[rest]
+            centred = x - x.mean(0)
+            gram = centred @ centred.T + strength * torch.eye(11, dtype=torch.float64)
+            own = centred.T @ torch.linalg.solve(gram, y - y.mean())
+            said = (features[row] - x.mean(0)) @ own + y.mean()
+            assert float(said) == pytest.approx(float(left_out[row]), rel=1e-6, abs=1e-8)
 
 
 def test_the_linear_model_on_convolutions_reads_any_length() -> None:
     values, labels = series(40)
     tensors = [torch.from_numpy(value).float() / 10 - 10 for value in values]
     classes = torch.tensor([int(label == "up") for label in labels])
-    model, beside = ConvolutionModel.fit(tensors, classes, 2)
-    assert (beside.argmax(1) == classes).float().mean() > 0.9
+    model = ConvolutionModel.fit(tensors, classes, 2)
+    assert (model.outputs(tensors).argmax(1) == classes).float().mean() > 0.9
     alone = torch.cat([model.outputs([each]) for each in tensors])
     torch.testing.assert_close(model.outputs(tensors), alone, atol=1e-4, rtol=1e-4)
     again = ConvolutionModel.restored(model.tensors(), 2, 2)

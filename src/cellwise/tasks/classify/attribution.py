@@ -1,4 +1,4 @@
-"""Which words or steps decided: gradient times input, and what the linear branch says without a word."""
+"""Which words or steps decided: gradient times input, and what the linear model says without a word."""
 
 from __future__ import annotations
 
@@ -14,27 +14,26 @@ from cellwise.tasks.classify.tokens import WORDS, tokens_of
 
 __all__ = ["step_shares"]
 
-MOST_TOKENS = 200  # of a text, beyond which the linear branch is not asked word by word
+MOST_TOKENS = 200  # of a text, beyond which the linear model is not asked word by word
 
 
 def step_shares(network: SequenceNetwork, known: Known, example: Any, chosen: int) -> np.ndarray:
     """How much each step (T,) of a sequence speaks for class `chosen` against the mean of the others, in logits.
 
-    The recurrent branch: the gradient of that difference times what it reads of the step (Baehrens et al. 2010 for the
-    gradient; the product is a first-order Taylor expansion). The linear branch of a text: the change where the word is
-    left out."""
+    The network: the gradient of that difference times what it reads of the step (Baehrens et al. 2010 for the
+    gradient; the product is a first-order Taylor expansion). The linear model of a text: the change where the word is
+    left out. Each by its weight in the blend; what a linear model says of a series is not told apart by steps."""
     encoded = known.encoder.encode(example)
     if not len(encoded):
         return np.zeros(0)
-    linear = known.linear if network.trust is not None else None
-    prior = linear.logits([example]) if isinstance(linear, NgramModel) else None
+    own, share = network.blend.tolist()
     with torch.enable_grad():
         steps = network.embedded(encoded[:, None]).detach().requires_grad_()
-        logits = network.read(steps, torch.tensor([len(encoded)]), prior)[0]
+        logits = own * network.read(steps, torch.tensor([len(encoded)]))[0]
         (gradient,) = torch.autograd.grad(_against_others(logits, chosen), steps)
     made = (gradient * steps.detach()).sum(2)[:, 0].double().numpy()
-    if isinstance(linear, NgramModel) and len(encoded) <= MOST_TOKENS:
-        made = made + _without_each(network, linear, example, chosen)
+    if share and isinstance(known.linear, NgramModel) and len(encoded) <= MOST_TOKENS:
+        made = made + share * _without_each(known.linear, example, chosen)
     return np.asarray(made)
 
 
@@ -43,11 +42,10 @@ def _against_others(logits: torch.Tensor, chosen: int) -> torch.Tensor:
     return logits[..., chosen] * (1 + 1 / rest) - logits.sum(-1) / rest
 
 
-def _without_each(network: SequenceNetwork, linear: NgramModel, text: str, chosen: int) -> np.ndarray:
-    """What the linear branch loses of class `chosen` where each token (T,) is left out."""
-    assert network.trust is not None
+def _without_each(linear: NgramModel, text: str, chosen: int) -> np.ndarray:
+    """What the linear model loses of class `chosen` where each token (T,) is left out."""
     tokens, between = list(tokens_of(text, linear.unit)), " " if linear.unit == WORDS else ""
     whole = [text, *(between.join(tokens[:place] + tokens[place + 1 :]) for place in range(len(tokens)))]
     with torch.no_grad():
-        said = (1 + float(network.trust)) * _against_others(linear.logits(whole), chosen)
+        said = _against_others(linear.logits(whole), chosen)
     return np.asarray((said[0] - said[1:]).double().numpy())

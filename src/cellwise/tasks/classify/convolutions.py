@@ -17,8 +17,9 @@ from torch import Tensor, nn
 __all__ = ["ConvolutionModel"]
 
 KERNELS = 84  # three of nine weights are 2, the others -1
-THRESHOLDS = 60  # of a kernel, over all dilations
+THRESHOLDS = 120  # of a kernel, over all dilations
 MOST_DILATIONS = 16
+ENTRIES = 8  # pairs of a dilation and a draw of channels, at least, where there are several channels
 MOST_SERIES = 4000  # that the regression is fitted to; it solves a system of this size
 SAMPLE = 32  # series whose convolutions give the thresholds
 BUDGET = 2**24  # numbers that are held at once
@@ -42,36 +43,19 @@ class ConvolutionModel:
     name = "linear model on convolutions"
 
     @classmethod
-    def fit(cls, series: Sequence[Tensor], targets: Tensor, classes: int) -> tuple[ConvolutionModel, Tensor]:
-        """Fit to series (T, D) float32 and classes (N,) int64, or numbers (N,) with `classes` 0.
-
-        Returns the model, and what it says of each training series without having seen it: logits (N, C) or numbers
-        (N, 1); of series beyond the first 4,000 drawn, what it says of them."""
+    def fit(cls, series: Sequence[Tensor], targets: Tensor, classes: int) -> ConvolutionModel:
+        """Fit to series (T, D) float32 and classes (N,) int64, or numbers (N,) with `classes` 0."""
         generator = np.random.default_rng(0)
-        order = generator.permutation(len(series))
-        used = order[:MOST_SERIES]
-        dilations, channels, thresholds = _kernels([series[row] for row in used], generator)
-        wanted = nn.functional.one_hot(targets, classes) if classes else targets[:, None]
-        wanted = wanted.double()[torch.from_numpy(used)]
-        features = _features([series[row] for row in used], dilations, channels, thresholds).double()
+        used = torch.from_numpy(generator.permutation(len(series))[:MOST_SERIES])
+        chosen, targets = [series[row] for row in used.tolist()], targets[used]
+        kernels = _kernels(chosen, generator)
+        wanted = (nn.functional.one_hot(targets, classes) if classes else targets[:, None]).double()
+        features = _features(chosen, *kernels).double()
         mean, spread = features.mean(0), features.std(0, correction=0).clamp(min=1e-6)
         weights, bias, left_out = _ridge((features - mean) / spread, wanted)
-        factor = _sharpness(left_out, targets[torch.from_numpy(used)]) if classes else 1.0
-        model = cls(
-            dilations,
-            channels,
-            thresholds,
-            mean.float(),
-            spread.float(),
-            (factor * weights).float(),
-            (factor * bias).float(),
-        )
-        said = torch.zeros(len(series), wanted.shape[1])
-        said[torch.from_numpy(used)] = (factor * left_out).float()
-        if len(order) > MOST_SERIES:
-            rest = order[MOST_SERIES:]
-            said[torch.from_numpy(rest)] = model.outputs([series[row] for row in rest])
-        return model, said
+        factor = _sharpness(left_out, targets) if classes else 1.0
+        fitted = (mean, spread, factor * weights, factor * bias)
+        return cls(*kernels, *(each.float() for each in fitted))
 
     def outputs(self, series: Sequence[Tensor]) -> Tensor:
         """Logits (N, C) or numbers (N, 1) of series (T, D), float32."""
@@ -129,6 +113,9 @@ def _kernels(
     dilations = tuple(
         int(each) for each in np.unique(np.logspace(0, most, MOST_DILATIONS, base=2).astype(int))
     )
+    # Few dilations (short series) come several times, with other channels.
+    if width > 1:
+        dilations *= -(-ENTRIES // len(dilations))
     channels = torch.zeros(len(dilations), KERNELS, width)
     for place in range(len(dilations)):
         for kernel in range(KERNELS):
@@ -184,7 +171,7 @@ def _features(
 
 def _ridge(features: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Weights (F, C), bias (C,), and what is said of each row (N, C) by the regression without it, for the strength
-    with the least squared error of those (the closed form of leaving one out)."""
+    with the least squared error of those (the closed form of leaving one out). features (N, F): of mean 0."""
     mean = wanted.mean(0)
     centred = wanted - mean
     values, vectors = torch.linalg.eigh(features @ features.T)
@@ -195,13 +182,13 @@ def _ridge(features: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     for strength in STRENGTHS:
         inverse = 1 / (values + float(strength))
         dual = vectors @ (inverse[:, None] * turned)
-        # the mean is fitted too, which takes up a direction of its own
-        diagonal = (vectors.square() @ inverse).clamp(min=1e-12)
+        # Without the direction in which all rows are alike, of eigenvalue 0: the bias takes it up, unpenalised.
+        diagonal = (vectors.square() @ inverse - 1 / (count * strength)).clamp(min=1e-12)
         error = dual / diagonal[:, None]
         loss = float(error.square().mean())
         if best is None or loss < best[0]:
             best = (loss, dual, wanted - error)
-    assert best is not None and count
+    assert best is not None
     return features.T @ best[1], mean, best[2]
 
 

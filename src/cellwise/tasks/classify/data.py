@@ -123,9 +123,9 @@ class Known:
         return None if self.linear is None else self.linear.outputs(self.encode(examples))
 
 
-def encode(known: Known, examples: Examples, targets: Tensor, has_prior: bool) -> Encoded:
-    """Examples as the network is trained and measured on."""
-    return Encoded(known.encode(examples), targets, known.linear_outputs(examples) if has_prior else None)
+def encode(known: Known, examples: Examples, targets: Tensor, is_blended: bool) -> Encoded:
+    """Examples as the network is measured on."""
+    return Encoded(known.encode(examples), targets, known.linear_outputs(examples) if is_blended else None)
 
 
 def split_off(examples: Examples, labels: np.ndarray | None, share: float) -> tuple[Examples, Examples]:

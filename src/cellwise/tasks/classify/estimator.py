@@ -29,7 +29,7 @@ from cellwise.tasks.classify.encoders import SeriesEncoder, TextEncoder
 from cellwise.tasks.classify.examples import SERIES, TEXT, Examples, width_of
 from cellwise.tasks.classify.metrics import class_metrics, number_metrics
 from cellwise.tasks.classify.network import NetworkConfig, SequenceNetwork
-from cellwise.tasks.classify.ngrams import NgramModel, out_of_fold
+from cellwise.tasks.classify.ngrams import NgramModel
 from cellwise.tasks.classify.objective import (
     ClassObjective,
     Encoded,
@@ -64,14 +64,14 @@ class _SequenceEstimator(SequenceOptions, Estimator[Known, Training]):
         """Labels as the network is trained on them (N,). DataError."""
 
     @abstractmethod
-    def _linear(
-        self, encoder: Any, train: Examples, targets: Tensor, outputs: int
-    ) -> tuple[Any, Tensor | None]:
-        """The linear model beside the network, and what it says of its own training examples without them (N, C)."""
+    def _linear(self, encoder: Any, train: Examples, targets: Tensor, outputs: int) -> Any:
+        """The linear model beside the network, or None."""
 
-    def _has_prior(self, data: Known) -> bool:
-        """Whether the network hears what the linear model says."""
-        return False
+    def _is_blended(self, data: Known) -> bool:
+        """Whether the answer is that of the network and of the linear model together."""
+        is_streamed = data.schema.kind == SERIES and self.directions == 1
+        wanted = self.branch == "linear" or (self.branch == "auto" and not is_streamed)
+        return wanted and data.linear is not None
 
     @property
     def model_name(self) -> str:
@@ -131,14 +131,12 @@ class _SequenceEstimator(SequenceOptions, Estimator[Known, Training]):
         train_targets = self._encoded_targets(targets, train, "the training")
         held_targets = self._encoded_targets(targets, held, "the training")
         outputs = len(targets) if isinstance(targets, Classes) else 1
-        linear, prior = self._linear(encoder, train, train_targets, outputs)
+        linear = self._linear(encoder, train, train_targets, outputs)
         schema = Schema(train.kind, train.channels)
         digest = fingerprint(train, held)
         known = Known(schema, encoder, targets, linear, held, notes, digest)
-        if not self._has_prior(known):
-            prior = None
-        encoded = Encoded(known.encode(train), train_targets, prior)
-        valid = encode(known, held, held_targets, prior is not None)
+        valid = encode(known, held, held_targets, self._is_blended(known))
+        encoded = Encoded(known.encode(train), train_targets)
         return known, Training(encoded, valid, self._weights(train_targets, outputs))
 
     def _weights(self, targets: Tensor, outputs: int) -> Tensor | None:
@@ -155,11 +153,10 @@ class _SequenceEstimator(SequenceOptions, Estimator[Known, Training]):
                 hidden_size=self.hidden_size,
                 num_layers=self.num_layers,
                 directions=self.directions,
-                pooling=self.pooling,
+                pooling=self.pooling or ("mean" if is_text else "max"),
                 dropout=self.dropout,
                 input_dropout=self.embedding_dropout if is_text else 0.0,
                 word_dropout=self.word_dropout if is_text else 0.0,
-                has_prior=self._has_prior(data),
             )
         )
 
@@ -189,10 +186,11 @@ class _SequenceEstimator(SequenceOptions, Estimator[Known, Training]):
         return data.notes
 
     def _outputs(self, examples: Examples) -> Tensor:
-        """The network's outputs (N, C), float64."""
+        """The answers (N, C), float64: the network's, blended with the linear model's."""
         empty = torch.zeros(len(examples))
         with torch_threads(self.threads):
-            return outputs_of(self.network_, encode(self._data, examples, empty, self._has_prior(self._data)))
+            encoded = encode(self._data, examples, empty, self._is_blended(self._data))
+            return self.network_.blended(outputs_of(self.network_, encoded), encoded.linear)
 
     def _examples(self, data: Any) -> Examples:
         self._check_fitted()
@@ -213,8 +211,8 @@ class SequenceClassifier(ClassifyOptions, _SequenceEstimator):
     again, with labels as a pair `(data, labels)`; without it, a share of each class is held out to decide when to stop.
 
     Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. hidden_size,
-    num_layers, directions, pooling, dropout: the network. branch: whether it corrects a linear model that is fitted
-    beside it. text_column, label_column, series_column, step_column, channels, layout, missing, encoding, decimal: how
+    num_layers, directions, pooling, dropout: the network. branch: whether it is blended with the linear
+    model that is fitted beside it. text_column, label_column, series_column, step_column, channels, layout, missing, encoding, decimal: how
     data are laid out. unit, min_count, embedding_size, embedding_dropout, word_dropout: how texts are read; ngrams:
     words in the longest n-gram of their linear model. augment: of series in training. class_weight, label_smoothing:
     the loss. held_out, epochs, batch_size, learning_rate, weight_decay, patience, seed, threads, device, minutes,
@@ -237,18 +235,10 @@ class SequenceClassifier(ClassifyOptions, _SequenceEstimator):
     def _encoded_targets(self, targets: Any, examples: Examples, doing: str) -> Tensor:
         return torch.from_numpy(targets.encode(examples, doing))
 
-    def _linear(
-        self, encoder: Any, train: Examples, targets: Tensor, outputs: int
-    ) -> tuple[Any, Tensor | None]:
+    def _linear(self, encoder: Any, train: Examples, targets: Tensor, outputs: int) -> Any:
         if train.kind == SERIES:
             return ConvolutionModel.fit([encoder.encode(each) for each in train.inputs], targets, outputs)
-        labels, how = targets.numpy(), (outputs, encoder.unit, self.ngrams)
-        model = NgramModel.fit(train.inputs, labels, *how)
-        return model, None if self.branch == "none" else out_of_fold(train.inputs, labels, *how)
-
-    def _has_prior(self, data: Known) -> bool:
-        is_streamed = data.schema.kind == SERIES and self.directions == 1
-        return self.branch == "linear" or (self.branch == "auto" and not is_streamed)
+        return NgramModel.fit(train.inputs, targets.numpy(), outputs, encoder.unit, self.ngrams)
 
     def _weights(self, targets: Tensor, outputs: int) -> Tensor | None:
         if self.class_weight == "none":
@@ -266,7 +256,7 @@ class SequenceClassifier(ClassifyOptions, _SequenceEstimator):
     def predict_proba(self, data: Any) -> np.ndarray:
         """The probability of each class of `classes_`, float64 (N, C), calibrated on what was held out."""
         examples = self._examples(data)
-        return (self._outputs(examples) / self.network_.temperature.double()).softmax(1).numpy()
+        return self._outputs(examples).softmax(1).numpy()
 
     def predict(self, data: Any) -> list[Any]:
         """The most probable class of each sequence, a list of labels."""
@@ -322,11 +312,9 @@ class SequenceRegressor(RegressOptions, _SequenceEstimator):
     def _encoded_targets(self, targets: Any, examples: Examples, doing: str) -> Tensor:
         return torch.from_numpy((_numbers(examples) - targets.mean) / targets.spread).float()
 
-    def _linear(
-        self, encoder: Any, train: Examples, targets: Tensor, outputs: int
-    ) -> tuple[Any, Tensor | None]:
+    def _linear(self, encoder: Any, train: Examples, targets: Tensor, outputs: int) -> Any:
         if train.kind == TEXT:
-            return None, None
+            return None
         return ConvolutionModel.fit([encoder.encode(each) for each in train.inputs], targets, 0)
 
     def _new_objective(self, network: Any, training: Training, **settings: Any) -> NumberObjective:

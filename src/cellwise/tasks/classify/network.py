@@ -21,12 +21,11 @@ class Batch:
     """Sequences with what is to be said of them.
 
     inputs: tokens (T, B) int64, or values (T, B, D) float32; lengths (B,) int64, from 0 to T; targets (B,): classes
-    int64 or numbers float32; prior (B, C) float32: what a linear model says of each sequence, or None."""
+    int64 or numbers float32."""
 
     inputs: Tensor
     lengths: Tensor
     targets: Tensor
-    prior: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -45,15 +44,15 @@ class NetworkConfig:
     dropout: float
     input_dropout: float = 0.0
     word_dropout: float = 0.0
-    has_prior: bool = False
 
 
 class SequenceNetwork(nn.Module):
     """Tokens (T, B) or values (T, B, D), with lengths (B,), to logits or numbers (B, outputs).
 
-    `temperature`, by which logits are divided before they become probabilities, is fitted on what was held out."""
+    `blend` (2,) weighs the network's outputs and those of the linear model beside it; their sum is the answer. It is
+    fitted on what was held out, so it also says how sure the network may be."""
 
-    temperature: Tensor
+    blend: Tensor
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -71,12 +70,16 @@ class SequenceNetwork(nn.Module):
         self.attend = nn.Linear(width, 1) if config.pooling == "attention" else None
         self.drop = nn.Dropout(config.dropout)
         self.decode = nn.Linear(width * (3 if config.pooling == "all" else 1), config.outputs)
-        self.trust = nn.Parameter(torch.zeros(())) if config.has_prior else None
-        self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("blend", torch.tensor([1.0, 0.0], dtype=torch.float64))
 
-    def forward(self, inputs: Tensor, lengths: Tensor, prior: Tensor | None = None) -> Tensor:
-        """Logits or numbers (B, outputs). prior (B, outputs): what a linear model said."""
-        return self.read(self.embedded(inputs), lengths, prior)
+    def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """Logits or numbers (B, outputs)."""
+        return self.read(self.embedded(inputs), lengths)
+
+    def blended(self, outputs: Tensor, linear: Tensor | None) -> Tensor:
+        """The answer, float64 (B, outputs): what this network said, and what the linear model did."""
+        made = self.blend[0] * outputs.double()
+        return made if linear is None else made + self.blend[1] * linear.double()
 
     def embedded(self, inputs: Tensor) -> Tensor:
         """What the recurrent layers read, (T, B, E): embeddings of tokens, or values as they are."""
@@ -87,20 +90,18 @@ class SequenceNetwork(nn.Module):
             inputs = inputs.masked_fill(gone, UNKNOWN)
         return self.embed(inputs)
 
-    def read(self, steps: Tensor, lengths: Tensor, prior: Tensor | None = None) -> Tensor:
+    def read(self, steps: Tensor, lengths: Tensor) -> Tensor:
         """Logits or numbers (B, outputs) of what `embedded` made."""
         if self.training and self.config.input_dropout:
             # One mask for all steps of a sequence: a size of the embedding is there or not (Gal and Ghahramani 2016).
             keep = 1 - self.config.input_dropout
             steps = steps * (torch.rand_like(steps[:1]) < keep) / keep
         output, _ = self.layer(steps, lengths=lengths)
-        return self.decided(self.pooled(output, lengths), prior)
+        return self.decided(self.pooled(output, lengths))
 
-    def decided(self, pooled: Tensor, prior: Tensor | None = None) -> Tensor:
+    def decided(self, pooled: Tensor) -> Tensor:
         """Logits or numbers (B, outputs) of a summary (B, P)."""
-        made = self.decode(self.drop(pooled))
-        if self.trust is not None and prior is not None:
-            made = made + (1 + self.trust) * prior
+        made: Tensor = self.decode(self.drop(pooled))
         return made
 
     def pooled(self, output: Tensor, lengths: Tensor) -> Tensor:

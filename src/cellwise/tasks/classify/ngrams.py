@@ -2,7 +2,7 @@
 
 Features are n-grams of words, and of the letters within a word (Joulin et al. 2017 for both, hashed). Their weight is
 the inverse document frequency times the largest log-count ratio of a class (Wang and Manning 2012); rows have length 1;
-multinomial logistic regression decides. It is the baseline of a report, and the branch beside the recurrent network."""
+multinomial logistic regression decides. It is the baseline of a report, and what the network is blended with."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ from torch import Tensor
 from cellwise.tasks.classify.linear import Rows, fit_logistic
 from cellwise.tasks.classify.tokens import WORDS, tokens_of
 
-__all__ = ["NgramModel", "out_of_fold"]
+__all__ = ["NgramModel"]
 
 LETTERS = (3, 5)  # letters of the shortest and the longest n-gram within a word, whose ends are marked
 STRENGTH = 3.0
-FOLDS = 4
 FEW = 100  # texts, up to which an n-gram that occurs once is a feature
 MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits without pattern: the golden ratio
 LONGEST_WORD = 40  # letters; what is longer is no word and would have endless n-grams
@@ -45,25 +44,19 @@ class NgramModel:
     @classmethod
     def fit(cls, texts: Sequence[str], labels: np.ndarray, classes: int, unit: str, size: int) -> NgramModel:
         """Fit to texts of classes (N,) from 0 to `classes` - 1."""
-        return cls._fit(_hashed(texts, unit, size), labels, classes, unit, size)
-
-    @classmethod
-    def _fit(cls, texts: _Hashed, labels: np.ndarray, classes: int, unit: str, size: int) -> NgramModel:
-        found, column, counts = np.unique(texts.hashes, return_inverse=True, return_counts=True)
+        hashed = _hashed(texts, unit, size)
+        found, column, counts = np.unique(hashed.hashes, return_inverse=True, return_counts=True)
         kept = counts >= (2 if len(texts) > FEW else 1)
         features = found[kept]
-        scale = _scale(column, counts, texts.rows, labels, classes, len(texts))[kept].astype(np.float32)
+        scale = _scale(column, counts, hashed.rows, labels, classes, len(texts))[kept].astype(np.float32)
         parts = torch.from_numpy(features.view(np.int64)), torch.from_numpy(scale)
         model = cls(unit, size, *parts, torch.zeros(len(features), classes), torch.zeros(classes))
-        fitted = fit_logistic(model._rows_of(texts), torch.from_numpy(labels), classes, STRENGTH)
+        fitted = fit_logistic(model._rows_of(hashed), torch.from_numpy(labels), classes, STRENGTH)
         return cls(unit, size, *parts, *fitted)
 
     def logits(self, texts: Sequence[str]) -> Tensor:
         """Logits (N, C) float32 of texts."""
-        return self._logits(_hashed(texts, self.unit, self.size))
-
-    def _logits(self, texts: _Hashed) -> Tensor:
-        return self._rows_of(texts).matrix() @ self.weights + self.bias
+        return self._rows_of(_hashed(texts, self.unit, self.size)).matrix() @ self.weights + self.bias
 
     def _rows_of(self, texts: _Hashed) -> Rows:
         """Sparse rows of length 1."""
@@ -106,19 +99,6 @@ class NgramModel:
         return cls(unit, size, features, scale, weights, bias)
 
 
-def out_of_fold(texts: Sequence[str], labels: np.ndarray, classes: int, unit: str, size: int) -> Tensor:
-    """Logits (N, C) of each text by a model that was fitted without it: what the recurrent branch learns beside. Those
-    of the model itself would be too sure on its own training texts, and leave the network nothing to learn."""
-    hashed = _hashed(texts, unit, size)
-    made = torch.zeros(len(texts), classes)
-    fold = np.random.default_rng(0).permutation(len(texts)) % min(FOLDS, len(texts))
-    for number in range(int(fold.max()) + 1):
-        outside = fold == number
-        model = NgramModel._fit(hashed.select(~outside), labels[~outside], classes, unit, size)
-        made[torch.from_numpy(outside)] = model._logits(hashed.select(outside))
-    return made
-
-
 @dataclass(frozen=True, eq=False)
 class _Hashed:
     """The n-grams of some texts: hashes (E,) uint64, one text after another, each once a text, and how many each text
@@ -134,10 +114,6 @@ class _Hashed:
     def rows(self) -> np.ndarray:
         """The text of each entry (E,)."""
         return np.repeat(np.arange(len(self)), self.lengths)
-
-    def select(self, chosen: np.ndarray) -> _Hashed:
-        """The texts where `chosen` (N,) is true."""
-        return _Hashed(self.hashes[np.repeat(chosen, self.lengths)], self.lengths[chosen])
 
 
 def _hashed(texts: Sequence[str], unit: str, size: int) -> _Hashed:

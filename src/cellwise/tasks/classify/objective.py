@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cellwise.tasks.classify.augment import augmented
+from cellwise.tasks.classify.blend import blend_of_logits, blend_of_numbers
 from cellwise.tasks.classify.metrics import class_metrics, number_metrics
 from cellwise.tasks.classify.network import Batch, SequenceNetwork
 from cellwise.tasks.training.objective import Objective
@@ -20,16 +20,16 @@ LEAST_STEPS = 25  # an epoch of few sequences goes over them several times
 POOL = 20  # batches whose sequences are sorted by length together, so that little is padded
 CHUNK = 16_384  # tokens or steps that are read at once when nothing is learned
 MOST_SEQUENCES = 256
-SPREAD = 0.5  # of the logarithm of the temperature, as expected before anything is measured
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """Sequences as the network reads them (T,) or (T, D), targets (N,), and what a linear model says (N, C) or None."""
+    """Sequences as the network reads them (T,) or (T, D), targets (N,), and what the linear model says of them (N, C),
+    or None."""
 
     inputs: list[Tensor]
     targets: Tensor
-    prior: Tensor | None = None
+    linear: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -41,7 +41,7 @@ class Encoded:
         made = nn.utils.rnn.pad_sequence(chosen)
         if not len(made):  # empty texts only: layers take at least one step
             made = made.new_zeros((1, *made.shape[1:]))
-        return Batch(made, lengths, self.targets[rows], None if self.prior is None else self.prior[rows])
+        return Batch(made, lengths, self.targets[rows])
 
     def lengths(self) -> Tensor:
         """(N,) int64."""
@@ -105,18 +105,18 @@ class SequenceObjective(Objective[Batch]):
         if rank >= len(batch.targets):
             return None
         part = slice(rank, None, world)
-        prior = None if batch.prior is None else batch.prior[part]
-        return Batch(batch.inputs[:, part], batch.lengths[part], batch.targets[part], prior)
+        return Batch(batch.inputs[:, part], batch.lengths[part], batch.targets[part])
 
     def _outputs(self, batch: Batch) -> Tensor:
         if self._augment:
             inputs, lengths = augmented(batch.inputs, batch.lengths, self._augment)
             batch = replace(batch, inputs=inputs, lengths=lengths)
-        return self._network(batch.inputs, batch.lengths, batch.prior)
+        made: Tensor = self._network(batch.inputs, batch.lengths)
+        return made
 
 
 class ClassObjective(SequenceObjective):
-    """Cross-entropy. The temperature of the probabilities is fitted on what was held out, after every epoch."""
+    """Cross-entropy. The blend with the linear model is fitted on what was held out, after every epoch."""
 
     metric = "log_loss"
 
@@ -131,12 +131,12 @@ class ClassObjective(SequenceObjective):
         return made.mean()
 
     def validate(self) -> dict[str, float]:
-        """Log loss of the calibrated probabilities, accuracy and macro F1."""
-        valid = self._training.valid
-        logits = outputs_of(self._network, valid)
-        temperature = fit_temperature(logits, valid.targets)
-        self._network.temperature.fill_(temperature)
-        made = class_metrics((logits / temperature).softmax(1).numpy(), valid.targets.numpy())
+        """Log loss of the blended probabilities, accuracy and macro F1."""
+        valid, network = self._training.valid, self._network
+        logits = outputs_of(network, valid)
+        network.blend.copy_(blend_of_logits(logits, valid.linear, valid.targets))
+        chances = network.blended(logits.to(network.blend.device), valid.linear).softmax(1)
+        made = class_metrics(chances.cpu().numpy(), valid.targets.numpy())
         return {name: made[name] for name in ("log_loss", "accuracy", "macro_f1")}
 
 
@@ -151,10 +151,11 @@ class NumberObjective(SequenceObjective):
 
     def validate(self) -> dict[str, float]:
         """In units of the spread."""
-        valid = self._training.valid
-        made = number_metrics(
-            outputs_of(self._network, valid)[:, 0].numpy().astype(np.float64), valid.targets.numpy()
-        )
+        valid, network = self._training.valid, self._network
+        outputs = outputs_of(network, valid)
+        network.blend.copy_(blend_of_numbers(outputs, valid.linear, valid.targets))
+        said = network.blended(outputs.to(network.blend.device), valid.linear)[:, 0].cpu().numpy()
+        made = number_metrics(said, valid.targets.double().numpy())
         return {name: made[name] for name in ("mean_absolute_error", "root_mean_squared_error")}
 
 
@@ -169,8 +170,7 @@ def outputs_of(network: SequenceNetwork, encoded: Encoded) -> Tensor:
         with torch.no_grad():
             for rows in _chunks(lengths):
                 batch = encoded.batch(rows)
-                prior = None if batch.prior is None else batch.prior.to(device)
-                made[rows] = network(batch.inputs.to(device), batch.lengths.to(device), prior).double().cpu()
+                made[rows] = network(batch.inputs.to(device), batch.lengths.to(device)).double().cpu()
     finally:
         network.train(training)
     return made
@@ -188,14 +188,3 @@ def _chunks(lengths: Tensor) -> Iterator[Tensor]:
             end += 1
         yield order[begin:end]
         begin = end
-
-
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature with the least log loss of logits (N, C) at labels (N,) (Guo et al. 2017), drawn towards 1 where
-    few examples say otherwise."""
-    logs = torch.linspace(-2.0, 2.0, 161, dtype=torch.float64)
-    penalty = (logs / SPREAD).square() / 2
-    loss = torch.stack(
-        [nn.functional.cross_entropy(logits / float(log.exp()), labels, reduction="sum") for log in logs]
-    )
-    return float(logs[(loss + penalty).argmin()].exp())

@@ -85,12 +85,19 @@ class SequenceOptions(CommonOptions):
         at_most=2,
         group=NETWORK,
     )
-    pooling: str = option(
-        default="max",
+    pooling: str | None = option(
+        default=None,
         help="Summary of the steps; all: last, mean and max side by side.",
         choices=POOLINGS,
+        none="max for series, mean for texts",
         group=NETWORK,
-        search=POOLINGS,
+    )
+    branch: str = option(
+        default="auto",
+        help="What the network is blended with: a linear model, or none; auto: linear, but none for series that are "
+        "read in one direction, as a stream must.",
+        choices=("auto", "linear", "none"),
+        group=NETWORK,
     )
     augment: float = option(
         default=0.1,
@@ -149,13 +156,6 @@ class SequenceOptions(CommonOptions):
 class ClassifyOptions(SequenceOptions):
     """The options of a sequence classifier."""
 
-    branch: str = option(
-        default="auto",
-        help="Linear model beside the recurrent network, which corrects it: linear or none; auto: linear, but none for "
-        "series that are read in one direction, as a stream must.",
-        choices=("auto", "linear", "none"),
-        group=NETWORK,
-    )
     ngrams: int = option(
         default=2,
         help="Words in the longest n-gram of the linear model.",

@@ -239,7 +239,7 @@ def _mistakes_section(model: SequenceClassifier, found: Measured) -> Section | N
         texts.append(ColouredText(heading, text, spans_of(text, encoder.unit), share))
     caption = (
         "Words that spoke for what was said are blue, those against it orange, by gradient times input of the "
-        "recurrent branch and by what the linear branch says without the word. Point at one for its share, in logits."
+        "network and by what the linear model says without the word. Point at one for its share, in logits."
     )
     chart = Chart("mistakes", coloured_texts(texts), caption)
     return Section("The most confident mistakes", charts=(chart,))

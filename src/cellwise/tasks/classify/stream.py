@@ -22,7 +22,7 @@ class ClassStream:
 
     A step is the values of the channels, (D,), or a token of a text: a word, or a character. The recurrent state and a
     running summary are kept, so that a step costs the same however long the sequence is. After a whole sequence the
-    probabilities are those of `predict_proba`; the linear branch of a text is read anew with each token.
+    probabilities are those of `predict_proba`; the linear model reads a text anew with each token.
     `reset` begins another sequence."""
 
     def __init__(self, network: SequenceNetwork, known: Known) -> None:
@@ -31,10 +31,10 @@ class ClassStream:
                 "a network of two directions needs the end of a sequence before its beginning; train with directions=1 "
                 "(--directions 1) for a stream"
             )
-        if network.trust is not None and isinstance(known.encoder, SeriesEncoder):
+        if network.blend[1] and isinstance(known.encoder, SeriesEncoder):
             raise OptionError(
-                "the linear branch of this network reads whole series; train with branch='none' (--branch none) for a "
-                "stream"
+                "the linear model beside this network reads whole series; train with branch='none' (--branch none) for "
+                "a stream"
             )
         self._network, self._known = network, known
         self._layer = network.layer.stream()
@@ -53,8 +53,8 @@ class ClassStream:
             output = self._layer(self._read(step))
             self.steps += 1
             pooled = self._summary.update(output, self.steps)
-            logits = self._network.decided(pooled[None], self._prior())[0]
-            chances = (logits.double() / self._network.temperature.double()).softmax(0).tolist()
+            logits = self._network.blended(self._network.decided(pooled[None]), self._linear())[0]
+            chances = logits.softmax(0).tolist()
         assert isinstance(self._known.targets, Classes)
         return dict(zip(self._known.targets.names, chances, strict=True))
 
@@ -75,8 +75,8 @@ class ClassStream:
         self._tokens.append(step)
         return self._network.embedded(found)[0]
 
-    def _prior(self) -> Tensor | None:
-        if self._network.trust is None or isinstance(self._known.encoder, SeriesEncoder):
+    def _linear(self) -> Tensor | None:
+        if not self._network.blend[1] or isinstance(self._known.encoder, SeriesEncoder):
             return None
         between = " " if self._known.encoder.unit == "words" else ""
         text = between.join(self._tokens)
