@@ -1,6 +1,6 @@
 """Install a built wheel as a stranger would, and run the README's examples with it, outside the checkout.
 
-    python tools/try_wheel.py dist/cellwise-0.2.0-py3-none-any.whl
+    python tools/try_wheel.py dist/cellwise-0.3.0-py3-none-any.whl
 
 First the wheel is compared with the checkout: it holds every file below src/cellwise that git tracks, and nothing else.
 Then a fresh virtual environment in a temporary folder gets torch (pinned: an open range brings gigabytes of CUDA
@@ -19,12 +19,13 @@ import sys
 import tempfile
 import venv
 import zipfile
+from datetime import date, timedelta
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 TORCH = "torch==2.13.0"
-EXTRAS = "forecast,bench,tune"
+EXTRAS = "forecast,bench,tune,excel,holidays"
 # Commands of the README that train for minutes or fetch data, or whose argument another one makes: not run here.
 SKIPPED = ("gradients", "memory", "reproduce", "bench", "trace")
 SMALL = ["--epochs", "1", "--hidden-size", "8"]
@@ -32,6 +33,8 @@ BRIEF = {
     "fit": SMALL,
     "backtest": SMALL,
     "tune": [*SMALL, "--trials", "2"],
+    "compare": [*SMALL, "--seeds", "1"],
+    "demo": ["--epochs", "1"],
 }  # of two equal options the last counts
 
 
@@ -77,10 +80,10 @@ def check_content(wheel: Path) -> None:
     )
 
 
-def write_sales(path: Path) -> None:
-    """A year and a half of daily values with a week in them, in the columns that the README names."""
-    days = [f"2024-{month:02}-{day:02}" for month in range(1, 13) for day in range(1, 29)]
-    rows = [f"shop,{day},{100 + 20 * (i % 7 == 5) + i % 5}" for i, day in enumerate(days)]
+def write_sales(path: Path, days: int) -> None:
+    """So many daily values with a week in them, in the columns that the README names."""
+    dates = [date(2024, 1, 1) + timedelta(i) for i in range(days)]
+    rows = [f"shop,{day},{100 + 20 * (i % 7 == 5) + i % 5}" for i, day in enumerate(dates)]
     path.write_text("unique_id,ds,y\n" + "\n".join(rows) + "\n")
 
 
@@ -130,8 +133,8 @@ def main() -> None:
         (folder / "README.md").write_text(text, encoding="utf8")
         call(python, "-m", "doctest", "README.md", cwd=folder)
         (folder / "my_cells.py").write_text(own_cells(text), encoding="utf8")
-        for name in ("sales.csv", "newer.csv"):
-            write_sales(folder / name)
+        write_sales(folder / "sales.csv", 336)
+        write_sales(folder / "newer.csv", 400)
         for words in commands(text):
             call(cellwise, *words, cwd=folder)
         assert (folder / "runs" / "sales-gru" / "report.html").exists()
