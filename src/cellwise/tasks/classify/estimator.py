@@ -211,12 +211,12 @@ class SequenceClassifier(ClassifyOptions, _SequenceEstimator):
     again, with labels as a pair `(data, labels)`; without it, a share of each class is held out to decide when to stop.
 
     Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. hidden_size,
-    num_layers, directions, pooling, dropout: the network. branch: whether it is blended with the linear
-    model that is fitted beside it. text_column, label_column, series_column, step_column, channels, layout, missing, encoding, decimal: how
-    data are laid out. unit, min_count, embedding_size, embedding_dropout, word_dropout: how texts are read; ngrams:
-    words in the longest n-gram of their linear model. augment: of series in training. class_weight, label_smoothing:
-    the loss. held_out, epochs, batch_size, learning_rate, weight_decay, patience, seed, threads, device, minutes,
-    accumulate, autocast: the training.
+    num_layers, directions, pooling, dropout: the network. branch: whether it is blended with the linear model that is
+    fitted beside it. text_column, label_column, series_column, step_column, channels, layout, missing, encoding,
+    decimal: how data are laid out. unit, min_count, embedding_size, embedding_dropout, word_dropout: how texts are
+    read; ngrams: words in the longest n-gram of their linear model. augment: of series in training. class_weight,
+    label_smoothing: the loss. held_out, epochs, batch_size, learning_rate, weight_decay, patience, seed, threads,
+    device, minutes, accumulate, autocast: the training.
 
     What `fit` learns ends in an underscore: `network_`, `classes_`, `notes_` (remarks on the data, in sentences),
     `trained_` (the epochs), `held_out_` (the examples of the report: those that decided when to stop, or the test part
