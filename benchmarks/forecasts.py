@@ -6,8 +6,8 @@ For each set a Forecaster with its defaults is fitted to all but the last window
 forecasts those. What is measured lies after everything that training, stopping and calibration have seen. Three rows a
 set: the network's own bands, the bands as they are handed over, and the best (by MASE, on these very windows) of the
 simple methods. MASE, pinball, interval score and width are in units of the seasonal naive error, so that sets can be
-compared; coverage is in percent; every series counts alike. What is measured is the network before the refit.
- `scored` is the number of forecasts with a known truth.
+compared; coverage is in percent; every series counts alike. `scored` is the number of forecasts with a known truth.
+There is no refit, since what has learned all data cannot be measured.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import json
 import platform
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def measure(one: ForecastSet, seed: int, settings: dict[str, Any]) -> list[Row]:
     assert after is not None  # every set is long enough for its test windows
     seconds = time.perf_counter() - start
     before = uncalibrated(forecaster, after)
-    scores = {f"{name}": each.overall for name, each in after.scores().items()}
+    scores = {name: each.overall for name, each in after.scores().items()}
     own = scores.pop(after.model)
     best = min(scores, key=lambda name: scores[name]["MASE"])
     scored = int((~np.isnan(after.y)).sum())
@@ -97,12 +97,7 @@ def smaller(one: ForecastSet) -> ForecastSet:
     kept = one.frame["unique_id"].unique(maintain_order=True).head(QUICK_SERIES)
     frame = one.frame.filter(pl.col("unique_id").is_in(kept.to_list()))
     frame = frame.group_by("unique_id", maintain_order=True).tail(QUICK_STEPS).select(one.frame.columns)
-    return ForecastSet(**{**asdict_shallow(one), "frame": frame, "cutoffs": min(one.cutoffs, 4)})
-
-
-def asdict_shallow(one: ForecastSet) -> dict[str, Any]:
-    """The fields of a set, not copied."""
-    return {name: getattr(one, name) for name in one.__dataclass_fields__}
+    return replace(one, frame=frame, cutoffs=min(one.cutoffs, 4))
 
 
 def mean_rows(rows: Sequence[Row]) -> list[Row]:

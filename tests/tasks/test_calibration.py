@@ -204,6 +204,11 @@ def test_windows_take_a_modest_share(length: int, series: int, horizon: int) -> 
     assert count == 1 or count * series <= 6000
 
 
+def test_many_short_series_spare_one_horizon_each() -> None:
+    assert windows_for(np.full(1000, 90), 18) == (1, 9)
+    assert windows_for(np.full(4, 90), 18)[0] == 2
+
+
 def test_long_series_have_many_windows_over_a_long_time() -> None:
     count, step = windows_for(np.array([20_000]), 24)
     assert count == 48
@@ -231,6 +236,10 @@ def test_a_trip_through_json() -> None:
         {"factors": [[-1.0, 1.0, 1.0]]},
         {"factors": [[float("nan"), 1.0, 1.0]]},
         {"factors": [[1e9, 1.0, 1.0]]},
+        {"factors": [[10**400, 1.0, 1.0]]},
+        {"factors": [[2.0, 2.0, 2.0]]},
+        {"factors": "1"},
+        {"quantiles": []},
         {"factors": [[True, 1.0, 1.0]]},
         {"factors": [["1", 1.0, 1.0]]},
         {"factors": [[1.0, 1.0, 1.0], [1.0]]},

@@ -73,7 +73,7 @@ def test_fit_then_predict_then_backtest(cellwise, sales: Path, tmp_path: Path) -
     again = polars.read_csv(tmp_path / "made" / "forecasts.csv", try_parse_dates=True)
     assert again.head(7).equals(table)
 
-    measured = cellwise("backtest", run, "--cutoffs", 2)
+    measured = cellwise("backtest", run, "--cutoffs", 4)
     assert "a fresh network is trained with its settings" in measured.err
     assert "which neither training nor early stopping has seen" in measured.err
     assert "GRU" in measured.out

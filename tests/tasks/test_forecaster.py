@@ -443,5 +443,6 @@ def test_the_best_weights_so_far_of_a_run_that_trains(tmp_path: Path) -> None:
 
     with pytest.raises(RunFolderError, match="there is no run folder"):
         Forecaster.load(tmp_path / "run", unfinished=True)
-    made = Forecaster(horizon=7, **TINY).fit(wave(), folder=tmp_path / "run", progress=Look())
+    settings = {"horizon": 7, **TINY, "refit": False, "calibrate": False}
+    made = Forecaster(**settings).fit(wave(), folder=tmp_path / "run", progress=Look())
     assert seen[made.trained_.best.epoch - 1].equals(made.predict())

@@ -79,7 +79,7 @@ class CommonOptions:
         group=TRAINING,
         search=Range(1e-5, 1e-1, is_log=True),
     )
-    patience: int = option(
+    patience: int | None = option(
         default=6,
         help="Epochs without improvement on validation before training stops; 0 disables early stopping.",
         at_least=0,

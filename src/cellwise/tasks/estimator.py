@@ -92,7 +92,7 @@ class Estimator(CommonOptions, Parameters, Hooks[Data, Training]):
         network = self._new_network(known)
         objective = self._objective(network, known, training)
         with self._opened(folder, known, how, overwrite) as run, torch_threads(self.threads):
-            settings, shown = TrainSettings.of(self, self._epochs(objective)), choose_progress(progress)
+            settings, shown = TrainSettings.of(self, self._epochs(known, training)), choose_progress(progress)
             refits = self._refits(known)
             first = first_settings(settings) if refits else settings
             trained = train(network, objective, first, run, shown)

@@ -83,8 +83,8 @@ class Hooks(ABC, Generic[Data, Training]):
     def measure(self, data: Any, target: Any = None) -> dict[str, float]:
         """The metrics of this network on any data, by name."""
 
-    def _epochs(self, objective: Any) -> int:
-        """How many epochs suit what an objective trains on, where nobody says how many."""
+    def _epochs(self, data: Data, training: Training) -> int:
+        """How many epochs suit the data, where nobody says how many."""
         return USUAL_EPOCHS
 
     def _refits(self, data: Data) -> bool:

@@ -11,7 +11,6 @@ Shapes: W windows, N forecasts, H steps of the horizon, Q quantiles.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -28,8 +27,9 @@ from cellwise.tasks.forecasting.band_factors import (
 
 __all__ = ["Calibration", "windows_for"]
 
-LONGEST_NOTE = 1000
+LONGEST_NOTE, LARGEST_NUMBER = 1000, 1e6  # of what a file may say
 SPAN, SHORT_SPAN, SHORT_HORIZONS = 0.15, 0.3, 3  # shares of a history; horizons that a short one spares
+MANY_SERIES = 30
 MOST_WINDOWS, MOST_FORECASTS = 48, 6000  # of a series, and of all
 
 
@@ -156,7 +156,8 @@ def windows_for(lengths: np.ndarray, horizon: int) -> tuple[int, int]:
     they lie in the last `SPAN` of the history, overlapping by half where that is short. lengths (N,): observations of
     each series that training and held-out windows share."""
     length = int(np.median(lengths))
-    room = max(int(SPAN * length), min(SHORT_HORIZONS * horizon, int(SHORT_SPAN * length)))
+    spared = SHORT_HORIZONS if len(lengths) < MANY_SERIES else 1
+    room = max(int(SPAN * length), min(spared * horizon, int(SHORT_SPAN * length)))
     most = max(1, min(MOST_WINDOWS, MOST_FORECASTS // len(lengths)))
     step = max(1, horizon // 2)
     count = 1 + max(0, room - horizon) // step
@@ -179,7 +180,7 @@ def _numbers(values: Any) -> list[float]:
     if not isinstance(values, list | tuple):
         raise TypeError("a list of numbers is something else")
     if not all(
-        isinstance(each, int | float) and not isinstance(each, bool) and math.isfinite(each)
+        isinstance(each, int | float) and not isinstance(each, bool) and abs(each) <= LARGEST_NUMBER
         for each in values
     ):
         raise ValueError("a list of numbers holds something else")

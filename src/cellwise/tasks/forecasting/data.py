@@ -71,7 +71,10 @@ def restore_data(
     saved = run.read_tensors(DATA)
     table = read_table_back(run, saved)
     config.check_fits(table.panel, len(calendar))
-    parts = run.guarded(f"in {DATA} is no split", lambda: restore_split(saved.tensors, table.panel.lengths))
+    parts = run.guarded(
+        f"{DATA} does not hold the parts of its series",
+        lambda: restore_split(saved.tensors, table.panel.lengths),
+    )
     if parts is None:
         parts = former_split(
             table.panel, config.horizon, cutoffs=cutoffs or 0, step=step, validation=validation

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from cellwise.tasks.forecasting.explaining import Explaining
 from cellwise.tasks.forecasting.frames import Table, TextFormat
 from cellwise.tasks.forecasting.frequency import parse_frequency
 from cellwise.tasks.forecasting.network import ForecastNetwork
-from cellwise.tasks.forecasting.objective import ForecastObjective
+from cellwise.tasks.forecasting.objective import ForecastObjective, training_part
 from cellwise.tasks.forecasting.options import ForecastOptions, TestWindows
 from cellwise.tasks.forecasting.output import forecast_frame, quantiles_of
 from cellwise.tasks.forecasting.panel import Panel
@@ -101,10 +100,18 @@ class Forecaster(Updates, Explaining):
         return ForecastNetwork(data.config)
 
     def _objective(self, network: ForecastNetwork, data: ForecastData, training: Panel) -> ForecastObjective:
-        return ForecastObjective(network, training, data.split, batch_size=self.batch_size, seed=self.seed)
+        follows_plan = self.epochs is None and self.minutes is None and self.patience is None
+        return ForecastObjective(
+            network,
+            training,
+            data.split,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            keeps_best=not follows_plan,
+        )
 
-    def _epochs(self, objective: ForecastObjective) -> int:
-        return epochs_for(objective.panel, math.ceil(objective.steps / self.accumulate))
+    def _epochs(self, data: ForecastData, training: Panel) -> int:
+        return epochs_for(training_part(training, data.split, self.horizon), self.batch_size)
 
     def _refits(self, data: ForecastData) -> bool:
         return self.refit and (data.split.has_test or data.split.has_validation)

@@ -23,18 +23,24 @@ __all__ = ["ForecastObjective"]
 class ForecastObjective(Objective[Batch]):
     """Trains on what lies before the held-out windows and validates on them.
 
-    panel: what it trains on.
-
     The metric is the mean pinball loss over the quantiles, each series in units of its own seasonal naive error."""
 
     metric = "scaled_pinball"
 
     def __init__(
-        self, network: ForecastNetwork, panel: Panel, split: Split, *, batch_size: int, seed: int
+        self,
+        network: ForecastNetwork,
+        panel: Panel,
+        split: Split,
+        *,
+        batch_size: int,
+        seed: int,
+        keeps_best: bool = True,
     ) -> None:
+        self.keeps_best = keeps_best
         self._network = network
-        self.panel = training_part(panel, split, network.config.horizon)
-        self._windows = network.windows(self.panel, batch_size=batch_size, seed=seed)
+        trained_on = training_part(panel, split, network.config.horizon)
+        self._windows = network.windows(trained_on, batch_size=batch_size, seed=seed)
         self._held: tuple[Panel, np.ndarray, np.ndarray] | None = None
         if split.has_validation:
             cut, truth, _ = windows_at(panel, split.validation, network.config.horizon)

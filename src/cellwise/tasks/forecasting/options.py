@@ -145,6 +145,14 @@ class ForecastOptions(CommonOptions):
     encoding: str | None = option(
         default=None, help="Encoding of a text file, such as cp1252.", none="UTF-8 or UTF-16", group=DATA
     )
+    patience: int | None = option(
+        default=None,
+        help="Epochs without improvement on validation before training stops; 0 disables early stopping.",
+        at_least=0,
+        at_most=1_000_000,
+        none="6 where epochs or minutes are given; else all epochs are trained, and the last weights kept",
+        group=TRAINING,
+    )
     dropout: float = 0.1
 
 

@@ -12,11 +12,13 @@ from cellwise.tasks.forecasting.series import prepare
 __all__ = ["answer_unit"]
 
 SERIES, STEPS = 50, 1000  # so many of a panel, and so many steps of each, are looked at
+USUAL_ERROR = 1.5  # of the base forecast, in spreads, or less: most series keep the spread as their unit
 LARGEST = 100.0
 
 
 def answer_unit(panel: Panel, horizon: int, typical_step: float) -> float:
-    """The median over series of the base forecast's mean absolute error, in units of their spread, at least 1.
+    """In spreads: how many times as large as usual the base forecast's mean absolute error is, in the median over
+    series; at least 1.
 
     The spread measures errors one step ahead. Where a series is smooth (half-hours of electricity), those of a whole
     horizon are several times as large: without this unit the first bands are far too narrow, and so are the steps in
@@ -27,7 +29,7 @@ def answer_unit(panel: Panel, horizon: int, typical_step: float) -> float:
         for y in chosen[:: max(1, len(chosen) // SERIES)]
     ]
     known = [error for error in errors if np.isfinite(error)]
-    return float(np.median(known).clip(1.0, LARGEST)) if known else 1.0
+    return float((np.median(known) / USUAL_ERROR).clip(1.0, LARGEST)) if known else 1.0
 
 
 def _base_error(y: np.ndarray, season_length: int, horizon: int, typical_step: float) -> float:

@@ -9,7 +9,7 @@ and its movements are made larger or smaller.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -31,7 +31,7 @@ from cellwise.tasks.forecasting.stretches import (
     scale_augment,
 )
 
-__all__ = ["Batch", "WindowSampler"]
+__all__ = ["Batch", "WindowSampler", "plan"]
 
 BATCHES = 24  # about so many at least make an epoch: few series are walked several times
 SMALLEST_BATCH = 4
@@ -85,14 +85,11 @@ class WindowSampler:
             kind: np.array([i for i, one in enumerate(self.prepared) if one.series.logarithmic == kind])
             for kind in (True, False)
         }
-        self._once = sum(_num_slices(len(one)) for one in self.prepared)
-        # Little data is learned in smaller batches rather than walked many times: faster, and less by heart.
-        self.batch_size = min(batch_size, max(SMALLEST_BATCH, 2 * self._once // BATCHES))
-        self.rounds = max(1, round(BATCHES / math.ceil(self._once / self.batch_size))) if self._once else 0
+        self.batch_size, self.rounds, self._batches = plan([len(one) for one in self.prepared], batch_size)
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        return self.rounds * math.ceil(self._once / self.batch_size)
+        return self._batches
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of one epoch: a pure function of (seed, number), so that a resumed run equals one
@@ -151,6 +148,17 @@ class WindowSampler:
         prepared = self.prepared[part.series]
         warmup_steps = min(max(self.season_length, 4), (len(prepared) - part.begin) // 3)
         return prepared.cut(part.begin, part.start, part.stop, self.horizon, warmup_steps, self.lags)
+
+
+def plan(lengths: Sequence[int], batch_size: int) -> tuple[int, int, int]:
+    """For series of these lengths: windows in a batch, how often an epoch walks each series, batches in an epoch.
+
+    Little data is learned in smaller batches rather than walked many times: faster, and less by heart."""
+    once = sum(map(_num_slices, lengths))
+    size = min(batch_size, max(SMALLEST_BATCH, 2 * once // BATCHES))
+    batches = math.ceil(once / size)
+    rounds = max(1, round(BATCHES / batches)) if once else 0
+    return size, rounds, rounds * batches
 
 
 def _num_slices(length: int) -> int:

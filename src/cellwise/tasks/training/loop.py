@@ -87,7 +87,8 @@ class _Loop:
         self.model, self.objective, self.settings, self.folder = model, objective, settings, folder
         self.processes, self.signals, self.stage = processes, signals, stage
         self.schedule = Schedule(settings, math.ceil(objective.steps / settings.accumulate))
-        self.state = TrainingState(model, settings, Watch(objective.metric, objective.higher_is_better))
+        watch = Watch(objective.metric, objective.higher_is_better, objective.keeps_best)
+        self.state = TrainingState(model, settings, watch)
         self.stopwatch = Stopwatch(clock)
         self.resumed_after = 0
         self._saved_at = 0.0

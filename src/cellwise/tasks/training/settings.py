@@ -66,4 +66,6 @@ class TrainSettings:
         given = {name: getattr(estimator, name) for name in names}
         if given["epochs"] is None and given.get("minutes") is None:
             given["epochs"] = epochs
+        if given["patience"] is None:
+            given["patience"] = cls.patience
         return cls(**given)

@@ -131,7 +131,7 @@ class _Search:
         known, training, how = self.estimator._understand(data, more)
         self._known, self._network = known, self.estimator._new_network(known)
         self.objective: Objective[Any] = self.estimator._objective(self._network, known, training)
-        self.epochs = self.estimator.epochs or self.estimator._epochs(self.objective)
+        self.epochs = self.estimator.epochs or self.estimator._epochs(known, training)
         settings = self.estimator._stored_settings(how)
         self.about = {
             "task": estimator.task,
