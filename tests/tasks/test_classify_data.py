@@ -220,6 +220,10 @@ def test_a_share_of_every_class_is_held_out_whatever_the_order() -> None:
     assert np.bincount(held.labels).tolist() == [3, 1, 1]
     assert sorted(train.inputs + held.inputs) == sorted(examples.inputs)
     assert split_off(examples, labels, 0.1)[1].inputs == held.inputs
+    sizes = {count: len(split_off(examples.select(range(count)), None)[1]) for count in (10, 42)}
+    assert sizes == {10: 3, 42: 13}
+    many = read_examples(["a"] * 1000, Columns())
+    assert len(split_off(many, None)[1]) == 100
     with pytest.raises(DataError, match="too few to hold any out"):
         split_off(examples.select([0, 41]), np.array([0, 1]), 0.1)
 
