@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -309,3 +312,20 @@ def test_altered_data_are_found(tmp_path: Path) -> None:
         save_file(altered, path, metadata={"about": about, "sha256": digest})
         with pytest.raises(RunFolderError, match=r"data.safetensors"):
             SequenceClassifier.load(tmp_path)
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    code = (
+        "from test_adding_a_task import KillAfter\n"
+        "from sequences import SMALL, texts\n"
+        "from cellwise.tasks import SequenceClassifier\n"
+        f"SequenceClassifier(**SMALL).fit(*texts(), folder={str(tmp_path / 'killed')!r}, progress=KillAfter(1))\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    resumed = SequenceClassifier(**SMALL).fit(*texts(), folder=tmp_path / "killed")
+    SequenceClassifier(**SMALL).fit(*texts(), folder=tmp_path / "through")
+    assert resumed.trained_.resumed_after == 1
+    for name in ("best.safetensors", "last.safetensors"):
+        a, b = (load_file(tmp_path / run / name) for run in ("killed", "through"))
+        assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)

@@ -69,6 +69,18 @@ def test_every_form_of_the_same_texts_is_read_alike(tmp_path: Path) -> None:
     same(read_examples(other, Columns(text="review", label="stars")), wanted)
 
 
+def test_quotes_in_a_file_of_tabs_are_quotes(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text('text\tlabel\nan 8" record\tgood\n"quoted ""so"""\tbad\r\n"begun\tgood\n')
+    made = read_examples(path, Columns())
+    assert made.inputs == ('an 8" record', 'quoted "so"', '"begun')
+    assert made.labels == ("good", "bad", "good")
+    path.write_text('text\tlabel\n"two\nlines"\tgood\n')
+    assert read_examples(path, Columns()).inputs == ("two\nlines",)
+    path.write_text("text\tlabel\na\tgood\nb\t\n")
+    assert read_examples(path, Columns()).unlabelled == "column 'label' is empty at line 3"
+
+
 def test_an_array_of_three_axes_needs_its_layout() -> None:
     array = np.random.default_rng(0).normal(size=(5, 3, 9))
     with pytest.raises(DataError, match=r"shape \(5, 3, 9\) may be .*layout='nct' or layout='ntc'"):
@@ -208,6 +220,10 @@ def test_a_share_of_every_class_is_held_out_whatever_the_order() -> None:
     assert np.bincount(held.labels).tolist() == [3, 1, 1]
     assert sorted(train.inputs + held.inputs) == sorted(examples.inputs)
     assert split_off(examples, labels, 0.1)[1].inputs == held.inputs
+    sizes = {count: len(split_off(examples.select(range(count)), None)[1]) for count in (10, 42)}
+    assert sizes == {10: 3, 42: 13}
+    many = read_examples(["a"] * 1000, Columns())
+    assert len(split_off(many, None)[1]) == 100
     with pytest.raises(DataError, match="too few to hold any out"):
         split_off(examples.select([0, 41]), np.array([0, 1]), 0.1)
 

@@ -23,6 +23,11 @@ from cellwise.tasks.training.digests import parts_digest
 __all__ = ["Classes", "Known", "Numbers", "encode", "fingerprint", "restored", "split_off", "stored"]
 
 Linear = NgramModel | ConvolutionModel
+LEAST_HELD, MOST_HELD, FEW_HELD = (
+    0.1,
+    0.3,
+    30,
+)  # shares that are held out, and how many sequences it should be
 
 
 @dataclass(frozen=True)
@@ -128,9 +133,14 @@ def encode(known: Known, examples: Examples, targets: Tensor, is_blended: bool) 
     return Encoded(known.encode(examples), targets, known.linear_outputs(examples) if is_blended else None)
 
 
-def split_off(examples: Examples, labels: np.ndarray | None, share: float) -> tuple[Examples, Examples]:
+def split_off(
+    examples: Examples, labels: np.ndarray | None, share: float | None = None
+) -> tuple[Examples, Examples]:
     """Examples to train on and to hold out: a share of each class, drawn without regard to the order of the data, and
-    at least one of each class that has two. The same data are always split alike."""
+    at least one of each class that has two. Without a share, a tenth; of few more, since they decide when to stop. The
+    same data are always split alike."""
+    if share is None:
+        share = min(MOST_HELD, max(LEAST_HELD, FEW_HELD / len(examples)))
     order = np.random.default_rng(0).permutation(len(examples))
     held = np.zeros(len(examples), dtype=bool)
     groups = [order] if labels is None else [order[labels[order] == each] for each in np.unique(labels)]

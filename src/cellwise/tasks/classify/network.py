@@ -70,16 +70,17 @@ class SequenceNetwork(nn.Module):
         self.attend = nn.Linear(width, 1) if config.pooling == "attention" else None
         self.drop = nn.Dropout(config.dropout)
         self.decode = nn.Linear(width * (3 if config.pooling == "all" else 1), config.outputs)
-        self.register_buffer("blend", torch.tensor([1.0, 0.0], dtype=torch.float64))
+        self.register_buffer("blend", torch.tensor([1.0, 0.0]))
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
         """Logits or numbers (B, outputs)."""
         return self.read(self.embedded(inputs), lengths)
 
     def blended(self, outputs: Tensor, linear: Tensor | None) -> Tensor:
-        """The answer, float64 (B, outputs): what this network said, and what the linear model did."""
-        made = self.blend[0] * outputs.double()
-        return made if linear is None else made + self.blend[1] * linear.double()
+        """The answer, float64 (B, outputs) on the CPU: what this network said, and what the linear model did."""
+        own, other = self.blend.tolist()
+        made = own * outputs.cpu().double()
+        return made if linear is None else made + other * linear.double()
 
     def embedded(self, inputs: Tensor) -> Tensor:
         """What the recurrent layers read, (T, B, E): embeddings of tokens, or values as they are."""

@@ -135,8 +135,8 @@ class ClassObjective(SequenceObjective):
         valid, network = self._training.valid, self._network
         logits = outputs_of(network, valid)
         network.blend.copy_(blend_of_logits(logits, valid.linear, valid.targets))
-        chances = network.blended(logits.to(network.blend.device), valid.linear).softmax(1)
-        made = class_metrics(chances.cpu().numpy(), valid.targets.numpy())
+        chances = network.blended(logits, valid.linear).softmax(1)
+        made = class_metrics(chances.numpy(), valid.targets.numpy())
         return {name: made[name] for name in ("log_loss", "accuracy", "macro_f1")}
 
 
@@ -154,7 +154,7 @@ class NumberObjective(SequenceObjective):
         valid, network = self._training.valid, self._network
         outputs = outputs_of(network, valid)
         network.blend.copy_(blend_of_numbers(outputs, valid.linear, valid.targets))
-        said = network.blended(outputs.to(network.blend.device), valid.linear)[:, 0].cpu().numpy()
+        said = network.blended(outputs, valid.linear)[:, 0].numpy()
         made = number_metrics(said, valid.targets.double().numpy())
         return {name: made[name] for name in ("mean_absolute_error", "root_mean_squared_error")}
 

@@ -71,11 +71,12 @@ class SequenceOptions(CommonOptions):
         none="recognised",
         group=DATA,
     )
-    held_out: float = option(
-        default=0.1,
+    held_out: float | None = option(
+        default=None,
         help="Share of the sequences held out to decide when to stop, where no validation data are given.",
         above=0.0,
         at_most=0.5,
+        none="a tenth, and up to three tenths of a few",
         group=DATA,
     )
     directions: int = option(

@@ -18,6 +18,7 @@ from cellwise.tasks.data.files import read_file
 from cellwise.tasks.data.json_lines import JSON_SUFFIXES, read_json_lines
 from cellwise.tasks.data.optional import require
 from cellwise.tasks.data.origin import Origin, shown, shown_names
+from cellwise.tasks.data.tabbed import TABBED_SUFFIXES, read_tabbed
 from cellwise.tasks.errors import DataError
 
 __all__ = ["read_examples"]
@@ -82,7 +83,10 @@ def _read_file(path: Path, columns: Columns) -> Examples:
     if name.endswith(JSON_SUFFIXES):
         frame, origin = read_json_lines(path, columns.encoding), Origin()
     else:
-        frame, origin = read_file(path, columns.encoding)
+        tabbed = (
+            read_tabbed(path, columns.encoding) if name.endswith(TABBED_SUFFIXES) and path.is_file() else None
+        )
+        frame, origin = tabbed or read_file(path, columns.encoding)
     return _read_frame(require("narwhals").from_native(frame), columns, origin)
 
 
