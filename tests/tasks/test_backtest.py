@@ -74,7 +74,7 @@ def test_training_ends_before_validation_and_validation_before_the_test() -> Non
     assert [len(known) for known in seen.known] == [150, 100]
     assert parts.notes == (
         "the last 30 days were kept from training; the backtest measures them",
-        "the 20 days before that were held out from training to decide when to stop in 2 of 2 series",
+        "the 20 days before that were held out from training for validation in 2 of 2 series",
     )
 
 

@@ -75,6 +75,25 @@ def test_a_bar_shows_what_there_is_room_for_and_cuts_nothing(
     assert ("left" in line) == (columns >= 60)
 
 
+def test_no_epoch_is_shown_as_the_best_where_the_last_is_kept(
+    terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen, bar, lines = terminal(100), Bar(), Lines()
+    bar.start(12, 10, 0)
+    bar.epoch(epoch(1, 2.5, "error"), None)
+    bar.end()
+    assert "loss 1.5000, error 2.5000" in screen.last_line
+    assert "best" not in screen.last_line
+    lines.start(12, 10, 0)
+    log = io.StringIO()
+    monkeypatch.setattr("sys.stderr", log)
+    lines.epoch(epoch(1, 2.5, "error"), None)
+    lines.epoch(epoch(2, 2.5, "error"), epoch(2, 2.5, "error"))
+    planned, chosen = log.getvalue().splitlines()
+    assert "*" not in planned
+    assert chosen.endswith(" *")
+
+
 def test_before_the_first_validation_a_bar_shows_the_loss(terminal) -> None:
     screen, bar = terminal(40), Bar()
     bar.start(4, 2, 2)

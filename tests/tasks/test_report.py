@@ -15,7 +15,13 @@ from cellwise.tasks.forecasting.backtest import Backtest
 from cellwise.tasks.forecasting.frequency import parse_frequency
 from cellwise.tasks.forecasting.naive import NAIVE_NAME
 from cellwise.tasks.forecasting.panel import Panel
-from cellwise.tasks.forecasting.report_measured import Measured, good_section, sure_section, wrong_sections
+from cellwise.tasks.forecasting.report_measured import (
+    Measured,
+    good_section,
+    measured_on,
+    sure_section,
+    wrong_sections,
+)
 from cellwise.tasks.forecasting.tables import judge, scores_table, verdict
 
 SETTINGS = {"horizon": 5, "hidden_size": 4, "epochs": 2}
@@ -185,7 +191,29 @@ def test_many_series_are_shown_from_best_to_worst_and_escaped(many: str) -> None
     assert "shop <0>" not in many
     assert "Series by series" in many
     assert "The pictures show 6 of 8 series" in many
-    assert "a little flattering" in many
+    assert "held out from training but decided when to stop, so a little flattering" in many
+
+
+@pytest.mark.parametrize(
+    ("days", "options", "said"),
+    [
+        (11, {}, None),
+        (19, {}, "; a single window says little."),
+        (
+            19,
+            {"epochs": 1},
+            " but decided when to stop, so a little flattering. A backtest gives honest figures.",
+        ),
+        (19, {"best": True}, " but decided what is handed over, so"),
+        (60, {}, "; they decided nothing but the width of the bands."),
+    ],
+)
+def test_what_validation_decided_is_said(days: int, options: dict[str, object], said: str | None) -> None:
+    forecaster = Forecaster(horizon=5, hidden_size=4, **options)
+    forecaster.fit(series(("one",), days=days), cutoffs=0, progress=False)
+    assert (forecaster.backtest_ is None) == (said is None)
+    if said is not None:
+        assert said in measured_on(forecaster)
 
 
 def test_many_series_are_measured_in_units_that_they_share(many: str) -> None:

@@ -126,7 +126,10 @@ def test_a_season_that_the_frequency_does_not_suggest() -> None:
     found = find_season(panel_of(np.resize([0.0, 0.0, 4.0, 0.0, 1.0], 300) + noise(300), frequency="D"))
     assert (found.length, found.note) == (5, "the season is 5 days, not the 7 that the frequency suggests")
     none = find_season(panel_of(noise(300), frequency="D"))
-    assert (none.length, none.note) == (7, "no season of 7 days shows in the data")
+    assert (none.length, none.note) == (
+        7,
+        "the season is 7 days, by frequency, though it does not show in the data",
+    )
 
 
 def test_two_cycles_are_too_few_to_tell() -> None:

@@ -1,4 +1,4 @@
-"""`cellwise forecast backtest FILE|RUN`: forecasts of the past, beside the seasonal naive forecast."""
+"""`cellwise forecast backtest FILE|RUN`: forecasts of the past, beside simple methods."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cellwise.tasks.registry import Task
 
 __all__ = ["make"]
 
-_HELP = """Forecast the past, and compare with the seasonal naive forecast.
+_HELP = """Forecast the past, and compare with simple methods.
 
 A network trains on the data before the first cutoff, then forecasts one horizon after each cutoff. A RUN
 that has held out as many test windows is measured without training."""

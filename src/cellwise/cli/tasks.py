@@ -281,9 +281,8 @@ def fit_and_say(
     early = "stopped early" if trained.stopped_early else "done"
     resumed = f", resumed after {trained.resumed_after}" if trained.resumed_after else ""
     epochs = f"{len(trained.epochs)} epoch{'s' * (len(trained.epochs) != 1)}"
-    say(
-        f"{early} after {epochs}{resumed}, kept the weights of epoch {trained.best.epoch}; {estimator.seconds_:.0f} s"
-    )
+    kept = f", kept the weights of epoch {trained.best.epoch}" if trained.watch.keeps_best else ""
+    say(f"{early} after {epochs}{resumed}{kept}; {estimator.seconds_:.0f} s")
 
 
 def answer(made: Answer, as_json: bool) -> None:

@@ -284,7 +284,7 @@ class _Watcher:
     ) -> None: ...
     def step(self, epoch: int, loss: float) -> None: ...
 
-    def epoch(self, epoch: Epoch, best: Epoch) -> None:
+    def epoch(self, epoch: Epoch, best: Epoch | None) -> None:
         """Pass it on."""
         self._progress.epoch(self._job.candidate, self._job.seed, epoch)
 

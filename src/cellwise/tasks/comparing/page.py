@@ -64,7 +64,7 @@ def measured_on(comparison: Comparison) -> str:
     looked = (
         ""
         if comparison.is_test
-        else "; early stopping has looked at it, so all figures are a little flattering"
+        else "; early stopping or calibration has looked at it, so all figures are a little flattering"
     )
     return f"Measured on {comparison.words}{looked}."
 

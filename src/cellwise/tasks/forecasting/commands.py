@@ -107,7 +107,7 @@ class Commands(TaskCommands):
         "evaluate": Words(
             "Measure a trained network on series.",
             "Measure a trained network at the end of the series in FILE, without training it further, and compare it "
-            "with the seasonal naive forecast.",
+            "with simple methods.",
             (
                 "cellwise forecast evaluate runs/sales-gru newer.csv",
                 "cellwise forecast evaluate runs/sales-gru newer.csv --cutoffs 6 --by series --json",
@@ -117,7 +117,7 @@ class Commands(TaskCommands):
             "Train on US births: under a minute.",
             "Train on fifteen years of daily US births and measure the last one: under a minute.\n\n"
             "The births of the last year are held out; 24 forecasts of 28 days are made within it, and "
-            "compared with the seasonal naive forecast. Holidays are given as covariates known in advance.",
+            "compared with simple methods. Holidays are given as covariates known in advance.",
             ("cellwise forecast demo", "cellwise forecast demo --cell lstm --out runs/births"),
         ),
     }

@@ -58,7 +58,7 @@ class Forecaster(Updates, Explaining):
 
     What `fit` learns ends in an underscore: `network_`, `measured_` (before it learned what was held out), `table_`
     (the data as it was understood), `notes_` (remarks on it, in sentences), `trained_` (the epochs), `refitted_` (those
-    on all data), `backtest_` (forecasts of the held-out windows, beside the seasonal naive forecast)."""
+    on all data), `backtest_` (forecasts of the held-out windows, beside those of simple methods)."""
 
     task = TASK.name
     fit_options = TestWindows
@@ -108,14 +108,13 @@ class Forecaster(Updates, Explaining):
         return ForecastNetwork(data.config)
 
     def _objective(self, network: ForecastNetwork, data: ForecastData, training: Panel) -> ForecastObjective:
-        follows_plan = self.epochs is None and self.minutes is None and self.patience is None
         return ForecastObjective(
             network,
             training,
             data.split,
             batch_size=self.batch_size,
             seed=self.seed,
-            keeps_best=not follows_plan,
+            keeps_best=self._chooses_epoch,
         )
 
     def _epochs(self, data: ForecastData, training: Panel) -> int:
@@ -174,6 +173,19 @@ class Forecaster(Updates, Explaining):
         one = panel.select([longest]).cut([end], reach=self.horizon)
         words = f"{panel.frequency.many(self.horizon)} of one series"
         return words, lambda: self.forecast(one, self.horizon)
+
+    @property
+    def _chooses_epoch(self) -> bool:
+        """Whether the validation windows choose the epoch whose weights are kept; else it is the last, as planned."""
+        return not (self.epochs is None and self.minutes is None and self.patience is None)
+
+    @property
+    def validation_chose_(self) -> str:
+        """What the validation windows decided, in words, apart from the width of the bands; "" if nothing."""
+        chosen = ["when to stop"] * self._chooses_epoch + ["what is handed over"] * (
+            self.best or self.ensemble
+        )
+        return " and ".join(chosen)
 
     @property
     def _least_weights(self) -> int:

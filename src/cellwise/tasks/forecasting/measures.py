@@ -56,7 +56,7 @@ class Measures(ForecastOptions, Estimator[ForecastData, Panel]):
         forecasts one horizon after each of the last `cutoffs` cutoffs, `step` apart (one horizon).
 
         Returns a frame with the columns of `predict`, a column `cutoff` (the last time the forecast knew),
-        the truth, and the seasonal naive forecast. The figures are in `backtest_`; `scores()` lays them
+        the truth, and the forecasts of simple methods. The figures are in `backtest_`; `scores()` lays them
         out. What `fit` learned stays."""
         if frame is None:
             self._check_fitted()
@@ -73,7 +73,7 @@ class Measures(ForecastOptions, Estimator[ForecastData, Panel]):
         self, frame: Any = None, cutoffs: int = 1, step: int | None = None, *, by: str = "all"
     ) -> Any:
         """Scores of what this forecaster hands out, without training it further, at the last `cutoffs` cutoffs of
-        `frame`, beside the seasonal naive forecast. Without a frame: on the windows that `fit` held out."""
+        `frame`, beside those of simple methods. Without a frame: on the windows that `fit` held out."""
         self._check_fitted()
         check_by(by)
         if frame is None:
@@ -140,7 +140,7 @@ class Measures(ForecastOptions, Estimator[ForecastData, Panel]):
             short = "the series are too short to hold anything out"
             final = Calibration.none(quantiles, "nothing was held out" if self.validation == 0 else short)
         self._postprocessing = Postprocessing(blend, final)
-        notes = () if self.refitted_ is None else (note_of_refit(self.refitted_),)
+        notes = () if self.refitted_ is None else (note_of_refit(self.refitted_, is_used=blend is None or blend.weight > 0),)
         return (*notes, *self._postprocessing.notes)
 
     def _roll(self, network: ForecastNetwork, panel: Panel, cutoffs: np.ndarray) -> Windows:
@@ -269,8 +269,8 @@ class Measures(ForecastOptions, Estimator[ForecastData, Panel]):
         return quantiles_of(self.levels)
 
 
-def note_of_refit(refitted: History) -> str:
-    """A sentence on what predicts."""
+def note_of_refit(refitted: History, *, is_used: bool) -> str:
+    """A sentence on the second stage. is_used: whether forecasts are made with its network at all."""
     count = len(refitted.epochs)
     epochs = f"{count} epoch{'s' * (count != 1)}"
-    return f"once measured, the network learned what was held out too, in {epochs}; that network predicts"
+    return f"once measured, the network learned what was held out too, in {epochs}" + "; that network predicts" * is_used

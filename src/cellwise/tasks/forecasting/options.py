@@ -47,7 +47,7 @@ class ForecastOptions(CommonOptions):
         at_least=1,
         at_most=1_000_000,
         flag="--season",
-        none="by frequency, 7 for days",
+        none="found in the data; where none shows, that of the frequency: 7 for days",
         group=DATA,
     )
     known: Sequence[str] = option(
@@ -110,7 +110,8 @@ class ForecastOptions(CommonOptions):
     )
     validation: int | None = option(
         default=None,
-        help="Validation windows of one horizon each, for early stopping and for calibration; 0 for none.",
+        help="Validation windows of one horizon each, for calibration, and with --epochs, --minutes or "
+        "--patience for early stopping; 0 for none.",
         at_least=0,
         at_most=10_000,
         none="by the data's length",

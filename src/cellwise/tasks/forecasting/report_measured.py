@@ -33,6 +33,10 @@ class Fitted(Protocol):
         """Forecasts beside the truth, if anything was held out."""
 
     @property
+    def validation_chose_(self) -> str:
+        """What the validation windows decided, in words; "" if nothing but the width of the bands."""
+
+    @property
     def backtest_is_test_(self) -> bool:
         """Whether neither training nor early stopping has seen what `backtest_` measures."""
 
@@ -87,10 +91,12 @@ def measured_on(forecaster: Fitted) -> str:
             f"Measured on {words} at the end of the data, which neither training nor early stopping has seen."
         )
     were = "was" if backtest.count == 1 else "were"
-    return (
-        f"Measured on {words} that {were} held out to decide when to stop: not trained on, but looked at, so a little "
-        "flattering. A backtest with cutoffs gives honest figures."
-    )
+    measured = f"Measured on {words} that {were} held out from training"
+    if chosen := forecaster.validation_chose_:
+        return f"{measured} but decided {chosen}, so a little flattering. A backtest gives honest figures."
+    if len(np.unique(backtest.cutoffs)) == 1 == len(backtest.panel):
+        return f"{measured}; a single window says little."
+    return f"{measured}; they decided nothing but the width of the bands."
 
 
 # --- how good it is ----------------------------------------------------------------------------------------------

@@ -64,7 +64,8 @@ def _results(forecaster: Fitted) -> dict[str, Mapping[str, str]]:
     weights = sum(parameter.numel() for parameter in network.parameters())
     found = {NETWORK: {"input length": f"up to {_steps(network.context_length)}", "weights": f"{weights:,}"}}
     if trained is not None:
-        found[TRAINING] = {"epochs run": f"{len(trained.epochs)}, kept that of epoch {trained.best.epoch}"}
+        kept = f", kept that of epoch {trained.best.epoch}" if trained.watch.keeps_best else ""
+        found[TRAINING] = {"epochs run": f"{len(trained.epochs)}{kept}"}
     if forecaster.refitted_ is not None:
         run = found.setdefault(TRAINING, {})
         run["epochs on all data"] = f"{len(forecaster.refitted_.epochs)}"

@@ -93,7 +93,8 @@ def find_season(panel: Panel) -> FoundSeason:
         return FoundSeason(found, (), f"the season is {frequency.many(found)}, {word}")
     also = longer_cycles(panel, natural)
     if seen is not None and not also:
-        return FoundSeason(natural, (), f"no season of {frequency.many(natural)} shows in the data")
+        kept = f"the season is {frequency.many(natural)}, by frequency, though it does not show in the data"
+        return FoundSeason(natural, (), kept)
     return FoundSeason(natural, also, _also_note(panel, natural, also))
 
 

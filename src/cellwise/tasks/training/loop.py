@@ -169,7 +169,8 @@ class _Loop:
                     progress.step(number, loss)
             self.finish_epoch(number, began)
         with self.processes.together():
-            progress.epoch(state.epochs[-1], state.best)
+            newest = state.epochs[-1]
+            progress.epoch(newest, state.best if newest.metrics and state.watch.keeps_best else None)
 
     def _batches(self, number: int) -> Iterator[Any]:
         """Those of an epoch that are not done yet; the generators then stand as after the last one."""

@@ -31,8 +31,8 @@ class Progress(Protocol):
     def step(self, epoch: int, loss: float) -> None:
         """One optimizer step is done."""
 
-    def epoch(self, epoch: Epoch, best: Epoch) -> None:
-        """One epoch is done and saved."""
+    def epoch(self, epoch: Epoch, best: Epoch | None) -> None:
+        """One epoch is done and saved. best: the best so far; None where the last is kept."""
 
     def end(self) -> None:
         """Training is over, however it ended."""
@@ -45,7 +45,7 @@ class Silent:
         self, epochs: int | None, steps: int, done: int, seconds: float | None = None, stage: str = ""
     ) -> None: ...
     def step(self, epoch: int, loss: float) -> None: ...
-    def epoch(self, epoch: Epoch, best: Epoch) -> None: ...
+    def epoch(self, epoch: Epoch, best: Epoch | None) -> None: ...
     def end(self) -> None: ...
 
 
@@ -60,10 +60,10 @@ class Lines:
 
     def step(self, epoch: int, loss: float) -> None: ...
 
-    def epoch(self, epoch: Epoch, best: Epoch) -> None:
+    def epoch(self, epoch: Epoch, best: Epoch | None) -> None:
         """Print the epoch; a star marks the best so far."""
         held = "".join(f"  {_words(name)} {value:.4f}" for name, value in epoch.metrics.items())
-        star = " *" if epoch.epoch == best.epoch else ""
+        star = " *" if best is not None and epoch.epoch == best.epoch else ""
         text = f"{self._noun} {epoch.epoch:>3}{self._of}  loss {epoch.loss:.4f}{held}  {epoch.seconds:.1f} s{star}"
         print(text, file=sys.stderr, flush=True)
 
@@ -115,10 +115,11 @@ class Bar:
         self._done += 1
         self._draw(epoch, loss)
 
-    def epoch(self, epoch: Epoch, best: Epoch) -> None:
-        """Show the watched metric, the first, beside its best value."""
+    def epoch(self, epoch: Epoch, best: Epoch | None) -> None:
+        """Show the watched metric, the first, beside its best value if that decides."""
         for name, value in islice(epoch.metrics.items(), 1):
-            self._held = _words(name), f"{value:.4f}", f"{best.metrics[name]:.4f}"
+            best_value = "" if best is None else f"{best.metrics[name]:.4f}"
+            self._held = _words(name), f"{value:.4f}", best_value
         self._draw(epoch.epoch, epoch.loss)
 
     def _draw(self, epoch: int, loss: float) -> None:
@@ -131,11 +132,8 @@ class Bar:
         name, value, best = self._held
         if not value:
             return f"loss {loss:.4f}"
-        forms = (
-            f"loss {loss:.4f}, {name} {value}, best {best}",
-            f"{name} {value}, best {best}",
-            f"{value}, best {best}",
-        )
+        figure = f"{value}, best {best}" if best else value
+        forms = (f"loss {loss:.4f}, {name} {figure}", f"{name} {figure}", figure)
         return next((form for form in forms if len(form) <= room), value)
 
     def _share(self) -> float:

@@ -282,7 +282,7 @@ class _Watcher:
         if time.monotonic() >= self._end:
             raise _TimeUpError
 
-    def epoch(self, epoch: Epoch, best: Epoch) -> None:
+    def epoch(self, epoch: Epoch, best: Epoch | None) -> None:
         """Take the epoch's figure, and stop if it is not good enough."""
         value = epoch.metrics[self._metric]
         self.values.append(value)
