@@ -436,7 +436,7 @@ def test_the_best_weights_so_far_of_a_run_that_trains(tmp_path: Path) -> None:
     seen: list[polars.DataFrame] = []
 
     class Look(Silent):
-        def epoch(self, epoch: Epoch, best: Epoch) -> None:
+        def epoch(self, epoch: Epoch, best: Epoch | None) -> None:
             loaded = Forecaster.load(tmp_path / "run", unfinished=True)
             assert loaded.notes_[-1].endswith(f"weights of epoch {best.epoch}, the best so far")
             seen.append(loaded.predict())

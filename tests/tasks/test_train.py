@@ -122,7 +122,7 @@ def test_the_rate_rises_then_falls_to_zero_and_depends_on_the_step_only() -> Non
     seen: list[float] = []
 
     class Watch(Silent):
-        def epoch(self, epoch: Epoch, best: Epoch) -> None:
+        def epoch(self, epoch: Epoch, best: Epoch | None) -> None:
             seen.append(epoch.learning_rate)
 
     line = Line()
