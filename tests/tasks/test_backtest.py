@@ -74,7 +74,7 @@ def test_training_ends_before_validation_and_validation_before_the_test() -> Non
     assert [len(known) for known in seen.known] == [150, 100]
     assert parts.notes == (
         "the last 30 days were kept from training; the backtest measures them",
-        "the 20 days before that were held out from training to decide when to stop in 2 of 2 series",
+        "the 20 days before that were held out from training, for validation in 2 of 2 series",
     )
 
 
@@ -115,4 +115,4 @@ def test_the_longest_of_several_short_series_is_named_and_three_of_those_left_ou
         split(panel_of(5, 12, 3), 10, cutoffs=0, step=10, validation=None)
     notes = split(panel_of(200, 5, 5, 5, 5), 10, cutoffs=0, step=10, validation=0).notes
     assert any("4 series with fewer than" in note and "('s1', 's2', 's3', ...)" in note for note in notes)
-    assert "nothing is held out to decide when to stop, so training does not stop early" in notes
+    assert "nothing is held out for validation, so training does not stop early" in notes

@@ -343,7 +343,7 @@ def test_damaged_runs(
 def test_early_stopping_says_what_it_held_out() -> None:
     forecaster = Forecaster(horizon=7, **TINY, refit=False).fit(wave(), cutoffs=0)
     held_out, calibrated = forecaster.notes_
-    assert held_out == "the last 7 days were held out from training to decide when to stop in 2 of 2 series"
+    assert held_out == "the last 7 days were held out from training, for validation in 2 of 2 series"
     assert calibrated.startswith("the bands are calibrated on 2 windows")
     assert not forecaster.backtest_is_test_
     assert all(

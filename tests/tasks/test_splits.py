@@ -76,7 +76,7 @@ def test_the_notes_are_true_of_every_length(horizon: int) -> None:
             assert "too short for test windows" in said
             assert f"the last {length - held.min()} steps were held out" in said
         else:
-            assert "nothing is held out to decide when to stop" in said
+            assert "nothing is held out for validation" in said
 
 
 def test_what_is_asked_for_is_what_one_gets() -> None:

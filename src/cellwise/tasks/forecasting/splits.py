@@ -136,9 +136,9 @@ def _notes(
             f" in {int((held >= 0).any(axis=1).sum()):,} of {len(panel):,} series" if len(panel) > 1 else ""
         )
         period = f"the {many(count)} before that" if tested else f"the last {many(count)}"
-        notes.append(f"{period} were held out from training to decide when to stop{series}")
+        notes.append(f"{period} were held out from training, for validation{series}")
     else:
-        notes.append("nothing is held out to decide when to stop, so training does not stop early")
+        notes.append("nothing is held out for validation, so training does not stop early")
     short = np.flatnonzero(train < need)
     if len(short):
         some = ", ".join(repr(panel.ids[i]) for i in short[:3]) + (", ..." if len(short) > 3 else "")
