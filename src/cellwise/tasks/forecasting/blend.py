@@ -87,7 +87,7 @@ class SimpleBlend:
 
 def is_network(name: str) -> bool:
     """Whether a model of this name is a network alone, not what `SimpleBlend.called` names."""
-    return "+" not in name and not name.startswith("best-")
+    return name == name.upper()  # "GRU", "GRU+LSTM"; the names of simple methods have small letters
 
 
 def choose_blend(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from cellwise.tasks.errors import NotFittedError
 from cellwise.tasks.estimator import Estimator
 from cellwise.tasks.forecasting.backtest import Backtest, cutoff_indices, rolling_forecasts
-from cellwise.tasks.forecasting.blend import choose_blend
+from cellwise.tasks.forecasting.blend import SimpleBlend, choose_blend
 from cellwise.tasks.forecasting.calendar import with_calendar
 from cellwise.tasks.forecasting.calibration import Calibration
 from cellwise.tasks.forecasting.data import ForecastData
@@ -21,7 +22,6 @@ from cellwise.tasks.forecasting.options import ForecastOptions
 from cellwise.tasks.forecasting.output import Evaluation, backtest_frame, check_by, quantiles_of, scores_frame
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.postprocessing import (
-    Blend,
     Postprocessing,
     Predict,
     Windows,
@@ -130,6 +130,8 @@ class Measures(ForecastOptions, Estimator[ForecastData, Panel]):
             validation = self._roll(self.measured_, panel, parts.validation)
             test = self._roll(self.measured_, panel, parts.test)
             blend = self._choose_blend(panel, validation if len(validation) else test)
+            if blend is not None and not len(validation):
+                blend = replace(blend, note=f"{blend.note}; chosen on the windows that are measured, which flatters it")
             validation, test = validation.blended(blend, panel), test.blended(blend, panel)
         self._windows = validation + test
         asked = self.calibrate and len(validation) and len(test)
@@ -148,7 +150,7 @@ class Measures(ForecastOptions, Estimator[ForecastData, Panel]):
         """The forecasts of a network at these cutoffs, as they come."""
         return Windows.roll(network.forecast, panel, cutoffs, self.horizon, len(self._quantiles))
 
-    def _choose_blend(self, panel: Panel, windows: Windows) -> Blend | None:
+    def _choose_blend(self, panel: Panel, windows: Windows) -> SimpleBlend | None:
         """What is made of the network's forecasts before they are calibrated, chosen by held-out windows of `panel`."""
         if not (self.best or self.ensemble):
             return None
