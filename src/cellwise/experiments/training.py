@@ -128,7 +128,7 @@ class _Reporting(Silent):
     def __init__(self, steps: int, report: Callable[[int, float], None]) -> None:
         self._steps, self._report = steps, report
 
-    def epoch(self, epoch: Epoch, best: Epoch) -> None:
+    def epoch(self, epoch: Epoch, best: Epoch | None) -> None:
         self._report(epoch.epoch * self._steps, epoch.metrics[MemoryObjective.metric])
 
 

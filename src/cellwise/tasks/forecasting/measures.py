@@ -140,7 +140,11 @@ class Measures(ForecastOptions, Estimator[ForecastData, Panel]):
             short = "the series are too short to hold anything out"
             final = Calibration.none(quantiles, "nothing was held out" if self.validation == 0 else short)
         self._postprocessing = Postprocessing(blend, final)
-        notes = () if self.refitted_ is None else (note_of_refit(self.refitted_, is_used=blend is None or blend.weight > 0),)
+        notes = (
+            ()
+            if self.refitted_ is None
+            else (note_of_refit(self.refitted_, is_used=blend is None or blend.weight > 0),)
+        )
         return (*notes, *self._postprocessing.notes)
 
     def _roll(self, network: ForecastNetwork, panel: Panel, cutoffs: np.ndarray) -> Windows:
@@ -273,4 +277,7 @@ def note_of_refit(refitted: History, *, is_used: bool) -> str:
     """A sentence on the second stage. is_used: whether forecasts are made with its network at all."""
     count = len(refitted.epochs)
     epochs = f"{count} epoch{'s' * (count != 1)}"
-    return f"once measured, the network learned what was held out too, in {epochs}" + "; that network predicts" * is_used
+    return (
+        f"once measured, the network learned what was held out too, in {epochs}"
+        + "; that network predicts" * is_used
+    )
