@@ -152,6 +152,7 @@ def test_a_forecaster_hands_it_over_and_a_run_folder_remembers(tmp_path: Path, o
     name = made.model_name
     assert name.startswith("best-" if option == "best" else "GRU+")
     assert any("handed over" in note for note in made.notes_)
+    assert any("that network predicts" in note for note in made.notes_) == (option != "best")
     errors = [each.scores().row(0, named=True)["MAE"] for each in (made, alone)]
     assert errors[0] < errors[1]
     assert made.predict().columns[2] == name

@@ -60,13 +60,14 @@ def test_a_window_is_not_calibrated_by_its_own_truth(panel: Panel, windows: Wind
     assert changed == {20, 40}  # that at 26 shares values with that at 24
 
 
-def test_windows_of_one_time_are_calibrated_by_other_series(panel: Panel) -> None:
-    windows = Windows.roll(naive, panel, np.full((3, 1), 40), HORIZON, 5)
+@pytest.mark.parametrize("ends", [[40], [39, 40]])
+def test_windows_that_all_share_values_are_calibrated_by_other_series(panel: Panel, ends: list[int]) -> None:
+    windows = Windows.roll(naive, panel, np.tile(ends, (3, 1)), HORIZON, 5)
     before = windows.calibrated_by_others(QUANTILES, panel)
     truth = windows.truth.copy()
-    truth[1] *= 3
+    truth[windows.series == 1] *= 3
     after = replace(windows, truth=truth).calibrated_by_others(QUANTILES, panel)
-    assert (before != after).any(axis=(1, 2)).tolist() == [True, False, True]
+    assert np.array_equal((before != after).any(axis=(1, 2)), windows.series != 1)
 
 
 def test_a_single_window_stays_as_it_is() -> None:

@@ -198,7 +198,7 @@ def test_many_series_are_shown_from_best_to_worst_and_escaped(many: str) -> None
     ("days", "options", "said"),
     [
         (11, {}, None),
-        (19, {}, "; a single window says little."),
+        (19, {}, "; a single window says little, and has no others to calibrate its bands by."),
         (
             19,
             {"epochs": 1},

@@ -150,6 +150,11 @@ LOOKS = {
         {},
         "(--time date --target sales --id 'shop no')",
     ),
+    "names that resemble dates": (
+        {"item": ["part01", "part02"], "date": MONTHS[:1] * 2, "sold": [1, 2]},
+        {},
+        "(--time date --target sold --id item)",
+    ),
     "no such time": (BY_COLUMN, {"wide": True, "time": "month"}, "did you mean 'Month'"),
 }
 

@@ -131,7 +131,9 @@ class Measures(ForecastOptions, Estimator[ForecastData, Panel]):
             test = self._roll(self.measured_, panel, parts.test)
             blend = self._choose_blend(panel, validation if len(validation) else test)
             if blend is not None and not len(validation):
-                blend = replace(blend, note=f"{blend.note}; chosen on the windows that are measured, which flatters it")
+                blend = replace(
+                    blend, note=f"{blend.note}; chosen on the windows that are measured, which flatters it"
+                )
             validation, test = validation.blended(blend, panel), test.blended(blend, panel)
         self._windows = validation + test
         asked = self.calibrate and len(validation) and len(test)

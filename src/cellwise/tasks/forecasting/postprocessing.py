@@ -35,6 +35,10 @@ class Blend(Protocol):
     def note(self) -> str:
         """A sentence on what is handed over, and why."""
 
+    @property
+    def weight(self) -> float:
+        """Of the network, from 0 to 1."""
+
     def called(self, network: str) -> str:
         """The name of what is handed over, with a network of this name."""
 
@@ -192,13 +196,12 @@ class Windows:
         """The forecasts (W, H, Q), each calibrated by windows that share no value with it; as they are where there
         are none.
 
-        Those are the windows that end at other times, or, if all end at one, those of other series."""
+        Those are the windows that end at other times, or, if all share values, those of other series."""
         made = self.forecasts.copy()
         horizon = self.truth.shape[1]
         ends = self.cutoffs - panel.lengths[self.series]  # how far before the end of its series
-        if len(np.unique(ends)) > 1:
-            groups = [(ends == end, np.abs(ends - end) >= horizon) for end in np.unique(ends)]
-        else:
+        groups = [(ends == end, np.abs(ends - end) >= horizon) for end in np.unique(ends)]
+        if not any(others.any() for _, others in groups):
             fold = self.series % FOLDS
             groups = [(fold == k, fold != k) for k in np.unique(fold)]
         for own, others in groups:

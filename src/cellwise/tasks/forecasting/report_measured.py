@@ -95,7 +95,7 @@ def measured_on(forecaster: Fitted) -> str:
     if chosen := forecaster.validation_chose_:
         return f"{measured} but decided {chosen}, so a little flattering. A backtest gives honest figures."
     if len(np.unique(backtest.cutoffs)) == 1 == len(backtest.panel):
-        return f"{measured}; a single window says little."
+        return f"{measured}; a single window says little, and has no others to calibrate its bands by."
     return f"{measured}; they decided nothing but the width of the bands."
 
 

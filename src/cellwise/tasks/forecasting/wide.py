@@ -217,7 +217,7 @@ def suggestion(frame: Any, missing: str, time: str, target: str) -> str:
     names = [name for name in frame.columns if isinstance(name, str)]  # pandas has others too
     if len(_times_among(names)) >= FEWEST_TIMES:
         return "; its columns are named by times, so it looks wide, with one row per series: give wide=True (--wide)"
-    dated = time if time in names else next((name for name in names if _holds_dates(frame[name])), None)
+    dated = time if time in names else _dated(frame, names)
     if dated is None and {"year", "month"} <= {name.lower() for name in names}:
         return "; put year and month into one column, such as 2024-01"
     if dated is None or missing not in (time, target):
@@ -240,6 +240,12 @@ def suggestion(frame: Any, missing: str, time: str, target: str) -> str:
     python = ", ".join(f"{option}={name!r}" for option, name in told.items())
     shell = " ".join(f"--{option.partition('_')[0]} {quote(name)}" for option, name in told.items())
     return f"; perhaps {python} ({shell})"
+
+
+def _dated(frame: Any, names: Sequence[str]) -> str | None:
+    """The column of times: one of dates rather than of words that resemble some, such as "part01"."""
+    found = [name for name in names if _holds_dates(frame[name])]
+    return min(found, key=lambda name: _holds_words(frame[name]), default=None)
 
 
 def _telling_apart(frame: Any, time: str, words: Sequence[str]) -> str | None:
