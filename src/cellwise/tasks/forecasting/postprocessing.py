@@ -28,10 +28,6 @@ class Blend(Protocol):
     """What is made of the network's forecasts with those of a simple method: a mean of both, or the other instead."""
 
     @property
-    def weight(self) -> float:
-        """That of the network, from 0 to 1."""
-
-    @property
     def note(self) -> str:
         """A sentence on what is handed over, and why."""
 
