@@ -139,7 +139,7 @@ def _memory_section(model: LanguageModel) -> Section | None:
         f"{means[-1]:.2f}. Where the line stops falling ends what its memory is worth."
     )
     return Section(
-        "Does it use its memory?", text, charts=(Chart("memory", chart(draw, 4.7, 3.0, "memory"), caption),)
+        "What its memory is worth", text, charts=(Chart("memory", chart(draw, 4.7, 3.0, "memory"), caption),)
     )
 
 
