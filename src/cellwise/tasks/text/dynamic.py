@@ -15,7 +15,7 @@ from cellwise.tasks.text.network import CharacterNetwork, detached
 __all__ = ["adapting_bits"]
 
 SEGMENT = 50  # characters between two steps
-RATE = 2e-3  # of a step, in units of a weight's usual gradient
+RATE = 3e-4  # of a step, in units of a weight's usual gradient
 DECAY = 1e-3  # towards the weights as they were trained, at each step
 SMOOTHING = 1e-3  # share of the mean of all root mean squares that is added to each
 

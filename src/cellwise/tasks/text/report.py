@@ -70,7 +70,7 @@ def _page(model: LanguageModel) -> Page:
         best = min(others, key=lambda name: others[name])
         said = f"{said[:-1]}; {best} needs {others[best]:.3f}."
         is_ahead = own < others[best]
-    sections = [_scores_section(model, scores)]
+    sections: list[Section | None] = [_scores_section(model, scores)]
     if model.trained_ is not None:
         caption = (
             "Training loss (in nats) and bits per character of the text that decides when to stop; the ring marks the "
