@@ -179,13 +179,13 @@ def test_a_validation_text_is_held_out_and_the_rest_learned(tmp_path: Path) -> N
         small().fit(ABC, valid="abc")
 
 
-def test_sizes_follow_the_text_and_stay(tmp_path: Path) -> None:
-    model = LanguageModel(epochs=1, length=50).fit(ABC)
-    assert (model.network_.layer.hidden_size, model.network_.drop.p, model.hidden_size) == (128, 0.3, None)
+def test_dropout_follows_the_text_and_stays(tmp_path: Path) -> None:
+    model = small(epochs=1, dropout=None).fit(ABC)
+    assert (model.network_.drop.p, model.dropout) == (0.3, None)
     model.save(tmp_path / "run")
-    assert LanguageModel.load(tmp_path / "run").network_.layer.hidden_size == 128
+    assert LanguageModel.load(tmp_path / "run").network_.drop.p == 0.3
     config = json.loads((tmp_path / "run/config.json").read_text())
-    config["sizes"]["hidden_size"] = "many"
+    config["sizes"]["dropout"] = "much"
     (tmp_path / "run/config.json").write_text(json.dumps(config))
     with pytest.raises(RunFolderError, match="damaged"):
         LanguageModel.load(tmp_path / "run")

@@ -12,10 +12,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from cellwise.tasks.common_options import NETWORK
 from cellwise.tasks.comparable import HeldOut
 from cellwise.tasks.errors import DataError, OptionError
 from cellwise.tasks.estimator import Estimator, Stored
-from cellwise.tasks.options import with_options
+from cellwise.tasks.options import Range, option, with_options
 from cellwise.tasks.stored_run import without_groups
 from cellwise.tasks.text import TASK
 from cellwise.tasks.text.baselines import KneserNey, xz_bits
@@ -63,7 +64,7 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
     """A recurrent network that predicts a text character by character, or byte by byte.
 
     Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. unit: "characters" or
-    "bytes". embedding_size, hidden_size (None: by the size of the text), num_layers, tied (the embedding is the output
+    "bytes". embedding_size, hidden_size, num_layers, tied (the embedding is the output
     weights too): the network. dropout (None: by the size of the text), input_dropout, embedding_dropout,
     weight_dropout, locked, activation_penalty, slowness_penalty: its regularisation. carry: whether a training
     sequence begins with the state of the one before it. epochs, batch_size, length (characters of one sequence),
@@ -92,7 +93,7 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
         parts = split_text(text, other)
         is_bytes = self.unit == "bytes"
         vocabulary = Vocabulary.of_bytes() if is_bytes else Vocabulary.of(parts.training)
-        sizes = sizes_for(len(parts.training), self.hidden_size, self.dropout)
+        sizes = sizes_for(len(parts.training), self.dropout)
         known = TextData(vocabulary, parts.held_out, parts.is_test, _fingerprint(text, other), sizes)
         return known, parts
 
@@ -105,7 +106,7 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
             self.activation_penalty,
             self.slowness_penalty,
         )
-        sizes = self.embedding_size, data.sizes.hidden_size, self.num_layers, data.sizes.dropout
+        sizes = self.embedding_size, self.hidden_size, self.num_layers, data.sizes.dropout
         return CharacterNetwork(self._cell, len(data.vocabulary), *sizes, self.tied, regularisation)
 
     def _objective(self, network: CharacterNetwork, data: TextData, training: Parts) -> Objective[Any]:
@@ -138,9 +139,7 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
             raise run.damaged(f"{CONFIG} names a character twice, or not the sign for unknown ones")
         if self.unit == "bytes" and characters != Vocabulary.of_bytes().characters:
             raise run.damaged(f"{CONFIG} names other characters than all bytes")
-        sizes = (
-            Sizes.of(config["sizes"]) if "sizes" in config else sizes_for(0, self.hidden_size, self.dropout)
-        )
+        sizes = Sizes.of(config["sizes"]) if "sizes" in config else sizes_for(0, self.dropout)
         tensors = run.read_tensors(DATA).tensors
         held_out = run.guarded(
             f"{DATA} holds no text",
@@ -313,10 +312,17 @@ class CharacterModel(LanguageModel):
     defaults."""
 
     embedding_size: int = 32
-    hidden_size: int | None = 160  # type: ignore[assignment]
+    hidden_size: int = 160
     length: int = 128
     carry: bool = False
-    dropout: float | None = 0.0  # type: ignore[assignment]
+    dropout: float = option(
+        default=0.0,
+        help="Dropout probability in training.",
+        at_least=0.0,
+        at_most=0.95,
+        group=NETWORK,
+        search=Range(0.0, 0.5),
+    )
     locked: bool = False
     epochs: int | None = 12
     batch_size: int = 16

@@ -30,14 +30,13 @@ class TextOptions(CommonOptions):
         group=NETWORK,
         search=Range(8, 128, is_log=True),
     )
-    hidden_size: int | None = option(  # type: ignore[assignment]
-        default=None,
+    hidden_size: int = option(
+        default=384,
         help="Hidden size of the recurrent layers.",
         at_least=1,
         at_most=65_536,
-        none=BY_SIZE,
         group=NETWORK,
-        search=Range(64, 512, is_log=True),
+        search=Range(16, 512, is_log=True),
     )
     tied: bool = option(
         default=False,
@@ -64,7 +63,6 @@ class TextOptions(CommonOptions):
         at_most=0.95,
         none=BY_SIZE,
         group=REGULARISATION,
-        search=Range(0.0, 0.5),
     )
     input_dropout: float = option(
         default=0.0,
