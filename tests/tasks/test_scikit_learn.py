@@ -117,7 +117,7 @@ def test_what_is_no_text_is_said(data) -> None:
 
 
 def test_what_fit_does_not_take_is_said() -> None:
-    with pytest.raises(TypeError, match=r"CharacterModel.fit takes no 'valid'"):
-        model().fit(TEXTS, valid=TEXTS)
+    with pytest.raises(TypeError, match=r"CharacterModel.fit takes no 'target'"):
+        model().fit(TEXTS, TEXTS)
     with pytest.raises(TypeError, match=r"Forecaster.fit takes no 'target'"):
         forecaster().fit(SERIES, [1, 2])

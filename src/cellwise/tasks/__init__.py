@@ -10,17 +10,19 @@ if TYPE_CHECKING:
     from cellwise.tasks.comparing.compare import compare
     from cellwise.tasks.forecasting.forecaster import Forecaster
     from cellwise.tasks.tag.tagger import SequenceTagger
-    from cellwise.tasks.text.model import CharacterModel
+    from cellwise.tasks.text.model import CharacterModel, LanguageModel
     from cellwise.tasks.tuning.search import tune
 
 __all__ = [
-    "CharacterModel", "Forecaster", "SequenceClassifier", "SequenceRegressor", "SequenceTagger", "compare", "tune",
+    "CharacterModel", "Forecaster", "LanguageModel", "SequenceClassifier", "SequenceRegressor", "SequenceTagger",
+    "compare", "tune",
 ]  # fmt: skip
 
 # name -> module that defines it
 _HOMES = {
     "CharacterModel": "cellwise.tasks.text.model",
     "Forecaster": "cellwise.tasks.forecasting.forecaster",
+    "LanguageModel": "cellwise.tasks.text.model",
     "SequenceClassifier": "cellwise.tasks.classify.estimator",
     "SequenceRegressor": "cellwise.tasks.classify.estimator",
     "SequenceTagger": "cellwise.tasks.tag.tagger",

@@ -1,4 +1,4 @@
-"""A small language model over characters: what the pictures of a trained network are drawn from."""
+"""Language models over characters or bytes: what comes next in a text, how surprising one is, and more of the like."""
 
 from cellwise.tasks.registry import Task
 
@@ -7,7 +7,7 @@ __all__ = ["TASK"]
 TASK = Task(
     "text",
     "Learn a text, character by character.",
-    estimator="model:CharacterModel",
+    estimator="model:LanguageModel",
     options="options:TextOptions",
     former_names=("characters",),
 )

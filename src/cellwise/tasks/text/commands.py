@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cellwise.tasks.commands import Answer, Demo, Reading, TaskCommands, Word, Words
-from cellwise.tasks.data.text_file import read_text
 from cellwise.tasks.errors import TaskError
 from cellwise.tasks.options import option, with_options
 
 if TYPE_CHECKING:
-    from cellwise.tasks.text.model import CharacterModel
+    from cellwise.tasks.text.model import LanguageModel
 
-__all__ = ["Commands", "Writing"]
+__all__ = ["Commands", "Measuring", "Writing"]
 
 BUNDLED = "moby-dick"
 
@@ -37,34 +36,51 @@ class Writing:
     )
 
 
+@with_options
+class Measuring:
+    """How `evaluate` reads a text."""
+
+    dynamic: bool = option(
+        default=False, help="Let the network learn from the text as it reads it (dynamic evaluation)."
+    )
+
+
 class Commands(TaskCommands):
     """`cellwise text`: learn a text, continue one, measure how well one is predicted."""
 
-    data = Word("FILE", f"Text in UTF-8, - for standard input, or the bundled '{BUNDLED}'.")
+    data = Word(
+        "FILE",
+        f"Text in UTF-8, a folder of .txt files, - for standard input, or the bundled '{BUNDLED}'.",
+    )
+    valid = "Text that decides when to stop.  [default: the end of FILE]"
     start = Word("[FILE]", "Text file to continue, - for standard input.")
     predict_options = Writing
+    evaluate_options = Measuring
     demo = Demo(
         BUNDLED,
         "the opening of Moby-Dick (Melville 1851, public domain)",
         "runs/moby-dick",
+        settings={"hidden_size": 160, "embedding_size": 32, "batch_size": 16, "dropout": 0.1, "epochs": 10},
     )
     words: ClassVar = {
         "": Words(
             "",
-            "Learn a text character by character: fit, predict, evaluate.",
+            "Learn a text character by character: write more of it, measure how surprising others are.",
             (
                 "cellwise text demo",
                 "cellwise text fit novel.txt",
-                "cellwise text predict runs/novel-gru --start 'It was'",
+                "cellwise text generate runs/novel-gru --start 'It was' --samples 3",
+                "cellwise text score runs/novel-gru lines.txt",
             ),
         ),
         "fit": Words(
             "Train on a text.",
-            "Train on FILE and write a run folder.\n\nThe first 90 % is trained on, the next 5 % decides when to "
-            "stop, and the last 5 % is held out for the test. Run the same command again to resume an interrupted "
-            "training.",
+            "Train on FILE and write a run folder with weights and report.html.\n\nThe first 90 % is trained on, the "
+            "next 5 % decides when to stop, and the last 5 % is held out for the test. With --valid all of FILE is "
+            "trained on. Run the same command again to resume an interrupted training.",
             (
                 "cellwise text fit novel.txt",
+                "cellwise text fit books/ --valid other.txt --minutes 15",
                 "cellwise text fit moby-dick --cell lstm --minutes 2 --out runs/whale",
                 "cellwise text fit - --out runs/all",
             ),
@@ -80,40 +96,45 @@ class Commands(TaskCommands):
         ),
         "evaluate": Words(
             "Measure on a text.",
-            "Measure how well a text is predicted, in bits per character (lower is better).",
+            "Measure how well a text is predicted, in bits per character (lower is better).\n\nWith --dynamic a copy "
+            "of the network learns from the text as it reads it, each part after it was predicted (Krause et al. "
+            "2018).",
             (
                 "cellwise text evaluate runs/novel-gru sequel.txt",
+                "cellwise text evaluate runs/novel-gru sequel.txt --dynamic",
                 "cellwise text evaluate runs/novel-gru sequel.txt --json",
             ),
         ),
         "demo": Words(
-            "Train on Moby-Dick: about a minute.",
+            "Train on Moby-Dick: two minutes.",
             "Train on the opening of Moby-Dick, measure on its end, and write a few lines.",
             ("cellwise text demo", "cellwise text demo --cell lstm --out runs/whale"),
         ),
     }
 
-    def read(self, estimator: CharacterModel, source: str) -> Reading:
+    def read(self, estimator: LanguageModel, source: str) -> Reading:
         """A text, with a note on the characters that a trained model does not know."""
-        if source == BUNDLED and not Path(source).exists():
-            from cellwise.tasks.text.corpus import bundled_text
+        from cellwise.tasks.text import corpus
 
-            text = bundled_text()
-        else:
-            text = read_text(source)
+        is_bundled = source == BUNDLED and not Path(source).exists()
+        text = corpus.bundled_text() if is_bundled else corpus.read_texts(source)
         return Reading(text, f"{len(text):,} characters", tuple(_unknown(estimator, text)))
 
-    def learned(self, estimator: CharacterModel) -> Answer:
+    def learned(self, estimator: LanguageModel) -> Answer:
         """Bits per character on the end of the text, and a sample."""
-        bits = estimator.evaluate()
-        table = ("model", "bits per character"), [(estimator.model_name, f"{bits:.3f}")]
-        sample = " ".join(estimator.generate(160, "\n").split())
-        remarks = ("Measured on the end of the text, which training never saw. It writes:", sample)
-        return Answer(
-            {"model": estimator.model_name, "bits_per_character": bits}, table=table, remarks=remarks
-        )
+        from cellwise.tasks.text.report import compared, measured_on
 
-    def predict(self, estimator: CharacterModel, data: str | None, **options: Any) -> Answer:
+        scores = compared(estimator)
+        table = ("model", "bits per character"), [(name, f"{bits:.3f}") for name, bits in scores.items()]
+        sample = " ".join(estimator.generate(160, "\n").split())
+        value = {
+            "model": estimator.model_name,
+            "bits_per_character": scores[estimator.model_name],
+            "baselines": estimator.baselines_,
+        }
+        return Answer(value, table=table, remarks=(f"{measured_on(estimator)} It writes:", sample))
+
+    def predict(self, estimator: LanguageModel, data: str | None, **options: Any) -> Answer:
         """The continuation of a text."""
         start = options.pop("start")
         if data is not None and start is not None:
@@ -128,8 +149,15 @@ class Commands(TaskCommands):
 
         return Answer({"start": given, "text": text}, text=text + "\n", write=write)
 
+    def evaluate(self, estimator: LanguageModel, data: Any, **options: Any) -> Answer:
+        """Bits per character and perplexity."""
+        figures = estimator.measure(data, **options)
+        titles = ("model", "bits per character", "perplexity")
+        row = (estimator.model_name, *(f"{value:.3f}" for value in figures.values()))
+        return Answer({"model": estimator.model_name, **figures}, table=(titles, [row]))
 
-def _unknown(model: CharacterModel, text: str) -> list[str]:
+
+def _unknown(model: LanguageModel, text: str) -> list[str]:
     """A sentence on the characters that a trained model does not know."""
     unknown = model.unknown(text) if hasattr(model, "network_") else {}
     if not unknown:

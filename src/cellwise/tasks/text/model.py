@@ -1,51 +1,82 @@
-"""The estimator: `CharacterModel(cell="gru").fit(text).predict("Call me Ish")`."""
+"""The estimators: `LanguageModel(cell="gru").fit(text).generate(start="Call me Ish")`."""
 
 from __future__ import annotations
 
+import codecs
 import hashlib
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from cellwise.tasks.common_options import NETWORK
 from cellwise.tasks.comparable import HeldOut
 from cellwise.tasks.errors import DataError, OptionError
 from cellwise.tasks.estimator import Estimator, Stored
+from cellwise.tasks.options import Range, option, with_options
+from cellwise.tasks.stored_run import without_groups
 from cellwise.tasks.text import TASK
-from cellwise.tasks.text.corpus import UNKNOWN, Parts, Vocabulary, joined, split_text
-from cellwise.tasks.text.network import CharacterNetwork
-from cellwise.tasks.text.objective import TextObjective, bits_per_character
+from cellwise.tasks.text.baselines import KneserNey, xz_bits
+from cellwise.tasks.text.corpus import (
+    UNKNOWN,
+    Parts,
+    Vocabulary,
+    joined,
+    split_text,
+    units_of,
+)
+from cellwise.tasks.text.dynamic import adapting_bits
+from cellwise.tasks.text.generating import Choice, write_ids
+from cellwise.tasks.text.network import CharacterNetwork, Regularisation
+from cellwise.tasks.text.objective import StreamObjective, TextObjective
 from cellwise.tasks.text.options import TextOptions
+from cellwise.tasks.text.reading import bits_of_each, bits_of_lines
+from cellwise.tasks.text.sizes import Sizes, sizes_for
 from cellwise.tasks.training.loop import torch_threads
+from cellwise.tasks.training.objective import Objective
 from cellwise.tasks.training.run_folder import CONFIG, DATA, RunFolder
 
-__all__ = ["CharacterModel", "TextData"]
+__all__ = ["CharacterModel", "LanguageModel", "TextData"]
+
+MOST_COUNTED = (
+    10_000_000  # characters of a training text, from its end, that the models beside the network see
+)
+# Options that run folders of earlier versions do not name, and what they were.
+FORMER: Mapping[str, Any] = {"unit": "characters", "carry": False, "locked": False}
 
 
 @dataclass(frozen=True, eq=False)
 class TextData:
-    """The part of a text that a model keeps: its vocabulary, the held-out end, a hash of the whole."""
+    """The part of a text that a model keeps: its vocabulary, the held-out end, a hash of the whole, the sizes that
+    were chosen for it."""
 
     vocabulary: Vocabulary
     held_out: str
+    is_test: bool
     fingerprint: str
+    sizes: Sizes
 
 
-class CharacterModel(TextOptions, Estimator[TextData, Parts]):
-    """A small recurrent network that predicts a text character by character.
+class LanguageModel(TextOptions, Estimator[TextData, Parts]):
+    """A recurrent network that predicts a text character by character, or byte by byte.
 
-    Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. embedding_size,
-    hidden_size, num_layers, dropout: the network. epochs, batch_size, length (characters of one piece of
-    text), learning_rate, weight_decay, patience, seed, threads, device, minutes, accumulate, autocast: the training.
+    Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. unit: "characters" or
+    "bytes". embedding_size, hidden_size, num_layers, tied (the embedding is the output
+    weights too): the network. dropout (None: by the size of the text), input_dropout, embedding_dropout,
+    weight_dropout, locked, activation_penalty, slowness_penalty: its regularisation. carry: whether a training
+    sequence begins with the state of the one before it. epochs, batch_size, length (characters of one sequence),
+    learning_rate, weight_decay, patience, seed, threads, device, minutes, accumulate, autocast: the training.
 
-    `fit` takes a text, or a list of texts, which are read as one, each on its own line. It learns from the first nine
-    tenths; half of the rest decides when to stop, the end stays unseen.
+    `fit` takes a text, or a list of texts, which are read as one, each on its own line. `valid`, another text, decides
+    when to stop. Without it nine tenths are learned from, half of the rest decides when to stop, and the end stays
+    unseen.
 
     What `fit` learns ends in an underscore: `network_`, `characters_` (those it knows; the first stands for
-    all others), `held_out_` (the end of the text, which training never saw), `trained_` (the epochs)."""
+    all others), `held_out_` (the end of the text, which training never saw, or the validation text), `trained_`
+    (the epochs)."""
 
     task = TASK.name
     former_tasks = TASK.former_names
@@ -54,29 +85,50 @@ class CharacterModel(TextOptions, Estimator[TextData, Parts]):
     network_: CharacterNetwork
     characters_: str
     held_out_: str
+    _parts: Parts | None = None
+    _baselines: dict[str, float] | None = None
 
-    def _read(self, data: Any) -> tuple[TextData, Parts]:
-        text = joined(data)
-        parts = split_text(text)
-        return TextData(Vocabulary.of(parts.training), parts.held_out, _fingerprint(text)), parts
+    def _read(self, data: Any, valid: Any = None) -> tuple[TextData, Parts]:
+        text, other = joined(data), None if valid is None else joined(valid)
+        parts = split_text(text, other)
+        is_bytes = self.unit == "bytes"
+        vocabulary = Vocabulary.of_bytes() if is_bytes else Vocabulary.of(parts.training)
+        sizes = sizes_for(len(parts.training), self.dropout)
+        known = TextData(vocabulary, parts.held_out, parts.is_test, _fingerprint(text, other), sizes)
+        return known, parts
 
     def _network(self, data: TextData) -> CharacterNetwork:
-        sizes = self.embedding_size, self.hidden_size, self.num_layers
-        return CharacterNetwork(self._cell, len(data.vocabulary), *sizes, self.dropout)
+        regularisation = Regularisation(
+            self.input_dropout,
+            self.embedding_dropout,
+            self.weight_dropout,
+            self.locked,
+            self.activation_penalty,
+            self.slowness_penalty,
+        )
+        sizes = self.embedding_size, self.hidden_size, self.num_layers, data.sizes.dropout
+        return CharacterNetwork(self._cell, len(data.vocabulary), *sizes, self.tied, regularisation)
 
-    def _objective(self, network: CharacterNetwork, data: TextData, training: Parts) -> TextObjective:
-        return TextObjective(
+    def _objective(self, network: CharacterNetwork, data: TextData, training: Parts) -> Objective[Any]:
+        self._parts, self._baselines = training, None
+        made = StreamObjective if self.carry else TextObjective
+        return made(
             network,
-            data.vocabulary.encode(training.training),
-            data.vocabulary.encode(training.validation),
+            data.vocabulary.encode_small(units_of(training.training, self.unit)),
+            data.vocabulary.encode_small(units_of(training.validation, self.unit)),
             length=self.length,
             batch_size=self.batch_size,
             seed=self.seed,
         )
 
+    def _epochs(self, data: TextData, training: Parts) -> int:
+        return data.sizes.epochs
+
     def _store(self, data: TextData) -> Stored:
         held_out = torch.frombuffer(bytearray(_to_bytes(data.held_out)), dtype=torch.uint8)
-        config = {"characters": data.vocabulary.characters}
+        config: dict[str, Any] = {"characters": data.vocabulary.characters, "sizes": data.sizes.stored()}
+        if not data.is_test:
+            config["held_out"] = "validation"
         return Stored(data.fingerprint, {"held_out": held_out}, {"encoding": "utf8"}, config)
 
     def _restore(self, run: RunFolder, config: Mapping[str, Any]) -> TextData:
@@ -85,26 +137,73 @@ class CharacterModel(TextOptions, Estimator[TextData, Parts]):
             raise run.damaged(f"{CONFIG} lacks its characters or data")
         if characters[:1] != UNKNOWN or len(set(characters)) != len(characters):
             raise run.damaged(f"{CONFIG} names a character twice, or not the sign for unknown ones")
+        if self.unit == "bytes" and characters != Vocabulary.of_bytes().characters:
+            raise run.damaged(f"{CONFIG} names other characters than all bytes")
+        sizes = Sizes.of(config["sizes"]) if "sizes" in config else sizes_for(0, self.dropout)
         tensors = run.read_tensors(DATA).tensors
         held_out = run.guarded(
             f"{DATA} holds no text",
             lambda: tensors["held_out"].numpy().tobytes().decode("utf8", "surrogatepass"),
         )
-        return TextData(Vocabulary(characters), held_out, fingerprint)
+        is_test = config.get("held_out", "test") == "test"
+        return TextData(Vocabulary(characters), held_out, is_test, fingerprint, sizes)
+
+    @classmethod
+    def _loaded(cls, run: RunFolder, config: dict[str, Any]) -> Self:
+        settings = without_groups(config["settings"])
+        made = super()._loaded(run, config | {"settings": {**FORMER, **settings}})
+        found = run.summary().get("baselines") if run.is_finished else None
+        if isinstance(found, dict) and all(type(bits) is float for bits in found.values()):
+            made._baselines = found
+        return made
 
     def _learned(self, data: TextData) -> None:
         self.characters_, self.held_out_ = data.vocabulary.characters, data.held_out
 
+    def _report(self, run: RunFolder) -> str | None:
+        from cellwise.tasks.text.report import make_report
+
+        return make_report(run, self)
+
     def _figures(self) -> dict[str, Any]:
-        return {"held_out_bits_per_character": self.evaluate()}
+        own = {"held_out_bits_per_character": self.evaluate()}
+        return own | ({"baselines": self.baselines_} if self.baselines_ else {})
+
+    @property
+    def baselines_(self) -> dict[str, float]:
+        """Bits per character, on what was held out, of models without a network: Kneser-Ney, trained on the same
+        text, and xz. Empty for runs of earlier versions."""
+        self._check_fitted()
+        if self._baselines is None:
+            self._baselines = {} if self._parts is None else self._measured_baselines(self._parts)
+            self._parts = None  # the text is needed no more
+        return self._baselines
+
+    def _measured_baselines(self, parts: Parts) -> dict[str, float]:
+        training = parts.training[-MOST_COUNTED:]
+        ids, held = self._encode(training).numpy(), self._encode(parts.held_out).numpy()
+        counted = KneserNey(ids, len(self.characters_))
+        bits = float(counted.bits(held).sum()) / (len(parts.held_out) - 1)
+        return {f"Kneser-Ney, order {counted.order}": bits, "xz": xz_bits(training, parts.held_out)}
 
     def _held_out_figures(self) -> HeldOut:
-        words = f"the last {len(self.held_out_):,} characters of the text, which training has not seen"
-        return HeldOut(self.measure(self.held_out_), words, True)
+        kept = f"{len(self.held_out_):,} characters"
+        words = (
+            f"the last {kept} of the text, which training has not seen"
+            if self.is_test_
+            else f"the validation text of {kept}, which decided when to stop"
+        )
+        return HeldOut(self.measure(self.held_out_), words, self.is_test_)
 
     def _one_prediction(self) -> tuple[str, Callable[[], object]]:
         before = self.held_out_[: self.length]
         return f"the character after {len(before)} others", lambda: self.logits(before)
+
+    @property
+    def is_test_(self) -> bool:
+        """Whether neither training nor early stopping has seen `held_out_`."""
+        self._check_fitted()
+        return self._data.is_test
 
     def predict(self, text: str) -> dict[str, float]:
         """The probability of each character after a text, the most likely first. Raises DataError for an empty text."""
@@ -121,58 +220,121 @@ class CharacterModel(TextOptions, Estimator[TextData, Parts]):
         with torch.no_grad(), torch_threads(1):
             return self.network_(self._encode(text)[:, None])[0][:, 0]
 
-    def evaluate(self, text: str | Iterable[str] | None = None) -> float:
-        """Bits per character on a text; without one, on what `fit` never saw. Lower is better."""
+    def evaluate(self, text: str | Iterable[str] | None = None, dynamic: bool = False) -> float:
+        """Bits per character on a text; without one, on what `fit` held out. Lower is better.
+
+        dynamic: let a copy of the network learn from the text as it reads it, each part after it was predicted."""
         self._check_fitted()
         text = self.held_out_ if text is None else joined(text)
         if len(text) < 2:
             raise DataError(f"measuring needs at least two characters; the text has {len(text)}")
-        return bits_per_character(self.network_, self._encode(text))
+        ids = self._encode(text)
+        with torch_threads(self.threads):
+            bits = adapting_bits(self.network_, ids) if dynamic else bits_of_each(self.network_, ids)
+        return float(bits.sum()) / (len(text) - 1)
 
-    def measure(self, data: Any, target: None = None) -> dict[str, float]:
+    def measure(self, data: Any, target: None = None, dynamic: bool = False) -> dict[str, float]:
         """Bits per character and perplexity on a text, or on a list of texts."""
-        bits = self.evaluate(data)
+        bits = self.evaluate(data, dynamic)
         return {"bits_per_character": bits, "perplexity": 2**bits}
 
-    def generate(self, length: int = 200, start: str = "\n", temperature: float = 0.7, seed: int = 0) -> str:
-        """`length` characters after `start`, sampled one by one; `temperature` 0 always takes the most likely."""
+    def surprise(self, text: str) -> Tensor:
+        """Bits of each character of a text but the first (with unit="bytes": of each byte), float64 (T - 1,)."""
         self._check_fitted()
-        if not start or length < 0 or temperature < 0:
+        if len(text) < 2:
+            raise DataError(f"measuring needs at least two characters; the text has {len(text)}")
+        with torch_threads(self.threads):
+            return bits_of_each(self.network_, self._encode(text))
+
+    def surprises(self, lines: Iterable[str]) -> list[Tensor]:
+        """Bits of each character of each line, float64 (T,), each line read by itself, as after a newline."""
+        self._check_fitted()
+        with torch_threads(self.threads):
+            return bits_of_lines(self.network_, [self._encode("\n" + line) for line in lines])
+
+    def generate(
+        self,
+        length: int = 200,
+        start: str = "\n",
+        temperature: float = 0.7,
+        seed: int = 0,
+        *,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+    ) -> str:
+        """`length` characters after `start`, sampled one by one; `temperature` 0 always takes the most likely.
+
+        top_k, top_p, min_p: leave out what is unlikely: all but the k most likely; all but the fewest that together
+        have the probability top_p; those less than min_p times as likely as the most likely. Raises OptionError."""
+        choice = Choice(temperature, top_k, top_p, min_p)
+        return "".join(each[0] for each in self.writes(length, start, choice, seed))
+
+    def writes(
+        self, length: int, start: str, choice: Choice, seed: int = 0, samples: int = 1
+    ) -> Iterator[list[str]]:
+        """So many texts that go on from `start`, side by side: at each step the next character of each.
+
+        A character of several bytes comes with the last of them; before it, the texts are empty."""
+        self._check_fitted()
+        if not start or length < 0 or samples < 1:
             raise OptionError(
-                f"generate needs a start of at least one character, a length of at least 0 (got {length}) and a "
-                f"temperature of at least 0 (got {temperature:g})"
+                f"generate needs a start of at least one character, a length of at least 0 (got {length}) and at "
+                f"least 1 sample (got {samples})"
             )
-        generator = torch.Generator().manual_seed(seed)
-        ids, state, written = self._encode(start)[:, None], None, []
-        with torch.no_grad(), torch_threads(1):
-            for _ in range(length):
-                logits, state = self.network_(ids, state)
-                drawn = _draw(logits[-1, 0].double(), temperature, generator)
-                written.append(self.characters_[drawn])
-                ids = torch.tensor([[drawn]])
-        return "".join(written)
+        return self._written(length, self._encode(start), choice, seed, samples)
+
+    def _written(
+        self, length: int, start: Tensor, choice: Choice, seed: int, samples: int
+    ) -> Iterator[list[str]]:
+        drawn = islice(write_ids(self.network_, start, samples, choice, seed), length)
+        characters = self.characters_
+        if self.unit == "characters":
+            for ids in drawn:
+                yield [characters[i] for i in ids]
+            return
+        decoders = [codecs.getincrementaldecoder("utf8")("replace") for _ in range(samples)]
+        for ids in drawn:
+            yield [each.decode(bytes([i - 1])) for each, i in zip(decoders, ids.tolist(), strict=True)]
 
     def unknown(self, text: str) -> dict[str, int]:
         """The characters of a text that the model does not know, with their counts, the most frequent first."""
         self._check_fitted()
-        return self._data.vocabulary.unknown(text)
+        return {} if self.unit == "bytes" else self._data.vocabulary.unknown(text)
 
     def _encode(self, text: str) -> Tensor:
-        return self._data.vocabulary.encode(text)
+        return self._data.vocabulary.encode(units_of(text, self.unit))
 
 
-def _draw(logits: Tensor, temperature: float, generator: torch.Generator) -> int:
-    """An id sampled from the softmax of the logits; never that of the unknown character, which nobody can read."""
-    logits = logits.clone()
-    logits[0] = -math.inf
-    if temperature == 0:
-        return int(logits.argmax())
-    return int(torch.multinomial((logits / temperature).softmax(0), 1, generator=generator))
+@with_options
+class CharacterModel(LanguageModel):
+    """A small language model of characters, whose training sequences begin at random: `LanguageModel` with other
+    defaults."""
+
+    embedding_size: int = 32
+    hidden_size: int = 160
+    length: int = 128
+    carry: bool = False
+    dropout: float = option(
+        default=0.0,
+        help="Dropout probability in training.",
+        at_least=0.0,
+        at_most=0.95,
+        group=NETWORK,
+        search=Range(0.0, 0.5),
+    )
+    locked: bool = False
+    epochs: int | None = 12
+    batch_size: int = 16
+    patience: int = 3
 
 
 def _to_bytes(text: str) -> bytes:
     return text.encode("utf8", "surrogatepass")
 
 
-def _fingerprint(text: str) -> str:
-    return hashlib.sha256(_to_bytes(text)).hexdigest()
+def _fingerprint(text: str, valid: str | None) -> str:
+    digest = hashlib.sha256(_to_bytes(text))
+    if valid is not None:
+        digest.update(b"\0valid\0" + _to_bytes(valid))
+    return digest.hexdigest()

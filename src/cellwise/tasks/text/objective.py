@@ -1,24 +1,26 @@
-"""The training objective of a text model: batches, loss and validation."""
+"""The training objectives of a language model: batches, loss and validation."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from cellwise.tasks.text.network import CharacterNetwork
+from cellwise.tasks.text.network import CharacterNetwork, detached
 from cellwise.tasks.training.objective import Objective
 
-__all__ = ["TextObjective", "bits_per_character"]
+__all__ = ["Piece", "StreamObjective", "TextObjective", "bits_per_character"]
 
 STREAMS = 16  # pieces of a text that are measured side by side
 PIECE = 400  # the fewest characters in one of them, so that most are read with a memory of what came before
 
 
 class TextObjective(Objective[Tensor]):
-    """Pieces of the training text, cut at positions that differ in every epoch."""
+    """Pieces of the training text, cut at positions that differ in every epoch; each begins with states of zeros."""
 
     metric = "bits_per_character"
 
@@ -51,11 +53,11 @@ class TextObjective(Objective[Tensor]):
         starts = ((torch.arange(count) + shift) * (room / count)).long()
         starts = starts[torch.randperm(count, generator=generator)]
         for chosen in starts.split(self._batch_size):
-            yield self._training[chosen + torch.arange(self._length + 1)[:, None]]
+            yield self._training[chosen + torch.arange(self._length + 1)[:, None]].long()
 
     def loss(self, batch: Tensor) -> Tensor:
-        """Cross-entropy in nats per character."""
-        return self._network.cross_entropy(batch)
+        """Cross-entropy in nats per character, with the penalties of the network."""
+        return self._network.loss(batch)[0]
 
     def weight(self, batch: Tensor) -> float:
         """The characters that are predicted."""
@@ -70,6 +72,88 @@ class TextObjective(Objective[Tensor]):
         return {self.metric: bits_per_character(self._network, self._validation)}
 
 
+@dataclass(frozen=True)
+class Piece:
+    """Characters (length + 1, B), the next of each of B streams; whether they are the first of an epoch."""
+
+    ids: Tensor
+    is_first: bool
+
+
+class StreamObjective(Objective[Piece]):
+    """The training text as B streams side by side, each read from piece to piece with the state carried on.
+
+    Gradients end where a piece begins (truncated backpropagation through time; Mikolov et al. 2010). The text is
+    a ring that is cut elsewhere in every epoch."""
+
+    metric = "bits_per_character"
+
+    def __init__(
+        self,
+        network: CharacterNetwork,
+        training: Tensor,
+        validation: Tensor,
+        *,
+        length: int,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self._network, self._training, self._validation, self._seed = network, training, validation, seed
+        self._length = min(length, len(training) // 2)
+        self._batch_size = max(1, min(batch_size, len(training) // self._length))
+        self._state: Any = None
+
+    @property
+    def steps(self) -> int:
+        """Batches per epoch: what the streams hold of whole pieces."""
+        return max(1, len(self._training) // self._batch_size // self._length)
+
+    def batches(self, epoch: int) -> Iterator[Piece]:
+        """The pieces of all streams, in the order of the text."""
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
+        size = len(self._training)
+        shift = int(torch.randint(size, (), generator=generator))
+        starts = shift + torch.arange(self._batch_size) * (size // self._batch_size)
+        steps = torch.arange(self._length + 1)[:, None]
+        for number in range(self.steps):
+            places = (starts + (number * self._length + steps)) % size
+            yield Piece(self._training[places].long(), number == 0)
+
+    def loss(self, batch: Piece) -> Tensor:
+        """Cross-entropy in nats per character, with the penalties of the network."""
+        loss, state = self._network.loss(batch.ids, None if batch.is_first else self._state)
+        self._state = detached(state)
+        return loss
+
+    def weight(self, batch: Piece) -> float:
+        """The characters that are predicted."""
+        return float(batch.ids[1:].numel())
+
+    def share(self, batch: Piece, rank: int, world: int) -> Piece | None:
+        """Every `world`-th stream, the same ones in all batches."""
+        return Piece(batch.ids[:, rank::world], batch.is_first) if rank < batch.ids.shape[1] else None
+
+    def carried(self) -> dict[str, Tensor]:
+        """The state of the streams."""
+        if self._state is None:
+            return {}
+        states = (self._state,) if isinstance(self._state, Tensor) else self._state
+        return {str(number): each.cpu() for number, each in enumerate(states)}
+
+    def carry(self, carried: Mapping[str, Tensor]) -> None:
+        """Go on from a state."""
+        if not carried:
+            self._state = None
+            return
+        device = next(self._network.parameters()).device
+        states = tuple(carried[str(number)].to(device) for number in range(len(carried)))
+        self._state = states[0] if len(states) == 1 else states
+
+    def validate(self) -> dict[str, float]:
+        """Bits per character on what was held out."""
+        return {self.metric: bits_per_character(self._network, self._validation)}
+
+
 def bits_per_character(network: CharacterNetwork, ids: Tensor) -> float:
     """Mean cross-entropy over a text (T,), in bits, read in a few long pieces side by side, each from zero states."""
     streams = max(1, min(STREAMS, len(ids) // PIECE))
@@ -78,7 +162,7 @@ def bits_per_character(network: CharacterNetwork, ids: Tensor) -> float:
     network.eval()
     with torch.no_grad():
         device = next(network.parameters()).device
-        pieces = ids[: streams * length].view(streams, length).T.to(device)
+        pieces = ids[: streams * length].view(streams, length).T.to(device).long()
         nats = float(network.cross_entropy(pieces))
     network.train(training)
     return nats / math.log(2)

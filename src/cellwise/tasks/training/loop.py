@@ -35,6 +35,7 @@ from cellwise.tasks.training.state import TrainingState, Within, by_prefix
 
 __all__ = ["TrainSettings", "torch_threads", "train"]
 
+CARRIED = "carried "  # before the names of what an objective carries on, among the generators of a process
 SAVE_EVERY = 50.0  # seconds: with steps of up to ten seconds, a kill costs at most a minute of work
 
 
@@ -180,6 +181,12 @@ class _Loop:
                 next(batches, None)
         if self.state.within.steps and self.state.random:
             set_random_state(self.processes.device, self.state.random)
+            carried = {
+                name.removeprefix(CARRIED): value
+                for name, value in self.state.random.items()
+                if name.startswith(CARRIED)
+            }
+            self.objective.carry(carried)
         return batches
 
     def backward(self, group: list[Any]) -> float:
@@ -228,6 +235,7 @@ class _Loop:
         before = state.within
         state.within = Within(before.steps + 1, before.loss + loss, state.seconds - began, rate)
         state.random = random_state(self.processes.device)
+        state.random |= {CARRIED + name: value for name, value in self.objective.carried().items()}
         self._is_updating = False
         return loss
 

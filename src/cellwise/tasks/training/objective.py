@@ -65,6 +65,15 @@ class Objective(ABC, Generic[Batch]):
             f"{type(self).__name__} does not support several processes; start it without torchrun"
         )
 
+    def carried(self) -> Mapping[str, Tensor]:
+        """What the loss of the next batch of an epoch takes from those before it, on the CPU; by default nothing.
+
+        It is saved with the weights, so that a run that is resumed within an epoch goes on from it."""
+        return {}
+
+    def carry(self, carried: Mapping[str, Tensor]) -> None:
+        """Go on from what `carried` gave."""
+
     def to(self, batch: Batch, device: torch.device) -> Batch:
         """The batch on another device; by default every tensor in it, at any depth of tuples, lists, dicts and
         dataclasses."""

@@ -88,8 +88,9 @@ def _trace(model: CharacterModel, places: Tensor) -> tuple[Recording, Tensor, Te
 def _subtitle(model: CharacterModel, source: str, length: int, chances: Tensor, places: Tensor) -> str:
     cross_entropy = -chances[:-1].gather(1, places[1:, None]).clamp(min=1e-300).log2().mean()
     right = float((chances[:-1].argmax(-1) == places[1:]).double().mean())
+    units = model.network_.layer.hidden_size
     return (
-        f"{length:,} characters of {source}, which a network of {model.hidden_size} units reads one by one. It is "
+        f"{length:,} characters of {source}, which a network of {units} units reads one by one. It is "
         f"right about the next one {right:.0%} of the time and needs {float(cross_entropy):.2f} bits per character."
     )
 
