@@ -243,10 +243,19 @@ def test_stretched_series_end_where_they_ended() -> None:
 def test_the_linear_model_on_ngrams() -> None:
     sentences, labels = texts(200)
     classes = np.array([int(label == "positive") for label in labels])
-    model = NgramModel.fit(sentences, classes, 2, "words", 2)
+    others, right = texts(40, seed=1)
+    valid = others, np.array([int(label == "positive") for label in right])
+    model = NgramModel.fit(sentences, classes, 2, "words", 2, valid)
     own = model.logits(sentences)
     assert (own.argmax(1).numpy() == classes).mean() > 0.95
     assert model.logits(["zzz"])[0].tolist() == pytest.approx(model.bias.tolist())
+    assert model.logits(["", "fine"]).isfinite().all()
+    norms = [model.rows(["a fine story"]).values[part] for part in (slice(0, 5), slice(5, None))]
+    assert all(np.square(each).sum() == pytest.approx(1) for each in norms)
+    by_letters = NgramModel.fit(sentences, classes, 2, "characters", 2, valid)
+    assert (
+        not len(by_letters.words) and (by_letters.logits(others).argmax(1).numpy() == valid[1]).mean() > 0.9
+    )
     again = NgramModel.restored(model.tensors(), "words", 2, 2)
     assert torch.equal(again.logits(sentences), own)
 

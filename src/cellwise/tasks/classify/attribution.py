@@ -10,7 +10,7 @@ import torch
 from cellwise.tasks.classify.data import Known
 from cellwise.tasks.classify.network import SequenceNetwork
 from cellwise.tasks.classify.ngrams import NgramModel
-from cellwise.tasks.classify.tokens import WORDS, tokens_of
+from cellwise.tasks.classify.tokens import spans_of
 
 __all__ = ["step_shares"]
 
@@ -44,8 +44,7 @@ def _against_others(logits: torch.Tensor, chosen: int) -> torch.Tensor:
 
 def _without_each(linear: NgramModel, text: str, chosen: int) -> np.ndarray:
     """What the linear model loses of class `chosen` where each token (T,) is left out."""
-    tokens, between = list(tokens_of(text, linear.unit)), " " if linear.unit == WORDS else ""
-    whole = [text, *(between.join(tokens[:place] + tokens[place + 1 :]) for place in range(len(tokens)))]
+    whole = [text, *(text[:begin] + text[end:] for begin, end in spans_of(text, linear.unit))]
     with torch.no_grad():
         said = _against_others(linear.logits(whole), chosen)
     return np.asarray((said[0] - said[1:]).double().numpy())

@@ -64,8 +64,10 @@ class _SequenceEstimator(SequenceOptions, Estimator[Known, Training]):
         """Labels as the network is trained on them (N,). DataError."""
 
     @abstractmethod
-    def _linear(self, encoder: Any, train: Examples, targets: Tensor, outputs: int) -> Any:
-        """The linear model beside the network, or None."""
+    def _linear(
+        self, encoder: Any, train: Examples, targets: Tensor, outputs: int, held: tuple[Examples, Tensor]
+    ) -> Any:
+        """The linear model beside the network, or None. held: examples with targets, which may choose its strength."""
 
     def _is_blended(self, data: Known) -> bool:
         """Whether the answer is that of the network and of the linear model together."""
@@ -131,7 +133,7 @@ class _SequenceEstimator(SequenceOptions, Estimator[Known, Training]):
         train_targets = self._encoded_targets(targets, train, "the training")
         held_targets = self._encoded_targets(targets, held, "the training")
         outputs = len(targets) if isinstance(targets, Classes) else 1
-        linear = self._linear(encoder, train, train_targets, outputs)
+        linear = self._linear(encoder, train, train_targets, outputs, (held, held_targets))
         schema = Schema(train.kind, train.channels)
         digest = fingerprint(train, held)
         known = Known(schema, encoder, targets, linear, held, notes, digest)
@@ -235,10 +237,13 @@ class SequenceClassifier(ClassifyOptions, _SequenceEstimator):
     def _encoded_targets(self, targets: Any, examples: Examples, doing: str) -> Tensor:
         return torch.from_numpy(targets.encode(examples, doing))
 
-    def _linear(self, encoder: Any, train: Examples, targets: Tensor, outputs: int) -> Any:
+    def _linear(
+        self, encoder: Any, train: Examples, targets: Tensor, outputs: int, held: tuple[Examples, Tensor]
+    ) -> Any:
         if train.kind == SERIES:
             return ConvolutionModel.fit([encoder.encode(each) for each in train.inputs], targets, outputs)
-        return NgramModel.fit(train.inputs, targets.numpy(), outputs, encoder.unit, self.ngrams)
+        valid = held[0].inputs, held[1].numpy()
+        return NgramModel.fit(train.inputs, targets.numpy(), outputs, encoder.unit, self.ngrams, valid)
 
     def _weights(self, targets: Tensor, outputs: int) -> Tensor | None:
         if self.class_weight == "none":
@@ -312,7 +317,9 @@ class SequenceRegressor(RegressOptions, _SequenceEstimator):
     def _encoded_targets(self, targets: Any, examples: Examples, doing: str) -> Tensor:
         return torch.from_numpy((_numbers(examples) - targets.mean) / targets.spread).float()
 
-    def _linear(self, encoder: Any, train: Examples, targets: Tensor, outputs: int) -> Any:
+    def _linear(
+        self, encoder: Any, train: Examples, targets: Tensor, outputs: int, held: tuple[Examples, Tensor]
+    ) -> Any:
         if train.kind == TEXT:
             return None
         return ConvolutionModel.fit([encoder.encode(each) for each in train.inputs], targets, 0)

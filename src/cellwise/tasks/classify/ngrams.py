@@ -1,13 +1,14 @@
 """A linear model on n-grams of words and letters: what a person would pick for texts instead of a recurrent network.
 
-Features are n-grams of words, and of the letters within a word (Joulin et al. 2017 for both, hashed). Their weight is
-the inverse document frequency times the largest log-count ratio of a class (Wang and Manning 2012); rows have length 1;
-multinomial logistic regression decides. It is the baseline of a report, and what the network is blended with."""
+An n-gram of words, or of letters across words, is there or not; its weight is the inverse document frequency times the
+largest log-count ratio of a class (Wang and Manning 2012). Words and letters are each brought to length 1, so that the
+many letters do not drown the words. Multinomial logistic regression decides. It is the baseline of a report, and what
+the network is blended with."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,25 +17,28 @@ import torch
 from torch import Tensor
 
 from cellwise.tasks.classify.linear import Rows, fit_logistic
-from cellwise.tasks.classify.tokens import WORDS, tokens_of
+from cellwise.tasks.classify.tokens import WORDS, folded, words_of
 
 __all__ = ["NgramModel"]
 
-LETTERS = (3, 5)  # letters of the shortest and the longest n-gram within a word, whose ends are marked
-STRENGTH = 3.0
-FEW = 100  # texts, up to which an n-gram that occurs once is a feature
+LETTERS = (3, 5)  # letters of the shortest and the longest n-gram
+RARE = {"words": 1, "letters": 3}  # texts that an n-gram must stand in to be a feature
+FEW = 100  # texts, up to which one does
+STRENGTHS = (1.0, 4.0)
+CHUNK = 4096  # texts whose n-grams are found together
 MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits without pattern: the golden ratio
-LONGEST_WORD = 40  # letters; what is longer is no word and would have endless n-grams
+SPREAD = np.uint64(0xBF58476D1CE4E5B9)
 
 
 @dataclass(frozen=True, eq=False)
 class NgramModel:
-    """unit, size: tokens and how many the longest n-gram has. features (F,): sorted hashes of n-grams as int64; scale
-    (F,): the weight of each in a row; weights (F, C) and bias (C,): of the regression, float32."""
+    """unit, size: tokens, and words in the longest n-gram. words (F1,), letters (F2,): sorted hashes of n-grams, int64;
+    scale (F1 + F2,): the weight of each in a row; weights (F1 + F2, C) and bias (C,): of the regression, float32."""
 
     unit: str
     size: int
-    features: Tensor
+    words: Tensor
+    letters: Tensor
     scale: Tensor
     weights: Tensor
     bias: Tensor
@@ -42,61 +46,79 @@ class NgramModel:
     name = "linear model on n-grams"
 
     @classmethod
-    def fit(cls, texts: Sequence[str], labels: np.ndarray, classes: int, unit: str, size: int) -> NgramModel:
-        """Fit to texts of classes (N,) from 0 to `classes` - 1."""
-        hashed = _hashed(texts, unit, size)
-        found, column, counts = np.unique(hashed.hashes, return_inverse=True, return_counts=True)
-        kept = counts >= (2 if len(texts) > FEW else 1)
-        features = found[kept]
-        scale = _scale(column, counts, hashed.rows, labels, classes, len(texts))[kept].astype(np.float32)
-        parts = torch.from_numpy(features.view(np.int64)), torch.from_numpy(scale)
-        model = cls(unit, size, *parts, torch.zeros(len(features), classes), torch.zeros(classes))
-        fitted = fit_logistic(model._rows_of(hashed), torch.from_numpy(labels), classes, STRENGTH)
-        return cls(unit, size, *parts, *fitted)
+    def fit(
+        cls,
+        texts: Sequence[str],
+        labels: np.ndarray,
+        classes: int,
+        unit: str,
+        size: int,
+        valid: tuple[Sequence[str], np.ndarray],
+    ) -> NgramModel:
+        """Fit to texts of classes (N,) from 0 to `classes` - 1; other texts choose the strength of the regression."""
+        parts = {"words": _words(texts, unit, size), "letters": _letters(texts)}
+        found = {name: _features(part, labels, classes, name) for name, part in parts.items()}
+        hashes = {name: torch.from_numpy(each.view(np.int64)) for name, (each, _) in found.items()}
+        scale = torch.from_numpy(np.concatenate([each for _, each in found.values()]).astype(np.float32))
+        start = (torch.zeros(len(scale), classes), torch.zeros(classes))
+        model = cls(unit, size, hashes["words"], hashes["letters"], scale, *start)
+        rows, held = model._rows(parts["words"], parts["letters"]), model.rows(valid[0])
+        best: tuple[float, NgramModel] | None = None
+        for strength in STRENGTHS:
+            start = fit_logistic(rows, torch.from_numpy(labels), strength, *start)
+            fitted = cls(unit, size, hashes["words"], hashes["letters"], scale, *start)
+            loss = torch.nn.functional.cross_entropy(fitted._logits(held), torch.from_numpy(valid[1]))
+            if best is None or float(loss) < best[0]:
+                best = (float(loss), fitted)
+        assert best is not None
+        return best[1]
 
     def logits(self, texts: Sequence[str]) -> Tensor:
         """Logits (N, C) float32 of texts."""
-        return self._rows_of(_hashed(texts, self.unit, self.size)).matrix() @ self.weights + self.bias
+        return self._logits(self.rows(texts))
 
-    def _rows_of(self, texts: _Hashed) -> Rows:
-        """Sparse rows of length 1."""
-        features = self.features.numpy().view(np.uint64)
-        column = np.searchsorted(features, texts.hashes)
-        known = column < len(features)
-        known[known] = features[column[known]] == texts.hashes[known]
-        column, row = column[known], texts.rows[known]
-        value = self.scale.numpy()[column].astype(np.float64)
-        norm = np.sqrt(np.bincount(row, value**2, len(texts)))
-        value /= np.maximum(norm, 1e-12)[row]
-        bounds = np.r_[0, np.cumsum(np.bincount(row, minlength=len(texts)))]
-        return Rows(column, value, bounds, len(features))
+    def _logits(self, rows: Rows) -> Tensor:
+        return rows.matrix() @ self.weights + self.bias
+
+    def rows(self, texts: Sequence[str]) -> Rows:
+        """The features of texts, words and letters each of length 1."""
+        return self._rows(_words(texts, self.unit, self.size), _letters(texts))
+
+    def _rows(self, words: _Hashed, letters: _Hashed) -> Rows:
+        first, scale = len(self.words), self.scale.numpy()
+        parts = (
+            _entries(words, self.words, scale[:first], 0),
+            _entries(letters, self.letters, scale[first:], first),
+        )
+        row, column, value = (np.concatenate(each) for each in zip(*parts, strict=True))
+        order = np.argsort(row, kind="stable")
+        bounds = np.r_[0, np.cumsum(np.bincount(row, minlength=len(words)))]
+        return Rows(column[order], value[order], bounds, len(self.scale))
 
     def tensors(self) -> dict[str, Tensor]:
         """What a run folder holds of it."""
-        return {
-            "ngrams/features": self.features,
-            "ngrams/scale": self.scale,
-            "ngrams/weights": self.weights,
-            "ngrams/bias": self.bias,
-        }
+        return {f"ngrams/{name}": getattr(self, name) for name in _TENSORS}
 
     @classmethod
     def restored(cls, tensors: Mapping[str, Tensor], unit: str, size: int, classes: int) -> NgramModel:
         """The inverse of `tensors`. Raises KeyError or ValueError if they are none."""
-        features, scale, weights, bias = (
-            tensors[f"ngrams/{name}"] for name in ("features", "scale", "weights", "bias")
-        )
-        count = len(features)
-        shapes = [tuple(each.shape) for each in (features, scale, weights, bias)]
-        types = [each.dtype for each in (features, scale, weights, bias)]
-        if shapes != [(count,), (count,), (count, classes), (classes,)] or types != [torch.int64] + 3 * [
-            torch.float32
-        ]:
-            raise ValueError("its n-grams are none")
-        hashes = features.numpy().view(np.uint64)
-        if (count and (np.diff(hashes) == 0).any()) or (hashes[1:] < hashes[:-1]).any():
-            raise ValueError("its n-grams are not in order")
-        return cls(unit, size, features, scale, weights, bias)
+        made = cls(unit, size, *(tensors[f"ngrams/{name}"] for name in _TENSORS))
+        for hashes in (made.words, made.letters):
+            if hashes.dtype != torch.int64 or hashes.dim() != 1:
+                raise ValueError("its n-grams are none")
+            values = hashes.numpy().view(np.uint64)
+            if (values[1:] <= values[:-1]).any():
+                raise ValueError("its n-grams are not in order")
+        count = len(made.words) + len(made.letters)
+        shapes = {"scale": (count,), "weights": (count, classes), "bias": (classes,)}
+        for name, shape in shapes.items():
+            value = getattr(made, name)
+            if value.dtype != torch.float32 or tuple(value.shape) != shape:
+                raise ValueError(f"the {name} of its n-grams are none")
+        return made
+
+
+_TENSORS = ("words", "letters", "scale", "weights", "bias")
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,51 +138,80 @@ class _Hashed:
         return np.repeat(np.arange(len(self)), self.lengths)
 
 
-def _hashed(texts: Sequence[str], unit: str, size: int) -> _Hashed:
-    parts = [np.unique(np.concatenate(list(_of_text(tokens_of(text, unit), unit, size)))) for text in texts]
-    lengths = np.array([len(part) for part in parts], dtype=np.int64)
-    return _Hashed(np.concatenate([*parts, np.zeros(0, np.uint64)]), lengths)
+def _words(texts: Sequence[str], unit: str, size: int) -> _Hashed:
+    """N-grams of words; none where texts have no words."""
+    if unit != WORDS:
+        return _Hashed(np.zeros(0, np.uint64), np.zeros(len(texts), np.int64))
+    units = [np.array([_hash(word) for word in words_of(text)], dtype=np.uint64) for text in texts]
+    return _packed(units, 1, size)
 
 
-def _of_text(tokens: Sequence[str], unit: str, size: int) -> Iterator[np.ndarray]:
-    one = np.array([_hash(token) for token in tokens], dtype=np.uint64)
-    yield one
-    longest = size if unit == WORDS else max(size, LETTERS[1])
-    many = one
-    for length in range(2, min(longest, len(one)) + 1):
-        many = (many[:-1] * MIX) ^ one[length - 1 :]
-        yield many * MIX + np.uint64(length)
-    if unit == WORDS:
-        yield from (_letters(token) for token in set(tokens))
+def _letters(texts: Sequence[str]) -> _Hashed:
+    """N-grams of letters in lower case, across words; the ends of a text count as spaces."""
+    units = []
+    for text in texts:
+        letters = f" {' '.join(folded(text).split())} ".encode("utf-32-le", "surrogatepass")
+        units.append((np.frombuffer(letters, np.uint32).astype(np.uint64) + np.uint64(1)) * SPREAD)
+    return _packed(units, *LETTERS)
+
+
+def _packed(units: list[np.ndarray], shortest: int, longest: int) -> _Hashed:
+    """The n-grams of texts that are given as a hash for each unit."""
+    parts = [_chunk(units[begin : begin + CHUNK], shortest, longest) for begin in range(0, len(units), CHUNK)]
+    hashes, lengths = ([getattr(part, name) for part in parts] for name in ("hashes", "lengths"))
+    return _Hashed(
+        np.concatenate([*hashes, np.zeros(0, np.uint64)]), np.concatenate([*lengths, np.zeros(0, np.int64)])
+    )
+
+
+def _chunk(units: list[np.ndarray], shortest: int, longest: int) -> _Hashed:
+    flat = np.concatenate([*units, np.zeros(0, np.uint64)])
+    row = np.repeat(np.arange(len(units)), [len(each) for each in units])
+    hashes, rows, many = [], [], flat * MIX
+    for length in range(1, longest + 1):
+        if length > 1:
+            many = (many[:-1] * MIX) ^ flat[length - 1 :]
+        if length >= shortest and len(many):
+            inside = row[: len(many)] == row[length - 1 :]  # and not from one text into the next
+            mixed = (many ^ (many >> np.uint64(29))) * MIX + np.uint64(length)
+            hashes.append(mixed[inside])
+            rows.append(row[: len(many)][inside])
+    found, home = np.concatenate([*hashes, flat[:0]]), np.concatenate([*rows, row[:0]])
+    order = np.lexsort((found, home))
+    found, home = found[order], home[order]
+    first = np.r_[True, (found[1:] != found[:-1]) | (home[1:] != home[:-1])][: len(found)]
+    return _Hashed(found[first], np.bincount(home[first], minlength=len(units)))
 
 
 @lru_cache(maxsize=1 << 18)
-def _hash(token: str) -> int:
-    digest = hashlib.blake2b(token.encode("utf8", "surrogatepass"), digest_size=8).digest()
+def _hash(word: str) -> int:
+    digest = hashlib.blake2b(word.encode("utf8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little")
 
 
-@lru_cache(maxsize=1 << 16)
-def _letters(word: str) -> np.ndarray:
-    """Hashes of the n-grams of letters within a word."""
-    marked = f"\x02{word[:LONGEST_WORD]}\x03"
-    grams = [
-        marked[begin : begin + length]
-        for length in range(LETTERS[0], LETTERS[1] + 1)
-        for begin in range(len(marked) - length + 1)
-    ]
-    return np.array([_hash(gram) for gram in grams], dtype=np.uint64)
-
-
-def _scale(
-    column: np.ndarray, counts: np.ndarray, row: np.ndarray, labels: np.ndarray, classes: int, texts: int
-) -> np.ndarray:
-    """The weight of each feature: inverse document frequency times the largest log-count ratio."""
-    inverse = np.log((1 + texts) / (1 + counts)) + 1
-    of_class = np.ones((len(counts), classes))
+def _features(texts: _Hashed, labels: np.ndarray, classes: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The n-grams that are features, sorted, and their weights: inverse document frequency times log-count ratio."""
+    found, column, counts = np.unique(texts.hashes, return_inverse=True, return_counts=True)
+    kept = counts >= (RARE[name] if len(texts) > FEW else 1)
+    inverse = np.log((1 + len(texts)) / (1 + counts)) + 1
+    of_class, home = np.ones((len(counts), classes)), labels[texts.rows]
     for number in range(classes):
-        of_class[:, number] += np.bincount(column[labels[row] == number], minlength=len(counts))
+        of_class[:, number] += np.bincount(column[home == number], minlength=len(counts))
     share = of_class / of_class.sum(axis=0)
     rest = (of_class.sum(axis=1, keepdims=True) - of_class) / (of_class.sum() - of_class.sum(axis=0))
-    ratio = np.abs(np.log(share) - np.log(rest)).max(axis=1)
-    return np.asarray(inverse * ratio)
+    ratio = np.abs(np.log(share) - np.log(rest)).max(axis=1, initial=0.0)
+    return found[kept], (inverse * ratio)[kept]
+
+
+def _entries(
+    texts: _Hashed, features: Tensor, scale: np.ndarray, offset: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row, column and value of each known n-gram; the values of a row have length 1."""
+    known_hashes = features.numpy().view(np.uint64)
+    column = np.searchsorted(known_hashes, texts.hashes)
+    known = column < len(known_hashes)
+    known[known] = known_hashes[column[known]] == texts.hashes[known]
+    column, row = column[known], texts.rows[known]
+    value = scale[column].astype(np.float64)
+    norm = np.sqrt(np.bincount(row, value**2, len(texts)))
+    return row, column + offset, value / np.maximum(norm, 1e-12)[row]

@@ -20,9 +20,10 @@ __all__ = ["ClassStream"]
 class ClassStream:
     """Feed steps: `probabilities = stream(step)`, a dict of class to probability after all steps so far.
 
-    A step is the values of the channels, (D,), or a token of a text: a word, or a character. The recurrent state and a
-    running summary are kept, so that a step costs the same however long the sequence is. After a whole sequence the
-    probabilities are those of `predict_proba`; the linear model reads a text anew with each token.
+    A step is the values of the channels, (D,), or a token of a text: a word, or a character. The recurrent state and
+    a running summary are kept, so that a step of the network costs the same however long the sequence is; the linear
+    model reads a text anew with each token. After a whole sequence the probabilities are those of `predict_proba`; for
+    a text, of its words with a space between them.
     `reset` begins another sequence."""
 
     def __init__(self, network: SequenceNetwork, known: Known) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-__all__ = ["CHARACTERS", "UNITS", "WORDS", "choose_unit", "spans_of", "tokens_of", "words_of"]
+__all__ = ["CHARACTERS", "UNITS", "WORDS", "choose_unit", "folded", "spans_of", "tokens_of", "words_of"]
 
 WORDS, CHARACTERS = "words", "characters"
 UNITS = (WORDS, CHARACTERS)
@@ -19,6 +19,7 @@ TOKEN = re.compile(
     rf"https?://\S+|www\.\S+|@\w+|[:;=][-o*']?[)(\]\[dDpP/\\|]+(?!\w)|<3"
     rf"|[{UNSPACED}]|(?:(?![{UNSPACED}])\w)+(?:['’](?:(?![{UNSPACED}])\w)+)*|[^\w\s]"
 )
+PLACES = re.compile(r"https?://\S+|www\.\S+|@\w+")
 LONG_WORD = 24  # characters; texts whose words are mostly longer are not parted into words at all
 
 
@@ -51,6 +52,15 @@ def choose_unit(texts: Iterable[str]) -> str:
         words += len(found)
         letters += sum(map(len, found))
     return CHARACTERS if letters > LONG_WORD * words else WORDS
+
+
+def folded(text: str) -> str:
+    """A text in lower case in which all web addresses are one, and all names with @.
+
+    >>> folded("See http://x.y/z, @Bob")
+    'see http:// @'
+    """
+    return PLACES.sub(lambda found: _folded(found[0]), text).lower().replace("’", "'")
 
 
 def _folded(token: str) -> str:
