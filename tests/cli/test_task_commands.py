@@ -17,7 +17,7 @@ import pytest
 
 from cellwise.cli import app
 from cellwise.cli import tasks as task_commands
-from cellwise.tasks import CharacterModel, Forecaster, SequenceClassifier
+from cellwise.tasks import CharacterModel, Forecaster, SequenceClassifier, SequenceTagger
 from cellwise.tasks.commands import Answer, Demo, Reading, TaskCommands, Word, Words
 from cellwise.tasks.common_options import CommonOptions
 from cellwise.tasks.options import option, options_of, with_options
@@ -46,10 +46,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     SequenceClassifier(hidden_size=4, embedding_size=4, epochs=1).fit(home / "classify.csv").save(
         home / "classify"
     )
+    sentence = "the\tDET\n{noun}\tNOUN\nsings\tVERB\n\n"
+    (home / "tag.conll").write_text("".join(sentence.format(noun=f"bird{i}") for i in range(24)))
+    SequenceTagger(hidden_size=4, embedding_size=4, character_size=4, epochs=1).fit(home / "tag.conll").save(
+        home / "tag"
+    )
     return home
 
 
-DATA = {"classify": "classify.csv", "forecast": "forecast.csv", "text": "text.txt"}
+DATA = {"classify": "classify.csv", "forecast": "forecast.csv", "tag": "tag.conll", "text": "text.txt"}
 
 
 @pytest.fixture
@@ -126,6 +131,7 @@ JSON = {
     ("forecast", "update"): ["{home}/forecast", "{home}/newer.csv", "--out", "{home}/updated", "--overwrite"],
     ("forecast", "tune"): ["{home}/forecast.csv", "-H", "3", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
     ("classify", "tune"): ["{home}/classify.csv", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
+    ("tag", "tune"): ["{home}/tag.conll", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
     ("text", "tune"): ["{home}/text.txt", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
     **{(task, "predict"): [f"{{home}}/{task}"] for task in tasks()},
     **{(task, "evaluate"): [f"{{home}}/{task}", f"{{home}}/{DATA[task]}"] for task in tasks()},

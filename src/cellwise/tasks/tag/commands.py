@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cellwise.tasks.commands import Answer, Demo, Reading, TaskCommands, Word, Words
+from cellwise.tasks.errors import TaskError
 
 if TYPE_CHECKING:
     from cellwise.tasks.tag.tagger import SequenceTagger
@@ -25,7 +26,7 @@ class Commands(TaskCommands):
         f"standard input, or the bundled '{BUNDLED}'.",
     )
     valid = "Sentences that decide when to stop.  [default: every tenth of FILE]"
-    start = Word("FILE", "Text, or sentences in columns; - for standard input.")
+    start = Word("[FILE]", "Text, or sentences in columns; - for standard input.  [default: those held out]")
     read_options = ("word_column", "tag_column")
     demo = Demo(
         BUNDLED,
@@ -116,6 +117,9 @@ class Commands(TaskCommands):
         from cellwise.tasks.tag.conll import to_conll
         from cellwise.tasks.tag.data import words_of
 
+        if data is None and estimator.held_out_ is None:
+            raise TaskError("nothing was held out of the training to be tagged; name a file")
+        data = estimator.held_out_ if data is None else data
         start = time.perf_counter()
         words = words_of(data)
         tags = estimator.predict(data)
