@@ -128,6 +128,9 @@ JSON = {
     ("cells",): [],
     ("complexity",): ["gru"],
     ("forecast", "backtest"): ["{home}/forecast.csv", "-H", "3", "--hidden-size", "4", "--epochs", "1"],
+    ("forecast", "explain"): ["{home}/forecast"],
+    ("text", "generate"): ["{home}/text", "--length", "9"],
+    ("text", "score"): ["{home}/text", "{home}/text.txt"],
     ("forecast", "update"): ["{home}/forecast", "{home}/newer.csv", "--out", "{home}/updated", "--overwrite"],
     ("forecast", "tune"): ["{home}/forecast.csv", "-H", "3", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
     ("classify", "tune"): ["{home}/classify.csv", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
@@ -164,18 +167,15 @@ def test_evaluate_of_a_forecast_is_that_of_the_forecaster(run, home: Path) -> No
     words = ("forecast", "evaluate", f"{home}/forecast", f"{home}/forecast.csv", "--cutoffs", "2")
     found = json.loads(run(*words, "--json").stdout)
     wanted = Forecaster.load(home / "forecast").evaluate(home / "forecast.csv", cutoffs=2).to_dicts()
-    assert [row["model"] for row in found] == ["GRU", "SeasonalNaive"]
+    models = [row["model"] for row in found]
+    assert models[0] == "GRU" and "SeasonalNaive" in models
     assert found == wanted
     done = run(*words)
     assert "the last 2 windows of 3 days" in done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines()] == [
-        "model",
-        "-------------",
-        "GRU",
-        "SeasonalNaive",
-    ]
+    shown = [line.split()[0] for line in done.stdout.splitlines()]
+    assert shown[0] == "model" and shown[2:4] == ["GRU", models[1]] and "SeasonalNaive" in shown
     by_step = json.loads(run(*words, "--by", "horizon", "--json").stdout)
-    assert [row["step"] for row in by_step] == [1, 2, 3, 1, 2, 3]
+    assert [row["step"] for row in by_step] == [1, 2, 3] * len({row["model"] for row in by_step})
 
 
 def test_evaluate_of_a_text_is_that_of_the_model(run, home: Path, tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_data_may_come_from_standard_input(
             "cutoffs must be",
         ),
         (("forecast", "predict", "{home}/forecast", "-H", "0"), "horizon must be a whole number from 1"),
-        (("forecast", "predict", "{home}/forecast", "--out", "x.doc"), "named .csv or .parquet"),
+        (("forecast", "predict", "{home}/forecast", "--out", "x.doc"), "named .csv, .xlsx, .parquet"),
     ],
 )
 def test_every_mistake_is_one_sentence_and_status_2(
@@ -282,7 +282,11 @@ class Counter:
 
     notes_, seconds_, model_name = ("odd data",), 1.0, "Counter"
     trained_ = SimpleNamespace(
-        epochs=[1], best=SimpleNamespace(epoch=1), stopped_early=False, resumed_after=0
+        epochs=[1],
+        best=SimpleNamespace(epoch=1),
+        watch=SimpleNamespace(keeps_best=True),
+        stopped_early=False,
+        resumed_after=0,
     )
     told: dict[str, object]
 

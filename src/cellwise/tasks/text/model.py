@@ -12,11 +12,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from cellwise.tasks.common_options import NETWORK
 from cellwise.tasks.comparable import HeldOut
 from cellwise.tasks.errors import DataError, OptionError
 from cellwise.tasks.estimator import Estimator, Stored
-from cellwise.tasks.options import Range, option, with_options
+from cellwise.tasks.options import with_options
 from cellwise.tasks.stored_run import without_groups
 from cellwise.tasks.text import TASK
 from cellwise.tasks.text.baselines import KneserNey, xz_bits
@@ -315,14 +314,7 @@ class CharacterModel(LanguageModel):
     hidden_size: int = 160
     length: int = 128
     carry: bool = False
-    dropout: float = option(
-        default=0.0,
-        help="Dropout probability in training.",
-        at_least=0.0,
-        at_most=0.95,
-        group=NETWORK,
-        search=Range(0.0, 0.5),
-    )
+    dropout: float | None = 0.0  # type: ignore[assignment]
     locked: bool = False
     epochs: int | None = 12
     batch_size: int = 16
