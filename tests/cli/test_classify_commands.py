@@ -165,7 +165,10 @@ def test_validation_data_are_read_as_the_training_data_are(run, tmp_path: Path) 
         (("fit", "{home}/texts.csv", "--directions", "3"), "directions must be a whole number from 1 to 2"),
         (("predict", "{home}/run-texts", "{home}/series.csv"), "a column 'text'"),
         (("predict", "{home}/run-series", "{home}/texts.csv"), "a column 'series'"),
-        (("predict", "{home}/run-series", "{home}/series.csv", "--out", "x.doc"), "named .csv or .parquet"),
+        (
+            ("predict", "{home}/run-series", "{home}/series.csv", "--out", "x.doc"),
+            "written to a file named .csv",
+        ),
         (("evaluate", "{home}/run-texts", "unlabelled.csv"), "there is no column 'label'"),
         (("evaluate", "{home}/run-texts", "one.csv"), "has the label 'x'"),
     ],

@@ -16,7 +16,7 @@ from sklearn.metrics import f1_score, log_loss
 from sklearn.model_selection import cross_val_score
 
 from cellwise.tasks import SequenceClassifier, SequenceRegressor
-from cellwise.tasks.classify import convolutions
+from cellwise.tasks.classify import convolutions, ngrams
 from cellwise.tasks.classify.attribution import step_shares
 from cellwise.tasks.classify.augment import _stretched, augmented
 from cellwise.tasks.classify.blend import blend_of_logits, blend_of_numbers
@@ -240,7 +240,7 @@ def test_stretched_series_end_where_they_ended() -> None:
         torch.testing.assert_close(changed[:length, row], values[:length, row])
 
 
-def test_the_linear_model_on_ngrams() -> None:
+def test_the_linear_model_on_ngrams(monkeypatch: pytest.MonkeyPatch) -> None:
     sentences, labels = texts(200)
     classes = np.array([int(label == "positive") for label in labels])
     others, right = texts(40, seed=1)
@@ -252,6 +252,14 @@ def test_the_linear_model_on_ngrams() -> None:
     assert model.logits(["", "fine"]).isfinite().all()
     norms = [model.rows(["a fine story"]).values[part] for part in (slice(0, 5), slice(5, None))]
     assert all(np.square(each).sum() == pytest.approx(1) for each in norms)
+    monkeypatch.setattr(ngrams, "MOST_LETTERS", 100)
+    by_words = NgramModel.fit(sentences, classes, 2, "words", 2, valid)
+    assert not len(by_words.letters) and (by_words.logits(others).argmax(1).numpy() == valid[1]).mean() > 0.9
+    monkeypatch.setattr(ngrams, "MOST_WORDS", 1000)
+    assert len(NgramModel.fit(sentences, classes, 2, "words", 2, valid).words) < len(by_words.words)
+    monkeypatch.setattr(ngrams, "CHUNK", 7)
+    torch.testing.assert_close(model.logits(sentences), own)
+    monkeypatch.undo()
     by_letters = NgramModel.fit(sentences, classes, 2, "characters", 2, valid)
     assert (
         not len(by_letters.words) and (by_letters.logits(others).argmax(1).numpy() == valid[1]).mean() > 0.9

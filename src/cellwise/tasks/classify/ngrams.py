@@ -25,6 +25,8 @@ LETTERS = (3, 5)  # letters of the shortest and the longest n-gram
 RARE = {"words": 1, "letters": 3}  # texts that an n-gram must stand in to be a feature
 FEW = 100  # texts, up to which one does
 STRENGTHS = (1.0, 4.0)
+# Characters of all texts up to which letters are n-grams too, and up to which words are: about a gigabyte each.
+MOST_LETTERS, MOST_WORDS = 8_000_000, 60_000_000
 CHUNK = 4096  # texts whose n-grams are found together
 MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits without pattern: the golden ratio
 SPREAD = np.uint64(0xBF58476D1CE4E5B9)
@@ -56,7 +58,12 @@ class NgramModel:
         valid: tuple[Sequence[str], np.ndarray],
     ) -> NgramModel:
         """Fit to texts of classes (N,) from 0 to `classes` - 1; other texts choose the strength of the regression."""
-        parts = {"words": _words(texts, unit, size), "letters": _letters(texts)}
+        texts, labels, has_letters = _bounded(texts, labels, unit)
+        none = _Hashed(np.zeros(0, np.uint64), np.zeros(len(texts), np.int64))
+        parts = {
+            "words": _words(texts, size) if unit == WORDS else none,
+            "letters": _letters(texts) if has_letters else none,
+        }
         found = {name: _features(part, labels, classes, name) for name, part in parts.items()}
         hashes = {name: torch.from_numpy(each.view(np.int64)) for name, (each, _) in found.items()}
         scale = torch.from_numpy(np.concatenate([each for _, each in found.values()]).astype(np.float32))
@@ -75,14 +82,19 @@ class NgramModel:
 
     def logits(self, texts: Sequence[str]) -> Tensor:
         """Logits (N, C) float32 of texts."""
-        return self._logits(self.rows(texts))
+        parts = [self._logits(self.rows(texts[at : at + CHUNK])) for at in range(0, len(texts), CHUNK)]
+        return torch.cat([*parts, self.weights[:0]])
 
     def _logits(self, rows: Rows) -> Tensor:
         return rows.matrix() @ self.weights + self.bias
 
     def rows(self, texts: Sequence[str]) -> Rows:
         """The features of texts, words and letters each of length 1."""
-        return self._rows(_words(texts, self.unit, self.size), _letters(texts))
+        none = _Hashed(np.zeros(0, np.uint64), np.zeros(len(texts), np.int64))
+        return self._rows(
+            _words(texts, self.size) if len(self.words) else none,
+            _letters(texts) if len(self.letters) else none,
+        )
 
     def _rows(self, words: _Hashed, letters: _Hashed) -> Rows:
         first, scale = len(self.words), self.scale.numpy()
@@ -138,10 +150,20 @@ class _Hashed:
         return np.repeat(np.arange(len(self)), self.lengths)
 
 
-def _words(texts: Sequence[str], unit: str, size: int) -> _Hashed:
-    """N-grams of words; none where texts have no words."""
-    if unit != WORDS:
-        return _Hashed(np.zeros(0, np.uint64), np.zeros(len(texts), np.int64))
+def _bounded(texts: Sequence[str], labels: np.ndarray, unit: str) -> tuple[Sequence[str], np.ndarray, bool]:
+    """As many texts as memory has room for, in an order without pattern, and whether for their letters too."""
+    lengths = np.array([len(text) for text in texts])
+    has_letters = unit != WORDS or lengths.sum() <= MOST_LETTERS
+    limit = MOST_LETTERS if unit != WORDS else MOST_WORDS
+    if lengths.sum() <= limit:
+        return texts, labels, has_letters
+    order = np.random.default_rng(0).permutation(len(texts))
+    kept = order[np.cumsum(lengths[order]) <= limit]
+    return [texts[row] for row in kept.tolist()], labels[kept], has_letters
+
+
+def _words(texts: Sequence[str], size: int) -> _Hashed:
+    """N-grams of words."""
     units = [np.array([_hash(word) for word in words_of(text)], dtype=np.uint64) for text in texts]
     return _packed(units, 1, size)
 
