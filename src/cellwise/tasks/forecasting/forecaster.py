@@ -24,7 +24,7 @@ from cellwise.tasks.forecasting.options import ForecastOptions, TestWindows
 from cellwise.tasks.forecasting.output import forecast_frame, quantiles_of
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.postprocessing import Postprocessing
-from cellwise.tasks.forecasting.splits import whole_split
+from cellwise.tasks.forecasting.splits import Split, whole_split
 from cellwise.tasks.forecasting.tables import judge
 from cellwise.tasks.forecasting.updates import Updates
 from cellwise.tasks.options import check_values
@@ -114,7 +114,7 @@ class Forecaster(Updates, Explaining):
             data.split,
             batch_size=self.batch_size,
             seed=self.seed,
-            keeps_best=self._chooses_epoch,
+            keeps_best=self._chooses_epoch(data.split),
         )
 
     def _epochs(self, data: ForecastData, training: Panel) -> int:
@@ -174,15 +174,15 @@ class Forecaster(Updates, Explaining):
         words = f"{panel.frequency.many(self.horizon)} of one series"
         return words, lambda: self.forecast(one, self.horizon)
 
-    @property
-    def _chooses_epoch(self) -> bool:
+    def _chooses_epoch(self, split: Split) -> bool:
         """Whether the validation windows choose the epoch whose weights are kept; else it is the last, as planned."""
-        return not (self.epochs is None and self.minutes is None and self.patience is None)
+        is_planned = self.epochs is None and self.minutes is None and self.patience is None
+        return not is_planned or split.can_choose
 
     @property
     def validation_chose_(self) -> str:
         """What the validation windows decided, in words, apart from the width of the bands; "" if nothing."""
-        chosen = ["when to stop"] * self._chooses_epoch + ["what is handed over"] * (
+        chosen = ["when to stop"] * self._chooses_epoch(self._data.split) + ["what is handed over"] * (
             self.best or self.ensemble
         )
         return " and ".join(chosen)

@@ -180,7 +180,7 @@ class ForecastOptions(CommonOptions):
         help="Epochs without improvement on validation before training stops; 0 disables early stopping.",
         at_least=0,
         at_most=1_000_000,
-        none="6 where epochs or minutes are given; else all epochs are trained, and the last weights kept",
+        none="6 for few series with four validation windows or more, and where epochs or minutes are given; else 0",
         group=TRAINING,
     )
     sheet: str | None = option(

@@ -20,6 +20,7 @@ from cellwise.tasks.forecasting.panel import Panel
 __all__ = ["Split", "former_split", "restore_split", "shortest_length", "split", "split_tensors"]
 __all__ += ["whole_split"]
 
+FEWEST_TO_CHOOSE = 4  # validation windows of one series; fewer say too little to choose an epoch by
 MANY_SERIES = 30  # from so many on, a window or two of each are enough to see through the noise
 TEST_SHARE, TEST_SHARE_OF_MANY = 1 / 6, 1 / 4  # at most this share of the longest series is kept for the test
 MOST_TESTS, MOST_TESTS_OF_MANY = 12, 3
@@ -40,6 +41,13 @@ class Split:
     def has_validation(self) -> bool:
         """Whether anything is held out for early stopping and calibration."""
         return bool((self.validation >= 0).any())
+
+    @property
+    def can_choose(self) -> bool:
+        """Whether the validation windows can tell a good epoch from a bad one: several of one series, and few series,
+        which are learned by heart soonest."""
+        windows = int((self.validation >= 0).sum(axis=1).max(initial=0))
+        return len(self.validation) < MANY_SERIES and windows >= FEWEST_TO_CHOOSE
 
     @property
     def has_test(self) -> bool:
