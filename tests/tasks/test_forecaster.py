@@ -224,7 +224,8 @@ def test_a_saved_forecaster_is_the_same_forecaster(fitted: Forecaster, tmp_path:
     fitted.save(tmp_path / "run")
     loaded = Forecaster.load(tmp_path / "run")
     assert loaded.predict().equals(fitted.predict())
-    assert loaded.get_params() == {**fitted.get_params(), "known": [], "past": [], "levels": [80, 90]}
+    lists = {"known": [], "past": [], "holidays": [], "drop": [], "levels": [80, 90]}
+    assert loaded.get_params() == {**fitted.get_params(), **lists}
     other = wave(60, ("z",))
     assert loaded.predict(other, horizon=9).equals(fitted.predict(other, horizon=9))
 
