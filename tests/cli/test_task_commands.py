@@ -35,6 +35,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     y = 20 + 5 * np.sin(2 * np.pi * steps / 7)
     frame = polars.DataFrame({"ds": np.datetime64("2024-01-01", "D") + steps, "y": y})
     frame.write_csv(home / "forecast.csv")
+    frame.with_columns(polars.col.ds.dt.offset_by("7d")).write_csv(home / "newer.csv")
     (home / "text.txt").write_text(TEXT)
     Forecaster(horizon=3, hidden_size=4, epochs=1, validation=1).fit(home / "forecast.csv").save(
         home / "forecast"
@@ -114,6 +115,7 @@ JSON = {
     ("cells",): [],
     ("complexity",): ["gru"],
     ("forecast", "backtest"): ["{home}/forecast.csv", "-H", "3", "--hidden-size", "4", "--epochs", "1"],
+    ("forecast", "update"): ["{home}/forecast", "{home}/newer.csv", "--out", "{home}/updated", "--overwrite"],
     ("forecast", "tune"): ["{home}/forecast.csv", "-H", "3", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
     ("classify", "tune"): ["{home}/classify.csv", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
     ("text", "tune"): ["{home}/text.txt", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],

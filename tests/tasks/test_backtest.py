@@ -74,7 +74,7 @@ def test_training_ends_before_validation_and_validation_before_the_test() -> Non
     assert [len(known) for known in seen.known] == [150, 100]
     assert parts.notes == (
         "the last 30 days were kept from training; the backtest measures them",
-        "the 20 days before that were held out from training to decide when to stop in 2 of 2 series",
+        "the 20 days before that were held out from training, for validation in 2 of 2 series",
     )
 
 
@@ -102,14 +102,12 @@ def test_no_series_long_enough() -> None:
         split(panel_of(20), 10, cutoffs=2, step=10, validation=None)
 
 
-def test_of_many_series_each_holds_out_one_window_and_of_one_no_more_than_its_share() -> None:
-    many = split(panel_of(*[200] * 30), 10, cutoffs=0, step=10, validation=None)
-    assert many.validation.shape == (30, 1)
-    assert split(panel_of(200), 10, cutoffs=0, step=10, validation=None).validation.tolist() == [
-        [170, 180, 190]
-    ]
-    assert split(panel_of(50), 10, cutoffs=0, step=10, validation=None).validation.tolist() == [[40]]
-    assert split(panel_of(5000), 10, cutoffs=0, step=10, validation=None).validation.shape == (1, 12)
+def test_validation_windows_end_where_the_series_does_and_span_a_share_of_it() -> None:
+    for lengths in ([200] * 30, [200], [5000]):
+        held = split(panel_of(*lengths), 10, cutoffs=0, step=10, validation=None).validation
+        assert (held[:, -1] == lengths[0] - 10).all() and (held[:, 0] >= 0.7 * lengths[0]).all()
+        assert (np.diff(held, axis=1) > 0).all() and held.shape[1] > 1
+    assert split(panel_of(50), 10, cutoffs=0, step=10, validation=None).validation.max() == 40
 
 
 def test_the_longest_of_several_short_series_is_named_and_three_of_those_left_out() -> None:
@@ -117,4 +115,4 @@ def test_the_longest_of_several_short_series_is_named_and_three_of_those_left_ou
         split(panel_of(5, 12, 3), 10, cutoffs=0, step=10, validation=None)
     notes = split(panel_of(200, 5, 5, 5, 5), 10, cutoffs=0, step=10, validation=0).notes
     assert any("4 series with fewer than" in note and "('s1', 's2', 's3', ...)" in note for note in notes)
-    assert "nothing is held out, so training does not stop early" in notes
+    assert "nothing is held out for validation, so training does not stop early" in notes

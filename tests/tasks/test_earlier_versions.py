@@ -1,7 +1,7 @@
-"""Run folders of version 0.1.0 are read as they were, and unfinished ones go on.
+"""Run folders of versions 0.1.0 and 0.2.0 are read as they were, and unfinished ones go on.
 
-Both were written by that version: a forecaster that was saved after its training, a model of characters with all that
-its training left."""
+They were written by those versions: forecasters that were saved after their training, a model of characters with all
+that its training left."""
 
 from __future__ import annotations
 
@@ -20,8 +20,21 @@ from cellwise.tasks.errors import RunFolderError, TrainingInterrupted
 from cellwise.tasks.training.run_check import check_run
 
 HOME = Path(__file__).parent / "written_by_0_1_0"
+LATER = Path(__file__).parent / "written_by_0_2_0"
 TEXT = "the fox sat. " * 150
 OPTIONS = {"embedding_size": 4, "hidden_size": 6, "epochs": 2, "length": 27, "batch_size": 4}
+
+# What version 0.2.0 printed: with two test windows, and with nothing but three validation windows.
+FORECASTS = {
+    "forecast": [46.5865198539547, 41.29284594580267, 44.78451102097175],
+    "without_test": [46.111692887991346, 40.73360808779157, 44.50118980948247],
+}
+UPPER = [50.621933294433774, 45.10177352562032, 48.663611275164406]
+ERRORS = {
+    "forecast": [2.826299611395833, 2.9172322309227408],
+    "without_test": [2.324421842330333, 2.7490961797187694],
+}
+CUTOFFS = {"forecast": [[54, 57]] * 2, "without_test": [[51, 54, 57]] * 2}
 
 # What version 0.1.0 printed.
 FORECAST = [46.242788509368346, 40.02048562879301, 42.739556952009906]
@@ -95,3 +108,26 @@ def test_the_groups_of_a_forecaster_are_those_of_today(tmp_path: Path) -> None:
     loaded = Forecaster.load(tmp_path / "run")
     assert loaded.scores().equals(made.scores())
     assert loaded.kept_from_training(2, None) and not loaded.kept_from_training(2, 3)
+
+
+@pytest.mark.parametrize("name", ["forecast", "without_test"])
+def test_a_forecaster_of_0_2_0_forecasts_and_measures_as_it_did(name: str, tmp_path: Path) -> None:
+    """Its bands were not calibrated, which is said, and no window is measured that it was trained on."""
+    loaded = Forecaster.load(LATER / name)
+    assert loaded.predict()["GRU"].to_list()[:3] == pytest.approx(FORECASTS[name], rel=1e-6)
+    backtest = loaded.backtest_
+    assert backtest is not None and backtest.cutoffs.tolist() == CUTOFFS[name]
+    assert loaded.scores().filter(model="GRU")["MAE"][0] == pytest.approx(ERRORS[name][0], rel=1e-6)
+    assert loaded.backtest_is_test_ == (name == "forecast")
+    assert (
+        loaded.notes_[-1].startswith("the bands are not calibrated") and loaded.network_ is loaded.measured_
+    )
+    loaded.save(tmp_path / "again")
+    again = Forecaster.load(tmp_path / "again")
+    assert again.predict().equals(loaded.predict()) and again.notes_ == loaded.notes_
+
+
+def test_its_bands_stay_as_they_were() -> None:
+    assert Forecaster.load(LATER / "forecast").predict()["GRU-hi-80"].to_list()[:3] == pytest.approx(
+        UPPER, rel=1e-6
+    )

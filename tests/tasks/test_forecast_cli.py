@@ -3,6 +3,7 @@ mistake."""
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -72,7 +73,7 @@ def test_fit_then_predict_then_backtest(cellwise, sales: Path, tmp_path: Path) -
     again = polars.read_csv(tmp_path / "made" / "forecasts.csv", try_parse_dates=True)
     assert again.head(7).equals(table)
 
-    measured = cellwise("backtest", run, "--cutoffs", 2)
+    measured = cellwise("backtest", run, "--cutoffs", 4)
     assert "a fresh network is trained with its settings" in measured.err
     assert "which neither training nor early stopping has seen" in measured.err
     assert "GRU" in measured.out
@@ -305,3 +306,24 @@ def test_stopped_killed_and_resumed_equals_uninterrupted(cellwise, sales: Path, 
     assert resumed.out == whole.out
     weights = [load_file(tmp_path / run / "best.safetensors") for run in ("parts", "whole")]
     assert all((weights[0][key] == weights[1][key]).all() for key in weights[0])
+
+
+def test_an_update_measures_then_learns_and_keeps_a_record(cellwise, sales: Path, tmp_path: Path) -> None:
+    assert cellwise("fit", sales, "--horizon", 7, *QUICK, "--out", "run").status == 0
+    before = cellwise("predict", "run").out
+    newer = (
+        polars.read_csv(sales, try_parse_dates=True).tail(20).with_columns(polars.col.ds.dt.offset_by("14d"))
+    )
+    newer.write_csv(tmp_path / "newer.csv")
+    told = cellwise("update", "run", "newer.csv", "--json")
+    assert told.status == 0, told.err
+    value = json.loads(told.out)
+    assert (value["held_out"], value["windows"]) == ("test", 2)
+    assert "6 values that the run has were revised" in told.err
+    assert "update 1: " in told.err and "14 new values; MASE GRU " in told.err
+    assert "2024-05-14" in cellwise("predict", "run").out and "2024-05-14" not in before
+    again = cellwise("update", "run", "newer.csv", "--out", "other")
+    assert again.status == 2 and "there is nothing new" in again.err
+    assert not (tmp_path / "other").exists()
+    assert cellwise("check", "run").status == 0
+    assert "report: run/report.html" in cellwise("report", "run").err

@@ -271,8 +271,9 @@ def test_a_folder_holds_the_run_and_gives_the_same_forecaster(tmp_path: Path) ->
     }
     assert wanted <= names
     metrics = polars.read_csv(tmp_path / "run" / "metrics.csv")
-    assert metrics["epoch"].to_list() == [1, 2]
-    assert metrics["loss"].to_list() == pytest.approx([epoch.loss for epoch in forecaster.trained_.epochs])
+    epochs = (*forecaster.trained_.epochs, *forecaster.refitted_.epochs)
+    assert metrics["epoch"].to_list() == [1, 2, 1]
+    assert metrics["loss"].to_list() == pytest.approx([epoch.loss for epoch in epochs])
     loaded = Forecaster.load(tmp_path / "run")
     assert loaded.predict().equals(forecaster.predict())
     assert loaded.scores().equals(forecaster.scores())
@@ -340,10 +341,10 @@ def test_damaged_runs(
 
 
 def test_early_stopping_says_what_it_held_out() -> None:
-    forecaster = Forecaster(horizon=7, **TINY).fit(wave())
-    assert forecaster.notes_ == (
-        "the last 7 days were held out from training to decide when to stop in 2 of 2 series",
-    )
+    forecaster = Forecaster(horizon=7, **TINY, refit=False).fit(wave(), cutoffs=0)
+    held_out, calibrated = forecaster.notes_
+    assert held_out == "the last 7 days were held out from training, for validation in 2 of 2 series"
+    assert calibrated.startswith("the bands are calibrated on 2 windows")
     assert not forecaster.backtest_is_test_
     assert all(
         isinstance(epoch, Epoch) and list(epoch.metrics) == ["scaled_pinball"]
@@ -438,5 +439,6 @@ def test_the_best_weights_so_far_of_a_run_that_trains(tmp_path: Path) -> None:
 
     with pytest.raises(RunFolderError, match="there is no run folder"):
         Forecaster.load(tmp_path / "run", unfinished=True)
-    made = Forecaster(horizon=7, **TINY).fit(wave(), folder=tmp_path / "run", progress=Look())
+    settings = {"horizon": 7, **TINY, "refit": False, "calibrate": False}
+    made = Forecaster(**settings).fit(wave(), folder=tmp_path / "run", progress=Look())
     assert seen[made.trained_.best.epoch - 1].equals(made.predict())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -58,7 +59,7 @@ def test_every_metric_is_a_column_under_its_name(tmp_path: Path, capsys: pytest.
     folder = open_run(tmp_path / "run", "line", {}, "data")
     history = train(line.model, line, TrainSettings(epochs=2, patience=0), folder, Lines(), clock=Clock())
     rows = (tmp_path / "run/metrics.csv").read_text().splitlines()
-    assert rows[0] == "epoch,loss,accuracy,seconds_of_speech,learning_rate,seconds"
+    assert rows[0] == "epoch,loss,accuracy,seconds_of_speech,learning_rate,seconds,stage"
     assert [row.split(",")[2] for row in rows[1:]] == ["0.5", "0.25"]
     said = capsys.readouterr().err.splitlines()
     loss = history.epochs[0].loss
@@ -188,19 +189,18 @@ def test_a_budget_that_is_used_up_ends_the_epoch_that_had_begun(tmp_path: Path) 
 
 
 def test_epochs_left_at_their_default_do_not_bound_a_budget() -> None:
-    class Options:
-        epochs = 20
+    class Options: ...
 
-    def settings(epochs: int, minutes: float | None) -> TrainSettings:
+    def settings(epochs: int | None, minutes: float | None) -> TrainSettings:
         options = Options()
         names = {"learning_rate": 0.1, "weight_decay": 0.0, "patience": 1, "seed": 0}
         for name, value in {**names, "epochs": epochs, "minutes": minutes}.items():
             setattr(options, name, value)
-        return TrainSettings.of(options)
+        return TrainSettings.of(options, 11)
 
-    assert settings(20, None).epochs == 20
-    assert settings(20, 5.0) == settings(20, 5.0) and settings(20, 5.0).epochs is None
-    assert settings(7, 5.0).epochs == 7
+    assert settings(20, None).epochs == settings(20, 5.0).epochs == 20  # a number that is given counts
+    assert settings(None, None).epochs == 11  # else that of the data
+    assert settings(None, 5.0).epochs is None
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_a_batch_is_moved_at_any_depth() -> None:
     made = moved({"a": [one, (one, 3)], "b": Pair(one, "mine")}, there)
     assert made["a"][0].is_meta and made["a"][1][0].is_meta and made["a"][1][1] == 3
     assert isinstance(made["b"], Pair) and made["b"].x.is_meta and made["b"].name == "mine"
-    batch = Batch(*(torch.ones(2, 2) for _ in range(9)))
+    batch = Batch(*(torch.ones(2, 2) for _ in fields(Batch)))
     assert moved(batch, there).future.is_meta and not batch.future.is_meta
     assert moved(one, torch.device("cpu")) is one
 
@@ -315,6 +315,6 @@ def test_autocast_learns_as_well(cell: str, backend: str) -> None:
 
 def test_settings_of_an_estimator() -> None:
     given = {"epochs": 3, "learning_rate": 0.1, "weight_decay": 0.0, "patience": 1, "seed": 4}
-    assert TrainSettings.of(SimpleNamespace(**given)) == TrainSettings(**given)
+    assert TrainSettings.of(SimpleNamespace(**given), 20) == TrainSettings(**given)
     more = {"minutes": None, "accumulate": 2, "device": "auto", "autocast": True}
-    assert TrainSettings.of(SimpleNamespace(**given, **more)) == TrainSettings(**given, **more)
+    assert TrainSettings.of(SimpleNamespace(**given, **more), 20) == TrainSettings(**given, **more)

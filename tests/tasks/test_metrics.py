@@ -7,7 +7,15 @@ import math
 import numpy as np
 import pytest
 
-from cellwise.tasks.forecasting.metrics import covered, naive_scale, pinball, score, smape_terms
+from cellwise.tasks.forecasting.metrics import (
+    covered,
+    interval_score,
+    naive_scale,
+    pinball,
+    score,
+    smape_terms,
+    table_metrics,
+)
 from cellwise.tasks.forecasting.naive import seasonal_naive
 
 NAN = float("nan")
@@ -63,6 +71,49 @@ def test_pinball_weighs_the_two_sides() -> None:
 
 def test_coverage_counts_the_edges() -> None:
     assert covered(np.array([1.0, 2.0, 3.1, NAN]), np.ones(4), np.full(4, 3.0))[:3].tolist() == [100, 100, 0]
+
+
+def test_interval_score_by_hand() -> None:
+    y = np.array([1.0, 2.0, 3.5, 0.5, NAN])
+    found = interval_score(y, np.ones(5), np.full(5, 3.0), 90)  # half a unit outside costs 20 halves
+    assert found[:4].tolist() == pytest.approx([2.0, 2.0, 12.0, 12.0])
+    assert math.isnan(found[4])
+
+
+def test_interval_score_is_that_of_its_two_quantiles() -> None:
+    """2 / alpha times the pinball losses at alpha / 2 and 1 - alpha / 2 (Gneiting and Raftery 2007)."""
+    generator = np.random.default_rng(0)
+    y, ends = generator.normal(size=50), np.sort(generator.normal(size=(50, 2)), axis=-1)
+    losses = 2 * pinball(y, ends, (0.1, 0.9))
+    assert interval_score(y, ends[:, 0], ends[:, 1], 80) == pytest.approx(losses * 2 / 0.2)
+
+
+def test_true_quantiles_score_best() -> None:
+    y = np.random.default_rng(1).normal(size=100_000)
+    true = 1.2816
+    means = {
+        z: float(interval_score(y, np.full_like(y, -z), np.full_like(y, z), 80).mean())
+        for z in (0.9, true, 1.7)
+    }
+    assert min(means, key=lambda z: means[z]) == true
+
+
+def test_width_and_scaled_metrics_by_hand() -> None:
+    y = np.array([[[10.0, NAN]], [[100.0, 110.0]]])
+    forecast = np.stack([bands([10.0, 10.0], 1.0)[None], bands([100.0, 100.0], 5.0)[None]])
+    scores = score(y, forecast, QUANTILES, np.array([[2.0], [NAN]]), (80,))
+    assert scores.by_series["width 80"].tolist() == [2.0, 10.0]
+    assert scores.by_series["interval 80"].tolist() == pytest.approx([2.0, (10 + 10 + 5 * 10) / 2])
+    assert scores.overall["scaled width 80"] == 1.0  # of the second series no scale is known
+    assert scores.overall["scaled interval 80"] == 1.0
+    assert math.isnan(score(y[:1], forecast[:1], QUANTILES, np.ones((1, 1)), (80,)).by_horizon["width 80"][1])
+
+
+def test_the_metrics_of_a_table_are_metrics_and_keys_stay() -> None:
+    y, forecast = np.ones((1, 1, 1)), bands([1.0], 1.0)[None, None]
+    found = list(score(y, forecast, QUANTILES, np.ones((1, 1)), (80,)).overall)
+    assert set(table_metrics((80,))) <= set(found)
+    assert found[:6] == ["MAE", "RMSE", "sMAPE", "MASE", "pinball", "coverage 80"]  # as in 0.2.0
 
 
 def test_naive_scale() -> None:

@@ -80,15 +80,19 @@ def plain_windows(network, panel) -> WindowSampler:
         typical_step=config.typical_step,
         batch_size=8,
         augment=False,
+        lags=config.lags,
     )
 
 
 def answers_along(network, panel, index=0):
     """The quantiles that training sees at every cutoff of a series, (C, H, Q) in learned units."""
     source = plain_windows(network, panel).prepared[index]
-    batch = collate([source.cut(0, 0, min(CONTEXT, len(source)), HORIZON)], HORIZON)
-    seen = network._see(batch)
-    answer = network.members[0](seen.inputs, batch.known.transpose(0, 1), batch.cutoffs)[:, 0].double()
+    window = source.cut(0, 0, min(CONTEXT, len(source)), HORIZON, lags=network.config.lags)
+    batch = collate([window], HORIZON)
+    seen, known = network._see(batch), batch.known.transpose(0, 1)
+    answer = network.members[0](seen.inputs, known, batch.cutoffs, network._lagged(batch, seen))[
+        :, 0
+    ].double()
     return (seen.base[0][..., None] + answer * seen.spread[0][:, None, None]).detach().numpy()
 
 

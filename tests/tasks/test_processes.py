@@ -98,10 +98,11 @@ def test_the_command_under_torchrun(tmp_path: Path) -> None:
     for alone, out in ((True, "one"), (False, "two")):
         status, _, err = end(start(*fit, out, cwd=tmp_path, alone=alone))
         assert status == 0, err
-        assert err.count("epoch   1/2") == 1  # one of them shows the training
-    one, two = (load_file(tmp_path / run / "best.safetensors") for run in ("one", "two"))
-    for key, value in one.items():
-        torch.testing.assert_close(two[key], value, rtol=1e-4, atol=1e-6)
+        assert err.count("epoch   1/2") == err.count("refit   1/1") == 1  # one of them shows the training
+    for name in ("best.safetensors", "final.safetensors"):
+        one, two = (load_file(tmp_path / run / name) for run in ("one", "two"))
+        for key, value in one.items():
+            torch.testing.assert_close(two[key], value, rtol=1e-4, atol=1e-6)
     assert RunFolder(tmp_path / "two").summary()["epochs"] == 2
 
 

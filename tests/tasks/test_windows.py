@@ -177,21 +177,49 @@ def test_mixing_and_amplifying():
 
 
 def test_mixed_series_lie_between_two_of_a_kind():
+    """Two that end together, or one and itself some seasons earlier."""
     generator = np.random.default_rng(0)
     positive = [1 + 9 * generator.random(n) for n in (40, 60)]  # their learned units: logarithms
     negative = [-1 - 9 * generator.random(n) for n in (40, 60)]
-    windows = windows_of(panel_of(positive + negative), augment=True)
+    windows = windows_of(panel_of(positive + negative, season_length=10), augment=True)
     counts = {True: 0, False: 0}
     for batch in windows.epoch(1):
         for row in range(len(batch.length)):
-            wanted = [
-                s.series.filled for s in windows.prepared if s.series.logarithmic != bool(batch.linear[row])
-            ]
-            length = int(batch.length[row])
+            length, linear = int(batch.length[row]), bool(batch.linear[row])
             found = batch.filled[row, :length].numpy()
-            parts = np.stack([values[-length:] for values in wanted if len(values) >= length], axis=1)
-            shares, rest, *_ = np.linalg.lstsq(parts, found, rcond=None)
-            assert rest.size == 0 or rest[0] < 1e-9
-            assert (shares > -1e-9).all()
-            counts[bool(batch.linear[row])] += 1
+            kind = [s.series.filled for s in windows.prepared if s.series.logarithmic != linear]
+            pairs = [
+                np.stack([one[-length:], other[len(other) - length - shift : len(other) - shift]], axis=1)
+                for one in kind
+                for other in kind
+                for shift in (range(0, len(one) - length + 1, 10) if one is other else (0,))
+                if min(len(one), len(other)) >= length
+            ]
+            fits = [np.linalg.lstsq(pair, found, rcond=None)[0] for pair in pairs]
+            exact = [i for i, fit in enumerate(fits) if np.allclose(pairs[i] @ fit, found)]
+            assert exact and min(fits[exact[0]]) > -1e-9
+            counts[linear] += 1
     assert min(counts.values()) > 20
+
+
+def test_a_single_series_is_mixed_with_itself_a_whole_number_of_seasons_away():
+    y = np.random.default_rng(0).normal(size=700)
+    known = np.arange(703)[:, None] / 100.0
+    windows = windows_of(panel_of([y], season_length=7, known=[known]), augment=True)
+    shifts = set()
+    for batch in windows.epoch(1):
+        for row in range(len(batch.length)):
+            steps = batch.known[row, : batch.length[row], 0].double().diff()
+            np.testing.assert_allclose(steps, steps[0], atol=1e-5)  # of neighbouring steps, wherever they lie
+            window = batch.filled[row, batch.start[row] : batch.start[row] + batch.length[row]].numpy()
+            if len(window) < 20:
+                continue
+            filled = windows.prepared[0].series.filled
+            places = np.lib.stride_tricks.sliding_window_view(filled, len(window))
+            corr = (places - places.mean(1, keepdims=True)) @ (window - window.mean())
+            first, second = np.sort(np.argsort(corr / places.std(1))[-2:])
+            fit, rest, *_ = np.linalg.lstsq(places[[first, second]].T, window, rcond=None)
+            if rest.size and rest[0] < 1e-9 and min(fit) > 0.05:
+                shifts.add(int(second - first))
+    assert len(shifts) > 10
+    assert all(shift % 7 == 0 for shift in shifts)

@@ -22,6 +22,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "demo": ("cellwise demo lstm", "cellwise demo my_cells.py:MGU --epochs 500"),
     "classify report": ("cellwise classify report runs/reviews-gru",),
+    "forecast update": (
+        "cellwise forecast update runs/sales-gru newer.csv",
+        "cellwise forecast update runs/sales-gru newer.csv --out runs/sales-july",
+    ),
     "forecast report": ("cellwise forecast report runs/sales-gru",),
     "forecast backtest": (
         "cellwise forecast backtest sales.csv --horizon 28 --cutoffs 6",

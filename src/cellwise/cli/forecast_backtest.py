@@ -58,6 +58,8 @@ def make(task: Task) -> click.Command:
                 raise TaskError("a backtest of a file needs --horizon")
             forecaster = estimator(**settings_of(options, values))
             data = read(commands, forecaster, source, how)
+        if out is None:  # nobody will ask it for the future
+            forecaster.set_params(refit=False)
         train(commands, forecaster, data, how, out, overwrite, as_json)
 
     file_or_run = argument(

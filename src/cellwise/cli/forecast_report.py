@@ -18,10 +18,12 @@ def report(run: Annotated[Path, argument(help="Run folder written by fit.", meta
     """Rebuild report.html, its plots and backtest.csv of a finished run."""
     from cellwise.tasks.forecasting.forecaster import Forecaster
     from cellwise.tasks.forecasting.report import remake_report
-    from cellwise.tasks.training.run_files import REPORT, RunFolder
+    from cellwise.tasks.training.replacing import current_run
+    from cellwise.tasks.training.run_files import REPORT
 
-    remake_report(RunFolder(run), Forecaster.load(run))
-    click.echo(f"report: {run / REPORT}", err=True)
+    folder = current_run(run)
+    remake_report(folder, Forecaster.load(run))
+    click.echo(f"report: {folder / REPORT}", err=True)
 
 
 def make(task: Task) -> click.Command:

@@ -207,11 +207,11 @@ def _command(
     words = ["cellwise", task, "fit", source]
     for each in options:
         value = values[each.name]
-        if value is None or value is False or (value == each.default and not each.is_required):
+        if value is None or (value == each.default and not each.is_required):
             continue
         flag = max(each.flags, key=len)
-        if value is True:
-            words.append(flag)
+        if isinstance(value, bool):
+            words.append(flag if value else f"--no-{flag.removeprefix('--')}")
         else:
             words += [part for one in (value if each.is_list else [value]) for part in (flag, str(one))]
     return shlex.join([*words, *([] if valid is None else ["--valid", valid])])

@@ -28,6 +28,7 @@ __all__ = [
     "answer",
     "fit_and_say",
     "group_of",
+    "load_with_data",
     "option_parameters",
     "options_or_none",
     "read",
@@ -45,6 +46,7 @@ _OWN = {
     "forecast": {
         "backtest": ("Measure forecasts of the past.", "forecast_backtest"),
         "report": ("Make the report of a run again.", "forecast_report"),
+        "update": ("Go on with newer data.", "forecast_update"),
     },
 }
 
@@ -118,7 +120,7 @@ def _predict(task: Task, commands: TaskCommands) -> Made:
                 raise TaskError("--json prints the result, --out writes it to a file; give one of them")
             commands.check_out(out)
             check_file(out, makes_folder=True)
-        estimator, data = _loaded(task, commands, run, source, settings_of(reading, values))
+        estimator, data = load_with_data(task, commands, run, source, settings_of(reading, values))
         made = commands.predict(estimator, data, **settings_of(own, values, commands.predict_options))
         if out is None:
             answer(made, as_json)
@@ -142,7 +144,7 @@ def _evaluate(task: Task, commands: TaskCommands) -> Made:
     reading = _reading_options(task, commands)
 
     def evaluate(run: Path, source: str, as_json: bool, quiet: bool, **values: Any) -> None:
-        estimator, data = _loaded(task, commands, run, source, settings_of(reading, values))
+        estimator, data = load_with_data(task, commands, run, source, settings_of(reading, values))
         answer(
             commands.evaluate(estimator, data, **settings_of(own, values, commands.evaluate_options)), as_json
         )
@@ -283,7 +285,7 @@ def answer(made: Answer, as_json: bool) -> None:
         say(remark)
 
 
-def _loaded(
+def load_with_data(
     task: Task, commands: TaskCommands, run: Path, source: str | None, settings: Mapping[str, Any]
 ) -> tuple[Any, Any]:
     """A trained estimator, and the data that a person named."""
@@ -331,7 +333,10 @@ def _parameter(declared: Option, default: Any) -> click.Parameter:
         attributes["help"] += f"  [default: {declared.none}]"
     if declared.is_list and default:
         attributes["help"] += f"  [default: {', '.join(map(str, default))}]"
-    told = Declared(declared.flags, attributes)
+    flags = declared.flags
+    if kind is bool and default:  # what is on can be switched off
+        flags = tuple(f"{flag}/--no-{flag.removeprefix('--')}" for flag in flags)
+    told = Declared(flags, attributes)
     if declared.is_list:
         return parameter(declared.name, list[kind] | None, told, None)
     return (

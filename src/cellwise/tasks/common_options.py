@@ -47,11 +47,12 @@ class CommonOptions:
         group=NETWORK,
         search=Range(0.0, 0.5),
     )
-    epochs: int = option(
-        default=20,
-        help="Epochs, at most; early stopping may end sooner. With --minutes, unlimited unless given.",
+    epochs: int | None = option(
+        default=None,
+        help="Epochs, at most; early stopping may end sooner.",
         at_least=1,
         at_most=1_000_000,
+        none="by the data; with --minutes, unlimited",
         group=TRAINING,
     )
     batch_size: int = option(
@@ -78,7 +79,7 @@ class CommonOptions:
         group=TRAINING,
         search=Range(1e-5, 1e-1, is_log=True),
     )
-    patience: int = option(
+    patience: int | None = option(
         default=6,
         help="Epochs without improvement on validation before training stops; 0 disables early stopping.",
         at_least=0,

@@ -1,20 +1,15 @@
-"""The base class of estimators: options, fit, run folders, scikit-learn's interface.
-
-A task implements (see docs/adding-a-task.md) `_read`, `_network`, `_objective`, `_store`, `_restore`, and
-`measure`; and, where it has something to add, `_learned`, `_notes`, `_report`, `_figures`.
-"""
+"""The base class of estimators: fit, save and load, for every task. What a task supplies is in `hooks`."""
 
 from __future__ import annotations
 
+import copy
 import inspect
 import time
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import nn
@@ -23,15 +18,28 @@ from cellwise import cells
 from cellwise.cells import Cell
 from cellwise.cells.stored import known_cell, store_cell
 from cellwise.tasks.common_options import CommonOptions
-from cellwise.tasks.errors import NotFittedError, ReportWarning, RunFolderError, TaskError
+from cellwise.tasks.errors import NotFittedError, ReportWarning, RunFolderError
+from cellwise.tasks.hooks import Hooks, Stored
 from cellwise.tasks.options import Option, check_values, options_of, plain
+from cellwise.tasks.parameters import Parameters
+from cellwise.tasks.stored_run import epoch_of, note_of_unfinished, notes_of, without_groups
 from cellwise.tasks.training.device import choose_device
 from cellwise.tasks.training.history import History
 from cellwise.tasks.training.loading import cell_of_run, check_loaded, load_network
 from cellwise.tasks.training.loop import TrainSettings, torch_threads, train
-from cellwise.tasks.training.objective import Objective
 from cellwise.tasks.training.progress import Progress, choose_progress
-from cellwise.tasks.training.run_folder import BEST, CONFIG, DATA, Checkpoint, RunFolder, own_run
+from cellwise.tasks.training.replacing import current_run
+from cellwise.tasks.training.run_folder import (
+    BEST,
+    CONFIG,
+    DATA,
+    FINAL,
+    WINDOWS,
+    Checkpoint,
+    RunFolder,
+    own_run,
+)
+from cellwise.tasks.training.stage import Stage, continued_settings, first_settings, refit_stage
 
 __all__ = ["Estimator", "Stored"]
 
@@ -39,84 +47,21 @@ Data = TypeVar("Data")
 Training = TypeVar("Training")
 
 
-@dataclass(frozen=True, eq=False)
-class Stored:
-    """The part of an estimator's data that a run folder holds, beside options and weights.
-
-    fingerprint: a digest of the data; a run resumes only with equal data.
-    tensors, about: contents of data.safetensors.
-    config: additional entries of config.json, JSON-able."""
-
-    fingerprint: str
-    tensors: Mapping[str, torch.Tensor]
-    about: Mapping[str, Any] = field(default_factory=dict)
-    config: Mapping[str, Any] = field(default_factory=dict)
-
-
-class Estimator(CommonOptions, ABC, Generic[Data, Training]):
+class Estimator(CommonOptions, Parameters, Hooks[Data, Training]):
     """A recurrent network that is trained on the user's data.
 
     Constructor arguments are stored unchanged under their own names; what is learned ends in an underscore.
     `Data` is all that a prediction needs besides weights: it stays with the estimator and is stored in the run folder.
     `Training` is used by the training only."""
 
-    task: ClassVar[str]
-    """Name of the task: that of its command, and in run folders."""
-    former_tasks: ClassVar[tuple[str, ...]] = ()
-    """Names of the task in run folders of earlier versions."""
-    fit_options: ClassVar[type | None] = None
-    """Declares the options of this task's `fit`, which the run folder stores too."""
-    metric: ClassVar[str]
-    """The figure of `measure` that `score` returns."""
-    higher_is_better: ClassVar[bool] = False
-
     network_: nn.Module
+    """What predicts."""
+    measured_: nn.Module
+    """What the figures are of: the network before it was continued on all data; `network_` itself if it was not."""
     notes_: tuple[str, ...]
     trained_: History | None
+    refitted_: History | None
     seconds_: float
-
-    @abstractmethod
-    def _read(self, data: Any, *args: Any, **more: Any) -> tuple[Data, Training]:
-        """Read the arguments of `fit`. Raises DataError.
-
-        The parameters after `data` are those that this task's `fit` takes: `target`, `valid`, and the `fit_options`."""
-
-    @abstractmethod
-    def _network(self, data: Data) -> nn.Module:
-        """A network with initial weights, drawn with the seed."""
-
-    @abstractmethod
-    def _objective(self, network: Any, data: Data, training: Training) -> Objective[Any]:
-        """Batches, loss and validation."""
-
-    @abstractmethod
-    def _store(self, data: Data) -> Stored:
-        """The data as a run folder stores it."""
-
-    @abstractmethod
-    def _restore(self, run: RunFolder, config: Mapping[str, Any]) -> Data:
-        """The inverse of `_store`. Nothing in the folder is trusted.
-
-        Raises RunFolderError, or ValueError, KeyError, ... if config.json is not as it was written."""
-
-    @abstractmethod
-    def measure(self, data: Any, target: Any = None) -> dict[str, float]:
-        """The metrics of this network on any data, by name."""
-
-    def _learned(self, data: Data) -> None:
-        """Set the fitted attributes, whose names end in an underscore, that come from the data."""
-
-    def _notes(self, data: Data) -> tuple[str, ...]:
-        """What was noticed in the data, in sentences."""
-        return ()
-
-    def _report(self, run: RunFolder) -> str | None:
-        """Write the report. Returns None, or a sentence on what failed and how to retry."""
-        return None
-
-    def _figures(self) -> dict[str, Any]:
-        """Additional entries of summary.json, JSON-able."""
-        return {}
 
     @property
     def _least_weights(self) -> int:
@@ -147,12 +92,36 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
         network = self._new_network(known)
         objective = self._objective(network, known, training)
         with self._opened(folder, known, how, overwrite) as run, torch_threads(self.threads):
-            trained = train(network, objective, TrainSettings.of(self), run, choose_progress(progress))
-            self._take(known, how, network, self._notes(known), trained)
+            settings, shown = TrainSettings.of(self, self._epochs(known, training)), choose_progress(progress)
+            refits = self._refits(known)
+            first = first_settings(settings) if refits else settings
+            trained = train(network, objective, first, run, shown)
+            final, refitted = network, None
+            if refits:
+                stage, epochs = refit_stage(trained), trained.best.epoch
+                final, refitted = self._continued(network, known, training, epochs, run, shown, stage)
+            self._take(known, how, network, final, trained, refitted)
+            self.notes_ = (*self._notes(known), *self._complete())
             self.seconds_ = time.perf_counter() - start
             if run is not None and run.writes:  # of several processes one
                 self._finish(run)
         return self
+
+    def _continued(
+        self,
+        network: nn.Module,
+        data: Data,
+        training: Training,
+        epochs: int,
+        run: RunFolder | None,
+        progress: Progress,
+        stage: Stage,
+    ) -> tuple[nn.Module, History]:
+        """A copy of a network that was trained for so many epochs, continued on all data."""
+        final = copy.deepcopy(network)
+        settings = continued_settings(TrainSettings.of(self, epochs), epochs)
+        objective = self._refit_objective(final, data, training)
+        return final, train(final, objective, settings, run, progress, stage=stage)
 
     def _understand(self, data: Any, more: Mapping[str, Any]) -> tuple[Data, Training, dict[str, Any]]:
         """What `fit` was given, understood, and the values of the `fit_options`. Wrong options are found first."""
@@ -202,31 +171,35 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
         self,
         data: Data,
         how: Mapping[str, Any],
+        measured: nn.Module,
         network: nn.Module,
-        notes: tuple[str, ...],
-        trained: History | None,
+        trained: History | None = None,
+        refitted: History | None = None,
+        best_epoch: int | None = None,
     ) -> None:
-        """Set the fitted state."""
+        """Set the fitted state, but for the notes."""
         self._data, self._fitted_how = data, dict(how)
-        self.network_, self.notes_, self.trained_ = network.eval(), notes, trained
+        self.measured_, self.network_ = measured.eval(), network.eval()
+        self.trained_, self.refitted_ = trained, refitted
+        self._best_epoch = best_epoch if trained is None else trained.best.epoch
         self._learned(data)
 
     def _finish(self, run: RunFolder) -> None:
         """Write the report, then the summary. The run is finished even if the report fails."""
+        self._write_completion(run)
         problem = self._report(run)
         run.finish(self.summary())
         if problem is not None:
             self.notes_ = (*self.notes_, problem)
             warnings.warn(problem, ReportWarning, stacklevel=4)
 
+    def _write_completion(self, run: RunFolder) -> None:
+        for name, content in self._completion().items():
+            run.write_tensors(name, content)
+
     def _check_fitted(self) -> None:
         if not self.is_fitted:
             raise NotFittedError(f"this {type(self).__name__} has not learned anything yet; call fit first")
-
-    @property
-    def is_fitted(self) -> bool:
-        """Whether there is a trained network."""
-        return hasattr(self, "network_")
 
     @property
     def model_name(self) -> str:
@@ -245,7 +218,11 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
             raise RunFolderError(f"{path} is not empty; save into a new folder")
         with self._opened(path, self._data, self._fitted_how, overwrite=False) as run:
             assert run is not None
-            run.write_tensors(BEST, Checkpoint(self.network_.state_dict(), {}))
+            about = {} if self._best_epoch is None else {"epoch": self._best_epoch}
+            run.write_tensors(BEST, Checkpoint(self.measured_.state_dict(), about))
+            if self.network_ is not self.measured_:
+                run.write_tensors(FINAL, Checkpoint(self.network_.state_dict(), {}))
+            self._write_completion(run)
             run.finish(self.summary())
 
     @classmethod
@@ -255,7 +232,7 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
         A cell whose class is unknown here is restored from the equations in the folder; no code is read from it.
         unfinished: accept a run that is not finished, which may still be training, and take its best weights so far.
         Raises RunFolderError if the folder is damaged, unfinished or not a run of this task."""
-        run = RunFolder(Path(folder))
+        run = current_run(Path(folder))
         config = run.config()
         if config["task"] not in cls.former_tasks:
             config = run.config(cls.task)
@@ -265,7 +242,7 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
 
     @classmethod
     def _loaded(cls, run: RunFolder, config: dict[str, Any]) -> Self:
-        given = _without_groups(config["settings"])
+        given = without_groups(config["settings"])
         how = {each.name: given.pop(each.name) for each in cls._fit_options()}
         cell = cell_of_run(run, config, given["cell"])
         made = cls(**given | {"cell": given["cell"] if known_cell(given["cell"]) == cell else cell})
@@ -274,11 +251,21 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
         data = made._restore(run, config)
         if config.get("format", 1) > 1 and made._store(data).fingerprint != config["data"]:
             raise run.damaged(f"{DATA} holds other data than {CONFIG} says")
+        files = () if summary is None else tuple(summary.get("files", ()))
         best = run.read_tensors(BEST)
-        network = load_network(run, lambda: made._network(data), made._least_weights, best.tensors)
-        made._take(data, how, network, _notes_of(made._notes(data), summary, best), None)
+        measured = made._load_network(run, data, BEST, best)
+        final = made._load_network(run, data, FINAL, run.read_tensors(FINAL)) if FINAL in files else measured
+        made._take(data, how, measured, final, best_epoch=epoch_of(best))
+        more = made._restore_completion(run if WINDOWS in files else None)
+        notes = made._notes(data) if summary is None else notes_of(summary)
+        made.notes_ = (*notes, *(note for note in more if note not in notes))
+        if summary is None:
+            made.notes_ += (note_of_unfinished(best),)
         made.seconds_ = float("nan")
         return made
+
+    def _load_network(self, run: RunFolder, data: Data, name: str, saved: Checkpoint) -> nn.Module:
+        return load_network(run, lambda: self._network(data), self._least_weights, saved.tensors, name)
 
     @contextmanager
     def _opened(
@@ -303,7 +290,7 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
             yield run
 
     def _declared(self) -> tuple[Option, ...]:
-        return (*options_of(type(self)), *self._fit_options())
+        return (*self._options(), *self._fit_options())
 
     def _stored_settings(self, how: Mapping[str, Any]) -> dict[str, Any]:
         """All options of this estimator and of `fit`, by name, as JSON holds them."""
@@ -328,53 +315,3 @@ class Estimator(CommonOptions, ABC, Generic[Data, Training]):
         """The metric named `metric` on data, negated where lower is better, as scikit-learn expects."""
         figure = self.measure(data, target)[self.metric]
         return figure if self.higher_is_better else -figure
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The constructor's arguments by name (`deep` is there for scikit-learn; nothing is nested)."""
-        return {each.name: getattr(self, each.name) for each in options_of(type(self))}
-
-    def set_params(self, **params: Any) -> Self:
-        """Change constructor arguments; returns self. What was learned stays until the next fit."""
-        names = [each.name for each in options_of(type(self))]
-        for name, value in params.items():
-            if name not in names:
-                raise TaskError(f"{type(self).__name__} has no parameter {name!r}; it has {', '.join(names)}")
-            setattr(self, name, value)
-        return self
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return self.is_fitted
-
-    def __sklearn_tags__(self) -> Any:
-        """What scikit-learn asks of an estimator; nobody else does, so it is there when this is called."""
-        from sklearn.utils import InputTags, Tags, TargetTags
-
-        return Tags(
-            estimator_type=None,
-            target_tags=TargetTags(required=False),
-            input_tags=InputTags(one_d_array=True, two_d_array=False, string=True, allow_nan=True),
-        )
-
-    def __repr__(self) -> str:
-        changed = (
-            f"{each.name}={value!r}"
-            for each in options_of(type(self))
-            if (value := getattr(self, each.name)) is not each.default and value != each.default
-        )
-        return f"{type(self).__name__}({', '.join(changed)})"
-
-
-def _without_groups(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Options by name. Runs of version 0.1 nested those of a forecaster in a group."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        flat |= value if isinstance(value, dict) else {name: value}
-    return flat
-
-
-def _notes_of(notes: tuple[str, ...], summary: Mapping[str, Any] | None, best: Checkpoint) -> tuple[str, ...]:
-    """The notes of a loaded run: those of its summary, or that it is not finished."""
-    if summary is not None:
-        return tuple(str(note) for note in summary.get("notes", ()))
-    epoch = best.about.get("epoch")
-    return (*notes, f"the run is not finished; these are its weights of epoch {epoch}, the best so far")

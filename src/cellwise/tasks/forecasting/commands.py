@@ -174,8 +174,10 @@ class Commands(TaskCommands):
         from cellwise.tasks.report.table import figure
 
         scores = estimator.evaluate(data, **options)
-        titles = [f"{name} %" if name.startswith("coverage") else name for name in scores.columns]
-        rows = [[each if isinstance(each, str) else figure(each) for each in row] for row in scores.rows()]
+        columns = [name for name in scores.columns if not name.startswith(("width", "scaled"))]
+        titles = [f"{name} %" if name.startswith("coverage") else name for name in columns]
+        shown = scores.select(columns).rows()
+        rows = [[each if isinstance(each, str) else figure(each) for each in row] for row in shown]
         steps, count = data.panel.frequency.many(estimator.horizon), options["cutoffs"]
         windows = f"the last {count:,} windows" if count > 1 else "the last window"
         remark = f"Measured on {windows} of {steps}; too good to be true if the network was trained on these values."

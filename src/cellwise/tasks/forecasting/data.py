@@ -12,9 +12,9 @@ from cellwise.tasks.forecasting.config import NetworkConfig
 from cellwise.tasks.forecasting.frames import Table
 from cellwise.tasks.forecasting.objective import training_part
 from cellwise.tasks.forecasting.panel import Panel
-from cellwise.tasks.forecasting.splits import Split, split
+from cellwise.tasks.forecasting.splits import Split, former_split, restore_split, split, split_tensors
 from cellwise.tasks.forecasting.store import fingerprint, read_table_back, table_tensors
-from cellwise.tasks.training.run_folder import CONFIG, RunFolder
+from cellwise.tasks.training.run_folder import CONFIG, DATA, RunFolder
 
 __all__ = ["ForecastData", "prepare_data", "restore_data", "store_data"]
 
@@ -30,7 +30,7 @@ class ForecastData:
 
 
 def prepare_data(
-    table: Table, network: Mapping[str, Any], *, cutoffs: int, step: int, validation: int | None
+    table: Table, network: Mapping[str, Any], *, cutoffs: int | None, step: int, validation: int | None
 ) -> tuple[ForecastData, Panel]:
     """A table ready to be learned from, and its panel with calendar features.
 
@@ -47,6 +47,7 @@ def store_data(data: ForecastData) -> Stored:
     """The data as a run folder holds it."""
     tensors, about = table_tensors(data.table)
     config = {"network": data.config.to_dict(), "calendar": data.calendar}
+    tensors |= split_tensors(data.split)
     return Stored(fingerprint(data.table.panel, data.table.schema), tensors, about, config)
 
 
@@ -55,7 +56,7 @@ def restore_data(
     stored: Mapping[str, Any],
     network: Mapping[str, Any],
     *,
-    cutoffs: int,
+    cutoffs: int | None,
     step: int,
     validation: int | None,
 ) -> ForecastData:
@@ -67,7 +68,15 @@ def restore_data(
         raise run.damaged(f"{CONFIG} has a network that is not that of its settings")
     calendar = stored["calendar"]
     check_calendar(calendar)
-    table = read_table_back(run)
+    saved = run.read_tensors(DATA)
+    table = read_table_back(run, saved)
     config.check_fits(table.panel, len(calendar))
-    parts = split(table.panel, config.horizon, cutoffs=cutoffs, step=step, validation=validation)
+    parts = run.guarded(
+        f"{DATA} does not hold the parts of its series",
+        lambda: restore_split(saved.tensors, table.panel.lengths),
+    )
+    if parts is None:
+        parts = former_split(
+            table.panel, config.horizon, cutoffs=cutoffs or 0, step=step, validation=validation
+        )
     return ForecastData(table, tuple(calendar), config, parts)

@@ -4,41 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
-import numpy as np
-
-from cellwise.tasks.errors import NotFittedError
-from cellwise.tasks.estimator import Estimator, Stored
+from cellwise.tasks.estimator import Stored
 from cellwise.tasks.forecasting import TASK
-from cellwise.tasks.forecasting.backtest import Backtest, cutoff_indices, rolling_forecasts
 from cellwise.tasks.forecasting.calendar import with_calendar
 from cellwise.tasks.forecasting.covariates import check_reach
 from cellwise.tasks.forecasting.data import ForecastData, prepare_data, restore_data, store_data
-from cellwise.tasks.forecasting.errors import SeriesTooShortError
-from cellwise.tasks.forecasting.frames import Columns, Table, TextFormat, read_table
+from cellwise.tasks.forecasting.epochs import epochs_for
+from cellwise.tasks.forecasting.frames import Table, TextFormat
 from cellwise.tasks.forecasting.frequency import parse_frequency
 from cellwise.tasks.forecasting.network import ForecastNetwork
-from cellwise.tasks.forecasting.objective import ForecastObjective
+from cellwise.tasks.forecasting.objective import ForecastObjective, training_part
 from cellwise.tasks.forecasting.options import ForecastOptions, TestWindows
-from cellwise.tasks.forecasting.output import (
-    Evaluation,
-    backtest_frame,
-    check_by,
-    forecast_frame,
-    quantiles_of,
-    scores_frame,
-)
+from cellwise.tasks.forecasting.output import forecast_frame, quantiles_of
 from cellwise.tasks.forecasting.panel import Panel
+from cellwise.tasks.forecasting.postprocessing import Postprocessing
+from cellwise.tasks.forecasting.splits import whole_split
+from cellwise.tasks.forecasting.updates import Updates
 from cellwise.tasks.options import check_values
 from cellwise.tasks.training.loop import torch_threads
 from cellwise.tasks.training.progress import Progress
 from cellwise.tasks.training.run_folder import RunFolder
+from cellwise.tasks.training.stage import OTHER_SEED
 
 __all__ = ["Forecaster"]
 
 
-class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
+class Forecaster(Updates):
     """A recurrent network that forecasts one or many series, with bands.
 
     Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. horizon: steps to
@@ -50,21 +43,18 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
     intervals in percent.
     hidden_size, num_layers, dropout, members: the network; the forecasts of `members` networks are averaged. epochs,
     batch_size, learning_rate, weight_decay, patience, seed, threads, device, minutes, accumulate, autocast: the
-    training. validation: windows of one horizon held out at the end for early stopping; None chooses the number, 0
-    holds nothing out.
+    training. validation: windows held out for early stopping and calibration; None chooses the number, 0 holds none
+    out. calibrate: whether the bands are made as wide as the held-out windows ask for. refit: whether what was held out
+    is learned too, once the network is measured.
 
-    What `fit` learns ends in an underscore: `network_`, `table_` (the data as it was understood), `notes_` (remarks
-    on it, in sentences), `trained_` (the epochs), `backtest_` (forecasts of the held-out windows, beside the seasonal
-    naive forecast)."""
+    What `fit` learns ends in an underscore: `network_`, `measured_` (before it learned what was held out), `table_`
+    (the data as it was understood), `notes_` (remarks on it, in sentences), `trained_` (the epochs), `refitted_` (those
+    on all data), `backtest_` (forecasts of the held-out windows, beside the seasonal naive forecast)."""
 
     task = TASK.name
     fit_options = TestWindows
     metric = "MASE"
-
-    network_: ForecastNetwork
-    table_: Table
-    calendar_: tuple[str, ...]
-    _evaluation: Evaluation | None = None
+    trial_settings: ClassVar = {"refit": False, "calibrate": False}
 
     def fit(
         self,
@@ -73,7 +63,7 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
         *,
         folder: str | Path | None = None,
         overwrite: bool = False,
-        cutoffs: int = 0,
+        cutoffs: int | None = None,
         step: int | None = None,
         progress: bool | Progress | None = None,
         **more: Any,
@@ -82,22 +72,43 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
         series, whose steps are numbered from 0.
 
         folder: run folder for weights and metrics; the same call with an unfinished one resumes it.
-        cutoffs: number of test windows, held out at the end and measured in `backtest_`. step: steps between them
-        (default: one horizon). progress: True or False; None shows a bar on a terminal."""
+        cutoffs: number of test windows, held out at the end and measured in `backtest_`; None: by the data's length.
+        step: steps between them (default: one horizon). progress: True or False; None shows a bar on a terminal."""
         windows = {"cutoffs": cutoffs, "step": step}
         return super().fit(
             data, target, folder=folder, overwrite=overwrite, progress=progress, **windows, **more
         )
 
-    def _read(self, data: Any, *, cutoffs: int, step: int | None) -> tuple[ForecastData, Panel]:
-        table = read_table(data, self._columns(), self.freq, self.season_length)
-        return prepare_data(table, self._network_options(), **self._held_out(cutoffs, step))
+    def _read(self, data: Any, *, cutoffs: int | None, step: int | None) -> tuple[ForecastData, Panel]:
+        return prepare_data(self._read_new(data), self._network_options(), **self._held_out(cutoffs, step))
 
     def _network(self, data: ForecastData) -> ForecastNetwork:
         return ForecastNetwork(data.config)
 
     def _objective(self, network: ForecastNetwork, data: ForecastData, training: Panel) -> ForecastObjective:
-        return ForecastObjective(network, training, data.split, batch_size=self.batch_size, seed=self.seed)
+        follows_plan = self.epochs is None and self.minutes is None and self.patience is None
+        return ForecastObjective(
+            network,
+            training,
+            data.split,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            keeps_best=not follows_plan,
+        )
+
+    def _epochs(self, data: ForecastData, training: Panel) -> int:
+        return epochs_for(training_part(training, data.split, self.horizon), self.batch_size)
+
+    def _refits(self, data: ForecastData) -> bool:
+        return self.refit and (data.split.has_test or data.split.has_validation)
+
+    def _refit_objective(
+        self, network: ForecastNetwork, data: ForecastData, training: Panel
+    ) -> ForecastObjective:
+        whole = whole_split(training.lengths)
+        return ForecastObjective(
+            network, training, whole, batch_size=self.batch_size, seed=self.seed + OTHER_SEED
+        )
 
     def _store(self, data: ForecastData) -> Stored:
         return store_data(data)
@@ -108,7 +119,9 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
 
     def _learned(self, data: ForecastData) -> None:
         self.table_, self.calendar_ = data.table, data.calendar
-        self._evaluation = None
+        self._windows = self._evaluation = None
+        self._measuring = self._postprocessing = Postprocessing()
+        self.updates_ = ()
 
     def _notes(self, data: ForecastData) -> tuple[str, ...]:
         return (*data.table.notes, *data.split.notes)
@@ -120,9 +133,8 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
 
     def _figures(self) -> dict[str, Any]:
         backtest = self.backtest_
-        return {
-            "scores": {} if backtest is None else {name: s.overall for name, s in backtest.scores().items()}
-        }
+        scores = {} if backtest is None else {name: s.overall for name, s in backtest.scores().items()}
+        return {"scores": scores} | ({"updates": list(self.updates_)} if self.updates_ else {})
 
     @property
     def _least_weights(self) -> int:
@@ -157,118 +169,17 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
         panel = with_calendar(table.panel, self.calendar_, steps, self.network_.context_length)
         check_reach(table.panel, steps, self.target_column)
         with torch_threads(self.threads):
-            made = self.network_.forecast(panel, steps)
+            made = self.forecast(panel, steps)
         return forecast_frame(panel, made, self._quantiles, self.levels, self.model_name, table.schema)
-
-    def backtest(
-        self, frame: Any = None, cutoffs: int = 5, step: int | None = None, *, progress: bool | None = None
-    ) -> Any:
-        """Forecasts of the past: a fresh network trains on the data before the first cutoff, then
-        forecasts one horizon after each of the last `cutoffs` cutoffs, `step` apart (one horizon).
-
-        Returns a frame with the columns of `predict`, a column `cutoff` (the last time the forecast knew),
-        the truth, and the seasonal naive forecast. The figures are in `backtest_`; `scores()` lays them
-        out. What `fit` learned stays."""
-        if frame is None:
-            self._check_fitted()
-            table = self.table_
-        else:
-            table = read_table(frame, self._columns(), self.freq, self.season_length)
-        fresh = type(self)(**self.get_params())
-        fresh.fit(table, cutoffs=cutoffs, step=step, progress=progress)
-        self._evaluation = fresh._evaluated()
-        assert self._evaluation is not None  # cutoffs >= 1, so there are test windows
-        return backtest_frame(self._evaluation.backtest, table.schema)
-
-    def evaluate(
-        self, frame: Any = None, cutoffs: int = 1, step: int | None = None, *, by: str = "all"
-    ) -> Any:
-        """Scores of this network, without training it further, at the last `cutoffs` cutoffs of `frame`, beside
-        the seasonal naive forecast. Without a frame: on the windows that `fit` held out."""
-        self._check_fitted()
-        check_by(by)
-        if frame is None:
-            return self.scores(by=by)
-        table = self._read_again(frame)
-        return scores_frame(self._backtest_of(table, cutoffs, step), table.schema, by)
-
-    def measure(self, data: Any, target: None = None) -> dict[str, float]:
-        """The metrics of this network at the last cutoff of `data`, over all series and steps."""
-        self._check_fitted()
-        backtest = self._backtest_of(self._read_again(data), 1, None)
-        return dict(backtest.scores()[backtest.model].overall)
-
-    def _backtest_of(self, table: Table, cutoffs: int, step: int | None) -> Backtest:
-        """This network at the last cutoffs of a table."""
-        self.check_options(cutoffs=cutoffs, step=step)
-        panel = with_calendar(table.panel, self.calendar_, 0)
-        indices = cutoff_indices(panel.lengths, cutoffs, step or self.horizon, self.horizon, 2)
-        if (indices < 0).all():
-            raise SeriesTooShortError(
-                f"no series has the {self.horizon + 2} values that measuring a horizon of {self.horizon} needs"
-            )
-        with torch_threads(self.threads):
-            return self._rolling_forecasts(panel, indices)
-
-    def scores(self, by: str = "all") -> Any:
-        """The scores of the last backtest, or on the windows that `fit` held out, as a frame; by "all", "series"
-        or "horizon"."""
-        check_by(by)
-        measured = self._evaluated()
-        if measured is None:
-            raise NotFittedError(
-                "there is nothing to measure: call backtest, or fit on series long enough to hold some out"
-            )
-        return scores_frame(measured.backtest, measured.schema, by)
-
-    @property
-    def backtest_(self) -> Backtest | None:
-        """Forecasts beside the truth: of the last `backtest`, or of the part that `fit` held out; None if
-        there is none."""
-        measured = self._evaluated()
-        return None if measured is None else measured.backtest
-
-    @property
-    def backtest_is_test_(self) -> bool:
-        """Whether `backtest_` measures what neither training nor early stopping has seen."""
-        measured = self._evaluated()
-        return measured is not None and measured.is_test
-
-    def _evaluated(self) -> Evaluation | None:
-        """The forecasts of the held-out windows, computed on first use."""
-        if self._evaluation is not None or not self.is_fitted:
-            return self._evaluation
-        parts = self._data.split
-        if parts.has_test or parts.has_validation:
-            panel = with_calendar(self.table_.panel, self.calendar_, self.horizon)
-            with torch_threads(self.threads):
-                backtest = self._rolling_forecasts(panel, parts.test if parts.has_test else parts.validation)
-            self._evaluation = Evaluation(backtest, self.table_.schema, parts.has_test)
-        return self._evaluation
 
     def read(self, source: Any) -> Table:
         """Read a frame or file as `fit` would, or as `predict` would once fitted; the notes say which gaps
         were filled."""
         if self.is_fitted:
             return self._read_again(source)
-        return read_table(source, self._columns(), self.freq, self.season_length)
+        return self._read_new(source)
 
-    def kept_from_training(self, cutoffs: int, step: int | None) -> bool:
-        """Whether `fit` held out exactly these test windows, so that they can be measured without training."""
-        learned = self._held_out(**self._fitted_how)
-        return learned == self._held_out(cutoffs, step)
-
-    def _columns(self, learned_format: str | None = None) -> Columns:
-        text = TextFormat(self.date_format, self.decimal, self.encoding, learned_format)
-        return Columns(
-            self.id_column, self.time_column, self.target_column, tuple(self.known), tuple(self.past), text
-        )
-
-    @property
-    def _quantiles(self) -> tuple[float, ...]:
-        return quantiles_of(self.levels)
-
-    def _held_out(self, cutoffs: int, step: int | None) -> dict[str, Any]:
+    def _held_out(self, cutoffs: int | None, step: int | None) -> dict[str, Any]:
         return {"cutoffs": cutoffs, "step": step or self.horizon, "validation": self.validation}
 
     def _network_options(self) -> dict[str, Any]:
@@ -282,18 +193,3 @@ class Forecaster(ForecastOptions, Estimator[ForecastData, Panel]):
             "members": self.members,
             "quantiles": quantiles_of(self.levels),
         }
-
-    def _rolling_forecasts(self, panel: Panel, indices: np.ndarray) -> Backtest:
-        return rolling_forecasts(
-            self.network_.forecast,
-            panel,
-            indices,
-            self.horizon,
-            name=self.model_name,
-            quantiles=self._quantiles,
-            levels=tuple(sorted(self.levels)),
-        )
-
-    def _read_again(self, frame: Any) -> Table:
-        frequency = self.table_.panel.frequency
-        return read_table(frame, self._columns(self.table_.schema.time_format), frequency)

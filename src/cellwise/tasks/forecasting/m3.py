@@ -110,7 +110,7 @@ def run(frame: Any, seed: int, **options: Any) -> tuple[Row, Row]:
     Nothing is held out to decide when to stop; otherwise the defaults of `Forecaster` hold, unless options
     say otherwise.
     """
-    settings: dict[str, Any] = {"validation": 0} | options
+    settings: dict[str, Any] = {"validation": 0, "refit": False} | options
     forecaster = Forecaster(horizon=HORIZON, season_length=SEASON_LENGTH, seed=seed, **settings)
     forecaster.fit(frame, cutoffs=1)
     assert forecaster.backtest_ is not None  # there is a cutoff

@@ -30,7 +30,8 @@ class Member(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.horizon, self.num_quantiles = config.horizon, len(config.quantiles)
-        input_size = num_features(config.season_length) + config.num_known + config.num_past
+        num_lags = len(config.lags.steps)
+        input_size = num_features(config.season_length) + config.num_known + config.num_past + num_lags
         hidden_size = config.hidden_size
         self.layer = make_layer(config, input_size)
         self.mix = nn.Sequential(nn.Linear(hidden_size, MIXED_SIZE), nn.GELU(), nn.Dropout(config.dropout))
@@ -41,6 +42,7 @@ class Member(nn.Module):
             else None
         )
         self.read = nn.Linear(MIXED_SIZE, EMBEDDING_SIZE * self.num_quantiles) if config.num_known else None
+        self.read_lags = nn.Linear(MIXED_SIZE, num_lags * self.num_quantiles) if num_lags else None
         self._begin_at_base(config.quantiles)
 
     def _begin_at_base(self, quantiles: tuple[float, ...]) -> None:
@@ -48,7 +50,7 @@ class Member(nn.Module):
         if self.decode.weight.is_meta:  # a network that only takes up weights of a file
             return
         with torch.no_grad():
-            for head in (self.decode, self.read):
+            for head in (self.decode, self.read, self.read_lags):
                 if head is not None:
                     head.weight.mul_(0.1)
                     head.bias.zero_()
@@ -59,21 +61,23 @@ class Member(nn.Module):
             bias[:, :middle] = torch.log(torch.expm1(gaps[:middle]))
             bias[:, middle + 1 :] = torch.log(torch.expm1(gaps[middle:]))
 
-    def forward(self, inputs: Tensor, known: Tensor, cutoffs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor, known: Tensor, cutoffs: Tensor, lagged: Tensor | None = None) -> Tensor:
         """inputs (C, B, D); known (C + H, B, K), of the same steps and the horizon after the last; cutoffs
-        (M,): the steps to answer at. Gives (M, B, H, Q).
+        (M,): the steps to answer at; lagged (M, B, H, G), where the network has lags. Gives (M, B, H, Q).
         """
-        return self.answer(self.walk(inputs)[cutoffs], known, cutoffs)
+        return self.answer(self.walk(inputs)[cutoffs], known, cutoffs, lagged)
 
     def walk(self, inputs: Tensor) -> Tensor:
         """The states (C, B, hidden) after each step of inputs (C, B, D)."""
         output, _ = self.layer(inputs)
         return output
 
-    def answer(self, state: Tensor, known: Tensor, cutoffs: Tensor | None = None) -> Tensor:
+    def answer(
+        self, state: Tensor, known: Tensor, cutoffs: Tensor | None = None, lagged: Tensor | None = None
+    ) -> Tensor:
         """States at the cutoffs (M, B, hidden), and known (M + H, B, K) from the first of them on, to
         quantiles (M, B, H, Q). Cutoffs that do not follow each other say where in known they lie:
-        cutoffs (M,).
+        cutoffs (M,). lagged (M, B, H, G).
         """
         mixed = self.mix(state)
         raw = self.decode(mixed).unflatten(-1, (self.horizon, self.num_quantiles))
@@ -82,6 +86,8 @@ class Member(nn.Module):
             ahead = ahead if cutoffs is None else ahead[cutoffs]
             reader = self.read(mixed).unflatten(-1, (EMBEDDING_SIZE, self.num_quantiles))
             raw = raw + ahead.transpose(-1, -2) @ reader
+        if self.read_lags is not None and lagged is not None:
+            raw = raw + lagged @ self.read_lags(mixed).unflatten(-1, (-1, self.num_quantiles))
         return ordered(raw)
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 __all__ = [
-    "Scores", "absolute_error", "covered", "mean", "naive_scale", "pinball", "score", "smape_terms",
+    "Scores", "absolute_error", "band_quantiles", "covered", "interval_score", "mean", "naive_scale", "pinball",
+    "score", "smape_terms", "table_metrics",
 ]  # fmt: skip
 
 
@@ -58,6 +59,20 @@ def covered(y: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(y) | np.isnan(low) | np.isnan(high), np.nan, inside)
 
 
+def interval_score(y: np.ndarray, low: np.ndarray, high: np.ndarray, level: int) -> np.ndarray:
+    """How good a band of `level` percent is, elementwise, in the units of y; smaller is better.
+
+    Its width, and for a y outside of it the distance to it times 2 / (1 - level / 100): a band is expected to score
+    best if it is bounded by the true quantiles (Winkler 1972; Gneiting and Raftery 2007, section 6.2). NaN where
+    anything is not known.
+
+    >>> interval_score(np.array([5.0, 12.0]), np.full(2, 0.0), np.full(2, 10.0), 80).round(6).tolist()
+    [10.0, 30.0]
+    """
+    outside = np.maximum(low - y, 0.0) + np.maximum(y - high, 0.0)
+    return high - low + outside * 200 / (100 - level)
+
+
 def naive_scale(y: np.ndarray, season_length: int) -> float:
     """Mean absolute error of the seasonal naive forecast within y (T,): what MASE divides by. NaN if it is
     0 or unknown.
@@ -89,27 +104,44 @@ def score(
     """All metrics at once. y (N, C, H); forecast (N, C, H, Q); scale (N, C) of MASE; levels: bands in
     percent.
 
-    The point forecast is the median.
+    The point forecast is the median. MAE, RMSE, pinball, interval (`interval_score`) and width of the bands are in
+    the units of y; MASE and what is called scaled in units of the scale, which makes series comparable; sMAPE
+    and coverage in percent.
     """
     quantiles = list(quantiles)
     point = forecast[..., quantiles.index(0.5)]
     known = ~np.isnan(y)
     point = np.where(known, point, np.nan)
+    unit = scale[:, :, None]
     terms = {
         "MAE": absolute_error(y, point),
         "RMSE": (y - point) ** 2,
         "sMAPE": smape_terms(y, point),
-        "MASE": absolute_error(y, point) / scale[:, :, None],
+        "MASE": absolute_error(y, point) / unit,
         "pinball": pinball(y, forecast, quantiles),
     }
-    for level in levels:
-        low, high = (forecast[..., quantiles.index(q)] for q in band_quantiles(level))
+    bands = {
+        level: tuple(forecast[..., quantiles.index(q)] for q in band_quantiles(level)) for level in levels
+    }
+    for level, (low, high) in bands.items():
         terms[f"coverage {level}"] = covered(y, low, high)
+    terms["scaled pinball"] = terms["pinball"] / unit
+    for level, (low, high) in bands.items():
+        terms[f"interval {level}"] = interval_score(y, low, high, level)
+        terms[f"width {level}"] = np.where(known, high - low, np.nan)
+        terms[f"scaled interval {level}"] = terms[f"interval {level}"] / unit
+        terms[f"scaled width {level}"] = terms[f"width {level}"] / unit
     roots = {name: np.sqrt if name == "RMSE" else np.asarray for name in terms}
     by_series = {name: roots[name](mean(term, axis=(1, 2))) for name, term in terms.items()}
     by_horizon = {name: mean(roots[name](mean(term, axis=1)), axis=0) for name, term in terms.items()}
     overall = {name: float(mean(values)) for name, values in by_series.items()}
     return Scores(overall, by_series, by_horizon)
+
+
+def table_metrics(levels: Sequence[int]) -> tuple[str, ...]:
+    """The metrics for a table that a person reads; `score` has more of them."""
+    bands = tuple(f"{name} {level}" for name in ("coverage", "interval") for level in levels)
+    return ("MAE", "RMSE", "sMAPE", "MASE", "pinball", *bands)
 
 
 def band_quantiles(level: int) -> tuple[float, float]:

@@ -19,11 +19,19 @@ from torch import Tensor, nn
 from cellwise.tasks.errors import DataError
 from cellwise.tasks.forecasting.config import NetworkConfig
 from cellwise.tasks.forecasting.errors import SeriesTooShortError
+from cellwise.tasks.forecasting.lags import lag_features
 from cellwise.tasks.forecasting.member import Member
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.scaling import Scaled, scale
 from cellwise.tasks.forecasting.series import prepare
-from cellwise.tasks.forecasting.stretches import CONTEXT, Batch, PreparedSeries, collate, history_steps
+from cellwise.tasks.forecasting.stretches import (
+    CONTEXT,
+    Batch,
+    PreparedSeries,
+    Window,
+    collate,
+    history_steps,
+)
 from cellwise.tasks.forecasting.windows import WindowSampler
 
 __all__ = ["ForecastNetwork"]
@@ -60,10 +68,11 @@ class ForecastNetwork(nn.Module):
             typical_step=config.typical_step,
             batch_size=batch_size,
             seed=seed,
+            lags=config.lags,
         )
 
     def loss(self, batch: Batch) -> Tensor:
-        """Pinball loss in units of the spread, mean over cutoffs, steps, quantiles and members; a float32
+        """Pinball loss in units of the answers, mean over cutoffs, steps, quantiles and members; a float32
         scalar.
         """
         seen = self._see(batch)
@@ -75,14 +84,15 @@ class ForecastNetwork(nn.Module):
         weights = torch.where(levels == 0.5, 1.0, BAND_WEIGHT) * known[..., None] / known.sum().clamp(min=1)
         losses = []
         inputs, future = seen.inputs.to(self.device), batch.known.transpose(0, 1).to(self.device)
+        lagged = self._lagged(batch, seen).to(self.device)
         for member in self._members():
-            error = target - member(inputs, future, batch.cutoffs.to(self.device))
+            error = target - member(inputs, future, batch.cutoffs.to(self.device), lagged)
             losses.append((torch.maximum(levels * error, (levels - 1) * error) * weights).sum())
         return torch.stack(losses).mean()
 
     def _see(self, batch: Batch) -> Scaled:
         """Scaling over history and context, then the context only: inputs (C, B, D) float32 with
-        covariates, base (B, C, H), spread (B, C).
+        covariates and lags, base (B, C, H), and as spread (B, C) the unit of the answers.
         """
         config = self.config
         with torch.no_grad():
@@ -97,15 +107,25 @@ class ForecastNetwork(nn.Module):
             context = batch.past.shape[1]
             rows = (batch.start[:, None] + torch.arange(context)).clamp(max=batch.filled.shape[1] - 1)
             row = torch.arange(len(rows))[:, None]
+            unit = config.unit * scaled.spread[row, rows]
+            before = lag_features(batch.lagged[:, :context] + batch.moved, batch.filled[row, rows], unit)
             inputs = torch.cat(
-                [scaled.inputs[row, rows].float(), batch.known[:, :context], batch.past], dim=-1
+                [scaled.inputs[row, rows].float(), batch.known[:, :context], batch.past, before], dim=-1
             )
-            return Scaled(inputs.transpose(0, 1), scaled.base[row, rows], scaled.spread[row, rows])
+            return Scaled(inputs.transpose(0, 1), scaled.base[row, rows], unit)
+
+    def _lagged(self, batch: Batch, seen: Scaled) -> Tensor:
+        """What the lags say of the horizon after each cutoff, float32 (M, B, H, G)."""
+        at = batch.cutoffs
+        ahead = batch.lagged.unfold(1, self.config.horizon, 1)[:, at + 1]  # (B, M, G, H)
+        values = ahead.transpose(-1, -2) + batch.moved[:, at, None]
+        return lag_features(values, seen.base[:, at], seen.spread[:, at, None]).transpose(0, 1)
 
     @property
     def context_length(self) -> int:
         """How many steps at the end of a series a forecast looks at, apart from its scale and season."""
-        return CONTEXT + history_steps(self.config.season_length)
+        config = self.config
+        return CONTEXT + max(history_steps(config.season_length), config.lags.reach)
 
     def forecast(self, panel: Panel, horizon: int) -> np.ndarray:
         """Quantiles for the `horizon` steps after each series, in units of y: float64 (N, horizon, Q).
@@ -162,18 +182,27 @@ class ForecastNetwork(nn.Module):
 
     def _block(self, sources: list[PreparedSeries]) -> np.ndarray:
         """The next H steps of each series in learned units, (N, H, Q)."""
-        windows = [one.cut(0, max(0, len(one) - CONTEXT), len(one), self.config.horizon) for one in sources]
-        batch = collate(windows, self.config.horizon)
+        batch = collate([self._last_window(one) for one in sources], self.config.horizon)
         seen = self._see(batch)
         row, last = torch.arange(len(sources)), batch.length - 1
         reach = last[:, None] + torch.arange(self.config.horizon + 1)
         ahead = batch.known[row[:, None], reach].transpose(0, 1).to(self.device)
         inputs = seen.inputs.to(self.device)
+        base, unit = seen.base[row, last], seen.spread[row, last][:, None]
+        values = batch.lagged[row[:, None], reach[:, 1:]] + batch.moved[row, last, None]
+        lagged = lag_features(values, base, unit)[None].to(self.device)
         answers = [
-            member.answer(member.walk(inputs)[last, row][None], ahead)[0] for member in self._members()
+            member.answer(member.walk(inputs)[last, row][None], ahead, lagged=lagged)[0]
+            for member in self._members()
         ]
         answer = torch.stack(answers).mean(0).cpu().double()  # (N, H, Q)
-        return (seen.base[row, last][..., None] + answer * seen.spread[row, last][:, None, None]).numpy()
+        return (base[..., None] + answer * unit[..., None]).numpy()
+
+    def _last_window(self, source: PreparedSeries) -> Window:
+        """The window that a forecast sees: it ends with the series."""
+        start = max(0, len(source) - CONTEXT)
+        begin = max(0, start - history_steps(self.config.season_length))
+        return source.cut(begin, start, len(source), self.config.horizon, lags=self.config.lags)
 
     def _check(self, panel: Panel, horizon: int) -> None:
         config = self.config

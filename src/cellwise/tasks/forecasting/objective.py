@@ -28,8 +28,16 @@ class ForecastObjective(Objective[Batch]):
     metric = "scaled_pinball"
 
     def __init__(
-        self, network: ForecastNetwork, panel: Panel, split: Split, *, batch_size: int, seed: int
+        self,
+        network: ForecastNetwork,
+        panel: Panel,
+        split: Split,
+        *,
+        batch_size: int,
+        seed: int,
+        keeps_best: bool = True,
     ) -> None:
+        self.keeps_best = keeps_best
         self._network = network
         trained_on = training_part(panel, split, network.config.horizon)
         self._windows = network.windows(trained_on, batch_size=batch_size, seed=seed)

@@ -102,10 +102,20 @@ class ForecastOptions(CommonOptions):
     )
     validation: int | None = option(
         default=None,
-        help="Validation windows of one horizon each, for early stopping; 0 for none.",
+        help="Validation windows of one horizon each, for early stopping and for calibration; 0 for none.",
         at_least=0,
         at_most=10_000,
         none="by the data's length",
+        group=TRAINING,
+    )
+    calibrate: bool = option(
+        default=True,
+        help="Widen or narrow the bands by what the held-out windows show.",
+        group=TRAINING,
+    )
+    refit: bool = option(
+        default=True,
+        help="Learn the held-out data too, once the network is measured.",
         group=TRAINING,
     )
     date_format: str | None = option(
@@ -125,6 +135,14 @@ class ForecastOptions(CommonOptions):
     encoding: str | None = option(
         default=None, help="Encoding of a text file, such as cp1252.", none="UTF-8 or UTF-16", group=DATA
     )
+    patience: int | None = option(
+        default=None,
+        help="Epochs without improvement on validation before training stops; 0 disables early stopping.",
+        at_least=0,
+        at_most=1_000_000,
+        none="6 where epochs or minutes are given; else all epochs are trained, and the last weights kept",
+        group=TRAINING,
+    )
     dropout: float = 0.1
 
 
@@ -132,8 +150,12 @@ class ForecastOptions(CommonOptions):
 class TestWindows:
     """The test windows that `fit` holds out at the end of the data."""
 
-    cutoffs: int = option(
-        default=0, help="Test windows held out at the end of the data.", at_least=0, at_most=10_000
+    cutoffs: int | None = option(
+        default=None,
+        help="Test windows held out at the end of the data; 0 for none.",
+        at_least=0,
+        at_most=10_000,
+        none="by the data's length",
     )
     step: int | None = option(
         default=None, help="Steps between two cutoffs.", at_least=1, at_most=1_000_000, none="one horizon"

@@ -65,6 +65,9 @@ class Fitted(Protocol):
     def backtest_is_test_(self) -> bool:
         """Whether neither training nor early stopping has seen what `backtest_` measures."""
 
+    def forecast(self, panel: Panel, horizon: int) -> np.ndarray:
+        """Quantiles (N, horizon, Q) as they are handed out, after the end of each series with its calendar features."""
+
     def get_params(self) -> dict[str, Any]:
         """Its options by name."""
 
@@ -170,8 +173,9 @@ def _scores_section(forecaster: Fitted) -> Section | None:
     if backtest is None:
         return None
     note = (
-        "MAE, RMSE and pinball are in the units of the data, sMAPE and coverage in percent; MASE is the MAE "
-        "divided by that of the seasonal naive forecast within what was known. The point forecast is the median. "
+        "MAE, RMSE, pinball and interval are in the units of the data, sMAPE and coverage in percent; MASE is the MAE "
+        "divided by that of the seasonal naive forecast within what was known. The interval score is the width of the "
+        "band, and a penalty for what lies outside it. The point forecast is the median. "
         "Every series counts alike. The naive forecast repeats the last "
         f"{panel.frequency.many(panel.frequency.season_length)}; its bands are normal."
     )
@@ -274,7 +278,7 @@ def _aheads(forecaster: Fitted, chosen: Sequence[int]) -> list[plots.Ahead]:
         len(k) < len(y) + forecaster.horizon for k, y in zip(panel.known, panel.y, strict=True)
     ):
         return []
-    made = forecaster.network_.forecast(panel, forecaster.horizon)
+    made = forecaster.forecast(panel, forecaster.horizon)
     return [
         plots.Ahead(name, times, y, panel.frequency.future(times[-1], forecaster.horizon), forecast)
         for name, times, y, forecast in zip(panel.ids, panel.times, panel.y, made, strict=True)

@@ -64,9 +64,9 @@ def write_table(folder: RunFolder, table: Table) -> None:
     folder.write_tensors(DATA, Checkpoint(*table_tensors(table)))
 
 
-def read_table_back(folder: RunFolder) -> Table:
-    """What `write_table` wrote. Raises RunFolderError if it is damaged."""
-    saved = folder.read_tensors(DATA)
+def read_table_back(folder: RunFolder, saved: Checkpoint | None = None) -> Table:
+    """What `write_table` wrote. saved: data.safetensors, read already. Raises RunFolderError if it is damaged."""
+    saved = saved or folder.read_tensors(DATA)
     return folder.guarded(f"{DATA} does not hold whole series", lambda: _rebuild(saved.tensors, saved.about))
 
 

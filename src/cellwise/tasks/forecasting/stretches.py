@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cellwise.tasks.forecasting.lags import Lags
 from cellwise.tasks.forecasting.series import Series
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 CONTEXT = 128  # steps that the recurrent layer walks
+NO_LAGS = Lags((), 1)
 HISTORY_SEASONS = 12  # before them, for the season and the slope
 
 
@@ -39,13 +41,16 @@ class Window:
     """L steps of one series, in learned units.
 
     filled (L,): history and context without gaps; values (L + H,): the same and the horizon, NaN where
-    missing; known (C + H, K) and past (C, P): standardised, from the start of the context on; start: steps
-    of history, so that L = start + C; linear: whether learned units are not logarithms."""
+    missing; known (C + H, K) and past (C, P): standardised, from the start of the context on; lagged
+    (C + H, G), moved (C, G): see `Lags`, NaN where unknown; start: steps of history, so that L = start + C;
+    linear: whether learned units are not logarithms."""
 
     filled: np.ndarray
     values: np.ndarray
     known: np.ndarray
     past: np.ndarray
+    lagged: np.ndarray
+    moved: np.ndarray
     start: int
     first: int
     linear: bool
@@ -73,7 +78,15 @@ class PreparedSeries:
         past = np.pad(self.past, ((0, len(values)), (0, 0)), mode="edge")
         return PreparedSeries(self.series.extend(values), self.known, past)
 
-    def cut(self, begin: int, start: int, stop: int, horizon: int, warmup_steps: int = 0) -> Window:
+    def cut(
+        self,
+        begin: int,
+        start: int,
+        stop: int,
+        horizon: int,
+        warmup_steps: int = 0,
+        lags: Lags = NO_LAGS,
+    ) -> Window:
         """History [begin, start), context [start, stop), and the horizon after it; what does not exist is NaN
         (covariates: 0). Nothing is learned from the first `warmup_steps` steps.
         """
@@ -82,6 +95,8 @@ class PreparedSeries:
             values=_reach(self.series.values[begin : stop + horizon], stop - begin + horizon, np.nan),
             known=_reach(self.known[start : stop + horizon], stop - start + horizon, 0.0),
             past=self.past[start:stop],
+            lagged=lags.values(self.series.filled, start, stop + horizon),
+            moved=lags.moved(self.series.filled, start, stop),
             start=start - begin,
             first=max(0, warmup_steps - (start - begin)),
             linear=not self.series.logarithmic,
@@ -97,7 +112,8 @@ def _reach(array: np.ndarray, length: int, value: float) -> np.ndarray:
 
 def scale_augment(one: Window, factor: float) -> Window:
     """All movements larger or smaller by a factor, in learned units."""
-    return replace(one, filled=factor * one.filled, values=factor * one.values)
+    larger = {name: factor * getattr(one, name) for name in ("filled", "values", "lagged", "moved")}
+    return replace(one, **larger)
 
 
 def mixup(one: Window, other: Window, share: float) -> Window:
@@ -112,6 +128,8 @@ def mixup(one: Window, other: Window, share: float) -> Window:
         values=between(one.values, other.values),
         known=between(one.known, other.known),
         past=between(one.past, other.past),
+        lagged=between(one.lagged, other.lagged),
+        moved=between(one.moved, other.moved),
         start=one.start,
         first=max(one.first, other.first),
         linear=one.linear,
@@ -126,7 +144,8 @@ class Batch:
     filled (B, S): float64; observed (B, S): bool, False where a gap was filled; linear (B,): bool; start
     (B,): where the context begins; length (B,): steps of context; future (B, C, H): float64, what came
     after each cutoff, NaN where that is unknown; known (B, C + H, K) and past (B, C, P): float32, from the
-    start of the context on; cutoffs (M,): the steps of the context to learn from."""
+    start of the context on; lagged (B, C + H, G), moved (B, C, G): float64, NaN where unknown; cutoffs (M,):
+    the steps of the context to learn from."""
 
     filled: Tensor
     observed: Tensor
@@ -136,6 +155,8 @@ class Batch:
     future: Tensor
     known: Tensor
     past: Tensor
+    lagged: Tensor
+    moved: Tensor
     cutoffs: Tensor
 
 
@@ -158,6 +179,8 @@ def collate(windows: Sequence[Window], horizon: int, cutoffs: slice = slice(None
         future=future.masked_fill(idle[..., None], torch.nan),
         known=_stack([_reach(one.known, context + horizon, 0.0) for one in windows]).float(),
         past=_stack([_reach(one.past, context, 0.0) for one in windows]).float(),
+        lagged=_stack([_reach(one.lagged, context + horizon, np.nan) for one in windows]),
+        moved=_stack([_reach(one.moved, context, np.nan) for one in windows]),
         cutoffs=step[cutoffs],
     )
 

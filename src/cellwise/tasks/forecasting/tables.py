@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cellwise.tasks.forecasting.backtest import Backtest
-from cellwise.tasks.forecasting.metrics import Scores, mean
+from cellwise.tasks.forecasting.metrics import Scores, mean, table_metrics
 from cellwise.tasks.forecasting.naive import NAIVE_NAME
 from cellwise.tasks.report.table import ReportTable, TableCell, TableRow, figure
 
@@ -18,7 +18,7 @@ MOST_ROWS = 20
 
 def scores_table(scores: Mapping[str, Scores], levels: Sequence[int]) -> ReportTable:
     """The table of the models; the smaller error wins, and the coverage nearer to what the band promises."""
-    columns = tuple(next(iter(scores.values())).overall)
+    columns = table_metrics(levels)
     goals = {f"coverage {level}": float(level) for level in levels}
     distance = {c: {m: abs(s.overall[c] - goals.get(c, 0.0)) for m, s in scores.items()} for c in columns}
     rows = tuple(

@@ -9,17 +9,19 @@ and its movements are made larger or smaller.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from cellwise.tasks.forecasting.covariates import Covariates
+from cellwise.tasks.forecasting.lags import Lags
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.series import prepare
 from cellwise.tasks.forecasting.stretches import (
     CONTEXT,
+    NO_LAGS,
     Batch,
     PreparedSeries,
     Window,
@@ -29,7 +31,7 @@ from cellwise.tasks.forecasting.stretches import (
     scale_augment,
 )
 
-__all__ = ["Batch", "WindowSampler"]
+__all__ = ["Batch", "WindowSampler", "plan"]
 
 BATCHES = 24  # about so many at least make an epoch: few series are walked several times
 SMALLEST_BATCH = 4
@@ -54,7 +56,7 @@ class WindowSampler:
     """The training batches of a panel. Series without two observations are left out.
 
     batch_size: windows per batch, fewer where there is little data; seed: of order, cuts and mixing;
-    augment: whether windows begin late and are mixed.
+    augment: whether windows begin late and are mixed; lags: what else each shows.
     """
 
     def __init__(
@@ -67,8 +69,9 @@ class WindowSampler:
         batch_size: int = 64,
         seed: int = 0,
         augment: bool = True,
+        lags: Lags = NO_LAGS,
     ) -> None:
-        self.horizon, self.seed, self.augment = horizon, seed, augment
+        self.horizon, self.seed, self.augment, self.lags = horizon, seed, augment, lags
         self.season_length = panel.frequency.season_length
         self.prepared: list[PreparedSeries] = []
         for y, known, past in zip(panel.y, panel.known, panel.past, strict=True):
@@ -82,14 +85,11 @@ class WindowSampler:
             kind: np.array([i for i, one in enumerate(self.prepared) if one.series.logarithmic == kind])
             for kind in (True, False)
         }
-        self._once = sum(_num_slices(len(one)) for one in self.prepared)
-        # Little data is learned in smaller batches rather than walked many times: faster, and less by heart.
-        self.batch_size = min(batch_size, max(SMALLEST_BATCH, 2 * self._once // BATCHES))
-        self.rounds = max(1, round(BATCHES / math.ceil(self._once / self.batch_size))) if self._once else 0
+        self.batch_size, self.rounds, self._batches = plan([len(one) for one in self.prepared], batch_size)
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        return self.rounds * math.ceil(self._once / self.batch_size)
+        return self._batches
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of one epoch: a pure function of (seed, number), so that a resumed run equals one
@@ -123,10 +123,17 @@ class WindowSampler:
         return scale_augment(window, math.exp(AMPLITUDES * generator.normal()))
 
     def _mixed(self, part: Slice, window: Window, generator: np.random.Generator) -> Window:
-        """With another series of the same kind; series that end together are thought to run together."""
+        """With another series of the same kind; series that end together are thought to run together. With itself
+        some whole seasons earlier or later, so that a single long series is not learned by heart either."""
         other = int(generator.choice(self._kinds[not window.linear]))
         share = float(generator.beta(0.5, 0.5))
-        shift = len(self.prepared[other]) - len(self.prepared[part.series])
+        length = len(self.prepared[part.series])
+        shift = len(self.prepared[other]) - length
+        if other == part.series:
+            season = max(1, self.season_length)
+            shift = season * int(
+                generator.integers(-(part.start // season), (length - part.stop) // season + 1)
+            )
         begin = max(part.begin, -shift)
         start = max(part.start, begin)
         if part.stop - start < SHORTEST_MIX:
@@ -140,7 +147,18 @@ class WindowSampler:
         """
         prepared = self.prepared[part.series]
         warmup_steps = min(max(self.season_length, 4), (len(prepared) - part.begin) // 3)
-        return prepared.cut(part.begin, part.start, part.stop, self.horizon, warmup_steps)
+        return prepared.cut(part.begin, part.start, part.stop, self.horizon, warmup_steps, self.lags)
+
+
+def plan(lengths: Sequence[int], batch_size: int) -> tuple[int, int, int]:
+    """For series of these lengths: windows in a batch, how often an epoch walks each series, batches in an epoch.
+
+    Little data is learned in smaller batches rather than walked many times: faster, and less by heart."""
+    once = sum(map(_num_slices, lengths))
+    size = min(batch_size, max(SMALLEST_BATCH, 2 * once // BATCHES))
+    batches = math.ceil(once / size)
+    rounds = max(1, round(BATCHES / batches)) if once else 0
+    return size, rounds, rounds * batches
 
 
 def _num_slices(length: int) -> int:

@@ -11,7 +11,7 @@ from cellwise.tasks.training.run_folder import LAST, RunFolder
 
 __all__ = ["RESERVED", "Epoch", "History", "Watch", "read_history", "watch_of"]
 
-RESERVED = ("epoch", "loss", "learning_rate", "seconds")  # the other columns of metrics.csv
+RESERVED = ("epoch", "loss", "learning_rate", "seconds", "stage")  # the other columns of metrics.csv
 _FORMERLY = "validation"  # how the one metric of earlier versions was called; lower was better
 
 
@@ -40,10 +40,13 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Watch:
-    """The metric that decides which epoch is the best. A value that is no number is worse than every other."""
+    """The metric that decides which epoch is the best. A value that is no number is worse than every other.
+
+    keeps_best: whether it decides; else the last epoch is the best."""
 
     metric: str
     higher_is_better: bool = False
+    keeps_best: bool = True
 
     def value(self, epoch: Epoch) -> float | None:
         """The metric's value; None if nothing was held out."""
@@ -52,7 +55,7 @@ class Watch:
     def best(self, epochs: Sequence[Epoch]) -> Epoch:
         """The best epoch, the first of equals; the last one where nothing was held out, for a lower training loss
         proves nothing."""
-        return min(epochs, key=self._rank) if epochs[-1].metrics else epochs[-1]
+        return min(epochs, key=self._rank) if epochs[-1].metrics and self.keeps_best else epochs[-1]
 
     def reaches(self, epoch: Epoch, goal: float) -> bool:
         """Whether an epoch is as good as a goal, or better."""
@@ -88,10 +91,11 @@ def epoch_records(epochs: Sequence[Epoch], watch: Watch) -> dict[str, Any]:
 
 def watch_of(about: Mapping[str, Any]) -> Watch:
     """The metric that a saved training watched. Raises ValueError if none is named."""
-    metric, higher_is_better = about.get("metric", _FORMERLY), about.get("higher_is_better", False)
-    if not isinstance(metric, str) or not isinstance(higher_is_better, bool):
+    metric = about.get("metric", _FORMERLY)
+    how = about.get("higher_is_better", False), about.get("keeps_best", True)
+    if not isinstance(metric, str) or not all(isinstance(each, bool) for each in how):
         raise ValueError("no metric is named")
-    return Watch(metric, higher_is_better)
+    return Watch(metric, *how)
 
 
 def epochs_of(about: Mapping[str, Any], watch: Watch) -> list[Epoch]:

@@ -13,7 +13,7 @@ from cellwise.cells import Cell
 from cellwise.cells.stored import StoredCell, StoredCellError, known_cell, restore_cell
 from cellwise.errors import CellwiseError
 from cellwise.tasks.errors import RunFolderError
-from cellwise.tasks.training.run_folder import BEST, CONFIG, RunFolder
+from cellwise.tasks.training.run_folder import CONFIG, RunFolder
 
 __all__ = ["cell_of_run", "check_loaded", "load_network"]
 
@@ -56,12 +56,13 @@ def check_loaded(run: RunFolder, check: Callable[[], None]) -> None:
 
 
 def load_network(
-    run: RunFolder, build: Callable[[], Network], layers: int, weights: Mapping[str, torch.Tensor]
+    run: RunFolder, build: Callable[[], Network], layers: int, weights: Mapping[str, torch.Tensor], name: str
 ) -> Network:
-    """A network with the weights of a file. Uses no more memory than the weights, whatever sizes the settings claim."""
+    """A network with the weights of the file `name`. Uses no more memory than those, whatever sizes the settings
+    claim."""
     if layers > len(weights):
-        raise run.damaged(f"{BEST} holds {len(weights)} weights, too few for {layers} layers")
+        raise run.damaged(f"{name} holds {len(weights)} weights, too few for {layers} layers")
     with torch.device("meta"):
         network = build()
-    run.load_weights(network, weights, BEST)
+    run.load_weights(network, weights, name)
     return network.eval()

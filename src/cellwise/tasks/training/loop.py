@@ -26,10 +26,11 @@ from cellwise.tasks.training.history import RESERVED, Epoch, History, Watch
 from cellwise.tasks.training.objective import Objective
 from cellwise.tasks.training.progress import Progress, Silent
 from cellwise.tasks.training.randomness import own_randomness, random_state, set_random_state
-from cellwise.tasks.training.run_folder import BEST, RunFolder
+from cellwise.tasks.training.run_folder import RunFolder
 from cellwise.tasks.training.schedule import Schedule, Stopwatch
 from cellwise.tasks.training.settings import TrainSettings
 from cellwise.tasks.training.signals import Signals
+from cellwise.tasks.training.stage import TRAINING, Stage
 from cellwise.tasks.training.state import TrainingState, Within, by_prefix
 
 __all__ = ["TrainSettings", "torch_threads", "train"]
@@ -44,20 +45,23 @@ def train(
     folder: RunFolder | None = None,
     progress: Progress | None = None,
     *,
+    stage: Stage = TRAINING,
     clock: Callable[[], float] = time.monotonic,
 ) -> History:
     """Train `model` in place and leave it with its best weights, on the device that it came on.
 
     With a folder, the state is saved there after every epoch and at least once a minute, and what is saved there
-    already is not done again. Under torchrun, all its processes must come here with the same arguments.
-    Raises TrainingError if the loss stops being finite or another process fails; OptionError for a device that is not
-    there; TrainingInterrupted, a KeyboardInterrupt, on Ctrl-C and SIGTERM.
+    already is not done again. stage: which stage of the run this is. Under torchrun, all its processes must come here
+    with the same arguments. Raises TrainingError if the loss stops being finite or another process fails; OptionError
+    for a device that is not there; TrainingInterrupted, a KeyboardInterrupt, on Ctrl-C and SIGTERM.
     """
     processes = join(choose_device(settings.device))
     home = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     try:
         with Signals() as signals:
-            loop = _Loop(model.to(processes.device), objective, settings, folder, processes, signals, clock)
+            loop = _Loop(
+                model.to(processes.device), objective, settings, folder, processes, signals, stage, clock
+            )
             loop.run((progress or Silent()) if processes.is_first else Silent())
     finally:
         model.to(home)
@@ -75,14 +79,16 @@ class _Loop:
         folder: RunFolder | None,
         processes: Processes,
         signals: Signals,
+        stage: Stage,
         clock: Callable[[], float],
     ) -> None:
         if objective.steps < 1:
             raise TrainingError("there is nothing to train on: the data gives no batch")
         self.model, self.objective, self.settings, self.folder = model, objective, settings, folder
-        self.processes, self.signals = processes, signals
+        self.processes, self.signals, self.stage = processes, signals, stage
         self.schedule = Schedule(settings, math.ceil(objective.steps / settings.accumulate))
-        self.state = TrainingState(model, settings, Watch(objective.metric, objective.higher_is_better))
+        watch = Watch(objective.metric, objective.higher_is_better, objective.keeps_best)
+        self.state = TrainingState(model, settings, watch)
         self.stopwatch = Stopwatch(clock)
         self.resumed_after = 0
         self._saved_at = 0.0
@@ -119,8 +125,10 @@ class _Loop:
         state, steps = self.state, self.schedule.steps
         done = len(state.epochs) * steps + state.within.steps
         budget = self.schedule.budget
-        left = {} if budget is None else {"seconds": max(0.0, budget - state.seconds)}
-        progress.start(self.settings.epochs, steps, done, **left)
+        more: dict[str, Any] = {} if budget is None else {"seconds": max(0.0, budget - state.seconds)}
+        if not self.stage.is_first:
+            more["stage"] = self.stage.name
+        progress.start(self.settings.epochs, steps, done, **more)
         try:
             while not self.is_over:
                 self.run_epoch(progress)
@@ -266,7 +274,7 @@ class _Loop:
         state, processes, saved = self.state, self.processes, None
         with processes.together():
             if self.folder is not None and processes.is_first:
-                saved = take_up(self.folder, state)
+                saved = take_up(self.folder, self.stage, state)
         if processes.world > 1:
             saved = processes.first(saved)
             weights = {name: value.cpu() for name, value in self.model.state_dict().items()}
@@ -287,7 +295,7 @@ class _Loop:
         random = {f"{rank}/{name}": value for rank, each in everyones for name, value in each.items()}
         with self.processes.together():
             if self.processes.is_first:
-                save_state(self.folder, self.state, random)
+                save_state(self.folder, self.stage, self.state, random)
         self._saved_at = self.state.seconds
 
     def _interrupted(self, stop: KeyboardInterrupt, folder: RunFolder) -> TrainingInterrupted:
@@ -296,13 +304,14 @@ class _Loop:
         count, steps = len(state.epochs), state.within.steps
         if steps and not self._is_updating:
             self.save()
+        of = "" if self.stage.is_first else f" of the {self.stage.name}"
         saved = f"{count} epoch{'s are' if count != 1 else ' is'} saved in {folder.path}"
         if steps:
             done = f"{steps} of the {self.schedule.steps} steps of this one"
             saved = f"{saved}, and {done}" if count else f"{done} are saved in {folder.path}"
         elif not count:
-            saved = f"nothing was saved in {folder.path} yet"
-        where = "after the last epoch" if self.is_over else f"in epoch {count + 1}"
+            saved = f"nothing{of} was saved in {folder.path} yet"
+        where = f"after the last epoch{of}" if self.is_over else f"in epoch {count + 1}{of}"
         number = stop.number if isinstance(stop, TrainingInterrupted) else signal.SIGINT
         return TrainingInterrupted(f"stopped {where}; {saved}; the same command resumes from there", number)
 
@@ -313,7 +322,7 @@ class _Loop:
         if self.folder is None:
             self.model.load_state_dict(weights)
         else:
-            self.folder.load_weights(self.model, weights, BEST)
+            self.folder.load_weights(self.model, weights, self.stage.weights)
         self.model.eval()
 
 

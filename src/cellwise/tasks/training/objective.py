@@ -30,6 +30,9 @@ class Objective(ABC, Generic[Batch]):
     """The name, among those of `validate`, of the metric that decides which epoch is the best."""
     higher_is_better: bool = False
     """Whether a higher value of that metric is better."""
+    keeps_best: bool = True
+    """Whether the weights of the best epoch are kept, and a training that gets no better ends early. Else the
+    schedule is followed to its end, and its last weights are kept."""
 
     @property
     @abstractmethod

@@ -20,10 +20,13 @@ WIDE, MEDIUM = 100, 60
 class Progress(Protocol):
     """Callbacks at the start of a training, after each step and epoch, and at the end."""
 
-    def start(self, epochs: int | None, steps: int, done: int, seconds: float | None = None) -> None:
+    def start(
+        self, epochs: int | None, steps: int, done: int, seconds: float | None = None, stage: str = ""
+    ) -> None:
         """The training has `epochs` epochs of `steps` steps; `done` steps are done already.
 
-        seconds: what is left of the time limit, if there is one; only then may `epochs` be None."""
+        seconds: what is left of the time limit, if there is one; only then may `epochs` be None. stage: the name of a
+        stage that continues a training ("refit"), for which everything here is called once more."""
 
     def step(self, epoch: int, loss: float) -> None:
         """One optimizer step is done."""
@@ -38,7 +41,9 @@ class Progress(Protocol):
 class Silent:
     """Shows nothing."""
 
-    def start(self, epochs: int | None, steps: int, done: int, seconds: float | None = None) -> None: ...
+    def start(
+        self, epochs: int | None, steps: int, done: int, seconds: float | None = None, stage: str = ""
+    ) -> None: ...
     def step(self, epoch: int, loss: float) -> None: ...
     def epoch(self, epoch: Epoch, best: Epoch) -> None: ...
     def end(self) -> None: ...
@@ -47,9 +52,11 @@ class Silent:
 class Lines:
     """One line per epoch on stderr, for logs."""
 
-    def start(self, epochs: int | None, steps: int, done: int, seconds: float | None = None) -> None:
+    def start(
+        self, epochs: int | None, steps: int, done: int, seconds: float | None = None, stage: str = ""
+    ) -> None:
         """Remember how many epochs there may be."""
-        self._of = _of(epochs)
+        self._of, self._noun = _of(epochs), stage or "epoch"
 
     def step(self, epoch: int, loss: float) -> None: ...
 
@@ -57,7 +64,7 @@ class Lines:
         """Print the epoch; a star marks the best so far."""
         held = "".join(f"  {_words(name)} {value:.4f}" for name, value in epoch.metrics.items())
         star = " *" if epoch.epoch == best.epoch else ""
-        text = f"epoch {epoch.epoch:>3}{self._of}  loss {epoch.loss:.4f}{held}  {epoch.seconds:.1f} s{star}"
+        text = f"{self._noun} {epoch.epoch:>3}{self._of}  loss {epoch.loss:.4f}{held}  {epoch.seconds:.1f} s{star}"
         print(text, file=sys.stderr, flush=True)
 
     def end(self) -> None: ...
@@ -68,7 +75,9 @@ class Bar:
 
     On a narrow terminal parts are left out, the bar first; none is cut short."""
 
-    def start(self, epochs: int | None, steps: int, done: int, seconds: float | None = None) -> None:
+    def start(
+        self, epochs: int | None, steps: int, done: int, seconds: float | None = None, stage: str = ""
+    ) -> None:
         """Draw the bar. Its columns are those that the terminal has room for now."""
         from rich.console import Console
         from rich.progress import (
@@ -80,7 +89,7 @@ class Bar:
         )
         from rich.progress import Progress as RichProgress
 
-        self._of, self._held = _of(epochs), ("", "", "")
+        self._of, self._noun, self._held = _of(epochs), stage or "epoch", ("", "", "")
         self._began, self._seconds = time.monotonic(), seconds
         self._done, self._total = done, math.inf if epochs is None else epochs * steps
         self._console = Console(stderr=True)
@@ -98,7 +107,7 @@ class Bar:
             self._taken = 6
         self._bar: Any = RichProgress(*columns, console=self._console)
         self._bar.start()
-        self._task = self._bar.add_task("training", total=1.0, numbers="")
+        self._task = self._bar.add_task(stage or "training", total=1.0, numbers="")
         self._bar.update(self._task, completed=self._share())
 
     def step(self, epoch: int, loss: float) -> None:
@@ -113,7 +122,7 @@ class Bar:
         self._draw(epoch.epoch, epoch.loss)
 
     def _draw(self, epoch: int, loss: float) -> None:
-        about = f"epoch {epoch}{self._of}"
+        about = f"{self._noun} {epoch}{self._of}"
         numbers = self._numbers(loss, self._console.width - self._taken - len(about))
         self._bar.update(self._task, completed=self._share(), description=about, numbers=numbers)
 

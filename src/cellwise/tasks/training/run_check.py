@@ -11,7 +11,20 @@ from cellwise.errors import CellwiseError
 from cellwise.tasks.errors import RunFolderError
 from cellwise.tasks.registry import find_task
 from cellwise.tasks.training.history import read_history
-from cellwise.tasks.training.run_files import BEST, CONFIG, CORE, DATA, LAST, METRICS, SUMMARY, RunFolder
+from cellwise.tasks.training.replacing import current_run
+from cellwise.tasks.training.run_files import (
+    BEST,
+    CONFIG,
+    CORE,
+    DATA,
+    FINAL,
+    LAST,
+    METRICS,
+    REFIT,
+    SUMMARY,
+    WINDOWS,
+    RunFolder,
+)
 from cellwise.tasks.training.run_lock import who_trains
 
 __all__ = ["Finding", "check_run"]
@@ -30,7 +43,7 @@ def check_run(path: Path) -> Iterator[Finding]:
     """Compare every file with its checksum, then load the run as `predict` would; yields the findings one by one.
 
     Files that can be rebuilt (the report) are checked too. Raises RunFolderError if there is no run at all."""
-    run = RunFolder(path)
+    run = current_run(path)
     if not path.is_dir() or not (path / CONFIG).exists():
         run.config()  # raises, with what is there instead
     config = None
@@ -61,7 +74,7 @@ def _finished(run: RunFolder) -> Iterator[Finding]:
 
 def _unfinished(run: RunFolder) -> Iterator[Finding]:
     """Without a summary each file has its own checksum only, and some need not be there yet."""
-    for name in (DATA, LAST, BEST):
+    for name in (DATA, LAST, BEST, REFIT, FINAL, WINDOWS):
         if (run / name).exists():
             try:
                 run.read_tensors(name)

@@ -23,14 +23,17 @@ __all__ = [
     "CONFIG",
     "CORE",
     "DATA",
+    "FINAL",
     "FORMAT",
     "LAST",
     "METRICS",
+    "NEXT",
     "PLOTS",
+    "REFIT",
     "REPORT",
     "SUMMARY",
 ]
-__all__ += ["Checkpoint", "RunFolder"]
+__all__ += ["WINDOWS", "Checkpoint", "RunFolder"]
 
 CONFIG, DATA, METRICS, LAST, BEST, SUMMARY = (
     "config.json",
@@ -40,8 +43,10 @@ CONFIG, DATA, METRICS, LAST, BEST, SUMMARY = (
     "best.safetensors",
     "summary.json",
 )
+REFIT, FINAL, WINDOWS = "refit.safetensors", "final.safetensors", "windows.safetensors"
+NEXT = "next"  # a folder within that of a run: what is to replace it (see `replacing`)
 REPORT, BACKTEST, PLOTS = "report.html", "backtest.csv", "plots"
-CORE = (CONFIG, DATA, LAST, BEST, METRICS)  # what a run is
+CORE = (CONFIG, DATA, LAST, BEST, REFIT, FINAL, WINDOWS, METRICS)  # what a run is
 EXTRA = (REPORT, BACKTEST, "trace.html", "forecasts.csv")  # what can be made again from it
 
 FORMAT = 2  # 1: without checksums
@@ -90,7 +95,11 @@ class RunFolder:
     @property
     def is_started(self) -> bool:
         """Whether anything of the training is saved: an epoch, or some steps of the first."""
-        return (self.path / LAST).is_file()
+        return self.has(LAST)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file of this name."""
+        return (self.path / name).is_file()
 
     def damaged(self, what: str) -> RunFolderError:
         """The error that says what is wrong with this folder."""
@@ -218,6 +227,13 @@ class RunFolder:
             raise self.damaged(f"{name} is cut short or altered")
         return Checkpoint(tensors, about)
 
+    def read_metrics(self) -> list[dict[str, str]]:
+        """The rows of metrics.csv, which is for people; none if there is no such file, or it is none of ours."""
+        if not self.has(METRICS):
+            return []
+        lines = [line.split(",") for line in self._bytes(METRICS).decode("utf8", "replace").splitlines()]
+        return [dict(zip(lines[0], line, strict=False)) for line in lines[1:]]
+
     def check_weights(
         self, wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], name: str
     ) -> None:
@@ -283,12 +299,12 @@ class RunFolder:
         self.write(name, text.encode("utf8", "backslashreplace"))
 
     def write_metrics(self, rows: Iterable[Mapping[str, object]]) -> None:
-        """metrics.csv from rows with equal keys."""
+        """metrics.csv from rows; what one of them lacks stays empty."""
         rows = list(rows)
-        lines = [",".join(rows[0])] + [
-            ",".join("" if v is None else str(v) for v in row.values()) for row in rows
-        ]
-        self.write_text(METRICS, "\n".join(lines) + "\n")
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        values = [[row.get(name) for name in names] for row in rows]
+        lines = [names, *(["" if value is None else str(value) for value in row] for row in values)]
+        self.write_text(METRICS, "".join(",".join(line) + "\n" for line in lines))
 
     def write_tensors(self, name: str, checkpoint: Checkpoint) -> None:
         """A safetensors file whose metadata holds `about`, and a checksum: all change together or not at all."""
@@ -309,13 +325,18 @@ class RunFolder:
         for needed in (CONFIG, DATA, BEST):
             if needed not in names:
                 raise self._vanished() if not self.path.is_dir() else self.damaged(f"{needed} is missing")
-        names += sorted(f"{PLOTS}/{plot.name}" for plot in self._plots())
+        names += self.plots()
         files = {name: file_digest(self.path / name) for name in names}
         self.write_json(SUMMARY, {**summary, "files": files})
 
-    def _plots(self) -> list[Path]:
+    def plots(self) -> list[str]:
+        """The names of the charts that are there, with their folder."""
         folder = self.path / PLOTS
-        return [] if folder.is_symlink() else sorted(folder.glob("*.svg"))
+        return [] if folder.is_symlink() else sorted(f"{PLOTS}/{plot.name}" for plot in folder.glob("*.svg"))
+
+    def files(self) -> list[str]:
+        """The names of all files of a run that are there."""
+        return [name for name in (*CORE, *EXTRA, SUMMARY) if self.has(name)] + self.plots()
 
     def clear(self) -> None:
         """Delete the files of the run but config.json, and nothing else that may lie in the folder.
@@ -323,8 +344,11 @@ class RunFolder:
         The summary goes first and config.json stays until it is replaced, so that at no moment there is a folder that
         seems finished and is not, or that is no run folder any more."""
         self._remove([self.path / SUMMARY])
-        own = [self.path / name for name in (*CORE, *EXTRA) if name != CONFIG]
-        self._remove([*own, *self._plots()])
+        following = RunFolder(self.path / NEXT)
+        if following.path.is_dir() and not following.path.is_symlink():
+            self._remove([following / SUMMARY, *(following / name for name in following.files())])
+        own = [name for name in (*CORE, *EXTRA) if name != CONFIG]
+        self._remove(self.path / name for name in (*own, *self.plots()))
         self.tidy()
 
     def tidy(self) -> None:

@@ -7,8 +7,11 @@ Its files, in the order in which a training writes them:
     data.safetensors   the data that predictions start from
     last.safetensors   after every epoch, and once a minute: weights, optimizer, averaged weights, random numbers, and
                        the record of all epochs
-    best.safetensors   the weights of the best epoch
-    metrics.csv        one row per epoch
+    best.safetensors   the weights of the best epoch, which are measured
+    refit.safetensors  as last.safetensors, of the stage that continues the training on all data
+    final.safetensors  the weights that come of it, which predict; without them those of best.safetensors do
+    windows.safetensors  forecasts of what was held out, and what was learned from them: how bands are calibrated
+    metrics.csv        one row per epoch and stage
     report.html, ...   for people; a run is complete without them
     summary.json       the run is finished; checksums of all the files above
 
@@ -36,17 +39,20 @@ from cellwise.tasks.training.run_files import (
     BEST,
     CONFIG,
     DATA,
+    FINAL,
     FORMAT,
     LAST,
     METRICS,
+    REFIT,
     SUMMARY,
+    WINDOWS,
     Checkpoint,
     RunFolder,
 )
 from cellwise.tasks.training.run_lock import RunLock, lock_run
 
-__all__ = ["BEST", "CONFIG", "DATA", "LAST", "METRICS", "SUMMARY", "Checkpoint", "RunFolder", "open_run"]
-__all__ += ["check_place", "own_run", "write_atomically"]
+__all__ = ["BEST", "CONFIG", "DATA", "FINAL", "LAST", "METRICS", "REFIT", "SUMMARY", "WINDOWS"]
+__all__ += ["Checkpoint", "RunFolder", "check_place", "open_run", "own_run", "write_atomically"]
 
 
 @contextmanager

@@ -58,12 +58,14 @@ class TrainSettings:
             raise OptionError(f"accumulate must be at least 1; got {self.accumulate}")
 
     @classmethod
-    def of(cls, estimator: Any) -> TrainSettings:
+    def of(cls, estimator: Any, epochs: int) -> TrainSettings:
         """The settings that an estimator has as options; defaults for the rest.
 
-        With a time limit, epochs are unlimited unless changed from the default."""
+        epochs: how many suit the data, where the estimator names no number; unlimited with a time limit."""
         names = [*_OF_EVERY_TASK, *(name for name in _OF_SOME if hasattr(estimator, name))]
         given = {name: getattr(estimator, name) for name in names}
-        if given.get("minutes") is not None and given["epochs"] == getattr(type(estimator), "epochs", None):
-            given["epochs"] = None
+        if given["epochs"] is None and given.get("minutes") is None:
+            given["epochs"] = epochs
+        if given["patience"] is None:
+            given["patience"] = cls.patience
         return cls(**given)

@@ -131,6 +131,7 @@ class _Search:
         known, training, how = self.estimator._understand(data, more)
         self._known, self._network = known, self.estimator._new_network(known)
         self.objective: Objective[Any] = self.estimator._objective(self._network, known, training)
+        self.epochs = self.estimator.epochs or self.estimator._epochs(known, training)
         settings = self.estimator._stored_settings(how)
         self.about = {
             "task": estimator.task,
@@ -145,7 +146,7 @@ class _Search:
         self.sampler = Sampler(
             spaces,
             seed=self.estimator.seed,
-            epochs=self.estimator.epochs,
+            epochs=self.epochs,
             higher_is_better=self.objective.higher_is_better,
         )
         self.trials: list[Trial] = []
@@ -202,7 +203,8 @@ class _Search:
         watcher = _Watcher(self, number, judge, end if number else math.inf, progress)
         began, state, value, problem = time.monotonic(), DONE, None, ""
         try:
-            made = _copy(self.estimator, settings).fit(self.data, progress=watcher, **self.more)
+            tried = _copy(self.estimator, {**settings, **self.estimator.trial_settings})
+            made = tried.fit(self.data, progress=watcher, **self.more)
             assert made.trained_ is not None
             value = made.trained_.watch.value(made.trained_.best)
         except _TimeUpError:
@@ -248,10 +250,12 @@ class _Watcher:
         self, search: _Search, number: int, judge: Judge | None, end: float, progress: TuneProgress
     ) -> None:
         self.values: list[float] = []
-        self._metric, self._epochs = search.objective.metric, search.estimator.epochs
+        self._metric, self._epochs = search.objective.metric, search.epochs
         self._number, self._judge, self._end, self._progress = number, judge, end, progress
 
-    def start(self, epochs: int | None, steps: int, done: int, seconds: float | None = None) -> None: ...
+    def start(
+        self, epochs: int | None, steps: int, done: int, seconds: float | None = None, stage: str = ""
+    ) -> None: ...
 
     def step(self, epoch: int, loss: float) -> None:
         """Stop if the time is up."""
