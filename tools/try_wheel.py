@@ -87,6 +87,17 @@ def write_sales(path: Path, days: int) -> None:
     path.write_text("unique_id,ds,y\n" + "\n".join(rows) + "\n")
 
 
+def write_samples(folder: Path) -> None:
+    """reviews.csv, train.conll, dev.conll and novel.txt, as small as they may be."""
+    rows = [f"{'a fine' if i % 2 else 'a dull'} film {i},{'good' if i % 2 else 'bad'}" for i in range(40)]
+    (folder / "reviews.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
+    sentence = "the\tDET\n{noun}\tNOUN\nsings\tVERB\n\n"
+    for name, count in (("train", 40), ("dev", 10)):
+        text = "".join(sentence.format(noun=f"bird{i}") for i in range(count))
+        (folder / f"{name}.conll").write_text(text)
+    (folder / "novel.txt").write_text("It was the best of times, it was the worst of times. " * 100)
+
+
 def call(*command: str | Path, cwd: Path) -> str:
     """Run a command outside the checkout and give what it printed; say all of it and leave where it fails."""
     env = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
@@ -134,6 +145,7 @@ def main() -> None:
         call(python, "-m", "doctest", "README.md", cwd=folder)
         (folder / "my_cells.py").write_text(own_cells(text), encoding="utf8")
         write_sales(folder / "sales.csv", 336)
+        write_samples(folder)
         write_sales(folder / "newer.csv", 400)
         for words in commands(text):
             call(cellwise, *words, cwd=folder)

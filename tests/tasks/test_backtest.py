@@ -115,4 +115,4 @@ def test_the_longest_of_several_short_series_is_named_and_three_of_those_left_ou
         split(panel_of(5, 12, 3), 10, cutoffs=0, step=10, validation=None)
     notes = split(panel_of(200, 5, 5, 5, 5), 10, cutoffs=0, step=10, validation=0).notes
     assert any("4 series with fewer than" in note and "('s1', 's2', 's3', ...)" in note for note in notes)
-    assert "nothing is held out for validation, so training does not stop early" in notes
+    assert "nothing is held out for validation, so nothing stops training early" in notes

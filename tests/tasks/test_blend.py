@@ -129,7 +129,7 @@ def test_a_damaged_blend_is_refused(damage: dict[str, object]) -> None:
 
 
 def test_names() -> None:
-    assert is_network("GRU") and is_network("my_cell")
+    assert is_network("GRU") and is_network("GRU+LSTM") and is_network("my_cell")
     assert not is_network("GRU+Theta") and not is_network("best-Theta")
 
 

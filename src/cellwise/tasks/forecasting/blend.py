@@ -9,6 +9,7 @@ Shapes: W windows, N forecasts, H steps of the horizon, Q quantiles."""
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -87,7 +88,8 @@ class SimpleBlend:
 
 def is_network(name: str) -> bool:
     """Whether a model of this name is a network alone, not what `SimpleBlend.called` names."""
-    return name == name.upper()  # "GRU", "GRU+LSTM"; the names of simple methods have small letters
+    # "GRU+LSTM" are members of two cells, "GRU+Theta" is a mean with a simple method.
+    return not name.startswith("best-") and re.search(r"\+[A-Z][a-z]", name) is None
 
 
 def choose_blend(
