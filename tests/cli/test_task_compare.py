@@ -126,7 +126,7 @@ def test_ctrl_c_prints_what_was_found(run, monkeypatch: pytest.MonkeyPatch) -> N
     [
         ((*COMPARE, "--cells", "gro"), "No cell is called 'gro'"),
         ((*COMPARE, "--cells", ","), "there is nothing to compare"),
-        ((*COMPARE, "--cells", "gru+lstm"), "cell must be one cell for a CharacterModel, not gru+lstm"),
+        ((*COMPARE, "--cells", "gru+lstm"), "cell must be one cell for a LanguageModel, not gru+lstm"),
         ((*COMPARE, "--seeds", "0"), "seeds must be a whole number from 1"),
         ((*COMPARE, "--set", "hidden_size"), "--set takes NAME=VALUE,VALUE"),
         ((*COMPARE, "--set", "width=3"), "--set width: there is no such option"),

@@ -32,7 +32,7 @@ def test_some_damages(trials: ModuleType, capfd: pytest.CaptureFixture[str], end
 
 def test_a_failure_would_be_seen(trials: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "plain.csv").write_bytes(trials.files()["plain.csv"])
-    assert trials.ending(tmp_path / "plain.csv", (), 0) == ("changed", "")
+    assert trials.ending(tmp_path / "plain.csv", (), 0) == ("changed, and said", "")
     assert trials.ending(tmp_path, (), 0) == ("refused", "")
     read_table, trials.read_table = trials.read_table, lambda path, columns: 1 // 0
     assert trials.ending(tmp_path, (), 0)[0] == "failed"

@@ -17,7 +17,7 @@ from test_forecaster import TINY
 from cellwise import Cell, tanh
 from cellwise.errors import CellwiseError
 from cellwise.tasks import Forecaster
-from cellwise.tasks.errors import ReportWarning, TaskError
+from cellwise.tasks.errors import ReportWarning, TaskError, WorseThanSimpleWarning
 from cellwise.tasks.forecasting import plots, report
 from cellwise.tasks.report.charts import page_svg
 from cellwise.tasks.shown import shown
@@ -65,6 +65,7 @@ def fit(frame: object, folder: Path, cell: object = "gru", **settings: object) -
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # of matplotlib too: a missing glyph, a label that is left out
         warnings.filterwarnings("ignore", category=RuntimeWarning)
+        warnings.filterwarnings("ignore", category=WorseThanSimpleWarning)
         return Forecaster(cell, 3, **{**TINY, "epochs": 1, "hidden_size": 4, **settings}).fit(
             frame, folder=folder, progress=False
         )

@@ -66,7 +66,7 @@ def test_options_stand_in_groups_with_what_was_chosen() -> None:
     rows = dict(re.findall(r'<div[^>]*><span title="[^"]*">([^<]*)</span><span>(.*?)</span></div>', page))
     assert rows["epochs"] == "7" and page.count('class="given"') == 1
     assert rows["freq"] == "D (one every &lt;day&gt;) <i>chosen</i>"
-    assert rows["season length"] == "by frequency, 7 for days"
+    assert rows["season length"] == "found in the data; where none shows, that of the frequency: 7 for days"
     assert rows["levels"] == "80, 90" and rows["autocast"] == "no" and rows["minutes"] == "no limit"
     assert "<span>weights</span><span>1,000</span>" in page
     assert not {"None", "True", "False"} & set(rows.values())

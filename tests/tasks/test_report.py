@@ -205,7 +205,7 @@ def test_many_series_are_shown_from_best_to_worst_and_escaped(many: str) -> None
             " but decided when to stop, so a little flattering. A backtest gives honest figures.",
         ),
         (19, {"best": True}, " but decided what is handed over, so"),
-        (60, {}, "; they decided nothing but the width of the bands."),
+        (60, {"validation": 3}, "; they decided nothing but the width of the bands."),
     ],
 )
 def test_what_validation_decided_is_said(days: int, options: dict[str, object], said: str | None) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
 
-from cellwise.cli import main
 from cellwise.tasks import SequenceTagger
 from cellwise.tasks.errors import DataError, RunFolderError
 from cellwise.tasks.tag.conll import to_conll
@@ -195,33 +194,27 @@ def test_letters_that_nobody_has_seen_and_words_of_any_length(trained: tuple[Seq
     assert len(made[0]) == 3
 
 
-def test_commands(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commands(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name, count, seed in (("train", 120, 0), ("dev", 20, 1), ("test", 20, 2)):
         Path(f"{name}.conll").write_text(to_conll(*sentences(count, seed)), encoding="utf8")
     options = ["--hidden-size", "16", "--epochs", "2", "--batch-size", "8"]
-    assert main(["tag", "fit", "train.conll", "--valid", "dev.conll", "--out", "run", *options]) == 0
-    capsys.readouterr()
-    assert main(["tag", "evaluate", "run", "test.conll", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    assert run("tag", "fit", "train.conll", "--valid", "dev.conll", "--out", "run", *options).returncode == 0
+    found = json.loads(run("tag", "evaluate", "run", "test.conll", "--json").stdout)
     assert {"accuracy", "f1", "precision", "recall"} <= set(found)
     Path("news.txt").write_text("the bikaluing set!\nthe dog.", encoding="utf8")
-    assert main(["tag", "predict", "run", "news.txt"]) == 0
-    printed = capsys.readouterr().out
+    printed = run("tag", "predict", "run", "news.txt").stdout
     assert [line.split("\t")[0] for line in printed.splitlines()] == [
         *("the", "bikaluing", "set", "!", ""),
         *("the", "dog", ".", ""),
     ]
-    assert main(["tag", "predict", "run", "test.conll", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)[0]["words"] == sentences(20, 2)[0][0]
-    assert main(["tag", "evaluate", "run", "news.txt"]) == 1
-    assert "have no tags" in capsys.readouterr().err
+    made = json.loads(run("tag", "predict", "run", "test.conll", "--json").stdout)
+    assert made[0]["words"] == sentences(20, 2)[0][0]
+    refused = run("tag", "evaluate", "run", "news.txt")
+    assert refused.returncode == 2 and "have no tags" in refused.stderr
 
 
 def test_the_bundled_corpus_is_whole() -> None:
     corpus = bundled()
-    assert len(corpus) == 14_000 or corpus.count > 130_000
+    assert corpus.count > 130_000
     assert corpus.tags is not None and len({tag for each in corpus.tags for tag in each}) > 80
-    torch.manual_seed(0)

@@ -183,3 +183,6 @@ def _clear(run: RunFolder) -> None:
         run.clear()
         if {each.name for each in run.path.iterdir()} <= {CONFIG, PLOTS}:
             remove([run / CONFIG])
+            plots = run / PLOTS
+            if plots.is_dir() and not plots.is_symlink() and not any(plots.iterdir()):
+                plots.rmdir()  # or the folder would not count as empty

@@ -12,10 +12,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from cellwise.tasks.common_options import NETWORK
 from cellwise.tasks.comparable import HeldOut
 from cellwise.tasks.errors import DataError, OptionError
 from cellwise.tasks.estimator import Estimator, Stored
-from cellwise.tasks.options import with_options
+from cellwise.tasks.options import Range, option, with_options
 from cellwise.tasks.stored_run import without_groups
 from cellwise.tasks.text import TASK
 from cellwise.tasks.text.baselines import KneserNey, xz_bits
@@ -314,7 +315,15 @@ class CharacterModel(LanguageModel):
     hidden_size: int = 160
     length: int = 128
     carry: bool = False
-    dropout: float | None = 0.0  # type: ignore[assignment]
+    dropout: float | None = option(  # type: ignore[assignment]
+        default=0.0,
+        help="Dropout probability in training.",
+        at_least=0.0,
+        at_most=0.95,
+        group=NETWORK,
+        search=Range(0.0, 0.5),
+        none="by the length of the text",
+    )
     locked: bool = False
     epochs: int | None = 12
     batch_size: int = 16

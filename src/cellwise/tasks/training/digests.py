@@ -35,8 +35,9 @@ def tensors_digest(tensors: Mapping[str, torch.Tensor], about: str) -> str:
     parts: list[bytes | memoryview] = [about.encode("utf8")]
     for name, value in sorted(tensors.items()):
         parts.append(f"{name} {value.dtype} {tuple(value.shape)}".encode("utf8", "surrogatepass"))
-        if value.numel():  # of an empty tensor torch shows no bytes
-            parts.append(value.detach().contiguous().view(-1).view(torch.uint8).numpy().data)
+        # Of an empty tensor torch shows no bytes, but it has its part, as in the files of earlier versions.
+        bare = value.detach().contiguous().view(-1)
+        parts.append(bare.view(torch.uint8).numpy().data if value.numel() else b"")
     return parts_digest(parts)
 
 
