@@ -41,7 +41,7 @@ def test_a_line_a_trial_a_table_and_a_command_that_does_it(run) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 80
     table = {row[:18].rstrip(): row[18:].split() for row in rows}
     assert list(table) == [
-        "bits per character", "length", "layers", "dropout", "batch size", "learning rate", "weight decay",
+        "bits per character", "length", "layers", "batch size", "learning rate", "weight decay",
         "epochs", "seconds",
     ]  # fmt: skip
     assert table["length"][0] == "128" and table["learning rate"][0] == "0.003", "the defaults come first"
@@ -88,10 +88,10 @@ def test_more_trials_are_added_to_those_that_are_there(run) -> None:
 
 
 def test_an_option_that_is_given_is_fixed_even_at_its_default(run) -> None:
-    done = run(*TUNE, "--trials", "2", "--batch-size", "16", "--dropout", "0.25")
+    done = run(*TUNE, "--trials", "2", "--batch-size", "32", "--dropout", "0.25")
     assert "batch size" not in done.stdout and "dropout" not in done.stdout
     settings = json.loads(HERE.read_text())
-    assert (settings["settings"]["batch_size"], settings["settings"]["dropout"]) == (16, 0.25)
+    assert (settings["settings"]["batch_size"], settings["settings"]["dropout"]) == (32, 0.25)
     assert list(settings["search"]) == ["length", "num_layers", "learning_rate", "weight_decay"]
     command = done.stderr.partition("the best settings: ")[2]
     assert "--dropout 0.25" in command and "--hidden-size 4" in command and "--batch-size" not in command

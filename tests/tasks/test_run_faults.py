@@ -11,7 +11,7 @@ from faults import FAULTS, KILLED, REFUSED, Crash, Disk, calls_of, in_a_fork, wa
 from safetensors.torch import load_file
 
 from cellwise.tasks import CharacterModel
-from cellwise.tasks.errors import RunFolderError
+from cellwise.tasks.errors import ReportWarning, RunFolderError
 from cellwise.tasks.training import loop
 from cellwise.tasks.training.run_files import BEST, LAST
 from cellwise.tasks.training.run_lock import LOCK
@@ -67,7 +67,7 @@ def test_a_fault_at_every_call(fault: str, whole: Path, tmp_path: Path) -> None:
             with watched(Disk(folder, fault, at)):
                 fit(folder)
 
-        ended[in_a_fork(faulty, (RunFolderError, OSError))] += 1
+        ended[in_a_fork(faulty, (RunFolderError, OSError, ReportWarning))] += 1
         if not (folder / "summary.json").exists():
             fit(folder)
         assert_same_run(folder, whole)

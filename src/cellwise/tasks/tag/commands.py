@@ -41,7 +41,7 @@ class Commands(TaskCommands):
             (
                 "cellwise tag demo",
                 "cellwise tag fit train.conll --valid dev.conll --out runs/tags",
-                "echo 'The old man the boat.' | cellwise tag predict runs/tags -",
+                "cellwise tag predict runs/tags news.txt",
             ),
         ),
         "fit": Words(
