@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from cellwise.tasks.classify.data import (
     Numbers,
     encode,
     fingerprint,
+    joined,
     restored,
     split_off,
     stored,
@@ -45,6 +46,7 @@ from cellwise.tasks.errors import DataError
 from cellwise.tasks.estimator import Estimator, Stored
 from cellwise.tasks.training.loop import torch_threads
 from cellwise.tasks.training.run_folder import DATA, RunFolder
+from cellwise.tasks.training.stage import OTHER_SEED
 
 __all__ = ["SequenceClassifier", "SequenceRegressor", "labelled"]
 
@@ -53,7 +55,10 @@ class _SequenceEstimator(SequenceOptions, Estimator[Known, Training]):
     """What classifiers and regressors share: reading, the network, the run folder."""
 
     task = TASK.name
+    trial_settings: ClassVar = {"refit": False}
+    comparison_settings: ClassVar = {"refit": False}
     network_: SequenceNetwork
+    measured_: SequenceNetwork
 
     @abstractmethod
     def _targets(self, train: Examples) -> Classes | Numbers:
@@ -118,11 +123,11 @@ class _SequenceEstimator(SequenceOptions, Estimator[Known, Training]):
             learned = Schema(train.kind, train.channels)
             held = without_empty(_read_valid(valid, replace(columns, learned=learned)))
         with torch_threads(self.threads):
-            known, training = self._prepared(train, held, targets, notes)
+            known, training = self._prepared(train, held, targets, notes, is_own_split=valid is None)
         return replace(known, test=test), training
 
     def _prepared(
-        self, train: Examples, held: Examples, targets: Any, notes: tuple[str, ...]
+        self, train: Examples, held: Examples, targets: Any, notes: tuple[str, ...], is_own_split: bool
     ) -> tuple[Known, Training]:
         """What stays, and what is trained on; the linear model is fitted here."""
         encoder: TextEncoder | SeriesEncoder
@@ -136,8 +141,12 @@ class _SequenceEstimator(SequenceOptions, Estimator[Known, Training]):
         linear = self._linear(encoder, train, train_targets, outputs, (held, held_targets))
         schema = Schema(train.kind, train.channels)
         digest = fingerprint(train, held)
-        known = Known(schema, encoder, targets, linear, held, notes, digest)
+        known = Known(schema, encoder, targets, linear, held, notes, digest, is_own_split=is_own_split)
         valid = encode(known, held, held_targets, self._is_blended(known))
+        if self._refits(known) and isinstance(linear, ConvolutionModel):
+            both, every = joined(train, held), torch.cat([train_targets, held_targets])
+            again = self._linear(encoder, both, every, outputs, (held, held_targets))
+            known = replace(known, linear=again, held_linear=known.linear_outputs(held))
         encoded = Encoded(known.encode(train), train_targets)
         return known, Training(encoded, valid, self._weights(train_targets, outputs))
 
@@ -167,6 +176,21 @@ class _SequenceEstimator(SequenceOptions, Estimator[Known, Training]):
             network, training, batch_size=self.batch_size, seed=self.seed, augment=self.augment
         )
 
+    def _refits(self, data: Known) -> bool:
+        return self.refit and data.is_own_split
+
+    def _refit_objective(self, network: Any, data: Known, training: Training) -> SequenceObjective:
+        assert training.valid is not None
+        targets = torch.cat([training.train.targets, training.valid.targets])
+        whole = Encoded([*training.train.inputs, *training.valid.inputs], targets)
+        return self._new_objective(
+            network,
+            Training(whole, None, training.weights),
+            batch_size=self.batch_size,
+            seed=self.seed + OTHER_SEED,
+            augment=self.augment,
+        )
+
     @abstractmethod
     def _new_objective(self, network: Any, training: Training, **settings: Any) -> SequenceObjective:
         """Of this kind of target."""
@@ -191,8 +215,9 @@ class _SequenceEstimator(SequenceOptions, Estimator[Known, Training]):
         """The answers (N, C), float64: the network's, blended with the linear model's."""
         empty = torch.zeros(len(examples))
         with torch_threads(self.threads):
+            network = self.measured_ if examples is self._data.valid else self.network_
             encoded = encode(self._data, examples, empty, self._is_blended(self._data))
-            return self.network_.blended(outputs_of(self.network_, encoded), encoded.linear)
+            return network.blended(outputs_of(network, encoded), encoded.linear)
 
     def _examples(self, data: Any) -> Examples:
         self._check_fitted()
@@ -217,8 +242,8 @@ class SequenceClassifier(ClassifyOptions, _SequenceEstimator):
     fitted beside it. text_column, label_column, series_column, step_column, channels, layout, missing, encoding,
     decimal: how data are laid out. unit, min_count, embedding_size, embedding_dropout, word_dropout: how texts are
     read; ngrams: words in the longest n-gram of their linear model. augment: of series in training. class_weight,
-    label_smoothing: the loss. held_out, epochs, batch_size, learning_rate, weight_decay, patience, seed, threads,
-    device, minutes, accumulate, autocast: the training.
+    label_smoothing: the loss. held_out, refit (what was held out is learned in the end), epochs, batch_size,
+    learning_rate, weight_decay, patience, seed, threads, device, minutes, accumulate, autocast: the training.
 
     What `fit` learns ends in an underscore: `network_`, `classes_`, `notes_` (remarks on the data, in sentences),
     `trained_` (the epochs), `held_out_` (the examples of the report: those that decided when to stop, or the test part
