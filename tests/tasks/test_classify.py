@@ -103,7 +103,7 @@ def test_a_run_folder_is_the_model(tmp_path: Path, kind: str) -> None:
         assert again.measure() == model.measure()
         assert again.measure_linear() == model.measure_linear()
     assert (tmp_path / "run" / "report.html").exists()
-    with pytest.raises(RunFolderError):
+    with pytest.raises(RunFolderError, match="holds a run of the task 'classify', not 'regress'"):
         SequenceRegressor.load(tmp_path / "run")
 
 
@@ -167,7 +167,7 @@ def test_two_directions_have_no_stream() -> None:
         SequenceClassifier(**SMALL, directions=1, branch="linear").fit(*series(20)).stream()
 
 
-def test_numbers_are_learned() -> None:
+def test_numbers_are_learned(tmp_path: Path) -> None:
     values, _ = series(60)
     targets = [float(value[:, 0].sum()) for value in values]
     model = SequenceRegressor(
@@ -178,6 +178,10 @@ def test_numbers_are_learned() -> None:
     right = [float(value[:, 0].sum()) for value in others]
     assert model.score(others, right) > 0.8
     assert model.predict(others).shape == (30,)
+    model.save(tmp_path)
+    again = SequenceRegressor.load(tmp_path)
+    np.testing.assert_array_equal(again.predict(others), model.predict(others))
+    assert again.measure() == model.measure()
     with pytest.raises(DataError, match="'down', which is no number; SequenceClassifier"):
         model.fit(*series(20))
 
