@@ -103,8 +103,28 @@ def test_a_run_folder_is_the_model(tmp_path: Path, kind: str) -> None:
         assert again.measure() == model.measure()
         assert again.measure_linear() == model.measure_linear()
     assert (tmp_path / "run" / "report.html").exists()
-    with pytest.raises(RunFolderError):
+    with pytest.raises(RunFolderError, match="holds a run of the task 'classify', not 'regress'"):
         SequenceRegressor.load(tmp_path / "run")
+
+
+def test_what_was_held_out_is_learned_in_the_end_and_measured_before(tmp_path: Path) -> None:
+    values, labels = series(40)
+    model = SequenceClassifier(**SMALL, augment=0.0).fit(values, labels, folder=tmp_path)
+    held = model.held_out_
+    classes = np.array([model.classes_.index(label) for label in held.labels])
+    assert model.refitted_ is not None and (tmp_path / "final.safetensors").exists()
+    assert model.network_ is not model.measured_
+    assert torch.equal(model.network_.blend, model.measured_.blend)
+    figures = model.measure()
+    assert figures["log_loss"] == pytest.approx(model.trained_.best.metrics["log_loss"], rel=1e-5)
+    chances = model.predict_proba(list(held.inputs))  # by the network that has learned them
+    assert class_metrics(chances, classes)["log_loss"] < figures["log_loss"]
+    again = SequenceClassifier.load(tmp_path)
+    assert again.measure() == figures and again.measure_linear() == model.measure_linear()
+    np.testing.assert_array_equal(again.predict_proba(values), model.predict_proba(values))
+    given = SequenceClassifier(**SMALL).fit(values, labels, valid=series(10, seed=2))
+    without = SequenceClassifier(**SMALL, refit=False).fit(values, labels)
+    assert given.refitted_ is None and without.refitted_ is None
 
 
 def test_equal_seeds_give_equal_weights(tmp_path: Path) -> None:
@@ -147,7 +167,7 @@ def test_two_directions_have_no_stream() -> None:
         SequenceClassifier(**SMALL, directions=1, branch="linear").fit(*series(20)).stream()
 
 
-def test_numbers_are_learned() -> None:
+def test_numbers_are_learned(tmp_path: Path) -> None:
     values, _ = series(60)
     targets = [float(value[:, 0].sum()) for value in values]
     model = SequenceRegressor(
@@ -158,6 +178,10 @@ def test_numbers_are_learned() -> None:
     right = [float(value[:, 0].sum()) for value in others]
     assert model.score(others, right) > 0.8
     assert model.predict(others).shape == (30,)
+    model.save(tmp_path)
+    again = SequenceRegressor.load(tmp_path)
+    np.testing.assert_array_equal(again.predict(others), model.predict(others))
+    assert again.measure() == model.measure()
     with pytest.raises(DataError, match="'down', which is no number; SequenceClassifier"):
         model.fit(*series(20))
 

@@ -117,7 +117,7 @@ class Commands(TaskCommands):
 
     def evaluate(self, estimator: SequenceClassifier, data: Any, **options: Any) -> Answer:
         """The figures of the network and of the linear model on labelled data."""
-        from cellwise.tasks.classify.estimator import labelled
+        from cellwise.tasks.classify.base import labelled
         from cellwise.tasks.classify.report import measured, score_rows, verdict
 
         found = measured(estimator, labelled(data, None))

@@ -96,7 +96,9 @@ class Numbers:
 @dataclass(frozen=True, eq=False)
 class Known:
     """What stays with a network: how sequences are read and labels named, the linear model beside it, and what was
-    held out to decide when to stop. test: examples that came with the data for a test."""
+    held out to decide when to stop. test: examples that came with the data for a test.
+    is_own_split: whether what was held out is a share of the data, which may be learned in the end. held_linear (N, C):
+    what a linear model said of that before it learned it too."""
 
     schema: Schema
     encoder: TextEncoder | SeriesEncoder
@@ -106,6 +108,8 @@ class Known:
     notes: tuple[str, ...]
     fingerprint: str
     test: Examples | None = None
+    is_own_split: bool = True
+    held_linear: Tensor | None = None
 
     @property
     def measured(self) -> Examples:
@@ -122,7 +126,10 @@ class Known:
         return [self.encoder.encode(each) for each in examples.inputs]
 
     def linear_outputs(self, examples: Examples) -> Tensor | None:
-        """What the linear model says of sequences: logits (N, C) or numbers (N, 1) in units of their spread."""
+        """What the linear model says of sequences: logits (N, C) or numbers (N, 1) in units of their spread. Of what
+        was held out: what it said before it learned that."""
+        if examples is self.valid and self.held_linear is not None:
+            return self.held_linear
         if isinstance(self.linear, NgramModel):
             return self.linear.logits(examples.inputs)
         return None if self.linear is None else self.linear.outputs(self.encode(examples))
@@ -181,7 +188,10 @@ def stored(known: Known) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "channels": [asdict(one) for one in known.schema.channels],
         "notes": known.notes,
         "linear": None if known.linear is None else type(known.linear).__name__,
+        "is_own_split": known.is_own_split,
     }
+    if known.held_linear is not None:
+        tensors["valid/linear"] = known.held_linear
     if isinstance(known.targets, Classes):
         about["classes"] = known.targets.names
     else:
@@ -240,9 +250,15 @@ def restored(
     elif about["linear"] is not None:
         raise ValueError("its linear model is none")
     parts = {name: _part(kind, channels, tensors, about, name) for name in ("valid", "test") if name in about}
-    notes = tuple(_texts(about["notes"]))
+    notes, is_own, held = tuple(_texts(about["notes"])), about["is_own_split"], tensors.get("valid/linear")
+    if not isinstance(is_own, bool):
+        raise ValueError("whether what was held out is its own is not said")
+    if held is not None and (held.shape != (len(parts["valid"]), outputs) or held.dtype != torch.float32):
+        raise ValueError("what the linear model said is none")
     schema = Schema(kind, channels)
-    return Known(schema, encoder, targets, linear, parts["valid"], notes, digest, parts.get("test"))
+    return Known(
+        schema, encoder, targets, linear, parts["valid"], notes, digest, parts.get("test"), is_own, held
+    )
 
 
 def _channel(value: Mapping[str, Any]) -> Channel:
@@ -292,6 +308,17 @@ def _texts(values: Any) -> list[str]:
     if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
         raise ValueError("a list of texts holds something else")
     return values
+
+
+def joined(first: Examples, second: Examples) -> Examples:
+    """Both, one after the other."""
+    assert first.labels is not None and second.labels is not None
+    return replace(
+        first,
+        inputs=first.inputs + second.inputs,
+        names=first.names + second.names,
+        labels=first.labels + second.labels,
+    )
 
 
 def without_empty(examples: Examples) -> Examples:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,199 +9,22 @@ import torch
 from torch import Tensor
 
 from cellwise.tasks.classify import TASK
-from cellwise.tasks.classify.columns import Columns, Schema
+from cellwise.tasks.classify.base import SequenceEstimator
 from cellwise.tasks.classify.convolutions import ConvolutionModel
-from cellwise.tasks.classify.data import (
-    Classes,
-    Known,
-    Numbers,
-    encode,
-    fingerprint,
-    restored,
-    split_off,
-    stored,
-    without_empty,
-)
-from cellwise.tasks.classify.encoders import SeriesEncoder, TextEncoder
-from cellwise.tasks.classify.examples import SERIES, TEXT, Examples, width_of
+from cellwise.tasks.classify.data import Classes, Known, Numbers
+from cellwise.tasks.classify.examples import SERIES, TEXT, Examples
 from cellwise.tasks.classify.metrics import class_metrics, number_metrics
-from cellwise.tasks.classify.network import NetworkConfig, SequenceNetwork
 from cellwise.tasks.classify.ngrams import NgramModel
-from cellwise.tasks.classify.objective import (
-    ClassObjective,
-    Encoded,
-    NumberObjective,
-    SequenceObjective,
-    Training,
-    outputs_of,
-)
-from cellwise.tasks.classify.options import ClassifyOptions, RegressOptions, SequenceOptions
+from cellwise.tasks.classify.objective import ClassObjective, NumberObjective, Training
+from cellwise.tasks.classify.options import ClassifyOptions, RegressOptions
 from cellwise.tasks.classify.stream import ClassStream
-from cellwise.tasks.classify.tables import read_examples
 from cellwise.tasks.errors import DataError
-from cellwise.tasks.estimator import Estimator, Stored
-from cellwise.tasks.training.loop import torch_threads
-from cellwise.tasks.training.run_folder import DATA, RunFolder
+from cellwise.tasks.training.run_folder import RunFolder
 
-__all__ = ["SequenceClassifier", "SequenceRegressor", "labelled"]
+__all__ = ["SequenceClassifier", "SequenceRegressor"]
 
 
-class _SequenceEstimator(SequenceOptions, Estimator[Known, Training]):
-    """What classifiers and regressors share: reading, the network, the run folder."""
-
-    task = TASK.name
-    network_: SequenceNetwork
-
-    @abstractmethod
-    def _targets(self, train: Examples) -> Classes | Numbers:
-        """What the labels of training examples are. DataError."""
-
-    @abstractmethod
-    def _encoded_targets(self, targets: Any, examples: Examples, doing: str) -> Tensor:
-        """Labels as the network is trained on them (N,). DataError."""
-
-    @abstractmethod
-    def _linear(
-        self, encoder: Any, train: Examples, targets: Tensor, outputs: int, held: tuple[Examples, Tensor]
-    ) -> Any:
-        """The linear model beside the network, or None. held: examples with targets, which may choose its strength."""
-
-    def _is_blended(self, data: Known) -> bool:
-        """Whether the answer is that of the network and of the linear model together."""
-        is_streamed = data.schema.kind == SERIES and self.directions == 1
-        wanted = self.branch == "linear" or (self.branch == "auto" and not is_streamed)
-        return wanted and data.linear is not None
-
-    @property
-    def model_name(self) -> str:
-        """How it is called in tables: the cell's name in capitals."""
-        return self._cell.name.upper()
-
-    def read(self, source: Any) -> Examples:
-        """Read a file, frame, list or array as `fit` would, or as `predict` would once fitted. Raises DataError."""
-        return read_examples(source, self._columns())
-
-    def _columns(self) -> Columns:
-        learned = self._data.schema if self.is_fitted else None
-        return Columns(
-            self.text_column,
-            self.label_column,
-            self.series_column,
-            self.step_column,
-            tuple(self.channels),
-            self.layout,
-            self.missing,
-            self.encoding,
-            self.decimal,
-            learned,
-        )
-
-    def check_options(self, **how: Any) -> None:
-        """Raise OptionError, UnknownCellError or CellError for the first invalid option."""
-        super().check_options(**how)
-        self._columns()
-
-    def _read(self, data: Any, target: Any = None, valid: Any = None) -> tuple[Known, Training]:
-        columns = replace(self._columns(), learned=None)  # fit begins anew, whatever was learned before
-        train = labelled(read_examples(data, columns), target)
-        test = train.test
-        train = without_empty(train)
-        notes = train.notes
-        targets = self._targets(train)
-        if valid is None:
-            labels = targets.encode(train, "") if isinstance(targets, Classes) else None
-            train, held = split_off(train, labels, self.held_out)
-        else:
-            learned = Schema(train.kind, train.channels)
-            held = without_empty(_read_valid(valid, replace(columns, learned=learned)))
-        with torch_threads(self.threads):
-            known, training = self._prepared(train, held, targets, notes)
-        return replace(known, test=test), training
-
-    def _prepared(
-        self, train: Examples, held: Examples, targets: Any, notes: tuple[str, ...]
-    ) -> tuple[Known, Training]:
-        """What stays, and what is trained on; the linear model is fitted here."""
-        encoder: TextEncoder | SeriesEncoder
-        if train.kind == TEXT:
-            encoder = TextEncoder.of(train, self.unit, self.min_count)
-        else:
-            encoder = SeriesEncoder.of(train)
-        train_targets = self._encoded_targets(targets, train, "the training")
-        held_targets = self._encoded_targets(targets, held, "the training")
-        outputs = len(targets) if isinstance(targets, Classes) else 1
-        linear = self._linear(encoder, train, train_targets, outputs, (held, held_targets))
-        schema = Schema(train.kind, train.channels)
-        digest = fingerprint(train, held)
-        known = Known(schema, encoder, targets, linear, held, notes, digest)
-        valid = encode(known, held, held_targets, self._is_blended(known))
-        encoded = Encoded(known.encode(train), train_targets)
-        return known, Training(encoded, valid, self._weights(train_targets, outputs))
-
-    def _weights(self, targets: Tensor, outputs: int) -> Tensor | None:
-        return None
-
-    def _network(self, data: Known) -> SequenceNetwork:
-        is_text = isinstance(data.encoder, TextEncoder)
-        return SequenceNetwork(
-            NetworkConfig(
-                cell=self._cell,
-                tokens=len(data.encoder.tokens) if isinstance(data.encoder, TextEncoder) else 0,
-                inputs=self.embedding_size if is_text else width_of(data.schema.channels),
-                outputs=data.outputs,
-                hidden_size=self.hidden_size,
-                num_layers=self.num_layers,
-                directions=self.directions,
-                pooling=self.pooling or ("mean" if is_text else "max"),
-                dropout=self.dropout,
-                input_dropout=self.embedding_dropout if is_text else 0.0,
-                word_dropout=self.word_dropout if is_text else 0.0,
-            )
-        )
-
-    def _objective(self, network: Any, data: Known, training: Training) -> SequenceObjective:
-        return self._new_objective(
-            network, training, batch_size=self.batch_size, seed=self.seed, augment=self.augment
-        )
-
-    @abstractmethod
-    def _new_objective(self, network: Any, training: Training, **settings: Any) -> SequenceObjective:
-        """Of this kind of target."""
-
-    def _store(self, data: Known) -> Stored:
-        tensors, about = stored(data)
-        return Stored(data.fingerprint, tensors, about)
-
-    def _restore(self, run: RunFolder, config: Mapping[str, Any]) -> Known:
-        saved = run.read_tensors(DATA)
-        is_classifier = isinstance(self, SequenceClassifier)
-        digest = config["data"]
-        return run.guarded(
-            f"{DATA} does not hold what a {type(self).__name__} has learned",
-            lambda: restored(saved.tensors, saved.about, digest, is_classifier),
-        )
-
-    def _notes(self, data: Known) -> tuple[str, ...]:
-        return data.notes
-
-    def _outputs(self, examples: Examples) -> Tensor:
-        """The answers (N, C), float64: the network's, blended with the linear model's."""
-        empty = torch.zeros(len(examples))
-        with torch_threads(self.threads):
-            encoded = encode(self._data, examples, empty, self._is_blended(self._data))
-            return self.network_.blended(outputs_of(self.network_, encoded), encoded.linear)
-
-    def _examples(self, data: Any) -> Examples:
-        self._check_fitted()
-        return self.read(data)
-
-    def _labelled_examples(self, data: Any, target: Any) -> Examples:
-        """What is measured on: with labels. Without data, the test part that came with it, or what was held out."""
-        self._check_fitted()
-        return self._data.measured if data is None else labelled(self.read(data), target)
-
-
-class SequenceClassifier(ClassifyOptions, _SequenceEstimator):
+class SequenceClassifier(ClassifyOptions, SequenceEstimator):
     """A recurrent network that tells classes of sequences apart: of texts, or of series of any lengths.
 
     `fit(data, target=None, valid=None)` takes a table of texts (CSV, TSV, JSON Lines, Parquet, a frame), a list of
@@ -217,13 +37,15 @@ class SequenceClassifier(ClassifyOptions, _SequenceEstimator):
     fitted beside it. text_column, label_column, series_column, step_column, channels, layout, missing, encoding,
     decimal: how data are laid out. unit, min_count, embedding_size, embedding_dropout, word_dropout: how texts are
     read; ngrams: words in the longest n-gram of their linear model. augment: of series in training. class_weight,
-    label_smoothing: the loss. held_out, epochs, batch_size, learning_rate, weight_decay, patience, seed, threads,
-    device, minutes, accumulate, autocast: the training.
+    label_smoothing: the loss. held_out, refit (what was held out is learned in the end), epochs, batch_size,
+    learning_rate, weight_decay, patience, seed, threads, device, minutes, accumulate, autocast: the training.
 
     What `fit` learns ends in an underscore: `network_`, `classes_`, `notes_` (remarks on the data, in sentences),
     `trained_` (the epochs), `held_out_` (the examples of the report: those that decided when to stop, or the test part
     of bundled data)."""
 
+    task = TASK.name
+    has_classes = True
     metric = "accuracy"
     higher_is_better = True
 
@@ -300,12 +122,14 @@ class SequenceClassifier(ClassifyOptions, _SequenceEstimator):
         return ClassStream(self.network_, self._data)
 
 
-class SequenceRegressor(RegressOptions, _SequenceEstimator):
+class SequenceRegressor(RegressOptions, SequenceEstimator):
     """A recurrent network that says a number of a sequence: of texts, or of series of any lengths.
 
     `fit` takes what `SequenceClassifier.fit` takes, with numbers as labels, and has its options, those of classes and
     n-grams apart. What `fit` learns ends in an underscore: `network_`, `notes_`, `trained_`, `held_out_`."""
 
+    task = "regress"  # in run folders; there is no command of this name
+    has_classes = False
     metric = "r2"
     higher_is_better = True
 
@@ -343,32 +167,6 @@ class SequenceRegressor(RegressOptions, _SequenceEstimator):
 
     def _figures(self) -> dict[str, Any]:
         return {"held_out": self.measure()}
-
-
-def labelled(examples: Examples, target: Any) -> Examples:
-    """With labels, given or read. DataError if there are none."""
-    made = examples.labelled(target)
-    if made.labels is None:
-        raise DataError(made.unlabelled)
-    return made
-
-
-def _read_valid(valid: Any, columns: Columns) -> Examples:
-    """Validation data as the training data were read: with their channels, categories and kind of steps."""
-    target = None
-    if isinstance(valid, tuple) and len(valid) == 2 and not isinstance(valid[0], str):
-        valid, target = valid
-    learned = columns.learned
-    assert learned is not None
-    if isinstance(valid, Examples) and valid.channels != learned.channels and valid.source is not None:
-        valid = valid.source  # it was read by itself, before anybody knew what the training has
-    made = labelled(read_examples(valid, columns), target)
-    if made.kind != learned.kind or made.channels != learned.channels:
-        raise DataError(
-            f"the validation data ({made.about()}) have other channels or steps than the training data; give a file of "
-            "the same columns"
-        )
-    return made
 
 
 def _numbers(examples: Examples) -> np.ndarray:

@@ -50,10 +50,11 @@ class Encoded:
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """What is trained on, and what decides when to stop. weights (C,): of the classes in the loss, or None."""
+    """What is trained on, and what decides when to stop, if anything does. weights (C,): of the
+    classes in the loss, or None."""
 
     train: Encoded
-    valid: Encoded
+    valid: Encoded | None
     weights: Tensor | None = None
 
 
@@ -133,6 +134,8 @@ class ClassObjective(SequenceObjective):
     def validate(self) -> dict[str, float]:
         """Log loss of the blended probabilities, accuracy and macro F1."""
         valid, network = self._training.valid, self._network
+        if valid is None:
+            return {}
         logits = outputs_of(network, valid)
         network.blend.copy_(blend_of_logits(logits, valid.linear, valid.targets))
         chances = network.blended(logits, valid.linear).softmax(1)
@@ -152,6 +155,8 @@ class NumberObjective(SequenceObjective):
     def validate(self) -> dict[str, float]:
         """In units of the spread."""
         valid, network = self._training.valid, self._network
+        if valid is None:
+            return {}
         outputs = outputs_of(network, valid)
         network.blend.copy_(blend_of_numbers(outputs, valid.linear, valid.targets))
         said = network.blended(outputs, valid.linear)[:, 0].numpy()

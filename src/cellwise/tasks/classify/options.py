@@ -79,6 +79,11 @@ class SequenceOptions(CommonOptions):
         none="a tenth, and up to three tenths of a few",
         group=DATA,
     )
+    refit: bool = option(
+        default=True,
+        help="Learn what was held out too, once the network is measured; never validation data that were given.",
+        group=TRAINING,
+    )
     directions: int = option(
         default=2,
         help="1 reads forwards, as a stream must; 2 reads backwards too.",

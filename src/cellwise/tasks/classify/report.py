@@ -40,12 +40,13 @@ CHANCE = 0.05
 @dataclass(frozen=True, eq=False)
 class Measured:
     """Probabilities (N, C) of each model by name, the network first, beside the labels (N,); is_test: whether neither
-    training nor early stopping has seen them."""
+    training nor early stopping has seen them; is_learned: whether they were learned after they were measured."""
 
     chances: dict[str, np.ndarray]
     labels: np.ndarray
     examples: Examples
     is_test: bool
+    is_learned: bool = False
 
     def figures(self) -> dict[str, dict[str, float]]:
         """The metrics of each model."""
@@ -62,7 +63,8 @@ def measured(model: SequenceClassifier, examples: Examples | None = None) -> Mea
     if linear is not None and known.linear is not None:
         chances[known.linear.name] = linear.double().softmax(1).numpy()
     is_test = examples is not None or known.test is not None
-    return Measured(chances, known.targets.encode(chosen, "the training"), chosen, is_test)
+    labels = known.targets.encode(chosen, "the training")
+    return Measured(chances, labels, chosen, is_test, not is_test and model.network_ is not model.measured_)
 
 
 def make_report(run: RunFolder, model: SequenceClassifier) -> str | None:
@@ -154,7 +156,9 @@ def measured_on(found: Measured) -> str:
         return f"Measured on {found.examples.about()}, which training has not seen."
     return (
         f"Measured on {found.examples.about()} that were held out to decide when to stop: not trained on, but looked "
-        "at, so a little flattering. `cellwise classify evaluate` measures on others."
+        "at, so a little flattering."
+        + " Then the network has learned them too." * found.is_learned
+        + " `cellwise classify evaluate` measures on others."
     )
 
 
@@ -225,7 +229,12 @@ def _mistakes_section(model: SequenceClassifier, found: Measured) -> Section | N
         return None
     worst = wrong[np.argsort(-own[wrong, chosen[wrong]], kind="stable")][:MOST_MISTAKES]
     shares = [
-        step_shares(model.network_, model._data, found.examples.inputs[row], int(chosen[row]))
+        step_shares(
+            model.network_ if found.is_test else model.measured_,
+            model._data,
+            found.examples.inputs[row],
+            int(chosen[row]),
+        )
         for row in worst
     ]
     if found.examples.kind == SERIES:

@@ -1,0 +1,243 @@
+"""What estimators of sequences share: reading, the linear model beside the network, the run folder."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from cellwise.tasks.classify.columns import Columns, Schema
+from cellwise.tasks.classify.convolutions import ConvolutionModel
+from cellwise.tasks.classify.data import (
+    Classes,
+    Known,
+    Numbers,
+    encode,
+    fingerprint,
+    joined,
+    restored,
+    split_off,
+    stored,
+    without_empty,
+)
+from cellwise.tasks.classify.encoders import SeriesEncoder, TextEncoder
+from cellwise.tasks.classify.examples import SERIES, TEXT, Examples, width_of
+from cellwise.tasks.classify.network import NetworkConfig, SequenceNetwork
+from cellwise.tasks.classify.objective import Encoded, SequenceObjective, Training, outputs_of
+from cellwise.tasks.classify.options import SequenceOptions
+from cellwise.tasks.classify.tables import read_examples
+from cellwise.tasks.errors import DataError
+from cellwise.tasks.estimator import Estimator, Stored
+from cellwise.tasks.training.loop import torch_threads
+from cellwise.tasks.training.run_folder import DATA, RunFolder
+from cellwise.tasks.training.stage import OTHER_SEED
+
+__all__ = ["SequenceEstimator", "labelled"]
+
+
+class SequenceEstimator(SequenceOptions, Estimator[Known, Training]):
+    """What classifiers and regressors share: reading, the network, the run folder."""
+
+    has_classes: ClassVar[bool]
+    """Whether labels are classes, or numbers."""
+    trial_settings: ClassVar = {"refit": False}
+    comparison_settings: ClassVar = {"refit": False}
+    network_: SequenceNetwork
+    measured_: SequenceNetwork
+
+    @abstractmethod
+    def _targets(self, train: Examples) -> Classes | Numbers:
+        """What the labels of training examples are. DataError."""
+
+    @abstractmethod
+    def _encoded_targets(self, targets: Any, examples: Examples, doing: str) -> Tensor:
+        """Labels as the network is trained on them (N,). DataError."""
+
+    @abstractmethod
+    def _linear(
+        self, encoder: Any, train: Examples, targets: Tensor, outputs: int, held: tuple[Examples, Tensor]
+    ) -> Any:
+        """The linear model beside the network, or None. held: examples with targets, which may choose its strength."""
+
+    def _is_blended(self, data: Known) -> bool:
+        """Whether the answer is that of the network and of the linear model together."""
+        is_streamed = data.schema.kind == SERIES and self.directions == 1
+        wanted = self.branch == "linear" or (self.branch == "auto" and not is_streamed)
+        return wanted and data.linear is not None
+
+    @property
+    def model_name(self) -> str:
+        """How it is called in tables: the cell's name in capitals."""
+        return self._cell.name.upper()
+
+    def read(self, source: Any) -> Examples:
+        """Read a file, frame, list or array as `fit` would, or as `predict` would once fitted. Raises DataError."""
+        return read_examples(source, self._columns())
+
+    def _columns(self) -> Columns:
+        learned = self._data.schema if self.is_fitted else None
+        return Columns(
+            self.text_column,
+            self.label_column,
+            self.series_column,
+            self.step_column,
+            tuple(self.channels),
+            self.layout,
+            self.missing,
+            self.encoding,
+            self.decimal,
+            learned,
+        )
+
+    def check_options(self, **how: Any) -> None:
+        """Raise OptionError, UnknownCellError or CellError for the first invalid option."""
+        super().check_options(**how)
+        self._columns()
+
+    def _read(self, data: Any, target: Any = None, valid: Any = None) -> tuple[Known, Training]:
+        columns = replace(self._columns(), learned=None)  # fit begins anew, whatever was learned before
+        train = labelled(read_examples(data, columns), target)
+        test = train.test
+        train = without_empty(train)
+        notes = train.notes
+        targets = self._targets(train)
+        if valid is None:
+            labels = targets.encode(train, "") if isinstance(targets, Classes) else None
+            train, held = split_off(train, labels, self.held_out)
+        else:
+            learned = Schema(train.kind, train.channels)
+            held = without_empty(_read_valid(valid, replace(columns, learned=learned)))
+        with torch_threads(self.threads):
+            known, training = self._prepared(train, held, targets, notes, is_own_split=valid is None)
+        return replace(known, test=test), training
+
+    def _prepared(
+        self, train: Examples, held: Examples, targets: Any, notes: tuple[str, ...], is_own_split: bool
+    ) -> tuple[Known, Training]:
+        """What stays, and what is trained on; the linear model is fitted here."""
+        encoder: TextEncoder | SeriesEncoder
+        if train.kind == TEXT:
+            encoder = TextEncoder.of(train, self.unit, self.min_count)
+        else:
+            encoder = SeriesEncoder.of(train)
+        train_targets = self._encoded_targets(targets, train, "the training")
+        held_targets = self._encoded_targets(targets, held, "the training")
+        outputs = len(targets) if isinstance(targets, Classes) else 1
+        linear = self._linear(encoder, train, train_targets, outputs, (held, held_targets))
+        schema = Schema(train.kind, train.channels)
+        digest = fingerprint(train, held)
+        known = Known(schema, encoder, targets, linear, held, notes, digest, is_own_split=is_own_split)
+        valid = encode(known, held, held_targets, self._is_blended(known))
+        if self._refits(known) and isinstance(linear, ConvolutionModel):
+            both, every = joined(train, held), torch.cat([train_targets, held_targets])
+            again = self._linear(encoder, both, every, outputs, (held, held_targets))
+            known = replace(known, linear=again, held_linear=known.linear_outputs(held))
+        encoded = Encoded(known.encode(train), train_targets)
+        return known, Training(encoded, valid, self._weights(train_targets, outputs))
+
+    def _weights(self, targets: Tensor, outputs: int) -> Tensor | None:
+        return None
+
+    def _network(self, data: Known) -> SequenceNetwork:
+        is_text = isinstance(data.encoder, TextEncoder)
+        return SequenceNetwork(
+            NetworkConfig(
+                cell=self._cell,
+                tokens=len(data.encoder.tokens) if isinstance(data.encoder, TextEncoder) else 0,
+                inputs=self.embedding_size if is_text else width_of(data.schema.channels),
+                outputs=data.outputs,
+                hidden_size=self.hidden_size,
+                num_layers=self.num_layers,
+                directions=self.directions,
+                pooling=self.pooling or ("mean" if is_text else "max"),
+                dropout=self.dropout,
+                input_dropout=self.embedding_dropout if is_text else 0.0,
+                word_dropout=self.word_dropout if is_text else 0.0,
+            )
+        )
+
+    def _objective(self, network: Any, data: Known, training: Training) -> SequenceObjective:
+        return self._new_objective(
+            network, training, batch_size=self.batch_size, seed=self.seed, augment=self.augment
+        )
+
+    def _refits(self, data: Known) -> bool:
+        return self.refit and data.is_own_split
+
+    def _refit_objective(self, network: Any, data: Known, training: Training) -> SequenceObjective:
+        assert training.valid is not None
+        targets = torch.cat([training.train.targets, training.valid.targets])
+        whole = Encoded([*training.train.inputs, *training.valid.inputs], targets)
+        return self._new_objective(
+            network,
+            Training(whole, None, training.weights),
+            batch_size=self.batch_size,
+            seed=self.seed + OTHER_SEED,
+            augment=self.augment,
+        )
+
+    @abstractmethod
+    def _new_objective(self, network: Any, training: Training, **settings: Any) -> SequenceObjective:
+        """Of this kind of target."""
+
+    def _store(self, data: Known) -> Stored:
+        tensors, about = stored(data)
+        return Stored(data.fingerprint, tensors, about)
+
+    def _restore(self, run: RunFolder, config: Mapping[str, Any]) -> Known:
+        saved = run.read_tensors(DATA)
+        digest = config["data"]
+        return run.guarded(
+            f"{DATA} does not hold what a {type(self).__name__} has learned",
+            lambda: restored(saved.tensors, saved.about, digest, self.has_classes),
+        )
+
+    def _notes(self, data: Known) -> tuple[str, ...]:
+        return data.notes
+
+    def _outputs(self, examples: Examples) -> Tensor:
+        """The answers (N, C), float64: the network's, blended with the linear model's."""
+        empty = torch.zeros(len(examples))
+        with torch_threads(self.threads):
+            network = self.measured_ if examples is self._data.valid else self.network_
+            encoded = encode(self._data, examples, empty, self._is_blended(self._data))
+            return network.blended(outputs_of(network, encoded), encoded.linear)
+
+    def _examples(self, data: Any) -> Examples:
+        self._check_fitted()
+        return self.read(data)
+
+    def _labelled_examples(self, data: Any, target: Any) -> Examples:
+        """What is measured on: with labels. Without data, the test part that came with it, or what was held out."""
+        self._check_fitted()
+        return self._data.measured if data is None else labelled(self.read(data), target)
+
+
+def labelled(examples: Examples, target: Any) -> Examples:
+    """With labels, given or read. DataError if there are none."""
+    made = examples.labelled(target)
+    if made.labels is None:
+        raise DataError(made.unlabelled)
+    return made
+
+
+def _read_valid(valid: Any, columns: Columns) -> Examples:
+    """Validation data as the training data were read: with their channels, categories and kind of steps."""
+    target = None
+    if isinstance(valid, tuple) and len(valid) == 2 and not isinstance(valid[0], str):
+        valid, target = valid
+    learned = columns.learned
+    assert learned is not None
+    if isinstance(valid, Examples) and valid.channels != learned.channels and valid.source is not None:
+        valid = valid.source  # it was read by itself, before anybody knew what the training has
+    made = labelled(read_examples(valid, columns), target)
+    if made.kind != learned.kind or made.channels != learned.channels:
+        raise DataError(
+            f"the validation data ({made.about()}) have other channels or steps than the training data; give a file of "
+            "the same columns"
+        )
+    return made
