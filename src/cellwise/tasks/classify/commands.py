@@ -69,7 +69,7 @@ class Commands(TaskCommands):
             "Name the class of each sequence in FILE, and the probability of every class.",
             (
                 "cellwise classify predict runs/reviews-gru new.csv --out classes.csv",
-                "echo 'A fine film.' | cellwise classify predict runs/reviews-gru -",
+                "cellwise classify predict runs/reviews-gru new.txt",
                 "cellwise classify predict runs/movements-gru new.ts --json",
             ),
         ),
