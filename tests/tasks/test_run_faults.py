@@ -39,8 +39,8 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert rows[0] == rows[1]
     answers = [CharacterModel.load(run).logits("the fox") for run in (one, other)]
     assert torch.equal(*answers)
-    # A kill after the summary leaves the file of the lock, which nobody holds; a fault while the report is drawn leaves a
-    # finished run without it.
+    # A kill after the summary leaves the file of the lock, which nobody holds; a fault while the report is drawn leaves
+    # a finished run without it.
     names = [{path.name for path in run.iterdir()} - {LOCK, "report.html", "plots"} for run in (one, other)]
     assert names[0] == names[1]
 
