@@ -204,6 +204,12 @@ def test_labels_that_are_no_classes_are_one_sentence(labels: list | None, says: 
         SequenceClassifier(**SMALL).fit(series(20)[0], labels)
 
 
+def test_many_fractions_from_a_file_are_numbers() -> None:
+    values, _ = series(40)
+    with pytest.raises(DataError, match=r"the label 0.01 is a number with a fraction"):
+        SequenceClassifier(**SMALL).fit(values, [f"{each + 0.01}" for each in range(40)])
+
+
 def test_what_does_not_fit_a_trained_network_is_one_sentence() -> None:
     model = SequenceClassifier(**SMALL).fit(*series(20))
     with pytest.raises(DataError, match="was trained on series, but these are texts"):
@@ -321,6 +327,18 @@ def test_the_linear_model_on_convolutions_reads_any_length() -> None:
     torch.testing.assert_close(model.outputs(tensors), alone, atol=1e-4, rtol=1e-4)
     again = ConvolutionModel.restored(model.tensors(), 2, 2)
     assert torch.equal(again.outputs(tensors), model.outputs(tensors))
+
+
+def test_of_a_long_text_beginning_and_end_are_read() -> None:
+    sentences, labels = texts()
+    sentences[0] = "the film " + "of two people " * 50 + " a story"
+    model = SequenceClassifier(**SMALL, longest=5, branch="none").fit(sentences, labels)
+    encoder = model._data.encoder
+    read = [encoder.tokens[each] for each in encoder.encode(sentences[0])]
+    assert read == ["the", "film", "of", "a", "story"]
+    shares = step_shares(model.network_, model._data, sentences[0], 0)
+    assert len(shares) == 154 and np.flatnonzero(shares).tolist() == [0, 1, 2, 152, 153]
+    assert len(encoder.encode(" ".join(["film"] * 5))) == 5
 
 
 def test_the_word_that_decides_is_found() -> None:

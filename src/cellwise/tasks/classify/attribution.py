@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from cellwise.tasks.classify.data import Known
+from cellwise.tasks.classify.encoders import TextEncoder
 from cellwise.tasks.classify.network import SequenceNetwork
 from cellwise.tasks.classify.ngrams import NgramModel
-from cellwise.tasks.classify.tokens import spans_of
+from cellwise.tasks.classify.tokens import spans_of, tokens_of
 
 __all__ = ["step_shares"]
 
@@ -32,9 +33,17 @@ def step_shares(network: SequenceNetwork, known: Known, example: Any, chosen: in
         logits = own * network.read(steps, torch.tensor([len(encoded)]))[0]
         (gradient,) = torch.autograd.grad(_against_others(logits, chosen), steps)
     made = (gradient * steps.detach()).sum(2)[:, 0].double().numpy()
-    if share and isinstance(known.linear, NgramModel) and len(encoded) <= MOST_TOKENS:
+    if isinstance(known.encoder, TextEncoder):
+        made = _with_gap(made, known.encoder, example)
+    if share and isinstance(known.linear, NgramModel) and len(made) <= MOST_TOKENS:
         made = made + share * _without_each(known.linear, example, chosen)
     return np.asarray(made)
+
+
+def _with_gap(shares: np.ndarray, encoder: TextEncoder, text: str) -> np.ndarray:
+    """Shares of the tokens that were read, with zeros for those that were not."""
+    gone = encoder.left_out(len(tokens_of(text, encoder.unit)))
+    return np.insert(shares, gone.start, np.zeros(len(gone)))
 
 
 def _against_others(logits: torch.Tensor, chosen: int) -> torch.Tensor:

@@ -121,7 +121,7 @@ class SequenceEstimator(SequenceOptions, Estimator[Known, Training]):
         """What stays, and what is trained on; the linear model is fitted here."""
         encoder: TextEncoder | SeriesEncoder
         if train.kind == TEXT:
-            encoder = TextEncoder.of(train, self.unit, self.min_count)
+            encoder = TextEncoder.of(train, self.unit, self.min_count, self.longest)
         else:
             encoder = SeriesEncoder.of(train)
         train_targets = self._encoded_targets(targets, train, "the training")

@@ -23,6 +23,7 @@ from cellwise.tasks.training.digests import parts_digest
 __all__ = ["Classes", "Known", "Numbers", "encode", "fingerprint", "restored", "split_off", "stored"]
 
 Linear = NgramModel | ConvolutionModel
+MOST_FRACTIONS = 20  # labels that are numbers with a fraction, up to which they may be grades
 LEAST_HELD, MOST_HELD, FEW_HELD = (
     0.1,
     0.3,
@@ -44,10 +45,10 @@ class Classes:
             raise DataError(
                 f"all {len(labels):,} sequences have the label {next(iter(found))!r}; a classifier needs two"
             )
-        fractions = [label for label in labels if isinstance(label, float) and label != int(label)]
-        if fractions:
+        fractions = [label for label in found if _is_fraction(label)]
+        if len(fractions) > MOST_FRACTIONS or any(isinstance(found[each], float) for each in fractions):
             raise DataError(
-                f"the label {fractions[0]:g} is a number with a fraction, no class; SequenceRegressor learns numbers"
+                f"the label {fractions[0]} is a number with a fraction, no class; SequenceRegressor learns numbers"
             )
         return cls(tuple(found[name] for name in sorted(found, key=_order)))
 
@@ -68,6 +69,14 @@ class Classes:
                 )
             made[row] = index[str(label)]
         return made
+
+
+def _is_fraction(label: str) -> bool:
+    """Whether a label is a number between two whole ones."""
+    try:
+        return not float(label).is_integer()
+    except (ValueError, OverflowError):
+        return False
 
 
 def _order(name: str) -> tuple[bool, float, str]:
@@ -197,7 +206,7 @@ def stored(known: Known) -> tuple[dict[str, Tensor], dict[str, Any]]:
     else:
         about["targets"] = [known.targets.mean, known.targets.spread]
     if isinstance(known.encoder, TextEncoder):
-        about |= {"unit": known.encoder.unit, "tokens": known.encoder.tokens}
+        about |= {name: getattr(known.encoder, name) for name in ("unit", "tokens", "longest")}
     else:
         tensors["mean"] = torch.from_numpy(known.encoder.mean)
         tensors["spread"] = torch.from_numpy(known.encoder.spread)
@@ -239,7 +248,9 @@ def restored(
         tokens = tuple(_texts(about["tokens"]))
         if len(set(tokens)) != len(tokens) or not tokens or about["unit"] not in ("words", "characters"):
             raise ValueError("its tokens are none")
-        encoder = TextEncoder(about["unit"], tokens)
+        if type(about["longest"]) is not int or about["longest"] < 2:
+            raise ValueError("its longest text is none")
+        encoder = TextEncoder(about["unit"], tokens, about["longest"])
     else:
         encoder = _series_encoder(channels, tensors)
     linear: Linear | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,32 +48,35 @@ class SeriesEncoder:
 
 @dataclass(frozen=True, eq=False)
 class TextEncoder:
-    """unit: "words" or "characters"; tokens: those that are known, the first stands for all others."""
+    """unit: "words" or "characters"; tokens: those that are known, the first stands for all others; longest: how many
+    of a text are read, half of them from its end."""
 
     unit: str
     tokens: tuple[str, ...]
+    longest: int
     _index: dict[str, int] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, examples: Examples, unit: str | None, min_count: int) -> TextEncoder:
+    def of(cls, examples: Examples, unit: str | None, min_count: int, longest: int) -> TextEncoder:
         """The tokens of training texts that occur at least `min_count` times, the most frequent first."""
         chosen = unit or choose_unit(examples.inputs)
         counts = Counter(token for text in examples.inputs for token in tokens_of(text, chosen))
         counts.pop(UNKNOWN_TOKEN, None)
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         known = [token for token, count in ordered if count >= min_count]
-        return cls(chosen, (UNKNOWN_TOKEN, *known[: MOST_TOKENS - 1]))
+        return cls(chosen, (UNKNOWN_TOKEN, *known[: MOST_TOKENS - 1]), longest)
 
     def __post_init__(self) -> None:
         self._index.update({token: number for number, token in enumerate(self.tokens)})
 
     def encode(self, text: Any) -> Tensor:
         """The numbers of a text's tokens (T,), int64; 0 for unknown ones."""
-        return torch.tensor(
-            [self._index.get(token, 0) for token in tokens_of(text, self.unit)], dtype=torch.long
-        )
+        tokens = tokens_of(text, self.unit)
+        gone = self.left_out(len(tokens))
+        kept = (*tokens[: gone.start], *tokens[gone.stop :])
+        return torch.tensor([self._index.get(token, 0) for token in kept], dtype=torch.long)
 
-    def unknown_share(self, texts: Sequence[str]) -> float:
-        """The share of unknown tokens among those of some texts."""
-        numbers = torch.cat([self.encode(text) for text in texts])
-        return float((numbers == 0).float().mean()) if len(numbers) else 0.0
+    def left_out(self, count: int) -> range:
+        """Which of so many tokens are not read: those in the middle."""
+        first = min(count, self.longest - self.longest // 2)
+        return range(first, max(first, count - self.longest // 2))

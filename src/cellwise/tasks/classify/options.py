@@ -127,6 +127,13 @@ class SequenceOptions(CommonOptions):
         at_most=1_000_000,
         group=TEXTS,
     )
+    longest: int = option(
+        default=2000,
+        help="Tokens of a text that the network reads; of a longer one, its beginning and its end.",
+        at_least=2,
+        at_most=1_000_000,
+        group=TEXTS,
+    )
     embedding_size: int = option(
         default=64,
         help="Size of a token's embedding.",
