@@ -39,8 +39,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     """Run `cellwise WORDS...` in this process, which is faster than a new one for each test."""
     from cellwise.cli import main
 
-    def call(*words: str) -> Finished:
-        monkeypatch.setattr(sys, "argv", ["cellwise", *words])
+    def call(*words: object) -> Finished:
+        monkeypatch.setattr(sys, "argv", ["cellwise", *map(str, words)])
+        capsys.readouterr()
         with pytest.raises(SystemExit) as left:
             main()
         captured = capsys.readouterr()

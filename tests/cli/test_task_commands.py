@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -212,6 +213,19 @@ def test_the_demo_of_text_trains_on_what_ships(run, monkeypatch: pytest.MonkeyPa
     assert done.returncode == 0, done.stderr
     assert "the opening of Moby-Dick" in done.stderr and "It writes:" in done.stderr
     assert Path("runs/moby-dick/best.safetensors").is_file()
+
+
+@pytest.mark.parametrize("task", tasks())
+def test_a_report_that_is_made_again_leaves_a_whole_run(run, home: Path, tmp_path: Path, task: str) -> None:
+    folder = tmp_path / "trained"
+    shutil.copytree(home / task, folder)
+    done = run(task, "report", folder)
+    assert done.returncode == 0 and done.stderr == f"report: {folder / 'report.html'}\n"
+    assert run(task, "check", folder).returncode == 0
+    (folder / "report.html").unlink()
+    damaged = run(task, "check", folder)
+    assert f"report.html: is missing; make it again with: cellwise {task} report {folder}" in damaged.stdout
+    assert run(task, "report", folder).returncode == run(task, "check", folder).returncode == 0
 
 
 @pytest.mark.parametrize("task", tasks())

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import polars
 import pytest
 
-from cellwise.cli import main
 from cellwise.tasks import Forecaster
 
 H = 4
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("explain")
     steps = np.arange(60 + H)
     frame = polars.DataFrame(
@@ -35,49 +33,39 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def explain(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    def typed(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["cellwise", "forecast", "explain", *map(str, arguments)])
-        capsys.readouterr()
-        status = 0
-        try:
-            main()
-        except SystemExit as leave:
-            status = int(leave.code or 0)
-        return (status, *capsys.readouterr())
-
-    return typed
+def explain(run):
+    return lambda *arguments: run("forecast", "explain", *arguments)
 
 
-def test_what_forecasts_look_at(explain, run: Path) -> None:
-    status, out, err = explain(run)
+def test_what_forecasts_look_at(explain, trained: Path) -> None:
+    status, out, err = explain(trained)
     assert status == 0, err
     assert {line.split("  ")[0] for line in out.splitlines()[2:]} == {
         "the series' own past", "the calendar", "promo", "rain",
     }  # fmt: skip
     assert "Shapley values" in err
-    _, printed, _ = explain(run, "--json")
+    _, printed, _ = explain(trained, "--json")
     assert json.loads(printed) == json.loads(
-        Forecaster.load(run).influence().write_json().replace("NaN", "null")
+        Forecaster.load(trained).influence().write_json().replace("NaN", "null")
     )
 
 
-def test_of_another_file_the_shares_are_told_and_no_error(explain, run: Path) -> None:
-    status, out, err = explain(run, run.parent / "shop.csv", "--json")
+def test_of_another_file_the_shares_are_told_and_no_error(explain, trained: Path) -> None:
+    status, out, err = explain(trained, trained.parent / "shop.csv", "--json")
     assert status == 0, err
     assert {row["error_growth"] for row in json.loads(out)} == {None}
     assert "Nothing was measured here" in err
 
 
-def test_a_what_if_is_printed_or_written(explain, run: Path, tmp_path: Path) -> None:
-    status, out, err = explain(run, "--set", "promo=0")
+def test_a_what_if_is_printed_or_written(explain, trained: Path, tmp_path: Path) -> None:
+    status, out, err = explain(trained, "--set", "promo=0")
     assert status == 0, err
     printed = polars.read_csv(out.encode())
-    wanted = Forecaster.load(run).what_if(promo=0)
+    wanted = Forecaster.load(trained).what_if(promo=0)
     assert printed.columns == wanted.columns
     np.testing.assert_allclose(printed["difference"], wanted["difference"], atol=1e-3)
     assert err.startswith("With promo = 0 the forecast of 4 days adds up to ")
-    status, out, err = explain(run, "--set", "promo=+50%", "-H", 2, "--out", tmp_path / "made.csv")
+    status, out, err = explain(trained, "--set", "promo=+50%", "-H", 2, "--out", tmp_path / "made.csv")
     assert status == 0 and out == "" and "wrote 2 rows" in err and "With promo 50 % higher" in err
     assert polars.read_csv(tmp_path / "made.csv")["promo-changed"].to_list() == [1.5, 0.0]
 
@@ -93,6 +81,6 @@ def test_a_what_if_is_printed_or_written(explain, run: Path, tmp_path: Path) -> 
         (("--out", "x.txt"), "x.txt"),
     ],
 )
-def test_a_mistake_is_one_sentence(explain, run: Path, arguments: tuple[str, ...], says: str) -> None:
-    status, out, err = explain(run, *arguments)
+def test_a_mistake_is_one_sentence(explain, trained: Path, arguments: tuple[str, ...], says: str) -> None:
+    status, out, err = explain(trained, *arguments)
     assert status == 2 and out == "" and says in err and len(err.splitlines()) == 1

@@ -187,9 +187,9 @@ def test_a_report_that_fails_leaves_a_finished_run(tmp_path: Path, monkeypatch: 
     assert loaded.predict().equals(made.predict())
     assert not (tmp_path / "run/report.html").exists()
     with pytest.raises(TaskError, match="could not be made"):
-        report.remake_report(report.RunFolder(tmp_path / "run"), loaded)
+        Forecaster.remake_report(tmp_path / "run")
     monkeypatch.undo()
-    report.remake_report(report.RunFolder(tmp_path / "run"), loaded)
+    assert Forecaster.remake_report(tmp_path / "run") == tmp_path / "run/report.html"
     assert (tmp_path / "run/plots/loss.svg").exists()
     assert all(each.is_whole for each in check_run(tmp_path / "run"))
     assert json.loads((tmp_path / "run/summary.json").read_text())["epochs"] == 1

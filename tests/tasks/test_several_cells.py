@@ -61,6 +61,14 @@ def test_the_forecast_is_the_mean_of_the_members() -> None:
     assert not np.allclose(parts[0], parts[1], rtol=1e-3)
 
 
+@pytest.mark.parametrize("how", ["best", "ensemble"])
+def test_they_are_blended_under_the_name_of_all(how: str) -> None:
+    made = fit("gru+lstm", **{how: True})
+    assert made.model_name.startswith(("GRU+LSTM", "best-"))
+    assert any("GRU+LSTM" in note for note in made.notes_)
+    assert made.predict().columns[2] == made.model_name
+
+
 def test_all_ways_to_write_it_are_the_same_network(tmp_path: Path) -> None:
     wanted = fit("gru+lstm").predict()
     for index, cell in enumerate((("gru", "lstm"), [GRU, LSTM], (GRU(), "lstm"), "GRU + lstm")):

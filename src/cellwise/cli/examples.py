@@ -25,7 +25,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "cellwise forecast update runs/sales-gru newer.csv",
         "cellwise forecast update runs/sales-gru newer.csv --out runs/sales-july",
     ),
-    "classify report": ("cellwise classify report runs/reviews-gru",),
     "text generate": (
         "cellwise text generate runs/novel-gru --start 'It was' --length 1000",
         "cellwise text generate runs/novel-gru --samples 5 --temperature 1 --min-p 0.05 --seed 7",
@@ -34,8 +33,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "cellwise text score runs/novel-gru lines.txt",
         "cellwise text score runs/novel-gru lines.txt --json",
     ),
-    "text report": ("cellwise text report runs/novel-gru",),
-    "forecast report": ("cellwise forecast report runs/sales-gru",),
     "forecast explain": (
         "cellwise forecast explain runs/sales-gru",
         "cellwise forecast explain runs/sales-gru --set promo=0",

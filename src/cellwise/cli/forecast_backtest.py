@@ -11,7 +11,8 @@ import click
 from cellwise.cli.command import Command, argument, option, parameter
 from cellwise.cli.examples import epilog
 from cellwise.cli.output import JSON, QUIET, say
-from cellwise.cli.tasks import answer, check_out, option_parameters, read, settings_of, train
+from cellwise.cli.task_options import option_parameters, settings_of
+from cellwise.cli.tasks import answer, check_out, read, train
 from cellwise.tasks.commands import Reading
 from cellwise.tasks.errors import TaskError
 from cellwise.tasks.options import options_of

@@ -11,7 +11,8 @@ import click
 from cellwise.cli.command import Command, argument, option, parameter
 from cellwise.cli.examples import epilog
 from cellwise.cli.output import JSON, QUIET, is_quiet, say
-from cellwise.cli.tasks import answer, load_with_data, option_parameters, settings_of
+from cellwise.cli.task_options import option_parameters, settings_of
+from cellwise.cli.tasks import answer, load_with_data
 from cellwise.tasks.errors import ReportWarning
 from cellwise.tasks.options import options_of
 from cellwise.tasks.registry import Task

@@ -13,8 +13,9 @@ import click
 from cellwise.cli.cell_argument import cell_argument, complete
 from cellwise.cli.command import option, parameter
 from cellwise.cli.output import JSON, QUIET, check_file, is_quiet, print_json, print_table, say
+from cellwise.cli.task_options import option_parameters, options_or_none, settings_of
 from cellwise.cli.task_tune import fit_command
-from cellwise.cli.tasks import option_parameters, options_or_none, read, settings_of, stem, word
+from cellwise.cli.tasks import read, stem, word
 from cellwise.tasks.commands import TaskCommands, Words
 from cellwise.tasks.errors import OptionError, TaskError
 from cellwise.tasks.options import Option, options_of

@@ -12,16 +12,8 @@ import click
 
 from cellwise.cli.command import option, parameter
 from cellwise.cli.output import JSON, QUIET, is_quiet, print_json, print_table, say
-from cellwise.cli.tasks import (
-    fit_and_say,
-    option_parameters,
-    options_or_none,
-    read,
-    settings_of,
-    stem,
-    train,
-    word,
-)
+from cellwise.cli.task_options import option_parameters, options_or_none, settings_of
+from cellwise.cli.tasks import fit_and_say, read, stem, train, word
 from cellwise.tasks.commands import Reading, TaskCommands, Words
 from cellwise.tasks.options import Option, Range, options_of
 from cellwise.tasks.registry import Task

@@ -1,4 +1,4 @@
-"""`cellwise TASK fit|predict|evaluate|demo|check|tune|compare`, made for every task of what it declares.
+"""`cellwise TASK fit|predict|evaluate|demo|check|tune|compare|report`, made for every task of what it declares.
 
 A task's options are in its `options.py`, its words and the look of its answers in its `commands.py`
 (`cellwise.tasks.commands`): nothing here knows a task.
@@ -7,20 +7,19 @@ A task's options are in its `options.py`, its words and the look of its answers 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
-from cellwise.cli.cell_argument import cell_argument, complete
 from cellwise.cli.command import Command, Declared, Group, argument, examples, option, parameter
 from cellwise.cli.output import JSON, QUIET, check_file, is_quiet, print_json, print_table, say
+from cellwise.cli.task_options import option_parameters, options_or_none, settings_of
 from cellwise.tasks.commands import Answer, Reading, TaskCommands, Words
-from cellwise.tasks.common_options import NETWORK, TRAINING
 from cellwise.tasks.errors import ReportWarning, TaskError, WorseThanSimpleWarning
-from cellwise.tasks.options import Option, check_values, options_of
+from cellwise.tasks.options import Option, options_of
 from cellwise.tasks.registry import Task, find_task
 from cellwise.tasks.training.rank import is_first
 
@@ -32,10 +31,7 @@ __all__ = [
     "group_of",
     "hand_over",
     "load_with_data",
-    "option_parameters",
-    "options_or_none",
     "read",
-    "settings_of",
     "stem",
 ]
 __all__ += ["train", "word"]
@@ -46,10 +42,8 @@ TABLE_OUT = option(help="Table to write: .csv, .xlsx, .parquet or .jsonl.  [defa
 
 # Commands of one task alone: a line for the list, and the file here whose `make` makes it.
 _OWN = {
-    "classify": {"report": ("Make the report of a run again.", "classify_report")},
     "forecast": {
         "backtest": ("Measure forecasts of the past.", "forecast_backtest"),
-        "report": ("Make the report of a run again.", "forecast_report"),
         "explain": ("Show what forecasts look at, or change a covariate.", "forecast_explain"),
         "update": ("Go on with newer data.", "forecast_update"),
         "export": ("Write all tables of a run to one workbook.", "forecast_export"),
@@ -57,7 +51,6 @@ _OWN = {
     "text": {
         "generate": ("Write more of a text.", "text_generate"),
         "score": ("Say how surprising lines are.", "text_score"),
-        "report": ("Make the report of a run again.", "text_report"),
     },
 }
 
@@ -75,6 +68,7 @@ def group_of(name: str) -> Group:
         "check": _check_words(name),
         "tune": tune_words(name, commands),
         "compare": compare_words(name, commands),
+        "report": _report_words(name),
     }
     lines = {each: words[each].line for each in _MAKERS} | {each: line for each, (line, _) in own.items()}
 
@@ -206,6 +200,21 @@ def _check(task: Task, commands: TaskCommands) -> Made:
     return check, [parameter("run", Path, argument(metavar="RUN", help="Run folder to check."))]
 
 
+def _report_words(name: str) -> Words:
+    return Words(
+        "Make the report of a run again.",
+        "Make report.html, its plots, and the tables of a finished run again.",
+        (f"cellwise {name} report runs/mine",),
+    )
+
+
+def _report(task: Task, commands: TaskCommands) -> Made:
+    def report(run: Path) -> None:
+        click.echo(f"report: {task.load_estimator().remake_report(run)}", err=True)
+
+    return report, [parameter("run", Path, _RUN)]
+
+
 def _tune(task: Task, commands: TaskCommands) -> Made:
     from cellwise.cli.task_tune import make
 
@@ -226,6 +235,7 @@ _MAKERS: dict[str, Callable[[Task, TaskCommands], Made]] = {
     "check": _check,
     "tune": _tune,
     "compare": _compare,
+    "report": _report,
 }
 
 
@@ -348,76 +358,6 @@ def load_with_data(
 def stem(source: str) -> str:
     """The name of a run on this data."""
     return "stdin" if source == "-" else Path(source).name.partition(".")[0]
-
-
-# --- declared options as those of click -------------------------------------------------------------------------
-
-
-# The order of the headings in help; a task's own stand in between.
-_GROUPS = {"": 0, NETWORK: 2, TRAINING: 3}
-
-
-def option_parameters(
-    options: Iterable[Option], defaults: Mapping[str, Any] | None = None
-) -> list[click.Parameter]:
-    """The options as click has them, those in no group first. `defaults`: others than the declared."""
-    changed = defaults or {}
-    ordered = sorted(options, key=lambda each: (_GROUPS.get(each.group, 1), not each.is_required))
-    return [_parameter(each, changed.get(each.name, each.default)) for each in ordered]
-
-
-def _parameter(declared: Option, default: Any) -> click.Parameter:
-    kind: Any = str if declared.kind is object else declared.kind
-    attributes: dict[str, Any] = {"help": declared.help, "group": declared.group}
-    if declared.metavar is not None:
-        attributes["metavar"] = declared.metavar
-    if declared.choices:
-        attributes |= {"type": click.Choice(declared.choices), "metavar": "|".join(declared.choices)}
-    if declared.name == "cell":
-        attributes["shell_complete"] = complete
-    if default is None and declared.none is not None:
-        attributes["help"] += f"  [default: {declared.none}]"
-    if declared.is_list and default:
-        attributes["help"] += f"  [default: {', '.join(map(str, default))}]"
-    flags = declared.flags
-    if kind is bool and default:  # what is on can be switched off
-        flags = tuple(f"{flag}/--no-{flag.removeprefix('--')}" for flag in flags)
-    told = Declared(flags, attributes)
-    if declared.is_list:
-        return parameter(declared.name, list[kind] | None, told, None)
-    return (
-        parameter(declared.name, kind, told)
-        if declared.is_required
-        else parameter(declared.name, kind, told, default)
-    )
-
-
-def settings_of(
-    options: Iterable[Option], values: Mapping[str, Any], cls: type | None = None
-) -> dict[str, Any]:
-    """The options' values as an estimator takes them; lists that were not given are left to it.
-
-    With their class they are checked here. Raises OptionError, and what a wrong cell raises."""
-    settings = {}
-    for each in options:
-        value = values[each.name]
-        if each.is_list:
-            if value is None:
-                continue
-            value = _parts(value) if each.kind is str else value
-        settings[each.name] = cell_argument(value) if each.name == "cell" else value
-    if cls is not None:
-        check_values(cls, settings)
-    return settings
-
-
-def _parts(texts: Iterable[str]) -> list[str]:
-    """Given once each, or with commas between them."""
-    return [part.strip() for text in texts for part in text.split(",") if part.strip()]
-
-
-def options_or_none(cls: type | None) -> tuple[Option, ...]:
-    return () if cls is None else options_of(cls)
 
 
 def _reading_options(task: Task, commands: TaskCommands) -> list[Option]:

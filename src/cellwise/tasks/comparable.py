@@ -30,6 +30,8 @@ class Comparable:
 
     measured_by: ClassVar[tuple[str, ...]] = ()
     """Options that decide what is held out, or how it is measured: settings that differ in one cannot be compared."""
+    trial_settings: ClassVar[Mapping[str, Any]] = {}
+    """Options of a fit that a search compares with others: without what is done once the network is trained."""
     comparison_settings: ClassVar[Mapping[str, Any]] = {}
     """Options of a fit that is measured and then left: without what only later predictions need."""
     trained_: History | None

@@ -17,18 +17,20 @@ from torch import nn
 from cellwise.cells import Cell
 from cellwise.tasks.common_options import CommonOptions
 from cellwise.tasks.comparable import Comparable
-from cellwise.tasks.errors import NotFittedError, OptionError, ReportWarning, RunFolderError
+from cellwise.tasks.errors import NotFittedError, OptionError, ReportWarning, RunFolderError, TaskError
 from cellwise.tasks.hooks import Hooks, Stored
 from cellwise.tasks.member_cells import cells_of, joined_name
 from cellwise.tasks.options import Option, check_values, options_of, plain
 from cellwise.tasks.parameters import Parameters
+from cellwise.tasks.report.page import attempt
 from cellwise.tasks.stored_run import epoch_of, note_of_unfinished, notes_of, without_groups
 from cellwise.tasks.training.device import choose_device
-from cellwise.tasks.training.history import History
+from cellwise.tasks.training.history import History, read_history
 from cellwise.tasks.training.loading import cells_of_run, check_loaded, load_network, option_of, store_cells
 from cellwise.tasks.training.loop import TrainSettings, torch_threads, train
 from cellwise.tasks.training.progress import Progress, choose_progress
 from cellwise.tasks.training.replacing import current_run
+from cellwise.tasks.training.run_files import REPORT
 from cellwise.tasks.training.run_folder import (
     BEST,
     CONFIG,
@@ -190,11 +192,31 @@ class Estimator(CommonOptions, Parameters, Comparable, Hooks[Data, Training]):
     def _finish(self, run: RunFolder) -> None:
         """Write the report, then the summary. The run is finished even if the report fails."""
         self._write_completion(run)
-        problem = self._report(run)
-        run.finish(self.summary())
+        problem = self._written_report(run)
         if problem is not None:
             self.notes_ = (*self.notes_, problem)
             warnings.warn(problem, ReportWarning, stacklevel=4)
+
+    def _written_report(self, run: RunFolder) -> str | None:
+        """Write the report and, with checksums of it too, the summary. None, or a sentence on what failed, and how to
+        make the report again."""
+        problem = attempt(lambda: self._report(run), f"cellwise {self.task} report {run.path}")
+        run.finish(self.summary())
+        return problem
+
+    @classmethod
+    def remake_report(cls, folder: str | Path) -> Path:
+        """Make the report of a finished run again, as its training would have made it; returns its path.
+
+        Raises RunFolderError as `load` does, TaskError if it cannot be made, or if this task has none."""
+        made, run = cls.load(folder), current_run(Path(folder))
+        made.trained_ = read_history(run)
+        problem = made._written_report(run)
+        if problem is None and not (run / REPORT).exists():
+            problem = f"runs of the task {cls.task!r} have no report"
+        if problem is not None:
+            raise TaskError(problem)
+        return run / REPORT
 
     def _write_completion(self, run: RunFolder) -> None:
         for name, content in self._completion().items():

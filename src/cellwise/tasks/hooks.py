@@ -54,8 +54,6 @@ class Hooks(ABC, Generic[Data, Training]):
     higher_is_better: ClassVar[bool] = False
     takes_several_cells: ClassVar[bool] = False
     """Whether the network has members, each of which may have a cell of its own."""
-    trial_settings: ClassVar[Mapping[str, Any]] = {}
-    """Options of a fit that is only compared with others: without what is done once the network is measured."""
 
     @abstractmethod
     def _read(self, data: Any, *args: Any, **more: Any) -> tuple[Data, Training]:
@@ -116,9 +114,8 @@ class Hooks(ABC, Generic[Data, Training]):
         """What was noticed in the data, in sentences."""
         return ()
 
-    def _report(self, run: RunFolder) -> str | None:
-        """Write the report. Returns None, or a sentence on what failed and how to retry."""
-        return None
+    def _report(self, run: RunFolder) -> None:
+        """Write the report, and whatever else people would look at. What it raises is caught, and becomes a note."""
 
     def _figures(self) -> dict[str, Any]:
         """Additional entries of summary.json, JSON-able."""

@@ -109,10 +109,10 @@ class SequenceClassifier(ClassifyOptions, SequenceEstimator):
     def _figures(self) -> dict[str, Any]:
         return {"held_out": self.measure(), "linear": self.measure_linear()}
 
-    def _report(self, run: RunFolder) -> str | None:
-        from cellwise.tasks.classify.report import make_report
+    def _report(self, run: RunFolder) -> None:
+        from cellwise.tasks.classify.report import write_report
 
-        return make_report(run, self)
+        write_report(run, self)
 
     def stream(self) -> ClassStream:
         """The class probabilities after each step of a growing sequence: `probabilities = stream(step)`.

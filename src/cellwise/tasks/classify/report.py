@@ -19,17 +19,15 @@ from cellwise.tasks.classify.encoders import TextEncoder
 from cellwise.tasks.classify.examples import SERIES, TEXT, Examples
 from cellwise.tasks.classify.metrics import by_class, class_metrics, confusion
 from cellwise.tasks.classify.tokens import spans_of
-from cellwise.tasks.errors import TaskError
 from cellwise.tasks.report.charts import loss_plot
-from cellwise.tasks.report.page import Chart, Page, Section, attempt, write_page
+from cellwise.tasks.report.page import Chart, Page, Section, write_page
 from cellwise.tasks.report.table import ReportTable, TableCell, TableRow
-from cellwise.tasks.training.history import read_history
 from cellwise.tasks.training.run_files import RunFolder
 
 if TYPE_CHECKING:
     from cellwise.tasks.classify.estimator import SequenceClassifier
 
-__all__ = ["Measured", "make_report", "measured", "measured_on", "remake_report", "score_rows", "verdict"]
+__all__ = ["Measured", "measured", "measured_on", "score_rows", "verdict", "write_report"]
 
 MOST_MISTAKES = 12
 MOST_CLASSES = 60  # rows of the table by class
@@ -67,19 +65,9 @@ def measured(model: SequenceClassifier, examples: Examples | None = None) -> Mea
     return Measured(chances, labels, chosen, is_test, not is_test and model.network_ is not model.measured_)
 
 
-def make_report(run: RunFolder, model: SequenceClassifier) -> str | None:
-    """Write the report of a run. None, or a sentence on why it could not be made, and how to make it."""
-    return attempt(lambda: write_page(run, _page(model)), f"cellwise classify report {run.path}")
-
-
-def remake_report(run: RunFolder, model: SequenceClassifier) -> None:
-    """Make the report of a finished run again. TaskError if that fails."""
-    if model.trained_ is None:
-        model.trained_ = read_history(run)
-    problem = make_report(run, model)
-    run.finish(model.summary())
-    if problem is not None:
-        raise TaskError(problem)
+def write_report(run: RunFolder, model: SequenceClassifier) -> None:
+    """Write report.html, and its charts as files of their own in plots/."""
+    write_page(run, _page(model))
 
 
 def score_rows(found: Measured) -> ReportTable:

@@ -29,7 +29,7 @@ __all__ = ["Calibration", "windows_for"]
 
 LONGEST_NOTE, LARGEST_NUMBER = 1000, 1e6  # of what a file may say
 SPAN, SHORT_SPAN, SHORT_HORIZONS = 0.15, 0.3, 3  # shares of a history; horizons that a short one spares
-MANY_SERIES = 30
+MANY_SERIES = 30  # from so many on, a window or two of each are enough to see through the noise
 MOST_WINDOWS, MOST_FORECASTS = 48, 6000  # of a series, and of all
 
 

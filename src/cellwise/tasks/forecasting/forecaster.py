@@ -41,9 +41,9 @@ class Forecaster(Updates, Explaining):
 
     Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance; or several, in a
     tuple or as "gru+lstm", which the members have in turn. horizon: steps to forecast; `predict` may be asked for
-    more. freq: frequency of the series ("D", "h", "MS", "30min", ...);
-    None infers it from the data. season_length: steps in a season; None takes the natural one of the
-    frequency (7 for days). known, past: columns of covariates, known in advance or only up to the present.
+    more. freq: frequency of the series ("D", "h", "MS", "30min", ...); None infers it from the data.
+    season_length: steps in a season; None finds it in the data, or, where none shows, takes that of the frequency
+    (7 for days). known, past: columns of covariates, known in advance or only up to the present.
     holidays: places whose public holidays are known in advance ("US", "US-CA").
     id_column, time_column, target_column: names of the columns in long format. date_format ("%d/%m/%Y"),
     decimal ("," or "."), encoding ("cp1252"): the format of text, where it is ambiguous. wide: the table has one
@@ -80,8 +80,8 @@ class Forecaster(Updates, Explaining):
         progress: bool | Progress | None = None,
         **more: Any,
     ) -> Self:
-        """Train on a pandas, polars or pyarrow frame, a CSV or Parquet file, or a list of arrays (T,), one for each
-        series, whose steps are numbered from 0.
+        """Train on a pandas, polars or pyarrow frame, a CSV, Excel or Parquet file, or a list of arrays (T,), one for
+        each series, whose steps are numbered from 0.
 
         folder: run folder for weights and metrics; the same call with an unfinished one resumes it.
         cutoffs: number of test windows, held out at the end and measured in `backtest_`; None: by the data's length.
@@ -147,10 +147,12 @@ class Forecaster(Updates, Explaining):
     def _notes(self, data: ForecastData) -> tuple[str, ...]:
         return (*data.table.notes, *data.split.notes)
 
-    def _report(self, run: RunFolder) -> str | None:
-        from cellwise.tasks.forecasting.report import make_report
+    def _report(self, run: RunFolder) -> None:
+        from cellwise.tasks.forecasting.exports import write_tables
+        from cellwise.tasks.forecasting.report import write_report
 
-        return make_report(run, self)
+        write_report(run, self)
+        write_tables(run, self)
 
     def _figures(self) -> dict[str, Any]:
         backtest = self.backtest_
@@ -182,10 +184,11 @@ class Forecaster(Updates, Explaining):
     @property
     def validation_chose_(self) -> str:
         """What the validation windows decided, in words, apart from the width of the bands; "" if nothing."""
-        chosen = ["when to stop"] * self._chooses_epoch(self._data.split) + ["what is handed over"] * (
-            self.best or self.ensemble
-        )
-        return " and ".join(chosen)
+        chosen = {
+            "when to stop": self._chooses_epoch(self._data.split),
+            "what is handed over": self.best or self.ensemble,
+        }
+        return " and ".join(words for words, is_so in chosen.items() if is_so)
 
     @property
     def _least_weights(self) -> int:

@@ -21,11 +21,7 @@ from cellwise.tasks.forecasting.network import ForecastNetwork
 from cellwise.tasks.forecasting.options import ForecastOptions
 from cellwise.tasks.forecasting.output import Evaluation, backtest_frame, check_by, quantiles_of, scores_frame
 from cellwise.tasks.forecasting.panel import Panel
-from cellwise.tasks.forecasting.postprocessing import (
-    Postprocessing,
-    Predict,
-    Windows,
-)
+from cellwise.tasks.forecasting.postprocessing import Postprocessing, Predict, Windows
 from cellwise.tasks.training.history import History
 from cellwise.tasks.training.loop import torch_threads
 from cellwise.tasks.training.run_folder import WINDOWS, Checkpoint, RunFolder
@@ -157,7 +153,7 @@ class Measures(ForecastOptions, Estimator[ForecastData, Panel]):
         if not (self.best or self.ensemble):
             return None
         return choose_blend(
-            self._cell.name.upper(),
+            self.cell_name.upper(),
             windows.known(panel),
             windows.forecasts,
             windows.truth,

@@ -9,10 +9,8 @@ import numpy as np
 import torch
 
 from cellwise._version import __version__
-from cellwise.tasks.errors import TaskError
 from cellwise.tasks.forecasting import looks, plots, report_measured, report_settings
 from cellwise.tasks.forecasting.calendar import with_calendar
-from cellwise.tasks.forecasting.exports import write_tables
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.report_looks import looks_sections
 from cellwise.tasks.forecasting.report_measured import (
@@ -26,16 +24,13 @@ from cellwise.tasks.forecasting.report_settings import settings_of
 from cellwise.tasks.forecasting.shown_times import short_time
 from cellwise.tasks.forecasting.tables import verdict
 from cellwise.tasks.report.charts import loss_plot
-from cellwise.tasks.report.page import Chart, Page, Section, attempt, write_page
-from cellwise.tasks.training.history import read_history
+from cellwise.tasks.report.page import Chart, Page, Section, write_page
 from cellwise.tasks.training.run_files import RunFolder
 
 __all__ = [
     "Fitted",
     "describe",
-    "make_report",
     "measured_on",
-    "remake_report",
     "write_report",
 ]
 
@@ -57,26 +52,6 @@ class Fitted(looks.Fitted, report_settings.Fitted, report_measured.Fitted, Proto
 
     def summary(self) -> dict[str, Any]:
         """The run in a few figures, JSON-able."""
-
-
-def make_report(run: RunFolder, forecaster: Fitted) -> str | None:
-    """Write the report and the tables of a run. None, or a sentence on what could not be made, and how to make it."""
-
-    def write() -> None:
-        write_report(run, forecaster)
-        write_tables(run, forecaster)
-
-    return attempt(write, f"cellwise forecast report {run.path}")
-
-
-def remake_report(run: RunFolder, forecaster: Fitted) -> None:
-    """Make the report of a finished run again, as its training would have made it. TaskError if that fails."""
-    if forecaster.trained_ is None:
-        forecaster.trained_ = read_history(run)
-    problem = make_report(run, forecaster)
-    run.finish(forecaster.summary())
-    if problem is not None:
-        raise TaskError(problem)
 
 
 def write_report(run: RunFolder, forecaster: Fitted) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from cellwise.tasks.forecasting.backtest import cutoff_indices
-from cellwise.tasks.forecasting.calibration import windows_for
+from cellwise.tasks.forecasting.calibration import MANY_SERIES, windows_for
 from cellwise.tasks.forecasting.errors import SeriesTooShortError
 from cellwise.tasks.forecasting.panel import Panel
 
@@ -21,7 +21,6 @@ __all__ = ["Split", "former_split", "restore_split", "shortest_length", "split",
 __all__ += ["whole_split"]
 
 FEWEST_TO_CHOOSE = 4  # validation windows of one series; fewer say too little to choose an epoch by
-MANY_SERIES = 30  # from so many on, a window or two of each are enough to see through the noise
 TEST_SHARE, TEST_SHARE_OF_MANY = 1 / 6, 1 / 4  # at most this share of the longest series is kept for the test
 MOST_TESTS, MOST_TESTS_OF_MANY = 12, 3
 _PARTS = ("train", "validation", "test")

@@ -12,7 +12,7 @@ import torch
 from cellwise import cells
 from cellwise._version import __version__
 from cellwise.tasks.report.charts import loss_plot
-from cellwise.tasks.report.page import Chart, Page, Section, attempt, write_page
+from cellwise.tasks.report.page import Chart, Page, Section, write_page
 from cellwise.tasks.report.table import ReportTable, TableCell, TableRow
 from cellwise.tasks.tag.conll import Sentences
 from cellwise.tasks.tag.metrics import Counts, count_entities, count_tags
@@ -21,7 +21,7 @@ from cellwise.tasks.training.run_folder import RunFolder
 if TYPE_CHECKING:
     from cellwise.tasks.tag.tagger import SequenceTagger
 
-__all__ = ["BASELINE", "compared", "make_report", "measured_on", "scores_of", "shown_scores"]
+__all__ = ["BASELINE", "compared", "measured_on", "scores_of", "shown_scores", "write_report"]
 
 BASELINE = "most frequent tag"
 MOST_ROWS, MOST_SENTENCES = 20, 12
@@ -74,9 +74,9 @@ def measured_on(tagger: SequenceTagger) -> str:
     )
 
 
-def make_report(run: RunFolder, tagger: SequenceTagger) -> str | None:
-    """Write the report of a run. None, or a sentence on what could not be made."""
-    return attempt(lambda: write_page(run, _page(tagger)), "cellwise tag fit with --overwrite")
+def write_report(run: RunFolder, tagger: SequenceTagger) -> None:
+    """Write report.html, and its charts as files of their own in plots/."""
+    write_page(run, _page(tagger))
 
 
 def _page(tagger: SequenceTagger) -> Page:

@@ -161,10 +161,10 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
             notes.append("nothing is held out, so training does not stop early")
         return tuple(notes)
 
-    def _report(self, run: RunFolder) -> str | None:
-        from cellwise.tasks.tag.report import make_report
+    def _report(self, run: RunFolder) -> None:
+        from cellwise.tasks.tag.report import write_report
 
-        return make_report(run, self)
+        write_report(run, self)
 
     def _figures(self) -> dict[str, Any]:
         if self.held_out_ is None:

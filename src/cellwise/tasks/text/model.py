@@ -160,10 +160,10 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
     def _learned(self, data: TextData) -> None:
         self.characters_, self.held_out_ = data.vocabulary.characters, data.held_out
 
-    def _report(self, run: RunFolder) -> str | None:
-        from cellwise.tasks.text.report import make_report
+    def _report(self, run: RunFolder) -> None:
+        from cellwise.tasks.text.report import write_report
 
-        return make_report(run, self)
+        write_report(run, self)
 
     def _figures(self) -> dict[str, Any]:
         own = {"held_out_bits_per_character": self.evaluate()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,12 +15,14 @@ from cellwise.tasks.training.objective import Objective
 
 __all__ = ["Piece", "StreamObjective", "TextObjective", "bits_per_character"]
 
+Batch = TypeVar("Batch")
+
 STREAMS = 16  # pieces of a text that are measured side by side
 PIECE = 400  # the fewest characters in one of them, so that most are read with a memory of what came before
 
 
-class TextObjective(Objective[Tensor]):
-    """Pieces of the training text, cut at positions that differ in every epoch; each begins with states of zeros."""
+class _Objective(Objective[Batch]):
+    """What both ways to read a text share: its parts, the size of a batch, the validation."""
 
     metric = "bits_per_character"
 
@@ -38,6 +40,17 @@ class TextObjective(Objective[Tensor]):
         self._length = min(length, len(training) // 2)
         self._batch_size = max(1, min(batch_size, len(training) // self._length))
 
+    def _generator(self, epoch: int) -> torch.Generator:
+        return torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
+
+    def validate(self) -> dict[str, float]:
+        """Bits per character on what was held out."""
+        return {self.metric: bits_per_character(self._network, self._validation)}
+
+
+class TextObjective(_Objective[Tensor]):
+    """Pieces of the training text, cut at positions that differ in every epoch; each begins with states of zeros."""
+
     @property
     def steps(self) -> int:
         """Batches per epoch: about as many characters as the text has."""
@@ -45,7 +58,7 @@ class TextObjective(Objective[Tensor]):
 
     def batches(self, epoch: int) -> Iterator[Tensor]:
         """Pieces (length + 1, B) that together cover the text about once."""
-        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
+        generator = self._generator(epoch)
         room = len(self._training) - self._length - 1
         # Evenly spread, all shifted by the same random step: every part of the text comes once an epoch.
         count = self.steps * self._batch_size
@@ -67,10 +80,6 @@ class TextObjective(Objective[Tensor]):
         """Every `world`-th piece."""
         return batch[:, rank::world] if rank < batch.shape[1] else None
 
-    def validate(self) -> dict[str, float]:
-        """Bits per character on what was held out."""
-        return {self.metric: bits_per_character(self._network, self._validation)}
-
 
 @dataclass(frozen=True)
 class Piece:
@@ -80,28 +89,13 @@ class Piece:
     is_first: bool
 
 
-class StreamObjective(Objective[Piece]):
+class StreamObjective(_Objective[Piece]):
     """The training text as B streams side by side, each read from piece to piece with the state carried on.
 
     Gradients end where a piece begins (truncated backpropagation through time; Mikolov et al. 2010). The text is
     a ring that is cut elsewhere in every epoch."""
 
-    metric = "bits_per_character"
-
-    def __init__(
-        self,
-        network: CharacterNetwork,
-        training: Tensor,
-        validation: Tensor,
-        *,
-        length: int,
-        batch_size: int,
-        seed: int,
-    ) -> None:
-        self._network, self._training, self._validation, self._seed = network, training, validation, seed
-        self._length = min(length, len(training) // 2)
-        self._batch_size = max(1, min(batch_size, len(training) // self._length))
-        self._state: Any = None
+    _state: Any = None
 
     @property
     def steps(self) -> int:
@@ -110,7 +104,7 @@ class StreamObjective(Objective[Piece]):
 
     def batches(self, epoch: int) -> Iterator[Piece]:
         """The pieces of all streams, in the order of the text."""
-        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
+        generator = self._generator(epoch)
         size = len(self._training)
         shift = int(torch.randint(size, (), generator=generator))
         starts = shift + torch.arange(self._batch_size) * (size // self._batch_size)
@@ -148,10 +142,6 @@ class StreamObjective(Objective[Piece]):
         device = next(self._network.parameters()).device
         states = tuple(carried[str(number)].to(device) for number in range(len(carried)))
         self._state = states[0] if len(states) == 1 else states
-
-    def validate(self) -> dict[str, float]:
-        """Bits per character on what was held out."""
-        return {self.metric: bits_per_character(self._network, self._validation)}
 
 
 def bits_per_character(network: CharacterNetwork, ids: Tensor) -> float:

@@ -11,7 +11,7 @@ import torch
 from cellwise import cells
 from cellwise._version import __version__
 from cellwise.tasks.report.charts import FAINT, MODEL, chart, loss_plot
-from cellwise.tasks.report.page import Chart, Page, Section, attempt, write_page
+from cellwise.tasks.report.page import Chart, Page, Section, write_page
 from cellwise.tasks.report.table import ReportTable, TableCell, TableRow
 from cellwise.tasks.text.reading import bits_of_lines
 from cellwise.tasks.text.scoring import bits_by_character
@@ -23,10 +23,9 @@ if TYPE_CHECKING:
 __all__ = [
     "bits_by_position",
     "compared",
-    "make_report",
     "measured_on",
-    "remake_report",
     "surprising_passages",
+    "write_report",
 ]
 
 TEMPERATURES = (0.3, 0.7, 1.0)
@@ -51,13 +50,8 @@ def measured_on(model: LanguageModel) -> str:
     )
 
 
-def make_report(run: RunFolder, model: LanguageModel) -> str | None:
-    """Write the report of a run. None, or a sentence on what could not be made."""
-    return attempt(lambda: remake_report(run, model), f"cellwise text report {run.path}")
-
-
-def remake_report(run: RunFolder, model: LanguageModel) -> None:
-    """Write the report of a finished run again."""
+def write_report(run: RunFolder, model: LanguageModel) -> None:
+    """Write report.html, and its charts as files of their own in plots/."""
     write_page(run, _page(model))
 
 

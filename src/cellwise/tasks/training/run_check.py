@@ -52,12 +52,13 @@ def check_run(path: Path) -> Iterator[Finding]:
         yield Finding(CONFIG, f"whole, of the task {config['task']!r}")
     except RunFolderError as error:
         yield _trouble(CONFIG, run, error)
-    yield from _finished(run) if run.is_finished else _unfinished(run)
+    task = "TASK" if config is None else config["task"]
+    yield from _finished(run, task) if run.is_finished else _unfinished(run)
     if config is not None and run.is_finished:
         yield _loaded(run, config)
 
 
-def _finished(run: RunFolder) -> Iterator[Finding]:
+def _finished(run: RunFolder, task: str) -> Iterator[Finding]:
     try:
         summary = run.read_json(SUMMARY)
         names = run.recorded(summary) if "files" in summary or run.config().get("format", 1) > 1 else []
@@ -67,7 +68,7 @@ def _finished(run: RunFolder) -> Iterator[Finding]:
     yield Finding(SUMMARY, "whole" if names else "of an earlier version, without checksums")
     for name in names:
         problem = run.problem(name, summary["files"][name])
-        again = "" if name in CORE else f"; make it again with: cellwise forecast report {run.path}"
+        again = "" if name in CORE else f"; make it again with: cellwise {task} report {run.path}"
         if name != CONFIG or problem:
             yield Finding(name, f"{problem}{again}" if problem else "whole", not problem)
 
