@@ -69,6 +69,19 @@ class Code:
     def at(self, pointer: Value, index: Value, kind: ir.Type | None = None) -> Value:
         return self.b.gep(pointer, [index], inbounds=True, source_etype=kind or self.v.element)
 
+    def beside(self, pointer: Value, index: Value) -> Value:
+        """What `at` is, for an address that may lie outside of what the pointer points into."""
+        return self.b.gep(pointer, [index], source_etype=self.v.element)
+
+    def prefetch(self, pointer: Value) -> None:
+        """Ask for a line of memory, to be read soon, into the cache of the second level; no address is a fault."""
+        whole = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [POINTER, whole, whole, whole])
+        name = "llvm.prefetch.p0"
+        function = self.module.globals.get(name) or ir.Function(self.module, kind, name)
+        read, second_level, data = (ir.Constant(whole, value) for value in (0, 2, 1))
+        self.b.call(function, [pointer, read, second_level, data])
+
     def load(self, pointer: Value) -> Value:
         return self.b.load(pointer, typ=self.v.vector, align=self.element_bytes)
 

@@ -43,6 +43,7 @@ _BUSY = 8
 # Numbers of an operand that a round of the loop takes; the loop's own work shows when two threads share a core.
 _UNROLLED = 4
 FEW_ROWS = 2  # so few take several panels at once
+_LINE = 64  # bytes of a line of the cache
 # Additions to one sum before it is put away.
 LONGEST = 160
 
@@ -133,10 +134,10 @@ class Products(Code):
             for size, first, end in ranges:
                 b.comment(f"{size} by {self.width} vectors")
                 with self.loop(f"rows{size}", end, first=first, step=size) as row:
-                    self._block(row, size, panel, 1)
+                    self._block(row, size, panel, 1, b.udiv(row, small))
 
-    def _block(self, row: Value, rows: int, panel: Value, panels: int) -> None:
-        """The sums of so many rows by so many panels, from these on."""
+    def _block(self, row: Value, rows: int, panel: Value, panels: int, block: Value | None = None) -> None:
+        """The sums of so many rows by so many panels, from these on; `block` counts those of a panel."""
         b, width, lanes = self.b, self.width, self.v.lanes
         first = b.add(self.before, panel)
         rooms = []  # of the first row in each panel
@@ -148,8 +149,8 @@ class Products(Code):
         many = [self.v.number(0.0)] * (count * -(-_BUSY // count))
         # Beside them how many additions they have had, and whether some are put away.
         carried = [*many, self.whole(0), self.whole(0)]
-        with self.summing("term", self.descriptor["terms"], carried) as (number, running, following):
-            following += self._term(number, row, rows, first, rooms, running)
+        with self.summing("term", self.descriptor["terms"], carried) as (term, running, following):
+            following += self._term(term, row, rows, first, rooms, running, block)
         *many, _, away = carried
         start = b.mul(first, self.whole(width * lanes))
         biases = [
@@ -179,16 +180,17 @@ class Products(Code):
 
     def _term(
         self,
-        number: Value,
+        term: Value,
         row: Value,
         rows: int,
         first: Value,
         rooms: list[Value],
         carried: list[Value],
+        block: Value | None,
     ) -> list[Value]:
         """The sums with one operand's products, run by run."""
         b = self.b
-        words = self._words(self.at(self.terms, b.mul(number, self.whole(len(TERM))), I64), TERM)
+        words = self._words(self.at(self.terms, b.mul(term, self.whole(len(TERM))), I64), TERM)
         length = words["length"]
         operands = []
         for own in range(rows):
@@ -200,12 +202,23 @@ class Products(Code):
             self.at(words["weights"], b.mul(b.add(first, self.whole(panel)), size))
             for panel in range(len(rooms))
         ]
+        ahead = None if block is None else self._ahead(weights[0], length, block)
         carried = [*carried]
         with self.summing("run", length, carried, step=words["run"]) as (start, running, following):
             end = b.add(start, words["run"])
             end = b.select(b.icmp_signed("<", end, length), end, length)
-            following += self._run(start, end, operands, weights, rooms, running)
+            following += self._run(start, end, operands, weights, rooms, running, ahead)
         return carried
+
+    def _ahead(self, weights: Value, length: Value, block: Value) -> Value:
+        """Where the part of the next panel begins that this block fetches: each of the first blocks a vector per k.
+
+        The last panel has none after it; fetching what is not there is no fault.
+        """
+        b = self.b
+        own = b.mul(length, self.whole(self.v.lanes))
+        behind = self.beside(weights, b.mul(own, b.add(block, self.whole(self.width))))
+        return b.select(b.icmp_signed("<", block, self.whole(self.width)), behind, weights)
 
     def _run(
         self,
@@ -215,6 +228,7 @@ class Products(Code):
         weights: list[Value],
         rooms: list[Value],
         carried: list[Value],
+        ahead: Value | None,
     ) -> list[Value]:
         """The sums with the products of the numbers from `start` to `end`, k by k."""
         b, rows = self.b, len(operands)
@@ -236,6 +250,8 @@ class Products(Code):
             with self.summing("k", done, sums, first=start, step=at_once) as (k, running, following):
                 following += running
                 at_k = self._at(k, operands, weights)
+                if ahead is not None:
+                    self._fetch(self.beside(ahead, b.mul(k, self.whole(self.v.lanes))), at_once)
                 for place in range(at_once):
                     own_set = slice(place % sets * each, (place % sets + 1) * each)
                     following[own_set] = self._add(place, *at_k, following[own_set])
@@ -243,6 +259,11 @@ class Products(Code):
         with self.summing("k", end, some, first=done) as (k, running, following):
             following += self._add(0, *self._at(k, operands, weights), running)
         return [*some, *others, b.add(had, length), away]
+
+    def _fetch(self, start: Value, vectors: int) -> None:
+        """Ask for so many vectors from there on, line by line, into the cache of the second level."""
+        for vector in range(0, vectors, max(1, _LINE // (self.v.lanes * self.element_bytes))):
+            self.prefetch(self.beside(start, self.whole(vector * self.v.lanes)))
 
     def _at(self, k: Value, operands: list[Value], panels: list[Value]) -> tuple[list[Value], list[Value]]:
         """Where the k-th number of each operand is, and the weights in each panel that belong to it."""
