@@ -15,14 +15,15 @@ import torch
 from cellwise.tasks import CharacterModel, LanguageModel
 from cellwise.tasks.errors import DataError, OptionError, RunFolderError
 from cellwise.tasks.text.baselines import KneserNey, xz_bits
-from cellwise.tasks.text.corpus import Vocabulary, read_texts, text_of_bytes, units_of
+from cellwise.tasks.text.corpus import read_texts
 from cellwise.tasks.text.dynamic import adapting_bits
 from cellwise.tasks.text.generating import Choice
 from cellwise.tasks.text.network import CharacterNetwork, Regularisation
 from cellwise.tasks.text.objective import StreamObjective
 from cellwise.tasks.text.reading import RUN_UP, bits_of_each, bits_of_lines
 from cellwise.tasks.text.report import bits_by_position, surprising_passages
-from cellwise.tasks.text.scoring import bits_by_character, score_lines
+from cellwise.tasks.text.scoring import bits_by_character, bits_of_pieces, score_lines
+from cellwise.tasks.text.units import ByteUnits, Vocabulary
 from cellwise.tasks.training.run_folder import LAST, RunFolder
 
 ABC = "abcabcabd" * 400
@@ -214,12 +215,13 @@ def test_a_folder_is_read_as_its_files_in_order(tmp_path: Path) -> None:
         read_texts(tmp_path / "empty")
 
 
-def test_bytes_are_characters_of_their_number() -> None:
-    units = units_of("é€", "bytes")
-    assert [ord(each) for each in units] == list("é€".encode())
-    assert text_of_bytes(units) == "é€"
-    ids = Vocabulary.of_bytes().encode(units)
+def test_bytes_are_their_numbers() -> None:
+    units = ByteUnits()
+    ids = units.encode("é€")
     assert (ids - 1).tolist() == list("é€".encode())
+    write = units.writer()
+    assert [write(i) for i in ids.tolist()] == ["", "é", "", "", "€"]
+    assert units.pieces("aé€") == [("a", 1), ("é", 2), ("€", 3)]
 
 
 def test_small_ids_are_those_of_a_dictionary() -> None:
@@ -272,8 +274,9 @@ def test_bits_of_bytes_are_per_character() -> None:
     assert len(bits) == len(text.encode()) - 1
     assert model.evaluate(text) == pytest.approx(float(bits.sum()) / (len(text) - 1))
     assert model.unknown("€") == {}
-    each = bits_by_character(text[1:], bits[1:])  # the first byte of "où" is no part of "ù"
-    assert len(each) == len(text) - 1 and sum(each) == pytest.approx(float(bits[1:].sum()), rel=0.2)
+    (_, first), *pieces = model.pieces(text)
+    each = bits_by_character(bits_of_pieces(pieces, bits[first - 1 :]))
+    assert len(each) == len(text) - 1 and sum(each) == pytest.approx(float(bits[first - 1 :].sum()))
 
 
 def test_lines_are_scored_and_their_surprises_named(trained: LanguageModel) -> None:
@@ -395,5 +398,5 @@ def test_wrong_choices_are_one_sentence(trained: LanguageModel, options: dict[st
 
 
 def test_a_wrong_unit_is_said() -> None:
-    with pytest.raises(OptionError, match="unit must be 'characters' or 'bytes', not 'words'"):
+    with pytest.raises(OptionError, match="unit must be 'characters', 'bytes' or 'subwords', not 'words'"):
         small(unit="words").fit(ABC)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,12 @@ from torch import Tensor
 
 from cellwise.tasks.errors import OptionError
 from cellwise.tasks.text.network import CharacterNetwork
+from cellwise.tasks.text.units import Units
 
-__all__ = ["Choice", "write_ids"]
+__all__ = ["Choice", "samples_of", "write_ids"]
 
+TEMPERATURES = (0.3, 0.7, 1.0)
+WRITTEN = 300  # units of a sample
 AT_ONCE = 4096  # random numbers that are drawn together
 
 
@@ -89,6 +93,17 @@ def write_ids(
             yield ids
             read = table[int(ids[0])][None] if samples == 1 else table[torch.from_numpy(ids)]
             logits = torch.addmm(bias, stream(read), weight)
+
+
+def samples_of(network: CharacterNetwork, units: Units, seed: int) -> dict[float, str]:
+    """What a network writes now, from a new line on, by temperature."""
+    training, start, made = network.training, units.encode("\n"), {}
+    for temperature in TEMPERATURES:
+        write = units.writer()
+        drawn = islice(write_ids(network, start, 1, Choice(temperature), seed), WRITTEN)
+        made[temperature] = "".join(write(int(ids[0])) for ids in drawn)
+    network.train(training)
+    return made
 
 
 def _repeated(state: Any, samples: int) -> Any:
