@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from cellwise.tasks.errors import DataError, OptionError, RunFolderError
 from cellwise.tasks.text.baselines import KneserNey, xz_bits
 from cellwise.tasks.text.corpus import read_texts
 from cellwise.tasks.text.dynamic import adapting_bits
-from cellwise.tasks.text.generating import Choice
+from cellwise.tasks.text.generating import Choice, write_ids
 from cellwise.tasks.text.network import CharacterNetwork, Regularisation
 from cellwise.tasks.text.objective import StreamObjective
 from cellwise.tasks.text.reading import RUN_UP, bits_of_each, bits_of_lines
@@ -340,25 +340,33 @@ def test_a_strange_passage_is_found() -> None:
 
 
 def test_choices_leave_out_what_they_say() -> None:
-    logits = np.log(np.array([[0.3, 0.4, 0.2, 0.07, 0.03]]))
-    chances = np.linspace(0, 0.999, 50)
+    logits = torch.tensor([[0.0, 0.4, 0.2, 0.3, 0.1], [0.0, 0.1, 0.1, 0.1, 0.7]]).log()
 
-    def drawn(**options: Any) -> set[int]:
-        return {int(Choice(1.0, **options).draw(logits, [chance])[0]) for chance in chances}
+    def kept(**options: Any) -> list[list[int]]:
+        found = Choice(1.0, **options).kept(logits)
+        assert torch.equal(found[found.isfinite()], logits[found.isfinite()])
+        return [row.isfinite().nonzero().flatten().tolist() for row in found]
 
-    assert drawn() == {1, 2, 3, 4}
-    assert drawn(top_k=2) == {1, 2}
-    assert drawn(top_p=0.5) == {1}
-    assert drawn(top_p=0.6) == {1, 2}
-    assert drawn(min_p=0.15) == {1, 2, 3}
-    assert int(Choice(0.0).draw(logits, [0.9])[0]) == 1
+    assert kept() == [[1, 2, 3, 4], [1, 2, 3, 4]]
+    assert kept(top_k=2) == [[1, 3], [1, 4]]
+    assert kept(top_p=0.35) == [[1], [4]]
+    assert kept(top_p=0.75) == [[1, 2, 3], [1, 4]]  # .4 and .3 are less than .75
+    assert kept(min_p=0.4) == [[1, 2, 3], [4]]
+    assert kept(min_p=0.4, top_k=2) == [[1, 3], [4]]
 
 
-def test_draws_have_the_predicted_shares() -> None:
-    logits = np.tile(np.log(np.array([[0.5, 0.1, 0.25, 0.15]])), (20000, 1))
-    ids = Choice(1.0).draw(logits, np.random.default_rng(0).random(20000).tolist())
-    shares = np.bincount(ids, minlength=4) / 20000
-    np.testing.assert_allclose(shares, [0, 0.2, 0.5, 0.3], atol=0.015)
+@pytest.mark.parametrize("options", [{}, {"top_k": 3}, {"min_p": 0.001}])
+def test_draws_have_the_predicted_shares(options: dict[str, Any]) -> None:
+    model = CharacterNetwork("rnn", 4, 2, 3, 1, 0.0)
+    chances = torch.tensor([0.5, 0.1, 0.25, 0.15])
+    torch.nn.init.zeros_(model.decode.weight)
+    model.decode.bias.data = chances.log()
+    for temperature in (1.0, 0.5):
+        drawn = islice(write_ids(model, torch.tensor([1]), 2000, Choice(temperature, **options), 0), 10)
+        shares = np.bincount(np.concatenate(list(drawn)), minlength=4) / 20000
+        wanted = np.array([0, *chances[1:].tolist()]) ** (1 / temperature)
+        np.testing.assert_allclose(shares, wanted / wanted.sum(), atol=0.015)
+    assert next(write_ids(model, torch.tensor([1]), 3, Choice(0.0, **options), 0)) == [2, 2, 2]
 
 
 def test_one_step_at_a_time_is_as_the_whole(trained: LanguageModel) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -271,3 +272,18 @@ def test_several_texts_of_subwords_are_written_side_by_side(words: LanguageModel
 
 def test_a_vocabulary_is_that_of_all_blocks() -> None:
     assert Vocabulary.of_blocks(["ab", "", "c\ufffd"]) == Vocabulary.of("cab")
+
+
+def test_a_conversation_goes_on_from_each_line(
+    run: Callable[..., Any], words: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words.save(tmp_path / "run")
+    monkeypatch.setattr("sys.stdin", io.StringIO("the dog\n\nthe bird"))
+    written = run("text", "generate", tmp_path / "run", "--interactive", "--length", 9, "--seed", 4).stdout
+    wanted = [
+        (start, words.generate(9, start, seed=seed))
+        for start, seed in (("the dog", 4), ("the dog", 5), ("the bird", 6))
+    ]
+    assert written == "".join(f"{start}{text}\n" for start, text in wanted)
+    refused = run("text", "generate", tmp_path / "run", "--interactive", "--samples", 2)
+    assert refused.returncode and "leave out --start, --samples and --json" in refused.stderr

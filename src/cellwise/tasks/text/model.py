@@ -289,7 +289,7 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
     ) -> Iterator[list[str]]:
         writers = [self._data.vocabulary.writer() for _ in range(samples)]
         for ids in islice(write_ids(self.network_, start, samples, choice, seed), length):
-            yield [write(i) for write, i in zip(writers, ids.tolist(), strict=True)]
+            yield [write(i) for write, i in zip(writers, ids, strict=True)]
 
     def unknown(self, text: str) -> dict[str, int]:
         """The characters of a text that the model does not know, with their counts, the most frequent first."""
