@@ -14,7 +14,8 @@ import torch
 
 from cellwise.tasks import CharacterModel, LanguageModel
 from cellwise.tasks.errors import DataError, OptionError, RunFolderError
-from cellwise.tasks.text.baselines import KneserNey, xz_bits
+from cellwise.tasks.text import baselines
+from cellwise.tasks.text.baselines import KneserNey, compressor_bits
 from cellwise.tasks.text.corpus import read_texts
 from cellwise.tasks.text.dynamic import adapting_bits
 from cellwise.tasks.text.generating import Choice, write_ids
@@ -300,14 +301,18 @@ def test_kneser_ney_adds_up_and_knows_what_it_counted() -> None:
     assert KneserNey(text, 2**20, 7).order == 3
 
 
-def test_xz_adds_little_for_what_it_has_seen() -> None:
+def test_compressors_add_little_for_what_they_have_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "".join(map(chr, np.random.default_rng(0).integers(32, 127, 4000)))
-    assert xz_bits(text, text[:2000]) < 1 < 6 < xz_bits(ABC, text)
+    seen, unseen = compressor_bits(text, text[:2000]), compressor_bits(ABC, text)
+    assert set(seen) == {"xz", "PPMd"}
+    assert all(seen[name] < 1 < 6 < unseen[name] for name in seen)
+    monkeypatch.setattr(baselines, "find_spec", lambda name: None)
+    assert set(compressor_bits(ABC, ABC)) == {"xz"}
 
 
 def test_the_models_beside_it_are_measured_once_and_kept(trained: LanguageModel, tmp_path: Path) -> None:
     kept = trained.baselines_
-    assert list(kept) == ["Kneser-Ney, order 7", "xz"]
+    assert list(kept) == ["Kneser-Ney, order 7", "xz", "PPMd"]
     assert kept["Kneser-Ney, order 7"] < 0.2
     trained.save(tmp_path / "run")
     assert LanguageModel.load(tmp_path / "run").baselines_ == kept

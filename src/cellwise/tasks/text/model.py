@@ -18,7 +18,7 @@ from cellwise.tasks.estimator import Estimator, Stored
 from cellwise.tasks.options import Range, option, with_options
 from cellwise.tasks.stored_run import without_groups
 from cellwise.tasks.text import TASK
-from cellwise.tasks.text.baselines import KneserNey, xz_bits
+from cellwise.tasks.text.baselines import KneserNey, compressor_bits
 from cellwise.tasks.text.corpus import Parts, as_source, fingerprint_of, split_text
 from cellwise.tasks.text.generating import Choice, samples_of, write_ids
 from cellwise.tasks.text.ids import encoded
@@ -171,7 +171,7 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
     @property
     def baselines_(self) -> dict[str, float]:
         """Bits per character, on what was held out, of models without a network: Kneser-Ney, trained on the same
-        text, and xz. Empty for runs of earlier versions."""
+        text, and of compressors. Empty for runs of earlier versions."""
         self._check_fitted()
         if self._baselines is None:
             self._baselines = {} if self._counted is None else self._measured_baselines(self._counted)
@@ -184,7 +184,7 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
         ids, held = units.encode(training).numpy(), units.encode(self.held_out_).numpy()
         counted = KneserNey(ids, len(units))
         bits = float(counted.bits(held).sum()) / (len(self.held_out_) - 1)
-        return {f"Kneser-Ney, order {counted.order}": bits, "xz": xz_bits(training, self.held_out_)}
+        return {f"Kneser-Ney, order {counted.order}": bits, **compressor_bits(training, self.held_out_)}
 
     def _held_out_figures(self) -> HeldOut:
         kept = f"{len(self.held_out_):,} characters"

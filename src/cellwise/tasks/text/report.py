@@ -101,7 +101,8 @@ def _scores_section(model: LanguageModel, scores: dict[str, float]) -> Section:
     note = (
         "Bits per character: the binary logarithm of how surprising a character is, on average; perplexity is 2 to "
         "its power. Both are per character, whatever the network reads. Kneser-Ney counts sequences of characters in "
-        "the same training text. xz is the compressor: what the measured text adds to the compressed training text."
+        "the same training text. Of xz and PPMd, which are compressors, it is what the measured text adds to the "
+        "compressed training text; they learn as they read it, as the network does with --dynamic."
     )
     table = ReportTable("model", ("bits per character", "perplexity"), rows)
     return Section("How well it predicts", measured_on(model), table=table, note=note)
