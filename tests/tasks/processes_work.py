@@ -12,7 +12,7 @@ from regression import SETTINGS, Line
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cellwise.tasks import CharacterModel
+from cellwise.tasks import CharacterModel, LanguageModel
 from cellwise.tasks.errors import TrainingError, TrainingInterrupted
 from cellwise.tasks.training import loop
 from cellwise.tasks.training.distributed import join
@@ -78,6 +78,12 @@ def weights(folder: Path) -> None:
     model = CharacterModel("gru", embedding_size=3, hidden_size=5, epochs=2, length=32, batch_size=3)
     model.fit(TEXT, folder=folder / "text", progress=False)
     save_file(model.network_.state_dict(), folder / f"text {rank}.safetensors")
+    # Each process has its own streams of the text, and carries on their states.
+    streams = LanguageModel(
+        "gru", embedding_size=3, hidden_size=5, epochs=2, length=16, batch_size=3, dropout=0.0
+    )
+    streams.fit(TEXT, folder=folder / "streams", progress=False)
+    save_file(streams.network_.state_dict(), folder / f"streams {rank}.safetensors")
 
 
 def fail(folder: Path) -> None:

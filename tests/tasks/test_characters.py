@@ -11,9 +11,10 @@ import torch
 from cellwise import Cell, tanh
 from cellwise.tasks import CharacterModel
 from cellwise.tasks.errors import DataError, NotFittedError, OptionError, RunFolderError
-from cellwise.tasks.text.corpus import UNKNOWN, bundled_text, split_text
+from cellwise.tasks.text.corpus import as_source, bundled_text, split_text
 from cellwise.tasks.text.network import CharacterNetwork
-from cellwise.tasks.text.objective import TextObjective, bits_per_character
+from cellwise.tasks.text.objective import TextObjective, bits_per_unit
+from cellwise.tasks.text.units import UNKNOWN
 
 ABC = "abcabcabd" * 400  # what follows "ab" is seen only by looking further back than two characters
 
@@ -73,7 +74,7 @@ def test_a_saved_model_is_the_same_model(cell: str, tmp_path: Path) -> None:
     again = CharacterModel.load(tmp_path / "run")
     assert again.get_params() == model.get_params()
     assert torch.equal(again.logits("abcabd"), model.logits("abcabd"))
-    assert again.held_out_ == model.held_out_ == split_text(ABC).held_out
+    assert again.held_out_ == model.held_out_ == split_text(as_source(ABC)).held_out
 
 
 def test_a_run_folder_resumes_and_then_refuses(tmp_path: Path) -> None:
@@ -91,8 +92,8 @@ def test_a_run_folder_resumes_and_then_refuses(tmp_path: Path) -> None:
 
 
 def test_the_parts_of_a_text_do_not_overlap() -> None:
-    parts = split_text(ABC)
-    assert parts.training + parts.validation + parts.held_out == ABC
+    parts = split_text(as_source(ABC))
+    assert parts.training.text() + parts.validation + parts.held_out == ABC
     assert len(parts.held_out) == len(parts.validation) == len(ABC) // 20
 
 
@@ -116,7 +117,7 @@ def test_bits_of_a_network_that_knows_nothing() -> None:
     network = CharacterNetwork("gru", 8, 2, 3, 1, 0.0)
     torch.nn.init.zeros_(network.decode.weight)
     torch.nn.init.zeros_(network.decode.bias)
-    assert bits_per_character(network, torch.randint(8, (2000,))) == pytest.approx(3.0, abs=1e-5)
+    assert bits_per_unit(network, torch.randint(8, (2000,))) == pytest.approx(3.0, abs=1e-5)
 
 
 def test_the_bundled_text_is_plain() -> None:

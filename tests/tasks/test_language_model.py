@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,17 @@ import torch
 
 from cellwise.tasks import CharacterModel, LanguageModel
 from cellwise.tasks.errors import DataError, OptionError, RunFolderError
-from cellwise.tasks.text.baselines import KneserNey, xz_bits
-from cellwise.tasks.text.corpus import Vocabulary, read_texts, text_of_bytes, units_of
+from cellwise.tasks.text import baselines
+from cellwise.tasks.text.baselines import KneserNey, compressor_bits
+from cellwise.tasks.text.corpus import read_texts
 from cellwise.tasks.text.dynamic import adapting_bits
-from cellwise.tasks.text.generating import Choice
+from cellwise.tasks.text.generating import Choice, write_ids
 from cellwise.tasks.text.network import CharacterNetwork, Regularisation
 from cellwise.tasks.text.objective import StreamObjective
 from cellwise.tasks.text.reading import RUN_UP, bits_of_each, bits_of_lines
 from cellwise.tasks.text.report import bits_by_position, surprising_passages
-from cellwise.tasks.text.scoring import bits_by_character, score_lines
+from cellwise.tasks.text.scoring import bits_by_character, bits_of_pieces, score_lines
+from cellwise.tasks.text.units import ByteUnits, Vocabulary
 from cellwise.tasks.training.run_folder import LAST, RunFolder
 
 ABC = "abcabcabd" * 400
@@ -214,12 +216,13 @@ def test_a_folder_is_read_as_its_files_in_order(tmp_path: Path) -> None:
         read_texts(tmp_path / "empty")
 
 
-def test_bytes_are_characters_of_their_number() -> None:
-    units = units_of("é€", "bytes")
-    assert [ord(each) for each in units] == list("é€".encode())
-    assert text_of_bytes(units) == "é€"
-    ids = Vocabulary.of_bytes().encode(units)
+def test_bytes_are_their_numbers() -> None:
+    units = ByteUnits()
+    ids = units.encode("é€")
     assert (ids - 1).tolist() == list("é€".encode())
+    write = units.writer()
+    assert [write(i) for i in ids.tolist()] == ["", "é", "", "", "€"]
+    assert units.pieces("aé€") == [("a", 1), ("é", 2), ("€", 3)]
 
 
 def test_small_ids_are_those_of_a_dictionary() -> None:
@@ -272,8 +275,9 @@ def test_bits_of_bytes_are_per_character() -> None:
     assert len(bits) == len(text.encode()) - 1
     assert model.evaluate(text) == pytest.approx(float(bits.sum()) / (len(text) - 1))
     assert model.unknown("€") == {}
-    each = bits_by_character(text[1:], bits[1:])  # the first byte of "où" is no part of "ù"
-    assert len(each) == len(text) - 1 and sum(each) == pytest.approx(float(bits[1:].sum()), rel=0.2)
+    (_, first), *pieces = model.pieces(text)
+    each = bits_by_character(bits_of_pieces(pieces, bits[first - 1 :]))
+    assert len(each) == len(text) - 1 and sum(each) == pytest.approx(float(bits[first - 1 :].sum()))
 
 
 def test_lines_are_scored_and_their_surprises_named(trained: LanguageModel) -> None:
@@ -297,14 +301,18 @@ def test_kneser_ney_adds_up_and_knows_what_it_counted() -> None:
     assert KneserNey(text, 2**20, 7).order == 3
 
 
-def test_xz_adds_little_for_what_it_has_seen() -> None:
+def test_compressors_add_little_for_what_they_have_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "".join(map(chr, np.random.default_rng(0).integers(32, 127, 4000)))
-    assert xz_bits(text, text[:2000]) < 1 < 6 < xz_bits(ABC, text)
+    seen, unseen = compressor_bits(text, text[:2000]), compressor_bits(ABC, text)
+    assert set(seen) == {"xz", "PPMd"}
+    assert all(seen[name] < 1 < 6 < unseen[name] for name in seen)
+    monkeypatch.setattr(baselines, "find_spec", lambda name: None)
+    assert set(compressor_bits(ABC, ABC)) == {"xz"}
 
 
 def test_the_models_beside_it_are_measured_once_and_kept(trained: LanguageModel, tmp_path: Path) -> None:
     kept = trained.baselines_
-    assert list(kept) == ["Kneser-Ney, order 7", "xz"]
+    assert list(kept) == ["Kneser-Ney, order 7", "xz", "PPMd"]
     assert kept["Kneser-Ney, order 7"] < 0.2
     trained.save(tmp_path / "run")
     assert LanguageModel.load(tmp_path / "run").baselines_ == kept
@@ -337,25 +345,33 @@ def test_a_strange_passage_is_found() -> None:
 
 
 def test_choices_leave_out_what_they_say() -> None:
-    logits = np.log(np.array([[0.3, 0.4, 0.2, 0.07, 0.03]]))
-    chances = np.linspace(0, 0.999, 50)
+    logits = torch.tensor([[0.0, 0.4, 0.2, 0.3, 0.1], [0.0, 0.1, 0.1, 0.1, 0.7]]).log()
 
-    def drawn(**options: Any) -> set[int]:
-        return {int(Choice(1.0, **options).draw(logits, [chance])[0]) for chance in chances}
+    def kept(**options: Any) -> list[list[int]]:
+        found = Choice(1.0, **options).kept(logits)
+        assert torch.equal(found[found.isfinite()], logits[found.isfinite()])
+        return [row.isfinite().nonzero().flatten().tolist() for row in found]
 
-    assert drawn() == {1, 2, 3, 4}
-    assert drawn(top_k=2) == {1, 2}
-    assert drawn(top_p=0.5) == {1}
-    assert drawn(top_p=0.6) == {1, 2}
-    assert drawn(min_p=0.15) == {1, 2, 3}
-    assert int(Choice(0.0).draw(logits, [0.9])[0]) == 1
+    assert kept() == [[1, 2, 3, 4], [1, 2, 3, 4]]
+    assert kept(top_k=2) == [[1, 3], [1, 4]]
+    assert kept(top_p=0.35) == [[1], [4]]
+    assert kept(top_p=0.75) == [[1, 2, 3], [1, 4]]  # .4 and .3 are less than .75
+    assert kept(min_p=0.4) == [[1, 2, 3], [4]]
+    assert kept(min_p=0.4, top_k=2) == [[1, 3], [4]]
 
 
-def test_draws_have_the_predicted_shares() -> None:
-    logits = np.tile(np.log(np.array([[0.5, 0.1, 0.25, 0.15]])), (20000, 1))
-    ids = Choice(1.0).draw(logits, np.random.default_rng(0).random(20000).tolist())
-    shares = np.bincount(ids, minlength=4) / 20000
-    np.testing.assert_allclose(shares, [0, 0.2, 0.5, 0.3], atol=0.015)
+@pytest.mark.parametrize("options", [{}, {"top_k": 3}, {"min_p": 0.001}])
+def test_draws_have_the_predicted_shares(options: dict[str, Any]) -> None:
+    model = CharacterNetwork("rnn", 4, 2, 3, 1, 0.0)
+    chances = torch.tensor([0.5, 0.1, 0.25, 0.15])
+    torch.nn.init.zeros_(model.decode.weight)
+    model.decode.bias.data = chances.log()
+    for temperature in (1.0, 0.5):
+        drawn = islice(write_ids(model, torch.tensor([1]), 2000, Choice(temperature, **options), 0), 10)
+        shares = np.bincount(np.concatenate(list(drawn)), minlength=4) / 20000
+        wanted = np.array([0, *chances[1:].tolist()]) ** (1 / temperature)
+        np.testing.assert_allclose(shares, wanted / wanted.sum(), atol=0.015)
+    assert next(write_ids(model, torch.tensor([1]), 3, Choice(0.0, **options), 0)) == [2, 2, 2]
 
 
 def test_one_step_at_a_time_is_as_the_whole(trained: LanguageModel) -> None:
@@ -395,5 +411,5 @@ def test_wrong_choices_are_one_sentence(trained: LanguageModel, options: dict[st
 
 
 def test_a_wrong_unit_is_said() -> None:
-    with pytest.raises(OptionError, match="unit must be 'characters' or 'bytes', not 'words'"):
+    with pytest.raises(OptionError, match="unit must be 'characters', 'bytes' or 'subwords', not 'words'"):
         small(unit="words").fit(ABC)

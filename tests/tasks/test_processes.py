@@ -59,7 +59,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return one, two
 
 
-@pytest.mark.parametrize("name", ["line", "unused", "text"])
+@pytest.mark.parametrize("name", ["line", "unused", "text", "streams"])
 def test_two_processes_end_with_the_weights_of_one(name: str, both: tuple[Path, Path]) -> None:
     one = load_file(both[0] / f"{name} 0.safetensors")
     first, second = (load_file(both[1] / f"{name} {rank}.safetensors") for rank in (0, 1))
@@ -68,7 +68,7 @@ def test_two_processes_end_with_the_weights_of_one(name: str, both: tuple[Path, 
         torch.testing.assert_close(first[key], value, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["line", "text"])
+@pytest.mark.parametrize("name", ["line", "text", "streams"])
 def test_two_processes_leave_one_run(name: str, both: tuple[Path, Path]) -> None:
     folders = [each / name for each in both]
     names = [{path.name for path in folder.iterdir()} for folder in folders]

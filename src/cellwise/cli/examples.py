@@ -28,6 +28,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "text generate": (
         "cellwise text generate runs/novel-gru --start 'It was' --length 1000",
         "cellwise text generate runs/novel-gru --samples 5 --temperature 1 --min-p 0.05 --seed 7",
+        "cellwise text generate runs/novel-gru --interactive",
     ),
     "text score": (
         "cellwise text score runs/novel-gru lines.txt",

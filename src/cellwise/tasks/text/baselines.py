@@ -1,15 +1,20 @@
-"""What a text costs without a network: an interpolated Kneser-Ney model of characters, and a compressor."""
+"""What a text costs without a network: an interpolated Kneser-Ney model of characters, and compressors."""
 
 from __future__ import annotations
 
 import lzma
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 
-__all__ = ["KneserNey", "xz_bits"]
+from cellwise.tasks.data.optional import require
+
+__all__ = ["KneserNey", "compressor_bits"]
 
 ORDER = 7
+PPMD_ORDER, PPMD_MEMORY = 8, 256 * 2**20
 CODES = 2**62  # an n-gram is one whole number below this
 
 
@@ -93,10 +98,21 @@ def _looked_up(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.n
     return np.where(keys[found] == wanted, values[found], 0)
 
 
-def xz_bits(training: str, text: str) -> float:
-    """Bits per character that a text adds to the training text, both compressed together by xz at its best."""
-    return 8 * (_packed(training + text) - _packed(training)) / len(text)
+def compressor_bits(training: str, text: str) -> dict[str, float]:
+    """Name of a compressor -> bits per character that a text adds to the training text, both compressed together.
+
+    xz at its best; PPMd (Cleary, Witten 1984; Shkarin's variant H) where the package pyppmd is installed."""
+    packers: dict[str, Callable[[bytes], bytes]] = {"xz": _xz}
+    if find_spec("pyppmd") is not None:
+        packers["PPMd"] = _ppmd
+    before, after = (each.encode("utf8", "surrogatepass") for each in (training, training + text))
+    return {name: 8 * (len(pack(after)) - len(pack(before))) / len(text) for name, pack in packers.items()}
 
 
-def _packed(text: str) -> int:
-    return len(lzma.compress(text.encode("utf8", "surrogatepass"), preset=9 | lzma.PRESET_EXTREME))
+def _xz(raw: bytes) -> bytes:
+    return lzma.compress(raw, preset=9 | lzma.PRESET_EXTREME)
+
+
+def _ppmd(raw: bytes) -> bytes:
+    packed: bytes = require("pyppmd").compress(raw, max_order=PPMD_ORDER, mem_size=PPMD_MEMORY)
+    return packed

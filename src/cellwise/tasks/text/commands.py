@@ -24,7 +24,9 @@ class Writing:
     start: str | None = option(
         default=None, help="Text to continue, instead of FILE.", none="a new line", metavar="TEXT"
     )
-    length: int = option(default=200, help="Characters to write.", at_least=0, at_most=1_000_000)
+    length: int = option(
+        default=200, help="Characters (bytes, subwords) to write.", at_least=0, at_most=1_000_000
+    )
     temperature: float = option(
         default=0.7,
         help="0 takes the most likely character, 1 samples from the predicted distribution.",
@@ -50,7 +52,7 @@ class Commands(TaskCommands):
 
     data = Word(
         "FILE",
-        f"Text in UTF-8, a folder of .txt files, - for standard input, or the bundled '{BUNDLED}'.",
+        f"Text file, or a folder of .txt files, of any size; - for standard input; or the bundled '{BUNDLED}'.",
     )
     valid = "Text that decides when to stop.  [default: the end of FILE]"
     start = Word("[FILE]", "Text file to continue, - for standard input.")
@@ -116,8 +118,13 @@ class Commands(TaskCommands):
         """A text, with a note on the characters that a trained model does not know."""
         from cellwise.tasks.text import corpus
 
-        is_bundled = source == BUNDLED and not Path(source).exists()
-        text = corpus.bundled_text() if is_bundled else corpus.read_texts(source)
+        if source == BUNDLED and not Path(source).exists():
+            text = corpus.bundled_text()
+        elif source == "-" or (files := corpus.files_of(source)).bytes <= corpus.IN_MEMORY:
+            text = corpus.read_texts(source)
+        else:
+            about = f"{files.bytes / 1e6:,.0f} MB, read piece by piece"
+            return Reading(files, about if len(files.paths) == 1 else f"{len(files.paths):,} files, {about}")
         return Reading(text, f"{len(text):,} characters", tuple(_unknown(estimator, text)))
 
     def learned(self, estimator: LanguageModel) -> Answer:
@@ -136,9 +143,13 @@ class Commands(TaskCommands):
 
     def predict(self, estimator: LanguageModel, data: str | None, **options: Any) -> Answer:
         """The continuation of a text."""
+        from cellwise.tasks.text.corpus import TextSource
+
         start = options.pop("start")
         if data is not None and start is not None:
             raise TaskError("FILE and --start both give the text to continue; give one of them")
+        if isinstance(data, TextSource):
+            raise TaskError("FILE is too long to go on from; give the end of it")
         given = data or start or "\n"
         text = estimator.generate(start=given, **options)
 

@@ -1,37 +1,41 @@
-"""The vocabulary, the split of a text, and the bundled text."""
+"""Texts: one in memory, or files of any size that are read block by block; their parts, and the bundled text."""
 
 from __future__ import annotations
 
 import gzip
-from collections import Counter
-from collections.abc import Iterable
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from cellwise.tasks.data.text_file import read_text
+from cellwise.tasks.data.text_file import read_text, text_blocks
 from cellwise.tasks.errors import DataError
 from cellwise.tasks.options import short_repr
 
 __all__ = [
-    "UNKNOWN",
+    "IN_MEMORY",
     "Parts",
-    "Vocabulary",
+    "Passage",
+    "TextFiles",
+    "TextSource",
+    "as_source",
     "bundled_text",
-    "joined",
+    "files_of",
+    "fingerprint_of",
     "read_texts",
     "split_text",
-    "text_of_bytes",
-    "units_of",
+    "whole_lines",
 ]
 
-UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # stands for every character that training has not seen
 SHORTEST = 1000  # characters; with fewer there is nothing to hold out
 SHORTEST_VALID = 50  # characters, as many as the parts of the shortest text
 HELD_OUT = 0.05  # of the text for the validation, and as much again that training never looks at
+MOST_HELD_OUT = 1_000_000  # characters of each: enough to tell models apart, and measured in minutes
+IN_MEMORY = 64 * 2**20  # bytes of files that are read whole
+BLOCK = 2**20  # characters
+LONGEST_LINE = 2**20  # characters; longer ones are cut where blocks end
 FOLDER = Path(__file__).parent / "data"
 
 
@@ -44,93 +48,160 @@ def bundled_text() -> str:
     return gzip.decompress((FOLDER / "moby_dick_opening.txt.gz").read_bytes()).decode("ascii")
 
 
+class TextSource(ABC):
+    """A text that is had in blocks, as often as one asks."""
+
+    @abstractmethod
+    def blocks(self) -> Iterator[str]:
+        """The text in order, in parts of any length."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Characters."""
+
+    def within(self, begin: int, end: int) -> Iterator[str]:
+        """The blocks from a character to another."""
+        position = 0
+        for block in self.blocks():
+            if position >= end:
+                return
+            part = block[max(0, begin - position) : end - position]
+            position += len(block)
+            if part:
+                yield part
+
+
 @dataclass(frozen=True)
-class Vocabulary:
-    """The characters that a model knows, `UNKNOWN` first.
+class OneText(TextSource):
+    """A text in memory."""
 
-    >>> vocabulary = Vocabulary.of("abba")
-    >>> vocabulary.encode("abc").tolist(), vocabulary.unknown("abcdc")
-    ([1, 2, 0], {'c': 2, 'd': 1})
-    """
-
-    characters: str
-
-    @classmethod
-    def of(cls, text: str) -> Vocabulary:
-        """All characters of a text."""
-        return cls(UNKNOWN + "".join(sorted(set(text) - {UNKNOWN})))
+    text: str
 
     def __len__(self) -> int:
-        return len(self.characters)
+        return len(self.text)
 
-    @classmethod
-    def of_bytes(cls) -> Vocabulary:
-        """All bytes, each as the character of its number."""
-        return cls(UNKNOWN + "".join(map(chr, range(256))))
+    def blocks(self) -> Iterator[str]:
+        """Its parts, so that what is made of one is small."""
+        return self.within(0, len(self))
 
-    def encode(self, text: str) -> Tensor:
-        """Index of each character, int64 (T,); 0 for unknown ones."""
-        return self.encode_small(text).long()
-
-    def encode_small(self, text: str) -> Tensor:
-        """The same in the smallest dtype that holds them, for a text that stays in memory."""
-        known = _code_points(self.characters)
-        order = np.argsort(known)
-        codes = _code_points(text)
-        found = order[np.minimum(np.searchsorted(known[order], codes), len(known) - 1)]
-        found[known[found] != codes] = 0
-        return torch.from_numpy(found.astype(np.uint8 if len(known) <= 256 else np.int32))
-
-    def unknown(self, text: str) -> dict[str, int]:
-        """The unknown characters of a text with their counts, the most frequent first."""
-        known = set(self.characters)
-        return dict(Counter(character for character in text if character not in known).most_common())
+    def within(self, begin: int, end: int) -> Iterator[str]:
+        """Without a look at what is before."""
+        return (self.text[at : min(end, at + BLOCK)] for at in range(begin, min(end, len(self)), BLOCK))
 
 
-def _code_points(text: str) -> np.ndarray:
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+@dataclass(frozen=True)
+class TextFiles(TextSource):
+    """Text files, one after another, each from a line of its own on; never read whole."""
+
+    paths: tuple[Path, ...]
+
+    def blocks(self) -> Iterator[str]:
+        """The blocks of each file. Raises DataError as `text_blocks`."""
+        is_first = True
+        for path in self.paths:
+            for number, block in enumerate(text_blocks(path)):
+                if not number and not is_first:
+                    yield "\n"
+                is_first = False
+                yield block
+
+    def __len__(self) -> int:
+        return self._length
+
+    @cached_property
+    def _length(self) -> int:
+        return sum(map(len, self.blocks()))
+
+    @property
+    def bytes(self) -> int:
+        """The size of the files."""
+        return sum(path.stat().st_size for path in self.paths)
 
 
-def units_of(text: str, unit: str) -> str:
-    """A text as a network reads it: its characters, or its bytes, each as the character of its number.
-
-    >>> units_of("é", "characters"), units_of("é", "bytes")
-    ('é', 'Ã©')
-    """
-    return text if unit == "characters" else text.encode("utf8", "surrogatepass").decode("latin-1")
-
-
-def text_of_bytes(units: str) -> str:
-    """The text of bytes; what is no UTF-8 becomes the replacement character."""
-    return units.encode("latin-1", "replace").decode("utf8", "replace")
+def files_of(source: str | Path) -> TextFiles:
+    """A text file, or all .txt files of a folder and those in it, in the order of their names. DataError for none."""
+    path = Path(source)
+    if not path.is_dir():
+        return TextFiles((path,))
+    paths = tuple(sorted(each for each in path.rglob("*.txt") if each.is_file()))
+    if not paths:
+        raise DataError(f"there is no .txt file in the folder {path}")
+    return TextFiles(paths)
 
 
 def read_texts(source: str | Path) -> str:
-    """A text file in UTF-8, standard input for "-", or all .txt files of a folder and those in it, joined by newlines.
+    """A text file, standard input for "-", or all .txt files of a folder and those in it, joined by newlines.
 
     Raises DataError: there is no such file, or one holds something else."""
-    path = Path(source)
-    if source == "-" or not path.is_dir():
-        return read_text(source)
-    files = sorted(each for each in path.rglob("*.txt") if each.is_file())
-    if not files:
-        raise DataError(f"there is no .txt file in the folder {path}")
-    return "\n".join(read_text(each) for each in files)
+    return read_text(source) if source == "-" else "".join(files_of(source).blocks())
 
 
-def joined(texts: object) -> str:
-    """A text, or several joined by newlines. Raises DataError for anything else.
+def as_source(texts: object) -> TextSource:
+    """A text; several, each on lines of its own; the path of a file or folder; or what is a source already.
 
-    >>> joined(["One.", "Two."])
+    Raises DataError for anything else.
+
+    >>> "".join(as_source(["One.", "Two."]).blocks())
     'One.\\nTwo.'
     """
-    if isinstance(texts, str):
+    if isinstance(texts, TextSource):
         return texts
+    if isinstance(texts, str):
+        return OneText(texts)
+    if isinstance(texts, Path):
+        return files_of(texts)
     if isinstance(texts, Iterable):
         several = list(texts)
         if all(isinstance(each, str) for each in several):
-            return "\n".join(several)
-    raise DataError(f"a text, or a list of texts, is needed, not {short_repr(texts)}")
+            return OneText("\n".join(several))
+    raise DataError(f"a text, a list of texts, or the Path of a file is needed, not {short_repr(texts)}")
+
+
+def whole_lines(blocks: Iterator[str]) -> Iterator[str]:
+    """The blocks cut at ends of lines, so that what a text is encoded to does not depend on its blocks."""
+    rest = ""
+    for block in blocks:
+        cut = block.rfind("\n") + 1
+        if not cut and len(rest) < LONGEST_LINE:
+            rest += block
+            continue
+        yield rest + block[:cut]
+        rest = block[cut:]
+    if rest:
+        yield rest
+
+
+def fingerprint_of(source: TextSource, valid: TextSource | None) -> str:
+    """A digest of the training text, and of the validation text if there is one."""
+    digest = hashlib.sha256()
+    for block in source.blocks():
+        digest.update(block.encode("utf8", "surrogatepass"))
+    if valid is not None:
+        digest.update(b"\0valid\0")
+        for block in valid.blocks():
+            digest.update(block.encode("utf8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A part of a text, from one character to another."""
+
+    source: TextSource
+    begin: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.begin
+
+    def blocks(self) -> Iterator[str]:
+        """Its blocks."""
+        return self.source.within(self.begin, self.end)
+
+    def text(self, most: int | None = None) -> str:
+        """Its text, or the last of it."""
+        begin = self.begin if most is None else max(self.begin, self.end - most)
+        return "".join(self.source.within(begin, self.end))
 
 
 @dataclass(frozen=True)
@@ -139,24 +210,26 @@ class Parts:
 
     is_test: whether nothing has looked at `held_out`; if not, it is the validation part."""
 
-    training: str
+    training: Passage
     validation: str
     held_out: str
     is_test: bool = True
 
 
-def split_text(text: str, valid: str | None = None) -> Parts:
+def split_text(text: TextSource, valid: TextSource | None = None) -> Parts:
     """Split a text into its parts; with a validation text all of it is for training. Raises DataError if one is too
     short."""
-    if len(text) < SHORTEST:
-        raise DataError(
-            f"training needs a text of at least {SHORTEST:,} characters; this one has {len(text):,}"
-        )
+    count = len(text)
+    if count < SHORTEST:
+        raise DataError(f"training needs a text of at least {SHORTEST:,} characters; this one has {count:,}")
     if valid is not None:
         if len(valid) < SHORTEST_VALID:
             raise DataError(
                 f"the validation text needs at least {SHORTEST_VALID} characters; it has {len(valid):,}"
             )
-        return Parts(text, valid, valid, is_test=False)
-    size = int(len(text) * HELD_OUT)
-    return Parts(text[: -2 * size], text[-2 * size : -size], text[-size:])
+        beginning = Passage(valid, 0, min(len(valid), MOST_HELD_OUT)).text()
+        return Parts(Passage(text, 0, count), beginning, beginning, is_test=False)
+    size = min(int(count * HELD_OUT), MOST_HELD_OUT)
+    ends = [count - 2 * size, count - size, count]
+    validation, held_out = (Passage(text, *pair).text() for pair in ((ends[0], ends[1]), (ends[1], ends[2])))
+    return Parts(Passage(text, 0, ends[0]), validation, held_out)

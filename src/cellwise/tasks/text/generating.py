@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from cellwise.tasks.errors import OptionError
 from cellwise.tasks.text.network import CharacterNetwork
+from cellwise.tasks.text.units import Units
 
-__all__ = ["Choice", "write_ids"]
+__all__ = ["Choice", "samples_of", "write_ids"]
 
-AT_ONCE = 4096  # random numbers that are drawn together
+TEMPERATURES = (0.3, 0.7, 1.0)
+WRITTEN = 300  # units of a sample
+AT_ONCE = 400_000  # random numbers that are drawn together
+MOST_ROWS = 50_000  # embeddings that are held one by one
+COLDEST = 1e-4  # temperatures below take the most likely
 
 
 @dataclass(frozen=True)
@@ -40,55 +46,86 @@ class Choice:
             if value is not None and not 0 < value <= 1:
                 raise OptionError(f"{name} must be above 0 and at most 1, not {value:g}")
 
-    def draw(self, logits: np.ndarray, chances: Sequence[float]) -> np.ndarray:
-        """Ids (B,) from logits (B, V) with one random number from 0 to 1 each. Never id 0: nobody can read it."""
-        logits = logits.astype(np.float64)
-        logits[:, 0] = -np.inf
-        if self.temperature == 0:
-            return logits.argmax(1)
-        weights = np.exp((logits - logits.max(1, keepdims=True)) / self.temperature)
-        if self.top_k is not None or self.top_p is not None or self.min_p is not None:
-            weights = np.where(self._kept(weights), weights, 0.0)
-        sums = weights.cumsum(1)
-        ids = [row.searchsorted(chance * row[-1], "right") for row, chance in zip(sums, chances, strict=True)]
-        return np.minimum(ids, logits.shape[1] - 1)
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the most likely is always taken."""
+        return self.temperature < COLDEST
 
-    def _kept(self, weights: np.ndarray) -> np.ndarray:
-        """Which of the weights (B, V), whose largest is 1, may be drawn."""
-        order = np.argsort(-weights, axis=1, kind="stable")
-        ranked = np.take_along_axis(weights, order, 1)
-        kept = ranked > 0
-        if self.top_k is not None:
-            kept &= np.arange(weights.shape[1]) < self.top_k
-        if self.top_p is not None:
-            shares = ranked / ranked.sum(1, keepdims=True)
-            kept &= shares.cumsum(1) - shares < self.top_p
+    @property
+    def scale(self) -> float:
+        """What logits are multiplied by."""
+        return 1.0 if self.is_greedy else 1 / self.temperature
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether nothing is left out."""
+        return self.top_k is None and self.top_p is None and self.min_p is None
+
+    def kept(self, logits: Tensor) -> Tensor:
+        """Scaled logits (B, V) with those that must not be drawn at -inf."""
         if self.min_p is not None:
-            kept &= ranked >= self.min_p
-        placed = np.zeros_like(kept)
-        np.put_along_axis(placed, order, kept, 1)
-        return placed
+            logits = logits.masked_fill(
+                logits < logits.amax(1, keepdim=True) + math.log(self.min_p), -torch.inf
+            )
+        if self.top_k is None and self.top_p is None:
+            return logits
+        ranked, order = logits.sort(dim=1, descending=True, stable=True)
+        shares = ranked.softmax(1)
+        if self.top_k is not None:
+            ranked[:, self.top_k :] = -torch.inf
+        if self.top_p is not None:
+            ranked.masked_fill_(shares.cumsum(1) - shares >= self.top_p, -torch.inf)
+        return torch.empty_like(logits).scatter_(1, order, ranked)
 
 
 def write_ids(
     network: CharacterNetwork, start: Tensor, samples: int, choice: Choice, seed: int
-) -> Iterator[np.ndarray]:
-    """The next ids (B,) of so many texts that go on from a start (T,), without an end."""
+) -> Iterator[list[int]]:
+    """The next ids (B,) of so many texts that go on from a start (T,), without an end. Never id 0: nobody can read it.
+
+    The largest of logits and Gumbel noise is a draw from their softmax (Gumbel 1954; Maddison, Tarlow, Minka 2014):
+    noise for many steps is made at once, with the bias in it. Between two steps of a large layer, whose weights push
+    everything else out of the cache, each operation costs several times what it does in a loop of its own."""
     network.eval()
+    table = network.embed.weight.detach()
     with torch.no_grad():
-        output, state = network.layer(network.embed(start[:, None]))
+        output, state = network.layer(network.embed(start.to(table.device)[:, None]))
+        weight = network.decode.weight.detach().T.contiguous() * choice.scale
+        bias = network.decode.bias.detach() * choice.scale
+    bias[0] = -torch.inf
     stream = network.layer.stream(samples)
     stream.state = _repeated(state, samples)
-    table, weight = network.embed.weight.detach(), network.decode.weight.detach().T.contiguous()
-    bias = network.decode.bias.detach()
-    logits = torch.addmm(bias, output[-1].expand(samples, -1), weight)
+    rows = table.split(1) if samples == 1 and len(table) <= MOST_ROWS else None
+    read, is_plain = output[-1].expand(samples, -1), choice.takes_all
+    for noise in _noise(choice, samples, bias if is_plain else torch.zeros_like(bias), seed):
+        if is_plain:
+            ids = torch.addmm(noise, read, weight).argmax(1)
+        else:
+            ids = choice.kept(torch.addmm(bias, read, weight)).add_(noise).argmax(1)
+        yield (drawn := ids.tolist())
+        read = stream(table[ids] if rows is None else rows[drawn[0]])
+
+
+def _noise(choice: Choice, samples: int, bias: Tensor, seed: int) -> Iterator[Tensor]:
+    """A bias (V,) and Gumbel noise, (B, V) for each step; no noise if the most likely is taken."""
+    size = samples * len(bias)
     generator = torch.Generator().manual_seed(seed)
     while True:
-        for chances in torch.rand(AT_ONCE, samples, generator=generator, dtype=torch.float64).tolist():
-            ids = choice.draw(logits.cpu().numpy(), chances)
-            yield ids
-            read = table[int(ids[0])][None] if samples == 1 else table[torch.from_numpy(ids)]
-            logits = torch.addmm(bias, stream(read), weight)
+        many = torch.zeros(max(1, AT_ONCE // size), samples, len(bias))
+        if not choice.is_greedy:
+            many = many.exponential_(generator=generator).log_().neg_()
+        yield from many.to(bias).add_(bias)
+
+
+def samples_of(network: CharacterNetwork, units: Units, seed: int) -> dict[float, str]:
+    """What a network writes now, from a new line on, by temperature."""
+    training, start, made = network.training, units.encode("\n"), {}
+    for temperature in TEMPERATURES:
+        write = units.writer()
+        drawn = islice(write_ids(network, start, 1, Choice(temperature), seed), WRITTEN)
+        made[temperature] = "".join(write(ids[0]) for ids in drawn)
+    network.train(training)
+    return made
 
 
 def _repeated(state: Any, samples: int) -> Any:

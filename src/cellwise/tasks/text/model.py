@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import codecs
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -19,31 +18,23 @@ from cellwise.tasks.estimator import Estimator, Stored
 from cellwise.tasks.options import Range, option, with_options
 from cellwise.tasks.stored_run import without_groups
 from cellwise.tasks.text import TASK
-from cellwise.tasks.text.baselines import KneserNey, xz_bits
-from cellwise.tasks.text.corpus import (
-    UNKNOWN,
-    Parts,
-    Vocabulary,
-    joined,
-    split_text,
-    units_of,
-)
-from cellwise.tasks.text.dynamic import adapting_bits
-from cellwise.tasks.text.generating import Choice, write_ids
+from cellwise.tasks.text.baselines import KneserNey, compressor_bits
+from cellwise.tasks.text.corpus import Parts, as_source, fingerprint_of, split_text
+from cellwise.tasks.text.generating import Choice, samples_of, write_ids
+from cellwise.tasks.text.ids import encoded
 from cellwise.tasks.text.network import CharacterNetwork, Regularisation
 from cellwise.tasks.text.objective import StreamObjective, TextObjective
 from cellwise.tasks.text.options import TextOptions
-from cellwise.tasks.text.reading import bits_of_each, bits_of_lines
+from cellwise.tasks.text.reading import bits_of_each, bits_of_lines, bits_of_source
 from cellwise.tasks.text.sizes import Sizes, sizes_for
+from cellwise.tasks.text.units import Units, Vocabulary, learned_units, restored_units
 from cellwise.tasks.training.loop import torch_threads
 from cellwise.tasks.training.objective import Objective
 from cellwise.tasks.training.run_folder import CONFIG, DATA, RunFolder
 
 __all__ = ["CharacterModel", "LanguageModel", "TextData"]
 
-MOST_COUNTED = (
-    10_000_000  # characters of a training text, from its end, that the models beside the network see
-)
+MOST_COUNTED = 10_000_000  # characters of a training text, its last, that the models beside it see
 # Options that run folders of earlier versions do not name, and what they were.
 FORMER: Mapping[str, Any] = {"unit": "characters", "carry": False, "locked": False}
 
@@ -53,7 +44,7 @@ class TextData:
     """The part of a text that a model keeps: its vocabulary, the held-out end, a hash of the whole, the sizes that
     were chosen for it."""
 
-    vocabulary: Vocabulary
+    vocabulary: Units
     held_out: str
     is_test: bool
     fingerprint: str
@@ -61,22 +52,24 @@ class TextData:
 
 
 class LanguageModel(TextOptions, Estimator[TextData, Parts]):
-    """A recurrent network that predicts a text character by character, or byte by byte.
+    """A recurrent network that predicts a text by characters, bytes or subwords.
 
-    Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. unit: "characters" or
-    "bytes". embedding_size, hidden_size, num_layers, tied (the embedding is the output
-    weights too): the network. dropout (None: by the size of the text), input_dropout, embedding_dropout,
+    Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. unit: "characters",
+    "bytes" or "subwords", of which it learns `subwords`. embedding_size, hidden_size, num_layers, tied (the embedding
+    is the output weights too): the network. dropout (None: by the size of the text), input_dropout, embedding_dropout,
     weight_dropout, locked, activation_penalty, slowness_penalty: its regularisation. carry: whether a training
     sequence begins with the state of the one before it. epochs, batch_size, length (characters of one sequence),
     learning_rate, weight_decay, patience, seed, threads, device, minutes, accumulate, autocast: the training.
 
-    `fit` takes a text, or a list of texts, which are read as one, each on its own line. `valid`, another text, decides
-    when to stop. Without it nine tenths are learned from, half of the rest decides when to stop, and the end stays
-    unseen.
+    `fit` takes a text, a list of texts, which are read as one, each on its own line, or the `Path` of a file or a
+    folder of .txt files, which may be larger than memory. `valid`, another text, decides when to stop. Without it nine
+    tenths are learned from, half of the rest decides when to stop, and the end stays unseen; of a long text, a million
+    characters each.
 
-    What `fit` learns ends in an underscore: `network_`, `characters_` (those it knows; the first stands for
-    all others), `held_out_` (the end of the text, which training never saw, or the validation text), `trained_`
-    (the epochs)."""
+    What `fit` learns ends in an underscore: `network_`, `tokens_` (what it reads and predicts, by id; the first stands
+    for all that is unknown), `characters_` (the same as a text; empty with subwords), `held_out_` (the end of the text,
+    which training never saw, or the validation text), `trained_` (the epochs), `samples_` (what it wrote after each
+    epoch, by temperature)."""
 
     task = TASK.name
     former_tasks = TASK.former_names
@@ -84,17 +77,19 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
 
     network_: CharacterNetwork
     characters_: str
+    tokens_: tuple[str, ...]
     held_out_: str
-    _parts: Parts | None = None
+    samples_: list[dict[float, str]]
+    _counted: str | None = None  # the training text, for the models beside the network
     _baselines: dict[str, float] | None = None
 
     def _read(self, data: Any, valid: Any = None) -> tuple[TextData, Parts]:
-        text, other = joined(data), None if valid is None else joined(valid)
+        text, other = as_source(data), None if valid is None else as_source(valid)
         parts = split_text(text, other)
-        is_bytes = self.unit == "bytes"
-        vocabulary = Vocabulary.of_bytes() if is_bytes else Vocabulary.of(parts.training)
-        sizes = sizes_for(len(parts.training), self.dropout)
-        known = TextData(vocabulary, parts.held_out, parts.is_test, _fingerprint(text, other), sizes)
+        count = len(parts.training)
+        units = learned_units(self.unit, self.subwords, parts.training.blocks, count)
+        sizes = sizes_for(count, self.dropout)
+        known = TextData(units, parts.held_out, parts.is_test, fingerprint_of(text, other), sizes)
         return known, parts
 
     def _network(self, data: TextData) -> CharacterNetwork:
@@ -110,35 +105,38 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
         return CharacterNetwork(self._cell, len(data.vocabulary), *sizes, self.tied, regularisation)
 
     def _objective(self, network: CharacterNetwork, data: TextData, training: Parts) -> Objective[Any]:
-        self._parts, self._baselines = training, None
+        self._counted, self._baselines = training.training.text(MOST_COUNTED), None
+        self.samples_ = []
+        validation = data.vocabulary.encode_small(training.validation)
         made = StreamObjective if self.carry else TextObjective
         return made(
             network,
-            data.vocabulary.encode_small(units_of(training.training, self.unit)),
-            data.vocabulary.encode_small(units_of(training.validation, self.unit)),
+            encoded(data.vocabulary, training.training),
+            validation,
             length=self.length,
             batch_size=self.batch_size,
             seed=self.seed,
+            per_character=len(validation) / len(training.validation),
+            sample=lambda: self.samples_.append(samples_of(network, data.vocabulary, self.seed)),
         )
 
     def _epochs(self, data: TextData, training: Parts) -> int:
         return data.sizes.epochs
 
     def _store(self, data: TextData) -> Stored:
-        held_out = torch.frombuffer(bytearray(_to_bytes(data.held_out)), dtype=torch.uint8)
-        config: dict[str, Any] = {"characters": data.vocabulary.characters, "sizes": data.sizes.stored()}
+        held_out = torch.frombuffer(
+            bytearray(data.held_out.encode("utf8", "surrogatepass")), dtype=torch.uint8
+        )
+        config: dict[str, Any] = {**data.vocabulary.stored(), "sizes": data.sizes.stored()}
         if not data.is_test:
             config["held_out"] = "validation"
         return Stored(data.fingerprint, {"held_out": held_out}, {"encoding": "utf8"}, config)
 
     def _restore(self, run: RunFolder, config: Mapping[str, Any]) -> TextData:
-        characters, fingerprint = config["characters"], config["data"]
-        if not isinstance(characters, str) or not isinstance(fingerprint, str):
-            raise run.damaged(f"{CONFIG} lacks its characters or data")
-        if characters[:1] != UNKNOWN or len(set(characters)) != len(characters):
-            raise run.damaged(f"{CONFIG} names a character twice, or not the sign for unknown ones")
-        if self.unit == "bytes" and characters != Vocabulary.of_bytes().characters:
-            raise run.damaged(f"{CONFIG} names other characters than all bytes")
+        fingerprint = config["data"]
+        if not isinstance(fingerprint, str):
+            raise run.damaged(f"{CONFIG} lacks its data")
+        units = run.guarded(f"{CONFIG} holds no vocabulary", lambda: restored_units(self.unit, config))
         sizes = Sizes.of(config["sizes"]) if "sizes" in config else sizes_for(0, self.dropout)
         tensors = run.read_tensors(DATA).tensors
         held_out = run.guarded(
@@ -146,7 +144,7 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
             lambda: tensors["held_out"].numpy().tobytes().decode("utf8", "surrogatepass"),
         )
         is_test = config.get("held_out", "test") == "test"
-        return TextData(Vocabulary(characters), held_out, is_test, fingerprint, sizes)
+        return TextData(units, held_out, is_test, fingerprint, sizes)
 
     @classmethod
     def _loaded(cls, run: RunFolder, config: dict[str, Any]) -> Self:
@@ -158,7 +156,8 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
         return made
 
     def _learned(self, data: TextData) -> None:
-        self.characters_, self.held_out_ = data.vocabulary.characters, data.held_out
+        self.tokens_, self.held_out_ = data.vocabulary.names, data.held_out
+        self.characters_ = "" if self.unit == "subwords" else "".join(self.tokens_)
 
     def _report(self, run: RunFolder) -> None:
         from cellwise.tasks.text.report import write_report
@@ -172,19 +171,20 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
     @property
     def baselines_(self) -> dict[str, float]:
         """Bits per character, on what was held out, of models without a network: Kneser-Ney, trained on the same
-        text, and xz. Empty for runs of earlier versions."""
+        text, and of compressors. Empty for runs of earlier versions."""
         self._check_fitted()
         if self._baselines is None:
-            self._baselines = {} if self._parts is None else self._measured_baselines(self._parts)
-            self._parts = None  # the text is needed no more
+            self._baselines = {} if self._counted is None else self._measured_baselines(self._counted)
+            self._counted = None  # the text is needed no more
         return self._baselines
 
-    def _measured_baselines(self, parts: Parts) -> dict[str, float]:
-        training = parts.training[-MOST_COUNTED:]
-        ids, held = self._encode(training).numpy(), self._encode(parts.held_out).numpy()
-        counted = KneserNey(ids, len(self.characters_))
-        bits = float(counted.bits(held).sum()) / (len(parts.held_out) - 1)
-        return {f"Kneser-Ney, order {counted.order}": bits, "xz": xz_bits(training, parts.held_out)}
+    def _measured_baselines(self, training: str) -> dict[str, float]:
+        # It counts characters, whatever the network reads; of bytes, bytes.
+        units = self._data.vocabulary if self.unit == "bytes" else Vocabulary.of(training)
+        ids, held = units.encode(training).numpy(), units.encode(self.held_out_).numpy()
+        counted = KneserNey(ids, len(units))
+        bits = float(counted.bits(held).sum()) / (len(self.held_out_) - 1)
+        return {f"Kneser-Ney, order {counted.order}": bits, **compressor_bits(training, self.held_out_)}
 
     def _held_out_figures(self) -> HeldOut:
         kept = f"{len(self.held_out_):,} characters"
@@ -206,40 +206,39 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
         return self._data.is_test
 
     def predict(self, text: str) -> dict[str, float]:
-        """The probability of each character after a text, the most likely first. Raises DataError for an empty text."""
+        """The probability of each character (byte, subword) after a text, the most likely first.
+
+        Raises DataError for an empty text."""
         logits = self.logits(text)[-1]
         order = logits.argsort(descending=True).tolist()
         chances = logits.double().softmax(0).tolist()
-        return {self.characters_[i]: chances[i] for i in order}
+        return {self.tokens_[i]: chances[i] for i in order}
 
     def logits(self, text: str) -> Tensor:
-        """Logits of the next character after each character of a text, float32 (T, V)."""
+        """Logits of what comes after each character (byte, subword) of a text, float32 (T, V)."""
         self._check_fitted()
         if not text:
             raise DataError("a prediction needs at least one character to go on from; the text is empty")
         with torch.no_grad(), torch_threads(1):
             return self.network_(self._encode(text)[:, None])[0][:, 0]
 
-    def evaluate(self, text: str | Iterable[str] | None = None, dynamic: bool = False) -> float:
+    def evaluate(self, text: str | Iterable[str] | Path | None = None, dynamic: bool = False) -> float:
         """Bits per character on a text; without one, on what `fit` held out. Lower is better.
 
-        dynamic: let a copy of the network learn from the text as it reads it, each part after it was predicted."""
+        dynamic: let a copy of the network learn from the text as it reads it, each part after it was predicted.
+        Raises DataError as `fit` does, and for a text that is too short."""
         self._check_fitted()
-        text = self.held_out_ if text is None else joined(text)
-        if len(text) < 2:
-            raise DataError(f"measuring needs at least two characters; the text has {len(text)}")
-        ids = self._encode(text)
+        source = as_source(self.held_out_ if text is None else text)
         with torch_threads(self.threads):
-            bits = adapting_bits(self.network_, ids) if dynamic else bits_of_each(self.network_, ids)
-        return float(bits.sum()) / (len(text) - 1)
+            return bits_of_source(self.network_, self._data.vocabulary, source, dynamic)
 
     def measure(self, data: Any, target: None = None, dynamic: bool = False) -> dict[str, float]:
-        """Bits per character and perplexity on a text, or on a list of texts."""
+        """Bits per character and perplexity on a text, as `evaluate` takes it."""
         bits = self.evaluate(data, dynamic)
         return {"bits_per_character": bits, "perplexity": 2**bits}
 
     def surprise(self, text: str) -> Tensor:
-        """Bits of each character of a text but the first (with unit="bytes": of each byte), float64 (T - 1,)."""
+        """Bits of each unit of a text (character, byte, subword) but the first, float64 (T - 1,)."""
         self._check_fitted()
         if len(text) < 2:
             raise DataError(f"measuring needs at least two characters; the text has {len(text)}")
@@ -247,7 +246,7 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
             return bits_of_each(self.network_, self._encode(text))
 
     def surprises(self, lines: Iterable[str]) -> list[Tensor]:
-        """Bits of each character of each line, float64 (T,), each line read by itself, as after a newline."""
+        """Bits of each unit of each line, float64 (T,), each line read by itself, as after a newline."""
         self._check_fitted()
         with torch_threads(self.threads):
             return bits_of_lines(self.network_, [self._encode("\n" + line) for line in lines])
@@ -263,7 +262,8 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
         top_p: float | None = None,
         min_p: float | None = None,
     ) -> str:
-        """`length` characters after `start`, sampled one by one; `temperature` 0 always takes the most likely.
+        """`length` characters (bytes, subwords) after `start`, sampled one by one; `temperature` 0 always takes the
+        most likely.
 
         top_k, top_p, min_p: leave out what is unlikely: all but the k most likely; all but the fewest that together
         have the probability top_p; those less than min_p times as likely as the most likely. Raises OptionError."""
@@ -287,23 +287,23 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
     def _written(
         self, length: int, start: Tensor, choice: Choice, seed: int, samples: int
     ) -> Iterator[list[str]]:
-        drawn = islice(write_ids(self.network_, start, samples, choice, seed), length)
-        characters = self.characters_
-        if self.unit == "characters":
-            for ids in drawn:
-                yield [characters[i] for i in ids]
-            return
-        decoders = [codecs.getincrementaldecoder("utf8")("replace") for _ in range(samples)]
-        for ids in drawn:
-            yield [each.decode(bytes([i - 1])) for each, i in zip(decoders, ids.tolist(), strict=True)]
+        writers = [self._data.vocabulary.writer() for _ in range(samples)]
+        for ids in islice(write_ids(self.network_, start, samples, choice, seed), length):
+            yield [write(i) for write, i in zip(writers, ids, strict=True)]
 
     def unknown(self, text: str) -> dict[str, int]:
         """The characters of a text that the model does not know, with their counts, the most frequent first."""
         self._check_fitted()
-        return {} if self.unit == "bytes" else self._data.vocabulary.unknown(text)
+        return self._data.vocabulary.unknown(text)
+
+    def pieces(self, text: str) -> list[tuple[str, int]]:
+        """A text in parts: its characters, or subwords (those that make a character together); with how many of the
+        model's units each is."""
+        self._check_fitted()
+        return self._data.vocabulary.pieces(text)
 
     def _encode(self, text: str) -> Tensor:
-        return self._data.vocabulary.encode(units_of(text, self.unit))
+        return self._data.vocabulary.encode(text)
 
 
 @with_options
@@ -328,14 +328,3 @@ class CharacterModel(LanguageModel):
     epochs: int | None = 12
     batch_size: int = 16
     patience: int = 3
-
-
-def _to_bytes(text: str) -> bytes:
-    return text.encode("utf8", "surrogatepass")
-
-
-def _fingerprint(text: str, valid: str | None) -> str:
-    digest = hashlib.sha256(_to_bytes(text))
-    if valid is not None:
-        digest.update(b"\0valid\0" + _to_bytes(valid))
-    return digest.hexdigest()

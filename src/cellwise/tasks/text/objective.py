@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from cellwise.tasks.text.ids import IdFile, taken
 from cellwise.tasks.text.network import CharacterNetwork, detached
 from cellwise.tasks.training.objective import Objective
 
-__all__ = ["Piece", "StreamObjective", "TextObjective", "bits_per_character"]
+__all__ = ["Piece", "StreamObjective", "TextObjective", "bits_per_unit"]
 
 Batch = TypeVar("Batch")
 
 STREAMS = 16  # pieces of a text that are measured side by side
+LARGEST_EPOCH = 20_000_000  # units: of a longer text, a part is read between two validations
 PIECE = 400  # the fewest characters in one of them, so that most are read with a memory of what came before
 
 
@@ -29,14 +31,18 @@ class _Objective(Objective[Batch]):
     def __init__(
         self,
         network: CharacterNetwork,
-        training: Tensor,
+        training: Tensor | IdFile,
         validation: Tensor,
         *,
         length: int,
         batch_size: int,
         seed: int,
+        per_character: float = 1.0,
+        sample: Callable[[], None] | None = None,
     ) -> None:
+        """per_character: units of a character, on average. sample: called after each epoch."""
         self._network, self._training, self._validation, self._seed = network, training, validation, seed
+        self._per_character, self._sample = per_character, sample
         self._length = min(length, len(training) // 2)
         self._batch_size = max(1, min(batch_size, len(training) // self._length))
 
@@ -45,7 +51,9 @@ class _Objective(Objective[Batch]):
 
     def validate(self) -> dict[str, float]:
         """Bits per character on what was held out."""
-        return {self.metric: bits_per_character(self._network, self._validation)}
+        if self._sample is not None:
+            self._sample()
+        return {self.metric: self._per_character * bits_per_unit(self._network, self._validation)}
 
 
 class TextObjective(_Objective[Tensor]):
@@ -53,8 +61,8 @@ class TextObjective(_Objective[Tensor]):
 
     @property
     def steps(self) -> int:
-        """Batches per epoch: about as many characters as the text has."""
-        return max(1, len(self._training) // (self._batch_size * self._length))
+        """Batches per epoch: about as many characters as the text has, or a part of them."""
+        return max(1, min(len(self._training), LARGEST_EPOCH) // (self._batch_size * self._length))
 
     def batches(self, epoch: int) -> Iterator[Tensor]:
         """Pieces (length + 1, B) that together cover the text about once."""
@@ -66,7 +74,7 @@ class TextObjective(_Objective[Tensor]):
         starts = ((torch.arange(count) + shift) * (room / count)).long()
         starts = starts[torch.randperm(count, generator=generator)]
         for chosen in starts.split(self._batch_size):
-            yield self._training[chosen + torch.arange(self._length + 1)[:, None]].long()
+            yield taken(self._training, chosen, self._length + 1)
 
     def loss(self, batch: Tensor) -> Tensor:
         """Cross-entropy in nats per character, with the penalties of the network."""
@@ -99,8 +107,12 @@ class StreamObjective(_Objective[Piece]):
 
     @property
     def steps(self) -> int:
-        """Batches per epoch: what the streams hold of whole pieces."""
-        return max(1, len(self._training) // self._batch_size // self._length)
+        """Batches per epoch: what the streams hold of whole pieces, or a part of it."""
+        return max(1, len(self._training) // self._batch_size // self._length // self._parts)
+
+    @property
+    def _parts(self) -> int:
+        return max(1, len(self._training) // LARGEST_EPOCH)
 
     def batches(self, epoch: int) -> Iterator[Piece]:
         """The pieces of all streams, in the order of the text."""
@@ -108,10 +120,10 @@ class StreamObjective(_Objective[Piece]):
         size = len(self._training)
         shift = int(torch.randint(size, (), generator=generator))
         starts = shift + torch.arange(self._batch_size) * (size // self._batch_size)
-        steps = torch.arange(self._length + 1)[:, None]
+        # Of a text that is read in several epochs, each reads the next part of every stream.
+        starts += (epoch - 1) % self._parts * self.steps * self._length
         for number in range(self.steps):
-            places = (starts + (number * self._length + steps)) % size
-            yield Piece(self._training[places].long(), number == 0)
+            yield Piece(taken(self._training, starts + number * self._length, self._length + 1), number == 0)
 
     def loss(self, batch: Piece) -> Tensor:
         """Cross-entropy in nats per character, with the penalties of the network."""
@@ -144,7 +156,7 @@ class StreamObjective(_Objective[Piece]):
         self._state = states[0] if len(states) == 1 else states
 
 
-def bits_per_character(network: CharacterNetwork, ids: Tensor) -> float:
+def bits_per_unit(network: CharacterNetwork, ids: Tensor) -> float:
     """Mean cross-entropy over a text (T,), in bits, read in a few long pieces side by side, each from zero states."""
     streams = max(1, min(STREAMS, len(ids) // PIECE))
     length = len(ids) // streams

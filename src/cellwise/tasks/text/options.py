@@ -7,7 +7,7 @@ from cellwise.tasks.options import Range, option, with_options
 
 __all__ = ["UNITS", "TextOptions"]
 
-UNITS = ("characters", "bytes")
+UNITS = ("characters", "bytes", "subwords")
 REGULARISATION = "Regularisation"
 BY_SIZE = "by the size of the text"
 
@@ -18,8 +18,16 @@ class TextOptions(CommonOptions):
 
     unit: str = option(
         default="characters",
-        help="What the network reads and predicts; bytes are those of UTF-8, for any script.",
+        help="What the network reads and predicts; bytes are those of UTF-8, for any script; subwords are learned "
+        "from the text.",
         choices=UNITS,
+        group=NETWORK,
+    )
+    subwords: int = option(
+        default=2000,
+        help="Size of the vocabulary, with --unit subwords.",
+        at_least=257,
+        at_most=100_000,
         group=NETWORK,
     )
     embedding_size: int = option(

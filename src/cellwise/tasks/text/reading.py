@@ -9,9 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cellwise.tasks.errors import DataError
+from cellwise.tasks.text.corpus import TextSource, whole_lines
+from cellwise.tasks.text.dynamic import adapting_bits
 from cellwise.tasks.text.network import CharacterNetwork
+from cellwise.tasks.text.units import Units
 
-__all__ = ["bits_of_each", "bits_of_lines"]
+__all__ = ["bits_of_each", "bits_of_lines", "bits_of_source"]
 
 RUN_UP = 200  # characters that a piece reads before those that it is measured on
 STREAMS, PIECE = 16, 2000  # most pieces side by side, and the fewest characters in one
@@ -36,6 +40,31 @@ def bits_of_each(network: CharacterNetwork, ids: Tensor) -> Tensor:
         head = _bits(network, ids[: size + 1, None].long(), 0)
         bits[:, :1] = head
     return bits.T.flatten()[:count]
+
+
+def bits_of_source(
+    network: CharacterNetwork, units: Units, source: TextSource, dynamic: bool = False
+) -> float:
+    """Bits per character of a text of any length, whatever the units: the first unit is not predicted, and what it
+    stands for is not counted. A long text is read block by block, each after the end of the one before.
+
+    dynamic: by a network that learns as it reads, for which the whole text is held. Raises DataError for a text without
+    a second character."""
+    total, count, before = 0.0, 0, ""
+    blocks = ["".join(source.blocks())] if dynamic else whole_lines(source.blocks())
+    for block in blocks:
+        known = len(units.encode(before)) if before else 1
+        ids = units.encode(before + block)
+        if len(ids) > 1:
+            bits = adapting_bits(network, ids) if dynamic else bits_of_each(network, ids)
+            total += float(bits[known - 1 :].sum())
+        count += len(block)
+        if not before and block:
+            count -= len(units.pieces(block[:RUN_UP])[0][0])
+        before = block[-RUN_UP:]
+    if count < 1:
+        raise DataError(f"measuring needs at least two characters; the text has {len(before)}")
+    return total / count
 
 
 def bits_of_lines(network: CharacterNetwork, lines: Sequence[Tensor]) -> list[Tensor]:

@@ -13,8 +13,9 @@ from cellwise._version import __version__
 from cellwise.tasks.report.charts import FAINT, MODEL, chart, loss_plot
 from cellwise.tasks.report.page import Chart, Page, Section, write_page
 from cellwise.tasks.report.table import ReportTable, TableCell, TableRow
+from cellwise.tasks.text.generating import TEMPERATURES, WRITTEN
 from cellwise.tasks.text.reading import bits_of_lines
-from cellwise.tasks.text.scoring import bits_by_character
+from cellwise.tasks.text.scoring import bits_by_character, bits_of_pieces
 from cellwise.tasks.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -28,8 +29,7 @@ __all__ = [
     "write_report",
 ]
 
-TEMPERATURES = (0.3, 0.7, 1.0)
-WRITTEN = 400  # characters of a sample
+MOST_EPOCHS = 6  # whose samples are shown, beside those of the trained network
 PIECE, MOST_PIECES = 512, 256  # what the use of memory is measured on
 PASSAGE, PASSAGES = 60, 10  # characters of a passage, and how many are shown
 
@@ -71,13 +71,18 @@ def _page(model: LanguageModel) -> Page:
             "weights that were kept."
         )
         sections.append(Section("Training", charts=(Chart("loss", loss_plot(model.trained_), caption),)))
-    sections += [_memory_section(model), _surprise_section(model), _samples_section(model)]
+    sections += [
+        _memory_section(model),
+        _surprise_section(model),
+        _samples_section(model),
+        _epochs_section(model),
+    ]
     weights = sum(p.numel() for p in model.network_.parameters())
     settings: dict[str, Any] = model.get_params() | {"cell": cells.get(model.cell).name}
     settings |= {"hidden_size": model.network_.layer.hidden_size, "dropout": model.network_.drop.p}
     return Page(
         title=f"Language model: {model.model_name}",
-        subtitle=f"{len(model.characters_) - 1:,} different {model.unit}",
+        subtitle=f"{len(model.tokens_) - 1:,} different {model.unit}",
         verdict=said,
         is_ahead=is_ahead,
         sections=tuple(each for each in sections if each is not None),
@@ -95,8 +100,9 @@ def _scores_section(model: LanguageModel, scores: dict[str, float]) -> Section:
     )
     note = (
         "Bits per character: the binary logarithm of how surprising a character is, on average; perplexity is 2 to "
-        "its power. Kneser-Ney counts sequences of characters in the same training text. xz is the "
-        "compressor: what the measured text adds to the compressed training text."
+        "its power. Both are per character, whatever the network reads. Kneser-Ney counts sequences of characters in "
+        "the same training text. Of xz and PPMd, which are compressors, it is what the measured text adds to the "
+        "compressed training text; they learn as they read it, as the network does with --dynamic."
     )
     table = ReportTable("model", ("bits per character", "perplexity"), rows)
     return Section("How well it predicts", measured_on(model), table=table, note=note)
@@ -124,12 +130,13 @@ def _memory_section(model: LanguageModel) -> Section | None:
         axes.plot(places, means, "o-", color=MODEL, linewidth=1.6, markersize=4)
         axes.axhline(means[-1], color=FAINT, linewidth=0.8)
         axes.set_xscale("log")
-        axes.set_xlabel("characters read before")
-        axes.set_ylabel("bits per character")
+        axes.set_xlabel(f"{model.unit} read before")
+        axes.set_ylabel(f"bits per {model.unit[:-1]}")
 
-    caption = "Bits of a character by how many the network has read before it, from an empty memory on."
+    unit = model.unit[:-1]
+    caption = f"Bits of a {unit} by how many the network has read before it, from an empty memory on."
     text = (
-        f"After 1 to 2 characters it needs {means[0]:.2f} bits for the next, at the end of the pieces "
+        f"After 1 to 2 {model.unit} it needs {means[0]:.2f} bits for the next, at the end of the pieces "
         f"{means[-1]:.2f}. Where the line stops falling ends what its memory is worth."
     )
     return Section(
@@ -138,9 +145,12 @@ def _memory_section(model: LanguageModel) -> Section | None:
 
 
 def surprising_passages(model: LanguageModel) -> list[tuple[str, float, str, float]]:
-    """The passages of the held-out text that cost most: text, bits per character, the worst character, its bits."""
-    text = model.held_out_
-    bits = np.array(bits_by_character(text[1:], model.surprise(text)))
+    """The passages of the held-out text that cost most: text, bits per character, what of it costs most (a character, a
+    subword), and its bits."""
+    (first, count), *pieces = model.pieces(model.held_out_)
+    costs = bits_of_pieces(pieces, model.surprise(model.held_out_)[count - 1 :])
+    text, bits = model.held_out_[len(first) :], bits_by_character(costs)
+    ends = np.cumsum([len(piece) for piece, _ in costs])
     size = min(PASSAGE, len(bits))
     sums = np.convolve(bits, np.ones(size), "valid")
     found: list[tuple[str, float, str, float]] = []
@@ -148,9 +158,11 @@ def surprising_passages(model: LanguageModel) -> list[tuple[str, float, str, flo
         begin = int(sums.argmax())
         if not np.isfinite(sums[begin]):
             break
-        worst = begin + int(bits[begin : begin + size].argmax())
-        passage = text[begin + 1 : begin + 1 + size]
-        found.append((passage, float(sums[begin] / size), text[worst + 1], float(bits[worst])))
+        inside = costs[
+            np.searchsorted(ends, begin, "right") : np.searchsorted(ends, begin + size - 1, "right") + 1
+        ]
+        worst, cost = max(inside, key=lambda piece: piece[1])
+        found.append((text[begin : begin + size], float(sums[begin] / size), worst, cost))
         sums[max(0, begin - size + 1) : begin + size] = -np.inf
     return found
 
@@ -174,3 +186,20 @@ def _samples_section(model: LanguageModel) -> Section:
     )
     text = "The higher the temperature, the more often it takes what is less likely."
     return Section("What it writes", text, terms=samples)
+
+
+def _epochs_section(model: LanguageModel) -> Section | None:
+    """What it wrote after some of its epochs, evenly chosen; those of an earlier sitting are not known any more."""
+    samples = getattr(model, "samples_", [])
+    if model.trained_ is None or len(samples) < 2:
+        return None
+    last = len(model.trained_.epochs)
+    chosen = np.unique(np.linspace(0, len(samples) - 1, min(MOST_EPOCHS, len(samples))).round().astype(int))
+    terms = tuple(
+        (f"epoch {last - len(samples) + i + 1}, temperature {temperature:g}", " ".join(text.split()))
+        for i in chosen.tolist()
+        for temperature, text in samples[i].items()
+    )
+    return Section(
+        "What it wrote as it learned", "The same start and the same random numbers each time.", terms=terms
+    )

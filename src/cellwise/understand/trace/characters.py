@@ -9,8 +9,8 @@ from torch import Tensor
 
 from cellwise import cells
 from cellwise._version import __version__
-from cellwise.tasks.text.corpus import UNKNOWN
 from cellwise.tasks.text.model import CharacterModel
+from cellwise.tasks.text.units import UNKNOWN
 from cellwise.tasks.training.loop import torch_threads
 from cellwise.understand.trace.connectivity import sensitivity
 from cellwise.understand.trace.errors import TraceError
