@@ -4,7 +4,7 @@ them; CoNLL-U too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,41 +62,56 @@ def parse_conll(
     text: str, name: str, word: str | None = None, tag: str | None = None, *, needs_tags: bool = True
 ) -> Sentences:
     """The sentences of a text in columns; `name` is what messages call it."""
-    rows, names = _rows(text, name)
-    if not rows:
+    words: list[tuple[str, ...]] = []
+    tags: list[tuple[str, ...]] = []
+    columns: list[int] = []
+    once: dict[str, str] = {}  # one string for all places of a word: a corpus repeats few words often
+    for sentence in _rows(text, name):
+        if not columns:
+            columns = _choose(name, len(sentence.rows[0][1]), sentence.names, word, tag, needs_tags)
+        words.append(tuple([once.setdefault(cells[columns[0]], cells[columns[0]]) for _, cells in sentence.rows]))
+        if len(columns) > 1:
+            tags.append(tuple([_tag(name, row, columns, once) for row in sentence.rows]))
+    if not words:
         raise DataError(
             f"{name} holds no words; it needs a word and its tag a line, sentences apart by empty lines"
         )
-    width = len(rows[0][0][1])
-    columns = _choose(name, width, names, word, tag, needs_tags)
-    words = tuple(tuple(cells[columns[0]] for _, cells in sentence) for sentence in rows)
-    if len(columns) == 1:
-        return Sentences(words, None)
-    for sentence in rows:
-        for line, cells in sentence:
-            if not cells[columns[1]]:
-                raise DataError(f"{name}, line {line}: the word {short_repr(cells[columns[0]])} has no tag")
-    return Sentences(words, tuple(tuple(cells[columns[1]] for _, cells in sentence) for sentence in rows))
+    return Sentences(tuple(words), tuple(tags) if len(columns) > 1 else None)
+
+
+def _tag(name: str, row: Row, columns: Sequence[int], once: dict[str, str]) -> str:
+    line, cells = row
+    tag = cells[columns[1]]
+    if not tag:
+        raise DataError(f"{name}, line {line}: the word {short_repr(cells[columns[0]])} has no tag")
+    return once.setdefault(tag, tag)
 
 
 Row = tuple[int, list[str]]
 
 
-def _rows(text: str, name: str) -> tuple[list[list[Row]], tuple[str, ...]]:
-    """Sentences as numbered lines of cells, all of one width; and the names of the columns, where the file has them."""
-    sentences: list[list[Row]] = []
+@dataclass(frozen=True)
+class _Block:
+    """A sentence as numbered lines of cells; and the names of the columns, where the file has them."""
+
+    rows: list[Row]
+    names: tuple[str, ...]
+
+
+def _rows(text: str, name: str) -> Iterator[_Block]:
+    """The sentences; all lines of one width."""
     current: list[Row] = []
     names: tuple[str, ...] = ()
-    by_tabs = any("\t" in line for line in text.splitlines()[:1000])
+    by_tabs = "\t" in text[:100_000]
     first: Row | None = None
     for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
+        if not line or line.isspace():
             if current:
-                sentences.append(current)
+                yield _Block(current, names)
             current = []
             continue
         cells = _cells(line, by_tabs)
-        if _is_comment(line, cells, first):
+        if line[0] == "#" and _is_comment(line, cells, first):
             if line.startswith(_COLUMNS):
                 names = tuple(line[len(_COLUMNS) :].split())
             continue
@@ -111,22 +126,22 @@ def _rows(text: str, name: str) -> tuple[list[list[Row]], tuple[str, ...]]:
                 f"{name}, line {number} has {_columns(len(cells))}, line {first[0]} has {len(first[1])}: "
                 f"{short_repr(line)}; every word needs the same"
             )
-        if names[:1] == ("ID",) and not cells[0].isdigit():
+        if names and names[0] == "ID" and not cells[0].isdigit():
             continue  # a range of words, or an empty node
         current.append((number, cells))
     if current:
-        sentences.append(current)
-    return sentences, names
+        yield _Block(current, names)
 
 
 def _cells(line: str, by_tabs: bool) -> list[str]:
-    return [cell.strip() for cell in line.rstrip("\n").split("\t")] if by_tabs else line.split()
+    if not by_tabs:
+        return line.split()
+    cells = line.split("\t")
+    return [cell.strip() for cell in cells] if " " in line or "\r" in line else cells
 
 
 def _is_comment(line: str, cells: Sequence[str], first: Row | None) -> bool:
-    """A line that begins with "#" and is not a word of that name: it has another width than the words."""
-    if not line.startswith("#"):
-        return False
+    """Whether a line that begins with "#" is no word of that name: it has another width than the words."""
     if first is None:
         return len(cells) == 1 or line.startswith("# ")
     return len(cells) != len(first[1]) or (line.startswith("# ") and len(cells) == 1)

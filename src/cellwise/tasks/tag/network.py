@@ -63,7 +63,7 @@ class TagNetwork(nn.Module):
 
     def __init__(self, cell: Any, lexicon: Lexicon, sizes: TagSizes, *, crf: bool, is_bioes: bool) -> None:
         super().__init__()
-        self.words = nn.Embedding(len(lexicon.words) + 1, sizes.embedding_size)
+        self.words = nn.Embedding(len(lexicon.embedded) + 1, sizes.embedding_size)
         self.shapes = nn.Embedding(SHAPES, SHAPE_SIZE)
         input_size = sizes.embedding_size + SHAPE_SIZE
         self.letters, self.spell = None, None
@@ -83,7 +83,7 @@ class TagNetwork(nn.Module):
         self.dropout = sizes.dropout
         self.decode = nn.Linear((1 + sizes.bidirectional) * sizes.hidden_size, len(lexicon.tags))
         self.crf = Crf(len(lexicon.tags), *(allowed_moves(lexicon.tags) if is_bioes else ())) if crf else None
-        counts = torch.tensor([0.0, *lexicon.counts])
+        counts = torch.tensor([0.0, *lexicon.embedded])
         rare = sizes.word_dropout / (sizes.word_dropout + counts) if sizes.word_dropout else 0 * counts
         self.register_buffer("rare", rare, persistent=False)
         if not self.words.weight.is_meta:

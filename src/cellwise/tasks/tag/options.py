@@ -43,6 +43,13 @@ class TagOptions(CommonOptions):
         group=NETWORK,
         search=Range(32, 256, is_log=True),
     )
+    vocabulary_size: int = option(
+        default=20_000,
+        help="Words with an embedding of their own, at most, the most frequent ones; others are read by their letters.",
+        at_least=1,
+        at_most=10_000_000,
+        group=NETWORK,
+    )
     character_size: int = option(
         default=64,
         help="Units of the recurrent network over a word's letters, in each direction; 0 for none.",

@@ -22,7 +22,7 @@ from cellwise.tasks.tag.network import TagNetwork, TagSizes
 from cellwise.tasks.tag.objective import TagObjective
 from cellwise.tasks.tag.options import TagOptions
 from cellwise.tasks.tag.schemes import SCHEMES, find_scheme
-from cellwise.tasks.tag.vocabulary import Forms, Lexicon
+from cellwise.tasks.tag.vocabulary import Forms, Lexicon, Ragged
 from cellwise.tasks.training.loop import torch_threads
 from cellwise.tasks.training.run_folder import DATA, RunFolder
 
@@ -81,7 +81,7 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
         assert training.tags is not None
         plan = TagPlan(find_scheme(training.tags))
         learned = [plan.learned(each) for each in training.tags]
-        lexicon = Lexicon.of(training.words, _all_tags(learned, plan))
+        lexicon = Lexicon.of(training.words, _all_tags(learned, plan), self.vocabulary_size)
         baseline = MostFrequentTag.of(training.words, training.tags)
         if len(lexicon.tags) < 2:
             raise DataError(f"all words have the tag {lexicon.tags[0]!r}; there is nothing to learn")
@@ -105,7 +105,7 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
     def _objective(self, network: TagNetwork, data: TagData, training: TagTraining) -> TagObjective:
         sentences = training.training
         assert sentences.tags is not None
-        ids = [torch.tensor(data.lexicon.tag_ids(data.plan.learned(tags))) for tags in sentences.tags]
+        ids = Ragged.of(data.lexicon.tag_ids(data.plan.learned(tags)) for tags in sentences.tags)
 
         def validate() -> dict[str, float]:
             if training.validation is None:
@@ -128,6 +128,7 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
             "words": data.lexicon.words,
             "letters": data.lexicon.letters,
             "tags": data.lexicon.tags,
+            "least": data.lexicon.least,
             "frequent": [data.baseline.tags[word] for word in data.lexicon.words],
             "otherwise": data.baseline.otherwise,
             "scheme": data.plan.scheme,
@@ -238,11 +239,13 @@ def _moved(batch: Any, device: torch.device) -> Any:
 
 
 def _fingerprint(parts: Parts) -> str:
-    rows = [
-        None if each is None else [each.words, each.tags]
-        for each in (parts.training, parts.validation, parts.test)
-    ]
-    return hashlib.sha256(json.dumps(rows).encode("ascii")).hexdigest()
+    """A digest of all sentences, one after the other: no second copy of a large corpus."""
+    digest = hashlib.sha256()
+    for each in (parts.training, parts.validation, parts.test):
+        digest.update(b"none" if each is None else f"{len(each)}".encode("ascii"))
+        for row in () if each is None else zip(each.words, each.tags or (), strict=True):
+            digest.update(json.dumps(row).encode("ascii"))
+    return digest.hexdigest()
 
 
 def _rebuild(tensors: Mapping[str, torch.Tensor], fingerprint: str) -> TagData:
@@ -266,7 +269,10 @@ def _rebuild(tensors: Mapping[str, torch.Tensor], fingerprint: str) -> TagData:
         raise ValueError("its words have no counts")
     if scheme is not None and scheme not in SCHEMES:
         raise ValueError(f"there is no scheme {scheme!r:.40}")
-    lexicon = Lexicon(lists["words"], counts, lists["letters"], lists["tags"])
+    least = kept.get("least", 1)  # runs of 0.3.0 have an embedding of every word
+    if type(least) is not int or least < 1:
+        raise ValueError("it has no least count of a word")
+    lexicon = Lexicon(lists["words"], counts, lists["letters"], lists["tags"], least)
     frequent = MostFrequentTag(dict(zip(lists["words"], lists["frequent"], strict=True)), otherwise)
     held_out = None
     if kept["held_out"] is not None:
