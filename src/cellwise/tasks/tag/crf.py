@@ -6,13 +6,14 @@ Shapes: T words, B sentences, K tags. Rows are padded at the end; `lengths` (B,)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-__all__ = ["Crf"]
+__all__ = ["Chain", "Crf"]
 
 FORBIDDEN = -1e4  # as good as minus infinity, without its NaN
 SMALLEST = 1e-37  # of a sum of exponentials: where no path leads, float32 would give zero
@@ -20,8 +21,70 @@ MOST = 70.0  # of a logarithm, far from the end of float32
 CACHED = 1 << 18  # numbers that stay near a core
 
 
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """Scores of neighbouring tags: moves (K, K) from, to; begins, ends (K,). What they say of a sentence's tags."""
+
+    moves: Tensor
+    begins: Tensor
+    ends: Tensor
+
+    def weighted(self, own: Tensor, other: Chain, others: Tensor) -> Chain:
+        """Both together, with a weight of each."""
+        pairs = zip(
+            (self.moves, self.begins, self.ends), (other.moves, other.begins, other.ends), strict=True
+        )
+        return Chain(*(own * a + others * b for a, b in pairs))
+
+    def loss(self, emissions: Tensor, tags: Tensor, lengths: Tensor) -> Tensor:
+        """Negative log-likelihood of each sentence (B,); emissions (T, B, K), tags (T, B)."""
+        return self.log_partition(emissions, lengths) - self.score(emissions, tags, lengths)
+
+    def score(self, emissions: Tensor, tags: Tensor, lengths: Tensor) -> Tensor:
+        """Score of the given path of each sentence, (B,)."""
+        known = _inside(tags, lengths)
+        tags = tags.masked_fill(~known, 0)
+        own = emissions.gather(2, tags[..., None])[..., 0].where(known, 0.0).sum(0)
+        between = self.moves[tags[:-1], tags[1:]].where(known[1:], 0.0).sum(0)
+        last = tags.gather(0, lengths[None] - 1)[0]
+        return self.begins[tags[0]] + own + between + self.ends[last]
+
+    def log_partition(self, emissions: Tensor, lengths: Tensor) -> Tensor:
+        """Logarithm of the sum over all paths of each sentence, (B,)."""
+        emissions = emissions.to(self.moves.dtype)
+        made: Tensor = _LogPartition.apply(emissions, self.moves, self.begins, self.ends, lengths)
+        return made
+
+    def marginals(self, emissions: Tensor, lengths: Tensor) -> Tensor:
+        """Probability of each tag at each word (T, B, K), over all paths; zeros beyond the lengths."""
+        with torch.no_grad():
+            alphas = _forward(emissions, self.moves, self.begins, lengths)
+            logs = (alphas[-1] + self.ends).logsumexp(1)
+            betas = _backward(emissions, self.moves, self.ends, lengths)
+            return _occupied(alphas, betas, logs, lengths)
+
+    def decode(self, emissions: Tensor, lengths: Tensor) -> Tensor:
+        """The best path of each sentence (T, B), beyond the lengths 0 (Viterbi 1967).
+
+        Where a path comes from is looked up only along the best one: B * K comparisons a step in place of B * K * K."""
+        with torch.no_grad():
+            origins = self.moves.T.contiguous()
+            alphas = [self.begins + emissions[0]]
+            for t in range(1, len(emissions)):
+                best = _best_before(alphas[-1], origins) + emissions[t]
+                alphas.append(torch.where((t < lengths)[:, None], best, alphas[-1]))
+            tag = (alphas[-1] + self.ends).argmax(1)
+            path = [tag]
+            for t in range(len(emissions) - 1, 0, -1):
+                origin = (alphas[t - 1] + origins[tag]).argmax(1)
+                tag = torch.where(t < lengths, origin, tag)
+                path.append(tag)
+            made = torch.stack(path[::-1])
+            return made.masked_fill(~_inside(made, lengths), 0)
+
+
 class Crf(nn.Module):
-    """Scores of neighbouring tags. `moves` (K, K) from, to; `begins`, `ends` (K,): what is allowed, None for all."""
+    """The scores as parameters. moves (K, K), begins, ends (K,): what is allowed, None for all."""
 
     allowed: Tensor
     allowed_begins: Tensor
@@ -43,62 +106,13 @@ class Crf(nn.Module):
             allowed = torch.ones(shape, dtype=torch.bool) if mask is None else torch.tensor(mask)
             self.register_buffer(name, allowed, persistent=False)
 
-    def _scores(self) -> tuple[Tensor, Tensor, Tensor]:
-        return (
+    def chain(self) -> Chain:
+        """The scores as they are, those of what is not allowed as good as minus infinity."""
+        return Chain(
             self.moves.masked_fill(~self.allowed, FORBIDDEN),
             self.begins.masked_fill(~self.allowed_begins, FORBIDDEN),
             self.ends.masked_fill(~self.allowed_ends, FORBIDDEN),
         )
-
-    def loss(self, emissions: Tensor, tags: Tensor, lengths: Tensor) -> Tensor:
-        """Negative log-likelihood of each sentence (B,); emissions (T, B, K), tags (T, B)."""
-        return self.log_partition(emissions, lengths) - self.score(emissions, tags, lengths)
-
-    def score(self, emissions: Tensor, tags: Tensor, lengths: Tensor) -> Tensor:
-        """Score of the given path of each sentence, (B,)."""
-        moves, begins, ends = self._scores()
-        steps = torch.arange(len(tags), device=tags.device)[:, None]
-        known = steps < lengths
-        tags = tags.masked_fill(~known, 0)
-        own = emissions.gather(2, tags[..., None])[..., 0].where(known, 0.0).sum(0)
-        between = moves[tags[:-1], tags[1:]].where(known[1:], 0.0).sum(0)
-        last = tags.gather(0, lengths[None] - 1)[0]
-        return begins[tags[0]] + own + between + ends[last]
-
-    def log_partition(self, emissions: Tensor, lengths: Tensor) -> Tensor:
-        """Logarithm of the sum over all paths of each sentence, (B,)."""
-        scores = [each.to(emissions.dtype) for each in self._scores()]
-        made: Tensor = _LogPartition.apply(emissions, *scores, lengths)
-        return made
-
-    def marginals(self, emissions: Tensor, lengths: Tensor) -> Tensor:
-        """Probability of each tag at each word (T, B, K), over all paths; zeros beyond the lengths."""
-        with torch.no_grad():
-            moves, begins, ends = self._scores()
-            alphas = _forward(emissions, moves, begins, lengths)
-            logs = (alphas[-1] + ends).logsumexp(1)
-            betas = _backward(emissions, moves, ends, lengths)
-            return _occupied(alphas, betas, logs, lengths)
-
-    def decode(self, emissions: Tensor, lengths: Tensor) -> Tensor:
-        """The best path of each sentence (T, B), beyond the lengths 0 (Viterbi 1967).
-
-        Where a path comes from is looked up only along the best one: B * K comparisons a step in place of B * K * K."""
-        with torch.no_grad():
-            moves, begins, ends = self._scores()
-            origins = moves.T.contiguous()
-            alphas = [begins + emissions[0]]
-            for t in range(1, len(emissions)):
-                best = _best_before(alphas[-1], origins) + emissions[t]
-                alphas.append(torch.where((t < lengths)[:, None], best, alphas[-1]))
-            tag = (alphas[-1] + ends).argmax(1)
-            path = [tag]
-            for t in range(len(emissions) - 1, 0, -1):
-                origin = (alphas[t - 1] + origins[tag]).argmax(1)
-                tag = torch.where(t < lengths, origin, tag)
-                path.append(tag)
-            made = torch.stack(path[::-1])
-            return made.masked_fill(~_inside(made, lengths), 0)
 
 
 def _inside(values: Tensor, lengths: Tensor) -> Tensor:

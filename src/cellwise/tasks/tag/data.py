@@ -13,6 +13,7 @@ from cellwise.tasks.errors import DataError
 from cellwise.tasks.options import short_repr
 from cellwise.tasks.tag.conll import Sentences, has_columns, parse_conll, read_conll
 from cellwise.tasks.tag.schemes import encode, entities
+from cellwise.tasks.tag.vocabulary import Forms, Ragged
 
 __all__ = [
     "Parts",
@@ -53,11 +54,12 @@ class TagPlan:
         return list(tags) if self.scheme is None else encode(entities(tags), len(tags), self.scheme)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TagTraining:
-    """Sentences to learn from and to validate on (None: nothing is held out)."""
+    """The forms and tags of the sentences to learn from; sentences to validate on (None: nothing is held out)."""
 
-    training: Sentences
+    forms: Forms
+    tags: Ragged
     validation: Sentences | None
 
 

@@ -35,6 +35,13 @@ class TagOptions(CommonOptions):
         none="where tags mark entities (B-, I-)",
         group=NETWORK,
     )
+    branch: str = option(
+        default="auto",
+        help="What the network is blended with: a linear model on features of words, or none; auto: linear, but none "
+        "for large corpora with many tags, where it would take long.",
+        choices=("auto", "linear", "none"),
+        group=NETWORK,
+    )
     embedding_size: int = option(
         default=128,
         help="Size of a word's embedding.",

@@ -14,14 +14,16 @@ from cellwise.tasks.errors import DataError
 from cellwise.tasks.estimator import Estimator, Stored
 from cellwise.tasks.tag import TASK
 from cellwise.tasks.tag.baseline import MostFrequentTag
-from cellwise.tasks.tag.batches import by_length, collate
+from cellwise.tasks.tag.blend import fit_blend
 from cellwise.tasks.tag.conll import Sentences
 from cellwise.tasks.tag.data import Parts, TagPlan, TagTraining, as_sentences, hold_out, words_of
+from cellwise.tasks.tag.linear import LinearTagger
 from cellwise.tasks.tag.metrics import measure_tags
 from cellwise.tasks.tag.network import TagNetwork, TagSizes
 from cellwise.tasks.tag.objective import TagObjective
 from cellwise.tasks.tag.options import TagOptions
 from cellwise.tasks.tag.schemes import SCHEMES, find_scheme
+from cellwise.tasks.tag.tagging import blended_chain, decide, scored
 from cellwise.tasks.tag.vocabulary import Forms, Lexicon, Ragged
 from cellwise.tasks.training.loop import torch_threads
 from cellwise.tasks.training.run_folder import DATA, RunFolder
@@ -29,6 +31,8 @@ from cellwise.tasks.training.run_folder import DATA, RunFolder
 __all__ = ["SequenceTagger", "TagData"]
 
 Tags = list[list[str]]
+MOST_SCORES = 30_000_000  # words times tags of the training: beyond it the linear model would take minutes
+BLENDED = 20_000  # words that the blend is fitted on, about
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +42,7 @@ class TagData:
     lexicon: Lexicon
     plan: TagPlan
     baseline: MostFrequentTag
+    linear: LinearTagger | None
     held_out: Sentences | None
     is_test: bool
     fingerprint: str
@@ -86,8 +91,25 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
         if len(lexicon.tags) < 2:
             raise DataError(f"all words have the tag {lexicon.tags[0]!r}; there is nothing to learn")
         measured = parts.validation if parts.test is None else parts.test
-        known = TagData(lexicon, plan, baseline, measured, parts.test is not None, _fingerprint(parts))
-        return known, TagTraining(training, parts.validation)
+        forms, ids = Forms(lexicon, training.words), Ragged.of(map(lexicon.tag_ids, learned))
+        linear = self._linear(forms, ids, lexicon, plan)
+        known = TagData(
+            lexicon, plan, baseline, linear, measured, parts.test is not None, _fingerprint(parts)
+        )
+        return known, TagTraining(forms, ids, parts.validation)
+
+    def _linear(self, forms: Forms, tags: Ragged, lexicon: Lexicon, plan: TagPlan) -> LinearTagger | None:
+        """The linear model beside the network, fitted; None for none, or where it would take too long."""
+        size = len(tags.values) * len(lexicon.tags)
+        if self.branch == "none" or (self.branch == "auto" and size > MOST_SCORES):
+            return None
+        with torch_threads(self.threads):
+            return LinearTagger.fit(
+                forms, tags, lexicon.tags, crf=self._has_crf(plan), is_bioes=plan.has_entities
+            )
+
+    def _has_crf(self, plan: TagPlan) -> bool:
+        return plan.has_entities if self.crf is None else self.crf
 
     def _network(self, data: TagData) -> TagNetwork:
         sizes = TagSizes(
@@ -99,24 +121,27 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
             self.dropout,
             self.word_dropout,
         )
-        crf = data.plan.has_entities if self.crf is None else self.crf
-        return TagNetwork(self._cell, data.lexicon, sizes, crf=crf, is_bioes=data.plan.has_entities)
+        return TagNetwork(
+            self._cell,
+            data.lexicon,
+            sizes,
+            crf=self._has_crf(data.plan),
+            is_bioes=data.plan.has_entities,
+            is_blended=data.linear is not None,
+        )
 
     def _objective(self, network: TagNetwork, data: TagData, training: TagTraining) -> TagObjective:
-        sentences = training.training
-        assert sentences.tags is not None
-        ids = Ragged.of(data.lexicon.tag_ids(data.plan.learned(tags)) for tags in sentences.tags)
-
         def validate() -> dict[str, float]:
             if training.validation is None:
                 return {}
+            self._blend(network, data, training.validation)
             found = self._measured(network, data, training.validation)
             return {name: found[name] for name in ("accuracy", "f1")}
 
         return TagObjective(
             network,
-            Forms(data.lexicon, sentences.words),
-            ids,
+            training.forms,
+            training.tags,
             validate,
             metric="f1" if data.plan.has_entities else "accuracy",
             batch_size=self.batch_size,
@@ -139,6 +164,7 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
         tensors = {
             "text": torch.frombuffer(bytearray(text), dtype=torch.uint8),
             "counts": torch.tensor(data.lexicon.counts),
+            **({} if data.linear is None else data.linear.tensors()),
         }
         return Stored(data.fingerprint, tensors)
 
@@ -199,20 +225,26 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
         return score_tags(data, sentences, predicted)
 
     @staticmethod
+    def _blend(network: TagNetwork, data: TagData, held: Sentences) -> None:
+        """Fit how much the network and the linear model count, on some of what was held out."""
+        if data.linear is None or held.tags is None:
+            return
+        share = max(1, held.count // BLENDED)
+        words, tags = held.words[::share], held.tags[::share]
+        ids = Ragged.of(data.lexicon.tag_ids(data.plan.learned(each)) for each in tags)
+        batches = list(scored(network, data.lexicon, data.linear, words))
+        chain = blended_chain(network, None, network.blend.new_tensor([1.0, 0.0]).cpu())
+        network.blend.copy_(fit_blend(batches, ids, chain, data.linear.chain))
+
+    @staticmethod
     def _predicted(network: TagNetwork, data: TagData, words: Sequence[Sequence[str]]) -> Tags:
-        forms = Forms(data.lexicon, words)
         made: Tags = [[] for _ in words]
-        device = next(network.parameters()).device
-        training = network.training
-        network.eval()
-        with torch.no_grad():
-            for chosen in by_length([len(each) for each in words]):
-                batch = collate(forms, chosen)
-                best = network.decide(batch if device.type == "cpu" else _moved(batch, device))
-                for number, ids in zip(chosen, best.T.tolist(), strict=True):
-                    own = [data.lexicon.tags[i] for i in ids[: len(words[number])]]
-                    made[number] = data.plan.restored(own)
-        network.train(training)
+        weights = network.blend.cpu()
+        chain = blended_chain(network, data.linear, weights)
+        for batch in scored(network, data.lexicon, data.linear, words):
+            best = decide(batch, weights, chain)
+            for number, ids, length in zip(batch.numbers, best.T.tolist(), batch.lengths.tolist(), strict=True):
+                made[number] = data.plan.restored([data.lexicon.tags[i] for i in ids[:length]])
         return made
 
 
@@ -230,12 +262,6 @@ def _all_tags(learned: Sequence[Sequence[str]], plan: TagPlan) -> set[str]:
     if plan.has_entities:
         tags |= {letter + tag[1:] for tag in tags if tag != "O" for letter in "BIES"}
     return tags
-
-
-def _moved(batch: Any, device: torch.device) -> Any:
-    from cellwise.tasks.training.device import moved
-
-    return moved(batch, device)
 
 
 def _fingerprint(parts: Parts) -> str:
@@ -278,4 +304,7 @@ def _rebuild(tensors: Mapping[str, torch.Tensor], fingerprint: str) -> TagData:
     if kept["held_out"] is not None:
         words, tags = kept["held_out"]
         held_out = as_sentences(words, tags, (None, None), "measuring")
-    return TagData(lexicon, TagPlan(scheme), frequent, held_out, bool(kept["is_test"]), fingerprint)
+    linear = LinearTagger.restored(tensors, lexicon.tags, is_bioes=scheme is not None)
+    return TagData(
+        lexicon, TagPlan(scheme), frequent, linear, held_out, bool(kept["is_test"]), fingerprint
+    )
