@@ -148,7 +148,9 @@ def test_padding_changes_nothing(crf):
     lengths = torch.tensor([3, 6])
     other = emissions.clone()
     other[3:, 0] = 1e3
-    torch.testing.assert_close(crf.chain().log_partition(emissions, lengths), crf.chain().log_partition(other, lengths))
+    torch.testing.assert_close(
+        crf.chain().log_partition(emissions, lengths), crf.chain().log_partition(other, lengths)
+    )
     assert crf.chain().decode(emissions, lengths).equal(crf.chain().decode(other, lengths))
 
 

@@ -1,5 +1,5 @@
-"""How much the network counts, and how much the linear model beside it: two weights of their scores, fitted on sentences
-that neither has learned from (stacking: Wolpert 1992), and drawn towards equal shares where there are few."""
+"""How much the network counts, and how much the linear model beside it: two weights of their scores, fitted on
+sentences that neither has learned from (stacking: Wolpert 1992), and drawn towards equal shares where there are few."""
 
 from __future__ import annotations
 

@@ -69,7 +69,9 @@ def parse_conll(
     for sentence in _rows(text, name):
         if not columns:
             columns = _choose(name, len(sentence.rows[0][1]), sentence.names, word, tag, needs_tags)
-        words.append(tuple([once.setdefault(cells[columns[0]], cells[columns[0]]) for _, cells in sentence.rows]))
+        words.append(
+            tuple([once.setdefault(cells[columns[0]], cells[columns[0]]) for _, cells in sentence.rows])
+        )
         if len(columns) > 1:
             tags.append(tuple([_tag(name, row, columns, once) for row in sentence.rows]))
     if not words:

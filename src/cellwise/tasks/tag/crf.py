@@ -173,7 +173,7 @@ class _LogPartition(torch.autograd.Function):
         return logs
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         emissions, moves, ends, lengths, alphas, logs = ctx.saved_tensors
         betas = _backward(emissions, moves, ends, lengths)

@@ -1,7 +1,7 @@
 """What a linear tagger sees of a word and of its neighbours: itself, its beginnings and endings, how it is written.
 
-The features of a place are those of the words around it, each by itself. What they say is therefore summed once for each
-different word of a text, and looked up for each place."""
+The features of a place are those of the words around it, each by itself. What they say is therefore summed once for
+each different word of a text, and looked up for each place."""
 
 from __future__ import annotations
 
@@ -60,7 +60,10 @@ class FeatureIndex:
     def of(cls, forms: Iterable[str]) -> FeatureIndex:
         """All features of some words, at each offset."""
         seen = {
-            _hash(feature) for form in (*forms, EDGE) for offset in OFFSETS for feature in features_of(form, offset)
+            _hash(feature)
+            for form in (*forms, EDGE)
+            for offset in OFFSETS
+            for feature in features_of(form, offset)
         }
         return cls(torch.from_numpy(np.sort(np.fromiter(seen, np.int64, len(seen)))))
 

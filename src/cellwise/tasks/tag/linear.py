@@ -68,7 +68,11 @@ class LinearTagger(nn.Module):
         batches = [torch.tensor(chosen) for chosen in by_length(lengths.tolist(), WORDS)]
         count = int(lengths.sum())
         solver = torch.optim.LBFGS(
-            made.parameters(), max_iter=STEPS, history_size=6, tolerance_change=1e-7, line_search_fn="strong_wolfe"
+            made.parameters(),
+            max_iter=STEPS,
+            history_size=6,
+            tolerance_change=1e-7,
+            line_search_fn="strong_wolfe",
         )
 
         def loss() -> float:
@@ -122,7 +126,9 @@ class LinearTagger(nn.Module):
         cls, tensors: Mapping[str, Tensor], tags: Sequence[str], *, is_bioes: bool
     ) -> LinearTagger | None:
         """The inverse of `tensors`; None if there are none. Raises KeyError, ValueError or RuntimeError for others."""
-        own = {key.removeprefix("linear/"): value for key, value in tensors.items() if key.startswith("linear/")}
+        own = {
+            key.removeprefix("linear/"): value for key, value in tensors.items() if key.startswith("linear/")
+        }
         if not own:
             return None
         hashes = own.pop("hashes")
@@ -134,5 +140,3 @@ class LinearTagger(nn.Module):
             raise ValueError("the weights of its linear model are none")
         made.load_state_dict(own)
         return made.requires_grad_(False)
-
-

@@ -63,7 +63,9 @@ class TagNetwork(nn.Module):
     rare: Tensor
     blend: Tensor
 
-    def __init__(self, cell: Any, lexicon: Lexicon, sizes: TagSizes, *, crf: bool, is_bioes: bool, is_blended: bool) -> None:
+    def __init__(
+        self, cell: Any, lexicon: Lexicon, sizes: TagSizes, *, crf: bool, is_bioes: bool, is_blended: bool
+    ) -> None:
         super().__init__()
         self.words = nn.Embedding(len(lexicon.embedded) + 1, sizes.embedding_size)
         self.shapes = nn.Embedding(SHAPES, SHAPE_SIZE)
@@ -136,7 +138,9 @@ class TagNetwork(nn.Module):
 
     def loss(self, batch: TagBatch) -> Tensor:
         """Mean negative log-likelihood of a word's tag, in nats."""
-        return tag_loss(self(batch), batch.tags, batch.lengths, self.chain) / (batch.tags != NO_TAG).sum().clamp(min=1)
+        return tag_loss(self(batch), batch.tags, batch.lengths, self.chain) / (
+            batch.tags != NO_TAG
+        ).sum().clamp(min=1)
 
 
 def new_crf(tags: Sequence[str], is_bioes: bool) -> Crf:

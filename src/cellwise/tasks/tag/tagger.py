@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,9 @@ from cellwise.tasks.estimator import Estimator, Stored
 from cellwise.tasks.tag import TASK
 from cellwise.tasks.tag.baseline import MostFrequentTag
 from cellwise.tasks.tag.blend import fit_blend
+from cellwise.tasks.tag.chances import Tagging, tagged
 from cellwise.tasks.tag.conll import Sentences
+from cellwise.tasks.tag.crf import Chain
 from cellwise.tasks.tag.data import Parts, TagPlan, TagTraining, as_sentences, hold_out, words_of
 from cellwise.tasks.tag.linear import LinearTagger
 from cellwise.tasks.tag.metrics import measure_tags
@@ -23,7 +25,7 @@ from cellwise.tasks.tag.network import TagNetwork, TagSizes
 from cellwise.tasks.tag.objective import TagObjective
 from cellwise.tasks.tag.options import TagOptions
 from cellwise.tasks.tag.schemes import SCHEMES, find_scheme
-from cellwise.tasks.tag.tagging import blended_chain, decide, scored
+from cellwise.tasks.tag.tagging import Scored, blended_chain, decide, scored, scored_by_linear
 from cellwise.tasks.tag.vocabulary import Forms, Lexicon, Ragged
 from cellwise.tasks.training.loop import torch_threads
 from cellwise.tasks.training.run_folder import DATA, RunFolder
@@ -212,6 +214,24 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
         with torch_threads(self.threads):
             return self._predicted(self.network_, self._data, words_of(data))
 
+    def tagged(self, sentences: Sentences) -> list[Tagging]:
+        """Tags with their probabilities; those of the true tags too, where the sentences have them."""
+        self._check_fitted()
+        with torch_threads(self.threads):
+            return list(
+                tagged(self.network_, self._data.lexicon, self._data.linear, self._data.plan, sentences)
+            )
+
+    def tagged_by_linear(self, sentences: Sentences) -> Tags | None:
+        """Tags of the linear model alone; None if there is none beside the network."""
+        self._check_fitted()
+        data = self._data
+        if data.linear is None:
+            return None
+        with torch_threads(self.threads):
+            batches = scored_by_linear(data.linear, data.lexicon, sentences.words)
+            return _decided(data, sentences.words, batches, torch.ones(2), data.linear.chain)
+
     def measure(self, data: Any, target: Any = None) -> dict[str, float]:
         """`accuracy`; that of words seen and not seen in training; `precision`, `recall`, `f1`: of entities as CoNLL's
         script counts them where tags mark entities, else means over the tags."""
@@ -238,14 +258,25 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
 
     @staticmethod
     def _predicted(network: TagNetwork, data: TagData, words: Sequence[Sequence[str]]) -> Tags:
-        made: Tags = [[] for _ in words]
         weights = network.blend.cpu()
         chain = blended_chain(network, data.linear, weights)
-        for batch in scored(network, data.lexicon, data.linear, words):
-            best = decide(batch, weights, chain)
-            for number, ids, length in zip(batch.numbers, best.T.tolist(), batch.lengths.tolist(), strict=True):
-                made[number] = data.plan.restored([data.lexicon.tags[i] for i in ids[:length]])
-        return made
+        return _decided(data, words, scored(network, data.lexicon, data.linear, words), weights, chain)
+
+
+def _decided(
+    data: TagData,
+    words: Sequence[Sequence[str]],
+    batches: Iterable[Scored],
+    weights: torch.Tensor,
+    chain: Chain | None,
+) -> Tags:
+    """The best tags of each sentence, in the scheme that the data came in."""
+    made: Tags = [[] for _ in words]
+    for batch in batches:
+        best = decide(batch, weights, chain)
+        for number, ids, length in zip(batch.numbers, best.T.tolist(), batch.lengths.tolist(), strict=True):
+            made[number] = data.plan.restored([data.lexicon.tags[i] for i in ids[:length]])
+    return made
 
 
 def score_tags(data: TagData, sentences: Sentences, predicted: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -305,6 +336,4 @@ def _rebuild(tensors: Mapping[str, torch.Tensor], fingerprint: str) -> TagData:
         words, tags = kept["held_out"]
         held_out = as_sentences(words, tags, (None, None), "measuring")
     linear = LinearTagger.restored(tensors, lexicon.tags, is_bioes=scheme is not None)
-    return TagData(
-        lexicon, TagPlan(scheme), frequent, linear, held_out, bool(kept["is_test"]), fingerprint
-    )
+    return TagData(lexicon, TagPlan(scheme), frequent, linear, held_out, bool(kept["is_test"]), fingerprint)

@@ -14,7 +14,7 @@ from cellwise.tasks.tag.linear import LinearTagger
 from cellwise.tasks.tag.network import TagNetwork
 from cellwise.tasks.tag.vocabulary import Forms, Lexicon
 
-__all__ = ["Scored", "blended_chain", "decide", "probabilities", "scored"]
+__all__ = ["Scored", "blended_chain", "decide", "probabilities", "scored", "scored_by_linear"]
 
 BLOCK = 1 << 17  # words whose different forms are held at once
 LETTERS = 1 << 15  # letters that are read at once, about
@@ -96,6 +96,20 @@ def _spelled(network: TagNetwork, forms: Forms, device: torch.device) -> Tensor 
             made = found.new_empty(len(forms), found.shape[1])
         made[rows.to(device)] = found
     return made
+
+
+def scored_by_linear(
+    linear: LinearTagger, lexicon: Lexicon, words: Sequence[Sequence[str]]
+) -> Iterator[Scored]:
+    """The same of the linear model alone, in place of the network."""
+    with torch.no_grad():
+        for start, stop in _blocks(words):
+            forms = Forms(lexicon, words[start:stop])
+            tables = linear.tables(forms)
+            for chosen in by_length(forms.sentences.lengths.tolist()):
+                rows = torch.tensor(chosen)
+                scores = tables.emissions(forms.sentences, rows)
+                yield Scored([start + i for i in chosen], forms.sentences.lengths[rows], scores, None)
 
 
 def blended_chain(network: TagNetwork, linear: LinearTagger | None, weights: Tensor) -> Chain | None:
