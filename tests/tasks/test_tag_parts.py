@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cellwise.tasks.errors import DataError
 from cellwise.tasks.tag.baseline import MostFrequentTag
-from cellwise.tasks.tag.conll import has_columns, parse_conll, to_conll
+from cellwise.tasks.tag.conll import Layout, has_columns, parse_conll, to_conll
 from cellwise.tasks.tag.crf import Crf
 from cellwise.tasks.tag.data import hold_out, tokenize
 from cellwise.tasks.tag.metrics import count_entities, measure_tags
@@ -162,7 +162,7 @@ def test_columns_of_many_kinds():
     assert plain.words == (("The", "bird"), ("It",)) and plain.tags == (("DT", "NN"), ("PRP",))
     ner = "-DOCSTART- -X- O O\n\nEU NNP I-NP I-ORG\nrejects VBZ I-VP O\n"
     assert parse_conll(ner, "x").tags == (("I-ORG", "O"),)
-    assert parse_conll(ner, "x", tag="2").tags == (("NNP", "VBZ"),)
+    assert parse_conll(ner, "x", Layout(tag="2")).tags == (("NNP", "VBZ"),)
     hashes = parse_conll("# newsgroup\n#\tO\nwin\tO\n", "x")
     assert hashes.words == (("#", "win"),)
     spaces = parse_conll("New York\tLOC\nis\tO\n", "x")
@@ -177,9 +177,9 @@ def test_conllu():
         "2\tnos\tnosotros\tPRON\tp\t_\t1\tobj\t_\t_\n2.1\tx\t_\tX\t_\t_\t_\t_\t_\t_\n\n"
     )
     assert parse_conll(text, "x").tags == (("VERB", "PRON"),)
-    assert parse_conll(text, "x", word="LEMMA", tag="XPOS").words == (("ir", "nosotros"),)
+    assert parse_conll(text, "x", Layout("LEMMA", "XPOS")).words == (("ir", "nosotros"),)
     plus = "# global.columns = WORD TAG\na\tX\n"
-    assert parse_conll(plus, "x", word="WORD", tag="TAG").tags == (("X",),)
+    assert parse_conll(plus, "x", Layout("WORD", "TAG")).tags == (("X",),)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_conllu():
 )
 def test_wrong_columns(text, options, message):
     with pytest.raises(DataError, match=message):
-        parse_conll(text, "x", **options)
+        parse_conll(text, "x", Layout(**options))
 
 
 def test_written_sentences_are_read_again():

@@ -7,12 +7,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from cellwise.tasks.data.text_file import read_text
+from cellwise.tasks.data.encoding import read_bytes, to_utf8
+from cellwise.tasks.data.standard_input import STDIN, file_of
 from cellwise.tasks.errors import DataError
 from cellwise.tasks.options import short_repr
 
-__all__ = ["CONLLU", "Sentences", "has_columns", "read_conll", "to_conll"]
+__all__ = [
+    "CONLLU",
+    "PLAIN",
+    "Layout",
+    "Sentences",
+    "has_columns",
+    "name_of",
+    "parse_conll",
+    "read_conll",
+    "read_file",
+    "to_conll",
+]
 
 CONLLU = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
 ENDINGS = (".conll", ".conllu", ".conllup", ".iob", ".iob2", ".bio")
@@ -46,21 +59,44 @@ def has_columns(text: str, name: str = "") -> bool:
     return len(widths) == 1 and (by_tabs or (len(lines) >= 5 and "\n\n" in text.strip()))
 
 
-def read_conll(
-    source: str | Path, word: str | None = None, tag: str | None = None, *, needs_tags: bool = True
-) -> Sentences:
+class Layout(NamedTuple):
+    """How a file is read: its columns of words and of tags, by number from 1 or by name, and its encoding; None:
+    recognised."""
+
+    word: str | None = None
+    tag: str | None = None
+    encoding: str | None = None
+
+
+PLAIN = Layout()
+
+
+def read_conll(source: str | Path, layout: Layout = PLAIN, *, needs_tags: bool = True) -> Sentences:
     """A file, or standard input for "-".
 
-    word, tag: columns by number, counted from 1, or by name (of CoNLL-U, or as a `# global.columns =` line gives them);
+    layout: columns by number, counted from 1, or by name (of CoNLL-U, or as a `# global.columns =` line gives them);
     None: the first and the last, in CoNLL-U FORM and UPOS. needs_tags: whether a file of words alone is refused.
     Raises DataError with the line that is wrong."""
-    name = "standard input" if str(source) == "-" else str(source)
-    return parse_conll(read_text(source), name, word, tag, needs_tags=needs_tags)
+    return parse_conll(read_file(source, layout), name_of(source), layout, needs_tags=needs_tags)
 
 
-def parse_conll(
-    text: str, name: str, word: str | None = None, tag: str | None = None, *, needs_tags: bool = True
-) -> Sentences:
+def read_file(source: str | Path, layout: Layout) -> str:
+    """The text of a file, or of standard input for "-". Raises DataError: there is none, or it is no text."""
+    with file_of(str(source)) as path:
+        if path.is_dir():
+            raise DataError(f"{path} is a folder; name a file")
+        if not path.exists():
+            raise DataError(f"there is no file {path}")
+        text = to_utf8(read_bytes(path), path, layout.encoding).decode("utf8")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def name_of(source: str | Path) -> str:
+    """What messages call it."""
+    return "standard input" if str(source) == STDIN else str(source)
+
+
+def parse_conll(text: str, name: str, layout: Layout = PLAIN, *, needs_tags: bool = True) -> Sentences:
     """The sentences of a text in columns; `name` is what messages call it."""
     words: list[tuple[str, ...]] = []
     tags: list[tuple[str, ...]] = []
@@ -68,7 +104,7 @@ def parse_conll(
     once: dict[str, str] = {}  # one string for all places of a word: a corpus repeats few words often
     for sentence in _rows(text, name):
         if not columns:
-            columns = _choose(name, len(sentence.rows[0][1]), sentence.names, word, tag, needs_tags)
+            columns = _choose(name, len(sentence.rows[0][1]), sentence.names, layout, needs_tags)
         words.append(
             tuple([once.setdefault(cells[columns[0]], cells[columns[0]]) for _, cells in sentence.rows])
         )
@@ -153,13 +189,11 @@ def _columns(count: int) -> str:
     return f"{count} column" if count == 1 else f"{count} columns"
 
 
-def _choose(
-    name: str, width: int, names: tuple[str, ...], word: str | None, tag: str | None, needs_tags: bool
-) -> list[int]:
+def _choose(name: str, width: int, names: tuple[str, ...], layout: Layout, needs_tags: bool) -> list[int]:
     default = ("FORM", "UPOS") if names[:1] == ("ID",) else ("1", str(width))
-    columns = [_index(name, word or default[0], width, names, "word")]
-    if width > 1 or tag is not None:
-        columns.append(_index(name, tag or default[1], width, names, "tag"))
+    columns = [_index(name, layout.word or default[0], width, names, "word")]
+    if width > 1 or layout.tag is not None:
+        columns.append(_index(name, layout.tag or default[1], width, names, "tag"))
     if needs_tags and (len(columns) == 1 or columns[0] == columns[1]):
         raise DataError(f"{name} has {_columns(width)}; it needs one with words and one with their tags")
     return columns if len(columns) > 1 and columns[0] != columns[1] else columns[:1]

@@ -28,6 +28,13 @@ class TagOptions(CommonOptions):
         none="the last; UPOS in CoNLL-U",
         group=DATA,
     )
+    encoding: str | None = option(
+        default=None,
+        help="Encoding of a file, such as cp1252.",
+        what="the name of an encoding",
+        none="recognised",
+        group=DATA,
+    )
     bidirectional: bool = option(default=True, help="Read sentences in both directions.", group=NETWORK)
     crf: bool | None = option(
         default=None,
@@ -74,6 +81,6 @@ class TagOptions(CommonOptions):
         search=Range(0.1, 4.0, is_log=True),
     )
     dropout: float = 0.4
-    epochs: int = 16
+    epochs: int | None = None
     batch_size: int = 32
     patience: int = 4

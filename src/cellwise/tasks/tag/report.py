@@ -14,6 +14,7 @@ from cellwise._version import __version__
 from cellwise.tasks.report.charts import FAINT, MODEL, chart, legend, loss_plot
 from cellwise.tasks.report.page import Chart, Page, Section, write_page
 from cellwise.tasks.report.table import ReportTable, TableCell, TableRow
+from cellwise.tasks.shown import shown
 from cellwise.tasks.tag.chances import Tagging
 from cellwise.tasks.tag.coloured import TaggedSentence, TaggedWord, tagged_sentences
 from cellwise.tasks.tag.conll import Sentences
@@ -23,7 +24,7 @@ from cellwise.tasks.training.run_folder import RunFolder
 if TYPE_CHECKING:
     from cellwise.tasks.tag.tagger import SequenceTagger
 
-__all__ = ["BASELINE", "compared", "measured_on", "scores_of", "shown_scores", "write_report"]
+__all__ = ["BASELINE", "compared", "measured_on", "scores_of", "shown_scores", "unseen_tags", "write_report"]
 
 BASELINE = "most frequent tag"
 LINEAR = "linear model"
@@ -31,6 +32,7 @@ MOST_ROWS, MOST_SENTENCES = 20, 10
 MOST_WORDS, BEFORE = 45, 8  # of a sentence that are shown, and before its first mistake
 BINS = 10
 SURE = 0.95
+MOST_NAMES = 5
 TITLES = {
     "accuracy": "accuracy",
     "accuracy_known": "known words",
@@ -78,6 +80,20 @@ def measured_on(tagger: SequenceTagger) -> str:
     return (
         f"Measured on {words} that decided when to stop: not trained on, but looked at, so a little flattering. "
         "`evaluate` on others gives honest figures."
+    )
+
+
+def unseen_tags(tagger: SequenceTagger, sentences: Sentences) -> tuple[str, ...]:
+    """A sentence on tags that training has not seen; none if there are none."""
+    learned, plan = frozenset(tagger.tags_), tagger._data.plan
+    unseen = Counter(tag for each in sentences.tags or () for tag in plan.learned(each) if tag not in learned)
+    if not unseen:
+        return ()
+    names = ", ".join(shown(tag, 30) for tag, _ in unseen.most_common(MOST_NAMES))
+    more = ", ..." if len(unseen) > MOST_NAMES else ""
+    words = "word has a tag" if unseen.total() == 1 else "words have tags"
+    return (
+        f"{unseen.total():,} {words} that training never saw ({names}{more}); nothing can get them right.",
     )
 
 
@@ -196,14 +212,14 @@ def _sentences_section(held: Sentences, predicted: Sequence[Tagging]) -> Section
         for real, own in zip(held.tags or (), predicted, strict=True)
     ]
     order = sorted(range(len(held)), key=lambda i: (-wrong[i], len(held.words[i])))[:MOST_SENTENCES]
-    shown = [_tagged(held, i, predicted[i], wrong[i]) for i in order if wrong[i]]
-    if not shown:
+    worst = [_tagged(held, i, predicted[i], wrong[i]) for i in order if wrong[i]]
+    if not worst:
         return Section("The worst sentences", "No word has a wrong tag.")
     caption = (
         "Under each word its tag; a wrong one in orange, and the right one in green under it, with the probability "
         "that the model gave them."
     )
-    chart = Chart("sentences", tagged_sentences(shown), caption, narrow=tagged_sentences(shown, narrow=True))
+    chart = Chart("sentences", tagged_sentences(worst), caption, narrow=tagged_sentences(worst, narrow=True))
     return Section("The worst sentences", lead=chart)
 
 

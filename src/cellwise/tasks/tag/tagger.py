@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from cellwise.tasks.tag import TASK
 from cellwise.tasks.tag.baseline import MostFrequentTag
 from cellwise.tasks.tag.blend import fit_blend
 from cellwise.tasks.tag.chances import Tagging, tagged
-from cellwise.tasks.tag.conll import Sentences
+from cellwise.tasks.tag.conll import Layout, Sentences
 from cellwise.tasks.tag.crf import Chain
 from cellwise.tasks.tag.data import Parts, TagPlan, TagTraining, as_sentences, hold_out, words_of
 from cellwise.tasks.tag.linear import LinearTagger
@@ -34,6 +35,8 @@ __all__ = ["SequenceTagger", "TagData"]
 
 Tags = list[list[str]]
 MOST_SCORES = 30_000_000  # words times tags of the training: beyond it the linear model would take minutes
+# Epochs where nobody says how many: so that about so many words are read in all, within bounds.
+EPOCH_WORDS, FEWEST_EPOCHS, MOST_EPOCHS = 1_500_000, 5, 16
 BLENDED = 20_000  # words that the blend is fitted on, about
 
 
@@ -54,10 +57,11 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
     """A recurrent network that gives each word of a sentence a tag: a part of speech, or the part of a name.
 
     Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. word_column,
-    tag_column: columns of files. embedding_size, character_size (0: no letters), hidden_size, num_layers,
-    bidirectional, dropout: the network. crf: choose the tags of a sentence together; None: where they mark entities.
-    word_dropout: how often rare words are read as unknown in training. epochs, batch_size, learning_rate, weight_decay,
-    patience, seed, threads, device, minutes, accumulate, autocast: the training.
+    tag_column, encoding: how files are read. embedding_size, vocabulary_size, character_size (0: no letters),
+    hidden_size, num_layers, bidirectional, dropout: the network. branch: whether a linear model on features of words
+    stands beside it. crf: choose the tags of a sentence together; None: where they mark entities. word_dropout: how
+    often rare words are read as unknown in training. epochs, batch_size, learning_rate, weight_decay, patience, seed,
+    threads, device, minutes, accumulate, autocast: the training.
 
     `fit` takes a file in CoNLL's columns, two lists of lists (words, tags), or one list of lists of (word, tag) pairs;
     `valid`, of the same kind, decides when to stop; without it every tenth sentence does, and every tenth is kept from
@@ -75,15 +79,16 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
     tags_: tuple[str, ...]
     scheme_: str | None
     held_out_: Sentences | None
+    speed_: float
+    """Words a second of the last prediction."""
 
     def _read(self, data: Any, target: Any = None, valid: Any = None) -> tuple[TagData, TagTraining]:
-        columns = self.word_column, self.tag_column
-        sentences = as_sentences(data, target, columns)
+        sentences = as_sentences(data, target, self.layout)
         if valid is None:
             parts = hold_out(sentences)
         else:
             words, tags = valid if isinstance(valid, tuple) and len(valid) == 2 else (valid, None)
-            parts = Parts(sentences, as_sentences(words, tags, columns, "validation"), None)
+            parts = Parts(sentences, as_sentences(words, tags, self.layout, "validation"), None)
         training = parts.training
         assert training.tags is not None
         plan = TagPlan(find_scheme(training.tags))
@@ -99,6 +104,11 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
             lexicon, plan, baseline, linear, measured, parts.test is not None, _fingerprint(parts)
         )
         return known, TagTraining(forms, ids, parts.validation)
+
+    @property
+    def layout(self) -> Layout:
+        """How files are read."""
+        return Layout(self.word_column, self.tag_column, self.encoding)
 
     def _linear(self, forms: Forms, tags: Ragged, lexicon: Lexicon, plan: TagPlan) -> LinearTagger | None:
         """The linear model beside the network, fitted; None for none, or where it would take too long."""
@@ -149,6 +159,10 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
             batch_size=self.batch_size,
             seed=self.seed,
         )
+
+    def _epochs(self, data: TagData, training: TagTraining) -> int:
+        words = max(1, len(training.tags.values))
+        return max(FEWEST_EPOCHS, min(MOST_EPOCHS, EPOCH_WORDS // words))
 
     def _store(self, data: TagData) -> Stored:
         kept = {
@@ -211,8 +225,11 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
 
         data: a list of lists of words, or running text, which is split into sentences of words first."""
         self._check_fitted()
+        words, start = words_of(data), time.perf_counter()
         with torch_threads(self.threads):
-            return self._predicted(self.network_, self._data, words_of(data))
+            made = self._predicted(self.network_, self._data, words)
+        self.speed_ = sum(map(len, words)) / max(1e-9, time.perf_counter() - start)
+        return made
 
     def tagged(self, sentences: Sentences) -> list[Tagging]:
         """Tags with their probabilities; those of the true tags too, where the sentences have them."""
@@ -236,9 +253,8 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
         """`accuracy`; that of words seen and not seen in training; `precision`, `recall`, `f1`: of entities as CoNLL's
         script counts them where tags mark entities, else means over the tags."""
         self._check_fitted()
-        sentences = as_sentences(data, target, (self.word_column, self.tag_column), "measuring")
-        with torch_threads(self.threads):
-            return self._measured(self.network_, self._data, sentences)
+        sentences = as_sentences(data, target, self.layout, "measuring")
+        return score_tags(self._data, sentences, self.predict(sentences))
 
     def _measured(self, network: TagNetwork, data: TagData, sentences: Sentences) -> dict[str, float]:
         predicted = self._predicted(network, data, sentences.words)
@@ -334,6 +350,6 @@ def _rebuild(tensors: Mapping[str, torch.Tensor], fingerprint: str) -> TagData:
     held_out = None
     if kept["held_out"] is not None:
         words, tags = kept["held_out"]
-        held_out = as_sentences(words, tags, (None, None), "measuring")
+        held_out = as_sentences(words, tags, what="measuring")
     linear = LinearTagger.restored(tensors, lexicon.tags, is_bioes=scheme is not None)
     return TagData(lexicon, TagPlan(scheme), frequent, linear, held_out, bool(kept["is_test"]), fingerprint)
