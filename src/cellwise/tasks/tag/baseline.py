@@ -24,7 +24,9 @@ class MostFrequentTag:
             for word, tag in zip(sentence, own, strict=True):
                 counts[word][tag] += 1
         once = Counter(next(iter(each)) for each in counts.values() if each.total() == 1)
-        everything = sum(counts.values(), Counter())
+        everything: Counter[str] = Counter()
+        for each in counts.values():
+            everything.update(each)
         otherwise = (once or everything).most_common(1)[0][0]
         return cls({word: each.most_common(1)[0][0] for word, each in counts.items()}, otherwise)
 

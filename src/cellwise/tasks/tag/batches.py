@@ -8,34 +8,36 @@ import torch
 from torch import Tensor
 
 from cellwise.tasks.tag.network import NO_TAG, TagBatch
-from cellwise.tasks.tag.vocabulary import Forms
+from cellwise.tasks.tag.vocabulary import Forms, Ragged
 
 __all__ = ["by_length", "collate", "shuffled"]
 
 BLUR = 0.3  # a sentence counts as up to so much longer, so that its mates differ from epoch to epoch
 
 
-def collate(forms: Forms, chosen: Sequence[int], tags: Sequence[Tensor] | None = None) -> TagBatch:
+def collate(forms: Forms, chosen: Sequence[int], tags: Ragged | None = None) -> TagBatch:
     """The sentences of these numbers as a batch."""
-    sentences = [forms.sentences[i] for i in chosen]
-    lengths = torch.tensor([len(each) for each in sentences])
-    padded = _padded(sentences, 0)
+    rows = torch.tensor(chosen)
+    padded = forms.sentences.padded(rows, 0)
     different, index = padded.unique(return_inverse=True)
+    order = forms.by_letters(different)
+    different, index = different[order], order.argsort()[index]
     letters, letter_lengths = forms.letters_of(different)
-    known = (
-        _padded([tags[i] for i in chosen], NO_TAG) if tags is not None else torch.full_like(padded, NO_TAG)
+    known = torch.full_like(padded, NO_TAG) if tags is None else tags.padded(rows, NO_TAG)
+    return TagBatch(
+        words=forms.words[padded],
+        shapes=forms.shapes[padded],
+        forms=index,
+        letters=letters,
+        letter_lengths=letter_lengths,
+        lengths=forms.sentences.lengths[rows],
+        tags=known,
     )
-    return TagBatch(forms.words[padded], forms.shapes[padded], index, letters, letter_lengths, lengths, known)
 
 
-def _padded(rows: Sequence[Tensor], value: int) -> Tensor:
-    """Rows of different lengths as columns of one tensor (T, B)."""
-    return torch.nn.utils.rnn.pad_sequence(list(rows), padding_value=value)
-
-
-def shuffled(lengths: Sequence[int], batch_size: int, generator: torch.Generator) -> Iterator[list[int]]:
+def shuffled(lengths: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[list[int]]:
     """Numbers of sentences, `batch_size` in a batch: those of nearly equal lengths, batches and mates drawn anew."""
-    blurred = torch.tensor(lengths) * (1 + BLUR * torch.rand(len(lengths), generator=generator))
+    blurred = lengths * (1 + BLUR * torch.rand(len(lengths), generator=generator))
     batches = blurred.argsort().split(batch_size)
     for i in torch.randperm(len(batches), generator=generator).tolist():
         yield batches[i].tolist()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -27,7 +26,7 @@ class Commands(TaskCommands):
     )
     valid = "Sentences that decide when to stop.  [default: every tenth of FILE]"
     start = Word("[FILE]", "Text, or sentences in columns; - for standard input.  [default: those held out]")
-    read_options = ("word_column", "tag_column")
+    read_options = ("word_column", "tag_column", "encoding")
     demo = Demo(
         BUNDLED,
         "the Hong Kong Cantonese Corpus (Luke and Wong 2015, CC BY 4.0), parts of speech",
@@ -82,18 +81,16 @@ class Commands(TaskCommands):
 
     def read(self, estimator: SequenceTagger, source: str) -> Reading:
         """Sentences in columns; once the tagger is fitted, running text too."""
-        from cellwise.tasks.data.text_file import read_text
-        from cellwise.tasks.tag.conll import read_conll
+        from cellwise.tasks.tag.conll import name_of, read_conll, read_file
         from cellwise.tasks.tag.data import bundled, read_words
 
-        columns = estimator.word_column, estimator.tag_column
+        layout = estimator.layout
         if source == BUNDLED and not Path(source).exists():
             sentences = bundled()
         elif estimator.is_fitted:
-            name = "standard input" if source == "-" else source
-            sentences = read_words(read_text(source), name, columns)
+            sentences = read_words(read_file(source, layout), name_of(source), layout)
         else:
-            sentences = read_conll(source, *columns)
+            sentences = read_conll(source, layout)
         return Reading(sentences, f"{len(sentences):,} sentences, {sentences.count:,} words")
 
     def learned(self, estimator: SequenceTagger) -> Answer:
@@ -120,10 +117,9 @@ class Commands(TaskCommands):
         if data is None and estimator.held_out_ is None:
             raise TaskError("nothing was held out of the training to be tagged; name a file")
         data = estimator.held_out_ if data is None else data
-        start = time.perf_counter()
         words = words_of(data)
         tags = estimator.predict(data)
-        count, seconds = sum(map(len, words)), time.perf_counter() - start
+        count = sum(map(len, words))
         text = to_conll(words, tags)
 
         def write(path: Path) -> str:
@@ -133,12 +129,12 @@ class Commands(TaskCommands):
 
         value = [{"words": list(own), "tags": made} for own, made in zip(words, tags, strict=True)]
         return Answer(
-            value, text=text, write=write, remarks=(f"{count:,} words, {count / seconds:,.0f} a second",)
+            value, text=text, write=write, remarks=(f"{count:,} words, {estimator.speed_:,.0f} a second",)
         )
 
     def evaluate(self, estimator: SequenceTagger, data: Any, **options: Any) -> Answer:
         """The metrics beside those of the most frequent tag."""
-        from cellwise.tasks.tag.report import compared, shown_scores
+        from cellwise.tasks.tag.report import compared, shown_scores, unseen_tags
 
         scores = compared(estimator, data)
         value = {
@@ -146,4 +142,4 @@ class Commands(TaskCommands):
             **scores[estimator.model_name],
             "baseline": scores["most frequent tag"],
         }
-        return Answer(value, table=shown_scores(scores))
+        return Answer(value, table=shown_scores(scores), remarks=unseen_tags(estimator, data))

@@ -4,15 +4,28 @@ them; CoNLL-U too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from cellwise.tasks.data.text_file import read_text
+from cellwise.tasks.data.encoding import read_bytes, to_utf8
+from cellwise.tasks.data.standard_input import STDIN, file_of
 from cellwise.tasks.errors import DataError
 from cellwise.tasks.options import short_repr
 
-__all__ = ["CONLLU", "Sentences", "has_columns", "read_conll", "to_conll"]
+__all__ = [
+    "CONLLU",
+    "PLAIN",
+    "Layout",
+    "Sentences",
+    "has_columns",
+    "name_of",
+    "parse_conll",
+    "read_conll",
+    "read_file",
+    "to_conll",
+]
 
 CONLLU = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
 ENDINGS = (".conll", ".conllu", ".conllup", ".iob", ".iob2", ".bio")
@@ -46,57 +59,97 @@ def has_columns(text: str, name: str = "") -> bool:
     return len(widths) == 1 and (by_tabs or (len(lines) >= 5 and "\n\n" in text.strip()))
 
 
-def read_conll(
-    source: str | Path, word: str | None = None, tag: str | None = None, *, needs_tags: bool = True
-) -> Sentences:
+class Layout(NamedTuple):
+    """How a file is read: its columns of words and of tags, by number from 1 or by name, and its encoding; None:
+    recognised."""
+
+    word: str | None = None
+    tag: str | None = None
+    encoding: str | None = None
+
+
+PLAIN = Layout()
+
+
+def read_conll(source: str | Path, layout: Layout = PLAIN, *, needs_tags: bool = True) -> Sentences:
     """A file, or standard input for "-".
 
-    word, tag: columns by number, counted from 1, or by name (of CoNLL-U, or as a `# global.columns =` line gives them);
+    layout: columns by number, counted from 1, or by name (of CoNLL-U, or as a `# global.columns =` line gives them);
     None: the first and the last, in CoNLL-U FORM and UPOS. needs_tags: whether a file of words alone is refused.
     Raises DataError with the line that is wrong."""
-    name = "standard input" if str(source) == "-" else str(source)
-    return parse_conll(read_text(source), name, word, tag, needs_tags=needs_tags)
+    return parse_conll(read_file(source, layout), name_of(source), layout, needs_tags=needs_tags)
 
 
-def parse_conll(
-    text: str, name: str, word: str | None = None, tag: str | None = None, *, needs_tags: bool = True
-) -> Sentences:
+def read_file(source: str | Path, layout: Layout) -> str:
+    """The text of a file, or of standard input for "-". Raises DataError: there is none, or it is no text."""
+    with file_of(str(source)) as path:
+        if path.is_dir():
+            raise DataError(f"{path} is a folder; name a file")
+        if not path.exists():
+            raise DataError(f"there is no file {path}")
+        text = to_utf8(read_bytes(path), path, layout.encoding).decode("utf8")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def name_of(source: str | Path) -> str:
+    """What messages call it."""
+    return "standard input" if str(source) == STDIN else str(source)
+
+
+def parse_conll(text: str, name: str, layout: Layout = PLAIN, *, needs_tags: bool = True) -> Sentences:
     """The sentences of a text in columns; `name` is what messages call it."""
-    rows, names = _rows(text, name)
-    if not rows:
+    words: list[tuple[str, ...]] = []
+    tags: list[tuple[str, ...]] = []
+    columns: list[int] = []
+    once: dict[str, str] = {}  # one string for all places of a word: a corpus repeats few words often
+    for sentence in _rows(text, name):
+        if not columns:
+            columns = _choose(name, len(sentence.rows[0][1]), sentence.names, layout, needs_tags)
+        words.append(
+            tuple([once.setdefault(cells[columns[0]], cells[columns[0]]) for _, cells in sentence.rows])
+        )
+        if len(columns) > 1:
+            tags.append(tuple([_tag(name, row, columns, once) for row in sentence.rows]))
+    if not words:
         raise DataError(
             f"{name} holds no words; it needs a word and its tag a line, sentences apart by empty lines"
         )
-    width = len(rows[0][0][1])
-    columns = _choose(name, width, names, word, tag, needs_tags)
-    words = tuple(tuple(cells[columns[0]] for _, cells in sentence) for sentence in rows)
-    if len(columns) == 1:
-        return Sentences(words, None)
-    for sentence in rows:
-        for line, cells in sentence:
-            if not cells[columns[1]]:
-                raise DataError(f"{name}, line {line}: the word {short_repr(cells[columns[0]])} has no tag")
-    return Sentences(words, tuple(tuple(cells[columns[1]] for _, cells in sentence) for sentence in rows))
+    return Sentences(tuple(words), tuple(tags) if len(columns) > 1 else None)
+
+
+def _tag(name: str, row: Row, columns: Sequence[int], once: dict[str, str]) -> str:
+    line, cells = row
+    tag = cells[columns[1]]
+    if not tag:
+        raise DataError(f"{name}, line {line}: the word {short_repr(cells[columns[0]])} has no tag")
+    return once.setdefault(tag, tag)
 
 
 Row = tuple[int, list[str]]
 
 
-def _rows(text: str, name: str) -> tuple[list[list[Row]], tuple[str, ...]]:
-    """Sentences as numbered lines of cells, all of one width; and the names of the columns, where the file has them."""
-    sentences: list[list[Row]] = []
+@dataclass(frozen=True)
+class _Block:
+    """A sentence as numbered lines of cells; and the names of the columns, where the file has them."""
+
+    rows: list[Row]
+    names: tuple[str, ...]
+
+
+def _rows(text: str, name: str) -> Iterator[_Block]:
+    """The sentences; all lines of one width."""
     current: list[Row] = []
     names: tuple[str, ...] = ()
-    by_tabs = any("\t" in line for line in text.splitlines()[:1000])
+    by_tabs = "\t" in text[:100_000]
     first: Row | None = None
     for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
+        if not line or line.isspace():
             if current:
-                sentences.append(current)
+                yield _Block(current, names)
             current = []
             continue
         cells = _cells(line, by_tabs)
-        if _is_comment(line, cells, first):
+        if line[0] == "#" and _is_comment(line, cells, first):
             if line.startswith(_COLUMNS):
                 names = tuple(line[len(_COLUMNS) :].split())
             continue
@@ -111,22 +164,22 @@ def _rows(text: str, name: str) -> tuple[list[list[Row]], tuple[str, ...]]:
                 f"{name}, line {number} has {_columns(len(cells))}, line {first[0]} has {len(first[1])}: "
                 f"{short_repr(line)}; every word needs the same"
             )
-        if names[:1] == ("ID",) and not cells[0].isdigit():
+        if names and names[0] == "ID" and not cells[0].isdigit():
             continue  # a range of words, or an empty node
         current.append((number, cells))
     if current:
-        sentences.append(current)
-    return sentences, names
+        yield _Block(current, names)
 
 
 def _cells(line: str, by_tabs: bool) -> list[str]:
-    return [cell.strip() for cell in line.rstrip("\n").split("\t")] if by_tabs else line.split()
+    if not by_tabs:
+        return line.split()
+    cells = line.split("\t")
+    return [cell.strip() for cell in cells] if " " in line or "\r" in line else cells
 
 
 def _is_comment(line: str, cells: Sequence[str], first: Row | None) -> bool:
-    """A line that begins with "#" and is not a word of that name: it has another width than the words."""
-    if not line.startswith("#"):
-        return False
+    """Whether a line that begins with "#" is no word of that name: it has another width than the words."""
     if first is None:
         return len(cells) == 1 or line.startswith("# ")
     return len(cells) != len(first[1]) or (line.startswith("# ") and len(cells) == 1)
@@ -136,13 +189,11 @@ def _columns(count: int) -> str:
     return f"{count} column" if count == 1 else f"{count} columns"
 
 
-def _choose(
-    name: str, width: int, names: tuple[str, ...], word: str | None, tag: str | None, needs_tags: bool
-) -> list[int]:
+def _choose(name: str, width: int, names: tuple[str, ...], layout: Layout, needs_tags: bool) -> list[int]:
     default = ("FORM", "UPOS") if names[:1] == ("ID",) else ("1", str(width))
-    columns = [_index(name, word or default[0], width, names, "word")]
-    if width > 1 or tag is not None:
-        columns.append(_index(name, tag or default[1], width, names, "tag"))
+    columns = [_index(name, layout.word or default[0], width, names, "word")]
+    if width > 1 or layout.tag is not None:
+        columns.append(_index(name, layout.tag or default[1], width, names, "tag"))
     if needs_tags and (len(columns) == 1 or columns[0] == columns[1]):
         raise DataError(f"{name} has {_columns(width)}; it needs one with words and one with their tags")
     return columns if len(columns) > 1 and columns[0] != columns[1] else columns[:1]

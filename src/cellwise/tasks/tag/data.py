@@ -11,8 +11,9 @@ from typing import Any
 
 from cellwise.tasks.errors import DataError
 from cellwise.tasks.options import short_repr
-from cellwise.tasks.tag.conll import Sentences, has_columns, parse_conll, read_conll
+from cellwise.tasks.tag.conll import PLAIN, Layout, Sentences, has_columns, parse_conll, read_conll
 from cellwise.tasks.tag.schemes import encode, entities
+from cellwise.tasks.tag.vocabulary import Forms, Ragged
 
 __all__ = [
     "Parts",
@@ -53,11 +54,12 @@ class TagPlan:
         return list(tags) if self.scheme is None else encode(entities(tags), len(tags), self.scheme)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TagTraining:
-    """Sentences to learn from and to validate on (None: nothing is held out)."""
+    """The forms and tags of the sentences to learn from; sentences to validate on (None: nothing is held out)."""
 
-    training: Sentences
+    forms: Forms
+    tags: Ragged
     validation: Sentences | None
 
 
@@ -70,15 +72,13 @@ class Parts:
     test: Sentences | None
 
 
-def as_sentences(
-    data: Any, target: Any, columns: tuple[str | None, str | None], what: str = "training"
-) -> Sentences:
+def as_sentences(data: Any, target: Any, layout: Layout = PLAIN, what: str = "training") -> Sentences:
     """Sentences with tags: of a file in columns, of two lists of lists (words, tags), or of one list of lists of (word,
     tag) pairs. Raises DataError."""
     if isinstance(data, Sentences):
         made = data
     elif isinstance(data, str | Path):
-        made = read_conll(data, *columns)
+        made = read_conll(data, layout)
     elif target is None:
         made = _pairs(_lists(data, "sentences"))
     else:
@@ -99,10 +99,10 @@ def words_of(data: Any) -> tuple[tuple[str, ...], ...]:
     return _words(data)
 
 
-def read_words(text: str, name: str, columns: tuple[str | None, str | None]) -> Sentences:
+def read_words(text: str, name: str, layout: Layout = PLAIN) -> Sentences:
     """A text in columns, with or without tags, or running text."""
     if has_columns(text, name):
-        return parse_conll(text, name, *columns, needs_tags=False)
+        return parse_conll(text, name, layout, needs_tags=False)
     words = tokenize(text)
     if not words:
         raise DataError(f"{name} holds no words")

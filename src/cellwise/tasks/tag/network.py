@@ -7,6 +7,7 @@ over the sentence a recurrent network again; over the tags a softmax or a condit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from cellwise.nn import Recurrent
-from cellwise.tasks.tag.crf import Crf
+from cellwise.tasks.tag.crf import Chain, Crf
 from cellwise.tasks.tag.schemes import allowed_moves
 from cellwise.tasks.tag.vocabulary import SHAPES, UNKNOWN_WORD, Lexicon
 
-__all__ = ["NO_TAG", "TagBatch", "TagNetwork", "TagSizes"]
+__all__ = ["NO_TAG", "TagBatch", "TagNetwork", "TagSizes", "new_crf", "tag_loss"]
 
 NO_TAG = -1  # where a sentence has ended, and for tags that training has not seen
 LETTER_SIZE, SHAPE_SIZE = 32, 8  # of the embeddings
@@ -60,10 +61,13 @@ class TagNetwork(nn.Module):
     that the network learns what to do with words that it has never seen."""
 
     rare: Tensor
+    blend: Tensor
 
-    def __init__(self, cell: Any, lexicon: Lexicon, sizes: TagSizes, *, crf: bool, is_bioes: bool) -> None:
+    def __init__(
+        self, cell: Any, lexicon: Lexicon, sizes: TagSizes, *, crf: bool, is_bioes: bool, is_blended: bool
+    ) -> None:
         super().__init__()
-        self.words = nn.Embedding(len(lexicon.words) + 1, sizes.embedding_size)
+        self.words = nn.Embedding(len(lexicon.embedded) + 1, sizes.embedding_size)
         self.shapes = nn.Embedding(SHAPES, SHAPE_SIZE)
         input_size = sizes.embedding_size + SHAPE_SIZE
         self.letters, self.spell = None, None
@@ -82,12 +86,19 @@ class TagNetwork(nn.Module):
         )
         self.dropout = sizes.dropout
         self.decode = nn.Linear((1 + sizes.bidirectional) * sizes.hidden_size, len(lexicon.tags))
-        self.crf = Crf(len(lexicon.tags), *(allowed_moves(lexicon.tags) if is_bioes else ())) if crf else None
-        counts = torch.tensor([0.0, *lexicon.counts])
+        self.crf = new_crf(lexicon.tags, is_bioes) if crf else None
+        counts = torch.tensor([0.0, *lexicon.embedded])
         rare = sizes.word_dropout / (sizes.word_dropout + counts) if sizes.word_dropout else 0 * counts
         self.register_buffer("rare", rare, persistent=False)
+        # How much the network counts, and how much the linear model beside it.
+        self.register_buffer("blend", torch.tensor([1.0, 0.0]), persistent=is_blended)
         if not self.words.weight.is_meta:
             nn.init.normal_(self.words.weight, std=0.1)
+
+    @property
+    def chain(self) -> Chain | None:
+        """Scores of neighbouring tags; None for a softmax."""
+        return None if self.crf is None else self.crf.chain()
 
     def forward(self, batch: TagBatch) -> Tensor:
         """Scores (T, B, K)."""
@@ -95,17 +106,26 @@ class TagNetwork(nn.Module):
         if self.training:
             hidden = torch.rand(words.shape, device=words.device) < self.rare[words]
             words = words.masked_fill(hidden, UNKNOWN_WORD)
-        parts = [self.words(words), self.shapes(batch.shapes)]
-        if self.letters is not None and self.spell is not None:
-            parts.append(self._spelled(batch)[batch.forms])
-        seen = self._locked(torch.cat(parts, dim=-1))
-        output, _ = self.layer(seen, lengths=batch.lengths)
+        return self.read(words, batch.shapes, self._spelled(batch), batch.lengths)
+
+    def read(self, words: Tensor, shapes: Tensor, spelled: Tensor | None, lengths: Tensor) -> Tensor:
+        """Scores (T, B, K) of word indices and shapes (T, B), and what their letters say (T, B, 2 * character_size)."""
+        parts = [self.words(words), self.shapes(shapes)]
+        if spelled is not None:
+            parts.append(spelled)
+        output, _ = self.layer(self._locked(torch.cat(parts, dim=-1)), lengths=lengths)
         return self.decode(self._locked(output))
 
-    def _spelled(self, batch: TagBatch) -> Tensor:
-        """The last state over the letters of each different word in either direction, (U, 2 * character_size)."""
-        assert self.letters is not None and self.spell is not None
-        _, state = self.spell(self.letters(batch.letters), lengths=batch.letter_lengths)
+    def _spelled(self, batch: TagBatch) -> Tensor | None:
+        found = self.spell_words(batch.letters, batch.letter_lengths)
+        return None if found is None else nn.functional.embedding(batch.forms, found)
+
+    def spell_words(self, letters: Tensor, lengths: Tensor) -> Tensor | None:
+        """The last state over the letters (L, U) of each word in either direction, (U, 2 * character_size); None if the
+        network reads no letters."""
+        if self.letters is None or self.spell is None:
+            return None
+        _, state = self.spell(self.letters(letters), lengths=lengths)
         last = state[0] if isinstance(state, tuple) else state
         return last.transpose(0, 1).flatten(1)
 
@@ -118,14 +138,20 @@ class TagNetwork(nn.Module):
 
     def loss(self, batch: TagBatch) -> Tensor:
         """Mean negative log-likelihood of a word's tag, in nats."""
-        scores = self(batch)
-        if self.crf is None:
-            return nn.functional.cross_entropy(
-                scores.flatten(0, 1), batch.tags.flatten(), ignore_index=NO_TAG
-            )
-        return self.crf.loss(scores, batch.tags, batch.lengths).sum() / batch.lengths.sum()
+        return tag_loss(self(batch), batch.tags, batch.lengths, self.chain) / (
+            batch.tags != NO_TAG
+        ).sum().clamp(min=1)
 
-    def decide(self, batch: TagBatch) -> Tensor:
-        """The best tags (T, B)."""
-        scores = self(batch)
-        return scores.argmax(-1) if self.crf is None else self.crf.decode(scores, batch.lengths)
+
+def new_crf(tags: Sequence[str], is_bioes: bool) -> Crf:
+    """A field over these tags; those of BIOES make legal moves only."""
+    return Crf(len(tags), *(allowed_moves(tags) if is_bioes else ()))
+
+
+def tag_loss(scores: Tensor, tags: Tensor, lengths: Tensor, chain: Chain | None) -> Tensor:
+    """Sum of the negative log-likelihoods of tags (T, B) under scores (T, B, K), in nats."""
+    if chain is None:
+        return nn.functional.cross_entropy(
+            scores.flatten(0, 1), tags.flatten(), ignore_index=NO_TAG, reduction="sum"
+        )
+    return chain.loss(scores, tags, lengths).sum()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from cellwise.tasks.tag.batches import collate, shuffled
 from cellwise.tasks.tag.network import TagBatch, TagNetwork
-from cellwise.tasks.tag.vocabulary import Forms
+from cellwise.tasks.tag.vocabulary import Forms, Ragged
 from cellwise.tasks.training.objective import Objective
 
 __all__ = ["TagObjective"]
@@ -26,7 +26,7 @@ class TagObjective(Objective[TagBatch]):
         self,
         network: TagNetwork,
         forms: Forms,
-        tags: Sequence[Tensor],
+        tags: Ragged,
         validate: Callable[[], dict[str, float]],
         *,
         metric: str,
@@ -35,7 +35,7 @@ class TagObjective(Objective[TagBatch]):
     ) -> None:
         self._network, self._forms, self._tags, self._validate = network, forms, tags, validate
         self.metric = metric
-        self._lengths = [len(each) for each in forms.sentences]
+        self._lengths = forms.sentences.lengths
         self._batch_size, self._seed = batch_size, seed
 
     @property

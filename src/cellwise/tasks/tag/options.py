@@ -28,11 +28,25 @@ class TagOptions(CommonOptions):
         none="the last; UPOS in CoNLL-U",
         group=DATA,
     )
+    encoding: str | None = option(
+        default=None,
+        help="Encoding of a file, such as cp1252.",
+        what="the name of an encoding",
+        none="recognised",
+        group=DATA,
+    )
     bidirectional: bool = option(default=True, help="Read sentences in both directions.", group=NETWORK)
     crf: bool | None = option(
         default=None,
         help="Choose the tags of a sentence together, by a conditional random field.",
         none="where tags mark entities (B-, I-)",
+        group=NETWORK,
+    )
+    branch: str = option(
+        default="auto",
+        help="What the network is blended with: a linear model on features of words, or none; auto: linear, but none "
+        "for large corpora with many tags, where it would take long.",
+        choices=("auto", "linear", "none"),
         group=NETWORK,
     )
     embedding_size: int = option(
@@ -42,6 +56,13 @@ class TagOptions(CommonOptions):
         at_most=65_536,
         group=NETWORK,
         search=Range(32, 256, is_log=True),
+    )
+    vocabulary_size: int = option(
+        default=20_000,
+        help="Words with an embedding of their own, at most, the most frequent ones; others are read by their letters.",
+        at_least=1,
+        at_most=10_000_000,
+        group=NETWORK,
     )
     character_size: int = option(
         default=64,
@@ -60,6 +81,6 @@ class TagOptions(CommonOptions):
         search=Range(0.1, 4.0, is_log=True),
     )
     dropout: float = 0.4
-    epochs: int = 16
+    epochs: int | None = None
     batch_size: int = 32
     patience: int = 4

@@ -11,9 +11,12 @@ import torch
 
 from cellwise import cells
 from cellwise._version import __version__
-from cellwise.tasks.report.charts import loss_plot
+from cellwise.tasks.report.charts import FAINT, MODEL, chart, legend, loss_plot
 from cellwise.tasks.report.page import Chart, Page, Section, write_page
 from cellwise.tasks.report.table import ReportTable, TableCell, TableRow
+from cellwise.tasks.shown import shown
+from cellwise.tasks.tag.chances import Tagging
+from cellwise.tasks.tag.coloured import TaggedSentence, TaggedWord, tagged_sentences
 from cellwise.tasks.tag.conll import Sentences
 from cellwise.tasks.tag.metrics import Counts, count_entities, count_tags
 from cellwise.tasks.training.run_folder import RunFolder
@@ -21,10 +24,15 @@ from cellwise.tasks.training.run_folder import RunFolder
 if TYPE_CHECKING:
     from cellwise.tasks.tag.tagger import SequenceTagger
 
-__all__ = ["BASELINE", "compared", "measured_on", "scores_of", "shown_scores", "write_report"]
+__all__ = ["BASELINE", "compared", "measured_on", "scores_of", "shown_scores", "unseen_tags", "write_report"]
 
 BASELINE = "most frequent tag"
-MOST_ROWS, MOST_SENTENCES = 20, 12
+LINEAR = "linear model"
+MOST_ROWS, MOST_SENTENCES = 20, 10
+MOST_WORDS, BEFORE = 45, 8  # of a sentence that are shown, and before its first mistake
+BINS = 10
+SURE = 0.95
+MOST_NAMES = 5
 TITLES = {
     "accuracy": "accuracy",
     "accuracy_known": "known words",
@@ -38,15 +46,16 @@ Scores = dict[str, dict[str, float]]
 
 
 def compared(tagger: SequenceTagger, sentences: Sentences, predicted: Any = None) -> Scores:
-    """Model -> its metrics on sentences: the tagger, and the most frequent tag of each word."""
+    """Model -> its metrics on sentences: the tagger, the linear model in it, and the most frequent tag of each word."""
     from cellwise.tasks.tag.tagger import score_tags
 
     data = tagger._data
     own = tagger.measure(sentences) if predicted is None else score_tags(data, sentences, predicted)
-    return {
-        tagger.model_name: own,
-        BASELINE: score_tags(data, sentences, data.baseline.predict(sentences.words)),
-    }
+    scores = {tagger.model_name: own}
+    linear = tagger.tagged_by_linear(sentences)
+    if linear is not None:
+        scores[LINEAR] = score_tags(data, sentences, linear)
+    return scores | {BASELINE: score_tags(data, sentences, data.baseline.predict(sentences.words))}
 
 
 def scores_of(tagger: SequenceTagger) -> Scores | None:
@@ -74,6 +83,20 @@ def measured_on(tagger: SequenceTagger) -> str:
     )
 
 
+def unseen_tags(tagger: SequenceTagger, sentences: Sentences) -> tuple[str, ...]:
+    """A sentence on tags that training has not seen; none if there are none."""
+    learned, plan = frozenset(tagger.tags_), tagger._data.plan
+    unseen = Counter(tag for each in sentences.tags or () for tag in plan.learned(each) if tag not in learned)
+    if not unseen:
+        return ()
+    names = ", ".join(shown(tag, 30) for tag, _ in unseen.most_common(MOST_NAMES))
+    more = ", ..." if len(unseen) > MOST_NAMES else ""
+    words = "word has a tag" if unseen.total() == 1 else "words have tags"
+    return (
+        f"{unseen.total():,} {words} that training never saw ({names}{more}); nothing can get them right.",
+    )
+
+
 def write_report(run: RunFolder, tagger: SequenceTagger) -> None:
     """Write report.html, and its charts as files of their own in plots/."""
     write_page(run, _page(tagger))
@@ -85,14 +108,16 @@ def _page(tagger: SequenceTagger) -> Page:
     said, is_ahead = "", True
     if held is not None:
         assert held.tags is not None
-        predicted = tagger.predict(held)
+        taggings = tagger.tagged(held)
+        predicted = [each.tags for each in taggings]
         scores = compared(tagger, held, predicted)
         said, is_ahead = _verdict(tagger, scores)
         sections += [
             Section("How good it is", measured_on(tagger), table=_scores_table(scores), note=_note(tagger)),
             _kinds_section(tagger, held, predicted),
             _confusions_section(held, predicted),
-            _sentences_section(held, predicted),
+            _sentences_section(held, taggings),
+            _sure_section(held, taggings),
         ]
     if tagger.trained_ is not None:
         caption = (
@@ -115,14 +140,14 @@ def _page(tagger: SequenceTagger) -> Page:
 
 def _verdict(tagger: SequenceTagger, scores: Scores) -> tuple[str, bool]:
     key = "f1" if tagger.scheme_ is not None else "accuracy"
-    own, other = scores[tagger.model_name][key], scores[BASELINE][key]
+    own = scores[tagger.model_name][key]
+    others = {name: each[key] for name, each in scores.items() if name != tagger.model_name}
     what = "finds entities with an F1 of" if key == "f1" else "gives the right tag to"
     unit = "" if key == "f1" else " of the words"
-    return (
-        f"{tagger.model_name} {what} {_percent(own)} %{unit}; the most frequent tag of each word reaches "
-        f"{_percent(other)} %.",
-        own > other,
-    )
+    names = {LINEAR: "the linear model in it", BASELINE: "the most frequent tag of each word"}
+    rest = ", ".join(f"{names[name]} {_percent(value)} %" for name, value in others.items())
+    text = f"{tagger.model_name} {what} {_percent(own)} %{unit}. For comparison: {rest}."
+    return text, own > max(others.values())
 
 
 def _scores_table(scores: Scores) -> ReportTable:
@@ -181,25 +206,72 @@ def _confusions_section(held: Sentences, predicted: Sequence[Sequence[str]]) -> 
     return Section("What it confuses", text, table=ReportTable("", ("times", "words, for example"), rows))
 
 
-def _sentences_section(held: Sentences, predicted: Sequence[Sequence[str]]) -> Section:
+def _sentences_section(held: Sentences, predicted: Sequence[Tagging]) -> Section:
     wrong = [
-        sum(a != b for a, b in zip(real, own, strict=True))
+        sum(a != b for a, b in zip(real, own.tags, strict=True))
         for real, own in zip(held.tags or (), predicted, strict=True)
     ]
     order = sorted(range(len(held)), key=lambda i: (-wrong[i], len(held.words[i])))[:MOST_SENTENCES]
-    rows = tuple(
-        TableRow(_marked(held.words[i], (held.tags or ())[i], predicted[i]), (TableCell(f"{wrong[i]}"),))
-        for i in order
-        if wrong[i]
+    worst = [_tagged(held, i, predicted[i], wrong[i]) for i in order if wrong[i]]
+    if not worst:
+        return Section("The worst sentences", "No word has a wrong tag.")
+    caption = (
+        "Under each word its tag; a wrong one in orange, and the right one in green under it, with the probability "
+        "that the model gave them."
     )
-    note = "A wrong tag stands behind its word, with the right one."
-    return Section("The worst sentences", table=ReportTable("sentence", ("wrong",), rows), note=note)
+    chart = Chart("sentences", tagged_sentences(worst), caption, narrow=tagged_sentences(worst, narrow=True))
+    return Section("The worst sentences", lead=chart)
 
 
-def _marked(words: Sequence[str], real: Sequence[str], own: Sequence[str]) -> str:
-    return " ".join(
-        word if a == b else f"{word} [{b}, not {a}]" for word, a, b in zip(words, real, own, strict=True)
+def _tagged(held: Sentences, number: int, own: Tagging, wrong: int) -> TaggedSentence:
+    """A sentence with its tags; of a long one, what stands around its first mistakes."""
+    words = [
+        TaggedWord(word, made, true, chance, true_chance)
+        for word, made, true, chance, true_chance in zip(
+            held.words[number],
+            own.tags,
+            (held.tags or ())[number],
+            own.chances,
+            own.true_chances or (),
+            strict=True,
+        )
+    ]
+    first = next(i for i, word in enumerate(words) if not word.is_right)
+    begin = max(0, min(first - BEFORE, len(words) - MOST_WORDS))
+    part = words[begin : begin + MOST_WORDS]
+    of = "" if len(part) == len(words) else f", words {begin + 1} to {begin + len(part)}"
+    return TaggedSentence(f"{wrong} of {len(words)} words are wrong{of}", part)
+
+
+def _sure_section(held: Sentences, predicted: Sequence[Tagging]) -> Section:
+    """How often tags are right, by the probability that the model gives them."""
+    right = np.array(
+        [
+            a == b
+            for real, own in zip(held.tags or (), predicted, strict=True)
+            for a, b in zip(real, own.tags, strict=True)
+        ]
     )
+    chances = np.array([chance for own in predicted for chance in own.chances])
+    bins = np.minimum((chances * BINS).astype(int), BINS - 1)
+    filled = [number for number in range(BINS) if (bins == number).any()]
+    means = [(chances[bins == number].mean(), right[bins == number].mean()) for number in filled]
+
+    def draw(axes: Any) -> None:
+        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle="--", label="as it should be")
+        axes.plot(*zip(*means, strict=True), "o-", color=MODEL, markersize=4, label="tags")
+        axes.set_xlabel("probability of the tag")
+        axes.set_ylabel("share that is right")
+        legend(axes)
+
+    sure = chances >= SURE
+    text = (
+        f"{_percent(sure.mean())} % of the tags have a probability of at least {SURE:.0%}; of these "
+        f"{_percent(right[sure].mean() if sure.any() else float('nan'))} % are right, of the others "
+        f"{_percent(right[~sure].mean() if (~sure).any() else float('nan'))} %."
+    )
+    caption = "Tags by their probability: on the line, they are right as often as it says."
+    return Section("How sure it is", text, charts=(Chart("sure", chart(draw, 4.7, 3.0, "sure"), caption),))
 
 
 def _percent(value: float) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,21 +15,29 @@ from cellwise.tasks.errors import DataError
 from cellwise.tasks.estimator import Estimator, Stored
 from cellwise.tasks.tag import TASK
 from cellwise.tasks.tag.baseline import MostFrequentTag
-from cellwise.tasks.tag.batches import by_length, collate
-from cellwise.tasks.tag.conll import Sentences
+from cellwise.tasks.tag.blend import fit_blend
+from cellwise.tasks.tag.chances import Tagging, tagged
+from cellwise.tasks.tag.conll import Layout, Sentences
+from cellwise.tasks.tag.crf import Chain
 from cellwise.tasks.tag.data import Parts, TagPlan, TagTraining, as_sentences, hold_out, words_of
+from cellwise.tasks.tag.linear import LinearTagger
 from cellwise.tasks.tag.metrics import measure_tags
 from cellwise.tasks.tag.network import TagNetwork, TagSizes
 from cellwise.tasks.tag.objective import TagObjective
 from cellwise.tasks.tag.options import TagOptions
 from cellwise.tasks.tag.schemes import SCHEMES, find_scheme
-from cellwise.tasks.tag.vocabulary import Forms, Lexicon
+from cellwise.tasks.tag.tagging import Scored, blended_chain, decide, scored, scored_by_linear
+from cellwise.tasks.tag.vocabulary import Forms, Lexicon, Ragged
 from cellwise.tasks.training.loop import torch_threads
 from cellwise.tasks.training.run_folder import DATA, RunFolder
 
 __all__ = ["SequenceTagger", "TagData"]
 
 Tags = list[list[str]]
+MOST_SCORES = 30_000_000  # words times tags of the training: beyond it the linear model would take minutes
+# Epochs where nobody says how many: so that about so many words are read in all, within bounds.
+EPOCH_WORDS, FEWEST_EPOCHS, MOST_EPOCHS = 1_500_000, 5, 16
+BLENDED = 20_000  # words that the blend is fitted on, about
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +47,7 @@ class TagData:
     lexicon: Lexicon
     plan: TagPlan
     baseline: MostFrequentTag
+    linear: LinearTagger | None
     held_out: Sentences | None
     is_test: bool
     fingerprint: str
@@ -47,10 +57,11 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
     """A recurrent network that gives each word of a sentence a tag: a part of speech, or the part of a name.
 
     Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. word_column,
-    tag_column: columns of files. embedding_size, character_size (0: no letters), hidden_size, num_layers,
-    bidirectional, dropout: the network. crf: choose the tags of a sentence together; None: where they mark entities.
-    word_dropout: how often rare words are read as unknown in training. epochs, batch_size, learning_rate, weight_decay,
-    patience, seed, threads, device, minutes, accumulate, autocast: the training.
+    tag_column, encoding: how files are read. embedding_size, vocabulary_size, character_size (0: no letters),
+    hidden_size, num_layers, bidirectional, dropout: the network. branch: whether a linear model on features of words
+    stands beside it. crf: choose the tags of a sentence together; None: where they mark entities. word_dropout: how
+    often rare words are read as unknown in training. epochs, batch_size, learning_rate, weight_decay, patience, seed,
+    threads, device, minutes, accumulate, autocast: the training.
 
     `fit` takes a file in CoNLL's columns, two lists of lists (words, tags), or one list of lists of (word, tag) pairs;
     `valid`, of the same kind, decides when to stop; without it every tenth sentence does, and every tenth is kept from
@@ -68,26 +79,49 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
     tags_: tuple[str, ...]
     scheme_: str | None
     held_out_: Sentences | None
+    speed_: float
+    """Words a second of the last prediction."""
 
     def _read(self, data: Any, target: Any = None, valid: Any = None) -> tuple[TagData, TagTraining]:
-        columns = self.word_column, self.tag_column
-        sentences = as_sentences(data, target, columns)
+        sentences = as_sentences(data, target, self.layout)
         if valid is None:
             parts = hold_out(sentences)
         else:
             words, tags = valid if isinstance(valid, tuple) and len(valid) == 2 else (valid, None)
-            parts = Parts(sentences, as_sentences(words, tags, columns, "validation"), None)
+            parts = Parts(sentences, as_sentences(words, tags, self.layout, "validation"), None)
         training = parts.training
         assert training.tags is not None
         plan = TagPlan(find_scheme(training.tags))
         learned = [plan.learned(each) for each in training.tags]
-        lexicon = Lexicon.of(training.words, _all_tags(learned, plan))
+        lexicon = Lexicon.of(training.words, _all_tags(learned, plan), self.vocabulary_size)
         baseline = MostFrequentTag.of(training.words, training.tags)
         if len(lexicon.tags) < 2:
             raise DataError(f"all words have the tag {lexicon.tags[0]!r}; there is nothing to learn")
         measured = parts.validation if parts.test is None else parts.test
-        known = TagData(lexicon, plan, baseline, measured, parts.test is not None, _fingerprint(parts))
-        return known, TagTraining(training, parts.validation)
+        forms, ids = Forms(lexicon, training.words), Ragged.of(map(lexicon.tag_ids, learned))
+        linear = self._linear(forms, ids, lexicon, plan)
+        known = TagData(
+            lexicon, plan, baseline, linear, measured, parts.test is not None, _fingerprint(parts)
+        )
+        return known, TagTraining(forms, ids, parts.validation)
+
+    @property
+    def layout(self) -> Layout:
+        """How files are read."""
+        return Layout(self.word_column, self.tag_column, self.encoding)
+
+    def _linear(self, forms: Forms, tags: Ragged, lexicon: Lexicon, plan: TagPlan) -> LinearTagger | None:
+        """The linear model beside the network, fitted; None for none, or where it would take too long."""
+        size = len(tags.values) * len(lexicon.tags)
+        if self.branch == "none" or (self.branch == "auto" and size > MOST_SCORES):
+            return None
+        with torch_threads(self.threads):
+            return LinearTagger.fit(
+                forms, tags, lexicon.tags, crf=self._has_crf(plan), is_bioes=plan.has_entities
+            )
+
+    def _has_crf(self, plan: TagPlan) -> bool:
+        return plan.has_entities if self.crf is None else self.crf
 
     def _network(self, data: TagData) -> TagNetwork:
         sizes = TagSizes(
@@ -99,35 +133,43 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
             self.dropout,
             self.word_dropout,
         )
-        crf = data.plan.has_entities if self.crf is None else self.crf
-        return TagNetwork(self._cell, data.lexicon, sizes, crf=crf, is_bioes=data.plan.has_entities)
+        return TagNetwork(
+            self._cell,
+            data.lexicon,
+            sizes,
+            crf=self._has_crf(data.plan),
+            is_bioes=data.plan.has_entities,
+            is_blended=data.linear is not None,
+        )
 
     def _objective(self, network: TagNetwork, data: TagData, training: TagTraining) -> TagObjective:
-        sentences = training.training
-        assert sentences.tags is not None
-        ids = [torch.tensor(data.lexicon.tag_ids(data.plan.learned(tags))) for tags in sentences.tags]
-
         def validate() -> dict[str, float]:
             if training.validation is None:
                 return {}
+            self._blend(network, data, training.validation)
             found = self._measured(network, data, training.validation)
             return {name: found[name] for name in ("accuracy", "f1")}
 
         return TagObjective(
             network,
-            Forms(data.lexicon, sentences.words),
-            ids,
+            training.forms,
+            training.tags,
             validate,
             metric="f1" if data.plan.has_entities else "accuracy",
             batch_size=self.batch_size,
             seed=self.seed,
         )
 
+    def _epochs(self, data: TagData, training: TagTraining) -> int:
+        words = max(1, len(training.tags.values))
+        return max(FEWEST_EPOCHS, min(MOST_EPOCHS, EPOCH_WORDS // words))
+
     def _store(self, data: TagData) -> Stored:
         kept = {
             "words": data.lexicon.words,
             "letters": data.lexicon.letters,
             "tags": data.lexicon.tags,
+            "least": data.lexicon.least,
             "frequent": [data.baseline.tags[word] for word in data.lexicon.words],
             "otherwise": data.baseline.otherwise,
             "scheme": data.plan.scheme,
@@ -138,6 +180,7 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
         tensors = {
             "text": torch.frombuffer(bytearray(text), dtype=torch.uint8),
             "counts": torch.tensor(data.lexicon.counts),
+            **({} if data.linear is None else data.linear.tensors()),
         }
         return Stored(data.fingerprint, tensors)
 
@@ -182,37 +225,74 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
 
         data: a list of lists of words, or running text, which is split into sentences of words first."""
         self._check_fitted()
+        words, start = words_of(data), time.perf_counter()
         with torch_threads(self.threads):
-            return self._predicted(self.network_, self._data, words_of(data))
+            made = self._predicted(self.network_, self._data, words)
+        self.speed_ = sum(map(len, words)) / max(1e-9, time.perf_counter() - start)
+        return made
+
+    def tagged(self, sentences: Sentences) -> list[Tagging]:
+        """Tags with their probabilities; those of the true tags too, where the sentences have them."""
+        self._check_fitted()
+        with torch_threads(self.threads):
+            return list(
+                tagged(self.network_, self._data.lexicon, self._data.linear, self._data.plan, sentences)
+            )
+
+    def tagged_by_linear(self, sentences: Sentences) -> Tags | None:
+        """Tags of the linear model alone; None if there is none beside the network."""
+        self._check_fitted()
+        data = self._data
+        if data.linear is None:
+            return None
+        with torch_threads(self.threads):
+            batches = scored_by_linear(data.linear, data.lexicon, sentences.words)
+            return _decided(data, sentences.words, batches, torch.ones(2), data.linear.chain)
 
     def measure(self, data: Any, target: Any = None) -> dict[str, float]:
         """`accuracy`; that of words seen and not seen in training; `precision`, `recall`, `f1`: of entities as CoNLL's
         script counts them where tags mark entities, else means over the tags."""
         self._check_fitted()
-        sentences = as_sentences(data, target, (self.word_column, self.tag_column), "measuring")
-        with torch_threads(self.threads):
-            return self._measured(self.network_, self._data, sentences)
+        sentences = as_sentences(data, target, self.layout, "measuring")
+        return score_tags(self._data, sentences, self.predict(sentences))
 
     def _measured(self, network: TagNetwork, data: TagData, sentences: Sentences) -> dict[str, float]:
         predicted = self._predicted(network, data, sentences.words)
         return score_tags(data, sentences, predicted)
 
     @staticmethod
+    def _blend(network: TagNetwork, data: TagData, held: Sentences) -> None:
+        """Fit how much the network and the linear model count, on some of what was held out."""
+        if data.linear is None or held.tags is None:
+            return
+        share = max(1, held.count // BLENDED)
+        words, tags = held.words[::share], held.tags[::share]
+        ids = Ragged.of(data.lexicon.tag_ids(data.plan.learned(each)) for each in tags)
+        batches = list(scored(network, data.lexicon, data.linear, words))
+        chain = blended_chain(network, None, network.blend.new_tensor([1.0, 0.0]).cpu())
+        network.blend.copy_(fit_blend(batches, ids, chain, data.linear.chain))
+
+    @staticmethod
     def _predicted(network: TagNetwork, data: TagData, words: Sequence[Sequence[str]]) -> Tags:
-        forms = Forms(data.lexicon, words)
-        made: Tags = [[] for _ in words]
-        device = next(network.parameters()).device
-        training = network.training
-        network.eval()
-        with torch.no_grad():
-            for chosen in by_length([len(each) for each in words]):
-                batch = collate(forms, chosen)
-                best = network.decide(batch if device.type == "cpu" else _moved(batch, device))
-                for number, ids in zip(chosen, best.T.tolist(), strict=True):
-                    own = [data.lexicon.tags[i] for i in ids[: len(words[number])]]
-                    made[number] = data.plan.restored(own)
-        network.train(training)
-        return made
+        weights = network.blend.cpu()
+        chain = blended_chain(network, data.linear, weights)
+        return _decided(data, words, scored(network, data.lexicon, data.linear, words), weights, chain)
+
+
+def _decided(
+    data: TagData,
+    words: Sequence[Sequence[str]],
+    batches: Iterable[Scored],
+    weights: torch.Tensor,
+    chain: Chain | None,
+) -> Tags:
+    """The best tags of each sentence, in the scheme that the data came in."""
+    made: Tags = [[] for _ in words]
+    for batch in batches:
+        best = decide(batch, weights, chain)
+        for number, ids, length in zip(batch.numbers, best.T.tolist(), batch.lengths.tolist(), strict=True):
+            made[number] = data.plan.restored([data.lexicon.tags[i] for i in ids[:length]])
+    return made
 
 
 def score_tags(data: TagData, sentences: Sentences, predicted: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -231,18 +311,14 @@ def _all_tags(learned: Sequence[Sequence[str]], plan: TagPlan) -> set[str]:
     return tags
 
 
-def _moved(batch: Any, device: torch.device) -> Any:
-    from cellwise.tasks.training.device import moved
-
-    return moved(batch, device)
-
-
 def _fingerprint(parts: Parts) -> str:
-    rows = [
-        None if each is None else [each.words, each.tags]
-        for each in (parts.training, parts.validation, parts.test)
-    ]
-    return hashlib.sha256(json.dumps(rows).encode("ascii")).hexdigest()
+    """A digest of all sentences, one after the other: no second copy of a large corpus."""
+    digest = hashlib.sha256()
+    for each in (parts.training, parts.validation, parts.test):
+        digest.update(b"none" if each is None else f"{len(each)}".encode("ascii"))
+        for row in () if each is None else zip(each.words, each.tags or (), strict=True):
+            digest.update(json.dumps(row).encode("ascii"))
+    return digest.hexdigest()
 
 
 def _rebuild(tensors: Mapping[str, torch.Tensor], fingerprint: str) -> TagData:
@@ -266,10 +342,14 @@ def _rebuild(tensors: Mapping[str, torch.Tensor], fingerprint: str) -> TagData:
         raise ValueError("its words have no counts")
     if scheme is not None and scheme not in SCHEMES:
         raise ValueError(f"there is no scheme {scheme!r:.40}")
-    lexicon = Lexicon(lists["words"], counts, lists["letters"], lists["tags"])
+    least = kept.get("least", 1)  # runs of 0.3.0 have an embedding of every word
+    if type(least) is not int or least < 1:
+        raise ValueError("it has no least count of a word")
+    lexicon = Lexicon(lists["words"], counts, lists["letters"], lists["tags"], least)
     frequent = MostFrequentTag(dict(zip(lists["words"], lists["frequent"], strict=True)), otherwise)
     held_out = None
     if kept["held_out"] is not None:
         words, tags = kept["held_out"]
-        held_out = as_sentences(words, tags, (None, None), "measuring")
-    return TagData(lexicon, TagPlan(scheme), frequent, held_out, bool(kept["is_test"]), fingerprint)
+        held_out = as_sentences(words, tags, what="measuring")
+    linear = LinearTagger.restored(tensors, lexicon.tags, is_bioes=scheme is not None)
+    return TagData(lexicon, TagPlan(scheme), frequent, linear, held_out, bool(kept["is_test"]), fingerprint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-__all__ = ["SHAPES", "UNKNOWN_WORD", "Forms", "Lexicon", "shape_of"]
+__all__ = ["SHAPES", "UNKNOWN_WORD", "Forms", "Lexicon", "Ragged", "least_count", "shape_of"]
 
 UNKNOWN_WORD = 0  # index of every word, and of every letter, that training has not seen
 LONGEST = 24  # letters of a word that are read; of a longer one the first and the last half of them
@@ -19,26 +20,52 @@ SHAPES = 8
 _DIGITS = re.compile(r"\d")
 
 
+def least_count(counts: Iterable[int], most: int) -> int:
+    """How often a word must be seen so that at most so many words are.
+
+    >>> least_count([5, 2, 1, 1], most=4), least_count([5, 2, 1, 1], most=3), least_count([5, 2, 1, 1], most=1)
+    (1, 2, 3)
+    """
+    ranked = sorted(counts, reverse=True)
+    return ranked[most] + 1 if len(ranked) > most else 1
+
+
 @dataclass(frozen=True)
 class Lexicon:
-    """words, with how often training has seen each; letters; tags. All sorted: equal data give equal ones."""
+    """words, with how often training has seen each; letters; tags. All sorted: equal data give equal ones.
+
+    least: words seen less often have no embedding of their own, and are read by their letters alone."""
 
     words: tuple[str, ...]
     counts: tuple[int, ...]
     letters: tuple[str, ...]
     tags: tuple[str, ...]
+    least: int = 1
 
     @classmethod
-    def of(cls, sentences: Iterable[Sequence[str]], tags: Iterable[str]) -> Lexicon:
-        """Of the training sentences, and the tags there are."""
-        counts = Counter(word for sentence in sentences for word in sentence)
+    def of(cls, sentences: Iterable[Sequence[str]], tags: Iterable[str], most: int) -> Lexicon:
+        """Of the training sentences, and the tags there are; at most so many words have an embedding."""
+        counts: Counter[str] = Counter()
+        for sentence in sentences:
+            counts.update(sentence)
         words = tuple(sorted(counts))
         letters = tuple(sorted({letter for word in words for letter in word}))
-        return cls(words, tuple(counts[word] for word in words), letters, tuple(sorted(set(tags))))
+        numbers = tuple(counts[word] for word in words)
+        return cls(words, numbers, letters, tuple(sorted(set(tags))), least_count(numbers, most))
+
+    @cached_property
+    def embedded(self) -> tuple[int, ...]:
+        """How often training has seen each word with an embedding."""
+        return tuple(count for count in self.counts if count >= self.least)
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.words)
 
     @cached_property
     def _word_index(self) -> dict[str, int]:
-        return {word: number for number, word in enumerate(self.words, 1)}
+        frequent = (word for word, count in zip(self.words, self.counts, strict=True) if count >= self.least)
+        return {word: number for number, word in enumerate(frequent, 1)}
 
     @cached_property
     def _letter_index(self) -> dict[str, int]:
@@ -50,10 +77,10 @@ class Lexicon:
 
     def knows(self, word: str) -> bool:
         """Whether training has seen a word, letter by letter."""
-        return word in self._word_index
+        return word in self._known
 
     def word_id(self, word: str) -> int:
-        """Index from 1; an unseen word has that of its lower case, if that was seen, else UNKNOWN_WORD."""
+        """Index from 1; a word without one has that of its lower case, if that has one, else UNKNOWN_WORD."""
         index = self._word_index
         return index.get(word) or index.get(word.lower(), UNKNOWN_WORD)
 
@@ -68,30 +95,63 @@ class Lexicon:
         return [self._tag_index.get(tag, -1) for tag in tags]
 
 
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """Rows of different lengths in one tensor: `values` (N,) of all, `starts` (R + 1,) of each and the end."""
+
+    values: Tensor
+    starts: Tensor
+
+    @classmethod
+    def of(cls, rows: Iterable[Iterable[int]]) -> Ragged:
+        """Rows of whole numbers below 2 ** 31."""
+        values, starts = array("i"), array("q", [0])
+        for row in rows:
+            values.extend(row)
+            starts.append(len(values))
+        numbers = torch.frombuffer(values, dtype=torch.int32) if values else torch.zeros(0, dtype=torch.int32)
+        return cls(numbers, torch.frombuffer(starts, dtype=torch.int64))
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """(R,) int64."""
+        return self.starts.diff()
+
+    def padded(self, rows: Tensor, fill: int) -> Tensor:
+        """These rows as columns (T, B), int64; `fill` behind the end of each."""
+        lengths = self.lengths[rows]
+        steps = torch.arange(int(lengths.max()) if len(rows) else 0)[:, None]
+        index = (self.starts[rows] + steps).clamp(max=max(0, len(self.values) - 1))
+        return self.values[index].long().masked_fill(steps >= lengths, fill)
+
+
 class Forms:
-    """The different words of some sentences, each once: words (F,), shapes (F,), letters (F, L), lengths (F,)."""
+    """The different words of some sentences, each once: words (F,), shapes (F,), letters (F rows); sentences, as the
+    number of each word's form."""
 
     def __init__(self, lexicon: Lexicon, sentences: Iterable[Sequence[str]]) -> None:
         index: dict[str, int] = {}
-        self.sentences = [
-            torch.tensor([index.setdefault(word, len(index)) for word in sentence]) for sentence in sentences
-        ]
-        forms = list(index)
-        letters = [lexicon.letter_ids(form) for form in forms]
-        self.words = torch.tensor([lexicon.word_id(form) for form in forms])
-        self.shapes = torch.tensor([shape_of(form) for form in forms])
-        self.lengths = torch.tensor([len(each) for each in letters])
-        self.letters = torch.zeros(len(forms), int(self.lengths.max()) if forms else 1, dtype=torch.long)
-        for row, each in enumerate(letters):
-            self.letters[row, : len(each)] = torch.tensor(each)
+        self.sentences = Ragged.of(
+            [index.setdefault(word, len(index)) for word in sentence] for sentence in sentences
+        )
+        self.forms = list(index)
+        self.words = torch.tensor([lexicon.word_id(form) for form in self.forms])
+        self.shapes = torch.tensor([shape_of(form) for form in self.forms])
+        self.letters = Ragged.of(map(lexicon.letter_ids, self.forms))
 
     def __len__(self) -> int:
         return len(self.words)
 
+    def by_letters(self, forms: Tensor) -> Tensor:
+        """The order of some forms from long to short: kernels are fastest so."""
+        return self.letters.lengths[forms].argsort(descending=True, stable=True)
+
     def letters_of(self, forms: Tensor) -> tuple[Tensor, Tensor]:
         """Letters (L, F) and lengths (F,) of some forms."""
-        lengths = self.lengths[forms]
-        return self.letters[forms, : int(lengths.max())].T.contiguous(), lengths
+        return self.letters.padded(forms, UNKNOWN_WORD), self.letters.lengths[forms]
 
 
 def shape_of(word: str) -> int:
