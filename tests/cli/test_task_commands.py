@@ -18,7 +18,7 @@ import pytest
 
 from cellwise.cli import app
 from cellwise.cli import tasks as task_commands
-from cellwise.tasks import CharacterModel, Forecaster, SequenceClassifier, SequenceTagger
+from cellwise.tasks import CharacterModel, Forecaster, SequenceClassifier, SequenceRegressor, SequenceTagger
 from cellwise.tasks.commands import Answer, Demo, Reading, TaskCommands, Word, Words
 from cellwise.tasks.common_options import CommonOptions
 from cellwise.tasks.options import option, options_of, with_options
@@ -47,6 +47,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     SequenceClassifier(hidden_size=4, embedding_size=4, epochs=1).fit(home / "classify.csv").save(
         home / "classify"
     )
+    rows = [f"{'a fine' if i % 2 else 'a dull'} film {i},{i % 2 + i / 100}" for i in range(24)]
+    (home / "regress.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
+    SequenceRegressor(hidden_size=4, embedding_size=4, epochs=1).fit(home / "regress.csv").save(
+        home / "regress"
+    )
     sentence = "the\tDET\n{noun}\tNOUN\nsings\tVERB\n\n"
     (home / "tag.conll").write_text("".join(sentence.format(noun=f"bird{i}") for i in range(24)))
     SequenceTagger(hidden_size=4, embedding_size=4, character_size=4, epochs=1).fit(home / "tag.conll").save(
@@ -55,7 +60,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-DATA = {"classify": "classify.csv", "forecast": "forecast.csv", "tag": "tag.conll", "text": "text.txt"}
+DATA = {
+    "classify": "classify.csv",
+    "forecast": "forecast.csv",
+    "regress": "regress.csv",
+    "tag": "tag.conll",
+    "text": "text.txt",
+}
 
 
 @pytest.fixture
@@ -135,6 +146,7 @@ JSON = {
     ("forecast", "update"): ["{home}/forecast", "{home}/newer.csv", "--out", "{home}/updated", "--overwrite"],
     ("forecast", "tune"): ["{home}/forecast.csv", "-H", "3", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
     ("classify", "tune"): ["{home}/classify.csv", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
+    ("regress", "tune"): ["{home}/regress.csv", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
     ("tag", "tune"): ["{home}/tag.conll", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
     ("text", "tune"): ["{home}/text.txt", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
     **{(task, "predict"): [f"{{home}}/{task}"] for task in tasks()},

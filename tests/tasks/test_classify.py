@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import subprocess
 import sys
@@ -181,9 +182,42 @@ def test_numbers_are_learned(tmp_path: Path) -> None:
     model.save(tmp_path)
     again = SequenceRegressor.load(tmp_path)
     np.testing.assert_array_equal(again.predict(others), model.predict(others))
-    assert again.measure() == model.measure()
+    assert again.measure() == model.measure() and again.measure_linear() == model.measure_linear()
     with pytest.raises(DataError, match="'down', which is no number; SequenceClassifier"):
         model.fit(*series(20))
+
+
+def test_bounds_hold_what_they_promise() -> None:
+    generator = np.random.default_rng(0)
+    values = [generator.normal(size=(3, 1)) for _ in range(300)]
+    targets = [float(value.mean() + generator.normal()) for value in values]
+    model = SequenceRegressor(**SMALL, held_out=0.5).fit(values, targets)
+    held = model.held_out_
+    errors = np.sort(np.abs(model._scaled(model._outputs(held)) - np.array(held.labels)))
+    assert model.margin_ == errors[math.ceil(0.8 * (len(held) + 1)) - 1]
+    others = [generator.normal(size=(3, 1)) for _ in range(300)]
+    right = [float(value.mean() + generator.normal()) for value in others]
+    assert model.measure(others, right)["coverage_80"] == pytest.approx(0.8, abs=0.06)
+    low, high = model.predict_interval(others).T
+    inside = (low <= np.array(right)) & (np.array(right) <= high)
+    assert inside.mean() == model.measure(others, right)["coverage_80"]
+
+
+def test_a_linear_model_of_numbers_finds_the_word_that_decides() -> None:
+    sentences, labels = texts(200)
+    targets = torch.tensor([1.0 if label == "positive" else -1.0 for label in labels])
+    others, right = texts(60, seed=1)
+    wanted = torch.tensor([1.0 if label == "positive" else -1.0 for label in right])
+    model = NgramModel.fit(sentences, targets, 1, "words", 2, (others, wanted))
+    error = (model.logits(others)[:, 0] - wanted).square().mean()
+    assert float(error) < 0.2
+    rows = model.rows(sentences).matrix().to_dense().double()
+    centred, goal = rows - rows.mean(0), targets.double() - targets.double().mean()
+    found = []
+    for strength in (1.0, 4.0):  # the closed form of ridge regression
+        dual = torch.linalg.solve(centred @ centred.T + torch.eye(200) / strength, goal)
+        found.append(float((centred.T @ dual - model.weights[:, 0]).abs().max()))
+    assert min(found) < 0.02
 
 
 def test_scikit_learn_validates_it() -> None:
@@ -272,28 +306,27 @@ def test_stretched_series_end_where_they_ended() -> None:
 
 def test_the_linear_model_on_ngrams(monkeypatch: pytest.MonkeyPatch) -> None:
     sentences, labels = texts(200)
-    classes = np.array([int(label == "positive") for label in labels])
+    classes = torch.tensor([int(label == "positive") for label in labels])
     others, right = texts(40, seed=1)
-    valid = others, np.array([int(label == "positive") for label in right])
+    valid = others, torch.tensor([int(label == "positive") for label in right])
     model = NgramModel.fit(sentences, classes, 2, "words", 2, valid)
     own = model.logits(sentences)
-    assert (own.argmax(1).numpy() == classes).mean() > 0.95
+    assert (own.argmax(1) == classes).float().mean() > 0.95
     assert model.logits(["zzz"])[0].tolist() == pytest.approx(model.bias.tolist())
     assert model.logits(["", "fine"]).isfinite().all()
     norms = [model.rows(["a fine story"]).values[part] for part in (slice(0, 5), slice(5, None))]
     assert all(np.square(each).sum() == pytest.approx(1) for each in norms)
     monkeypatch.setattr(ngrams, "MOST_LETTERS", 100)
     by_words = NgramModel.fit(sentences, classes, 2, "words", 2, valid)
-    assert not len(by_words.letters) and (by_words.logits(others).argmax(1).numpy() == valid[1]).mean() > 0.9
+    assert not len(by_words.letters) and (by_words.logits(others).argmax(1) == valid[1]).float().mean() > 0.9
     monkeypatch.setattr(ngrams, "MOST_WORDS", 1000)
     assert len(NgramModel.fit(sentences, classes, 2, "words", 2, valid).words) < len(by_words.words)
     monkeypatch.setattr(ngrams, "CHUNK", 7)
     torch.testing.assert_close(model.logits(sentences), own)
     monkeypatch.undo()
     by_letters = NgramModel.fit(sentences, classes, 2, "characters", 2, valid)
-    assert (
-        not len(by_letters.words) and (by_letters.logits(others).argmax(1).numpy() == valid[1]).mean() > 0.9
-    )
+    assert not len(by_letters.words)
+    assert (by_letters.logits(others).argmax(1) == valid[1]).float().mean() > 0.9
     again = NgramModel.restored(model.tensors(), "words", 2, 2)
     assert torch.equal(again.logits(sentences), own)
 

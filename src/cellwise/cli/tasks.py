@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -361,7 +362,13 @@ def stem(source: str) -> str:
 
 
 def _reading_options(task: Task, commands: TaskCommands) -> list[Option]:
-    return [each for each in options_of(task.load_options()) if each.name in commands.read_options]
+    """How a file is read, if it is read another way than the training data."""
+    declared = options_of(task.load_options())
+    return [
+        replace(each, default=None, none="as in training")
+        for each in declared
+        if each.name in commands.read_options
+    ]
 
 
 def word(word: Any) -> Declared:

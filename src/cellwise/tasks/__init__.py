@@ -6,7 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cellwise.tasks.classify.estimator import SequenceClassifier, SequenceRegressor
+    from cellwise.tasks.classify.estimator import SequenceClassifier
+    from cellwise.tasks.classify.regressor import SequenceRegressor
     from cellwise.tasks.comparing.compare import compare
     from cellwise.tasks.forecasting.forecaster import Forecaster
     from cellwise.tasks.tag.tagger import SequenceTagger
@@ -24,7 +25,7 @@ _HOMES = {
     "Forecaster": "cellwise.tasks.forecasting.forecaster",
     "LanguageModel": "cellwise.tasks.text.model",
     "SequenceClassifier": "cellwise.tasks.classify.estimator",
-    "SequenceRegressor": "cellwise.tasks.classify.estimator",
+    "SequenceRegressor": "cellwise.tasks.classify.regressor",
     "SequenceTagger": "cellwise.tasks.tag.tagger",
     "compare": "cellwise.tasks.comparing.compare",
     "tune": "cellwise.tasks.tuning.search",

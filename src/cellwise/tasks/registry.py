@@ -3,6 +3,8 @@
 A task is a folder of this package whose `__init__.py` declares it:
 
     TASK = Task("forecast", "Forecast series.", estimator="forecaster:Forecaster", options="options:ForecastOptions")
+
+Two that differ in nothing but what they say of a sequence share a folder, which then declares `TASKS`, several of them.
 """
 
 from __future__ import annotations
@@ -74,9 +76,9 @@ def tasks() -> dict[str, Task]:
     for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
         if module.ispkg:
             package = importlib.import_module(f"{HOME}.{module.name}")
-            task = getattr(package, "TASK", None)
-            if isinstance(task, Task):
-                found[task.name] = replace(task, folder=package.__name__)
+            for task in getattr(package, "TASKS", (getattr(package, "TASK", None),)):
+                if isinstance(task, Task):
+                    found[task.name] = replace(task, folder=package.__name__)
     return dict(sorted(found.items()))
 
 

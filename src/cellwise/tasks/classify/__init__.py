@@ -1,8 +1,8 @@
-"""Classification of sequences: texts and series of any length."""
+"""Classification and regression of sequences: texts and series of any length."""
 
 from cellwise.tasks.registry import Task
 
-__all__ = ["TASK"]
+__all__ = ["REGRESS", "TASK", "TASKS"]
 
 TASK = Task(
     "classify",
@@ -10,3 +10,11 @@ TASK = Task(
     estimator="estimator:SequenceClassifier",
     options="options:ClassifyOptions",
 )
+REGRESS = Task(
+    "regress",
+    "Predict a number from a text or a series.",
+    estimator="regressor:SequenceRegressor",
+    options="options:RegressOptions",
+    commands="regress_commands:Commands",
+)
+TASKS = (TASK, REGRESS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, ClassVar
 
 import torch
@@ -26,11 +26,15 @@ from cellwise.tasks.classify.data import (
 )
 from cellwise.tasks.classify.encoders import SeriesEncoder, TextEncoder
 from cellwise.tasks.classify.examples import SERIES, TEXT, Examples, width_of
-from cellwise.tasks.classify.network import NetworkConfig, SequenceNetwork
+from cellwise.tasks.classify.network import NetworkConfig, SequenceNetwork, Sizes
+from cellwise.tasks.classify.ngrams import NgramModel
 from cellwise.tasks.classify.objective import Encoded, SequenceObjective, Training, outputs_of
 from cellwise.tasks.classify.options import SequenceOptions
+from cellwise.tasks.classify.start import WarmStart, read_start
 from cellwise.tasks.classify.tables import read_examples
-from cellwise.tasks.errors import DataError
+from cellwise.tasks.classify.tokens import SUBWORDS, choose_unit
+from cellwise.tasks.comparable import HeldOut
+from cellwise.tasks.errors import DataError, OptionError
 from cellwise.tasks.estimator import Estimator, Stored
 from cellwise.tasks.training.loop import torch_threads
 from cellwise.tasks.training.run_folder import DATA, RunFolder
@@ -44,6 +48,8 @@ class SequenceEstimator(SequenceOptions, Estimator[Known, Training]):
 
     has_classes: ClassVar[bool]
     """Whether labels are classes, or numbers."""
+    compared: ClassVar[tuple[str, ...]]
+    """The metrics that `measure` and `measure_linear` both have."""
     trial_settings: ClassVar = {"refit": False}
     comparison_settings: ClassVar = {"refit": False}
     network_: SequenceNetwork
@@ -57,11 +63,14 @@ class SequenceEstimator(SequenceOptions, Estimator[Known, Training]):
     def _encoded_targets(self, targets: Any, examples: Examples, doing: str) -> Tensor:
         """Labels as the network is trained on them (N,). DataError."""
 
-    @abstractmethod
     def _linear(
         self, encoder: Any, train: Examples, targets: Tensor, outputs: int, held: tuple[Examples, Tensor]
-    ) -> Any:
-        """The linear model beside the network, or None. held: examples with targets, which may choose its strength."""
+    ) -> ConvolutionModel | NgramModel:
+        """The linear model beside the network. held: examples with targets, which may choose its strength."""
+        if train.kind == SERIES:
+            return ConvolutionModel.fit([encoder.encode(each) for each in train.inputs], targets, outputs)
+        unit = choose_unit(train.inputs) if encoder.unit == SUBWORDS else encoder.unit
+        return NgramModel.fit(train.inputs, targets, outputs, unit, self.ngrams, (held[0].inputs, held[1]))
 
     def _is_blended(self, data: Known) -> bool:
         """Whether the answer is that of the network and of the linear model together."""
@@ -120,8 +129,11 @@ class SequenceEstimator(SequenceOptions, Estimator[Known, Training]):
     ) -> tuple[Known, Training]:
         """What stays, and what is trained on; the linear model is fitted here."""
         encoder: TextEncoder | SeriesEncoder
-        if train.kind == TEXT:
-            encoder = TextEncoder.of(train, self.unit, self.min_count, self.longest)
+        start = self._warm_start(train)
+        if start is not None:
+            encoder = start.encoder(self.longest)
+        elif train.kind == TEXT:
+            encoder = TextEncoder.of(train, self.unit, self.min_count, self.longest, self.vocabulary)
         else:
             encoder = SeriesEncoder.of(train)
         train_targets = self._encoded_targets(targets, train, "the training")
@@ -129,29 +141,45 @@ class SequenceEstimator(SequenceOptions, Estimator[Known, Training]):
         outputs = len(targets) if isinstance(targets, Classes) else 1
         linear = self._linear(encoder, train, train_targets, outputs, (held, held_targets))
         schema = Schema(train.kind, train.channels)
-        digest = fingerprint(train, held)
+        digest = fingerprint(train, held, more="" if start is None else start.digest)
         known = Known(schema, encoder, targets, linear, held, notes, digest, is_own_split=is_own_split)
+        if start is not None:
+            known = replace(known, sizes=start.sizes)
         valid = encode(known, held, held_targets, self._is_blended(known))
         if self._refits(known) and isinstance(linear, ConvolutionModel):
             both, every = joined(train, held), torch.cat([train_targets, held_targets])
             again = self._linear(encoder, both, every, outputs, (held, held_targets))
             known = replace(known, linear=again, held_linear=known.linear_outputs(held))
         encoded = Encoded(known.encode(train), train_targets)
-        return known, Training(encoded, valid, self._weights(train_targets, outputs))
+        return known, Training(encoded, valid, self._weights(train_targets, outputs), start)
+
+    def _warm_start(self, train: Examples) -> WarmStart | None:
+        """What the network begins with. Raises OptionError and RunFolderError unless it fits."""
+        if self.pretrained is None:
+            return None
+        if train.kind != TEXT:
+            raise OptionError("pretrained is a language model, for texts, but these are series; leave it out")
+        start = read_start(self.pretrained)
+        declared = {each.name: each for each in self._options()}
+        named = {each.name: getattr(self, each.name) for each in fields(Sizes)}
+        given = {name: value for name, value in named.items() if value != declared[name].default}
+        start.check(self._cell, self.unit, given, self.directions)
+        return start
 
     def _weights(self, targets: Tensor, outputs: int) -> Tensor | None:
         return None
 
     def _network(self, data: Known) -> SequenceNetwork:
         is_text = isinstance(data.encoder, TextEncoder)
+        sizes = data.sizes or Sizes(self.embedding_size, self.hidden_size, self.num_layers)
         return SequenceNetwork(
             NetworkConfig(
                 cell=self._cell,
-                tokens=len(data.encoder.tokens) if isinstance(data.encoder, TextEncoder) else 0,
-                inputs=self.embedding_size if is_text else width_of(data.schema.channels),
+                tokens=len(data.encoder) if isinstance(data.encoder, TextEncoder) else 0,
+                inputs=sizes.embedding_size if is_text else width_of(data.schema.channels),
                 outputs=data.outputs,
-                hidden_size=self.hidden_size,
-                num_layers=self.num_layers,
+                hidden_size=sizes.hidden_size,
+                num_layers=sizes.num_layers,
                 directions=self.directions,
                 pooling=self.pooling or ("mean" if is_text else "max"),
                 dropout=self.dropout,
@@ -161,6 +189,8 @@ class SequenceEstimator(SequenceOptions, Estimator[Known, Training]):
         )
 
     def _objective(self, network: Any, data: Known, training: Training) -> SequenceObjective:
+        if training.start is not None:
+            training.start.begin(network)
         return self._new_objective(
             network, training, batch_size=self.batch_size, seed=self.seed, augment=self.augment
         )
@@ -198,6 +228,18 @@ class SequenceEstimator(SequenceOptions, Estimator[Known, Training]):
 
     def _notes(self, data: Known) -> tuple[str, ...]:
         return data.notes
+
+    @abstractmethod
+    def measure_linear(self, data: Any = None, target: Any = None) -> dict[str, float]:
+        """The metrics of the linear model that was fitted beside the network."""
+
+    def _held_out_figures(self) -> HeldOut:
+        known, linear = self._data, self._data.linear
+        own = self.measure(None)
+        others = {} if linear is None else {linear.name: self.measure_linear()}
+        words = known.measured.about()
+        words += ", which training has not seen" if known.test else ", which decided when to stop"
+        return HeldOut({name: own[name] for name in self.compared}, words, known.test is not None, others)
 
     def _outputs(self, examples: Examples) -> Tensor:
         """The answers (N, C), float64: the network's, blended with the linear model's."""

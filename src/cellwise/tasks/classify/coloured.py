@@ -11,11 +11,12 @@ import numpy as np
 from cellwise.tasks.report.charts import BASELINE, FAINT, INK, MODEL
 from cellwise.tasks.shown import shown
 
-__all__ = ["ColouredText", "coloured_texts"]
+__all__ = ["NARROW", "WIDE", "ColouredText", "coloured_texts"]
 
-WIDTH, LEFT = 960, 4
+LEFT = 4
 LINE, GAP = 22, 16  # points from line to line, and between texts
-LETTERS = 100  # in a line: there are no fonts here to measure it by
+# Width, and letters in a line, of a wide page and of a narrow one: there are no fonts here to measure them by.
+WIDE, NARROW = (960, 100), (400, 40)
 LONGEST = 900  # characters of a text that are shown
 FAINTEST = 0.12  # of the largest share in the text, under which a word is not coloured
 
@@ -30,20 +31,21 @@ class ColouredText:
     shares: np.ndarray
 
 
-def coloured_texts(texts: Sequence[ColouredText]) -> str:
+def coloured_texts(texts: Sequence[ColouredText], page: tuple[int, int] = WIDE) -> str:
     """One under the other: words that spoke for what was said in blue, those against it in orange, the heavier the
-    bolder."""
+    bolder. page: WIDE or NARROW."""
+    width, letters = page
     rows: list[str] = []
     top = 0
     for each in texts:
         top += LINE
         rows.append(_line(top, f'<tspan style="fill: {FAINT}">{_safe(each.heading)}</tspan>', 14))
-        for line in _wrapped(list(_pieces(each))):
+        for line in _wrapped(list(_pieces(each)), letters):
             top += LINE
             rows.append(_line(top, "".join(line), 16))
         top += GAP
     head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{top}" viewBox="0 0 {WIDTH} {top}"'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{top}" viewBox="0 0 {width} {top}"'
     )
     return f"{head} style=\"font-family: 'DejaVu Sans'\">\n" + "\n".join(rows) + "\n</svg>\n"
 
@@ -81,12 +83,12 @@ def _coloured(word: str, share: float, strength: float) -> str:
     return f'<tspan style="{style}">{_safe(word)}<title>{share:+.2f}</title></tspan>'
 
 
-def _wrapped(pieces: list[tuple[str, str]]) -> Iterator[list[str]]:
-    """Lines of at most about LETTERS characters, broken at white space where there is some."""
+def _wrapped(pieces: list[tuple[str, str]], letters: int) -> Iterator[list[str]]:
+    """Lines of at most about so many characters, broken at white space where there is some."""
     line: list[str] = []
     length = 0
     for plain, made in pieces:
-        if length and length + len(plain.rstrip()) > LETTERS:
+        if length and length + len(plain.rstrip()) > letters:
             yield line
             line, length = [], 0
             if not plain.strip():

@@ -1,7 +1,8 @@
-"""The command line of classifiers."""
+"""The command line of classifiers, and what that of regressors shares with it."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -9,25 +10,18 @@ from cellwise.tasks.commands import Answer, Demo, Reading, TaskCommands, Word, W
 from cellwise.tasks.data.standard_input import STDIN, file_of
 
 if TYPE_CHECKING:
+    from cellwise.tasks.classify.base import SequenceEstimator
     from cellwise.tasks.classify.estimator import SequenceClassifier
     from cellwise.tasks.classify.examples import Examples
+    from cellwise.tasks.report.table import ReportTable
 
-__all__ = ["Commands"]
+__all__ = ["Commands", "SequenceCommands", "compared"]
 
 
-class Commands(TaskCommands):
-    """`cellwise classify`: tell classes of texts or series apart."""
+class SequenceCommands(TaskCommands):
+    """What the commands of classifiers and regressors share: reading, and writing predictions."""
 
-    data = Word(
-        "FILE",
-        "Texts (CSV, TSV, JSON Lines, Parquet with columns text, label) or series (columns series, label, step and "
-        "values, or a .ts file), - for standard input, or the bundled 'japanese-vowels' or 'movie-sentences'.",
-    )
     valid = "Labelled data that decide when to stop, instead of a share of FILE."
-    start = Word(
-        "[FILE]",
-        "Sequences to classify; a .txt file or standard input may hold a text a line.  [default: those held out]",
-    )
     read_options = (
         "text_column",
         "label_column",
@@ -36,6 +30,62 @@ class Commands(TaskCommands):
         "missing",
         "encoding",
         "decimal",
+    )
+
+    def read(self, estimator: SequenceEstimator, source: str) -> Reading:
+        """Texts or series, with notes on what was noticed."""
+        examples = _read(estimator, source)
+        return Reading(examples, self._about(examples), examples.notes)
+
+    def _about(self, examples: Examples) -> str:
+        """A line on what was read."""
+        return examples.about()
+
+    @abstractmethod
+    def _columns(self, estimator: Any, examples: Examples) -> dict[str, Any]:
+        """The columns of a prediction, without that which says of what."""
+
+    def predict(self, estimator: SequenceEstimator, data: Any, **options: Any) -> Answer:
+        """A row for each sequence."""
+        from cellwise.tasks.classify.examples import TEXT
+        from cellwise.tasks.data.files import round_floats, to_csv, write_file
+        from cellwise.tasks.data.optional import require
+
+        examples = estimator._data.measured if data is None else data
+        is_text = examples.kind == TEXT
+        named = {"text" if is_text else "series": list(examples.inputs if is_text else examples.names)}
+        frame = round_floats(require("polars").DataFrame(named | self._columns(estimator, examples)))
+
+        def write(path: Path) -> str:
+            write_file(frame, path)
+            return f"{frame.height:,} rows"
+
+        return Answer(frame.to_dicts(), text=to_csv(frame), write=write)
+
+    def check_out(self, path: Path) -> None:
+        """Refuse a file name that is neither CSV nor Parquet."""
+        from cellwise.tasks.data.files import check_writable
+
+        check_writable(path)
+
+
+def compared(value: Any, table: ReportTable, *remarks: str) -> Answer:
+    """The figures of the network and of what it is compared with."""
+    rows = [(row.name, *(cell.text for cell in row.cells)) for row in table.rows]
+    return Answer(value, table=(("model", *table.columns), rows), remarks=remarks)
+
+
+class Commands(SequenceCommands):
+    """`cellwise classify`: tell classes of texts or series apart."""
+
+    data = Word(
+        "FILE",
+        "Texts (CSV, TSV, JSON Lines, Parquet with columns text, label) or series (columns series, label, step and "
+        "values, or a .ts file), - for standard input, or the bundled 'japanese-vowels' or 'movie-sentences'.",
+    )
+    start = Word(
+        "[FILE]",
+        "Sequences to classify; a .txt file or standard input may hold a text a line.  [default: those held out]",
     )
     demo = Demo(
         "japanese-vowels",
@@ -89,31 +139,24 @@ class Commands(TaskCommands):
         ),
     }
 
-    def read(self, estimator: SequenceClassifier, source: str) -> Reading:
-        """Texts or series, with notes on what was noticed."""
-        examples = _read(estimator, source)
-        return Reading(examples, _about(examples), examples.notes)
+    def _about(self, examples: Examples) -> str:
+        labels = examples.labels
+        if labels is None:
+            return examples.about()
+        return f"{examples.about()}, {len(set(map(str, labels))):,} classes"
 
     def learned(self, estimator: SequenceClassifier) -> Answer:
         """The figures of the network and of the linear model."""
-        from cellwise.tasks.classify.report import measured, measured_on, score_rows, verdict
+        from cellwise.tasks.classify.report import measured, score_rows, verdict
 
         found = measured(estimator)
-        table = score_rows(found)
         value = {
             "model": estimator.model_name,
             "measured_on": "test" if found.is_test else "held out",
             "sequences": len(found.labels),
             "models": found.figures(),
         }
-        return Answer(
-            value,
-            table=(
-                ("model", *table.columns),
-                [(row.name, *(cell.text for cell in row.cells)) for row in table.rows],
-            ),
-            remarks=(measured_on(found), verdict(found)[0]),
-        )
+        return compared(value, score_rows(found), found.measured_on, verdict(found)[0])
 
     def evaluate(self, estimator: SequenceClassifier, data: Any, **options: Any) -> Answer:
         """The figures of the network and of the linear model on labelled data."""
@@ -121,40 +164,21 @@ class Commands(TaskCommands):
         from cellwise.tasks.classify.report import measured, score_rows, verdict
 
         found = measured(estimator, labelled(data, None))
-        table, figures = score_rows(found), found.figures()
-        (name, own), *rest = figures.items()
+        (name, own), *rest = found.figures().items()
         value = {"model": name, **own, "sequences": len(found.labels)}
         if rest:
             value["linear"] = rest[0][1]
-        return Answer(
-            value,
-            table=(
-                ("model", *table.columns),
-                [(row.name, *(cell.text for cell in row.cells)) for row in table.rows],
-            ),
-            remarks=(verdict(found)[0],),
-        )
+        return compared(value, score_rows(found), verdict(found)[0])
 
-    def predict(self, estimator: SequenceClassifier, data: Any, **options: Any) -> Answer:
-        """A row for each sequence: its class, and the probability of every class."""
-        from cellwise.tasks.data.files import round_floats, to_csv, write_file
-
-        frame = round_floats(_frame(estimator, estimator.held_out_ if data is None else data))
-
-        def write(path: Path) -> str:
-            write_file(frame, path)
-            return f"{frame.height:,} rows"
-
-        return Answer(frame.to_dicts(), text=to_csv(frame), write=write)
-
-    def check_out(self, path: Path) -> None:
-        """Refuse a file name that is neither CSV nor Parquet."""
-        from cellwise.tasks.data.files import check_writable
-
-        check_writable(path)
+    def _columns(self, estimator: SequenceClassifier, examples: Examples) -> dict[str, Any]:
+        """The class, and the probability of every class."""
+        chances = estimator.predict_proba(examples)
+        names = estimator.classes_
+        said = {"label": [names[each] for each in chances.argmax(axis=1)]}
+        return said | {f"p_{name}": chances[:, number] for number, name in enumerate(names)}
 
 
-def _read(estimator: SequenceClassifier, source: str) -> Examples:
+def _read(estimator: SequenceEstimator, source: str) -> Examples:
     """A bundled set, a file, or standard input."""
     from cellwise.tasks.classify.datasets import bundled
     from cellwise.tasks.classify.lines import is_lines, read_lines
@@ -169,27 +193,3 @@ def _read(estimator: SequenceClassifier, source: str) -> Examples:
         ):
             return read_lines(path)
         return estimator.read(path)
-
-
-def _about(examples: Examples) -> str:
-    labels = examples.labels
-    if labels is None:
-        return examples.about()
-    return f"{examples.about()}, {len(set(map(str, labels))):,} classes"
-
-
-def _frame(estimator: SequenceClassifier, examples: Examples) -> Any:
-    """Text or series, the class, the probabilities, as a polars frame."""
-    from cellwise.tasks.classify.examples import TEXT
-    from cellwise.tasks.data.optional import require
-
-    chances = estimator.predict_proba(examples)
-    said = chances.argmax(axis=1)
-    is_text = examples.kind == TEXT
-    columns: dict[str, Any] = {
-        "text" if is_text else "series": list(examples.inputs if is_text else examples.names),
-        "label": [estimator.classes_[each] for each in said],
-    }
-    for number, name in enumerate(estimator.classes_):
-        columns[f"p_{name}"] = chances[:, number]
-    return require("polars").DataFrame(columns)

@@ -43,17 +43,18 @@ class ConvolutionModel:
     name = "linear model on convolutions"
 
     @classmethod
-    def fit(cls, series: Sequence[Tensor], targets: Tensor, classes: int) -> ConvolutionModel:
-        """Fit to series (T, D) float32 and classes (N,) int64, or numbers (N,) with `classes` 0."""
+    def fit(cls, series: Sequence[Tensor], targets: Tensor, outputs: int) -> ConvolutionModel:
+        """Fit to series (T, D) float32 and classes (N,) int64 from 0 to `outputs` - 1, or numbers (N,) float32."""
         generator = np.random.default_rng(0)
         used = torch.from_numpy(generator.permutation(len(series))[:MOST_SERIES])
         chosen, targets = [series[row] for row in used.tolist()], targets[used]
         kernels = _kernels(chosen, generator)
-        wanted = (nn.functional.one_hot(targets, classes) if classes else targets[:, None]).double()
+        has_classes = not targets.is_floating_point()
+        wanted = (nn.functional.one_hot(targets, outputs) if has_classes else targets[:, None]).double()
         features = _features(chosen, *kernels).double()
         mean, spread = features.mean(0), features.std(0, correction=0).clamp(min=1e-6)
         weights, bias, left_out = _ridge((features - mean) / spread, wanted)
-        factor = _sharpness(left_out, targets) if classes else 1.0
+        factor = _sharpness(left_out, targets) if has_classes else 1.0
         fitted = (mean, spread, factor * weights, factor * bias)
         return cls(*kernels, *(each.float() for each in fitted))
 

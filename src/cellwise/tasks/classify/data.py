@@ -15,14 +15,18 @@ from cellwise.tasks.classify.columns import Schema
 from cellwise.tasks.classify.convolutions import ConvolutionModel
 from cellwise.tasks.classify.encoders import SeriesEncoder, TextEncoder
 from cellwise.tasks.classify.examples import SERIES, TEXT, Channel, Examples
+from cellwise.tasks.classify.network import Sizes
 from cellwise.tasks.classify.ngrams import NgramModel
 from cellwise.tasks.classify.objective import Encoded
+from cellwise.tasks.classify.tokens import CHARACTERS, SUBWORDS, UNITS, WORDS
+from cellwise.tasks.data.subwords import Subwords
 from cellwise.tasks.errors import DataError
 from cellwise.tasks.training.digests import parts_digest
 
 __all__ = ["Classes", "Known", "Numbers", "encode", "fingerprint", "restored", "split_off", "stored"]
 
 Linear = NgramModel | ConvolutionModel
+MOST_UNITS = 65_536  # of a layer, and layers
 MOST_FRACTIONS = 20  # labels that are numbers with a fraction, up to which they may be grades
 LEAST_HELD, MOST_HELD, FEW_HELD = (
     0.1,
@@ -107,7 +111,7 @@ class Known:
     """What stays with a network: how sequences are read and labels named, the linear model beside it, and what was
     held out to decide when to stop. test: examples that came with the data for a test.
     is_own_split: whether what was held out is a share of the data, which may be learned in the end. held_linear (N, C):
-    what a linear model said of that before it learned it too."""
+    what a linear model said of that before it learned it too. sizes: of the network, where the options do not say."""
 
     schema: Schema
     encoder: TextEncoder | SeriesEncoder
@@ -119,6 +123,7 @@ class Known:
     test: Examples | None = None
     is_own_split: bool = True
     held_linear: Tensor | None = None
+    sizes: Sizes | None = None
 
     @property
     def measured(self) -> Examples:
@@ -170,8 +175,8 @@ def split_off(
     return examples.select(np.flatnonzero(~held)), examples.select(np.flatnonzero(held))
 
 
-def fingerprint(*parts: Examples) -> str:
-    """SHA-256 over kinds, channels, sequences and labels."""
+def fingerprint(*parts: Examples, more: str = "") -> str:
+    """SHA-256 over kinds, channels, sequences and labels, and over whatever else a training depends on."""
 
     def pieces() -> Iterable[bytes | memoryview]:
         for part in parts:
@@ -182,6 +187,8 @@ def fingerprint(*parts: Examples) -> str:
                     yield each.encode("utf8", "surrogatepass")
                 else:
                     yield np.ascontiguousarray(each).tobytes()
+        if more:
+            yield more.encode("ascii")
 
     return parts_digest(pieces())
 
@@ -198,6 +205,7 @@ def stored(known: Known) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "notes": known.notes,
         "linear": None if known.linear is None else type(known.linear).__name__,
         "is_own_split": known.is_own_split,
+        "sizes": None if known.sizes is None else asdict(known.sizes),
     }
     if known.held_linear is not None:
         tensors["valid/linear"] = known.held_linear
@@ -207,11 +215,13 @@ def stored(known: Known) -> tuple[dict[str, Tensor], dict[str, Any]]:
         about["targets"] = [known.targets.mean, known.targets.spread]
     if isinstance(known.encoder, TextEncoder):
         about |= {name: getattr(known.encoder, name) for name in ("unit", "tokens", "longest")}
+        if known.encoder.subwords is not None:
+            about["subwords"] = known.encoder.subwords.to_json()
     else:
         tensors["mean"] = torch.from_numpy(known.encoder.mean)
         tensors["spread"] = torch.from_numpy(known.encoder.spread)
     if isinstance(known.linear, NgramModel):
-        about["ngrams"] = known.linear.size
+        about |= {"ngrams": known.linear.size, "ngram_unit": known.linear.unit}
     for name, part in (("valid", known.valid), ("test", known.test)):
         if part is None:
             continue
@@ -245,17 +255,15 @@ def restored(
     outputs = len(targets) if isinstance(targets, Classes) else 1
     encoder: TextEncoder | SeriesEncoder
     if kind == TEXT:
-        tokens = tuple(_texts(about["tokens"]))
-        if len(set(tokens)) != len(tokens) or not tokens or about["unit"] not in ("words", "characters"):
-            raise ValueError("its tokens are none")
-        if type(about["longest"]) is not int or about["longest"] < 2:
-            raise ValueError("its longest text is none")
-        encoder = TextEncoder(about["unit"], tokens, about["longest"])
+        encoder = _text_encoder(about)
     else:
         encoder = _series_encoder(channels, tensors)
     linear: Linear | None = None
     if about["linear"] == NgramModel.__name__ and kind == TEXT:
-        linear = NgramModel.restored(tensors, about["unit"], int(about["ngrams"]), outputs)
+        unit = about.get("ngram_unit", about["unit"])  # version 0.3.0 had no other than the network's
+        if unit not in (WORDS, CHARACTERS):
+            raise ValueError("the unit of its n-grams is none")
+        linear = NgramModel.restored(tensors, unit, int(about["ngrams"]), outputs)
     elif about["linear"] == ConvolutionModel.__name__ and isinstance(encoder, SeriesEncoder):
         linear = ConvolutionModel.restored(tensors, encoder.width, outputs)
     elif about["linear"] is not None:
@@ -266,10 +274,27 @@ def restored(
         raise ValueError("whether what was held out is its own is not said")
     if held is not None and (held.shape != (len(parts["valid"]), outputs) or held.dtype != torch.float32):
         raise ValueError("what the linear model said is none")
-    schema = Schema(kind, channels)
+    schema, sizes = Schema(kind, channels), about.get("sizes")
     return Known(
-        schema, encoder, targets, linear, parts["valid"], notes, digest, parts.get("test"), is_own, held
+        schema,
+        encoder,
+        targets,
+        linear,
+        parts["valid"],
+        notes,
+        digest,
+        parts.get("test"),
+        is_own,
+        held,
+        None if sizes is None else _sizes(sizes),
     )
+
+
+def _sizes(stored: Mapping[str, Any]) -> Sizes:
+    made = Sizes(**stored)
+    if not all(type(each) is int and 1 <= each <= MOST_UNITS for each in asdict(made).values()):
+        raise ValueError("its sizes are none")
+    return made
 
 
 def _channel(value: Mapping[str, Any]) -> Channel:
@@ -280,6 +305,16 @@ def _channel(value: Mapping[str, Any]) -> Channel:
     if not isinstance(made.name, str) or not isinstance(made.is_interval, bool):
         raise ValueError("a channel is none")
     return made
+
+
+def _text_encoder(about: Mapping[str, Any]) -> TextEncoder:
+    unit, tokens, longest = about["unit"], tuple(_texts(about["tokens"])), about["longest"]
+    subwords = Subwords.from_json(about["subwords"]) if unit == SUBWORDS else None
+    if unit not in UNITS or len(set(tokens)) != len(tokens) or bool(tokens) == (subwords is not None):
+        raise ValueError("its tokens are none")
+    if type(longest) is not int or longest < 2:
+        raise ValueError("its longest text is none")
+    return TextEncoder(unit, tokens, longest, subwords)
 
 
 def _series_encoder(channels: tuple[Channel, ...], tensors: Mapping[str, Tensor]) -> SeriesEncoder:

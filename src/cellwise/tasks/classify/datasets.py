@@ -11,7 +11,7 @@ from cellwise.tasks.classify.columns import Columns
 from cellwise.tasks.classify.examples import Examples
 from cellwise.tasks.classify.tables import read_examples
 
-__all__ = ["BUNDLED", "bundled", "japanese_vowels", "movie_sentences", "parts_of"]
+__all__ = ["BUNDLED", "bundled", "japanese_vowels", "movie_ratings", "movie_sentences", "parts_of"]
 
 FOLDER = Path(__file__).parent / "data"
 
@@ -28,12 +28,25 @@ def japanese_vowels() -> tuple[Examples, Examples]:
 def movie_sentences() -> tuple[Examples, Examples]:
     """9,065 sentences from film reviews to learn from, positive or negative, and every tenth one for the test (Hutto
     and Gilbert 2014; Pang and Lee 2005)."""
-    whole = read_examples(FOLDER / "movie_sentences.csv.gz", Columns())
+    return _movies("label")
+
+
+def movie_ratings() -> tuple[Examples, Examples]:
+    """The same sentences with the mean of 20 people's ratings, from -4 to 4; none lies between -0.5 and 0.5."""
+    return _movies("rating")
+
+
+def _movies(label: str) -> tuple[Examples, Examples]:
+    whole = read_examples(FOLDER / "movie_sentences.csv.gz", Columns(label=label))
     tenth = np.arange(len(whole)) % 10
     return whole.select(np.flatnonzero(tenth != 9)), whole.select(np.flatnonzero(tenth == 9))
 
 
-BUNDLED = {"japanese-vowels": japanese_vowels, "movie-sentences": movie_sentences}
+BUNDLED = {
+    "japanese-vowels": japanese_vowels,
+    "movie-ratings": movie_ratings,
+    "movie-sentences": movie_sentences,
+}
 
 
 def bundled(name: str) -> Examples | None:

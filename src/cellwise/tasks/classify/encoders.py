@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor
 
 from cellwise.tasks.classify.examples import Channel, Examples
-from cellwise.tasks.classify.tokens import choose_unit, tokens_of
+from cellwise.tasks.classify.tokens import SUBWORDS, choose_unit, spans_of, tokens_of
+from cellwise.tasks.data.subwords import Subwords
 
 __all__ = ["SeriesEncoder", "TextEncoder"]
 
@@ -48,18 +50,26 @@ class SeriesEncoder:
 
 @dataclass(frozen=True, eq=False)
 class TextEncoder:
-    """unit: "words" or "characters"; tokens: those that are known, the first stands for all others; longest: how many
-    of a text are read, half of them from its end."""
+    """unit: "words", "characters" or "subwords"; tokens: those that are known, the first stands for all others;
+    longest: how many of a text are read, half of them from its end. subwords: the vocabulary of that unit, in place of
+    tokens."""
 
     unit: str
     tokens: tuple[str, ...]
     longest: int
+    subwords: Subwords | None = None
     _index: dict[str, int] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, examples: Examples, unit: str | None, min_count: int, longest: int) -> TextEncoder:
-        """The tokens of training texts that occur at least `min_count` times, the most frequent first."""
+    def of(
+        cls, examples: Examples, unit: str | None, min_count: int, longest: int, vocabulary: int
+    ) -> TextEncoder:
+        """The tokens of training texts that occur at least `min_count` times, the most frequent first; or, for
+        subwords, a vocabulary of that size."""
         chosen = unit or choose_unit(examples.inputs)
+        if chosen == SUBWORDS:
+            learned = Subwords.learn(examples.inputs, vocabulary, special=(UNKNOWN_TOKEN,))
+            return cls(chosen, (), longest, learned)
         counts = Counter(token for text in examples.inputs for token in tokens_of(text, chosen))
         counts.pop(UNKNOWN_TOKEN, None)
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
@@ -69,12 +79,30 @@ class TextEncoder:
     def __post_init__(self) -> None:
         self._index.update({token: number for number, token in enumerate(self.tokens)})
 
+    def __len__(self) -> int:
+        """Tokens that are known."""
+        return len(self.tokens) if self.subwords is None else len(self.subwords)
+
     def encode(self, text: Any) -> Tensor:
         """The numbers of a text's tokens (T,), int64; 0 for unknown ones."""
-        tokens = tokens_of(text, self.unit)
-        gone = self.left_out(len(tokens))
-        kept = (*tokens[: gone.start], *tokens[gone.stop :])
-        return torch.tensor([self._index.get(token, 0) for token in kept], dtype=torch.long)
+        ids = self._ids(text)
+        gone = self.left_out(len(ids))
+        return torch.tensor([*ids[: gone.start], *ids[gone.stop :]], dtype=torch.long)
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where the tokens of a text begin and end in it, those that are not read among them. Where a character is
+        several subwords, it is that of the first of them, and the others are empty."""
+        if self.subwords is None:
+            return spans_of(text, self.unit)
+        sizes = [len(self.subwords.bytes_of(token)) for token in self._ids(text)]
+        starts = np.cumsum([0, *(len(character.encode("utf8")) for character in text)])
+        edges = np.searchsorted(starts, np.cumsum([0, *sizes])).tolist()
+        return list(pairwise(edges))
+
+    def _ids(self, text: str) -> list[int]:
+        if self.subwords is None:
+            return [self._index.get(token, 0) for token in tokens_of(text, self.unit)]
+        return self.subwords.encode([text])[0]
 
     def left_out(self, count: int) -> range:
         """Which of so many tokens are not read: those in the middle."""

@@ -1,4 +1,4 @@
-"""The estimators: `SequenceClassifier().fit(texts, labels).predict(texts)`."""
+"""The classifier: `SequenceClassifier().fit(texts, labels).predict(texts)`."""
 
 from __future__ import annotations
 
@@ -10,18 +10,15 @@ from torch import Tensor
 
 from cellwise.tasks.classify import TASK
 from cellwise.tasks.classify.base import SequenceEstimator
-from cellwise.tasks.classify.convolutions import ConvolutionModel
-from cellwise.tasks.classify.data import Classes, Known, Numbers
-from cellwise.tasks.classify.examples import SERIES, TEXT, Examples
-from cellwise.tasks.classify.metrics import class_metrics, number_metrics
-from cellwise.tasks.classify.ngrams import NgramModel
-from cellwise.tasks.classify.objective import ClassObjective, NumberObjective, Training
-from cellwise.tasks.classify.options import ClassifyOptions, RegressOptions
+from cellwise.tasks.classify.data import Classes, Known
+from cellwise.tasks.classify.examples import Examples
+from cellwise.tasks.classify.metrics import class_metrics
+from cellwise.tasks.classify.objective import ClassObjective, Training
+from cellwise.tasks.classify.options import ClassifyOptions
 from cellwise.tasks.classify.stream import ClassStream
-from cellwise.tasks.errors import DataError
 from cellwise.tasks.training.run_folder import RunFolder
 
-__all__ = ["SequenceClassifier", "SequenceRegressor"]
+__all__ = ["SequenceClassifier"]
 
 
 class SequenceClassifier(ClassifyOptions, SequenceEstimator):
@@ -46,6 +43,7 @@ class SequenceClassifier(ClassifyOptions, SequenceEstimator):
 
     task = TASK.name
     has_classes = True
+    compared = ("accuracy", "macro_f1", "log_loss", "calibration_error")
     metric = "accuracy"
     higher_is_better = True
 
@@ -58,14 +56,6 @@ class SequenceClassifier(ClassifyOptions, SequenceEstimator):
 
     def _encoded_targets(self, targets: Any, examples: Examples, doing: str) -> Tensor:
         return torch.from_numpy(targets.encode(examples, doing))
-
-    def _linear(
-        self, encoder: Any, train: Examples, targets: Tensor, outputs: int, held: tuple[Examples, Tensor]
-    ) -> Any:
-        if train.kind == SERIES:
-            return ConvolutionModel.fit([encoder.encode(each) for each in train.inputs], targets, outputs)
-        valid = held[0].inputs, held[1].numpy()
-        return NgramModel.fit(train.inputs, targets.numpy(), outputs, encoder.unit, self.ngrams, valid)
 
     def _weights(self, targets: Tensor, outputs: int) -> Tensor | None:
         if self.class_weight == "none":
@@ -120,69 +110,3 @@ class SequenceClassifier(ClassifyOptions, SequenceEstimator):
         Raises OptionError for a network that reads in two directions."""
         self._check_fitted()
         return ClassStream(self.network_, self._data)
-
-
-class SequenceRegressor(RegressOptions, SequenceEstimator):
-    """A recurrent network that says a number of a sequence: of texts, or of series of any lengths.
-
-    `fit` takes what `SequenceClassifier.fit` takes, with numbers as labels, and has its options, those of classes and
-    n-grams apart. What `fit` learns ends in an underscore: `network_`, `notes_`, `trained_`, `held_out_`."""
-
-    task = "regress"  # in run folders; there is no command of this name
-    has_classes = False
-    metric = "r2"
-    higher_is_better = True
-
-    held_out_: Examples
-
-    def _targets(self, train: Examples) -> Numbers:
-        return Numbers.of(_numbers(train))
-
-    def _encoded_targets(self, targets: Any, examples: Examples, doing: str) -> Tensor:
-        return torch.from_numpy((_numbers(examples) - targets.mean) / targets.spread).float()
-
-    def _linear(
-        self, encoder: Any, train: Examples, targets: Tensor, outputs: int, held: tuple[Examples, Tensor]
-    ) -> Any:
-        if train.kind == TEXT:
-            return None
-        return ConvolutionModel.fit([encoder.encode(each) for each in train.inputs], targets, 0)
-
-    def _new_objective(self, network: Any, training: Training, **settings: Any) -> NumberObjective:
-        return NumberObjective(network, training, **settings)
-
-    def _learned(self, data: Known) -> None:
-        self.held_out_ = data.measured
-
-    def predict(self, data: Any) -> np.ndarray:
-        """The number of each sequence, float64 (N,)."""
-        examples = self._examples(data)
-        assert isinstance(self._data.targets, Numbers)
-        return self._outputs(examples)[:, 0].numpy() * self._data.targets.spread + self._data.targets.mean
-
-    def measure(self, data: Any = None, target: Any = None) -> dict[str, float]:
-        """mean_absolute_error, root_mean_squared_error and r2 on labelled data; None: on `held_out_`."""
-        examples = self._labelled_examples(data, target)
-        return number_metrics(self.predict(examples), _numbers(examples))
-
-    def _figures(self) -> dict[str, Any]:
-        return {"held_out": self.measure()}
-
-
-def _numbers(examples: Examples) -> np.ndarray:
-    """Labels as numbers, float64 (N,). DataError for one that is none."""
-    assert examples.labels is not None
-    made = np.zeros(len(examples))
-    for row, label in enumerate(examples.labels):
-        try:
-            made[row] = float(label)
-        except ValueError as error:
-            raise DataError(
-                f"sequence {examples.names[row]!r} has the label {str(label)!r:.60}, which is no number; "
-                "SequenceClassifier learns classes"
-            ) from error
-    if not np.isfinite(made).all():
-        raise DataError(
-            f"sequence {examples.names[int((~np.isfinite(made)).argmax())]!r} has a label that is not finite"
-        )
-    return made

@@ -1,4 +1,4 @@
-"""Multinomial logistic regression on sparse features, by L-BFGS: what a person would try first on texts."""
+"""Linear regression on sparse features, by L-BFGS: of classes (multinomial logistic) and of numbers (ridge)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Rows", "fit_logistic"]
+__all__ = ["Rows", "fit_linear", "linear_loss"]
 
 STEPS = 50
 
@@ -53,27 +53,35 @@ def _compressed(
         )
 
 
-def fit_logistic(
-    rows: Rows, labels: Tensor, strength: float, weights: Tensor, bias: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Weights (width, C) and bias (C,) with the least mean cross-entropy and `1 / (2 strength N)` times their square.
+def linear_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy of logits (N, C) at classes (N,) int64; half the mean squared error of numbers (N, 1) at
+    targets (N,) float32."""
+    if targets.is_floating_point():
+        return nn.functional.mse_loss(outputs[:, 0], targets) / 2
+    return nn.functional.cross_entropy(outputs, targets)
 
-    labels (N,): from 0 to C - 1. strength: C of scikit-learn's LogisticRegression. weights, bias: where to begin; they
-    are not changed."""
+
+def fit_linear(
+    rows: Rows, targets: Tensor, strength: float, weights: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Weights (width, C) and bias (C,) with the least `linear_loss` and `1 / (2 strength N)` times their square.
+
+    targets (N,): classes from 0 to C - 1, int64, or numbers, float32, with C = 1. strength: C of scikit-learn's
+    LogisticRegression, 1 / alpha of its Ridge. weights, bias: where to begin; they are not changed."""
     matrix, transposed, count = rows.matrix(), rows.transposed(), len(rows)
     weights, bias = weights.clone(), bias.clone()
-    right = nn.functional.one_hot(labels, len(bias)).float()
+    has_numbers = targets.is_floating_point()
+    right = targets[:, None] if has_numbers else nn.functional.one_hot(targets, len(bias)).float()
     solver = torch.optim.LBFGS(
         [weights, bias], max_iter=STEPS, history_size=8, tolerance_change=1e-7, line_search_fn="strong_wolfe"
     )
 
     def loss() -> float:
-        logits = matrix @ weights + bias
-        error = (logits.softmax(1) - right) / count
+        outputs = matrix @ weights + bias
+        error = ((outputs if has_numbers else outputs.softmax(1)) - right) / count
         weights.grad = transposed @ error + weights / (strength * count)
         bias.grad = error.sum(0)
-        entropy = nn.functional.cross_entropy(logits, labels)
-        return float(entropy + weights.square().sum() / (2 * strength * count))
+        return float(linear_loss(outputs, targets) + weights.square().sum() / (2 * strength * count))
 
     with torch.no_grad():
         solver.step(loss)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cellwise.nn import Recurrent
 
-__all__ = ["Batch", "NetworkConfig", "SequenceNetwork"]
+__all__ = ["Batch", "NetworkConfig", "SequenceNetwork", "Sizes"]
 
 
 UNKNOWN = 0  # the token that stands for all that training has not seen
@@ -26,6 +26,15 @@ class Batch:
     inputs: Tensor
     lengths: Tensor
     targets: Tensor
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Those that the options of these names have, or the language model that a network begins with."""
+
+    embedding_size: int
+    hidden_size: int
+    num_layers: int
 
 
 @dataclass(frozen=True)

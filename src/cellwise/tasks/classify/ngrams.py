@@ -1,9 +1,10 @@
 """A linear model on n-grams of words and letters: what a person would pick for texts instead of a recurrent network.
 
 An n-gram of words, or of letters across words, is there or not; its weight is the inverse document frequency times the
-largest log-count ratio of a class (Wang and Manning 2012). Words and letters are each brought to length 1, so that the
-many letters do not drown the words. Multinomial logistic regression decides. It is the baseline of a report, and what
-the network is blended with."""
+largest log-count ratio of a class (Wang and Manning 2012); of numbers, the classes are those above and below their
+median. Words and letters are each brought to length 1, so that the many letters do not drown the words. Multinomial
+logistic regression decides, ridge regression on numbers. It is the baseline of a report, and what the network is
+blended with."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cellwise.tasks.classify.linear import Rows, fit_logistic
+from cellwise.tasks.classify.linear import Rows, fit_linear, linear_loss
 from cellwise.tasks.classify.tokens import WORDS, folded, words_of
 
 __all__ = ["NgramModel"]
@@ -51,14 +52,18 @@ class NgramModel:
     def fit(
         cls,
         texts: Sequence[str],
-        labels: np.ndarray,
-        classes: int,
+        targets: Tensor,
+        outputs: int,
         unit: str,
         size: int,
-        valid: tuple[Sequence[str], np.ndarray],
+        valid: tuple[Sequence[str], Tensor],
     ) -> NgramModel:
-        """Fit to texts of classes (N,) from 0 to `classes` - 1; other texts choose the strength of the regression."""
-        texts, labels, has_letters = _bounded(texts, labels, unit)
+        """Fit to texts of classes (N,) int64 from 0 to `outputs` - 1, or of numbers (N,) float32, with `outputs` 1;
+        other texts choose the strength of the regression."""
+        texts, targets, has_letters = _bounded(texts, targets, unit)
+        labels, classes = targets.numpy(), outputs
+        if targets.is_floating_point():
+            labels, classes = (targets > targets.median()).long().numpy(), 2
         none = _Hashed(np.zeros(0, np.uint64), np.zeros(len(texts), np.int64))
         parts = {
             "words": _words(texts, size) if unit == WORDS else none,
@@ -67,21 +72,21 @@ class NgramModel:
         found = {name: _features(part, labels, classes, name) for name, part in parts.items()}
         hashes = {name: torch.from_numpy(each.view(np.int64)) for name, (each, _) in found.items()}
         scale = torch.from_numpy(np.concatenate([each for _, each in found.values()]).astype(np.float32))
-        start = (torch.zeros(len(scale), classes), torch.zeros(classes))
+        start = (torch.zeros(len(scale), outputs), torch.zeros(outputs))
         model = cls(unit, size, hashes["words"], hashes["letters"], scale, *start)
         rows, held = model._rows(parts["words"], parts["letters"]), model.rows(valid[0])
         best: tuple[float, NgramModel] | None = None
         for strength in STRENGTHS:
-            start = fit_logistic(rows, torch.from_numpy(labels), strength, *start)
+            start = fit_linear(rows, targets, strength, *start)
             fitted = cls(unit, size, hashes["words"], hashes["letters"], scale, *start)
-            loss = torch.nn.functional.cross_entropy(fitted._logits(held), torch.from_numpy(valid[1]))
+            loss = linear_loss(fitted._logits(held), valid[1])
             if best is None or float(loss) < best[0]:
                 best = (float(loss), fitted)
         assert best is not None
         return best[1]
 
     def logits(self, texts: Sequence[str]) -> Tensor:
-        """Logits (N, C) float32 of texts."""
+        """Logits (N, C) or numbers (N, 1) of texts, float32."""
         parts = [self._logits(self.rows(texts[at : at + CHUNK])) for at in range(0, len(texts), CHUNK)]
         return torch.cat([*parts, self.weights[:0]])
 
@@ -150,16 +155,16 @@ class _Hashed:
         return np.repeat(np.arange(len(self)), self.lengths)
 
 
-def _bounded(texts: Sequence[str], labels: np.ndarray, unit: str) -> tuple[Sequence[str], np.ndarray, bool]:
+def _bounded(texts: Sequence[str], targets: Tensor, unit: str) -> tuple[Sequence[str], Tensor, bool]:
     """As many texts as memory has room for, in an order without pattern, and whether for their letters too."""
     lengths = np.array([len(text) for text in texts])
     has_letters = unit != WORDS or lengths.sum() <= MOST_LETTERS
     limit = MOST_LETTERS if unit != WORDS else MOST_WORDS
     if lengths.sum() <= limit:
-        return texts, labels, has_letters
+        return texts, targets, has_letters
     order = np.random.default_rng(0).permutation(len(texts))
     kept = order[np.cumsum(lengths[order]) <= limit]
-    return [texts[row] for row in kept.tolist()], labels[kept], has_letters
+    return [texts[row] for row in kept.tolist()], targets[torch.from_numpy(kept)], has_letters
 
 
 def _words(texts: Sequence[str], size: int) -> _Hashed:

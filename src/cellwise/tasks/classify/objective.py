@@ -12,6 +12,7 @@ from cellwise.tasks.classify.augment import augmented
 from cellwise.tasks.classify.blend import blend_of_logits, blend_of_numbers
 from cellwise.tasks.classify.metrics import class_metrics, number_metrics
 from cellwise.tasks.classify.network import Batch, SequenceNetwork
+from cellwise.tasks.classify.start import WarmStart
 from cellwise.tasks.training.objective import Objective
 
 __all__ = ["ClassObjective", "Encoded", "NumberObjective", "SequenceObjective", "Training", "outputs_of"]
@@ -51,11 +52,12 @@ class Encoded:
 @dataclass(frozen=True, eq=False)
 class Training:
     """What is trained on, and what decides when to stop, if anything does. weights (C,): of the
-    classes in the loss, or None."""
+    classes in the loss, or None. start: what the network begins with, or None."""
 
     train: Encoded
     valid: Encoded | None
     weights: Tensor | None = None
+    start: WarmStart | None = None
 
 
 class SequenceObjective(Objective[Batch]):

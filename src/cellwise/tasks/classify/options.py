@@ -116,8 +116,17 @@ class SequenceOptions(CommonOptions):
     unit: str | None = option(
         default=None,
         help="Tokens of a text.",
-        choices=("words", "characters"),
-        none="words, or characters where texts have no words",
+        choices=("words", "characters", "subwords"),
+        none="words, or characters where texts have no words; with --pretrained, those of that run",
+        group=TEXTS,
+    )
+    pretrained: str | None = option(
+        default=None,
+        help="Run folder of `cellwise text`: its language model is what the network begins with, and decides the "
+        "tokens and the sizes.",
+        what="the path of a run folder",
+        none="random weights",
+        metavar="RUN",
         group=TEXTS,
     )
     min_count: int = option(
@@ -125,6 +134,13 @@ class SequenceOptions(CommonOptions):
         help="Times that a token must occur to be known.",
         at_least=1,
         at_most=1_000_000,
+        group=TEXTS,
+    )
+    vocabulary: int = option(
+        default=4000,
+        help="Subwords to learn from the texts, with --unit subwords.",
+        at_least=300,
+        at_most=100_000,
         group=TEXTS,
     )
     longest: int = option(
@@ -158,6 +174,13 @@ class SequenceOptions(CommonOptions):
         group=TEXTS,
         search=Range(0.0, 0.4),
     )
+    ngrams: int = option(
+        default=2,
+        help="Words in the longest n-gram of the linear model.",
+        at_least=1,
+        at_most=5,
+        group=TEXTS,
+    )
     hidden_size: int = 64
     dropout: float = 0.3
     epochs: int = 30
@@ -169,13 +192,6 @@ class SequenceOptions(CommonOptions):
 class ClassifyOptions(SequenceOptions):
     """The options of a sequence classifier."""
 
-    ngrams: int = option(
-        default=2,
-        help="Words in the longest n-gram of the linear model.",
-        at_least=1,
-        at_most=5,
-        group=TEXTS,
-    )
     class_weight: str = option(
         default="none",
         help="Weight of an example in the loss; balanced: all classes count the same.",

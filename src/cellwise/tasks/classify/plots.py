@@ -107,9 +107,7 @@ def accuracy_plot(history: History, kept: int) -> str:
     return chart(draw, 4.7, 3.0, "accuracy")
 
 
-def mistakes_plot(
-    series: Sequence[np.ndarray], shares: Sequence[np.ndarray], titles: Sequence[str], channels: Sequence[str]
-) -> str:
+def mistakes_plot(series: Sequence[np.ndarray], shares: Sequence[np.ndarray], titles: Sequence[str]) -> str:
     """Series (T, D) in units of their spread, and under them how much each step (T,) spoke for what was said."""
 
     def drawing(values: np.ndarray, share: np.ndarray, title: str) -> Callable[[Any], None]:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from cellwise import cells
-from cellwise._version import __version__
 from cellwise.tasks.classify import plots
-from cellwise.tasks.classify.attribution import step_shares
-from cellwise.tasks.classify.coloured import ColouredText, coloured_texts
 from cellwise.tasks.classify.data import Classes
-from cellwise.tasks.classify.encoders import TextEncoder
-from cellwise.tasks.classify.examples import SERIES, TEXT, Examples
+from cellwise.tasks.classify.examples import TEXT, Examples
 from cellwise.tasks.classify.metrics import by_class, class_metrics, confusion
-from cellwise.tasks.classify.tokens import spans_of
+from cellwise.tasks.classify.report_parts import (
+    MOST_SHOWN,
+    Shown,
+    footer,
+    is_chance,
+    measured_on,
+    shown_section,
+)
 from cellwise.tasks.report.charts import loss_plot
 from cellwise.tasks.report.page import Chart, Page, Section, write_page
 from cellwise.tasks.report.table import ReportTable, TableCell, TableRow
@@ -27,12 +28,10 @@ from cellwise.tasks.training.run_files import RunFolder
 if TYPE_CHECKING:
     from cellwise.tasks.classify.estimator import SequenceClassifier
 
-__all__ = ["Measured", "measured", "measured_on", "score_rows", "verdict", "write_report"]
+__all__ = ["Measured", "measured", "score_rows", "verdict", "write_report"]
 
-MOST_MISTAKES = 12
 MOST_CLASSES = 60  # rows of the table by class
 HIGHER = {"accuracy": True, "macro_f1": True, "log_loss": False, "calibration_error": False}
-CHANCE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +48,11 @@ class Measured:
     def figures(self) -> dict[str, dict[str, float]]:
         """The metrics of each model."""
         return {name: class_metrics(each, self.labels) for name, each in self.chances.items()}
+
+    @property
+    def measured_on(self) -> str:
+        """What the figures were measured on, in a sentence or two."""
+        return measured_on(self.examples, self.is_test, self.is_learned, "classify")
 
 
 def measured(model: SequenceClassifier, examples: Examples | None = None) -> Measured:
@@ -103,17 +107,9 @@ def verdict(found: Measured) -> tuple[str, bool]:
     if won == lost:
         return f"{said}, as many as a {other_name}.", True
     said = f"{said}; a {other_name} that is fitted in seconds, of {other_right.mean():.1%}"
-    if _sign_test(won, lost) > CHANCE:
+    if is_chance(won, lost):
         said += f" (a difference of {abs(won - lost):,}, which may be chance)"
     return f"{said}.", won > lost
-
-
-def _sign_test(won: int, lost: int) -> float:
-    """The probability of a difference at least this large between equal models, two-sided (McNemar 1947, exact)."""
-    count, few = won + lost, min(won, lost)
-    if count > 1000:  # by then a normal distribution; the sum of binomials would be long
-        return math.erfc(abs(won - lost) / math.sqrt(2 * count))
-    return min(1.0, 2 * sum(math.comb(count, each) for each in range(few + 1)) / 2**count)
 
 
 def _page(model: SequenceClassifier) -> Page:
@@ -134,19 +130,7 @@ def _page(model: SequenceClassifier) -> Page:
         sections=tuple(section for section in sections if section is not None),
         notes=model.notes_,
         settings=model.get_params() | {"cell": cells.get(model.cell).name},
-        footer=_footer(model),
-    )
-
-
-def measured_on(found: Measured) -> str:
-    """What the figures were measured on, and how far one may believe them."""
-    if found.is_test:
-        return f"Measured on {found.examples.about()}, which training has not seen."
-    return (
-        f"Measured on {found.examples.about()} that were held out to decide when to stop: not trained on, but looked "
-        "at, so a little flattering."
-        + " Then the network has learned them too." * found.is_learned
-        + " `cellwise classify evaluate` measures on others."
+        footer=footer(model),
     )
 
 
@@ -155,7 +139,7 @@ def _scores_section(found: Measured) -> Section:
         "Accuracy is the share of right answers, macro F1 the mean over classes, however rare. Log loss and "
         "calibration error (lower is better) say whether the probabilities mean what they say."
     )
-    return Section("How good it is", text, table=score_rows(found), note=measured_on(found))
+    return Section("How good it is", text, table=score_rows(found), note=found.measured_on)
 
 
 def _errors_section(model: SequenceClassifier, found: Measured) -> Section:
@@ -213,51 +197,18 @@ def _mistakes_section(model: SequenceClassifier, found: Measured) -> Section | N
     own = found.chances[model.model_name]
     chosen = own.argmax(axis=1)
     wrong = np.flatnonzero(chosen != found.labels)
-    if not len(wrong):
-        return None
-    worst = wrong[np.argsort(-own[wrong, chosen[wrong]], kind="stable")][:MOST_MISTAKES]
-    shares = [
-        step_shares(
-            model.network_ if found.is_test else model.measured_,
-            model._data,
-            found.examples.inputs[row],
+    worst = wrong[np.argsort(-own[wrong, chosen[wrong]], kind="stable")][:MOST_SHOWN]
+    shown = [
+        Shown(
+            row,
+            f"is {model.classes_[found.labels[row]]}, said {model.classes_[chosen[row]]} "
+            f"({own[row, chosen[row]]:.0%})",
             int(chosen[row]),
         )
-        for row in worst
+        for row in worst.tolist()
     ]
-    if found.examples.kind == SERIES:
-        return _series_mistakes(model, found, worst, shares)
-    encoder = model._data.encoder
-    assert isinstance(encoder, TextEncoder)
-    texts = []
-    for row, share in zip(worst, shares, strict=True):
-        text, name = found.examples.inputs[row], model.classes_[chosen[row]]
-        heading = f"is {model.classes_[found.labels[row]]}, said {name} ({own[row, chosen[row]]:.0%})"
-        texts.append(ColouredText(heading, text, spans_of(text, encoder.unit), share))
-    caption = (
-        "Words that spoke for what was said are blue, those against it orange, by gradient times input of the "
-        "network and by what the linear model says without the word. Point at one for its share, in logits."
-    )
-    chart = Chart("mistakes", coloured_texts(texts), caption)
-    return Section("The most confident mistakes", charts=(chart,))
-
-
-def _series_mistakes(
-    model: SequenceClassifier, found: Measured, worst: np.ndarray, shares: list[np.ndarray]
-) -> Section:
-    own, known = found.chances[model.model_name], model._data
-    titles = [
-        f"{found.examples.names[row]}: is {model.classes_[found.labels[row]]}, said "
-        f"{model.classes_[int(own[row].argmax())]} ({own[row].max():.0%})"
-        for row in worst
-    ]
-    values = [known.encoder.encode(found.examples.inputs[row]).numpy() for row in worst]
-    svg = plots.mistakes_plot(values, shares, titles, [one.name for one in known.schema.channels])
-    caption = (
-        "Lines: the channels that vary most, in units of their spread. Bars: how much each step spoke for what was "
-        "said (blue) or against it (orange), by gradient times input."
-    )
-    return Section("The most confident mistakes", charts=(Chart("mistakes", svg, caption),))
+    words = ("spoke for what was said", "against it", "in logits")
+    return shown_section("The most confident mistakes", model, found.examples, shown, words)
 
 
 def _training_section(model: SequenceClassifier) -> Section | None:
@@ -274,12 +225,3 @@ def _training_section(model: SequenceClassifier) -> Section | None:
             Chart("accuracy", plots.accuracy_plot(model.trained_, model.trained_.best.epoch), shown)
         )
     return Section("Training", charts=tuple(charts))
-
-
-def _footer(model: SequenceClassifier) -> str:
-    weights = sum(each.numel() for each in model.network_.parameters())
-    trained = model.trained_
-    epochs = "" if trained is None else f", {len(trained.epochs)} epochs, the best was {trained.best.epoch}"
-    return (
-        f"cellwise {__version__}, torch {torch.__version__}; {weights:,} weights{epochs}, seed {model.seed}."
-    )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cellwise.tasks.classify.data import Classes, Known
-from cellwise.tasks.classify.encoders import SeriesEncoder
+from cellwise.tasks.classify.encoders import SeriesEncoder, TextEncoder
 from cellwise.tasks.classify.network import SequenceNetwork
 from cellwise.tasks.classify.ngrams import NgramModel
 from cellwise.tasks.errors import DataError, OptionError
@@ -36,6 +36,11 @@ class ClassStream:
             raise OptionError(
                 "the linear model beside this network reads whole series; train with branch='none' (--branch none) for "
                 "a stream"
+            )
+        if isinstance(known.encoder, TextEncoder) and known.encoder.subwords is not None:
+            raise OptionError(
+                "a stream takes a word or a character at a time, and this network reads subwords; train with "
+                "unit='words' (--unit words) for a stream"
             )
         self._network, self._known = network, known
         self._layer = network.layer.stream()

@@ -5,10 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-__all__ = ["CHARACTERS", "UNITS", "WORDS", "choose_unit", "folded", "spans_of", "tokens_of", "words_of"]
+__all__ = [
+    "CHARACTERS",
+    "SUBWORDS",
+    "UNITS",
+    "WORDS",
+    "choose_unit",
+    "folded",
+    "spans_of",
+    "tokens_of",
+    "words_of",
+]
 
-WORDS, CHARACTERS = "words", "characters"
-UNITS = (WORDS, CHARACTERS)
+WORDS, CHARACTERS, SUBWORDS = "words", "characters", "subwords"
+UNITS = (WORDS, CHARACTERS, SUBWORDS)
 # Scripts that put no spaces between words: each character is a word of its own.
 UNSPACED = (
     r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
