@@ -277,7 +277,7 @@ def test_commands(
     raw = (32767 * spoken("bad ace")).astype("<i2").tobytes() + b"\x00"
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(raw)))
     done = run("speech", "predict", str(home / "run"), "-", "--streaming")
-    assert done.stdout == "bad ace\n" and "... ba" in done.stderr and "behind the sound" in done.stderr
+    assert done.stdout == "bad ace\n" and "... ba" in done.stderr and "a step waits 75 ms" in done.stderr
     buffer = io.BytesIO()
     soundfile.write(buffer, spoken("bad ace"), RATE, format="WAV")
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(buffer.getvalue())))

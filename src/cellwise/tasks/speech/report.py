@@ -107,9 +107,9 @@ def _page(recognizer: SpeechRecognizer) -> Page:
                 note=_note(recognizer),
             ),
             _heard_section(recognizer, held, found),
-            _worst_section(held, found),
-            _confusions_section(held, found),
         ]
+        if found.said != list(held.texts):
+            sections += [_worst_section(held, found), _confusions_section(held, found)]
     if recognizer.trained_ is not None:
         caption = (
             "Training loss per character, and the character error rate of the best path on what was held out; the ring "
@@ -125,7 +125,7 @@ def _page(recognizer: SpeechRecognizer) -> Page:
         sections=tuple(sections),
         notes=recognizer.notes_,
         settings=setting_groups(
-            options_of(SpeechOptions), values, {"rate": f"{recognizer.rate_:,}"}, "general", {}
+            options_of(SpeechOptions), values, {"rate": f"{recognizer.rate_:,}"}, "network", {}
         ),
         footer=f"cellwise {__version__}, torch {torch.__version__}; {weights:,} weights, seed {recognizer.seed}.",
     )
@@ -205,7 +205,7 @@ def _confusions_section(held: Clips, found: Found) -> Section:
         TableRow(_confusion(a, b), (TableCell(f"{count:,}"), TableCell("" if a is None else f"{times[a]:,}")))
         for (a, b), count in pairs.most_common(MOST_CONFUSIONS)
     )
-    text = f"{pairs.total():,} edits turn what was recognised into {times.total():,} characters that were spoken."
+    text = f"{pairs.total():,} edits turn {times.total():,} spoken characters into what was recognised."
     return Section("What it confuses", text, table=ReportTable("", ("times", "of"), rows))
 
 

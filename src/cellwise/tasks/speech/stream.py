@@ -63,7 +63,7 @@ class SpeechStream:
 
     @property
     def delay(self) -> float:
-        """Seconds from a sound to the text that holds it, at most, besides computing: what a step has to wait for."""
+        """Seconds from the beginning of a step's sound to the end of what it looks at, besides computing."""
         return (2 * self._network.reduction - 1) * STEP + WINDOW
 
     def feed(self, samples: Any) -> str:
