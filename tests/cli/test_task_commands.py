@@ -15,10 +15,18 @@ import click
 import numpy as np
 import polars
 import pytest
+import soundfile
 
 from cellwise.cli import app
 from cellwise.cli import tasks as task_commands
-from cellwise.tasks import CharacterModel, Forecaster, SequenceClassifier, SequenceRegressor, SequenceTagger
+from cellwise.tasks import (
+    CharacterModel,
+    Forecaster,
+    SequenceClassifier,
+    SequenceRegressor,
+    SequenceTagger,
+    SpeechRecognizer,
+)
 from cellwise.tasks.commands import Answer, Demo, Reading, TaskCommands, Word, Words
 from cellwise.tasks.common_options import CommonOptions
 from cellwise.tasks.options import option, options_of, with_options
@@ -57,6 +65,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     SequenceTagger(hidden_size=4, embedding_size=4, character_size=4, epochs=1).fit(home / "tag.conll").save(
         home / "tag"
     )
+    sounds = [np.sin(np.arange(3000 + 100 * i) / (3 + i % 2)) / 2 for i in range(24)]
+    (home / "speech").mkdir()
+    for i, sound in enumerate(sounds):
+        soundfile.write(home / f"{i}.wav", sound, 8000)
+    table = [f"{home}/{i}.wav,{('high', 'low')[i % 2]}" for i in range(24)]
+    (home / "speech.csv").write_text("path,text\n" + "\n".join(table) + "\n")
+    SpeechRecognizer(hidden_size=4, num_layers=1, epochs=1).fit(home / "speech.csv").save(home / "speech")
     return home
 
 
@@ -64,6 +79,7 @@ DATA = {
     "classify": "classify.csv",
     "forecast": "forecast.csv",
     "regress": "regress.csv",
+    "speech": "speech.csv",
     "tag": "tag.conll",
     "text": "text.txt",
 }
@@ -147,6 +163,7 @@ JSON = {
     ("forecast", "tune"): ["{home}/forecast.csv", "-H", "3", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
     ("classify", "tune"): ["{home}/classify.csv", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
     ("regress", "tune"): ["{home}/regress.csv", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
+    ("speech", "tune"): ["{home}/speech.csv", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
     ("tag", "tune"): ["{home}/tag.conll", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
     ("text", "tune"): ["{home}/text.txt", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
     **{(task, "predict"): [f"{{home}}/{task}"] for task in tasks()},

