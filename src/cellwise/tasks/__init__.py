@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from cellwise.tasks.forecasting.forecaster import Forecaster
     from cellwise.tasks.tag.tagger import SequenceTagger
     from cellwise.tasks.text.model import CharacterModel, LanguageModel
+    from cellwise.tasks.translate.translator import Translator
     from cellwise.tasks.tuning.search import tune
 
 __all__ = [
     "CharacterModel", "Forecaster", "LanguageModel", "SequenceClassifier", "SequenceRegressor", "SequenceTagger",
-    "compare", "tune",
+    "Translator", "compare", "tune",
 ]  # fmt: skip
 
 # name -> module that defines it
@@ -26,6 +27,7 @@ _HOMES = {
     "SequenceClassifier": "cellwise.tasks.classify.estimator",
     "SequenceRegressor": "cellwise.tasks.classify.estimator",
     "SequenceTagger": "cellwise.tasks.tag.tagger",
+    "Translator": "cellwise.tasks.translate.translator",
     "compare": "cellwise.tasks.comparing.compare",
     "tune": "cellwise.tasks.tuning.search",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from cellwise.tasks.translate.alignment import WordPairs
 from cellwise.tasks.translate.network import END, NO_COPY, UNKNOWN, Pairs
 from cellwise.tasks.translate.vocabulary import Piece, Vocabulary
 
@@ -59,7 +61,7 @@ class Languages:
         aims = [extra.get(p, UNKNOWN) if n is None else n for p, n in zip(target, own, strict=True)]
         return Row(
             torch.tensor([*(UNKNOWN if n is None else n for n in ids), END]),
-            torch.tensor([*copies, NO_COPY]),
+            torch.tensor([*copies, END]),  # so that all that a source offers sums to one
             tuple(extra),
             torch.tensor([*aims, END]),
         )
@@ -82,15 +84,21 @@ class Languages:
         return made
 
 
-def collate(rows: Sequence[Row]) -> Pairs:
-    """Rows as a batch."""
-    return Pairs(
+def collate(rows: Sequence[Row], words: WordPairs | None = None) -> Pairs:
+    """Rows as a batch. words: what tells the attention which word belongs to which."""
+    made = Pairs(
         pad_sequence([row.source for row in rows], padding_value=END),
         torch.tensor([len(row.source) for row in rows]),
         pad_sequence([row.copies for row in rows], padding_value=NO_COPY),
         pad_sequence([row.target for row in rows], padding_value=END),
         torch.tensor([len(row.target) for row in rows]),
     )
+    if words is None:
+        return made
+    alignments = words.aligned(made.sources.numpy(), made.targets.numpy())
+    inside = torch.arange(len(made.targets))[:, None] < made.target_lengths - 1  # the end is not told
+    inside = inside[:, None] & (torch.arange(len(made.sources))[:, None] < made.source_lengths - 1)
+    return dataclasses.replace(made, alignments=torch.from_numpy(alignments).float() * inside)
 
 
 def shuffled(rows: Sequence[Row], batch_size: int, generator: torch.Generator) -> Iterator[list[int]]:

@@ -22,7 +22,7 @@ def log_likelihood(states: Tensor, weight: Tensor, bias: Tensor, targets: Tensor
 
     states (N, E), weight (V, E), bias (V,), targets (N,) ids; returns two tensors (N,). The second is what label
     smoothing asks for (Szegedy et al. 2016). Differentiable once in states, weight and bias."""
-    own, mean = _LogLikelihood.apply(states, weight, bias, targets)  # type: ignore[no-untyped-call]
+    own, mean = _LogLikelihood.apply(states, weight, bias, targets)
     return own, mean
 
 
@@ -47,7 +47,7 @@ class _LogLikelihood(torch.autograd.Function):
         return own, mean
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, d_own: Tensor, d_mean: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         states, weight, targets, chances = ctx.saved_tensors
         d_states, d_weight = torch.empty_like(states), torch.zeros_like(weight)

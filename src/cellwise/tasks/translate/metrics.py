@@ -9,7 +9,15 @@ from typing import Any
 from cellwise.tasks.data.optional import require
 from cellwise.tasks.translate.pairs import TextPairs
 
-__all__ = ["PACKAGE", "TITLES", "edit_distance", "error_rates", "measure_texts", "sentence_chrf", "signatures"]
+__all__ = [
+    "PACKAGE",
+    "TITLES",
+    "edit_distance",
+    "error_rates",
+    "measure_texts",
+    "sentence_chrf",
+    "signatures",
+]
 
 PACKAGE = ("'sacrebleu>=2.4'",)  # the extra `translate`
 TITLES = {
@@ -42,7 +50,7 @@ def measure_texts(pairs: TextPairs, made: Sequence[str], *, by_letter: bool) -> 
 
 def _metrics() -> tuple[Any, Any]:
     package = require("sacrebleu.metrics", PACKAGE)
-    return package.BLEU(), package.CHRF()
+    return package.BLEU(force=True), package.CHRF()  # force: no advice on tokens
 
 
 def signatures() -> dict[str, str]:
@@ -56,7 +64,9 @@ def signatures() -> dict[str, str]:
 def sentence_chrf(made: Sequence[str], targets: Sequence[str]) -> list[float]:
     """chrF of each translation by itself."""
     _, chrf = _metrics()
-    return [float(chrf.sentence_score(own, [target]).score) for own, target in zip(made, targets, strict=True)]
+    return [
+        float(chrf.sentence_score(own, [target]).score) for own, target in zip(made, targets, strict=True)
+    ]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ the attention read what it found, so that they know what was translated already.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from cellwise.tasks.translate.likelihood import log_likelihood
 __all__ = ["BEGIN", "END", "NO_COPY", "UNKNOWN", "Pairs", "Source", "TranslateNetwork", "TranslateSizes"]
 
 UNKNOWN, BEGIN, END = range(3)  # ids of either vocabulary
-NO_COPY = -1  # where a source has ended
+NO_COPY = -1  # beyond the end of a source
 TINY = 1e-10  # added to probabilities before their logarithm
 
 
@@ -30,18 +31,21 @@ class Pairs:
 
     sources (S, B), source_lengths (B,): ids, each source with END. copies (S, B): what copying a position writes, an id
     of the targets or, from the size of their vocabulary on, a word that it lacks; NO_COPY beyond the end. targets
-    (T, B), target_lengths (B,): ids of the same kind, each target with END."""
+    (T, B), target_lengths (B,): ids of the same kind, each target with END. alignments (T, S, B): how likely each word
+    of the target belongs to each of the source, zero where nobody knows; None if attention is not told."""
 
     sources: Tensor
     source_lengths: Tensor
     copies: Tensor
     targets: Tensor
     target_lengths: Tensor
+    alignments: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Encoded sources: memory and keys (B, S, H), lengths (B,), copies (B, S)."""
+    """Encoded sources: memory (B, S, H + E), which is the encoder's output beside what it read; keys (B, S, H), which
+    attention compares with; lengths (B,), copies (B, S)."""
 
     memory: Tensor
     keys: Tensor
@@ -70,6 +74,7 @@ class TranslateSizes:
     dropout: float
     word_dropout: float
     smoothing: float
+    guide: float
 
 
 class TranslateNetwork(nn.Module):
@@ -80,6 +85,8 @@ class TranslateNetwork(nn.Module):
         self.sizes = sizes
         half = (sizes.hidden_size + 1) // 2
         wide, embedded, layers = 2 * half, sizes.embedding_size, sizes.num_layers
+        # Rows of a table have length 1 at first, which suits the output; read, their components are about 1.
+        self.scale = math.sqrt(embedded)
         between = sizes.dropout if layers > 1 else 0.0
         self.source = nn.Embedding(sizes.sources, embedded)
         self.target = self.source if sizes.shared else nn.Embedding(sizes.targets, embedded)
@@ -89,11 +96,12 @@ class TranslateNetwork(nn.Module):
         self.upper = None
         if sizes.upper_layers:
             above = sizes.dropout if sizes.upper_layers > 1 else 0.0
-            self.upper = Recurrent(cell, 2 * wide, wide, sizes.upper_layers, dropout=above)
-        self.combine = nn.Linear((3 if self.upper is not None else 2) * wide, embedded)
+            self.upper = Recurrent(cell, 2 * wide + embedded, wide, sizes.upper_layers, dropout=above)
+        seen = (3 if self.upper is not None else 2) * wide + embedded
+        self.combine = nn.Linear(seen, embedded)
         self.output = self.target.weight if sizes.tied else nn.Parameter(torch.empty(sizes.targets, embedded))
         self.bias = nn.Parameter(torch.zeros(sizes.targets))
-        self.gate = nn.Linear(2 * wide + embedded, 1) if sizes.copy else None
+        self.gate = nn.Linear(2 * wide + 2 * embedded, 1) if sizes.copy else None
         if not self.bias.is_meta:
             for table in {self.source.weight, self.target.weight, self.output}:
                 nn.init.normal_(table, std=embedded**-0.5)
@@ -102,10 +110,12 @@ class TranslateNetwork(nn.Module):
 
     def encode(self, sources: Tensor, lengths: Tensor, copies: Tensor) -> tuple[Source, Any]:
         """Sources (S, B) read in both directions, and the state in which the decoder begins."""
-        read = self._locked(self.source(self._dropped(sources)))
-        memory, state = self.encoder(read, lengths=lengths)
-        memory = self._locked(memory).transpose(0, 1)
-        found = Source(memory, self.attention.keys(memory), lengths, copies.t())
+        read = self._locked(self.scale * self.source(self._dropped(sources)))
+        output, state = self.encoder(read, lengths=lengths)
+        output = self._locked(output)
+        # The words themselves help with rare ones (Nguyen and Chiang 2018).
+        memory = torch.cat([output, read], -1).transpose(0, 1)
+        found = Source(memory, self.attention.keys(output.transpose(0, 1)), lengths, copies.t())
         return found, self._joined(state)
 
     def _joined(self, state: Any) -> Any:
@@ -117,10 +127,10 @@ class TranslateNetwork(nn.Module):
 
     def embed(self, words: Tensor) -> Tensor:
         """Targets as the decoder reads them; words that the vocabulary lacks are unknown to it."""
-        return self.target(words.masked_fill(words >= self.sizes.targets, UNKNOWN))
+        return self.scale * self.target(words.masked_fill(words >= self.sizes.targets, UNKNOWN))
 
     def _dropped(self, words: Tensor) -> Tensor:
-        """In training, some words are read as unknown (Gal and Ghahramani 2016), but never the signs of begin and end."""
+        """In training, some words are read as unknown (Gal and Ghahramani 2016), never the signs of begin and end."""
         if not self.training or not self.sizes.word_dropout:
             return words
         hidden = torch.rand(words.shape, device=words.device) < self.sizes.word_dropout
@@ -138,11 +148,20 @@ class TranslateNetwork(nn.Module):
     def loss(self, batch: Pairs) -> Tensor:
         """Mean negative log-likelihood of a word of the targets, in nats, with label smoothing."""
         smoothing = self.sizes.smoothing
-        own, mean = self.likelihoods(batch)
-        return -((1 - smoothing) * own + smoothing * mean).mean()
+        own, mean, weights = self._scored(batch)
+        loss = -((1 - smoothing) * own + smoothing * mean).mean()
+        if batch.alignments is None or not self.sizes.guide:
+            return loss
+        told = batch.alignments.permute(2, 0, 1) * torch.log(weights + TINY)
+        return loss - self.sizes.guide * told.sum() / len(own)
 
-    def likelihoods(self, batch: Pairs) -> tuple[Tensor, Tensor]:
-        """Log-probability of each word of the targets (N,), row by row without padding, and the mean over all words."""
+    def likelihoods(self, batch: Pairs) -> Tensor:
+        """Log-probability of each word of the targets (N,), row by row without padding."""
+        return self._scored(batch)[0]
+
+    def _scored(self, batch: Pairs) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probability of each word of the targets (N,), its mean over the vocabulary (N,), and the attention
+        weights (B, T, S)."""
         source, state = self.encode(batch.sources, batch.source_lengths, batch.copies)
         begin = torch.full_like(batch.targets[:1], BEGIN)
         before = torch.cat([begin, batch.targets[:-1]])
@@ -158,17 +177,17 @@ class TranslateNetwork(nn.Module):
             above = self._locked(above).transpose(0, 1)
         valid = torch.arange(len(batch.targets), device=lengths.device) < lengths[:, None]
         chosen = batch.targets.t()[valid]
-        combined = self._combined(*(None if x is None else x[valid] for x in (queries, context, above)))
+        combined = self._combined(queries[valid], context[valid], None if above is None else above[valid])
         known = chosen < self.sizes.targets
         own, mean = log_likelihood(combined, self.output, self.bias, chosen.where(known, UNKNOWN))
         if self.gate is None:
-            return own, mean
+            return own, mean, weights
         generated = self._generates(queries[valid], context[valid], combined)
         same = source.copies[:, None] == batch.targets.t()[:, :, None]
         copied = (weights * same).sum(-1)[valid]
         # A word that the vocabulary lacks can only be copied.
         mixed = generated * own.exp() * known + (1 - generated) * copied
-        return torch.log(mixed + TINY), mean
+        return torch.log(mixed + TINY), mean, weights
 
     def _combined(self, queries: Tensor, context: Tensor, above: Tensor | None) -> Tensor:
         """What the output layer reads, (..., E)."""
@@ -193,7 +212,7 @@ class TranslateNetwork(nn.Module):
 
 
 class Writer:
-    """Writes the targets of B sources, K of each side by side, a word at a time: all rows in one call of the kernels."""
+    """Writes the targets of B sources, K of each side by side, a word at a time: all rows in one kernel call."""
 
     def __init__(self, network: TranslateNetwork, source: Source, state: Any, beams: int) -> None:
         self._network, self.source, self.beams = network, source, beams

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cellwise.tasks.common_options import NETWORK, TRAINING, CommonOptions
 from cellwise.tasks.options import Range, option, with_options
 
-__all__ = ["BEAM", "ATTENTIONS", "UNIT_NAMES", "WATCHED", "Searching", "TranslateOptions"]
+__all__ = ["ATTENTIONS", "BEAM", "UNIT_NAMES", "WATCHED", "Searching", "TranslateOptions"]
 
 DATA = "data"
 ATTENTIONS = ("dot", "general", "additive")
@@ -100,6 +100,14 @@ class TranslateOptions(CommonOptions):
         at_most=0.95,
         group=TRAINING,
         search=Range(0.0, 0.4),
+    )
+    guide: float = option(
+        default=0.3,
+        help="Weight in the loss of the attention's agreement with alignments by IBM model 1; 0 for none.",
+        at_least=0.0,
+        at_most=100.0,
+        group=TRAINING,
+        search=Range(0.0, 1.0),
     )
     smoothing: float = option(
         default=0.1,

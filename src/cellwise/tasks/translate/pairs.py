@@ -146,7 +146,9 @@ def _of_rows(data: Any, what: str) -> TextPairs:
     for number, row in enumerate(rows, 1):
         is_pair = isinstance(row, Sequence) and not isinstance(row, str) and len(row) == 2
         if not is_pair or not all(isinstance(each, str) for each in row):
-            raise DataError(f"pair {number} must be two texts, a source and its target, not {short_repr(row)}")
+            raise DataError(
+                f"pair {number} must be two texts, a source and its target, not {short_repr(row)}"
+            )
     return TextPairs(tuple(row[0] for row in rows), tuple(row[1] for row in rows))
 
 

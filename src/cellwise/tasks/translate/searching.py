@@ -60,18 +60,21 @@ def _hypothesis(ids: list[int], places: list[int], score: float) -> Hypothesis:
 
 def _places(weights: Tensor, writer: Writer) -> Tensor:
     """The position of the source, its end left out, that each row (B, K) attends to most."""
-    return weights.masked_fill((writer.source.copies < 0)[:, None], -1.0).argmax(-1)
+    source = writer.source
+    places = torch.arange(weights.shape[-1], device=weights.device)
+    is_word = places < (source.lengths - 1)[:, None]
+    return weights.masked_fill(~is_word[:, None], -1.0).argmax(-1)
 
 
 class _Beams:
     """What a search has found: for each step and source the words of K beams and which beams they follow, and the K
     best translations that have ended."""
 
-    def __init__(self, count: int, beams: int, longest: int, device: torch.device) -> None:
+    def __init__(self, count: int, beams: int, longest: int, device: torch.device, dtype: torch.dtype) -> None:
         shape = longest, count, beams
         self.words = torch.zeros(shape, dtype=torch.long, device=device)
         self.parents, self.places = torch.zeros_like(self.words), torch.zeros_like(self.words)
-        self.scores = torch.full((count, beams), -math.inf, device=device)
+        self.scores = torch.full((count, beams), -math.inf, device=device, dtype=dtype)
         self.ends = torch.zeros((count, beams), dtype=torch.long, device=device)  # steps
         self.tails = torch.zeros_like(self.ends)  # beams
 
@@ -119,7 +122,7 @@ def beam_search(
     source, state = network.encode(batch.sources, batch.source_lengths, batch.copies)
     writer = Writer(network, source, state, beams)
     device, size = batch.sources.device, len(limits)
-    found = _Beams(size, beams, int(limits.max()), device)
+    found = _Beams(size, beams, int(limits.max()), device, source.memory.dtype)
     alive = torch.arange(size, device=device)
     words = torch.full((size, beams), BEGIN, device=device)
     sums = torch.full((size, beams), -math.inf, device=device, dtype=source.memory.dtype)

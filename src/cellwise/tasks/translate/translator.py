@@ -27,7 +27,7 @@ from cellwise.tasks.translate.pairs import Parts, TextPairs, as_pairs, hold_out,
 from cellwise.tasks.translate.searching import Hypothesis, beam_search, greedy_search
 from cellwise.tasks.translate.vocabulary import Vocabulary, choose_unit
 
-__all__ = ["Translation", "TranslateData", "Translator"]
+__all__ = ["TranslateData", "Translation", "Translator"]
 
 MOST_VALIDATED = 1000  # pairs of the validation that each epoch translates, evenly drawn
 ROOM = 2.0  # a translation may be so many times as long as its source makes expect, and a little more
@@ -73,7 +73,8 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
     Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. source_unit,
     target_unit: "words", "symbols", "characters" or "subwords"; None: what suits the texts. vocabulary_size, joint,
     longest: the vocabularies. attention ("dot", "general", "additive"), embedding_size, hidden_size, num_layers,
-    upper_layers, copy, tied: the network. dropout, word_dropout, smoothing: its regularisation. watch: the metric that
+    upper_layers, copy, tied: the network. guide: how much its attention is told by IBM model
+    1. dropout, word_dropout, smoothing: its regularisation. watch: the metric that
     decides when to stop. epochs, batch_size, learning_rate, weight_decay, patience, seed, threads, device, minutes,
     accumulate, autocast: the training.
 
@@ -94,6 +95,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
     held_out_: TextPairs | None
     _training: TextPairs | None = None
     _baselines: dict[str, dict[str, float]] | None = None
+    _scores: dict[str, dict[str, float]] | None = None
 
     def check_options(self, **how: Any) -> None:
         """As every estimator does; and one vocabulary needs one unit."""
@@ -104,7 +106,9 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
                 f"{self.target_unit}; give both the same unit"
             )
 
-    def _read(self, data: Any, target: Any = None, valid: Any = None) -> tuple[TranslateData, TranslateTraining]:
+    def _read(
+        self, data: Any, target: Any = None, valid: Any = None
+    ) -> tuple[TranslateData, TranslateTraining]:
         pairs = as_pairs(data, target)
         if valid is None:
             parts = hold_out(pairs)
@@ -170,13 +174,14 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
             self.dropout,
             self.word_dropout,
             self.smoothing,
+            self.guide,
         )
         return TranslateNetwork(self._cell, sizes)
 
     def _objective(
         self, network: TranslateNetwork, data: TranslateData, training: TranslateTraining
     ) -> TranslateObjective:
-        self._training, self._baselines = training.pairs, None
+        self._training, self._baselines, self._scores = training.pairs, None, None
         validation = training.validation
         watch = self._watched(data)
         if validation is not None and len(validation) > MOST_VALIDATED:
@@ -188,7 +193,13 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
             return {} if validation is None else self._validated(network, data, validation, rows, watch)
 
         return TranslateObjective(
-            network, training.rows, validate, metric=watch, batch_size=self.batch_size, seed=self.seed
+            network,
+            training.rows,
+            validate,
+            guided=self.guide > 0,
+            metric=watch,
+            batch_size=self.batch_size,
+            seed=self.seed,
         )
 
     def _watched(self, data: TranslateData) -> str:
@@ -204,7 +215,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         total = count = 0.0
         device = next(network.parameters()).device
         for chosen in in_order(rows):
-            own, _ = network.likelihoods(moved(collate([rows[number] for number in chosen]), device))
+            own = network.likelihoods(moved(collate([rows[number] for number in chosen]), device))
             total, count = total - float(own.sum()), count + len(own)
         found = {"cross_entropy": total / count}
         if watch == "cross_entropy":
@@ -253,6 +264,28 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         if data.held_out is None:
             notes.append("nothing is held out, so training does not stop early")
         return tuple(notes)
+
+    @property
+    def baselines_(self) -> dict[str, dict[str, float]]:
+        """Simple method -> its metrics on what was held out: copy, translation memory, IBM model 1, which have learned
+        from the same pairs. Empty if nothing was held out."""
+        self._check_fitted()
+        if self._baselines is None:
+            from cellwise.tasks.translate.report import beside
+
+            known = self._training is not None and self.held_out_ is not None
+            self._baselines = beside(self, self._training, self.held_out_) if known else {}  # type: ignore[arg-type]
+            self._training = None  # the texts are needed no more
+        return self._baselines
+
+    def _figures(self) -> dict[str, Any]:
+        if self.held_out_ is None:
+            return {}
+        from cellwise.tasks.translate.report import compared
+
+        if self._scores is None:
+            self._scores = compared(self)
+        return {"held_out": "test" if self.is_test_ else "validation", "scores": self._scores}
 
     def _report(self, run: RunFolder) -> None:
         from cellwise.tasks.translate.report import write_report
@@ -327,10 +360,13 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
             for chosen in in_order(rows, max(1, 256 // beam)):
                 batch = collate([rows[number] for number in chosen])
                 limits = (batch.source_lengths * data.ratio * ROOM).ceil().long() + 10
-                found = _searched(network, moved(batch, device), limits.to(device), beam, n_best, length_penalty)
+                found = _searched(
+                    network, moved(batch, device), limits.to(device), beam, n_best, length_penalty
+                )
                 for number, hypotheses in zip(chosen, found, strict=True):
                     made[different[number]] = [
-                        _translation(data.languages, rows[number], pieces[number], each) for each in hypotheses
+                        _translation(data.languages, rows[number], pieces[number], each)
+                        for each in hypotheses
                     ]
         network.train(training)
         return [made[source] for source in sources]

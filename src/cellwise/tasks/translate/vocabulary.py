@@ -81,7 +81,9 @@ class Vocabulary:
             return cls(unit, (), Subwords.learn([f" {text}" for text in texts], max(size, least), SIGNS))
         counts = Counter(piece for text in texts for piece in _CUT[unit](text))
         order = sorted(counts, key=lambda piece: (-counts[piece], piece))
-        often = [piece for piece in order if counts[piece] > 1] if unit == "words" and len(order) > FEW else order
+        often = (
+            [piece for piece in order if counts[piece] > 1] if unit == "words" and len(order) > FEW else order
+        )
         return cls(unit, tuple((often or order)[: max(1, size - len(SIGNS))]))
 
     def __len__(self) -> int:
