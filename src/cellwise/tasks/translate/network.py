@@ -89,7 +89,7 @@ class TranslateNetwork(nn.Module):
         self.scale = math.sqrt(embedded)
         between = sizes.dropout if layers > 1 else 0.0
         self.source = nn.Embedding(sizes.sources, embedded)
-        self.target = self.source if sizes.shared else nn.Embedding(sizes.targets, embedded)
+        self.target = None if sizes.shared else nn.Embedding(sizes.targets, embedded)
         self.encoder = Recurrent(cell, embedded, half, layers, dropout=between, bidirectional=True)
         self.decoder = Recurrent(cell, embedded, wide, layers, dropout=between)
         self.attention = Attention(sizes.attention, wide)
@@ -99,12 +99,26 @@ class TranslateNetwork(nn.Module):
             self.upper = Recurrent(cell, 2 * wide + embedded, wide, sizes.upper_layers, dropout=above)
         seen = (3 if self.upper is not None else 2) * wide + embedded
         self.combine = nn.Linear(seen, embedded)
-        self.output = self.target.weight if sizes.tied else nn.Parameter(torch.empty(sizes.targets, embedded))
+        self.decode = None if sizes.tied else nn.Parameter(torch.empty(sizes.targets, embedded))
         self.bias = nn.Parameter(torch.zeros(sizes.targets))
         self.gate = nn.Linear(2 * wide + 2 * embedded, 1) if sizes.copy else None
         if not self.bias.is_meta:
-            for table in {self.source.weight, self.target.weight, self.output}:
-                nn.init.normal_(table, std=embedded**-0.5)
+            for table in (
+                self.source.weight,
+                None if self.target is None else self.target.weight,
+                self.decode,
+            ):
+                if table is not None:
+                    nn.init.normal_(table, std=embedded**-0.5)
+
+    @property
+    def output(self) -> Tensor:
+        """The weights (V, E) behind the scores of the vocabulary."""
+        return self._targets.weight if self.decode is None else self.decode
+
+    @property
+    def _targets(self) -> nn.Embedding:
+        return self.source if self.target is None else self.target
 
     # --- what training and translating share ---------------------------------------------------------------------
 
@@ -127,7 +141,7 @@ class TranslateNetwork(nn.Module):
 
     def embed(self, words: Tensor) -> Tensor:
         """Targets as the decoder reads them; words that the vocabulary lacks are unknown to it."""
-        return self.scale * self.target(words.masked_fill(words >= self.sizes.targets, UNKNOWN))
+        return self.scale * self._targets(words.masked_fill(words >= self.sizes.targets, UNKNOWN))
 
     def _dropped(self, words: Tensor) -> Tensor:
         """In training, some words are read as unknown (Gal and Ghahramani 2016), never the signs of begin and end."""

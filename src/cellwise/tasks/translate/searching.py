@@ -70,7 +70,9 @@ class _Beams:
     """What a search has found: for each step and source the words of K beams and which beams they follow, and the K
     best translations that have ended."""
 
-    def __init__(self, count: int, beams: int, longest: int, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, count: int, beams: int, longest: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
         shape = longest, count, beams
         self.words = torch.zeros(shape, dtype=torch.long, device=device)
         self.parents, self.places = torch.zeros_like(self.words), torch.zeros_like(self.words)

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -19,7 +19,7 @@ from cellwise.tasks.training.loop import torch_threads
 from cellwise.tasks.training.run_folder import DATA, RunFolder
 from cellwise.tasks.translate import TASK
 from cellwise.tasks.translate.batches import Languages, Row, collate, in_order
-from cellwise.tasks.translate.metrics import error_rates, measure_texts
+from cellwise.tasks.translate.metrics import TITLES, error_rates, measure_texts
 from cellwise.tasks.translate.network import TranslateNetwork, TranslateSizes
 from cellwise.tasks.translate.objective import TranslateObjective
 from cellwise.tasks.translate.options import BEAM, TranslateOptions
@@ -253,6 +253,14 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         return run.guarded(
             f"{DATA} does not hold what a translator knows", lambda: _rebuild(tensors, fingerprint)
         )
+
+    @classmethod
+    def _loaded(cls, run: RunFolder, config: dict[str, Any]) -> Self:
+        made = super()._loaded(run, config)
+        found = run.summary().get("scores") if run.is_finished else None
+        if isinstance(found, dict) and all(set(TITLES) == set(own) for own in found.values()):
+            made._baselines = {name: own for name, own in found.items() if name != made.model_name}
+        return made
 
     def _learned(self, data: TranslateData) -> None:
         self.languages_, self.held_out_ = data.languages, data.held_out
