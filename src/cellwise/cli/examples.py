@@ -34,6 +34,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "cellwise text score runs/novel-gru lines.txt",
         "cellwise text score runs/novel-gru lines.txt --json",
     ),
+    "translate lines": (
+        "cellwise translate lines runs/en-es",
+        "echo hello | cellwise translate lines runs/sounds --beam 1",
+    ),
     "forecast explain": (
         "cellwise forecast explain runs/sales-gru",
         "cellwise forecast explain runs/sales-gru --set promo=0",

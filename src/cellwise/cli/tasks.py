@@ -53,6 +53,9 @@ _OWN = {
         "generate": ("Write more of a text.", "text_generate"),
         "score": ("Say how surprising lines are.", "text_score"),
     },
+    "translate": {
+        "lines": ("Translate standard input line by line.", "translate_lines"),
+    },
 }
 
 

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from cellwise.tasks.speech.recognizer import SpeechRecognizer
     from cellwise.tasks.tag.tagger import SequenceTagger
     from cellwise.tasks.text.model import CharacterModel, LanguageModel
+    from cellwise.tasks.translate.translator import Translator
     from cellwise.tasks.tuning.search import tune
 
 __all__ = [
     "CharacterModel", "Forecaster", "LanguageModel", "SequenceClassifier", "SequenceRegressor", "SequenceTagger",
-    "SpeechRecognizer",
-    "compare", "tune",
+    "SpeechRecognizer", "Translator", "compare", "tune",
 ]  # fmt: skip
 
 # name -> module that defines it
@@ -30,6 +30,7 @@ _HOMES = {
     "SequenceRegressor": "cellwise.tasks.classify.regressor",
     "SequenceTagger": "cellwise.tasks.tag.tagger",
     "SpeechRecognizer": "cellwise.tasks.speech.recognizer",
+    "Translator": "cellwise.tasks.translate.translator",
     "compare": "cellwise.tasks.comparing.compare",
     "tune": "cellwise.tasks.tuning.search",
 }

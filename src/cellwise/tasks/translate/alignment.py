@@ -1,0 +1,76 @@
+"""Which word of the source a word of the target belongs to, from counting alone: model 1 of Brown et al. (1993).
+
+The probability of a target word given the source word that it is aligned to is learned by expectation maximisation,
+from all pairs of words in pairs of sentences. The network's attention may be told to agree (Chen et al. 2016).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["MOST_SENTENCES", "WordPairs"]
+
+MOST_SENTENCES = 50_000  # that are counted
+MOST_WORDS = 60  # of a sentence that is counted
+ROUNDS = 5
+LEAST = 1e-3  # a pair of words that is less likely is forgotten
+
+
+@dataclass(frozen=True, eq=False)
+class WordPairs:
+    """left, right (P,): pairs of words of sources and targets, in ascending order; chances (P,): the probability of the
+    right word given the left one. width: above every right word."""
+
+    left: np.ndarray
+    right: np.ndarray
+    chances: np.ndarray
+    width: int
+
+    @classmethod
+    def learn(cls, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> WordPairs:
+        """From the words of sentences, as numbers from 0 on."""
+        lefts, rights, groups, count = (
+            [np.zeros(0, np.int64)],
+            [np.zeros(0, np.int64)],
+            [np.zeros(0, np.int64)],
+            0,
+        )
+        for source, target in zip(sources[:MOST_SENTENCES], targets[:MOST_SENTENCES], strict=True):
+            if max(len(source), len(target)) <= MOST_WORDS:
+                lefts.append(np.tile(np.asarray(source, np.int64), len(target)))
+                rights.append(np.repeat(np.asarray(target, np.int64), len(source)))
+                groups.append(np.repeat(np.arange(count, count + len(target)), len(source)))
+                count += len(target)
+        left, right, group = (np.concatenate(each) for each in (lefts, rights, groups))
+        width = int(right.max(initial=0)) + 1
+        pairs, place = np.unique(left * width + right, return_inverse=True)
+        first = pairs // width
+        chances = np.ones(len(pairs))
+        for _ in range(ROUNDS if len(pairs) else 0):
+            each = chances[place]
+            shares = each / np.bincount(group, each, count)[group]
+            expected = np.bincount(place, shares, len(pairs))
+            chances = expected / np.bincount(first, expected)[first]
+        kept = chances >= LEAST
+        return cls(first[kept], pairs[kept] % width, chances[kept], width)
+
+    def best(self) -> dict[int, int]:
+        """The likeliest right word of each left one."""
+        order = np.lexsort((self.chances, self.left))  # the likeliest of each word is its last
+        last = np.append(self.left[order][1:] != self.left[order][:-1], True)[: len(order)]
+        return dict(zip(self.left[order][last].tolist(), self.right[order][last].tolist(), strict=True))
+
+    def aligned(self, sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """How likely each word of a target belongs to each of the source: sources (S, B) and targets (T, B) give
+        (T, S, B), which sums to one over S, or is zero where no pair is known."""
+        if not len(self.left):
+            return np.zeros((len(targets), *sources.shape))
+        asked = sources[None] * self.width + targets[:, None]
+        known = self.left * self.width + self.right
+        place = np.searchsorted(known, asked).clip(max=len(known) - 1)
+        found = np.where((known[place] == asked) & (targets[:, None] < self.width), self.chances[place], 0.0)
+        total = found.sum(1, keepdims=True)
+        return np.divide(found, total, out=np.zeros_like(found), where=total > 0)

@@ -1,0 +1,118 @@
+"""Texts as numbers, and pairs of them in batches, those of like lengths together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from cellwise.tasks.translate.alignment import WordPairs
+from cellwise.tasks.translate.network import END, NO_COPY, UNKNOWN, Pairs
+from cellwise.tasks.translate.vocabulary import Piece, Vocabulary
+
+__all__ = ["Languages", "Row", "collate", "in_order", "shuffled"]
+
+BLUR = 0.2  # a pair counts as up to so much longer, so that its mates differ from epoch to epoch
+
+
+@dataclass(frozen=True)
+class Row:
+    """A source and perhaps its target as ids, both with END.
+
+    copies: what copying each position writes. extra: pieces of the source that the targets' vocabulary lacks; the first
+    has the id after its last."""
+
+    source: Tensor
+    copies: Tensor
+    extra: tuple[Piece, ...]
+    target: Tensor
+
+
+@dataclass(frozen=True)
+class Languages:
+    """The vocabularies of sources and targets."""
+
+    source: Vocabulary
+    target: Vocabulary
+    copies: bool
+
+    def rows(self, sources: Sequence[str], targets: Sequence[str] | None = None) -> list[Row]:
+        """Texts as numbers."""
+        cut = self.source.cut(sources)
+        written = [[] for _ in cut] if targets is None else self.target.cut(targets)
+        return [self._row(source, target) for source, target in zip(cut, written, strict=True)]
+
+    def _row(self, source: Sequence[Piece], target: Sequence[Piece]) -> Row:
+        ids = [self.source.id_of(piece) for piece in source]
+        extra: dict[Piece, int] = {}
+        copies = [UNKNOWN] * len(ids)
+        if self.copies:
+            size = len(self.target)
+            known = [self.target.id_of(piece) for piece in source]
+            for piece, number in zip(source, known, strict=True):
+                if number is None:
+                    extra.setdefault(piece, size + len(extra))
+            copies = [extra[p] if n is None else n for p, n in zip(source, known, strict=True)]
+        own = [self.target.id_of(piece) for piece in target]
+        aims = [extra.get(p, UNKNOWN) if n is None else n for p, n in zip(target, own, strict=True)]
+        return Row(
+            torch.tensor([*(UNKNOWN if n is None else n for n in ids), END]),
+            torch.tensor([*copies, END]),  # so that all that a source offers sums to one
+            tuple(extra),
+            torch.tensor([*aims, END]),
+        )
+
+    def pieces(
+        self, row: Row, source: Sequence[Piece], ids: Sequence[int], places: Sequence[int]
+    ) -> list[Piece]:
+        """The pieces of a translation. An unknown one is replaced by that of the source that was attended to.
+
+        source: its pieces, to which `places` refer."""
+        made: list[Piece] = []
+        size = len(self.target)
+        for number, place in zip(ids, places, strict=True):
+            if number >= size:
+                made.append(row.extra[number - size])
+            elif number == UNKNOWN and place < len(source):
+                made.append(source[place])
+            else:
+                made.append(self.target.piece(number))
+        return made
+
+
+def collate(rows: Sequence[Row], words: WordPairs | None = None) -> Pairs:
+    """Rows as a batch. words: what tells the attention which word belongs to which."""
+    made = Pairs(
+        pad_sequence([row.source for row in rows], padding_value=END),
+        torch.tensor([len(row.source) for row in rows]),
+        pad_sequence([row.copies for row in rows], padding_value=NO_COPY),
+        pad_sequence([row.target for row in rows], padding_value=END),
+        torch.tensor([len(row.target) for row in rows]),
+    )
+    if words is None:
+        return made
+    alignments = words.aligned(made.sources.numpy(), made.targets.numpy())
+    inside = torch.arange(len(made.targets))[:, None] < made.target_lengths - 1  # the end is not told
+    inside = inside[:, None] & (torch.arange(len(made.sources))[:, None] < made.source_lengths - 1)
+    return dataclasses.replace(made, alignments=torch.from_numpy(alignments).float() * inside)
+
+
+def shuffled(rows: Sequence[Row], batch_size: int, generator: torch.Generator) -> Iterator[list[int]]:
+    """Numbers of all rows, `batch_size` in a batch; batches and mates are drawn anew."""
+    lengths = torch.tensor([[len(row.target), len(row.source)] for row in rows], dtype=torch.float64)
+    blurred = lengths * (1 + BLUR * torch.rand(len(rows), 1, generator=generator))
+    order = (blurred[:, 0] + 0.5 * blurred[:, 1]).argsort()
+    batches = order.split(batch_size)
+    for number in torch.randperm(len(batches), generator=generator).tolist():
+        yield batches[number].tolist()
+
+
+def in_order(rows: Sequence[Row], most: int = 128) -> Iterator[list[int]]:
+    """Numbers of all rows by the length of their sources, at most so many together."""
+    order = sorted(range(len(rows)), key=lambda number: len(rows[number].source))
+    for start in range(0, len(order), most):
+        yield order[start : start + most]

@@ -1,0 +1,83 @@
+"""The training objective of a translator: batches, loss and validation."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cellwise.tasks.training.objective import Objective
+from cellwise.tasks.translate.alignment import WordPairs
+from cellwise.tasks.translate.batches import Row, collate, shuffled
+from cellwise.tasks.translate.network import Pairs, TranslateNetwork
+
+__all__ = ["TranslateObjective"]
+
+
+class TranslateObjective(Objective[Pairs]):
+    """Trains on all pairs in each epoch, in an order that is drawn for it."""
+
+    def __init__(
+        self,
+        network: TranslateNetwork,
+        rows: Sequence[Row],
+        validate: Callable[[], dict[str, float]],
+        *,
+        guided: bool,
+        metric: str,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self._network, self._rows, self._validate = network, rows, validate
+        self.metric, self.higher_is_better = metric, metric in ("chrf", "bleu")
+        self._batch_size, self._seed = batch_size, seed
+        self._words = None
+        if guided:
+            sources, targets = ([each(row)[:-1].tolist() for row in rows] for each in (_source, _target))
+            self._words = WordPairs.learn(sources, targets)
+
+    @property
+    def steps(self) -> int:
+        """Batches per epoch."""
+        return math.ceil(len(self._rows) / self._batch_size)
+
+    def batches(self, epoch: int) -> Iterator[Pairs]:
+        """The batches of an epoch."""
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
+        for chosen in shuffled(self._rows, self._batch_size, generator):
+            yield collate([self._rows[number] for number in chosen], self._words)
+
+    def loss(self, batch: Pairs) -> Tensor:
+        """The network's own loss."""
+        return self._network.loss(batch)
+
+    def weight(self, batch: Pairs) -> float:
+        """Words of the targets."""
+        return float(batch.target_lengths.sum())
+
+    def share(self, batch: Pairs, rank: int, world: int) -> Pairs | None:
+        """Every `world`-th pair."""
+        if rank >= len(batch.target_lengths):
+            return None
+        parts: dict[str, Any] = {
+            field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)
+        }
+        return Pairs(
+            **{name: None if part is None else part[..., rank::world] for name, part in parts.items()}
+        )
+
+    def validate(self) -> dict[str, float]:
+        """The metrics on the pairs that were held out."""
+        return self._validate()
+
+
+def _source(row: Row) -> Tensor:
+    return row.source
+
+
+def _target(row: Row) -> Tensor:
+    return row.target

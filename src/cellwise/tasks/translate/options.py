@@ -1,0 +1,145 @@
+"""The options of a translator, each declared once."""
+
+from __future__ import annotations
+
+from cellwise.tasks.common_options import NETWORK, TRAINING, CommonOptions
+from cellwise.tasks.options import Range, option, with_options
+
+__all__ = ["ATTENTIONS", "BEAM", "UNIT_NAMES", "WATCHED", "Searching", "TranslateOptions"]
+
+DATA = "data"
+ATTENTIONS = ("dot", "general", "additive")
+UNIT_NAMES = ("words", "symbols", "characters", "subwords")
+WATCHED = ("chrf", "bleu", "word_error_rate", "symbol_error_rate", "cross_entropy")
+BEAM = 5
+BY_TEXTS = "by the texts"
+
+
+@with_options
+class TranslateOptions(CommonOptions):
+    """The options of a translator: data, network and training."""
+
+    source_unit: str | None = option(
+        default=None,
+        help="What sources are cut into; symbols are words as they stand, without a look at punctuation.",
+        choices=UNIT_NAMES,
+        none=BY_TEXTS,
+        group=DATA,
+    )
+    target_unit: str | None = option(
+        default=None,
+        help="What targets are cut into.",
+        choices=UNIT_NAMES,
+        none=BY_TEXTS,
+        group=DATA,
+    )
+    vocabulary_size: int | None = option(
+        default=None,
+        help="Pieces of a vocabulary, at most.",
+        at_least=4,
+        at_most=1_000_000,
+        none=BY_TEXTS,
+        group=DATA,
+    )
+    joint: bool | None = option(
+        default=None,
+        help="One vocabulary, and one embedding, for both sides.",
+        none="where both are cut into subwords",
+        group=DATA,
+    )
+    longest: int = option(
+        default=250,
+        help="Pieces of a source or target; longer pairs are not learned from.",
+        at_least=1,
+        at_most=100_000,
+        group=DATA,
+    )
+    attention: str = option(
+        default="general",
+        help="How well a position of the source fits a state of the decoder.",
+        choices=ATTENTIONS,
+        group=NETWORK,
+        search=ATTENTIONS,
+    )
+    hidden_size: int = option(
+        default=256,
+        help="Hidden size of the decoder's layers; the encoder has half of it in each direction.",
+        at_least=1,
+        at_most=65_536,
+        group=NETWORK,
+        search=Range(64, 512, is_log=True),
+    )
+    embedding_size: int = option(
+        default=128,
+        help="Size of the embeddings, and of what the output layer reads.",
+        at_least=1,
+        at_most=65_536,
+        group=NETWORK,
+        search=Range(64, 512, is_log=True),
+    )
+    upper_layers: int = option(
+        default=1,
+        help="Recurrent layers of the decoder above the attention, which read what it found; 0 for none.",
+        at_least=0,
+        at_most=64,
+        group=NETWORK,
+        search=Range(0, 2),
+    )
+    copy: bool = option(
+        default=False,
+        help="Let the network copy pieces of the source, names and numbers for example (pointer-generator).",
+        group=NETWORK,
+    )
+    tied: bool = option(
+        default=True, help="Use the targets' embedding as the output weights too.", group=NETWORK
+    )
+    word_dropout: float = option(
+        default=0.1,
+        help="Probability that a piece, of the source or before the next one of the target, is read as unknown.",
+        at_least=0.0,
+        at_most=0.95,
+        group=TRAINING,
+        search=Range(0.0, 0.4),
+    )
+    guide: float = option(
+        default=0.3,
+        help="Weight in the loss of the attention's agreement with alignments by IBM model 1; 0 for none.",
+        at_least=0.0,
+        at_most=100.0,
+        group=TRAINING,
+        search=Range(0.0, 1.0),
+    )
+    smoothing: float = option(
+        default=0.1,
+        help="Label smoothing: the share of each target that is spread over the whole vocabulary.",
+        at_least=0.0,
+        at_most=0.95,
+        group=TRAINING,
+        search=Range(0.0, 0.3),
+    )
+    watch: str | None = option(
+        default=None,
+        help="The metric on validation that decides which epoch is the best.",
+        choices=WATCHED,
+        none="chrf for sentences, symbol_error_rate for symbols and characters",
+        group=TRAINING,
+    )
+    dropout: float = 0.3
+
+
+@with_options
+class Searching:
+    """How translations are searched for."""
+
+    beam: int = option(
+        default=BEAM,
+        help="Translations that are followed side by side; 1 takes the most likely word each time.",
+        at_least=1,
+        at_most=1000,
+    )
+    length_penalty: float = option(
+        default=1.0,
+        help="A log-probability is divided by the length to the power of this; larger favours longer ones.",
+        at_least=0.0,
+        at_most=10.0,
+    )

@@ -1,0 +1,431 @@
+"""The estimator: `Translator().fit("train.tsv").predict(["In the beginning"])`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+
+from cellwise.tasks.comparable import HeldOut
+from cellwise.tasks.errors import DataError, OptionError
+from cellwise.tasks.estimator import Estimator, Stored
+from cellwise.tasks.training.device import moved
+from cellwise.tasks.training.loop import torch_threads
+from cellwise.tasks.training.run_folder import DATA, RunFolder
+from cellwise.tasks.translate import TASK
+from cellwise.tasks.translate.batches import Languages, Row, collate, in_order
+from cellwise.tasks.translate.metrics import TITLES, error_rates, measure_texts
+from cellwise.tasks.translate.network import TranslateNetwork, TranslateSizes
+from cellwise.tasks.translate.objective import TranslateObjective
+from cellwise.tasks.translate.options import BEAM, TranslateOptions
+from cellwise.tasks.translate.pairs import Parts, TextPairs, as_pairs, hold_out, texts_of
+from cellwise.tasks.translate.searching import Hypothesis, beam_search, greedy_search
+from cellwise.tasks.translate.vocabulary import Vocabulary, choose_unit
+
+__all__ = ["TranslateData", "Translation", "Translator"]
+
+MOST_VALIDATED = 1000  # pairs of the validation that each epoch translates, evenly drawn
+ROOM = 2.0  # a translation may be so many times as long as its source makes expect, and a little more
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A translation: its text, its score (log-probability by length), and its pieces with, for each, the position of
+    the source's piece that it attends to most."""
+
+    text: str
+    score: float
+    pieces: tuple[str, ...]
+    alignment: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class TranslateData:
+    """What predictions need besides weights, and what the report measures on.
+
+    ratio: pieces of a target to a piece of its source, of the training pairs."""
+
+    languages: Languages
+    ratio: float
+    held_out: TextPairs | None
+    is_test: bool
+    left_out: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class TranslateTraining:
+    """Rows to learn from, the texts that they came from, and pairs to validate on."""
+
+    rows: list[Row]
+    pairs: TextPairs
+    validation: TextPairs | None
+
+
+class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
+    """A recurrent network that reads a text and writes another: a translation, a pronunciation, a normal form.
+
+    Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. source_unit,
+    target_unit: "words", "symbols", "characters" or "subwords"; None: what suits the texts. vocabulary_size, joint,
+    longest: the vocabularies. attention ("dot", "general", "additive"), embedding_size, hidden_size, num_layers,
+    upper_layers, copy, tied: the network. guide: how much its attention is told by IBM model
+    1. dropout, word_dropout, smoothing: its regularisation. watch: the metric that
+    decides when to stop. epochs, batch_size, learning_rate, weight_decay, patience, seed, threads, device, minutes,
+    accumulate, autocast: the training.
+
+    `fit` takes a file with a source, a tab and a target a line, a list of (source, target), or two lists (or two
+    aligned files); `valid`, of the same kind, decides when to stop; without it every tenth source does, and every tenth
+    is kept from both for measuring. A source may stand there with several targets.
+
+    What `fit` learns ends in an underscore: `network_`, `languages_` (the vocabularies), `held_out_` (the pairs that it
+    is measured on, None if too few), `trained_` (the epochs)."""
+
+    task = TASK.name
+    metric = "chrf"
+    higher_is_better = True
+    measured_by = ("source_unit", "target_unit", "watch")
+
+    network_: TranslateNetwork
+    languages_: Languages
+    held_out_: TextPairs | None
+    _training: TextPairs | None = None
+    _baselines: dict[str, dict[str, float]] | None = None
+    _scores: dict[str, dict[str, float]] | None = None
+
+    def check_options(self, **how: Any) -> None:
+        """As every estimator does; and one vocabulary needs one unit."""
+        super().check_options(**how)
+        if self.joint and self.source_unit != self.target_unit:
+            raise OptionError(
+                f"joint asks for one vocabulary, but source_unit is {self.source_unit} and target_unit "
+                f"{self.target_unit}; give both the same unit"
+            )
+
+    def _read(
+        self, data: Any, target: Any = None, valid: Any = None
+    ) -> tuple[TranslateData, TranslateTraining]:
+        pairs = as_pairs(data, target)
+        if valid is None:
+            parts = hold_out(pairs)
+        else:
+            sources, targets = valid if isinstance(valid, tuple) and len(valid) == 2 else (valid, None)
+            parts = Parts(pairs, as_pairs(sources, targets, "validation"), None)
+        training = parts.training
+        languages = self._languages(training)
+        rows = languages.rows(training.sources, training.targets)
+        kept = [n for n, row in enumerate(rows) if max(len(row.source), len(row.target)) <= self.longest + 1]
+        if not kept:
+            raise DataError(f"all pairs are longer than longest = {self.longest:,} pieces")
+        rows = [rows[number] for number in kept]
+        ratio = sum(len(row.target) for row in rows) / sum(len(row.source) for row in rows)
+        held = parts.validation if parts.test is None else parts.test
+        known = TranslateData(
+            languages, ratio, held, parts.test is not None, len(training) - len(kept), _fingerprint(parts)
+        )
+        return known, TranslateTraining(rows, training.rows(kept), parts.validation)
+
+    def _languages(self, pairs: TextPairs) -> Languages:
+        source = self.source_unit or choose_unit(pairs.sources)
+        target = self.target_unit or choose_unit(pairs.targets)
+        if self.joint is None:
+            joint = source == target == "subwords"
+        else:
+            joint = self.joint
+        if joint and source != target:
+            target = source
+        if joint:
+            texts = [*pairs.sources, *pairs.targets]
+            both = Vocabulary.learn(texts, source, self._size_for(texts, source))
+            return Languages(both, both, self.copy)
+        sizes = self._size_for(pairs.sources, source), self._size_for(pairs.targets, target)
+        return Languages(
+            Vocabulary.learn(pairs.sources, source, sizes[0]),
+            Vocabulary.learn(pairs.targets, target, sizes[1]),
+            self.copy,
+        )
+
+    def _size_for(self, texts: Sequence[str], unit: str) -> int:
+        """The size of a vocabulary: of subwords the larger, the more text there is."""
+        if self.vocabulary_size is not None:
+            return self.vocabulary_size
+        if unit != "subwords":
+            return 16_000
+        words = sum(len(text.split()) for text in texts)
+        return int(min(8000, max(1000, 6 * math.sqrt(words))))
+
+    def _network(self, data: TranslateData) -> TranslateNetwork:
+        languages = data.languages
+        sizes = TranslateSizes(
+            len(languages.source),
+            len(languages.target),
+            self.embedding_size,
+            self.hidden_size,
+            self.num_layers,
+            self.upper_layers,
+            self.attention,
+            self.copy,
+            self.tied,
+            languages.source == languages.target,
+            self.dropout,
+            self.word_dropout,
+            self.smoothing,
+            self.guide,
+        )
+        return TranslateNetwork(self._cell, sizes)
+
+    def _objective(
+        self, network: TranslateNetwork, data: TranslateData, training: TranslateTraining
+    ) -> TranslateObjective:
+        self._training, self._baselines, self._scores = training.pairs, None, None
+        validation = training.validation
+        watch = self._watched(data)
+        if validation is not None and len(validation) > MOST_VALIDATED:
+            step = len(validation) / MOST_VALIDATED
+            validation = validation.rows(int(number * step) for number in range(MOST_VALIDATED))
+        rows = [] if validation is None else data.languages.rows(validation.sources, validation.targets)
+
+        def validate() -> dict[str, float]:
+            return {} if validation is None else self._validated(network, data, validation, rows, watch)
+
+        return TranslateObjective(
+            network,
+            training.rows,
+            validate,
+            guided=self.guide > 0,
+            metric=watch,
+            batch_size=self.batch_size,
+            seed=self.seed,
+        )
+
+    def _watched(self, data: TranslateData) -> str:
+        if self.watch is not None:
+            return self.watch
+        is_text = data.languages.target.unit in ("words", "subwords")
+        return "chrf" if is_text else "symbol_error_rate"
+
+    def _validated(
+        self, network: TranslateNetwork, data: TranslateData, pairs: TextPairs, rows: list[Row], watch: str
+    ) -> dict[str, float]:
+        """Metrics of the greedy translations, and the mean negative log-likelihood of a word of the targets."""
+        total = count = 0.0
+        device = next(network.parameters()).device
+        for chosen in in_order(rows):
+            own = network.likelihoods(moved(collate([rows[number] for number in chosen]), device))
+            total, count = total - float(own.sum()), count + len(own)
+        found = {"cross_entropy": total / count}
+        if watch == "cross_entropy":
+            return found
+        made = self._texts(network, data, pairs.sources, 1, 1.0)
+        by_letter = data.languages.target.unit == "characters"
+        if watch in ("chrf", "bleu"):
+            measured = measure_texts(pairs, made, by_letter=by_letter)
+            return found | {name: measured[name] for name in ("chrf", "bleu")}
+        measured = error_rates(pairs, made, by_letter=by_letter)
+        return found | {name: measured[name] for name in ("word_error_rate", "symbol_error_rate")}
+
+    def _store(self, data: TranslateData) -> Stored:
+        kept = {
+            "source": data.languages.source.stored(),
+            "target": None if self._is_joint(data) else data.languages.target.stored(),
+            "copies": data.languages.copies,
+            "ratio": data.ratio,
+            "left_out": data.left_out,
+            "held_out": None if data.held_out is None else [data.held_out.sources, data.held_out.targets],
+            "is_test": data.is_test,
+        }
+        text = json.dumps(kept, ensure_ascii=False).encode("utf8", "surrogatepass")
+        return Stored(data.fingerprint, {"text": torch.frombuffer(bytearray(text), dtype=torch.uint8)})
+
+    @staticmethod
+    def _is_joint(data: TranslateData) -> bool:
+        return data.languages.source == data.languages.target
+
+    def _restore(self, run: RunFolder, config: Mapping[str, Any]) -> TranslateData:
+        tensors = run.read_tensors(DATA).tensors
+        fingerprint = config["data"]
+        if not isinstance(fingerprint, str):
+            raise ValueError("its data has no fingerprint")
+        return run.guarded(
+            f"{DATA} does not hold what a translator knows", lambda: _rebuild(tensors, fingerprint)
+        )
+
+    @classmethod
+    def _loaded(cls, run: RunFolder, config: dict[str, Any]) -> Self:
+        made = super()._loaded(run, config)
+        found = run.summary().get("scores") if run.is_finished else None
+        if isinstance(found, dict) and all(set(TITLES) == set(own) for own in found.values()):
+            made._baselines = {name: own for name, own in found.items() if name != made.model_name}
+        return made
+
+    def _learned(self, data: TranslateData) -> None:
+        self.languages_, self.held_out_ = data.languages, data.held_out
+
+    def _notes(self, data: TranslateData) -> tuple[str, ...]:
+        notes = [_about(data.languages)]
+        if data.left_out:
+            notes.append(f"{data.left_out:,} pairs of more than {self.longest:,} pieces are not learned from")
+        if data.held_out is None:
+            notes.append("nothing is held out, so training does not stop early")
+        return tuple(notes)
+
+    @property
+    def baselines_(self) -> dict[str, dict[str, float]]:
+        """Simple method -> its metrics on what was held out: copy, translation memory, IBM model 1, which have learned
+        from the same pairs. Empty if nothing was held out."""
+        self._check_fitted()
+        if self._baselines is None:
+            from cellwise.tasks.translate.report import beside
+
+            known = self._training is not None and self.held_out_ is not None
+            self._baselines = beside(self, self._training, self.held_out_) if known else {}  # type: ignore[arg-type]
+            self._training = None  # the texts are needed no more
+        return self._baselines
+
+    def _figures(self) -> dict[str, Any]:
+        if self.held_out_ is None:
+            return {}
+        from cellwise.tasks.translate.report import compared
+
+        if self._scores is None:
+            self._scores = compared(self)
+        return {"held_out": "test" if self.is_test_ else "validation", "scores": self._scores}
+
+    def _report(self, run: RunFolder) -> None:
+        from cellwise.tasks.translate.report import write_report
+
+        write_report(run, self)
+
+    @property
+    def is_test_(self) -> bool:
+        """Whether neither training nor early stopping has seen `held_out_`."""
+        self._check_fitted()
+        return self._data.is_test
+
+    def predict(self, data: Any, *, beam: int = BEAM, length_penalty: float = 1.0) -> list[str]:
+        """The translation of each text of a list.
+
+        beam: translations that are followed side by side; 1 takes the most likely word each time. length_penalty:
+        a log-probability is divided by the length to the power of this."""
+        found = self.translations(data, beam=beam, length_penalty=length_penalty)
+        return [each[0].text for each in found]
+
+    def translations(
+        self, data: Any, *, beam: int = BEAM, n_best: int = 1, length_penalty: float = 1.0
+    ) -> list[list[Translation]]:
+        """The best translations of each text, at most `n_best`, with scores and alignments."""
+        self._check_fitted()
+        if n_best > beam:
+            raise OptionError(f"n_best = {n_best} translations need a beam of at least as many, not {beam}")
+        sources = texts_of(data)
+        with torch_threads(self.threads):
+            return self._translated(self.network_, self._data, sources, beam, length_penalty, n_best)
+
+    def measure(
+        self, data: Any, target: Any = None, *, beam: int = BEAM, length_penalty: float = 1.0
+    ) -> dict[str, float]:
+        """`bleu`, `chrf`, `word_error_rate`, `symbol_error_rate` and `exact_match` on pairs; see
+        `cellwise.tasks.translate.metrics.measure_texts`."""
+        self._check_fitted()
+        pairs = as_pairs(data, target, "measuring")
+        made = self.predict(pairs.sources, beam=beam, length_penalty=length_penalty)
+        return self._measured_texts(pairs, made)
+
+    def _measured_texts(self, pairs: TextPairs, made: Sequence[str]) -> dict[str, float]:
+        return measure_texts(pairs, made, by_letter=self.languages_.target.unit == "characters")
+
+    def _texts(
+        self,
+        network: TranslateNetwork,
+        data: TranslateData,
+        sources: Sequence[str],
+        beam: int,
+        length_penalty: float,
+    ) -> list[str]:
+        return [each[0].text for each in self._translated(network, data, sources, beam, length_penalty, 1)]
+
+    def _translated(
+        self,
+        network: TranslateNetwork,
+        data: TranslateData,
+        sources: Sequence[str],
+        beam: int,
+        length_penalty: float,
+        n_best: int,
+    ) -> list[list[Translation]]:
+        different = list(dict.fromkeys(sources))
+        rows = data.languages.rows(different)
+        pieces = data.languages.source.cut(different)
+        made: dict[str, list[Translation]] = {}
+        device = next(network.parameters()).device
+        training = network.training
+        network.eval()
+        with torch.no_grad():
+            for chosen in in_order(rows, max(1, 256 // beam)):
+                batch = collate([rows[number] for number in chosen])
+                limits = (batch.source_lengths * data.ratio * ROOM).ceil().long() + 10
+                found = _searched(
+                    network, moved(batch, device), limits.to(device), beam, n_best, length_penalty
+                )
+                for number, hypotheses in zip(chosen, found, strict=True):
+                    made[different[number]] = [
+                        _translation(data.languages, rows[number], pieces[number], each)
+                        for each in hypotheses
+                    ]
+        network.train(training)
+        return [made[source] for source in sources]
+
+    def _held_out_figures(self) -> HeldOut | None:
+        if self.held_out_ is None:
+            return None
+        words = f"{len(self.held_out_):,} pairs"
+        return HeldOut(self.measure(self.held_out_), words, self.is_test_)
+
+
+def _searched(
+    network: TranslateNetwork, batch: Any, limits: Any, beam: int, n_best: int, length_penalty: float
+) -> list[list[Hypothesis]]:
+    if beam == 1:
+        return [[each] for each in greedy_search(network, batch, limits)]
+    return beam_search(network, batch, limits, beams=beam, count=n_best, length_penalty=length_penalty)
+
+
+def _translation(languages: Languages, row: Row, source: Sequence[Any], found: Hypothesis) -> Translation:
+    pieces = languages.pieces(row, source, found.ids, found.places)
+    shown = tuple(languages.target.text([piece]) for piece in pieces)
+    return Translation(languages.target.text(pieces), found.score, shown, found.places)
+
+
+def _about(languages: Languages) -> str:
+    source, target = languages.source, languages.target
+    if source == target:
+        return f"both sides have one vocabulary of {len(source):,} {source.unit}"
+    return f"sources have {len(source):,} different {source.unit}, targets {len(target):,} {target.unit}"
+
+
+def _fingerprint(parts: Parts) -> str:
+    rows = [
+        None if each is None else [each.sources, each.targets]
+        for each in (parts.training, parts.validation, parts.test)
+    ]
+    return hashlib.sha256(json.dumps(rows).encode("ascii")).hexdigest()
+
+
+def _rebuild(tensors: Mapping[str, torch.Tensor], fingerprint: str) -> TranslateData:
+    """Raises ValueError, KeyError or TypeError for what no translator wrote."""
+    kept = json.loads(tensors["text"].numpy().tobytes().decode("utf8", "surrogatepass"))
+    source = Vocabulary.restored(kept["source"])
+    target = source if kept["target"] is None else Vocabulary.restored(kept["target"])
+    ratio, left_out = kept["ratio"], kept["left_out"]
+    if type(ratio) is not float or not 0 < ratio < 1e6 or type(left_out) is not int:
+        raise ValueError("the ratio of lengths is none")
+    held_out = None
+    if kept["held_out"] is not None:
+        sources, targets = kept["held_out"]
+        held_out = as_pairs(sources, targets, "measuring")
+    languages = Languages(source, target, bool(kept["copies"]))
+    return TranslateData(languages, ratio, held_out, bool(kept["is_test"]), left_out, fingerprint)

@@ -1,0 +1,343 @@
+"""The parts of a translator: attention, likelihoods, search, alignment, metrics, files."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from cellwise.tasks.errors import DataError
+from cellwise.tasks.translate.alignment import WordPairs
+from cellwise.tasks.translate.attention import SCORES, Attention
+from cellwise.tasks.translate.baselines import simple_translations
+from cellwise.tasks.translate.batches import Languages, collate
+from cellwise.tasks.translate.likelihood import log_likelihood
+from cellwise.tasks.translate.metrics import edit_distance, error_rates, measure_texts, signatures
+from cellwise.tasks.translate.network import (
+    BEGIN,
+    END,
+    NO_COPY,
+    Pairs,
+    TranslateNetwork,
+    TranslateSizes,
+    Writer,
+)
+from cellwise.tasks.translate.pairs import TextPairs, as_pairs, bundled, hold_out, read_pairs
+from cellwise.tasks.translate.searching import beam_search, greedy_search
+from cellwise.tasks.translate.vocabulary import JOINER, Vocabulary, choose_unit, cut, joined
+
+VOCABULARY = 6  # of the targets: three signs, three words
+
+
+def network(cell: str = "gru", **changed: Any) -> TranslateNetwork:
+    """A small network with large weights, so that its distributions are far from even."""
+    given = {"sources": 7, "targets": VOCABULARY, "embedding_size": 5, "hidden_size": 6, "num_layers": 1}
+    given |= {"upper_layers": 1, "attention": "general", "copy": False, "tied": True, "shared": False}
+    given |= {"dropout": 0.0, "word_dropout": 0.0, "smoothing": 0.0, "guide": 0.0}
+    torch.manual_seed(3)
+    made = TranslateNetwork(cell, TranslateSizes(**(given | changed))).double().eval()
+    with torch.no_grad():
+        for weight in made.parameters():
+            weight *= 2
+    return made
+
+
+def pairs() -> Pairs:
+    """Three sources; the second holds a word that the targets' vocabulary lacks, and so does its target."""
+    nothing = NO_COPY
+    return Pairs(
+        torch.tensor([[3, 6, 4], [4, 5, 2], [5, 2, 2], [2, 2, 2]]),
+        torch.tensor([4, 3, 2]),
+        torch.tensor([[3, 6, 4], [4, 5, 2], [5, 2, nothing], [2, nothing, nothing]]),
+        torch.tensor([[3, 6, 5], [4, 5, 2], [2, 2, 2]]),
+        torch.tensor([3, 3, 2]),
+    )
+
+
+def row(batch: Pairs, number: int) -> Pairs:
+    """One pair as a batch of its own, without padding."""
+    s, t = int(batch.source_lengths[number]), int(batch.target_lengths[number])
+    one = slice(number, number + 1)
+    return Pairs(
+        batch.sources[:s, one], batch.source_lengths[one], batch.copies[:s, one], batch.targets[:t, one],
+        batch.target_lengths[one],
+    )  # fmt: skip
+
+
+FORMS: dict[str, dict[str, Any]] = {
+    "plain": {"upper_layers": 0},
+    "upper": {},
+    "copy": {"copy": True},
+    "additive": {"attention": "additive", "num_layers": 2},
+    "dot": {"attention": "dot", "tied": False, "hidden_size": 5},
+    "lstm": {"cell": "lstm"},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_padding_never_leaks(form: str) -> None:
+    made, batch = network(**FORMS[form]), pairs()
+    together = made.likelihoods(batch)
+    alone = torch.cat([made.likelihoods(row(batch, number)) for number in range(3)])
+    torch.testing.assert_close(together, alone, rtol=1e-10, atol=1e-12)
+    beyond = batch.sources.clone()
+    beyond[3, 1:], beyond[2, 2] = 5, 6  # what stands beyond the ends
+    other = Pairs(beyond, batch.source_lengths, batch.copies, batch.targets, batch.target_lengths)
+    assert torch.equal(made.likelihoods(other), together)
+
+
+@pytest.mark.parametrize("form", ["plain", "copy", "additive", "lstm"])
+def test_gradients(form: str) -> None:
+    made = network(**FORMS[form] | {"smoothing": 0.2, "guide": 0.5})
+    told = torch.rand(3, 4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    batch = pairs()
+    told[:, 2:, 2] = told[:, 3:, 1] = 0.0
+    batch = Pairs(
+        batch.sources, batch.source_lengths, batch.copies, batch.targets, batch.target_lengths, told
+    )
+    names = [name for name, _ in made.named_parameters()]
+
+    def loss(*weights: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(
+            made, dict(zip(names, weights, strict=True)), kwargs={"batch": batch}
+        )
+
+    made.forward = made.loss  # type: ignore[method-assign]
+    weights = tuple(weight.detach().clone().requires_grad_() for weight in made.parameters())
+    assert gradcheck(loss, weights, fast_mode=True)
+
+
+def test_likelihood_is_that_of_the_whole_softmax() -> None:
+    generator = torch.Generator().manual_seed(0)
+    states, weight = (torch.randn(n, 5, dtype=torch.float64, generator=generator) for n in (150, 2000))
+    bias = torch.randn(2000, dtype=torch.float64, generator=generator)
+    targets = torch.randint(2000, (150,), generator=generator)  # more rows than a block has
+    given = [each.requires_grad_() for each in (states, weight, bias)]
+    own, mean = log_likelihood(*given, targets)
+    found = torch.autograd.grad((own * own).sum() + mean.cos().sum(), given)
+    logs = (states @ weight.T + bias).log_softmax(-1)
+    real, middle = logs.gather(1, targets[:, None])[:, 0], logs.mean(1)
+    torch.testing.assert_close(own, real)
+    torch.testing.assert_close(mean, middle)
+    for a, b in zip(found, torch.autograd.grad((real * real).sum() + middle.cos().sum(), given), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_attention_sums_to_one_over_the_source(score: str) -> None:
+    torch.manual_seed(0)
+    made, memory = Attention(score, 4), torch.randn(2, 5, 4)
+    weights = made(torch.randn(2, 3, 4), made.keys(memory), torch.tensor([5, 2]))
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3))
+    assert (weights[1, :, 2:] == 0).all() and (weights[1, :, :2] > 0).all()
+
+
+# --- search -----------------------------------------------------------------------------------------------------
+
+
+def every_translation(
+    made: TranslateNetwork, pair: Pairs, limit: int, penalty: float
+) -> list[tuple[float, Any]]:
+    """Score and ids of all translations within a limit, the best first."""
+    longest = int(pair.copies.max()) + 1 if made.gate is not None else 0
+    words = [word for word in range(max(VOCABULARY, longest)) if word != END]
+    found = []
+    for length in range(limit):
+        for ids in itertools.product(words, repeat=length):
+            target = torch.tensor([*ids, END])[:, None]
+            given = Pairs(pair.sources, pair.source_lengths, pair.copies, target, torch.tensor([length + 1]))
+            found.append((float(likelihood_of(made, given).sum()) / (length + 1) ** penalty, ids))
+    return sorted(found, key=lambda each: -each[0])
+
+
+def likelihood_of(made: TranslateNetwork, pair: Pairs) -> torch.Tensor:
+    """Log-probabilities, a word at a time by the kernels' single steps."""
+    source, state = made.encode(pair.sources, pair.source_lengths, pair.copies)
+    writer, word, found = Writer(made, source, state, 1), torch.tensor([[BEGIN]]), []
+    for target in pair.targets:
+        scores, _ = writer.step(word)
+        scores = scores.log_softmax(-1) if made.gate is None else scores
+        found.append(scores[0, 0, target[0]])
+        word = target[None]
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("form", ["plain", "upper", "copy", "lstm"])
+def test_a_wide_beam_finds_what_an_exhaustive_search_finds(form: str) -> None:
+    made, batch = network(**FORMS[form]), pairs()
+    limits = torch.tensor([3, 3, 2])
+    with torch.no_grad():
+        for penalty in (0.0, 1.0):
+            found = beam_search(made, batch, limits, beams=60, count=4, length_penalty=penalty)
+            for number, own in enumerate(found):
+                pair = row(batch, number)
+                best = every_translation(made, pair, int(limits[number]), penalty)[:4]
+                assert [each.ids for each in own] == [ids for _, ids in best]
+                assert [each.score for each in own] == pytest.approx([score for score, _ in best])
+
+
+@pytest.mark.parametrize("form", ["plain", "copy"])
+def test_single_steps_are_the_whole_call(form: str) -> None:
+    made, batch = network(**FORMS[form]), pairs()
+    chosen = (0, 1, 2) if form == "copy" else (0, 2)  # without copies nothing writes the word of the second
+    with torch.no_grad():
+        whole = torch.cat([made.likelihoods(row(batch, number)) for number in chosen])
+        steps = torch.cat([likelihood_of(made, row(batch, number)) for number in chosen])
+    torch.testing.assert_close(whole, steps, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("form", ["upper", "copy"])
+def test_a_beam_of_one_is_greedy(form: str) -> None:
+    made, batch = network(**FORMS[form]), pairs()
+    limits = torch.tensor([9, 5, 7])
+    with torch.no_grad():
+        greedy = greedy_search(made, batch, limits)
+        beams = beam_search(made, batch, limits, beams=1)
+    for own, (best,), limit in zip(greedy, beams, limits.tolist(), strict=True):
+        assert own.ids[: limit - 1] == best.ids and own.places[: limit - 1] == best.places
+
+
+# --- words ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text", ["He said: (yes).", 'A "quoted" rock-solid thing, 3.5 %!', "don't", "¿Qué?", "a...b ''x''", ""]
+)
+def test_words_are_had_back(text: str) -> None:
+    assert joined(cut(text)) == text
+    assert all(piece.strip(JOINER) for piece in cut(text))
+
+
+def test_units_are_chosen_by_the_texts() -> None:
+    sentences = [f"word{number} and word{number + 1}." for number in range(300)]
+    assert choose_unit(sentences) == "subwords"
+    assert choose_unit(["HH AH L", "W ER"]) == "symbols"
+    assert choose_unit(["hello", "New York", "Oslo"]) == "characters"
+    with pytest.raises(DataError, match="no word in the texts of one side"):
+        choose_unit(["", " "])
+
+
+@pytest.mark.parametrize("unit", ["words", "symbols", "characters", "subwords"])
+def test_vocabularies_are_had_back(unit: str) -> None:
+    texts = ["the cat sat", "the cat, the mat"] * 3
+    made = Vocabulary.learn(texts, unit, 300)
+    again = Vocabulary.restored(made.stored())
+    assert again == made and len(again) == len(made)
+    ((*pieces,),) = made.cut(["the cat"])
+    ids = [made.id_of(piece) for piece in pieces]
+    assert None not in ids and again.text([again.piece(number) for number in ids if number]) == "the cat"
+
+
+def test_a_word_that_the_targets_lack_is_copied_by_its_own_number() -> None:
+    source, target = (Vocabulary.learn(texts, "words", 100) for texts in (["a b Rome"], ["x y"]))
+    languages = Languages(source, target, copies=True)
+    (made,) = languages.rows(["a Rome Oslo"], ["x Oslo z"])
+    size = len(target)
+    assert made.copies.tolist() == [size, size + 1, size + 2, END]
+    assert made.target.tolist() == [target.id_of("x"), size + 2, 0, END]
+    assert languages.pieces(made, ["a", "Rome", "Oslo"], [size + 2, 0], [0, 1]) == ["Oslo", "Rome"]
+
+
+def test_counting_finds_which_word_belongs_to_which() -> None:
+    made = WordPairs.learn([[0, 1], [0, 2], [1, 2]] * 5, [[5, 6], [7, 5], [7, 6]] * 5)
+    assert made.best() == {0: 5, 1: 6, 2: 7}
+    told = made.aligned(np.array([[0], [1]]), np.array([[6], [5], [9]]))
+    assert told.shape == (3, 2, 1) and told[0, 1, 0] > 0.9 and told[1, 0, 0] > 0.9
+    assert told.sum(1)[:, 0].tolist() == pytest.approx([1, 1, 0])  # nobody knows 9
+    assert WordPairs.learn([], []).aligned(np.zeros((2, 1)), np.zeros((3, 1))).shape == (3, 2, 1)
+
+
+def test_simple_translations() -> None:
+    known = TextPairs(("the cat", "the dog", "a dog"), ("die Katze", "der Hund", "ein Hund"))
+    made = simple_translations(known, ["the cat sleeps"], ("words", "words"))
+    assert made["copy"] == ["the cat sleeps"] and made["translation memory"] == ["die Katze"]
+    assert made["IBM model 1"][0].split()[1:] == ["Katze", "sleeps"]
+
+
+# --- metrics ----------------------------------------------------------------------------------------------------
+
+
+def test_errors_are_counted_against_the_best_of_several_targets() -> None:
+    known = TextPairs(("a", "a", "b"), ("EY", "AH T", "B IY"))
+    assert edit_distance(["AH", "T"], ["EY"]) == 2
+    right = error_rates(known, ["AH T", "AH T", "B"], by_letter=False)
+    assert right == {"word_error_rate": 0.5, "symbol_error_rate": 1 / 4, "exact_match": 0.5}
+    letters = error_rates(TextPairs(("a",), ("abc",)), ["abd"], by_letter=True)
+    assert letters["symbol_error_rate"] == pytest.approx(1 / 3)
+
+
+def test_bleu_and_chrf_are_sacrebleus() -> None:
+    texts = ("the cat sat on the mat today", "a dog barks at the moon")
+    found = measure_texts(TextPairs(("x", "y"), texts), list(texts), by_letter=False)
+    assert found["bleu"] == pytest.approx(100) and found["chrf"] == pytest.approx(100)
+    assert "tok:13a" in signatures()["bleu"] and "nrefs:1" in signatures()["chrf"]
+    assert all(math.isnan(value) for value in measure_texts(TextPairs((), ()), [], by_letter=False).values())
+
+
+# --- files ------------------------------------------------------------------------------------------------------
+
+
+def test_files_of_pairs(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("one\tuno\n\ntwo\tdos\r\n", "utf8")
+    (tmp_path / "a.en").write_text("one\ntwo\n", "utf8")
+    (tmp_path / "a.es").write_text("uno\ndos", "utf8")
+    wanted = TextPairs(("one", "two"), ("uno", "dos"))
+    assert read_pairs(tmp_path / "a.tsv") == wanted
+    assert read_pairs(f"{tmp_path / 'a.en'},{tmp_path / 'a.es'}") == wanted
+    assert as_pairs(tmp_path / "a.en", tmp_path / "a.es") == wanted
+    assert as_pairs([("one", "uno"), ["two", "dos"]]) == as_pairs(["one", "two"], ["uno", "dos"]) == wanted
+
+
+BAD: dict[str, tuple[Any, str]] = {
+    "no tab": ("one uno\n", "line 1 of .* has no tab; a line is a source, one tab, and its target"),
+    "two tabs": ("one\tuno\t1\n", "line 1 of .* has 2 tabs"),
+    "nothing": ("\n", "holds no pairs"),
+    "no text": ([("one", 1)], "pair 1 must be two texts"),
+    "a number": (7, "must be a list of .source, target., not 7"),
+    "none": ([], "there are no pairs for training"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_are_no_pairs_is_said(case: str, tmp_path: Path) -> None:
+    given, sentence = BAD[case]
+    if isinstance(given, str):
+        (tmp_path / "bad.tsv").write_text(given, "utf8")
+        given = tmp_path / "bad.tsv"
+    with pytest.raises(DataError, match=sentence):
+        as_pairs(given)
+
+
+def test_files_of_different_lengths_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("one\ntwo\n", "utf8")
+    (tmp_path / "b").write_text("uno\n", "utf8")
+    with pytest.raises(DataError, match=r"a has 2 lines and .*b 1; aligned files have equally many"):
+        read_pairs(f"{tmp_path / 'a'},{tmp_path / 'b'}")
+
+
+def test_all_targets_of_a_source_stay_together() -> None:
+    known = TextPairs(tuple(f"s{n // 2}" for n in range(80)), tuple(f"t{n}" for n in range(80)))
+    parts = hold_out(known)
+    assert parts.validation is not None and parts.test is not None
+    sides = [set(part.sources) for part in (parts.training, parts.validation, parts.test)]
+    assert sum(map(len, sides)) == 40 and [len(side) for side in sides] == [32, 4, 4]
+    assert hold_out(known.rows(range(30))).validation is None
+
+
+def test_bundled_verses() -> None:
+    assert len(bundled()) == 2056 + 87 + 130 and len(bundled("test")) == 130
+    assert not set(bundled("test").sources) & set(bundled("train").sources)
+
+
+def test_a_batch_is_told_alignments_within_its_sentences() -> None:
+    words = Vocabulary.learn(["a b c"], "symbols", 50)
+    rows = Languages(words, words, copies=False).rows(["a b c", "a"], ["a b", "a"])
+    told = collate(rows, WordPairs.learn([[3, 4], [3], [4]] * 3, [[3, 4], [3], [4]] * 3)).alignments
+    assert told is not None and told.shape == (3, 4, 2)
+    assert told[0, 0, 0] > 0.5 and (told[:, 3:, 0] == 0).all() and (told[1:, :, 1] == 0).all()

