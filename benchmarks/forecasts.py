@@ -3,11 +3,12 @@
     python benchmarks/forecasts.py [--sets births,co2] [--seeds 1] [--quick] [--set epochs=40] [--out forecasts.json]
 
 For each set a Forecaster with its defaults is fitted to all but the last windows (`forecast_data.py` says which), and
-forecasts those. What is measured lies after everything that training, stopping and calibration have seen. Three rows a
-set: the network's own bands, the bands as they are handed over, and the best (by MASE, on these very windows) of the
-simple methods. MASE, pinball, interval score and width are in units of the seasonal naive error, so that sets can be
-compared; coverage is in percent; every series counts alike. `scored` is the number of forecasts with a known truth.
-There is no refit, since what has learned all data cannot be measured.
+forecasts those. What is measured lies after everything that training, stopping, weighing and calibration have seen.
+Three rows a set: the network alone with its own bands, what is handed over (the mean with a simple method, its bands
+calibrated), and the best (by MASE, on these very windows) of the simple methods. MASE, pinball, interval score and
+width are in units of the seasonal naive error, so that sets can be compared; coverage is in percent; every series
+counts alike. `scored` is the number of forecasts with a known truth. There is no refit, since what has learned all data
+cannot be measured.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Row:
 
 
 def measure(one: ForecastSet, seed: int, settings: dict[str, Any]) -> list[Row]:
-    """Fit and forecast one set: the network before and after calibration, and the best simple method."""
+    """Fit and forecast one set: the network alone, what is handed over, and the best simple method."""
     start = time.perf_counter()
     forecaster = Forecaster(
         horizon=one.horizon, season_length=one.season_length, known=one.known, past=one.past, levels=LEVELS,
@@ -69,20 +70,20 @@ def measure(one: ForecastSet, seed: int, settings: dict[str, Any]) -> list[Row]:
     after = forecaster.backtest_
     assert after is not None  # every set is long enough for its test windows
     seconds = time.perf_counter() - start
-    before = uncalibrated(forecaster, after)
+    before = network_alone(forecaster, after)
     scores = {name: each.overall for name, each in after.scores().items()}
     own = scores.pop(after.model)
     best = min(scores, key=lambda name: scores[name]["MASE"])
     scored = int((~np.isnan(after.y)).sum())
     return [
-        Row(one.name, f"{after.model}, as it came", seed, scored, before, None),
-        Row(one.name, f"{after.model}, calibrated", seed, scored, own, seconds),
+        Row(one.name, "network alone", seed, scored, before, None),
+        Row(one.name, "handed over", seed, scored, own, seconds),
         Row(one.name, best, seed, scored, scores[best], None),
     ]
 
 
-def uncalibrated(forecaster: Forecaster, after: Backtest) -> dict[str, float]:
-    """The scores of the network's own bands on the windows of a backtest."""
+def network_alone(forecaster: Forecaster, after: Backtest) -> dict[str, float]:
+    """The scores of the network's own forecasts and bands on the windows of a backtest."""
     panel = with_calendar(forecaster.table_.panel, forecaster.calendar_, after.horizon)
     quantiles = forecaster.network_.config.quantiles
     raw = rolling_forecasts(

@@ -76,9 +76,9 @@ def measure(
     known = (end * lengths).astype(int)
     whole = replace(table, panel=table.panel.cut(known.tolist()))
     start = time.perf_counter()
-    made = Forecaster(horizon=horizon, seed=seed, refit=False, calibrate=False, **options).fit(
-        whole, progress=False
-    )
+    made = Forecaster(
+        horizon=horizon, seed=seed, refit=False, calibrate=False, ensemble=False, **options
+    ).fit(whole, progress=False)
     first = time.perf_counter() - start
     training = with_calendar(made.table_.panel, made.calendar_, horizon)
     settings = TrainSettings.of(made, made._epochs(made._data, training))

@@ -11,10 +11,17 @@ import pytest
 from tests.tasks.panels import panel_of, random_series
 
 from cellwise.tasks import Forecaster
-from cellwise.tasks.errors import OptionError, WorseThanSimpleWarning
-from cellwise.tasks.forecasting.blend import EQUAL_WINDOWS, SimpleBlend, choose_blend, is_network
+from cellwise.tasks.errors import WorseThanSimpleWarning
+from cellwise.tasks.forecasting.blend import (
+    PRIOR_WINDOWS,
+    SimpleBlend,
+    choose_blend,
+    equal_blend,
+    is_network,
+)
+from cellwise.tasks.forecasting.metrics import pinball
 from cellwise.tasks.forecasting.panel import Panel
-from cellwise.tasks.forecasting.simple import method_of
+from cellwise.tasks.forecasting.simple import method_of, plausible_methods
 
 QUANTILES = (0.1, 0.5, 0.9)
 HORIZON = 4
@@ -31,10 +38,10 @@ def around(truth: np.ndarray, error: float) -> np.ndarray:
     return truth[..., None] + error + np.array([-1.0, 0.0, 1.0])
 
 
-def chosen(error: float, *, mixed: bool, count: int = 6) -> SimpleBlend:
+def chosen(error: float, *, mixed: bool, count: int = 6, gains: bool = False) -> SimpleBlend:
     panel, truth = windows(count)
     found = choose_blend(
-        "GRU", panel, around(truth, error), truth, np.ones(len(truth)), QUANTILES, mixed=mixed
+        "GRU", panel, around(truth, error), truth, np.ones(len(truth)), QUANTILES, mixed=mixed, gains=gains
     )
     assert found is not None
     return found
@@ -49,13 +56,46 @@ def test_the_better_one_is_handed_over() -> None:
     assert "% less than" in good.note and "% more than" in bad.note
 
 
-def test_the_mean_is_drawn_to_one_half_by_few_windows() -> None:
+def test_the_mean_is_drawn_to_inverse_squares_by_few_windows() -> None:
     good, bad = chosen(0.01, mixed=True), chosen(50.0, mixed=True)
-    assert good.weight == pytest.approx((6 + EQUAL_WINDOWS / 2) / (6 + EQUAL_WINDOWS), abs=1e-4)
-    assert bad.weight == pytest.approx(EQUAL_WINDOWS / 2 / (6 + EQUAL_WINDOWS), abs=1e-4)
-    assert chosen(0.01, mixed=True, count=100).weight > 0.95
+    # The best weights are 1 and 0; so nearly are those by squares, for one of the two hardly errs beside the other.
+    assert good.weight == pytest.approx((6 + PRIOR_WINDOWS * 0.9) / (6 + PRIOR_WINDOWS), abs=0.06)
+    assert bad.weight == pytest.approx(0.0, abs=0.01)
     assert good.called("LSTM") == f"LSTM+{good.method}"
-    assert good.note.startswith(f"a mean is handed over, 71 % GRU and 29 % {good.method}: ")
+    share = round(100 * good.weight)
+    assert good.note.startswith(f"a mean is handed over, {share} % GRU and {100 - share} % {good.method}: ")
+
+
+def test_weights_by_squares_of_the_errors() -> None:
+    """By hand, of forecasts that are off by 3 beside a method that is off by 1, with as good as no window to count."""
+    y = np.arange(30.0)
+    panel, truth = panel_of([y]), 30.0 + np.arange(HORIZON)[None]
+    found = choose_blend("GRU", panel, around(truth, 3.0), truth, np.ones(1), QUANTILES, mixed=True)
+    assert found is not None
+    methods = {m.name: m.forecast(panel, HORIZON, QUANTILES) for m in plausible_methods(found.seasons)}
+    losses = {name: pinball(truth, made, QUANTILES).mean() for name, made in methods.items()}
+    own, best = pinball(truth, around(truth, 3.0), QUANTILES).mean(), losses[found.method]
+    assert best == min(losses.values())
+    by_squares = best**2 / (own**2 + best**2)
+    assert found.weight == pytest.approx(PRIOR_WINDOWS * by_squares / (PRIOR_WINDOWS + 1), abs=1e-4)
+
+
+def test_a_network_that_gains_by_what_is_held_out_weighs_more() -> None:
+    usual, more = (chosen(1.0, mixed=True, gains=each) for each in (False, True))
+    assert more.weight == pytest.approx((1 + usual.weight) / 2, abs=1e-4) and usual.weight < 1
+    assert chosen(0.01, mixed=True, count=100).weight > 0.98
+
+
+def test_without_windows_both_count_alike() -> None:
+    """The simple method is the one that would have forecast the past best."""
+    rising, season = np.arange(40.0), np.resize([1.0, 5.0, 2.0, 8.0], 60)
+    for y, method in ((rising, "SeasonalDrift(4)"), (season, "SeasonalNaive")):
+        found = equal_blend("GRU", panel_of([y] * 3), HORIZON, QUANTILES)
+        assert (found.weight, found.method) == (0.5, method)
+        assert found.note == (
+            f"a mean is handed over, 50 % GRU and 50 % {method}: nothing was held out to weigh them by"
+        )
+    assert equal_blend("GRU", panel_of([np.arange(3.0)]), HORIZON, QUANTILES).method == "Theta"
 
 
 def test_a_mean_is_taken_quantile_by_quantile() -> None:
@@ -143,25 +183,43 @@ def straight() -> polars.DataFrame:
 @pytest.mark.parametrize("option", ["best", "ensemble"])
 def test_a_forecaster_hands_it_over_and_a_run_folder_remembers(tmp_path: Path, option: str) -> None:
     options = {"horizon": 6, "hidden_size": 4, "epochs": 1, "learning_rate": 1e-6, "season_length": 3}
-    alone = Forecaster(**options)
+    alone = Forecaster(**options, ensemble=False)
     with pytest.warns(
         WorseThanSimpleWarning, match=r"GRU errs [\d,]+ % more than .*: use --best or --ensemble"
     ):
         alone.fit(straight(), cutoffs=3)
-    made = Forecaster(**options, **{option: True}).fit(straight(), folder=tmp_path / "run", cutoffs=3)
+    made = Forecaster(**options, best=option == "best").fit(straight(), folder=tmp_path / "run", cutoffs=3)
     name = made.model_name
     assert name.startswith("best-" if option == "best" else "GRU+")
     assert any("handed over" in note for note in made.notes_)
     assert any("that network predicts" in note for note in made.notes_) == (option != "best")
     errors = [each.scores().row(0, named=True)["MAE"] for each in (made, alone)]
     assert errors[0] < errors[1]
-    assert made.predict().columns[2] == name
+    assert made.predict().columns[2] == (name if option == "best" else "GRU")
     again = Forecaster.load(tmp_path / "run")
     assert again.model_name == name and again.predict().equals(made.predict())
     assert again.scores().equals(made.scores())
     assert "handed over" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_one_of_both() -> None:
-    with pytest.raises(OptionError, match="best hands over one of two, ensemble a mean of both; choose one"):
-        Forecaster(horizon=3, best=True, ensemble=True).fit(straight())
+def test_nothing_held_out_and_the_test_does_not_choose() -> None:
+    """Without validation windows the weights are equal, whatever the test windows would like."""
+    options = {"horizon": 6, "hidden_size": 4, "epochs": 1, "season_length": 3, "validation": 0}
+    made = Forecaster(**options).fit(straight(), cutoffs=3)
+    blend = made._postprocessing.blend
+    assert blend is not None and blend.weight == 0.5 and "nothing was held out" in blend.note
+    assert "weights" not in made.validation_chose_
+
+
+def test_columns_keep_the_name_of_the_cell() -> None:
+    """What reads a forecast does not have to know with what the network was blended this time."""
+    made = Forecaster(horizon=6, hidden_size=4, epochs=1, season_length=3).fit(straight(), cutoffs=3)
+    assert made.model_name.startswith("GRU+") and made.predict().columns[2:4] == ["GRU", "GRU-lo-80"]
+    assert "GRU" in made.backtest(straight(), cutoffs=2).columns
+    assert made.scores()["model"][0] == made.model_name
+
+
+def test_best_has_the_last_word() -> None:
+    made = Forecaster(horizon=6, hidden_size=4, epochs=1, season_length=3, best=True, ensemble=True)
+    made.fit(straight(), cutoffs=3)
+    assert made.model_name == "GRU" or made.model_name.startswith("best-")

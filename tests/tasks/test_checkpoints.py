@@ -223,7 +223,8 @@ def test_a_training_in_another_thread_leaves_signals_alone() -> None:
 
 
 def test_stopped_before_the_first_step_is_said(tmp_path: Path) -> None:
-    with pytest.raises(TrainingInterrupted, match=r"stopped in epoch 1; nothing was saved in .* yet"):
+    said = r"stopped in epoch 1; nothing was saved in .* yet; the same command begins again"
+    with pytest.raises(TrainingInterrupted, match=said):
         run(tmp_path / "run", line=Line((1, 0), KeyboardInterrupt()))
     with pytest.raises(
         TrainingInterrupted, match=r"stopped in epoch 1; 2 of the 4 steps of this one are saved"

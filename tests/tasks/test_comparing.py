@@ -119,7 +119,7 @@ def test_a_forecaster_is_measured_on_its_test_windows_beside_simple_methods() ->
     fitted = Forecaster("gru+lstm", 3, hidden_size=4, epochs=1, validation=1).fit(SERIES, cutoffs=2)
     scores = {name: each.overall for name, each in fitted.backtest_.scores().items()}
     row = next(each for each in found.rows if each.name == "gru+lstm")
-    assert row.mean == scores.pop("GRU+LSTM") and found.is_test
+    assert row.mean == scores.pop(fitted.backtest_.model) and found.is_test
     assert {each.name: each.mean for each in found.simple} == scores and "SeasonalNaive" in scores
     assert found.words == "4 windows of 3 steps at the end of the data"
     assert found.prediction == "3 steps of one series"

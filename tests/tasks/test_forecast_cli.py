@@ -59,7 +59,7 @@ def test_fit_then_predict_then_backtest(cellwise, sales: Path, tmp_path: Path) -
     made = cellwise("fit", sales, "--horizon", 7, *QUICK)
     assert made.status == 0, made.err
     assert "one series, 120 values, one every day, 2024-01-01 to 2024-04-29" in made.err
-    assert re.search(r"^GRU +[\d.]+ ", made.out, re.MULTILINE)
+    assert re.search(r"^GRU\+\S+ +[\d.]+ ", made.out, re.MULTILINE)
     assert re.search(r"^SeasonalNaive +[\d.]+ ", made.out, re.MULTILINE)
     run = tmp_path / "runs" / "sales-gru"
     assert (run / "report.html").is_file()
@@ -320,7 +320,7 @@ def test_an_update_measures_then_learns_and_keeps_a_record(cellwise, sales: Path
     value = json.loads(told.out)
     assert (value["held_out"], value["windows"]) == ("test", 2)
     assert "6 values that the run has were revised" in told.err
-    assert "update 1: " in told.err and "14 new values; MASE GRU " in told.err
+    assert "update 1: " in told.err and "14 new values; MASE GRU+" in told.err
     assert "2024-05-14" in cellwise("predict", "run").out and "2024-05-14" not in before
     again = cellwise("update", "run", "newer.csv", "--out", "other")
     assert again.status == 2 and "there is nothing new" in again.err

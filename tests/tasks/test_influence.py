@@ -178,7 +178,7 @@ def shop(days: int = 300, ahead: int = 14) -> polars.DataFrame:
 @pytest.fixture(scope="module")
 def trained() -> Forecaster:
     settings = {"horizon": 14, "hidden_size": 16, "epochs": 12, "known": ["promo", "rain"]}
-    return Forecaster(**settings).fit(shop(), cutoffs=3)
+    return Forecaster(**settings, ensemble=False).fit(shop(), cutoffs=3)
 
 
 def test_a_network_relies_on_the_covariate_with_an_effect(trained: Forecaster) -> None:

@@ -96,7 +96,7 @@ def test_the_figures_are_those_of_the_last_eighteen_months(data):
         mase.append(np.mean(np.abs(y[60:] - made)) / np.mean(np.abs(y[12:60] - y[:48])))
     assert naive.smape == pytest.approx(np.mean(smape))
     assert naive.mase == pytest.approx(np.mean(mase))
-    assert row.method == "GRU of cellwise, seed 0"
+    assert row.method == "GRU+SeasonalDrift(12) of cellwise, seed 0"
     assert row.smape < naive.smape
     assert row.seconds > 0
 
@@ -115,7 +115,7 @@ def test_the_command_prints_and_saves_what_it_measured(data, tmp_path, capsys):
     reproduce("m3-monthly", seeds=1, out=out, data=data, cell="rnn", epochs=1)
     saved = json.loads(out.read_text())
     last = saved["rows"][-1]
-    assert last["method"] == "RNN of cellwise, mean of 1 seed"
+    assert last["method"] == "RNN+SeasonalDrift(12) of cellwise, mean of 1 seed"
     printed = capsys.readouterr().out
     assert f"{last['smape']:.2f}" in printed
     assert saved["options"] == {"cell": "rnn", "epochs": 1}

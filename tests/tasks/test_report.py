@@ -24,7 +24,7 @@ from cellwise.tasks.forecasting.report_measured import (
 )
 from cellwise.tasks.forecasting.tables import judge, scores_table, verdict
 
-SETTINGS = {"horizon": 5, "hidden_size": 4, "epochs": 2}
+SETTINGS = {"horizon": 5, "hidden_size": 4, "epochs": 2, "ensemble": False}
 
 
 def series(names: tuple[str, ...], days: int = 90) -> polars.DataFrame:

@@ -94,6 +94,25 @@ def test_what_was_blended_is_not_advised_again() -> None:
     )
 
 
+def test_beside_what_one_could_have_known() -> None:
+    """Drift is the best by luck; Theta was chosen before, and beside it the mean is no disaster."""
+    found = measured({"GRU+Theta": [2.0], "Drift": [1.0], "Theta": [2.5], NAIVE_NAME: [3.0]})
+    said = judge(found.scores(), found)
+    assert said.text == (
+        "GRU+Theta errs 100 % more than Drift. Their MAE: 2.00 and 1.00. Drift is the best of 3 in hindsight; before "
+        "these windows Theta was, and GRU+Theta errs 20 % less than Theta."
+    )
+    assert not said.is_ahead and not said.is_alarming
+
+
+@pytest.mark.parametrize(
+    ("theta", "naive", "alarming"), [(1.7, 9.0, True), (9.0, 1.7, True), (1.9, 1.9, False)]
+)
+def test_worse_than_what_one_could_have_taken_is_alarming(theta: float, naive: float, alarming: bool) -> None:
+    found = measured({"GRU+Theta": [2.0], "Drift": [1.0], "Theta": [theta], NAIVE_NAME: [naive]})
+    assert judge(found.scores(), found).is_alarming == alarming
+
+
 def test_the_table_has_a_handful_of_rows() -> None:
     names = ["GRU", *(f"S{i}" for i in range(8)), NAIVE_NAME]
     found = measured({name: [float(i + 1)] for i, name in enumerate(names)})

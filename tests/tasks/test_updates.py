@@ -156,13 +156,14 @@ def test_the_figures_are_of_the_network_that_had_not_seen_the_values(run: Path) 
     backtest = made.backtest_
     assert backtest is not None and made.backtest_is_test_
     assert backtest.cutoffs.tolist() == [[100, 105, 110]] * 2
-    assert backtest.forecasts["GRU"][0, 0, :, 2] == pytest.approx(forecast["GRU"].to_numpy()[:5], rel=1e-6)
-    assert backtest.forecasts["GRU"][0, 0, :, 0] == pytest.approx(
-        forecast["GRU-lo-90"].to_numpy()[:5], rel=1e-6
-    )
+    own = backtest.forecasts[backtest.model]
+    assert own[0, 0, :, 2] == pytest.approx(forecast["GRU"].to_numpy()[:5], rel=1e-6)
+    assert own[0, 0, :, 0] == pytest.approx(forecast["GRU-lo-90"].to_numpy()[:5], rel=1e-6)
     assert asked["MAE"][0] > 0 and not made.predict()["ds"].equals(forecast["ds"])
     (record,) = made.updates_
-    assert record["values"] == 24 and record["scores"]["GRU"]["MAE"] == pytest.approx(made.scores()["MAE"][0])
+    assert record["values"] == 24 and record["scores"][backtest.model]["MAE"] == pytest.approx(
+        made.scores()["MAE"][0]
+    )
 
 
 def test_an_updated_run_is_a_run(run: Path, updated: Path) -> None:

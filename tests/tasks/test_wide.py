@@ -155,6 +155,11 @@ LOOKS = {
         {},
         "(--time date --target sold --id item)",
     ),
+    "numbers that resemble dates": (
+        {"Month": ["1987 Jan", "1987 Feb"], "Sales": ["1664.81", "2397.53"]},
+        {},
+        "perhaps time_column='Month', target_column='Sales' (--time Month --target Sales)",
+    ),
     "no such time": (BY_COLUMN, {"wide": True, "time": "month"}, "did you mean 'Month'"),
 }
 

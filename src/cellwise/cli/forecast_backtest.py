@@ -35,7 +35,12 @@ def make(task: Task) -> click.Command:
         else each
         for each in options_of(task.load_options())
     ]
-    windows = options_of(task.load_fit_options() or object)
+    windows = [
+        replace(each, help="Cutoffs at the end of the data to forecast from.", at_least=1)
+        if each.name == "cutoffs"
+        else each
+        for each in options_of(task.load_fit_options() or object)
+    ]
 
     def write(forecaster: Any, file: Path | None) -> None:
         from cellwise.tasks.data.files import write_file

@@ -20,8 +20,10 @@ import numpy as np
 
 from cellwise.tasks.forecasting.metrics import mean
 
-__all__ = ["LARGEST_FACTOR", "HeldOut", "band_factors", "distances", "series_factors"]
+__all__ = ["LARGEST_FACTOR", "MANY_SERIES", "HeldOut", "band_factors", "distances", "series_factors"]
 
+MANY_SERIES = 30  # from so many on, a window or two of each are enough to see through the noise
+TIMES_PRIOR = 2.0  # windows of each of many series that count as much as the bands of the network
 # Of a band's width; beyond them no factor could mend the forecast.
 SMALLEST_FACTOR, LARGEST_FACTOR = 0.2, 50.0
 # Before any window has spoken, bands are too narrow by so much (a logarithm), as far as their deviation is about so
@@ -99,6 +101,15 @@ class HeldOut:
         return float(self.known.sum(axis=1).mean())
 
     @property
+    def trust(self) -> float:
+        """How far factors are followed, as a power. A network that has learned many series knows how wide its bands
+        should be in a usual time, and a few windows, which all series have at once, may tell of a hard one or an easy
+        one; so they count by how many times there were, not by how many series."""
+        series = len(np.unique(self.names))
+        times = self.windows / series / self.shared
+        return times / (times + TIMES_PRIOR) if series >= MANY_SERIES else 1.0
+
+    @property
     def alike(self) -> float:
         """How many errors usually say as much as an independent one."""
         return (1 + (self.size - 1) * USUAL_CORRELATION) * self.shared
@@ -136,7 +147,8 @@ def band_factors(held: HeldOut, low: int, level: float) -> np.ndarray:
     """The factors (H,) of the band from quantile `low` on, which is to hold `level` of the truth."""
     ratios = held.ratios(low)
     profile = _profile(ratios, held)
-    return np.clip(_factor(ratios / profile, held, low, level) * profile, SMALLEST_FACTOR, LARGEST_FACTOR)
+    found = _factor(ratios / profile, held, low, level) * profile
+    return np.clip(found**held.trust, SMALLEST_FACTOR, LARGEST_FACTOR)
 
 
 def series_factors(held: HeldOut, low: int) -> dict[str, float]:

@@ -1,8 +1,9 @@
-"""What is handed over where a simple method does better, or as well: that method, or a mean of it and the network.
+"""What is handed over: a mean of the network and the best simple method, or the better of the two.
 
 Both are chosen on held-out windows, before anything is measured. A mean of forecasts errs less than most of what it is
-made of (Bates and Granger 1969), and weights learned from few windows err more than equal ones (Claeskens et al. 2016),
-so they are drawn to one half. Bands are averaged quantile by quantile (Lichtendahl, Grushka-Cockayne and Winkler 2013).
+made of (Bates and Granger 1969), and weights fitted to few windows err more than simple ones (Claeskens et al. 2016).
+So they are drawn to those of Bates and Granger, which are in inverse proportion to the squared errors. Bands are
+averaged quantile by quantile (Lichtendahl, Grushka-Cockayne and Winkler 2013).
 
 Shapes: W windows, N forecasts, H steps of the horizon, Q quantiles."""
 
@@ -16,14 +17,17 @@ from typing import Any, Self
 
 import numpy as np
 
-from cellwise.tasks.forecasting.metrics import mean, pinball
+from cellwise.tasks.forecasting.backtest import cutoff_indices, windows_at
+from cellwise.tasks.forecasting.metrics import mean, naive_scale, pinball
 from cellwise.tasks.forecasting.panel import Panel
 from cellwise.tasks.forecasting.simple import SimpleMethod, method_of, plausible_methods, seasons_of
 
-__all__ = ["SimpleBlend", "choose_blend", "is_network"]
+__all__ = ["SimpleBlend", "choose_blend", "equal_blend", "is_network"]
 
 WEIGHTS = np.linspace(0.0, 1.0, 21)  # of the network, tried
-EQUAL_WINDOWS = 8.0  # windows that one half counts as much as
+PRIOR_WINDOWS = 8.0  # windows that the weights by squared errors count as much as
+LEAST_PAST = 4  # values before a window by which simple methods are told apart
+PAST_WINDOWS, PAST_SERIES = 12, 200  # of a series, and series, by which simple methods are told apart
 LONGEST_NOTE, MOST_SEASONS = 1000, 8
 
 
@@ -101,12 +105,15 @@ def choose_blend(
     quantiles: Sequence[float],
     *,
     mixed: bool,
+    gains: bool = False,
 ) -> SimpleBlend | None:
     """What to hand over, from held-out windows: the better of the network and the best simple method, or, `mixed`, a
     mean of the two; None where nothing can be compared.
 
     network: its name; panel: the series as known at each window, W of them; forecasts (W, H, Q): of the network; truth
-    (W, H): NaN where unknown; scale (W,): what a window's error is divided by, its own size where NaN."""
+    (W, H): NaN where unknown; scale (W,): what a window's error is divided by, its own size where NaN; gains: whether
+    the network that forecasts is still to learn these windows and gains by that, which they cannot show: then half of
+    what the simple method would weigh is its."""
     unit = _units(panel, scale)
     quantiles = tuple(quantiles)
 
@@ -128,11 +135,45 @@ def choose_blend(
         note = f"{network if weight else best.name} is handed over: {errs}"
     else:
         tried = [loss(w * forecasts + (1 - w) * made[best]) for w in WEIGHTS]
-        found = float(WEIGHTS[int(np.argmin(tried))])
-        weight = round((count * found + EQUAL_WINDOWS / 2) / (count + EQUAL_WINDOWS), 4)
-        share = round(100 * weight)
-        note = f"a mean is handed over, {share} % {network} and {100 - share} % {best.name}: {errs}"
+        found, usual = float(WEIGHTS[int(np.argmin(tried))]), _inverse_squares(own, losses[best])
+        weight = (count * found + PRIOR_WINDOWS * usual) / (count + PRIOR_WINDOWS)
+        weight = round((1 + weight) / 2 if gains else weight, 4)
+        note = f"{_mean_of(network, best.name, weight)}: {errs}"
     return SimpleBlend(best.name, seasons, weight, quantiles, note)
+
+
+def equal_blend(network: str, panel: Panel, horizon: int, quantiles: Sequence[float]) -> SimpleBlend:
+    """The mean of the network and a simple method where nothing tells how good the network is: half of each.
+
+    panel: what the network has learned. The simple method is the one that would have forecast it best; it has nothing
+    to learn, so its own past is a fair test. Theta where the series are too short for one."""
+    quantiles, seasons = tuple(quantiles), seasons_of(panel)
+    some = panel.select(range(min(len(panel), PAST_SERIES)))
+    cutoffs = cutoff_indices(some.lengths, PAST_WINDOWS, max(1, horizon // 2), horizon, LEAST_PAST)
+    best = "Theta"
+    if (cutoffs >= 0).any():
+        cut, truth, _ = windows_at(some, cutoffs, horizon)
+        unit = _units(cut, np.array([naive_scale(y, panel.frequency.season_length) for y in cut.y]))
+        losses = {
+            m.name: float(
+                mean(mean(pinball(truth, m.forecast(cut, horizon, quantiles), quantiles), axis=1) / unit)
+            )
+            for m in plausible_methods(seasons)
+        }
+        best = min(losses, key=lambda name: np.nan_to_num(losses[name], nan=np.inf))
+    note = f"{_mean_of(network, best, 0.5)}: nothing was held out to weigh them by"
+    return SimpleBlend(best, seasons, 0.5, quantiles, note)
+
+
+def _mean_of(network: str, method: str, weight: float) -> str:
+    share = round(100 * weight)
+    return f"a mean is handed over, {share} % {network} and {100 - share} % {method}"
+
+
+def _inverse_squares(own: float, other: float) -> float:
+    """The weight of the first of two, by the squares of their errors."""
+    squares = own**2 + other**2
+    return other**2 / squares if squares > 0 else 0.5
 
 
 def _units(panel: Panel, scale: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ import numpy as np
 
 from cellwise.tasks.forecasting.band_factors import (
     LARGEST_FACTOR,
+    MANY_SERIES,
     HeldOut,
     band_factors,
     distances,
@@ -29,7 +30,6 @@ __all__ = ["Calibration", "windows_for"]
 
 LONGEST_NOTE, LARGEST_NUMBER = 1000, 1e6  # of what a file may say
 SPAN, SHORT_SPAN, SHORT_HORIZONS = 0.15, 0.3, 3  # shares of a history; horizons that a short one spares
-MANY_SERIES = 30  # from so many on, a window or two of each are enough to see through the noise
 MOST_WINDOWS, MOST_FORECASTS = 48, 6000  # of a series, and of all
 
 
@@ -172,7 +172,7 @@ def _note(windows: int, quantiles: Sequence[float], factors: np.ndarray) -> str:
     many = "1 window that was" if windows == 1 else f"{windows:,} windows that were"
     return (
         f"the bands are calibrated on {many} held out from training; "
-        f"that of {level} % is {widest:.2f} times as wide as the network's own"
+        f"that of {level} % is {widest:.2f} times as wide as it came"
     )
 
 

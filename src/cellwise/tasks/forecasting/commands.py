@@ -85,7 +85,8 @@ class Commands(TaskCommands):
         ),
         "fit": Words(
             "Train on a file of series.",
-            "Train on FILE and write a run folder with weights and report.html.\n\n"
+            "Train on FILE and write a run folder with weights and report.html. Forecasts are a mean of the network "
+            "and the best simple method; --no-ensemble leaves the network alone.\n\n"
             "Run the same command again to resume an interrupted training.",
             (
                 "cellwise forecast fit sales.csv --horizon 28",

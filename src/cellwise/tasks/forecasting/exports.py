@@ -52,7 +52,7 @@ def measured_tables(forecaster: Forecaster) -> dict[str, Any]:
         return {}
     schema = replace(forecaster.table_.schema, backend="polars")
     tables = {
-        "backtest": backtest_frame(backtest, schema),
+        "backtest": backtest_frame(backtest, schema, forecaster.column_name),
         "scores": scores_frame(backtest, schema),
         "scores_by_series": scores_frame(backtest, schema, "series"),
         "scores_by_horizon": scores_frame(backtest, schema, "horizon"),

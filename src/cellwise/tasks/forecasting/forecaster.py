@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from cellwise.tasks.comparable import HeldOut
-from cellwise.tasks.errors import OptionError, WorseThanSimpleWarning
+from cellwise.tasks.errors import WorseThanSimpleWarning
 from cellwise.tasks.estimator import Stored
 from cellwise.tasks.forecasting import TASK
 from cellwise.tasks.forecasting.calendar import with_calendar
@@ -52,9 +52,10 @@ class Forecaster(Updates, Explaining):
     hidden_size, num_layers, dropout, members: the network; the forecasts of `members` networks are averaged; of
     several cells, each has at least one. epochs, batch_size, learning_rate, weight_decay, patience, seed, threads,
     device, minutes, accumulate, autocast: the training. validation: windows held out for early stopping and
-    calibration; None chooses the number, 0 holds none out. best: hand over the best simple method if it beats the
-    network on the held-out windows; ensemble: hand over a mean of the two. calibrate: make the bands as wide as the
-    held-out windows ask for. refit: learn what was held out too, once the network is measured.
+    calibration; None chooses the number, 0 holds none out. ensemble: hand over a mean of the network and the best
+    simple method, weighted by the held-out windows; False: the network alone. best: hand over the better of the two
+    instead. calibrate: make the bands as wide as the held-out windows ask for. refit: learn what was held out too,
+    once the network is measured.
 
     What `fit` learns ends in an underscore: `network_`, `measured_` (before it learned what was held out), `table_`
     (the data as it was understood), `notes_` (remarks on it, in sentences), `trained_` (the epochs), `refitted_` (those
@@ -65,7 +66,7 @@ class Forecaster(Updates, Explaining):
     metric = "MASE"
     takes_several_cells = True
     measured_by = ("horizon", "freq", "season_length", "levels", "validation")
-    trial_settings: ClassVar = {"refit": False, "calibrate": False}
+    trial_settings: ClassVar = {"refit": False, "calibrate": False, "ensemble": False}
     comparison_settings: ClassVar = {"refit": False}
 
     def fit(
@@ -184,10 +185,9 @@ class Forecaster(Updates, Explaining):
     @property
     def validation_chose_(self) -> str:
         """What the validation windows decided, in words, apart from the width of the bands; "" if nothing."""
-        chosen = {
-            "when to stop": self._chooses_epoch(self._data.split),
-            "what is handed over": self.best or self.ensemble,
-        }
+        weighed = "what is handed over" if self.best else "the weights of the mean that is handed over"
+        is_weighed = self._postprocessing.blend is not None and self._data.split.has_validation
+        chosen = {"when to stop": self._chooses_epoch(self._data.split), weighed: is_weighed}
         return " and ".join(words for words, is_so in chosen.items() if is_so)
 
     @property
@@ -200,18 +200,23 @@ class Forecaster(Updates, Explaining):
 
     @property
     def model_name(self) -> str:
-        """The column name of the forecasts: the cell's name in capitals, and with what it was blended."""
+        """The name in scores and reports: the cell's in capitals, and with what it was blended."""
         network = self.cell_name.upper()
         blend = self._postprocessing.blend if self.is_fitted else None
         return network if blend is None else blend.called(network)
+
+    @property
+    def column_name(self) -> str:
+        """The column of the medians: the cell's name in capitals, whatever it was blended with, so that it stays when
+        a forecaster is trained anew; "best-Theta" where the network has no part in it."""
+        blend = self._postprocessing.blend if self.is_fitted else None
+        return self.model_name if blend is not None and not blend.weight else self.cell_name.upper()
 
     def check_options(self, **how: Any) -> None:
         """Raise OptionError, FrequencyError, UnknownCellError or CellError for the first invalid option.
 
         how: cutoffs and step of `fit`."""
         super().check_options(**how)
-        if self.best and self.ensemble:
-            raise OptionError("best hands over one of two, ensemble a mean of both; choose one")
         if self.freq is not None:
             parse_frequency(self.freq)
         TextFormat(self.date_format, self.decimal, self.encoding)
@@ -232,7 +237,7 @@ class Forecaster(Updates, Explaining):
         check_reach(table.panel, steps, self.target_column)
         with torch_threads(self.threads):
             made = self.forecast(panel, steps)
-        return forecast_frame(panel, made, self._quantiles, self.levels, self.model_name, table.schema)
+        return forecast_frame(panel, made, self._quantiles, self.levels, self.column_name, table.schema)
 
     def read(self, source: Any) -> Table:
         """Read a frame or file as `fit` would, or as `predict` would once fitted; the notes say which gaps

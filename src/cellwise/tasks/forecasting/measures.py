@@ -11,7 +11,8 @@ import numpy as np
 from cellwise.tasks.errors import NotFittedError
 from cellwise.tasks.estimator import Estimator
 from cellwise.tasks.forecasting.backtest import Backtest, cutoff_indices, rolling_forecasts
-from cellwise.tasks.forecasting.blend import SimpleBlend, choose_blend
+from cellwise.tasks.forecasting.band_factors import MANY_SERIES
+from cellwise.tasks.forecasting.blend import SimpleBlend, choose_blend, equal_blend
 from cellwise.tasks.forecasting.calendar import with_calendar
 from cellwise.tasks.forecasting.calibration import Calibration
 from cellwise.tasks.forecasting.data import ForecastData
@@ -63,7 +64,7 @@ class Measures(ForecastOptions, Estimator[ForecastData, Panel]):
         fresh.fit(table, cutoffs=cutoffs, step=step, progress=progress)
         self._evaluation = fresh._evaluated()
         assert self._evaluation is not None  # cutoffs >= 1, so there are test windows
-        return backtest_frame(self._evaluation.backtest, table.schema)
+        return backtest_frame(self._evaluation.backtest, table.schema, fresh.column_name)
 
     def evaluate(
         self, frame: Any = None, cutoffs: int = 1, step: int | None = None, *, by: str = "all"
@@ -125,11 +126,7 @@ class Measures(ForecastOptions, Estimator[ForecastData, Panel]):
         with torch_threads(self.threads):
             validation = self._roll(self.measured_, panel, parts.validation)
             test = self._roll(self.measured_, panel, parts.test)
-            blend = self._choose_blend(panel, validation if len(validation) else test)
-            if blend is not None and not len(validation):
-                blend = replace(
-                    blend, note=f"{blend.note}; chosen on the windows that are measured, which flatters it"
-                )
+            blend = self._choose_blend(panel, validation, test)
             validation, test = validation.blended(blend, panel), test.blended(blend, panel)
         self._windows = validation + test
         asked = self.calibrate and len(validation) and len(test)
@@ -148,18 +145,31 @@ class Measures(ForecastOptions, Estimator[ForecastData, Panel]):
         """The forecasts of a network at these cutoffs, as they come."""
         return Windows.roll(network.forecast, panel, cutoffs, self.horizon, len(self._quantiles))
 
-    def _choose_blend(self, panel: Panel, windows: Windows) -> SimpleBlend | None:
-        """What is made of the network's forecasts before they are calibrated, chosen by held-out windows of `panel`."""
+    def _choose_blend(self, panel: Panel, validation: Windows, test: Windows) -> SimpleBlend | None:
+        """What is made of the network's forecasts before they are calibrated. panel: the series, with their calendar.
+
+        The better one is chosen by the test windows where there are no others; a mean then has equal weights."""
+        network = self.cell_name.upper()
+        windows = validation if len(validation) or not self.best else test
         if not (self.best or self.ensemble):
             return None
-        return choose_blend(
-            self.cell_name.upper(),
+        if not len(windows) and not self.best:
+            learned = panel.cut(self._data.split.train.tolist(), reach=0)
+            return equal_blend(network, learned, self.horizon, self._quantiles)
+        blend = choose_blend(
+            network,
             windows.known(panel),
             windows.forecasts,
             windows.truth,
             windows.scale,
             self._quantiles,
-            mixed=self.ensemble,
+            mixed=not self.best,
+            gains=self.refitted_ is not None and len(panel) >= MANY_SERIES,
+        )
+        if blend is None or len(validation):
+            return blend
+        return replace(
+            blend, note=f"{blend.note}; chosen on the windows that are measured, which flatters it"
         )
 
     def _completion(self) -> dict[str, Checkpoint]:

@@ -124,12 +124,12 @@ class ForecastOptions(CommonOptions):
     )
     best: bool = option(
         default=False,
-        help="Hand over the best simple method, if it beats the network on the held-out windows.",
+        help="Hand over the better of the network and the best simple method, instead of a mean of both.",
         group=TRAINING,
     )
     ensemble: bool = option(
-        default=False,
-        help="Hand over a mean of the network and the best simple method.",
+        default=True,
+        help="Hand over a mean of the network and the best simple method, weighted by the held-out windows.",
         group=TRAINING,
     )
     refit: bool = option(

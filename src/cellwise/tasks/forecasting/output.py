@@ -70,9 +70,9 @@ def forecast_frame(
     return schema.frame(columns | forecast_columns(name, forecast, quantiles, levels))
 
 
-def backtest_frame(backtest: Backtest, schema: FrameSchema) -> Any:
+def backtest_frame(backtest: Backtest, schema: FrameSchema, column: str) -> Any:
     """Every forecast of a backtest beside the truth: id, time, cutoff (the last time known), y, the model, the best
-    simple method and the seasonal naive forecast."""
+    simple method and the seasonal naive forecast. column: of the model's medians."""
     windows = np.argwhere(backtest.cutoffs >= 0)
     horizon = backtest.horizon
     rows = (windows[:, 0], windows[:, 1])
@@ -85,7 +85,8 @@ def backtest_frame(backtest: Backtest, schema: FrameSchema) -> Any:
     }
     for name in backtest.shown:
         forecast = backtest.forecasts[name][rows]
-        columns |= forecast_columns(name, forecast, backtest.quantiles, backtest.levels)
+        shown = column if name == backtest.model else name
+        columns |= forecast_columns(shown, forecast, backtest.quantiles, backtest.levels)
     return schema.frame(columns)
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from cellwise.tasks.forecasting.backtest import cutoff_indices
-from cellwise.tasks.forecasting.calibration import MANY_SERIES, windows_for
+from cellwise.tasks.forecasting.band_factors import MANY_SERIES
+from cellwise.tasks.forecasting.calibration import windows_for
 from cellwise.tasks.forecasting.errors import SeriesTooShortError
 from cellwise.tasks.forecasting.panel import Panel
 

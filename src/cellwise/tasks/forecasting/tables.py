@@ -29,8 +29,9 @@ class Verdict:
     """How a model does beside the best simple method on the same windows.
 
     metric: of error and best_error; skill: percent by which the model errs less than the best simple method, negative
-    where it errs more, NaN if unknown; is_ahead: whether it errs less, or as much; is_alarming: whether it errs more by
-    so much that it should not be used; text: all that in plain sentences."""
+    where it errs more, NaN if unknown; is_ahead: whether it errs less, or as much; is_alarming: whether it errs so much
+    more than a simple method that one could have known to take instead that it should not be used; text: all that in
+    plain sentences."""
 
     model: str
     best_simple: str
@@ -125,23 +126,45 @@ def verdict(scores: Mapping[str, Scores], backtest: Backtest) -> tuple[str, bool
 
 def judge(scores: Mapping[str, Scores], backtest: Backtest) -> Verdict:
     """Compare the model with the best of the simple methods, chosen on the very windows that are measured: so it is
-    the hardest comparison, not the kindest."""
+    the hardest comparison, not the kindest.
+
+    On few windows one of ten methods is better by luck. So a mean with a simple method, which was chosen before these
+    windows, alarms only beside that method and the seasonal naive forecast, which one could have known to take."""
     model, best, metric = backtest.model, backtest.simple[0], backtest.metric
     own, simple = scores[model], scores[best]
     error, best_error = own.overall[metric], simple.overall[metric]
     skill = _skill(error, best_error)
     ahead = not skill < -EQUAL
+    partner = next((name for name in backtest.simple if model.endswith(f"+{name}")), None)
     if np.isnan(skill):
         text = f"Nothing can be compared: {model} has a {metric} of {figure(error)}, {best} of {figure(best_error)}."
     elif not ahead:
         more = f"errs {-skill:.0f} % more than {best}" if np.isfinite(skill) else f"errs, {best} does not"
         advice = ": use --best or --ensemble" if is_network(model) else ""
         text = f"{model} {more}{advice}." + _figures(metric, error, best_error)
+        if partner not in (None, best):
+            text += _beforehand(backtest, partner, _skill(error, scores[partner].overall[metric]))
     else:
         share = f"{skill:.0f} % less than" if skill > EQUAL else "as much as"
         text = f"{model} errs {share} the best simple method, {best}." + _figures(metric, error, best_error)
         text += _exceptions(own, simple, backtest, best)
-    return Verdict(model, best, metric, error, best_error, skill, ahead, skill < -ALARMING, text)
+    rivals = [best] if partner is None else [name for name in (partner, NAIVE_NAME) if name in scores]
+    alarming = any(_skill(error, scores[name].overall[metric]) < -ALARMING for name in rivals)
+    return Verdict(model, best, metric, error, best_error, skill, ahead, alarming, text)
+
+
+def _beforehand(backtest: Backtest, partner: str, skill: float) -> str:
+    """Beside the simple method that had been chosen before."""
+    if not np.isfinite(skill):
+        return ""
+    share = "as much as"
+    if abs(skill) > EQUAL:
+        share = f"{abs(skill):.0f} % {'less' if skill > 0 else 'more'} than"
+    best, count = backtest.simple[0], len(backtest.simple)
+    return (
+        f" {best} is the best of {count} in hindsight; before these windows {partner} was, and {backtest.model} errs "
+        f"{share} {partner}."
+    )
 
 
 def _figures(metric: str, error: float, best_error: float) -> str:

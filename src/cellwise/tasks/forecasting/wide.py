@@ -243,9 +243,12 @@ def suggestion(frame: Any, missing: str, time: str, target: str) -> str:
 
 
 def _dated(frame: Any, names: Sequence[str]) -> str | None:
-    """The column of times: one of dates rather than of words that resemble some, such as "part01"."""
+    """The column of times: one of dates rather than of words that resemble some, such as "part01", or of numbers, such
+    as 1664.81."""
     found = [name for name in names if _holds_dates(frame[name])]
-    return min(found, key=lambda name: _holds_words(frame[name]), default=None)
+    return min(
+        found, key=lambda name: (_holds_decimals(frame[name]), _holds_words(frame[name])), default=None
+    )
 
 
 def _telling_apart(frame: Any, time: str, words: Sequence[str]) -> str | None:
@@ -277,6 +280,11 @@ def _holds_dates(column: Any) -> bool:
 
 def _holds_whole_numbers(column: Any) -> bool:
     return column.dtype.is_integer() or all(value.lstrip("+-").isdecimal() for value in _sample(column))
+
+
+def _holds_decimals(column: Any) -> bool:
+    """Whether every value is written as a number with a decimal point."""
+    return all(value.count(".") == 1 and value.replace(".", "").isdecimal() for value in _sample(column))
 
 
 def _holds_words(column: Any) -> bool:

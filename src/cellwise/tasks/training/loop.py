@@ -93,6 +93,7 @@ class _Loop:
         self.stopwatch = Stopwatch(clock)
         self.resumed_after = 0
         self._saved_at = 0.0
+        self._saved_steps = 0  # of the epoch that is not over
         self._is_updating = False
 
     @property
@@ -295,6 +296,7 @@ class _Loop:
             state.random = everyones.get(str(processes.rank), {})
         self.resumed_after = len(state.epochs)
         self.stopwatch.before = self._saved_at = state.seconds
+        self._saved_steps = state.within.steps
 
     def save(self) -> None:
         """Save the state as it stands between two steps, or at the end of an epoch."""
@@ -305,14 +307,14 @@ class _Loop:
         with self.processes.together():
             if self.processes.is_first:
                 save_state(self.folder, self.stage, self.state, random)
-        self._saved_at = self.state.seconds
+        self._saved_at, self._saved_steps = self.state.seconds, self.state.within.steps
 
     def _interrupted(self, stop: KeyboardInterrupt, folder: RunFolder) -> TrainingInterrupted:
         """Save what was done since the last save; the error that says what is saved."""
         state = self.state
-        count, steps = len(state.epochs), state.within.steps
-        if steps and not self._is_updating:
+        if state.within.steps and not self._is_updating:
             self.save()
+        count, steps = len(state.epochs), self._saved_steps if state.within.steps else 0
         of = "" if self.stage.is_first else f" of the {self.stage.name}"
         saved = f"{count} epoch{'s are' if count != 1 else ' is'} saved in {folder.path}"
         if steps:
@@ -322,7 +324,9 @@ class _Loop:
             saved = f"nothing{of} was saved in {folder.path} yet"
         where = f"after the last epoch{of}" if self.is_over else f"in epoch {count + 1}{of}"
         number = stop.number if isinstance(stop, TrainingInterrupted) else signal.SIGINT
-        return TrainingInterrupted(f"stopped {where}; {saved}; the same command resumes from there", number)
+        is_lost = self.stage.is_first and not count and not steps
+        later = "begins again" if is_lost else "resumes from there"
+        return TrainingInterrupted(f"stopped {where}; {saved}; the same command {later}", number)
 
     def take_best(self) -> None:
         """Leave every process with the best weights."""

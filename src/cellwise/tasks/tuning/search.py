@@ -53,7 +53,7 @@ def tune(
     **more: Any,
 ) -> Tuned:
     """Train again and again with other settings, each time on the same part of the data, and compare the watched
-    metric on what is held out to decide when to stop; test windows are not looked at. The estimator stays as it is.
+    metric on what is held out for validation; test windows are not looked at. The estimator stays as it is.
 
     Trial 0 has the settings of `estimator`. Later ones are chosen by Optuna's tree-structured Parzen estimator, and
     given up early if they are worse than half of the others were by then. The same seed (that of the estimator) and
@@ -203,8 +203,8 @@ class _Search:
         with torch_threads(self.estimator.threads), torch.no_grad():
             if not self.objective.validate():
                 raise DataError(
-                    "nothing is held out from training to decide when to stop, so there is no figure to compare "
-                    "settings by; give longer data, or hold more of it out"
+                    "nothing is held out from training for validation, so there is no figure to compare settings "
+                    "by; give longer data, or hold more of it out"
                 )
 
     def next_trial(self, end: float, progress: TuneProgress) -> Trial | None:

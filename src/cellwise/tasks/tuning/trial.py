@@ -39,7 +39,7 @@ class Trial:
 class Tuned:
     """What came of a search.
 
-    metric: what was compared, on what was held out to decide when to stop; the figure that chose the settings is a
+    metric: what was compared, on what was held out for validation; the figure that chose the settings is a
     little too good for that. trials: in the order in which they were tried."""
 
     metric: str
