@@ -13,6 +13,7 @@ from tests.tasks.panels import panel_of, random_series
 from cellwise.tasks import Forecaster
 from cellwise.tasks.errors import WorseThanSimpleWarning
 from cellwise.tasks.forecasting.blend import (
+    LEAST_WEIGHT,
     PRIOR_WINDOWS,
     SimpleBlend,
     choose_blend,
@@ -60,7 +61,7 @@ def test_the_mean_is_drawn_to_inverse_squares_by_few_windows() -> None:
     good, bad = chosen(0.01, mixed=True), chosen(50.0, mixed=True)
     # The best weights are 1 and 0; so nearly are those by squares, for one of the two hardly errs beside the other.
     assert good.weight == pytest.approx((6 + PRIOR_WINDOWS * 0.9) / (6 + PRIOR_WINDOWS), abs=0.06)
-    assert bad.weight == pytest.approx(0.0, abs=0.01)
+    assert bad.weight == LEAST_WEIGHT
     assert good.called("LSTM") == f"LSTM+{good.method}"
     share = round(100 * good.weight)
     assert good.note.startswith(f"a mean is handed over, {share} % GRU and {100 - share} % {good.method}: ")
@@ -77,7 +78,8 @@ def test_weights_by_squares_of_the_errors() -> None:
     own, best = pinball(truth, around(truth, 3.0), QUANTILES).mean(), losses[found.method]
     assert best == min(losses.values())
     by_squares = best**2 / (own**2 + best**2)
-    assert found.weight == pytest.approx(PRIOR_WINDOWS * by_squares / (PRIOR_WINDOWS + 1), abs=1e-4)
+    wanted = PRIOR_WINDOWS * by_squares / (PRIOR_WINDOWS + 1)
+    assert found.weight == pytest.approx(wanted, abs=1e-4) and wanted > LEAST_WEIGHT
 
 
 def test_a_network_that_gains_by_what_is_held_out_weighs_more() -> None:

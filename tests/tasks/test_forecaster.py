@@ -348,7 +348,7 @@ def test_damaged_runs(
 
 
 def test_early_stopping_says_what_it_held_out() -> None:
-    forecaster = Forecaster(horizon=7, **TINY, refit=False).fit(wave(), cutoffs=0)
+    forecaster = Forecaster(horizon=7, **TINY, refit=False, ensemble=False).fit(wave(), cutoffs=0)
     held_out, calibrated = forecaster.notes_
     assert held_out == "the last 7 days were held out from training for validation in 2 of 2 series"
     assert calibrated.startswith("the bands are calibrated on 2 windows")
@@ -446,6 +446,6 @@ def test_the_best_weights_so_far_of_a_run_that_trains(tmp_path: Path) -> None:
 
     with pytest.raises(RunFolderError, match="there is no run folder"):
         Forecaster.load(tmp_path / "run", unfinished=True)
-    settings = {"horizon": 7, **TINY, "refit": False, "calibrate": False}
+    settings = {"horizon": 7, **TINY, "refit": False, "calibrate": False, "ensemble": False}
     made = Forecaster(**settings).fit(wave(), folder=tmp_path / "run", progress=Look())
     assert seen[made.trained_.best.epoch - 1].equals(made.predict())

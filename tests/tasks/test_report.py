@@ -205,11 +205,12 @@ def test_many_series_are_shown_from_best_to_worst_and_escaped(many: str) -> None
             " but decided when to stop, so a little flattering. A backtest gives honest figures.",
         ),
         (19, {"best": True}, " but decided what is handed over, so"),
+        (19, {"ensemble": True}, " but decided the weights of the mean that is handed over, so"),
         (60, {"validation": 3}, "; they decided nothing but the width of the bands."),
     ],
 )
 def test_what_validation_decided_is_said(days: int, options: dict[str, object], said: str | None) -> None:
-    forecaster = Forecaster(horizon=5, hidden_size=4, **options)
+    forecaster = Forecaster(**{"horizon": 5, "hidden_size": 4, "ensemble": False} | options)
     forecaster.fit(series(("one",), days=days), cutoffs=0, progress=False)
     assert (forecaster.backtest_ is None) == (said is None)
     if said is not None:

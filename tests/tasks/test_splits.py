@@ -163,4 +163,4 @@ def test_series_of_any_length_are_learned_measured_and_forecast(horizon: int) ->
         assert ("the bands are calibrated on" in said) == (measured is not None)
         assert ("learned what was held out" in said) == (measured is not None) == (made.refitted_ is not None)
         if measured is not None:
-            assert np.isfinite(measured.forecasts["GRU"][measured.cutoffs >= 0]).all()
+            assert np.isfinite(measured.forecasts[measured.model][measured.cutoffs >= 0]).all()

@@ -26,6 +26,7 @@ __all__ = ["SimpleBlend", "choose_blend", "equal_blend", "is_network"]
 
 WEIGHTS = np.linspace(0.0, 1.0, 21)  # of the network, tried
 PRIOR_WINDOWS = 8.0  # windows that the weights by squared errors count as much as
+LEAST_WEIGHT = 0.05  # of a network in a mean: it alone hears of covariates
 LEAST_PAST = 4  # values before a window by which simple methods are told apart
 PAST_WINDOWS, PAST_SERIES = 12, 200  # of a series, and series, by which simple methods are told apart
 LONGEST_NOTE, MOST_SEASONS = 1000, 8
@@ -137,7 +138,7 @@ def choose_blend(
         tried = [loss(w * forecasts + (1 - w) * made[best]) for w in WEIGHTS]
         found, usual = float(WEIGHTS[int(np.argmin(tried))]), _inverse_squares(own, losses[best])
         weight = (count * found + PRIOR_WINDOWS * usual) / (count + PRIOR_WINDOWS)
-        weight = round((1 + weight) / 2 if gains else weight, 4)
+        weight = round(max(LEAST_WEIGHT, (1 + weight) / 2 if gains else weight), 4)
         note = f"{_mean_of(network, best.name, weight)}: {errs}"
     return SimpleBlend(best.name, seasons, weight, quantiles, note)
 

@@ -93,10 +93,14 @@ def _unmeasured(forecaster: Fitted) -> str:
 def _measured_sections(forecaster: Fitted, measured: Measured | None) -> tuple[Section, ...]:
     if measured is None:
         return ()
-    good = good_section(measured, measured_on(forecaster), forecaster.table_.panel.known_names)
-    calibration = forecaster._postprocessing.calibration
-    note = "" if calibration is None else f"{calibration.note[:1].upper()}{calibration.note[1:]}."
-    return (good, sure_section(measured, note), *wrong_sections(measured))
+    done = forecaster._postprocessing
+    blended, calibrated = (
+        "" if part is None else f"{part.note[:1].upper()}{part.note[1:]}."
+        for part in (done.blend, done.calibration)
+    )
+    about = f"{measured_on(forecaster)} {blended}".strip()
+    good = good_section(measured, about, forecaster.table_.panel.known_names)
+    return (good, sure_section(measured, calibrated), *wrong_sections(measured))
 
 
 def _notes_on_charts(series: int, shown: int) -> tuple[str, ...]:
