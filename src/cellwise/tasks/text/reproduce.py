@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from cellwise.tasks.published import mean_row
+from cellwise.tasks.text.corpus import bundled_text, read_texts
 from cellwise.tasks.text.model import LanguageModel
 
-__all__ = ["Row", "mean_row", "run"]
+__all__ = ["Row", "moby_dick", "run"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,13 @@ class Row:
     bits_per_character: float
     seconds: float | None = None
     source: str = "computed here"
+
+
+def moby_dick(
+    data: Path | None, seeds: int, options: Mapping[str, Any], say: Callable[[str], None]
+) -> list[Row]:
+    """The bundled opening of the book, or any text."""
+    return run(bundled_text() if data is None else read_texts(data), seeds, options, say)
 
 
 def run(text: str, seeds: int, options: Mapping[str, Any], say: Callable[[str], None]) -> list[Row]:
@@ -44,10 +52,3 @@ def run(text: str, seeds: int, options: Mapping[str, Any], say: Callable[[str], 
             f"{model.seconds_:.0f} s"
         )
     return [*others, *own, *adapting, mean_row(own), mean_row(adapting)]
-
-
-def mean_row(rows: list[Row]) -> Row:
-    """The mean over seeds."""
-    method = f"{rows[0].method.rpartition(',')[0]}, mean of {len(rows)} seed{'s' * (len(rows) != 1)}"
-    seconds = [row.seconds for row in rows if row.seconds is not None]
-    return Row(method, float(np.mean([row.bits_per_character for row in rows])), float(np.mean(seconds)))

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from cellwise.folders import cache_folder
 from cellwise.tasks.errors import DataError
+from cellwise.tasks.published import mean_row
+from cellwise.tasks.translate import cmudict
 from cellwise.tasks.translate.pairs import TextPairs, bundled, read_pairs
 from cellwise.tasks.translate.report import beside
 from cellwise.tasks.translate.translator import Translator
 
-__all__ = ["Row", "mean_row", "parts_of", "run"]
+__all__ = ["Row", "g2p_cmudict", "kjv_spanish", "parts_of", "run"]
 
 PARTS = ("train", "valid", "test")
 
@@ -39,6 +40,21 @@ def parts_of(folder: Path | None) -> dict[str, TextPairs]:
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder; give one with {', '.join(f'{part}.tsv' for part in PARTS)}")
     return {part: read_pairs(folder / f"{part}.tsv") for part in PARTS}
+
+
+def kjv_spanish(
+    data: Path | None, seeds: int, options: Mapping[str, Any], say: Callable[[str], None]
+) -> list[Row]:
+    """Verses in English and Spanish."""
+    return run(parts_of(data), seeds, options, say)
+
+
+def g2p_cmudict(
+    data: Path | None, seeds: int, options: Mapping[str, Any], say: Callable[[str], None]
+) -> list[Row]:
+    """Words and how they are spoken."""
+    path = cmudict.fetch(cache_folder()) if data is None else data
+    return run(cmudict.read_parts(path), seeds, options, say)
 
 
 def run(
@@ -73,10 +89,3 @@ def _row(method: str, figures: Mapping[str, float], seconds: float | None = None
         100 * figures["symbol_error_rate"],
         seconds,
     )
-
-
-def mean_row(rows: list[Row]) -> Row:
-    """The mean over seeds."""
-    method = f"{rows[0].method.rpartition(',')[0]}, mean of {len(rows)} seed{'s' * (len(rows) != 1)}"
-    names = ("bleu", "chrf", "word_errors", "symbol_errors", "seconds")
-    return Row(method, *(float(np.mean([getattr(row, name) for row in rows])) for name in names))
