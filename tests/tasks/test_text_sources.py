@@ -23,6 +23,7 @@ from cellwise.tasks.text.ids import IdFile, encoded, taken
 from cellwise.tasks.text.network import CharacterNetwork
 from cellwise.tasks.text.objective import StreamObjective, TextObjective
 from cellwise.tasks.text.report import surprising_passages
+from cellwise.tasks.text.samples import Sample, chosen, restored_samples
 from cellwise.tasks.text.scoring import bits_of_pieces, score_lines
 from cellwise.tasks.text.units import SubwordUnits, Vocabulary, learned_units
 
@@ -259,9 +260,21 @@ def test_passages_cost_what_their_pieces_do(words: LanguageModel) -> None:
     assert "\U0001f40b" in passage and worst in passage and bits > mean
 
 
-def test_samples_are_kept_by_epoch(words: LanguageModel) -> None:
-    assert [list(each) for each in words.samples_] == [[0.3, 0.7, 1.0]] * 6
-    assert words.samples_[0] != words.samples_[1]
+def test_samples_are_kept_by_epoch(words: LanguageModel, tmp_path: Path) -> None:
+    assert [each[:2] for each in words.samples_] == [(e, t) for e in range(1, 7) for t in (0.3, 0.7, 1.0)]
+    assert words.samples_[0].text != words.samples_[-3].text == words.generate(120, temperature=0.3)
+    assert {each.epoch for each in chosen([Sample(e, 1.0, "") for e in range(1, 31)])} == {
+        1,
+        7,
+        13,
+        18,
+        24,
+        30,
+    }
+    words.save(tmp_path / "run")
+    assert LanguageModel.load(tmp_path / "run").samples_ == words.samples_
+    for stored in (None, {}, [[1, 0.3]], [[1, 0.3, 7]], [[1, float("nan"), ""]], [[1, 0.3, ""]] * 101):
+        assert restored_samples(stored) == []
 
 
 def test_several_texts_of_subwords_are_written_side_by_side(words: LanguageModel) -> None:

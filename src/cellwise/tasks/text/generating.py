@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import torch
@@ -13,13 +12,13 @@ from torch import Tensor
 
 from cellwise.tasks.errors import OptionError
 from cellwise.tasks.text.network import CharacterNetwork
-from cellwise.tasks.text.units import Units
 
-__all__ = ["Choice", "samples_of", "write_ids"]
+__all__ = ["Choice", "write_ids"]
 
-TEMPERATURES = (0.3, 0.7, 1.0)
-WRITTEN = 300  # units of a sample
-AT_ONCE = 400_000  # random numbers that are drawn together
+FIRST, AT_ONCE = (
+    32,
+    100_000,
+)  # steps whose noise is made at first; random numbers that are made together at most
 MOST_ROWS = 50_000  # embeddings that are held one by one
 COLDEST = 1e-4  # temperatures below take the most likely
 
@@ -108,24 +107,14 @@ def write_ids(
 
 def _noise(choice: Choice, samples: int, bias: Tensor, seed: int) -> Iterator[Tensor]:
     """A bias (V,) and Gumbel noise, (B, V) for each step; no noise if the most likely is taken."""
-    size = samples * len(bias)
+    most, steps = max(1, AT_ONCE // (samples * len(bias))), FIRST
     generator = torch.Generator().manual_seed(seed)
     while True:
-        many = torch.zeros(max(1, AT_ONCE // size), samples, len(bias))
+        many = torch.zeros(min(steps, most), samples, len(bias))
+        steps *= 2
         if not choice.is_greedy:
             many = many.exponential_(generator=generator).log_().neg_()
         yield from many.to(bias).add_(bias)
-
-
-def samples_of(network: CharacterNetwork, units: Units, seed: int) -> dict[float, str]:
-    """What a network writes now, from a new line on, by temperature."""
-    training, start, made = network.training, units.encode("\n"), {}
-    for temperature in TEMPERATURES:
-        write = units.writer()
-        drawn = islice(write_ids(network, start, 1, Choice(temperature), seed), WRITTEN)
-        made[temperature] = "".join(write(ids[0]) for ids in drawn)
-    network.train(training)
-    return made
 
 
 def _repeated(state: Any, samples: int) -> Any:

@@ -20,12 +20,13 @@ from cellwise.tasks.stored_run import without_groups
 from cellwise.tasks.text import TASK
 from cellwise.tasks.text.baselines import KneserNey, compressor_bits
 from cellwise.tasks.text.corpus import Parts, as_source, fingerprint_of, split_text
-from cellwise.tasks.text.generating import Choice, samples_of, write_ids
+from cellwise.tasks.text.generating import Choice, write_ids
 from cellwise.tasks.text.ids import encoded
 from cellwise.tasks.text.network import CharacterNetwork, Regularisation
 from cellwise.tasks.text.objective import StreamObjective, TextObjective
 from cellwise.tasks.text.options import TextOptions
 from cellwise.tasks.text.reading import bits_of_each, bits_of_lines, bits_of_source
+from cellwise.tasks.text.samples import Sample, chosen, restored_samples, samples_of
 from cellwise.tasks.text.sizes import Sizes, sizes_for
 from cellwise.tasks.text.units import Units, Vocabulary, learned_units, restored_units
 from cellwise.tasks.training.loop import torch_threads
@@ -68,8 +69,8 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
 
     What `fit` learns ends in an underscore: `network_`, `tokens_` (what it reads and predicts, by id; the first stands
     for all that is unknown), `characters_` (the same as a text; empty with subwords), `held_out_` (the end of the text,
-    which training never saw, or the validation text), `trained_` (the epochs), `samples_` (what it wrote after each
-    epoch, by temperature)."""
+    which training never saw, or the validation text), `trained_` (the epochs), `samples_` (what it wrote after its
+    epochs)."""
 
     task = TASK.name
     former_tasks = TASK.former_names
@@ -79,7 +80,7 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
     characters_: str
     tokens_: tuple[str, ...]
     held_out_: str
-    samples_: list[dict[float, str]]
+    samples_: list[Sample]
     _counted: str | None = None  # the training text, for the models beside the network
     _baselines: dict[str, float] | None = None
 
@@ -117,7 +118,7 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
             batch_size=self.batch_size,
             seed=self.seed,
             per_character=len(validation) / len(training.validation),
-            sample=lambda: self.samples_.append(samples_of(network, data.vocabulary, self.seed)),
+            sample=lambda epoch: self.samples_.extend(samples_of(network, data.vocabulary, epoch, self.seed)),
         )
 
     def _epochs(self, data: TextData, training: Parts) -> int:
@@ -150,7 +151,8 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
     def _loaded(cls, run: RunFolder, config: dict[str, Any]) -> Self:
         settings = without_groups(config["settings"])
         made = super()._loaded(run, config | {"settings": {**FORMER, **settings}})
-        found = run.summary().get("baselines") if run.is_finished else None
+        summary = run.summary() if run.is_finished else {}
+        made.samples_, found = restored_samples(summary.get("samples")), summary.get("baselines")
         if isinstance(found, dict) and all(type(bits) is float for bits in found.values()):
             made._baselines = found
         return made
@@ -165,8 +167,12 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
         write_report(run, self)
 
     def _figures(self) -> dict[str, Any]:
-        own = {"held_out_bits_per_character": self.evaluate()}
-        return own | ({"baselines": self.baselines_} if self.baselines_ else {})
+        own: dict[str, Any] = {"held_out_bits_per_character": self.evaluate()}
+        if self.baselines_:
+            own["baselines"] = self.baselines_
+        if self.samples_:
+            own["samples"] = [list(each) for each in chosen(self.samples_)]
+        return own
 
     @property
     def baselines_(self) -> dict[str, float]:

@@ -38,21 +38,22 @@ class _Objective(Objective[Batch]):
         batch_size: int,
         seed: int,
         per_character: float = 1.0,
-        sample: Callable[[], None] | None = None,
+        sample: Callable[[int], None] | None = None,
     ) -> None:
-        """per_character: units of a character, on average. sample: called after each epoch."""
+        """per_character: units of a character, on average. sample: called after each epoch with its number."""
         self._network, self._training, self._validation, self._seed = network, training, validation, seed
         self._per_character, self._sample = per_character, sample
         self._length = min(length, len(training) // 2)
         self._batch_size = max(1, min(batch_size, len(training) // self._length))
 
-    def _generator(self, epoch: int) -> torch.Generator:
+    def _begin(self, epoch: int) -> torch.Generator:
+        self._epoch = epoch
         return torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
 
     def validate(self) -> dict[str, float]:
         """Bits per character on what was held out."""
         if self._sample is not None:
-            self._sample()
+            self._sample(self._epoch)
         return {self.metric: self._per_character * bits_per_unit(self._network, self._validation)}
 
 
@@ -66,7 +67,7 @@ class TextObjective(_Objective[Tensor]):
 
     def batches(self, epoch: int) -> Iterator[Tensor]:
         """Pieces (length + 1, B) that together cover the text about once."""
-        generator = self._generator(epoch)
+        generator = self._begin(epoch)
         room = len(self._training) - self._length - 1
         # Evenly spread, all shifted by the same random step: every part of the text comes once an epoch.
         count = self.steps * self._batch_size
@@ -116,7 +117,7 @@ class StreamObjective(_Objective[Piece]):
 
     def batches(self, epoch: int) -> Iterator[Piece]:
         """The pieces of all streams, in the order of the text."""
-        generator = self._generator(epoch)
+        generator = self._begin(epoch)
         size = len(self._training)
         shift = int(torch.randint(size, (), generator=generator))
         starts = shift + torch.arange(self._batch_size) * (size // self._batch_size)

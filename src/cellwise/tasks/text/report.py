@@ -13,8 +13,8 @@ from cellwise._version import __version__
 from cellwise.tasks.report.charts import FAINT, MODEL, chart, loss_plot
 from cellwise.tasks.report.page import Chart, Page, Section, write_page
 from cellwise.tasks.report.table import ReportTable, TableCell, TableRow
-from cellwise.tasks.text.generating import TEMPERATURES, WRITTEN
 from cellwise.tasks.text.reading import bits_of_lines
+from cellwise.tasks.text.samples import TEMPERATURES, chosen
 from cellwise.tasks.text.scoring import bits_by_character, bits_of_pieces
 from cellwise.tasks.training.run_folder import RunFolder
 
@@ -29,7 +29,7 @@ __all__ = [
     "write_report",
 ]
 
-MOST_EPOCHS = 6  # whose samples are shown, beside those of the trained network
+WRITTEN = 400  # units of a sample
 PIECE, MOST_PIECES = 512, 256  # what the use of memory is measured on
 PASSAGE, PASSAGES = 60, 10  # characters of a passage, and how many are shown
 
@@ -130,6 +130,7 @@ def _memory_section(model: LanguageModel) -> Section | None:
         axes.plot(places, means, "o-", color=MODEL, linewidth=1.6, markersize=4)
         axes.axhline(means[-1], color=FAINT, linewidth=0.8)
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set_xlabel(f"{model.unit} read before")
         axes.set_ylabel(f"bits per {model.unit[:-1]}")
 
@@ -180,26 +181,23 @@ def _surprise_section(model: LanguageModel) -> Section:
 
 
 def _samples_section(model: LanguageModel) -> Section:
-    samples = tuple(
-        (f"temperature {temperature:g}", " ".join(model.generate(WRITTEN, "\n", temperature).split()))
+    rows = tuple(
+        TableRow(
+            " ".join(model.generate(WRITTEN, "\n", temperature).split()), (TableCell(f"{temperature:g}"),)
+        )
         for temperature in TEMPERATURES
     )
     text = "The higher the temperature, the more often it takes what is less likely."
-    return Section("What it writes", text, terms=samples)
+    return Section("What it writes", text, table=ReportTable("it writes", ("temperature",), rows))
 
 
 def _epochs_section(model: LanguageModel) -> Section | None:
-    """What it wrote after some of its epochs, evenly chosen; those of an earlier sitting are not known any more."""
-    samples = getattr(model, "samples_", [])
-    if model.trained_ is None or len(samples) < 2:
-        return None
-    last = len(model.trained_.epochs)
-    chosen = np.unique(np.linspace(0, len(samples) - 1, min(MOST_EPOCHS, len(samples))).round().astype(int))
-    terms = tuple(
-        (f"epoch {last - len(samples) + i + 1}, temperature {temperature:g}", " ".join(text.split()))
-        for i in chosen.tolist()
-        for temperature, text in samples[i].items()
+    rows = tuple(
+        TableRow(
+            " ".join(each.text.split()), (TableCell(str(each.epoch)), TableCell(f"{each.temperature:g}"))
+        )
+        for each in chosen(model.samples_)
     )
-    return Section(
-        "What it wrote as it learned", "The same start and the same random numbers each time.", terms=terms
-    )
+    text = "Each from a new line on, with the same random numbers."
+    table = ReportTable("it wrote", ("epoch", "temperature"), rows)
+    return Section("What it wrote as it learned", text, table=table) if rows else None
