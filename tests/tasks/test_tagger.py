@@ -99,14 +99,16 @@ def test_any_cell(cell: str) -> None:
     assert small(cell=cell, epochs=6).fit(*sentences(200)).measure(*sentences(30, seed=1))["accuracy"] > 0.8
 
 
-def test_entities_come_back_in_their_scheme() -> None:
-    tagger = small().fit(*people(200))
+def test_entities_come_back_in_their_scheme(tmp_path: Path) -> None:
+    tagger = small().fit(*people(200), folder=tmp_path / "run")
     assert tagger.scheme_ == "IOB1"
     assert tagger.network_.crf is not None
     assert tagger.predict([["we", "went", "with", "Ann", "Bo", "with", "Di"]]) == [
         ["O", "O", "O", "I-PER", "I-PER", "O", "I-PER"]
     ]
-    assert tagger.measure(*people(50, seed=1))["f1"] > 0.95
+    words, tags = people(50, seed=1)
+    assert tagger.measure(words, tags)["f1"] > 0.95
+    assert SequenceTagger.load(tmp_path / "run").predict(words) == tagger.predict(words)
 
 
 def test_a_sentence_alone_gets_the_tags_it_gets_among_others(trained: tuple[SequenceTagger, Path]) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Commands"]
 
 BUNDLED = "hkcancor"
+TIMED = 1000  # words; fewer take as long as starting does
 
 
 class Commands(TaskCommands):
@@ -128,9 +129,8 @@ class Commands(TaskCommands):
             return f"{count:,} words"
 
         value = [{"words": list(own), "tags": made} for own, made in zip(words, tags, strict=True)]
-        return Answer(
-            value, text=text, write=write, remarks=(f"{count:,} words, {estimator.speed_:,.0f} a second",)
-        )
+        speed = f", {estimator.speed_:,.0f} a second" if count >= TIMED else ""
+        return Answer(value, text=text, write=write, remarks=(f"{count:,} words{speed}",))
 
     def evaluate(self, estimator: SequenceTagger, data: Any, **options: Any) -> Answer:
         """The metrics beside those of the most frequent tag."""

@@ -103,7 +103,10 @@ class Crf(nn.Module):
         masks = {"allowed": moves, "allowed_begins": begins, "allowed_ends": ends}
         for name, mask in masks.items():
             shape = (tags, tags) if name == "allowed" else (tags,)
-            allowed = torch.ones(shape, dtype=torch.bool) if mask is None else torch.tensor(mask)
+            # Not on the device "meta", where a network is built whose weights are loaded: these are not among them.
+            allowed = (
+                torch.tensor(mask, device="cpu") if mask is not None else torch.ones(shape, device="cpu") > 0
+            )
             self.register_buffer(name, allowed, persistent=False)
 
     def chain(self) -> Chain:

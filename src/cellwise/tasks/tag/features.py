@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ __all__ = ["OFFSETS", "FeatureIndex", "features_of", "pattern_of"]
 
 OFFSETS = (-2, -1, 0, 1, 2)  # of the words that are looked at, beside the one that gets the tag
 AFFIX = 4  # letters of the longest beginning and ending
+LONG = 50_000  # words of a text in which a feature must be there twice
 EDGE = ""  # stands for what lies before and behind a sentence
 _REPEATED = re.compile(r"(.)\1+")
 
@@ -57,15 +59,17 @@ class FeatureIndex:
         self.hashes = hashes
 
     @classmethod
-    def of(cls, forms: Iterable[str]) -> FeatureIndex:
-        """All features of some words, at each offset."""
-        seen = {
-            _hash(feature)
-            for form in (*forms, EDGE)
-            for offset in OFFSETS
-            for feature in features_of(form, offset)
-        }
-        return cls(torch.from_numpy(np.sort(np.fromiter(seen, np.int64, len(seen)))))
+    def of(cls, forms: Sequence[str], counts: Sequence[int]) -> FeatureIndex:
+        """The features of words that stand so often in a text, at each offset; of a long text without those that are
+        there once."""
+        least = 1 if sum(counts) < LONG else 2
+        seen: Counter[int] = Counter()
+        for form, count in zip((*forms, EDGE), (*counts, least), strict=True):
+            for offset in OFFSETS:
+                for feature in features_of(form, offset):
+                    seen[_hash(feature)] += count
+        kept = [each for each, count in seen.items() if count >= least]
+        return cls(torch.from_numpy(np.sort(np.array(kept, np.int64))))
 
     def __len__(self) -> int:
         return len(self.hashes)

@@ -62,7 +62,8 @@ class LinearTagger(nn.Module):
         cls, forms: Forms, tags: Ragged, names: Sequence[str], *, crf: bool, is_bioes: bool
     ) -> LinearTagger:
         """Fit to sentences and their tags, by L-BFGS (Liu and Nocedal 1989)."""
-        made = cls(FeatureIndex.of(forms.forms), names, new_crf(names, is_bioes) if crf else None)
+        counts = forms.sentences.values.bincount(minlength=len(forms)).tolist()
+        made = cls(FeatureIndex.of(forms.forms, counts), names, new_crf(names, is_bioes) if crf else None)
         features = made._features(forms)
         lengths = forms.sentences.lengths
         batches = [torch.tensor(chosen) for chosen in by_length(lengths.tolist(), WORDS)]
@@ -70,7 +71,7 @@ class LinearTagger(nn.Module):
         solver = torch.optim.LBFGS(
             made.parameters(),
             max_iter=STEPS,
-            history_size=6,
+            history_size=5,
             tolerance_change=1e-7,
             line_search_fn="strong_wolfe",
         )

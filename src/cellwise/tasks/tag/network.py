@@ -87,11 +87,12 @@ class TagNetwork(nn.Module):
         self.dropout = sizes.dropout
         self.decode = nn.Linear((1 + sizes.bidirectional) * sizes.hidden_size, len(lexicon.tags))
         self.crf = new_crf(lexicon.tags, is_bioes) if crf else None
-        counts = torch.tensor([0.0, *lexicon.embedded])
+        # What is computed, not learned, is no weight of a run folder, and not on the device "meta" when one is loaded.
+        counts = torch.tensor([0.0, *lexicon.embedded], device="cpu")
         rare = sizes.word_dropout / (sizes.word_dropout + counts) if sizes.word_dropout else 0 * counts
         self.register_buffer("rare", rare, persistent=False)
         # How much the network counts, and how much the linear model beside it.
-        self.register_buffer("blend", torch.tensor([1.0, 0.0]), persistent=is_blended)
+        self.register_buffer("blend", torch.tensor([1.0, 0.0], device="cpu"), persistent=is_blended)
         if not self.words.weight.is_meta:
             nn.init.normal_(self.words.weight, std=0.1)
 

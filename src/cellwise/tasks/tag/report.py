@@ -86,7 +86,12 @@ def measured_on(tagger: SequenceTagger) -> str:
 def unseen_tags(tagger: SequenceTagger, sentences: Sentences) -> tuple[str, ...]:
     """A sentence on tags that training has not seen; none if there are none."""
     learned, plan = frozenset(tagger.tags_), tagger._data.plan
-    unseen = Counter(tag for each in sentences.tags or () for tag in plan.learned(each) if tag not in learned)
+    unseen = Counter(
+        tag
+        for own in sentences.tags or ()
+        for tag, as_learned in zip(own, plan.learned(own), strict=True)
+        if as_learned not in learned
+    )
     if not unseen:
         return ()
     names = ", ".join(shown(tag, 30) for tag, _ in unseen.most_common(MOST_NAMES))
