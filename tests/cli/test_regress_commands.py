@@ -114,6 +114,7 @@ def test_the_demo_trains_on_what_ships(run, monkeypatch: pytest.MonkeyPatch) -> 
             ("fit", "words.csv"),
             "the label 'good', which is no number; SequenceClassifier (cellwise classify)",
         ),
+        (("fit", "comma.csv"), "'1,5', which is no number; where the comma stands before decimals"),
         (("fit", "infinite.csv"), "sequence '2' has a label that is not finite"),
         (("evaluate", "{home}/run-texts", "words.csv"), "the label 'good', which is no number"),
         (("predict", "{home}/run-texts", "{home}/series.csv"), "a column 'text'"),
@@ -122,6 +123,7 @@ def test_the_demo_trains_on_what_ships(run, monkeypatch: pytest.MonkeyPatch) -> 
 def test_every_mistake_is_one_sentence(run, home: Path, tmp_path: Path, words, says: str) -> None:
     for name, label in (("same", "1"), ("words", "good"), ("infinite", "inf")):
         (tmp_path / f"{name}.csv").write_text(f"text,label,stars\na,1,good\nb,{label},good\n")
+    (tmp_path / "comma.csv").write_text("text;label\na;1,5\nb;2,5\n")
     done = run("regress", *(each.format(home=home) for each in words))
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert says in done.stderr.splitlines()[-1]

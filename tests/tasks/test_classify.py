@@ -229,7 +229,7 @@ def test_scikit_learn_validates_it() -> None:
     ("labels", "says"),
     [
         (["a"] * 20, "all 20 sequences have the label 'a'"),
-        ([0.5, 1.5] * 10, "SequenceRegressor learns numbers"),
+        ([0.5, 1.5] * 10, r"SequenceRegressor \(cellwise regress\) learns numbers"),
         (None, "no labels were given"),
     ],
 )

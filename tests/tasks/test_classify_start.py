@@ -14,6 +14,7 @@ from cellwise.tasks import LanguageModel, SequenceClassifier, SequenceRegressor
 from cellwise.tasks.classify.attribution import step_shares
 from cellwise.tasks.classify.columns import Columns
 from cellwise.tasks.classify.encoders import TextEncoder
+from cellwise.tasks.classify.report_parts import settings_of
 from cellwise.tasks.classify.start import read_start
 from cellwise.tasks.classify.tables import read_examples
 from cellwise.tasks.errors import OptionError, RunFolderError, TaskError
@@ -89,7 +90,7 @@ def test_a_network_begins_with_a_language_model(home: Path, tmp_path: Path, unit
         torch.testing.assert_close(value, given[name.removesuffix("_reverse")], **close)
     shutil.rmtree(tmp_path / "model")  # a finished run needs it no more
     again = SequenceClassifier.load(tmp_path / "run")
-    assert again.network_.config.hidden_size == 7
+    assert again.network_.config.hidden_size == 7 and settings_of(again)["hidden_size"] == 7
     np.testing.assert_array_equal(again.predict_proba(["a film"]), model.predict_proba(["a film"]))
 
 
@@ -122,7 +123,7 @@ def test_other_weights_are_another_training(home: Path, tmp_path: Path) -> None:
         ("deep", {}, "2 layers that read forwards.*--directions 1"),
         ("characters", {"cell": "lstm"}, "has the cell gru, and this network lstm; give cell='gru'"),
         ("characters", {"unit": "words"}, "unit is 'words', but .* reads characters; leave out unit"),
-        ("characters", {"hidden_size": 9}, "hidden_size is 9, but .* has 7; leave it out"),
+        ("characters", {"hidden_size": 9}, "hidden_size is 9, but .* has 7; give that, or leave it out"),
         ("characters", {"embedding_size": 9}, "embedding_size is 9, but .* has 5"),
         ("characters", {"num_layers": 2}, "num_layers is 2, but .* has 1"),
         ("nowhere", {}, "there is no run folder"),

@@ -52,7 +52,8 @@ class Classes:
         fractions = [label for label in found if _is_fraction(label)]
         if len(fractions) > MOST_FRACTIONS or any(isinstance(found[each], float) for each in fractions):
             raise DataError(
-                f"the label {fractions[0]} is a number with a fraction, no class; SequenceRegressor learns numbers"
+                f"the label {fractions[0]} is a number with a fraction, no class; SequenceRegressor (cellwise regress) "
+                "learns numbers"
             )
         return cls(tuple(found[name] for name in sorted(found, key=_order)))
 

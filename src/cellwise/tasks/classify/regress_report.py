@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellwise import cells
 from cellwise.tasks.classify import regress_plots as plots
 from cellwise.tasks.classify.data import Numbers
 from cellwise.tasks.classify.examples import TEXT, Examples
@@ -19,6 +18,7 @@ from cellwise.tasks.classify.report_parts import (
     footer,
     is_chance,
     measured_on,
+    settings_of,
     shown_section,
 )
 from cellwise.tasks.report.charts import loss_plot
@@ -128,7 +128,7 @@ def _page(model: SequenceRegressor) -> Page:
         is_ahead=is_ahead,
         sections=tuple(section for section in sections if section is not None),
         notes=model.notes_,
-        settings=model.get_params() | {"cell": cells.get(model.cell).name},
+        settings=settings_of(model),
         footer=footer(model),
     )
 

@@ -22,6 +22,7 @@ from cellwise.tasks.training.run_folder import RunFolder
 __all__ = ["INSIDE", "SequenceRegressor"]
 
 INSIDE = 0.8  # of the true numbers are to lie in an interval
+COMMA = "where the comma stands before decimals, give decimal=',' (--decimal ,)"
 
 
 class SequenceRegressor(RegressOptions, SequenceEstimator):
@@ -116,7 +117,11 @@ class SequenceRegressor(RegressOptions, SequenceEstimator):
             except (ValueError, OverflowError) as error:
                 raise DataError(
                     f"sequence {examples.names[row]!r} has the label {str(label)!r:.60}, which is no number; "
-                    "SequenceClassifier (cellwise classify) learns classes"
+                    + (
+                        COMMA
+                        if "," in str(label)
+                        else "SequenceClassifier (cellwise classify) learns classes"
+                    )
                 ) from error
         if not np.isfinite(made).all():
             raise DataError(

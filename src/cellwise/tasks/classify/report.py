@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellwise import cells
 from cellwise.tasks.classify import plots
 from cellwise.tasks.classify.data import Classes
 from cellwise.tasks.classify.examples import TEXT, Examples
@@ -18,6 +17,7 @@ from cellwise.tasks.classify.report_parts import (
     footer,
     is_chance,
     measured_on,
+    settings_of,
     shown_section,
 )
 from cellwise.tasks.report.charts import loss_plot
@@ -129,7 +129,7 @@ def _page(model: SequenceClassifier) -> Page:
         is_ahead=is_ahead,
         sections=tuple(section for section in sections if section is not None),
         notes=model.notes_,
-        settings=model.get_params() | {"cell": cells.get(model.cell).name},
+        settings=settings_of(model),
         footer=footer(model),
     )
 

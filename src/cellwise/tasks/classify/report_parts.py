@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -20,7 +20,7 @@ from cellwise.tasks.report.page import Chart, Section
 if TYPE_CHECKING:
     from cellwise.tasks.classify.base import SequenceEstimator
 
-__all__ = ["MOST_SHOWN", "Shown", "footer", "is_chance", "measured_on", "shown_section"]
+__all__ = ["MOST_SHOWN", "Shown", "footer", "is_chance", "measured_on", "settings_of", "shown_section"]
 
 MOST_SHOWN = 12
 CHANCE = 0.05
@@ -98,6 +98,12 @@ def is_chance(won: int, lost: int) -> bool:
     if count > 1000:  # by then a normal distribution; the sum of binomials would be long
         return math.erfc(abs(won - lost) / math.sqrt(2 * count)) > CHANCE
     return 2 * sum(math.comb(count, each) for each in range(few + 1)) / 2**count > CHANCE
+
+
+def settings_of(model: SequenceEstimator) -> dict[str, Any]:
+    """The options, with the sizes of the language model that the network began with, if it did."""
+    sizes = {} if model._data.sizes is None else asdict(model._data.sizes)
+    return model.get_params() | {"cell": model.cell_name} | sizes
 
 
 def footer(model: SequenceEstimator) -> str:

@@ -63,9 +63,7 @@ class WarmStart:
         for name, value in given.items():
             own = getattr(self.sizes, name)
             if value != own:
-                raise OptionError(
-                    f"{name} is {value}, but {whose} has {own}; leave it out, or train another language model"
-                )
+                raise OptionError(f"{name} is {value}, but {whose} has {own}; give that, or leave it out")
         if directions == 2 and self.sizes.num_layers > 1:
             raise OptionError(
                 f"{whose} has {self.sizes.num_layers} layers that read forwards, and in a network of two directions "
