@@ -14,14 +14,24 @@ from cellwise.tasks.speech.network import BLANK
 
 __all__ = ["path_plot"]
 
-WIDTH = 9.4  # inches
+WIDTH, NARROW_WIDTH = 9.4, 4.4  # inches
+NARROW_SECONDS = 1.5  # of a recording, on a narrow page
 LOUDEST, QUIETEST = 99.5, 20.0  # percentiles of the features between which the picture is drawn
 
 
 def path_plot(
-    features: np.ndarray, scores: np.ndarray, labels: Sequence[str], rate: int, reduction: int
+    features: np.ndarray,
+    scores: np.ndarray,
+    labels: Sequence[str],
+    rate: int,
+    reduction: int,
+    is_narrow: bool = False,
 ) -> str:
-    """Features (T, F) above log-probabilities (T', K), as SVG. labels: of the classes, the blank first."""
+    """Features (T, F) above log-probabilities (T', K), as SVG. labels: of the classes, the blank first. is_narrow: for
+    a narrow page, which shows the beginning."""
+    if is_narrow:
+        steps = round(NARROW_SECONDS / (STEP * reduction))
+        scores, features = scores[:steps], features[: steps * reduction]
     seconds, end = STEP * reduction, STEP * len(features)
 
     def spectrogram(axes: Any) -> None:
@@ -54,7 +64,8 @@ def path_plot(
         axes.set_ylabel("probability")
         axes.set_xlabel("seconds")
 
-    return stacked((spectrogram, path), (1.7, 1.6), WIDTH, "path")
+    width = NARROW_WIDTH if is_narrow else WIDTH
+    return stacked((spectrogram, path), (1.7, 1.6), width, "narrow-path" if is_narrow else "path")
 
 
 def _rgb(colour: str) -> tuple[float, ...]:

@@ -132,8 +132,8 @@ def _page(recognizer: SpeechRecognizer) -> Page:
 
 
 def _letters(recognizer: SpeechRecognizer) -> str:
-    shown = "".join(recognizer.alphabet_.characters[:60]).replace(" ", "␣")
-    return shown + ("…" if len(recognizer.alphabet_) > 60 else "")
+    shown = " ".join("␣" if each == " " else each for each in recognizer.alphabet_.characters[:60])
+    return shown + (" …" if len(recognizer.alphabet_) > 60 else "")
 
 
 def _note(recognizer: SpeechRecognizer) -> str:
@@ -166,13 +166,16 @@ def _heard_section(recognizer: SpeechRecognizer, held: Clips, found: Found) -> S
     row = min(range(len(held)), key=unlike)
     features = LogMel(held.rate, recognizer.bands)(held.sound(row)).numpy()
     labels = ("", *recognizer.alphabet_.characters)
-    drawn = path_plot(features, found.scores[row], labels, held.rate, recognizer.reduction)
+    wide, narrow = (
+        path_plot(features, found.scores[row], labels, held.rate, recognizer.reduction, is_narrow)
+        for is_narrow in (False, True)
+    )
     caption = (
         f"Spoken: “{held.texts[row]}”. Recognised: “{found.said[row]}”. Above the sound by frequency, "
         "below how probable the network finds each character at each moment; the blank, which stands for none, is left "
         "out."
     )
-    return Section("What it hears, and when", lead=Chart("path", drawn, caption))
+    return Section("What it hears, and when", lead=Chart("path", wide, caption, narrow))
 
 
 def _worst_section(held: Clips, found: Found) -> Section:
