@@ -78,5 +78,10 @@ def _row(method: str, figures: Mapping[str, float], seconds: float | None = None
 def mean_row(rows: list[Row]) -> Row:
     """The mean over seeds."""
     method = f"{rows[0].method.rpartition(',')[0]}, mean of {len(rows)} seed{'s' * (len(rows) != 1)}"
-    names = ("bleu", "chrf", "word_errors", "symbol_errors", "seconds")
-    return Row(method, *(float(np.mean([getattr(row, name) for row in rows])) for name in names))
+
+    def mean(name: str) -> float:
+        return float(np.mean([getattr(row, name) for row in rows]))
+
+    return Row(
+        method, mean("bleu"), mean("chrf"), mean("word_errors"), mean("symbol_errors"), mean("seconds")
+    )
