@@ -4,7 +4,7 @@
 
 The plain side is what one writes with torch: packed sequences, a GRU in both directions, a GRU as decoder with
 attention after it (Luong et al. 2015), cross-entropy over all logits. Ours is the network of `cellwise translate`
-without layers above the attention and without alignments. Both have the same sizes, the same random sentences of 10 to
+without alignments. Both have the same sizes, the same random sentences of 10 to
 30 words, 64 a batch, and AdamW. They take turns, so that what else the machine does weighs on both. Printed are the
 medians of the rounds, and the median of the ratios within a round.
 """
@@ -102,6 +102,7 @@ def main() -> None:
     )
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--words", type=int, default=4000)
+    parser.add_argument("--upper", type=int, default=0, help="layers above the attention, on our side only")
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
@@ -109,7 +110,13 @@ def main() -> None:
     torch.manual_seed(0)
     given = batches(options.words, 2)
     plain = Plain(options.words, options.hidden)
-    form = {"num_layers": 1, "upper_layers": 0, "attention": "general", "copy": False, "tied": False}
+    form = {
+        "num_layers": 1,
+        "upper_layers": options.upper,
+        "attention": "general",
+        "copy": False,
+        "tied": False,
+    }
     sizes = TranslateSizes(
         sources=options.words,
         targets=options.words,

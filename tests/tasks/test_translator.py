@@ -155,7 +155,7 @@ def test_every_form_is_saved_and_loaded(settings: dict[str, Any], tmp_path: Path
 def test_unknown_names_are_copied() -> None:
     names = [f"n{number}" for number in range(60)]
     known = [(f"my name is {name}", f"ich heisse {name}") for name in names]
-    settings = TINY | {"epochs": 12, "source_unit": "words", "target_unit": "words", "vocabulary_size": 10}
+    settings = TINY | {"epochs": 10, "source_unit": "words", "target_unit": "words", "vocabulary_size": 10}
     made = Translator(copy=True, **settings).fit(known, valid=known[:9], progress=False)
     found = made.predict(["my name is Ishmael", "my name is Ahab"])
     assert found == ["ich heisse Ishmael", "ich heisse Ahab"]

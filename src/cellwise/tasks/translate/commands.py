@@ -62,7 +62,16 @@ class Commands(TaskCommands):
         BUNDLED,
         "short verses of the Bible, English (King James) to Spanish (Sagradas Escrituras), public domain",
         "runs/kjv12",
-        settings={},
+        settings={
+            "source_unit": "words",
+            "target_unit": "words",
+            "copy": True,
+            "hidden_size": 128,
+            "dropout": 0.2,
+            "batch_size": 32,
+            "learning_rate": 5e-3,
+            "epochs": 24,
+        },
     )
     words: ClassVar = {
         "": Words(

@@ -66,9 +66,10 @@ class TranslateObjective(Objective[Pairs]):
         parts: dict[str, Any] = {
             field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)
         }
-        return Pairs(
-            **{name: None if part is None else part[..., rank::world] for name, part in parts.items()}
-        )
+        shares: dict[str, Any] = {
+            name: None if part is None else part[..., rank::world] for name, part in parts.items()
+        }
+        return Pairs(**shares)
 
     def validate(self) -> dict[str, float]:
         """The metrics on the pairs that were held out."""

@@ -78,7 +78,7 @@ class TranslateOptions(CommonOptions):
         search=Range(64, 512, is_log=True),
     )
     upper_layers: int = option(
-        default=1,
+        default=0,
         help="Recurrent layers of the decoder above the attention, which read what it found; 0 for none.",
         at_least=0,
         at_most=64,
@@ -124,7 +124,8 @@ class TranslateOptions(CommonOptions):
         none="chrf for sentences, symbol_error_rate for symbols and characters",
         group=TRAINING,
     )
-    dropout: float = 0.3
+    dropout: float = 0.2
+    learning_rate: float = 4e-3
 
 
 @with_options

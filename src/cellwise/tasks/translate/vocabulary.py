@@ -74,17 +74,13 @@ class Vocabulary:
 
     @classmethod
     def learn(cls, texts: Sequence[str], unit: str, size: int) -> Vocabulary:
-        """Of training texts: the most frequent pieces, at most `size` with the signs. Words that occur once are left
-        out of more than FEW, so that the network learns what to do with words that it does not know."""
+        """Of training texts: the most frequent pieces, at most `size` with the signs."""
         if unit == "subwords":
             least = BYTES + len(SIGNS)
             return cls(unit, (), Subwords.learn([f" {text}" for text in texts], max(size, least), SIGNS))
         counts = Counter(piece for text in texts for piece in _CUT[unit](text))
         order = sorted(counts, key=lambda piece: (-counts[piece], piece))
-        often = (
-            [piece for piece in order if counts[piece] > 1] if unit == "words" and len(order) > FEW else order
-        )
-        return cls(unit, tuple((often or order)[: max(1, size - len(SIGNS))]))
+        return cls(unit, tuple(order[: max(1, size - len(SIGNS))]))
 
     def __len__(self) -> int:
         return len(SIGNS) + len(self.known) if self.subwords is None else len(self.subwords)
