@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from cellwise.backends.base import Backend, CallContext, LayerSpec, Workload
 from cellwise.backends.cpu import Cpu
+from cellwise.backends.cuda import Cuda
 from cellwise.backends.native import Native
 from cellwise.backends.preference import preferred
 from cellwise.backends.reference import Reference
@@ -13,7 +14,12 @@ from cellwise.backends.reference.loop import run_direction
 from cellwise.errors import BackendError, UnknownBackendError
 
 # Second derivatives of the kernels are those of the reference.
-BACKENDS: tuple[Backend, ...] = (Native(), Cpu(run_direction), Reference())
+BACKENDS: tuple[Backend, ...] = (
+    Native(),
+    Cpu(run_direction),
+    Cuda(run_direction),
+    Reference(),
+)
 AUTO = "auto"
 
 
