@@ -12,7 +12,7 @@ import cellwise
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        ("cellwise s", ["show"]),
+        ("cellwise s", ["show", "speech"]),
         ("cellwise forecast f", ["fit"]),
         ("cellwise show g", [name for name in cellwise.cells.names() if name.startswith("g")]),
         ("cellwise text fit x --cell l", [name for name in cellwise.cells.names() if name.startswith("l")]),

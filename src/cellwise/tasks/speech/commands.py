@@ -43,7 +43,7 @@ class Commands(TaskCommands):
         BUNDLED,
         "spoken digits in five languages (Asterisk's core sounds, CC BY-SA 3.0 and CC BY 3.0), joined to numbers",
         "runs/digits",
-        settings={"hidden_size": 96, "epochs": 24},
+        settings={"hidden_size": 96, "epochs": 14},
     )
     words: ClassVar = {
         "": Words(

@@ -81,7 +81,7 @@ class SpeechOptions(CommonOptions):
     hidden_size: int = 192
     num_layers: int = 2
     dropout: float = 0.3
-    batch_size: int = 16
+    batch_size: int = 8
     patience: int | None = 30
 
 
