@@ -18,7 +18,7 @@ import pytest
 
 from cellwise.cli import app
 from cellwise.cli import tasks as task_commands
-from cellwise.tasks import CharacterModel, Forecaster, SequenceClassifier, SequenceTagger
+from cellwise.tasks import CharacterModel, Forecaster, SequenceClassifier, SequenceTagger, Translator
 from cellwise.tasks.commands import Answer, Demo, Reading, TaskCommands, Word, Words
 from cellwise.tasks.common_options import CommonOptions
 from cellwise.tasks.options import option, options_of, with_options
@@ -52,10 +52,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     SequenceTagger(hidden_size=4, embedding_size=4, character_size=4, epochs=1).fit(home / "tag.conll").save(
         home / "tag"
     )
+    pairs = [f"number {i}\tnummer {i}" for i in range(24)]
+    (home / "translate.tsv").write_text("\n".join(pairs) + "\n")
+    Translator(hidden_size=4, embedding_size=4, epochs=1).fit(home / "translate.tsv").save(home / "translate")
     return home
 
 
 DATA = {"classify": "classify.csv", "forecast": "forecast.csv", "tag": "tag.conll", "text": "text.txt"}
+DATA |= {"translate": "translate.tsv"}
 
 
 @pytest.fixture
@@ -136,6 +140,7 @@ JSON = {
     ("forecast", "tune"): ["{home}/forecast.csv", "-H", "3", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
     ("classify", "tune"): ["{home}/classify.csv", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
     ("tag", "tune"): ["{home}/tag.conll", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
+    ("translate", "tune"): ["{home}/translate.tsv", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
     ("text", "tune"): ["{home}/text.txt", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
     **{(task, "predict"): [f"{{home}}/{task}"] for task in tasks()},
     **{(task, "evaluate"): [f"{{home}}/{task}", f"{{home}}/{DATA[task]}"] for task in tasks()},

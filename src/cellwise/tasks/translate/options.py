@@ -87,7 +87,7 @@ class TranslateOptions(CommonOptions):
     )
     copy: bool = option(
         default=False,
-        help="Let the network copy pieces of the source, names and numbers for example (pointer-generator).",
+        help="Let the network copy pieces of the source, names and numbers for example (See et al. 2017).",
         group=NETWORK,
     )
     tied: bool = option(

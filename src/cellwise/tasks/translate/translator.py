@@ -35,8 +35,9 @@ ROOM = 2.0  # a translation may be so many times as long as its source makes exp
 
 @dataclass(frozen=True)
 class Translation:
-    """A translation: its text, its score (log-probability by length), and its pieces with, for each, the position of
-    the source's piece that it attends to most."""
+    """A translation: its text, its score (log-probability by length; NaN with a beam of 1, and for a text without
+    words, whose translation is empty), and its pieces with, for each, the position of the source's piece that it
+    attends to most."""
 
     text: str
     score: float
@@ -357,9 +358,10 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         length_penalty: float,
         n_best: int,
     ) -> list[list[Translation]]:
-        different = list(dict.fromkeys(sources))
+        different = [source for source in dict.fromkeys(sources) if source.strip()]
         rows = data.languages.rows(different)
         pieces = data.languages.source.cut(different)
+        nothing = [Translation("", math.nan, (), ())]
         made: dict[str, list[Translation]] = {}
         device = next(network.parameters()).device
         training = network.training
@@ -377,13 +379,13 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
                         for each in hypotheses
                     ]
         network.train(training)
-        return [made[source] for source in sources]
+        return [made.get(source, nothing) for source in sources]
 
     def _held_out_figures(self) -> HeldOut | None:
         if self.held_out_ is None:
             return None
         words = f"{len(self.held_out_):,} pairs"
-        return HeldOut(self.measure(self.held_out_), words, self.is_test_)
+        return HeldOut(self.measure(self.held_out_), words, self.is_test_, self.baselines_)
 
 
 def _searched(
