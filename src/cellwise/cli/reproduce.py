@@ -122,18 +122,21 @@ def _moby_dick(data: Path | None, seeds: int, options: dict[str, Any]) -> list[A
 
 
 def _kjv_spanish(data: Path | None, seeds: int, options: dict[str, Any]) -> list[Any]:
+    from cellwise.tasks.translate.options import VERSES
     from cellwise.tasks.translate.reproduce import parts_of, run
 
-    return list(run(parts_of(data), seeds, options, click.echo))
+    settings = options if data is not None else {**VERSES, **options}
+    return list(run(parts_of(data), seeds, settings, click.echo))
 
 
 def _g2p_cmudict(data: Path | None, seeds: int, options: dict[str, Any]) -> list[Any]:
     from cellwise.folders import cache_folder
     from cellwise.tasks.translate.cmudict import fetch, read_parts
+    from cellwise.tasks.translate.options import SOUNDS
     from cellwise.tasks.translate.reproduce import run
 
     path = fetch(cache_folder()) if data is None else data
-    return list(run(read_parts(path), seeds, options, click.echo))
+    return list(run(read_parts(path), seeds, {**SOUNDS, **options}, click.echo))
 
 
 _FORECASTS = (
