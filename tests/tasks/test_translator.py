@@ -139,7 +139,7 @@ def test_equal_seeds_give_equal_networks_also_after_a_stop(tmp_path: Path) -> No
             "attention": "additive",
             "tied": False,
         },
-        {"attention": "dot", "watch": "bleu", "guide": 0.0, "hidden_size": 7},
+        {"attention": "dot", "watch": "bleu", "guide": 0.0, "hidden_size": 7, "autocast": True},
     ],
 )
 def test_every_form_is_saved_and_loaded(settings: dict[str, Any], tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ def log_likelihood(states: Tensor, weight: Tensor, bias: Tensor, targets: Tensor
 
     states (N, E), weight (V, E), bias (V,), targets (N,) ids; returns two tensors (N,). The second is what label
     smoothing asks for (Szegedy et al. 2016). Differentiable once in states, weight and bias."""
-    own, mean = _LogLikelihood.apply(states, weight, bias, targets)
+    with torch.autocast(states.device.type, enabled=False):
+        own, mean = _LogLikelihood.apply(states.to(weight.dtype), weight, bias, targets)
     return own, mean
 
 
