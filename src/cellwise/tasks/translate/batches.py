@@ -41,6 +41,19 @@ class Languages:
     target: Vocabulary
     copies: bool
 
+    @property
+    def are_joint(self) -> bool:
+        """Whether both sides have one vocabulary."""
+        return self.source == self.target
+
+    @property
+    def about(self) -> str:
+        """What the vocabularies are, in words."""
+        source, target = self.source, self.target
+        if self.are_joint:
+            return f"both sides have one vocabulary of {len(source):,} {source.unit}"
+        return f"sources have {len(source):,} different {source.unit}, targets {len(target):,} {target.unit}"
+
     def rows(self, sources: Sequence[str], targets: Sequence[str] | None = None) -> list[Row]:
         """Texts as numbers."""
         cut = self.source.cut(sources)
