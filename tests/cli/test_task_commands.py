@@ -26,6 +26,7 @@ from cellwise.tasks import (
     SequenceRegressor,
     SequenceTagger,
     SpeechRecognizer,
+    Translator,
 )
 from cellwise.tasks.commands import Answer, Demo, Reading, TaskCommands, Word, Words
 from cellwise.tasks.common_options import CommonOptions
@@ -72,6 +73,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = [f"{home}/{i}.wav,{('high', 'low')[i % 2]}" for i in range(24)]
     (home / "speech.csv").write_text("path,text\n" + "\n".join(table) + "\n")
     SpeechRecognizer(hidden_size=4, num_layers=1, epochs=1).fit(home / "speech.csv").save(home / "speech")
+    pairs = [f"number {i}\tnummer {i}" for i in range(24)]
+    (home / "translate.tsv").write_text("\n".join(pairs) + "\n")
+    Translator(hidden_size=4, embedding_size=4, epochs=1).fit(home / "translate.tsv").save(home / "translate")
     return home
 
 
@@ -82,6 +86,7 @@ DATA = {
     "speech": "speech.csv",
     "tag": "tag.conll",
     "text": "text.txt",
+    "translate": "translate.tsv",
 }
 
 
@@ -165,6 +170,7 @@ JSON = {
     ("regress", "tune"): ["{home}/regress.csv", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
     ("speech", "tune"): ["{home}/speech.csv", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
     ("tag", "tune"): ["{home}/tag.conll", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
+    ("translate", "tune"): ["{home}/translate.tsv", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
     ("text", "tune"): ["{home}/text.txt", "--epochs", "1", "--hidden-size", "4", "--trials", "2"],
     **{(task, "predict"): [f"{{home}}/{task}"] for task in tasks()},
     **{(task, "evaluate"): [f"{{home}}/{task}", f"{{home}}/{DATA[task]}"] for task in tasks()},

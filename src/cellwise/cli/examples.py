@@ -36,7 +36,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "translate lines": (
         "cellwise translate lines runs/en-es",
-        "echo hello | cellwise translate lines runs/sounds --beam 1",
+        "cellwise translate lines runs/sounds --beam 1",
     ),
     "forecast explain": (
         "cellwise forecast explain runs/sales-gru",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -16,7 +17,7 @@ __all__ = ["MOST_SENTENCES", "WordPairs"]
 MOST_SENTENCES = 50_000  # that are counted
 MOST_WORDS = 60  # of a sentence that is counted
 ROUNDS = 5
-LEAST = 1e-3  # a pair of words that is less likely is forgotten
+LEAST = 0.01  # a pair of words that is less likely is forgotten
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +58,11 @@ class WordPairs:
         kept = chances >= LEAST
         return cls(first[kept], pairs[kept] % width, chances[kept], width)
 
+    @cached_property
+    def _keys(self) -> np.ndarray:
+        """A pair as one number, in ascending order."""
+        return self.left * self.width + self.right
+
     def best(self) -> dict[int, int]:
         """The likeliest right word of each left one."""
         order = np.lexsort((self.chances, self.left))  # the likeliest of each word is its last
@@ -69,7 +75,7 @@ class WordPairs:
         if not len(self.left):
             return np.zeros((len(targets), *sources.shape))
         asked = sources[None] * self.width + targets[:, None]
-        known = self.left * self.width + self.right
+        known = self._keys
         place = np.searchsorted(known, asked).clip(max=len(known) - 1)
         found = np.where((known[place] == asked) & (targets[:, None] < self.width), self.chances[place], 0.0)
         total = found.sum(1, keepdims=True)

@@ -16,6 +16,7 @@ from cellwise.tasks.translate.vocabulary import Piece, Vocabulary
 
 __all__ = ["Languages", "Row", "collate", "in_order", "shuffled"]
 
+MOST_WORDS = 16_384  # of sources that are translated together
 BLUR = 0.2  # a pair counts as up to so much longer, so that its mates differ from epoch to epoch
 
 
@@ -39,6 +40,19 @@ class Languages:
     source: Vocabulary
     target: Vocabulary
     copies: bool
+
+    @property
+    def are_joint(self) -> bool:
+        """Whether both sides have one vocabulary."""
+        return self.source == self.target
+
+    @property
+    def about(self) -> str:
+        """What the vocabularies are, in words."""
+        source, target = self.source, self.target
+        if self.are_joint:
+            return f"both sides have one vocabulary of {len(source):,} {source.unit}"
+        return f"sources have {len(source):,} different {source.unit}, targets {len(target):,} {target.unit}"
 
     def rows(self, sources: Sequence[str], targets: Sequence[str] | None = None) -> list[Row]:
         """Texts as numbers."""
@@ -112,7 +126,12 @@ def shuffled(rows: Sequence[Row], batch_size: int, generator: torch.Generator) -
 
 
 def in_order(rows: Sequence[Row], most: int = 128) -> Iterator[list[int]]:
-    """Numbers of all rows by the length of their sources, at most so many together."""
-    order = sorted(range(len(rows)), key=lambda number: len(rows[number].source))
-    for start in range(0, len(order), most):
-        yield order[start : start + most]
+    """Numbers of all rows by the length of their sources, at most so many together, fewer of long ones."""
+    current: list[int] = []
+    for number in sorted(range(len(rows)), key=lambda number: len(rows[number].source)):
+        if len(current) >= most or ((len(current) + 1) * len(rows[number].source) > MOST_WORDS and current):
+            yield current
+            current = []
+        current.append(number)
+    if current:
+        yield current

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from cellwise.tasks.commands import Answer, Demo, Reading, TaskCommands, Word, Words
 from cellwise.tasks.errors import TaskError
 from cellwise.tasks.options import option, with_options
-from cellwise.tasks.translate.options import Searching
+from cellwise.tasks.translate.options import VERSES, Searching
 
 if TYPE_CHECKING:
     from cellwise.tasks.translate.translator import Translation, Translator
@@ -62,16 +62,7 @@ class Commands(TaskCommands):
         BUNDLED,
         "short verses of the Bible, English (King James) to Spanish (Sagradas Escrituras), public domain",
         "runs/kjv12",
-        settings={
-            "source_unit": "words",
-            "target_unit": "words",
-            "copy": True,
-            "hidden_size": 128,
-            "dropout": 0.2,
-            "batch_size": 32,
-            "learning_rate": 5e-3,
-            "epochs": 24,
-        },
+        settings=VERSES,
     )
     words: ClassVar = {
         "": Words(

@@ -259,12 +259,14 @@ class Writer:
         return self._mixed(logits, network._generates(queries, context, combined), weights), weights
 
     def _mixed(self, logits: Tensor, generated: Tensor, weights: Tensor) -> Tensor:
-        copies = self.source.copies
-        extra = max(0, int(copies.max()) + 1 - logits.shape[-1])
+        copies, size = self.source.copies, logits.shape[-1]
+        extra = max(0, int(copies.max()) + 1 - size)
         chances = nn.functional.pad(logits.softmax(-1) * generated[..., None], (0, extra))
         shares = weights * (copies >= 0)[:, None] * (1 - generated[..., None])
         chances.scatter_add_(-1, copies.clamp(min=0)[:, None].expand_as(shares), shares)
-        return torch.log(chances + TINY)
+        scores = torch.log(chances + TINY)
+        scores[..., size:].masked_fill_(chances[..., size:] == 0, -math.inf)  # words of other sources
+        return scores
 
     def follow(self, parents: Tensor) -> None:
         """Go on from these of the K beams (B, K) of each source."""

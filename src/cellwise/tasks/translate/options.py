@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from cellwise.tasks.common_options import NETWORK, TRAINING, CommonOptions
 from cellwise.tasks.options import Range, option, with_options
 
-__all__ = ["ATTENTIONS", "BEAM", "UNIT_NAMES", "WATCHED", "Searching", "TranslateOptions"]
+__all__ = [
+    "ATTENTIONS",
+    "BEAM",
+    "SOUNDS",
+    "UNIT_NAMES",
+    "VERSES",
+    "WATCHED",
+    "Searching",
+    "TranslateOptions",
+]
 
 DATA = "data"
+# What suits the bundled verses, which are few and short, and spellings with their sounds.
+VERSES: Mapping[str, Any] = {
+    "source_unit": "words",
+    "target_unit": "words",
+    "copy": True,
+    "hidden_size": 128,
+    "batch_size": 32,
+    "learning_rate": 5e-3,
+    "epochs": 24,
+}
+SOUNDS: Mapping[str, Any] = {
+    "hidden_size": 192,
+    "embedding_size": 64,
+    "word_dropout": 0.0,
+    "learning_rate": 5e-3,
+    "epochs": 12,
+}
 ATTENTIONS = ("dot", "general", "additive")
 UNIT_NAMES = ("words", "symbols", "characters", "subwords")
 WATCHED = ("chrf", "bleu", "word_error_rate", "symbol_error_rate", "cross_entropy")
@@ -87,7 +116,7 @@ class TranslateOptions(CommonOptions):
     )
     copy: bool = option(
         default=False,
-        help="Let the network copy pieces of the source, names and numbers for example (pointer-generator).",
+        help="Let the network copy pieces of the source, names and numbers for example (See et al. 2017).",
         group=NETWORK,
     )
     tied: bool = option(

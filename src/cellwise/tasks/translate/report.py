@@ -19,6 +19,7 @@ from cellwise.tasks.translate.baselines import simple_translations
 from cellwise.tasks.translate.batches import collate
 from cellwise.tasks.translate.metrics import TITLES, edit_distance, measure_texts, sentence_chrf, signatures
 from cellwise.tasks.translate.pairs import TextPairs
+from cellwise.tasks.translate.vocabulary import JOINER
 
 if TYPE_CHECKING:
     from cellwise.tasks.translate.translator import Translator
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["beside", "compared", "measured_on", "shown_scores", "write_report"]
 
 PICTURES, MOST_PIECES = 4, 24  # attention pictures, and pieces of a side in one
-SENTENCES = 8  # of the best and of the worst
+SENTENCES = 6  # of the best and of the worst
 GROUPS = 5  # of sentences by length
 LOWER = ("word_error_rate", "symbol_error_rate")  # the metrics of which less is better
 
@@ -196,7 +197,7 @@ def _named(vocabulary: Any, text: str) -> list[str]:
     """Its pieces as text; one that begins within a word has a dot before it."""
     (pieces,) = vocabulary.cut([text])
     if vocabulary.unit != "subwords":
-        return [chart_label(str(piece), 14) or " " for piece in pieces]
+        return [chart_label(str(piece).replace(JOINER, ""), 14) or " " for piece in pieces]
     shown = [piece.decode("utf8", "replace") for piece in pieces]
     return [chart_label(each.strip() if each.startswith(" ") else f"·{each}", 14) for each in shown]
 
@@ -289,13 +290,11 @@ def _sentences_sections(translator: Translator, held: TextPairs, made: Sequence[
     best = sorted(order[-SENTENCES * 8 :], key=lambda n: (-scores[n], -len(held.sources[n])))[:SENTENCES]
 
     def table(chosen: Sequence[int]) -> ReportTable:
-        rows = tuple(
-            TableRow(held.sources[n], (TableCell(made[n]), TableCell(held.targets[n]), TableCell(texts[n])))
-            for n in chosen
-        )
-        return ReportTable("source", ("translation", "target", title), rows)
+        rows = []
+        for n in chosen:
+            rows.append(TableRow(held.sources[n], (TableCell("source"), TableCell(""))))
+            rows.append(TableRow(made[n] or "–", (TableCell("translation"), TableCell(texts[n]))))
+            rows.append(TableRow(held.targets[n], (TableCell("target"), TableCell(""))))
+        return ReportTable("text", ("", title), tuple(rows))
 
-    return [
-        Section("The worst", table=table(order[:SENTENCES])),
-        Section("The best", table=table(best)),
-    ]
+    return [Section("The worst", table=table(order[:SENTENCES])), Section("The best", table=table(best))]

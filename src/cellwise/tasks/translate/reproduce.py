@@ -11,6 +11,7 @@ from cellwise.folders import cache_folder
 from cellwise.tasks.errors import DataError
 from cellwise.tasks.published import mean_row
 from cellwise.tasks.translate import cmudict
+from cellwise.tasks.translate.options import SOUNDS, VERSES
 from cellwise.tasks.translate.pairs import TextPairs, bundled, read_pairs
 from cellwise.tasks.translate.report import beside
 from cellwise.tasks.translate.translator import Translator
@@ -46,7 +47,8 @@ def kjv_spanish(
     data: Path | None, seeds: int, options: Mapping[str, Any], say: Callable[[str], None]
 ) -> list[Row]:
     """Verses in English and Spanish."""
-    return run(parts_of(data), seeds, options, say)
+    settings = options if data is not None else {**VERSES, **options}
+    return run(parts_of(data), seeds, settings, say)
 
 
 def g2p_cmudict(
@@ -54,7 +56,7 @@ def g2p_cmudict(
 ) -> list[Row]:
     """Words and how they are spoken."""
     path = cmudict.fetch(cache_folder()) if data is None else data
-    return run(cmudict.read_parts(path), seeds, options, say)
+    return run(cmudict.read_parts(path), seeds, {**SOUNDS, **options}, say)
 
 
 def run(

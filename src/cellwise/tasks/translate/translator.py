@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from typing import Any, Self
 import torch
 
 from cellwise.tasks.comparable import HeldOut
+from cellwise.tasks.data.optional import require
 from cellwise.tasks.errors import DataError, OptionError
 from cellwise.tasks.estimator import Estimator, Stored
 from cellwise.tasks.training.device import moved
@@ -19,7 +18,8 @@ from cellwise.tasks.training.loop import torch_threads
 from cellwise.tasks.training.run_folder import DATA, RunFolder
 from cellwise.tasks.translate import TASK
 from cellwise.tasks.translate.batches import Languages, Row, collate, in_order
-from cellwise.tasks.translate.metrics import TITLES, error_rates, measure_texts
+from cellwise.tasks.translate.known import TranslateData, fingerprint_of, rebuilt, stored
+from cellwise.tasks.translate.metrics import PACKAGE, TITLES, error_rates, measure_texts
 from cellwise.tasks.translate.network import TranslateNetwork, TranslateSizes
 from cellwise.tasks.translate.objective import TranslateObjective
 from cellwise.tasks.translate.options import BEAM, TranslateOptions
@@ -27,7 +27,7 @@ from cellwise.tasks.translate.pairs import Parts, TextPairs, as_pairs, hold_out,
 from cellwise.tasks.translate.searching import Hypothesis, beam_search, greedy_search
 from cellwise.tasks.translate.vocabulary import Vocabulary, choose_unit
 
-__all__ = ["TranslateData", "Translation", "Translator"]
+__all__ = ["Translation", "Translator"]
 
 MOST_VALIDATED = 1000  # pairs of the validation that each epoch translates, evenly drawn
 ROOM = 2.0  # a translation may be so many times as long as its source makes expect, and a little more
@@ -35,27 +35,14 @@ ROOM = 2.0  # a translation may be so many times as long as its source makes exp
 
 @dataclass(frozen=True)
 class Translation:
-    """A translation: its text, its score (log-probability by length), and its pieces with, for each, the position of
-    the source's piece that it attends to most."""
+    """A translation: its text, its score (log-probability by length; NaN with a beam of 1, and for a text without
+    words, whose translation is empty), and its pieces with, for each, the position of the source's piece that it
+    attends to most."""
 
     text: str
     score: float
     pieces: tuple[str, ...]
     alignment: tuple[int, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class TranslateData:
-    """What predictions need besides weights, and what the report measures on.
-
-    ratio: pieces of a target to a piece of its source, of the training pairs."""
-
-    languages: Languages
-    ratio: float
-    held_out: TextPairs | None
-    is_test: bool
-    left_out: int
-    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -109,6 +96,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
     def _read(
         self, data: Any, target: Any = None, valid: Any = None
     ) -> tuple[TranslateData, TranslateTraining]:
+        require("sacrebleu", PACKAGE)  # what measures; better missed now than after the training
         pairs = as_pairs(data, target)
         if valid is None:
             parts = hold_out(pairs)
@@ -125,7 +113,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         ratio = sum(len(row.target) for row in rows) / sum(len(row.source) for row in rows)
         held = parts.validation if parts.test is None else parts.test
         known = TranslateData(
-            languages, ratio, held, parts.test is not None, len(training) - len(kept), _fingerprint(parts)
+            languages, ratio, held, parts.test is not None, len(training) - len(kept), fingerprint_of(parts)
         )
         return known, TranslateTraining(rows, training.rows(kept), parts.validation)
 
@@ -170,7 +158,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
             self.attention,
             self.copy,
             self.tied,
-            languages.source == languages.target,
+            languages.are_joint,
             self.dropout,
             self.word_dropout,
             self.smoothing,
@@ -229,21 +217,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         return found | {name: measured[name] for name in ("word_error_rate", "symbol_error_rate")}
 
     def _store(self, data: TranslateData) -> Stored:
-        kept = {
-            "source": data.languages.source.stored(),
-            "target": None if self._is_joint(data) else data.languages.target.stored(),
-            "copies": data.languages.copies,
-            "ratio": data.ratio,
-            "left_out": data.left_out,
-            "held_out": None if data.held_out is None else [data.held_out.sources, data.held_out.targets],
-            "is_test": data.is_test,
-        }
-        text = json.dumps(kept, ensure_ascii=False).encode("utf8", "surrogatepass")
-        return Stored(data.fingerprint, {"text": torch.frombuffer(bytearray(text), dtype=torch.uint8)})
-
-    @staticmethod
-    def _is_joint(data: TranslateData) -> bool:
-        return data.languages.source == data.languages.target
+        return Stored(data.fingerprint, {"text": stored(data)})
 
     def _restore(self, run: RunFolder, config: Mapping[str, Any]) -> TranslateData:
         tensors = run.read_tensors(DATA).tensors
@@ -251,14 +225,14 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         if not isinstance(fingerprint, str):
             raise ValueError("its data has no fingerprint")
         return run.guarded(
-            f"{DATA} does not hold what a translator knows", lambda: _rebuild(tensors, fingerprint)
+            f"{DATA} does not hold what a translator knows", lambda: rebuilt(tensors, fingerprint)
         )
 
     @classmethod
     def _loaded(cls, run: RunFolder, config: dict[str, Any]) -> Self:
         made = super()._loaded(run, config)
         found = run.summary().get("scores") if run.is_finished else None
-        if isinstance(found, dict) and all(set(TITLES) == set(own) for own in found.values()):
+        if isinstance(found, dict) and all(_are_metrics(own) for own in found.values()):
             made._baselines = {name: own for name, own in found.items() if name != made.model_name}
         return made
 
@@ -266,7 +240,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         self.languages_, self.held_out_ = data.languages, data.held_out
 
     def _notes(self, data: TranslateData) -> tuple[str, ...]:
-        notes = [_about(data.languages)]
+        notes = [data.languages.about]
         if data.left_out:
             notes.append(f"{data.left_out:,} pairs of more than {self.longest:,} pieces are not learned from")
         if data.held_out is None:
@@ -357,9 +331,10 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         length_penalty: float,
         n_best: int,
     ) -> list[list[Translation]]:
-        different = list(dict.fromkeys(sources))
+        different = [source for source in dict.fromkeys(sources) if source.strip()]
         rows = data.languages.rows(different)
         pieces = data.languages.source.cut(different)
+        nothing = [Translation("", math.nan, (), ())]
         made: dict[str, list[Translation]] = {}
         device = next(network.parameters()).device
         training = network.training
@@ -377,13 +352,21 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
                         for each in hypotheses
                     ]
         network.train(training)
-        return [made[source] for source in sources]
+        return [made.get(source, nothing) for source in sources]
 
     def _held_out_figures(self) -> HeldOut | None:
         if self.held_out_ is None:
             return None
         words = f"{len(self.held_out_):,} pairs"
-        return HeldOut(self.measure(self.held_out_), words, self.is_test_)
+        return HeldOut(self.measure(self.held_out_), words, self.is_test_, self.baselines_)
+
+
+def _are_metrics(found: Any) -> bool:
+    return (
+        isinstance(found, dict)
+        and set(found) == set(TITLES)
+        and all(type(x) is float for x in found.values())
+    )
 
 
 def _searched(
@@ -398,34 +381,3 @@ def _translation(languages: Languages, row: Row, source: Sequence[Any], found: H
     pieces = languages.pieces(row, source, found.ids, found.places)
     shown = tuple(languages.target.text([piece]) for piece in pieces)
     return Translation(languages.target.text(pieces), found.score, shown, found.places)
-
-
-def _about(languages: Languages) -> str:
-    source, target = languages.source, languages.target
-    if source == target:
-        return f"both sides have one vocabulary of {len(source):,} {source.unit}"
-    return f"sources have {len(source):,} different {source.unit}, targets {len(target):,} {target.unit}"
-
-
-def _fingerprint(parts: Parts) -> str:
-    rows = [
-        None if each is None else [each.sources, each.targets]
-        for each in (parts.training, parts.validation, parts.test)
-    ]
-    return hashlib.sha256(json.dumps(rows).encode("ascii")).hexdigest()
-
-
-def _rebuild(tensors: Mapping[str, torch.Tensor], fingerprint: str) -> TranslateData:
-    """Raises ValueError, KeyError or TypeError for what no translator wrote."""
-    kept = json.loads(tensors["text"].numpy().tobytes().decode("utf8", "surrogatepass"))
-    source = Vocabulary.restored(kept["source"])
-    target = source if kept["target"] is None else Vocabulary.restored(kept["target"])
-    ratio, left_out = kept["ratio"], kept["left_out"]
-    if type(ratio) is not float or not 0 < ratio < 1e6 or type(left_out) is not int:
-        raise ValueError("the ratio of lengths is none")
-    held_out = None
-    if kept["held_out"] is not None:
-        sources, targets = kept["held_out"]
-        held_out = as_pairs(sources, targets, "measuring")
-    languages = Languages(source, target, bool(kept["copies"]))
-    return TranslateData(languages, ratio, held_out, bool(kept["is_test"]), left_out, fingerprint)
