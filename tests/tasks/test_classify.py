@@ -203,6 +203,28 @@ def test_bounds_hold_what_they_promise() -> None:
     assert inside.mean() == model.measure(others, right)["coverage_80"]
 
 
+def test_ngrams_are_weighed_by_frequency_and_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    sentences = ["a fine film", "a fine story", "a dull film", "so dull", "so so"]
+    labels = np.array([0, 0, 1, 1, 2])
+    hashed = ngrams._words(sentences, 1)
+    found, weights = ngrams._features(hashed, labels, 3, "words")
+    vocabulary = sorted({word for text in sentences for word in text.split()}, key=ngrams._hash)
+    assert found.tolist() == sorted(found.tolist()) and len(found) == len(vocabulary) == 6
+    table = np.array([[sum(w in t.split() for t, c in zip(sentences, labels, strict=True) if c == k) for k in range(3)]
+                      for w in ["a", "fine", "film", "story", "dull", "so"]])  # fmt: skip
+    counts, smooth = table.sum(1), table + 1.0
+    own, rest = smooth / smooth.sum(0), (smooth.sum(1, keepdims=True) - smooth)
+    ratio = np.abs(np.log(own) - np.log(rest / (smooth.sum() - smooth.sum(0)))).max(1)
+    wanted = (np.log(6 / (1 + counts)) + 1) * ratio
+    np.testing.assert_allclose(np.sort(weights), np.sort(wanted))
+    monkeypatch.setattr(
+        ngrams, "MOST_WEIGHTS", 9
+    )  # room for three of three classes: those in two texts or more
+    few, same = ngrams._features(hashed, labels, 3, "words")
+    assert len(few) == 3 and set(few) < set(found)
+    np.testing.assert_allclose(same, [weights[found.tolist().index(each)] for each in few])
+
+
 def test_a_linear_model_of_numbers_finds_the_word_that_decides() -> None:
     sentences, labels = texts(200)
     targets = torch.tensor([1.0 if label == "positive" else -1.0 for label in labels])

@@ -54,7 +54,7 @@ def test_spans_of_subwords_are_those_of_the_text() -> None:
 
 def test_subwords_are_learned_stored_and_shown(tmp_path: Path) -> None:
     sentences, labels = texts(120)
-    how = SMALL | {"epochs": 10, "learning_rate": 0.03, "unit": "subwords", "vocabulary": 320}
+    how = SMALL | {"epochs": 10, "learning_rate": 0.03, "unit": "subwords", "subwords": 320}
     model = SequenceClassifier(**how).fit(sentences, labels, folder=tmp_path)
     others, right = texts(60, seed=1)
     assert model.score(others, right) > 0.9
@@ -67,7 +67,7 @@ def test_subwords_are_learned_stored_and_shown(tmp_path: Path) -> None:
     begin, end = spans[int(shares.argmax())]
     assert text[begin:end].strip() and text[begin:end].strip() in "awful"
     with pytest.raises(OptionError, match="this network reads subwords"):
-        SequenceClassifier(**SMALL | {"unit": "subwords", "vocabulary": 300, "directions": 1}).fit(
+        SequenceClassifier(**SMALL | {"unit": "subwords", "subwords": 300, "directions": 1}).fit(
             sentences, labels
         ).stream()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any, ClassVar
 
@@ -133,7 +133,7 @@ class SequenceEstimator(SequenceOptions, Estimator[Known, Training]):
         if start is not None:
             encoder = start.encoder(self.longest)
         elif train.kind == TEXT:
-            encoder = TextEncoder.of(train, self.unit, self.min_count, self.longest, self.vocabulary)
+            encoder = TextEncoder.of(train, self.unit, self.min_count, self.longest, self.subwords)
         else:
             encoder = SeriesEncoder.of(train)
         train_targets = self._encoded_targets(targets, train, "the training")
@@ -240,6 +240,10 @@ class SequenceEstimator(SequenceOptions, Estimator[Known, Training]):
         words = known.measured.about()
         words += ", which training has not seen" if known.test else ", which decided when to stop"
         return HeldOut({name: own[name] for name in self.compared}, words, known.test is not None, others)
+
+    def _one_prediction(self) -> tuple[str, Callable[[], object]]:
+        first = self._data.measured.select([0])
+        return f"that of {first.about()}", lambda: self._outputs(first)
 
     def _outputs(self, examples: Examples) -> Tensor:
         """The answers (N, C), float64: the network's, blended with the linear model's."""

@@ -61,14 +61,12 @@ class TextEncoder:
     _index: dict[str, int] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(
-        cls, examples: Examples, unit: str | None, min_count: int, longest: int, vocabulary: int
-    ) -> TextEncoder:
+    def of(cls, examples: Examples, unit: str | None, min_count: int, longest: int, size: int) -> TextEncoder:
         """The tokens of training texts that occur at least `min_count` times, the most frequent first; or, for
         subwords, a vocabulary of that size."""
         chosen = unit or choose_unit(examples.inputs)
         if chosen == SUBWORDS:
-            learned = Subwords.learn(examples.inputs, vocabulary, special=(UNKNOWN_TOKEN,))
+            learned = Subwords.learn(examples.inputs, size, special=(UNKNOWN_TOKEN,))
             return cls(chosen, (), longest, learned)
         counts = Counter(token for text in examples.inputs for token in tokens_of(text, chosen))
         counts.pop(UNKNOWN_TOKEN, None)

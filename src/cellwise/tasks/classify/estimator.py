@@ -32,7 +32,7 @@ class SequenceClassifier(ClassifyOptions, SequenceEstimator):
     Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. hidden_size,
     num_layers, directions, pooling, dropout: the network. branch: whether it is blended with the linear model that is
     fitted beside it. text_column, label_column, series_column, step_column, channels, layout, missing, encoding,
-    decimal: how data are laid out. unit, min_count, vocabulary, longest, embedding_size, embedding_dropout,
+    decimal: how data are laid out. unit, min_count, subwords, longest, embedding_size, embedding_dropout,
     word_dropout: how texts are read; pretrained: the run folder of a language model that the network begins with;
     ngrams: words in the longest n-gram of the linear model. augment: of series in training. class_weight,
     label_smoothing: the loss. held_out, refit (what was held out is learned in the end), epochs, batch_size,

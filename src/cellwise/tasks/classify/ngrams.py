@@ -28,6 +28,7 @@ FEW = 100  # texts, up to which one does
 STRENGTHS = (1.0, 4.0)
 # Characters of all texts up to which letters are n-grams too, and up to which words are: about a gigabyte each.
 MOST_LETTERS, MOST_WORDS = 8_000_000, 60_000_000
+MOST_WEIGHTS = 2**24  # n-grams of one kind times classes: fitting holds some twenty numbers for each
 CHUNK = 4096  # texts whose n-grams are found together
 MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits without pattern: the golden ratio
 SPREAD = np.uint64(0xBF58476D1CE4E5B9)
@@ -220,14 +221,19 @@ def _features(texts: _Hashed, labels: np.ndarray, classes: int, name: str) -> tu
     """The n-grams that are features, sorted, and their weights: inverse document frequency times log-count ratio."""
     found, column, counts = np.unique(texts.hashes, return_inverse=True, return_counts=True)
     kept = counts >= (RARE[name] if len(texts) > FEW else 1)
-    inverse = np.log((1 + len(texts)) / (1 + counts)) + 1
-    of_class, home = np.ones((len(counts), classes)), labels[texts.rows]
-    for number in range(classes):
-        of_class[:, number] += np.bincount(column[home == number], minlength=len(counts))
-    share = of_class / of_class.sum(axis=0)
-    rest = (of_class.sum(axis=1, keepdims=True) - of_class) / (of_class.sum() - of_class.sum(axis=0))
-    ratio = np.abs(np.log(share) - np.log(rest)).max(axis=1, initial=0.0)
-    return found[kept], (inverse * ratio)[kept]
+    most = MOST_WEIGHTS // classes
+    if kept.sum() > most:  # the most frequent of them
+        kept = np.zeros(len(counts), dtype=bool)
+        kept[np.argsort(-counts, kind="stable")[:most]] = True
+    home = labels[texts.rows]
+    there, number = kept[column], np.cumsum(kept) - 1
+    cell = number[column[there]] * classes + home[there]
+    of_class = 1.0 + np.bincount(cell, minlength=int(kept.sum()) * classes).reshape(-1, classes)
+    of_all = len(counts) + np.bincount(home, minlength=classes)  # of n-grams that are no features too
+    inverse = np.log((1 + len(texts)) / (1 + counts[kept])) + 1
+    rest = (of_class.sum(axis=1, keepdims=True) - of_class) / (of_all.sum() - of_all)
+    ratio = np.abs(np.log(of_class / of_all) - np.log(rest)).max(axis=1, initial=0.0)
+    return found[kept], inverse * ratio
 
 
 def _entries(

@@ -136,10 +136,10 @@ class SequenceOptions(CommonOptions):
         at_most=1_000_000,
         group=TEXTS,
     )
-    vocabulary: int = option(
-        default=4000,
-        help="Subwords to learn from the texts, with --unit subwords.",
-        at_least=300,
+    subwords: int = option(
+        default=2000,
+        help="Size of the vocabulary, with --unit subwords.",
+        at_least=257,
         at_most=100_000,
         group=TEXTS,
     )
