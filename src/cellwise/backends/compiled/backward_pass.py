@@ -28,16 +28,12 @@ from cellwise.backends.compiled.time_schedule import TimeSchedule
 from cellwise.plan.backward import PROJECTED_GRADIENT
 from cellwise.plan.program import Slot, StorageClass, Width
 
-# Gradients at gates are held for a span of steps of about so many bytes, then they become gradients of weights and
-# input. So many that threads seldom wait for each other at the end of one; fewer where memory is what was asked for.
-_SPAN_BYTES = {"tape": 32 * 2**20, "recompute": 8 * 2**20}
-
 _SMALL = 2**14  # numbers
 
 
 def span_rows(kernels: CellKernels, columns: int, width: int) -> int:
     """Valid steps in a span, where each has so many rows of this width."""
-    size = _SPAN_BYTES["recompute" if kernels.recompute else "tape"]
+    size = kernels.compiler.span_bytes[kernels.recompute]
     # Without a gate that a gradient reaches, nothing is held.
     return max(1, size // (max(1, columns) * width * kernels.dtype.itemsize))
 

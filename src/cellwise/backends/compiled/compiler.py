@@ -127,6 +127,10 @@ class KernelCompiler(ABC):
     device_type: str
     dtypes: tuple[torch.dtype, ...]
     layout: str
+    # Gradients at gates are held for a span of steps of about so many bytes, then they become gradients of weights and
+    # input. So many that threads seldom wait for each other at the end of one; fewer with recomputation, where memory
+    # is what was asked for.
+    span_bytes: tuple[int, int] = (32 * 2**20, 8 * 2**20)
 
     @abstractmethod
     def row_width(self, size: int, dtype: torch.dtype) -> int:

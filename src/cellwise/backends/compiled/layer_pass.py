@@ -51,6 +51,13 @@ class LayerPass:
         key = key_of(graph, projected, recompute, name) if traced else ""
         return LayerPass(kernels, name, bias, kernels.stems[bias], key)
 
+    def of_dtype(self, dtype: torch.dtype) -> LayerPass:
+        """The same layer in another element type."""
+        made = self.kernels
+        return LayerPass.of(
+            made.graph, dtype, self.name, self.bias, made.projected, made.recompute, bool(self.key)
+        )
+
     def run(
         self, _: Any, weights: Weights, sequences: Sequences, initial: tuple[Tensor, ...], reverse: bool
     ) -> Result:

@@ -1,0 +1,70 @@
+"""Fused kernels for any cell on NVIDIA GPUs, forward and backward, compiled by NVRTC in this process.
+
+compiler  what `compiled` asks of a compiler     frame        what layouts share of a kernel's text
+layout    how work lies on a device              wide, solo   the layouts
+launch    a kernel's arguments, and the launch   products     recurrent products, and their weights packed
+nvrtc, driver, machine   text to code to device  expressions  each op as C++ (numbers, text, prelude.cuh)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from cellwise.backends.base import (
+    Call,
+    CallContext,
+    LayerSpec,
+    PlainBatch,
+    Result,
+    Sequences,
+    Shortcut,
+    Weights,
+    run_stacked,
+)
+from cellwise.backends.compiled import Compiled
+from cellwise.backends.compiled.compiler import KernelCompiler
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+class Cuda(Compiled):
+    name = "cuda"
+    summary = "fused kernels, forward and backward, compiled by NVRTC for this GPU"
+    device_type = "cuda"
+    dtypes = DTYPES
+
+    def compiler(self) -> KernelCompiler:
+        from cellwise.backends.cuda.compiler import cuda_compiler
+
+        return cuda_compiler()
+
+    def supports(self, stack: LayerSpec, context: CallContext) -> str | None:
+        reason = super().supports(stack, context)
+        if reason is not None:
+            return reason
+        if stack.proj_size:
+            return "these kernels know no proj_size"
+        from cellwise.backends.cuda.compiler import cuda_compiler
+
+        return cuda_compiler().reason_against(stack, context)
+
+    def shortcut(self, stack: LayerSpec, prepared: Any, batch: PlainBatch) -> Shortcut | None:
+        return (
+            None if torch.is_autocast_enabled(self.device_type) else super().shortcut(stack, prepared, batch)
+        )
+
+    def run(self, stack: LayerSpec, call: Call) -> Result:
+        if not torch.is_autocast_enabled(self.device_type):
+            return super().run(stack, call)
+        # As torch's operators do it: all that is multiplied has the dtype of autocast, and so has the output.
+        dtype = torch.get_autocast_dtype(self.device_type)
+        given = call.sequences
+        sequences = Sequences(given.data.to(dtype), given.steps, given.batch, given.sizes, given.resets)
+        weights = tuple(Weights({stem: w.to(dtype) for stem, w in e.by_stem.items()}) for e in call.weights)
+        states = tuple(state.to(dtype) for state in call.states)
+        made = call.prepared.of_dtype(dtype)
+        with torch.autocast(self.device_type, enabled=False):
+            cast = Call(sequences, states, weights, call.training, made)
+            return run_stacked(stack, cast, made.run, fresh=True)

@@ -1,0 +1,100 @@
+"""Kernels by NVRTC for an NVIDIA GPU: what `compiled` asks of a compiler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from cellwise.backends.base import CallContext, LayerSpec
+from cellwise.backends.compiled.cell_kernels import CellKernels, kernels_for
+from cellwise.backends.compiled.compiler import CompiledKernel, KernelCompiler, RunShape
+from cellwise.backends.cuda import DTYPES
+from cellwise.backends.cuda.frame import Frame
+from cellwise.backends.cuda.launch import CudaRun
+from cellwise.backends.cuda.layout import Device, Form, Layout, TooLargeError, layout_for
+from cellwise.backends.cuda.machine import Machine
+from cellwise.backends.cuda.numbers import F32, number_of
+from cellwise.backends.cuda.solo import Solo
+from cellwise.backends.cuda.wide import Wide
+from cellwise.plan.program import Program
+
+LEAST_CAPABILITY = (8, 0)  # products of bfloat16 and TF32, asynchronous copies
+
+
+@dataclass(frozen=True, eq=False)
+class CudaKernel(CompiledKernel):
+    """A program. What is compiled of it depends on the sizes of a call, and so is made when a run is opened."""
+
+    program: Program
+    dtype: torch.dtype
+    compiler: CudaCompiler
+
+    def open(self, shape: RunShape) -> CudaRun:
+        return CudaRun(self, shape, self.compiler.machine(shape.device))
+
+
+class CudaCompiler(KernelCompiler):
+    device_type = "cuda"
+    dtypes = DTYPES
+    layout = "quads"
+    # Large products are what a GPU is best at, and every span is one more launch.
+    span_bytes = (2**30, 2**27)
+
+    def row_width(self, size: int, dtype: torch.dtype) -> int:
+        whole = 64 // dtype.itemsize
+        return -(-size // whole) * whole
+
+    def compile(self, program: Program, dtype: torch.dtype) -> CudaKernel:
+        return CudaKernel(program, dtype, self)
+
+    def empty(self, rows: int, width: int, like: Tensor, scratch: bool) -> Tensor:
+        return like.new_empty(rows, width)
+
+    def reason_against(self, stack: LayerSpec, context: CallContext) -> str | None:
+        """Why such a layer cannot run on its device, as the end of a sentence; None if it can."""
+        from cellwise.backends.cuda import nvrtc
+
+        capability = torch.cuda.get_device_capability(context.device)
+        if capability < LEAST_CAPABILITY:
+            least, has = (".".join(map(str, each)) for each in (LEAST_CAPABILITY, capability))
+            return f"the kernels ask for compute capability {least}, and {context.device} has {has}"
+        try:
+            nvrtc.version()
+            device = self.machine(context.device).device
+        except (nvrtc.CompileError, OSError) as error:
+            return f"they cannot be compiled: {error}"
+        kernels = kernels_for(stack.graph, context.dtype, self, False, context.recompute)
+        width = self.row_width(stack.hidden_size, context.dtype)
+        return reason_against(kernels, stack.hidden_size, width, device)
+
+    def machine(self, device: torch.device) -> Machine:
+        """The device that tensors are on."""
+        from cellwise.backends.cuda.driver import machine_of
+
+        return machine_of(device)
+
+
+def reason_against(kernels: CellKernels, hidden: int, width: int, device: Device) -> str | None:
+    """Why layers of this H cannot run on a device, as the end of a sentence; None if they can."""
+    number = F32 if kernels.dtype is torch.float32 else number_of(kernels.dtype)
+    form = Form(number, hidden, width, True, False, True, True, frozenset())
+    for kernel in (kernels.inference, kernels.backward):
+        try:
+            layout_for(kernel.program, form, 1, device)
+        except TooLargeError as reason:
+            return str(reason)
+    return None
+
+
+def written(program: Program, form: Form, layout: Layout) -> tuple[Frame, str]:
+    """The text of a kernel, and who wrote it."""
+    frame = Wide(program, form, layout) if layout.kind == "wide" else Solo(program, form, layout)
+    return frame, frame.source()
+
+
+@cache
+def cuda_compiler() -> CudaCompiler:
+    return CudaCompiler()

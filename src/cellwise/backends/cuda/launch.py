@@ -1,0 +1,231 @@
+"""A kernel for one shape of call: its arguments, and the launch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cellwise.backends.compiled.compiler import Carried, KernelRun, RunShape, carried_buffers, given_buffers
+from cellwise.backends.cuda.frame import BIAS_SUMS, INPUT_PRODUCTS, SUMS, Frame, Key
+from cellwise.backends.cuda.layout import Form, Layout, layout_for, tried
+from cellwise.backends.cuda.machine import Launcher, Machine
+from cellwise.backends.cuda.numbers import Number, number_of
+from cellwise.backends.cuda.products import INPUT, RECURRENT, pack
+from cellwise.plan.program import Program, StorageClass
+
+if TYPE_CHECKING:
+    from cellwise.backends.cuda.compiler import CudaKernel
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    """A kernel as it is launched."""
+
+    frame: Frame
+    layout: Layout
+    launcher: Launcher
+
+
+@lru_cache(maxsize=512)
+def _built(program: Program, form: Form, layout: Layout, machine: Machine) -> Built:
+    from cellwise.backends.cuda.compiler import written
+
+    while True:
+        frame, source = written(program, form, layout)
+        if frame.shared_bytes <= machine.device.shared or layout.ahead == 2:
+            break
+        layout = replace(layout, ahead=layout.ahead // 2)
+    launcher = machine.build(source, frame.shared_bytes, tuple(frame.arguments.values()))
+    return Built(frame, layout, launcher)
+
+
+class CudaRun(KernelRun):
+    def __init__(self, kernel: CudaKernel, shape: RunShape, machine: Machine) -> None:
+        self.program, self.dtype, self.shape, self.machine = kernel.program, kernel.dtype, shape, machine
+        schedule, program = shape.schedule, kernel.program
+        self.offsets = schedule.offsets.tolist()
+        self.ways = {a.name: way for a, way in zip(carried_buffers(program), shape.carried, strict=True)}
+        self.given = [buffer.name for buffer in given_buffers(program)]
+        self.own = [before.name for before, _ in program.states]
+        self.columns = {buffer.name: buffer for buffer in program.buffers}
+        self.times = None
+        self._variants: dict[tuple[Number, object], Built] = {}
+        if not schedule.is_dense:
+            self.times = torch.tensor(self.offsets, dtype=torch.int32).to(shape.device)
+        own = program.graph.vectors or program.graph.scalars
+        wanted = {SUMS: bool(own), BIAS_SUMS: any("bias" in stem for stem in shape.stems)}
+        self.summed = [b for b in program.buffers if wanted.get(b.name)]
+        self.bias_columns = _bias_columns(program) if wanted[BIAS_SUMS] else []
+
+    def _form(self, number: Number) -> Form:
+        shape, graph = self.shape, self.program.graph
+        return Form(
+            number,
+            shape.sizes.hidden,
+            shape.sizes.padded,
+            shape.schedule.is_dense,
+            shape.resets,
+            "bias_hh" in shape.stems,
+            graph.output is graph.new_states[0] and not shape.resets,
+            frozenset(name for name, way in self.ways.items() if way is not Carried.PAIR),
+        )
+
+    def _variant(self, number: Number) -> Built:
+        """The kernel in this precision, which may change from call to call, and the layout that is tried."""
+        key = number, tried()
+        if key not in self._variants:
+            form = self._form(number)
+            layout = layout_for(self.program, form, self.shape.schedule.batch, self.machine.device)
+            self._variants[key] = _built(self.program, form, layout, self.machine)
+        return self._variants[key]
+
+    def bind(
+        self,
+        buffers: Sequence[Tensor],
+        firsts: Sequence[Tensor],
+        histories: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        resets: Tensor | None,
+    ) -> None:
+        self.machine.check()
+        shape = self.shape
+        self.built = self._variant(number_of(self.dtype))
+        self.rows = dict(zip(self.given, buffers, strict=True))
+        self.weights = dict(zip(shape.stems, weights, strict=True))
+        self.like = firsts[0]
+        self.launches = 0
+        values: dict[Key, Tensor | int] = {("rows", name): each for name, each in self.rows.items()}
+        for name, first, history in zip(self.ways, firsts, histories, strict=True):
+            values["first", name] = first
+            if self.ways[name] is Carried.PAIR:
+                values["last", name] = history
+                values["halves",] = len(history) // max(1, shape.schedule.batch)
+            else:
+                values["history", name] = history
+        values |= {("T",): shape.schedule.steps, ("B",): shape.schedule.batch}
+        values |= {("backwards",): int(shape.schedule.backwards), ("late",): self.machine.late}
+        if self.times is not None:
+            values["offsets",] = self.times
+        if resets is not None:
+            values["resets",] = resets
+        self.values = values
+        self._pack()
+        self.total: dict[str, Tensor] = {}
+
+    def _pack(self) -> None:
+        """The weights as the kernel reads them."""
+        frame, graph, sizes = self.built.frame, self.program.graph, self.shape.sizes
+        hidden, width = sizes.hidden, sizes.padded
+        for key in frame.arguments:
+            if key[0] == "weights":
+                product = frame.products[int(key[1])][int(key[2])]
+                weight = self.weights[RECURRENT]
+                self.values[key] = pack(product, graph.state_gates, weight, hidden, width)
+            elif key[0] == "bias":
+                self.values[key] = _padded(self.weights["bias_hh"].view(-1, hidden), width)
+            elif key[0] == "own":
+                value = self.weights[key[1]]
+                self.values[key] = _padded(value, width) if value.dim() else value
+
+    def _input_products(self, rows: slice) -> Tensor:
+        """W_i x + b_i of these rows, (N, gates * width)."""
+        sizes, gates = self.shape.sizes, len(self.built.frame.input_gates)
+        weight, bias = self.weights[INPUT], self.weights.get("bias_ih")
+        if sizes.padded != sizes.hidden:
+            blocks = weight.view(gates, sizes.hidden, sizes.input)
+            weight = F.pad(blocks, (0, 0, 0, sizes.padded - sizes.hidden)).flatten(0, 1)
+            bias = None if bias is None else _padded(bias.view(gates, sizes.hidden), sizes.padded).flatten()
+        return F.linear(self.rows["x"][rows], weight, bias)
+
+    def launch(self, first: int, end: int) -> None:
+        start, stop = self.offsets[first], self.offsets[end]
+        if start == stop:
+            return
+        frame, values = self.built.frame, dict(self.values)
+        if self.launches:  # the states are where the steps before left them
+            batch = self.shape.schedule.batch
+            values |= {("first", name): self.values["last", name][:batch] for name in self.own}  # type: ignore[index]
+        self.launches += 1
+        values |= {("begin",): first, ("end",): end, ("base",): start}
+        for key in frame.arguments:
+            if key not in values:
+                values[key] = self._made(key, start, stop)
+        if self.built.layout.kind == "wide":
+            for name in {name for name, _ in frame.posted}:
+                self._fill(name, values, start, stop)
+        arguments = [values[key] for key in frame.arguments]
+        together = self.built.layout.kind == "wide" and bool(frame.posted)
+        self.built.launcher.launch(self._grid(together), self.built.layout.threads, arguments, together)
+        self._add(values, stop - start)
+
+    def _made(self, key: Key, start: int, stop: int) -> Tensor:
+        """Memory that is the run's own."""
+        width, shape = self.shape.sizes.padded, self.shape
+        if key == ("rows", INPUT_PRODUCTS):
+            return self._input_products(slice(start, stop))
+        if key[0] == "history":
+            return self.like.new_empty(shape.schedule.rows, width)
+        if key[0] == "rows":
+            return self.like.new_empty(stop - start, self.columns[key[1]].columns * width)
+        size = shape.schedule.batch, self.columns[SUMS].columns * width
+        return torch.zeros(size, dtype=torch.float32, device=shape.device)
+
+    def _fill(self, name: str, values: dict[Key, Tensor | int], start: int, stop: int) -> None:
+        """Mark the places that blocks wait for as empty."""
+        rows = values["history", name] if name in self.own else values["rows", name]
+        storage = self.columns[name].storage
+        whole = storage in (StorageClass.PER_STEP, StorageClass.CARRY_IN)
+        part = rows[start:stop] if whole else rows[: stop - start]  # type: ignore[index]
+        part.view(torch.uint8).fill_(255)
+
+    def _grid(self, together: bool) -> tuple[int, int]:
+        layout, shape = self.built.layout, self.shape
+        groups = -(-shape.schedule.batch // layout.rows)
+        if layout.kind != "wide":
+            return groups, 1
+        blocks = shape.sizes.padded // layout.units
+        most = self.machine.device.multiprocessors // blocks if together else 2**15
+        return blocks, min(groups, most)
+
+    def _add(self, values: dict[Key, Tensor | int], rows: int) -> None:
+        if ("sums",) in values:
+            self._add_to(SUMS, values["sums",].sum(0, dtype=torch.float64))  # type: ignore[union-attr]
+        if self.bias_columns:
+            gates = self.rows["gates"][:rows]
+            found = gates.sum(0, dtype=torch.float64)
+            width = self.shape.sizes.padded
+            if self.bias_columns != list(range(len(found) // width)):
+                found = found.view(-1, width)[self.bias_columns].flatten()
+            self._add_to(BIAS_SUMS, found)
+
+    def _add_to(self, name: str, found: Tensor) -> None:
+        self.total[name] = self.total[name] + found if name in self.total else found
+
+    def sums(self) -> dict[str, Tensor]:
+        for buffer in self.summed:
+            if buffer.name not in self.total:
+                size = buffer.columns * self.shape.sizes.padded
+                self.total[buffer.name] = torch.zeros(size, dtype=torch.float64, device=self.shape.device)
+        return self.total
+
+    def release(self) -> None:
+        del self.rows, self.weights, self.values, self.like, self.total
+
+
+def _padded(rows: Tensor, width: int) -> Tensor:
+    return rows if rows.shape[-1] == width else F.pad(rows, (0, width - rows.shape[-1]))
+
+
+def _bias_columns(program: Program) -> list[int]:
+    """For each column of the sums at biases the column of the gradients at gates that it is the sum of."""
+    found: dict[int, int] = {}
+    for stage in program.stages:
+        columns = {node: slot.column for node, slot in stage.writes if slot.buffer.name == "gates"}
+        found |= {s.column: columns[node] for node, s in stage.writes if s.buffer.name == BIAS_SUMS}
+    return [found[column] for column in sorted(found)]

@@ -1,0 +1,262 @@
+"""How a kernel's work lies on the device, and which way suits a call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from cellwise.backends.cuda.numbers import Number
+from cellwise.backends.cuda.products import Product, products_of
+from cellwise.plan.program import Program
+
+Kind = Literal["wide", "solo", "narrow"]
+
+QUAD = 64  # bytes of the inner dimension that four lanes read at once, 16 each
+TILE_NUMBERS = 128  # of a matrix product: 16 units, 8 rows
+_TILE = 8  # rows of a matrix product
+_MOST_REGISTERS = 128  # of 255 that a thread may have, for weights
+_MOST_TILES = 8  # that a warp computes at once, each in four registers of a thread
+_MANY_REGISTERS = 64  # for weights, of which products in three parts make twice as many
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the units and rows of a layer are shared out.
+
+    wide: a block of threads owns some units and some rows; its warps share the inner dimension of the products, each
+        with its part of the weights in registers for all steps. What other blocks need goes through L2.
+    solo: a block owns 8 rows and all units, a warp 16 of them; what others need goes through shared memory.
+    narrow: the same with 4 rows, in every second column of the products: half the equations for each thread.
+
+    Args:
+        units: of a block (wide). tiles: of 8 rows in a block; `at_once` of them are computed together.
+        chunk: how many reads of 16 bytes a thread has under way for each tile; 0 for all.
+        hold: cycles from the last post to the first look at what others post: early readers slow the writers down.
+        ahead: steps that reads are under way before their own (solo), a power of two.
+    """
+
+    kind: Kind
+    units: int = 16
+    warps: int = 8
+    tiles: int = 1
+    at_once: int = 1
+    chunk: int = 0
+    hold: int = 0
+    ahead: int = 8
+
+    def __post_init__(self) -> None:
+        if self.kind == "wide" and self.units * _TILE * self.at_once > self.threads:
+            raise ValueError(
+                f"{self.threads} threads are fewer than {self.units} x {_TILE * self.at_once} numbers"
+            )
+
+    @property
+    def threads(self) -> int:
+        return 32 * self.warps
+
+    @property
+    def rows(self) -> int:
+        """Of a block at a time."""
+        return {"solo": 8, "narrow": 4}.get(self.kind, _TILE * self.tiles)
+
+    def __str__(self) -> str:
+        if self.kind != "wide":
+            return f"{self.kind}, {self.warps} warps"
+        return f"wide, {self.units} units and {self.rows} rows a block, {self.warps} warps"
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a kernel's text depends on beside its program and layout.
+
+    hidden, width: H, and how far apart rows lie. dense: every step has all rows. output_is_state: the outputs are
+    written where the first state's history lies. histories: the carried buffers that lie in the rows of all steps.
+    """
+
+    number: Number
+    hidden: int
+    width: int
+    dense: bool
+    resets: bool
+    bias: bool
+    output_is_state: bool
+    histories: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Device:
+    """What of a device decides: its architecture, multiprocessors, and the shared memory that a block may have."""
+
+    architecture: str
+    multiprocessors: int
+    shared: int
+
+
+class TooLargeError(Exception):
+    """No layout holds the weights; the text says why."""
+
+
+# Those that a measurement tries, by whether the program goes backward.
+_TRIED: dict[bool, Layout] = {}
+
+
+@contextmanager
+def trying(forward: Layout | None, backward: Layout | None) -> Iterator[None]:
+    """While this lasts kernels have these layouts, to be measured or tested; None leaves the choice."""
+    given = {False: forward, True: backward}
+    before = dict(_TRIED)
+    _TRIED.update({way: layout for way, layout in given.items() if layout is not None})
+    try:
+        yield
+    finally:
+        _TRIED.clear()
+        _TRIED.update(before)
+
+
+def tried() -> tuple[Layout | None, Layout | None]:
+    """The layouts that are tried now."""
+    return _TRIED.get(False), _TRIED.get(True)
+
+
+def layout_for(program: Program, form: Form, batch: int, device: Device) -> Layout:
+    """The layout of a call.
+
+    Raises:
+        TooLargeError: the weights fit the registers of no layout, or the units of a layer not the multiprocessors.
+    """
+    return _TRIED.get(is_backward(program)) or _chosen(program, form, batch, device)
+
+
+def is_backward(program: Program) -> bool:
+    """Whether a program is that of a backward pass: it writes gradients at gates."""
+    return any(buffer.name == "gates" for buffer in program.buffers)
+
+
+@lru_cache(maxsize=1024)
+def _chosen(program: Program, form: Form, batch: int, device: Device) -> Layout:
+    products = [product for stage in program.stages for product in products_of(stage)]
+    if not products:  # blocks of units have nothing to do with each other
+        return Layout("wide", warps=4)
+    solo = _solo(products, form, batch, device)
+    if solo is not None:
+        return solo
+    fitting = [
+        layout
+        for layout in _candidates(products, form, batch, device)
+        if _fits(products, form, layout, device)
+    ]
+    if not fitting:
+        raise TooLargeError(
+            f"with H = {form.hidden} its recurrent weights are more than the registers of "
+            f"{device.multiprocessors} multiprocessors hold"
+        )
+    thrice = form.number.product == "mma_tf32_thrice"
+
+    def rank(each: Layout) -> tuple[float, ...]:
+        """The most blocks at work, each with the fewest rows, all of them at once, in about eight warps."""
+        crowded = thrice and registers(products, form, each) > _MANY_REGISTERS
+        return each.rows, crowded, -each.units, each.tiles // each.at_once, abs(each.warps - 8)
+
+    return min(fitting, key=rank)
+
+
+def _solo(products: list[Product], form: Form, batch: int, device: Device) -> Layout | None:
+    warps = form.width // 16
+    most = 128 if form.number.bytes == 2 else 64
+    if form.width > most or registers(products, form, Layout("solo", warps=warps)) > _most(form, warps):
+        return None
+    narrow = batch <= 4 * device.multiprocessors
+    return Layout("narrow" if narrow else "solo", warps=warps)
+
+
+def _most(form: Form, warps: int) -> int:
+    # With 16 warps a thread has half as many. Products in three parts need more beside the weights.
+    most = _MOST_REGISTERS if warps <= 8 else _MOST_REGISTERS // 2
+    return most * 3 // 4 if form.number.product == "mma_tf32_thrice" else most
+
+
+def _candidates(products: list[Product], form: Form, batch: int, device: Device) -> list[Layout]:
+    found = []
+    for units in (16, 8):
+        for warps in (4, 8, 16):
+            blocks = -(-form.width // units)
+            groups = device.multiprocessors // blocks
+            if not groups:
+                continue
+            tiles = 1
+            while tiles < 16 and tiles * groups * _TILE < batch:
+                tiles *= 2
+            for at_once in (1, 2, 4):
+                if at_once <= tiles and units * _TILE * at_once <= 32 * warps:
+                    found.append(_tuned(products, form, Layout("wide", units, warps, tiles, at_once)))
+    return found
+
+
+def _tuned(products: list[Product], form: Form, layout: Layout) -> Layout:
+    """The same with the reads under way that its registers have room for, and a hold."""
+    most = max((loads_of(product, form, layout) for product in products), default=1)
+    tiles = max((tiles_of(product, layout) for product in products), default=1)
+    room = 4 if layout.at_once * tiles <= 4 else 2
+    if layout.warps == 16 and registers(products, form, layout) > 32:
+        room = max(1, room // 2 if layout.at_once <= 2 else 1)
+    chunk = min(most, room)
+    # Measured on an H100: about the time in which a post reaches all others.
+    hold = (
+        0
+        if layout.tiles > layout.at_once
+        else 300
+        if form.width <= 128
+        else 900
+        if layout.at_once == 1
+        else 800
+    )
+    return Layout(layout.kind, layout.units, layout.warps, layout.tiles, layout.at_once, chunk, hold)
+
+
+def _fits(products: list[Product], form: Form, layout: Layout, device: Device) -> bool:
+    if registers(products, form, layout) > _most(form, layout.warps):
+        return False
+    # Twice, since what one stage writes another still reads; and room in registers for those of a thread.
+    if 2 * 4 * sum(sums_of(each, layout) for each in products) > device.shared:
+        return False
+    most_tiles = _MOST_TILES // 2 if form.number.product == "mma_tf32_thrice" else _MOST_TILES
+    if any(tiles_of(each, layout) * layout.at_once > most_tiles for each in products):
+        return False
+    # A warp without a part of the inner dimension would be of no use.
+    return layout.warps == 4 or all(chunks_of(product, form) >= layout.warps for product in products)
+
+
+def words_of(product: Product, form: Form) -> int:
+    """The inner dimension in 32-bit words."""
+    return len(product.columns) * form.width * form.number.bytes // 4
+
+
+def chunks_of(product: Product, form: Form) -> int:
+    """The inner dimension in pieces that four lanes read at once."""
+    return words_of(product, form) * 4 // QUAD
+
+
+def loads_of(product: Product, form: Form, layout: Layout) -> int:
+    """Reads of 16 bytes that a thread makes for each tile of rows."""
+    chunks = chunks_of(product, form)
+    return -(-chunks // layout.warps) if layout.kind == "wide" else chunks
+
+
+def tiles_of(product: Product, layout: Layout) -> int:
+    """Matrix products of 16 units that a warp makes for each tile of rows and 32 bytes."""
+    accumulators = len(product.accumulators)
+    return -(-accumulators * layout.units // 16) if layout.kind == "wide" else accumulators
+
+
+def registers(products: list[Product], form: Form, layout: Layout) -> int:
+    """Of a thread, for the weights of these products."""
+    units = layout.units if layout.kind == "wide" else 16
+    return sum(len(each.accumulators) * units * loads_of(each, form, layout) // 2 for each in products)
+
+
+def sums_of(product: Product, layout: Layout) -> int:
+    """Numbers of shared memory for the partial sums of a product, those of every warp of a wide block."""
+    return layout.warps * layout.at_once * tiles_of(product, layout) * TILE_NUMBERS

@@ -1,0 +1,49 @@
+"""What a run asks of the device it is on, or of what stands for one where there is none."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from cellwise.backends.cuda.layout import Device
+from cellwise.errors import CellwiseError
+
+
+class LateError(CellwiseError):
+    """A block waited in vain for what others were to post. The results of an earlier call are not to be used."""
+
+
+class Launcher(ABC):
+    """A kernel that can be launched. `registers` of a thread; `spilled`: bytes of them in memory."""
+
+    registers: int = 0
+    spilled: int = 0
+
+    @abstractmethod
+    def launch(
+        self, grid: tuple[int, int], threads: int, values: Sequence[Tensor | int], together: bool
+    ) -> None:
+        """Start it with these arguments. together: all blocks are to run at once, since they wait for each other."""
+
+
+class Machine(ABC):
+    """Compiles kernels and runs them. late: (1,) int32, not zero once a block has waited in vain."""
+
+    device: Device
+    late: Tensor
+
+    @abstractmethod
+    def build(self, source: str, shared: int, arguments: tuple[str, ...]) -> Launcher:
+        """The kernel of a text, with so many bytes of shared memory."""
+
+    def check(self) -> None:
+        """Raise LateError if a kernel gave up, of this call or of an earlier one."""
+        if int(self.late):
+            self.late.zero_()
+            raise LateError(
+                "A kernel on the GPU gave up waiting for its own blocks, and what it computed is not to be used. All "
+                "blocks are to run at once: something else (a debugger, another process) held some of them back. "
+                "backend='native' or 'reference' runs without such kernels."
+            )

@@ -1,0 +1,38 @@
+"""The numbers that kernels multiply: how they lie in memory, and by which instruction they meet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Number:
+    """An element type and the precision of products.
+
+    Args:
+        name: of the conversions in `prelude.cuh`: f_NAME from float32 to memory, NAME_f back.
+        product: of the warp's matrix product there, of 16 units, 8 rows and 32 bytes of the inner dimension.
+        fast: whether tanh and sigmoid may be the processor's approximations, whose error (2^-11) is below that of the
+            products.
+    """
+
+    name: str
+    dtype: torch.dtype
+    bytes: int
+    product: str
+    fast: bool
+
+
+BF16 = Number("bf16", torch.bfloat16, 2, "mma_bf16", True)
+F16 = Number("f16", torch.float16, 2, "mma_f16", True)
+TF32 = Number("f32", torch.float32, 4, "mma_tf32_once", True)
+F32 = Number("f32", torch.float32, 4, "mma_tf32_thrice", False)
+
+
+def number_of(dtype: torch.dtype) -> Number:
+    """What a call of this dtype computes with now: float32 as TF32 where torch's setting for products allows that."""
+    if dtype is torch.float32:
+        return F32 if torch.get_float32_matmul_precision() == "highest" else TF32
+    return BF16 if dtype is torch.bfloat16 else F16

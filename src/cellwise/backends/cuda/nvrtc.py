@@ -1,0 +1,110 @@
+"""CUDA C++ to machine code, by the compiler that comes with torch's CUDA wheels: no nvcc, no headers."""
+
+from __future__ import annotations
+
+import ctypes
+import glob
+import os
+import sys
+from functools import cache
+
+from cellwise.backends.compiled.cache import cached
+from cellwise.errors import CellwiseError
+
+# Where wheels put it, newest first, and where a system may have it.
+_WHEELS = ("cu13/lib", "cuda_nvrtc/lib")
+_SYSTEM = ("/usr/local/cuda/lib64", "/usr/local/cuda/targets/x86_64-linux/lib")
+
+
+class CompileError(CellwiseError):
+    """NVRTC is not there, or does not take what was written for it."""
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """NVRTC.
+
+    Raises:
+        CompileError: it is nowhere to be found.
+    """
+    folders = [os.path.join(each, "nvidia", wheel) for wheel in _WHEELS for each in sys.path]
+    for folder in [*folders, *_SYSTEM]:
+        found = sorted(glob.glob(os.path.join(folder, "libnvrtc.so.*")))
+        names = [each for each in found if "builtins" not in each and ".alt." not in each]
+        if names:
+            # NVRTC looks for this one by its bare name, which the loader finds only if it is there already.
+            for each in glob.glob(os.path.join(folder, "libnvrtc-builtins.so.*")):
+                if ".alt." not in each:
+                    ctypes.CDLL(each)
+            return ctypes.CDLL(names[0])
+    try:
+        return ctypes.CDLL("libnvrtc.so")
+    except OSError:
+        raise CompileError(
+            "Kernels for a GPU are compiled by NVRTC, which was not found. It comes with torch's CUDA wheels; alone it "
+            "is the package nvidia-cuda-nvrtc."
+        ) from None
+
+
+@cache
+def version() -> str:
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    _check(library().nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)))
+    return f"{major.value}.{minor.value}"
+
+
+@cache
+def architectures() -> tuple[int, ...]:
+    """The compute capabilities that it compiles for, 90 for 9.0."""
+    count = ctypes.c_int()
+    _check(library().nvrtcGetNumSupportedArchs(ctypes.byref(count)))
+    found = (ctypes.c_int * count.value)()
+    _check(library().nvrtcGetSupportedArchs(found))
+    return tuple(sorted(found))
+
+
+def machine_code(source: str, capability: int) -> bytes:
+    """A cubin, from the cache if it was compiled before; PTX, which the driver compiles, for a device newer than NVRTC.
+
+    Raises:
+        CompileError: with what NVRTC has to say.
+    """
+    known = capability in architectures()
+    name = f"sm_{capability}" if known else f"compute_{max(architectures())}"
+    return cached("\n".join((version(), name, source)), lambda: _compiled(source, name), ".cubin")
+
+
+def _compiled(source: str, architecture: str) -> bytes:
+    nvrtc, program = library(), ctypes.c_void_p()
+    _check(nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None))
+    try:
+        options = [f"--gpu-architecture={architecture}".encode(), b"--std=c++17"]
+        code = nvrtc.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
+        if code:
+            raise CompileError(f"NVRTC does not take a kernel for {architecture}:\n{_log(program)}")
+        return _got(program, "CUBIN" if architecture.startswith("sm_") else "PTX")
+    finally:
+        nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+
+
+def _log(program: ctypes.c_void_p) -> str:
+    size = ctypes.c_size_t()
+    _check(library().nvrtcGetProgramLogSize(program, ctypes.byref(size)))
+    text = ctypes.create_string_buffer(size.value)
+    _check(library().nvrtcGetProgramLog(program, text))
+    return text.value.decode(errors="replace")
+
+
+def _got(program: ctypes.c_void_p, what: str) -> bytes:
+    size = ctypes.c_size_t()
+    _check(getattr(library(), f"nvrtcGet{what}Size")(program, ctypes.byref(size)))
+    code = ctypes.create_string_buffer(size.value)
+    _check(getattr(library(), f"nvrtcGet{what}")(program, code))
+    return code.raw
+
+
+def _check(code: int) -> None:
+    if code:
+        library().nvrtcGetErrorString.restype = ctypes.c_char_p
+        text = library().nvrtcGetErrorString(code)
+        raise CompileError(f"NVRTC fails: {text.decode(errors='replace')} ({code}).")
