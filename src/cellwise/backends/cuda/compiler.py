@@ -57,6 +57,8 @@ class CudaCompiler(KernelCompiler):
         """Why such a layer cannot run on its device, as the end of a sentence; None if it can."""
         from cellwise.backends.cuda import nvrtc
 
+        if not torch.cuda.is_available():  # shapes of a program that is traced for another machine
+            return "there is no NVIDIA GPU that torch can use"
         capability = torch.cuda.get_device_capability(context.device)
         if capability < LEAST_CAPABILITY:
             least, has = (".".join(map(str, each)) for each in (LEAST_CAPABILITY, capability))

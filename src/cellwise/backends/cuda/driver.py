@@ -68,10 +68,11 @@ class CudaLauncher(Launcher):
         pointers = (ctypes.c_void_p * len(values))(*range(first, first + 8 * len(values), 8))
         stream = ctypes.c_void_p(torch.cuda.current_stream(self._device).cuda_stream)
         where = (self._function, *grid, 1, threads, 1, 1, self.shared, stream, pointers)
-        if together:
-            check(library().cuLaunchCooperativeKernel(*where))
-        else:
-            check(library().cuLaunchKernel(*where, None))
+        with torch.cuda.device(self._device):  # whose context is to be the thread's own
+            if together:
+                check(library().cuLaunchCooperativeKernel(*where))
+            else:
+                check(library().cuLaunchKernel(*where, None))
 
 
 class CudaMachine(Machine):
