@@ -210,7 +210,7 @@ def test_a_backend_asked_for_by_name_that_cannot_raises_its_reason() -> None:
 
 
 def test_an_unknown_backend_is_refused_when_it_is_set() -> None:
-    with pytest.raises(UnknownBackendError, match="'gpu'; there are: auto, native, cpu, reference"):
+    with pytest.raises(UnknownBackendError, match="'gpu'; there are: auto, native, cpu, cuda, reference"):
         Recurrent("gru", 3, 4, backend="gpu")
     layer = Recurrent("gru", 3, 4)
     with pytest.raises(UnknownBackendError):
