@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick trials widths docs check dist dist-test install format clean
+.PHONY: demo test test-gpu quick trials widths docs check dist dist-test install format clean
 
 demo: install
 	$(BIN)/cellwise forecast demo --out runs/demo --overwrite
 
 test: install
 	$(BIN)/python -m pytest -n auto
+
+# On a machine with a GPU, whose torch is installed already: every case and what torch does around them, in two minutes.
+test-gpu:
+	CUBLAS_WORKSPACE_CONFIG=:4096:8 $(PYTHON) -m pytest -n auto tests/gpu tests/nn/test_cuda.py
 
 # One small part of every layer, for the hand: tests/quick.txt lists it.
 quick: install

@@ -170,8 +170,9 @@ def test_memory_is_poisoned_in_tests_and_only_there() -> None:
 
 def test_check_cell_of_all_backends() -> None:
     lines = str(check_cell("rnn")).splitlines()
-    assert len(lines) == len(BACKENDS)
-    for line, backend in zip(lines, BACKENDS, strict=True):
+    on_a_cpu = [backend for backend in BACKENDS if backend.name != "cuda"]
+    assert len(lines) == len(on_a_cpu)
+    for line, backend in zip(lines, on_a_cpu, strict=True):
         if backend.name == "native":
             done = "gradients, agreement, stream, ragged; resets not: torch's operators know no resets"
         else:

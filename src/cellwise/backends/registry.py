@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from cellwise.backends.base import Backend, CallContext, LayerSpec, Workload
 from cellwise.backends.cpu import Cpu
 from cellwise.backends.cuda import Cuda
+from cellwise.backends.cuda_preference import preferred_on_cuda
 from cellwise.backends.native import Native
 from cellwise.backends.preference import preferred
 from cellwise.backends.reference import Reference
@@ -94,6 +97,11 @@ def explain(
     # Among willing backends of which only one is compiled there was nothing to measure.
     if {"native", "cpu"} <= set(willing):
         preference = preferred(stack, context, workload)
+        if preference is not None:
+            return Explanation(name, preference.backend, reasons, preference.reason)
+    if {"native", "cuda"} <= set(willing):
+        capability = torch.cuda.get_device_capability(context.device)
+        preference = preferred_on_cuda(stack, context, workload, capability)
         if preference is not None:
             return Explanation(name, preference.backend, reasons, preference.reason)
     return Explanation(name, willing[0] if willing else None, reasons)

@@ -5,6 +5,7 @@ To add an op, write its row here. `tests/graph/test_ops.py` then fails until it 
     graph/functions.py          a function that equations call, unless it is written with a sign (graph/habits.py)
     passes/differentiate.py     its derivative                    RULES
     backends/cpu/vectors.py     its vector instructions           LOWERINGS
+    backends/cuda/expressions.py    its expression in CUDA C++    LOWERINGS
     understand/latex.py         how LaTeX writes it               WRITTEN
     testing/strategies.py       how a random cell applies it      APPLY
     tests/graph/test_ops.py     its closed form, as a second opinion on its meaning

@@ -47,7 +47,8 @@ def check_weights(
     dtype, device, alike = data.dtype, data.device, True
     for place, each in enumerate(weights):
         for tensor, shape in zip(each.values(), shapes[place], strict=True):
-            if tensor.dtype != dtype or tensor.shape != shape or tensor.device != device:
+            # Not with !=, at which torch 2.11's compiler fails.
+            if not (tensor.dtype == dtype and tensor.shape == shape and tensor.device == device):
                 index = next(i for i, other in enumerate(each.values()) if other is tensor)
                 _check_weight(name, names[place][index][1], tensor, shape, data)
                 alike = False

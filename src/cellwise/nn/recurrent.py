@@ -156,6 +156,7 @@ def explain(
     backend='auto' runs on: cpu
       native     cannot: torch has no operator for the equations of IndRNN
       cpu        chosen: fused kernels, forward and backward, compiled by LLVM for this processor
+      cuda       cannot: the input is on the device cpu, these kernels run on an NVIDIA GPU
       reference  could: interprets the equations step by step in plain torch; anything, anywhere, slowly
 
     Raises:

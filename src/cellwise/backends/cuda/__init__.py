@@ -8,14 +8,18 @@ nvrtc, driver, machine   text to code to device  expressions  each op as C++ (nu
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from cellwise.backends.base import (
     Call,
     CallContext,
     LayerSpec,
+    PlainBatch,
     Result,
     Sequences,
+    Shortcut,
     Weights,
     run_stacked,
 )
@@ -45,6 +49,11 @@ class Cuda(Compiled):
         from cellwise.backends.cuda.compiler import cuda_compiler
 
         return cuda_compiler().reason_against(stack, context)
+
+    def shortcut(self, stack: LayerSpec, prepared: Any, batch: PlainBatch) -> Shortcut | None:
+        return (
+            None if torch.is_autocast_enabled(self.device_type) else super().shortcut(stack, prepared, batch)
+        )
 
     def run(self, stack: LayerSpec, call: Call) -> Result:
         if not torch.is_autocast_enabled(self.device_type):

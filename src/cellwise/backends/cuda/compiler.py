@@ -14,7 +14,7 @@ from cellwise.backends.compiled.compiler import CompiledKernel, KernelCompiler, 
 from cellwise.backends.cuda import DTYPES
 from cellwise.backends.cuda.frame import Frame
 from cellwise.backends.cuda.launch import CudaRun
-from cellwise.backends.cuda.layout import Device, Form, Layout, TooLarge, layout_for
+from cellwise.backends.cuda.layout import Device, Form, Layout, TooLargeError, layout_for
 from cellwise.backends.cuda.machine import Machine
 from cellwise.backends.cuda.numbers import F32, number_of
 from cellwise.backends.cuda.solo import Solo
@@ -57,6 +57,8 @@ class CudaCompiler(KernelCompiler):
         """Why such a layer cannot run on its device, as the end of a sentence; None if it can."""
         from cellwise.backends.cuda import nvrtc
 
+        if not torch.cuda.is_available():  # shapes of a program that is traced for another machine
+            return "there is no NVIDIA GPU that torch can use"
         capability = torch.cuda.get_device_capability(context.device)
         if capability < LEAST_CAPABILITY:
             least, has = (".".join(map(str, each)) for each in (LEAST_CAPABILITY, capability))
@@ -84,7 +86,7 @@ def reason_against(kernels: CellKernels, hidden: int, width: int, device: Device
     for kernel in (kernels.inference, kernels.backward):
         try:
             layout_for(kernel.program, form, 1, device)
-        except TooLarge as reason:
+        except TooLargeError as reason:
             return str(reason)
     return None
 

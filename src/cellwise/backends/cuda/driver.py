@@ -60,17 +60,19 @@ class CudaLauncher(Launcher):
     def launch(
         self, grid: tuple[int, int], threads: int, values: Sequence[Tensor | int], together: bool
     ) -> None:
-        held = [
-            ctypes.c_void_p(each.data_ptr()) if isinstance(each, Tensor) else ctypes.c_int(each)
-            for each in values
-        ]
-        pointers = (ctypes.c_void_p * len(held))(*[ctypes.addressof(each) for each in held])
+        # Each in eight bytes, of which an int takes the first four.
+        held = (ctypes.c_int64 * len(values))(
+            *[each if isinstance(each, int) else each.data_ptr() for each in values]
+        )
+        first = ctypes.addressof(held)
+        pointers = (ctypes.c_void_p * len(values))(*range(first, first + 8 * len(values), 8))
         stream = ctypes.c_void_p(torch.cuda.current_stream(self._device).cuda_stream)
         where = (self._function, *grid, 1, threads, 1, 1, self.shared, stream, pointers)
-        if together:
-            check(library().cuLaunchCooperativeKernel(*where))
-        else:
-            check(library().cuLaunchKernel(*where, None))
+        with torch.cuda.device(self._device):  # whose context is to be the thread's own
+            if together:
+                check(library().cuLaunchCooperativeKernel(*where))
+            else:
+                check(library().cuLaunchKernel(*where, None))
 
 
 class CudaMachine(Machine):

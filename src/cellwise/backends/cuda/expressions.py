@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from cellwise.backends.cuda.numbers import Number
 from cellwise.graph import Node
 
-# {tanh} and {sigmoid} are exact or fast, {seen} rounds as memory does: what is compared must come out the same in the
-# backward pass, which knows the values that were kept.
+# {how} is exact or fast; {seen} rounds as memory does: what is compared must come out the same in the backward pass,
+# which knows the values that were kept.
 LOWERINGS: dict[str, str] = {
     "add": "({0} + {1})",
     "sub": "({0} - {1})",
@@ -37,9 +37,8 @@ LOWERINGS: dict[str, str] = {
 
 def lowered(node: Node, operands: Sequence[str], number: Number) -> str:
     """The expression of a node from those of its operands."""
-    how, seen = ("fast", "SEEN") if number.fast and number.bytes == 2 else ("exact", "")
-    if number.fast:
-        how = "fast"
+    how = "fast" if number.fast else "exact"
+    seen = "SEEN" if number.bytes == 2 else ""  # float32 is kept as it is
     return LOWERINGS[node.op.name].format(*operands, how=how, seen=seen)
 
 

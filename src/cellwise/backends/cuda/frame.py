@@ -1,8 +1,8 @@
 """What the layouts share of a kernel's text: its arguments, the loop over steps, reads, equations.
 
-A kernel runs the steps of one layer in one direction of a program, from the first to the last, with the states in
-registers. Its names: `i` counts the steps of the launch, `t` is the time; `p` counts the numbers that a thread computes,
-of the row row[p] of the batch; s_STATE are states before a step, n_STATE after it, x_BUFFER values within a step.
+A kernel runs all steps of one layer in one direction, with the states in registers. Its names: `i` counts the steps of
+the launch, `t` is the time; `p` counts the numbers that a thread computes, of the row row[p] of the batch; s_STATE are
+states before a step, n_STATE after it, x_BUFFER values within a step.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ class Frame(Text):
         self.posted = {key for key in operands if key[0] in self.written or key[0] in self.own}
         self.arguments: dict[Key, str] = {}
         self.reads: dict[tuple[str, int], Read] = {}
-        self.parameters: dict[str, tuple[str, bool]] = {}  # its variable, and whether it has a number for each unit
+        self.parameters: dict[
+            str, tuple[str, bool]
+        ] = {}  # its variable, and whether it has a number for each unit
         self.crossing: dict[tuple[str, int], str] = {}
         self.sums: dict[int, str] = {}
         self.bases: dict[str, int] = {}
@@ -74,7 +76,11 @@ class Frame(Text):
     # --- what a layout says ---------------------------------------------------------------------------------------
 
     cells: int  # numbers that a thread computes in a step
-    raws: int  # words in which it reads them
+
+    @property
+    def shared_bytes(self) -> int:
+        """Of shared memory, for a block."""
+        raise NotImplementedError
 
     def threads_and_rows(self) -> None:
         """Which units and rows a thread has."""
@@ -121,7 +127,13 @@ class Frame(Text):
 
     def source(self) -> str:
         """The whole text."""
-        for name, kind in (("T", "int"), ("B", "int"), ("begin", "int"), ("end", "int"), ("backwards", "int")):
+        for name, kind in (
+            ("T", "int"),
+            ("B", "int"),
+            ("begin", "int"),
+            ("end", "int"),
+            ("backwards", "int"),
+        ):
             self.argument(f"{kind} {name}", name)
         self.argument("int* late", "late")
         self.argument("int base", "base")
@@ -131,7 +143,9 @@ class Frame(Text):
             self.argument("const u8* __restrict__ resets", "resets")
         body = self._body()
         form, threads = self.form, self.layout.threads
-        padded = form.hidden != form.width  # units that are not there stay zero, whatever equations make of them
+        padded = (
+            form.hidden != form.width
+        )  # units that are not there stay zero, whatever equations make of them
         real = f"unit + ({self.unit()}) < {form.hidden} ? (v) : 0.f" if padded else "v"
         macros = [
             f"#define WIDTH {form.width}",
@@ -160,22 +174,23 @@ class Frame(Text):
 
     def _constants(self) -> None:
         """Biases and the cell's own parameters, in registers."""
-        units = len({self.unit(str(p)) for p in range(self.cells)})
+        units = 1 if self.layout.kind == "wide" else 2
+        element, convert = "u16" if self.number.bytes == 2 else "u32", f"{self.number.name}_f"
         for s, stage in enumerate(self.program.stages):
             for a, pairs in enumerate(stage.biases):
                 gate = self._recurrent_bias(pairs)
                 if gate is not None:
-                    self.argument("const float* __restrict__ bias", "bias")
+                    self.argument(f"const {element}* __restrict__ bias", "bias")
                     place = f"{self.program.graph.state_gates.index(gate)} * WIDTH + unit + j"
                     self.line(f"float b{s}_{a}[{units}];")
-                    self.each(units, f"b{s}_{a}[j] = bias[{place}];", "j")
+                    self.each(units, f"b{s}_{a}[j] = {convert}(bias[{place}]);", "j")
         for name, (variable, by_unit) in self.parameters.items():
-            self.argument(f"const float* __restrict__ {variable}_given", "own", name)
+            self.argument(f"const {element}* __restrict__ {variable}_given", "own", name)
             if by_unit:
                 self.line(f"float {variable}[{units}];")
-                self.each(units, f"{variable}[j] = {variable}_given[unit + j];", "j")
+                self.each(units, f"{variable}[j] = {convert}({variable}_given[unit + j]);", "j")
             else:
-                self.line(f"const float {variable} = {variable}_given[0];")
+                self.line(f"const float {variable} = {convert}({variable}_given[0]);")
 
     def _recurrent_bias(self, pairs: Sequence[tuple[str, str]]) -> str | None:
         gates = [gate for stem, gate in pairs if stem == "bias_hh"]
@@ -202,7 +217,9 @@ class Frame(Text):
             time = f"t_{name}"
             inside = f"{time} >= 0 && {time} < T"
             if self.form.dense:
-                self.line(f"const int had_{name} = {inside} ? B : 0, at_{name} = had_{name} ? {time} * B : 0;")
+                self.line(
+                    f"const int had_{name} = {inside} ? B : 0, at_{name} = had_{name} ? {time} * B : 0;"
+                )
             else:
                 self.line(f"const int had_{name} = {inside} ? offsets[{time} + 1] - offsets[{time}] : 0;")
                 self.line(f"const int at_{name} = {inside} ? offsets[{time}] : 0;")
@@ -212,7 +229,9 @@ class Frame(Text):
         """cut[p]: whether a boundary follows this step, in its direction, for the row of a number."""
         if self.form.resets:
             # A boundary stands before a step of its row, so forwards it is the mark of the time after this one.
-            self.line("const int marked = backwards ? at : at_beyond, limit = backwards ? count : had_beyond;")
+            self.line(
+                "const int marked = backwards ? at : at_beyond, limit = backwards ? count : had_beyond;"
+            )
             self.line(f"bool cut[{self.cells}];")
             self.each(self.cells, "cut[p] = row[p] < limit && resets[marked + row[p]];")
 
@@ -242,7 +261,9 @@ class Frame(Text):
             self.argument(f"void* __restrict__ {pointer}", "last", name)
             self.argument("int halves", "halves")
             with self.unrolled("p", self.cells), self.block("if (row[p] < B)"):
-                self.line(f"{kind}* const to = ({kind}*){pointer} + (i64)row[p] * WIDTH + unit + ({self.unit()});")
+                self.line(
+                    f"{kind}* const to = ({kind}*){pointer} + (i64)row[p] * WIDTH + unit + ({self.unit()});"
+                )
                 self.line(f"const u32 v = f_{self.number.name}(s_{c_name(name)}[p]);")
                 self.line("to[0] = v;")
                 self.line("if (halves == 2) to[(i64)B * WIDTH] = v;")
@@ -293,7 +314,9 @@ class Frame(Text):
             return  # an expression where it is used
         self.values += 1
         name = f"v{self.values}"
-        self.line(f"const float {name} = {lowered(node, [self.expression(e, known) for e in node.inputs], self.number)};")
+        self.line(
+            f"const float {name} = {lowered(node, [self.expression(e, known) for e in node.inputs], self.number)};"
+        )
         known[node] = name
 
     def starts(self, s: int, stage: Stage) -> list[str]:
@@ -340,7 +363,9 @@ class Frame(Text):
     def base_lines(self) -> None:
         kind = "u16" if self.number.bytes == 2 else "u32"
         for pointer, columns in self.bases.items():
-            self.line(f"{kind}* const base_{pointer} = ({kind}*){pointer} + (i64)row[0] * {columns} * WIDTH + unit;")
+            self.line(
+                f"{kind}* const base_{pointer} = ({kind}*){pointer} + (i64)row[0] * {columns} * WIDTH + unit;"
+            )
 
 
 def unsupported(program: Program) -> str | None:

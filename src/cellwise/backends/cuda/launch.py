@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cellwise.backends.compiled.compiler import Carried, KernelRun, RunShape, carried_buffers, given_buffers
 from cellwise.backends.cuda.frame import BIAS_SUMS, INPUT_PRODUCTS, SUMS, Frame, Key
-from cellwise.backends.cuda.layout import Device, Form, Layout, layout_for
+from cellwise.backends.cuda.layout import Form, Layout, layout_for, tried
 from cellwise.backends.cuda.machine import Launcher, Machine
 from cellwise.backends.cuda.numbers import Number, number_of
 from cellwise.backends.cuda.products import INPUT, RECURRENT, pack
@@ -55,10 +55,13 @@ class CudaRun(KernelRun):
         self.own = [before.name for before, _ in program.states]
         self.columns = {buffer.name: buffer for buffer in program.buffers}
         self.times = None
+        self._variants: dict[tuple[Number, object], Built] = {}
         if not schedule.is_dense:
             self.times = torch.tensor(self.offsets, dtype=torch.int32).to(shape.device)
-        self.summed = [b for b in program.buffers if b.storage is StorageClass.REDUCTION]
-        self.bias_columns = _bias_columns(program) if any("bias" in stem for stem in shape.stems) else []
+        own = program.graph.vectors or program.graph.scalars
+        wanted = {SUMS: bool(own), BIAS_SUMS: any("bias" in stem for stem in shape.stems)}
+        self.summed = [b for b in program.buffers if wanted.get(b.name)]
+        self.bias_columns = _bias_columns(program) if wanted[BIAS_SUMS] else []
 
     def _form(self, number: Number) -> Form:
         shape, graph = self.shape, self.program.graph
@@ -73,6 +76,15 @@ class CudaRun(KernelRun):
             frozenset(name for name, way in self.ways.items() if way is not Carried.PAIR),
         )
 
+    def _variant(self, number: Number) -> Built:
+        """The kernel in this precision, which may change from call to call, and the layout that is tried."""
+        key = number, tried()
+        if key not in self._variants:
+            form = self._form(number)
+            layout = layout_for(self.program, form, self.shape.schedule.batch, self.machine.device)
+            self._variants[key] = _built(self.program, form, layout, self.machine)
+        return self._variants[key]
+
     def bind(
         self,
         buffers: Sequence[Tensor],
@@ -82,10 +94,8 @@ class CudaRun(KernelRun):
         resets: Tensor | None,
     ) -> None:
         self.machine.check()
-        shape, device = self.shape, self.machine.device
-        form = self._form(number_of(self.dtype))
-        layout = layout_for(self.program, form, shape.schedule.batch, device)
-        self.built = _built(self.program, form, layout, self.machine)
+        shape = self.shape
+        self.built = self._variant(number_of(self.dtype))
         self.rows = dict(zip(self.given, buffers, strict=True))
         self.weights = dict(zip(shape.stems, weights, strict=True))
         self.like = firsts[0]
@@ -106,11 +116,7 @@ class CudaRun(KernelRun):
             values["resets",] = resets
         self.values = values
         self._pack()
-        width = shape.sizes.padded
-        self.total = {
-            b.name: torch.zeros(b.columns * width, dtype=torch.float64, device=shape.device)
-            for b in self.summed
-        }
+        self.total: dict[str, Tensor] = {}
 
     def _pack(self) -> None:
         """The weights as the kernel reads them."""
@@ -122,10 +128,10 @@ class CudaRun(KernelRun):
                 weight = self.weights[RECURRENT]
                 self.values[key] = pack(product, graph.state_gates, weight, hidden, width)
             elif key[0] == "bias":
-                self.values[key] = _padded(self.weights["bias_hh"].view(-1, hidden), width).float()
+                self.values[key] = _padded(self.weights["bias_hh"].view(-1, hidden), width)
             elif key[0] == "own":
-                value = self.weights[key[1]].float().reshape(-1)
-                self.values[key] = _padded(value, width) if value.numel() == hidden else value
+                value = self.weights[key[1]]
+                self.values[key] = _padded(value, width) if value.dim() else value
 
     def _input_products(self, rows: slice) -> Tensor:
         """W_i x + b_i of these rows, (N, gates * width)."""
@@ -141,7 +147,7 @@ class CudaRun(KernelRun):
         start, stop = self.offsets[first], self.offsets[end]
         if start == stop:
             return
-        frame, values, width = self.built.frame, dict(self.values), self.shape.sizes.padded
+        frame, values = self.built.frame, dict(self.values)
         if self.launches:  # the states are where the steps before left them
             batch = self.shape.schedule.batch
             values |= {("first", name): self.values["last", name][:batch] for name in self.own}  # type: ignore[index]
@@ -154,7 +160,8 @@ class CudaRun(KernelRun):
             for name in {name for name, _ in frame.posted}:
                 self._fill(name, values, start, stop)
         arguments = [values[key] for key in frame.arguments]
-        self.built.launcher.launch(self._grid(), self.built.layout.threads, arguments, self._waits)
+        together = self.built.layout.kind == "wide" and bool(frame.posted)
+        self.built.launcher.launch(self._grid(together), self.built.layout.threads, arguments, together)
         self._add(values, stop - start)
 
     def _made(self, key: Key, start: int, stop: int) -> Tensor:
@@ -177,30 +184,34 @@ class CudaRun(KernelRun):
         part = rows[start:stop] if whole else rows[: stop - start]  # type: ignore[index]
         part.view(torch.uint8).fill_(255)
 
-    @property
-    def _waits(self) -> bool:
-        return self.built.layout.kind == "wide"
-
-    def _grid(self) -> tuple[int, int]:
+    def _grid(self, together: bool) -> tuple[int, int]:
         layout, shape = self.built.layout, self.shape
         groups = -(-shape.schedule.batch // layout.rows)
         if layout.kind != "wide":
             return groups, 1
         blocks = shape.sizes.padded // layout.units
-        return blocks, min(groups, self.machine.device.multiprocessors // blocks)
+        most = self.machine.device.multiprocessors // blocks if together else 2**15
+        return blocks, min(groups, most)
 
     def _add(self, values: dict[Key, Tensor | int], rows: int) -> None:
-        if ("sums",) in values and SUMS in self.total and self.built.frame.sums:
-            self.total[SUMS] += values["sums",].sum(0, dtype=torch.float64)  # type: ignore[union-attr]
-        if self.bias_columns and BIAS_SUMS in self.total:
+        if ("sums",) in values:
+            self._add_to(SUMS, values["sums",].sum(0, dtype=torch.float64))  # type: ignore[union-attr]
+        if self.bias_columns:
             gates = self.rows["gates"][:rows]
-            found = gates.sum(0, dtype=torch.float32 if self.dtype.itemsize == 2 else torch.float64)
+            found = gates.sum(0, dtype=torch.float64)
             width = self.shape.sizes.padded
             if self.bias_columns != list(range(len(found) // width)):
                 found = found.view(-1, width)[self.bias_columns].flatten()
-            self.total[BIAS_SUMS] += found
+            self._add_to(BIAS_SUMS, found)
+
+    def _add_to(self, name: str, found: Tensor) -> None:
+        self.total[name] = self.total[name] + found if name in self.total else found
 
     def sums(self) -> dict[str, Tensor]:
+        for buffer in self.summed:
+            if buffer.name not in self.total:
+                size = buffer.columns * self.shape.sizes.padded
+                self.total[buffer.name] = torch.zeros(size, dtype=torch.float64, device=self.shape.device)
         return self.total
 
     def release(self) -> None:

@@ -15,8 +15,11 @@ from cellwise.plan.program import Program
 Kind = Literal["wide", "solo", "narrow"]
 
 QUAD = 64  # bytes of the inner dimension that four lanes read at once, 16 each
+TILE_NUMBERS = 128  # of a matrix product: 16 units, 8 rows
 _TILE = 8  # rows of a matrix product
 _MOST_REGISTERS = 128  # of 255 that a thread may have, for weights
+_MOST_TILES = 8  # that a warp computes at once, each in four registers of a thread
+_MANY_REGISTERS = 64  # for weights, of which products in three parts make twice as many
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,12 @@ class Layout:
     chunk: int = 0
     hold: int = 0
     ahead: int = 8
+
+    def __post_init__(self) -> None:
+        if self.kind == "wide" and self.units * _TILE * self.at_once > self.threads:
+            raise ValueError(
+                f"{self.threads} threads are fewer than {self.units} x {_TILE * self.at_once} numbers"
+            )
 
     @property
     def threads(self) -> int:
@@ -86,7 +95,7 @@ class Device:
     shared: int
 
 
-class TooLarge(Exception):
+class TooLargeError(Exception):
     """No layout holds the weights; the text says why."""
 
 
@@ -107,11 +116,16 @@ def trying(forward: Layout | None, backward: Layout | None) -> Iterator[None]:
         _TRIED.update(before)
 
 
+def tried() -> tuple[Layout | None, Layout | None]:
+    """The layouts that are tried now."""
+    return _TRIED.get(False), _TRIED.get(True)
+
+
 def layout_for(program: Program, form: Form, batch: int, device: Device) -> Layout:
     """The layout of a call.
 
     Raises:
-        TooLarge: the weights fit the registers of no layout, or the units of a layer not the multiprocessors.
+        TooLargeError: the weights fit the registers of no layout, or the units of a layer not the multiprocessors.
     """
     return _TRIED.get(is_backward(program)) or _chosen(program, form, batch, device)
 
@@ -124,21 +138,29 @@ def is_backward(program: Program) -> bool:
 @lru_cache(maxsize=1024)
 def _chosen(program: Program, form: Form, batch: int, device: Device) -> Layout:
     products = [product for stage in program.stages for product in products_of(stage)]
+    if not products:  # blocks of units have nothing to do with each other
+        return Layout("wide", warps=4)
     solo = _solo(products, form, batch, device)
     if solo is not None:
         return solo
     fitting = [
-        layout for layout in _candidates(products, form, batch, device) if _fits(products, form, layout, device)
+        layout
+        for layout in _candidates(products, form, batch, device)
+        if _fits(products, form, layout, device)
     ]
     if not fitting:
-        raise TooLarge(
+        raise TooLargeError(
             f"with H = {form.hidden} its recurrent weights are more than the registers of "
             f"{device.multiprocessors} multiprocessors hold"
         )
-    # The most blocks at work, each with the fewest rows, all of them at once, in eight warps or about as many.
-    return min(
-        fitting, key=lambda each: (each.rows, -each.units, each.tiles // each.at_once, abs(each.warps - 8))
-    )
+    thrice = form.number.product == "mma_tf32_thrice"
+
+    def rank(each: Layout) -> tuple[float, ...]:
+        """The most blocks at work, each with the fewest rows, all of them at once, in about eight warps."""
+        crowded = thrice and registers(products, form, each) > _MANY_REGISTERS
+        return each.rows, crowded, -each.units, each.tiles // each.at_once, abs(each.warps - 8)
+
+    return min(fitting, key=rank)
 
 
 def _solo(products: list[Product], form: Form, batch: int, device: Device) -> Layout | None:
@@ -167,28 +189,41 @@ def _candidates(products: list[Product], form: Form, batch: int, device: Device)
             tiles = 1
             while tiles < 16 and tiles * groups * _TILE < batch:
                 tiles *= 2
-            at_once = min(tiles, 32 * warps // (units * _TILE))
-            found.append(_tuned(products, form, Layout("wide", units, warps, tiles, at_once)))
+            for at_once in (1, 2, 4):
+                if at_once <= tiles and units * _TILE * at_once <= 32 * warps:
+                    found.append(_tuned(products, form, Layout("wide", units, warps, tiles, at_once)))
     return found
 
 
 def _tuned(products: list[Product], form: Form, layout: Layout) -> Layout:
     """The same with the reads under way that its registers have room for, and a hold."""
     most = max((loads_of(product, form, layout) for product in products), default=1)
-    room = 4 if layout.at_once == 1 else 2
+    tiles = max((tiles_of(product, layout) for product in products), default=1)
+    room = 4 if layout.at_once * tiles <= 4 else 2
     if layout.warps == 16 and registers(products, form, layout) > 32:
-        room = max(1, room // 2)
+        room = max(1, room // 2 if layout.at_once <= 2 else 1)
     chunk = min(most, room)
-    one_pass = layout.tiles == layout.at_once
     # Measured on an H100: about the time in which a post reaches all others.
-    hold = 700 if one_pass and form.width > 128 else 300 if one_pass else 0
+    hold = (
+        0
+        if layout.tiles > layout.at_once
+        else 300
+        if form.width <= 128
+        else 900
+        if layout.at_once == 1
+        else 800
+    )
     return Layout(layout.kind, layout.units, layout.warps, layout.tiles, layout.at_once, chunk, hold)
 
 
 def _fits(products: list[Product], form: Form, layout: Layout, device: Device) -> bool:
-    if layout.at_once < 1 or layout.units * _TILE * layout.at_once > layout.threads:
-        return False
     if registers(products, form, layout) > _most(form, layout.warps):
+        return False
+    # Twice, since what one stage writes another still reads; and room in registers for those of a thread.
+    if 2 * 4 * sum(sums_of(each, layout) for each in products) > device.shared:
+        return False
+    most_tiles = _MOST_TILES // 2 if form.number.product == "mma_tf32_thrice" else _MOST_TILES
+    if any(tiles_of(each, layout) * layout.at_once > most_tiles for each in products):
         return False
     # A warp without a part of the inner dimension would be of no use.
     return layout.warps == 4 or all(chunks_of(product, form) >= layout.warps for product in products)
@@ -218,4 +253,10 @@ def tiles_of(product: Product, layout: Layout) -> int:
 
 def registers(products: list[Product], form: Form, layout: Layout) -> int:
     """Of a thread, for the weights of these products."""
-    return sum(tiles_of(each, layout) * loads_of(each, form, layout) * 8 for each in products)
+    units = layout.units if layout.kind == "wide" else 16
+    return sum(len(each.accumulators) * units * loads_of(each, form, layout) // 2 for each in products)
+
+
+def sums_of(product: Product, layout: Layout) -> int:
+    """Numbers of shared memory for the partial sums of a product, those of every warp of a wide block."""
+    return layout.warps * layout.at_once * tiles_of(product, layout) * TILE_NUMBERS

@@ -1,5 +1,5 @@
 // What generated kernels call. No headers: NVRTC needs nothing but this text. Where EMULATED is defined another text has
-// come before, with the same words for a CPU (tests/backends/cuda/emulation.h).
+// come before, with the same words for a CPU (tests/gpu/emulation.h).
 #ifndef EMULATED
 typedef unsigned int u32;
 typedef unsigned short u16;

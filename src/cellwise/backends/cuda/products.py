@@ -32,7 +32,9 @@ def products_of(stage: Stage) -> tuple[Product, ...]:
     for term in stage.terms:
         if term.weight.stem == RECURRENT:
             parts = found.setdefault((term.operand.buffer, term.accumulators), [])
-            parts.append((term.operand.column, [(gate, term.weight.transposed) for gate in term.weight.gates]))
+            parts.append(
+                (term.operand.column, [(gate, term.weight.transposed) for gate in term.weight.gates])
+            )
     made = []
     for (buffer, accumulators), parts in found.items():
         parts.sort(key=lambda part: part[0])
@@ -51,10 +53,10 @@ def pack(product: Product, gates: Sequence[str], weight: Tensor, hidden: int, wi
     if width != hidden:
         padding = width - hidden
         blocks = torch.nn.functional.pad(blocks, (0, padding, 0, padding))
-    rows = [_row(blocks, gates, columns) for columns in product.weights]
     run = _run([gates.index(columns[0][0]) for columns in product.weights])
     if run is not None and len(product.columns) == 1 and not product.weights[0][0][1]:
         return blocks[run].contiguous()
+    rows = [_row(blocks, gates, columns) for columns in product.weights]
     return rows[0].contiguous() if len(rows) == 1 else torch.stack(rows)
 
 
@@ -75,7 +77,9 @@ def _row(blocks: Tensor, gates: Sequence[str], columns: Sequence[tuple[str, bool
 def _run(places: Sequence[int]) -> slice | None:
     """Places one after the other as a slice."""
     first = places[0]
-    return slice(first, first + len(places)) if list(places) == list(range(first, first + len(places))) else None
+    return (
+        slice(first, first + len(places)) if list(places) == list(range(first, first + len(places))) else None
+    )
 
 
 def inputs_of(program: Program) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from cellwise.backends.cuda.frame import Frame
 from cellwise.backends.cuda.layout import Form, Layout, loads_of, tiles_of, words_of
 from cellwise.backends.cuda.products import Product
@@ -10,6 +12,19 @@ from cellwise.graph import Node
 from cellwise.plan.program import Program, Slot, Stage, StorageClass
 
 Place = tuple[int, int]  # the first word in shared memory, and how far apart rows lie
+
+
+class Kept(NamedTuple):
+    """A value of every number that outlives its stage: its variable, and where it goes.
+
+    stored: the pointer and first row in memory. shared: its place in shared memory, which of so many columns it is.
+    """
+
+    variable: str
+    slot: Slot
+    stored: tuple[str, str] | None
+    shared: tuple[Place, int, int] | None
+    is_state: bool
 
 
 class Solo(Frame):
@@ -49,7 +64,9 @@ class Solo(Frame):
         return [f"#define VALUE(name) {n}_f(name[{word}] >> (16 * {self.unit()}) & 0xffffu)"]
 
     def threads_and_rows(self) -> None:
-        self.line("const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, g = lane >> 2, q = lane & 3;")
+        self.line(
+            "const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, g = lane >> 2, q = lane & 3;"
+        )
         self.line("const int unit0 = warp * 16, unit = unit0 + 2 * g;")
 
     def weights(self, s: int, k: int) -> None:
@@ -159,12 +176,14 @@ class Solo(Frame):
 
     def _stage(self, s: int, stage: Stage) -> None:
         starts, products = self.starts(s, stage), self.products[s]
+        for product in products:
+            self._share_given(product)
         if products:
             self.line("__syncthreads();")
         for k, product in enumerate(products):
             self._product(s, k, product)
         kept = self._kept_in_registers(stage)
-        for variable in dict.fromkeys(variable for variable, *_ in kept if variable.startswith("k_")):
+        for variable in dict.fromkeys(each.variable for each in kept if each.variable.startswith("k_")):
             self.line(f"float {variable}[{self.cells}];")
         with self.unrolled("p", self.cells):
             known: dict[Node, str] = {}
@@ -175,12 +194,32 @@ class Solo(Frame):
             for node in stage.nodes:
                 self.compute(node, known)
             self._values(stage, known)
-        for variable, kept_in, slot_columns, column, key, parity in kept:
-            if key is not None:
-                place, part, columns = key
-                self._share(variable, place, part, parity, columns)
-            if kept_in is not None:
-                self._store(variable, kept_in, slot_columns, column)
+        for each in kept:
+            if each.shared is not None:
+                place, part, columns = each.shared
+                self._share(
+                    each.variable, place, part, "((i + 1) & 1)" if each.is_state else "(i & 1)", columns
+                )
+            if each.stored is not None:
+                self._store(each.variable, each.stored, each.slot.buffer.columns, each.slot.column)
+
+    def _share_given(self, product: Product) -> None:
+        """Rows to multiply that lay in memory before: those of states that a backward pass computes a step from."""
+        buffer = product.buffer
+        at, pitch = self.places[buffer.name, product.columns]
+        for part, column in enumerate(product.columns):
+            if (buffer.name, column) in self.posted:
+                continue
+            name = self.read(Slot(buffer, column)).name
+            first = f"{at + part * self.form.width * self.number.bytes // 4} + (i & 1) * {8 * pitch}"
+            if self.number.bytes == 2:
+                self.each(
+                    self.raws, f"((u32*)shared)[{first} + (2 * q + p) * {pitch} + unit / 2] = {name}[p];"
+                )
+            else:
+                row = "2 * q" if self.narrow else "(2 * q + (p & 1))"
+                place = f"{first} + {row} * {pitch} + unit + {self.unit()}"
+                self.each(self.raws, f"((u32*)shared)[{place}] = {name}[p];")
 
     def _chains(self, product: Product) -> int:
         loads = loads_of(product, self.form, self.layout)
@@ -196,7 +235,9 @@ class Solo(Frame):
             self.line(f"const Quad v = *(const Quad*)((const u32*)shared + {where});")
             with self.unrolled("h", 2), self.unrolled("m", accumulators):
                 into = f"c{s}_{k}[m][(2 * l + h) % {chains}]"
-                self.line(f"{self.number.product}({into}, w{s}_{k}[m][2 * l + h], v.w[2 * h], v.w[2 * h + 1]);")
+                self.line(
+                    f"{self.number.product}({into}, w{s}_{k}[m][2 * l + h], v.w[2 * h], v.w[2 * h + 1]);"
+                )
 
     def _terms(self, s: int, a: int) -> list[str]:
         terms = []
@@ -221,32 +262,28 @@ class Solo(Frame):
             elif self.kept(slot) is not None:
                 self.line(f"k_{c_name(buffer.name)}_{slot.column}[p] = REAL(p, {value});")
 
-    def _kept_in_registers(self, stage: Stage) -> list[tuple]:
-        """For each value that goes to memory: its variable, where it is kept, its column, where it is shared."""
-        found = []
+    def _kept_in_registers(self, stage: Stage) -> list[Kept]:
+        """What of a stage's values outlives it, what others wait for first."""
+        shared: list[Kept] = []
+        stored: list[Kept] = []
         for _, slot in stage.writes:
             buffer, column = slot.buffer, slot.column
             if buffer.storage is StorageClass.REDUCTION:
                 continue
             name = self.before.get(buffer.name, buffer.name)
             is_state = buffer.storage is StorageClass.CARRY_OUT
-            if is_state:
-                variable = f"n_{c_name(name)}"
-            else:
+            variable = f"n_{c_name(name)}"
+            if not is_state:
                 variable = self.crossing.get((buffer.name, column), f"k_{c_name(buffer.name)}_{column}")
+            for (array, columns), place in self.places.items():
+                if array == name and column in columns:
+                    shared.append(
+                        Kept(variable, slot, None, (place, columns.index(column), len(columns)), is_state)
+                    )
             kept = self.kept(slot)
-            shared = [
-                (place, columns.index(column), len(columns))
-                for (array, columns), place in self.places.items()
-                if array == name and column in columns
-            ]
-            parity = "((i + 1) & 1)" if is_state else "(i & 1)"
-            if kept is not None or not shared:
-                if kept is None and not is_state:
-                    continue
-                found.append((variable, kept and kept[:2], buffer.columns, column, None, parity))
-            found += [(variable, None, 0, column, each, parity) for each in shared]
-        return sorted(found, key=lambda each: each[4] is None)
+            if kept is not None:
+                stored.append(Kept(variable, slot, kept[:2], None, is_state))
+        return shared + stored
 
     def _share(self, variable: str, place: Place, part: int, parity: str, columns: int) -> None:
         """A value of every unit, into the rows that warps multiply next."""
@@ -274,4 +311,6 @@ class Solo(Frame):
             both = f"{convert}({variable}[p]) | {convert}({variable}[p + {self.pairs}]) << 16"
             self.each(self.pairs, f"if (row[p] < count) *(u32*)({place}) = {both};")
         else:
-            self.each(self.cells, f"if (row[p] < count) *({place} + {self.unit()}) = {convert}({variable}[p]);")
+            self.each(
+                self.cells, f"if (row[p] < count) *({place} + {self.unit()}) = {convert}({variable}[p]);"
+            )

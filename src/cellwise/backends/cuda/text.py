@@ -43,4 +43,7 @@ class Text:
 
 def c_name(name: str) -> str:
     """A name as C++ takes it: letters, figures and underscores of ASCII. Different names stay different."""
-    return "".join(each if each.isascii() and each.isalnum() else f"_{ord(each):x}_" if each != " " else "_" for each in name)
+    return "".join(
+        each if each.isascii() and each.isalnum() else f"_{ord(each):x}_" if each != " " else "_"
+        for each in name
+    )

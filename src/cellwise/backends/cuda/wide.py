@@ -1,19 +1,19 @@
 """The wide layout: a block owns some units and some rows, and gets the rest of each row to multiply from other blocks.
 
-No flag, counter or barrier stands between blocks: memory that is waited for is filled with ABSENT before, has a place for
-every step, and is read again until all its words are there.
+No flag, counter or barrier stands between blocks: memory that is waited for is filled with ABSENT before, has a place
+for every step, and is read again until all its words are there (docs/decisions/0039).
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from cellwise.backends.cuda.frame import Frame, Read
-from cellwise.backends.cuda.layout import Form, Layout, chunks_of, loads_of, tiles_of, words_of
+from cellwise.backends.cuda.layout import Form, Layout, chunks_of, loads_of, sums_of, tiles_of, words_of
 from cellwise.backends.cuda.products import Product
 from cellwise.backends.cuda.text import c_name
 from cellwise.graph import Node
 from cellwise.plan.program import Program, Stage, StorageClass
-
-_TILE_NUMBERS = 128  # of a matrix product: 16 units, 8 rows
 
 
 class Wide(Frame):
@@ -25,11 +25,7 @@ class Wide(Frame):
         self.last_product = max((s for s, found in enumerate(self.products) if found), default=0)
         self.used: dict[tuple[str, int], None] = {}
         # One size for all stages: what one writes while another is still read must lie beside it.
-        self.part = max(sum(self._sums(each) for each in found) for found in self.products)
-
-    def _sums(self, product: Product) -> int:
-        """Numbers of shared memory for the partial sums of a product, those of every warp."""
-        return self.layout.warps * self.layout.at_once * tiles_of(product, self.layout) * _TILE_NUMBERS
+        self.part = max(sum(sums_of(each, layout) for each in found) for found in self.products)
 
     @property
     def shared_bytes(self) -> int:
@@ -43,7 +39,9 @@ class Wide(Frame):
 
     def threads_and_rows(self) -> None:
         layout = self.layout
-        self.line("const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, g = lane >> 2, q = lane & 3;")
+        self.line(
+            "const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, g = lane >> 2, q = lane & 3;"
+        )
         self.line(f"const int u = tid % {layout.units}, r = tid / {layout.units};")
         self.line(f"const int unit0 = blockIdx.x * {layout.units}, unit = unit0 + u;")
         self.line(f"const bool worker = tid < {layout.units * 8 * layout.at_once};")
@@ -54,14 +52,20 @@ class Wide(Frame):
         they find what two products of 32 bytes want, so the inner dimension is taken in another order than it lies in.
         """
         product, layout, form = self.products[s][k], self.layout, self.form
-        tiles, loads, words = tiles_of(product, layout), loads_of(product, form, layout), words_of(product, form)
+        tiles, loads, words = (
+            tiles_of(product, layout),
+            loads_of(product, form, layout),
+            words_of(product, form),
+        )
         rows = len(product.accumulators) * layout.units
         self.argument(f"const u32* __restrict__ w{s}_{k}_given", "weights", str(s), str(k))
         self.line(f"u32 w{s}_{k}[{tiles}][{2 * loads}][4];")
         with self.unrolled("m", tiles), self.unrolled("l", 2 * loads), self.unrolled("j", 4):
             self.line("const int row = m * 16 + g + 8 * (j & 1);")
             self.line(f"const int chunk = warp * {loads} + (l >> 1);")
-            self.line(f"const i64 from = (i64)(row / {layout.units} * WIDTH + unit0 + row % {layout.units}) * {words};")
+            self.line(
+                f"const i64 from = (i64)(row / {layout.units} * WIDTH + unit0 + row % {layout.units}) * {words};"
+            )
             inside = [f"chunk < {chunks_of(product, form)}"] if self._overhangs(product) else []
             if rows % 16:  # of the last tile half is padding, for which no registers are spent
                 inside.append(f"m * 16 + 8 * (j & 1) < {rows}")
@@ -80,9 +84,7 @@ class Wide(Frame):
         step = self._captured()
         with self.block(f"for (int row0 = blockIdx.y * {rows}; row0 < B; row0 += gridDim.y * {rows})"):
             self.line(f"int row[{self.cells}];")
-            self.each(
-                self.cells, f"row[p] = worker ? row0 + p * {8 * self.layout.at_once} + r : 0x7fffffff;"
-            )
+            self.each(self.cells, f"row[p] = worker ? row0 + p * {8 * self.layout.at_once} + r : 0x7fffffff;")
             self.last_step()
             self.base_lines()
             self.first_states()
@@ -137,7 +139,8 @@ class Wide(Frame):
         row = f"{read.columns} * WIDTH"
         column = f"{read.column} * WIDTH + p * {8 * self.layout.at_once} * {row}"
         if read.first is None:
-            return f"{prefix}{read.name}[p] = row[p] < count ? {load}({base} + (i64){read.step} * {row} + {column}) : 0;"
+            there = f"{load}({base} + (i64){read.step} * {row} + {column})"
+            return f"{prefix}{read.name}[p] = row[p] < count ? {there} : 0;"
         there = f"{load}({base} + (i64)at_beyond * {row} + {column})"
         begun = f"{load}({self.base(read.first, 1)} + p * {8 * self.layout.at_once} * WIDTH)"
         return f"{prefix}{read.name}[p] = row[p] < had_beyond ? {there} : row[p] < count ? {begun} : 0;"
@@ -152,7 +155,7 @@ class Wide(Frame):
         for k, product in enumerate(products):
             offsets.append(place)
             self._product(s, k, product, place)
-            place += self._sums(product)
+            place += sums_of(product, self.layout)
         if products:
             self.line("__syncthreads();")
         with self.block("if (worker)"):
@@ -179,7 +182,9 @@ class Wide(Frame):
         both = layout.at_once
         waits = self._is_waited_for(product.buffer.name, product.columns[0])
         with self.block():
-            self.line(f"Quad v[{held}][{both}][{chunk}]; const u8* from[{both}]; bool there[{both}], wait[{both}];")
+            self.line(
+                f"Quad v[{held}][{both}][{chunk}]; const u8* from[{both}]; bool there[{both}], wait[{both}];"
+            )
             with self.unrolled("n", both):
                 self._source(product, waits)
             if layout.hold and self.cells == 1 and waits:
@@ -196,9 +201,8 @@ class Wide(Frame):
                     guard = f"if (c * {chunk} + (l >> 1) < {loads}) " if loads % chunk else ""
                     self.line(f"const Quad& b = v[c & {held - 1}][n][l >> 1];")
                     weights = f"w{s}_{k}[m][c * {2 * chunk} + l]"
-                    self.line(
-                        f"{guard}{self.number.product}(sum[n][m][l % {chains}], {weights}, b.w[2 * (l & 1)], b.w[2 * (l & 1) + 1]);"
-                    )
+                    words = "b.w[2 * (l & 1)], b.w[2 * (l & 1) + 1]"
+                    self.line(f"{guard}{self.number.product}(sum[n][m][l % {chains}], {weights}, {words});")
             self._partial_sums(tiles, chains, place)
 
     def _source(self, product: Product, waits: bool) -> None:
@@ -224,7 +228,7 @@ class Wide(Frame):
         self.line(f"const int piece = {turn} * {chunk} + l, chunk = warp * {loads} + piece, k = chunk * 16;")
         words, columns = self.form.width * self.number.bytes // 4, product.columns
         byte = f"k * 4 + {columns[0] * words * 4}"
-        for place, (one, other) in enumerate(zip(columns, columns[1:], strict=False)):
+        for place, (one, other) in enumerate(pairwise(columns)):
             if other != one + 1:
                 byte += f" + (k >= {(place + 1) * words} ? {(other - one - 1) * words * 4} : 0)"
         self.line(f"const int byte = {byte}; (void)piece; (void)byte;")
@@ -255,12 +259,18 @@ class Wide(Frame):
 
     def _partial_sums(self, tiles: int, chains: int, place: int) -> None:
         both = self.layout.at_once
-        self.line(f"float* sums_of = (float*)shared + part * {self.part} + {place} + warp * {both * tiles * 128};")
+        self.line(
+            f"float* sums_of = (float*)shared + part * {self.part} + {place} + warp * {both * tiles * 128};"
+        )
         with self.unrolled("n", both), self.unrolled("m", tiles), self.unrolled("h", 2):
             self.line("const int at_row = m * 16 + g + 8 * h;")
-            self.line(f"float* to = sums_of + n * {tiles * 128} + at_row * 8 + ((2 * q) ^ {self._swizzle('at_row')});")
+            self.line(
+                f"float* to = sums_of + n * {tiles * 128} + at_row * 8 + ((2 * q) ^ {self._swizzle('at_row')});"
+            )
             for j in range(2):
-                self.line(f"to[{j}] = {' + '.join(f'sum[n][m][{chain}][2 * h + {j}]' for chain in range(chains))};")
+                self.line(
+                    f"to[{j}] = {' + '.join(f'sum[n][m][{chain}][2 * h + {j}]' for chain in range(chains))};"
+                )
 
     def _swizzle(self, row: str) -> str:
         """Turns the rows of a tile, so that neither those who write nor those who read meet in a bank."""
@@ -327,5 +337,7 @@ class Wide(Frame):
             self.line(f"if (row[p] < count) post({place}, {convert}({value}));")
         else:  # two units are one word
             with self.block():
-                self.line(f"const u32 mine = {convert}({value}), other = __shfl_xor_sync(0xffffffffu, mine, 1);")
+                self.line(
+                    f"const u32 mine = {convert}({value}), other = __shfl_xor_sync(0xffffffffu, mine, 1);"
+                )
                 self.line(f"if (row[p] < count && !(tid & 1)) post({place}, mine | other << 16);")

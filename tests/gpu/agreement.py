@@ -1,0 +1,78 @@
+"""How near a conformance case comes to float64 with the same weights and numbers, rounded as the layer has them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from cellwise.backends.cuda.layout import Layout, trying
+from cellwise.testing import Case
+from cellwise.testing.cases import Arguments
+from cellwise.testing.checks import naive_call
+from cellwise.testing.compare import results
+
+# Relative errors of a result as a whole. LSTM and GRU layers come within 4.6e-3, 6e-4 and 6e-4 in fewer digits than
+# float32 has; cells with more products one after the other within these.
+TOLERANCE = {"float32": 2e-6, "tf32": 2.2e-3, "bfloat16": 6.5e-3, "float16": 1.4e-3}
+DTYPES = {
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "tf32": torch.float32,
+    "float32": torch.float32,
+}
+
+
+def errors_of(case: Case, backend: str, dtype: torch.dtype, device: str = "cpu") -> dict[str, float]:
+    """The relative error of every result: output, final states, each gradient."""
+    given = case.arguments(dtype)
+    layer = case.layer(backend, dtype).to(device)
+    on_device = replace(
+        given,
+        x=given.x.to(device),
+        state=_moved(given.state, device),
+        resets=None if given.resets is None else given.resets.to(device),
+    )
+    found = results(layer, on_device)
+    exact = replace(given, x=given.x.double(), state=_moved(given.state, torch.float64))
+    wanted = results(_exact(case, layer), exact, naive_call)
+    errors = {}
+    for name, truth in wanted.items():
+        off = (found[name].double().cpu() - truth).norm()
+        # What is small by cancelling is as good as numbers of its kind are.
+        size = max(truth.norm(), 0.1 * truth.numel() ** 0.5)
+        errors[name] = (off / size).item() if truth.numel() else 0.0
+    return errors
+
+
+def _exact(case: Case, layer: nn.Module) -> nn.Module:
+    made = replace(case, recompute=False).layer("reference")
+    made.load_state_dict({name: each.double().cpu() for name, each in layer.state_dict().items()})
+    return made
+
+
+def _moved(state: object, where: object) -> object:
+    if isinstance(state, tuple):
+        return tuple(each.to(where) for each in state)
+    return state if state is None else state.to(where)  # type: ignore[attr-defined]
+
+
+def check(
+    case: Case, backend: str, number: str = "float32", layout: Layout | None = None, device: str = "cpu"
+) -> None:
+    """Fail unless every result is as near to float64 as the numbers allow."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if number == "tf32" else "highest")
+    try:
+        with trying(layout, layout):
+            errors = errors_of(case, backend, DTYPES[number], device)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    # Of a few numbers the error may be large by chance.
+    room = TOLERANCE[number] * (2.5 if case.hidden_size < 32 else 1)
+    bad = {name: error for name, error in errors.items() if not error <= room}
+    assert not bad, f"{case} on {backend}, {number}, {layout or 'its own layout'}: {bad}"
+
+
+__all__ = ["DTYPES", "TOLERANCE", "Arguments", "check", "errors_of"]

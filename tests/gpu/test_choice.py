@@ -1,0 +1,83 @@
+"""What "auto" chooses on CUDA tensors, by the measured table; layouts, and what a layer too large is told."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cellwise import cells
+from cellwise.backends.base import CallContext, LayerSpec, Workload
+from cellwise.backends.compiled.cell_kernels import kernels_for
+from cellwise.backends.cuda.compiler import CudaCompiler, reason_against
+from cellwise.backends.cuda.expressions import LOWERINGS
+from cellwise.backends.cuda.layout import Device, Form, Layout, layout_for
+from cellwise.backends.cuda.numbers import BF16
+from cellwise.backends.cuda_preference import preferred_on_cuda
+from cellwise.graph.ops import POINTWISE
+from cellwise.plan.backward import backward_plan
+
+H100 = Device("sm_90", 132, 227 * 1024)
+
+
+def test_every_op_has_an_expression() -> None:
+    assert set(LOWERINGS) == set(POINTWISE)
+
+
+def _chosen(
+    cell: str,
+    T: int,
+    B: int,
+    H: int,
+    dtype: torch.dtype = torch.bfloat16,
+    capability: tuple[int, int] = (9, 0),
+) -> str | None:
+    stack = LayerSpec(cells.get(cell).graph, H, H)
+    context = CallContext(torch.device("cuda", 0), dtype)
+    found = preferred_on_cuda(stack, context, Workload(T, B, T * B, False, True, True, 1), capability)
+    return None if found is None else found.backend
+
+
+def test_auto_takes_what_was_measured_to_be_faster() -> None:
+    assert _chosen("lstm", 512, 64, 256) == "cuda"
+    assert _chosen("gru", 1024, 16, 768, torch.float16) == "cuda"
+    assert _chosen("lstm", 1024, 16, 64, torch.float32) == "native"
+    assert _chosen("lstm", 4, 16, 64, torch.float16) == "native", "a call's own time decides of few steps"
+
+
+def test_auto_leaves_torchs_operator_where_nothing_was_measured() -> None:
+    assert _chosen("rnn", 512, 64, 256) is None
+    assert _chosen("lstm", 512, 64, 256, capability=(8, 0)) is None
+    assert _chosen("lstm", 512, 64, 4096) is None
+    assert _chosen("lstm", 512, 4096, 16) is None
+
+
+def test_the_reason_has_the_call_and_the_figure() -> None:
+    stack = LayerSpec(cells.get("lstm").graph, 256, 256)
+    context = CallContext(torch.device("cuda", 0), torch.bfloat16)
+    said = preferred_on_cuda(stack, context, Workload(512, 64, 512 * 64, False, True, True, 1), (9, 0))
+    assert said is not None
+    assert said.reason.startswith("by measurements on an H100 ") and "T=512, B=64, H=256" in said.reason
+
+
+@pytest.mark.parametrize(("hidden", "kind"), [(64, "narrow"), (128, "narrow"), (129, "wide"), (1024, "wide")])
+def test_small_layers_keep_to_themselves_and_larger_ones_share(hidden: int, kind: str) -> None:
+    program = backward_plan(cells.get("lstm").graph).program
+    form = Form(BF16, hidden, -(-hidden // 32) * 32, True, False, True, True, frozenset())
+    layout = layout_for(program, form, 64, H100)
+    assert layout.kind == kind
+    if kind == "wide":
+        blocks = form.width // layout.units
+        assert blocks * -(-64 // layout.rows) <= H100.multiprocessors, "all rows are at work at once"
+
+
+def test_a_block_has_a_thread_for_each_number() -> None:
+    with pytest.raises(ValueError, match="fewer than"):
+        Layout("wide", units=16, warps=4, tiles=2, at_once=2)
+
+
+def test_a_layer_too_large_is_told_why() -> None:
+    kernels = kernels_for(cells.get("lstm").graph, torch.bfloat16, CudaCompiler(), False, False)
+    assert reason_against(kernels, 1024, 1024, H100) is None
+    assert "H = 4096" in (reason_against(kernels, 4096, 4096, H100) or "")
+    few = Device("sm_80", 20, 160 * 1024)
+    assert "20 multiprocessors" in (reason_against(kernels, 1024, 1024, few) or "")

@@ -1,0 +1,60 @@
+"""NVRTC takes the kernels of all cells for three generations of GPUs, without one; registers and spills are bounded."""
+
+from __future__ import annotations
+
+import importlib.util
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from compile_only import CompileOnly, registers_of
+
+from cellwise import Recurrent, cells
+from cellwise.backends import registry
+from cellwise.backends.cuda import nvrtc
+from cellwise.backends.reference.loop import run_direction
+
+BACKEND = CompileOnly(run_direction)
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("nvidia") is None,
+    reason="NVRTC is not installed (pip install nvidia-cuda-nvrtc)",
+)
+
+
+def _sources(
+    monkeypatch: pytest.MonkeyPatch, cell: str, hidden: int, batch: int, dtype: torch.dtype
+) -> list[str]:
+    """The texts of a layer's kernels: with a tape, backward."""
+    monkeypatch.setattr(registry, "BACKENDS", (*registry.BACKENDS, BACKEND))
+    monkeypatch.setattr(BACKEND.made.listing, "sources", {})
+    layer = Recurrent(cell, 4, hidden, backend=BACKEND.name, dtype=dtype)
+    layer(torch.randn(2, batch, 4, dtype=dtype))[0].sum().backward()
+    return list(BACKEND.made.listing.sources)
+
+
+@pytest.mark.parametrize("architecture", [80, 90, 100])
+def test_kernels_compile_for(architecture: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources: list[str] = []
+    for number, cell in enumerate(cells.names()):
+        dtype = (torch.float32, torch.bfloat16, torch.float16)[(number + architecture) % 3]
+        sources += _sources(monkeypatch, cell, 160 if cell == "lstm" else 24, 5, dtype)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda source: nvrtc.machine_code(source, architecture), sources))
+    assert len(found) >= 2 * len(cells.names()) - 1 and all(code[:4] == b"\x7fELF" for code in found)
+
+
+@pytest.mark.parametrize(("hidden", "batch"), [(64, 16), (512, 64)])
+def test_weights_stay_in_registers(hidden: int, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for source in _sources(monkeypatch, "lstm", hidden, batch, torch.bfloat16):
+        registers, spilled = registers_of(source, "sm_90")
+        assert registers <= 255 and spilled == 0
+
+
+def test_a_mistake_is_shown_as_nvrtc_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(nvrtc.CompileError, match=r"(?s)sm_90.*undefined"):
+        nvrtc.machine_code('extern "C" __global__ void k(int* p) { *p = nothing; }', 90)
+
+
+def test_a_device_newer_than_nvrtc_gets_ptx() -> None:
+    code = nvrtc.machine_code('extern "C" __global__ void k(int* p) { *p = 1; }', 999)
+    assert code.lstrip().startswith(b"//") and b".target sm_" in code

@@ -1,0 +1,210 @@
+"""The kernels on a device: every conformance case, larger layers, and what torch does around them. `make test-gpu`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from agreement import check
+from torch import Tensor
+
+import cellwise
+from cellwise import Cell, Recurrent, cells, sigmoid, tanh, where
+from cellwise.backends.cuda.layout import Layout
+from cellwise.nn import explain
+from cellwise.testing import CASES, Case, cases_of
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+OURS = [case for case in CASES if not case.proj_size]
+# Whose derivatives do not jump where a number is rounded, and not many layers one upon the other.
+SMOOTH = [
+    case for case in OURS if case.cell.name != "indrnn" and "relu" not in str(case) and case.num_layers < 3
+]
+WIDE = Layout("wide", units=8, warps=4, hold=300)
+LOOPS = Layout("wide", units=8, warps=2, tiles=4, at_once=1, chunk=1)
+
+
+class ThreeProducts(Cell):
+    """Both states are multiplied in one stage, a third product waits for them, and there is a branch."""
+
+    gates = ("a", "b", "d")
+    states = ("h", "c")
+
+    def step(self, x, h, c):
+        a = sigmoid(x.a + h.a)
+        n = tanh(x.b + c.b)
+        c2 = (1 - a) * n + a * where(c < 0, 0.5 * c, c)
+        return tanh(x.d + (a * c2).d) * n, c2
+
+
+@pytest.mark.parametrize("case", OURS, ids=str)
+def test_a_case_agrees_with_float64(case: Case) -> None:
+    check(case, "cuda", device="cuda")
+
+
+@pytest.mark.parametrize("number", ["bfloat16", "float16", "tf32"])
+@pytest.mark.parametrize("case", SMOOTH[::5], ids=str)
+def test_a_case_agrees_in_fewer_digits(case: Case, number: str) -> None:
+    check(case, "cuda", number, device="cuda")
+
+
+@pytest.mark.parametrize("layout", [WIDE, LOOPS], ids=str)
+@pytest.mark.parametrize("case", OURS[::4], ids=str)
+def test_a_case_agrees_in_other_layouts(case: Case, layout: Layout) -> None:
+    check(case, "cuda", layout=layout, device="cuda")
+
+
+@pytest.mark.parametrize("case", OURS[::6], ids=str)
+def test_a_case_agrees_where_steps_are_recomputed(case: Case) -> None:
+    check(replace(case, recompute=True), "cuda", device="cuda")
+
+
+@pytest.mark.parametrize("number", ["bfloat16", "float16", "tf32", "float32"])
+@pytest.mark.parametrize("hidden", [33, 100, 256, 500, 512])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "gru-reset-before", ThreeProducts], ids=str)
+def test_larger_layers_agree(cell: str | type[Cell], hidden: int, number: str) -> None:
+    case = replace(cases_of(cell)[0], steps=20, batch=37, input_size=40, hidden_size=hidden, initial=True)
+    check(case, "cuda", number, device="cuda")
+
+
+@pytest.mark.parametrize("number", ["bfloat16", "float32"])
+def test_large_layers_agree_with_lengths_and_resets(number: str) -> None:
+    lengths = tuple(1 + 7 * row % 23 for row in range(61))
+    case = replace(
+        cases_of("lstm")[0], steps=23, batch=61, hidden_size=384, initial=True, resets=True, lengths=lengths,
+        bidirectional=True, num_layers=2,
+    )  # fmt: skip
+    check(case, "cuda", number, device="cuda")
+
+
+@pytest.mark.parametrize("hidden", [64, 768, 1024])
+def test_two_runs_give_the_same_bits(hidden: int) -> None:
+    layer = Recurrent("lstm", 32, hidden, device="cuda", dtype=torch.bfloat16, backend="cuda")
+    x = torch.randn(100, 16, 32, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    sources = [x, *layer.parameters()]
+
+    def run() -> list[Tensor]:
+        y = layer(x)[0]
+        return [y, *torch.autograd.grad(y.float().square().sum(), sources)]
+
+    first = run()
+    for _ in range(5):
+        assert all(torch.equal(a, b) for a, b in zip(first, run(), strict=True))
+
+
+def test_nan_and_infinity_travel_and_nobody_waits_for_them() -> None:
+    x = torch.randn(30, 16, 8, device="cuda")
+    x[3, 2] = float("nan")
+    x[5, 7] = float("inf")
+    for dtype, hidden in ((torch.float32, 256), (torch.bfloat16, 256), (torch.bfloat16, 64)):
+        layer = Recurrent("rnn", 8, hidden, device="cuda", dtype=dtype, backend="cuda")
+        state = torch.randn(1, 16, hidden, device="cuda", dtype=dtype)
+        state.view(torch.int16)[0, 1] = -1  # every bit set: what a place looks like that nobody wrote yet
+        y = layer(x.to(dtype), state)[0]
+        assert y[3:, 2].isnan().all() and y[:, 1].isnan().all()
+        assert y[:, 3].isfinite().all() and not y[:3, 2].isnan().any()
+
+
+def test_auto_takes_them_for_a_cell_of_ones_own_and_says_so() -> None:
+    layer = Recurrent(ThreeProducts, 8, 24, device="cuda")
+    x = torch.randn(5, 3, 8, device="cuda")
+    assert explain(layer, x).chosen == "cuda"
+    torch.testing.assert_close(layer(x)[0], layer.cpu()(x.cpu())[0].cuda(), atol=1e-5, rtol=1e-5)
+
+
+def test_inside_torch_compile() -> None:
+    layer = Recurrent("gru-reset-before", 8, 48, device="cuda", backend="cuda")
+    compiled = torch.compile(layer, fullgraph=True)
+    x = torch.randn(9, 5, 8, device="cuda", requires_grad=True)
+    sources = [x, *layer.parameters()]
+    found, wanted = [
+        [y, *torch.autograd.grad(y.square().sum(), sources)] for y in (compiled(x)[0], layer(x)[0])
+    ]
+    torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("hidden", [64, 256])
+def test_inside_a_cuda_graph(hidden: int) -> None:
+    layer = Recurrent("lstm", 16, hidden, device="cuda", dtype=torch.bfloat16, backend="cuda")
+    x = torch.randn(20, 16, 16, device="cuda", dtype=torch.bfloat16)
+    with torch.no_grad():
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            layer(x)
+            layer(x)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            y = layer(x)[0]
+        x.copy_(torch.randn_like(x))
+        graph.replay()
+        assert torch.equal(y, layer(x)[0])
+
+
+def test_under_autocast() -> None:
+    layer = Recurrent("lstm-peephole", 8, 48, device="cuda", backend="cuda")
+    x = torch.randn(9, 5, 8, device="cuda")
+    with torch.autocast("cuda", torch.bfloat16):
+        y, _ = layer(x)
+        y.float().square().sum().backward()
+    assert y.dtype is torch.bfloat16 and all(each.grad is not None for each in layer.parameters())
+    torch.testing.assert_close(y.float(), layer(x)[0], atol=2e-2, rtol=2e-2)
+
+
+def test_on_two_streams_at_once() -> None:
+    layer = Recurrent("lstm", 16, 512, device="cuda", dtype=torch.bfloat16, backend="cuda")
+    x = torch.randn(200, 16, 16, device="cuda", dtype=torch.bfloat16)
+    with torch.no_grad():
+        wanted = layer(x)[0]
+        streams = [torch.cuda.Stream() for _ in range(3)]
+        torch.cuda.synchronize()
+        found = []
+        for stream in streams:
+            with torch.cuda.stream(stream):
+                found.append(layer(x)[0])
+        torch.cuda.synchronize()
+    assert all(torch.equal(each, wanted) for each in found)
+
+
+def test_second_derivatives() -> None:
+    layer = Recurrent("gru", 3, 17, device="cuda", backend="cuda")
+    x = torch.randn(4, 2, 3, device="cuda", requires_grad=True)
+
+    def penalty(run: torch.nn.Module) -> Tensor:
+        (g,) = torch.autograd.grad(run(x)[0].square().sum(), x, create_graph=True)
+        return torch.autograd.grad(g.square().sum(), x)[0]
+
+    found = penalty(layer)
+    layer.backend = "reference"
+    torch.testing.assert_close(found, penalty(layer), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["auto", "native", "reference", "cuda"])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_every_backend_agrees_on_cuda_tensors(cell: str, backend: str) -> None:
+    case = replace(cases_of(cell)[0], batch=5, hidden_size=17, lengths=(3, 7, 1, 5, 5), bidirectional=True)
+    found, wanted = (case.layer(name, torch.float32).cuda() for name in (backend, "reference"))
+    x = case.arguments(torch.float32).x.cuda()
+    lengths = torch.tensor(case.lengths)
+    torch.testing.assert_close(found(x, lengths=lengths), wanted(x, lengths=lengths), atol=2e-3, rtol=2e-3)
+
+
+def test_a_stream_of_steps() -> None:
+    layer = Recurrent(cells.get("gru"), 8, 32, device="cuda", backend="cuda")
+    x = torch.randn(6, 2, 8, device="cuda")
+    with torch.no_grad():
+        stream = layer.stream(2)
+        steps = torch.stack([stream(each) for each in x])
+        torch.testing.assert_close(steps, layer(x)[0], atol=1e-5, rtol=1e-5)
+
+
+def test_a_layer_too_large_says_why_and_runs_elsewhere() -> None:
+    layer = Recurrent("lstm", 8, 4096, device="cuda", dtype=torch.bfloat16)
+    x = torch.randn(3, 2, 8, device="cuda", dtype=torch.bfloat16)
+    reasons = dict(explain(layer, x).reasons)
+    assert "registers" in (reasons["cuda"] or "")
+    assert layer(x)[0].isfinite().all()
+    assert cellwise.explain(layer, x).chosen == "native"

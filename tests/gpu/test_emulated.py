@@ -1,0 +1,133 @@
+"""The kernels for a GPU without one: their text compiled by g++, every thread a fiber (`emulation.h`)."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from agreement import check
+from emulated import Emulated
+
+from cellwise import (
+    Cell,
+    Recurrent,
+    clamp,
+    cos,
+    exp,
+    log,
+    maximum,
+    minimum,
+    relu,
+    sigmoid,
+    sin,
+    softplus,
+    sqrt,
+    stop_gradient,
+    tanh,
+    where,
+)
+from cellwise.backends import registry
+from cellwise.backends.compiled import backward_pass
+from cellwise.backends.cuda.launch import CudaRun
+from cellwise.backends.cuda.layout import Layout, trying
+from cellwise.backends.cuda.machine import LateError
+from cellwise.backends.reference.loop import run_direction
+from cellwise.cells.rnn import RNN
+from cellwise.testing import Case, cases_of
+
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the emulation is compiled by g++")
+
+EMULATED = Emulated(run_direction)
+WIDE = Layout("wide", units=8, warps=2, hold=1)
+LOOPS = Layout("wide", units=8, warps=4, tiles=4, at_once=2, chunk=1)
+
+
+@pytest.fixture(autouse=True)
+def _known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "BACKENDS", (*registry.BACKENDS, EMULATED))
+
+
+class ThreeProducts(Cell):
+    """Both states are multiplied in one stage, a third product waits for them, and there is a branch."""
+
+    gates = ("a", "b", "d")
+    states = ("h", "c")
+
+    def step(self, x, h, c):
+        a = sigmoid(x.a + h.a)
+        n = tanh(x.b + c.b)
+        c2 = (1 - a) * n + a * where(c < 0, 0.5 * c, c)
+        return tanh(x.d + (a * c2).d) * n, c2
+
+
+class AllOps(Cell):
+    """Every op once, where its derivative is no large number."""
+
+    gates = ("a", "b")
+    states = ("h",)
+
+    def step(self, x, h):
+        a, b = sigmoid(x.a + h.a), tanh(x.b + h.b)
+        c = cos(b) - sin(a) + maximum(a, b) * minimum(a, 0.5) - clamp(b, -0.4, 0.3)
+        d = log(1 + exp(b)) + softplus(b) / sqrt(1 + a) + abs(c)
+        return tanh(-d * relu(c) + where(b <= 0.1, a, stop_gradient(a) * b)) * h + 0.5 * a
+
+
+def _case(cell: str | type[Cell], situation: str) -> Case:
+    return next(case for case in cases_of(cell) if case.situation == situation)
+
+
+@pytest.mark.parametrize(
+    ("cell", "situation", "layout", "number"),
+    [
+        ("lstm", "plain", None, "float32"),
+        ("lstm", "resets-ragged-both-ways", None, "bfloat16"),
+        ("lstm", "resets-ragged-both-ways", WIDE, "float32"),
+        ("lstm", "seventeen-units", LOOPS, "bfloat16"),
+        ("gru", "ragged-with-empty-rows", WIDE, "tf32"),
+        ("gru", "ragged", Layout("solo", warps=2), "float16"),
+        ("gru-reset-before", "both-ways", None, "float32"),
+        ("gru-reset-before", "seventeen-units", WIDE, "float32"),
+        ("lstm-peephole", "resets", WIDE, "float32"),
+        ("mingru", "ragged", None, "float32"),
+        ("indrnn", "resets-ragged", None, "float32"),
+        (AllOps, "seventeen-units", None, "float32"),
+        (ThreeProducts, "resets-ragged-both-ways", None, "float32"),
+        (ThreeProducts, "seventeen-units", WIDE, "bfloat16"),
+        (ThreeProducts, "ragged-none-full", LOOPS, "float32"),
+    ],
+)
+def test_a_case_agrees_with_float64(
+    cell: str | type[Cell], situation: str, layout: Layout | None, number: str
+) -> None:
+    case = _case(cell, situation)
+    if number in ("bfloat16", "float16") and layout and layout.kind == "solo":
+        case = replace(case, hidden_size=29)
+    check(case, "emulated", number, layout)
+
+
+@pytest.mark.parametrize("layout", [None, WIDE], ids=str)
+@pytest.mark.parametrize("cell", ["lstm", RNN(nonlinearity="relu")], ids=str)
+def test_a_case_agrees_where_steps_are_recomputed_and_gradients_taken_span_by_span(
+    cell: str | Cell, layout: Layout | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backward_pass, "span_rows", lambda *_: 4)
+    backward_pass.backward_pass.cache_clear()  # which remembers the spans of each shape
+    case = next(case for case in cases_of(cell) if case.situation == "resets-ragged")
+    check(replace(case, recompute=True), "emulated", layout=layout)
+    backward_pass.backward_pass.cache_clear()
+
+
+def test_a_block_that_waits_in_vain_gives_up_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = Recurrent("gru", 3, 17, backend="emulated")
+    x = torch.randn(3, 2, 3)
+    with trying(WIDE, WIDE), torch.no_grad():
+        wanted = layer(x)[0]
+        with monkeypatch.context() as patched:
+            patched.setattr(CudaRun, "_grid", lambda *_: (1, 1))  # the blocks of other units are missing
+            assert layer(x)[0].isnan().any()
+        with pytest.raises(LateError, match="gave up"):
+            layer(x)
+        torch.testing.assert_close(layer(x)[0], wanted)
