@@ -6,11 +6,13 @@ import json
 import random
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
 from cellwise.tasks import SequenceTagger
 from cellwise.tasks.errors import DataError, RunFolderError
+from cellwise.tasks.tag.coloured import TaggedSentence, TaggedWord, tagged_sentences
 from cellwise.tasks.tag.conll import to_conll
 from cellwise.tasks.tag.data import bundled
 
@@ -130,9 +132,43 @@ def test_the_report_says_the_figures(trained: tuple[SequenceTagger, Path]) -> No
     page = (trained[1] / "report.html").read_text("utf8")
     figures = trained[0].measure(trained[0].held_out_)
     assert f"{100 * figures['accuracy']:.1f}" in page
-    assert "most frequent tag" in page and "neither training nor early stopping" in page
+    assert (
+        "most frequent tag" in page
+        and "linear model" in page
+        and "neither training nor early stopping" in page
+    )
     summary = json.loads((trained[1] / "summary.json").read_text())
     assert summary["scores"]["accuracy"] == figures["accuracy"] and summary["held_out"] == "test"
+
+
+def test_tags_have_probabilities(trained: tuple[SequenceTagger, Path]) -> None:
+    held = trained[0].held_out_
+    assert held is not None
+    made = trained[0].tagged(held)
+    assert [each.tags for each in made] == trained[0].predict(held)
+    for real, own in zip(held.tags or (), made, strict=True):
+        for a, b, chance, true in zip(real, own.tags, own.chances, own.true_chances or (), strict=True):
+            assert 0 < chance <= 1.0001 and (true == chance if a == b else true <= chance)
+
+
+def test_the_linear_model_is_left_out_where_asked(
+    trained: tuple[SequenceTagger, Path], tmp_path: Path
+) -> None:
+    words, _ = sentences(10, seed=5)
+    assert trained[0]._data.linear is not None
+    alone = small(branch="none", epochs=1).fit(*sentences(40), folder=tmp_path / "run")
+    assert alone._data.linear is None and "blend" not in alone.network_.state_dict()
+    assert SequenceTagger.load(tmp_path / "run").predict(words) == alone.predict(words)
+
+
+def test_worst_sentences_are_drawn(trained: tuple[SequenceTagger, Path]) -> None:
+    words = [TaggedWord("<b>", "X", "Y", 0.6, 0.1), TaggedWord("a" * 99, "Z", "Z", 1.0, 1.0)]
+    for narrow in (False, True):
+        svg = tagged_sentences([TaggedSentence("1 of 2", words * 20)], narrow=narrow)
+        root = ElementTree.fromstring(svg)
+        assert float(root.attrib["width"].removesuffix("pt")) == (400 if narrow else 960)
+        assert "X 60%" in svg and "Y 10%" in svg and "&lt;b&gt;" in svg and "Z 100%" in svg
+        assert all(float(each.attrib["x"]) < 960 for each in root.iter("{http://www.w3.org/2000/svg}text"))
 
 
 def test_a_run_of_altered_data_is_refused(trained: tuple[SequenceTagger, Path], tmp_path: Path) -> None:
@@ -212,6 +248,12 @@ def test_commands(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     ]
     made = json.loads(run("tag", "predict", "run", "test.conll", "--json").stdout)
     assert made[0]["words"] == sentences(20, 2)[0][0]
+    Path("other.conll").write_text("the\tDET\nset\tODD\n", encoding="utf8")
+    assert (
+        "1 word has a tag that training never saw (ODD)"
+        in run("tag", "evaluate", "run", "other.conll").stderr
+    )
+    assert run("tag", "report", "run").returncode == 0
     refused = run("tag", "evaluate", "run", "news.txt")
     assert refused.returncode == 2 and "have no tags" in refused.stderr
 
