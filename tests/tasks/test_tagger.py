@@ -13,8 +13,9 @@ import pytest
 from cellwise.tasks import SequenceTagger
 from cellwise.tasks.errors import DataError, RunFolderError
 from cellwise.tasks.tag.coloured import TaggedSentence, TaggedWord, tagged_sentences
-from cellwise.tasks.tag.conll import to_conll
-from cellwise.tasks.tag.data import bundled
+from cellwise.tasks.tag.conll import Sentences, to_conll
+from cellwise.tasks.tag.data import Parts, bundled
+from cellwise.tasks.tag.reproduce import run as reproduce
 
 Sentence = tuple[list[str], list[str]]
 
@@ -226,6 +227,27 @@ def test_pairs_and_running_text(trained: tuple[SequenceTagger, Path]) -> None:
     pairs = [list(zip(*each, strict=True)) for each in zip(words, tags, strict=True)]
     assert small(epochs=1).fit(pairs)._data.fingerprint == small(epochs=1).fit(words, tags)._data.fingerprint
     assert trained[0].predict("the bikaluing set!") == [["DET", "NOUN", "VERB", "PUNCT"]]
+
+
+def test_a_corpus_is_reproduced_beside_others() -> None:
+    parts = Parts(*(Sentences(*map(as_tuples, sentences(count, count))) for count in (60, 20, 30)))
+    said: list[str] = []
+    rows = reproduce(parts, 2, {"epochs": 1, "hidden_size": 16}, said.append)
+    assert [row.method for row in rows] == [
+        "TnT, trigrams of tags",
+        "linear model",
+        "most frequent tag",
+        "gru of cellwise, seed 0",
+        "gru of cellwise, seed 1",
+        "gru of cellwise, mean of 2 seeds",
+    ]
+    assert rows[-1].accuracy == pytest.approx((rows[-2].accuracy + rows[-3].accuracy) / 2)
+    assert all(0 < row.accuracy <= 100 for row in rows) and rows[-1].words_per_second > 0
+    assert f"{rows[3].accuracy:.2f}" in said[1]
+
+
+def as_tuples(rows: list[list[str]]) -> tuple[tuple[str, ...], ...]:
+    return tuple(map(tuple, rows))
 
 
 def test_letters_that_nobody_has_seen_and_words_of_any_length(trained: tuple[SequenceTagger, Path]) -> None:

@@ -22,7 +22,7 @@ from cellwise.tasks.tag.vocabulary import Forms, Ragged
 __all__ = ["LinearTagger", "Tables"]
 
 STEPS = 60
-DECAY = 0.5  # of half the squared length of the weights, over the words of the training
+DECAY = 0.1  # of half the squared length of the weights, over the words of the training
 WORDS = 4096  # of a batch, about
 
 name = "linear model on word features"
