@@ -25,8 +25,6 @@ STEPS = 60
 DECAY = 0.1  # of half the squared length of the weights, over the words of the training
 WORDS = 4096  # of a batch, about
 
-name = "linear model on word features"
-
 
 @dataclass(frozen=True, eq=False)
 class Tables:
@@ -49,8 +47,6 @@ class Tables:
 
 class LinearTagger(nn.Module):
     """weights (N + 1, K): of N features, and of one that every word has; `crf`, None for a softmax."""
-
-    name = name
 
     def __init__(self, index: FeatureIndex, tags: Sequence[str], crf: Crf | None) -> None:
         super().__init__()
