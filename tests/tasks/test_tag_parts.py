@@ -286,6 +286,8 @@ def test_the_linear_model_equals_sums_of_its_weights():
     assert scores.argmax(2).T.tolist()[0] == [0, 1, 2]
     again = LinearTagger.restored(model.tensors(), lexicon.tags, is_bioes=False)
     assert again is not None and again.weights.equal(model.weights)
+    with pytest.raises(ValueError, match="weights of its linear model are none"):
+        LinearTagger.restored(model.tensors(), ["D", "N"], is_bioes=False)
     with pytest.raises(ValueError, match="features of its linear model are none"):
         LinearTagger.restored(
             model.tensors() | {"linear/hashes": model.index.hashes.flip(0)}, lexicon.tags, is_bioes=False

@@ -122,7 +122,7 @@ class LinearTagger(nn.Module):
     def restored(
         cls, tensors: Mapping[str, Tensor], tags: Sequence[str], *, is_bioes: bool
     ) -> LinearTagger | None:
-        """The inverse of `tensors`; None if there are none. Raises KeyError, ValueError or RuntimeError for others."""
+        """The inverse of `tensors`; None if there are none. Raises KeyError or ValueError for others."""
         own = {
             key.removeprefix("linear/"): value for key, value in tensors.items() if key.startswith("linear/")
         }
@@ -133,7 +133,9 @@ class LinearTagger(nn.Module):
             raise ValueError("the features of its linear model are none")
         crf = new_crf(tags, is_bioes) if "crf.moves" in own else None
         made = cls(FeatureIndex(hashes), tags, crf)
-        if any(value.dtype != torch.float32 for value in own.values()):
+        shapes = {key: value.shape for key, value in made.state_dict().items()}
+        found = {key: value.shape for key, value in own.items()}
+        if found != shapes or any(value.dtype != torch.float32 for value in own.values()):
             raise ValueError("the weights of its linear model are none")
         made.load_state_dict(own)
         return made.requires_grad_(False)
