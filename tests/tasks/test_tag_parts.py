@@ -1,5 +1,6 @@
 """The parts of a tagger: schemes of entities, the conditional random field, files in columns, metrics."""
 
+import gzip
 import itertools
 import random
 
@@ -9,13 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellwise.tasks.errors import DataError
+from cellwise.tasks.tag import brown
 from cellwise.tasks.tag.baseline import MostFrequentTag
-from cellwise.tasks.tag.conll import Layout, has_columns, parse_conll, to_conll
+from cellwise.tasks.tag.batches import collate
+from cellwise.tasks.tag.blend import fit_blend
+from cellwise.tasks.tag.conll import Layout, has_columns, parse_conll, read_conll, to_conll
 from cellwise.tasks.tag.crf import Crf
 from cellwise.tasks.tag.data import hold_out, tokenize
+from cellwise.tasks.tag.features import EDGE, OFFSETS, feature_hash, features_of
+from cellwise.tasks.tag.linear import LinearTagger
 from cellwise.tasks.tag.metrics import count_entities, measure_tags
 from cellwise.tasks.tag.schemes import SCHEMES, allowed_moves, encode, entities, find_scheme
+from cellwise.tasks.tag.tagging import Scored
+from cellwise.tasks.tag.vocabulary import Forms, Lexicon, Ragged
 
+BROWN_FILES = (44, 27, 17, 17, 36, 48, 75, 30, 80, 29, 24, 6, 29, 29, 9)
 BIOES = ["O", "B-A", "I-A", "E-A", "S-A", "B-B", "I-B", "E-B", "S-B"]
 
 
@@ -215,6 +224,108 @@ def test_running_text_is_not_taken_for_columns():
 def test_tokens_keep_every_character_but_spaces():
     text = "Dr. Who's 3.5% (of) it... 你好，世界！http://a.b/c?d #tag e-mail"
     assert "".join(word for sentence in tokenize(text) for word in sentence) == text.replace(" ", "")
+
+
+def test_a_file_of_another_encoding_is_read_or_refused_in_a_sentence(tmp_path):
+    file = tmp_path / "words.conll"
+    file.write_bytes("caf\u00e9\tX\n".encode("utf-16"))
+    assert read_conll(file).words == (("caf\u00e9",),)
+    file.write_bytes(gzip.compress("caf\u00e9\tX\n".encode()))
+    assert read_conll(file).words == (("caf\u00e9",),)
+    file.write_bytes("caf\u00e9\tX\n".encode("cp1252"))
+    with pytest.raises(DataError, match=r"is not UTF-8: line 1 holds the byte 0xe9"):
+        read_conll(file)
+    assert read_conll(file, Layout(encoding="cp1252")).words == (("caf\u00e9",),)
+    with pytest.raises(DataError, match="is a folder"):
+        read_conll(tmp_path)
+
+
+# --- words as numbers
+
+
+def test_rows_of_different_lengths_are_padded():
+    rows = Ragged.of([[1, 2, 3], [], [4]])
+    assert rows.lengths.tolist() == [3, 0, 1]
+    assert rows.padded(torch.tensor([2, 0, 1]), -1).T.tolist() == [[4, -1, -1], [1, 2, 3], [-1, -1, -1]]
+
+
+def test_rare_words_have_no_embedding_but_are_known():
+    lexicon = Lexicon.of([["a", "a", "a", "b", "b", "C", "d"]], ["X", "Y"], 2)
+    assert lexicon.embedded == (3, 2) and lexicon.least == 2
+    assert [lexicon.word_id(word) for word in ("a", "b", "d", "A")] == [1, 2, 0, 1]
+    assert lexicon.knows("d") and not lexicon.knows("e")
+
+
+def test_forms_are_the_words_of_each_batch_from_long_to_short():
+    lexicon = Lexicon.of([["a", "abc", "ab"]], ["X", "Y"], 9)
+    forms = Forms(lexicon, [["a", "abc"], ["abc", "ab", "a"], ["ab"]])
+    batch = collate(forms, [0, 1])
+    assert batch.letter_lengths.tolist() == [3, 2, 1]
+    spelled = [["".join("_abc"[i] for i in batch.letters[:, form]) for form in row] for row in batch.forms.T]
+    assert spelled == [["a__", "abc", "a__"], ["abc", "ab_", "a__"]]  # behind an end stands any word
+    assert batch.lengths.tolist() == [2, 3]
+
+
+# --- the linear model
+
+
+def test_the_linear_model_equals_sums_of_its_weights():
+    words, tags = [["The", "cat", "sat"], ["A", "cat"]], [[0, 1, 2], [0, 1]]
+    lexicon = Lexicon.of(words, ["D", "N", "V"], 99)
+    forms = Forms(lexicon, words)
+    model = LinearTagger.fit(forms, Ragged.of(tags), lexicon.tags, crf=False, is_bioes=False)
+    scores = model.tables(forms).emissions(forms.sentences, torch.tensor([0, 1]))
+    for row, sentence in enumerate(words):
+        for t in range(len(sentence)):
+            total = model.weights[-1].clone()
+            for offset in OFFSETS:
+                inside = 0 <= t + offset < len(sentence)
+                for feature in features_of(sentence[t + offset] if inside else EDGE, offset):
+                    total += model.weights[:-1][model.index.hashes == feature_hash(feature)][0]
+            torch.testing.assert_close(scores[t, row], total)
+    assert scores.argmax(2).T.tolist()[0] == [0, 1, 2]
+    again = LinearTagger.restored(model.tensors(), lexicon.tags, is_bioes=False)
+    assert again is not None and again.weights.equal(model.weights)
+    with pytest.raises(ValueError, match="weights of its linear model are none"):
+        LinearTagger.restored(model.tensors(), ["D", "N"], is_bioes=False)
+    with pytest.raises(ValueError, match="features of its linear model are none"):
+        LinearTagger.restored(
+            model.tensors() | {"linear/hashes": model.index.hashes.flip(0)}, lexicon.tags, is_bioes=False
+        )
+
+
+def test_the_blend_follows_who_is_right():
+    truth = torch.randint(3, (6, 40), generator=torch.Generator().manual_seed(0))
+    right, noise = 4.0 * torch.nn.functional.one_hot(truth, 3), torch.randn(6, 40, 3)
+    tags = Ragged.of(truth.T.tolist())
+    lengths, numbers = torch.full((40,), 6), list(range(40))
+    own = fit_blend([Scored(numbers, lengths, right, noise)], tags, None, None)
+    other = fit_blend([Scored(numbers, lengths, noise, right)], tags, None, None)
+    assert own[0] > 4 * own[1] and other[1] > 4 * other[0]
+    unseen = Ragged.of([[-1] * 6] * 40)
+    assert fit_blend([Scored(numbers, lengths, right, noise)], unseen, None, None).tolist() == [0.5, 0.5]
+
+
+# --- the Brown corpus
+
+
+def test_the_brown_corpus_is_read_in_its_parts(tmp_path):
+    for letter, count in zip("abcdefghjklmnpr", BROWN_FILES, strict=True):
+        for number in range(1, count + 1):
+            name = f"c{letter}{number:02}"
+            (tmp_path / name).write_text(f"\n\tThe/at-hl {name}/nn-tl 1/2/cd\n", encoding="utf8")
+    (tmp_path / "README").write_text("no/nn", encoding="utf8")
+    parts = brown.read(tmp_path)
+    assert [len(each) for each in (parts.training, parts.validation, parts.test)] == [400, 50, 50]
+    assert parts.training.words[0] == ("The", "ca01", "1/2")
+    assert parts.training.tags[0] == ("at", "nn", "cd")
+    assert parts.validation.words[0][1] == "ca09" and parts.test.words[0][1] == "ca10"
+    (tmp_path / "ca01").unlink()
+    with pytest.raises(DataError, match="holds 499 files of the Brown corpus"):
+        brown.read(tmp_path)
+    (tmp_path / "x.tgz").write_bytes(b"none")
+    with pytest.raises(DataError, match="neither the package"):
+        brown.read(tmp_path / "x.tgz")
 
 
 # --- metrics

@@ -6,13 +6,16 @@ import json
 import random
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
 from cellwise.tasks import SequenceTagger
 from cellwise.tasks.errors import DataError, RunFolderError
-from cellwise.tasks.tag.conll import to_conll
-from cellwise.tasks.tag.data import bundled
+from cellwise.tasks.tag.coloured import TaggedSentence, TaggedWord, tagged_sentences
+from cellwise.tasks.tag.conll import Sentences, to_conll
+from cellwise.tasks.tag.data import Parts, bundled
+from cellwise.tasks.tag.reproduce import run as reproduce
 
 Sentence = tuple[list[str], list[str]]
 
@@ -65,6 +68,7 @@ def small(**options: object) -> SequenceTagger:
         "batch_size": 8,
         "dropout": 0.1,
         "learning_rate": 0.02,
+        "branch": "none",
     }
     return SequenceTagger(**settings | options)  # type: ignore[arg-type]
 
@@ -72,7 +76,7 @@ def small(**options: object) -> SequenceTagger:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[SequenceTagger, Path]:
     folder = tmp_path_factory.mktemp("runs") / "tags"
-    return small().fit(*sentences(300), folder=folder), folder
+    return small(branch="auto").fit(*sentences(300), folder=folder), folder
 
 
 def test_it_learns_from_letters_and_from_both_sides(trained: tuple[SequenceTagger, Path]) -> None:
@@ -83,13 +87,13 @@ def test_it_learns_from_letters_and_from_both_sides(trained: tuple[SequenceTagge
 
 
 def test_without_letters_it_cannot_know_new_words() -> None:
-    figures = small(character_size=0, branch="none").fit(*sentences(300)).measure(*sentences(100, seed=1))
+    figures = small(character_size=0).fit(*sentences(300)).measure(*sentences(100, seed=1))
     assert figures["accuracy_unknown"] < 0.8
 
 
 def test_with_one_direction_it_cannot_see_the_end() -> None:
     words, tags = sentences(60, seed=1)
-    made = small(bidirectional=False, branch="none").fit(*sentences(300)).predict(words)
+    made = small(bidirectional=False).fit(*sentences(300)).predict(words)
     sets = [(own[-2], real[-2]) for own, real in zip(made, tags, strict=True)]
     assert 0.2 < sum(a == b for a, b in sets) / len(sets) < 0.8
 
@@ -100,7 +104,7 @@ def test_any_cell(cell: str) -> None:
 
 
 def test_entities_come_back_in_their_scheme(tmp_path: Path) -> None:
-    tagger = small().fit(*people(200), folder=tmp_path / "run")
+    tagger = small(branch="linear").fit(*people(200), folder=tmp_path / "run")
     assert tagger.scheme_ == "IOB1"
     assert tagger.network_.crf is not None
     assert tagger.predict([["we", "went", "with", "Ann", "Bo", "with", "Di"]]) == [
@@ -130,9 +134,43 @@ def test_the_report_says_the_figures(trained: tuple[SequenceTagger, Path]) -> No
     page = (trained[1] / "report.html").read_text("utf8")
     figures = trained[0].measure(trained[0].held_out_)
     assert f"{100 * figures['accuracy']:.1f}" in page
-    assert "most frequent tag" in page and "neither training nor early stopping" in page
+    assert (
+        "most frequent tag" in page
+        and "linear model" in page
+        and "neither training nor early stopping" in page
+    )
     summary = json.loads((trained[1] / "summary.json").read_text())
     assert summary["scores"]["accuracy"] == figures["accuracy"] and summary["held_out"] == "test"
+
+
+def test_tags_have_probabilities(trained: tuple[SequenceTagger, Path]) -> None:
+    held = trained[0].held_out_
+    assert held is not None
+    made = trained[0].tagged(held)
+    assert [each.tags for each in made] == trained[0].predict(held)
+    for real, own in zip(held.tags or (), made, strict=True):
+        for a, b, chance, true in zip(real, own.tags, own.chances, own.true_chances or (), strict=True):
+            assert 0 < chance <= 1.0001 and (true == chance if a == b else true <= chance)
+
+
+def test_the_linear_model_is_left_out_where_asked(
+    trained: tuple[SequenceTagger, Path], tmp_path: Path
+) -> None:
+    words, _ = sentences(10, seed=5)
+    assert trained[0]._data.linear is not None
+    alone = small(epochs=1).fit(*sentences(40), folder=tmp_path / "run")
+    assert alone._data.linear is None and "blend" not in alone.network_.state_dict()
+    assert SequenceTagger.load(tmp_path / "run").predict(words) == alone.predict(words)
+
+
+def test_worst_sentences_are_drawn(trained: tuple[SequenceTagger, Path]) -> None:
+    words = [TaggedWord("<b>", "X", "Y", 0.6, 0.1), TaggedWord("a" * 99, "Z", "Z", 1.0, 1.0)]
+    for narrow in (False, True):
+        svg = tagged_sentences([TaggedSentence("1 of 2", words * 20)], narrow=narrow)
+        root = ElementTree.fromstring(svg)
+        assert float(root.attrib["width"].removesuffix("pt")) == (400 if narrow else 960)
+        assert "X 60%" in svg and "Y 10%" in svg and "&lt;b&gt;" in svg and "Z 100%" in svg
+        assert all(float(each.attrib["x"]) < 960 for each in root.iter("{http://www.w3.org/2000/svg}text"))
 
 
 def test_a_run_of_altered_data_is_refused(trained: tuple[SequenceTagger, Path], tmp_path: Path) -> None:
@@ -191,6 +229,27 @@ def test_pairs_and_running_text(trained: tuple[SequenceTagger, Path]) -> None:
     assert trained[0].predict("the bikaluing set!") == [["DET", "NOUN", "VERB", "PUNCT"]]
 
 
+def test_a_corpus_is_reproduced_beside_others() -> None:
+    parts = Parts(*(Sentences(*map(as_tuples, sentences(count, count))) for count in (60, 20, 30)))
+    said: list[str] = []
+    rows = reproduce(parts, 2, {"epochs": 1, "hidden_size": 16}, said.append)
+    assert [row.method for row in rows] == [
+        "TnT, trigrams of tags",
+        "linear model",
+        "most frequent tag",
+        "gru of cellwise, seed 0",
+        "gru of cellwise, seed 1",
+        "gru of cellwise, mean of 2 seeds",
+    ]
+    assert rows[-1].accuracy == pytest.approx((rows[-2].accuracy + rows[-3].accuracy) / 2)
+    assert all(0 < row.accuracy <= 100 for row in rows) and rows[-1].words_per_second > 0
+    assert f"{rows[3].accuracy:.2f}" in said[1]
+
+
+def as_tuples(rows: list[list[str]]) -> tuple[tuple[str, ...], ...]:
+    return tuple(map(tuple, rows))
+
+
 def test_letters_that_nobody_has_seen_and_words_of_any_length(trained: tuple[SequenceTagger, Path]) -> None:
     made = trained[0].predict([["\U0001f600", "a" * 10_000, "\u6a39"]])
     assert len(made[0]) == 3
@@ -212,6 +271,12 @@ def test_commands(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     ]
     made = json.loads(run("tag", "predict", "run", "test.conll", "--json").stdout)
     assert made[0]["words"] == sentences(20, 2)[0][0]
+    Path("other.conll").write_text("the\tDET\nset\tODD\n", encoding="utf8")
+    assert (
+        "1 word has a tag that training never saw (ODD)"
+        in run("tag", "evaluate", "run", "other.conll").stderr
+    )
+    assert run("tag", "report", "run").returncode == 0
     refused = run("tag", "evaluate", "run", "news.txt")
     assert refused.returncode == 2 and "have no tags" in refused.stderr
 

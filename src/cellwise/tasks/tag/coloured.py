@@ -9,13 +9,15 @@ from html import escape
 
 from cellwise.tasks.report.charts import BASELINE, FAINT, GOOD, INK
 from cellwise.tasks.shown import shown
+from cellwise.tasks.tag.schemes import OUTSIDE
 
 __all__ = ["TaggedSentence", "TaggedWord", "tagged_sentences"]
 
 WIDE, NARROW = 960, 400  # of the picture
-LEFT, GAP = 4, 12  # before the first word of a line, and between words
+LEFT, GAP = 4, 10  # before the first word of a line, and between words
 WORD, TAG = 15, 11  # sizes of letters
-LINE, BETWEEN = 58, 18  # from line to line, and between sentences
+LINE, UNDER, BETWEEN = 28, 14, 20  # to a line of words, to a line of tags under it, between sentences
+THIN = frozenset("iljtfrI.,:;'!|()[]/-")
 LONGEST = 24  # letters of a word or tag that are shown
 
 
@@ -39,7 +41,7 @@ class TaggedWord:
         """What stands under the word: lines, each with its colour."""
         made = shown(self.made, LONGEST)
         if self.is_right:
-            return ((made, FAINT),)
+            return () if self.made == OUTSIDE else ((made, FAINT),)
         true = shown(self.true, LONGEST)
         return ((f"{made} {self.chance:.0%}", BASELINE), (f"{true} {self.true_chance:.0%}", GOOD))
 
@@ -59,10 +61,10 @@ def tagged_sentences(sentences: Sequence[TaggedSentence], *, narrow: bool = Fals
         top += 22
         rows.append(_text(LEFT, top, sentence.heading, 13, FAINT))
         for line in _lines(sentence.words, width):
-            top += 28
+            top += LINE
             for left, word in line:
                 rows.extend(_word(left, top, word))
-            top += LINE - 28
+            top += UNDER * max(len(word.tags) for _, word in line)
         top += BETWEEN
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}pt" height="{top}pt" viewBox="0 0 {width} {top}"'
     return f"{head} style=\"font-family: 'DejaVu Sans'\">\n" + "\n".join(rows) + "\n</svg>\n"
@@ -75,7 +77,7 @@ def _word(left: float, top: int, word: TaggedWord) -> Iterator[str]:
     else:
         yield _text(left, top, shown(word.word, LONGEST), WORD, BASELINE, title=title, bold=True)
     for number, (tag, colour) in enumerate(word.tags, 1):
-        yield _text(left, top + 14 * number, tag, TAG, colour)
+        yield _text(left, top + UNDER * number, tag, TAG, colour)
 
 
 def _text(
@@ -91,10 +93,9 @@ def _lines(words: Sequence[TaggedWord], width: int) -> Iterator[list[tuple[float
     line: list[tuple[float, TaggedWord]] = []
     left: float = LEFT
     for word in words:
-        size = max(
-            _width(shown(word.word, LONGEST), WORD * (1 if word.is_right else 1.1)),
-            *(_width(tag, TAG) for tag, _ in word.tags),
-        )
+        bold = 1.0 if word.is_right else 1.1
+        widths = [_width(tag, TAG) for tag, _ in word.tags]
+        size = max(_width(shown(word.word, LONGEST), WORD * bold), *widths, 0.0)
         if line and left + size > width:
             yield line
             line, left = [], LEFT
@@ -106,11 +107,13 @@ def _lines(words: Sequence[TaggedWord], width: int) -> Iterator[list[tuple[float
 
 def _width(text: str, size: float) -> float:
     """About how wide a text is: there are no fonts here to measure it by."""
-    return size * sum(
-        1.0
-        if unicodedata.east_asian_width(each) in "WF"
-        else 0.75
-        if each.isupper() or each in "mwMW@%"
-        else 0.6
-        for each in text
-    )
+    return size * sum(map(_letter_width, text))
+
+
+def _letter_width(letter: str) -> float:
+    """In units of its size."""
+    if unicodedata.east_asian_width(letter) in "WF":
+        return 1.0
+    if letter in THIN:
+        return 0.4
+    return 0.75 if letter.isupper() or letter in "mw@%" else 0.6

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cellwise.tasks.tag.vocabulary import Ragged
 
-__all__ = ["OFFSETS", "FeatureIndex", "features_of", "pattern_of"]
+__all__ = ["EDGE", "OFFSETS", "FeatureIndex", "feature_hash", "features_of", "pattern_of"]
 
 OFFSETS = (-2, -1, 0, 1, 2)  # of the words that are looked at, beside the one that gets the tag
 AFFIX = 4  # letters of the longest beginning and ending
@@ -67,7 +67,7 @@ class FeatureIndex:
         for form, count in zip((*forms, EDGE), (*counts, least), strict=True):
             for offset in OFFSETS:
                 for feature in features_of(form, offset):
-                    seen[_hash(feature)] += count
+                    seen[feature_hash(feature)] += count
         kept = [each for each, count in seen.items() if count >= least]
         return cls(torch.from_numpy(np.sort(np.array(kept, np.int64))))
 
@@ -77,7 +77,7 @@ class FeatureIndex:
     def rows(self, forms: Sequence[str], offset: int) -> Ragged:
         """The numbers of the features of each word, and behind them those of the edge of a sentence."""
         known = self.hashes.numpy()
-        rows = [[_hash(feature) for feature in features_of(form, offset)] for form in (*forms, EDGE)]
+        rows = [[feature_hash(feature) for feature in features_of(form, offset)] for form in (*forms, EDGE)]
         lengths = np.array([len(row) for row in rows])
         hashes = np.fromiter((each for row in rows for each in row), np.int64, int(lengths.sum()))
         numbers = np.searchsorted(known, hashes).clip(max=len(known) - 1)
@@ -86,6 +86,7 @@ class FeatureIndex:
         return Ragged(torch.from_numpy(numbers[found]), torch.from_numpy(np.r_[0, counts.cumsum()]))
 
 
-def _hash(feature: str) -> int:
+def feature_hash(feature: str) -> int:
+    """64 bits, the same on every machine."""
     digest = hashlib.blake2b(feature.encode("utf8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)

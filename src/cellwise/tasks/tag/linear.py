@@ -22,10 +22,8 @@ from cellwise.tasks.tag.vocabulary import Forms, Ragged
 __all__ = ["LinearTagger", "Tables"]
 
 STEPS = 60
-DECAY = 0.5  # of half the squared length of the weights, over the words of the training
+DECAY = 0.1  # of half the squared length of the weights, over the words of the training
 WORDS = 4096  # of a batch, about
-
-name = "linear model on word features"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +47,6 @@ class Tables:
 
 class LinearTagger(nn.Module):
     """weights (N + 1, K): of N features, and of one that every word has; `crf`, None for a softmax."""
-
-    name = name
 
     def __init__(self, index: FeatureIndex, tags: Sequence[str], crf: Crf | None) -> None:
         super().__init__()
@@ -126,7 +122,7 @@ class LinearTagger(nn.Module):
     def restored(
         cls, tensors: Mapping[str, Tensor], tags: Sequence[str], *, is_bioes: bool
     ) -> LinearTagger | None:
-        """The inverse of `tensors`; None if there are none. Raises KeyError, ValueError or RuntimeError for others."""
+        """The inverse of `tensors`; None if there are none. Raises KeyError or ValueError for others."""
         own = {
             key.removeprefix("linear/"): value for key, value in tensors.items() if key.startswith("linear/")
         }
@@ -137,7 +133,9 @@ class LinearTagger(nn.Module):
             raise ValueError("the features of its linear model are none")
         crf = new_crf(tags, is_bioes) if "crf.moves" in own else None
         made = cls(FeatureIndex(hashes), tags, crf)
-        if any(value.dtype != torch.float32 for value in own.values()):
+        shapes = {key: value.shape for key, value in made.state_dict().items()}
+        found = {key: value.shape for key, value in own.items()}
+        if found != shapes or any(value.dtype != torch.float32 for value in own.values()):
             raise ValueError("the weights of its linear model are none")
         made.load_state_dict(own)
         return made.requires_grad_(False)

@@ -31,6 +31,7 @@ LINEAR = "linear model"
 MOST_ROWS, MOST_SENTENCES = 20, 10
 MOST_WORDS, BEFORE = 45, 8  # of a sentence that are shown, and before its first mistake
 BINS = 10
+LEAST = 20  # words in a bin; fewer say little
 SURE = 0.95
 MOST_NAMES = 5
 TITLES = {
@@ -79,7 +80,7 @@ def measured_on(tagger: SequenceTagger) -> str:
         return f"Measured on {words} that neither training nor early stopping has seen."
     return (
         f"Measured on {words} that decided when to stop: not trained on, but looked at, so a little flattering. "
-        "`evaluate` on others gives honest figures."
+        "Figures of other sentences are honest (cellwise tag evaluate)."
     )
 
 
@@ -221,8 +222,8 @@ def _sentences_section(held: Sentences, predicted: Sequence[Tagging]) -> Section
     if not worst:
         return Section("The worst sentences", "No word has a wrong tag.")
     caption = (
-        "Under each word its tag; a wrong one in orange, and the right one in green under it, with the probability "
-        "that the model gave them."
+        "Under each word its tag, unless it is O; a wrong one in orange, and the right one in green under it, with the "
+        "probability that the model gave them."
     )
     chart = Chart("sentences", tagged_sentences(worst), caption, narrow=tagged_sentences(worst, narrow=True))
     return Section("The worst sentences", lead=chart)
@@ -259,7 +260,8 @@ def _sure_section(held: Sentences, predicted: Sequence[Tagging]) -> Section:
     )
     chances = np.array([chance for own in predicted for chance in own.chances])
     bins = np.minimum((chances * BINS).astype(int), BINS - 1)
-    filled = [number for number in range(BINS) if (bins == number).any()]
+    least = min(LEAST, len(chances) // (2 * BINS))
+    filled = [number for number in range(BINS) if (bins == number).sum() > least]
     means = [(chances[bins == number].mean(), right[bins == number].mean()) for number in filled]
 
     def draw(axes: Any) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-__all__ = ["SCHEMES", "Entity", "allowed_moves", "encode", "entities", "find_scheme"]
+__all__ = ["OUTSIDE", "SCHEMES", "Entity", "allowed_moves", "encode", "entities", "find_scheme"]
 
 Entity = tuple[int, int, str]
 SCHEMES = ("IOB1", "IOB2", "BIOES")

@@ -36,7 +36,7 @@ __all__ = ["SequenceTagger", "TagData"]
 Tags = list[list[str]]
 MOST_SCORES = 30_000_000  # words times tags of the training: beyond it the linear model would take minutes
 # Epochs where nobody says how many: so that about so many words are read in all, within bounds.
-EPOCH_WORDS, FEWEST_EPOCHS, MOST_EPOCHS = 1_500_000, 5, 16
+EPOCH_WORDS, FEWEST_EPOCHS, MOST_EPOCHS = 300_000, 6, 40
 BLENDED = 20_000  # words that the blend is fitted on, about
 
 
