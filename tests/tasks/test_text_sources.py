@@ -235,7 +235,8 @@ BROKEN = {
     "zeros": b"ab\0c",
 }
 SAID = {
-    "latin": r"\(byte 300 is not\); convert it first, as from Windows' encoding, in which that byte is 'é'",
+    "latin": r"\(byte 300 is not\); convert it first, as from Windows' encoding, in which that byte is 'é': "
+    "iconv -f cp1252 -t utf-8 .*a.txt > utf8-a.txt",
     "cut off": r"is no text in UTF-8 \(byte 1 is not\)",
     "gzip": "is no text: by its first bytes it is packed with gzip",
     "pdf": "is no text: by its first bytes it is a PDF",
@@ -300,3 +301,19 @@ def test_a_conversation_goes_on_from_each_line(
     assert written == "".join(f"{start}{text}\n" for start, text in wanted)
     refused = run("text", "generate", tmp_path / "run", "--interactive", "--samples", 2)
     assert refused.returncode and "leave out --start, --samples and --json" in refused.stderr
+
+
+def test_a_folder_is_told_with_its_empty_files(folder: Path) -> None:
+    from cellwise.tasks.text.commands import Commands
+
+    reading = Commands().read(small(), str(folder))
+    assert reading.about == f"3 files, {len(joined_text()):,} characters"
+    assert reading.notes == (f"{folder / 'b.txt'} is empty",)
+    with pytest.raises(DataError, match=r"there is no file .*d\.txt"):
+        Commands().read(small(), str(folder / "d.txt"))
+
+
+def test_a_short_text_is_read_in_fewer_streams() -> None:
+    values, model = torch.arange(1200), CharacterNetwork("gru", 4, 2, 3, 1, 0.0)
+    made = StreamObjective(model, values, values, length=100, batch_size=32, seed=1)
+    assert made.steps == 6 and next(iter(made.batches(1))).ids.shape == (101, 2)

@@ -20,6 +20,7 @@ Batch = TypeVar("Batch")
 
 STREAMS = 16  # pieces of a text that are measured side by side
 LARGEST_EPOCH = 20_000_000  # units: of a longer text, a part is read between two validations
+FEWEST_STEPS = 5  # of an epoch: a short text is read in fewer streams
 PIECE = 400  # the fewest characters in one of them, so that most are read with a memory of what came before
 
 
@@ -44,7 +45,8 @@ class _Objective(Objective[Batch]):
         self._network, self._training, self._validation, self._seed = network, training, validation, seed
         self._per_character, self._sample = per_character, sample
         self._length = min(length, len(training) // 2)
-        self._batch_size = max(1, min(batch_size, len(training) // self._length))
+        pieces = len(training) // self._length
+        self._batch_size = max(1, min(batch_size, pieces // FEWEST_STEPS))
 
     def _begin(self, epoch: int) -> torch.Generator:
         self._epoch = epoch
