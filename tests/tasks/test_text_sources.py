@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -317,3 +318,17 @@ def test_a_short_text_is_read_in_fewer_streams() -> None:
     values, model = torch.arange(1200), CharacterNetwork("gru", 4, 2, 3, 1, 0.0)
     made = StreamObjective(model, values, values, length=100, batch_size=32, seed=1)
     assert made.steps == 6 and next(iter(made.batches(1))).ids.shape == (101, 2)
+
+
+def test_a_page_shades_what_surprises(run: Callable[..., Any], words: LanguageModel, tmp_path: Path) -> None:
+    words.save(tmp_path / "run")
+    (tmp_path / "lines.txt").write_text("the bird sings\n\n<b>the & zq</b>\n")
+    done = run(
+        "text", "score", tmp_path / "run", tmp_path / "lines.txt", "--html", tmp_path / "lines.html", "--json"
+    )
+    page = (tmp_path / "lines.html").read_text()
+    assert page.count("<div>") == len(json.loads(done.stdout)) == 2
+    assert "&lt;" in page and "&amp;" in page and "<b>" not in page and "<script" not in page
+    shades = dict(re.findall(r'class="b(\d)" title="([0-9.]+) bits"', page))
+    assert shades and all(int(float(bits) / 2) >= int(shade) for shade, bits in shades.items())
+    assert 'class="b6"' in page
