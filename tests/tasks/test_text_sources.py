@@ -332,3 +332,11 @@ def test_a_page_shades_what_surprises(run: Callable[..., Any], words: LanguageMo
     shades = dict(re.findall(r'class="b(\d)" title="([0-9.]+) bits"', page))
     assert shades and all(int(float(bits) / 2) >= int(shade) for shade, bits in shades.items())
     assert 'class="b6"' in page
+
+
+def test_a_trace_of_subwords_says_what_to_do_instead(
+    run: Callable[..., Any], words: LanguageModel, tmp_path: Path
+) -> None:
+    words.save(tmp_path / "run")
+    refused = run("trace", tmp_path / "run")
+    assert refused.returncode and "this model reads subwords; cellwise text score" in refused.stderr
