@@ -48,6 +48,11 @@ class _Objective(Objective[Batch]):
         pieces = len(training) // self._length
         self._batch_size = max(1, min(batch_size, pieces // FEWEST_STEPS))
 
+    @property
+    def parts(self) -> int:
+        """How many epochs read the text once: one, unless it is long."""
+        return max(1, len(self._training) // LARGEST_EPOCH)
+
     def _begin(self, epoch: int) -> torch.Generator:
         self._epoch = epoch
         return torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
@@ -65,7 +70,7 @@ class TextObjective(_Objective[Tensor]):
     @property
     def steps(self) -> int:
         """Batches per epoch: about as many characters as the text has, or a part of them."""
-        return max(1, min(len(self._training), LARGEST_EPOCH) // (self._batch_size * self._length))
+        return max(1, len(self._training) // (self._batch_size * self._length * self.parts))
 
     def batches(self, epoch: int) -> Iterator[Tensor]:
         """Pieces (length + 1, B) that together cover the text about once."""
@@ -111,11 +116,7 @@ class StreamObjective(_Objective[Piece]):
     @property
     def steps(self) -> int:
         """Batches per epoch: what the streams hold of whole pieces, or a part of it."""
-        return max(1, len(self._training) // self._batch_size // self._length // self._parts)
-
-    @property
-    def _parts(self) -> int:
-        return max(1, len(self._training) // LARGEST_EPOCH)
+        return max(1, len(self._training) // self._batch_size // self._length // self.parts)
 
     def batches(self, epoch: int) -> Iterator[Piece]:
         """The pieces of all streams, in the order of the text."""
@@ -124,7 +125,7 @@ class StreamObjective(_Objective[Piece]):
         shift = int(torch.randint(size, (), generator=generator))
         starts = shift + torch.arange(self._batch_size) * (size // self._batch_size)
         # Of a text that is read in several epochs, each reads the next part of every stream.
-        starts += (epoch - 1) % self._parts * self.steps * self._length
+        starts += (epoch - 1) % self.parts * self.steps * self._length
         for number in range(self.steps):
             yield Piece(taken(self._training, starts + number * self._length, self._length + 1), number == 0)
 
