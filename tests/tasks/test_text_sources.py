@@ -189,8 +189,10 @@ def test_a_long_text_is_read_in_several_epochs(monkeypatch: pytest.MonkeyPatch) 
     assert made.steps * 10 * 4 < 300 + 40
     assert len(torch.cat(read[:4]).unique()) == 4 * len(read[0]) > 1000
     assert torch.equal(read[4], read[0])
-    long = LanguageModel(**SMALL | {"epochs": None, "hidden_size": 2, "patience": 1}).fit("ab" * 700)
-    assert long._parts == 4 and long._epochs(long._data, None) == 4 * 40  # type: ignore[arg-type]
+    long = LanguageModel(hidden_size=2, embedding_size=2)
+    data, training = long._read("ab" * 700)
+    long._objective(long._network(data), data, training)
+    assert long._epochs(data, training) == 4 * 40
 
 
 def test_a_long_text_is_measured_in_blocks(
