@@ -28,6 +28,7 @@ class _Objective(Objective[Batch]):
     """What both ways to read a text share: its parts, the size of a batch, the validation."""
 
     metric = "bits_per_character"
+    _epoch = 0  # the one that is or was trained; 0 before the first
 
     def __init__(
         self,
@@ -59,7 +60,7 @@ class _Objective(Objective[Batch]):
 
     def validate(self) -> dict[str, float]:
         """Bits per character on what was held out."""
-        if self._sample is not None:
+        if self._sample is not None and self._epoch:
             self._sample(self._epoch)
         return {self.metric: self._per_character * bits_per_unit(self._network, self._validation)}
 
