@@ -103,6 +103,7 @@ def test_the_experiment_measures_both_sides(run, tmp_path: Path, monkeypatch: py
     assert [row["method"] for row in rows] == [
         "Kneser-Ney, order 7",
         "xz",
+        "PPMd",
         "gru of cellwise, seed 0",
         "gru of cellwise, adapting, seed 0",
         "gru of cellwise, mean of 1 seed",

@@ -321,7 +321,12 @@ def test_the_models_beside_it_are_measured_once_and_kept(trained: LanguageModel,
 def test_the_report_says_what_it_is_about(tmp_path: Path) -> None:
     small(epochs=2).fit(ABC, folder=tmp_path)
     page = (tmp_path / "report.html").read_text()
-    for words in ("Kneser-Ney, order 7", "What its memory is worth", "What surprises it", "temperature 0.3"):
+    for words in (
+        "Kneser-Ney, order 7",
+        "What its memory is worth",
+        "What surprises it",
+        "What it wrote as it",
+    ):
         assert words in page
     assert (tmp_path / "plots/memory.svg").is_file()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,10 @@ def test_a_long_text_is_read_in_several_epochs(monkeypatch: pytest.MonkeyPatch) 
     assert made.steps * 10 * 4 < 300 + 40
     assert len(torch.cat(read[:4]).unique()) == 4 * len(read[0]) > 1000
     assert torch.equal(read[4], read[0])
+    long = LanguageModel(hidden_size=2, embedding_size=2)
+    data, training = long._read("ab" * 700)
+    long._objective(long._network(data), data, training)
+    assert long._epochs(data, training) == 4 * 40
 
 
 def test_a_long_text_is_measured_in_blocks(
@@ -235,7 +240,8 @@ BROKEN = {
     "zeros": b"ab\0c",
 }
 SAID = {
-    "latin": r"\(byte 300 is not\); convert it first, as from Windows' encoding, in which that byte is 'é'",
+    "latin": r"\(byte 300 is not\); convert it first, as from Windows' encoding, in which that byte is 'é': "
+    "iconv -f cp1252 -t utf-8 .*a.txt > utf8-a.txt",
     "cut off": r"is no text in UTF-8 \(byte 1 is not\)",
     "gzip": "is no text: by its first bytes it is packed with gzip",
     "pdf": "is no text: by its first bytes it is a PDF",
@@ -300,3 +306,41 @@ def test_a_conversation_goes_on_from_each_line(
     assert written == "".join(f"{start}{text}\n" for start, text in wanted)
     refused = run("text", "generate", tmp_path / "run", "--interactive", "--samples", 2)
     assert refused.returncode and "leave out --start, --samples and --json" in refused.stderr
+
+
+def test_a_folder_is_told_with_its_empty_files(folder: Path) -> None:
+    from cellwise.tasks.text.commands import Commands
+
+    reading = Commands().read(small(), str(folder))
+    assert reading.about == f"3 files, {len(joined_text()):,} characters"
+    assert reading.notes == (f"{folder / 'b.txt'} is empty",)
+    with pytest.raises(DataError, match=r"there is no file .*d\.txt"):
+        Commands().read(small(), str(folder / "d.txt"))
+
+
+def test_a_short_text_is_read_in_fewer_streams() -> None:
+    values, model = torch.arange(1200), CharacterNetwork("gru", 4, 2, 3, 1, 0.0)
+    made = StreamObjective(model, values, values, length=100, batch_size=32, seed=1)
+    assert made.steps == 6 and next(iter(made.batches(1))).ids.shape == (101, 2)
+
+
+def test_a_page_shades_what_surprises(run: Callable[..., Any], words: LanguageModel, tmp_path: Path) -> None:
+    words.save(tmp_path / "run")
+    (tmp_path / "lines.txt").write_text("the bird sings\n\n<b>the & zq</b>\n")
+    done = run(
+        "text", "score", tmp_path / "run", tmp_path / "lines.txt", "--html", tmp_path / "lines.html", "--json"
+    )
+    page = (tmp_path / "lines.html").read_text()
+    assert page.count("<div>") == len(json.loads(done.stdout)) == 2
+    assert "&lt;" in page and "&amp;" in page and "<b>" not in page and "<script" not in page
+    shades = dict(re.findall(r'class="b(\d)" title="([0-9.]+) bits"', page))
+    assert shades and all(int(float(bits) / 2) >= int(shade) for shade, bits in shades.items())
+    assert 'class="b6"' in page
+
+
+def test_a_trace_of_subwords_says_what_to_do_instead(
+    run: Callable[..., Any], words: LanguageModel, tmp_path: Path
+) -> None:
+    words.save(tmp_path / "run")
+    refused = run("trace", tmp_path / "run")
+    assert refused.returncode and "this model reads subwords; cellwise text score" in refused.stderr

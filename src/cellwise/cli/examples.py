@@ -32,6 +32,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "text score": (
         "cellwise text score runs/novel-gru lines.txt",
+        "cellwise text score runs/novel-gru lines.txt --html lines.html",
         "cellwise text score runs/novel-gru lines.txt --json",
     ),
     "translate lines": (

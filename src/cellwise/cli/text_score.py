@@ -9,7 +9,7 @@ import click
 
 from cellwise.cli.command import argument, command, option
 from cellwise.cli.examples import epilog
-from cellwise.cli.output import JSON, print_json, print_table
+from cellwise.cli.output import JSON, print_json, print_table, say
 from cellwise.tasks.registry import Task
 
 __all__ = ["make", "score"]
@@ -28,6 +28,10 @@ def score(
             metavar="N",
         ),
     ] = 3,
+    html: Annotated[
+        Path | None,
+        option(help="Write a page on which each character is shaded by its bits.", metavar="FILE"),
+    ] = None,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Say how many bits each line takes, and which of its characters surprise the model.
@@ -35,10 +39,14 @@ def score(
     Each line is read by itself. Bits per character compare lines of different lengths; lower is more usual."""
     from cellwise.tasks.data.text_file import read_text
     from cellwise.tasks.text.model import LanguageModel
-    from cellwise.tasks.text.scoring import score_lines
+    from cellwise.tasks.text.scoring import score_lines, write_score_page
 
     model = LanguageModel.load(run)
-    rows = score_lines(model, read_text(source).splitlines(), most)
+    lines = read_text(source).splitlines()
+    if html is not None:
+        write_score_page(html, model, lines)
+        say(f"page: {html}")
+    rows = score_lines(model, lines, most)
     if as_json:
         print_json(rows)
         return

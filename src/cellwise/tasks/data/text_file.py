@@ -7,6 +7,7 @@ import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 from typing import BinaryIO
 
 from cellwise.tasks.data.encoding import GZIP, MARKS, SIGNATURES
@@ -74,4 +75,7 @@ def _no_text(name: str, encoding: str, error: UnicodeDecodeError, begin: int) ->
     found = f"{name} is no text in {kind} (byte {begin + error.start:,} is not); convert it first"
     if kind != "UTF-8" or letter == "\ufffd":
         return found
-    return f"{found}, as from Windows' encoding, in which that byte is {letter!r}: iconv -f cp1252 -t utf-8"
+    return (
+        f"{found}, as from Windows' encoding, in which that byte is {letter!r}: iconv -f cp1252 -t utf-8 {quote(name)} "
+        f"> {quote('utf8-' + Path(name).name)}"
+    )

@@ -119,13 +119,15 @@ class Commands(TaskCommands):
         from cellwise.tasks.text import corpus
 
         if source == BUNDLED and not Path(source).exists():
-            text = corpus.bundled_text()
-        elif source == "-" or (files := corpus.files_of(source)).bytes <= corpus.IN_MEMORY:
-            text = corpus.read_texts(source)
-        else:
-            about = f"{files.bytes / 1e6:,.0f} MB, read piece by piece"
-            return Reading(files, about if len(files.paths) == 1 else f"{len(files.paths):,} files, {about}")
-        return Reading(text, f"{len(text):,} characters", tuple(_unknown(estimator, text)))
+            return _reading(estimator, corpus.bundled_text())
+        if source == "-":
+            return _reading(estimator, corpus.read_texts(source))
+        files = corpus.files_of(source)
+        many = f"{len(files.paths):,} files, " if len(files.paths) > 1 else ""
+        notes = tuple(f"{path} is empty" for path in files.empty) if many else ()
+        if files.bytes > corpus.IN_MEMORY:
+            return Reading(files, f"{many}{files.bytes / 1e6:,.0f} MB, read piece by piece", notes)
+        return _reading(estimator, "".join(files.blocks()), many, notes)
 
     def learned(self, estimator: LanguageModel) -> Answer:
         """Bits per character on the end of the text, and a sample."""
@@ -166,6 +168,11 @@ class Commands(TaskCommands):
         titles = ("model", "bits per character", "perplexity")
         row = (estimator.model_name, *(f"{value:.3f}" for value in figures.values()))
         return Answer({"model": estimator.model_name, **figures}, table=(titles, [row]))
+
+
+def _reading(model: LanguageModel, text: str, many: str = "", notes: tuple[str, ...] = ()) -> Reading:
+    """A text in memory, with what was noticed in it."""
+    return Reading(text, f"{many}{len(text):,} characters", (*notes, *_unknown(model, text)))
 
 
 def _unknown(model: LanguageModel, text: str) -> list[str]:

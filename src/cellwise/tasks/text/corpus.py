@@ -117,10 +117,17 @@ class TextFiles(TextSource):
         """The size of the files."""
         return sum(path.stat().st_size for path in self.paths)
 
+    @property
+    def empty(self) -> tuple[Path, ...]:
+        """Those that hold nothing."""
+        return tuple(path for path in self.paths if not path.stat().st_size)
+
 
 def files_of(source: str | Path) -> TextFiles:
     """A text file, or all .txt files of a folder and those in it, in the order of their names. DataError for none."""
     path = Path(source)
+    if not path.exists():
+        raise DataError(f"there is no file {path}")
     if not path.is_dir():
         return TextFiles((path,))
     paths = tuple(sorted(each for each in path.rglob("*.txt") if each.is_file()))

@@ -15,10 +15,8 @@ from cellwise.tasks.text.network import CharacterNetwork
 
 __all__ = ["Choice", "write_ids"]
 
-FIRST, AT_ONCE = (
-    32,
-    100_000,
-)  # steps whose noise is made at first; random numbers that are made together at most
+FIRST = 32  # steps whose noise is made at first, then of twice as many, ...
+AT_ONCE = 100_000  # random numbers that are made together at most
 MOST_ROWS = 50_000  # embeddings that are held one by one
 COLDEST = 1e-4  # temperatures below take the most likely
 

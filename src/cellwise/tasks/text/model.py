@@ -81,6 +81,7 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
     tokens_: tuple[str, ...]
     held_out_: str
     samples_: list[Sample]
+    _parts: int = 1  # epochs that read the text once
     _counted: str | None = None  # the training text, for the models beside the network
     _baselines: dict[str, float] | None = None
 
@@ -109,8 +110,8 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
         self._counted, self._baselines = training.training.text(MOST_COUNTED), None
         self.samples_ = []
         validation = data.vocabulary.encode_small(training.validation)
-        made = StreamObjective if self.carry else TextObjective
-        return made(
+        kind = StreamObjective if self.carry else TextObjective
+        made = kind(
             network,
             encoded(data.vocabulary, training.training),
             validation,
@@ -120,9 +121,11 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
             per_character=len(validation) / len(training.validation),
             sample=lambda epoch: self.samples_.extend(samples_of(network, data.vocabulary, epoch, self.seed)),
         )
+        self._parts = made.parts
+        return made
 
     def _epochs(self, data: TextData, training: Parts) -> int:
-        return data.sizes.epochs
+        return data.sizes.epochs * self._parts
 
     def _store(self, data: TextData) -> Stored:
         held_out = torch.frombuffer(

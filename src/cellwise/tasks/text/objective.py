@@ -20,6 +20,7 @@ Batch = TypeVar("Batch")
 
 STREAMS = 16  # pieces of a text that are measured side by side
 LARGEST_EPOCH = 20_000_000  # units: of a longer text, a part is read between two validations
+FEWEST_STEPS = 5  # of an epoch: a short text is read in fewer streams
 PIECE = 400  # the fewest characters in one of them, so that most are read with a memory of what came before
 
 
@@ -27,6 +28,7 @@ class _Objective(Objective[Batch]):
     """What both ways to read a text share: its parts, the size of a batch, the validation."""
 
     metric = "bits_per_character"
+    _epoch = 0  # the one that is or was trained; 0 before the first
 
     def __init__(
         self,
@@ -44,7 +46,13 @@ class _Objective(Objective[Batch]):
         self._network, self._training, self._validation, self._seed = network, training, validation, seed
         self._per_character, self._sample = per_character, sample
         self._length = min(length, len(training) // 2)
-        self._batch_size = max(1, min(batch_size, len(training) // self._length))
+        pieces = len(training) // self._length
+        self._batch_size = max(1, min(batch_size, pieces // FEWEST_STEPS))
+
+    @property
+    def parts(self) -> int:
+        """How many epochs read the text once: one, unless it is long."""
+        return max(1, len(self._training) // LARGEST_EPOCH)
 
     def _begin(self, epoch: int) -> torch.Generator:
         self._epoch = epoch
@@ -52,7 +60,7 @@ class _Objective(Objective[Batch]):
 
     def validate(self) -> dict[str, float]:
         """Bits per character on what was held out."""
-        if self._sample is not None:
+        if self._sample is not None and self._epoch:
             self._sample(self._epoch)
         return {self.metric: self._per_character * bits_per_unit(self._network, self._validation)}
 
@@ -63,7 +71,7 @@ class TextObjective(_Objective[Tensor]):
     @property
     def steps(self) -> int:
         """Batches per epoch: about as many characters as the text has, or a part of them."""
-        return max(1, min(len(self._training), LARGEST_EPOCH) // (self._batch_size * self._length))
+        return max(1, len(self._training) // (self._batch_size * self._length * self.parts))
 
     def batches(self, epoch: int) -> Iterator[Tensor]:
         """Pieces (length + 1, B) that together cover the text about once."""
@@ -109,11 +117,7 @@ class StreamObjective(_Objective[Piece]):
     @property
     def steps(self) -> int:
         """Batches per epoch: what the streams hold of whole pieces, or a part of it."""
-        return max(1, len(self._training) // self._batch_size // self._length // self._parts)
-
-    @property
-    def _parts(self) -> int:
-        return max(1, len(self._training) // LARGEST_EPOCH)
+        return max(1, len(self._training) // self._batch_size // self._length // self.parts)
 
     def batches(self, epoch: int) -> Iterator[Piece]:
         """The pieces of all streams, in the order of the text."""
@@ -122,7 +126,7 @@ class StreamObjective(_Objective[Piece]):
         shift = int(torch.randint(size, (), generator=generator))
         starts = shift + torch.arange(self._batch_size) * (size // self._batch_size)
         # Of a text that is read in several epochs, each reads the next part of every stream.
-        starts += (epoch - 1) % self._parts * self.steps * self._length
+        starts += (epoch - 1) % self.parts * self.steps * self._length
         for number in range(self.steps):
             yield Piece(taken(self._training, starts + number * self._length, self._length + 1), number == 0)
 

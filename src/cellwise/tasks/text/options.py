@@ -112,5 +112,5 @@ class TextOptions(CommonOptions):
         at_most=1000.0,
         group=REGULARISATION,
     )
-    batch_size: int = 32
+    batch_size: int = 32  # streams of the text; fewer of a short one
     patience: int = 5

@@ -63,6 +63,11 @@ def characters_page(model: CharacterModel, text: str, source: str) -> Page:
 
 def _check(model: CharacterModel, text: str, source: str) -> dict[str, int]:
     """The characters of a text that the model does not know. Raises TraceError if there is nothing to trace."""
+    if model.unit == "subwords":
+        raise TraceError(
+            "trace looks at single characters, and this model reads subwords; "
+            "cellwise text score RUN FILE --html PAGE shades those by how much they surprise it"
+        )
     if not 2 <= len(text) <= MOST_STEPS:
         raise TraceError(f"a trace shows 2 to {MOST_STEPS:,} characters; this text has {len(text):,}")
     unknown = model.unknown(text)
