@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cellwise.tasks.forecasting import band_factors
 from cellwise.tasks.forecasting.calibration import Calibration, windows_for
 
 QUANTILES = (0.05, 0.1, 0.5, 0.9, 0.95)
@@ -164,6 +165,21 @@ def test_series_with_many_windows_have_factors_of_their_own() -> None:
     unseen = fitted.apply(made[:1], series=["new"])
     assert after[0, 0, -1] < unseen[0, 0, -1] < after[1, 0, -1]
     assert not Calibration.fit(made[:4], errors[:4], QUANTILES, series=names[:4]).series
+
+
+@pytest.mark.parametrize(("times", "power"), [(1, 1 / 3), (4, 2 / 3)])
+def test_many_series_at_few_times_are_followed_in_part(
+    times: int, power: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forty series in one hard time say less than forty hard times."""
+    errors = 3 * np.random.default_rng(5).normal(size=(40 * times, 6))
+    made = forecasts_of(np.zeros_like(errors), np.ones_like(errors))
+    names = [f"s{i % 40}" for i in range(len(errors))]
+    found = Calibration.fit(made, errors, QUANTILES, series=names)
+    monkeypatch.setattr(band_factors, "MANY_SERIES", 41)
+    whole = Calibration.fit(made, errors, QUANTILES, series=names)
+    assert (whole.factors[:, [0, 1, 3, 4]] > 2).all()
+    assert np.log(found.factors) == pytest.approx(power * np.log(whole.factors))
 
 
 def test_order_and_median_stay_and_nothing_passes_zero() -> None:
