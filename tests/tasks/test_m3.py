@@ -125,5 +125,5 @@ def test_the_command_prints_and_saves_what_it_measured(data, tmp_path, capsys):
 
 
 def test_an_unknown_experiment_is_named():
-    with pytest.raises(UnknownExperimentError, match="There is no experiment 'm4'; there is .*m3-monthly"):
+    with pytest.raises(UnknownExperimentError, match=r"There is no experiment 'm4'; there is .*m3-monthly"):
         reproduce("m4")
