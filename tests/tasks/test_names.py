@@ -149,7 +149,7 @@ def test_columns_of_any_name(name: str, tmp_path: Path) -> None:
 
 
 def test_a_cell_of_any_name(tmp_path: Path) -> None:
-    made = fit(table(("a",)), tmp_path / "run", cell=Odd)
+    made = fit(table(("a",)), tmp_path / "run", cell=Odd, ensemble=False)
     written = texts(tmp_path / "run/plots/error.svg")
     assert made.model_name in written
     assert made.model_name in made.predict().columns

@@ -25,7 +25,13 @@ def frame_of(steps: int, shift: float = 0.0, name: str = "a") -> polars.DataFram
 
 
 def trained(frame: polars.DataFrame, **options: object) -> Forecaster:
-    settings = {"horizon": HORIZON, "hidden_size": 8, "epochs": 2, "validation": 1, "ensemble": False} | options
+    settings = {
+        "horizon": HORIZON,
+        "hidden_size": 8,
+        "epochs": 2,
+        "validation": 1,
+        "ensemble": False,
+    } | options
     return Forecaster(**settings).fit(frame)  # type: ignore[arg-type]
 
 
