@@ -11,15 +11,14 @@ pieces as ours does. bfloat16 is torch's autocast, `--autocast` of the command.
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from itertools import islice
-from statistics import median
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
+from turns import compare
 
 from cellwise.tasks.text.generating import Choice, write_ids
 from cellwise.tasks.text.network import CharacterNetwork, detached
@@ -85,14 +84,6 @@ def our_writer(model: CharacterNetwork, samples: int, steps: int) -> Callable[[]
     return run
 
 
-def speed(run: Callable[[], int], seconds: float) -> float:
-    """Characters per CPU second."""
-    started, count = time.process_time(), 0
-    while time.process_time() - started < seconds:
-        count += run()
-    return count / (time.process_time() - started)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -115,12 +106,7 @@ def main() -> None:
     }
     print(f"{options.cell}, torch {torch.__version__}")
     for name, runs in sides.items():
-        for run in runs:
-            run()
-        rounds = [[speed(run, options.seconds) for run in runs] for _ in range(options.rounds)]
-        theirs, own = (median(side) for side in zip(*rounds, strict=True))
-        ratio = median(b / a for a, b in rounds)
-        print(f"{name:<27} plain {theirs:9,.0f}   ours {own:9,.0f}   {ratio:5.2f} times")
+        compare(name, runs, options.seconds, options.rounds)
 
 
 if __name__ == "__main__":

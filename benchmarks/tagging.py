@@ -14,14 +14,13 @@ does to text: numbers of words and letters, and tags as words again; the plain s
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable, Iterator
 from itertools import cycle
-from statistics import median
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from turns import compare
 
 from cellwise.tasks.tag.batches import by_length, collate
 from cellwise.tasks.tag.conll import Sentences, read_conll
@@ -121,14 +120,6 @@ def our_predictor(tagger: SequenceTagger, words: Sentences) -> Callable[[], int]
     return run
 
 
-def speed(run: Callable[[], int], seconds: float) -> float:
-    """Words per CPU second."""
-    started, count = time.process_time(), 0
-    while time.process_time() - started < seconds:
-        count += run()
-    return count / (time.process_time() - started)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -168,12 +159,7 @@ def main() -> None:
         f"torch {torch.__version__}"
     )
     for name, runs in sides.items():
-        for run in runs:
-            run()
-        rounds = [[speed(run, options.seconds) for run in runs] for _ in range(options.rounds)]
-        theirs, own = (median(side) for side in zip(*rounds, strict=True))
-        ratio = median(b / a for a, b in rounds)
-        print(f"{name:<12} plain {theirs:9,.0f}   ours {own:9,.0f}   {ratio:5.2f} times")
+        compare(name, runs, options.seconds, options.rounds)
 
 
 if __name__ == "__main__":

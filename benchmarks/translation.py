@@ -12,14 +12,13 @@ medians of the rounds, and the median of the ratios within a round.
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
-from statistics import median
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from turns import compare
 
 from cellwise.tasks.translate.network import BEGIN, END, Pairs, TranslateNetwork, TranslateSizes
 
@@ -88,14 +87,6 @@ def trainer(model: nn.Module, loss: Callable[[Pairs], Tensor], given: list[Pairs
     return run
 
 
-def speed(run: Callable[[], int], seconds: float) -> float:
-    """Words per CPU second."""
-    started, count = time.process_time(), 0
-    while time.process_time() - started < seconds:
-        count += run()
-    return count / (time.process_time() - started)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -131,13 +122,8 @@ def main() -> None:
     )
     ours = TranslateNetwork("gru", sizes)
     runs = trainer(plain, plain, given), trainer(ours, ours.loss, given)
-    for run in runs:
-        run()
-    rounds = [[speed(run, options.seconds) for run in runs] for _ in range(options.rounds)]
-    theirs, own = (median(side) for side in zip(*rounds, strict=True))
-    ratio = median(b / a for a, b in rounds)
     print(f"H {options.hidden}, {options.words:,} words, torch {torch.__version__}")
-    print(f"training  plain {theirs:9,.0f}   ours {own:9,.0f}   {ratio:5.2f} times")
+    compare("training", runs, options.seconds, options.rounds)
 
 
 if __name__ == "__main__":
