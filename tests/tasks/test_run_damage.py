@@ -297,7 +297,7 @@ def test_a_run_of_the_version_before_loads_and_does_not_resume(forecast_copy: Pa
     whole = forecast(forecast_copy)
     as_written_before(forecast_copy)
     settings = {"horizon": 3, **TINY, "epochs": 1, "hidden_size": 4}
-    without = Forecaster(**settings, refit=False).fit(wave(60), progress=False)
+    without = Forecaster(**settings, refit=False, ensemble=False).fit(wave(60), progress=False)
     assert forecast(forecast_copy) == without.predict()["GRU"].to_list()
     assert all(each.is_whole for each in check_run(forecast_copy))
     (forecast_copy / SUMMARY).unlink()

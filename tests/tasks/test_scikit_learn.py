@@ -112,7 +112,7 @@ def test_lists_that_are_no_series(data, options, sentence: str) -> None:
 
 @pytest.mark.parametrize("data", [3, ["abc", 3], None])
 def test_what_is_no_text_is_said(data) -> None:
-    with pytest.raises(DataError, match="a text, or a list of texts, is needed, not"):
+    with pytest.raises(DataError, match="a text, a list of texts, or the Path of a file is needed, not"):
         model().fit(data)
 
 

@@ -54,7 +54,7 @@ def characters_file(model: CharacterModel, passage: str, tmp_path_factory: pytes
 
 @pytest.fixture(scope="module")
 def forecaster() -> Forecaster:
-    return Forecaster(horizon=5, hidden_size=8, epochs=1).fit(frame_of(90))
+    return Forecaster(horizon=5, hidden_size=8, epochs=1, ensemble=False).fit(frame_of(90))
 
 
 @pytest.fixture(scope="module")

@@ -264,7 +264,7 @@ class _Look:
 def forecast_page(forecaster: Forecaster, table: Table, name: str | None = None) -> Page:
     """Trace the forecasts of one series and lay them out. Raises as `trace_forecast` does."""
     trace = trace_forecast(forecaster, table, name)
-    panel, name_of_cells, C = trace.panel, forecaster.model_name, len(trace.filled)
+    panel, name_of_cells, C = trace.panel, forecaster.cell_name.upper(), len(trace.filled)
     times, many, several = panel.times[0][-C:], panel.frequency.many, len(table.panel) > 1
     blend = forecaster._postprocessing.blend
     near, far = (many(round(reach(trace.by_value, share))) for share in (0.5, 0.9))
@@ -287,8 +287,10 @@ def forecast_page(forecaster: Forecaster, table: Table, name: str | None = None)
         notes=[
             f"Half of what a forecast depends on lies, on average, within the last {near}, nine tenths within "
             f"the last {far}.",
-            "The last step shows the forecast that predict gives. Those of earlier steps know only what lies between "
-            "the left edge and their step, and the season and slope before it.",
+            "The last step shows "
+            + ("the forecast that predict gives" if blend is None else "the network's part of the forecast")
+            + ". Those of earlier steps know only what lies between the left edge and their step, and the season and "
+            "slope before it.",
             *([] if blend is None else [f"Traced is the network alone; {blend.note}."]),
         ],
         footer=_footer(forecaster),
