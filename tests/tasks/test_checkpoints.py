@@ -163,7 +163,8 @@ def test_a_second_signal_ends_at_once(number: int, tmp_path: Path) -> None:
         process.wait(0.5)
     process.send_signal(number)
     process.communicate(timeout=60)
-    assert process.returncode == -number
+    # After a KeyboardInterrupt Python ends by the signal, unless code is made at exit: torch imports tabulate there.
+    assert process.returncode in ((-number, 1) if number == signal.SIGINT else (-number,))
 
 
 # --- signals inside this process ------------------------------------------------------------------------------------
