@@ -11,13 +11,16 @@ Takes two or three minutes, most of it pip. Exits 1 at the first thing that fail
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import shlex
+import struct
 import subprocess
 import sys
 import tempfile
 import venv
+import wave
 import zipfile
 from datetime import date, timedelta
 from pathlib import Path
@@ -25,7 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 TORCH = "torch==2.13.0"
-EXTRAS = "forecast,bench,tune,excel,holidays"
+EXTRAS = "forecast,bench,tune,excel,holidays,subwords,ppmd,translate,speech"
 # Commands of the README that train for minutes or fetch data, or whose argument another one makes: not run here.
 SKIPPED = ("gradients", "memory", "reproduce", "bench", "trace")
 SMALL = ["--epochs", "1", "--hidden-size", "8"]
@@ -88,7 +91,7 @@ def write_sales(path: Path, days: int) -> None:
 
 
 def write_samples(folder: Path) -> None:
-    """reviews.csv, train.conll, dev.conll and novel.txt, as small as they may be."""
+    """The files of the README's tasks beside forecasts, as small as they may be."""
     rows = [f"{'a fine' if i % 2 else 'a dull'} film {i},{'good' if i % 2 else 'bad'}" for i in range(40)]
     (folder / "reviews.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
     sentence = "the\tDET\n{noun}\tNOUN\nsings\tVERB\n\n"
@@ -96,6 +99,18 @@ def write_samples(folder: Path) -> None:
         text = "".join(sentence.format(noun=f"bird{i}") for i in range(count))
         (folder / f"{name}.conll").write_text(text)
     (folder / "novel.txt").write_text("It was the best of times, it was the worst of times. " * 100)
+    (folder / "ratings.csv").write_text(
+        "text,label\n" + "\n".join(f"film {i},{i / 40}" for i in range(40)) + "\n"
+    )
+    pairs = [f"the number {i}\tel número {i}" for i in range(40)]
+    (folder / "en-es.tsv").write_text("\n".join(pairs) + "\n", encoding="utf8")
+    for i in range(40):
+        with wave.open(str(folder / f"{i}.wav"), "wb") as sound:
+            sound.setparams((1, 2, 8000, 0, "NONE", ""))
+            steps = (int(9000 * math.sin(step / (3 + i % 2))) for step in range(3000 + 50 * i))
+            sound.writeframes(b"".join(struct.pack("<h", step) for step in steps))
+    table = [f"{i}.wav,{('high', 'low')[i % 2]}" for i in range(40)]
+    (folder / "recordings.csv").write_text("path,text\n" + "\n".join(table) + "\n")
 
 
 def call(*command: str | Path, cwd: Path) -> str:
