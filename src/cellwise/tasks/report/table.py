@@ -27,11 +27,13 @@ class TableRow:
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table. `first` heads the column of the rows' names, `columns` the others."""
+    """A table. `first` heads the column of the rows' names, `columns` the others; `words`: those that hold words, not
+    figures, and so begin at the left."""
 
     first: str
     columns: tuple[str, ...]
     rows: tuple[TableRow, ...]
+    words: tuple[int, ...] = ()
 
 
 def figure(value: float) -> str:

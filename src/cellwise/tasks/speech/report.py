@@ -80,8 +80,8 @@ def measured_on(recognizer: SpeechRecognizer) -> str:
     assert held is not None
     return (
         f"Measured on {len(held):,} recordings ({held.seconds / 60:.1f} minutes) that decided when to stop and how "
-        "much the language model counts: not trained on, but looked at, so a little flattering. `evaluate` on others "
-        "gives honest figures."
+        "much the language model counts: not trained on, but looked at, so a little flattering. Evaluate on others "
+        "for honest figures."
     )
 
 
@@ -194,7 +194,7 @@ def _worst_section(held: Clips, found: Found) -> Section:
     return Section(
         "The worst recordings",
         f"{len(order):,} of {len(held):,} recordings are not recognised without an error.",
-        table=ReportTable("spoken", ("recognised", "wrong characters"), tuple(rows)),
+        table=ReportTable("spoken", ("recognised", "wrong characters"), tuple(rows), words=(0,)),
         sounds=tuple(sounds),
     )
 

@@ -209,7 +209,9 @@ def _confusions_section(held: Sentences, predicted: Sequence[Sequence[str]]) -> 
         for (a, b), count in pairs.most_common(MOST_ROWS)
     )
     text = f"{pairs.total():,} of {held.count:,} words have a wrong tag."
-    return Section("What it confuses", text, table=ReportTable("", ("times", "words, for example"), rows))
+    return Section(
+        "What it confuses", text, table=ReportTable("", ("times", "words, for example"), rows, words=(1,))
+    )
 
 
 def _sentences_section(held: Sentences, predicted: Sequence[Tagging]) -> Section:

@@ -73,7 +73,7 @@ def measured_on(translator: Translator) -> str:
         return f"Measured on {len(held):,} pairs that neither training nor early stopping has seen."
     return (
         f"Measured on {len(held):,} pairs that decided when to stop: not trained on, but looked at, so a little "
-        "flattering. `evaluate` on others gives honest figures."
+        "flattering. Evaluate on others for honest figures."
     )
 
 
@@ -295,6 +295,6 @@ def _sentences_sections(translator: Translator, held: TextPairs, made: Sequence[
             rows.append(TableRow(held.sources[n], (TableCell("source"), TableCell(""))))
             rows.append(TableRow(made[n] or "–", (TableCell("translation"), TableCell(texts[n]))))
             rows.append(TableRow(held.targets[n], (TableCell("target"), TableCell(""))))
-        return ReportTable("text", ("", title), tuple(rows))
+        return ReportTable("text", ("", title), tuple(rows), words=(0,))
 
     return [Section("The worst", table=table(order[:SENTENCES])), Section("The best", table=table(best))]
