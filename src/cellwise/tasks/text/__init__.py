@@ -7,7 +7,7 @@ __all__ = ["EXPERIMENTS", "TASK"]
 
 TASK = Task(
     "text",
-    "Learn a text, character by character.",
+    "Learn a text, and write more of it.",
     estimator="model:LanguageModel",
     options="options:TextOptions",
     former_names=("characters",),

@@ -67,7 +67,7 @@ class Commands(TaskCommands):
     words: ClassVar = {
         "": Words(
             "",
-            "Learn a text character by character: write more of it, measure how surprising others are.",
+            "Learn a text: write more of it, measure how surprising others are.",
             (
                 "cellwise text demo",
                 "cellwise text fit novel.txt",
@@ -89,7 +89,7 @@ class Commands(TaskCommands):
         ),
         "predict": Words(
             "Continue a text.",
-            "Generate the continuation of a text, character by character.",
+            "Generate the continuation of a text.",
             (
                 "cellwise text predict runs/novel-gru --start 'It was' --length 500",
                 "cellwise text predict runs/novel-gru chapter.txt --temperature 0.4",
