@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 from regression import SETTINGS, Clock, Line, assert_same_bits, run
-from torch import Tensor
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from cellwise.tasks.errors import RunFolderError, TrainingInterrupted
 from cellwise.tasks.training.history import read_history
@@ -69,6 +70,28 @@ def test_nothing_is_saved_within_an_epoch_of_less_than_a_minute(tmp_path: Path) 
     with pytest.raises(SystemExit):
         run(tmp_path / "run", line=Line((1, 3), SystemExit(9)))
     assert not RunFolder(tmp_path / "run").is_started
+
+
+class Tied(Line):
+    """One weight has two names."""
+
+    def __init__(self, fail_at: tuple[int, int] | None = None) -> None:
+        super().__init__(fail_at, SystemExit(9))
+        self.model = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.3), nn.Linear(3, 3), nn.Linear(3, 1))
+        self.model[2].weight = self.model[0].weight
+
+
+def test_a_weight_of_two_names_is_averaged_under_both(tmp_path: Path) -> None:
+    path = tmp_path / "run/best.safetensors"
+    with pytest.raises(SystemExit):
+        run(tmp_path / "run", line=Tied((3, 0)))
+    written = load_file(path)
+    path.unlink()  # as if a kill had come before it was written
+    with pytest.raises(SystemExit):
+        run(tmp_path / "run", line=Tied((3, 0)))
+    again = load_file(path)
+    assert written.keys() == again.keys() >= {"0.weight", "2.weight"}
+    assert all(torch.equal(written[name], again[name]) for name in written)
 
 
 def test_accumulated_steps_resume_in_the_middle_too(tmp_path: Path) -> None:

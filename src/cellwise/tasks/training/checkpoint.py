@@ -61,8 +61,8 @@ def take_up(folder: RunFolder, stage: Stage, state: TrainingState) -> Checkpoint
 
 def _take_up_best(folder: RunFolder, stage: Stage, state: TrainingState) -> None:
     if state.best.epoch == len(state.epochs) and not state.within.steps:
-        whole = state.model.state_dict() | state.average
-        state.best_weights = {name: value.detach().clone() for name, value in whole.items()}
+        with state.averaged_weights():
+            state.best_weights = state.weights()
     else:
         best = folder.read_tensors(stage.weights)
         if best.about.get("epoch") != state.best.epoch:
