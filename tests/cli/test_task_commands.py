@@ -209,7 +209,9 @@ def test_evaluate_of_a_forecast_is_that_of_the_forecaster(run, home: Path) -> No
     done = run(*words)
     assert "the last 2 windows of 3 days" in done.stderr
     shown = [line.split()[0] for line in done.stdout.splitlines()]
-    assert shown[0] == "model" and shown[2] == models[0] and shown[3] == models[1] and "SeasonalNaive" in shown
+    assert (
+        shown[0] == "model" and shown[2] == models[0] and shown[3] == models[1] and "SeasonalNaive" in shown
+    )
     by_step = json.loads(run(*words, "--by", "horizon", "--json").stdout)
     assert [row["step"] for row in by_step] == [1, 2, 3] * len({row["model"] for row in by_step})
 
