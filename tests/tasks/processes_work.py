@@ -25,12 +25,17 @@ SIZES = (16, 7, 1, 12, 5)  # of one row no share is left for a second process
 TEXT = "the quick brown fox jumps over the lazy dog. " * 40
 
 
+def say(line: str) -> None:
+    """One write, so that lines of two processes do not mix."""
+    os.write(1, f"{line}\n".encode())
+
+
 class Told(Silent):
     def __init__(self, rest: float) -> None:
         self.rest = rest
 
     def step(self, epoch: int, loss: float) -> None:
-        print("step", epoch, flush=True)
+        say(f"step {epoch}")
         time.sleep(self.rest)
 
 
@@ -112,9 +117,9 @@ def go(folder: Path, rest: float) -> None:
     try:
         history = line_in(folder / "run", Line(), rest)
     except TrainingInterrupted as stop:
-        print(stop, flush=True)
+        say(str(stop))
         sys.exit(stop.status)
-    print("done", history.resumed_after, flush=True)
+    say(f"done {history.resumed_after}")
 
 
 if __name__ == "__main__":
