@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from cellwise import Cell, sigmoid, tanh, where
 from cellwise.backends.cuda.layout import Layout, trying
 from cellwise.testing import Case
 from cellwise.testing.cases import Arguments
@@ -22,6 +23,19 @@ DTYPES = {
     "tf32": torch.float32,
     "float32": torch.float32,
 }
+
+
+class ThreeProducts(Cell):
+    """Both states are multiplied in one stage, a third product waits for them, and there is a branch."""
+
+    gates = ("a", "b", "d")
+    states = ("h", "c")
+
+    def step(self, x, h, c):
+        a = sigmoid(x.a + h.a)
+        n = tanh(x.b + c.b)
+        c2 = (1 - a) * n + a * where(c < 0, 0.5 * c, c)
+        return tanh(x.d + (a * c2).d) * n, c2
 
 
 def errors_of(case: Case, backend: str, dtype: torch.dtype, device: str = "cpu") -> dict[str, float]:

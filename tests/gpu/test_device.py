@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from agreement import check
+from agreement import ThreeProducts, check
 from torch import Tensor
 
 import cellwise
-from cellwise import Cell, Recurrent, cells, sigmoid, tanh, where
+from cellwise import Cell, Recurrent, cells
 from cellwise.backends.cuda.layout import Layout
 from cellwise.nn import explain
 from cellwise.testing import CASES, Case, cases_of
@@ -24,19 +24,6 @@ SMOOTH = [
 ]
 WIDE = Layout("wide", units=8, warps=4, hold=300)
 LOOPS = Layout("wide", units=8, warps=2, tiles=4, at_once=1, chunk=1)
-
-
-class ThreeProducts(Cell):
-    """Both states are multiplied in one stage, a third product waits for them, and there is a branch."""
-
-    gates = ("a", "b", "d")
-    states = ("h", "c")
-
-    def step(self, x, h, c):
-        a = sigmoid(x.a + h.a)
-        n = tanh(x.b + c.b)
-        c2 = (1 - a) * n + a * where(c < 0, 0.5 * c, c)
-        return tanh(x.d + (a * c2).d) * n, c2
 
 
 @pytest.mark.parametrize("case", OURS, ids=str)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from agreement import check
+from agreement import ThreeProducts, check
 from emulated import Emulated
 
 from cellwise import (
@@ -47,19 +47,6 @@ LOOPS = Layout("wide", units=8, warps=4, tiles=4, at_once=2, chunk=1)
 @pytest.fixture(autouse=True)
 def _known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "BACKENDS", (*registry.BACKENDS, EMULATED))
-
-
-class ThreeProducts(Cell):
-    """Both states are multiplied in one stage, a third product waits for them, and there is a branch."""
-
-    gates = ("a", "b", "d")
-    states = ("h", "c")
-
-    def step(self, x, h, c):
-        a = sigmoid(x.a + h.a)
-        n = tanh(x.b + c.b)
-        c2 = (1 - a) * n + a * where(c < 0, 0.5 * c, c)
-        return tanh(x.d + (a * c2).d) * n, c2
 
 
 class AllOps(Cell):
