@@ -54,13 +54,15 @@ def experiments() -> dict[str, Experiment]:
 
 def mean_row(rows: Sequence[Row]) -> Row:
     """The mean over seeds of rows whose methods end in ", seed N"; a figure that one has not has no mean."""
+    first: Any = rows[0]
     means: dict[str, Any] = {}
-    for each in fields(rows[0]):  # type: ignore[arg-type]
+    for each in fields(first):
         values = [getattr(row, each.name) for row in rows]
         if all(isinstance(value, (int, float)) for value in values):
             means[each.name] = sum(values) / len(values)
         elif None in values:
             means[each.name] = None
-    method = getattr(rows[0], "method").rpartition(",")[0]  # noqa: B009
-    means["method"] = f"{method}, mean of {len(rows)} seed{'s' * (len(rows) != 1)}"
-    return replace(rows[0], **means)  # type: ignore[type-var]
+    name = first.method.rpartition(",")[0]
+    means["method"] = f"{name}, mean of {len(rows)} seed{'s' * (len(rows) != 1)}"
+    mean: Row = replace(first, **means)
+    return mean
