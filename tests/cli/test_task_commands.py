@@ -144,6 +144,8 @@ def test_every_option_has_the_default_and_the_help_that_were_declared(run, task:
             and each.default is not None
         ):
             assert f"{each.help} [default: {each.default}]" in shown
+        if each.kind is bool and (each.default or each.none is not None):  # can be switched off
+            assert f"--no-{each.flags[0].removeprefix('--')}" in shown
 
 
 def _with_json() -> set[tuple[str, ...]]:
