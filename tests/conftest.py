@@ -69,6 +69,18 @@ def vector_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     forget()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _sketches(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Charts of reports are drawn, but not laid out and written as SVG, which takes most of a small training's time. A
+    module whose tests look at them says so: `pytestmark = pytest.mark.draws`."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.parent.name in ("tasks", "cli") and request.node.get_closest_marker("draws") is None:
+            patch.setattr(
+                "cellwise.tasks.report.charts._svg", lambda figure, salt: f"<svg><!-- {salt} --></svg>"
+            )
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _ground(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("COLUMNS", raising=False)  # which tests that run side by side are given

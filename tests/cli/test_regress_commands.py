@@ -13,6 +13,8 @@ import pytest
 from cellwise.tasks import SequenceRegressor
 from cellwise.tasks.classify import datasets
 
+pytestmark = pytest.mark.draws
+
 SMALL = ("--epochs", "1", "--hidden-size", "4")
 
 

@@ -28,6 +28,8 @@ from cellwise.tasks.errors import DataError, OptionError, RunFolderError, TaskEr
 from cellwise.tasks.training.history import Epoch
 from cellwise.tasks.training.run_files import RunFolder
 
+pytestmark = pytest.mark.draws
+
 TEXT = "".join(f"The whale number {i} swims, and so does the ship.\n" for i in range(30))
 SERIES = [np.sin(np.arange(90.0)) + level for level in (5, 9)]
 

@@ -23,6 +23,8 @@ from cellwise.tasks.report.charts import page_svg
 from cellwise.tasks.shown import shown
 from cellwise.tasks.training.run_check import check_run
 
+pytestmark = pytest.mark.draws
+
 NAMES = (
     r"$\frac{1}$", "$", "$$", r"$x^{2$", r"\$5 to $6", r"\input{/etc/passwd}", "%", "_hidden", "__", "a_b^c", "{x}",
     "{{ 7 * 7 }}", "{% raw %}", "<script>alert(1)</script>", "</svg><b>", "<!-- ", "]]>", "&amp;", "\"'`", 'id="a"',

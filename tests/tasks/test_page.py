@@ -16,6 +16,8 @@ from cellwise.tasks.report.table import ReportTable, TableCell, TableRow
 from cellwise.tasks.training.history import Epoch, History, Watch
 from cellwise.tasks.training.run_files import RunFolder
 
+pytestmark = pytest.mark.draws
+
 HISTORY = History(
     tuple(Epoch(i, 2.0 / i, {"error": 3.0 / i}, 1e-3, 0.1) for i in range(1, 4)), Watch("error")
 )

@@ -24,6 +24,8 @@ from cellwise.tasks.forecasting.report_measured import (
 )
 from cellwise.tasks.forecasting.tables import judge, scores_table, verdict
 
+pytestmark = pytest.mark.draws
+
 SETTINGS = {"horizon": 5, "hidden_size": 4, "epochs": 2, "ensemble": False}
 
 

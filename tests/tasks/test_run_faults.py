@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,22 @@ from safetensors.torch import load_file
 
 from cellwise.tasks import CharacterModel
 from cellwise.tasks.errors import ReportWarning, RunFolderError
+from cellwise.tasks.report.page import Chart, Page, Section
+from cellwise.tasks.text import report
 from cellwise.tasks.training import loop
 from cellwise.tasks.training.run_files import BEST, LAST
 from cellwise.tasks.training.run_lock import LOCK
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 30
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_page() -> Iterator[None]:
+    """A report of one chart: what it holds is nothing to these tests, and making it takes longer than all else."""
+    page = Page("", "", sections=(Section("", charts=(Chart("loss", "<svg></svg>", ""),)),))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "_page", lambda model: page)
+        yield
 
 
 def fit(folder: Path) -> CharacterModel:
