@@ -26,11 +26,11 @@ from cellwise.tasks.translate.network import (
     Pairs,
     TranslateNetwork,
     TranslateSizes,
-    Writer,
 )
 from cellwise.tasks.translate.pairs import TextPairs, as_pairs, bundled, hold_out, read_pairs
 from cellwise.tasks.translate.searching import beam_search, greedy_search
 from cellwise.tasks.translate.vocabulary import JOINER, Vocabulary, choose_unit, cut, joined
+from cellwise.tasks.translate.writer import Writer
 
 VOCABULARY = 6  # of the targets: three signs, three words
 
@@ -45,6 +45,10 @@ def network(cell: str = "gru", **changed: Any) -> TranslateNetwork:
     with torch.no_grad():
         for weight in made.parameters():
             weight *= 2
+        if made.attention.cover is not None:
+            made.attention.cover.weight.uniform_(-2, 1)
+    if made.lexicon is not None:
+        made.lexicon.learn(WordPairs.learn([[3, 4], [4, 6], [3, 6]] * 2, [[3, 5], [5, 4], [3, 4]] * 2), END)
     return made
 
 
@@ -77,6 +81,9 @@ FORMS: dict[str, dict[str, Any]] = {
     "additive": {"attention": "additive", "num_layers": 2},
     "dot": {"attention": "dot", "tied": False, "hidden_size": 5},
     "lstm": {"cell": "lstm"},
+    "lexicon": {"lexicon": True, "copy": True, "upper_layers": 0},
+    "coverage": {"coverage": 0.5, "attention": "additive"},
+    "fed": {"input_feeding": True, "coverage": 0.5, "cell": "lstm"},
 }
 
 
@@ -92,7 +99,7 @@ def test_padding_never_leaks(form: str) -> None:
     assert torch.equal(made.likelihoods(other), together)
 
 
-@pytest.mark.parametrize("form", ["plain", "copy", "additive", "lstm"])
+@pytest.mark.parametrize("form", ["plain", "additive", "lstm", "lexicon", "coverage", "fed"])
 def test_gradients(form: str) -> None:
     made = network(**FORMS[form] | {"smoothing": 0.2, "guide": 0.5})
     told = torch.rand(3, 4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -133,7 +140,7 @@ def test_likelihood_is_that_of_the_whole_softmax() -> None:
 def test_attention_sums_to_one_over_the_source(score: str) -> None:
     torch.manual_seed(0)
     made, memory = Attention(score, 4), torch.randn(2, 5, 4)
-    weights = made(torch.randn(2, 3, 4), made.keys(memory), torch.tensor([5, 2]))
+    weights = made(torch.randn(2, 3, 4), made.keys(memory), torch.tensor([5, 2]), None)
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3))
     assert (weights[1, :, 2:] == 0).all() and (weights[1, :, :2] > 0).all()
 
@@ -145,7 +152,7 @@ def every_translation(
     made: TranslateNetwork, pair: Pairs, limit: int, penalty: float
 ) -> list[tuple[float, Any]]:
     """Score and ids of all translations within a limit, the best first."""
-    longest = int(pair.copies.max()) + 1 if made.gate is not None else 0
+    longest = int(pair.copies.max()) + 1 if made.sizes.copy else 0
     words = [word for word in range(max(VOCABULARY, longest)) if word != END]
     found = []
     for length in range(limit):
@@ -168,7 +175,7 @@ def likelihood_of(made: TranslateNetwork, pair: Pairs) -> torch.Tensor:
     return torch.stack(found)
 
 
-@pytest.mark.parametrize("form", ["plain", "upper", "copy", "lstm"])
+@pytest.mark.parametrize("form", ["plain", "upper", "copy", "lexicon", "coverage", "fed"])
 def test_a_wide_beam_finds_what_an_exhaustive_search_finds(form: str) -> None:
     made, batch = network(**FORMS[form]), pairs()
     limits = torch.tensor([3, 3, 2])
@@ -182,10 +189,10 @@ def test_a_wide_beam_finds_what_an_exhaustive_search_finds(form: str) -> None:
                 assert [each.score for each in own] == pytest.approx([score for score, _ in best])
 
 
-@pytest.mark.parametrize("form", ["plain", "copy"])
+@pytest.mark.parametrize("form", ["plain", "copy", "lexicon", "coverage", "fed"])
 def test_single_steps_are_the_whole_call(form: str) -> None:
     made, batch = network(**FORMS[form]), pairs()
-    chosen = (0, 1, 2) if form == "copy" else (0, 2)  # without copies nothing writes the word of the second
+    chosen = (0, 1, 2) if made.sizes.copy else (0, 2)  # without copies nothing writes the word of the second
     with torch.no_grad():
         whole = torch.cat([made.likelihoods(row(batch, number)) for number in chosen])
         steps = torch.cat([likelihood_of(made, row(batch, number)) for number in chosen])

@@ -69,6 +69,18 @@ class WordPairs:
         last = np.append(self.left[order][1:] != self.left[order][:-1], True)[: len(order)]
         return dict(zip(self.left[order][last].tolist(), self.right[order][last].tolist(), strict=True))
 
+    def likeliest(self, count: int, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """The likeliest right words of the left words 0 to count - 1, and their probabilities: two (count, most), the
+        likeliest first, zeros where there are no more."""
+        ids, chances = np.zeros((count, most), np.int64), np.zeros((count, most))
+        order = np.lexsort((-self.chances, self.left))
+        left = self.left[order]
+        rank = np.arange(len(left)) - np.searchsorted(left, left)  # among those of the same left word
+        kept = (rank < most) & (left < count)
+        ids[left[kept], rank[kept]] = self.right[order][kept]
+        chances[left[kept], rank[kept]] = self.chances[order][kept]
+        return ids, chances
+
     def aligned(self, sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """How likely each word of a target belongs to each of the source: sources (S, B) and targets (T, B) give
         (T, S, B), which sums to one over S, or is zero where no pair is known."""

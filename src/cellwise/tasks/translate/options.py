@@ -119,6 +119,27 @@ class TranslateOptions(CommonOptions):
         help="Let the network copy pieces of the source, names and numbers for example (See et al. 2017).",
         group=NETWORK,
     )
+    lexicon: bool = option(
+        default=False,
+        help="Let the network write translations of the piece that it attends to as IBM model 1 counts them "
+        "(Arthur et al. 2016).",
+        group=NETWORK,
+    )
+    coverage: float | None = option(
+        default=None,
+        help="Let the attention know where it has been (Tu et al. 2016); the weight in the loss of going there again "
+        "(See et al. 2017), which may be 0.",
+        at_least=0.0,
+        at_most=100.0,
+        none="it does not know",
+        group=NETWORK,
+    )
+    input_feeding: bool = option(
+        default=False,
+        help="Let each step of the decoder read what the output layer read before it (Luong et al. 2015). Training goes "
+        "step by step then, and takes longer.",
+        group=NETWORK,
+    )
     tied: bool = option(
         default=True, help="Use the targets' embedding as the output weights too.", group=NETWORK
     )
@@ -129,6 +150,15 @@ class TranslateOptions(CommonOptions):
         at_most=0.95,
         group=TRAINING,
         search=Range(0.0, 0.4),
+    )
+    sampling: float = option(
+        default=0.0,
+        help="Scheduled sampling (Bengio et al. 2015): the probability that the decoder reads its own piece before the next "
+        "one, which it reaches after five epochs. Costs a pass more.",
+        at_least=0.0,
+        at_most=1.0,
+        group=TRAINING,
+        search=Range(0.0, 0.5),
     )
     guide: float = option(
         default=0.3,

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cellwise.tasks.translate.network import BEGIN, END, Pairs, TranslateNetwork, Writer
+from cellwise.tasks.translate.network import BEGIN, END, Pairs, TranslateNetwork
+from cellwise.tasks.translate.writer import Writer
 
 __all__ = ["Hypothesis", "beam_search", "greedy_search"]
 

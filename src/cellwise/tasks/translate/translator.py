@@ -20,8 +20,8 @@ from cellwise.tasks.translate import TASK
 from cellwise.tasks.translate.batches import Languages, Row, collate, in_order
 from cellwise.tasks.translate.known import TranslateData, fingerprint_of, rebuilt, stored
 from cellwise.tasks.translate.metrics import PACKAGE, TITLES, error_rates, measure_texts
-from cellwise.tasks.translate.network import TranslateNetwork, TranslateSizes
-from cellwise.tasks.translate.objective import TranslateObjective
+from cellwise.tasks.translate.network import END, TranslateNetwork, TranslateSizes
+from cellwise.tasks.translate.objective import TranslateObjective, counted
 from cellwise.tasks.translate.options import BEAM, TranslateOptions
 from cellwise.tasks.translate.pairs import Parts, TextPairs, as_pairs, hold_out, texts_of
 from cellwise.tasks.translate.searching import Hypothesis, beam_search, greedy_search
@@ -163,6 +163,9 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
             self.word_dropout,
             self.smoothing,
             self.guide,
+            self.lexicon,
+            self.coverage,
+            self.input_feeding,
         )
         return TranslateNetwork(self._cell, sizes)
 
@@ -180,11 +183,15 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         def validate() -> dict[str, float]:
             return {} if validation is None else self._validated(network, data, validation, rows, watch)
 
+        words = counted(training.rows) if self.guide or self.lexicon else None
+        if words is not None and network.lexicon is not None:
+            network.lexicon.learn(words, END)
         return TranslateObjective(
             network,
             training.rows,
             validate,
-            guided=self.guide > 0,
+            words=words if self.guide else None,
+            sampling=self.sampling,
             metric=watch,
             batch_size=self.batch_size,
             seed=self.seed,
