@@ -14,6 +14,7 @@ from torch.autograd import gradcheck
 
 from cellwise.tasks.errors import DataError
 from cellwise.tasks.translate.alignment import WordPairs
+from cellwise.tasks.translate.allowed import Allowed, Paths, read_allowed
 from cellwise.tasks.translate.attention import SCORES, Attention
 from cellwise.tasks.translate.baselines import simple_translations
 from cellwise.tasks.translate.batches import Languages, collate
@@ -189,6 +190,64 @@ def test_a_wide_beam_finds_what_an_exhaustive_search_finds(form: str) -> None:
                 assert [each.score for each in own] == pytest.approx([score for score, _ in best])
 
 
+ALLOWED = [[3], [4, 5], [4, 5, 3], [5, 4]]  # some begin others, and what follows may be had in several ways
+
+
+@pytest.mark.parametrize(("form", "whole"), [("plain", False), ("copy", False), ("fed", True)])
+def test_a_wide_beam_finds_all_that_is_allowed(form: str, whole: bool) -> None:
+    made, batch, limits = network(**FORMS[form]), pairs(), torch.tensor([4, 4, 4])
+    texts = {
+        0: ALLOWED,
+        1: [*ALLOWED, [6]] if form == "copy" else ALLOWED,
+    }  # the second source has the word 6
+    allowed = [Paths(texts[0], whole), Paths(texts[1], whole), None]
+    with torch.no_grad():
+        found = beam_search(made, batch, limits, beams=40, count=40, allowed=allowed)
+        greedy = greedy_search(made, batch, limits, allowed)
+        for number, own in texts.items():
+            counts = (1,) if whole else (1, 2, 3)
+            right = {tuple(sum(each, [])) for n in counts for each in itertools.product(own, repeat=n)}
+            best = [ids for _, ids in every_translation(made, row(batch, number), 4, 1.0) if ids in right]
+            assert [each.ids for each in found[number]] == best and len(best) >= 4
+            assert greedy[number].ids in best
+        free = beam_search(made, batch, limits, beams=40, count=40)
+    assert found[2] == free[2] and found[0] != free[0]
+
+
+def test_what_is_allowed_has_room_to_end() -> None:
+    made, batch = network(upper_layers=0), pairs()
+    paths = Paths([[3, 4, 5, 3, 4]], whole=True)
+    with torch.no_grad():
+        for each in beam_search(made, batch, torch.ones(3, dtype=torch.long), beams=2, allowed=[paths] * 3):
+            assert [own.ids for own in each] == [(3, 4, 5, 3, 4)]
+        (one, *_) = greedy_search(made, batch, torch.ones(3, dtype=torch.long), [paths] * 3)
+    assert one.ids == (3, 4, 5, 3, 4)
+
+
+def test_what_may_be_written(tmp_path: Path) -> None:
+    known = Vocabulary.learn(["a b , c"], "words", 100)
+    languages = Languages(known, known, copies=True)
+    plain, with_name = languages.rows(["a b", "a Rome"])
+    allowed = Allowed(["a b", "Rome", ","], languages, whole=False)
+    first, other = allowed.paths("a b", plain), allowed.paths("a Rome", with_name)
+    assert first is not None and other is not None and allowed.paths("", plain) is first
+    assert set(first.follow(0)) == {known.id_of("a"), known.id_of(",")}
+    assert set(other.follow(0)) == {*first.follow(0), len(known)}  # Rome can be copied
+    (tmp_path / "some").write_text("x\ta\nx\tb\ny\tOslo\n", "utf8")
+    own = Allowed(read_allowed(tmp_path / "some"), languages, whole=True)
+    assert own.paths("z", plain) is None
+    with pytest.raises(
+        DataError, match="nothing that is allowed for 'y' can be written: the vocabulary .* lacks 'Oslo'"
+    ):
+        own.paths("y", plain)
+    (tmp_path / "both").write_text("x\ta\nb\n", "utf8")
+    with pytest.raises(DataError, match="in each line a text, or in each line a source, a tab and a text"):
+        read_allowed(tmp_path / "both")
+    assert Vocabulary("words").forms(",") == [[f"{JOINER},{JOINER}"], [f"{JOINER},"], [f",{JOINER}"], [","]]
+    pieces = Vocabulary.learn(["so, so", "so, so"], "subwords", 300)
+    assert [pieces.text([b"so", *form]) for form in pieces.forms(",")] == ["so ,", "so,"]
+
+
 @pytest.mark.parametrize("form", ["plain", "copy", "lexicon", "coverage", "fed"])
 def test_single_steps_are_the_whole_call(form: str) -> None:
     made, batch = network(**FORMS[form]), pairs()
@@ -254,6 +313,8 @@ def test_a_word_that_the_targets_lack_is_copied_by_its_own_number() -> None:
 def test_counting_finds_which_word_belongs_to_which() -> None:
     made = WordPairs.learn([[0, 1], [0, 2], [1, 2]] * 5, [[5, 6], [7, 5], [7, 6]] * 5)
     assert made.best() == {0: 5, 1: 6, 2: 7}
+    ids, chances = made.likeliest(4, 2)
+    assert ids[:3, 0].tolist() == [5, 6, 7] and (chances[:3, 0] > 0.9).all() and (chances[3] == 0).all()
     told = made.aligned(np.array([[0], [1]]), np.array([[6], [5], [9]]))
     assert told.shape == (3, 2, 1) and told[0, 1, 0] > 0.9 and told[1, 0, 0] > 0.9
     assert told.sum(1)[:, 0].tolist() == pytest.approx([1, 1, 0])  # nobody knows 9

@@ -108,6 +108,7 @@ def test_equal_seeds_give_equal_networks_also_after_a_stop(tmp_path: Path) -> No
             return found
 
     settings = {**TINY, "epochs": 3, "copy": True, "word_dropout": 0.2, "dropout": 0.2}
+    settings |= {"lexicon": True, "sampling": 0.5, "coverage": 0.1}
     whole = Translator(**settings).fit(counted(40), progress=False)
     with pytest.raises(StopError):
         Stopping(**settings).fit(counted(40), folder=tmp_path / "run", progress=False)
@@ -124,13 +125,20 @@ def test_equal_seeds_give_equal_networks_also_after_a_stop(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "settings",
     [
-        {"source_unit": "subwords", "target_unit": "subwords", "vocabulary_size": 300, "copy": True},
+        {
+            "source_unit": "subwords",
+            "target_unit": "subwords",
+            "vocabulary_size": 300,
+            "copy": True,
+            "lexicon": True,
+        },
         {
             "source_unit": "characters",
             "target_unit": "words",
             "cell": "lstm",
             "num_layers": 2,
             "upper_layers": 1,
+            "input_feeding": True,
         },
         {
             "source_unit": "words",
@@ -138,6 +146,7 @@ def test_equal_seeds_give_equal_networks_also_after_a_stop(tmp_path: Path) -> No
             "joint": True,
             "attention": "additive",
             "tied": False,
+            "coverage": 0.1,
         },
         {"attention": "dot", "watch": "bleu", "guide": 0.0, "hidden_size": 7, "autocast": True},
     ],
@@ -161,13 +170,19 @@ def test_unknown_names_are_copied() -> None:
     assert found == ["ich heisse Ishmael", "ich heisse Ahab"]
 
 
-def test_what_cannot_be_is_said() -> None:
+def test_what_cannot_be_is_said(run: Path) -> None:
     with pytest.raises(OptionError, match="attention must be 'dot', 'general' or 'additive', not 'much'"):
         Translator(attention="much").fit(counted(4))
     with pytest.raises(OptionError, match="joint asks for one vocabulary, but source_unit is words and"):
         Translator(joint=True, source_unit="words").fit(counted(4))
     with pytest.raises(DataError, match="all pairs are longer than longest = 1 pieces"):
         Translator(longest=1, source_unit="characters").fit(counted(4))
+    with pytest.raises(OptionError, match="give one of the two"):
+        Translator.load(run).predict(["one"], allow=["eins"], among=["eins"])
+    with pytest.raises(
+        DataError, match="nothing that is allowed can be written: the vocabulary of the targets lacks 'x'"
+    ):
+        Translator.load(run).predict(["one"], allow=["x"])
     with pytest.raises(DataError, match="there are 2 sources and 1 targets for training"):
         Translator().fit(["a", "b"], ["c"])
 
@@ -199,6 +214,14 @@ def test_commands(run: Path, told: Told, tmp_path: Path) -> None:
     assert rows[0].split("\t")[2:] == ["zwei fünf", "1-0 0-1"]
     (value,) = json.loads(told("predict", run, "-", "--json", "--beam", 2, typed="six\n"))
     assert value["source"] == "six" and value["translations"][0]["text"] == "sechs"
+    (tmp_path / "allowed").write_text("sechs\nsieben sieben\n", "utf8")
+    assert told("predict", run, "-", "--allow", tmp_path / "allowed", typed="nine\n") in (
+        "sechs\n",
+        "sieben sieben\n",
+    )
+    (tmp_path / "candidates").write_text("nine\tsieben sieben\nnine\tsechs acht null\nsix\tneun\n", "utf8")
+    found = told("predict", run, "-", "--among", tmp_path / "candidates", "--beam", 1, typed="six\none\n")
+    assert found == "neun\neins\n"
     found = json.loads(told("evaluate", run, tmp_path / "test.tsv", "--json"))
     assert {"bleu", "chrf", "word_error_rate", "symbol_error_rate", "signatures"} <= set(found)
     assert found["word_error_rate"] == 0 and found["pairs"] == 3 and found["sources"] == 2

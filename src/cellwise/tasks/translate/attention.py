@@ -16,8 +16,8 @@ class Attention(nn.Module):
     """Weights of the source positions for each step of the decoder.
 
     score: "dot" q.m / sqrt(H), "general" q.(W m), "additive" v.tanh(W m + U q); q a decoder state, m an encoder output,
-    both of size H. covers: a position that earlier steps attended to with weights that sum to c scores c (a.q + b.k + d)
-    more, k what q is compared with: the coverage of Tu et al. (2016), which starts without effect."""
+    both of size H. covers: a position that earlier steps attended to with weights that sum to c scores
+    c (a.q + b.k + d) more, k what q is compared with: coverage (Tu et al. 2016), which starts without effect."""
 
     def __init__(self, score: str, size: int, covers: bool = False) -> None:
         super().__init__()

@@ -183,8 +183,8 @@ class TranslateNetwork(nn.Module):
     # --- training -----------------------------------------------------------------------------------------------
 
     def loss(self, batch: Pairs, sampling: float = 0.0) -> Tensor:
-        """Mean negative log-likelihood of a word of the targets, in nats, with label smoothing; and the weighted terms of
-        alignments and coverage.
+        """Mean negative log-likelihood of a word of the targets, in nats, with label smoothing; and the weighted terms
+        of alignments and coverage.
 
         sampling: the probability that a step reads the network's own word before it and not the true one."""
         smoothing, coverage = self.sizes.smoothing, self.sizes.coverage

@@ -136,8 +136,8 @@ class TranslateOptions(CommonOptions):
     )
     input_feeding: bool = option(
         default=False,
-        help="Let each step of the decoder read what the output layer read before it (Luong et al. 2015). Training goes "
-        "step by step then, and takes longer.",
+        help="Let each step of the decoder read what the output layer read before it (Luong et al. 2015). Training "
+        "goes step by step then, and takes longer.",
         group=NETWORK,
     )
     tied: bool = option(
@@ -153,8 +153,8 @@ class TranslateOptions(CommonOptions):
     )
     sampling: float = option(
         default=0.0,
-        help="Scheduled sampling (Bengio et al. 2015): the probability that the decoder reads its own piece before the next "
-        "one, which it reaches after five epochs. Costs a pass more.",
+        help="Scheduled sampling (Bengio et al. 2015): how likely the decoder reads its own piece in place of the true "
+        "one; reached after five epochs. Costs a forward pass.",
         at_least=0.0,
         at_most=1.0,
         group=TRAINING,
@@ -202,4 +202,17 @@ class Searching:
         help="A log-probability is divided by the length to the power of this; larger favours longer ones.",
         at_least=0.0,
         at_most=10.0,
+    )
+    allow: str | None = option(
+        default=None,
+        help="Texts, one a line, that translations are put together from: words or symbols. Lines with a source, a tab "
+        "and a text hold for that source alone.",
+        none="any",
+        metavar="FILE",
+    )
+    among: str | None = option(
+        default=None,
+        help="The same, where a translation is one of the texts as a whole.",
+        none="any",
+        metavar="FILE",
     )

@@ -33,8 +33,8 @@ class Writer:
             self._upper.state = upper
 
     def step(self, words: Tensor) -> tuple[Tensor, Tensor]:
-        """From the last words (B, K): scores (B, K, V'), log-probabilities where the network points at the source too and
-        logits where it does not; attention weights (B, K, S). V' has room for words that only sources hold."""
+        """From the last words (B, K): scores (B, K, V'), log-probabilities where the network points at the source too
+        and logits where it does not; attention weights (B, K, S). V' has room for words that only sources hold."""
         network, source = self._network, self.source
         batch, beams = words.shape
         read = network.embed(words.flatten())
