@@ -206,7 +206,8 @@ def test_a_wide_beam_finds_all_that_is_allowed(form: str, whole: bool) -> None:
         greedy = greedy_search(made, batch, limits, allowed)
         for number, own in texts.items():
             counts = (1,) if whole else (1, 2, 3)
-            right = {tuple(sum(each, [])) for n in counts for each in itertools.product(own, repeat=n)}
+            every = (each for n in counts for each in itertools.product(own, repeat=n))
+            right = {tuple(itertools.chain(*each)) for each in every}
             best = [ids for _, ids in every_translation(made, row(batch, number), 4, 1.0) if ids in right]
             assert [each.ids for each in found[number]] == best and len(best) >= 4
             assert greedy[number].ids in best
@@ -237,7 +238,7 @@ def test_what_may_be_written(tmp_path: Path) -> None:
     own = Allowed(read_allowed(tmp_path / "some"), languages, whole=True)
     assert own.paths("z", plain) is None
     with pytest.raises(
-        DataError, match="nothing that is allowed for 'y' can be written: the vocabulary .* lacks 'Oslo'"
+        DataError, match=r"nothing that is allowed for 'y' can be written: the vocabulary .* lacks 'Oslo'"
     ):
         own.paths("y", plain)
     (tmp_path / "both").write_text("x\ta\nb\n", "utf8")
