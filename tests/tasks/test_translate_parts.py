@@ -319,7 +319,18 @@ def test_counting_finds_which_word_belongs_to_which() -> None:
     told = made.aligned(np.array([[0], [1]]), np.array([[6], [5], [9]]))
     assert told.shape == (3, 2, 1) and told[0, 1, 0] > 0.9 and told[1, 0, 0] > 0.9
     assert told.sum(1)[:, 0].tolist() == pytest.approx([1, 1, 0])  # nobody knows 9
-    assert WordPairs.learn([], []).aligned(np.zeros((2, 1)), np.zeros((3, 1))).shape == (3, 2, 1)
+    nothing = WordPairs.learn([], [])
+    for method in (nothing.aligned, nothing.by_others):
+        assert method(np.zeros((2, 1)), np.zeros((3, 1))).shape == (3, 2, 1)
+
+
+def test_a_pair_is_told_what_the_others_say() -> None:
+    known = [[[0, 1], [5, 6]], [[0, 2], [5, 7]], [[0, 3], [5, 8]], [[0], [5]]]
+    made = WordPairs.learn(*zip(*known, strict=True))
+    said = made.by_others(np.array([[0], [1]]), np.array([[5], [6], [9]]))[:, :, 0]
+    assert said[0, 0] > 0.9 and made.aligned(np.array([[1]]), np.array([[6]])) == 1
+    assert said[1, 1] < 0.01 and (said[2] == 0).all()  # 1 and 6 stand in this pair alone
+    assert (made.by_others(np.array([[99]]), np.array([[5]])) == 0).all()
 
 
 def test_simple_translations() -> None:
@@ -407,6 +418,9 @@ def test_bundled_verses() -> None:
 def test_a_batch_is_told_alignments_within_its_sentences() -> None:
     words = Vocabulary.learn(["a b c"], "symbols", 50)
     rows = Languages(words, words, copies=False).rows(["a b c", "a"], ["a b", "a"])
-    told = collate(rows, WordPairs.learn([[3, 4], [3], [4]] * 3, [[3, 4], [3], [4]] * 3)).alignments
+    made = collate(rows, WordPairs.learn([[3, 4], [3], [4]] * 3, [[3, 4], [3], [4]] * 3), lexical=True)
+    told, said = made.alignments, made.lexical
+    assert said is not None and said[:, :, 0].diagonal().tolist()[:2] == pytest.approx([1, 1], abs=0.1)
+    assert said[2, :, 0].tolist() == [0, 0, 0, 1] and said[1, :, 1].tolist() == [0, 1, 0, 0]  # the ends
     assert told is not None and told.shape == (3, 4, 2)
     assert told[0, 0, 0] > 0.5 and (told[:, 3:, 0] == 0).all() and (told[1:, :, 1] == 0).all()

@@ -34,7 +34,9 @@ class Pairs:
     sources (S, B), source_lengths (B,): ids, each source with END. copies (S, B): what copying a position writes, an id
     of the targets or, from the size of their vocabulary on, a word that it lacks; NO_COPY beyond the end. targets
     (T, B), target_lengths (B,): ids of the same kind, each target with END. alignments (T, S, B): how likely each word
-    of the target belongs to each of the source, zero where nobody knows; None if attention is not told."""
+    of the target belongs to each of the source, zero where nobody knows; None if attention is not told. lexical
+    (T, S, B): how likely each word of the target is as a translation of each of the source, by what other pairs say;
+    None if what the lexicon says will do."""
 
     sources: Tensor
     source_lengths: Tensor
@@ -42,6 +44,7 @@ class Pairs:
     targets: Tensor
     target_lengths: Tensor
     alignments: Tensor | None = None
+    lexical: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,17 +223,19 @@ class TranslateNetwork(nn.Module):
         generated, *pointed = self.ways(queries, context, combined)
         # A word that the vocabulary lacks can only be copied.
         mixed = generated * own.exp() * known
-        for way, found in zip(pointed, self._pointed(source, targets), strict=True):
+        for way, found in zip(pointed, self._pointed(source, batch), strict=True):
             mixed = mixed + way * (made.weights * found).sum(-1)[inside]
         return torch.log(mixed + TINY), mean, made.weights
 
-    def _pointed(self, source: Source, targets: Tensor) -> list[Tensor]:
-        """For each way to point at the source: how likely each position (B, T, S) then writes each target (B, T)."""
-        found = []
+    def _pointed(self, source: Source, batch: Pairs) -> list[Tensor]:
+        """For each way to point at the source: how likely each position then writes each word of the target
+        (B, T, S)."""
+        found, targets = [], batch.targets.t()
         if self.sizes.copy:
             found.append((source.copies[:, None] == targets[:, :, None]).to(source.memory.dtype))
         if source.entries is not None:
-            found.append(matches(*source.entries, targets))
+            told = batch.lexical
+            found.append(matches(*source.entries, targets) if told is None else told.permute(2, 0, 1))
         return found
 
     def _before(self, batch: Pairs) -> Tensor:

@@ -30,6 +30,7 @@ class TranslateObjective(Objective[Pairs]):
         validate: Callable[[], dict[str, float]],
         *,
         words: WordPairs | None,
+        guided: bool,
         sampling: float,
         metric: str,
         batch_size: int,
@@ -38,7 +39,8 @@ class TranslateObjective(Objective[Pairs]):
         self._network, self._rows, self._validate = network, rows, validate
         self.metric, self.higher_is_better = metric, metric in ("chrf", "bleu")
         self._batch_size, self._seed = batch_size, seed
-        self._words, self._sampling, self._share_sampled = words, sampling, 0.0
+        self._words, self._told = words, {"guided": guided, "lexical": network.lexicon is not None}
+        self._sampling, self._share_sampled = sampling, 0.0
 
     @property
     def steps(self) -> int:
@@ -50,7 +52,7 @@ class TranslateObjective(Objective[Pairs]):
         self._share_sampled = self._sampling * min(1.0, (epoch - 1) / RISE)
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
         for chosen in shuffled(self._rows, self._batch_size, generator):
-            yield collate([self._rows[number] for number in chosen], self._words)
+            yield collate([self._rows[number] for number in chosen], self._words, **self._told)
 
     def loss(self, batch: Pairs) -> Tensor:
         """The network's own loss."""
