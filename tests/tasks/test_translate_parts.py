@@ -166,14 +166,37 @@ def every_translation(
 
 def likelihood_of(made: TranslateNetwork, pair: Pairs) -> torch.Tensor:
     """Log-probabilities, a word at a time by the kernels' single steps."""
+    before = torch.cat([torch.tensor([[BEGIN]]), pair.targets[:-1]])
+    return distributions_of(made, pair, before).gather(1, pair.targets)[:, 0]
+
+
+def distributions_of(made: TranslateNetwork, pair: Pairs, before: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities of all words (T, V'), given the words before (T, 1)."""
     source, state = made.encode(pair.sources, pair.source_lengths, pair.copies)
-    writer, word, found = Writer(made, source, state, 1), torch.tensor([[BEGIN]]), []
-    for target in pair.targets:
-        scores, _ = writer.step(word)
-        scores = scores.log_softmax(-1) if made.gate is None else scores
-        found.append(scores[0, 0, target[0]])
-        word = target[None]
-    return torch.stack(found)
+    writer = Writer(made, source, state, 1)
+    scores = torch.cat([writer.step(word[None])[0][0] for word in before])
+    return scores.log_softmax(-1) if made.gate is None else scores
+
+
+@pytest.mark.parametrize("form", ["plain", "fed"])
+def test_sampling_reads_the_words_that_the_network_would_write(form: str) -> None:
+    made, batch = network(**FORMS[form] | {"coverage": None}), pairs()
+    with torch.no_grad():
+        loss = made.loss(row(batch, 0), sampling=1.0)
+        true = torch.tensor([[BEGIN], *row(batch, 0).targets[:-1].tolist()])
+        own = distributions_of(made, row(batch, 0), true).argmax(-1)[:, None]
+        read = torch.cat([true[:1], own[:-1]])
+        real = distributions_of(made, row(batch, 0), read).gather(1, row(batch, 0).targets)
+    assert not torch.equal(read, true)
+    assert float(loss) == pytest.approx(float(-real.mean()))
+
+
+@pytest.mark.parametrize("form", ["copy", "lexicon"])
+def test_all_ways_together_sum_to_one(form: str) -> None:
+    made, pair = network(**FORMS[form]), row(pairs(), 1)
+    with torch.no_grad():
+        made_up = distributions_of(made, pair, torch.tensor([[BEGIN], [6], [0]])).exp()
+    torch.testing.assert_close(made_up.sum(1), torch.ones(3, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("form", ["plain", "upper", "copy", "lexicon", "coverage", "fed"])

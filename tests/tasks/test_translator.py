@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from damage import forge_checksums, rewrite_json
 
 from cellwise.tasks import Translator
 from cellwise.tasks.errors import DataError, OptionError, RunFolderError
@@ -148,7 +149,14 @@ def test_equal_seeds_give_equal_networks_also_after_a_stop(tmp_path: Path) -> No
             "tied": False,
             "coverage": 0.1,
         },
-        {"attention": "dot", "watch": "bleu", "guide": 0.0, "hidden_size": 7, "autocast": True},
+        {
+            "attention": "dot",
+            "watch": "bleu",
+            "guide": 0.0,
+            "hidden_size": 7,
+            "autocast": True,
+            "lexicon": False,
+        },
     ],
 )
 def test_every_form_is_saved_and_loaded(settings: dict[str, Any], tmp_path: Path) -> None:
@@ -156,6 +164,9 @@ def test_every_form_is_saved_and_loaded(settings: dict[str, Any], tmp_path: Path
         counted(30), valid=[("one", "eins"), ("one two", "zwei eins")], progress=False
     )
     made.save(tmp_path / "run")
+    if settings.get("lexicon") is False:  # as version 0.4.0 wrote it, which had none
+        rewrite_json(tmp_path / "run/config.json", {}, ("settings", "lexicon"))
+        forge_checksums(tmp_path / "run")
     loaded = Translator.load(tmp_path / "run")
     assert loaded.languages_ == made.languages_ and not loaded.is_test_
     assert loaded.predict(["one five", "two"], beam=3) == made.predict(["one five", "two"], beam=3)

@@ -257,7 +257,7 @@ class TranslateNetwork(nn.Module):
         )
         own = torch.cat([before[:1], logits.argmax(-1).t()[:-1]])
         drawn = torch.rand(before.shape, device=before.device) < share
-        return own.where(drawn & (before > END), before)
+        return own.where(drawn & (before != BEGIN), before)
 
     def _decoded(self, before: Tensor, source: Source, state: Any, lengths: Tensor) -> Decoded:
         """The steps of whole targets, from the words before (T, B)."""

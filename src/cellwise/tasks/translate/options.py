@@ -119,10 +119,11 @@ class TranslateOptions(CommonOptions):
         help="Let the network copy pieces of the source, names and numbers for example (See et al. 2017).",
         group=NETWORK,
     )
-    lexicon: bool = option(
-        default=False,
+    lexicon: bool | None = option(
+        default=None,
         help="Let the network write translations of the piece that it attends to as IBM model 1 counts them "
         "(Arthur et al. 2016).",
+        none="where targets are words or subwords",
         group=NETWORK,
     )
     coverage: float | None = option(

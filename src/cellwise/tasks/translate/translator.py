@@ -149,7 +149,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
             self.word_dropout,
             self.smoothing,
             self.guide,
-            self.lexicon,
+            _are_sentences(languages) if self.lexicon is None else self.lexicon,
             self.coverage,
             self.input_feeding,
         )
@@ -169,7 +169,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         def validate() -> dict[str, float]:
             return {} if validation is None else self._validated(network, data, validation, rows, watch)
 
-        words = counted(training.rows) if self.guide or self.lexicon else None
+        words = counted(training.rows) if self.guide or network.lexicon is not None else None
         if words is not None and network.lexicon is not None:
             network.lexicon.learn(words, END)
         return TranslateObjective(
@@ -187,8 +187,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
     def _watched(self, data: TranslateData) -> str:
         if self.watch is not None:
             return self.watch
-        is_text = data.languages.target.unit in ("words", "subwords")
-        return "chrf" if is_text else "symbol_error_rate"
+        return "chrf" if _are_sentences(data.languages) else "symbol_error_rate"
 
     def _validated(
         self, network: TranslateNetwork, data: TranslateData, pairs: TextPairs, rows: list[Row], watch: str
@@ -224,7 +223,8 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
 
     @classmethod
     def _loaded(cls, run: RunFolder, config: dict[str, Any]) -> Self:
-        made = super()._loaded(run, config)
+        without = {"lexicon": False}  # runs of version 0.4.0
+        made = super()._loaded(run, {**config, "settings": without | dict(config["settings"])})
         found = run.summary().get("scores") if run.is_finished else None
         if isinstance(found, dict) and all(_are_metrics(own) for own in found.values()):
             made._baselines = {name: own for name, own in found.items() if name != made.model_name}
@@ -344,6 +344,10 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
             return None
         words = f"{len(self.held_out_):,} pairs"
         return HeldOut(self.measure(self.held_out_), words, self.is_test_, self.baselines_)
+
+
+def _are_sentences(languages: Languages) -> bool:
+    return languages.target.unit in ("words", "subwords")
 
 
 def _are_metrics(found: Any) -> bool:
