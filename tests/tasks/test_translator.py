@@ -247,8 +247,11 @@ def test_fit_and_reproduce(told: Told, tmp_path: Path, monkeypatch: pytest.Monke
             "".join(f"{a}\t{b}\n" for a, b in rows) or "one\teins\n", "utf8"
         )
     monkeypatch.chdir(tmp_path)
-    told("fit", "train.tsv", "--valid", "valid.tsv", "--out", "run", "--epochs", 1, "--hidden-size", 8)
+    small = ("--epochs", 1, "--hidden-size", 8, "--no-joint")
+    told("fit", "train.tsv", "--valid", "valid.tsv", "--out", "run", *small)
     assert (tmp_path / "run/report.html").exists()
+    settings = json.loads((tmp_path / "run/config.json").read_text("utf8"))["settings"]
+    assert settings["joint"] is False and settings["lexicon"] is None
     table = told("kjv-spanish", "--data", ".", "--seeds", 2, "--epochs", 1, command="reproduce")
     assert "gru of cellwise, mean of 2 seeds" in table and "IBM model 1" in table
 
