@@ -180,7 +180,7 @@ def distributions_of(made: TranslateNetwork, pair: Pairs, before: torch.Tensor) 
 
 @pytest.mark.parametrize("form", ["plain", "fed"])
 def test_sampling_reads_the_words_that_the_network_would_write(form: str) -> None:
-    made, batch = network(**FORMS[form] | {"coverage": None}), pairs()
+    made, batch = network(**FORMS[form] | {"coverage": 0.0}), pairs()
     with torch.no_grad():
         loss = made.loss(row(batch, 0), sampling=1.0)
         true = torch.tensor([[BEGIN], *row(batch, 0).targets[:-1].tolist()])

@@ -109,7 +109,7 @@ def test_equal_seeds_give_equal_networks_also_after_a_stop(tmp_path: Path) -> No
             return found
 
     settings = {**TINY, "epochs": 3, "copy": True, "word_dropout": 0.2, "dropout": 0.2}
-    settings |= {"lexicon": True, "sampling": 0.5, "coverage": 0.1}
+    settings |= {"lexicon": True, "sampling": 0.5}
     whole = Translator(**settings).fit(counted(40), progress=False)
     with pytest.raises(StopError):
         Stopping(**settings).fit(counted(40), folder=tmp_path / "run", progress=False)
@@ -147,7 +147,7 @@ def test_equal_seeds_give_equal_networks_also_after_a_stop(tmp_path: Path) -> No
             "joint": True,
             "attention": "additive",
             "tied": False,
-            "coverage": 0.1,
+            "coverage": 1.0,
         },
         {
             "attention": "dot",
@@ -156,6 +156,7 @@ def test_equal_seeds_give_equal_networks_also_after_a_stop(tmp_path: Path) -> No
             "hidden_size": 7,
             "autocast": True,
             "lexicon": False,
+            "coverage": 0.0,
         },
     ],
 )
@@ -165,7 +166,8 @@ def test_every_form_is_saved_and_loaded(settings: dict[str, Any], tmp_path: Path
     )
     made.save(tmp_path / "run")
     if settings.get("lexicon") is False:  # as version 0.4.0 wrote it, which had none
-        rewrite_json(tmp_path / "run/config.json", {}, ("settings", "lexicon"))
+        for name in ("lexicon", "coverage"):
+            rewrite_json(tmp_path / "run/config.json", {}, ("settings", name))
         forge_checksums(tmp_path / "run")
     loaded = Translator.load(tmp_path / "run")
     assert loaded.languages_ == made.languages_ and not loaded.is_test_

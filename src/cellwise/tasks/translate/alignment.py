@@ -76,6 +76,12 @@ class WordPairs:
         last = np.append(self.left[order][1:] != self.left[order][:-1], True)[: len(order)]
         return dict(zip(self.left[order][last].tolist(), self.right[order][last].tolist(), strict=True))
 
+    def below(self, width: int) -> WordPairs:
+        """Of right words below a number alone."""
+        kept = self.right < width
+        left, right, chances, counts = (x[kept] for x in (self.left, self.right, self.chances, self.counts))
+        return WordPairs(left, right, chances, counts, self.totals, self.width)
+
     def likeliest(self, count: int, most: int) -> tuple[np.ndarray, np.ndarray]:
         """The likeliest right words of the left words 0 to count - 1, and their probabilities: two (count, most), the
         likeliest first, zeros where there are no more."""

@@ -95,7 +95,7 @@ class TranslateSizes:
     smoothing: float
     guide: float
     lexicon: bool = False
-    coverage: float | None = None
+    coverage: float = 0.0
     input_feeding: bool = False
 
 
@@ -115,7 +115,7 @@ class TranslateNetwork(nn.Module):
         self.encoder = Recurrent(cell, embedded, half, layers, dropout=between, bidirectional=True)
         read = 2 * embedded if sizes.input_feeding else embedded
         self.decoder = Recurrent(cell, read, wide, layers, dropout=between)
-        self.attention = Attention(sizes.attention, wide, covers=sizes.coverage is not None)
+        self.attention = Attention(sizes.attention, wide, covers=sizes.coverage > 0)
         self.upper = None
         if sizes.upper_layers:
             above = sizes.dropout if sizes.upper_layers > 1 else 0.0

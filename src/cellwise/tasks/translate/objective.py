@@ -79,7 +79,8 @@ class TranslateObjective(Objective[Pairs]):
         return self._validate()
 
 
-def counted(rows: Sequence[Row]) -> WordPairs:
-    """Which pieces belong to which, of the rows of a training."""
+def counted(rows: Sequence[Row], size: int) -> WordPairs:
+    """Which pieces belong to which, of the rows of a training. size: of the targets' vocabulary; the ids from there on
+    mean something else in each row."""
     sources = [row.source[:-1].tolist() for row in rows]
-    return WordPairs.learn(sources, [row.target[:-1].tolist() for row in rows])
+    return WordPairs.learn(sources, [row.target[:-1].tolist() for row in rows]).below(size)

@@ -34,8 +34,10 @@ SOUNDS: Mapping[str, Any] = {
     "hidden_size": 192,
     "embedding_size": 64,
     "word_dropout": 0.0,
-    "learning_rate": 5e-3,
-    "epochs": 12,
+    "guide": 0.0,
+    "batch_size": 256,
+    "learning_rate": 8e-3,
+    "epochs": 15,
 }
 ATTENTIONS = ("dot", "general", "additive")
 UNIT_NAMES = ("words", "symbols", "characters", "subwords")
@@ -123,17 +125,17 @@ class TranslateOptions(CommonOptions):
         default=None,
         help="Let the network write translations of the piece that it attends to as IBM model 1 counts them "
         "(Arthur et al. 2016).",
-        none="where targets are words or subwords",
+        none="where both sides are words",
         group=NETWORK,
     )
-    coverage: float | None = option(
-        default=None,
-        help="Let the attention know where it has been (Tu et al. 2016); the weight in the loss of going there again "
-        "(See et al. 2017), which may be 0.",
+    coverage: float = option(
+        default=0.1,
+        help="Let the attention know where it has been (Tu et al. 2016), with this weight in the loss of going there "
+        "again (See et al. 2017); 0 for neither.",
         at_least=0.0,
         at_most=100.0,
-        none="it does not know",
         group=NETWORK,
+        search=Range(0.0, 1.0),
     )
     input_feeding: bool = option(
         default=False,

@@ -149,7 +149,9 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
             self.word_dropout,
             self.smoothing,
             self.guide,
-            _are_sentences(languages) if self.lexicon is None else self.lexicon,
+            languages.source.unit == languages.target.unit == "words"
+            if self.lexicon is None
+            else self.lexicon,
             self.coverage,
             self.input_feeding,
         )
@@ -169,7 +171,11 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         def validate() -> dict[str, float]:
             return {} if validation is None else self._validated(network, data, validation, rows, watch)
 
-        words = counted(training.rows) if self.guide or network.lexicon is not None else None
+        words = (
+            counted(training.rows, len(data.languages.target))
+            if self.guide or network.lexicon is not None
+            else None
+        )
         if words is not None and network.lexicon is not None:
             network.lexicon.learn(words, END)
         return TranslateObjective(
@@ -223,7 +229,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
 
     @classmethod
     def _loaded(cls, run: RunFolder, config: dict[str, Any]) -> Self:
-        without = {"lexicon": False}  # runs of version 0.4.0
+        without = {"lexicon": False, "coverage": 0.0}  # runs of version 0.4.0
         made = super()._loaded(run, {**config, "settings": without | dict(config["settings"])})
         found = run.summary().get("scores") if run.is_finished else None
         if isinstance(found, dict) and all(_are_metrics(own) for own in found.values()):
