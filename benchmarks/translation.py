@@ -1,18 +1,21 @@
 """Training a translator beside a plain loop of torch, in words of targets per CPU second.
 
-    python benchmarks/translation.py [--hidden 128] [--seconds 4] [--rounds 5] [--words 4000]
+    python benchmarks/translation.py [--hidden 128] [--seconds 4] [--rounds 5] [--words 4000] [--options]
 
 The plain side is what one writes with torch: packed sequences, a GRU in both directions, a GRU as decoder with
 attention after it (Luong et al. 2015), cross-entropy over all logits. Ours is the network of `cellwise translate`
 without alignments. Both have the same sizes, the same random sentences of 10 to
 30 words, 64 a batch, and AdamW. They take turns, so that what else the machine does weighs on both. Printed are the
-medians of the rounds, and the median of the ratios within a round.
+medians of the rounds, and the median of the ratios within a round. --options: what each option costs, beside our
+network without it (which then is the "plain" side).
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -87,43 +90,54 @@ def trainer(model: nn.Module, loss: Callable[[Pairs], Tensor], given: list[Pairs
     return run
 
 
+OPTIONS: dict[str, dict[str, Any]] = {
+    "an upper layer": {"upper_layers": 1},
+    "a lexicon": {"lexicon": True},
+    "coverage": {"coverage": 0.1},
+    "input feeding": {"input_feeding": True},
+    "scheduled sampling": {},
+}
+
+
+def network(words: int, hidden: int, **changed: Any) -> TranslateNetwork:
+    """Ours."""
+    form: dict[str, Any] = {
+        "num_layers": 1,
+        "upper_layers": 0,
+        "attention": "general",
+        "copy": False,
+        "tied": False,
+    }
+    form |= {"shared": False, "dropout": 0.0, "word_dropout": 0.0, "smoothing": 0.1, "guide": 0.0} | changed
+    sizes = TranslateSizes(sources=words, targets=words, embedding_size=EMBEDDING, hidden_size=hidden, **form)
+    return TranslateNetwork("gru", sizes)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--words", type=int, default=4000)
-    parser.add_argument("--upper", type=int, default=0, help="layers above the attention, on our side only")
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--options", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     given = batches(options.words, 2)
-    plain = Plain(options.words, options.hidden)
-    form = {
-        "num_layers": 1,
-        "upper_layers": options.upper,
-        "attention": "general",
-        "copy": False,
-        "tied": False,
-    }
-    sizes = TranslateSizes(
-        sources=options.words,
-        targets=options.words,
-        embedding_size=EMBEDDING,
-        hidden_size=options.hidden,
-        shared=False,
-        dropout=0.0,
-        word_dropout=0.0,
-        smoothing=0.1,
-        guide=0.0,
-        **form,
-    )
-    ours = TranslateNetwork("gru", sizes)
-    runs = trainer(plain, plain, given), trainer(ours, ours.loss, given)
+    ours = network(options.words, options.hidden)
+    own = trainer(ours, ours.loss, given)
     print(f"H {options.hidden}, {options.words:,} words, torch {torch.__version__}")
-    compare("training", runs, options.seconds, options.rounds)
+    if not options.options:
+        plain = Plain(options.words, options.hidden)
+        compare("training", (trainer(plain, plain, given), own), options.seconds, options.rounds)
+        return
+    for name, changed in OPTIONS.items():
+        other = network(options.words, options.hidden, **changed)
+        share = 0.25 if name == "scheduled sampling" else 0.0
+        loss = functools.partial(other.loss, sampling=share)
+        compare(name, (own, trainer(other, loss, given)), options.seconds, options.rounds)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from torch.autograd import gradcheck
 
 from cellwise.tasks.errors import DataError
 from cellwise.tasks.translate.alignment import WordPairs
+from cellwise.tasks.translate.allowed import Allowed, Paths, read_allowed
 from cellwise.tasks.translate.attention import SCORES, Attention
 from cellwise.tasks.translate.baselines import simple_translations
 from cellwise.tasks.translate.batches import Languages, collate
@@ -26,11 +27,11 @@ from cellwise.tasks.translate.network import (
     Pairs,
     TranslateNetwork,
     TranslateSizes,
-    Writer,
 )
 from cellwise.tasks.translate.pairs import TextPairs, as_pairs, bundled, hold_out, read_pairs
 from cellwise.tasks.translate.searching import beam_search, greedy_search
 from cellwise.tasks.translate.vocabulary import JOINER, Vocabulary, choose_unit, cut, joined
+from cellwise.tasks.translate.writer import Writer
 
 VOCABULARY = 6  # of the targets: three signs, three words
 
@@ -45,6 +46,10 @@ def network(cell: str = "gru", **changed: Any) -> TranslateNetwork:
     with torch.no_grad():
         for weight in made.parameters():
             weight *= 2
+        if made.attention.cover is not None:
+            made.attention.cover.weight.uniform_(-2, 1)
+    if made.lexicon is not None:
+        made.lexicon.learn(WordPairs.learn([[3, 4], [4, 6], [3, 6]] * 2, [[3, 5], [5, 4], [3, 4]] * 2), END)
     return made
 
 
@@ -77,6 +82,9 @@ FORMS: dict[str, dict[str, Any]] = {
     "additive": {"attention": "additive", "num_layers": 2},
     "dot": {"attention": "dot", "tied": False, "hidden_size": 5},
     "lstm": {"cell": "lstm"},
+    "lexicon": {"lexicon": True, "copy": True, "upper_layers": 0},
+    "coverage": {"coverage": 0.5, "attention": "additive"},
+    "fed": {"input_feeding": True, "coverage": 0.5, "cell": "lstm"},
 }
 
 
@@ -92,7 +100,7 @@ def test_padding_never_leaks(form: str) -> None:
     assert torch.equal(made.likelihoods(other), together)
 
 
-@pytest.mark.parametrize("form", ["plain", "copy", "additive", "lstm"])
+@pytest.mark.parametrize("form", ["plain", "additive", "lstm", "lexicon", "coverage", "fed"])
 def test_gradients(form: str) -> None:
     made = network(**FORMS[form] | {"smoothing": 0.2, "guide": 0.5})
     told = torch.rand(3, 4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -133,7 +141,7 @@ def test_likelihood_is_that_of_the_whole_softmax() -> None:
 def test_attention_sums_to_one_over_the_source(score: str) -> None:
     torch.manual_seed(0)
     made, memory = Attention(score, 4), torch.randn(2, 5, 4)
-    weights = made(torch.randn(2, 3, 4), made.keys(memory), torch.tensor([5, 2]))
+    weights = made(torch.randn(2, 3, 4), made.keys(memory), torch.tensor([5, 2]), None)
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3))
     assert (weights[1, :, 2:] == 0).all() and (weights[1, :, :2] > 0).all()
 
@@ -145,7 +153,7 @@ def every_translation(
     made: TranslateNetwork, pair: Pairs, limit: int, penalty: float
 ) -> list[tuple[float, Any]]:
     """Score and ids of all translations within a limit, the best first."""
-    longest = int(pair.copies.max()) + 1 if made.gate is not None else 0
+    longest = int(pair.copies.max()) + 1 if made.sizes.copy else 0
     words = [word for word in range(max(VOCABULARY, longest)) if word != END]
     found = []
     for length in range(limit):
@@ -158,17 +166,40 @@ def every_translation(
 
 def likelihood_of(made: TranslateNetwork, pair: Pairs) -> torch.Tensor:
     """Log-probabilities, a word at a time by the kernels' single steps."""
+    before = torch.cat([torch.tensor([[BEGIN]]), pair.targets[:-1]])
+    return distributions_of(made, pair, before).gather(1, pair.targets)[:, 0]
+
+
+def distributions_of(made: TranslateNetwork, pair: Pairs, before: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities of all words (T, V'), given the words before (T, 1)."""
     source, state = made.encode(pair.sources, pair.source_lengths, pair.copies)
-    writer, word, found = Writer(made, source, state, 1), torch.tensor([[BEGIN]]), []
-    for target in pair.targets:
-        scores, _ = writer.step(word)
-        scores = scores.log_softmax(-1) if made.gate is None else scores
-        found.append(scores[0, 0, target[0]])
-        word = target[None]
-    return torch.stack(found)
+    writer = Writer(made, source, state, 1)
+    scores = torch.cat([writer.step(word[None])[0][0] for word in before])
+    return scores.log_softmax(-1) if made.gate is None else scores
 
 
-@pytest.mark.parametrize("form", ["plain", "upper", "copy", "lstm"])
+@pytest.mark.parametrize("form", ["plain", "fed"])
+def test_sampling_reads_the_words_that_the_network_would_write(form: str) -> None:
+    made, batch = network(**FORMS[form] | {"coverage": 0.0}), pairs()
+    with torch.no_grad():
+        loss = made.loss(row(batch, 0), sampling=1.0)
+        true = torch.tensor([[BEGIN], *row(batch, 0).targets[:-1].tolist()])
+        own = distributions_of(made, row(batch, 0), true).argmax(-1)[:, None]
+        read = torch.cat([true[:1], own[:-1]])
+        real = distributions_of(made, row(batch, 0), read).gather(1, row(batch, 0).targets)
+    assert not torch.equal(read, true)
+    assert float(loss) == pytest.approx(float(-real.mean()))
+
+
+@pytest.mark.parametrize("form", ["copy", "lexicon"])
+def test_all_ways_together_sum_to_one(form: str) -> None:
+    made, pair = network(**FORMS[form]), row(pairs(), 1)
+    with torch.no_grad():
+        made_up = distributions_of(made, pair, torch.tensor([[BEGIN], [6], [0]])).exp()
+    torch.testing.assert_close(made_up.sum(1), torch.ones(3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("form", ["plain", "upper", "copy", "lexicon", "coverage", "fed"])
 def test_a_wide_beam_finds_what_an_exhaustive_search_finds(form: str) -> None:
     made, batch = network(**FORMS[form]), pairs()
     limits = torch.tensor([3, 3, 2])
@@ -182,10 +213,69 @@ def test_a_wide_beam_finds_what_an_exhaustive_search_finds(form: str) -> None:
                 assert [each.score for each in own] == pytest.approx([score for score, _ in best])
 
 
-@pytest.mark.parametrize("form", ["plain", "copy"])
+ALLOWED = [[3], [4, 5], [4, 5, 3], [5, 4]]  # some begin others, and what follows may be had in several ways
+
+
+@pytest.mark.parametrize(("form", "whole"), [("plain", False), ("copy", False), ("fed", True)])
+def test_a_wide_beam_finds_all_that_is_allowed(form: str, whole: bool) -> None:
+    made, batch, limits = network(**FORMS[form]), pairs(), torch.tensor([4, 4, 4])
+    texts = {
+        0: ALLOWED,
+        1: [*ALLOWED, [6]] if form == "copy" else ALLOWED,
+    }  # the second source has the word 6
+    allowed = [Paths(texts[0], whole), Paths(texts[1], whole), None]
+    with torch.no_grad():
+        found = beam_search(made, batch, limits, beams=40, count=40, allowed=allowed)
+        greedy = greedy_search(made, batch, limits, allowed)
+        for number, own in texts.items():
+            counts = (1,) if whole else (1, 2, 3)
+            every = (each for n in counts for each in itertools.product(own, repeat=n))
+            right = {tuple(itertools.chain(*each)) for each in every}
+            best = [ids for _, ids in every_translation(made, row(batch, number), 4, 1.0) if ids in right]
+            assert [each.ids for each in found[number]] == best and len(best) >= 4
+            assert greedy[number].ids in best
+        free = beam_search(made, batch, limits, beams=40, count=40)
+    assert found[2] == free[2] and found[0] != free[0]
+
+
+def test_what_is_allowed_has_room_to_end() -> None:
+    made, batch = network(upper_layers=0), pairs()
+    paths = Paths([[3, 4, 5, 3, 4]], whole=True)
+    with torch.no_grad():
+        for each in beam_search(made, batch, torch.ones(3, dtype=torch.long), beams=2, allowed=[paths] * 3):
+            assert [own.ids for own in each] == [(3, 4, 5, 3, 4)]
+        (one, *_) = greedy_search(made, batch, torch.ones(3, dtype=torch.long), [paths] * 3)
+    assert one.ids == (3, 4, 5, 3, 4)
+
+
+def test_what_may_be_written(tmp_path: Path) -> None:
+    known = Vocabulary.learn(["a b , c"], "words", 100)
+    languages = Languages(known, known, copies=True)
+    plain, with_name = languages.rows(["a b", "a Rome"])
+    allowed = Allowed(["a b", "Rome", ","], languages, whole=False)
+    first, other = allowed.paths("a b", plain), allowed.paths("a Rome", with_name)
+    assert first is not None and other is not None and allowed.paths("", plain) is first
+    assert set(first.follow(0)) == {known.id_of("a"), known.id_of(",")}
+    assert set(other.follow(0)) == {*first.follow(0), len(known)}  # Rome can be copied
+    (tmp_path / "some").write_text("x\ta\nx\tb\ny\tOslo\n", "utf8")
+    own = Allowed(read_allowed(tmp_path / "some"), languages, whole=True)
+    assert own.paths("z", plain) is None
+    with pytest.raises(
+        DataError, match=r"nothing that is allowed for 'y' can be written: the vocabulary .* lacks 'Oslo'"
+    ):
+        own.paths("y", plain)
+    (tmp_path / "both").write_text("x\ta\nb\n", "utf8")
+    with pytest.raises(DataError, match="in each line a text, or in each line a source, a tab and a text"):
+        read_allowed(tmp_path / "both")
+    assert Vocabulary("words").forms(",") == [[f"{JOINER},{JOINER}"], [f"{JOINER},"], [f",{JOINER}"], [","]]
+    pieces = Vocabulary.learn(["so, so", "so, so"], "subwords", 300)
+    assert [pieces.text([b"so", *form]) for form in pieces.forms(",")] == ["so ,", "so,"]
+
+
+@pytest.mark.parametrize("form", ["plain", "copy", "lexicon", "coverage", "fed"])
 def test_single_steps_are_the_whole_call(form: str) -> None:
     made, batch = network(**FORMS[form]), pairs()
-    chosen = (0, 1, 2) if form == "copy" else (0, 2)  # without copies nothing writes the word of the second
+    chosen = (0, 1, 2) if made.sizes.copy else (0, 2)  # without copies nothing writes the word of the second
     with torch.no_grad():
         whole = torch.cat([made.likelihoods(row(batch, number)) for number in chosen])
         steps = torch.cat([likelihood_of(made, row(batch, number)) for number in chosen])
@@ -247,10 +337,23 @@ def test_a_word_that_the_targets_lack_is_copied_by_its_own_number() -> None:
 def test_counting_finds_which_word_belongs_to_which() -> None:
     made = WordPairs.learn([[0, 1], [0, 2], [1, 2]] * 5, [[5, 6], [7, 5], [7, 6]] * 5)
     assert made.best() == {0: 5, 1: 6, 2: 7}
+    ids, chances = made.likeliest(4, 2)
+    assert ids[:3, 0].tolist() == [5, 6, 7] and (chances[:3, 0] > 0.9).all() and (chances[3] == 0).all()
     told = made.aligned(np.array([[0], [1]]), np.array([[6], [5], [9]]))
     assert told.shape == (3, 2, 1) and told[0, 1, 0] > 0.9 and told[1, 0, 0] > 0.9
     assert told.sum(1)[:, 0].tolist() == pytest.approx([1, 1, 0])  # nobody knows 9
-    assert WordPairs.learn([], []).aligned(np.zeros((2, 1)), np.zeros((3, 1))).shape == (3, 2, 1)
+    nothing = WordPairs.learn([], [])
+    for method in (nothing.aligned, nothing.by_others):
+        assert method(np.zeros((2, 1)), np.zeros((3, 1))).shape == (3, 2, 1)
+
+
+def test_a_pair_is_told_what_the_others_say() -> None:
+    known = [[[0, 1], [5, 6]], [[0, 2], [5, 7]], [[0, 3], [5, 8]], [[0], [5]]]
+    made = WordPairs.learn(*zip(*known, strict=True))
+    said = made.by_others(np.array([[0], [1]]), np.array([[5], [6], [9]]))[:, :, 0]
+    assert said[0, 0] > 0.9 and made.aligned(np.array([[1]]), np.array([[6]])) == 1
+    assert said[1, 1] < 0.01 and (said[2] == 0).all()  # 1 and 6 stand in this pair alone
+    assert (made.by_others(np.array([[99]]), np.array([[5]])) == 0).all()
 
 
 def test_simple_translations() -> None:
@@ -338,6 +441,9 @@ def test_bundled_verses() -> None:
 def test_a_batch_is_told_alignments_within_its_sentences() -> None:
     words = Vocabulary.learn(["a b c"], "symbols", 50)
     rows = Languages(words, words, copies=False).rows(["a b c", "a"], ["a b", "a"])
-    told = collate(rows, WordPairs.learn([[3, 4], [3], [4]] * 3, [[3, 4], [3], [4]] * 3)).alignments
+    made = collate(rows, WordPairs.learn([[3, 4], [3], [4]] * 3, [[3, 4], [3], [4]] * 3), lexical=True)
+    told, said = made.alignments, made.lexical
+    assert said is not None and said[:, :, 0].diagonal().tolist()[:2] == pytest.approx([1, 1], abs=0.1)
+    assert said[2, :, 0].tolist() == [0, 0, 0, 1] and said[1, :, 1].tolist() == [0, 1, 0, 0]  # the ends
     assert told is not None and told.shape == (3, 4, 2)
     assert told[0, 0, 0] > 0.5 and (told[:, 3:, 0] == 0).all() and (told[1:, :, 1] == 0).all()

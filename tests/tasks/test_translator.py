@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from damage import forge_checksums, rewrite_json
 
 from cellwise.tasks import Translator
 from cellwise.tasks.errors import DataError, OptionError, RunFolderError
@@ -108,6 +109,7 @@ def test_equal_seeds_give_equal_networks_also_after_a_stop(tmp_path: Path) -> No
             return found
 
     settings = {**TINY, "epochs": 3, "copy": True, "word_dropout": 0.2, "dropout": 0.2}
+    settings |= {"lexicon": True, "sampling": 0.5}
     whole = Translator(**settings).fit(counted(40), progress=False)
     with pytest.raises(StopError):
         Stopping(**settings).fit(counted(40), folder=tmp_path / "run", progress=False)
@@ -124,13 +126,20 @@ def test_equal_seeds_give_equal_networks_also_after_a_stop(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "settings",
     [
-        {"source_unit": "subwords", "target_unit": "subwords", "vocabulary_size": 300, "copy": True},
+        {
+            "source_unit": "subwords",
+            "target_unit": "subwords",
+            "vocabulary_size": 300,
+            "copy": True,
+            "lexicon": True,
+        },
         {
             "source_unit": "characters",
             "target_unit": "words",
             "cell": "lstm",
             "num_layers": 2,
             "upper_layers": 1,
+            "input_feeding": True,
         },
         {
             "source_unit": "words",
@@ -138,8 +147,17 @@ def test_equal_seeds_give_equal_networks_also_after_a_stop(tmp_path: Path) -> No
             "joint": True,
             "attention": "additive",
             "tied": False,
+            "coverage": 1.0,
         },
-        {"attention": "dot", "watch": "bleu", "guide": 0.0, "hidden_size": 7, "autocast": True},
+        {
+            "attention": "dot",
+            "watch": "bleu",
+            "guide": 0.0,
+            "hidden_size": 7,
+            "autocast": True,
+            "lexicon": False,
+            "coverage": 0.0,
+        },
     ],
 )
 def test_every_form_is_saved_and_loaded(settings: dict[str, Any], tmp_path: Path) -> None:
@@ -147,6 +165,10 @@ def test_every_form_is_saved_and_loaded(settings: dict[str, Any], tmp_path: Path
         counted(30), valid=[("one", "eins"), ("one two", "zwei eins")], progress=False
     )
     made.save(tmp_path / "run")
+    if settings.get("lexicon") is False:  # as version 0.4.0 wrote it, which had none
+        for name in ("lexicon", "coverage"):
+            rewrite_json(tmp_path / "run/config.json", {}, ("settings", name))
+        forge_checksums(tmp_path / "run")
     loaded = Translator.load(tmp_path / "run")
     assert loaded.languages_ == made.languages_ and not loaded.is_test_
     assert loaded.predict(["one five", "two"], beam=3) == made.predict(["one five", "two"], beam=3)
@@ -161,13 +183,19 @@ def test_unknown_names_are_copied() -> None:
     assert found == ["ich heisse Ishmael", "ich heisse Ahab"]
 
 
-def test_what_cannot_be_is_said() -> None:
+def test_what_cannot_be_is_said(run: Path) -> None:
     with pytest.raises(OptionError, match="attention must be 'dot', 'general' or 'additive', not 'much'"):
         Translator(attention="much").fit(counted(4))
     with pytest.raises(OptionError, match="joint asks for one vocabulary, but source_unit is words and"):
         Translator(joint=True, source_unit="words").fit(counted(4))
     with pytest.raises(DataError, match="all pairs are longer than longest = 1 pieces"):
         Translator(longest=1, source_unit="characters").fit(counted(4))
+    with pytest.raises(OptionError, match="give one of the two"):
+        Translator.load(run).predict(["one"], allow=["eins"], among=["eins"])
+    with pytest.raises(
+        DataError, match="nothing that is allowed can be written: the vocabulary of the targets lacks 'x'"
+    ):
+        Translator.load(run).predict(["one"], allow=["x"])
     with pytest.raises(DataError, match="there are 2 sources and 1 targets for training"):
         Translator().fit(["a", "b"], ["c"])
 
@@ -199,6 +227,14 @@ def test_commands(run: Path, told: Told, tmp_path: Path) -> None:
     assert rows[0].split("\t")[2:] == ["zwei fünf", "1-0 0-1"]
     (value,) = json.loads(told("predict", run, "-", "--json", "--beam", 2, typed="six\n"))
     assert value["source"] == "six" and value["translations"][0]["text"] == "sechs"
+    (tmp_path / "allowed").write_text("sechs\nsieben sieben\n", "utf8")
+    assert told("predict", run, "-", "--allow", tmp_path / "allowed", typed="nine\n") in (
+        "sechs\n",
+        "sieben sieben\n",
+    )
+    (tmp_path / "candidates").write_text("nine\tsieben sieben\nnine\tsechs acht null\nsix\tneun\n", "utf8")
+    found = told("predict", run, "-", "--among", tmp_path / "candidates", "--beam", 1, typed="six\none\n")
+    assert found == "neun\neins\n"
     found = json.loads(told("evaluate", run, tmp_path / "test.tsv", "--json"))
     assert {"bleu", "chrf", "word_error_rate", "symbol_error_rate", "signatures"} <= set(found)
     assert found["word_error_rate"] == 0 and found["pairs"] == 3 and found["sources"] == 2
@@ -213,8 +249,11 @@ def test_fit_and_reproduce(told: Told, tmp_path: Path, monkeypatch: pytest.Monke
             "".join(f"{a}\t{b}\n" for a, b in rows) or "one\teins\n", "utf8"
         )
     monkeypatch.chdir(tmp_path)
-    told("fit", "train.tsv", "--valid", "valid.tsv", "--out", "run", "--epochs", 1, "--hidden-size", 8)
+    small = ("--epochs", 1, "--hidden-size", 8, "--no-joint")
+    told("fit", "train.tsv", "--valid", "valid.tsv", "--out", "run", *small)
     assert (tmp_path / "run/report.html").exists()
+    settings = json.loads((tmp_path / "run/config.json").read_text("utf8"))["settings"]
+    assert settings["joint"] is False and settings["lexicon"] is None
     table = told("kjv-spanish", "--data", ".", "--seeds", 2, "--epochs", 1, command="reproduce")
     assert "gru of cellwise, mean of 2 seeds" in table and "IBM model 1" in table
 

@@ -23,11 +23,14 @@ LEAST = 0.01  # a pair of words that is less likely is forgotten
 @dataclass(frozen=True, eq=False)
 class WordPairs:
     """left, right (P,): pairs of words of sources and targets, in ascending order; chances (P,): the probability of the
-    right word given the left one. width: above every right word."""
+    right word given the left one; counts (P,): how often the two are expected to belong together, and totals (V,): a
+    left word to any. width: above every right word."""
 
     left: np.ndarray
     right: np.ndarray
     chances: np.ndarray
+    counts: np.ndarray
+    totals: np.ndarray
     width: int
 
     @classmethod
@@ -50,13 +53,17 @@ class WordPairs:
         pairs, place = np.unique(left * width + right, return_inverse=True)
         first = pairs // width
         chances = np.ones(len(pairs))
-        for _ in range(ROUNDS if len(pairs) else 0):
+
+        def expected() -> np.ndarray:
             each = chances[place]
-            shares = each / np.bincount(group, each, count)[group]
-            expected = np.bincount(place, shares, len(pairs))
-            chances = expected / np.bincount(first, expected)[first]
-        kept = chances >= LEAST
-        return cls(first[kept], pairs[kept] % width, chances[kept], width)
+            return np.bincount(place, each / np.bincount(group, each, count)[group], len(pairs))
+
+        for _ in range(ROUNDS if len(pairs) else 0):
+            counts = expected()
+            chances = counts / np.bincount(first, counts)[first]
+        counts, kept = expected(), chances >= LEAST
+        totals = np.bincount(first, counts)
+        return cls(first[kept], pairs[kept] % width, chances[kept], counts[kept], totals, width)
 
     @cached_property
     def _keys(self) -> np.ndarray:
@@ -69,14 +76,50 @@ class WordPairs:
         last = np.append(self.left[order][1:] != self.left[order][:-1], True)[: len(order)]
         return dict(zip(self.left[order][last].tolist(), self.right[order][last].tolist(), strict=True))
 
+    def below(self, width: int) -> WordPairs:
+        """Of right words below a number alone."""
+        kept = self.right < width
+        left, right, chances, counts = (x[kept] for x in (self.left, self.right, self.chances, self.counts))
+        return WordPairs(left, right, chances, counts, self.totals, self.width)
+
+    def likeliest(self, count: int, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """The likeliest right words of the left words 0 to count - 1, and their probabilities: two (count, most), the
+        likeliest first, zeros where there are no more."""
+        ids, chances = np.zeros((count, most), np.int64), np.zeros((count, most))
+        order = np.lexsort((-self.chances, self.left))
+        left = self.left[order]
+        rank = np.arange(len(left)) - np.searchsorted(left, left)  # among those of the same left word
+        kept = (rank < most) & (left < count)
+        ids[left[kept], rank[kept]] = self.right[order][kept]
+        chances[left[kept], rank[kept]] = self.chances[order][kept]
+        return ids, chances
+
     def aligned(self, sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """How likely each word of a target belongs to each of the source: sources (S, B) and targets (T, B) give
         (T, S, B), which sums to one over S, or is zero where no pair is known."""
+        return self._shares(self._found(sources, targets, self.chances))
+
+    def by_others(self, sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """The probability of each target word given each of the source (T, S, B), as all other pairs of sentences have
+        it: what this pair adds to the counts is taken away. Of words that stand in no other pair nothing is known."""
+        if not len(self.left):
+            return np.zeros((len(targets), *sources.shape))
+        shares = self._shares(self._found(sources, targets, self.chances))
+        known = sources.clip(max=len(self.totals) - 1)
+        totals = np.where(sources < len(self.totals), self.totals[known], 0.0) - shares.sum(0)
+        counts = self._found(sources, targets, self.counts) - shares
+        return counts.clip(min=0) / totals.clip(min=1)
+
+    def _found(self, sources: np.ndarray, targets: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """The values (P,) of the pairs that stand there (T, S, B), 0 where no pair is known."""
         if not len(self.left):
             return np.zeros((len(targets), *sources.shape))
         asked = sources[None] * self.width + targets[:, None]
         known = self._keys
         place = np.searchsorted(known, asked).clip(max=len(known) - 1)
-        found = np.where((known[place] == asked) & (targets[:, None] < self.width), self.chances[place], 0.0)
+        return np.where((known[place] == asked) & (targets[:, None] < self.width), values[place], 0.0)
+
+    @staticmethod
+    def _shares(found: np.ndarray) -> np.ndarray:
         total = found.sum(1, keepdims=True)
         return np.divide(found, total, out=np.zeros_like(found), where=total > 0)

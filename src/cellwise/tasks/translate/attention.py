@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["SCORES", "Attention"]
+__all__ = ["SCORES", "Attention", "repetition"]
 
 SCORES = ("dot", "general", "additive")
 
@@ -16,9 +16,10 @@ class Attention(nn.Module):
     """Weights of the source positions for each step of the decoder.
 
     score: "dot" q.m / sqrt(H), "general" q.(W m), "additive" v.tanh(W m + U q); q a decoder state, m an encoder output,
-    both of size H."""
+    both of size H. covers: a position that earlier steps attended to with weights that sum to c scores
+    c (a.q + b.k + d) more, k what q is compared with: coverage (Tu et al. 2016), which starts without effect."""
 
-    def __init__(self, score: str, size: int) -> None:
+    def __init__(self, score: str, size: int, covers: bool = False) -> None:
         super().__init__()
         self.score = score
         self.key = None if score == "dot" else nn.Linear(size, size, bias=False)
@@ -26,13 +27,36 @@ class Attention(nn.Module):
         self.energy = nn.Parameter(torch.empty(size)) if score == "additive" else None
         if self.energy is not None:
             nn.init.uniform_(self.energy, -1 / math.sqrt(size), 1 / math.sqrt(size))
+        self.cover = nn.Linear(2 * size, 1) if covers else None
+        if self.cover is not None:
+            nn.init.zeros_(self.cover.weight)
+            nn.init.zeros_(self.cover.bias)
 
     def keys(self, memory: Tensor) -> Tensor:
         """What queries are compared with, (B, S, H), once for each source; memory (B, S, H)."""
         return memory if self.key is None else self.key(memory)
 
-    def forward(self, queries: Tensor, keys: Tensor, lengths: Tensor) -> Tensor:
-        """Weights (B, T, S) of queries (B, T, H) over keys (B, S, H); zero beyond the lengths (B,) of the sources."""
+    def forward(self, queries: Tensor, keys: Tensor, lengths: Tensor, covered: Tensor | None) -> Tensor:
+        """Weights (B, T, S) of queries (B, T, H) over keys (B, S, H); zero beyond the lengths (B,) of the sources.
+
+        covered (B, T, S): the sum of the weights before each query; it is looked at only where the attention covers."""
+        scores = self._scores(queries, keys, lengths)
+        if self.cover is not None and covered is not None:
+            scores = scores + covered * self._strength(queries, keys)
+        return scores.softmax(-1)
+
+    def over_targets(self, queries: Tensor, keys: Tensor, lengths: Tensor) -> Tensor:
+        """The same, where the T queries of a row follow each other, and the first has none before it."""
+        if self.cover is None:
+            return self(queries, keys, lengths, None)
+        scores, strength = self._scores(queries, keys, lengths), self._strength(queries, keys)
+        covered, weights = torch.zeros_like(scores[:, 0]), []
+        for score, factor in zip(scores.unbind(1), strength.unbind(1), strict=True):
+            weights.append((score + covered * factor).softmax(-1))
+            covered = covered + weights[-1]
+        return torch.stack(weights, 1)
+
+    def _scores(self, queries: Tensor, keys: Tensor, lengths: Tensor) -> Tensor:
         if self.query is not None and self.energy is not None:
             scores = torch.tanh(self.query(queries)[:, :, None] + keys[:, None]) @ self.energy
         else:
@@ -41,4 +65,17 @@ class Attention(nn.Module):
                 scores = scores / math.sqrt(queries.shape[-1])
         places = torch.arange(keys.shape[1], device=keys.device)
         beyond = places >= lengths[:, None]
-        return scores.masked_fill(beyond[:, None], -math.inf).softmax(-1)
+        return scores.masked_fill(beyond[:, None], -math.inf)
+
+    def _strength(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """What a weight of one, given to a position before, adds to its score: (B, T, S)."""
+        assert self.cover is not None
+        of_query, of_key = self.cover.weight[0].chunk(2)
+        return (queries @ of_query)[:, :, None] + (keys @ of_key)[:, None] + self.cover.bias
+
+
+def repetition(weights: Tensor) -> Tensor:
+    """How much each step attends to what earlier ones attended to, the coverage loss of See et al. (2017): weights
+    (B, T, S) give (B, T)."""
+    before = weights.cumsum(1) - weights
+    return torch.minimum(weights, before).sum(-1)

@@ -98,8 +98,11 @@ class Languages:
         return made
 
 
-def collate(rows: Sequence[Row], words: WordPairs | None = None) -> Pairs:
-    """Rows as a batch. words: what tells the attention which word belongs to which."""
+def collate(
+    rows: Sequence[Row], words: WordPairs | None = None, *, guided: bool = True, lexical: bool = False
+) -> Pairs:
+    """Rows as a batch. words: what tells which word belongs to which to the attention, if it is guided, and to a
+    lexicon, if the network has one."""
     made = Pairs(
         pad_sequence([row.source for row in rows], padding_value=END),
         torch.tensor([len(row.source) for row in rows]),
@@ -109,10 +112,17 @@ def collate(rows: Sequence[Row], words: WordPairs | None = None) -> Pairs:
     )
     if words is None:
         return made
-    alignments = words.aligned(made.sources.numpy(), made.targets.numpy())
-    inside = torch.arange(len(made.targets))[:, None] < made.target_lengths - 1  # the end is not told
-    inside = inside[:, None] & (torch.arange(len(made.sources))[:, None] < made.source_lengths - 1)
-    return dataclasses.replace(made, alignments=torch.from_numpy(alignments).float() * inside)
+    steps, places = torch.arange(len(made.targets))[:, None], torch.arange(len(made.sources))[:, None]
+    ends, stops = made.source_lengths - 1, made.target_lengths - 1
+    inside = (steps < stops)[:, None] & (places < ends)  # the end is not told
+    sources, targets = made.sources.numpy(), made.targets.numpy()
+    told: dict[str, Tensor] = {}
+    if guided:
+        told["alignments"] = torch.from_numpy(words.aligned(sources, targets)).float() * inside
+    if lexical:
+        both_end = (steps == stops)[:, None] & (places == ends)
+        told["lexical"] = torch.from_numpy(words.by_others(sources, targets)).float() * inside + both_end
+    return dataclasses.replace(made, **told)
 
 
 def shuffled(rows: Sequence[Row], batch_size: int, generator: torch.Generator) -> Iterator[list[int]]:

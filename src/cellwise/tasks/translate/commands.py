@@ -149,6 +149,7 @@ class Commands(TaskCommands):
         if data is None and estimator.held_out_ is None:
             raise TaskError("nothing was held out of the training to be translated; name a file")
         sources = texts_of(estimator.held_out_ if data is None else data)
+        _read_allowed(options)
         start = time.perf_counter()
         found = estimator.translations(sources, **options)
         seconds = time.perf_counter() - start
@@ -182,6 +183,7 @@ class Commands(TaskCommands):
                 "measuring needs pairs, a source, a tab and its target a line; FILE has one text a line"
             )
         pairs = as_pairs(data, None, "measuring")
+        _read_allowed(options)
         scores = {estimator.model_name: estimator.measure(pairs, **options)}
         if train is not None:
             scores |= beside(estimator, read_pairs(train), pairs)
@@ -190,6 +192,15 @@ class Commands(TaskCommands):
         value |= {"baselines": {name: own for name, own in scores.items() if name != estimator.model_name}}
         remarks = tuple(f"{name}: {text}" for name, text in signatures().items())
         return Answer(value, table=shown_scores(scores), remarks=remarks)
+
+
+def _read_allowed(options: dict[str, Any]) -> None:
+    """Put the texts of `--allow FILE` and `--among FILE` where the names of the files stand."""
+    from cellwise.tasks.translate.allowed import read_allowed
+
+    for name in ("allow", "among"):
+        if options[name] is not None:
+            options[name] = read_allowed(options[name])
 
 
 def _line(number: int, found: Translation, alignments: bool) -> str:

@@ -1,8 +1,9 @@
 """The network of a translator: a recurrent encoder in both directions, a decoder, attention between them.
 
 In training the decoder's recurrent layers run over whole targets in one call each: attention looks from their outputs
-at the source, and what it finds does not flow back into them (Luong et al. 2015, without input feeding). Layers above
-the attention read what it found, so that they know what was translated already.
+at the source, and what it finds does not flow back into them (Luong et al. 2015). Layers above the attention read what
+it found, so that they know what was translated already. With input feeding it does flow back, and training goes step by
+step.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from cellwise.nn import Recurrent
-from cellwise.tasks.translate.attention import Attention
+from cellwise.tasks.translate.attention import Attention, repetition
+from cellwise.tasks.translate.lexicon import Lexicon, matches
 from cellwise.tasks.translate.likelihood import log_likelihood
 
 __all__ = ["BEGIN", "END", "NO_COPY", "UNKNOWN", "Pairs", "Source", "TranslateNetwork", "TranslateSizes"]
@@ -32,7 +34,9 @@ class Pairs:
     sources (S, B), source_lengths (B,): ids, each source with END. copies (S, B): what copying a position writes, an id
     of the targets or, from the size of their vocabulary on, a word that it lacks; NO_COPY beyond the end. targets
     (T, B), target_lengths (B,): ids of the same kind, each target with END. alignments (T, S, B): how likely each word
-    of the target belongs to each of the source, zero where nobody knows; None if attention is not told."""
+    of the target belongs to each of the source, zero where nobody knows; None if attention is not told. lexical
+    (T, S, B): how likely each word of the target is as a translation of each of the source, by what other pairs say;
+    None if what the lexicon says will do."""
 
     sources: Tensor
     source_lengths: Tensor
@@ -40,21 +44,36 @@ class Pairs:
     targets: Tensor
     target_lengths: Tensor
     alignments: Tensor | None = None
+    lexical: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
     """Encoded sources: memory (B, S, H + E), which is the encoder's output beside what it read; keys (B, S, H), which
-    attention compares with; lengths (B,), copies (B, S)."""
+    attention compares with; lengths (B,), copies (B, S); entries, ids and probabilities (B, S, N) of translations by a
+    lexicon, None without one."""
 
     memory: Tensor
     keys: Tensor
     lengths: Tensor
     copies: Tensor
+    entries: tuple[Tensor, Tensor] | None = None
 
     def rows(self, index: Tensor) -> Source:
         """Of some rows, in this order."""
-        return Source(self.memory[index], self.keys[index], self.lengths[index], self.copies[index])
+        entries = None if self.entries is None else (self.entries[0][index], self.entries[1][index])
+        return Source(self.memory[index], self.keys[index], self.lengths[index], self.copies[index], entries)
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """What the output layer reads at each step of the targets: the decoder's states (B, T, H), the attention weights
+    (B, T, S), what they find (B, T, H + E), and the states of the layers above (B, T, H), if there are any."""
+
+    queries: Tensor
+    weights: Tensor
+    context: Tensor
+    above: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -75,6 +94,9 @@ class TranslateSizes:
     word_dropout: float
     smoothing: float
     guide: float
+    lexicon: bool = False
+    coverage: float = 0.0
+    input_feeding: bool = False
 
 
 class TranslateNetwork(nn.Module):
@@ -91,8 +113,9 @@ class TranslateNetwork(nn.Module):
         self.source = nn.Embedding(sizes.sources, embedded)
         self.target = None if sizes.shared else nn.Embedding(sizes.targets, embedded)
         self.encoder = Recurrent(cell, embedded, half, layers, dropout=between, bidirectional=True)
-        self.decoder = Recurrent(cell, embedded, wide, layers, dropout=between)
-        self.attention = Attention(sizes.attention, wide)
+        read = 2 * embedded if sizes.input_feeding else embedded
+        self.decoder = Recurrent(cell, read, wide, layers, dropout=between)
+        self.attention = Attention(sizes.attention, wide, covers=sizes.coverage > 0)
         self.upper = None
         if sizes.upper_layers:
             above = sizes.dropout if sizes.upper_layers > 1 else 0.0
@@ -101,7 +124,9 @@ class TranslateNetwork(nn.Module):
         self.combine = nn.Linear(seen, embedded)
         self.decode = None if sizes.tied else nn.Parameter(torch.empty(sizes.targets, embedded))
         self.bias = nn.Parameter(torch.zeros(sizes.targets))
-        self.gate = nn.Linear(2 * wide + 2 * embedded, 1) if sizes.copy else None
+        ways = sizes.copy + sizes.lexicon  # to write a piece, beside the vocabulary
+        self.gate = nn.Linear(2 * wide + 2 * embedded, ways) if ways else None
+        self.lexicon = Lexicon(sizes.sources) if sizes.lexicon else None
         if not self.bias.is_meta:
             for table in (
                 self.source.weight,
@@ -129,7 +154,8 @@ class TranslateNetwork(nn.Module):
         output = self._locked(output)
         # The words themselves help with rare ones (Nguyen and Chiang 2018).
         memory = torch.cat([output, read], -1).transpose(0, 1)
-        found = Source(memory, self.attention.keys(output.transpose(0, 1)), lengths, copies.t())
+        entries = None if self.lexicon is None else self.lexicon.entries(sources.t())
+        found = Source(memory, self.attention.keys(output.transpose(0, 1)), lengths, copies.t(), entries)
         return found, self._joined(state)
 
     def _joined(self, state: Any) -> Any:
@@ -159,11 +185,16 @@ class TranslateNetwork(nn.Module):
 
     # --- training -----------------------------------------------------------------------------------------------
 
-    def loss(self, batch: Pairs) -> Tensor:
-        """Mean negative log-likelihood of a word of the targets, in nats, with label smoothing."""
-        smoothing = self.sizes.smoothing
-        own, mean, weights = self._scored(batch)
+    def loss(self, batch: Pairs, sampling: float = 0.0) -> Tensor:
+        """Mean negative log-likelihood of a word of the targets, in nats, with label smoothing; and the weighted terms
+        of alignments and coverage.
+
+        sampling: the probability that a step reads the network's own word before it and not the true one."""
+        smoothing, coverage = self.sizes.smoothing, self.sizes.coverage
+        own, mean, weights = self._scored(batch, sampling)
         loss = -((1 - smoothing) * own + smoothing * mean).mean()
+        if coverage:
+            loss = loss + coverage * repetition(weights)[self._inside(batch)].mean()
         if batch.alignments is None or not self.sizes.guide:
             return loss
         told = batch.alignments.permute(2, 0, 1) * torch.log(weights + TINY)
@@ -173,127 +204,117 @@ class TranslateNetwork(nn.Module):
         """Log-probability of each word of the targets (N,), row by row without padding."""
         return self._scored(batch)[0]
 
-    def _scored(self, batch: Pairs) -> tuple[Tensor, Tensor, Tensor]:
+    def _scored(self, batch: Pairs, sampling: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probability of each word of the targets (N,), its mean over the vocabulary (N,), and the attention
         weights (B, T, S)."""
         source, state = self.encode(batch.sources, batch.source_lengths, batch.copies)
-        begin = torch.full_like(batch.targets[:1], BEGIN)
-        before = torch.cat([begin, batch.targets[:-1]])
-        lengths = batch.target_lengths
-        read = self._locked(self.embed(self._dropped(before)))
+        before = self._before(batch)
+        if sampling:
+            before = self._sampled(before, source, state, batch, sampling)
+        made = self._decoded(self._dropped(before), source, state, batch.target_lengths)
+        inside, targets = self._inside(batch), batch.targets.t()
+        chosen = targets[inside]
+        queries, context = made.queries[inside], made.context[inside]
+        combined = self._combined(queries, context, None if made.above is None else made.above[inside])
+        known = chosen < self.sizes.targets
+        own, mean = log_likelihood(combined, self.output, self.bias, chosen.where(known, UNKNOWN))
+        if self.gate is None:
+            return own, mean, made.weights
+        generated, *pointed = self.ways(queries, context, combined)
+        # A word that the vocabulary lacks can only be copied.
+        mixed = generated * own.exp() * known
+        for way, found in zip(pointed, self._pointed(source, batch), strict=True):
+            mixed = mixed + way * (made.weights * found).sum(-1)[inside]
+        return torch.log(mixed + TINY), mean, made.weights
+
+    def _pointed(self, source: Source, batch: Pairs) -> list[Tensor]:
+        """For each way to point at the source: how likely each position then writes each word of the target
+        (B, T, S)."""
+        found, targets = [], batch.targets.t()
+        if self.sizes.copy:
+            found.append((source.copies[:, None] == targets[:, :, None]).to(source.memory.dtype))
+        if source.entries is not None:
+            told = batch.lexical
+            found.append(matches(*source.entries, targets) if told is None else told.permute(2, 0, 1))
+        return found
+
+    def _before(self, batch: Pairs) -> Tensor:
+        """The word before each of the targets (T, B)."""
+        return torch.cat([torch.full_like(batch.targets[:1], BEGIN), batch.targets[:-1]])
+
+    def _inside(self, batch: Pairs) -> Tensor:
+        """Which steps (B, T) belong to a target."""
+        steps = torch.arange(len(batch.targets), device=batch.target_lengths.device)
+        return steps < batch.target_lengths[:, None]
+
+    @torch.no_grad()
+    def _sampled(self, before: Tensor, source: Source, state: Any, batch: Pairs, share: float) -> Tensor:
+        """The words before (T, B), some of them those that the network itself would have written after the true ones:
+        scheduled sampling (Bengio et al. 2015), for all steps at once (Duckworth et al. 2019)."""
+        made = self._decoded(before, source, state, batch.target_lengths)
+        logits = nn.functional.linear(
+            self._combined(made.queries, made.context, made.above), self.output, self.bias
+        )
+        own = torch.cat([before[:1], logits.argmax(-1).t()[:-1]])
+        drawn = torch.rand(before.shape, device=before.device) < share
+        return own.where(drawn & (before != BEGIN), before)
+
+    def _decoded(self, before: Tensor, source: Source, state: Any, lengths: Tensor) -> Decoded:
+        """The steps of whole targets, from the words before (T, B)."""
+        read = self._locked(self.embed(before))
+        if self.sizes.input_feeding:
+            return self._fed(read, source, state)
         queries, _ = self.decoder(read, state, lengths=lengths)
         queries = self._locked(queries).transpose(0, 1)
-        weights = self.attention(queries, source.keys, source.lengths)
+        weights = self.attention.over_targets(queries, source.keys, source.lengths)
         context = torch.bmm(weights, source.memory)
         above = None
         if self.upper is not None:
             above, _ = self.upper(torch.cat([queries, context], -1).transpose(0, 1), lengths=lengths)
             above = self._locked(above).transpose(0, 1)
-        valid = torch.arange(len(batch.targets), device=lengths.device) < lengths[:, None]
-        chosen = batch.targets.t()[valid]
-        combined = self._combined(queries[valid], context[valid], None if above is None else above[valid])
-        known = chosen < self.sizes.targets
-        own, mean = log_likelihood(combined, self.output, self.bias, chosen.where(known, UNKNOWN))
-        if self.gate is None:
-            return own, mean, weights
-        generated = self._generates(queries[valid], context[valid], combined)
-        same = source.copies[:, None] == batch.targets.t()[:, :, None]
-        copied = (weights * same).sum(-1)[valid]
-        # A word that the vocabulary lacks can only be copied.
-        mixed = generated * own.exp() * known + (1 - generated) * copied
-        return torch.log(mixed + TINY), mean, weights
+        return Decoded(queries, weights, context, above)
 
-    def _combined(self, queries: Tensor, context: Tensor, above: Tensor | None) -> Tensor:
+    def _fed(self, read: Tensor, source: Source, state: Any) -> Decoded:
+        """The same step by step: each reads what the output layer read before it (Luong et al. 2015)."""
+        steps, size = len(read), state[0].shape if isinstance(state, tuple) else state.shape
+        masks = [self._locked(read.new_ones(1, size[1], size[2])) for _ in range(2)]
+        fed, upper = read.new_zeros(size[1], self.sizes.embedding_size), None
+        covered = torch.zeros_like(source.keys[:, None, :, 0])
+        made: list[tuple[Tensor, ...]] = []
+        for step in range(steps):
+            queries, state = self.decoder(torch.cat([read[step], fed], -1)[None], state)
+            queries = (queries * masks[0]).transpose(0, 1)
+            weights = self.attention(queries, source.keys, source.lengths, covered)
+            covered = covered + weights
+            context = torch.bmm(weights, source.memory)
+            parts = [queries, weights, context]
+            if self.upper is not None:
+                above, upper = self.upper(torch.cat([queries, context], -1).transpose(0, 1), upper)
+                parts.append((above * masks[1]).transpose(0, 1))
+            fed = self.joined(queries, context, parts[3] if self.upper is not None else None)[:, 0]
+            made.append(tuple(parts))
+        whole = [torch.cat(parts, 1) for parts in zip(*made, strict=True)]
+        return Decoded(whole[0], whole[1], whole[2], whole[3] if self.upper is not None else None)
+
+    # --- the output -----------------------------------------------------------------------------------------------
+
+    def joined(self, queries: Tensor, context: Tensor, above: Tensor | None) -> Tensor:
         """What the output layer reads, (..., E)."""
         parts = [queries, context] if above is None else [queries, context, above]
-        made = torch.tanh(self.combine(torch.cat(parts, -1)))
+        return torch.tanh(self.combine(torch.cat(parts, -1)))
+
+    def _combined(self, queries: Tensor, context: Tensor, above: Tensor | None) -> Tensor:
+        made = self.joined(queries, context, above)
         return nn.functional.dropout(made, self.sizes.dropout, self.training)
 
-    def _generates(self, queries: Tensor, context: Tensor, combined: Tensor) -> Tensor:
-        """How likely the next word is drawn from the vocabulary and not copied from the source (See et al. 2017)."""
+    def ways(self, queries: Tensor, context: Tensor, combined: Tensor) -> tuple[Tensor, ...]:
+        """How likely the next word is drawn from the vocabulary, is copied from the source (See et al. 2017), or comes
+        from the lexicon: those of them that there are, which sum to one."""
         assert self.gate is not None
-        return torch.sigmoid(self.gate(torch.cat([queries, context, combined], -1)))[..., 0]
-
-    # --- translating --------------------------------------------------------------------------------------------
+        scores = self.gate(torch.cat([queries, context, combined], -1))
+        return nn.functional.pad(scores, (0, 1)).softmax(-1).unbind(-1)
 
     def attended(self, batch: Pairs) -> Tensor:
         """Attention weights (B, T, S) while the targets of a batch are written."""
         source, state = self.encode(batch.sources, batch.source_lengths, batch.copies)
-        begin = torch.full_like(batch.targets[:1], BEGIN)
-        before = self.embed(torch.cat([begin, batch.targets[:-1]]))
-        queries, _ = self.decoder(before, state, lengths=batch.target_lengths)
-        return self.attention(queries.transpose(0, 1), source.keys, source.lengths)
-
-
-class Writer:
-    """Writes the targets of B sources, K of each side by side, a word at a time: all rows in one kernel call."""
-
-    def __init__(self, network: TranslateNetwork, source: Source, state: Any, beams: int) -> None:
-        self._network, self.source, self.beams = network, source, beams
-        self._open(_repeated(state, beams), None)
-
-    def _open(self, state: Any, upper: Any) -> None:
-        rows = len(self.source.lengths) * self.beams
-        self._decoder = self._network.decoder.stream(rows)
-        self._decoder.state = state
-        self._upper = None if self._network.upper is None else self._network.upper.stream(rows)
-        if self._upper is not None and upper is not None:
-            self._upper.state = upper
-
-    def step(self, words: Tensor) -> tuple[Tensor, Tensor]:
-        """From the last words (B, K): scores (B, K, V'), log-probabilities where the network copies and logits where it
-        does not; attention weights (B, K, S). V' has room for words that only sources hold."""
-        network, source = self._network, self.source
-        batch, beams = words.shape
-        queries = self._decoder(network.embed(words.flatten())).view(batch, beams, -1)
-        weights = network.attention(queries, source.keys, source.lengths)
-        context = torch.bmm(weights, source.memory)
-        above = None
-        if self._upper is not None:
-            read = torch.cat([queries, context], -1).flatten(0, 1)
-            above = self._upper(read).view(batch, beams, -1)
-        combined = network._combined(queries, context, above)
-        logits = torch.nn.functional.linear(combined, network.output, network.bias)
-        if network.gate is None:
-            return logits, weights
-        return self._mixed(logits, network._generates(queries, context, combined), weights), weights
-
-    def _mixed(self, logits: Tensor, generated: Tensor, weights: Tensor) -> Tensor:
-        copies, size = self.source.copies, logits.shape[-1]
-        extra = max(0, int(copies.max()) + 1 - size)
-        chances = nn.functional.pad(logits.softmax(-1) * generated[..., None], (0, extra))
-        shares = weights * (copies >= 0)[:, None] * (1 - generated[..., None])
-        chances.scatter_add_(-1, copies.clamp(min=0)[:, None].expand_as(shares), shares)
-        scores = torch.log(chances + TINY)
-        scores[..., size:].masked_fill_(chances[..., size:] == 0, -math.inf)  # words of other sources
-        return scores
-
-    def follow(self, parents: Tensor) -> None:
-        """Go on from these of the K beams (B, K) of each source."""
-        batch, beams = parents.shape
-        first = torch.arange(batch, device=parents.device)[:, None] * beams
-        index = (first + parents).flatten()
-        for stream in (self._decoder, self._upper):
-            if stream is not None:
-                stream.state = _rows_of(stream.state, index)
-
-    def keep(self, rows: Tensor) -> None:
-        """Go on with these of the sources only."""
-        index = (rows[:, None] * self.beams + torch.arange(self.beams, device=rows.device)).flatten()
-        state = _rows_of(self._decoder.state, index)
-        upper = None if self._upper is None else _rows_of(self._upper.state, index)
-        self.source = self.source.rows(rows)
-        self._open(state, upper)
-
-
-def _rows_of(state: Any, index: Tensor) -> Any:
-    """Some rows of a state of several."""
-    if isinstance(state, tuple):
-        return tuple(_rows_of(each, index) for each in state)
-    return state.index_select(1, index)
-
-
-def _repeated(state: Any, times: int) -> Any:
-    if isinstance(state, tuple):
-        return tuple(_repeated(each, times) for each in state)
-    return state.repeat_interleave(times, 1)
+        return self._decoded(self._before(batch), source, state, batch.target_lengths).weights

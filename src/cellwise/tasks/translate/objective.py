@@ -15,7 +15,9 @@ from cellwise.tasks.translate.alignment import WordPairs
 from cellwise.tasks.translate.batches import Row, collate, shuffled
 from cellwise.tasks.translate.network import Pairs, TranslateNetwork
 
-__all__ = ["TranslateObjective"]
+__all__ = ["TranslateObjective", "counted"]
+
+RISE = 5  # epochs after which as many words are sampled as were asked for
 
 
 class TranslateObjective(Objective[Pairs]):
@@ -27,7 +29,9 @@ class TranslateObjective(Objective[Pairs]):
         rows: Sequence[Row],
         validate: Callable[[], dict[str, float]],
         *,
+        words: WordPairs | None,
         guided: bool,
+        sampling: float,
         metric: str,
         batch_size: int,
         seed: int,
@@ -35,10 +39,8 @@ class TranslateObjective(Objective[Pairs]):
         self._network, self._rows, self._validate = network, rows, validate
         self.metric, self.higher_is_better = metric, metric in ("chrf", "bleu")
         self._batch_size, self._seed = batch_size, seed
-        self._words = None
-        if guided:
-            sources, targets = ([each(row)[:-1].tolist() for row in rows] for each in (_source, _target))
-            self._words = WordPairs.learn(sources, targets)
+        self._words, self._told = words, {"guided": guided, "lexical": network.lexicon is not None}
+        self._sampling, self._share_sampled = sampling, 0.0
 
     @property
     def steps(self) -> int:
@@ -47,13 +49,14 @@ class TranslateObjective(Objective[Pairs]):
 
     def batches(self, epoch: int) -> Iterator[Pairs]:
         """The batches of an epoch."""
+        self._share_sampled = self._sampling * min(1.0, (epoch - 1) / RISE)
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
         for chosen in shuffled(self._rows, self._batch_size, generator):
-            yield collate([self._rows[number] for number in chosen], self._words)
+            yield collate([self._rows[number] for number in chosen], self._words, **self._told)
 
     def loss(self, batch: Pairs) -> Tensor:
         """The network's own loss."""
-        return self._network.loss(batch)
+        return self._network.loss(batch, self._share_sampled)
 
     def weight(self, batch: Pairs) -> float:
         """Words of the targets."""
@@ -76,9 +79,8 @@ class TranslateObjective(Objective[Pairs]):
         return self._validate()
 
 
-def _source(row: Row) -> Tensor:
-    return row.source
-
-
-def _target(row: Row) -> Tensor:
-    return row.target
+def counted(rows: Sequence[Row], size: int) -> WordPairs:
+    """Which pieces belong to which, of the rows of a training. size: of the targets' vocabulary; the ids from there on
+    mean something else in each row."""
+    sources = [row.source[:-1].tolist() for row in rows]
+    return WordPairs.learn(sources, [row.target[:-1].tolist() for row in rows]).below(size)

@@ -34,8 +34,10 @@ SOUNDS: Mapping[str, Any] = {
     "hidden_size": 192,
     "embedding_size": 64,
     "word_dropout": 0.0,
-    "learning_rate": 5e-3,
-    "epochs": 12,
+    "guide": 0.0,
+    "batch_size": 256,
+    "learning_rate": 8e-3,
+    "epochs": 15,
 }
 ATTENTIONS = ("dot", "general", "additive")
 UNIT_NAMES = ("words", "symbols", "characters", "subwords")
@@ -119,6 +121,28 @@ class TranslateOptions(CommonOptions):
         help="Let the network copy pieces of the source, names and numbers for example (See et al. 2017).",
         group=NETWORK,
     )
+    lexicon: bool | None = option(
+        default=None,
+        help="Let the network write translations of the piece that it attends to as IBM model 1 counts them "
+        "(Arthur et al. 2016).",
+        none="where both sides are words",
+        group=NETWORK,
+    )
+    coverage: float = option(
+        default=0.1,
+        help="Let the attention know where it has been (Tu et al. 2016), with this weight in the loss of going there "
+        "again (See et al. 2017); 0 for neither.",
+        at_least=0.0,
+        at_most=100.0,
+        group=NETWORK,
+        search=Range(0.0, 1.0),
+    )
+    input_feeding: bool = option(
+        default=False,
+        help="Let each step of the decoder read what the output layer read before it (Luong et al. 2015). Training "
+        "goes step by step then, and takes longer.",
+        group=NETWORK,
+    )
     tied: bool = option(
         default=True, help="Use the targets' embedding as the output weights too.", group=NETWORK
     )
@@ -129,6 +153,15 @@ class TranslateOptions(CommonOptions):
         at_most=0.95,
         group=TRAINING,
         search=Range(0.0, 0.4),
+    )
+    sampling: float = option(
+        default=0.0,
+        help="Scheduled sampling (Bengio et al. 2015): how likely the decoder reads its own piece in place of the true "
+        "one; reached after five epochs. Costs a forward pass.",
+        at_least=0.0,
+        at_most=1.0,
+        group=TRAINING,
+        search=Range(0.0, 0.5),
     )
     guide: float = option(
         default=0.3,
@@ -172,4 +205,17 @@ class Searching:
         help="A log-probability is divided by the length to the power of this; larger favours longer ones.",
         at_least=0.0,
         at_most=10.0,
+    )
+    allow: str | None = option(
+        default=None,
+        help="Texts, one a line, that translations are put together from: words or symbols. Lines with a source, a tab "
+        "and a text hold for that source alone.",
+        none="any",
+        metavar="FILE",
+    )
+    among: str | None = option(
+        default=None,
+        help="The same, where a translation is one of the texts as a whole.",
+        none="any",
+        metavar="FILE",
     )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from cellwise.tasks.translate.network import BEGIN, END, Pairs, TranslateNetwork, Writer
+from cellwise.tasks.translate.allowed import Paths, Walks
+from cellwise.tasks.translate.network import BEGIN, END, Pairs, TranslateNetwork
+from cellwise.tasks.translate.writer import Writer
 
 __all__ = ["Hypothesis", "beam_search", "greedy_search"]
 
@@ -23,10 +26,15 @@ class Hypothesis:
     score: float
 
 
-def greedy_search(network: TranslateNetwork, batch: Pairs, limits: Tensor) -> list[Hypothesis]:
+def greedy_search(
+    network: TranslateNetwork, batch: Pairs, limits: Tensor, allowed: Sequence[Paths | None] | None = None
+) -> list[Hypothesis]:
     """The translation of each source (only those of `batch` are read) that takes the most likely word each time.
 
-    limits (B,): most words of each, END included."""
+    limits (B,): most words of each, END included. allowed: what may be written for each source; it raises the limits to
+    the longest text there."""
+    walks = None if allowed is None else Walks(allowed, 1)
+    limits = limits if walks is None else walks.limits(limits)
     source, state = network.encode(batch.sources, batch.source_lengths, batch.copies)
     writer = Writer(network, source, state, 1)
     count, longest = len(limits), int(limits.max())
@@ -37,7 +45,11 @@ def greedy_search(network: TranslateNetwork, batch: Pairs, limits: Tensor) -> li
     words = torch.full((count, 1), BEGIN, device=device)
     for step in range(longest):
         scores, weights = writer.step(words)
+        if walks is not None:
+            scores = walks.masked(scores, alive, limits[alive] - step - 2)
         words = scores.argmax(-1)
+        if walks is not None:
+            walks.follow(alive, torch.zeros_like(words), words)
         written[step, alive] = words[:, 0]
         places[step, alive] = _places(weights, writer)[:, 0]
         goes_on = (words[:, 0] != END) & (limits[alive] > step + 1)
@@ -116,11 +128,15 @@ def beam_search(
     beams: int,
     count: int = 1,
     length_penalty: float = 1.0,
+    allowed: Sequence[Paths | None] | None = None,
 ) -> list[list[Hypothesis]]:
     """The best translations of each source, at most `count`, the best first.
 
     A source is done when `beams` translations have ended, each among the best of its step, or at its limit (B,), which
-    counts END. With as many beams as there are translations within the limit the result is the best of all."""
+    counts END. With as many beams as there are translations within the limit the result is the best of all.
+    allowed: what may be written for each source; it raises the limits to the longest text there."""
+    walks = None if allowed is None else Walks(allowed, beams)
+    limits = limits if walks is None else walks.limits(limits)
     source, state = network.encode(batch.sources, batch.source_lengths, batch.copies)
     writer = Writer(network, source, state, beams)
     device, size = batch.sources.device, len(limits)
@@ -133,6 +149,8 @@ def beam_search(
     for step in range(int(limits.max())):
         scores, weights = writer.step(words)
         scores = scores.log_softmax(-1) if network.gate is None else scores
+        if walks is not None:
+            scores = walks.masked(scores, alive, limits[alive] - step - 2)
         width = scores.shape[-1]
         is_last = limits[alive] == step + 1
         if is_last.any():  # what has not ended has to
@@ -158,6 +176,8 @@ def beam_search(
         found.words[step, alive], found.parents[step, alive] = words, parents
         found.places[step, alive] = places
         writer.follow(parents)
+        if walks is not None:
+            walks.follow(alive, parents, words)
         if int(goes_on.sum()) <= 0.75 * len(alive):
             rows = goes_on.nonzero()[:, 0]
             writer.keep(rows)

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-import torch
-
 from cellwise.tasks.comparable import HeldOut
 from cellwise.tasks.data.optional import require
 from cellwise.tasks.errors import DataError, OptionError
@@ -17,32 +15,20 @@ from cellwise.tasks.training.device import moved
 from cellwise.tasks.training.loop import torch_threads
 from cellwise.tasks.training.run_folder import DATA, RunFolder
 from cellwise.tasks.translate import TASK
+from cellwise.tasks.translate.allowed import Allowed, Texts
 from cellwise.tasks.translate.batches import Languages, Row, collate, in_order
 from cellwise.tasks.translate.known import TranslateData, fingerprint_of, rebuilt, stored
 from cellwise.tasks.translate.metrics import PACKAGE, TITLES, error_rates, measure_texts
-from cellwise.tasks.translate.network import TranslateNetwork, TranslateSizes
-from cellwise.tasks.translate.objective import TranslateObjective
+from cellwise.tasks.translate.network import END, TranslateNetwork, TranslateSizes
+from cellwise.tasks.translate.objective import TranslateObjective, counted
 from cellwise.tasks.translate.options import BEAM, TranslateOptions
 from cellwise.tasks.translate.pairs import Parts, TextPairs, as_pairs, hold_out, texts_of
-from cellwise.tasks.translate.searching import Hypothesis, beam_search, greedy_search
+from cellwise.tasks.translate.translating import Search, Translation, translations_of
 from cellwise.tasks.translate.vocabulary import Vocabulary, choose_unit
 
 __all__ = ["Translation", "Translator"]
 
 MOST_VALIDATED = 1000  # pairs of the validation that each epoch translates, evenly drawn
-ROOM = 2.0  # a translation may be so many times as long as its source makes expect, and a little more
-
-
-@dataclass(frozen=True)
-class Translation:
-    """A translation: its text, its score (log-probability by length; NaN with a beam of 1, and for a text without
-    words, whose translation is empty), and its pieces with, for each, the position of the source's piece that it
-    attends to most."""
-
-    text: str
-    score: float
-    pieces: tuple[str, ...]
-    alignment: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -163,6 +149,11 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
             self.word_dropout,
             self.smoothing,
             self.guide,
+            languages.source.unit == languages.target.unit == "words"
+            if self.lexicon is None
+            else self.lexicon,
+            self.coverage,
+            self.input_feeding,
         )
         return TranslateNetwork(self._cell, sizes)
 
@@ -180,11 +171,20 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         def validate() -> dict[str, float]:
             return {} if validation is None else self._validated(network, data, validation, rows, watch)
 
+        words = (
+            counted(training.rows, len(data.languages.target))
+            if self.guide or network.lexicon is not None
+            else None
+        )
+        if words is not None and network.lexicon is not None:
+            network.lexicon.learn(words, END)
         return TranslateObjective(
             network,
             training.rows,
             validate,
+            words=words,
             guided=self.guide > 0,
+            sampling=self.sampling,
             metric=watch,
             batch_size=self.batch_size,
             seed=self.seed,
@@ -193,8 +193,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
     def _watched(self, data: TranslateData) -> str:
         if self.watch is not None:
             return self.watch
-        is_text = data.languages.target.unit in ("words", "subwords")
-        return "chrf" if is_text else "symbol_error_rate"
+        return "chrf" if _are_sentences(data.languages) else "symbol_error_rate"
 
     def _validated(
         self, network: TranslateNetwork, data: TranslateData, pairs: TextPairs, rows: list[Row], watch: str
@@ -208,7 +207,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         found = {"cross_entropy": total / count}
         if watch == "cross_entropy":
             return found
-        made = self._texts(network, data, pairs.sources, 1, 1.0)
+        made = [each[0].text for each in translations_of(network, data, pairs.sources, Search(beam=1))]
         by_letter = data.languages.target.unit == "characters"
         if watch in ("chrf", "bleu"):
             measured = measure_texts(pairs, made, by_letter=by_letter)
@@ -230,7 +229,8 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
 
     @classmethod
     def _loaded(cls, run: RunFolder, config: dict[str, Any]) -> Self:
-        made = super()._loaded(run, config)
+        without = {"lexicon": False, "coverage": 0.0}  # runs of version 0.4.0
+        made = super()._loaded(run, {**config, "settings": without | dict(config["settings"])})
         found = run.summary().get("scores") if run.is_finished else None
         if isinstance(found, dict) and all(_are_metrics(own) for own in found.values()):
             made._baselines = {name: own for name, own in found.items() if name != made.model_name}
@@ -280,79 +280,70 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         self._check_fitted()
         return self._data.is_test
 
-    def predict(self, data: Any, *, beam: int = BEAM, length_penalty: float = 1.0) -> list[str]:
+    def predict(
+        self,
+        data: Any,
+        *,
+        beam: int = BEAM,
+        length_penalty: float = 1.0,
+        allow: Texts | None = None,
+        among: Texts | None = None,
+    ) -> list[str]:
         """The translation of each text of a list.
 
         beam: translations that are followed side by side; 1 takes the most likely word each time. length_penalty:
-        a log-probability is divided by the length to the power of this."""
-        found = self.translations(data, beam=beam, length_penalty=length_penalty)
+        a log-probability is divided by the length to the power of this. allow: texts that translations are put together
+        from; among: texts that they are one of; a list for all sources, or a mapping from sources to theirs."""
+        how: dict[str, Any] = {"allow": allow, "among": among}
+        found = self.translations(data, beam=beam, length_penalty=length_penalty, **how)
         return [each[0].text for each in found]
 
     def translations(
-        self, data: Any, *, beam: int = BEAM, n_best: int = 1, length_penalty: float = 1.0
+        self,
+        data: Any,
+        *,
+        beam: int = BEAM,
+        n_best: int = 1,
+        length_penalty: float = 1.0,
+        allow: Texts | None = None,
+        among: Texts | None = None,
     ) -> list[list[Translation]]:
-        """The best translations of each text, at most `n_best`, with scores and alignments."""
+        """The best translations of each text, at most `n_best`, with scores and alignments; for the other arguments see
+        `predict`. Raises DataError if the network can write nothing of what is allowed."""
         self._check_fitted()
         if n_best > beam:
             raise OptionError(f"n_best = {n_best} translations need a beam of at least as many, not {beam}")
-        sources = texts_of(data)
+        if allow is not None and among is not None:
+            raise OptionError(
+                "translations are put together from `allow` or one of `among`; give one of the two"
+            )
+        texts, allowed = allow if among is None else among, None
+        if texts is not None:
+            allowed = Allowed(texts, self.languages_, whole=among is not None)
+        search = Search(beam, n_best, length_penalty, allowed)
         with torch_threads(self.threads):
-            return self._translated(self.network_, self._data, sources, beam, length_penalty, n_best)
+            return translations_of(self.network_, self._data, texts_of(data), search)
 
     def measure(
-        self, data: Any, target: Any = None, *, beam: int = BEAM, length_penalty: float = 1.0
+        self,
+        data: Any,
+        target: Any = None,
+        *,
+        beam: int = BEAM,
+        length_penalty: float = 1.0,
+        allow: Texts | None = None,
+        among: Texts | None = None,
     ) -> dict[str, float]:
         """`bleu`, `chrf`, `word_error_rate`, `symbol_error_rate` and `exact_match` on pairs; see
-        `cellwise.tasks.translate.metrics.measure_texts`."""
+        `cellwise.tasks.translate.metrics.measure_texts`, and for how translations are searched for, `predict`."""
         self._check_fitted()
         pairs = as_pairs(data, target, "measuring")
-        made = self.predict(pairs.sources, beam=beam, length_penalty=length_penalty)
+        how: dict[str, Any] = {"allow": allow, "among": among}
+        made = self.predict(pairs.sources, beam=beam, length_penalty=length_penalty, **how)
         return self._measured_texts(pairs, made)
 
     def _measured_texts(self, pairs: TextPairs, made: Sequence[str]) -> dict[str, float]:
         return measure_texts(pairs, made, by_letter=self.languages_.target.unit == "characters")
-
-    def _texts(
-        self,
-        network: TranslateNetwork,
-        data: TranslateData,
-        sources: Sequence[str],
-        beam: int,
-        length_penalty: float,
-    ) -> list[str]:
-        return [each[0].text for each in self._translated(network, data, sources, beam, length_penalty, 1)]
-
-    def _translated(
-        self,
-        network: TranslateNetwork,
-        data: TranslateData,
-        sources: Sequence[str],
-        beam: int,
-        length_penalty: float,
-        n_best: int,
-    ) -> list[list[Translation]]:
-        different = [source for source in dict.fromkeys(sources) if source.strip()]
-        rows = data.languages.rows(different)
-        pieces = data.languages.source.cut(different)
-        nothing = [Translation("", math.nan, (), ())]
-        made: dict[str, list[Translation]] = {}
-        device = next(network.parameters()).device
-        training = network.training
-        network.eval()
-        with torch.no_grad():
-            for chosen in in_order(rows, max(1, 256 // beam)):
-                batch = collate([rows[number] for number in chosen])
-                limits = (batch.source_lengths * data.ratio * ROOM).ceil().long() + 10
-                found = _searched(
-                    network, moved(batch, device), limits.to(device), beam, n_best, length_penalty
-                )
-                for number, hypotheses in zip(chosen, found, strict=True):
-                    made[different[number]] = [
-                        _translation(data.languages, rows[number], pieces[number], each)
-                        for each in hypotheses
-                    ]
-        network.train(training)
-        return [made.get(source, nothing) for source in sources]
 
     def _held_out_figures(self) -> HeldOut | None:
         if self.held_out_ is None:
@@ -361,23 +352,13 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         return HeldOut(self.measure(self.held_out_), words, self.is_test_, self.baselines_)
 
 
+def _are_sentences(languages: Languages) -> bool:
+    return languages.target.unit in ("words", "subwords")
+
+
 def _are_metrics(found: Any) -> bool:
     return (
         isinstance(found, dict)
         and set(found) == set(TITLES)
         and all(type(x) is float for x in found.values())
     )
-
-
-def _searched(
-    network: TranslateNetwork, batch: Any, limits: Any, beam: int, n_best: int, length_penalty: float
-) -> list[list[Hypothesis]]:
-    if beam == 1:
-        return [[each] for each in greedy_search(network, batch, limits)]
-    return beam_search(network, batch, limits, beams=beam, count=n_best, length_penalty=length_penalty)
-
-
-def _translation(languages: Languages, row: Row, source: Sequence[Any], found: Hypothesis) -> Translation:
-    pieces = languages.pieces(row, source, found.ids, found.places)
-    shown = tuple(languages.target.text([piece]) for piece in pieces)
-    return Translation(languages.target.text(pieces), found.score, shown, found.places)

@@ -102,6 +102,22 @@ class Vocabulary:
         encoded = self.subwords.encode([f" {text}" if text else "" for text in texts])
         return [[self.subwords.bytes_of(number) for number in row] for row in encoded]
 
+    def forms(self, text: str) -> list[list[Piece]]:
+        """The pieces of a text, as it may stand within another: punctuation with and without a blank before it."""
+        (row,) = self.cut([text.strip()])
+        first = text.strip()[:1]
+        if first.isalnum() or self.unit not in ("words", "subwords"):
+            return [row]
+        if self.subwords is not None:
+            (joined_on,) = self.subwords.encode([text.strip()])
+            return [row, [self.subwords.bytes_of(number) for number in joined_on]]
+        joiners = (JOINER, "") if len(row) == 1 else ("",)
+        return [
+            [f"{before}{row[0]}{after}" if len(row) == 1 else f"{before}{row[0]}", *row[1:]]
+            for before in (JOINER, "")
+            for after in joiners
+        ]
+
     def piece(self, number: int) -> Piece:
         """The piece of an id; an unknown one and the signs are empty."""
         if self.subwords is not None:
