@@ -243,10 +243,9 @@ def test_another_text_teaches_the_language_model(tmp_path: Path) -> None:
     (tmp_path / "more.txt").write_text("Ebb, ebb; ebb.\nzzz\n")
     plain = small().fit(*lists(4), progress=False)
     more = small(language_text=str(tmp_path / "more.txt")).fit(*lists(4), progress=False)
-    assert len(more._data.language) > len(plain._data.language)
-    context = tuple(more.alphabet_.encode("bb ebb "))[-len(more._language.start) :]
-    letter = more.alphabet_.encode("e")[0]
-    assert more._language.following(context)[letter] > plain._language.following(context)[letter]
+    assert more._data.sentences == (*plain._data.sentences, "ebb ebb ebb", "zzz")
+    with pytest.raises(DataError, match=r"none\.arpa"):
+        small(language_arpa=str(tmp_path / "none.arpa")).fit(*lists(4), progress=False)
 
 
 def test_the_report_says_the_figures_and_plays_the_worst(tmp_path: Path) -> None:

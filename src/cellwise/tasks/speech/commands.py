@@ -38,7 +38,7 @@ class Commands(TaskCommands):
         "held out]",
     )
     predict_options = PredictOptions
-    read_options = ("beam",)
+    read_options = ("beam", "language_arpa", "language_run")
     demo = Demo(
         BUNDLED,
         "spoken digits in five languages (Asterisk's core sounds, CC BY-SA 3.0 and CC BY 3.0), joined to numbers",

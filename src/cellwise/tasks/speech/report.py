@@ -50,11 +50,11 @@ class Found:
 
 def compared(recognizer: SpeechRecognizer, clips: Clips) -> Found:
     """The error rates with the search, and of the best path alone."""
-    from cellwise.tasks.speech.recognizer import figures
+    from cellwise.tasks.speech.recognizer import figures, spaced
 
     scores = recognizer._all_scores(clips)
     said = [recognizer._decoded(each) for each in scores]
-    greedy = [" ".join(recognizer.alphabet_.decode(best_path(each)).split()) for each in scores]
+    greedy = [spaced(recognizer.alphabet_.decode(best_path(each))) for each in scores]
     made = {
         recognizer.model_name: figures(*measure_transcripts(clips.texts, said)),
         GREEDY: figures(*measure_transcripts(clips.texts, greedy)),
@@ -132,7 +132,7 @@ def _page(recognizer: SpeechRecognizer) -> Page:
 
 
 def _letters(recognizer: SpeechRecognizer) -> str:
-    shown = " ".join("␣" if each == " " else each for each in recognizer.alphabet_.characters[:60])
+    shown = " ".join("␣" if each == " " else each for each in recognizer.alphabet_.units[:60])
     return shown + (" …" if len(recognizer.alphabet_) > 60 else "")
 
 
@@ -165,7 +165,7 @@ def _heard_section(recognizer: SpeechRecognizer, held: Clips, found: Found) -> S
 
     row = min(range(len(held)), key=unlike)
     features = LogMel(held.rate, recognizer.bands)(held.sound(row)).numpy()
-    labels = ("", *recognizer.alphabet_.characters)
+    labels = ("", *recognizer.alphabet_.units)
     wide, narrow = (
         path_plot(features, found.scores[row], labels, held.rate, recognizer.reduction, is_narrow)
         for is_narrow in (False, True)
