@@ -182,7 +182,7 @@ def words_say(model: WordModel, text: str) -> float:
     total, history, at = 0.0, model.start, 0
     characters = CharacterLanguage(SENTENCES, CHARACTERS)
     spelling = spelled_by(characters, text)
-    for count, word in enumerate(text.split(" ")):
+    for word in text.split(" "):
         begin, at = at, at + len(word) + 1
         if not word:  # a space that ends no word is scored as a character
             total += spelling[at - 1] if at - 1 < len(text) else 0.0

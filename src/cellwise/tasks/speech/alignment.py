@@ -44,9 +44,7 @@ def align(scores: np.ndarray, units: Sequence[int]) -> list[Span]:
 
     Raises ValueError if the text needs more steps than there are."""
     if steps_needed(units) > len(scores):
-        raise ValueError(
-            f"a text that needs {steps_needed(units)} steps cannot be aligned to {len(scores)}"
-        )
+        raise ValueError(f"a text that needs {steps_needed(units)} steps cannot be aligned to {len(scores)}")
     if not units:
         return []
     states = np.full(2 * len(units) + 1, BLANK)
@@ -91,7 +89,9 @@ def words_of(units: Sequence[str], spans: Sequence[Span], seconds: float) -> tup
                 text, own = words[-1]
                 words[-1] = (text + part, [*own, span])
     return tuple(
-        Word(text, own[0].first * seconds, (own[-1].last + 1) * seconds, _mean(own)) for text, own in words if own
+        Word(text, own[0].first * seconds, (own[-1].last + 1) * seconds, _mean(own))
+        for text, own in words
+        if own
     )
 
 

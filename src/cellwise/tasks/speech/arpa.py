@@ -137,7 +137,9 @@ def _gram(line: str, order: int, where: str) -> tuple[Gram, float, float | None]
     """An n-gram with the natural logarithms of its probability and of its backoff weight."""
     parts = line.split()
     if len(parts) not in (order + 1, order + 2):
-        raise DataError(f"{where}: a {order}-gram is a number, {order} words and a number, not {short_repr(line)}")
+        raise DataError(
+            f"{where}: a {order}-gram is a number, {order} words and a number, not {short_repr(line)}"
+        )
     chance = _number(parts[0], where)
     if chance > 1e-4:
         raise DataError(f"{where}: the logarithm of a probability is not above 0, as {parts[0]:.20} is")

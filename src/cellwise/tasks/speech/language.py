@@ -74,7 +74,9 @@ class CharacterLanguage(Language):
         if known is None:
             if len(self._remembered) >= MOST_REMEMBERED:
                 self._remembered.clear()
-            numbers = np.zeros(self._model.order - 1, dtype=np.int64)  # a short context has the start before it
+            numbers = np.zeros(
+                self._model.order - 1, dtype=np.int64
+            )  # a short context has the start before it
             if context:
                 numbers[-len(context) :] = [self._numbers[each] for each in context]
             known = np.log(np.maximum(self._model.following(numbers), LEAST))

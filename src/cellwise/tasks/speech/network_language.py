@@ -144,13 +144,13 @@ def load_language(folder: Path, characters: Iterable[str]) -> tuple[NetworkLangu
             f"the language model in {folder} has learned a text of one line; train it on one sentence a line"
         )
     strange = sorted(each for each, own in symbols.items() if own == (UNKNOWN,))
-    notes = ()
-    if strange:
-        notes = (
-            f"the language model in {folder} has never seen {' '.join(map(repr, strange[:10]))}; its text should be "
-            "written as transcripts are normalised",
-        )
-    return NetworkLanguage(model.network_, symbols), notes
+    made = NetworkLanguage(model.network_, symbols)
+    if not strange:
+        return made, ()
+    return made, (
+        f"the language model in {folder} has never seen {' '.join(map(repr, strange[:10]))}; its text should be "
+        "written as transcripts are normalised",
+    )
 
 
 def _symbols(character: str, unit: str, numbers: dict[str, int]) -> tuple[int, ...]:

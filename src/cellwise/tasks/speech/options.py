@@ -60,8 +60,7 @@ class SpeechOptions(CommonOptions):
     )
     language_arpa: str | None = option(
         default=None,
-        help="File in ARPA's format with an n-gram model of words, as KenLM and SRILM write it, to be used for --language "
-        "words.",
+        help="File in ARPA's format with an n-gram model of words, as KenLM and SRILM write it, for --language words.",
         metavar="FILE",
         none="one that is learned",
         group=DECODING,

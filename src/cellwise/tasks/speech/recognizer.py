@@ -13,7 +13,7 @@ import torch
 
 from cellwise.tasks.data.subwords import Subwords
 from cellwise.tasks.data.text_file import read_text
-from cellwise.tasks.errors import DataError
+from cellwise.tasks.errors import DataError, RunFolderError, TaskError
 from cellwise.tasks.estimator import Estimator, Stored
 from cellwise.tasks.speech import TASK
 from cellwise.tasks.speech.alignment import Word, align, words_of
@@ -145,9 +145,15 @@ class SpeechRecognizer(SpeechOptions, Estimator[Known, Training]):
 
     @property
     def _language(self) -> Language:
-        """The language model that the options name now. Raises what its files are wrong with, or that they are gone."""
+        """The language model that the options name now. TaskError where its files cannot be used any more."""
         if self._choice not in self._languages:
-            self._understood(self._choice, self._data.sentences, self.alphabet_)
+            try:
+                self._understood(self._choice, self._data.sentences, self.alphabet_)
+            except (DataError, RunFolderError) as error:
+                raise TaskError(
+                    f"{error}; the search of this recogniser needs it: name it with language_arpa or language_run "
+                    "(--language-arpa FILE, --language-run RUN)"
+                ) from error
         return self._languages[self._choice]
 
     def _language_sentences(self) -> list[str]:
@@ -171,7 +177,9 @@ class SpeechRecognizer(SpeechOptions, Estimator[Known, Training]):
         def validate() -> dict[str, float]:
             if held is None:
                 return {}
-            said = [spaced(data.alphabet.decode(best_path(each))) for each in self._scores(network, data, held)]
+            said = [
+                spaced(data.alphabet.decode(best_path(each))) for each in self._scores(network, data, held)
+            ]
             words, characters = measure_transcripts(held.texts, said)
             return {"cer": characters.rate, "wer": words.rate}
 

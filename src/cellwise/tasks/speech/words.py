@@ -45,8 +45,8 @@ class WordModel(ABC):
 
 
 class WordNGram(WordModel):
-    """An n-gram model of words with Kneser-Ney smoothing, learned from sentences. At the bottom of its orders stands the
-    probability of a word's spelling, in the place of the same for all."""
+    """An n-gram model of words with Kneser-Ney smoothing, learned from sentences. Its lowest order is interpolated with
+    the probability of a word's spelling, where such models usually take the same for all words."""
 
     def __init__(self, sentences: Iterable[str]) -> None:
         lists = [sentence.split() for sentence in sentences]
