@@ -63,6 +63,7 @@ class Commands(TaskCommands):
                 "cellwise speech fit train.csv --valid valid.csv",
                 "cellwise speech fit recordings/ --cell lstm --hidden-size 256 --minutes 60",
                 "cellwise speech fit train.csv --streaming --out runs/live",
+                "cellwise speech fit train.csv --language-text sentences.txt",
             ),
         ),
         "predict": Words(

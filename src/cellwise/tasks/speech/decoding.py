@@ -47,7 +47,7 @@ class Beam:
     each step. unlikely, most_likely: which classes are tried in a step. Where these three leave nothing out, the search
     is exact."""
 
-    width: int = 16
+    width: int = 32
     units: Sequence[str] = ()
     language: Language | None = None
     weight: float = 0.0

@@ -107,15 +107,15 @@ class SpeechOptions(CommonOptions):
         search=Range(0.0, 0.6),
     )
     beam: int = option(
-        default=16,
+        default=32,
         help="Beginnings of texts that the search keeps; 1 takes the best path, without the language model.",
         at_least=1,
         at_most=1024,
         group=DECODING,
     )
-    hidden_size: int = 192
+    hidden_size: int = 128
     num_layers: int = 2
-    dropout: float = 0.3
+    dropout: float = 0.2
     batch_size: int = 8
     patience: int | None = 30
 

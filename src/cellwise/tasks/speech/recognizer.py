@@ -45,10 +45,10 @@ from cellwise.tasks.training.run_folder import DATA, WINDOWS, Checkpoint, RunFol
 
 __all__ = ["SpeechRecognizer", "Transcript"]
 
-STEPS = 6_000  # of the optimizer, which suit a few minutes of speech
+STEPS = 3_600  # of the optimizer, which suit a few minutes of speech
 FEWEST_EPOCHS, MOST_EPOCHS = 10, 120
 FRAMES = 12_000  # of features together in a batch of predictions
-WEIGHTS, BONUSES = (0.0, 0.25, 0.5, 0.75, 1.0), (0.0, 0.7, 1.4, 2.1)  # of the language; per character
+WEIGHTS, BONUSES = (0.0, 0.5, 0.75, 1.0, 1.25), (0.0, 0.7, 1.4, 2.1)  # of the language; per character
 USUAL = (0.5, 1.4)  # where nothing was held out
 # Options that run folders of version 0.4.0 do not name, and what they were.
 FORMER: Mapping[str, Any] = {"language": "characters"}
@@ -70,9 +70,9 @@ class SpeechRecognizer(SpeechOptions, Estimator[Known, Training]):
     """A recurrent network that writes down what is said in recordings.
 
     Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. rate, bands,
-    normalization: what is heard, and what transcripts keep. hidden_size, num_layers, dropout, reduction, streaming: the
-    network. masking, speed, noise: how recordings are altered in training. beam, language_text: the search for the
-    text. epochs, batch_size, learning_rate, weight_decay, patience, seed, threads, device, minutes, accumulate,
+    normalization: what is heard, and what transcripts keep. hidden_size, num_layers, dropout, reduction, streaming, unit,
+    subwords: the network, which writes units: "characters" or so many `subwords`. masking, speed, noise: how recordings are altered in
+    training. beam, language, language_text, language_arpa, language_run: the search for the text. epochs, batch_size, learning_rate, weight_decay, patience, seed, threads, device, minutes, accumulate,
     autocast: the training.
 
     `fit` takes a table with the columns `path` and `text`, a folder of recordings with .txt files beside them, or a
