@@ -45,7 +45,7 @@ from cellwise.tasks.training.run_folder import DATA, WINDOWS, Checkpoint, RunFol
 
 __all__ = ["SpeechRecognizer", "Transcript"]
 
-STEPS = 3_600  # of the optimizer, which suit a few minutes of speech
+STEPS = 3_200  # of the optimizer, which suit a few minutes of speech
 FEWEST_EPOCHS, MOST_EPOCHS = 10, 120
 FRAMES = 12_000  # of features together in a batch of predictions
 WEIGHTS, BONUSES = (0.0, 0.5, 0.75, 1.0, 1.25), (0.0, 0.7, 1.4, 2.1)  # of the language; per character
@@ -70,10 +70,11 @@ class SpeechRecognizer(SpeechOptions, Estimator[Known, Training]):
     """A recurrent network that writes down what is said in recordings.
 
     Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. rate, bands,
-    normalization: what is heard, and what transcripts keep. hidden_size, num_layers, dropout, reduction, streaming, unit,
-    subwords: the network, which writes units: "characters" or so many `subwords`. masking, speed, noise: how recordings are altered in
-    training. beam, language, language_text, language_arpa, language_run: the search for the text. epochs, batch_size, learning_rate, weight_decay, patience, seed, threads, device, minutes, accumulate,
-    autocast: the training.
+    normalization: what is heard, and what transcripts keep. hidden_size, num_layers, dropout, reduction, streaming: the
+    network. unit: what it writes, "characters" or "subwords", of which it learns `subwords`. masking, speed, noise: how
+    recordings are altered in training. beam, language, language_text, language_arpa, language_run: the search for the
+    text, and the language model in it. epochs, batch_size, learning_rate, weight_decay, patience, seed, threads,
+    device, minutes, accumulate, autocast: the training.
 
     `fit` takes a table with the columns `path` and `text`, a folder of recordings with .txt files beside them, or a
     list of recordings with a list of texts; a recording is a file or a pair (samples, rate). `valid`, of the same
