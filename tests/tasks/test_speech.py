@@ -31,6 +31,7 @@ SMALL = {
     "batch_size": 8,
     "speed": 0.0,
     "noise": 0.0,
+    "beam": 8,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from typing import Any, Self
 
@@ -39,7 +40,7 @@ from cellwise.tasks.speech.objective import Augmentation, SpeechObjective, padde
 from cellwise.tasks.speech.options import SpeechOptions
 from cellwise.tasks.speech.stored import rebuild, stored
 from cellwise.tasks.speech.stream import SpeechStream
-from cellwise.tasks.speech.transcripts import Alphabet, normalize
+from cellwise.tasks.speech.transcripts import Alphabet, normalize, pieces
 from cellwise.tasks.training.loop import torch_threads
 from cellwise.tasks.training.run_folder import DATA, WINDOWS, Checkpoint, RunFolder
 
@@ -102,10 +103,7 @@ class SpeechRecognizer(SpeechOptions, Estimator[Known, Training]):
         mel = LogMel(rate, self.bands)
         read = prepare(told, rate, self.normalization)
         subwords = self._subwords(read.texts)
-
-        def units(text: str) -> list[int] | str:
-            return text if subwords is None else subwords.encode([text])[0]
-
+        units = partial(pieces, subwords=subwords)
         clips = usable(read, mel, self.reduction, units)
         if valid is None:
             clips, held = hold_out(clips)

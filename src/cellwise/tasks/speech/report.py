@@ -120,7 +120,7 @@ def _page(recognizer: SpeechRecognizer) -> Page:
     values = recognizer.get_params() | {"cell": recognizer.cell_name}
     return Page(
         title=f"Speech: {recognizer.model_name}",
-        subtitle=f"{recognizer.rate_:,} Hz, {len(recognizer.alphabet_)} characters: {_letters(recognizer)}",
+        subtitle=f"{recognizer.rate_:,} Hz, {len(recognizer.alphabet_)} {recognizer.unit}: {_letters(recognizer)}",
         verdict=verdict,
         sections=tuple(sections),
         notes=recognizer.notes_,
@@ -139,8 +139,8 @@ def _letters(recognizer: SpeechRecognizer) -> str:
 def _note(recognizer: SpeechRecognizer) -> str:
     return (
         f"In percent, and numbers of words. Transcripts are compared as they are learned: "
-        f"{NORMALIZATIONS[recognizer.normalization]}. The language model counts {recognizer.language_weight_:g}, a "
-        f"character more {recognizer.bonus_:g}."
+        f"{NORMALIZATIONS[recognizer.normalization]}. The language model, of {recognizer.language}, counts "
+        f"{recognizer.language_weight_:g}, a character more {recognizer.bonus_:g}."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,7 +13,7 @@ from cellwise.tasks.data.subwords import Subwords
 from cellwise.tasks.errors import DataError
 from cellwise.tasks.speech.network import BLANK
 
-__all__ = ["NORMALIZATIONS", "Alphabet", "normalize"]
+__all__ = ["NORMALIZATIONS", "Alphabet", "normalize", "pieces"]
 
 MOST_UNITS = 5000
 NORMALIZATIONS = {
@@ -52,7 +52,7 @@ class Alphabet:
     @classmethod
     def of(cls, texts: Sequence[str], subwords: Subwords | None = None) -> Alphabet:
         """All that normalised transcripts need. DataError if there are too many different units for a recogniser."""
-        counted = Counter(unit for text in texts for unit in _pieces(text, subwords))
+        counted = Counter(unit for text in texts for unit in pieces(text, subwords))
         if len(counted) > MOST_UNITS:
             raise DataError(
                 f"the transcripts have {len(counted):,} different "
@@ -79,7 +79,7 @@ class Alphabet:
         """Numbers of the units; characters that training has not seen are left out."""
         return [
             self._numbers[each]
-            for unit in _pieces(text, self.subwords)
+            for unit in pieces(text, self.subwords)
             for each in ([unit] if unit in self._numbers else unit)
             if each in self._numbers
         ]
@@ -89,7 +89,7 @@ class Alphabet:
         return "".join(self.units[i - BLANK - 1] for i in numbers)
 
 
-def _pieces(text: str, subwords: Subwords | None) -> Iterable[str]:
+def pieces(text: str, subwords: Subwords | None) -> Sequence[str]:
     """A text in its units: its characters, or subwords. Of the latter those that end within the bytes of a character
     are joined with what follows, so that each is a text."""
     if subwords is None:
