@@ -17,6 +17,7 @@ the same weights.
 from __future__ import annotations
 
 import argparse
+import copy
 import time
 from collections.abc import Callable
 from statistics import median
@@ -36,27 +37,44 @@ LAYERS = {"lstm": nn.LSTM, "gru": nn.GRU}
 
 
 class Plain(nn.Module):
-    """Packed torch over all frames, or over the steps of `inner`, a network of ours."""
+    """Packed torch over all frames."""
 
-    def __init__(self, cell: str, hidden_size: int, inner: Any, is_reduced: bool) -> None:
+    def __init__(self, cell: str, hidden_size: int, inner: Any) -> None:
         super().__init__()
-        self.inner = inner if is_reduced else None
-        bands = len(inner.mean)
-        self.mean, self.scale, self.reduction = inner.mean, inner.scale, inner.reduction if is_reduced else 1
-        size = hidden_size if is_reduced else bands
-        self.layer = LAYERS[cell](size, hidden_size, 2, bidirectional=True)
+        self.mean, self.scale = inner.mean, inner.scale
+        self.layer = LAYERS[cell](len(inner.mean), hidden_size, 2, bidirectional=True)
         self.decode = nn.Linear(2 * hidden_size, inner.decode.out_features)
 
     def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        x = features if self.inner is None else self.inner.stacked(features)
-        steps = -(-lengths // self.reduction)
-        output, _ = self.layer(pack_padded_sequence(x, steps, enforce_sorted=False))
-        padded_output, _ = pad_packed_sequence(output)
-        return self.decode(padded_output).log_softmax(-1), steps
+        return self.decode(packed(self.layer, features, lengths)).log_softmax(-1), lengths
+
+
+class Reduced(nn.Module):
+    """The network of ours, with layers of torch in the place of its recurrent ones."""
+
+    def __init__(self, cell: str, inner: Any) -> None:
+        super().__init__()
+        self.mean, self.scale, self.inner = inner.mean, inner.scale, copy.deepcopy(inner)
+        for number, layer in enumerate(inner.layers):
+            theirs = LAYERS[cell](layer.input_size, layer.hidden_size, bidirectional=True)
+            theirs.load_state_dict(layer.state_dict())
+            self.inner.layers[number] = theirs
+
+    def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x, steps = self.inner.stacked(features), self.inner.steps(lengths)
+        for layer, norm in zip(self.inner.layers, self.inner.norms, strict=True):
+            x = norm(packed(layer, x, steps))
+        return self.inner.scores(x), steps
+
+
+def packed(layer: nn.Module, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """The output of a layer of torch on rows of these lengths."""
+    output, _ = layer(pack_padded_sequence(x, lengths, enforce_sorted=False))
+    return pad_packed_sequence(output)[0]
 
 
 def plain_loss(
-    model: Plain, objective: SpeechObjective, mel: LogMel
+    model: Plain | Reduced, objective: SpeechObjective, mel: LogMel
 ) -> Callable[[SpeechBatch], torch.Tensor]:
     """The loss of a batch without augmentation."""
 
@@ -105,10 +123,7 @@ def main() -> None:
     batches = every[: options.batches]
     share = sum(_sound(objective, b) for b in batches) / sum(_sound(objective, b) for b in every)
 
-    reduced = Plain(options.cell, options.hidden_size, network, is_reduced=True)
-    reduced.layer.load_state_dict(network.layer.state_dict())
-    reduced.decode.load_state_dict(network.decode.state_dict())
-    plain = Plain(options.cell, options.hidden_size, network, is_reduced=False)
+    reduced, plain = Reduced(options.cell, network), Plain(options.cell, options.hidden_size, network)
     _compare(objective, network, reduced, mel, batches[0])
 
     sides = {
@@ -134,7 +149,7 @@ def _sound(objective: SpeechObjective, batch: SpeechBatch) -> float:
 
 
 def _compare(
-    objective: SpeechObjective, network: Any, reduced: Plain, mel: LogMel, batch: SpeechBatch
+    objective: SpeechObjective, network: Any, reduced: Reduced, mel: LogMel, batch: SpeechBatch
 ) -> None:
     """SystemExit unless both give the same loss on the same weights."""
     with torch.no_grad():

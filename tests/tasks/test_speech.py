@@ -16,8 +16,8 @@ import soundfile
 import torch
 from speech_work import RATE, manifest, sentences, spoken
 
-from cellwise.tasks import SpeechRecognizer
-from cellwise.tasks.errors import DataError, OptionError, RunFolderError
+from cellwise.tasks import LanguageModel, SpeechRecognizer
+from cellwise.tasks.errors import DataError, OptionError, RunFolderError, TaskError
 from cellwise.tasks.speech.datasets import digits, prompts
 from cellwise.tasks.speech.report import GREEDY
 from cellwise.tasks.speech.resampling import Resampler
@@ -31,6 +31,7 @@ SMALL = {
     "batch_size": 8,
     "speed": 0.0,
     "noise": 0.0,
+    "beam": 8,
 }
 
 
@@ -243,10 +244,51 @@ def test_another_text_teaches_the_language_model(tmp_path: Path) -> None:
     (tmp_path / "more.txt").write_text("Ebb, ebb; ebb.\nzzz\n")
     plain = small().fit(*lists(4), progress=False)
     more = small(language_text=str(tmp_path / "more.txt")).fit(*lists(4), progress=False)
-    assert len(more._data.language) > len(plain._data.language)
-    context = tuple(more.alphabet_.encode("bb ebb "))[-len(more._language.start) :]
-    letter = more.alphabet_.encode("e")[0]
-    assert more._language.following(context)[letter] > plain._language.following(context)[letter]
+    assert more._data.sentences == (*plain._data.sentences, "ebb ebb ebb", "zzz")
+    with pytest.raises(DataError, match=r"none\.arpa"):
+        small(language_arpa=str(tmp_path / "none.arpa")).fit(*lists(4), progress=False)
+
+
+def test_a_trained_language_model_stands_in_the_search(tmp_path: Path) -> None:
+    texts = sentences(200, 3)
+    settings = {"embedding_size": 8, "hidden_size": 16, "epochs": 1, "length": 20}
+    LanguageModel(**settings).fit("\n".join(texts), folder=tmp_path / "text", progress=False)
+    made = small(language="characters", language_run=str(tmp_path / "text"))
+    made.fit(*lists(24), folder=tmp_path / "run", progress=False)
+    assert made._language.end(made._language.start) < -1.0  # it has learned that no line is empty
+    scores = made._all_scores(made._clips([(spoken("cab deed"), RATE)]))[0]
+    found = made._decoded(scores, 0.5, 0.7)
+    loaded = SpeechRecognizer.load(tmp_path / "run")
+    assert loaded._decoded(scores, 0.5, 0.7) == found != made._decoded(scores, 0.0, 0.0)
+    (tmp_path / "text").rename(tmp_path / "moved")
+    with pytest.raises(TaskError, match=r"text.*the search of this recogniser needs it"):
+        SpeechRecognizer.load(tmp_path / "run")._decoded(scores, 0.5)
+    loaded = SpeechRecognizer.load(tmp_path / "run").set_params(language_run=str(tmp_path / "moved"))
+    assert loaded._decoded(scores, 0.5, 0.7) == found
+    with pytest.raises(OptionError, match="one sentence a line"):
+        LanguageModel(**settings).fit(" ".join(texts), folder=tmp_path / "line", progress=False)
+        small(language_run=str(tmp_path / "line")).fit(*lists(4), progress=False)
+
+
+def test_subwords(tmp_path: Path) -> None:
+    made = small(unit="subwords", subwords=262, epochs=4, streaming=True, learning_rate=1e-2)
+    made.fit(*lists(60), folder=tmp_path / "run", progress=False)
+    losses = [epoch.loss for epoch in made.trained_.epochs]
+    assert losses[-1] < 0.9 * losses[0]
+    units = made.alphabet_.units
+    assert set("abcde ") <= set(units) and any(len(unit) > 1 for unit in units) and len(units) < 20
+    assert made.alphabet_.decode(made.alphabet_.encode("cab deed")) == "cab deed"
+    recordings, _ = lists(3, seed=500)
+    loaded = SpeechRecognizer.load(tmp_path / "run")
+    for each in (made, loaded):  # so little training says too little by itself
+        each.language_weight_, each.bonus_ = 0.5, 4.0
+    (wanted, *_) = found = made.transcribe(recordings)
+    assert loaded.transcribe(recordings) == found
+    assert all(" ".join(word.text for word in each.words) == each.text != "" for each in found)
+    stream = made.stream()
+    stream.feed(recordings[0][0])
+    last = stream.end("recording 1")
+    assert [(w.text, w.start, w.end) for w in last.words] == [(w.text, w.start, w.end) for w in wanted.words]
 
 
 def test_the_report_says_the_figures_and_plays_the_worst(tmp_path: Path) -> None:

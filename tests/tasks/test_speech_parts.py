@@ -5,22 +5,30 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from cellwise.tasks.data.kneser_ney import KneserNey
+from cellwise.tasks.errors import DataError
 from cellwise.tasks.speech.alignment import align, steps_needed, words_of
+from cellwise.tasks.speech.arpa import read_arpa
 from cellwise.tasks.speech.augment import masked, noisy
 from cellwise.tasks.speech.decoding import Beam, best_path, collapse
 from cellwise.tasks.speech.features import FeatureStream, LogMel
-from cellwise.tasks.speech.language import CharacterLanguage, training_text
+from cellwise.tasks.speech.language import CharacterLanguage, Language
 from cellwise.tasks.speech.metrics import Errors, count_errors, edits
-from cellwise.tasks.speech.network import Sizes, SpeechNetwork
+from cellwise.tasks.speech.network import PlainNetwork, Sizes, SpeechNetwork
+from cellwise.tasks.speech.network_language import NetworkLanguage
 from cellwise.tasks.speech.objective import mean_loss, padded
 from cellwise.tasks.speech.resampling import Resampler, ResamplerStream
 from cellwise.tasks.speech.transcripts import Alphabet, normalize
+from cellwise.tasks.speech.words import WordLanguage, WordModel, WordNGram
+from cellwise.tasks.text.network import CharacterNetwork
 
 
 def tone(frequency: float, rate: int, count: int) -> torch.Tensor:
@@ -120,32 +128,186 @@ def test_a_wide_beam_is_the_exhaustive_search(seed: int) -> None:
         assert score == pytest.approx(math.log(wanted[tuple(text)]), abs=1e-6)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_wide_beam_with_a_language_is_the_exhaustive_search(seed: int) -> None:
-    scores = random_scores(4, 3, seed)
-    alphabet = Alphabet.of(["ab", "abb", "ba"])
-    language = CharacterLanguage(training_text(["ab", "abb", "abab"], alphabet), 3)
+CHARACTERS = " ab"
+SENTENCES = ["ab a", "abb", "b ab a", "a b"]
+ARPA = """made by hand
 
-    def said(text: tuple[int, ...]) -> float:
-        context, total = language.start, 0.0
-        for each in (*text, 0):
-            total += float(language.following(context)[each])
-            context = language.after(context, each)
-        return 0.7 * total + 0.3 * len(text)
+\\data\\
+ngram 1=5
+ngram 2=3
 
-    wanted = {text: math.log(chance) + said(text) for text, chance in all_texts(scores).items()}
-    ranked = Beam(1000, language, 0.7, 0.3, unlikely=-math.inf, most_likely=99).ranked(scores)
-    assert tuple(ranked[0][0]) == max(wanted, key=wanted.__getitem__)
+\\1-grams:
+-1.0\t<unk>
+-99\t<s>\t-0.4
+-0.7\t</s>
+-0.5\tab\t-0.2
+-0.6\ta
+
+\\2-grams:
+-0.3\t<s> ab
+-0.1\tab a
+-0.2\ta </s>
+
+\\end\\
+"""
+
+
+def spelled_by(language: Language, text: str) -> list[float]:
+    """The log-probability of each character behind those before it, and of the end."""
+    made, context = [], language.start
+    for character in text:
+        chance, context = language.following(context, character)
+        made.append(chance)
+    return [*made, language.end(context)]
+
+
+def characters_say(text: str) -> float:
+    """By the probabilities of n-grams, without `CharacterLanguage`."""
+    numbers = [CHARACTERS.index(each) + 1 for each in text]
+    between = [0] * (LONGEST_CONTEXT)
+    every = list(between)
+    for sentence in SENTENCES:
+        every += [CHARACTERS.index(each) + 1 for each in sentence] + between
+    model, whole = KneserNey(np.array(every), 4, LONGEST_CONTEXT + 1), [*between, *numbers, 0]
+    return sum(
+        math.log(model.following(np.array(whole[:i]))[whole[i]]) for i in range(len(between), len(whole))
+    )
+
+
+LONGEST_CONTEXT = 7
+
+
+def words_say(model: WordModel, text: str) -> float:
+    """Word by word, with the spelling of each, and the end."""
+    total, history, at = 0.0, model.start, 0
+    characters = CharacterLanguage(SENTENCES, CHARACTERS)
+    spelling = spelled_by(characters, text)
+    for word in text.split(" "):
+        begin, at = at, at + len(word) + 1
+        if not word:  # a space that ends no word is scored as a character
+            total += spelling[at - 1] if at - 1 < len(text) else 0.0
+            continue
+        context = characters.start
+        for character in text[: at - 1]:
+            context = characters.following(context, character)[1]
+        either = math.exp(characters.following(context, " ")[0]) + math.exp(characters.end(context))
+        total += model.chance(history, word, sum(spelling[begin : at - 1]) + math.log(either))
+        history = model.after(history, word)
+    return total + model.end(history)
+
+
+def network_says(network: CharacterNetwork, text: str) -> float:
+    """All characters in one call, with the first of a vocabulary (?, newline, space, a, b, c) and c left out."""
+    ids = torch.tensor([1, *("?\n abc".index(each) for each in text), 1])[:, None]
+    with torch.no_grad():
+        logits = network(ids[:-1])[0][:, 0, 1:5].double()
+    return float(logits.log_softmax(1)[torch.arange(len(text) + 1), ids[1:, 0] - 1].sum())
+
+
+def languages(tmp_path: Path) -> dict[str, tuple[Language, Callable[[str], float]]]:
+    """Each kind, and how its log-probability of a whole text is had in another way."""
+    characters, counted = CharacterLanguage(SENTENCES, CHARACTERS), WordNGram(SENTENCES)
+    (tmp_path / "words.arpa").write_text(ARPA)
+    read = read_arpa(tmp_path / "words.arpa")
+    torch.manual_seed(0)
+    network = CharacterNetwork("lstm", 6, 4, 8, 2, 0.0).eval()
+    trained = NetworkLanguage(network, {"\n": (1,), " ": (2,), "a": (3,), "b": (4,)})
+    return {
+        "characters": (characters, characters_say),
+        "words": (WordLanguage(counted, characters), partial(words_say, counted)),
+        "arpa": (WordLanguage(read, characters), partial(words_say, read)),
+        "network": (trained, partial(network_says, network)),
+    }
+
+
+@pytest.mark.parametrize("kind", ["characters", "words", "arpa", "network"])
+def test_a_wide_beam_with_a_language_is_the_exhaustive_search(kind: str, tmp_path: Path) -> None:
+    scores = random_scores(4, 4, 3)
+    language, says = languages(tmp_path)[kind]
+    wanted = {
+        text: math.log(chance) + 0.7 * says("".join(CHARACTERS[k - 1] for k in text)) + 0.3 * len(text)
+        for text, chance in all_texts(scores).items()
+    }
+    search = Beam(5000, tuple(CHARACTERS), language, 0.7, 0.3, unlikely=-math.inf, most_likely=99)
+    ranked = search.ranked(scores)
+    assert len(ranked) == len(wanted) and tuple(ranked[0][0]) == max(wanted, key=wanted.__getitem__)
     for text, score in ranked:
-        assert score == pytest.approx(wanted[tuple(text)], abs=1e-6)
+        assert score == pytest.approx(wanted[tuple(text)], abs=1e-5)
+
+
+def test_units_of_several_characters_are_scored_by_their_characters(tmp_path: Path) -> None:
+    units, scores = ("a", " b", "b a"), random_scores(3, 4, 1)
+    texts = all_texts(scores)
+    for language, says in languages(tmp_path).values():
+        search = Beam(999, units, language, 0.7, 0.3, unlikely=-math.inf, most_likely=99)
+        for classes, score in search.ranked(scores):
+            text = "".join(units[k - 1] for k in classes)
+            wanted = math.log(texts[tuple(classes)]) + 0.7 * says(text) + 0.3 * len(text)
+            assert score == pytest.approx(wanted, abs=1e-5)
+
+
+def test_words_and_spellings_share_one_probability() -> None:
+    model = KneserNey(np.array([0, 0, 1, 2, 0, 0, 1, 3, 0, 0]), 5, 3)
+    # of all spellings: none is the end's, three words have a share each, and one stands for all other words
+    spellings = np.array([0.0, 0.2, 0.1, 0.05, 0.65])
+    for context in ((0, 0), (0, 1), (4, 4), (4, 1)):
+        counted, left = np.array([model.share(context, number) for number in range(5)]).T
+        assert (counted + left * spellings).sum() == pytest.approx(1.0)
+        assert counted + left / 5 == pytest.approx(model.following(np.array(context)))
+    known = WordNGram(["turn left", "turn right"])
+    assert known.chance(known.after(known.start, "turn"), "left", -9.0) > math.log(0.25)
+    assert known.chance(known.start, "lift", -9.0) < -9.0
+
+
+def test_an_arpa_file_backs_off_and_knows_what_it_does_not_know(tmp_path: Path) -> None:
+    (tmp_path / "words.arpa").write_text(ARPA)
+    model = read_arpa(tmp_path / "words.arpa")
+    ten = math.log(10)
+    behind = model.after(model.start, "ab")
+    assert model.chance(model.start, "ab", -5.0) == pytest.approx(-0.3 * ten)
+    assert model.chance(behind, "a", -5.0) == pytest.approx(-0.1 * ten)
+    assert model.chance(behind, "ab", -5.0) == pytest.approx((-0.2 - 0.5) * ten)
+    assert model.chance(model.start, "cab", -5.0) == pytest.approx((-0.4 - 1.0) * ten - 5.0)
+    assert model.end(model.after(behind, "a")) == pytest.approx(-0.2 * ten)
+    assert model.end(model.after(behind, "cab")) == pytest.approx(-0.7 * ten)
+    (tmp_path / "bare.arpa").write_text("\\data\\\nngram 1=2\n\\1-grams:\n-0.2 a\n-0.9 b\n\\end\\\n")
+    bare = read_arpa(tmp_path / "bare.arpa")
+    assert bare.chance((), "c", -5.0) == pytest.approx(-0.9 * ten - 5.0) and bare.end(()) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("\\data\\", "data", "is no n-gram model"),
+        ("\\end\\", "", "not whole"),
+        ("ngram 1=5", "ngram 1=4", "more 1-grams than the 4"),
+        ("ngram 1=5", "ngram 1=99999999999999", "too many n-grams"),
+        ("ngram 2=3", "ngram 11=3", "too many n-grams"),
+        ("\\2-grams:", "\\3-grams:", "line 14: it has not said how many 3-grams"),
+        ("-0.1\tab a", "-0.1\tab", "line 16: a 2-gram is a number, 2 words"),
+        ("-0.1\tab a", "much\tab a", "'much' is no logarithm"),
+        ("-0.1\tab a", "0.1\tab a", "not above 0"),
+        ("\\1-grams:", "", "line 8: an n-gram stands before"),
+    ],
+)
+def test_what_is_no_arpa_file_is_said_with_its_line(
+    tmp_path: Path, before: str, after: str, message: str
+) -> None:
+    path = tmp_path / "bad.arpa"
+    path.write_text(ARPA.replace(before, after))
+    with pytest.raises(DataError, match=message):
+        read_arpa(path)
 
 
 def test_the_language_decides_where_the_sound_does_not() -> None:
-    alphabet = Alphabet.of(["ab", "c"])
-    language = CharacterLanguage(training_text(["ab"] * 9 + ["c"], alphabet), 4)
     scores = np.log(np.array([[0.02, 0.94, 0.02, 0.02], [0.9, 0.04, 0.03, 0.03], [0.02, 0.02, 0.46, 0.5]]))
+    alphabet = Alphabet.of(["ab", "c"])
     assert alphabet.decode(best_path(scores)) == "ac"
-    assert alphabet.decode(Beam(8, language, 1.0).decode(scores)) == "ab"
+    for language in (
+        CharacterLanguage(["ab"] * 9 + ["c"], "abc"),
+        WordLanguage(WordNGram(["ab"] * 9 + ["c"]), CharacterLanguage(["ab", "c"], " abc")),
+    ):
+        assert alphabet.decode(Beam(8, alphabet.units, language, 1.0).decode(scores)) == "ab"
 
 
 def test_next_characters_have_chances_that_sum_to_one_and_are_those_of_the_text() -> None:
@@ -180,11 +342,13 @@ def test_words_have_the_times_of_their_characters() -> None:
     for step, k in enumerate([0, 1, 0, 2, 2, 0, 3, 0, 0]):
         scores[step, k] = 0.0
     spans = align(scores, [1, 2, 3])
-    (first, second) = words_of("a c", spans, 0.03)
+    (first, second) = words_of(["a", " ", "c"], spans, 0.03)
     assert (first.text, second.text) == ("a", "c")
     assert (first.start, first.end) == pytest.approx((0.03, 0.06))
     assert (second.start, second.end, second.confidence) == pytest.approx((0.18, 0.21, 1.0))
-    assert align(scores, []) == [] and words_of("", [], 0.03) == ()
+    assert align(scores, []) == [] and words_of([], [], 0.03) == ()
+    joined = words_of(["ab", " c", "d e"], spans, 0.03)
+    assert [(word.text, round(word.start, 2)) for word in joined] == [("ab", 0.03), ("cd", 0.09), ("e", 0.18)]
 
 
 def distance(a: str, b: str) -> int:
@@ -213,16 +377,17 @@ def test_transcripts_are_normalised() -> None:
     assert alphabet.encode("bxa") == [2, 1] and alphabet.decode([2, 1]) == "ba" and alphabet.counts == (1, 2)
 
 
-def network(bands: int = 5, reduction: int = 3, bidirectional: bool = True) -> SpeechNetwork:
+def network(kind: type[SpeechNetwork] = SpeechNetwork, bidirectional: bool = True) -> SpeechNetwork:
     torch.manual_seed(0)
-    sizes = Sizes(bands, reduction, 6, 2, bidirectional, 0.2)
+    sizes = Sizes(bands=5, reduction=3, hidden_size=6, num_layers=2, bidirectional=bidirectional, dropout=0.2)
     prior = torch.tensor([0.5, 0.3, 0.2])
-    return SpeechNetwork("gru", sizes, torch.zeros(bands), torch.ones(bands), prior).eval()
+    return kind("gru", sizes, torch.zeros(5), torch.ones(5), prior).eval()
 
 
+@pytest.mark.parametrize("kind", [SpeechNetwork, PlainNetwork])
 @pytest.mark.parametrize("bidirectional", [True, False])
-def test_padding_never_leaks(bidirectional: bool) -> None:
-    made = network(bidirectional=bidirectional)
+def test_padding_never_leaks(kind: type[SpeechNetwork], bidirectional: bool) -> None:
+    made = network(kind, bidirectional)
     rows = [torch.randn(count, 5) for count in (31, 7, 30, 1)]
     scores = made(*padded(rows))
     for number, row in enumerate(rows):

@@ -1,7 +1,8 @@
-"""An interpolated Kneser-Ney model of characters: what a text costs, and what comes next."""
+"""An interpolated Kneser-Ney model of characters or words: what a text costs, and what comes next."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,6 +88,19 @@ class KneserNey:
                 code = code * self.size + int(each)
             chances = counts.interpolated(code * self.size + np.arange(self.size), self.size, chances)
         return chances
+
+    def share(self, context: Sequence[int], number: int) -> tuple[float, float]:
+        """A probability as a + b * p, where p is what a number would have without any count: 1 / size, or what
+        another distribution over all numbers says. Returns (a, b) for one number behind a context."""
+        made = np.array([0.0, 1.0])
+        for n, counts in enumerate(self._orders, 1):
+            if len(context) < n - 1:
+                break
+            code = 0
+            for each in (*context[len(context) - n + 1 :], number):
+                code = code * self.size + int(each)
+            made = counts.interpolated(np.array([code, code]), self.size, made)
+        return float(made[0]), float(made[1] - made[0])
 
 
 def _grams(ids: np.ndarray, n: int, size: int) -> np.ndarray:

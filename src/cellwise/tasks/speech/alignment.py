@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ __all__ = ["Span", "Word", "align", "steps_needed", "words_of"]
 
 @dataclass(frozen=True)
 class Span:
-    """The steps of a character, from `first` to `last`, and the mean log-probability that it has there."""
+    """The steps of a unit, from `first` to `last`, and the mean log-probability that it has there."""
 
     first: int
     last: int
@@ -24,7 +25,8 @@ class Span:
 
 @dataclass(frozen=True)
 class Word:
-    """A word: start and end in seconds; confidence: the geometric mean of the probabilities of its characters."""
+    """A word: start and end in seconds; confidence: the geometric mean of the probabilities of its
+    units."""
 
     text: str
     start: float
@@ -32,23 +34,21 @@ class Word:
     confidence: float
 
 
-def steps_needed(characters: Sequence[int]) -> int:
-    """The fewest steps that can hold a text: one a character, and a blank between equal neighbours."""
-    return len(characters) + sum(a == b for a, b in pairwise(characters))
+def steps_needed(units: Sequence[Any]) -> int:
+    """The fewest steps that can hold a text: one a unit, and a blank between equal neighbours."""
+    return len(units) + sum(a == b for a, b in pairwise(units))
 
 
-def align(scores: np.ndarray, characters: Sequence[int]) -> list[Span]:
-    """The span of each character on the most likely path of this text through log-probabilities (T, K).
+def align(scores: np.ndarray, units: Sequence[int]) -> list[Span]:
+    """The span of each unit on the most likely path of this text through log-probabilities (T, K).
 
     Raises ValueError if the text needs more steps than there are."""
-    if steps_needed(characters) > len(scores):
-        raise ValueError(
-            f"a text that needs {steps_needed(characters)} steps cannot be aligned to {len(scores)}"
-        )
-    if not characters:
+    if steps_needed(units) > len(scores):
+        raise ValueError(f"a text that needs {steps_needed(units)} steps cannot be aligned to {len(scores)}")
+    if not units:
         return []
-    states = np.full(2 * len(characters) + 1, BLANK)
-    states[1::2] = characters
+    states = np.full(2 * len(units) + 1, BLANK)
+    states[1::2] = units
     may_skip = np.zeros(len(states), dtype=bool)
     may_skip[3::2] = states[3::2] != states[1:-2:2]
     came, best = _forward(scores.astype(np.float64), states, may_skip)
@@ -58,9 +58,9 @@ def align(scores: np.ndarray, characters: Sequence[int]) -> list[Span]:
         path[step] = state
         state -= came[step, state]
     spans = []
-    for number, character in enumerate(characters):
+    for number, unit in enumerate(units):
         steps = np.flatnonzero(path == 2 * number + 1)
-        spans.append(Span(int(steps[0]), int(steps[-1]), float(scores[steps, character].mean())))
+        spans.append(Span(int(steps[0]), int(steps[-1]), float(scores[steps, unit].mean())))
     return spans
 
 
@@ -78,13 +78,23 @@ def _forward(scores: np.ndarray, states: np.ndarray, may_skip: np.ndarray) -> tu
     return came, best
 
 
-def words_of(text: str, spans: Sequence[Span], seconds: float) -> tuple[Word, ...]:
-    """The words of a text whose characters have these spans; a step takes so many seconds."""
-    made, begin = [], 0
-    for word in text.split(" "):
-        own = spans[begin : begin + len(word)]
-        begin += len(word) + 1
-        if own:
-            confidence = float(np.exp(np.mean([span.score for span in own])))
-            made.append(Word(word, own[0].first * seconds, (own[-1].last + 1) * seconds, confidence))
-    return tuple(made)
+def words_of(units: Sequence[str], spans: Sequence[Span], seconds: float) -> tuple[Word, ...]:
+    """The words of a text in units, characters or more, that have these spans; a step takes so many seconds."""
+    words: list[tuple[str, list[Span]]] = [("", [])]
+    for unit, span in zip(units, spans, strict=True):
+        for number, part in enumerate(unit.split(" ")):
+            if number:
+                words.append(("", []))
+            if part:
+                text, own = words[-1]
+                words[-1] = (text + part, [*own, span])
+    return tuple(
+        Word(text, own[0].first * seconds, (own[-1].last + 1) * seconds, _mean(own))
+        for text, own in words
+        if own
+    )
+
+
+def _mean(spans: Sequence[Span]) -> float:
+    """The geometric mean of the probabilities of some spans."""
+    return float(np.exp(np.mean([span.score for span in spans])))

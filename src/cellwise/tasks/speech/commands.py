@@ -38,7 +38,7 @@ class Commands(TaskCommands):
         "held out]",
     )
     predict_options = PredictOptions
-    read_options = ("beam",)
+    read_options = ("beam", "language_arpa", "language_run")
     demo = Demo(
         BUNDLED,
         "spoken digits in five languages (Asterisk's core sounds, CC BY-SA 3.0 and CC BY 3.0), joined to numbers",
@@ -63,6 +63,7 @@ class Commands(TaskCommands):
                 "cellwise speech fit train.csv --valid valid.csv",
                 "cellwise speech fit recordings/ --cell lstm --hidden-size 256 --minutes 60",
                 "cellwise speech fit train.csv --streaming --out runs/live",
+                "cellwise speech fit train.csv --language-text sentences.txt",
             ),
         ),
         "predict": Words(

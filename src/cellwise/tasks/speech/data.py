@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -79,18 +79,19 @@ class Clips:
 class Known:
     """What predictions need besides weights, and what the report measures on.
 
-    mean, scale (F,): of the features. blank: the share of steps without a character. language: the characters that the
-    language model learned from. held: recordings that decided when to stop."""
+    mean, scale (F,): of the features. blank: the share of steps without a unit. sentences: what the language model
+    learns from. held: recordings that decided when to stop. is_plain: whether the network is that of version 0.4.0."""
 
     rate: int
     alphabet: Alphabet
     mean: Tensor
     scale: Tensor
     blank: float
-    language: np.ndarray
+    sentences: tuple[str, ...]
     held: Clips | None
     fingerprint: str
     notes: tuple[str, ...] = ()
+    is_plain: bool = False
 
     @property
     def prior(self) -> Tensor:
@@ -143,12 +144,14 @@ def as_stored(samples: Tensor) -> Tensor:
     return (samples * FULL_SCALE).round().clamp(-FULL_SCALE, FULL_SCALE - 1) / FULL_SCALE
 
 
-def usable(clips: Clips, mel: LogMel, reduction: int) -> Clips:
-    """Without the recordings that nothing can be learned from; the notes name them. DataError if none is left."""
+def usable(clips: Clips, mel: LogMel, reduction: int, units: Callable[[str], Sequence[Any]] = tuple) -> Clips:
+    """Without the recordings that nothing can be learned from; the notes name them. DataError if none is left.
+
+    units: those of a transcript, which need a step each."""
     left_out: dict[str, list[str]] = {}
     rows = []
     for row, (samples, name, text) in enumerate(zip(clips.samples, clips.names, clips.texts, strict=True)):
-        reason = _useless(samples, text, mel, reduction)
+        reason = _useless(samples, text, mel, reduction, units)
         if reason is None:
             rows.append(row)
         else:
@@ -163,13 +166,15 @@ def usable(clips: Clips, mel: LogMel, reduction: int) -> Clips:
     return replace(clips.select(rows), notes=(*clips.notes, *notes))
 
 
-def _useless(samples: Tensor, text: str, mel: LogMel, reduction: int) -> tuple[str, str] | None:
+def _useless(
+    samples: Tensor, text: str, mel: LogMel, reduction: int, units: Callable[[str], Sequence[Any]]
+) -> tuple[str, str] | None:
     """Why nothing can be learned from a recording, and what of it; None if something can."""
     if not text:
         return "without a word in the transcript", ""
     if bool((samples == samples[0]).all()):
         return "silent from beginning to end", ""
-    steps, needed = -(-mel.count(len(samples)) // reduction), steps_needed([ord(c) for c in text])
+    steps, needed = -(-mel.count(len(samples)) // reduction), steps_needed(units(text))
     if steps < needed:
         seconds = len(samples) / mel.rate
         return (
@@ -210,7 +215,7 @@ def statistics(clips: Clips, mel: LogMel) -> tuple[Tensor, Tensor]:
     return mean.float(), (1 / spread).float()
 
 
-def blank_share(clips: Clips, mel: LogMel, reduction: int) -> float:
-    """The share of steps that no character needs, between 0.1 and 0.95."""
+def blank_share(clips: Clips, mel: LogMel, reduction: int, units: int) -> float:
+    """The share of steps that no unit needs, where there are so many, between 0.1 and 0.95."""
     steps = sum(-(-mel.count(len(samples)) // reduction) for samples in clips.samples)
-    return min(0.95, max(0.1, 1 - sum(map(len, clips.texts)) / steps))
+    return min(0.95, max(0.1, 1 - units / steps))

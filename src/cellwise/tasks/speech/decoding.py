@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from cellwise.tasks.speech.language import END, CharacterLanguage
+from cellwise.tasks.speech.language import Language
 from cellwise.tasks.speech.network import BLANK
 
 __all__ = ["Beam", "best_path", "collapse"]
@@ -19,7 +20,7 @@ NEVER = -math.inf
 
 
 def collapse(path: Sequence[int], before: int = BLANK) -> list[int]:
-    """The characters of a path: repeats are one, blanks none. before: the step in front of it.
+    """The classes of a path: repeats are one, blanks none. before: the step in front of it.
 
     >>> collapse([0, 3, 3, 0, 3, 1, 1])
     [3, 3, 1]
@@ -33,7 +34,7 @@ def collapse(path: Sequence[int], before: int = BLANK) -> list[int]:
 
 
 def best_path(scores: np.ndarray) -> list[int]:
-    """The characters of the most likely path through log-probabilities (T, K)."""
+    """The classes of the most likely path through log-probabilities (T, K)."""
     return collapse(scores.argmax(axis=1).tolist())
 
 
@@ -42,18 +43,20 @@ class Beam:
     """A search for the text of the highest score: the log of its probability, which is the sum over all its paths, plus
     `weight` times that of the language, plus `bonus` for each character (Hannun et al. 2014).
 
-    width: how many prefixes are kept after each step. unlikely, most_likely: which characters are
-    tried in a step. Where these three leave nothing out, the search is exact."""
+    units: the text that each class but the blank stands for, for the language. width: how many prefixes are kept after
+    each step. unlikely, most_likely: which classes are tried in a step. Where these three leave nothing out, the search
+    is exact."""
 
-    width: int = 16
-    language: CharacterLanguage | None = None
+    width: int = 32
+    units: Sequence[str] = ()
+    language: Language | None = None
     weight: float = 0.0
     bonus: float = 0.0
     unlikely: float = UNLIKELY
     most_likely: int = MOST_LIKELY
 
     def decode(self, scores: np.ndarray) -> list[int]:
-        """The characters of the best text, for log-probabilities (T, K)."""
+        """The classes of the best text, for log-probabilities (T, K)."""
         return self.ranked(scores)[0][0]
 
     def ranked(self, scores: np.ndarray) -> list[tuple[list[int], float]]:
@@ -62,8 +65,10 @@ class Beam:
         beam: dict[tuple[int, ...], _Prefix] = {(): start}
         start.blank = 0.0
         for step in scores.astype(np.float64):
+            if self.language is not None:
+                self.language.prepare([prefix.context for prefix in beam.values()])
             beam = self._step(beam, step)
-        found = [(list(each.characters), each.total + self._end(each)) for each in beam.values()]
+        found = [(list(each.classes), each.total + self._end(each)) for each in beam.values()]
         return sorted(found, key=lambda pair: -pair[1])
 
     def _step(self, beam: dict[tuple[int, ...], _Prefix], step: np.ndarray) -> dict[tuple[int, ...], _Prefix]:
@@ -72,19 +77,19 @@ class Beam:
         if len(likely) > self.most_likely:
             likely = sorted(likely, key=lambda k: -chance[k])[: self.most_likely]
         after: dict[tuple[int, ...], _Prefix] = {}
-        for characters, prefix in beam.items():
-            same = after.get(characters)
+        for classes, prefix in beam.items():
+            same = after.get(classes)
             if same is None:
-                same = after[characters] = prefix.again()
+                same = after[classes] = prefix.again()
             same.blank = _add(same.blank, prefix.acoustic + chance[BLANK])
-            if characters:
-                same.other = _add(same.other, prefix.other + chance[characters[-1]])
+            if classes:
+                same.other = _add(same.other, prefix.other + chance[classes[-1]])
             for k in likely:
                 # a repeat needs a blank in between
-                before = prefix.blank if characters and characters[-1] == k else prefix.acoustic
+                before = prefix.blank if classes and classes[-1] == k else prefix.acoustic
                 if before == NEVER:
                     continue
-                longer = (*characters, k)
+                longer = (*classes, k)
                 made = after.get(longer)
                 if made is None:
                     made = after[longer] = self._extended(prefix, longer)
@@ -92,34 +97,34 @@ class Beam:
         if len(after) <= self.width:
             return after
         kept = sorted(after.values(), key=lambda each: -each.total)[: self.width]
-        return {each.characters: each for each in kept}
+        return {each.classes: each for each in kept}
 
     def _extended(self, prefix: _Prefix, longer: tuple[int, ...]) -> _Prefix:
-        if self.language is None or prefix.context is None:
+        if self.language is None:
             return _Prefix(longer, None, prefix.prior + self.bonus)
-        chance = float(self.language.following(prefix.context)[longer[-1]])
-        context = self.language.after(prefix.context, longer[-1])
-        return _Prefix(longer, context, prefix.prior + self.weight * chance + self.bonus)
+        prior, context = prefix.prior, prefix.context
+        for character in self.units[longer[-1] - BLANK - 1]:
+            chance, context = self.language.following(context, character)
+            prior += self.weight * chance + self.bonus
+        return _Prefix(longer, context, prior)
 
     def _end(self, prefix: _Prefix) -> float:
-        if self.language is None or prefix.context is None:
-            return 0.0
-        return self.weight * float(self.language.following(prefix.context)[END])
+        return 0.0 if self.language is None else self.weight * self.language.end(prefix.context)
 
 
 class _Prefix:
     """The beginning of a text. blank, other: log-probabilities of its paths that end in a blank, and in its last
-    character; prior: what the language and the bonus say of it."""
+    class; prior: what the language and the bonus say of it."""
 
-    __slots__ = ("blank", "characters", "context", "other", "prior")
+    __slots__ = ("blank", "classes", "context", "other", "prior")
 
-    def __init__(self, characters: tuple[int, ...], context: tuple[int, ...] | None, prior: float) -> None:
-        self.characters, self.context, self.prior = characters, context, prior
+    def __init__(self, classes: tuple[int, ...], context: Any, prior: float) -> None:
+        self.classes, self.context, self.prior = classes, context, prior
         self.blank = self.other = NEVER
 
     def again(self) -> _Prefix:
         """The same text, with no path yet."""
-        return _Prefix(self.characters, self.context, self.prior)
+        return _Prefix(self.classes, self.context, self.prior)
 
     @property
     def acoustic(self) -> float:

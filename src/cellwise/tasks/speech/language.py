@@ -1,54 +1,84 @@
-"""What is likely to be said: an n-gram model of characters, learned from transcripts."""
+"""What is likely to be said: models of language that the search asks for the next character, and an n-gram of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from cellwise.tasks.data.kneser_ney import KneserNey
-from cellwise.tasks.speech.transcripts import Alphabet
 
-__all__ = ["END", "CharacterLanguage"]
+__all__ = ["LEAST", "MOST_REMEMBERED", "CharacterLanguage", "Language"]
 
 ORDER = 8
-END = 0  # stands before, between and behind transcripts; the blank's number, which no text holds
+END = 0  # stands before, between and behind sentences
 MOST_REMEMBERED = 200_000
+LEAST = 1e-30  # a probability whose logarithm is still a number
 
 
-class CharacterLanguage:
-    """Log-probabilities of the next character, or of the end, behind the last ones.
-
-    text: numbers of the characters of all transcripts, as `training_text` makes them."""
-
-    def __init__(self, text: np.ndarray, size: int) -> None:
-        self._model = KneserNey(text, size, ORDER)
-        self._remembered: dict[tuple[int, ...], np.ndarray] = {}
+class Language(ABC):
+    """Log-probabilities of what comes next in a sentence. A context is what a model remembers of its beginning."""
 
     @property
-    def start(self) -> tuple[int, ...]:
-        """The context before the first character."""
-        return (END,) * (self._model.order - 1)
+    @abstractmethod
+    def start(self) -> Any:
+        """The context of an empty sentence."""
 
-    def after(self, context: tuple[int, ...], character: int) -> tuple[int, ...]:
-        """The context once a character is said."""
-        return (*context, character)[1:] if context else context
+    @abstractmethod
+    def following(self, context: Any, character: str) -> tuple[float, Any]:
+        """The log-probability of a character behind a context, and the context once it is said."""
 
-    def following(self, context: tuple[int, ...]) -> np.ndarray:
+    @abstractmethod
+    def end(self, context: Any) -> float:
+        """The log-probability that the sentence ends behind a context."""
+
+    def prepare(self, contexts: Sequence[Any]) -> None:  # noqa: B027  (most have nothing to do)
+        """These contexts will be asked for: what computes several together does so now."""
+
+
+class CharacterLanguage(Language):
+    """An n-gram model of characters with Kneser-Ney smoothing, learned from sentences.
+
+    characters: those that can be said; others are left out of the sentences."""
+
+    def __init__(self, sentences: Iterable[str], characters: str) -> None:
+        self._numbers = {character: number for number, character in enumerate(characters, END + 1)}
+        between = [END] * (ORDER - 1)
+        text = list(between)
+        for sentence in sentences:
+            text += [self._numbers[each] for each in sentence if each in self._numbers]
+            text += between
+        self._model = KneserNey(np.array(text, dtype=np.int64), len(characters) + 1, ORDER)
+        self._remembered: dict[str, np.ndarray] = {}
+
+    @property
+    def start(self) -> str:
+        """Nothing; a context is the last characters."""
+        return ""
+
+    def following(self, context: str, character: str) -> tuple[float, str]:
+        """See `Language`."""
+        chance = float(self._chances(context)[self._numbers[character]])
+        longer = context + character
+        return chance, longer[max(0, len(longer) - self._model.order + 1) :]
+
+    def end(self, context: str) -> float:
+        """See `Language`."""
+        return float(self._chances(context)[END])
+
+    def _chances(self, context: str) -> np.ndarray:
         """Log-probabilities (K,) of what comes next; that of END is the end."""
         known = self._remembered.get(context)
         if known is None:
             if len(self._remembered) >= MOST_REMEMBERED:
                 self._remembered.clear()
-            known = np.log(np.maximum(self._model.following(np.array(context, dtype=np.int64)), 1e-30))
+            numbers = np.zeros(
+                self._model.order - 1, dtype=np.int64
+            )  # a short context has the start before it
+            if context:
+                numbers[-len(context) :] = [self._numbers[each] for each in context]
+            known = np.log(np.maximum(self._model.following(numbers), LEAST))
             self._remembered[context] = known
         return known
-
-
-def training_text(texts: Iterable[str], alphabet: Alphabet) -> np.ndarray:
-    """The numbers (N,) of all characters of normalised transcripts, with ends between them."""
-    between = [END] * (ORDER - 1)
-    numbers = list(between)
-    for text in texts:
-        numbers += alphabet.encode(text) + between
-    return np.array(numbers, dtype=np.int64)

@@ -31,11 +31,46 @@ class SpeechOptions(CommonOptions):
         choices=("letters", "spaces"),
         group=DATA,
     )
+    unit: str = option(
+        default="characters",
+        help="What the network writes: characters, or subwords that are learned from the transcripts, which suit hours "
+        "of speech.",
+        choices=("characters", "subwords"),
+        group=NETWORK,
+    )
+    subwords: int = option(
+        default=500,
+        help="Size of the vocabulary with --unit subwords, 256 single bytes included.",
+        at_least=257,
+        at_most=5000,
+        group=NETWORK,
+    )
+    language: str = option(
+        default="words",
+        help="Language model of the search: words, which spells those it has never seen, or characters alone.",
+        choices=("words", "characters"),
+        group=DECODING,
+    )
     language_text: str | None = option(
         default=None,
         help="Text file with sentences, one a line, that the language model learns beside the transcripts.",
         metavar="FILE",
         none="the transcripts alone",
+        group=DECODING,
+    )
+    language_arpa: str | None = option(
+        default=None,
+        help="File in ARPA's format with an n-gram model of words, as KenLM and SRILM write it, for --language words.",
+        metavar="FILE",
+        none="one that is learned",
+        group=DECODING,
+    )
+    language_run: str | None = option(
+        default=None,
+        help="Run folder of `cellwise text fit` with --unit characters or bytes, to be used for characters and for "
+        "spelling.",
+        metavar="RUN",
+        none="an n-gram model that is learned",
         group=DECODING,
     )
     streaming: bool = option(
@@ -72,15 +107,15 @@ class SpeechOptions(CommonOptions):
         search=Range(0.0, 0.6),
     )
     beam: int = option(
-        default=16,
+        default=32,
         help="Beginnings of texts that the search keeps; 1 takes the best path, without the language model.",
         at_least=1,
         at_most=1024,
         group=DECODING,
     )
-    hidden_size: int = 192
+    hidden_size: int = 128
     num_layers: int = 2
-    dropout: float = 0.3
+    dropout: float = 0.2
     batch_size: int = 8
     patience: int | None = 30
 

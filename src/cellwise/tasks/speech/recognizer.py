@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 
+from cellwise.tasks.data.subwords import Subwords
 from cellwise.tasks.data.text_file import read_text
-from cellwise.tasks.errors import DataError
+from cellwise.tasks.errors import DataError, RunFolderError, TaskError
 from cellwise.tasks.estimator import Estimator, Stored
 from cellwise.tasks.speech import TASK
 from cellwise.tasks.speech.alignment import Word, align, words_of
@@ -29,25 +31,28 @@ from cellwise.tasks.speech.data import (
 )
 from cellwise.tasks.speech.decoding import Beam, best_path
 from cellwise.tasks.speech.features import STEP, LogMel
-from cellwise.tasks.speech.language import CharacterLanguage, training_text
+from cellwise.tasks.speech.language import Language
+from cellwise.tasks.speech.languages import Choice, made_language
 from cellwise.tasks.speech.manifest import Listed, as_listed, listed
 from cellwise.tasks.speech.metrics import Errors, measure_transcripts
-from cellwise.tasks.speech.network import Sizes, SpeechNetwork
+from cellwise.tasks.speech.network import PlainNetwork, Sizes, SpeechNetwork
 from cellwise.tasks.speech.objective import Augmentation, SpeechObjective, padded
 from cellwise.tasks.speech.options import SpeechOptions
 from cellwise.tasks.speech.stored import rebuild, stored
 from cellwise.tasks.speech.stream import SpeechStream
-from cellwise.tasks.speech.transcripts import Alphabet, normalize
+from cellwise.tasks.speech.transcripts import Alphabet, normalize, pieces
 from cellwise.tasks.training.loop import torch_threads
 from cellwise.tasks.training.run_folder import DATA, WINDOWS, Checkpoint, RunFolder
 
 __all__ = ["SpeechRecognizer", "Transcript"]
 
-STEPS = 6_000  # of the optimizer, which suit a few minutes of speech
+STEPS = 3_200  # of the optimizer, which suit a few minutes of speech
 FEWEST_EPOCHS, MOST_EPOCHS = 10, 120
 FRAMES = 12_000  # of features together in a batch of predictions
-WEIGHTS, BONUSES = (0.0, 0.25, 0.5, 0.75, 1.0), (0.0, 0.7, 1.4, 2.1)  # of the language; per character
+WEIGHTS, BONUSES = (0.0, 0.5, 0.75, 1.0, 1.25), (0.0, 0.7, 1.4, 2.1)  # of the language; per character
 USUAL = (0.5, 1.4)  # where nothing was held out
+# Options that run folders of version 0.4.0 do not name, and what they were.
+FORMER: Mapping[str, Any] = {"language": "characters"}
 LONGEST_CHOICE = 90.0  # seconds of what was held out that choose among them
 
 
@@ -67,9 +72,10 @@ class SpeechRecognizer(SpeechOptions, Estimator[Known, Training]):
 
     Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. rate, bands,
     normalization: what is heard, and what transcripts keep. hidden_size, num_layers, dropout, reduction, streaming: the
-    network. masking, speed, noise: how recordings are altered in training. beam, language_text: the search for the
-    text. epochs, batch_size, learning_rate, weight_decay, patience, seed, threads, device, minutes, accumulate,
-    autocast: the training.
+    network. unit: what it writes, "characters" or "subwords", of which it learns `subwords`. masking, speed, noise: how
+    recordings are altered in training. beam, language, language_text, language_arpa, language_run: the search for the
+    text, and the language model in it. epochs, batch_size, learning_rate, weight_decay, patience, seed, threads,
+    device, minutes, accumulate, autocast: the training.
 
     `fit` takes a table with the columns `path` and `text`, a folder of recordings with .txt files beside them, or a
     list of recordings with a list of texts; a recording is a file or a pair (samples, rate). `valid`, of the same
@@ -89,32 +95,65 @@ class SpeechRecognizer(SpeechOptions, Estimator[Known, Training]):
     held_out_: Clips | None
     language_weight_: float
     bonus_: float
+    _languages: dict[Choice, Language]
 
     def _read(self, data: Any, target: Any = None, valid: Any = None) -> tuple[Known, Training]:
         told = as_listed(data, target)
         rate = chosen_rate(told) if self.rate is None else self.rate
         mel = LogMel(rate, self.bands)
-        clips = usable(prepare(told, rate, self.normalization), mel, self.reduction)
+        read = prepare(told, rate, self.normalization)
+        subwords = self._subwords(read.texts)
+        units = partial(pieces, subwords=subwords)
+        clips = usable(read, mel, self.reduction, units)
         if valid is None:
             clips, held = hold_out(clips)
         else:
             recordings, texts = valid if isinstance(valid, tuple) and len(valid) == 2 else (valid, None)
             own = prepare(as_listed(recordings, texts, "validation"), rate, self.normalization)
-            held = usable(own, mel, self.reduction)
+            held = usable(own, mel, self.reduction, units)
         notes = clips.notes + (() if held is None else tuple(f"validation: {note}" for note in held.notes))
-        alphabet = Alphabet.of(clips.texts)
-        more = self._language_sentences()
+        alphabet = Alphabet.of(clips.texts, subwords)
+        sentences = (*clips.texts, *self._language_sentences())
+        self._languages = {}
+        language_notes = self._understood(self._choice, sentences, alphabet)
         known = Known(
             rate,
             alphabet,
             *statistics(clips, mel),
-            blank_share(clips, mel, self.reduction),
-            training_text((*clips.texts, *more), alphabet),
+            blank_share(clips, mel, self.reduction, sum(alphabet.counts)),
+            sentences,
             held,
             clips.digest() + ("" if held is None else held.digest()),
-            notes,
+            (*notes, *language_notes),
         )
         return known, Training(clips)
+
+    def _subwords(self, texts: Sequence[str]) -> Subwords | None:
+        if self.unit == "characters":
+            return None
+        return Subwords.learn(texts, self.subwords)
+
+    @property
+    def _choice(self) -> Choice:
+        return Choice(self.language, self.language_arpa, self.language_run)
+
+    def _understood(self, choice: Choice, sentences: Sequence[str], alphabet: Alphabet) -> tuple[str, ...]:
+        """Make a language model, so that what is wrong with its files is said before a training; notes on it."""
+        self._languages[choice], notes = made_language(choice, sentences, alphabet.characters)
+        return notes
+
+    @property
+    def _language(self) -> Language:
+        """The language model that the options name now. TaskError where its files cannot be used any more."""
+        if self._choice not in self._languages:
+            try:
+                self._understood(self._choice, self._data.sentences, self.alphabet_)
+            except (DataError, RunFolderError) as error:
+                raise TaskError(
+                    f"{error}; the search of this recogniser needs it: name it with language_arpa or language_run "
+                    "(--language-arpa FILE, --language-run RUN)"
+                ) from error
+        return self._languages[self._choice]
 
     def _language_sentences(self) -> list[str]:
         if self.language_text is None:
@@ -128,7 +167,8 @@ class SpeechRecognizer(SpeechOptions, Estimator[Known, Training]):
         sizes = Sizes(
             self.bands, self.reduction, self.hidden_size, self.num_layers, not self.streaming, self.dropout
         )
-        return SpeechNetwork(self._cell, sizes, data.mean, data.scale, data.prior)
+        kind = PlainNetwork if data.is_plain else SpeechNetwork
+        return kind(self._cell, sizes, data.mean, data.scale, data.prior)
 
     def _objective(self, network: SpeechNetwork, data: Known, training: Training) -> SpeechObjective:
         clips, held = training.clips, data.held
@@ -136,7 +176,9 @@ class SpeechRecognizer(SpeechOptions, Estimator[Known, Training]):
         def validate() -> dict[str, float]:
             if held is None:
                 return {}
-            said = [data.alphabet.decode(best_path(each)) for each in self._scores(network, data, held)]
+            said = [
+                spaced(data.alphabet.decode(best_path(each))) for each in self._scores(network, data, held)
+            ]
             words, characters = measure_transcripts(held.texts, said)
             return {"cer": characters.rate, "wer": words.rate}
 
@@ -159,6 +201,7 @@ class SpeechRecognizer(SpeechOptions, Estimator[Known, Training]):
         return Stored(data.fingerprint, stored(data))
 
     def _restore(self, run: RunFolder, config: Mapping[str, Any]) -> Known:
+        self._languages = {}
         tensors, fingerprint = run.read_tensors(DATA).tensors, config["data"]
         if not isinstance(fingerprint, str):
             raise ValueError("its data has no fingerprint")
@@ -166,9 +209,12 @@ class SpeechRecognizer(SpeechOptions, Estimator[Known, Training]):
             f"{DATA} does not hold what a recogniser knows", lambda: rebuild(tensors, fingerprint, self.bands)
         )
 
+    @classmethod
+    def _loaded(cls, run: RunFolder, config: dict[str, Any]) -> Self:
+        return super()._loaded(run, config | {"settings": {**FORMER, **config["settings"]}})
+
     def _learned(self, data: Known) -> None:
         self.alphabet_, self.rate_, self.held_out_ = data.alphabet, data.rate, data.held
-        self._language = CharacterLanguage(data.language, len(data.alphabet) + 1)
         self.language_weight_, self.bonus_ = USUAL
 
     def _complete(self) -> tuple[str, ...]:
@@ -283,9 +329,8 @@ class SpeechRecognizer(SpeechOptions, Estimator[Known, Training]):
 
     def _search(self, weight: float | None = None, bonus: float | None = None) -> Beam:
         weight = self.language_weight_ if weight is None else weight
-        return Beam(
-            self.beam, self._language if weight else None, weight, self.bonus_ if bonus is None else bonus
-        )
+        bonus = self.bonus_ if bonus is None else bonus
+        return Beam(self.beam, self.alphabet_.units, self._language if weight else None, weight, bonus)
 
     def _found(
         self, scores: np.ndarray, weight: float | None = None, bonus: float | None = None
@@ -293,13 +338,20 @@ class SpeechRecognizer(SpeechOptions, Estimator[Known, Training]):
         return best_path(scores) if self.beam == 1 else self._search(weight, bonus).decode(scores)
 
     def _decoded(self, scores: np.ndarray, weight: float | None = None, bonus: float | None = None) -> str:
-        return " ".join(self.alphabet_.decode(self._found(scores, weight, bonus)).split())
+        return spaced(self.alphabet_.decode(self._found(scores, weight, bonus)))
 
     def _transcript(self, name: str, scores: np.ndarray) -> Transcript:
-        text = self._decoded(scores)
-        spans = align(scores, self.alphabet_.encode(text))
+        found = self._found(scores)
+        spans = align(scores, found)
         confidence = float(np.exp(np.mean([span.score for span in spans]))) if spans else float("nan")
-        return Transcript(name, text, words_of(text, spans, STEP * self.reduction), confidence)
+        units = [self.alphabet_.decode([each]) for each in found]
+        text = spaced("".join(units))
+        return Transcript(name, text, words_of(units, spans, STEP * self.reduction), confidence)
+
+
+def spaced(text: str) -> str:
+    """A text with one space between words."""
+    return " ".join(text.split())
 
 
 def figures(words: Errors, characters: Errors) -> dict[str, float]:

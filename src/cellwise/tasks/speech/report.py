@@ -50,11 +50,11 @@ class Found:
 
 def compared(recognizer: SpeechRecognizer, clips: Clips) -> Found:
     """The error rates with the search, and of the best path alone."""
-    from cellwise.tasks.speech.recognizer import figures
+    from cellwise.tasks.speech.recognizer import figures, spaced
 
     scores = recognizer._all_scores(clips)
     said = [recognizer._decoded(each) for each in scores]
-    greedy = [" ".join(recognizer.alphabet_.decode(best_path(each)).split()) for each in scores]
+    greedy = [spaced(recognizer.alphabet_.decode(best_path(each))) for each in scores]
     made = {
         recognizer.model_name: figures(*measure_transcripts(clips.texts, said)),
         GREEDY: figures(*measure_transcripts(clips.texts, greedy)),
@@ -120,7 +120,7 @@ def _page(recognizer: SpeechRecognizer) -> Page:
     values = recognizer.get_params() | {"cell": recognizer.cell_name}
     return Page(
         title=f"Speech: {recognizer.model_name}",
-        subtitle=f"{recognizer.rate_:,} Hz, {len(recognizer.alphabet_)} characters: {_letters(recognizer)}",
+        subtitle=f"{recognizer.rate_:,} Hz, {len(recognizer.alphabet_)} {recognizer.unit}: {_letters(recognizer)}",
         verdict=verdict,
         sections=tuple(sections),
         notes=recognizer.notes_,
@@ -132,15 +132,15 @@ def _page(recognizer: SpeechRecognizer) -> Page:
 
 
 def _letters(recognizer: SpeechRecognizer) -> str:
-    shown = " ".join("␣" if each == " " else each for each in recognizer.alphabet_.characters[:60])
+    shown = " ".join("␣" if each == " " else each for each in recognizer.alphabet_.units[:60])
     return shown + (" …" if len(recognizer.alphabet_) > 60 else "")
 
 
 def _note(recognizer: SpeechRecognizer) -> str:
     return (
         f"In percent, and numbers of words. Transcripts are compared as they are learned: "
-        f"{NORMALIZATIONS[recognizer.normalization]}. The language model counts {recognizer.language_weight_:g}, a "
-        f"character more {recognizer.bonus_:g}."
+        f"{NORMALIZATIONS[recognizer.normalization]}. The language model, of {recognizer.language}, counts "
+        f"{recognizer.language_weight_:g}, a character more {recognizer.bonus_:g}."
     )
 
 
@@ -165,7 +165,7 @@ def _heard_section(recognizer: SpeechRecognizer, held: Clips, found: Found) -> S
 
     row = min(range(len(held)), key=unlike)
     features = LogMel(held.rate, recognizer.bands)(held.sound(row)).numpy()
-    labels = ("", *recognizer.alphabet_.characters)
+    labels = ("", *recognizer.alphabet_.units)
     wide, narrow = (
         path_plot(features, found.scores[row], labels, held.rate, recognizer.reduction, is_narrow)
         for is_narrow in (False, True)

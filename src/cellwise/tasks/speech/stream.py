@@ -37,7 +37,7 @@ class SpeechStream:
         rate: int | None,
         transcript: Callable[[str, np.ndarray], Transcript],
     ) -> None:
-        if network.layer.bidirectional:
+        if not network.is_streaming:
             raise OptionError(
                 "a network of two directions needs the end of a recording before its beginning; train with "
                 "streaming=True (--streaming) for a stream"
@@ -47,7 +47,7 @@ class SpeechStream:
         self._target = mel.rate
         self._resampler = ResamplerStream(self._rate, mel.rate)
         self._features = FeatureStream(mel)
-        self._layer = network.layer.stream()
+        self._layer = network.stream()
         # a step sees as many frames before its own as it has; before the recording they are zero
         self._frames = torch.zeros(network.reduction, mel.bands)
         self._count = 0

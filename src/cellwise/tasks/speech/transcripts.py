@@ -1,19 +1,21 @@
-"""Transcripts as a network learns them: normalised text, and an alphabet of its characters."""
+"""Transcripts as a network learns them: normalised text, and an alphabet of its characters or subwords."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+from cellwise.tasks.data.subwords import Subwords
 from cellwise.tasks.errors import DataError
 from cellwise.tasks.speech.network import BLANK
 
-__all__ = ["NORMALIZATIONS", "Alphabet", "normalize"]
+__all__ = ["NORMALIZATIONS", "Alphabet", "normalize", "pieces"]
 
-MOST_CHARACTERS = 5000
+MOST_UNITS = 5000
 NORMALIZATIONS = {
     "letters": "lower case; letters, digits and apostrophes, with one space between words; the rest is left out",
     "spaces": "as it is written, with one space between words",
@@ -37,31 +39,67 @@ def normalize(text: str, how: str = "letters") -> str:
 
 @dataclass(frozen=True)
 class Alphabet:
-    """The characters of the training transcripts; their numbers begin behind that of the blank.
+    """The units that a network writes: the characters of the training transcripts, or pieces of words made of them.
+    Their numbers begin behind that of the blank.
 
-    counts: how often each stands in training."""
+    units: the text of each. counts: how often each stands in training. subwords: what cuts a text into pieces; without
+    it every character is a unit."""
 
-    characters: tuple[str, ...]
+    units: tuple[str, ...]
     counts: tuple[int, ...]
+    subwords: Subwords | None = None
 
     @classmethod
-    def of(cls, texts: Iterable[str]) -> Alphabet:
-        """Of normalised transcripts. DataError if there are too many different characters for a recogniser."""
-        counted = sorted(Counter("".join(texts)).items())
-        if len(counted) > MOST_CHARACTERS:
+    def of(cls, texts: Sequence[str], subwords: Subwords | None = None) -> Alphabet:
+        """All that normalised transcripts need. DataError if there are too many different units for a recogniser."""
+        counted = Counter(unit for text in texts for unit in pieces(text, subwords))
+        if len(counted) > MOST_UNITS:
             raise DataError(
-                f"the transcripts have {len(counted):,} different characters; a recogniser takes {MOST_CHARACTERS:,}"
+                f"the transcripts have {len(counted):,} different "
+                f"{'characters' if subwords is None else 'subwords'}; a recogniser takes {MOST_UNITS:,}"
             )
-        return cls(tuple(c for c, _ in counted), tuple(n for _, n in counted))
+        if subwords is not None:  # each character can be written by itself too
+            counted.update(dict.fromkeys(set("".join(texts)) - counted.keys(), 1))
+        units = sorted(counted)
+        return cls(tuple(units), tuple(counted[unit] for unit in units), subwords)
 
     def __len__(self) -> int:
-        return len(self.characters)
+        return len(self.units)
+
+    @cached_property
+    def characters(self) -> tuple[str, ...]:
+        """All characters of the units."""
+        return tuple(sorted(set("".join(self.units))))
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {unit: number for number, unit in enumerate(self.units, BLANK + 1)}
 
     def encode(self, text: str) -> list[int]:
-        """Numbers of the characters; those that training has not seen are left out."""
-        numbers = {c: i for i, c in enumerate(self.characters, BLANK + 1)}
-        return [numbers[c] for c in text if c in numbers]
+        """Numbers of the units; characters that training has not seen are left out."""
+        return [
+            self._numbers[each]
+            for unit in pieces(text, self.subwords)
+            for each in ([unit] if unit in self._numbers else unit)
+            if each in self._numbers
+        ]
 
     def decode(self, numbers: Sequence[int]) -> str:
         """The text of some numbers, none of them the blank."""
-        return "".join(self.characters[i - BLANK - 1] for i in numbers)
+        return "".join(self.units[i - BLANK - 1] for i in numbers)
+
+
+def pieces(text: str, subwords: Subwords | None) -> Sequence[str]:
+    """A text in its units: its characters, or subwords. Of the latter those that end within the bytes of a character
+    are joined with what follows, so that each is a text."""
+    if subwords is None:
+        return text
+    made, waiting = [], b""
+    for token in subwords.encode([text])[0]:
+        waiting += subwords.bytes_of(token)
+        try:
+            made.append(waiting.decode("utf8"))
+        except UnicodeDecodeError:
+            continue
+        waiting = b""
+    return made
