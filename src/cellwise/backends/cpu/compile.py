@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
@@ -59,11 +60,21 @@ def optimized(source: str, target: Target) -> tuple[llvm.ModuleRef, llvm.TargetM
 
 def load(name: str, *objects: bytes) -> Callable[[int, int], None]:
     """The function `name` of object files, callable with two addresses; it lets the interpreter lock go."""
+    engine = _engine(*objects)
+    function = _SIGNATURE(engine.get_function_address(name))
+    function.kernels = engine  # type: ignore[attr-defined]  # keeps the code in memory
+    return function
+
+
+def address_of(function: Any) -> int:
+    """Where the code of a function that `load` returned begins."""
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
+def _engine(*objects: bytes) -> Any:
     backing = llvm.parse_assembly(f'target triple = "{host().triple}"')
     kernels = llvm.create_mcjit_compiler(backing, host().machine())
     for code in objects:
         kernels.add_object_file(llvm.ObjectFileRef.from_data(code))
     kernels.finalize_object()
-    function = _SIGNATURE(kernels.get_function_address(name))
-    function.kernels = kernels  # type: ignore[attr-defined]  # keeps the code in memory
-    return function
+    return kernels
