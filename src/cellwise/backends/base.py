@@ -159,12 +159,13 @@ class Stepper(ABC):
     """A stack of layers that is fed one step at a time and keeps its states, which are zero at first."""
 
     @abstractmethod
-    def step(self, x: Tensor, y: Tensor) -> None:
-        """From x (B, D) to y (B, H), both contiguous."""
+    def step(self, x: Tensor, y: Tensor) -> bool:
+        """From x (B, D) to y (B, H), both contiguous and apart.
 
-    def is_stale(self) -> bool:
-        """Whether the weights it was made on are seen to hold other numbers by now. All of them are seen in time."""
-        return False
+        Returns:
+            False if the weights it was made on are seen to hold other numbers by now: then the states are as they were,
+            and y means nothing. All weights are seen in time.
+        """
 
     @property
     @abstractmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Protocol
 
@@ -112,10 +112,11 @@ class Stream:
         # A layer that was moved to another dtype or device takes its state along.
         states = tuple([each.to(device, dtype) for each in states])
         self._stepper: Stepper | None = None
-        self._watched: Watched | None = None
+        self._step: Callable[[Tensor, Tensor], bool] | None = None
         if made is not None:
-            self._stepper, self._watched = made
+            self._stepper, watched = made
             self._stepper.states = states
+            self._step, self._changed = self._stepper.step, watched.changed
         self._states = states
         self._dtype, self._device = dtype, device
         rows = torch.empty(self.batch_size, size, dtype=dtype, device=device)
@@ -153,14 +154,14 @@ class Stream:
             InputError: x or `out` has another shape, dtype or device than the layer takes; or the layer's weights no
                 longer fit it. The state is as it was.
         """
-        stepper, watched = self._stepper, self._watched
-        if stepper is None or watched is None or type(x) is not Tensor or not x.is_cpu:
+        step = self._step
+        if step is None or type(x) is not Tensor:
             return self._slow(x, out)
         like = self._like.get(x.shape)
-        if like is None or x.dtype is not self._dtype or x.is_neg():
+        if like is None or x.dtype is not self._dtype or not x.is_cpu or x.is_neg():
             return self._slow(x, out)
-        if watched.changed() or stepper.is_stale():
-            self._prepare(stepper.states)
+        if self._changed():
+            self._prepare(self._present())
             return self(x, out)
         if not x.is_contiguous():
             x = x.contiguous()
@@ -171,7 +172,9 @@ class Stream:
             start, its_start = y.data_ptr(), x.data_ptr()
             if start < its_start + x.nbytes and its_start < start + y.nbytes:
                 x = x.clone()  # it is still read while the result is written
-        stepper.step(x, y)
+        if not step(x, y):
+            self._prepare(self._present())
+            return self(x, y)
         return y
 
     def _slow(self, x: Tensor, out: Tensor | None) -> Tensor:
