@@ -1,4 +1,4 @@
-"""Small calls, on the way for them: the results of the way of all calls, whatever is asked; nothing is written beside."""
+"""Small calls, on the way for them: the results of the way of all calls, and nothing is written beside."""
 
 from __future__ import annotations
 
@@ -58,7 +58,11 @@ def everything(layer: Any, x: Tensor, state: Any) -> list[Tensor]:
 def drawn(cell: str, dtype: torch.dtype, options: dict[str, Any]) -> tuple[Any, Tensor, Any]:
     torch.manual_seed(0)
     given = {**options}
-    (steps, batch), initial, recompute = given.pop("shape"), given.pop("initial", 0), given.pop("recompute", 0)
+    (steps, batch), initial, recompute = (
+        given.pop("shape"),
+        given.pop("initial", 0),
+        given.pop("recompute", 0),
+    )
     layer = cellwise.Recurrent(cell, 5, H, backend="cpu", dtype=dtype, **given)
     layer.recompute = bool(recompute)
     x = torch.randn((batch, steps, 5) if layer.batch_first else (steps, batch, 5), dtype=dtype)

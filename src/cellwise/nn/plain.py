@@ -181,7 +181,10 @@ def _weights(layer: RecurrentLayer, route: Route, data: Tensor) -> list[Tensor] 
         if weight.shape != shape or weight.dtype is not dtype or weight.is_cpu is not is_cpu:
             return None
         if reads_memory and not (
-            (type(weight) is Parameter or (type(weight) is Tensor and not weight.is_neg() and not _is_wrapped(weight)))
+            (
+                type(weight) is Parameter
+                or (type(weight) is Tensor and not weight.is_neg() and not _is_wrapped(weight))
+            )
             and weight.is_contiguous()
             and weight.layout is torch.strided
         ):

@@ -233,6 +233,54 @@ class Stream:
         if type(out) is not Tensor or out.is_neg():
             raise InputError(f"out takes a plain tensor; got a {type(out).__name__}.")
 
+    def follower(
+        self, table: Tensor, weight: Tensor, most: int
+    ) -> Callable[[Tensor | None, Tensor], list[int]] | None:
+        """What goes on from this stream's state and reads what it writes, many steps at once, if kernels can: for a
+        batch of one.
+
+        A step's scores are its noise (V,) and the product of the last output with `weight`; the largest is chosen, and
+        its row of the table is the next input. The layer's weights are read before each run, all of them.
+
+        Args:
+            table: (V, D), contiguous, as `weight`.
+            weight: (H, V).
+            most: steps of a run.
+
+        Returns:
+            A function of the output that it goes on from (H,), None for its own last one, and of the noise of each step
+            (steps, V), to the ids that were chosen. It raises InputError if they do not fit.
+        """
+        stepper, (size, *_) = self._stepper, self._layer._stream_sizes()
+        width = len(table)
+        fits = (table.shape, weight.shape) == ((width, self.input_size), (size, width)) and all(
+            type(each) is Tensor and each.is_cpu and each.dtype is self._dtype and each.is_contiguous()
+            for each in (table, weight)
+        )
+        made = None if stepper is None or not fits else stepper.follower(table, weight, most)
+        if made is None or table.is_neg() or weight.is_neg():
+            return None
+
+        def run(read: Tensor | None, noise: Tensor) -> list[int]:
+            nonlocal stepper, made
+            for each, shape in ((noise, (len(noise), width)), (read, (size,))):
+                if each is not None and (each.shape != shape or each.dtype is not self._dtype):
+                    raise InputError(
+                        f"a run takes {shape} of {self._dtype}; got {tuple(each.shape)} of {each.dtype}."
+                    )
+            if len(noise) > most:
+                raise InputError(f"a run takes up to {most} steps; got {len(noise)}.")
+            if stepper is not None and self._stepper is stepper and (self._changed() or not stepper.holds()):
+                self._prepare(self._present())
+            if self._stepper is not stepper:
+                stepper = self._stepper
+                made = None if stepper is None else stepper.follower(table, weight, most)
+            if made is None:
+                raise InputError("the layer was changed meanwhile, and no kernel makes its steps any more.")
+            return made.run(read, noise)
+
+        return run
+
     def refresh(self) -> None:
         """Read the weights anew, all of them; the state stays."""
         self._prepare(self._present())

@@ -221,7 +221,8 @@ def _differentiated(
     if torch.is_grad_enabled():
         results = (output, *others[:count])
         given = [
-            torch.zeros_like(r) if g is None else in_memory(g) for r, g in zip(results, gradients, strict=True)
+            torch.zeros_like(r) if g is None else in_memory(g)
+            for r, g in zip(results, gradients, strict=True)
         ]
         found: Sequence[Tensor | None] = Backward.apply(
             kernels, bias, schedule, resets, output, saved, x, *others, *given

@@ -14,13 +14,13 @@ from typing import Any
 from llvmlite import ir
 
 from cellwise.backends.cpu.code import I64, Code
-from cellwise.backends.cpu.compile import address_of, load, object_code
+from cellwise.backends.cpu.compile import load, object_code
 from cellwise.backends.cpu.target import Target, host
 
 # Without the types of arguments there is nothing to convert. The one keeps the interpreter lock: to give it away and
 # take it back costs as much as the call, and where threads wait for it, far more.
 _RELEASES, _KEEPS = ctypes.CFUNCTYPE(None), ctypes.PYFUNCTYPE(None)
-_WORDS = 3  # of a link: a function, and its two arguments
+WORDS = 3  # of a link: a function, and its two arguments
 
 
 def emit_chain(target: Target) -> ir.Module:
@@ -35,7 +35,7 @@ def emit_chain(target: Target) -> ir.Module:
     place, function = b.phi(I64, "place"), b.phi(I64, "function")
     arguments = [code.load_whole(links, b.add(place, whole(i))) for i in (1, 2)]
     b.call(b.inttoptr(function, ir.PointerType(ir.FunctionType(ir.VoidType(), [I64, I64]))), arguments)
-    after = b.add(place, whole(_WORDS))
+    after = b.add(place, whole(WORDS))
     following = code.load_whole(links, after)
     b.cbranch(b.icmp_signed("!=", following, whole(0)), body, end)
     for phi, before, value in ((place, whole(0), after), (function, first, following)):
@@ -55,7 +55,7 @@ class Chain:
     """
 
     def __init__(self, links: Sequence[tuple[Any, int, int]], keeps_lock: bool = False) -> None:
-        words = [word for function, *given in links for word in (address_of(function), *given)]
+        words = [word for function, *given in links for word in (function.address, *given)]
         self.links = (ctypes.c_int64 * (len(words) + 1))(*words, 0)
         self._held = [function for function, *_ in links]
         self.run: Callable[[], None] = partial(_chain(keeps_lock), ctypes.byref(self.links))
@@ -64,6 +64,6 @@ class Chain:
 @cache
 def _chain(keeps_lock: bool) -> Any:
     loaded: Any = load("chain", object_code(emit_chain(host()), host()))
-    function = (_KEEPS if keeps_lock else _RELEASES)(address_of(loaded))
+    function = (_KEEPS if keeps_lock else _RELEASES)(loaded.address)
     function.loaded = loaded  # type: ignore[attr-defined]  # keeps the code in memory
     return function

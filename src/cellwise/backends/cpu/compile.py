@@ -61,14 +61,10 @@ def optimized(source: str, target: Target) -> tuple[llvm.ModuleRef, llvm.TargetM
 def load(name: str, *objects: bytes) -> Callable[[int, int], None]:
     """The function `name` of object files, callable with two addresses; it lets the interpreter lock go."""
     engine = _engine(*objects)
-    function = _SIGNATURE(engine.get_function_address(name))
-    function.kernels = engine  # type: ignore[attr-defined]  # keeps the code in memory
+    function: Any = _SIGNATURE(address := engine.get_function_address(name))
+    function.kernels = engine  # keeps the code in memory
+    function.address = address  # where it begins, for `chain`
     return function
-
-
-def address_of(function: Any) -> int:
-    """Where the code of a function that `load` returned begins."""
-    return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
 def _engine(*objects: bytes) -> Any:

@@ -1,8 +1,8 @@
 """Calls that compute little, where what surrounds a kernel takes longer than the kernel.
 
-The same kernels on the same arrays as `compiled.forward_pass` and `backward_pass`, for dense batches of few rows in one
-thread. All that follows from the shape is at a fixed place beforehand: pointers, sizes, the jobs for gradients of weights
-and copies. A call makes its tensors, writes down where they begin, and enters one chain of compiled functions.
+The same kernels on the same arrays as `compiled.forward_pass` and `backward_pass`, for dense batches of few rows in
+one thread. All that follows from the shape is at a fixed place beforehand: pointers, sizes, the jobs for gradients of
+weights and copies. A call makes its tensors, writes down where they begin, and enters one chain of compiled functions.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from cellwise.backends.compiled.backward_pass import BackwardPass
 from cellwise.backends.compiled.cell_kernels import CellKernels
-from cellwise.backends.compiled.compiler import RunShape, SmallPass, given_buffers
-from cellwise.backends.compiled.forward_pass import OUTPUT, X, ForwardPass
+from cellwise.backends.compiled.compiler import RunShape, SmallPass
+from cellwise.backends.compiled.forward_pass import OUTPUT, ForwardPass, X
 from cellwise.backends.compiled.gradients import BlockSlice, at_operand, operand_in_one
 from cellwise.backends.compiled.scratch import SCRATCH
 from cellwise.backends.compiled.time_schedule import TimeSchedule
@@ -208,7 +208,7 @@ class SmallForward:
         weights = [f"weight {place}" for place in range(len(shape.stems))]
         self._saved, self._output = len(made.made), len(kept)
         name_of = {X: "x", OUTPUT: "kept output" if self._copies else "output"}
-        name_of |= {place: name for place, name in enumerate(kept[: self._saved])}
+        name_of |= dict(enumerate(kept[: self._saved]))
         extra: dict[str, int] = {}
 
         def jobs(run: SmallRun) -> Jobs:
@@ -255,7 +255,7 @@ class SmallBackward:
 
     def __init__(self, made: BackwardPass, kernel: Kernel, has_states: bool) -> None:
         self._made, self._has_states = made, has_states
-        graph, sizes, schedule = made.kernels.graph, made.sizes, made.schedule
+        graph, schedule = made.kernels.graph, made.schedule
         self._batch, self._rows, dtype = schedule.batch, schedule.rows, kernel.dtype
         self._zeros = _Zeros(made, dtype)
         count = len(graph.states)
@@ -462,9 +462,7 @@ class CpuSmallPass(SmallPass):
     @cached_property
     def _differentiates(self) -> SmallBackward:
         kernels: Any = self._kernels
-        made = BackwardPass(
-            kernels, self._bias, self._lengths, self._schedule, False, torch.device("cpu")
-        )
+        made = BackwardPass(kernels, self._bias, self._lengths, self._schedule, False, torch.device("cpu"))
         return SmallBackward(made, kernels.backward, self._has_states)
 
     def infer(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Any, ...]:

@@ -40,9 +40,12 @@ class SmallProducts(Code):
         table, _ = self.function.args
         counts = [self.load_whole(table, place) for place in range(3)]
         at: Value = self.whole(len(counts))
-        for names, count, do in zip(
-            (PRODUCT, NARROW, MOVE), counts, (self._product, self._narrow, self._move), strict=True
-        ):
+        kinds: list[tuple[tuple[str, ...], Callable[..., None]]] = [
+            (PRODUCT, self._product),
+            (NARROW, self._narrow),
+            (MOVE, self._move),
+        ]
+        for (names, do), count in zip(kinds, counts, strict=True):
             with self.loop("job", count) as number:
                 place = b.add(at, b.mul(number, self.whole(len(names))))
                 words = [b.add(place, self.whole(i)) for i in range(len(names))]

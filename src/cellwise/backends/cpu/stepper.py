@@ -1,9 +1,9 @@
-"""One step at a time: weights packed once, every address known beforehand. A step writes two pointers and calls once."""
+"""One step at a time: weights packed once, every address known beforehand. A step writes two of them, and calls."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,7 +18,11 @@ from cellwise.backends.compiled.saved import make_sizes
 from cellwise.backends.cpu.chain import Chain
 from cellwise.backends.cpu.digest import digest
 from cellwise.backends.cpu.launch import PACKED, Packs
+from cellwise.backends.cpu.target import Target
 from cellwise.plan.program import StorageClass, Width
+
+if TYPE_CHECKING:
+    from cellwise.backends.cpu.follower import CpuFollower
 
 # Multiply-adds of a step during which other Python threads may as well wait, about 20 us.
 _MOMENT = 500_000
@@ -44,7 +48,9 @@ class CpuStepper(Stepper):
             self._layers.append(layer)
             below = layer.above.data_ptr()
         self._first, self._last = self._layers[0], self._layers[-1]
-        self._size = stack.proj_size or stack.hidden_size
+        self._size, self._batch = stack.proj_size or stack.hidden_size, batch
+        compiler: Any = kernels.compiler
+        self.target: Target = compiler.target
         self._x, self._y = self._first.x, self._last.y
         self._whole = self._last.output.shape[1] == self._size
         work = sum(each.numel() for each in taken) * batch
@@ -52,7 +58,7 @@ class CpuStepper(Stepper):
         self._seen = self._digest.data
         # Two buffers for the states, which change places with every step.
         self._turns = tuple(self._step(turn, work <= _MOMENT) for turn in (0, 1))
-        self._turn = 0
+        self.turn = 0
         self._parts, self._part = self._memory.parts, 0
         self._look_at(0)
 
@@ -78,6 +84,27 @@ class CpuStepper(Stepper):
         inputs, outputs = (each.pointers[turn].data for each in (self._first, self._last))
         return inputs, outputs, chains[0][0].run if len(chains) == 1 and chains[0][1] is None else run
 
+    def keep_output(self) -> None:
+        """Let the steps by `links` put their output where `output` is."""
+        for _, outputs, _ in self._turns:
+            outputs[self._y] = self.output.data_ptr()
+
+    def links(self, turn: int) -> tuple[int, list[tuple[Any, int, int]]]:
+        """Where the address of x is written for a step from one buffer of the states, and what runs it."""
+        links = [
+            (layer.call, layer.pointers[turn].ctypes.data, layer.numbers.ctypes.data)
+            for layer in self._layers
+        ]
+        return self._first.pointers[turn][self._x :].ctypes.data, links
+
+    def holds(self) -> bool:
+        return not self._memory.has_changed_anywhere()
+
+    def follower(self, table: Tensor, weight: Tensor, most: int) -> CpuFollower | None:
+        from cellwise.backends.cpu.follower import CpuFollower
+
+        return CpuFollower(self, table, weight, most) if self._batch == 1 else None
+
     def _look_at(self, part: int) -> None:
         """Say which part of the weights is looked at from now on."""
         self._part = part if part < len(self._parts) else 0
@@ -86,7 +113,7 @@ class CpuStepper(Stepper):
             links[1] = table
 
     def step(self, x: Tensor, y: Tensor) -> bool:
-        inputs, outputs, run = self._turns[self._turn]
+        inputs, outputs, run = self._turns[self.turn]
         inputs[self._x] = x.data_ptr()
         if self._whole:
             outputs[self._y] = y.data_ptr()
@@ -95,17 +122,22 @@ class CpuStepper(Stepper):
             return False
         if not self._whole:
             y.copy_(self._last.output[:, : self._size].view_as(y))
-        self._turn = 1 - self._turn
+        self.turn = 1 - self.turn
         if len(self._parts) > 1:
             self._look_at(self._part + 1)
         return True
+
+    @property
+    def output(self) -> Tensor:
+        """(B, H or more) where the last layer puts its output if it is given no other place."""
+        return self._last.output
 
     @property
     def states(self) -> tuple[Tensor, ...]:
         """Copies, (L, B, size) for each state."""
         sizes = [self._size, *[self._first.hidden] * (len(self._first.states[0]) - 1)]
         return tuple(
-            torch.stack([layer.states[self._turn][place][:, :size] for layer in self._layers])
+            torch.stack([layer.states[self.turn][place][:, :size] for layer in self._layers])
             for place, size in enumerate(sizes)
         )
 
@@ -113,7 +145,7 @@ class CpuStepper(Stepper):
     def states(self, given: Sequence[Tensor]) -> None:
         for place, state in enumerate(given):
             for layer, mine in zip(self._layers, state, strict=True):
-                layer.states[self._turn][place][:, : mine.shape[1]] = mine
+                layer.states[self.turn][place][:, : mine.shape[1]] = mine
 
 
 class _Layer:
