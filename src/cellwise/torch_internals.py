@@ -66,6 +66,19 @@ dispatch_key_of: Callable[[str], str] = torch._C._dispatch_key_for_device
 increment_version: Callable[[Sequence[Tensor]], None] = torch._C._increment_version
 
 
+# A tensor of torch.func's that outlived its transform has no memory of its own, but stands for one that has.
+is_wrapped: Callable[[Tensor], bool] = _functorch.is_functorch_wrapped_tensor
+unwrapped: Callable[[Tensor], Tensor] = _functorch.unwrap_if_dead
+
+
+def apply_alone(function: type[torch.autograd.Function]) -> Callable[..., Any]:
+    """`function.apply` without the part for torch.func, which looks at every argument: for calls that no transform
+    watches, of tensors that are not `is_wrapped`. What that part calls in the end is a method of C's.
+    """
+    applied: Callable[..., Any] = super(torch.autograd.Function, function).apply  # type: ignore[misc]
+    return applied
+
+
 def below_autograd() -> AbstractContextManager[Any]:
     """Within, operators go past autograd. torch._C._AutoDispatchBelowAutograd."""
     return torch._C._AutoDispatchBelowAutograd()

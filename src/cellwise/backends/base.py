@@ -155,16 +155,45 @@ class Shortcut(ABC):
         """
 
 
+class Follower(ABC):
+    """A stepper of one row that reads what it wrote: each step's input is the row of a table that was chosen."""
+
+    @abstractmethod
+    def run(self, read: Tensor | None, noise: Tensor) -> list[int]:
+        """The ids that are chosen in as many steps as `noise` (steps, V) has rows, no more than it was made for.
+
+        The scores of a step are its noise and the product of the last output with the weight; the largest is chosen,
+        and its row of the table is the next input. All is contiguous, and of the stepper's dtype.
+
+        Args:
+            read: (H,) the output that the first step goes on from; None for that of the last step.
+        """
+
+
 class Stepper(ABC):
     """A stack of layers that is fed one step at a time and keeps its states, which are zero at first."""
 
     @abstractmethod
-    def step(self, x: Tensor, y: Tensor) -> None:
-        """From x (B, D) to y (B, H), both contiguous."""
+    def step(self, x: Tensor, y: Tensor) -> bool:
+        """From x (B, D) to y (B, H), both contiguous and apart.
 
-    def is_stale(self) -> bool:
-        """Whether the weights it was made on are seen to hold other numbers by now. All of them are seen in time."""
+        Returns:
+            False if the weights it was made on are seen to hold other numbers by now: then the states are as they were,
+            and y means nothing. All weights are seen in time.
+        """
+
+    def holds(self) -> bool:
+        """Whether all weights hold what they held when it was made."""
         return False
+
+    def follower(self, table: Tensor, weight: Tensor, most: int) -> Follower | None:
+        """One that goes on from this stepper's states, for up to `most` steps at a time; None if there is none.
+
+        Args:
+            table: (V, D) of inputs.
+            weight: (H, V) that makes scores of an output.
+        """
+        return None
 
     @property
     @abstractmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -115,9 +116,9 @@ def _with_lengths(run: Callable[..., Results]) -> Callable[..., Results]:
     return lambda layer, batch: run(layer, batch, lengths=batch.lengths)
 
 
-def _step_comparison(implementations: Implementations) -> Comparison:
+def _step_comparison(implementations: Implementations, gives_out: bool = False) -> Comparison:
     makers: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {
-        OURS: lambda: _stream(implementations),
+        OURS: lambda: _stream(implementations, gives_out),
         implementations.their_name: lambda: stepper(implementations.theirs, implementations.batch),
     }
     runner = _session(implementations)
@@ -139,10 +140,11 @@ def _stepping(name: str, make: Callable[[], Callable[[Tensor], Tensor]], x: Tens
     return Candidate(name, lambda: timed(x), several)
 
 
-def _stream(implementations: Implementations) -> Callable[[Tensor], Tensor]:
+def _stream(implementations: Implementations, gives_out: bool) -> Callable[[Tensor], Tensor]:
     stream = implementations.ours.stream(implementations.shape.B)
     stream.state = implementations.batch.state
-    return stream
+    out = torch.empty(implementations.shape.B, implementations.shape.H)
+    return (lambda x: stream(x, out)) if gives_out else stream
 
 
 def _same(name: str, work: Callable[[], Results]) -> Candidate:
@@ -157,6 +159,9 @@ _COMPARISONS: dict[str, Callable[[Implementations], Comparison]] = {
     "forward": _batch_comparison(infer, 1),
     "train": _batch_comparison(train, 3),
     "step": _step_comparison,
+    "step-out": partial(_step_comparison, gives_out=True),
+    "small-forward": _batch_comparison(infer, 1),
+    "small-train": _batch_comparison(train, 3),
     "recompute": _recompute_comparison,
     "ragged": _ragged_comparison(train, train_packed, 3),
     "ragged-forward": _ragged_comparison(infer, infer_packed, 1),

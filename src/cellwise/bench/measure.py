@@ -17,11 +17,11 @@ from cellwise.bench.clock import Times, clocked, interleaved
 from cellwise.bench.comparisons import Comparison, comparison_of, tiny
 from cellwise.bench.implementations import Implementations, implementations_of
 from cellwise.bench.peak import Peak
-from cellwise.bench.settings import Settings, Shape
+from cellwise.bench.settings import STEPS, Settings, Shape
 from cellwise.bench.speedup import Spread, speedups, spread, verdict
 from cellwise.cells.base import Cell
 
-_WITH_GRADIENTS = ("train", "recompute", "ragged")
+_WITH_GRADIENTS = ("train", "small-train", "recompute", "ragged")
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _job(name: str, shape: Shape, modes: tuple[str, ...], settings: Settings) ->
     implementations = implementations_of(settings.cells[name], shape)
     compiled = {mode: _compile_seconds(mode, implementations) for mode in modes}
     # Everything that the shape is timed on, and the gradients in any case: a shape that is wrong in one is not timed.
-    checked = dict.fromkeys(modes if modes == ("step",) else (*modes, "forward", "train"))
+    checked = dict.fromkeys(modes if set(modes) <= set(STEPS) else (*modes, "forward", "train"))
     comparisons = {mode: comparison_of(mode, implementations) for mode in checked}
     wrong = _first_mismatch(comparisons)
     for mode in modes:

@@ -67,17 +67,25 @@ SHAPES = tuple(
 )
 # What a step is timed on where no shapes are asked for.
 STEP_SHAPES = (Shape(1, 1, 64, 64), Shape(1, 1, 64, 128))
+# Calls as reinforcement learning makes them: few steps of few rows.
+SMALL_SHAPES = tuple(map(Shape.parse, ("1,1,64,128", "1,16,64,128", "4,8,64,128", "8,16,64,64")))
 
 # mode -> what is timed
 MODES = {
     "forward": "outputs and final states, without gradients",
     "train": "forward, and backward to the gradients of the input, the initial states and all parameters",
     "step": "one step of one row, the state kept: `layer.stream()`",
+    "step-out": "step, the result put where the caller wants it: `stream(x, out=y)`",
+    "small-forward": "forward on calls of few steps and few rows",
+    "small-train": "train on calls of few steps and few rows",
     "recompute": "train, beside the same kernels with `layer.recompute`: no tape, each step computed again",
     "ragged": "train with lengths spread evenly from 1 to T, beside the padded batch and torch's packed one",
     "ragged-forward": "forward with lengths spread evenly from 1 to T",
 }
 DEFAULT_MODES = ("forward", "train", "step", "ragged")
+# One word for several modes.
+GROUPS = {"small": ("small-forward", "small-train", "step", "step-out")}
+STEPS, _SMALL = ("step", "step-out"), ("small-forward", "small-train")
 
 
 @dataclass(frozen=True)
@@ -103,8 +111,9 @@ class Settings:
     def __post_init__(self) -> None:
         for mode in self.modes:
             if mode not in MODES:
-                hint = did_you_mean(mode, MODES)
-                raise BenchError(f"There is no mode '{mode}'; {hint}the modes are: {', '.join(MODES)}.")
+                known = (*MODES, *GROUPS)
+                hint = did_you_mean(mode, known)
+                raise BenchError(f"There is no mode '{mode}'; {hint}the modes are: {', '.join(known)}.")
         if self.repeats < 3:
             raise BenchError(f"A spread needs at least 3 repeats; got {self.repeats}.")
         if not self.seconds > 0:
@@ -112,8 +121,8 @@ class Settings:
 
     def shapes_of(self, mode: str) -> tuple[Shape, ...]:
         """The shapes that a mode is timed on."""
-        if mode != "step":
-            return self.shapes or SHAPES
+        if mode not in STEPS:
+            return self.shapes or (SMALL_SHAPES if mode in _SMALL else SHAPES)
         if self.shapes is None:
             return STEP_SHAPES
         return _unique(Shape(1, 1, shape.D, shape.H) for shape in self.shapes)
@@ -133,10 +142,14 @@ def _unique(shapes: Iterable[Shape]) -> tuple[Shape, ...]:
 
 
 def parse_modes(text: str) -> tuple[str, ...]:
-    """Read "forward,train"; "none" is no mode, for those who want memory alone.
+    """Read "forward,train"; "small" is all modes of small calls, "none" is no mode, for those who want memory alone.
 
     >>> parse_modes("forward, train"), parse_modes("none")
     (('forward', 'train'), ())
+    >>> parse_modes("small")
+    ('small-forward', 'small-train', 'step', 'step-out')
     """
-    words = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
-    return () if words == ("none",) else words
+    words = [word.strip() for word in text.split(",")]
+    if words == ["none"]:
+        return ()
+    return tuple(dict.fromkeys(mode for word in words for mode in GROUPS.get(word, (word,))))

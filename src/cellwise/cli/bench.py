@@ -41,7 +41,11 @@ def bench(
         ),
     ] = None,
     modes: Annotated[
-        str, option(help=f"Comma-separated, from {', '.join(MODES)}; or none, to measure memory alone.")
+        str,
+        option(
+            help=f"Comma-separated, from {', '.join(MODES)}; small is all of small calls and steps, none measures "
+            "memory alone."
+        ),
     ] = ",".join(DEFAULT_MODES),
     repeats: Annotated[int, option(help="Timed runs per implementation, at most.")] = _DEFAULT.repeats,
     seconds: Annotated[

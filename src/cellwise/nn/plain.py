@@ -41,6 +41,7 @@ _transform_level = torch_internals.transform_level
 _is_autocast = torch_internals.is_autocast_enabled
 _watchers = torch_internals.num_dispatch_modes
 _forward_ad = torch_internals.forward_ad
+_is_wrapped = torch_internals.is_wrapped
 
 
 def call(layer: RecurrentLayer, x: Any, state: Any) -> Any:
@@ -60,7 +61,7 @@ def call(layer: RecurrentLayer, x: Any, state: Any) -> Any:
     states: Any = () if state is None else state if type(state) is tuple else (state,)
     if route.reads_memory:
         for each in (data, *states):
-            if each.is_neg():
+            if each.is_neg() or _is_wrapped(each):
                 return None
     if data is x:
         return _run_dense(layer, route.shortcut, x, states, weights)
@@ -180,7 +181,10 @@ def _weights(layer: RecurrentLayer, route: Route, data: Tensor) -> list[Tensor] 
         if weight.shape != shape or weight.dtype is not dtype or weight.is_cpu is not is_cpu:
             return None
         if reads_memory and not (
-            (type(weight) is Parameter or (type(weight) is Tensor and not weight.is_neg()))
+            (
+                type(weight) is Parameter
+                or (type(weight) is Tensor and not weight.is_neg() and not _is_wrapped(weight))
+            )
             and weight.is_contiguous()
             and weight.layout is torch.strided
         ):

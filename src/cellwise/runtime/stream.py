@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Protocol
 
@@ -112,10 +112,11 @@ class Stream:
         # A layer that was moved to another dtype or device takes its state along.
         states = tuple([each.to(device, dtype) for each in states])
         self._stepper: Stepper | None = None
-        self._watched: Watched | None = None
+        self._step: Callable[[Tensor, Tensor], bool] | None = None
         if made is not None:
-            self._stepper, self._watched = made
+            self._stepper, watched = made
             self._stepper.states = states
+            self._step, self._changed = self._stepper.step, watched.changed
         self._states = states
         self._dtype, self._device = dtype, device
         rows = torch.empty(self.batch_size, size, dtype=dtype, device=device)
@@ -153,14 +154,14 @@ class Stream:
             InputError: x or `out` has another shape, dtype or device than the layer takes; or the layer's weights no
                 longer fit it. The state is as it was.
         """
-        stepper, watched = self._stepper, self._watched
-        if stepper is None or watched is None or type(x) is not Tensor or not x.is_cpu:
+        step = self._step
+        if step is None or type(x) is not Tensor:
             return self._slow(x, out)
         like = self._like.get(x.shape)
-        if like is None or x.dtype is not self._dtype or x.is_neg():
+        if like is None or x.dtype is not self._dtype or not x.is_cpu or x.is_neg():
             return self._slow(x, out)
-        if watched.changed() or stepper.is_stale():
-            self._prepare(stepper.states)
+        if self._changed():
+            self._prepare(self._present())
             return self(x, out)
         if not x.is_contiguous():
             x = x.contiguous()
@@ -171,7 +172,9 @@ class Stream:
             start, its_start = y.data_ptr(), x.data_ptr()
             if start < its_start + x.nbytes and its_start < start + y.nbytes:
                 x = x.clone()  # it is still read while the result is written
-        stepper.step(x, y)
+        if not step(x, y):
+            self._prepare(self._present())
+            return self(x, y)
         return y
 
     def _slow(self, x: Tensor, out: Tensor | None) -> Tensor:
@@ -229,6 +232,54 @@ class Stream:
             )
         if type(out) is not Tensor or out.is_neg():
             raise InputError(f"out takes a plain tensor; got a {type(out).__name__}.")
+
+    def follower(
+        self, table: Tensor, weight: Tensor, most: int
+    ) -> Callable[[Tensor | None, Tensor], list[int]] | None:
+        """What goes on from this stream's state and reads what it writes, many steps at once, if kernels can: for a
+        batch of one.
+
+        A step's scores are its noise (V,) and the product of the last output with `weight`; the largest is chosen, and
+        its row of the table is the next input. The layer's weights are read before each run, all of them.
+
+        Args:
+            table: (V, D), contiguous, as `weight`.
+            weight: (H, V).
+            most: steps of a run.
+
+        Returns:
+            A function of the output that it goes on from (H,), None for its own last one, and of the noise of each step
+            (steps, V), to the ids that were chosen. It raises InputError if they do not fit.
+        """
+        stepper, (size, *_) = self._stepper, self._layer._stream_sizes()
+        width = len(table)
+        fits = (table.shape, weight.shape) == ((width, self.input_size), (size, width)) and all(
+            type(each) is Tensor and each.is_cpu and each.dtype is self._dtype and each.is_contiguous()
+            for each in (table, weight)
+        )
+        made = None if stepper is None or not fits else stepper.follower(table, weight, most)
+        if made is None or table.is_neg() or weight.is_neg():
+            return None
+
+        def run(read: Tensor | None, noise: Tensor) -> list[int]:
+            nonlocal stepper, made
+            for each, shape in ((noise, (len(noise), width)), (read, (size,))):
+                if each is not None and (each.shape != shape or each.dtype is not self._dtype):
+                    raise InputError(
+                        f"a run takes {shape} of {self._dtype}; got {tuple(each.shape)} of {each.dtype}."
+                    )
+            if len(noise) > most:
+                raise InputError(f"a run takes up to {most} steps; got {len(noise)}.")
+            if stepper is not None and self._stepper is stepper and (self._changed() or not stepper.holds()):
+                self._prepare(self._present())
+            if self._stepper is not stepper:
+                stepper = self._stepper
+                made = None if stepper is None else stepper.follower(table, weight, most)
+            if made is None:
+                raise InputError("the layer was changed meanwhile, and no kernel makes its steps any more.")
+            return made.run(read, noise)
+
+        return run
 
     def refresh(self) -> None:
         """Read the weights anew, all of them; the state stays."""

@@ -83,8 +83,8 @@ class BackwardPass:
             sum(buffer.columns for buffer in program.buffers if buffer.storage is StorageClass.PER_CHUNK)
         )
         self.most = max(rows.stop - rows.start for _, _, rows in self.spans)
-        shape = RunShape(self.sizes, self.backwards, self.stems, ways, has_resets, device)
-        self.runs = Runs(kernel, shape)
+        self.shape = RunShape(self.sizes, self.backwards, self.stems, ways, has_resets, device)
+        self.runs = Runs(kernel, self.shape)
         self._zeros: dict[int, Tensor] = {}
 
     def zeros(self, place: int, like: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -117,6 +117,40 @@ class CompiledKernel(ABC):
         """The kernel for such calls."""
 
 
+class SmallPass(ABC):
+    """A layer pass on one shape of small call, in one thread, in less time than by way of `CompiledKernel.open`.
+
+    x (rows, D) in any shape that lies so in memory, states (B, H) and weights are contiguous. What is kept is what
+    `ForwardPass` keeps: a backward pass may go either way.
+    """
+
+    @abstractmethod
+    def infer(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Any, ...]:
+        """The output, the same, the final states, and an empty list."""
+
+    @abstractmethod
+    def record(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Any, ...]:
+        """The output, what is kept of it, the final states, and what else is kept."""
+
+    @abstractmethod
+    def differentiate(
+        self,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        output: Tensor,
+        saved: Sequence[Tensor],
+        gradients: Sequence[Tensor | None],
+        wants_input: bool,
+    ) -> tuple[Tensor | None, ...]:
+        """The gradients at x, at the states if the layer was given any, and at the weights.
+
+        Args:
+            output: what was kept of it.
+            gradients: at the output and the final states; None for zero.
+        """
+
+
 class KernelCompiler(ABC):
     """Makes kernels for a type of device, and memory for them.
 
@@ -151,6 +185,25 @@ class KernelCompiler(ABC):
     def begin(self) -> None:
         """A call begins: the scratch memory that this thread was given before is free."""
         return
+
+    def small_pass(
+        self,
+        kernels: CellKernels,
+        bias: bool,
+        lengths: tuple[int, int, int],
+        schedule: TimeSchedule,
+        given: tuple[int, ...] | None,
+        has_states: bool,
+    ) -> SmallPass | None:
+        """A way for calls of this shape that begins sooner, if they are small and there is one.
+
+        Args:
+            lengths: D, H and P.
+            given: the shape of an output that is handed to the caller, with final states (1, B, H); None of one that
+                goes to the next layer, (N, H), with final states (B, H).
+            has_states: whether the states are the caller's, who wants gradients at them.
+        """
+        return None
 
     def stepper(
         self, kernels: CellKernels, stack: LayerSpec, weights: Sequence[Sequence[Tensor]], batch: int

@@ -21,7 +21,7 @@ from cellwise.backends.compiled.saved import history_of, make_sizes, output_is_h
 from cellwise.backends.compiled.time_schedule import TimeSchedule
 
 # The last of a call's tensors, which follow what is kept.
-_X, _OUTPUT = -2, -1
+X, OUTPUT = -2, -1
 
 
 class Runs:
@@ -60,26 +60,27 @@ class ForwardPass:
         kernel = kernels.training if tape else kernels.inference
         layout = saved_layout(kernels, sizes, has_resets).shapes if tape else {}
         names = [name for name in layout if name != "output"]
-        self._made = [columns * width for name, (columns, width) in layout.items() if name != "output"]
+        self.made = [columns * width for name, (columns, width) in layout.items() if name != "output"]
         # The outputs in whole rows are kept as they are, in their place among the others.
         self._output_place = list(layout).index("output") if "output" in layout else None
-        places = {"x": _X, "output": _OUTPUT} | {name: place for place, name in enumerate(names)}
-        self._given = [places[buffer.name] for buffer in given_buffers(kernel.program)]
+        places = {"x": X, "output": OUTPUT} | {name: place for place, name in enumerate(names)}
+        self.given = [places[buffer.name] for buffer in given_buffers(kernel.program)]
         # Where the states of all steps go; None where nobody wants them.
-        self._histories = [places.get(history_of(name)) for name in graph.states]
+        self.histories = [places.get(history_of(name)) for name in graph.states]
         if output_is_history(graph, has_resets):
-            self._histories[0] = _OUTPUT
-        self._widths = [sizes.of_state(place)[1] for place in range(len(graph.states))]
+            self.histories[0] = OUTPUT
+        self.widths = [sizes.of_state(place)[1] for place in range(len(graph.states))]
         # After a single step the states after it are all that its buffer holds.
         single = schedule.steps == 1 and schedule.is_dense
-        self._are_finals = [
-            single and history is None and sizes.of_state(place)[0] == self._widths[place]
-            for place, history in enumerate(self._histories)
+        self.are_finals = [
+            single and history is None and sizes.of_state(place)[0] == self.widths[place]
+            for place, history in enumerate(self.histories)
         ]
         self._zeroes_first = has_resets and not schedule.backwards
-        carried = tuple(Carried.PAIR if each is None else Carried.HISTORY for each in self._histories)
+        carried = tuple(Carried.PAIR if each is None else Carried.HISTORY for each in self.histories)
         stems = kernels.stems[bias]
-        self._runs = Runs(kernel, RunShape(sizes, schedule, stems, carried, has_resets, device))
+        self.shape = RunShape(sizes, schedule, stems, carried, has_resets, device)
+        self._runs = Runs(kernel, self.shape)
 
     def run(
         self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], resets: Tensor | None
@@ -89,26 +90,26 @@ class ForwardPass:
         compiler.begin()
         x = x.contiguous()
         output = x.new_empty((rows, sizes.padded_output))
-        saved = [compiler.empty(rows, width, x, False) for width in self._made]
+        saved = [compiler.empty(rows, width, x, False) for width in self.made]
         tensors = [*saved, x, output]
         initial = first_states(states, resets, schedule) if self._zeroes_first else states
-        firsts = [in_rows(state, width) for state, width in zip(initial, self._widths, strict=True)]
+        firsts = [in_rows(state, width) for state, width in zip(initial, self.widths, strict=True)]
         histories = [
             tensors[place]
             if place is not None
             else x.new_empty((schedule.batch, width))
             if is_final
             else compiler.empty(2 * schedule.batch, width, x, True)
-            for place, width, is_final in zip(self._histories, self._widths, self._are_finals, strict=True)
+            for place, width, is_final in zip(self.histories, self.widths, self.are_finals, strict=True)
         ]
         run = self._runs.take()
-        run.bind([tensors[place] for place in self._given], firsts, histories, weights, resets)
+        run.bind([tensors[place] for place in self.given], firsts, histories, weights, resets)
         run.launch(0, schedule.steps)
         self._runs.give_back(run)
         finals = [
             history if is_final else schedule.finals(history, state, place is None)
             for history, is_final, state, place in zip(
-                histories, self._are_finals, initial, self._histories, strict=True
+                histories, self.are_finals, initial, self.histories, strict=True
             )
         ]
         if schedule.rows < rows:

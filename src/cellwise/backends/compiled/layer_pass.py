@@ -12,7 +12,7 @@ from torch import Tensor
 from cellwise.backends.base import Result, Sequences, Weights
 from cellwise.backends.compiled import compiler as compilers
 from cellwise.backends.compiled.cell_kernels import CellKernels, kernels_for, key_of
-from cellwise.backends.compiled.plain import Forward, is_plain, lie_in_memory, run_forward
+from cellwise.backends.compiled.plain import Forward, PassCall, is_plain, lie_in_memory, run_forward
 from cellwise.backends.compiled.time_schedule import even_schedule, schedule_of
 from cellwise.graph import StepGraph
 from cellwise.torch_internals import tracing_state
@@ -76,7 +76,7 @@ class LayerPass:
             schedule = schedule_of(_offsets(sequences), sequences.batch, reverse)
         resets = None if sequences.resets is None else _resets(sequences, reverse)
         if _needs_gradient(tensors):
-            output, *finals = Forward.apply(self.kernels, self.bias, schedule, resets, None, *tensors)
+            output, *finals = Forward.apply(PassCall(self.kernels, self.bias, schedule), resets, *tensors)
         else:
             output, finals, _ = run_forward(
                 self.kernels, self.bias, schedule, data, initial, taken, resets, False

@@ -20,8 +20,7 @@ _AT_ONCE = 2**16
 class Memory:
     """What some tensors held when this was made. They must stay where they are while it is asked.
 
-    Each question looks at up to 64 KiB, and the next one goes on behind: what is no larger is looked at as a whole
-    every time.
+    It is looked at in parts of up to 64 KiB: what is no larger is one part.
 
     Args:
         digest: from the address of a table, the number of its parts and then address and words of each, writes a whole
@@ -34,20 +33,15 @@ class Memory:
         self._call, self._at = digest, ctypes.addressof(self._result)
         self._held = [self._look(table.ctypes.data) for table in self._tables]
         self._addresses = [table.ctypes.data for table in self._tables]
-        self._next = 0
 
     def _look(self, table: int) -> int:
         self._call(table, self._at)
         return self._result.value
 
-    def has_changed(self) -> bool:
-        """Whether the part that it is the turn of holds something else."""
-        if not self._addresses:
-            return False
-        turn = self._next
-        self._next = turn + 1 if turn + 1 < len(self._addresses) else 0
-        self._call(self._addresses[turn], self._at)
-        return self._result.value != self._held[turn]
+    @property
+    def parts(self) -> list[tuple[int, int]]:
+        """For each part the address of its table, and what its digest was: for who asks about one after the other."""
+        return list(zip(self._addresses, self._held, strict=True))
 
     def has_changed_anywhere(self) -> bool:
         """Whether any of it holds something else."""
@@ -56,8 +50,8 @@ class Memory:
 
 def _shares(tensors: Sequence[Tensor]) -> list[list[tuple[int, int]]]:
     """Address and words of the parts of each share."""
-    shares: list[list[tuple[int, int]]] = []
-    room = 0
+    shares: list[list[tuple[int, int]]] = [[]]
+    room = _AT_ONCE // WORD
     for tensor in tensors:
         address, left = tensor.data_ptr(), _words(tensor)
         while left:

@@ -5,6 +5,7 @@ small kernel, and no text of a graph.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from cellwise import torch_internals
 from cellwise.backends.compiled.backward_pass import backward_pass
 from cellwise.backends.compiled.cell_kernels import CellKernels
 from cellwise.backends.compiled.checks import check_backward
+from cellwise.backends.compiled.compiler import SmallPass
 from cellwise.backends.compiled.double_backward import first_derivative, second_derivative
 from cellwise.backends.compiled.forward_pass import forward_pass
 from cellwise.backends.compiled.saved import PROJECTION, saved_layout, sizes_of
@@ -105,80 +107,137 @@ def _too_large(
 # --- autograd ------------------------------------------------------------------------------------------------------
 
 
-_NOTHING = (None,) * 5  # the gradients at what is no tensor of numbers, or has none
+_NOTHING = (None,) * 2  # the gradients at what is no tensor of numbers, or has none
 
 
-class Forward(torch.autograd.Function):
-    """`Forward.apply(kernels, bias, schedule, resets, given, x, *states, *weights)` -> (output, *final states)
+@dataclass(frozen=True, eq=False)
+class PassCall:
+    """What of a layer pass is no tensor.
 
     given: the shape of an output that is handed to the caller, who may write to it, with final states (1, B, H); None
     of one that goes to the next layer, (N, H), with final states (B, H).
+    small: the way for small calls, if this is one.
+    zeros: the states of a layer that was given none; they are no tensors of the call then.
+    """
+
+    kernels: CellKernels
+    bias: bool
+    schedule: TimeSchedule
+    given: tuple[int, ...] | None = None
+    small: SmallPass | None = None
+    zeros: tuple[Tensor, ...] = ()
+
+
+class Forward(torch.autograd.Function):
+    """`Forward.apply(call, resets, x, *states, *weights)` -> (output, *final states); x (N, D), in any shape if it
+    lies so in memory.
     """
 
     @staticmethod
     def forward(
-        ctx: Any,
-        kernels: CellKernels,
-        bias: bool,
-        schedule: TimeSchedule,
-        resets: Tensor | None,
-        given: tuple[int, ...] | None,
-        x: Tensor,
-        *others: Tensor,
+        ctx: Any, call: PassCall, resets: Tensor | None, x: Tensor, *others: Tensor
     ) -> tuple[Tensor, ...]:
-        count = len(kernels.graph.states)
-        output, finals, saved = run_forward(
-            kernels, bias, schedule, x, others[:count], others[count:], resets, True
-        )
-        ctx.call = kernels, bias, schedule, resets
+        kernels, zeros = call.kernels, call.zeros
+        count = 0 if zeros else len(kernels.graph.states)
+        ctx.call, ctx.resets = call, resets
         ctx.seen = [(each.dtype, each.shape) for each in (x, *others)]
         # What hooks bring back in the backward pass is theirs, and so must be checked.
         ctx.hooked = torch_internals.has_saved_tensors_hooks()
         ctx.set_materialize_grads(False)
+        if call.small is not None:
+            output, kept, finals, saved = call.small.record(x, zeros or others[:count], others[count:])
+            ctx.reads_output = kept is output
+            ctx.save_for_backward(kept, x, *others, *saved)
+            return output, *finals
+        states, rows = zeros or others[:count], x.reshape(-1, x.shape[-1])
+        output, finals, saved = run_forward(
+            kernels, call.bias, call.schedule, rows, states, others[count:], resets, True
+        )
         # Rows that were copied for the caller may be written to as any copy may.
         is_copy = kernels.padded(output.shape[1]) != output.shape[1]
-        ctx.reads_output = not is_copy and given is None
+        ctx.reads_output = not is_copy and call.given is None
         ctx.save_for_backward(output.data if is_copy else output, x, *others, *saved)
-        if given is not None:
+        if call.given is not None:
             # In place: a view that a node of autograd's returns could not be written to.
-            output = (output if is_copy else output.clone()).resize_(given)
+            output = (output if is_copy else output.clone()).resize_(call.given)
             finals = [final.unsqueeze_(0) for final in finals]
         return output, *finals
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
         output, x, *rest = ctx.saved_tensors
-        kernels, bias, schedule, resets = ctx.call
-        # Those at what was handed to the caller, in the shape of what a layer pass computed.
-        gradients = tuple(
-            [
-                each if each is None or each.shape == of.shape else each.reshape(of.shape)
-                for each, of in zip(gradients, (output, *rest), strict=False)
-            ]
-        )
-        count, end = len(kernels.graph.states), len(ctx.seen) - 1
+        call, end = ctx.call, len(ctx.seen) - 1
         others, saved = rest[:end], rest[end:]
-        if are_transformed(gradients):
-            call = (kernels, bias, schedule.backwards, count, schedule.offsets_tensor, resets)
-            return *_NOTHING, *first_derivative(*call, (x, *others), gradients)
         check_unchanged((x, *others), ctx.seen)
-        if torch.is_grad_enabled():
-            results = (output, *others[:count])
-            given = [
-                torch.zeros_like(r) if g is None else in_memory(g)
-                for r, g in zip(results, gradients, strict=True)
-            ]
-            return *_NOTHING, *Backward.apply(*ctx.call, output, saved, x, *others, *given)
-        at_output, *at_states = [None if each is None else in_memory(each) for each in gradients]
-        states, weights, wanted = others[:count], others[count:], ctx.needs_input_grad[5]
-        if ctx.hooked:
-            sizes = sizes_of(kernels, bias, x, states, weights)
-            check_backward(kernels, sizes, x, states, resets is not None, output, saved, at_output, at_states)
-            output, saved = output.contiguous(), [each.contiguous() for each in saved]
-        dx, dstates, dweights = run_backward(
-            kernels, bias, schedule, x, states, weights, resets, output, saved, at_output, at_states, wanted
+        wants_input, count = ctx.needs_input_grad[2], 0 if call.zeros else len(gradients) - 1
+        if call.small is not None and not ctx.hooked and _are_plain(gradients):
+            states, weights = call.zeros or others[:count], others[count:]
+            found = call.small.differentiate(x, states, weights, output, saved, gradients, wants_input)
+            return *_NOTHING, *found
+        # Those of a layer that was given no states are zeros, and nobody wants a gradient at them.
+        states = call.zeros or [each.reshape(each.shape[-2:]) for each in others[:count]]
+        inner = [*states, *others[count:]]
+        dx, *found = _differentiated(ctx, output, x.reshape(-1, x.shape[-1]), inner, saved, gradients)
+        found = [dx, *found[len(call.zeros) :]]
+        shapes = [each.shape for each in (x, *others)]
+        return *_NOTHING, *[
+            each if each is None or each.shape == shape else each.reshape(shape)
+            for each, shape in zip(found, shapes, strict=True)
+        ]
+
+
+def _are_plain(gradients: Sequence[Tensor | None]) -> bool:
+    """Whether a kernel can read gradients where they lie, and nobody differentiates them."""
+    if torch.is_grad_enabled() or torch_internals.transform_level() is not None:
+        return False
+    for each in gradients:
+        if each is not None and (
+            type(each) is not Tensor
+            or each.is_neg()
+            or torch_internals.is_zero_without_memory(each)
+            or torch_internals.is_legacy_batched(each)
+        ):
+            return False
+    return True
+
+
+def _differentiated(
+    ctx: Any, output: Tensor, x: Tensor, others: list[Tensor], saved: list[Tensor], gradients: Sequence[Any]
+) -> Sequence[Tensor | None]:
+    """The gradients at x (N, D), states and weights, whatever the gradients at what came out are."""
+    call, resets = ctx.call, ctx.resets
+    kernels, bias, schedule = call.kernels, call.bias, call.schedule
+    count = len(kernels.graph.states)
+    # Those at what was handed to the caller, in the shape of what a layer pass computed.
+    gradients = tuple(
+        [
+            each if each is None or each.shape == of.shape else each.reshape(of.shape)
+            for each, of in zip(gradients, (output, *others), strict=False)
+        ]
+    )
+    if are_transformed(gradients):
+        run = (kernels, bias, schedule.backwards, count, schedule.offsets_tensor, resets)
+        return first_derivative(*run, (x, *others), gradients)
+    if torch.is_grad_enabled():
+        results = (output, *others[:count])
+        given = [
+            torch.zeros_like(r) if g is None else in_memory(g)
+            for r, g in zip(results, gradients, strict=True)
+        ]
+        found: Sequence[Tensor | None] = Backward.apply(
+            kernels, bias, schedule, resets, output, saved, x, *others, *given
         )
-        return *_NOTHING, dx, *dstates, *dweights
+        return found
+    at_output, *at_states = [None if each is None else in_memory(each) for each in gradients]
+    states, weights, wanted = others[:count], others[count:], ctx.needs_input_grad[2]
+    if ctx.hooked:
+        sizes = sizes_of(kernels, bias, x, states, weights)
+        check_backward(kernels, sizes, x, states, resets is not None, output, saved, at_output, at_states)
+        output, saved = output.contiguous(), [each.contiguous() for each in saved]
+    dx, dstates, dweights = run_backward(
+        kernels, bias, schedule, x, states, weights, resets, output, saved, at_output, at_states, wanted
+    )
+    return dx, *dstates, *dweights
 
 
 class Backward(torch.autograd.Function):

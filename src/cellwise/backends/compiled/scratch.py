@@ -10,6 +10,7 @@ import math
 import threading
 import weakref
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,17 @@ class Scratch(threading.local):
             self._beside = []
             self._block = _Block(wanted)
         self._used, self._poison = 0, _poisoned()
+
+    def fresh(self, size: int) -> _Block:
+        """Start a run that needs so many bytes and no more: the block, whose beginning it may use."""
+        if self._beside or self._block.size < size:
+            self.begin()
+            if self._block.size < size:
+                self._block = _Block(size)
+        self._used = size
+        if _are_deterministic() and _poisoned():
+            self._block.bytes[:size] = 255
+        return self._block
 
     def address(self, size: int) -> int:
         """Where there is room for this many bytes, at a multiple of 64. It is good until the run is over."""
@@ -129,6 +141,9 @@ class Pool:
             else:
                 block = np.empty(size, np.uint8)
         return block
+
+
+_are_deterministic: Callable[[], bool] = torch.are_deterministic_algorithms_enabled
 
 
 def _poisoned() -> bool:

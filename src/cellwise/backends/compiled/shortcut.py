@@ -10,9 +10,12 @@ from torch import Tensor
 
 from cellwise.backends.base import LayerSpec, PlainBatch, Result, Shortcut
 from cellwise.backends.compiled.layer_pass import LayerPass
-from cellwise.backends.compiled.plain import Forward, run_forward
+from cellwise.backends.compiled.plain import Forward, PassCall, run_forward
 from cellwise.backends.compiled.time_schedule import TimeSchedule, even_schedule, schedule_of
 from cellwise.plan import state_sizes
+from cellwise.torch_internals import apply_alone
+
+_apply = apply_alone(Forward)
 
 
 @lru_cache(maxsize=64)
@@ -28,16 +31,33 @@ class CompiledShortcut(Shortcut):
     reads_memory = True
 
     def __init__(self, stack: LayerSpec, made: LayerPass, batch: PlainBatch) -> None:
-        self._stack, self._kernels, self._bias = stack, made.kernels, made.bias
+        self._stack, self._made = stack, made
         self._schedules = [_schedule_of(batch, reverse) for reverse in (False, True)[: stack.directions]]
         self._stems, self._alone = len(made.stems), stack.num_layers * stack.directions == 1
         self._sizes = state_sizes(stack.graph, stack.hidden_size, stack.proj_size)
-        self._dense = batch.sizes is None
-        self._turned = batch.batch_first and self._dense
-        self._rows, self._batch = self._schedules[0].rows, batch.batch
-        self._lead = (batch.steps, batch.batch) if self._dense else (self._rows,)
+        self._is_dense = batch.sizes is None
+        # A single row, or step, lies in memory as it should, whichever comes first.
+        self._turned = batch.batch_first and self._is_dense and batch.steps > 1 and batch.batch > 1
+        self._rows, self._batch, self._dtype = self._schedules[0].rows, batch.batch, batch.dtype
+        self._lead: tuple[int, ...] = (batch.steps, batch.batch) if self._is_dense else (self._rows,)
+        if batch.batch_first and self._is_dense and not self._turned:
+            self._lead = (batch.batch, batch.steps)
         # What the caller gets of a single layer pass comes from it as it is wanted.
         self._given = (*self._lead, self._sizes[0]) if self._alone else None
+        self._calls: dict[tuple[int, bool, torch.device], PassCall] = {}
+
+    def _call(self, number: int, has_states: bool, device: torch.device) -> PassCall:
+        """What is known beforehand of one layer and direction."""
+        stack, made = self._stack, self._made
+        layer, direction = divmod(number, stack.directions)
+        width = (stack.proj_size or stack.hidden_size) * stack.directions if layer else stack.input_size
+        lengths, schedule = (width, stack.hidden_size, stack.proj_size), self._schedules[direction]
+        given = (made.kernels, made.bias)
+        small = made.kernels.compiler.small_pass(*given, lengths, schedule, self._given, has_states)
+        if has_states:
+            return PassCall(*given, schedule, self._given, small)
+        zeros = [_zeros(self._batch, size, self._dtype, device) for size in self._sizes]
+        return PassCall(*given, schedule, self._given, small, tuple(zeros))
 
     def run(
         self,
@@ -50,33 +70,39 @@ class CompiledShortcut(Shortcut):
     ) -> Result:
         if self._turned:
             x = x.transpose(0, 1)
-        if self._dense:
-            x = x.reshape(self._rows, x.shape[2])
+        if not x.is_contiguous():
+            x = x.contiguous()
         records = torch.is_grad_enabled()
         if self._alone:
-            first = [state[0] for state in states]
-            output, *finals = self._direction(self._schedules[0], x, first, weights, records)
+            output, *finals = self._direction(0, x, states, weights, records)
         else:
             output, finals = self._stacked(x, states, weights, records, dropout if training else 0.0)
         return output.transpose(0, 1) if self._turned else output, tuple(finals)
 
     def _direction(
-        self,
-        schedule: TimeSchedule,
-        x: Tensor,
-        states: Sequence[Tensor],
-        weights: Sequence[Tensor],
-        records: bool,
+        self, number: int, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], records: bool
     ) -> Sequence[Tensor]:
-        kernels, bias = self._kernels, self._bias
-        if not states:
-            states = [_zeros(self._batch, size, x.dtype, x.device) for size in self._sizes]
-        if records and any([each.requires_grad for each in (*weights, x, *states)]):  # noqa: C419  quicker
-            found: Sequence[Tensor] = Forward.apply(
-                kernels, bias, schedule, None, self._given, x, *states, *weights
-            )
-            return found
-        output, finals, _ = run_forward(kernels, bias, schedule, x, states, weights, None, False)
+        key = (number, bool(states), x.device)
+        call = self._calls.get(key)
+        if call is None:
+            call = self._calls[key] = self._call(*key)
+        if call.small is not None:
+            states = [each if each.is_contiguous() else each.contiguous() for each in states]
+        elif self._alone:
+            states = [each[0] for each in states]
+        if records:
+            for each in (*weights, x, *states):
+                if each.requires_grad:
+                    found: Sequence[Tensor] = _apply(call, None, x, *states, *weights)
+                    return found
+        taken = call.zeros or states
+        if call.small is not None:
+            output, _, finals, _ = call.small.infer(x, taken, weights)
+            return output, *finals
+        rows = x.reshape(self._rows, x.shape[-1])
+        output, finals, _ = run_forward(
+            call.kernels, call.bias, call.schedule, rows, taken, weights, None, False
+        )
         if self._given is None:
             return output, *finals
         return output.resize_(self._given), *[final.unsqueeze_(0) for final in finals]
@@ -87,11 +113,11 @@ class CompiledShortcut(Shortcut):
         stack, found = self._stack, []
         for layer in range(stack.num_layers):
             outputs = []
-            for direction, schedule in enumerate(self._schedules):
+            for direction in range(stack.directions):
                 number = layer * stack.directions + direction
                 taken = weights[number * self._stems : (number + 1) * self._stems]
                 first = [state[number] for state in states]
-                output, *finals = self._direction(schedule, x, first, taken, records)
+                output, *finals = self._direction(number, x, first, taken, records)
                 outputs.append(output)
                 found.append(finals)
             x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
@@ -59,11 +60,17 @@ def optimized(source: str, target: Target) -> tuple[llvm.ModuleRef, llvm.TargetM
 
 def load(name: str, *objects: bytes) -> Callable[[int, int], None]:
     """The function `name` of object files, callable with two addresses; it lets the interpreter lock go."""
+    engine = _engine(*objects)
+    function: Any = _SIGNATURE(address := engine.get_function_address(name))
+    function.kernels = engine  # keeps the code in memory
+    function.address = address  # where it begins, for `chain`
+    return function
+
+
+def _engine(*objects: bytes) -> Any:
     backing = llvm.parse_assembly(f'target triple = "{host().triple}"')
     kernels = llvm.create_mcjit_compiler(backing, host().machine())
     for code in objects:
         kernels.add_object_file(llvm.ObjectFileRef.from_data(code))
     kernels.finalize_object()
-    function = _SIGNATURE(kernels.get_function_address(name))
-    function.kernels = kernels  # type: ignore[attr-defined]  # keeps the code in memory
-    return function
+    return kernels

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from cellwise.backends.base import LayerSpec, Stepper
 from cellwise.backends.compiled.cell_kernels import CellKernels
-from cellwise.backends.compiled.compiler import CompiledKernel, KernelCompiler, RunShape, Sizes
+from cellwise.backends.compiled.compiler import CompiledKernel, KernelCompiler, RunShape, Sizes, SmallPass
 from cellwise.backends.compiled.scratch import POOL, SCRATCH
+from cellwise.backends.compiled.time_schedule import TimeSchedule
 from cellwise.backends.cpu import DTYPES
 from cellwise.backends.cpu.code import symbol
 from cellwise.backends.cpu.compile import load, object_code
@@ -100,6 +101,19 @@ class LlvmCompiler(KernelCompiler):
         if scratch:
             return SCRATCH.tensor(rows, width, like.dtype)
         return POOL.tensor(rows, width, dtype=like.dtype)
+
+    def small_pass(
+        self,
+        kernels: CellKernels,
+        bias: bool,
+        lengths: tuple[int, int, int],
+        schedule: TimeSchedule,
+        given: tuple[int, ...] | None,
+        has_states: bool,
+    ) -> SmallPass | None:
+        from cellwise.backends.cpu.small_calls import small_pass
+
+        return small_pass(kernels, bias, lengths, schedule, given, has_states)
 
     def stepper(
         self, kernels: CellKernels, stack: LayerSpec, weights: Sequence[Sequence[Tensor]], batch: int

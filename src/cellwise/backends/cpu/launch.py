@@ -223,6 +223,12 @@ class Packs:
         self._views = [each.data for each in self._given]
         self._calls = [partial(kernel.pack, packing.address, each.ctypes.data) for each in self._given]
 
+    @property
+    def alone(self) -> tuple[np.ndarray, int]:
+        """What a single thread is given, and where that is: the first job, the end, to where, and the weights."""
+        (given,) = self._given
+        return given, given.ctypes.data
+
     def run(self, start: int, weights: Sequence[Tensor]) -> None:
         """Pack the weights, those of the packing in their order, from an address on."""
         weights = [weight.contiguous() for weight in weights]

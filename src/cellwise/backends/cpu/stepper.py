@@ -1,9 +1,9 @@
-"""One step at a time: weights packed once, every address known beforehand. A step writes one pointer and calls."""
+"""One step at a time: weights packed once, every address known beforehand. A step writes two of them, and calls."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,9 +15,17 @@ from cellwise.backends.compiled.compiler import Sizes
 from cellwise.backends.compiled.forward_pass import in_rows
 from cellwise.backends.compiled.memory import Memory
 from cellwise.backends.compiled.saved import make_sizes
+from cellwise.backends.cpu.chain import Chain
 from cellwise.backends.cpu.digest import digest
 from cellwise.backends.cpu.launch import PACKED, Packs
+from cellwise.backends.cpu.target import Target
 from cellwise.plan.program import StorageClass, Width
+
+if TYPE_CHECKING:
+    from cellwise.backends.cpu.follower import CpuFollower
+
+# Multiply-adds of a step during which other Python threads may as well wait, about 20 us.
+_MOMENT = 500_000
 
 
 class CpuStepper(Stepper):
@@ -30,8 +38,8 @@ class CpuStepper(Stepper):
         taken = [weight.detach() for each in weights for weight in each]
         self._memory = Memory(taken, digest())
         self._kept = taken  # so that the memory stays theirs
-        self.is_stale = self._memory.has_changed  # type: ignore[method-assign]  # a call less in every step
         self._layers: list[_Layer] = []
+        self._tables: list[Any] = []  # the first link of a step's chain, which looks at the weights
         below = 0
         for number, each in enumerate(weights):
             named = dict(zip(kernels.stems[stack.bias], each, strict=True))
@@ -40,40 +48,96 @@ class CpuStepper(Stepper):
             self._layers.append(layer)
             below = layer.above.data_ptr()
         self._first, self._last = self._layers[0], self._layers[-1]
-        self._size = stack.proj_size or stack.hidden_size
-        # Two buffers for the states, which change places with every step.
-        self._runs = tuple(
-            [
-                (layer.call, layer.pointers[turn].ctypes.data, layer.numbers.ctypes.data, layer.cut)
-                for layer in self._layers
-            ]
-            for turn in (0, 1)
-        )
-        self._inputs, self._outputs = self._first.pointers, self._last.pointers
+        self._size, self._batch = stack.proj_size or stack.hidden_size, batch
+        compiler: Any = kernels.compiler
+        self.target: Target = compiler.target
         self._x, self._y = self._first.x, self._last.y
         self._whole = self._last.output.shape[1] == self._size
-        self._turn = 0
+        work = sum(each.numel() for each in taken) * batch
+        self._digest = np.zeros(1, np.int64)
+        self._seen = self._digest.data
+        # Two buffers for the states, which change places with every step.
+        self._turns = tuple(self._step(turn, work <= _MOMENT) for turn in (0, 1))
+        self.turn = 0
+        self._parts, self._part = self._memory.parts, 0
+        self._look_at(0)
 
-    def step(self, x: Tensor, y: Tensor) -> None:
-        """From x (B, D) to y (B, H), both contiguous and of the stepper's dtype."""
-        turn = self._turn
-        self._inputs[turn][self._x] = x.data_ptr()
+    def _step(self, turn: int, keeps_lock: bool) -> tuple[Any, Any, Callable[[], None]]:
+        """Where the addresses of x and y are written for a step from the one buffer of the states to the other, and
+        what runs it: mostly one chain, which first looks at a part of the weights.
+        """
+        chains: list[tuple[Chain, tuple[Tensor, Tensor] | None]] = []
+        links: list[tuple[Any, int, int]] = [(digest(), 0, self._digest.ctypes.data)]
+        for layer in self._layers:
+            links.append((layer.call, layer.pointers[turn].ctypes.data, layer.numbers.ctypes.data))
+            if layer.cut is not None or layer is self._last:
+                chains.append((Chain(links, keeps_lock), layer.cut))
+                links = []
+        self._tables.append(chains[0][0].links)
+
+        def run() -> None:
+            for chain, cut in chains:
+                chain.run()
+                if cut is not None:
+                    cut[0].copy_(cut[1])
+
+        inputs, outputs = (each.pointers[turn].data for each in (self._first, self._last))
+        return inputs, outputs, chains[0][0].run if len(chains) == 1 and chains[0][1] is None else run
+
+    def keep_output(self) -> None:
+        """Let the steps by `links` put their output where `output` is."""
+        for _, outputs, _ in self._turns:
+            outputs[self._y] = self.output.data_ptr()
+
+    def links(self, turn: int) -> tuple[int, list[tuple[Any, int, int]]]:
+        """Where the address of x is written for a step from one buffer of the states, and what runs it."""
+        links = [
+            (layer.call, layer.pointers[turn].ctypes.data, layer.numbers.ctypes.data)
+            for layer in self._layers
+        ]
+        return self._first.pointers[turn][self._x :].ctypes.data, links
+
+    def holds(self) -> bool:
+        return not self._memory.has_changed_anywhere()
+
+    def follower(self, table: Tensor, weight: Tensor, most: int) -> CpuFollower | None:
+        from cellwise.backends.cpu.follower import CpuFollower
+
+        return CpuFollower(self, table, weight, most) if self._batch == 1 else None
+
+    def _look_at(self, part: int) -> None:
+        """Say which part of the weights is looked at from now on."""
+        self._part = part if part < len(self._parts) else 0
+        table, self._held = self._parts[self._part]
+        for links in self._tables:
+            links[1] = table
+
+    def step(self, x: Tensor, y: Tensor) -> bool:
+        inputs, outputs, run = self._turns[self.turn]
+        inputs[self._x] = x.data_ptr()
         if self._whole:
-            self._outputs[turn][self._y] = y.data_ptr()
-        for call, pointers, numbers, cut in self._runs[turn]:
-            call(pointers, numbers)
-            if cut is not None:
-                cut[0].copy_(cut[1])
+            outputs[self._y] = y.data_ptr()
+        run()
+        if self._seen[0] != self._held:
+            return False
         if not self._whole:
             y.copy_(self._last.output[:, : self._size].view_as(y))
-        self._turn = 1 - turn
+        self.turn = 1 - self.turn
+        if len(self._parts) > 1:
+            self._look_at(self._part + 1)
+        return True
+
+    @property
+    def output(self) -> Tensor:
+        """(B, H or more) where the last layer puts its output if it is given no other place."""
+        return self._last.output
 
     @property
     def states(self) -> tuple[Tensor, ...]:
         """Copies, (L, B, size) for each state."""
         sizes = [self._size, *[self._first.hidden] * (len(self._first.states[0]) - 1)]
         return tuple(
-            torch.stack([layer.states[self._turn][place][:, :size] for layer in self._layers])
+            torch.stack([layer.states[self.turn][place][:, :size] for layer in self._layers])
             for place, size in enumerate(sizes)
         )
 
@@ -81,7 +145,7 @@ class CpuStepper(Stepper):
     def states(self, given: Sequence[Tensor]) -> None:
         for place, state in enumerate(given):
             for layer, mine in zip(self._layers, state, strict=True):
-                layer.states[self._turn][place][:, : mine.shape[1]] = mine
+                layer.states[self.turn][place][:, : mine.shape[1]] = mine
 
 
 class _Layer:

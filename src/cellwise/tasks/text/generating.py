@@ -17,6 +17,7 @@ __all__ = ["Choice", "write_ids"]
 
 FIRST = 32  # steps whose noise is made at first, then of twice as many, ...
 AT_ONCE = 100_000  # random numbers that are made together at most
+AHEAD = 32  # steps that a single text is written ahead
 MOST_ROWS = 50_000  # embeddings that are held one by one
 COLDEST = 1e-4  # temperatures below take the most likely
 
@@ -81,8 +82,9 @@ def write_ids(
     """The next ids (B,) of so many texts that go on from a start (T,), without an end. Never id 0: nobody can read it.
 
     The largest of logits and Gumbel noise is a draw from their softmax (Gumbel 1954; Maddison, Tarlow, Minka 2014):
-    noise for many steps is made at once, with the bias in it. Between two steps of a large layer, whose weights push
-    everything else out of the cache, each operation costs several times what it does in a loop of its own."""
+    noise for many steps is made at once, with the bias in it. A single text is then written by compiled code alone,
+    some steps ahead of its reader. Between two steps of a large layer, whose weights push everything else out of the
+    cache, each operation of torch costs several times what it does in a loop of its own."""
     network.eval()
     table = network.embed.weight.detach()
     with torch.no_grad():
@@ -94,7 +96,15 @@ def write_ids(
     stream.state = _repeated(state, samples)
     rows = table.split(1) if samples == 1 and len(table) <= MOST_ROWS else None
     read, is_plain = output[-1].expand(samples, -1), choice.takes_all
-    for noise in _noise(choice, samples, bias if is_plain else torch.zeros_like(bias), seed):
+    noises = _noise(choice, samples, bias if is_plain else torch.zeros_like(bias), seed)
+    write = stream.follower(table.contiguous(), weight, AHEAD) if is_plain and samples == 1 else None
+    if write is not None:
+        begin: Tensor | None = read[0]
+        for part in (part for many in noises for part in many[:, 0].split(AHEAD)):
+            for each in write(begin, part):
+                yield [each]
+            begin = None
+    for noise in (noise for many in noises for noise in many):
         if is_plain:
             ids = torch.addmm(noise, read, weight).argmax(1)
         else:
@@ -104,7 +114,7 @@ def write_ids(
 
 
 def _noise(choice: Choice, samples: int, bias: Tensor, seed: int) -> Iterator[Tensor]:
-    """A bias (V,) and Gumbel noise, (B, V) for each step; no noise if the most likely is taken."""
+    """A bias (V,) and Gumbel noise, (steps, B, V) at a time, without an end; no noise if the most likely is taken."""
     most, steps = max(1, AT_ONCE // (samples * len(bias))), FIRST
     generator = torch.Generator().manual_seed(seed)
     while True:
@@ -112,7 +122,7 @@ def _noise(choice: Choice, samples: int, bias: Tensor, seed: int) -> Iterator[Te
         steps *= 2
         if not choice.is_greedy:
             many = many.exponential_(generator=generator).log_().neg_()
-        yield from many.to(bias).add_(bias)
+        yield many.to(bias).add_(bias)
 
 
 def _repeated(state: Any, samples: int) -> Any:

@@ -1,0 +1,500 @@
+"""Calls that compute little, where what surrounds a kernel takes longer than the kernel.
+
+The same kernels on the same arrays as `compiled.forward_pass` and `backward_pass`, for dense batches of few rows in
+one thread. All that follows from the shape is at a fixed place beforehand: pointers, sizes, the jobs for gradients of
+weights and copies. A call makes its tensors, writes down where they begin, and enters one chain of compiled functions.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cellwise.backends.compiled.backward_pass import BackwardPass
+from cellwise.backends.compiled.cell_kernels import CellKernels
+from cellwise.backends.compiled.compiler import RunShape, SmallPass
+from cellwise.backends.compiled.forward_pass import OUTPUT, ForwardPass, X
+from cellwise.backends.compiled.gradients import BlockSlice, at_operand, operand_in_one
+from cellwise.backends.compiled.scratch import SCRATCH
+from cellwise.backends.compiled.time_schedule import TimeSchedule
+from cellwise.backends.cpu.chain import Chain
+from cellwise.backends.cpu.launch import CpuRun
+from cellwise.backends.cpu.small_products import MOVE, NARROW, PRODUCT, WORD, small_products
+from cellwise.backends.cpu.threads import threads_for
+from cellwise.plan.program import Slot, StorageClass
+
+if TYPE_CHECKING:
+    from cellwise.backends.cpu.compiler import Kernel
+
+# Rows up to which the products of `small_products`, which pack nothing, take less time than MKL's, if the gradients at
+# gates, which are read again for every few columns of the result, stay in the second cache.
+_MOST_ROWS, _MOST_BYTES = 256, 2**20
+_ALIGNED = 64
+
+# Where a word is written: of which array, at which index, and how many bytes behind the beginning of a tensor.
+Place = tuple[Any, int, int]
+
+
+class Jobs:
+    """The table of `small_products`, and which of its words are addresses in which tensor."""
+
+    def __init__(self, element_bytes: int) -> None:
+        self.bytes = element_bytes
+        self.kinds: tuple[list[list[int]], ...] = ([], [], [])
+        self._addresses: list[tuple[int, int, int, str, int]] = []  # kind, job, column, tensor, bytes
+
+    def _add(self, kind: int, words: Iterable[int | tuple[str, int]]) -> None:
+        job = []
+        for column, word in enumerate(words):
+            if isinstance(word, tuple):
+                self._addresses.append((kind, len(self.kinds[kind]), column, *word))
+                word = 0
+            job.append(word)
+        self.kinds[kind].append(job)
+
+    def product(
+        self,
+        left: tuple[str, int],
+        left_row: int,
+        right: tuple[str, int],
+        right_row: int,
+        rows: int,
+        out: tuple[str, int],
+        size: tuple[int, int],
+        add: bool,
+    ) -> None:
+        """Tensors with how many numbers behind their beginning; `rows` of both operands; `size` of the result."""
+        left, right, out = ((name, start * self.bytes) for name, start in (left, right, out))
+        self._add(0, (left, left_row, right, right_row, rows, out, size[1], *size, int(add)))
+
+    def narrow(self, out: tuple[str, int], sums: int, count: int, add: bool) -> None:
+        """Numbers of float64 at an address, as those of the kernel's type."""
+        self._add(1, ((out[0], out[1] * self.bytes), sums, count, int(add)))
+
+    def move(self, to: str, source: tuple[str, int], count: int) -> None:
+        self._add(2, ((to, 0), (source[0], source[1] * self.bytes), count * self.bytes // WORD))
+
+    def table(self) -> tuple[np.ndarray, list[tuple[str, int, int]]]:
+        """The words, and of each address the tensor, its index among the words, and bytes behind the beginning."""
+        words = [len(each) for each in self.kinds]
+        starts = []
+        for each in self.kinds:
+            starts.append(len(words))
+            words += [word for job in each for word in job]
+        widths = (len(PRODUCT), len(NARROW), len(MOVE))
+        found = [
+            (name, starts[kind] + job * widths[kind] + column, behind)
+            for kind, job, column, name, behind in self._addresses
+        ]
+        return np.array(words, np.int64), found
+
+
+class SmallRun(CpuRun):
+    """A kernel, its packing and what comes after it, in one chain. One call uses it at a time.
+
+    Args:
+        places: by tensor, where among the kernel's pointers its address stands.
+        jobs: what is done after the kernel, made from the run whose sums it may read.
+        extra: by name, bytes of scratch memory of the call's own, which `places` and `jobs` may name.
+        names: of the tensors, in the order in which `enter` is given them.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        shape: RunShape,
+        places: Sequence[tuple[str, int]],
+        make_jobs: Any,
+        extra: dict[str, int],
+        names: Sequence[str],
+    ) -> None:
+        super().__init__(kernel, shape)
+        self._share(1)
+        self.sizes[0][1] = shape.schedule.steps
+        table, in_table = make_jobs(self).table()
+        pointers, view = self.views[0], table.data
+        by_name: dict[str, list[Place]] = {}
+        for name, index in places:
+            by_name.setdefault(name, []).append((pointers, index, 0))
+        for name, index, behind in in_table:
+            by_name.setdefault(name, []).append((view, index, behind))
+        links: list[tuple[Any, int, int]] = []
+        if self.packs is not None and self.packing is not None:
+            given, address = self.packs.alone
+            for place, weight in enumerate(self.packed, 3):
+                by_name.setdefault(f"weight {weight}", []).append((given.data, place, 0))
+            self._packed_to = given.data
+            links.append((kernel.pack, self.packing.address, address))
+        for pointer, weight, _ in self.own:
+            by_name.setdefault(f"weight {weight}", []).append((pointers, pointer, 0))
+        links.append((kernel.call, self.pointers[0].ctypes.data, self.sizes[0].ctypes.data))
+        if any(table[:3]):
+            after = small_products(kernel.dtype.itemsize, kernel.target)
+            links.append((after, table.ctypes.data, 0))
+        self._table, self._chain = table, Chain(links)
+        self._order = [by_name.get(name, []) for name in names]
+        self._extra: list[tuple[int, list[Place]]] = []
+        self.offset_of: dict[str, int] = {}
+        for name, size in extra.items():
+            self.offset_of[name] = self.bytes
+            self._extra.append((self.bytes, by_name.get(name, [])))
+            self.bytes += -(-size // _ALIGNED) * _ALIGNED
+
+    def enter(self, tensors: Iterable[Tensor]) -> Any:
+        """Run on these, in the order of `names`; returns the block of scratch memory that it ran in."""
+        block = SCRATCH.fresh(self.bytes)
+        if block.start != self.base:
+            self._settle(block.start)
+        for tensor, places in zip(tensors, self._order):  # noqa: B905  quicker; `SmallForward` and `SmallBackward` see to it
+            address = tensor.data_ptr()
+            for view, index, behind in places:
+                view[index] = address + behind
+        for total in self.totals:
+            total.fill(0)
+        self._chain.run()
+        return block
+
+    def _settle(self, base: int) -> None:
+        """Write the addresses of scratch memory that begins here."""
+        self.base = base
+        self._move([base + start for start in self.starts])
+        if self.packing is not None:
+            self._packed_to[2] = self.packed_start
+        for start, places in self._extra:
+            for view, index, behind in places:
+                view[index] = base + start + behind
+
+
+class _Runs:
+    """The runs for one shape; Python threads that call at once take one each."""
+
+    def __init__(self, *made_from: Any) -> None:
+        self._made_from = made_from
+        self._idle: deque[SmallRun] = deque()
+
+    def enter(self, tensors: Iterable[Tensor]) -> tuple[SmallRun, Any]:
+        try:
+            run = self._idle.pop()
+        except IndexError:
+            run = SmallRun(*self._made_from)
+        block = run.enter(tensors)
+        self._idle.append(run)
+        return run, block
+
+
+class SmallForward:
+    """A forward pass, as `ForwardPass` runs it: what comes out has the shapes that the caller is given."""
+
+    def __init__(self, made: ForwardPass, given: tuple[int, ...] | None, kernel: Kernel, tape: bool) -> None:
+        schedule, sizes, shape = made.schedule, made.sizes, made.shape
+        dtype, batch, rows = kernel.dtype, schedule.batch, schedule.rows
+        # The kernel writes what is kept; the caller, who may write to it, gets a copy.
+        self._copies = tape and given is not None
+        kept = [f"saved {place}" for place in range(len(made.made))]
+        kept += ["kept output"] if self._copies else []
+        lead = () if given is None else (1,)
+        finals = [f"final {place}" for place in range(len(made.histories))]
+        self._templates = [_template((rows, width), dtype) for width in made.made]
+        self._templates += [_template((rows, sizes.output), dtype)] if self._copies else []
+        self._templates.append(_template(given or (rows, sizes.output), dtype))
+        self._templates += [_template((*lead, batch, width), dtype) for width in made.widths]
+        states = [f"state {place}" for place in range(len(finals))]
+        weights = [f"weight {place}" for place in range(len(shape.stems))]
+        self._saved, self._output = len(made.made), len(kept)
+        name_of = {X: "x", OUTPUT: "kept output" if self._copies else "output"}
+        name_of |= dict(enumerate(kept[: self._saved]))
+        extra: dict[str, int] = {}
+
+        def jobs(run: SmallRun) -> Jobs:
+            found = Jobs(dtype.itemsize)
+            if self._copies:
+                found.move("output", ("kept output", 0), rows * sizes.output)
+            for place, (history, width) in enumerate(zip(made.histories, made.widths, strict=True)):
+                if not made.are_finals[place]:
+                    name = f"pair {place}" if history is None else name_of[history]
+                    start = schedule.last_row(history is None) * width
+                    found.move(finals[place], (name, start), batch * width)
+            return found
+
+        positions: list[tuple[str, int]] = []
+        given_pointers = [
+            name_of[place] for place in made.given
+        ]  # in the order of the program's buffers that a call gives
+        carried: list[str] = []
+        for place, (history, width) in enumerate(zip(made.histories, made.widths, strict=True)):
+            if history is not None:
+                carried.append(name_of[history])
+            elif made.are_finals[place]:
+                carried.append(finals[place])
+            else:
+                extra[f"pair {place}"] = 2 * batch * width * dtype.itemsize
+                carried.append(f"pair {place}")
+        probe = CpuRun(kernel, shape)
+        positions += list(zip(given_pointers, probe.given, strict=True))
+        positions += _carried(probe, states, carried)
+        names = ("x", *states, *weights, *kept, "output", *finals)
+        self._runs = _Runs(kernel, shape, positions, jobs, extra, names)
+
+    def run(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Any, ...]:
+        """The output, what is kept of it, the final states, and what else is kept; x (rows, D) in any shape."""
+        made = [torch.empty_like(each) for each in self._templates]
+        self._runs.enter((x, *states, *weights, *made))
+        output = made[self._output]
+        kept = made[self._saved] if self._copies else output
+        return output, kept, made[self._output + 1 :], made[: self._saved]
+
+
+class SmallBackward:
+    """A backward pass, as `BackwardPass` runs it."""
+
+    def __init__(self, made: BackwardPass, kernel: Kernel, has_states: bool) -> None:
+        self._made, self._has_states = made, has_states
+        graph, schedule = made.kernels.graph, made.schedule
+        self._batch, self._rows, dtype = schedule.batch, schedule.rows, kernel.dtype
+        self._zeros = _Zeros(made, dtype)
+        count = len(graph.states)
+        states = [f"state {place}" for place in range(count)]
+        weights = [f"weight {place}" for place in range(len(made.stems))]
+        self._widths = made.own_widths
+        state_of = {name: states[place] for place, name in enumerate(graph.states)}
+        arriving, pairs, extra = [], [], {}
+        for place, width in enumerate(made.own_widths):
+            arriving.append(f"arriving {place}")
+            is_final = has_states and made.are_finals[place]
+            pairs.append(f"gradient {place}" if is_final else f"pair {place}")
+            if not is_final:
+                extra[f"pair {place}"] = 2 * self._batch * width * dtype.itemsize
+        for name, width in made.held:
+            extra[name] = made.most * width * dtype.itemsize
+        self._gates_width = dict(made.held).get("gates", 0)
+        firsts, histories = [], []
+        for name in made.carried:
+            own = made.own.get(name)
+            if own is None:
+                state = name.removesuffix(" before")
+                firsts.append(state_of[state])
+                histories.append(made.history_of[state])
+            else:
+                firsts.append(arriving[own])
+                histories.append(pairs[own])
+        probe = CpuRun(kernel, made.shape)
+        positions = list(zip(made.given, probe.given, strict=True)) + _carried(probe, firsts, histories)
+        self._covered = _Covered(made)
+        gradients = [f"gradient of {weight}" for weight in weights]
+        names = ("x", *states, *weights, "output", *made.saved, "gradient output", *arriving, *gradients)
+        if has_states:
+            names += tuple(f"gradient {place}" for place in range(count))
+        self._runs = _Runs(kernel, made.shape, positions, self._jobs, extra, names)
+
+    def _jobs(self, run: SmallRun) -> Jobs:
+        made, sizes = self._made, self._made.sizes
+        found = Jobs(run.kernel.dtype.itemsize)
+        gradient = {stem: f"gradient of weight {place}" for place, stem in enumerate(made.stems)}
+        self._weight_jobs(found, gradient)
+        totals = {name: total.ctypes.data for (_, name, _), total in zip(run.summed, run.totals, strict=True)}
+        for stem, runs in (
+            ("bias_ih", made.recipe.inputs),
+            ("bias_hh", [each for _, some in made.recipe.recurrent for each in some]),
+        ):
+            for each in runs if stem in gradient else ():
+                start = totals["bias sums"] + 8 * each.columns.start
+                count = each.rows.stop - each.rows.start
+                found.narrow((gradient[stem], each.rows.start), start, count, each.add)
+        for place, name in enumerate(made.kernels.plan.parameters):
+            start = totals["sums"] + 8 * place * sizes.padded
+            found.narrow((gradient[name], 0), start, sizes.hidden, False)
+        if self._has_states:
+            for place, width in enumerate(self._widths):
+                if not made.are_finals[place]:
+                    start = made.backwards.last_row(pair=True) * width
+                    found.move(f"gradient {place}", (f"pair {place}", start), self._batch * width)
+        return found
+
+    def _weight_jobs(self, found: Jobs, gradient: dict[str, str]) -> None:
+        """The products that make the gradients of weights from those at gates."""
+        made, width = self._made, self._gates_width
+        for each in made.recipe.inputs:
+            size = (each.rows.stop - each.rows.start, made.sizes.input)
+            out = (gradient["weight_ih"], each.rows.start * size[1])
+            left = ("gates", each.columns.start)
+            found.product(left, width, ("x", 0), size[1], self._rows, out, size, each.add)
+        for slot, runs in made.recipe.recurrent:
+            operand = self._operand(slot)
+            for each in runs:
+                self._recurrent_jobs(found, gradient["weight_hh"], each, operand)
+
+    def _recurrent_jobs(
+        self, found: Jobs, out: str, each: BlockSlice, operand: Sequence[tuple[str, int, int, int, int]]
+    ) -> None:
+        hidden, width = self._made.sizes.hidden, self._gates_width
+        size = (each.rows.stop - each.rows.start, hidden)
+        for number, (name, start, stride, first, rows) in enumerate(operand):
+            left = ("gates", first * width + each.columns.start)
+            target = (out, each.rows.start * hidden)
+            found.product(left, width, (name, start), stride, rows, target, size, each.add or number > 0)
+
+    def _operand(self, slot: Slot) -> list[tuple[str, int, int, int, int]]:
+        """What a product had as its operand: tensor, its first number, numbers of a row, first row of all, and rows."""
+        made, buffer, rows, batch = self._made, slot.buffer, self._rows, self._batch
+        if buffer.storage is not StorageClass.CARRY_IN:
+            width = buffer.columns * made.sizes.padded
+            return [(buffer.name, slot.column * made.sizes.padded, width, 0, rows)]
+        state = buffer.name.removesuffix(" before")
+        place = made.kernels.graph.states.index(state)
+        history, width, on = made.history_of[state], made.sizes.of_state(place)[1], rows - batch
+        if made.schedule.backwards:
+            parts = [(history, batch * width, width, 0, on), (f"state {place}", 0, width, on, batch)]
+        else:
+            parts = [(f"state {place}", 0, width, 0, batch), (history, 0, width, batch, on)]
+        return [part for part in parts if part[-1]]
+
+    def run(
+        self,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        output: Tensor,
+        saved: Sequence[Tensor],
+        gradients: Sequence[Tensor | None],
+        wants_input: bool,
+    ) -> tuple[Tensor | None, ...]:
+        """The gradients at x, in its shape, at the states if any were given to the layer, and at the weights."""
+        arriving = [
+            zeros if each is None else each.contiguous()
+            for each, zeros in zip(gradients, self._zeros.all, strict=True)
+        ]
+        at_weights = [
+            torch.empty_like(each) if whole else torch.zeros_like(each)
+            for each, whole in zip(weights, self._covered.by_weight, strict=True)
+        ]
+        at_states = [torch.empty_like(each) for each in states] if self._has_states else []
+        tensors = (x, *states, *weights, output, *saved, *arriving, *at_weights, *at_states)
+        run, block = self._runs.enter(tensors)
+        dx = self._at_input(run, block, x, weights) if wants_input else None
+        return dx, *at_states, *at_weights
+
+    def _at_input(self, run: SmallRun, block: Any, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        made, inputs = self._made, self._made.recipe.inputs
+        if not inputs:
+            return torch.zeros_like(x)
+        start = run.offset_of["gates"]
+        gates = block.tensor(start, self._rows, self._gates_width, run.kernel.dtype)
+        weight = weights[made.stems.index("weight_ih")]
+        found = operand_in_one(gates, inputs, weight)
+        if found is None:
+            found = x.new_empty((self._rows, made.sizes.input))
+            at_operand(gates, inputs, weight, found)
+        return found.view(x.shape)
+
+
+class _Zeros:
+    """Gradients that nobody gave, at the output and the final states. They are only read."""
+
+    def __init__(self, made: BackwardPass, dtype: torch.dtype) -> None:
+        schedule = made.schedule
+        shapes = [(schedule.rows, made.sizes.output)]
+        shapes += [(schedule.batch, width) for width in made.own_widths]
+        with torch.inference_mode(False):
+            self.all = [torch.zeros(shape, dtype=dtype, device="cpu") for shape in shapes]
+
+
+class _Covered:
+    """Whether every number of a weight's gradient is written, by weight."""
+
+    def __init__(self, made: BackwardPass) -> None:
+        whole, parameters = made.recipe.whole, made.kernels.plan.parameters
+        self.by_weight = [
+            stem in parameters or stem.replace("bias", "weight") in whole for stem in made.stems
+        ]
+
+
+def _template(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """What `torch.empty_like` makes such tensors from, in less time than torch.empty from a shape; one number large."""
+    with torch.inference_mode(False):
+        return torch.empty((), dtype=dtype, device="cpu").expand(shape)
+
+
+def _carried(run: CpuRun, firsts: Sequence[str], histories: Sequence[str]) -> list[tuple[str, int]]:
+    """Where among the pointers those of what is carried into a step stand, as `CpuRun.bind` writes them."""
+    found = []
+    for (before, after), first, history in zip(run.before, firsts, histories, strict=True):
+        found += [(first, before), (history, before + 1)]
+        if after is not None:
+            found.append((history, after))
+    return found
+
+
+class CpuSmallPass(SmallPass):
+    """A layer pass of few rows, each of its kernels made when it is first needed."""
+
+    def __init__(
+        self,
+        kernels: CellKernels,
+        bias: bool,
+        lengths: tuple[int, int, int],
+        schedule: TimeSchedule,
+        given: tuple[int, ...] | None,
+        has_states: bool,
+    ) -> None:
+        self._kernels, self._bias, self._lengths, self._schedule = kernels, bias, lengths, schedule
+        self._given, self._has_states = given, has_states
+
+    def _forward(self, tape: bool) -> SmallForward:
+        kernels: Any = self._kernels
+        device = torch.device("cpu")
+        made = ForwardPass(kernels, self._bias, self._lengths, self._schedule, False, tape, device)
+        return SmallForward(made, self._given, kernels.training if tape else kernels.inference, tape)
+
+    @cached_property
+    def _infers(self) -> SmallForward:
+        return self._forward(False)
+
+    @cached_property
+    def _records(self) -> SmallForward:
+        return self._forward(True)
+
+    @cached_property
+    def _differentiates(self) -> SmallBackward:
+        kernels: Any = self._kernels
+        made = BackwardPass(kernels, self._bias, self._lengths, self._schedule, False, torch.device("cpu"))
+        return SmallBackward(made, kernels.backward, self._has_states)
+
+    def infer(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Any, ...]:
+        return self._infers.run(x, states, weights)
+
+    def record(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Any, ...]:
+        return self._records.run(x, states, weights)
+
+    def differentiate(self, *arguments: Any) -> tuple[Tensor | None, ...]:
+        return self._differentiates.run(*arguments)
+
+
+def small_pass(
+    kernels: CellKernels,
+    bias: bool,
+    lengths: tuple[int, int, int],
+    schedule: TimeSchedule,
+    given: tuple[int, ...] | None,
+    has_states: bool,
+) -> CpuSmallPass | None:
+    """The way for calls of this shape, if they are small: dense, of few rows, in whole vectors, for one thread."""
+    graph, (_, hidden, projected) = kernels.graph, lengths
+    gates = max(len(graph.input_gates), len(graph.state_gates), 1) * hidden
+    rows, element = schedule.rows, kernels.dtype.itemsize
+    inner = len(graph.input_gates) * lengths[0] + len(graph.state_gates) * hidden
+    if (
+        projected
+        or graph.scalars
+        or not (schedule.is_dense and 0 < rows <= _MOST_ROWS)
+        or kernels.padded(hidden) != hidden
+        or rows * gates * element > _MOST_BYTES
+        or threads_for(rows * hidden * (inner + 20)) > 1
+    ):
+        return None
+    return CpuSmallPass(kernels, bias, lengths, schedule, given, has_states)

@@ -1,0 +1,221 @@
+"""Small calls, on the way for them: the results of the way of all calls, and nothing is written beside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import cellwise
+from cellwise import cells
+from cellwise.backends.compiled import plain as plain_pass
+from cellwise.backends.cpu import small_calls
+from cellwise.backends.cpu.chain import Chain
+from cellwise.backends.cpu.compiler import LlvmCompiler
+from cellwise.backends.cpu.small_products import small_products
+from cellwise.backends.cpu.target import WIDTHS, with_vectors_of
+from cellwise.nn import plain
+
+H = 16
+OPTIONS: dict[str, dict[str, Any]] = {
+    "one step of one row": {"shape": (1, 1)},
+    "one step": {"shape": (1, 5), "initial": True},
+    "steps": {"shape": (4, 3), "initial": True},
+    "no states, no bias": {"shape": (4, 3), "bias": False},
+    "batch first": {"shape": (4, 3), "batch_first": True, "initial": True},
+    "batch first, one row": {"shape": (4, 1), "batch_first": True},
+    "stacked, both ways": {"shape": (3, 2), "num_layers": 2, "bidirectional": True, "initial": True},
+    "recomputed": {"shape": (4, 2), "recompute": True},
+}
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    plain._ROUTES.clear()
+    yield
+    plain._ROUTES.clear()
+
+
+def everything(layer: Any, x: Tensor, state: Any) -> list[Tensor]:
+    """What comes out, without and with a tape, and every gradient."""
+    sources = [x, *(() if state is None else state if isinstance(state, tuple) else (state,))]
+    with torch.no_grad():
+        output, final = layer(x, state)
+    found = [output, *(final if isinstance(final, tuple) else (final,))]
+    output, final = layer(x, state)
+    results = [output, *(final if isinstance(final, tuple) else (final,))]
+    seeds = [torch.linspace(-1, 1, each.numel(), dtype=x.dtype).view(each.shape) for each in results]
+    found += torch.autograd.grad(results, [*sources, *layer.parameters()], seeds, retain_graph=True)
+    # The last state alone, as whoever classifies takes it: none arrives at the output.
+    found += torch.autograd.grad(results[-1].sum(), list(layer.parameters()))
+    return [*found, *(each.detach().clone() for each in results)]
+
+
+def drawn(cell: str, dtype: torch.dtype, options: dict[str, Any]) -> tuple[Any, Tensor, Any]:
+    torch.manual_seed(0)
+    given = {**options}
+    (steps, batch), initial, recompute = (
+        given.pop("shape"),
+        given.pop("initial", 0),
+        given.pop("recompute", 0),
+    )
+    layer = cellwise.Recurrent(cell, 5, H, backend="cpu", dtype=dtype, **given)
+    layer.recompute = bool(recompute)
+    x = torch.randn((batch, steps, 5) if layer.batch_first else (steps, batch, 5), dtype=dtype)
+    rows = layer.num_layers * (2 if layer.bidirectional else 1)
+    states = [torch.randn(rows, batch, H, dtype=dtype, requires_grad=True) for _ in layer.cell.states]
+    state: Any = tuple(states) if len(states) > 1 else states[0]
+    return layer, x.requires_grad_(), state if initial else None
+
+
+def compare(cell: str, dtype: torch.dtype, options: dict[str, Any], patched: pytest.MonkeyPatch) -> int:
+    """How many ran as small calls."""
+    seen: list[int] = []
+    enter = small_calls.SmallRun.enter
+    layer, x, state = drawn(cell, dtype, options)
+    with patched.context() as patch:
+        patch.setattr(small_calls.SmallRun, "enter", lambda *each: seen.append(1) or enter(*each))
+        found = everything(layer, x, state)
+    plain._ROUTES.clear()
+    with patched.context() as patch:
+        patch.setattr(LlvmCompiler, "small_pass", lambda *_: None)
+        wanted = everything(layer, x, state)
+    small = {torch.float32: 1e-5, torch.float64: 1e-12}[dtype]
+    for one, other in zip(found, wanted, strict=True):
+        assert one.shape == other.shape
+        assert one.stride() == other.stride()
+        torch.testing.assert_close(one, other, rtol=small, atol=small)
+    return len(seen)
+
+
+@pytest.mark.parametrize("cell", cells.names())
+def test_every_cell_computes_what_it_computes_in_other_calls(
+    cell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = compare(cell, torch.float32, OPTIONS["steps"], monkeypatch)
+    assert ran == (0 if cells.get(cell).graph.scalars else 4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm", "lstm-peephole"])
+def test_every_form_computes_what_it_computes_in_other_calls(
+    cell: str, options: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert compare(cell, dtype, OPTIONS[options], monkeypatch)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_nothing_is_written_beside_what_is_given_and_all_of_it_is_written(
+    cell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zones, beside = [], 64
+
+    def fenced(like: Tensor) -> Tensor:
+        zone = torch.full((like.numel() + 2 * beside,), torch.nan, dtype=like.dtype)
+        zones.append(zone)
+        return zone[beside:-beside].view(like.shape)
+
+    layer, x, state = drawn(cell, torch.float32, OPTIONS["steps"])
+    wanted = everything(layer, x, state)
+    monkeypatch.setattr(small_calls.torch, "empty_like", fenced)
+    for one, other in zip(everything(layer, x, state), wanted, strict=True):
+        assert torch.equal(one, other)
+    assert zones
+    for zone in zones:
+        outside = torch.cat([zone[:beside], zone[-beside:]])
+        assert outside.isnan().all()
+        assert not zone[beside:-beside].isnan().any()
+
+
+def test_what_a_caller_writes_to_an_output_is_not_read_again() -> None:
+    layer, x, _ = drawn("gru", torch.float32, OPTIONS["one step"])
+    wanted = torch.autograd.grad(layer(x)[0].sum(), layer.parameters())
+    output, final = layer(x)
+    seed = torch.ones_like(output)
+    with torch.no_grad():
+        output.detach().zero_()
+        final.detach().zero_()
+    for one, other in zip(torch.autograd.grad(output, layer.parameters(), seed), wanted, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_gradients_of_all_kinds_go_the_way_that_knows_them() -> None:
+    """Second derivatives, many at once, hooks on what is saved, and zeros without memory."""
+    layer, x, state = drawn("lstm", torch.float64, OPTIONS["steps"])
+
+    def run(x: Tensor, h: Tensor, c: Tensor) -> Tensor:
+        return layer(x, (h, c))[0]
+
+    inputs = [each.detach().requires_grad_() for each in (x[:2, :1], *(each[:, :1] for each in state))]
+    assert torch.autograd.gradcheck(run, inputs, check_batched_grad=True, fast_mode=True)
+    assert torch.autograd.gradgradcheck(run, inputs, fast_mode=True)
+    wanted = torch.autograd.grad(layer(x, state)[0].sum(), layer.parameters())
+    with torch.autograd.graph.saved_tensors_hooks(lambda each: each.clone(), lambda each: each):
+        output = layer(x, state)[0]
+    for one, other in zip(torch.autograd.grad(output.sum(), layer.parameters()), wanted, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_tensor_that_outlived_its_transform_is_read_where_it_lies() -> None:
+    layer, x, _ = drawn("gru", torch.float32, OPTIONS["one step"])
+    kept: list[Tensor] = []
+    torch.func.grad(lambda each: (kept.append(each * 1), each.sum())[1])(x.detach())
+    for recording in (False, True):
+        with torch.set_grad_enabled(recording):
+            assert torch.equal(layer(kept[0])[0], layer(x)[0])
+
+
+def test_calls_that_are_not_small_take_the_way_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    run = plain_pass.run_forward
+    monkeypatch.setattr(
+        "cellwise.backends.compiled.shortcut.run_forward", lambda *each: seen.append(1) or run(*each)
+    )
+    layer = cellwise.GRU(3, H, backend="cpu")
+    with torch.no_grad():
+        layer(torch.zeros(256, 1, 3))
+        assert not seen
+        layer(torch.zeros(257, 1, 3))
+        cellwise.GRU(3, H + 1, backend="cpu")(torch.zeros(1, 1, 3))
+    assert len(seen) == 2
+
+
+# --- the products by themselves --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("vector_bytes", WIDTHS)
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_products_of_all_sizes(vector_bytes: int, kind: type) -> None:
+    generator = np.random.default_rng(0)
+    size = np.dtype(kind).itemsize
+    function = small_products(size, with_vectors_of(vector_bytes))
+    for rows, height, width, add in (
+        (1, 1, 1, 0),
+        (2, 6, 16, 1),
+        (7, 13, 67, 0),
+        (7, 13, 67, 1),
+        (5, 12, 3, 1),
+        (3, 5, 128, 0),
+    ):
+        left, right = (generator.standard_normal((rows, each + 3)).astype(kind) for each in (height, width))
+        out = generator.standard_normal((height, width + 2)).astype(kind)
+        narrowed, sums = generator.standard_normal(9).astype(kind), generator.standard_normal(9)
+        moved = np.zeros(21, np.int64)
+        wanted = out.copy()
+        wanted[:, :width] = left[:, :height].T @ right[:, :width] + add * out[:, :width]
+        wanted_narrow = (sums + add * narrowed).astype(kind)
+        product = (left.ctypes.data, height + 3, right.ctypes.data, width + 3, rows)
+        table = [1, 1, 1, *product, out.ctypes.data, width + 2, height, width, add]
+        table += [narrowed.ctypes.data, sums.ctypes.data, 9, add]
+        source = np.arange(1, 20)
+        table += [moved.ctypes.data, source.ctypes.data, 19]
+        words = np.array(table, np.int64)
+        Chain([(function, words.ctypes.data, 0)]).run()
+        np.testing.assert_allclose(out, wanted, rtol=1e-5, atol=1e-5 if size == 4 else 1e-13)
+        np.testing.assert_allclose(narrowed, wanted_narrow, rtol=1e-5)
+        assert moved.tolist() == [*range(1, 20), 0, 0]
