@@ -29,9 +29,9 @@ from cellwise import cells
 from cellwise.backends.compiled.cell_kernels import CellKernels
 from cellwise.backends.compiled.plain import run_backward, run_forward
 from cellwise.backends.compiled.time_schedule import schedule_of
-from cellwise.backends.cpu import pack, threads
+from cellwise.backends.cpu import blocks, pack, threads
 from cellwise.backends.cpu.compiler import Kernel, llvm_compiler
-from cellwise.backends.cpu.kernel import ADDRESSES, SIZES
+from cellwise.backends.cpu.kernel import ADDRESSES, BLOCK_SIZES, SIZES
 from cellwise.backends.cpu.stepper import CpuStepper
 from cellwise.backends.cpu.target import Target, host
 from cellwise.backends.cpu.tiles import groups_of
@@ -56,11 +56,14 @@ class Case:
     threads: int
     target: Target
     recompute: bool = False
+    blocks: bool = False
 
     def __str__(self) -> str:
         sizes = f"T {self.steps}, B {self.batch}, D {self.inputs}, H {self.hidden}, P {self.projected}"
         sizes += f", vectors of {self.target.vector_bytes} bytes"
-        flags = [name for name in ("ragged", "resets", "backwards", "recompute") if getattr(self, name)]
+        flags = [
+            name for name in ("ragged", "resets", "backwards", "recompute", "blocks") if getattr(self, name)
+        ]
         return f"{self.dtype}, {sizes}, {self.threads} threads {' '.join(flags)}".rstrip()
 
 
@@ -73,6 +76,7 @@ def cases(can_project: bool) -> Iterator[Case]:
     targets = itertools.cycle([host(), narrow, host(), wide])
     inputs, counts = itertools.cycle(INPUTS), itertools.cycle([1, 2, 1, 1])
     recompute = itertools.cycle([False, False, True, False, False, True, False])
+    blocks = itertools.cycle([True, False, False])
     for dtype, backwards in itertools.product((torch.float32, torch.float64), (False, True)):
         for hidden, batch, steps in itertools.product(HIDDEN, BATCHES, STEPS):
             for projected in (0, max(1, hidden // 2)) if can_project else (0,):
@@ -89,13 +93,14 @@ def cases(can_project: bool) -> Iterator[Case]:
                     next(counts),
                     next(targets),
                     next(recompute),
+                    next(blocks),
                 )
 
 
 def buffers(program: Program, kernel: Kernel) -> list[str]:
     """What a kernel's pointers are, in order; kernel.py says so in words."""
     names = [f"{a.name} {part}".strip() for a in program.buffers for part in ADDRESSES.get(a.storage, ("",))]
-    for stage in program.stages:
+    for stage in program.all_stages:
         for group in groups_of(stage, kernel.target):
             names += [f"packed {term.weight.stem}" for term in group.terms] + ["packed biases"]
     return [*names, "room", "offsets", "resets"]
@@ -131,7 +136,8 @@ class Watched:
             self._look("sizes", sizes)
             self.calls += 1
             self.guards.running = f"{kernel.program.name} ({self.case})"
-            assert len(_int64(sizes, len(SIZES))) == len(SIZES)
+            words = len(SIZES) + len(BLOCK_SIZES) * bool(kernel.program.before_loop)
+            assert len(_int64(sizes, words)) == words
             kernel.call(pointers, sizes)
 
         return call
@@ -243,7 +249,7 @@ def everything(engine: CellKernels, case: Case, data: dict[str, Any]) -> dict[st
     assert dx is not None
     found = dict(zip(data["weights"], dweights, strict=True))
     named = {"output": output, "inference": alone, "dx": dx, **found}
-    if not (case.ragged or case.resets or case.backwards):
+    if not (case.ragged or case.resets or case.backwards or case.blocks):
         named |= {"stream": streamed(engine, case, data)}
     for kind, each in (("state", finals), ("last", last), ("gradient", dstates)):
         named |= {f"{kind} {place}": state for place, state in enumerate(each)}
@@ -270,15 +276,23 @@ def streamed(engine: CellKernels, case: Case, data: dict[str, Any]) -> Tensor:
 
 @cache
 def kernels_for(
-    name: str, dtype: torch.dtype, target: Target, projected: bool, recompute: bool
+    name: str, dtype: torch.dtype, target: Target, projected: bool, recompute: bool, in_blocks: bool
 ) -> CellKernels:
-    return CellKernels(cells.get(name).graph, dtype, llvm_compiler(target), projected, recompute)
+    """With `in_blocks` all of them are those that multiply the inputs of a block of steps at once."""
+    made = CellKernels(cells.get(name).graph, dtype, llvm_compiler(target), projected, recompute)
+    if in_blocks:
+        made.__dict__.update({kernel: getattr(made, kernel).hoisted for kernel in KERNELS})
+    return made
+
+
+def engine_of(name: str, case: Case) -> CellKernels:
+    return kernels_for(name, case.dtype, case.target, case.projected > 0, case.recompute, case.blocks)
 
 
 def prepare(name: str) -> None:
     """Load the kernels of the first cases, once for all processes that are forked."""
     for case in itertools.islice(cases(projects(cells.get(name).graph)), 16):
-        engine = kernels_for(name, case.dtype, case.target, case.projected > 0, case.recompute)
+        engine = engine_of(name, case)
         for kernel in KERNELS:
             _ = getattr(engine, kernel).pack
 
@@ -286,11 +300,11 @@ def prepare(name: str) -> None:
 def main(name: str, at_end: bool, short: str | None) -> None:
     graph = cells.get(name).graph
     calls, seen = 0, set[str]()
-    with mock.patch.object(threads, "_WORTH_A_THREAD", 1):
+    with mock.patch.object(threads, "_WORTH_A_THREAD", 1), mock.patch.object(blocks, "_ROWS", 5):
         for case in cases(projects(graph)):
             if short and case.steps < max(STEPS):
                 continue  # in a few steps not all of a history is used
-            engine = kernels_for(name, case.dtype, case.target, case.projected > 0, case.recompute)
+            engine = engine_of(name, case)
             wanted = everything(engine, case, drawn(engine, case))
             with guarding(at_end) as guards:
                 tell_of_faults(guards)

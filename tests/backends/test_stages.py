@@ -127,8 +127,8 @@ def test_help_names_the_stages_that_there_are() -> None:
         ),
         (
             ["--stage", "asm", "--pass", "back"],
-            "There is no pass called 'back'; did you mean 'backward'? Else, the passes are: forward, training, "
-            "backward, recomputing.",
+            "There is no pass called 'back'; did you mean 'backward'? Else, the passes are: forward, hoisted, "
+            "training, backward, recomputing.",
         ),
         (
             ["--pass", "forward"],

@@ -14,7 +14,6 @@ from cellwise.graph import Node
 from cellwise.graph.ops import CONSTANT
 from cellwise.plan.program import (
     Buffer,
-    HoistedProduct,
     MatmulTerm,
     Program,
     Slot,
@@ -24,7 +23,7 @@ from cellwise.plan.program import (
     Width,
 )
 
-PER_STEP = (StorageClass.PER_STEP, StorageClass.PER_CHUNK)
+PER_STEP = (StorageClass.PER_STEP, StorageClass.PER_CHUNK, StorageClass.AHEAD)
 
 
 class Interpreter:
@@ -58,9 +57,10 @@ class Interpreter:
         """The final states. What was written per step is then found by `written`, sums over steps and rows in `sums`,
         each state as the steps found it, one after the other, in `history`.
         """
-        for product in self.program.before_loop:
-            self._hoist(product)
         times = range(self.steps)
+        for stage in self.program.before_loop:
+            for self.t in times:
+                self._stage(stage, {})
         entered: list[tuple[Tensor, ...]] = []
         for t in reversed(times) if reverse else times:
             entered.append(tuple(self.states.values()))
@@ -78,12 +78,6 @@ class Interpreter:
         """A per-step buffer that the program wrote, (T, columns, B, width)."""
         columns = self.program.buffer(name).columns
         return torch.stack([torch.stack([step[i] for i in range(columns)]) for step in self.per_step[name]])
-
-    def _hoist(self, product: HoistedProduct) -> None:
-        assert product.weight.gates == self.gates[product.weight.stem], "the whole parameter, as it lies"
-        rows = self.memory[product.operand.name][:, 0]
-        found = rows @ self.weights[product.weight.stem].T + self.weights[product.bias]
-        self.memory[product.result.name] = torch.stack(found.chunk(product.result.columns, dim=-1), dim=1)
 
     def _stage(self, stage: Stage, after: dict[str, Tensor]) -> None:
         values: dict[Node, Tensor] = {}

@@ -5,6 +5,7 @@ An interpreter runs them word by word; the truth is the layer on the reference b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,14 +18,16 @@ import cellwise
 from cellwise import Cell, cells, tanh
 from cellwise.nn.recurrent import RecurrentLayer
 from cellwise.plan.backward import PROJECTED_GRADIENT, RECOMPUTED, BackwardPlan, backward_plan
-from cellwise.plan.forward import InputProduct, forward_program
+from cellwise.plan.forward import forward_program
+from cellwise.plan.hoist import hoisted
 from cellwise.plan.listing import listing
 from cellwise.plan.program import Program, Slot, Width
 from cellwise.testing.strategies import cells as drawn_cells
 
 T, B, D, H, P = 3, 2, 4, 3, 2
 WIDTHS = {Width.INPUT: D, Width.HIDDEN: H, Width.PROJECTED: P}
-BOTH: tuple[InputProduct, ...] = ("fused", "hoisted")
+# A program as it is, and with the input's products before the steps.
+FORMS: dict[str, Callable[[Program], Program]] = {"fused": lambda program: program, "hoisted": hoisted}
 
 
 class Problem:
@@ -84,29 +87,29 @@ def assert_near(found: Tensor, wanted: Tensor) -> None:
     torch.testing.assert_close(found, wanted.detach(), rtol=1e-10, atol=1e-12, equal_nan=True)
 
 
-@pytest.mark.parametrize("input_product", BOTH)
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", cells.names())
-def test_forward(name: str, input_product: InputProduct) -> None:
+def test_forward(name: str, form: str) -> None:
     problem = Problem(cells.get(name))
-    check_forward(problem, forward_program(problem.graph, None, input_product=input_product))
+    check_forward(problem, FORMS[form](forward_program(problem.graph, None)))
 
 
 @given(cell=drawn_cells(gradient=False))
 def test_forward_of_any_cell(cell: Cell) -> None:
     problem = Problem(cell)
-    for input_product in BOTH:
-        check_forward(problem, forward_program(cell.graph, None, input_product=input_product))
+    for form in FORMS:
+        check_forward(problem, FORMS[form](forward_program(cell.graph, None)))
 
 
-def check_backward(problem: Problem, input_product: InputProduct, recompute: bool = False) -> None:
+def check_backward(problem: Problem, form: str, recompute: bool = False) -> None:
     """What the forward program kept, and the backward program on it, against torch's gradients."""
     plan = backward_plan(problem.graph, problem.projected, recompute)
-    program = forward_program(problem.graph, plan.tape, problem.projected, input_product)
+    program = FORMS[form](forward_program(problem.graph, plan.tape, problem.projected))
     check_forward(problem, program)
     run, _ = problem.forward(program)
     memory = kept_of(problem, run, plan)
     arriving = tuple(seed[0] for seed in problem.seeds[1:])
-    back = Interpreter(plan.program, problem.weights, problem.gates, memory, arriving, T, WIDTHS)
+    back = Interpreter(FORMS[form](plan.program), problem.weights, problem.gates, memory, arriving, T, WIDTHS)
     at_states = back.run(reverse=True)
     wanted = problem.gradients()
     for name, found in {
@@ -168,23 +171,23 @@ def rows_of(back: Interpreter, slot: Slot) -> Tensor:
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-@pytest.mark.parametrize("input_product", BOTH)
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", cells.names())
-def test_backward(name: str, input_product: InputProduct, recompute: bool) -> None:
-    check_backward(Problem(cells.get(name)), input_product, recompute)
+def test_backward(name: str, form: str, recompute: bool) -> None:
+    check_backward(Problem(cells.get(name)), form, recompute)
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-@pytest.mark.parametrize("input_product", BOTH)
-def test_projected(input_product: InputProduct, recompute: bool) -> None:
-    check_backward(Problem(cells.get("lstm"), proj_size=P), input_product, recompute)
+@pytest.mark.parametrize("form", FORMS)
+def test_projected(form: str, recompute: bool) -> None:
+    check_backward(Problem(cells.get("lstm"), proj_size=P), form, recompute)
 
 
 @given(cell=drawn_cells(gradient=False))
 def test_backward_of_any_cell(cell: Cell) -> None:
-    for input_product in BOTH:
+    for form in FORMS:
         for recompute in (False, True):
-            check_backward(Problem(cell), input_product, recompute)
+            check_backward(Problem(cell), form, recompute)
 
 
 # --- the input's product ----------------------------------------------------------------------------------------
@@ -192,20 +195,25 @@ def test_backward_of_any_cell(cell: Cell) -> None:
 
 def test_the_listing_says_where_the_input_is_multiplied() -> None:
     graph = cells.get("gru").graph
-    hoisted = forward_program(graph, None, input_product="hoisted")
-    text = listing(hoisted, graph)
-    assert "before the first step\n  x × weight_ih[r, z, n] + bias_ih → input products\n" in text
+    fused = forward_program(graph, None)
+    text = listing(hoisted(fused), graph)
+    assert (
+        "before the steps, for many of them at once\n  products\n    x × weight_ih[r, z, n] → [0], [1], [2]\n"
+        in text
+    )
     assert "columns: W_ir x + b_ir; W_iz x + b_iz; W_in x + b_in" in text
-    assert "before the first step" not in listing(forward_program(graph, None), graph)
+    assert "r = σ(W_ir x + b_ir + W_hr h + b_hr)" in text
+    assert "before the steps" not in listing(fused, graph)
 
 
 @pytest.mark.parametrize("name", cells.names())
-def test_a_hoisted_loop_multiplies_no_input(name: str) -> None:
-    program = forward_program(cells.get(name).graph, None, input_product="hoisted")
+def test_a_hoisted_step_multiplies_no_input(name: str) -> None:
+    fused = forward_program(cells.get(name).graph, None)
+    program = hoisted(fused)
     stems = {term.weight.stem for stage in program.stages for term in stage.terms}
     assert stems <= {"weight_hh"}
-    names = [buffer.name for buffer in program.buffers]
-    assert "x" not in names and "input products" in names
+    # Whoever calls it gives it the same buffers.
+    assert program.buffers[:-1] == fused.buffers and program.buffers[-1].name == "input products"
 
 
 def test_a_cell_that_asks_its_input_for_nothing_has_nothing_to_hoist() -> None:
@@ -215,6 +223,20 @@ def test_a_cell_that_asks_its_input_for_nothing_has_nothing_to_hoist() -> None:
         def step(self, x, h):
             return tanh(h.n)
 
-    program = forward_program(Free().graph, None, input_product="hoisted")
-    assert program.before_loop == () and program.name == "Free_forward"
-    check_forward(Problem(Free()), program)
+    program = forward_program(Free().graph, None)
+    assert hoisted(program) is program
+    assert hoisted(backward_plan(cells.get("gru").graph).program).before_loop == ()
+
+
+def test_an_input_product_that_is_multiplied_again_is_copied_for_it() -> None:
+    """A product reads its operand row by row, which what lies ahead is not."""
+
+    class Twice(Cell):
+        gates = ("a", "n")
+
+        def step(self, x, h):
+            return tanh(x.n + (x.a).n + h.n)
+
+    check_backward(Problem(Twice()), "hoisted", recompute=True)
+    stages = hoisted(forward_program(Twice().graph, None)).stages
+    assert any(slot.buffer.name == "between" for stage in stages for _, slot in stage.writes)

@@ -22,7 +22,7 @@ _STAGES = {
     "llvm": "the LLVM IR emitted for it",
     "asm": "the assembly",
 }
-_PASSES = ("forward", "training", "backward", "recomputing")
+_PASSES = ("forward", "hoisted", "training", "backward", "recomputing")
 
 
 def show(
@@ -54,8 +54,8 @@ def show(
         option(
             "--pass",
             metavar="PASS",
-            help="With --stage: forward, training (forward, saving what backward needs), backward "
-            "or recomputing (backward with nothing saved).  "
+            help="With --stage: forward, hoisted (forward, the inputs of many steps multiplied at once), training "
+            "(forward, saving what backward needs), backward or recomputing (backward with nothing saved).  "
             "[default: forward; for plan, forward and backward]",
         ),
     ] = None,

@@ -17,7 +17,7 @@ from cellwise.graph.text import DEEPEST, TEXT, display_names, write
 from cellwise.passes import differentiate
 from cellwise.passes.differentiate import GRADIENT, OUTPUT, PULLBACK
 from cellwise.plan.forward import OUTPUT_WEIGHT
-from cellwise.plan.program import Buffer, HoistedProduct, MatmulTerm, Program, Stage, StorageClass, Width
+from cellwise.plan.program import Buffer, MatmulTerm, Program, Stage, StorageClass, Width
 
 __all__ = ["equation_of", "listing"]
 
@@ -26,11 +26,12 @@ _SHAPES = {
     StorageClass.PER_CHUNK: ("S",),
     StorageClass.CARRY_IN: ("B",),
     StorageClass.CARRY_OUT: ("B",),
+    StorageClass.AHEAD: ("A",),
     StorageClass.SCRATCH: ("B",),
     StorageClass.PER_UNIT: (),
     StorageClass.REDUCTION: (),
 }
-_LEGEND = "N the valid steps of all sequences, S those of a span, B batch, " + ", ".join(
+_LEGEND = "N the valid steps of all sequences, S those of a span, A those ahead, B batch, " + ", ".join(
     f"{width.value} {meaning}"
     for width, meaning in zip(Width, ("input size", "hidden size", "projected size"), strict=True)
 )
@@ -164,8 +165,10 @@ def listing(program: Program, graph: StepGraph) -> str:
       ...
     """
     parts = [program.name, _buffers(program, graph)]
-    if program.before_loop:
-        parts.append("\n".join(("before the first step", *map(_hoisted, program.before_loop))))
+    for stage in program.before_loop:
+        parts.append(
+            "\n".join(("before the steps, for many of them at once", *_stage(program, stage, graph)))
+        )
     for number, stage in enumerate(program.stages):
         parts.append("\n".join((f"stage {number}, at each step", *_stage(program, stage, graph))))
     return "\n\n".join(parts)
@@ -235,11 +238,6 @@ def _stage(program: Program, stage: Stage, graph: StepGraph) -> Iterator[str]:
         targets.setdefault(node, []).append(f"{adds}{slot.buffer.name}{column}")
     for node, places in targets.items():
         yield f"    {_short(program, node, graph)} → {', '.join(places)}"
-
-
-def _hoisted(product: HoistedProduct) -> str:
-    weight = f"{product.weight.stem}[{', '.join(product.weight.gates)}]"
-    return f"  {product.operand.name} × {weight} + {product.bias} → {product.result.name}"
 
 
 def _product(term: MatmulTerm) -> str:

@@ -17,14 +17,11 @@ class Products:
 
     Args:
         in_memory: where operands lie, by the time that `sums` is called.
-        fuse: whether the products of x.g + v.g may go into one accumulator.
     """
 
-    def __init__(
-        self, nodes: Sequence[Node], outputs: Outputs, in_memory: dict[Node, Slot], fuse: bool = True
-    ) -> None:
+    def __init__(self, nodes: Sequence[Node], outputs: Outputs, in_memory: dict[Node, Slot]) -> None:
         self._in_memory = in_memory
-        self._fused = _fused(nodes, {node for node, _ in outputs}) if fuse else {}
+        self._fused = _fused(nodes, {node for node, _ in outputs})
         self._inside = {part for pair in self._fused.values() for part in pair}
 
     def together(self, level: dict[Node, int]) -> dict[Node, int]:

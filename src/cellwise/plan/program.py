@@ -23,6 +23,7 @@ class StorageClass(enum.Enum):
         "one row per sequence, where its step before this one left it; before its first step, the initial one"
     )
     CARRY_OUT = "one row per sequence, which the next step finds as its CARRY_IN"
+    AHEAD = "one row per column and step of each sequence, for the steps whose inputs are multiplied at once"
     SCRATCH = "one row per column and sequence, within a step"
     PER_UNIT = "one row"
     REDUCTION = "one row per column, added to by every step of every sequence"
@@ -71,20 +72,6 @@ class MatmulTerm:
     accumulators: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class HoistedProduct:
-    """One matrix product for all steps, before the first: `result` = `operand` times `weight`, plus `bias` if any.
-
-    `result` has a column for each of the weight's gates, in their order, so that it is one product with the whole
-    parameter as it lies.
-    """
-
-    operand: Buffer
-    weight: WeightBlock
-    bias: str
-    result: Buffer
-
-
 @dataclass(frozen=True, eq=False)
 class Stage:
     """`accumulators` are the nodes whose values they hold; `biases` for each the (stem, gate) pairs it starts from.
@@ -104,8 +91,9 @@ class Stage:
 class Program:
     """One direction of differentiation of one cell, `graph`. `reads` says where the value of a leaf lies.
 
-    `states` are the values carried from step to step, each as a CARRY_IN and a CARRY_OUT buffer. `before_loop` is done
-    for all steps at once, before the first. `buffers` are those that the stages use, its results among them.
+    `states` are the values carried from step to step, each as a CARRY_IN and a CARRY_OUT buffer. `before_loop` are
+    stages that are done for many steps at once, before the first of these. `buffers` are those that the stages use, its
+    results among them.
     """
 
     name: str
@@ -114,7 +102,7 @@ class Program:
     reads: dict[Node, Slot]
     states: tuple[tuple[Buffer, Buffer], ...]
     graph: StepGraph
-    before_loop: tuple[HoistedProduct, ...] = ()
+    before_loop: tuple[Stage, ...] = ()
 
     def __post_init__(self) -> None:
         names = [buffer.name for buffer in self.buffers]
@@ -122,6 +110,11 @@ class Program:
             raise GraphError(
                 f"{self.name}: two of its buffers have the same name; call a state or parameter otherwise"
             )
+
+    @property
+    def all_stages(self) -> tuple[Stage, ...]:
+        """Those before the steps, then those of a step."""
+        return (*self.before_loop, *self.stages)
 
     def buffer(self, name: str) -> Buffer:
         return next(buffer for buffer in self.buffers if buffer.name == name)

@@ -118,7 +118,9 @@ class Code:
         return merged
 
     @contextmanager
-    def loop(self, name: str, count: Value, first: Value | None = None, step: int = 1) -> Iterator[Value]:
+    def loop(
+        self, name: str, count: Value, first: Value | None = None, step: int | Value = 1
+    ) -> Iterator[Value]:
         """for index in range(first, count, step)"""
         with self.summing(name, count, [], first, step) as (index, _, _):
             yield index

@@ -15,6 +15,7 @@ from cellwise.backends.compiled.compiler import CompiledKernel, KernelCompiler, 
 from cellwise.backends.compiled.scratch import POOL, SCRATCH
 from cellwise.backends.compiled.time_schedule import TimeSchedule
 from cellwise.backends.cpu import DTYPES
+from cellwise.backends.cpu.blocks import in_blocks
 from cellwise.backends.cpu.code import symbol
 from cellwise.backends.cpu.compile import load, object_code
 from cellwise.backends.cpu.kernel import emit, widths_of
@@ -22,7 +23,8 @@ from cellwise.backends.cpu.launch import CpuRun
 from cellwise.backends.cpu.pack import Packer, Packing, emit_pack
 from cellwise.backends.cpu.products import routine
 from cellwise.backends.cpu.target import Target
-from cellwise.backends.cpu.tiles import groups_of
+from cellwise.backends.cpu.tiles import TILES, groups_of
+from cellwise.plan.hoist import hoisted
 from cellwise.plan.program import Program, Width
 
 # Takes the addresses of its pointers and of its sizes; the interpreter lock is let go.
@@ -48,6 +50,13 @@ class Kernel(CompiledKernel):
         groups = [groups_of(stage, self.target) for stage in self.program.stages]
         return max([sum(group.vectors for group in each) for each in groups], default=0)
 
+    def sums_ahead(self, padded: int) -> int:
+        """Numbers that the input of a row adds to the sums of a step, whose units take up so many."""
+        vectors = sum(
+            group.vectors for stage in self.program.before_loop for group in groups_of(stage, self.target)
+        )
+        return -(-padded // (TILES * self.lanes)) * vectors * self.lanes
+
     @cached_property
     def pack(self) -> Native:
         """The compiled loop over the jobs of a packing."""
@@ -57,8 +66,21 @@ class Kernel(CompiledKernel):
         """How the weights `stems`, all but a cell's own, are packed for this kernel."""
         return _packing(self, sizes[:3], stems)
 
+    @cached_property
+    def hoisted(self) -> Kernel:
+        """The same, with the products of the input for a block of steps at once."""
+        return compiled(hoisted(self.program), self.dtype, self.target)
+
     def open(self, shape: RunShape) -> CpuRun:
-        return CpuRun(self, shape)
+        return CpuRun(self.hoisted if in_blocks(self.program, shape, self.dtype.itemsize) else self, shape)
+
+
+def compiled(program: Program, dtype: torch.dtype, target: Target) -> Kernel:
+    """The kernel of a program for a target."""
+    size = dtype.itemsize
+    code = object_code(emit(program, size, target), target)
+    shared = [routine(width, size, target) for width in widths_of(program, target)]
+    return Kernel(program, dtype, target, load(symbol(program.name), code, *shared))
 
 
 @lru_cache(maxsize=256)
@@ -88,11 +110,7 @@ class LlvmCompiler(KernelCompiler):
         return -(-size // lanes) * lanes
 
     def compile(self, program: Program, dtype: torch.dtype) -> Kernel:
-        size, target = dtype.itemsize, self.target
-        code = object_code(emit(program, size, target), target)
-        shared = [routine(width, size, target) for width in widths_of(program, target)]
-        call = load(symbol(program.name), code, *shared)
-        return Kernel(program, dtype, target, call)
+        return compiled(program, dtype, self.target)
 
     def begin(self) -> None:
         SCRATCH.begin()

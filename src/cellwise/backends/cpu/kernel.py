@@ -4,7 +4,8 @@
 
 `pointers` are the program's buffers in order (`ADDRESSES` says how many each has), then per stage and group of
 accumulators its packed weights, one per term, and its packed biases, then room for accumulators, the steps' offsets
-and the resets. `sizes` are `SIZES`.
+and the resets. `sizes` are `SIZES`, and `BLOCK_SIZES` of a program whose inputs are multiplied for a block of steps at
+once (`ahead.py`).
 
 A row of a state is found by its step: in `first` if the step is the row's first, else in `history`, from row `rows[t]`
 on. `rows[t]` and `limits[t]`, how many rows of the batch have a step before this one, are buffers over time.
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
+from cellwise.backends.cpu.ahead import Ahead
 from cellwise.backends.cpu.code import I8, I64, POINTER, Code, Value
 from cellwise.backends.cpu.denormals import flush_denormals, may_flush
 from cellwise.backends.cpu.products import CALL, TERM, Products, routine_name, run_of
@@ -49,6 +51,7 @@ SIZES = (
     "zero before",
     "zero after",
 )
+BLOCK_SIZES = ("block steps", "block rows")
 
 # Rows whose values are added up in the kernel's own type before they are added to a sum in float64.
 _SUMMED = 32
@@ -57,6 +60,7 @@ _SUMMED = 32
 ADDRESSES = {
     StorageClass.CARRY_IN: ("first", "history", "rows", "limits"),
     StorageClass.CARRY_OUT: ("history", "rows"),
+    StorageClass.AHEAD: ("sums", "operands"),
 }
 
 
@@ -76,26 +80,41 @@ class Emitter(Code):
     def __init__(self, program: Program, element_bytes: int, target: Target) -> None:
         super().__init__(program.name, element_bytes, target)
         self.program = program
-        self.groups = {stage: groups_of(stage, target) for stage in program.stages}
+        self.groups = {stage: groups_of(stage, target) for stage in program.all_stages}
+        self.ahead = Ahead(self, program.before_loop[0]) if program.before_loop else None
 
     def emit(self) -> ir.Module:
         b = self.b
         pointers, sizes = self.function.args
-        names = [name.replace(" ", "_") for name in SIZES]
-        self.size = {name: self.load_whole(sizes, i, names[i]) for i, name in enumerate(SIZES)}
+        named = SIZES if self.ahead is None else SIZES + BLOCK_SIZES
+        names = [name.replace(" ", "_") for name in named]
+        self.size = {name: self.load_whole(sizes, i, names[i]) for i, name in enumerate(named)}
         self._take(pointers)
         self.span = self.load_whole(self.offsets, self.size["first step"])
         self.runs = {width: run_of(self, self.size[width.value]) for width in Width}
         self._routines()
         restore = flush_denormals(self) if may_flush(self.program) else None
-        with self.loop("step", self.size["steps"]) as count:
-            last = b.sub(b.sub(self.size["steps"], self.whole(1)), count)
-            t = b.select(b.icmp_signed("!=", self.size["backwards"], self.whole(0)), last, count)
-            self._step(b.add(self.size["first step"], t))
+        if self.ahead is None:
+            self._steps(self.whole(0), self.size["steps"])
+        else:
+            with self.ahead.blocks() as (first, end):
+                self._steps(first, end)
         if restore is not None:
             restore()
         b.ret_void()
         return self.module
+
+    def _steps(self, first: Value, end: Value) -> None:
+        """The steps of these numbers, in the order in which they run."""
+        with self.loop("step", end, first=first) as count:
+            self._step(self.time(count))
+
+    def time(self, count: Value) -> Value:
+        """The time of the step of a number."""
+        b = self.b
+        last = b.sub(b.sub(self.size["steps"], self.whole(1)), count)
+        t = b.select(b.icmp_signed("!=", self.size["backwards"], self.whole(0)), last, count)
+        return b.add(self.size["first step"], t)
 
     def _take(self, pointers: Value) -> None:
         """What the kernel is given, by what it is of."""
@@ -115,7 +134,7 @@ class Emitter(Code):
                     self.buffers[buffer.name] = value
         self.weights: dict[tuple[Group, MatmulTerm], Value] = {}
         self.biases: dict[Group, Value] = {}
-        for stage in self.program.stages:
+        for stage in self.program.all_stages:
             for group in self.groups[stage]:
                 for term in group.terms:
                     self.weights[group, term] = pointer("weights")
@@ -136,14 +155,19 @@ class Emitter(Code):
         """The length of a row in memory."""
         return self.size["D" if width is Width.INPUT else f"padded {width.value}"]
 
-    def _step(self, t: Value) -> None:
+    def rows_at(self, t: Value) -> tuple[Value, Value]:
+        """This thread's first row among all steps' rows at a time, and how many it has."""
         b = self.b
         offset = self.load_whole(self.offsets, t)
         after = self.load_whole(self.offsets, b.add(t, self.whole(1)))
         here = b.sub(b.sub(after, offset), self.size["first row"])
         here = b.select(b.icmp_signed("<", here, self.whole(0)), self.whole(0), here)
-        self.active = b.select(b.icmp_signed("<", here, self.size["rows"]), here, self.size["rows"])
-        self.first = b.add(offset, self.size["first row"])  # this thread's first row among all steps' rows
+        count = b.select(b.icmp_signed("<", here, self.size["rows"]), here, self.size["rows"])
+        return b.add(offset, self.size["first row"]), count
+
+    def _step(self, t: Value) -> None:
+        b = self.b
+        self.first, self.active = self.rows_at(t)
         with b.if_then(b.icmp_signed(">", self.active, self.whole(0))):
             self._find_rows(t)
             before, after = zip(*self.program.states, strict=True)
@@ -151,10 +175,16 @@ class Emitter(Code):
             for number, stage in enumerate(self.program.stages):
                 self._stage(number, stage)
             self._zero("zero after", after)
+            if self.ahead is not None:
+                self.ahead.step_is_done()
 
     def _find_rows(self, t: Value) -> None:
         """Where the rows of each buffer begin at this step, and which have a step before it."""
-        self.rows = {buffer.name: self._rows(buffer, t) for buffer in self.program.buffers}
+        self.rows = {
+            buffer.name: self._rows(buffer, t)
+            for buffer in self.program.buffers
+            if buffer.storage is not StorageClass.AHEAD
+        }
 
     def _rows(self, buffer: Buffer, t: Value) -> _Rows:
         b = self.b
@@ -218,7 +248,7 @@ class Emitter(Code):
         with self.loop(f"s{number}.pair", tiles, step=TILES) as first:
             pair = b.sdiv(first, self.whole(TILES))
             for group in self.groups[stage]:
-                self._products(stage, group, pair)
+                self.products(stage, group, pair)
             left = b.sub(tiles, first)
             here = b.select(b.icmp_signed("<", left, self.whole(TILES)), left, self.whole(TILES))
             with self.loop(f"s{number}.tile", here) as u:
@@ -233,28 +263,34 @@ class Emitter(Code):
         b, rows = self.b, self.size["rows"]
         for accumulator in group.accumulators:
             self._comment(stage.accumulators[accumulator])
+        room = self.at(self.room, b.mul(self.whole(group.first * self.v.lanes), rows))
+        terms = [self._term(group, term) for term in group.terms]
+        self.describe(group, tiles, {"rows": self.active, "stride": rows, "room": room}, terms)
+
+    def describe(
+        self, group: Group, tiles: Value, given: dict[str, Value], terms: Sequence[dict[str, Value]]
+    ) -> None:
+        """Write the descriptor of a group: `given` are its words about rows and room, `terms` those of each term."""
+        b = self.b
         b.comment(f"descriptor: {', '.join(CALL)}; for each term {', '.join(TERM)}")
-        words = {
-            "rows": self.active,
-            "stride": rows,
+        words = given | {
             "panels": self.whole(group.panels),
             # No pair has this number where the last one is whole.
             "last": b.select(b.trunc(tiles, ir.IntType(1)), b.sdiv(tiles, self.whole(TILES)), self.whole(-1)),
             "of last": self.whole(group.panels // TILES if group.by_tile else group.panels),
-            "room": self.at(self.room, b.mul(self.whole(group.first * self.v.lanes), rows)),
             "biases": self.biases[group],
             "terms": self.whole(len(group.terms)),
         }
         descriptor = [words[name] for name in CALL]
-        for term in group.terms:
-            descriptor += self._term(group, term)
+        for term in terms:
+            descriptor += [term[name] for name in TERM]
         for place, word in enumerate(descriptor):
             b.store(word, self.at(self.calls[group], self.whole(place), I64))
 
-    def _term(self, group: Group, term: MatmulTerm) -> list[Value]:
+    def _term(self, group: Group, term: MatmulTerm) -> dict[str, Value]:
         buffer = term.operand.buffer
         rows = self.rows[buffer.name]
-        words = {
+        return {
             "operand": self._column(term.operand, rows.start),
             "first": rows.first,
             "limit": self.active if rows.limit is None else rows.limit,
@@ -263,9 +299,8 @@ class Emitter(Code):
             "run": self.runs[buffer.width],
             "weights": self.weights[group, term],
         }
-        return [words[name] for name in TERM]
 
-    def _products(self, stage: Stage, group: Group, pair: Value) -> None:
+    def products(self, stage: Stage, group: Group, pair: Value) -> None:
         for accumulator in group.accumulators:
             self._comment(stage.accumulators[accumulator])
         self.b.call(self.routines[group.width], [self.calls[group], pair])
@@ -273,17 +308,24 @@ class Emitter(Code):
     def _sum_address(self, group: Group, accumulator: int, u: Value, row: Value) -> Value:
         """Where `Products` put the sum of an accumulator for a row and the first or second tile of the pair."""
         b = self.b
-        panel, vector = group.place(accumulator, 0)
-        next_panel, next_vector = group.place(accumulator, 1)
-        q = b.add(self.whole(panel), b.mul(u, self.whole(next_panel - panel)))
-        v = b.add(self.whole(vector), b.mul(u, self.whole(next_vector - vector)))
+        q, v = self.place_of(group, accumulator, u)
         place = b.add(b.mul(b.add(b.mul(q, self.size["rows"]), row), self.whole(group.width)), v)
         place = b.add(place, b.mul(self.whole(group.first), self.size["rows"]))
         return self.at(self.room, b.mul(place, self.whole(self.v.lanes)))
 
+    def place_of(self, group: Group, accumulator: int, u: Value) -> tuple[Value, Value]:
+        """The panel of an accumulator, and the vector in it, for the first or second tile of a pair."""
+        b = self.b
+        panel, vector = group.place(accumulator, 0)
+        next_panel, next_vector = group.place(accumulator, 1)
+        q = b.add(self.whole(panel), b.mul(u, self.whole(next_panel - panel)))
+        return q, b.add(self.whole(vector), b.mul(u, self.whole(next_vector - vector)))
+
     def _pointwise(self, number: int, stage: Stage, tile: Value, u: Value) -> None:
         """The equations of a stage for one tile of units, row by row; sums over rows stay in registers for a while."""
         b, v = self.b, self.v
+        if self.ahead is not None:
+            self.ahead.find(tile)
         unit = b.mul(tile, self.whole(v.lanes))
         sums = [(node, slot) for node, slot in stage.writes if slot.buffer.storage is StorageClass.REDUCTION]
         if not sums:
@@ -344,6 +386,9 @@ class Emitter(Code):
                 self._comment(node)
                 return LOWERINGS[node.op.name](v, *operands)
             slot = self.program.reads[node]
+            if slot.buffer.storage is StorageClass.AHEAD:
+                assert self.ahead is not None
+                return self.load(self.ahead.address(slot.column, row))
             if slot.buffer.storage is StorageClass.SCALAR:
                 return v.splat(self.load_one(self.buffers[slot.buffer.name]))
             return self.load(self.at(self.row(slot, row), unit))
@@ -361,4 +406,4 @@ def emit(program: Program, element_bytes: int, target: Target, whole: bool = Fal
 
 def widths_of(program: Program, target: Target) -> list[int]:
     """The widths of the panels of a program."""
-    return sorted({group.width for stage in program.stages for group in groups_of(stage, target)})
+    return sorted({group.width for stage in program.all_stages for group in groups_of(stage, target)})

@@ -19,6 +19,7 @@ from torch import Tensor
 from cellwise.backends.compiled.compiler import Carried, KernelRun, RunShape
 from cellwise.backends.compiled.forward_pass import in_rows
 from cellwise.backends.compiled.scratch import SCRATCH
+from cellwise.backends.cpu.blocks import block_steps
 from cellwise.backends.cpu.kernel import ADDRESSES
 from cellwise.backends.cpu.pack import Packing
 from cellwise.backends.cpu.threads import row_shares, threads_for, together
@@ -60,6 +61,7 @@ class CpuRun(KernelRun):
         self.own: list[tuple[int, int, int]] = []  # pointer, weight, width
         self.rows: list[tuple[int, int]] = []  # pointer, bytes of a row
         self.summed: list[tuple[int, str, int]] = []  # pointer, name, how many
+        self.ahead: int | None = None  # the first pointer of what is multiplied for a block of steps
         place, found = 0, {}
         for buffer in self.kernel.program.buffers:
             found[buffer.name] = place
@@ -68,6 +70,8 @@ class CpuRun(KernelRun):
                 self.given.append(place)
             elif buffer.storage is StorageClass.SCRATCH:
                 self.rows.append((place, size * self.kernel.dtype.itemsize))
+            elif buffer.storage is StorageClass.AHEAD:
+                self.ahead = place
             elif buffer.storage is StorageClass.REDUCTION:
                 self.summed.append((place, buffer.name, size))
             elif buffer.storage in _OWN:
@@ -88,9 +92,17 @@ class CpuRun(KernelRun):
         kernel, shape = self.kernel, self.shape
         self.threads, self.shares = threads, row_shares(shape.schedule, threads)
         element, schedule = kernel.dtype.itemsize, shape.schedule
-        # Bytes of each part of scratch memory: rows within a step, packed weights, room for each share.
+        # Bytes of each part of scratch memory: rows within a step, packed weights, of each share sums and operands of a
+        # block of steps, and room.
         self.parts = [schedule.batch * size for _, size in self.rows]
         self.parts += [self.packing.elements * element] if self.packing else []
+        self.first_ahead = len(self.parts)
+        if self.ahead is not None:
+            for _, count in self.shares:
+                most = block_steps(schedule.steps, count) * count
+                widths = (kernel.sums_ahead(shape.sizes.padded), shape.sizes.input)
+                self.parts += [most * width * element for width in widths]
+        self.first_room = len(self.parts)
         self.parts += [kernel.vectors * kernel.lanes * element * count for _, count in self.shares]
         edges = itertools.accumulate(map(_rounded, self.parts), initial=0)
         *self.starts, self.bytes = edges
@@ -117,7 +129,11 @@ class CpuRun(KernelRun):
         lengths = (*sizes[:3], sizes.padded, sizes.padded_projected)
         # Backwards a boundary is met after the step that it stands before.
         marked = (shape.resets and not backwards, shape.resets and backwards)
-        return np.array([0, 0, *lengths, first, count, backwards, *marked], np.int64)
+        words = [0, 0, *lengths, first, count, backwards, *marked]
+        if self.ahead is not None:
+            steps = block_steps(shape.schedule.steps, count)
+            words += [steps, steps * count]
+        return np.array(words, np.int64)
 
     def _fixed(self) -> None:
         """Write the addresses that are the same in every call of this shape."""
@@ -146,14 +162,20 @@ class CpuRun(KernelRun):
 
     def _move(self, parts: Sequence[int]) -> None:
         """Write the addresses of what a run makes for itself; these are those of the parts."""
-        count, first_room = self.count, len(parts) - len(self.shares)
+        count = self.count
         places: list[int] = []
         if self.packing is not None:
-            self.packed_start = parts[first_room - 1]
+            self.packed_start = parts[self.first_ahead - 1]
             places = [self.packed_start + place for place in self.packing.places]
-        for pointers, room, (first, _) in zip(self.pointers, parts[first_room:], self.shares, strict=True):
+        rooms = parts[self.first_room :]
+        for number, (pointers, room, (first, _)) in enumerate(
+            zip(self.pointers, rooms, self.shares, strict=True)
+        ):
             for (place, size), start in zip(self.rows, parts[: len(self.rows)], strict=True):
                 pointers[place] = start + first * size
+            if self.ahead is not None:
+                own = self.first_ahead + 2 * number
+                pointers[self.ahead : self.ahead + 2] = parts[own : own + 2]
             pointers[count : count + len(places)] = places
             pointers[-3] = room
 

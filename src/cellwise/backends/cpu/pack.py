@@ -131,7 +131,7 @@ class Packer:
         self.elements = 0
         self.places: list[int] = []
         self.jobs: list[Job] = []
-        for stage in program.stages:
+        for stage in program.all_stages:
             pairs = -(-lengths[stage.width] // (TILES * self.lanes))
             for group in groups_of(stage, target):
                 for term in group.terms:

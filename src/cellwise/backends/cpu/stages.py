@@ -13,6 +13,7 @@ from cellwise.backends.cpu.target import Target, host
 from cellwise.graph import StepGraph
 from cellwise.plan.backward import backward_plan
 from cellwise.plan.forward import forward_program
+from cellwise.plan.hoist import hoisted
 from cellwise.plan.listing import listing
 from cellwise.plan.program import Program
 
@@ -20,6 +21,7 @@ __all__ = ["PASSES", "STAGES", "Stage", "stage_text"]
 
 PASSES: dict[str, Callable[[StepGraph], Program]] = {
     "forward": lambda graph: forward_program(graph, None),
+    "hoisted": lambda graph: hoisted(forward_program(graph, None)),
     "training": lambda graph: forward_program(graph, backward_plan(graph).tape),
     "backward": lambda graph: backward_plan(graph).program,
     "recomputing": lambda graph: backward_plan(graph, recompute=True).program,
@@ -61,7 +63,8 @@ def stage_text(graph: StepGraph, stage: str, which: str | None = None, target: T
     Code begins with the program that it comes from, as comments.
 
     Args:
-        which: one of PASSES: forward keeps nothing, training keeps a tape for backward, recomputing needs none.
+        which: one of PASSES: forward keeps nothing, and hoisted multiplies the inputs of many steps at once; training
+            keeps a tape for backward, recomputing needs none.
 
     >>> from cellwise import cells
     >>> text = stage_text(cells.get("gru").graph, "llvm")
