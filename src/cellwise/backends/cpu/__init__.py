@@ -14,7 +14,7 @@ import torch
 from cellwise.backends.compiled import Compiled
 from cellwise.backends.compiled.compiler import KernelCompiler
 
-DTYPES = (torch.float32, torch.float64)
+DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 
 class Cpu(Compiled):
