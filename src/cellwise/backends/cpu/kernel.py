@@ -252,9 +252,7 @@ class Emitter(Code):
             # No pair has this number where the last one is whole.
             "last": b.select(b.trunc(tiles, ir.IntType(1)), b.sdiv(tiles, self.whole(TILES)), self.whole(-1)),
             "of last": self.whole(group.panels // TILES if group.by_tile else group.panels),
-            "room": self.at(
-                self.room, b.mul(self.whole(group.first * self.v.lanes), rows), self.v.element
-            ),
+            "room": self.at(self.room, b.mul(self.whole(group.first * self.v.lanes), rows), self.v.element),
             "biases": self.biases[group],
             "terms": self.whole(len(group.terms)),
         }
