@@ -129,13 +129,16 @@ class Bf16Products(Products):
         return added
 
 
+# All files whose text the routine depends on.
+BF16_MADE_BY = (*MADE_BY, *(Path(__file__).with_name(name) for name in ("bf16_products.py", "bf16.py")))
+
+
 @cache
 def bf16_routine(width: int, target: Target) -> bytes:
     """The object code of the routine for panels of so many vectors."""
-    here = tuple(Path(__file__).with_name(name) for name in ("bf16_products.py", "bf16.py"))
     return object_code_by(
         lambda: Bf16Products(width, target).emit(),
         bf16_routine_name(width, target),
-        (*MADE_BY, *here),
+        BF16_MADE_BY,
         target,
     )
