@@ -38,13 +38,28 @@ def _wide(state: Buffer) -> Buffer:
     return Buffer(f"{state.name} in float32", StorageClass.SCRATCH, 2, state.width)
 
 
+def _read(program: Program) -> set[Slot]:
+    """What equations read, beside what products do."""
+    found: set[Slot] = set()
+    for stage in program.stages:
+        nodes = [*stage.nodes, *(node for node, _ in stage.writes)]
+        for node in nodes:
+            operands = [*node.inputs, *(i for mask in node.inputs if mask.is_mask for i in mask.inputs)]
+            found |= {program.reads[each] for each in (node, *operands) if each in program.reads}
+    return found
+
+
 class Bf16Emitter(Bf16Memory, Emitter):
     """Emits the kernel of a program that has room for wide states."""
 
     def __init__(self, program: Program, target: Target) -> None:
         super().__init__(program, WORD, target)
-        self.before = {before: _wide(before) for before, _ in program.states}
-        self.after = {after: _wide(before) for before, after in program.states}
+        self.v.rough, self.v.reciprocal = True, target.dots
+        read = _read(program)
+        carried = [(before, after) for before, after in program.states if Slot(before) in read]
+        self.before = {before: _wide(before) for before, _ in carried}
+        self.after = {after: _wide(before) for before, after in carried}
+        self.scratch = {slot for slot in read if slot.buffer.storage is StorageClass.SCRATCH}
         self.operands = {term.operand for stage in program.stages for term in stage.terms}
 
     def products_name(self, width: int) -> str:
@@ -89,9 +104,9 @@ class Bf16Emitter(Bf16Memory, Emitter):
         is_scratch = slot.buffer.storage is StorageClass.SCRATCH
         if not is_scratch or slot in self.operands:
             super().write(value, slot, row, unit)
-        if is_scratch:
+        if slot in self.scratch:
             self._store_wide(value, self._scratch(slot, row, unit))
-        elif slot.buffer in self.before or slot.buffer in self.after:
+        if slot.buffer in self.before or slot.buffer in self.after:
             self._store_wide(value, self._wide_row(slot.buffer, row, unit))
 
     def _wide_row(self, state: Buffer, row: Value, unit: Value) -> Value:
