@@ -3,6 +3,8 @@
     python benchmarks/preference.py                # kernels and torch's libraries as on a machine with AVX-512
     python benchmarks/preference.py --vectors 32   # as on one with AVX2
     python benchmarks/fit_preference.py            # then: the table that is shipped
+    python benchmarks/preference.py --dtypes bfloat16 --out benchmarks/preference_rows_bfloat16.jsonl
+                                                   # on one with AVX-512 BF16 and no AMX; its table is one of its own
 
 Each call becomes a line of preference_rows.jsonl beside this file: its shape, and the seconds of torch.nn's layer and
 of the same layer on the kernels, in inference, in a forward pass that records for a backward pass, and in a training
@@ -160,7 +162,8 @@ def row(family: str, shape: tuple[int, int, int, int], ragged: bool, dtype: Any,
     with torch.no_grad():
         outputs = [layer(x)[0] for layer in pair]
     outputs = [each if torch.is_tensor(each) else each.data for each in outputs]
-    torch.testing.assert_close(*outputs, atol=1e-4, rtol=1e-4)
+    near = 5e-2 if dtype is torch.bfloat16 else 1e-4
+    torch.testing.assert_close(*outputs, atol=near, rtol=near)
     given = torch.randn_like(outputs[0])
     both = [works(layer, x, given) for layer in pair]
     found = {"family": family, "ragged": ragged, "dtype": str(dtype).removeprefix("torch."), "shape": shape}
@@ -177,6 +180,8 @@ _KINDS = (
     (True, "float32", 0.5, 0.25),
     (False, "float64", 0.5, 0.125),
     (True, "float64", 0.4, 0.125),
+    (False, "bfloat16", 0.5, 0.25),
+    (True, "bfloat16", 0.4, 0.125),
 )
 
 
@@ -198,7 +203,10 @@ def measure(arguments: argparse.Namespace) -> None:
     known = [[each[name] for name in names] for each in map(json.loads, done.splitlines())]
     for family in arguments.families.split(","):
         for shape, ragged, dtype in jobs(round(FAMILIES[family] * arguments.part)):
-            if [arguments.vectors, family, list(shape), ragged, dtype] in known:
+            if (
+                dtype not in arguments.dtypes.split(",")
+                or [arguments.vectors, family, list(shape), ragged, dtype] in known
+            ):
                 continue
             found = row(family, shape, ragged, getattr(torch, dtype), arguments.seconds)
             found["vectors"] = arguments.vectors
@@ -220,6 +228,7 @@ def main() -> None:
         "--seconds", type=float, default=0.04, help="For each side and mode, beyond three rounds."
     )
     parser.add_argument("--families", default=",".join(FAMILIES))
+    parser.add_argument("--dtypes", default="float32,float64")
     parser.add_argument("--out", type=Path, default=ROWS)
     measure(parser.parse_args())
 

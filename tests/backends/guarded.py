@@ -44,7 +44,7 @@ _MODULES = (
     threads,
     time_schedule,
 )
-_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
+_NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.bfloat16: np.int16}
 
 
 class Guards:
@@ -174,10 +174,10 @@ def guarding(at_end: bool) -> Iterator[Guards]:
         self._move([part.ctypes.data for part in self.guarded])
 
     def matrix(self: Any, rows: int, width: int, dtype: torch.dtype) -> Tensor:
-        return torch.from_numpy(guards.empty((rows, width), _NUMPY[dtype]))
+        return torch.from_numpy(guards.empty((rows, width), _NUMPY[dtype])).view(dtype)
 
     def pooled(self: Any, *shape: int, dtype: torch.dtype) -> Tensor:
-        return torch.from_numpy(guards.empty(shape, _NUMPY[dtype]))
+        return torch.from_numpy(guards.empty(shape, _NUMPY[dtype])).view(dtype)
 
     def through(make: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *args, **kwargs: _moved(guards, make(*args, **kwargs))

@@ -68,7 +68,7 @@ class Case:
 
 
 def cases(can_project: bool) -> Iterator[Case]:
-    """Every size with every dtype and direction; vector widths and the rest go round."""
+    """Every size in float32 and in another dtype, in both directions; vector widths and the rest go round."""
     ragged = itertools.cycle([False, True, True, False, True])
     resets = itertools.cycle([False, False, True])
     # Code shaped for other registers; LLVM makes it from the instructions that this machine has.
@@ -77,11 +77,12 @@ def cases(can_project: bool) -> Iterator[Case]:
     inputs, counts = itertools.cycle(INPUTS), itertools.cycle([1, 2, 1, 1])
     recompute = itertools.cycle([False, False, True, False, False, True, False])
     blocks = itertools.cycle([True, False, False])
-    for dtype, backwards in itertools.product((torch.float32, torch.float64), (False, True)):
+    others = itertools.cycle([torch.float64, torch.bfloat16, torch.bfloat16])
+    for is_single, backwards in itertools.product((True, False), (False, True)):
         for hidden, batch, steps in itertools.product(HIDDEN, BATCHES, STEPS):
             for projected in (0, max(1, hidden // 2)) if can_project else (0,):
                 yield Case(
-                    dtype,
+                    torch.float32 if is_single else next(others),
                     projected,
                     hidden,
                     batch,
@@ -143,7 +144,7 @@ class Watched:
         return call
 
     def _pack(self, function: Callable[[int, int], None]) -> Callable[[int, int], None]:
-        columns = pack._COLUMNS
+        columns = pack.COLUMNS
 
         def call(jobs: int, bounds: int) -> None:
             self.guards.names = dict(self.known)
@@ -249,7 +250,7 @@ def everything(engine: CellKernels, case: Case, data: dict[str, Any]) -> dict[st
     assert dx is not None
     found = dict(zip(data["weights"], dweights, strict=True))
     named = {"output": output, "inference": alone, "dx": dx, **found}
-    if not (case.ragged or case.resets or case.backwards or case.blocks):
+    if not (case.ragged or case.resets or case.backwards or case.blocks or case.dtype is torch.bfloat16):
         named |= {"stream": streamed(engine, case, data)}
     for kind, each in (("state", finals), ("last", last), ("gradient", dstates)):
         named |= {f"{kind} {place}": state for place, state in enumerate(each)}
@@ -286,7 +287,14 @@ def kernels_for(
 
 
 def engine_of(name: str, case: Case) -> CellKernels:
-    return kernels_for(name, case.dtype, case.target, case.projected > 0, case.recompute, case.blocks)
+    return kernels_for(
+        name,
+        case.dtype,
+        case.target,
+        case.projected > 0,
+        case.recompute,
+        case.blocks and case.dtype is not torch.bfloat16,
+    )
 
 
 def prepare(name: str) -> None:
@@ -312,7 +320,8 @@ def main(name: str, at_end: bool, short: str | None) -> None:
                 found = watched.run(case, drawn(engine, case))
             calls, seen = calls + watched.calls, seen | watched.seen
             for key, value in wanted.items():
-                torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5, msg=f"{case}: {key}")
+                near = 2e-2 if case.dtype is torch.bfloat16 else 1e-4
+                torch.testing.assert_close(found[key], value, rtol=near, atol=near / 10, msg=f"{case}: {key}")
     print(f"{calls} calls; {', '.join(sorted(seen))}")
 
 

@@ -152,6 +152,8 @@ def _same(name: str, work: Callable[[], Results]) -> Candidate:
 
 
 def _session(implementations: Implementations) -> Any | None:
+    if implementations.batch.x.dtype is not torch.float32:
+        return None
     return onnx.session(implementations.theirs, torch.get_num_threads()) if onnx.version() else None
 
 

@@ -60,7 +60,9 @@ class Implementations:
         return {self.their_name: self.theirs, AGAIN: self.again}.get(name, self.ours)
 
 
-def implementations_of(cell: Cell, shape: Shape, seed: int = 0) -> Implementations:
+def implementations_of(
+    cell: Cell, shape: Shape, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> Implementations:
     """Both layers with the same weights, and a batch drawn from a seed."""
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=()):
@@ -74,9 +76,11 @@ def implementations_of(cell: Cell, shape: Shape, seed: int = 0) -> Implementatio
     again.recompute = True
     for other in (theirs, again):
         other.load_state_dict(ours.state_dict())
+    for layer in (ours, theirs, again):
+        layer.to(dtype)
 
     def drawn(*sizes: int) -> Tensor:
-        return torch.randn(*sizes, generator=generator)
+        return torch.randn(*sizes, generator=generator).to(dtype)
 
     T, B, H = shape.T, shape.B, shape.H
     states = tuple(drawn(1, B, H).requires_grad_() for _ in cell.states)

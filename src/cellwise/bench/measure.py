@@ -108,7 +108,8 @@ def count(settings: Settings) -> int:
 
 
 def _job(name: str, shape: Shape, modes: tuple[str, ...], settings: Settings) -> Iterator[Row]:
-    implementations = implementations_of(settings.cells[name], shape)
+    dtype = getattr(torch, settings.dtype)
+    implementations = implementations_of(settings.cells[name], shape, dtype=dtype)
     compiled = {mode: _compile_seconds(mode, implementations) for mode in modes}
     # Everything that the shape is timed on, and the gradients in any case: a shape that is wrong in one is not timed.
     checked = dict.fromkeys(modes if set(modes) <= set(STEPS) else (*modes, "forward", "train"))

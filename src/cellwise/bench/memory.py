@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from cellwise.bench.comparisons import tiny
 from cellwise.bench.implementations import AGAIN, LOOP, OURS, implementations_of, infer, train
 from cellwise.bench.settings import BenchError, Shape
@@ -75,7 +77,7 @@ def probes(name: str, cell: Cell, shapes: Sequence[Shape], calls: int, command: 
         yield Probe(name, side, kind, shape, number, found["bytes"], found["method"])
 
 
-def run_probe(cell: Cell, words: Sequence[str]) -> str:
+def run_probe(cell: Cell, words: Sequence[str], dtype: torch.dtype = torch.float32) -> str:
     """What a probe's process does: measure, and give back a line of JSON.
 
     Raises:
@@ -86,7 +88,7 @@ def run_probe(cell: Cell, words: Sequence[str]) -> str:
             f"A probe is 'peak' or 'growth', a side, a shape and a number; got '{' '.join(words)}'."
         )
     kind, side, text, number = words
-    implementations = implementations_of(cell, Shape.parse(text))
+    implementations = implementations_of(cell, Shape.parse(text), dtype=dtype)
     layer, small = implementations.layer_of(side), tiny(implementations).batch
     if kind == "peak":
         found, method = _peak(lambda: train(layer, small), lambda: train(layer, implementations.batch))

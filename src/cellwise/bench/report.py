@@ -25,11 +25,12 @@ _LEGEND = {
 }
 
 
-def peak_line(peak: Peak) -> str:
-    """The machine's peak."""
+def peak_line(peak: Peak, dtype: str = "float32") -> str:
+    """The machine's peak, which is that of float32 whatever is measured."""
     middle = peak.spread
+    measured = "" if dtype == "float32" else f" in float32, while all sides compute in {dtype}"
     return (
-        f"Peak of fused multiply-add (threads: {peak.threads}): {peak.best:.0f} GFLOP/s at best; "
+        f"Peak of fused multiply-add{measured} (threads: {peak.threads}): {peak.best:.0f} GFLOP/s at best; "
         f"median {middle.median:.0f}, quartiles {middle.low:.0f} to {middle.high:.0f}"
     )
 

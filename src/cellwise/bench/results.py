@@ -6,7 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from cellwise.bench.check import TOLERANCES
+import torch
+
+from cellwise.bench.check import tolerances
 from cellwise.bench.measure import Row
 from cellwise.bench.memory import Probe
 from cellwise.bench.peak import Peak
@@ -40,8 +42,8 @@ class BenchResults:
                 "repeats": settings.repeats,
                 "seconds": settings.seconds,
                 "load": settings.load,
-                "dtype": "float32",
-                "tolerances": TOLERANCES,
+                "dtype": settings.dtype,
+                "tolerances": tolerances(getattr(torch, settings.dtype)),
             },
             "interrupted": self.interrupted,
             "rows": [row.to_json(self.peak) for row in self.rows],

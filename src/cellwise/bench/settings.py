@@ -82,6 +82,8 @@ MODES = {
     "ragged": "train with lengths spread evenly from 1 to T, beside the padded batch and torch's packed one",
     "ragged-forward": "forward with lengths spread evenly from 1 to T",
 }
+# Of weights, inputs and states.
+DTYPES = ("float32", "bfloat16")
 DEFAULT_MODES = ("forward", "train", "step", "ragged")
 # One word for several modes.
 GROUPS = {"small": ("small-forward", "small-train", "step", "step-out")}
@@ -99,6 +101,7 @@ class Settings:
         repeats: runs of each side at most.
         seconds: after which no further run begins, per shape and mode; three runs are made in any case.
         load: measure all again while other processes keep all cores busy.
+        dtype: of all sides, one of `DTYPES`.
     """
 
     cells: dict[str, Cell]
@@ -107,8 +110,11 @@ class Settings:
     repeats: int = 25
     seconds: float = 2.0
     load: bool = False
+    dtype: str = "float32"
 
     def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise BenchError(f"There is no benchmark in '{self.dtype}'; the dtypes are: {', '.join(DTYPES)}.")
         for mode in self.modes:
             if mode not in MODES:
                 known = (*MODES, *GROUPS)

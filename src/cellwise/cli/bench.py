@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 
-from cellwise.bench.settings import DEFAULT_MODES, MODES, SHAPES, BenchError, Settings, Shape, parse_modes
+from cellwise.bench.settings import (
+    DEFAULT_MODES,
+    DTYPES,
+    MODES,
+    SHAPES,
+    BenchError,
+    Settings,
+    Shape,
+    parse_modes,
+)
 from cellwise.cells.base import Cell
 from cellwise.cli.cell_argument import HELP, cell_of, complete
 from cellwise.cli.command import argument, option
@@ -54,6 +63,9 @@ def bench(
     threads: Annotated[
         int | None, option(help="Threads of every implementation.  [default: torch's]")
     ] = None,
+    dtype: Annotated[
+        str, option(help=f"Of weights, inputs and states of all sides: {' or '.join(DTYPES)}.")
+    ] = _DEFAULT.dtype,
     load: Annotated[
         bool, option("--load", help="Also time everything while other processes keep all cores busy.")
     ] = False,
@@ -78,14 +90,16 @@ def bench(
     cells = _cells(texts or _CELLS)
     _set_threads(threads)
     if probe is not None:
+        import torch
+
         from cellwise.bench.memory import run_probe
 
-        click.echo(run_probe(next(iter(cells.values())), probe.split("|")))
+        click.echo(run_probe(next(iter(cells.values())), probe.split("|"), getattr(torch, dtype)))
         return
     if calls < 1:
         raise BenchError(f"--calls must be at least 1; got {calls}.")
     asked = tuple(dict.fromkeys(map(Shape.parse, shape_texts))) or None
-    settings = Settings(cells, asked, parse_modes(modes), repeats, seconds, load)
+    settings = Settings(cells, asked, parse_modes(modes), repeats, seconds, load, dtype)
     if not settings.modes and not memory:
         raise BenchError("--modes none leaves nothing to measure; add --memory.")
     _check_folder(out)
@@ -141,7 +155,7 @@ def _measured(settings: Settings, probed: dict[str, str], calls: int, out: Path)
     if busy:
         click.echo(busy)
     top = peak.measure()
-    click.echo(report.peak_line(top))
+    click.echo(report.peak_line(top, settings.dtype))
     found: list[Row] = []
     probes: list[Probe] = []
     interrupted = False
@@ -177,6 +191,7 @@ def _probe(settings: Settings, probed: dict[str, str], calls: int, found: list[P
         def command(words: Sequence[str], text: str = text) -> list[str]:
             threads = str(torch.get_num_threads())
             start = [sys.executable, "-m", "cellwise", "bench", text, "--threads", threads]
+            start += ["--dtype", settings.dtype]
             return [*start, "--probe", "|".join(words)]
 
         for each in probes(name, settings.cells[name], shapes, calls, command):

@@ -157,6 +157,8 @@ class _Call:
         first = first_states(states, resets, made.schedule)
         self.first = dict(zip(made.kernels.graph.states, first, strict=True))
         self.rooms: dict[str, Tensor] = {}
+        # Numbers of 16 bits that many spans add to would lose most of what the later ones add.
+        self.is_wide = len(made.spans) > 1 and x.dtype.itemsize == 2
 
     def run(
         self, output_gradient: Tensor | None, state_gradients: Sequence[Tensor | None], wants_input: bool
@@ -192,7 +194,8 @@ class _Call:
             pair if is_final else schedule.finals(pair, given, pair=True)
             for pair, is_final, given in zip(pairs, made.are_finals, arriving, strict=True)
         ]
-        return dx, finals, [found[stem] if stem in found else self._empty(stem) for stem in made.stems]
+        gradients = [found[stem] if stem in found else self._empty(stem) for stem in made.stems]
+        return dx, finals, [each.to(x.dtype) for each in gradients] if self.is_wide else gradients
 
     def _buffers(self, output_gradient: Tensor | None) -> list[Tensor]:
         """The rows that the kernel is given one by one."""
@@ -223,7 +226,9 @@ class _Call:
         """Room for the gradient of a weight, zero where not all of it will be written."""
         weight = self.weights[stem]
         whole = self.made.schedule.rows > 0 and stem in self.recipe.whole
-        return weight.new_empty(weight.shape) if whole else weight.new_zeros(weight.shape)
+        dtype = torch.float32 if self.is_wide else weight.dtype
+        make = weight.new_empty if whole else weight.new_zeros
+        return make(weight.shape, dtype=dtype)
 
     def _input_gradient(self) -> Tensor:
         whole = self.recipe.inputs and self.made.schedule.rows == len(self.x)
@@ -277,7 +282,7 @@ class _Call:
             places = self.recipe.biases.get(stem.replace("weight", "bias"))
             source = places.source if places is not None and places.target is None else None
             whole = weight_in_one(gates, runs, operand, self.weights[stem], source)
-            found[stem] = self._empty(stem) if whole is None else whole
+            found[stem] = self._empty(stem) if whole is None else whole.float() if self.is_wide else whole
             if whole is not None:
                 return
         at_weight(gates, runs, operand, found[stem], add)

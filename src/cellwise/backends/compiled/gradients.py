@@ -129,10 +129,10 @@ def at_weight(
 
 
 def _product(left: Tensor, right: Tensor, out: Tensor, add: bool) -> None:
-    """out (I, K) = left (N, I)^T right (N, K), or that added to it."""
+    """out (I, K) = left (N, I)^T right (N, K), or that added to it; it may be of a wider dtype."""
     size, width = out.shape
     is_narrow = min(size, width) < _NARROW
-    if not is_narrow and len(left) <= _LONG:
+    if not is_narrow and len(left) <= _LONG and out.dtype == left.dtype:
         if add:
             out.addmm_(left.t(), right)
         else:

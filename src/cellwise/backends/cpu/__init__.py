@@ -9,12 +9,31 @@ stages    all of it as text                      stepper   one step at a time (d
 
 from __future__ import annotations
 
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
 import torch
 
+from cellwise.backends.base import (
+    Call,
+    CallContext,
+    LayerSpec,
+    PlainBatch,
+    Result,
+    Shortcut,
+    Stepper,
+    Weights,
+    run_stacked,
+)
 from cellwise.backends.compiled import Compiled
 from cellwise.backends.compiled.compiler import KernelCompiler
+from cellwise.cells.lstm import LSTM
+from cellwise.cells.rnn import RNN
 
-DTYPES = (torch.float32, torch.float64)
+if TYPE_CHECKING:
+    from cellwise.backends.compiled.layer_pass import LayerPass
+
+DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 
 class Cpu(Compiled):
@@ -28,3 +47,47 @@ class Cpu(Compiled):
         from cellwise.backends.cpu.target import host
 
         return llvm_compiler(host())
+
+    def prepare(self, stack: LayerSpec, context: CallContext) -> Any:
+        made = super().prepare(stack, context)
+        if not context.autocast:
+            return made
+        # Torch's operators give bfloat16 for an LSTM and an RNN. A GRU's states come out in the dtype in which they
+        # went in, as those of any equations do that multiply what was cast with what was not.
+        return _Casting(made, made.of_dtype(torch.bfloat16), stack.graph.fingerprint not in _cast_by_torch())
+
+    def shortcut(self, stack: LayerSpec, prepared: Any, batch: PlainBatch) -> Shortcut | None:
+        return None if isinstance(prepared, _Casting) else super().shortcut(stack, prepared, batch)
+
+    def run(self, stack: LayerSpec, call: Call) -> Result:
+        if not isinstance(call.prepared, _Casting):
+            return super().run(stack, call)
+        made, cast, keeps_dtype = call.prepared
+        dtype = call.sequences.data.dtype
+        # Autocast leaves float64 as it is; and there are no kernels for float16, its other choice.
+        if torch.get_autocast_dtype("cpu") is not torch.bfloat16 or dtype is torch.float64:
+            return run_stacked(stack, call, made.run, fresh=True)
+        from cellwise.backends.compiled.autocast import run_cast
+
+        return run_cast(stack, call, cast, "cpu", dtype if keeps_dtype else None)
+
+    def stepper(
+        self, stack: LayerSpec, prepared: Any, weights: tuple[Weights, ...], batch: int
+    ) -> Stepper | None:
+        made = prepared.made if isinstance(prepared, _Casting) else prepared
+        return super().stepper(stack, made, weights, batch)
+
+
+class _Casting(NamedTuple):
+    """What is known of a layer that is called under autocast: `cast` has the dtype of what is multiplied."""
+
+    made: LayerPass
+    cast: LayerPass
+    keeps_dtype: bool
+
+
+@cache
+def _cast_by_torch() -> frozenset[str]:
+    """The equations whose results torch's operators cast."""
+    cells = (LSTM(), RNN(nonlinearity="tanh"), RNN(nonlinearity="relu"))
+    return frozenset(cell.graph.fingerprint for cell in cells)

@@ -15,6 +15,10 @@ from cellwise.backends.compiled.compiler import CompiledKernel, KernelCompiler, 
 from cellwise.backends.compiled.scratch import POOL, SCRATCH
 from cellwise.backends.compiled.time_schedule import TimeSchedule
 from cellwise.backends.cpu import DTYPES
+from cellwise.backends.cpu.bf16 import WORD
+from cellwise.backends.cpu.bf16_kernel import SCRATCH_BYTES, emit_bf16, with_wide_states
+from cellwise.backends.cpu.bf16_pack import Bf16Packer, emit_bf16_pack
+from cellwise.backends.cpu.bf16_products import bf16_routine
 from cellwise.backends.cpu.blocks import in_blocks
 from cellwise.backends.cpu.code import symbol
 from cellwise.backends.cpu.compile import load, object_code
@@ -41,8 +45,18 @@ class Kernel(CompiledKernel):
     call: Native
 
     @property
+    def word(self) -> int:
+        """Bytes of the numbers that it computes with."""
+        return word_of(self.dtype)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes of a number of a scratch row."""
+        return SCRATCH_BYTES if self.dtype is torch.bfloat16 else self.word
+
+    @property
     def lanes(self) -> int:
-        return self.target.lanes(self.dtype.itemsize)
+        return self.target.lanes(self.word)
 
     @cached_property
     def vectors(self) -> int:
@@ -60,7 +74,7 @@ class Kernel(CompiledKernel):
     @cached_property
     def pack(self) -> Native:
         """The compiled loop over the jobs of a packing."""
-        return _pack(self.dtype.itemsize, self.target)
+        return _pack(self.dtype, self.target)
 
     def packing(self, sizes: Sizes, stems: tuple[str, ...]) -> Packing:
         """How the weights `stems`, all but a cell's own, are packed for this kernel."""
@@ -72,14 +86,21 @@ class Kernel(CompiledKernel):
         return compiled(hoisted(self.program), self.dtype, self.target)
 
     def open(self, shape: RunShape) -> CpuRun:
-        return CpuRun(self.hoisted if in_blocks(self.program, shape, self.dtype.itemsize) else self, shape)
+        # Kernels of bfloat16 have each step's products within the step only.
+        ahead = self.dtype is not torch.bfloat16 and in_blocks(self.program, shape, self.word)
+        return CpuRun(self.hoisted if ahead else self, shape)
 
 
 def compiled(program: Program, dtype: torch.dtype, target: Target) -> Kernel:
     """The kernel of a program for a target."""
-    size = dtype.itemsize
-    code = object_code(emit(program, size, target), target)
-    shared = [routine(width, size, target) for width in widths_of(program, target)]
+    if dtype is torch.bfloat16:
+        program = with_wide_states(program)
+        code = object_code(emit_bf16(program, target), target)
+        shared = [bf16_routine(width, target) for width in widths_of(program, target)]
+    else:
+        size = dtype.itemsize
+        code = object_code(emit(program, size, target), target)
+        shared = [routine(width, size, target) for width in widths_of(program, target)]
     return Kernel(program, dtype, target, load(symbol(program.name), code, *shared))
 
 
@@ -89,7 +110,8 @@ def _packing(kernel: Kernel, lengths: tuple[int, int, int], stems: tuple[str, ..
     rows = {"weight_ih": graph.input_gates, "weight_hh": graph.state_gates, "weight_hr": ("",)}
     rows |= {"bias_ih": graph.input_gates, "bias_hh": graph.state_gates}
     by_width = dict(zip((Width.INPUT, Width.HIDDEN, Width.PROJECTED), lengths, strict=True))
-    return Packer(kernel.program, kernel.target, kernel.dtype.itemsize, rows, by_width, stems).plan()
+    packer = Bf16Packer if kernel.dtype is torch.bfloat16 else Packer
+    return packer(kernel.program, kernel.target, kernel.word, rows, by_width, stems).plan()
 
 
 @dataclass(frozen=True)
@@ -106,7 +128,7 @@ class LlvmCompiler(KernelCompiler):
         return str(self.target.vector_bytes)
 
     def row_width(self, size: int, dtype: torch.dtype) -> int:
-        lanes = self.target.lanes(dtype.itemsize)
+        lanes = self.target.lanes(word_of(dtype))
         return -(-size // lanes) * lanes
 
     def compile(self, program: Program, dtype: torch.dtype) -> Kernel:
@@ -135,7 +157,9 @@ class LlvmCompiler(KernelCompiler):
 
     def stepper(
         self, kernels: CellKernels, stack: LayerSpec, weights: Sequence[Sequence[Tensor]], batch: int
-    ) -> Stepper:
+    ) -> Stepper | None:
+        if kernels.dtype is torch.bfloat16:
+            return None
         from cellwise.backends.cpu.stepper import CpuStepper
 
         return CpuStepper(kernels, stack, weights, batch)
@@ -148,5 +172,11 @@ def llvm_compiler(target: Target) -> LlvmCompiler:
 
 
 @cache
-def _pack(element_bytes: int, target: Target) -> Native:
-    return load("pack", object_code(emit_pack(element_bytes, target), target))
+def _pack(dtype: torch.dtype, target: Target) -> Native:
+    module = emit_bf16_pack(target) if dtype is torch.bfloat16 else emit_pack(dtype.itemsize, target)
+    return load("pack", object_code(module, target))
+
+
+def word_of(dtype: torch.dtype) -> int:
+    """Bytes of the numbers that kernels of an element type compute with."""
+    return max(dtype.itemsize, WORD)

@@ -146,10 +146,13 @@ class Emitter(Code):
         self.routines: dict[int, ir.Function] = {}
         self.calls: dict[Group, Value] = {}
         for group in (group for groups in self.groups.values() for group in groups):
-            name = routine_name(group.width, self.element_bytes, self.target)
-            self.routines[group.width] = self.declared(name, Products.kinds)
+            self.routines[group.width] = self.declared(self.products_name(group.width), Products.kinds)
             words = len(CALL) + len(TERM) * len(group.terms)
             self.calls[group] = self.b.alloca(POINTER, words, name="call")
+
+    def products_name(self, width: int) -> str:
+        """The routine for panels of so many vectors."""
+        return routine_name(width, self.element_bytes, self.target)
 
     def padded(self, width: Width) -> Value:
         """The length of a row in memory."""
@@ -219,7 +222,7 @@ class Emitter(Code):
             with b.if_then(b.icmp_signed("!=", mark, ir.Constant(I8, 0)), likely=False):
                 for state in states:
                     with self.loop("unit", self.padded(state.width), step=self.v.lanes) as unit:
-                        self.store(self.v.number(0.0), self.at(self.row(Slot(state), row), unit))
+                        self.write(self.v.number(0.0), Slot(state), row, unit)
 
     def row(self, slot: Slot, row: Value) -> Value:
         """The address of a row of an buffer at this step."""
@@ -230,6 +233,14 @@ class Emitter(Code):
         if rows.limit is not None:
             base = b.select(b.icmp_signed("<", row, rows.limit), base, rows.first)
         return self.at(base, b.mul(row, rows.stride))
+
+    def read(self, slot: Slot, row: Value, unit: Value) -> Value:
+        """The numbers of a row from a unit on, a vector."""
+        return self.load(self.at(self.row(slot, row), unit))
+
+    def write(self, value: Value, slot: Slot, row: Value, unit: Value) -> None:
+        """Put a vector into a row, from a unit on."""
+        self.store(value, self.at(self.row(slot, row), unit))
 
     def _column(self, slot: Slot, start: Value) -> Value:
         if slot.column == 0:
@@ -263,7 +274,7 @@ class Emitter(Code):
         b, rows = self.b, self.size["rows"]
         for accumulator in group.accumulators:
             self._comment(stage.accumulators[accumulator])
-        room = self.at(self.room, b.mul(self.whole(group.first * self.v.lanes), rows))
+        room = self.at(self.room, b.mul(self.whole(group.first * self.v.lanes), rows), self.v.element)
         terms = [self._term(group, term) for term in group.terms]
         self.describe(group, tiles, {"rows": self.active, "stride": rows, "room": room}, terms)
 
@@ -311,7 +322,7 @@ class Emitter(Code):
         q, v = self.place_of(group, accumulator, u)
         place = b.add(b.mul(b.add(b.mul(q, self.size["rows"]), row), self.whole(group.width)), v)
         place = b.add(place, b.mul(self.whole(group.first), self.size["rows"]))
-        return self.at(self.room, b.mul(place, self.whole(self.v.lanes)))
+        return self.at(self.room, b.mul(place, self.whole(self.v.lanes)), self.v.element)
 
     def place_of(self, group: Group, accumulator: int, u: Value) -> tuple[Value, Value]:
         """The panel of an accumulator, and the vector in it, for the first or second tile of a pair."""
@@ -349,7 +360,7 @@ class Emitter(Code):
             value_of(node)
         for node, slot in stage.writes:
             if slot.buffer.storage is not StorageClass.REDUCTION:
-                self.store(value_of(node), self.at(self.row(slot, row), unit))
+                self.write(value_of(node), slot, row, unit)
         return value_of
 
     def _add_to_sum(self, total: Value, slot: Slot, unit: Value) -> None:
@@ -380,7 +391,8 @@ class Emitter(Code):
                 return v.number(node.attribute)
             if node in sums:
                 place = sums[node]
-                return self.load(self._sum_address(group_of[place], place, u, row))
+                address = self._sum_address(group_of[place], place, u, row)
+                return self.b.load(address, typ=v.vector, align=self.element_bytes)
             if node in inside or node.is_mask:
                 operands = [value_of(i) for i in node.inputs]
                 self._comment(node)
@@ -391,7 +403,7 @@ class Emitter(Code):
                 return self.load(self.ahead.address(slot.column, row))
             if slot.buffer.storage is StorageClass.SCALAR:
                 return v.splat(self.load_one(self.buffers[slot.buffer.name]))
-            return self.load(self.at(self.row(slot, row), unit))
+            return self.read(slot, row, unit)
 
         return value_of
 

@@ -69,7 +69,7 @@ class CpuRun(KernelRun):
             if buffer.storage in (StorageClass.PER_STEP, StorageClass.PER_CHUNK):
                 self.given.append(place)
             elif buffer.storage is StorageClass.SCRATCH:
-                self.rows.append((place, size * self.kernel.dtype.itemsize))
+                self.rows.append((place, size * self.kernel.scratch_bytes))
             elif buffer.storage is StorageClass.AHEAD:
                 self.ahead = place
             elif buffer.storage is StorageClass.REDUCTION:
@@ -91,7 +91,7 @@ class CpuRun(KernelRun):
         """Lay out pointers and memory for so many threads."""
         kernel, shape = self.kernel, self.shape
         self.threads, self.shares = threads, row_shares(shape.schedule, threads)
-        element, schedule = kernel.dtype.itemsize, shape.schedule
+        element, schedule = kernel.word, shape.schedule
         # Bytes of each part of scratch memory: rows within a step, packed weights, of each share sums and operands of a
         # block of steps, and room.
         self.parts = [schedule.batch * size for _, size in self.rows]

@@ -39,7 +39,7 @@ class Job:
     add: int
 
 
-_COLUMNS = tuple(field.name for field in fields(Job))
+COLUMNS = tuple(field.name for field in fields(Job))
 
 
 def emit_pack(element_bytes: int, target: Target) -> ir.Module:
@@ -50,8 +50,8 @@ def emit_pack(element_bytes: int, target: Target) -> ir.Module:
     nothing = v.number(0.0)
     start = code.load_whole(given, 2)
     with code.loop("job", code.load_whole(given, 1), first=code.load_whole(given, 0)) as number:
-        table = code.at(jobs, b.mul(number, whole(len(_COLUMNS))), I64)
-        job = {name: code.load_whole(table, i, name) for i, name in enumerate(_COLUMNS)}
+        table = code.at(jobs, b.mul(number, whole(len(COLUMNS))), I64)
+        job = {name: code.load_whole(table, i, name) for i, name in enumerate(COLUMNS)}
         weight = code.load_whole(given, b.add(job["weight"], whole(3)))
         to = b.inttoptr(b.add(start, job["to"]), ir.PointerType())
         source = b.inttoptr(b.add(weight, job["source"]), ir.PointerType())
@@ -117,6 +117,8 @@ class Packer:
         stems: the weights that there are; biases may be absent.
     """
 
+    source_bytes: int | None = None  # of a number of a weight, if it is not what is packed
+
     def __init__(
         self,
         program: Program,
@@ -140,11 +142,11 @@ class Packer:
 
     def plan(self) -> Packing:
         jobs = sorted(self.jobs, key=lambda job: job.add)
-        table = np.array([[getattr(job, name) for name in _COLUMNS] for job in jobs], np.int64)
+        table = np.array([[getattr(job, name) for name in COLUMNS] for job in jobs], np.int64)
         return Packing(
             self.elements,
             tuple(place * self.bytes for place in self.places),
-            table.reshape(-1, len(_COLUMNS)),
+            table.reshape(-1, len(COLUMNS)),
             sum(not job.add for job in jobs),
         )
 
@@ -173,11 +175,15 @@ class Packer:
             if not terms:
                 self._vectors(group, accumulator, pairs, start, 1, 0, self.stems[0], 0, 0, 0)
 
+    def steps(self, length: int) -> int:
+        """How many vectors of a unit's lanes hold so many weights."""
+        return length
+
     def _take(self, group: Group, pairs: int, length: int) -> int:
         """Room for a group's vectors of this length, where no one else's are."""
         start = self.elements
         self.places.append(start)
-        self.elements += pairs * group.vectors * length * self.lanes
+        self.elements += pairs * group.vectors * self.steps(length) * self.lanes
         return start
 
     def _vectors(
@@ -198,16 +204,16 @@ class Packer:
         wide = group.width * self.lanes
         for tile in range(TILES):
             panel, vector = group.place(accumulator, tile)
-            to = start + panel * length * wide + vector * self.lanes
+            to = start + panel * self.steps(length) * wide + vector * self.lanes
             before = tile * self.lanes
             source = first + before * from_unit
             job = Job(
                 to=to * self.bytes,
-                source=source * self.bytes,
+                source=source * (self.source_bytes or self.bytes),
                 weight=self.stems.index(stem),
                 pairs=pairs,
                 length=length,
-                to_pair=group.panels * length * wide,
+                to_pair=group.panels * self.steps(length) * wide,
                 to_k=wide,
                 from_pair=TILES * self.lanes * from_unit,
                 from_unit=from_unit,

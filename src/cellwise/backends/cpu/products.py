@@ -71,9 +71,15 @@ class Products(Code):
     kinds = (POINTER, I64)
 
     def __init__(
-        self, width: int, element_bytes: int, target: Target, module: ir.Module | None = None
+        self,
+        width: int,
+        element_bytes: int,
+        target: Target,
+        module: ir.Module | None = None,
+        name: str | None = None,
     ) -> None:
-        super().__init__(routine_name(width, element_bytes, target), element_bytes, target, module)
+        name = name or routine_name(width, element_bytes, target)
+        super().__init__(name, element_bytes, target, module)
         self.width = width
 
     def emit(self) -> ir.Module:

@@ -489,7 +489,8 @@ def small_pass(
     rows, element = schedule.rows, kernels.dtype.itemsize
     inner = len(graph.input_gates) * lengths[0] + len(graph.state_gates) * hidden
     if (
-        projected
+        kernels.dtype is torch.bfloat16
+        or projected
         or graph.scalars
         or not (schedule.is_dense and 0 < rows <= _MOST_ROWS)
         or kernels.padded(hidden) != hidden

@@ -24,7 +24,8 @@ WIDTHS = tuple(_X86)
 class Target:
     """A machine as the emitter sees it: LLVM's names for it, bytes of a vector, number of vector registers.
 
-    `fused`: whether it multiplies and adds in one instruction.
+    `fused`: whether it multiplies and adds in one instruction. `dots`: whether it adds two products of bfloat16 numbers
+    in one (AVX-512 BF16).
     """
 
     triple: str
@@ -33,6 +34,7 @@ class Target:
     vector_bytes: int
     registers: int
     fused: bool = True
+    dots: bool = False
 
     def lanes(self, element_bytes: int) -> int:
         return self.vector_bytes // element_bytes
@@ -96,7 +98,7 @@ def _this_machine() -> Target:
     if triple.startswith(("aarch64", "arm64")):
         return Target(triple, cpu, flat, 16, 32)
     if features.get("avx512f") and features.get("avx512vl"):
-        return Target(triple, cpu, flat, 64, 32)
+        return Target(triple, cpu, flat, 64, 32, dots=bool(features.get("avx512bf16")))
     fused = bool(features.get("fma"))
     if features.get("avx2") and fused:
         return Target(triple, cpu, flat, 32, 16)

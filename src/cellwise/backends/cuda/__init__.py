@@ -12,17 +12,7 @@ from typing import Any
 
 import torch
 
-from cellwise.backends.base import (
-    Call,
-    CallContext,
-    LayerSpec,
-    PlainBatch,
-    Result,
-    Sequences,
-    Shortcut,
-    Weights,
-    run_stacked,
-)
+from cellwise.backends.base import Call, CallContext, LayerSpec, PlainBatch, Result, Shortcut
 from cellwise.backends.compiled import Compiled
 from cellwise.backends.compiled.compiler import KernelCompiler
 
@@ -58,13 +48,7 @@ class Cuda(Compiled):
     def run(self, stack: LayerSpec, call: Call) -> Result:
         if not torch.is_autocast_enabled(self.device_type):
             return super().run(stack, call)
-        # As torch's operators do it: all that is multiplied has the dtype of autocast, and so has the output.
-        dtype = torch.get_autocast_dtype(self.device_type)
-        given = call.sequences
-        sequences = Sequences(given.data.to(dtype), given.steps, given.batch, given.sizes, given.resets)
-        weights = tuple(Weights({stem: w.to(dtype) for stem, w in e.by_stem.items()}) for e in call.weights)
-        states = tuple(state.to(dtype) for state in call.states)
-        made = call.prepared.of_dtype(dtype)
-        with torch.autocast(self.device_type, enabled=False):
-            cast = Call(sequences, states, weights, call.training, made)
-            return run_stacked(stack, cast, made.run, fresh=True)
+        from cellwise.backends.compiled.autocast import run_cast
+
+        made = call.prepared.of_dtype(torch.get_autocast_dtype(self.device_type))
+        return run_cast(stack, call, made, self.device_type)

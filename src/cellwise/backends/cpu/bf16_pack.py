@@ -1,0 +1,137 @@
+"""Weights of bfloat16 in the order in which `bf16_products` reads them; biases in float32.
+
+The jobs are those of `pack`, whose strides count words of what is packed and numbers of a weight:
+
+    for pair, word, lane:  to[pair, word, lane] = from[pair, lane, 2 word], from[pair, lane, 2 word + 1]
+    for pair, lane:        to[pair, lane] (+)= from[pair, lane], of a bias, whose `from_k` is 0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llvmlite import ir
+
+from cellwise.backends.cpu.bf16 import BYTES, I16, I32, WORD, one_widened
+from cellwise.backends.cpu.code import I64, Code, Value
+from cellwise.backends.cpu.pack import COLUMNS, Packer
+from cellwise.backends.cpu.target import Target
+from cellwise.backends.cpu.tiles import TILES
+
+
+class Bf16Packer(Packer):
+    """Plans the packing of a program's weights of bfloat16."""
+
+    source_bytes = BYTES
+
+    def steps(self, length: int) -> int:
+        return -(-length // 2)
+
+
+class _Pack(Code):
+    """Emits the loop over jobs."""
+
+    def __init__(self, target: Target) -> None:
+        super().__init__("pack", WORD, target)
+        self.vector = ir.VectorType(I32, self.v.lanes)
+
+    def emit(self) -> ir.Module:
+        b, whole = self.b, self.whole
+        jobs, given = self.function.args
+        with self.loop("job", self.load_whole(given, 1), first=self.load_whole(given, 0)) as number:
+            table = self.at(jobs, b.mul(number, whole(len(COLUMNS))), I64)
+            job = {name: self.load_whole(table, i, name) for i, name in enumerate(COLUMNS)}
+            weight = self.load_whole(given, b.add(job["weight"], whole(3)))
+            to = b.inttoptr(b.add(self.load_whole(given, 2), job["to"]), ir.PointerType())
+            source = b.inttoptr(b.add(weight, job["source"]), ir.PointerType())
+            with self.loop("pair", job["pairs"]) as pair:
+                self._pair(
+                    job,
+                    self.at(to, b.mul(pair, job["to_pair"])),
+                    self.at(source, b.mul(pair, job["from_pair"]), I16),
+                    b.sub(job["units"], b.mul(pair, whole(TILES * self.v.lanes))),
+                )
+        b.ret_void()
+        return self.module
+
+    def _pair(self, job: dict[str, Value], into: Value, out_of: Value, valid: Value) -> None:
+        """A vector of units for every word; `valid`: how many units there are from its first lane on."""
+        b, whole = self.b, self.whole
+        is_there = [b.icmp_signed("<", whole(lane), valid) for lane in range(self.v.lanes)]
+        # A lane without a unit reads the first unit's number, and then is set to zero; where there is none at all,
+        # nothing is read.
+        units = [
+            b.select(there, b.mul(whole(lane), job["from_unit"]), whole(0))
+            for lane, there in enumerate(is_there)
+        ]
+        mask: Value = ir.Constant(ir.VectorType(ir.IntType(1), self.v.lanes), ir.Undefined)
+        for lane, there in enumerate(is_there):
+            mask = b.insert_element(mask, there, ir.Constant(I32, lane))
+
+        def gathered(one: Callable[[Value], Value]) -> Value:
+            value: Value = ir.Constant(self.vector, ir.Undefined)
+            for lane, unit in enumerate(units):
+                value = b.insert_element(value, one(unit), ir.Constant(I32, lane))
+            return b.select(mask, value, self.v.whole(0))
+
+        is_bias = b.icmp_signed("==", job["from_k"], whole(0))
+        words = b.lshr(b.add(job["length"], whole(1)), whole(1))
+        with b.if_else(b.icmp_signed(">", valid, whole(0))) as (some, none):
+            with some, b.if_else(is_bias) as (bias, weight):
+                with bias:
+                    self._bias(job, into, gathered(lambda unit: self._number(self.at(out_of, unit, I16))))
+                with weight:
+                    self._words(job, into, out_of, gathered)
+            with none, b.if_then(b.icmp_signed("==", job["add"], whole(0))), self.loop("none", words) as word:
+                b.store(self.v.whole(0), self.at(into, b.mul(word, job["to_k"])), align=WORD)
+
+    def _number(self, pointer: Value) -> Value:
+        """The bits in float32 of a number."""
+        return self.b.bitcast(one_widened(self, self.b.load(pointer, typ=I16, align=BYTES)), I32)
+
+    def _bias(self, job: dict[str, Value], into: Value, value: Value) -> None:
+        b = self.b
+        numbers = b.bitcast(value, self.v.vector)
+        with b.if_else(b.icmp_signed("!=", job["add"], self.whole(0))) as (adding, placing):
+            with adding:
+                self.store(b.fadd(numbers, self.load(into)), into)
+            with placing:
+                self.store(numbers, into)
+
+    def _words(
+        self,
+        job: dict[str, Value],
+        into: Value,
+        out_of: Value,
+        gathered: Callable[[Callable[[Value], Value]], Value],
+    ) -> None:
+        b, from_k = self.b, job["from_k"]
+        whole = b.lshr(job["length"], self.whole(1))
+
+        def put(word: Value, one: Callable[[Value], Value]) -> None:
+            b.store(gathered(one), self.at(into, b.mul(word, job["to_k"])), align=WORD)
+
+        def low(pointer: Value) -> Value:
+            return b.zext(b.load(pointer, typ=I16, align=BYTES), I32)
+
+        with b.if_else(b.icmp_signed("==", from_k, self.whole(1))) as (beside, apart):
+            with beside, self.loop("beside", whole) as word:
+                row = self.at(out_of, word, I32)
+                put(word, lambda unit: b.load(self.at(row, unit, I16), typ=I32, align=BYTES))
+            with apart, self.loop("apart", whole) as word:
+                row = self.at(out_of, b.mul(b.mul(word, self.whole(2)), from_k), I16)
+                next_row = self.at(row, from_k, I16)
+
+                def both(unit: Value) -> Value:
+                    high = b.shl(low(self.at(next_row, unit, I16)), ir.Constant(I32, 16))
+                    return b.or_(low(self.at(row, unit, I16)), high)
+
+                put(word, both)
+        with b.if_then(b.icmp_signed("!=", b.and_(job["length"], self.whole(1)), self.whole(0))):
+            row = self.at(out_of, b.mul(b.mul(whole, self.whole(2)), from_k), I16)
+            put(whole, lambda unit: low(self.at(row, unit, I16)))
+
+
+def emit_bf16_pack(target: Target) -> ir.Module:
+    """void pack(int64 *jobs, int64 *given), as `pack.emit_pack` has it for weights of the type that is computed in."""
+    return _Pack(target).emit()
