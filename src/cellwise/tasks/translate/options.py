@@ -35,6 +35,7 @@ SOUNDS: Mapping[str, Any] = {
     "embedding_size": 64,
     "word_dropout": 0.0,
     "guide": 0.0,
+    "coverage": 0.0,
     "batch_size": 256,
     "learning_rate": 8e-3,
     "epochs": 15,
