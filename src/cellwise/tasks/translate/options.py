@@ -201,11 +201,12 @@ class Searching:
         at_least=1,
         at_most=1000,
     )
-    length_penalty: float = option(
-        default=1.0,
+    length_penalty: float | None = option(
+        default=None,
         help="A log-probability is divided by the length to the power of this; larger favours longer ones.",
         at_least=0.0,
         at_most=10.0,
+        none="what was best in validation",
     )
     allow: str | None = option(
         default=None,
