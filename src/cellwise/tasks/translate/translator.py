@@ -21,7 +21,7 @@ from cellwise.tasks.translate.allowed import Allowed, Texts
 from cellwise.tasks.translate.batches import Languages, Row, collate, in_order
 from cellwise.tasks.translate.known import TranslateData, fingerprint_of, rebuilt, stored
 from cellwise.tasks.translate.metrics import PACKAGE, TITLES, error_rates, measure_texts
-from cellwise.tasks.translate.network import END, TranslateNetwork, TranslateSizes
+from cellwise.tasks.translate.network import TranslateNetwork, TranslateSizes
 from cellwise.tasks.translate.objective import TranslateObjective, counted
 from cellwise.tasks.translate.options import BEAM, TranslateOptions
 from cellwise.tasks.translate.pairs import Parts, TextPairs, as_pairs, hold_out, texts_of
@@ -187,7 +187,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
             else None
         )
         if words is not None and network.lexicon is not None:
-            network.lexicon.learn(words, END)
+            network.lexicon.learn(words)
         return TranslateObjective(
             network,
             training.rows,
