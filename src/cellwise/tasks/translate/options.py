@@ -28,7 +28,7 @@ VERSES: Mapping[str, Any] = {
     "hidden_size": 128,
     "batch_size": 32,
     "learning_rate": 5e-3,
-    "epochs": 24,
+    "epochs": 12,
 }
 SOUNDS: Mapping[str, Any] = {
     "hidden_size": 192,
@@ -36,9 +36,8 @@ SOUNDS: Mapping[str, Any] = {
     "word_dropout": 0.0,
     "guide": 0.0,
     "coverage": 0.0,
-    "batch_size": 256,
-    "learning_rate": 8e-3,
-    "epochs": 15,
+    "learning_rate": 5e-3,
+    "epochs": 12,
 }
 ATTENTIONS = ("dot", "general", "additive")
 UNIT_NAMES = ("words", "symbols", "characters", "subwords")
