@@ -19,6 +19,7 @@ from cellwise.tasks.errors import DataError, OptionError, RunFolderError
 from cellwise.tasks.training.run_check import check_run
 from cellwise.tasks.translate.cmudict import read_parts
 from cellwise.tasks.translate.pairs import TextPairs
+from cellwise.tasks.translate.translator import PENALTIES
 
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 ZAHLEN = ["null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun"]
@@ -76,6 +77,12 @@ def test_it_learns_to_turn_numbers_round(run: Path) -> None:
     assert figures["word_error_rate"] < 0.1 and figures["chrf"] > 90
     assert figures["exact_match"] == pytest.approx(1 - figures["word_error_rate"])
     assert made.predict(["five two"]) == ["zwei fünf"] == made.predict(["five two"], beam=1)
+    assert made.length_penalty_ in PENALTIES
+    for penalty in (None, made.length_penalty_):
+        found = made.translations(["three eight"], length_penalty=penalty)[0][0]
+        assert found.score == made.translations(["three eight"])[0][0].score
+    sums = [made.translations(["three eight"], length_penalty=p)[0][0].score * 3**p for p in (0.5, 2.0)]
+    assert sums[0] == pytest.approx(sums[1])  # two words and the end
     assert made.predict([]) == [] and made.predict([" ", "five"]) == ["", "fünf"]
     ((best, second),) = made.translations(["three eight"], beam=4, n_best=2)
     assert best.score > second.score and len(best.pieces) == len(best.alignment) == 2
@@ -181,6 +188,20 @@ def test_unknown_names_are_copied() -> None:
     made = Translator(copy=True, **settings).fit(known, valid=known[:9], progress=False)
     found = made.predict(["my name is Ishmael", "my name is Ahab"])
     assert found == ["ich heisse Ishmael", "ich heisse Ahab"]
+
+
+def test_the_length_penalty_is_chosen_by_the_validation() -> None:
+    """A network that has learned nothing yet writes what it writes; the targets decide which length is right."""
+    sources = [f"{a} {b}" for a in NUMBERS for b in NUMBERS]
+    settings = TINY | {"epochs": 1, "learning_rate": 0.005, "source_unit": "words", "target_unit": "words"}
+    found = {}
+    for length in (1, 9):
+        valid = (sources[:20], ["eins " * length] * 20)
+        made = Translator(**settings).fit(
+            sources, ["eins " * (1 + n % 9) for n in range(100)], valid=valid, progress=False
+        )
+        found[length] = made.length_penalty_
+    assert found[1] < found[9]
 
 
 def test_what_cannot_be_is_said(run: Path) -> None:

@@ -41,7 +41,7 @@ def _parameter(declared: Option, default: Any) -> click.Parameter:
     if declared.is_list and default:
         attributes["help"] += f"  [default: {', '.join(map(str, default))}]"
     flags = declared.flags
-    if kind is bool and default is not False:  # what is on, or may be, can be switched off
+    if kind is bool and (default or declared.none is not None):  # what is on, or may be, can be switched off
         flags = tuple(f"{flag}/--no-{flag.removeprefix('--')}" for flag in flags)
     told = Declared(flags, attributes)
     if declared.is_list:

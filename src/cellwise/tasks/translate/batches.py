@@ -120,8 +120,7 @@ def collate(
     if guided:
         told["alignments"] = torch.from_numpy(words.aligned(sources, targets)).float() * inside
     if lexical:
-        both_end = (steps == stops)[:, None] & (places == ends)
-        told["lexical"] = torch.from_numpy(words.by_others(sources, targets)).float() * inside + both_end
+        told["lexical"] = torch.from_numpy(words.by_others(sources, targets)).float() * inside
     return dataclasses.replace(made, **told)
 
 

@@ -28,16 +28,16 @@ VERSES: Mapping[str, Any] = {
     "hidden_size": 128,
     "batch_size": 32,
     "learning_rate": 5e-3,
-    "epochs": 24,
+    "epochs": 12,
 }
 SOUNDS: Mapping[str, Any] = {
     "hidden_size": 192,
     "embedding_size": 64,
     "word_dropout": 0.0,
     "guide": 0.0,
-    "batch_size": 256,
-    "learning_rate": 8e-3,
-    "epochs": 15,
+    "coverage": 0.0,
+    "learning_rate": 5e-3,
+    "epochs": 12,
 }
 ATTENTIONS = ("dot", "general", "additive")
 UNIT_NAMES = ("words", "symbols", "characters", "subwords")
@@ -200,11 +200,12 @@ class Searching:
         at_least=1,
         at_most=1000,
     )
-    length_penalty: float = option(
-        default=1.0,
+    length_penalty: float | None = option(
+        default=None,
         help="A log-probability is divided by the length to the power of this; larger favours longer ones.",
         at_least=0.0,
         at_most=10.0,
+        none="what was best in validation",
     )
     allow: str | None = option(
         default=None,

@@ -132,9 +132,10 @@ def beam_search(
 ) -> list[list[Hypothesis]]:
     """The best translations of each source, at most `count`, the best first.
 
-    A source is done when `beams` translations have ended, each among the best of its step, or at its limit (B,), which
-    counts END. With as many beams as there are translations within the limit the result is the best of all.
-    allowed: what may be written for each source; it raises the limits to the longest text there."""
+    A source is done when `beams` translations have ended, each among the best of its step, and none of those that go on
+    has a better score so far than the last of them; or at its limit (B,), which counts END. With as many beams as there
+    are translations within the limit the result is the best of all. allowed: what may be written for each source; it
+    raises the limits to the longest text there."""
     walks = None if allowed is None else Walks(allowed, beams)
     limits = limits if walks is None else walks.limits(limits)
     source, state = network.encode(batch.sources, batch.source_lengths, batch.copies)
@@ -145,7 +146,6 @@ def beam_search(
     words = torch.full((size, beams), BEGIN, device=device)
     sums = torch.full((size, beams), -math.inf, device=device, dtype=source.memory.dtype)
     sums[:, 0] = 0.0
-    ended = torch.zeros(size, dtype=torch.long, device=device)
     for step in range(int(limits.max())):
         scores, weights = writer.step(words)
         scores = scores.log_softmax(-1) if network.gate is None else scores
@@ -165,8 +165,8 @@ def beam_search(
         ending[:, beams:] = False
         normalised = totals / (step + 1) ** length_penalty
         found.finish(alive, normalised.masked_fill(~ending, -math.inf), step, parents)
-        ended[alive] += (ending & (totals > -math.inf)).sum(1)
-        goes_on = (ended[alive] < beams) & (limits[alive] > step + 1)
+        best = normalised.masked_fill(is_end, -math.inf).amax(1)
+        goes_on = (best > found.scores[alive, -1]) & (limits[alive] > step + 1)
         if not goes_on.any():
             break
         chosen = is_end.to(torch.uint8).argsort(stable=True, dim=1)[:, :beams]

@@ -7,19 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+import torch
+
 from cellwise.tasks.comparable import HeldOut
 from cellwise.tasks.data.optional import require
 from cellwise.tasks.errors import DataError, OptionError
 from cellwise.tasks.estimator import Estimator, Stored
 from cellwise.tasks.training.device import moved
 from cellwise.tasks.training.loop import torch_threads
-from cellwise.tasks.training.run_folder import DATA, RunFolder
+from cellwise.tasks.training.run_folder import DATA, WINDOWS, Checkpoint, RunFolder
 from cellwise.tasks.translate import TASK
 from cellwise.tasks.translate.allowed import Allowed, Texts
 from cellwise.tasks.translate.batches import Languages, Row, collate, in_order
 from cellwise.tasks.translate.known import TranslateData, fingerprint_of, rebuilt, stored
 from cellwise.tasks.translate.metrics import PACKAGE, TITLES, error_rates, measure_texts
-from cellwise.tasks.translate.network import END, TranslateNetwork, TranslateSizes
+from cellwise.tasks.translate.network import TranslateNetwork, TranslateSizes
 from cellwise.tasks.translate.objective import TranslateObjective, counted
 from cellwise.tasks.translate.options import BEAM, TranslateOptions
 from cellwise.tasks.translate.pairs import Parts, TextPairs, as_pairs, hold_out, texts_of
@@ -28,6 +30,8 @@ from cellwise.tasks.translate.vocabulary import Vocabulary, choose_unit
 
 __all__ = ["Translation", "Translator"]
 
+PENALTIES = (1.0, 1.2, 0.8, 1.4, 0.6, 1.7)  # of length, the usual one first
+MOST_CHOOSING = 200  # pairs of the validation by which one is chosen, about
 MOST_VALIDATED = 1000  # pairs of the validation that each epoch translates, evenly drawn
 
 
@@ -56,7 +60,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
     is kept from both for measuring. A source may stand there with several targets.
 
     What `fit` learns ends in an underscore: `network_`, `languages_` (the vocabularies), `held_out_` (the pairs that it
-    is measured on, None if too few), `trained_` (the epochs)."""
+    is measured on, None if too few), `length_penalty_` (what was best in validation), `trained_` (the epochs)."""
 
     task = TASK.name
     metric = "chrf"
@@ -66,7 +70,9 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
     network_: TranslateNetwork
     languages_: Languages
     held_out_: TextPairs | None
+    length_penalty_: float
     _training: TextPairs | None = None
+    _choosing: TextPairs | None = None
     _baselines: dict[str, dict[str, float]] | None = None
     _scores: dict[str, dict[str, float]] | None = None
 
@@ -166,6 +172,10 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         if validation is not None and len(validation) > MOST_VALIDATED:
             step = len(validation) / MOST_VALIDATED
             validation = validation.rows(int(number * step) for number in range(MOST_VALIDATED))
+        self._choosing = None
+        if validation is not None:
+            step = max(1, len(validation) // MOST_CHOOSING)
+            self._choosing = validation.rows(range(0, len(validation), step))
         rows = [] if validation is None else data.languages.rows(validation.sources, validation.targets)
 
         def validate() -> dict[str, float]:
@@ -177,7 +187,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
             else None
         )
         if words is not None and network.lexicon is not None:
-            network.lexicon.learn(words, END)
+            network.lexicon.learn(words)
         return TranslateObjective(
             network,
             training.rows,
@@ -238,6 +248,35 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
 
     def _learned(self, data: TranslateData) -> None:
         self.languages_, self.held_out_ = data.languages, data.held_out
+        self.length_penalty_ = PENALTIES[0]
+
+    def _complete(self) -> tuple[str, ...]:
+        """Choose the length penalty by the validation: the largest sum of BLEU and chrF, or the least of errors."""
+        pairs, self._choosing = self._choosing, None
+        if pairs is None:
+            return ()
+
+        def quality(penalty: float) -> float:
+            made = self.predict(pairs.sources, length_penalty=penalty)
+            found = self._measured_texts(pairs, made)
+            if _are_sentences(self.languages_):
+                return found["bleu"] + found["chrf"]
+            return -found["word_error_rate"] - found["symbol_error_rate"]
+
+        self.length_penalty_ = max(PENALTIES, key=quality)
+        return ()
+
+    def _completion(self) -> Mapping[str, Checkpoint]:
+        return {WINDOWS: Checkpoint({"search": torch.tensor(self.length_penalty_, dtype=torch.float64)}, {})}
+
+    def _restore_completion(self, run: RunFolder | None) -> tuple[str, ...]:
+        if run is None:
+            return ()
+        chosen = run.read_tensors(WINDOWS).tensors.get("search")
+        if chosen is None or chosen.shape or not 0 <= float(chosen) <= 10:
+            raise run.damaged(f"{WINDOWS} does not say how length counts")
+        self.length_penalty_ = float(chosen)
+        return ()
 
     def _notes(self, data: TranslateData) -> tuple[str, ...]:
         notes = [data.languages.about]
@@ -285,15 +324,16 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         data: Any,
         *,
         beam: int = BEAM,
-        length_penalty: float = 1.0,
+        length_penalty: float | None = None,
         allow: Texts | None = None,
         among: Texts | None = None,
     ) -> list[str]:
         """The translation of each text of a list.
 
-        beam: translations that are followed side by side; 1 takes the most likely word each time. length_penalty:
-        a log-probability is divided by the length to the power of this. allow: texts that translations are put together
-        from; among: texts that they are one of; a list for all sources, or a mapping from sources to theirs."""
+        beam: translations that are followed side by side; 1 takes the most likely word each time. length_penalty: a
+        log-probability is divided by the length to the power of this; None: `length_penalty_`. allow: texts that
+        translations are put together from; among: texts that they are one of; a list for all sources, or a mapping from
+        sources to theirs."""
         how: dict[str, Any] = {"allow": allow, "among": among}
         found = self.translations(data, beam=beam, length_penalty=length_penalty, **how)
         return [each[0].text for each in found]
@@ -304,7 +344,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         *,
         beam: int = BEAM,
         n_best: int = 1,
-        length_penalty: float = 1.0,
+        length_penalty: float | None = None,
         allow: Texts | None = None,
         among: Texts | None = None,
     ) -> list[list[Translation]]:
@@ -320,7 +360,8 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         texts, allowed = allow if among is None else among, None
         if texts is not None:
             allowed = Allowed(texts, self.languages_, whole=among is not None)
-        search = Search(beam, n_best, length_penalty, allowed)
+        penalty = self.length_penalty_ if length_penalty is None else length_penalty
+        search = Search(beam, n_best, penalty, allowed)
         with torch_threads(self.threads):
             return translations_of(self.network_, self._data, texts_of(data), search)
 
@@ -330,7 +371,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         target: Any = None,
         *,
         beam: int = BEAM,
-        length_penalty: float = 1.0,
+        length_penalty: float | None = None,
         allow: Texts | None = None,
         among: Texts | None = None,
     ) -> dict[str, float]:
