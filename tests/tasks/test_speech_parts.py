@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections import defaultdict
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from cellwise.tasks.errors import DataError
 from cellwise.tasks.speech.alignment import align, steps_needed, words_of
 from cellwise.tasks.speech.arpa import read_arpa
 from cellwise.tasks.speech.augment import masked, noisy
+from cellwise.tasks.speech.data import Known
 from cellwise.tasks.speech.decoding import Beam, best_path, collapse
 from cellwise.tasks.speech.features import FeatureStream, LogMel
 from cellwise.tasks.speech.language import CharacterLanguage, Language
@@ -26,6 +28,7 @@ from cellwise.tasks.speech.network import PlainNetwork, Sizes, SpeechNetwork
 from cellwise.tasks.speech.network_language import NetworkLanguage
 from cellwise.tasks.speech.objective import mean_loss, padded
 from cellwise.tasks.speech.resampling import Resampler, ResamplerStream
+from cellwise.tasks.speech.stored import rebuild, stored
 from cellwise.tasks.speech.transcripts import Alphabet, normalize
 from cellwise.tasks.speech.words import WordLanguage, WordModel, WordNGram
 from cellwise.tasks.text.network import CharacterNetwork
@@ -375,6 +378,23 @@ def test_transcripts_are_normalised() -> None:
     assert normalize(" A  b.\n", "spaces") == "A b." and normalize("...") == ""
     alphabet = Alphabet.of(["ab", "b"])
     assert alphabet.encode("bxa") == [2, 1] and alphabet.decode([2, 1]) == "ba" and alphabet.counts == (1, 2)
+
+
+def test_what_a_run_folder_holds_and_what_one_of_0_4_0_held() -> None:
+    alphabet = Alphabet.of(["ab a", "b"])
+    known = Known(8000, alphabet, torch.zeros(8), torch.ones(8), 0.5, ("ab a", "b"), None, "digest")
+    tensors = stored(known)
+    made = rebuild(tensors, "digest", 8)
+    assert (made.alphabet, made.sentences, made.is_plain) == (alphabet, ("ab a", "b"), False)
+    words = json.loads(tensors["words"].numpy().tobytes())
+    del words["is_plain"], words["subwords"], tensors["sentences"]
+    tensors["words"] = torch.tensor(list(json.dumps(words).encode()), dtype=torch.uint8)
+    tensors["language"] = torch.tensor([0, 0, 2, 3, 1, 2, 0, 0, 3, 0, 0])
+    former = rebuild(tensors, "digest", 8)
+    assert (former.alphabet, former.sentences, former.is_plain) == (alphabet, ("ab a", "b"), True)
+    for name, value in (("language", torch.tensor([4])), ("mean", torch.tensor([math.nan] * 8))):
+        with pytest.raises(ValueError, match="its "):
+            rebuild({**tensors, name: value}, "digest", 8)
 
 
 def network(kind: type[SpeechNetwork] = SpeechNetwork, bidirectional: bool = True) -> SpeechNetwork:

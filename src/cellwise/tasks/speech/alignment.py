@@ -89,7 +89,7 @@ def words_of(units: Sequence[str], spans: Sequence[Span], seconds: float) -> tup
                 text, own = words[-1]
                 words[-1] = (text + part, [*own, span])
     return tuple(
-        Word(text, own[0].first * seconds, (own[-1].last + 1) * seconds, _mean(own))
+        Word(text, round(own[0].first * seconds, 3), round((own[-1].last + 1) * seconds, 3), _mean(own))
         for text, own in words
         if own
     )
