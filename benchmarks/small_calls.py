@@ -1,15 +1,16 @@
-"""What a call costs that computes next to nothing: one step of one row, on our layers and on torch's.
+"""What a call costs that computes little: few steps of few rows, on our layers and on torch's; and a stream's step.
 
-    python benchmarks/small_calls.py [--hidden 16 64 256] [--seconds 2]
+    python benchmarks/small_calls.py [--shapes 1,1,64,128 4,8,64,128] [--seconds 2] [--threads 1]
 
-For each cell and hidden size (D = H) two things are timed: the forward pass under torch.no_grad, and a training step
+For each cell and shape (T, B, D, H) two things are timed: the forward pass under torch.no_grad, and a training step
 (forward, backward and gradients set to None, without an optimizer). The sides take turns in one process on the same
 weights: torch.nn's layer where torch has the cell, ours on backend="cpu" and on backend="auto", and
 `cellwise.Recurrent` of the same cell on "cpu". Results are compared first. Printed are microseconds of processor time
-on one thread, the median over rounds and the quartiles, and the functions that one call calls, of Python and of C
-(sys.setprofile): exact, however busy the machine is.
+of all threads, the median over rounds and the quartiles, torch's over it, and the functions that one call calls, of
+Python and of C (sys.setprofile): exact, however busy the machine is.
 
-At the end, of a stream's step: the same for `Stream` (D 64, H 128), with and without `out=`.
+At the end the steps of streams (D = H = 64 and 128), with and without `out=`, in a tight loop, and of those the bare
+kernel: a hundred of its calls in one.
 """
 
 from __future__ import annotations
@@ -19,13 +20,17 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from operator import truediv
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import cellwise
+from cellwise.backends.cpu.chain import Chain
 from cellwise.bench import machine
+from cellwise.bench.settings import SMALL_SHAPES, Shape
 
 CELLS: dict[str, tuple[type[nn.Module] | None, type[nn.Module] | None]] = {
     "lstm": (nn.LSTM, cellwise.LSTM),
@@ -34,20 +39,17 @@ CELLS: dict[str, tuple[type[nn.Module] | None, type[nn.Module] | None]] = {
     "lstm-peephole": (None, None),
 }
 _CALLS_A_ROUND, _ROUNDS = 10, 5  # at least so many rounds
+_KERNELS = 100
 
 
-def sides_of(cell: str, size: int) -> dict[str, nn.Module]:
+def sides_of(cell: str, D: int, H: int) -> dict[str, nn.Module]:
     """The layers that are compared, with equal weights."""
     theirs, ours = CELLS[cell]
-    found: dict[str, nn.Module] = {"Recurrent cpu": cellwise.Recurrent(cell, size, size, backend="cpu")}
+    found: dict[str, nn.Module] = {"Recurrent cpu": cellwise.Recurrent(cell, D, H, backend="cpu")}
     if theirs is not None and ours is not None:
-        found |= {
-            "torch": theirs(size, size),
-            "cpu": ours(size, size, backend="cpu"),
-            "auto": ours(size, size),
-        }
+        found |= {"torch": theirs(D, H), "cpu": ours(D, H, backend="cpu"), "auto": ours(D, H)}
     else:
-        found["Recurrent auto"] = cellwise.Recurrent(cell, size, size)
+        found["Recurrent auto"] = cellwise.Recurrent(cell, D, H)
     weights = found["Recurrent cpu"].state_dict()
     for layer in found.values():
         layer.load_state_dict(weights)
@@ -64,7 +66,7 @@ def forward(layer: nn.Module, x: Tensor) -> Callable[[], Any]:
 
 def training(layer: nn.Module, x: Tensor) -> Callable[[], Any]:
     parameters = list(layer.parameters())
-    given = torch.ones(1, 1, parameters[1].shape[1])
+    given = torch.ones(*x.shape[:2], parameters[1].shape[1])
 
     def run() -> None:
         for parameter in parameters:
@@ -118,19 +120,34 @@ def functions(work: Callable[[], Any]) -> tuple[int, int]:
     return counts["call"] - 1, counts["c_call"] - 1  # without `run` itself, and the end of profiling
 
 
-def line(what: str, name: str, samples: list[float], work: Callable[[], Any]) -> str:
+def line(
+    what: str, name: str, samples: list[float], work: Callable[[], Any], theirs: list[float] | None = None
+) -> str:
     low, middle, high = statistics.quantiles(samples, n=4)
     python, c = functions(work)
-    return f"{what:26} {name:15} {middle:8.1f}  {low:7.1f} to {high:7.1f} {python:7d} {c:5d}"
+    ratio = "" if theirs is None else f"{statistics.median(map(truediv, theirs, samples)):5.2f}"
+    return f"{what:28} {name:15} {middle:8.1f}  {low:7.1f} to {high:7.1f} {ratio:>5} {python:7d} {c:5d}"
 
 
-def streams() -> None:
+def streams(cell: str, seconds: float) -> None:
     """The step of a stream, in one tight loop."""
-    layer, x = cellwise.LSTM(64, 128), torch.randn(64)
-    stream, out = layer.stream(), torch.empty(128)
-    works = {"stream(x)": lambda: stream(x), "stream(x, out=y)": lambda: stream(x, out=out)}
-    for name, samples in timed(works, 2.0).items():
-        print(line("stream lstm D=64 H=128", name, samples, works[name]), flush=True)
+    for size in (64, 128):
+        layer, x = cellwise.Recurrent(cell, size, size, backend="cpu"), torch.randn(size)
+        stream, out = layer.stream(), torch.empty(size)
+        stepper: Any = stream._stepper
+        stepper.keep_output()
+        stream(x, out=out)
+        _, kernels = stepper.links(0)
+        bare = Chain(kernels * _KERNELS)
+        works = {
+            "kernel": bare.run,
+            "stream(x)": partial(stream, x),
+            "stream(x, out=y)": partial(stream, x, out=out),
+        }
+        found = timed(works, seconds)
+        found["kernel"] = [each / _KERNELS for each in found["kernel"]]
+        for name, samples in found.items():
+            print(line(f"step {cell} D=H={size}", name, samples, works[name]), flush=True)
 
 
 def main() -> None:
@@ -138,21 +155,27 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--cells", nargs="+", default=list(CELLS))
-    parser.add_argument("--hidden", nargs="+", type=int, default=[16, 64, 256])
-    parser.add_argument("--seconds", type=float, default=2.0, help="For each cell, size and thing done.")
+    parser.add_argument("--shapes", nargs="*", default=list(map(str, SMALL_SHAPES)), metavar="T,B,D,H")
+    parser.add_argument("--seconds", type=float, default=2.0, help="For each cell, shape and thing done.")
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(arguments.threads)
     print(machine.one_line(machine.describe()))
-    print(f"{'':26} {'':15} {'us':>8}  {'quartiles':>18} {'Python':>7} {'C':>5}")
+    print(f"{'':28} {'':15} {'us':>8}  {'quartiles':>18} {'ratio':>5} {'Python':>7} {'C':>5}")
     for cell in arguments.cells:
-        for size in arguments.hidden:
-            sides, x = sides_of(cell, size), torch.randn(1, 1, size)
+        for shape in map(Shape.parse, arguments.shapes):
+            sides, x = sides_of(cell, shape.D, shape.H), torch.randn(shape.T, shape.B, shape.D)
             compare(sides, x)
             for what, make in (("forward", forward), ("train", training)):
                 works = {name: make(layer, x) for name, layer in sides.items()}
-                for name, samples in timed(works, arguments.seconds).items():
-                    print(line(f"{what} {cell} H={size}", name, samples, works[name]), flush=True)
-    streams()
+                found = timed(works, arguments.seconds)
+                for name, samples in found.items():
+                    print(
+                        line(f"{what} {cell} {shape}", name, samples, works[name], found.get("torch")),
+                        flush=True,
+                    )
+    for cell in arguments.cells:
+        streams(cell, arguments.seconds)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from torch import Tensor
 import cellwise
 from cellwise import cells
 from cellwise.backends.compiled import plain as plain_pass
-from cellwise.backends.cpu import small_calls
+from cellwise.backends.cpu import small_calls, small_run
 from cellwise.backends.cpu.chain import Chain
 from cellwise.backends.cpu.compiler import LlvmCompiler
 from cellwise.backends.cpu.small_products import small_products
@@ -75,10 +75,10 @@ def drawn(cell: str, dtype: torch.dtype, options: dict[str, Any]) -> tuple[Any, 
 def compare(cell: str, dtype: torch.dtype, options: dict[str, Any], patched: pytest.MonkeyPatch) -> int:
     """How many ran as small calls."""
     seen: list[int] = []
-    enter = small_calls.SmallRun.enter
+    enter = small_run.SmallRun.enter
     layer, x, state = drawn(cell, dtype, options)
     with patched.context() as patch:
-        patch.setattr(small_calls.SmallRun, "enter", lambda *each: seen.append(1) or enter(*each))
+        patch.setattr(small_run.SmallRun, "enter", lambda *each: seen.append(1) or enter(*each))
         found = everything(layer, x, state)
     plain._ROUTES.clear()
     with patched.context() as patch:

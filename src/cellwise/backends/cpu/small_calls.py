@@ -7,25 +7,21 @@ weights and copies. A call makes its tensors, writes down where they begin, and 
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from cellwise.backends.compiled.backward_pass import BackwardPass
 from cellwise.backends.compiled.cell_kernels import CellKernels
-from cellwise.backends.compiled.compiler import RunShape, SmallPass
+from cellwise.backends.compiled.compiler import SmallPass
 from cellwise.backends.compiled.forward_pass import OUTPUT, ForwardPass, X
 from cellwise.backends.compiled.gradients import BlockSlice, at_operand, operand_in_one
-from cellwise.backends.compiled.scratch import SCRATCH
 from cellwise.backends.compiled.time_schedule import TimeSchedule
-from cellwise.backends.cpu.chain import Chain
 from cellwise.backends.cpu.launch import CpuRun
-from cellwise.backends.cpu.small_products import MOVE, NARROW, PRODUCT, WORD, small_products
+from cellwise.backends.cpu.small_run import Jobs, SmallRun, SmallRuns
 from cellwise.backends.cpu.threads import threads_for
 from cellwise.plan.program import Slot, StorageClass
 
@@ -35,211 +31,60 @@ if TYPE_CHECKING:
 # Rows up to which the products of `small_products`, which pack nothing, take less time than MKL's, if the gradients at
 # gates, which are read again for every few columns of the result, stay in the second cache.
 _MOST_ROWS, _MOST_BYTES = 256, 2**20
-_ALIGNED = 64
-
-# Where a word is written: of which array, at which index, and how many bytes behind the beginning of a tensor.
-Place = tuple[Any, int, int]
-
-
-class Jobs:
-    """The table of `small_products`, and which of its words are addresses in which tensor."""
-
-    def __init__(self, element_bytes: int) -> None:
-        self.bytes = element_bytes
-        self.kinds: tuple[list[list[int]], ...] = ([], [], [])
-        self._addresses: list[tuple[int, int, int, str, int]] = []  # kind, job, column, tensor, bytes
-
-    def _add(self, kind: int, words: Iterable[int | tuple[str, int]]) -> None:
-        job = []
-        for column, word in enumerate(words):
-            if isinstance(word, tuple):
-                self._addresses.append((kind, len(self.kinds[kind]), column, *word))
-                word = 0
-            job.append(word)
-        self.kinds[kind].append(job)
-
-    def product(
-        self,
-        left: tuple[str, int],
-        left_row: int,
-        right: tuple[str, int],
-        right_row: int,
-        rows: int,
-        out: tuple[str, int],
-        size: tuple[int, int],
-        add: bool,
-    ) -> None:
-        """Tensors with how many numbers behind their beginning; `rows` of both operands; `size` of the result."""
-        left, right, out = ((name, start * self.bytes) for name, start in (left, right, out))
-        self._add(0, (left, left_row, right, right_row, rows, out, size[1], *size, int(add)))
-
-    def narrow(self, out: tuple[str, int], sums: int, count: int, add: bool) -> None:
-        """Numbers of float64 at an address, as those of the kernel's type."""
-        self._add(1, ((out[0], out[1] * self.bytes), sums, count, int(add)))
-
-    def move(self, to: str, source: tuple[str, int], count: int) -> None:
-        self._add(2, ((to, 0), (source[0], source[1] * self.bytes), count * self.bytes // WORD))
-
-    def table(self) -> tuple[np.ndarray, list[tuple[str, int, int]]]:
-        """The words, and of each address the tensor, its index among the words, and bytes behind the beginning."""
-        words = [len(each) for each in self.kinds]
-        starts = []
-        for each in self.kinds:
-            starts.append(len(words))
-            words += [word for job in each for word in job]
-        widths = (len(PRODUCT), len(NARROW), len(MOVE))
-        found = [
-            (name, starts[kind] + job * widths[kind] + column, behind)
-            for kind, job, column, name, behind in self._addresses
-        ]
-        return np.array(words, np.int64), found
-
-
-class SmallRun(CpuRun):
-    """A kernel, its packing and what comes after it, in one chain. One call uses it at a time.
-
-    Args:
-        places: by tensor, where among the kernel's pointers its address stands.
-        jobs: what is done after the kernel, made from the run whose sums it may read.
-        extra: by name, bytes of scratch memory of the call's own, which `places` and `jobs` may name.
-        names: of the tensors, in the order in which `enter` is given them.
-    """
-
-    def __init__(
-        self,
-        kernel: Kernel,
-        shape: RunShape,
-        places: Sequence[tuple[str, int]],
-        make_jobs: Any,
-        extra: dict[str, int],
-        names: Sequence[str],
-    ) -> None:
-        super().__init__(kernel, shape)
-        self._share(1)
-        self.sizes[0][1] = shape.schedule.steps
-        table, in_table = make_jobs(self).table()
-        pointers, view = self.views[0], table.data
-        by_name: dict[str, list[Place]] = {}
-        for name, index in places:
-            by_name.setdefault(name, []).append((pointers, index, 0))
-        for name, index, behind in in_table:
-            by_name.setdefault(name, []).append((view, index, behind))
-        links: list[tuple[Any, int, int]] = []
-        if self.packs is not None and self.packing is not None:
-            given, address = self.packs.alone
-            for place, weight in enumerate(self.packed, 3):
-                by_name.setdefault(f"weight {weight}", []).append((given.data, place, 0))
-            self._packed_to = given.data
-            links.append((kernel.pack, self.packing.address, address))
-        for pointer, weight, _ in self.own:
-            by_name.setdefault(f"weight {weight}", []).append((pointers, pointer, 0))
-        links.append((kernel.call, self.pointers[0].ctypes.data, self.sizes[0].ctypes.data))
-        if any(table[:3]):
-            after = small_products(kernel.dtype.itemsize, kernel.target)
-            links.append((after, table.ctypes.data, 0))
-        self._table, self._chain = table, Chain(links)
-        self._order = [by_name.get(name, []) for name in names]
-        self._extra: list[tuple[int, list[Place]]] = []
-        self.offset_of: dict[str, int] = {}
-        for name, size in extra.items():
-            self.offset_of[name] = self.bytes
-            self._extra.append((self.bytes, by_name.get(name, [])))
-            self.bytes += -(-size // _ALIGNED) * _ALIGNED
-
-    def enter(self, tensors: Iterable[Tensor]) -> Any:
-        """Run on these, in the order of `names`; returns the block of scratch memory that it ran in."""
-        block = SCRATCH.fresh(self.bytes)
-        if block.start != self.base:
-            self._settle(block.start)
-        for tensor, places in zip(tensors, self._order):  # noqa: B905  quicker; `SmallForward` and `SmallBackward` see to it
-            address = tensor.data_ptr()
-            for view, index, behind in places:
-                view[index] = address + behind
-        for total in self.totals:
-            total.fill(0)
-        self._chain.run()
-        return block
-
-    def _settle(self, base: int) -> None:
-        """Write the addresses of scratch memory that begins here."""
-        self.base = base
-        self._move([base + start for start in self.starts])
-        if self.packing is not None:
-            self._packed_to[2] = self.packed_start
-        for start, places in self._extra:
-            for view, index, behind in places:
-                view[index] = base + start + behind
-
-
-class _Runs:
-    """The runs for one shape; Python threads that call at once take one each."""
-
-    def __init__(self, *made_from: Any) -> None:
-        self._made_from = made_from
-        self._idle: deque[SmallRun] = deque()
-
-    def enter(self, tensors: Iterable[Tensor]) -> tuple[SmallRun, Any]:
-        try:
-            run = self._idle.pop()
-        except IndexError:
-            run = SmallRun(*self._made_from)
-        block = run.enter(tensors)
-        self._idle.append(run)
-        return run, block
 
 
 class SmallForward:
     """A forward pass, as `ForwardPass` runs it: what comes out has the shapes that the caller is given."""
 
     def __init__(self, made: ForwardPass, given: tuple[int, ...] | None, kernel: Kernel, tape: bool) -> None:
-        schedule, sizes, shape = made.schedule, made.sizes, made.shape
-        dtype, batch, rows = kernel.dtype, schedule.batch, schedule.rows
+        sizes, dtype = made.sizes, kernel.dtype
+        batch, rows = made.schedule.batch, made.schedule.rows
+        self._pass, self._size = made, rows * sizes.output
         # The kernel writes what is kept; the caller, who may write to it, gets a copy.
         self._copies = tape and given is not None
-        kept = [f"saved {place}" for place in range(len(made.made))]
-        kept += ["kept output"] if self._copies else []
         lead = () if given is None else (1,)
-        finals = [f"final {place}" for place in range(len(made.histories))]
-        self._templates = [_template((rows, width), dtype) for width in made.made]
-        self._templates += [_template((rows, sizes.output), dtype)] if self._copies else []
-        self._templates.append(_template(given or (rows, sizes.output), dtype))
-        self._templates += [_template((*lead, batch, width), dtype) for width in made.widths]
-        states = [f"state {place}" for place in range(len(finals))]
-        weights = [f"weight {place}" for place in range(len(shape.stems))]
-        self._saved, self._output = len(made.made), len(kept)
-        name_of = {X: "x", OUTPUT: "kept output" if self._copies else "output"}
-        name_of |= dict(enumerate(kept[: self._saved]))
-        extra: dict[str, int] = {}
+        # What a call makes: what is kept, the output, the final states.
+        shapes: list[tuple[int, ...]] = [(rows, width) for width in made.made]
+        shapes += [(rows, sizes.output)] * self._copies
+        self._saved, self._output = len(made.made), len(shapes)
+        shapes += [given or (rows, sizes.output), *[(*lead, batch, width) for width in made.widths]]
+        self._templates = [_template(shape, dtype) for shape in shapes]
+        self._finals = [f"final {place}" for place in range(len(made.widths))]
+        saved = [f"saved {place}" for place in range(self._saved)]
+        kept = "kept output" if self._copies else "output"
+        self._name_of = {X: "x", OUTPUT: kept} | dict(enumerate(saved))
+        self._carried = [self._history(place) for place in range(len(made.widths))]
+        extra = {
+            name: 2 * batch * width * dtype.itemsize
+            for name, width in zip(self._carried, made.widths, strict=True)
+            if name.startswith("pair")
+        }
+        probe, states = CpuRun(kernel, made.shape), [f"state {place}" for place in range(len(made.widths))]
+        places = [(self._name_of[place], at) for place, at in zip(made.given, probe.given, strict=True)]
+        places += _carried(probe, states, self._carried)
+        weights = [f"weight {place}" for place in range(len(made.shape.stems))]
+        outputs = [kept, "output"] if self._copies else ["output"]
+        names = ("x", *states, *weights, *saved, *outputs, *self._finals)
+        self._runs = SmallRuns(kernel, made.shape, places, self._jobs, extra, names)
 
-        def jobs(run: SmallRun) -> Jobs:
-            found = Jobs(dtype.itemsize)
-            if self._copies:
-                found.move("output", ("kept output", 0), rows * sizes.output)
-            for place, (history, width) in enumerate(zip(made.histories, made.widths, strict=True)):
-                if not made.are_finals[place]:
-                    name = f"pair {place}" if history is None else name_of[history]
-                    start = schedule.last_row(history is None) * width
-                    found.move(finals[place], (name, start), batch * width)
-            return found
+    def _history(self, place: int) -> str:
+        """Where the states after the steps are left."""
+        history = self._pass.histories[place]
+        if history is not None:
+            return self._name_of[history]
+        return self._finals[place] if self._pass.are_finals[place] else f"pair {place}"
 
-        positions: list[tuple[str, int]] = []
-        given_pointers = [
-            name_of[place] for place in made.given
-        ]  # in the order of the program's buffers that a call gives
-        carried: list[str] = []
-        for place, (history, width) in enumerate(zip(made.histories, made.widths, strict=True)):
-            if history is not None:
-                carried.append(name_of[history])
-            elif made.are_finals[place]:
-                carried.append(finals[place])
-            else:
-                extra[f"pair {place}"] = 2 * batch * width * dtype.itemsize
-                carried.append(f"pair {place}")
-        probe = CpuRun(kernel, shape)
-        positions += list(zip(given_pointers, probe.given, strict=True))
-        positions += _carried(probe, states, carried)
-        names = ("x", *states, *weights, *kept, "output", *finals)
-        self._runs = _Runs(kernel, shape, positions, jobs, extra, names)
+    def _jobs(self, run: SmallRun) -> Jobs:
+        """The copies for the caller."""
+        made, schedule = self._pass, self._pass.schedule
+        found = Jobs(run.kernel.dtype.itemsize)
+        if self._copies:
+            found.move("output", ("kept output", 0), self._size)
+        for place, width in enumerate(made.widths):
+            if not made.are_finals[place]:
+                start = schedule.last_row(made.histories[place] is None) * width
+                found.move(self._finals[place], (self._carried[place], start), schedule.batch * width)
+        return found
 
     def run(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Any, ...]:
         """The output, what is kept of it, the final states, and what else is kept; x (rows, D) in any shape."""
@@ -257,7 +102,7 @@ class SmallBackward:
         self._made, self._has_states = made, has_states
         graph, schedule = made.kernels.graph, made.schedule
         self._batch, self._rows, dtype = schedule.batch, schedule.rows, kernel.dtype
-        self._zeros = _Zeros(made, dtype)
+        self._zeros = _zeros(made, dtype)
         count = len(graph.states)
         states = [f"state {place}" for place in range(count)]
         weights = [f"weight {place}" for place in range(len(made.stems))]
@@ -285,12 +130,14 @@ class SmallBackward:
                 histories.append(pairs[own])
         probe = CpuRun(kernel, made.shape)
         positions = list(zip(made.given, probe.given, strict=True)) + _carried(probe, firsts, histories)
-        self._covered = _Covered(made)
+        whole, parameters = made.recipe.whole, made.kernels.plan.parameters
+        # Of which weights every number of the gradient is written.
+        self._covered = [stem in parameters or stem.replace("bias", "weight") in whole for stem in made.stems]
         gradients = [f"gradient of {weight}" for weight in weights]
         names = ("x", *states, *weights, "output", *made.saved, "gradient output", *arriving, *gradients)
         if has_states:
             names += tuple(f"gradient {place}" for place in range(count))
-        self._runs = _Runs(kernel, made.shape, positions, self._jobs, extra, names)
+        self._runs = SmallRuns(kernel, made.shape, positions, self._jobs, extra, names)
 
     def _jobs(self, run: SmallRun) -> Jobs:
         made, sizes = self._made, self._made.sizes
@@ -367,11 +214,11 @@ class SmallBackward:
         """The gradients at x, in its shape, at the states if any were given to the layer, and at the weights."""
         arriving = [
             zeros if each is None else each.contiguous()
-            for each, zeros in zip(gradients, self._zeros.all, strict=True)
+            for each, zeros in zip(gradients, self._zeros, strict=True)
         ]
         at_weights = [
             torch.empty_like(each) if whole else torch.zeros_like(each)
-            for each, whole in zip(weights, self._covered.by_weight, strict=True)
+            for each, whole in zip(weights, self._covered, strict=True)
         ]
         at_states = [torch.empty_like(each) for each in states] if self._has_states else []
         tensors = (x, *states, *weights, output, *saved, *arriving, *at_weights, *at_states)
@@ -393,25 +240,12 @@ class SmallBackward:
         return found.view(x.shape)
 
 
-class _Zeros:
+def _zeros(made: BackwardPass, dtype: torch.dtype) -> list[Tensor]:
     """Gradients that nobody gave, at the output and the final states. They are only read."""
-
-    def __init__(self, made: BackwardPass, dtype: torch.dtype) -> None:
-        schedule = made.schedule
-        shapes = [(schedule.rows, made.sizes.output)]
-        shapes += [(schedule.batch, width) for width in made.own_widths]
-        with torch.inference_mode(False):
-            self.all = [torch.zeros(shape, dtype=dtype, device="cpu") for shape in shapes]
-
-
-class _Covered:
-    """Whether every number of a weight's gradient is written, by weight."""
-
-    def __init__(self, made: BackwardPass) -> None:
-        whole, parameters = made.recipe.whole, made.kernels.plan.parameters
-        self.by_weight = [
-            stem in parameters or stem.replace("bias", "weight") in whole for stem in made.stems
-        ]
+    shapes = [(made.schedule.rows, made.sizes.output)]
+    shapes += [(made.schedule.batch, width) for width in made.own_widths]
+    with torch.inference_mode(False):
+        return [torch.zeros(shape, dtype=dtype, device="cpu") for shape in shapes]
 
 
 def _template(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

@@ -1,0 +1,171 @@
+"""A kernel and what comes after it as one chain, on tensors whose addresses are written at fixed places."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from cellwise.backends.compiled.compiler import RunShape
+from cellwise.backends.compiled.scratch import SCRATCH
+from cellwise.backends.cpu.chain import Chain
+from cellwise.backends.cpu.launch import CpuRun
+from cellwise.backends.cpu.small_products import MOVE, NARROW, PRODUCT, WORD, small_products
+
+if TYPE_CHECKING:
+    from cellwise.backends.cpu.compiler import Kernel
+
+_ALIGNED = 64
+
+# Where a word is written: of which array, at which index, and how many bytes behind the beginning of a tensor.
+Place = tuple[Any, int, int]
+
+
+class Jobs:
+    """The table of `small_products`, and which of its words are addresses in which tensor."""
+
+    def __init__(self, element_bytes: int) -> None:
+        self.bytes = element_bytes
+        self.kinds: tuple[list[list[int]], ...] = ([], [], [])
+        self._addresses: list[tuple[int, int, int, str, int]] = []  # kind, job, column, tensor, bytes
+
+    def _add(self, kind: int, words: Iterable[int | tuple[str, int]]) -> None:
+        job = []
+        for column, word in enumerate(words):
+            if isinstance(word, tuple):
+                self._addresses.append((kind, len(self.kinds[kind]), column, *word))
+                word = 0
+            job.append(word)
+        self.kinds[kind].append(job)
+
+    def product(
+        self,
+        left: tuple[str, int],
+        left_row: int,
+        right: tuple[str, int],
+        right_row: int,
+        rows: int,
+        out: tuple[str, int],
+        size: tuple[int, int],
+        add: bool,
+    ) -> None:
+        """Tensors with how many numbers behind their beginning; `rows` of both operands; `size` of the result."""
+        left, right, out = ((name, start * self.bytes) for name, start in (left, right, out))
+        self._add(0, (left, left_row, right, right_row, rows, out, size[1], *size, int(add)))
+
+    def narrow(self, out: tuple[str, int], sums: int, count: int, add: bool) -> None:
+        """Numbers of float64 at an address, as those of the kernel's type."""
+        self._add(1, ((out[0], out[1] * self.bytes), sums, count, int(add)))
+
+    def move(self, to: str, source: tuple[str, int], count: int) -> None:
+        self._add(2, ((to, 0), (source[0], source[1] * self.bytes), count * self.bytes // WORD))
+
+    def table(self) -> tuple[np.ndarray, list[tuple[str, int, int]]]:
+        """The words, and of each address the tensor, its index among the words, and bytes behind the beginning."""
+        words = [len(each) for each in self.kinds]
+        starts = []
+        for each in self.kinds:
+            starts.append(len(words))
+            words += [word for job in each for word in job]
+        widths = (len(PRODUCT), len(NARROW), len(MOVE))
+        found = [
+            (name, starts[kind] + job * widths[kind] + column, behind)
+            for kind, job, column, name, behind in self._addresses
+        ]
+        return np.array(words, np.int64), found
+
+
+class SmallRun(CpuRun):
+    """A kernel, its packing and what comes after it, in one chain. One call uses it at a time.
+
+    Args:
+        places: by tensor, where among the kernel's pointers its address stands.
+        make_jobs: from the run, whose sums they may read, what is done after the kernel.
+        extra: by name, bytes of scratch memory of the call's own, which `places` and `jobs` may name.
+        names: of the tensors, in the order in which `enter` is given them.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        shape: RunShape,
+        places: Sequence[tuple[str, int]],
+        make_jobs: Callable[[SmallRun], Jobs],
+        extra: dict[str, int],
+        names: Sequence[str],
+    ) -> None:
+        super().__init__(kernel, shape)
+        self._share(1)
+        self.sizes[0][1] = shape.schedule.steps
+        table, in_table = make_jobs(self).table()
+        pointers, view = self.views[0], table.data
+        by_name: dict[str, list[Place]] = {}
+        for name, index in places:
+            by_name.setdefault(name, []).append((pointers, index, 0))
+        for name, index, behind in in_table:
+            by_name.setdefault(name, []).append((view, index, behind))
+        links: list[tuple[Any, int, int]] = []
+        if self.packs is not None and self.packing is not None:
+            given, address = self.packs.alone
+            for place, weight in enumerate(self.packed, 3):
+                by_name.setdefault(f"weight {weight}", []).append((given.data, place, 0))
+            self._packed_to = given.data
+            links.append((kernel.pack, self.packing.address, address))
+        for pointer, weight, _ in self.own:
+            by_name.setdefault(f"weight {weight}", []).append((pointers, pointer, 0))
+        links.append((kernel.call, self.pointers[0].ctypes.data, self.sizes[0].ctypes.data))
+        if any(table[:3]):
+            after = small_products(kernel.dtype.itemsize, kernel.target)
+            links.append((after, table.ctypes.data, 0))
+        self._table, self._chain = table, Chain(links)
+        self._order = [by_name.get(name, []) for name in names]
+        self._extra: list[tuple[int, list[Place]]] = []
+        self.offset_of: dict[str, int] = {}
+        for name, size in extra.items():
+            self.offset_of[name] = self.bytes
+            self._extra.append((self.bytes, by_name.get(name, [])))
+            self.bytes += -(-size // _ALIGNED) * _ALIGNED
+
+    def enter(self, tensors: Iterable[Tensor]) -> Any:
+        """Run on these, in the order of `names`; returns the block of scratch memory that it ran in."""
+        block = SCRATCH.fresh(self.bytes)
+        if block.start != self.base:
+            self._settle(block.start)
+        for tensor, places in zip(tensors, self._order):  # noqa: B905  quicker; `SmallForward` and `SmallBackward` see to it
+            address = tensor.data_ptr()
+            for view, index, behind in places:
+                view[index] = address + behind
+        for total in self.totals:
+            total.fill(0)
+        self._chain.run()
+        return block
+
+    def _settle(self, base: int) -> None:
+        """Write the addresses of scratch memory that begins here."""
+        self.base = base
+        self._move([base + start for start in self.starts])
+        if self.packing is not None:
+            self._packed_to[2] = self.packed_start
+        for start, places in self._extra:
+            for view, index, behind in places:
+                view[index] = base + start + behind
+
+
+class SmallRuns:
+    """The runs for one shape; Python threads that call at once take one each."""
+
+    def __init__(self, *made_from: Any) -> None:
+        self._made_from = made_from
+        self._idle: deque[SmallRun] = deque()
+
+    def enter(self, tensors: Iterable[Tensor]) -> tuple[SmallRun, Any]:
+        try:
+            run = self._idle.pop()
+        except IndexError:
+            run = SmallRun(*self._made_from)
+        block = run.enter(tensors)
+        self._idle.append(run)
+        return run, block
