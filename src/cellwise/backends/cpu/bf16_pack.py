@@ -2,8 +2,8 @@
 
 The jobs are those of `pack`, whose strides count words of what is packed and numbers of a weight:
 
-    for pair, word, lane:  to[pair, word, lane] = from[pair, lane, 2 word], from[pair, lane, 2 word + 1]
-    for pair, lane:        to[pair, lane] (+)= from[pair, lane], of a bias, whose `from_k` is 0
+    for word, lane:  to[word, lane] = from[lane, 2 word], from[lane, 2 word + 1]
+    for lane:        to[lane] (+)= from[lane], of a bias, whose `from_k` is 0
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from cellwise.backends.cpu.bf16 import BYTES, I16, I32, WORD, one_widened
 from cellwise.backends.cpu.code import I64, Code, Value
 from cellwise.backends.cpu.pack import COLUMNS, Packer
 from cellwise.backends.cpu.target import Target
-from cellwise.backends.cpu.tiles import TILES
 
 
 class Bf16Packer(Packer):
@@ -44,19 +43,13 @@ class _Pack(Code):
             weight = self.load_whole(given, b.add(job["weight"], whole(3)))
             to = b.inttoptr(b.add(self.load_whole(given, 2), job["to"]), ir.PointerType())
             source = b.inttoptr(b.add(weight, job["source"]), ir.PointerType())
-            with self.loop("pair", job["pairs"]) as pair:
-                self._pair(
-                    job,
-                    self.at(to, b.mul(pair, job["to_pair"])),
-                    self.at(source, b.mul(pair, job["from_pair"]), I16),
-                    b.sub(job["units"], b.mul(pair, whole(TILES * self.v.lanes))),
-                )
+            self._do(job, to, source)
         b.ret_void()
         return self.module
 
-    def _pair(self, job: dict[str, Value], into: Value, out_of: Value, valid: Value) -> None:
-        """A vector of units for every word; `valid`: how many units there are from its first lane on."""
-        b, whole = self.b, self.whole
+    def _do(self, job: dict[str, Value], into: Value, out_of: Value) -> None:
+        """A vector of units for every word."""
+        b, whole, valid = self.b, self.whole, job["units"]
         is_there = [b.icmp_signed("<", whole(lane), valid) for lane in range(self.v.lanes)]
         # A lane without a unit reads the first unit's number, and then is set to zero; where there is none at all,
         # nothing is read.
