@@ -64,8 +64,7 @@ class Cpu(Compiled):
             return super().run(stack, call)
         made, cast, keeps_dtype = call.prepared
         dtype = call.sequences.data.dtype
-        # Autocast leaves float64 as it is; and there are no kernels for float16, its other choice.
-        if torch.get_autocast_dtype("cpu") is not torch.bfloat16 or dtype is torch.float64:
+        if not _is_cast(dtype):
             return run_stacked(stack, call, made.run, fresh=True)
         from cellwise.backends.compiled.autocast import run_cast
 
@@ -76,6 +75,15 @@ class Cpu(Compiled):
     ) -> Stepper | None:
         made = prepared.made if isinstance(prepared, _Casting) else prepared
         return super().stepper(stack, made, weights, batch)
+
+
+def _is_cast(dtype: torch.dtype) -> bool:
+    """Whether autocast, which may be on for another device, wants bfloat16 in place of a dtype here.
+
+    It leaves float64 as it is; and there are no kernels for float16, its other choice.
+    """
+    wanted = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") is torch.bfloat16
+    return wanted and dtype is not torch.float64
 
 
 class _Casting(NamedTuple):
