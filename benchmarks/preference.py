@@ -3,8 +3,12 @@
     python benchmarks/preference.py                # kernels and torch's libraries as on a machine with AVX-512
     python benchmarks/preference.py --vectors 32   # as on one with AVX2
     python benchmarks/fit_preference.py            # then: the table that is shipped
+
+On a processor with AVX-512 BF16 and without AMX, the same for bfloat16, whose table is one of its own:
+
     python benchmarks/preference.py --dtypes bfloat16 --out benchmarks/preference_rows_bfloat16.jsonl
-                                                   # on one with AVX-512 BF16 and no AMX; its table is one of its own
+    python benchmarks/fit_preference.py benchmarks/preference_rows_bfloat16.jsonl \
+        --out src/cellwise/backends/preference_table_bfloat16.json
 
 Each call becomes a line of preference_rows.jsonl beside this file: its shape, and the seconds of torch.nn's layer and
 of the same layer on the kernels, in inference, in a forward pass that records for a backward pass, and in a training

@@ -296,8 +296,9 @@ def test_under_autocast_other_dtypes_and_own_cells() -> None:
         torch.testing.assert_close(stream(x[0]), plain[0])  # a stream computes in the dtype of its weights
     assert found.dtype is torch.float32 and torch.equal(found, found.to(BF16).float())
     torch.testing.assert_close(found, plain, rtol=0.02, atol=0.02)
-    with torch.autocast("cpu", torch.float16):
-        assert torch.equal(layer(x)[0], plain)
+    for elsewhere in (torch.autocast("cpu", torch.float16), torch.autocast("mps", torch.float16)):
+        with elsewhere:
+            assert torch.equal(layer(x)[0], plain)
     layer.double()
     with torch.autocast("cpu", BF16):
         assert torch.equal(layer(x.double())[0].float(), layer(x.double())[0].to(torch.float32))

@@ -20,7 +20,8 @@ from cellwise.backends.cost_model import MODES, TERMS, Key, LayerSize, Model
 from cellwise.runtime import dispatch
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-ROWS = [json.loads(line) for line in (BENCHMARKS / "preference_rows.jsonl").read_text().splitlines()]
+FILES = [BENCHMARKS / f"preference_rows{kind}.jsonl" for kind in ("", "_bfloat16")]
+ROWS = [json.loads(line) for file in FILES for line in file.read_text().splitlines()]
 KEYS = sorted(cost_model.models())
 
 
@@ -85,6 +86,22 @@ def test_what_is_chosen_is_what_was_measured_faster(key: Key, fit: Any) -> None:
     assert geometric_mean(got) > 0.99
     # Of a gain that is no more than the rows are uncertain, nothing has to be taken.
     assert geometric_mean(got) > geometric_mean(best) ** 0.5 or geometric_mean(best) < 1.1
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_bfloat16_is_chosen_where_it_was_measured(has: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor without AVX-512 BF16, or with AMX, leaves it to torch's operator; so does autocast in float16."""
+    monkeypatch.setattr(preference, "multiplies_bfloat16", lambda: has)
+    monkeypatch.setattr(preference, "vector_bytes", lambda: 64)
+    dispatch._best.cache_clear()
+    layer, x = Recurrent("gru", 64, 128), torch.zeros(100, 16, 64)
+    taken = "cpu" if has else "native"
+    with torch.autocast("cpu", torch.bfloat16):
+        assert cellwise.explain(layer, x).chosen == taken
+    with torch.autocast("cpu", torch.float16):
+        assert cellwise.explain(layer, x).chosen == "native"
+    assert cellwise.explain(layer.bfloat16(), x.bfloat16()).chosen == taken
+    dispatch._best.cache_clear()
 
 
 def geometric_mean(numbers: list[float]) -> float:

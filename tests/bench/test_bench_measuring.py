@@ -47,8 +47,8 @@ def test_every_cell_is_compared_and_timed_in_every_mode(cell):
 def spoilt(monkeypatch, spoil):
     """Benchmarks see layers of which one was tampered with; nothing may then be timed."""
 
-    def make(cell, shape):
-        implementations = implementations_of(cell, shape)
+    def make(cell, shape, **given):
+        implementations = implementations_of(cell, shape, **given)
         spoil(implementations.ours)
         return implementations
 

@@ -91,7 +91,7 @@ class CallContext(NamedTuple):
     resets: bool = False
     transforms: tuple[TransformType, ...] = ()  # of torch.func, the outermost first
     forward_mode: bool = False
-    autocast: bool = False
+    autocast: torch.dtype | None = None  # what autocast wants on the device, if it is on
     traced: bool = False  # by torch.compile or torch.export
     recompute: bool = False  # the backward pass is to compute each step again rather than have it kept
 

@@ -17,7 +17,7 @@ from importlib.resources import files
 from operator import mul
 from typing import NamedTuple
 
-TABLE = "preference_table.json"
+TABLE, BF16_TABLE = "preference_table.json", "preference_table_bfloat16.json"
 NATIVE, CPU = "native", "cpu"
 
 
@@ -153,8 +153,9 @@ TERMS: dict[str, Callable[[LayerSize], tuple[float, ...]]] = {NATIVE: _native_te
 
 @cache
 def models() -> dict[Key, Model]:
-    """The shipped table."""
-    return read(files(__package__).joinpath(TABLE).read_text(encoding="utf8"))
+    """Those of the shipped tables."""
+    texts = [files(__package__).joinpath(table).read_text(encoding="utf8") for table in (TABLE, BF16_TABLE)]
+    return {key: model for text in texts for key, model in read(text).items()}
 
 
 def read(text: str) -> dict[Key, Model]:

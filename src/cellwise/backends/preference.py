@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -44,8 +45,7 @@ def preferred(stack: LayerSpec, context: CallContext, workload: Workload | None)
     Args:
         workload: None where sizes are no numbers, as in a program that is traced.
     """
-    # Under autocast the results are to have the dtypes that torch's operators give.
-    if context.device.type != "cpu" or context.autocast:
+    if context.device.type != "cpu" or context.autocast not in (None, torch.bfloat16):
         return None
     if context.traced or workload is None:
         return _TRACED if context.traced else _UNKNOWN
@@ -89,7 +89,10 @@ def _model(stack: LayerSpec, context: CallContext, workload: Workload, mode: str
     # Of a processor with narrower vectors than were measured, those nearest to it.
     widths = {key.vectors for key in known}
     vectors = max((each for each in widths if each <= vector_bytes()), default=min(widths, default=0))
-    dtype = str(context.dtype).removeprefix("torch.")
+    number = context.dtype if context.dtype is torch.float64 else context.autocast or context.dtype
+    if number is torch.bfloat16 and not multiplies_bfloat16():
+        return None
+    dtype = str(number).removeprefix("torch.")
     return known.get(Key(vectors, family, dtype, workload.ragged, mode))
 
 
@@ -115,6 +118,14 @@ def _families() -> dict[str, str]:
 def vector_bytes() -> int:
     """Of the vectors that torch computes with, and on the same processor the kernels."""
     return {"AVX512": 64, "AVX2": 32}.get(torch.backends.cpu.get_cpu_capability(), 16)
+
+
+@cache
+def multiplies_bfloat16() -> bool:
+    """Whether the processor does so as the measured one: with AVX-512 BF16, and without AMX, which torch would use."""
+    # newer than the oldest torch that is supported, where torch's operators then stay
+    has: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(has.get("avx512_bf16")) and not has.get("amx_bf16")
 
 
 def _reason(stack: LayerSpec, workload: Workload, mode: str, ratio: float, margin: float) -> str:

@@ -45,11 +45,17 @@ def context_of(
         resets,
         () if levels is None else tuple(level.key() for level in levels),
         torch_internals.forward_ad._current_level >= 0,
-        torch_internals.is_autocast_enabled(),
+        _autocast_dtype(device.type),
         traced,
         # Without gradients nothing is kept anyway.
         recompute and torch.is_grad_enabled(),
     )
+
+
+def _autocast_dtype(device_type: str) -> torch.dtype | None:
+    if not (torch_internals.is_autocast_enabled() and torch.amp.is_autocast_available(device_type)):
+        return None
+    return torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else None
 
 
 # A program that torch.compile traced finds the choice again under its number: it can hold a number as a constant.

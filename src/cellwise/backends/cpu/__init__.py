@@ -5,6 +5,7 @@ kernel    a program as LLVM code                 products  the loops over an inn
 compile   LLVM code as a function                pack      weights in the order the kernels read
 target    the processor                          launch    a kernel's arguments; threads
 stages    all of it as text                      stepper   one step at a time (digest)
+bf16      numbers of bfloat16; and as bf16_kernel, bf16_products and bf16_pack what differs with them
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from cellwise.backends.base import (
     Shortcut,
     Stepper,
     Weights,
-    run_stacked,
 )
 from cellwise.backends.compiled import Compiled
 from cellwise.backends.compiled.compiler import KernelCompiler
 from cellwise.cells.lstm import LSTM
 from cellwise.cells.rnn import RNN
+from cellwise.torch_internals import is_autocast_enabled
 
 if TYPE_CHECKING:
     from cellwise.backends.compiled.layer_pass import LayerPass
@@ -50,26 +51,24 @@ class Cpu(Compiled):
 
     def prepare(self, stack: LayerSpec, context: CallContext) -> Any:
         made = super().prepare(stack, context)
-        if not context.autocast:
+        # Autocast leaves float64 as it is; and there are no kernels for float16, its other choice.
+        if context.autocast is not torch.bfloat16 or context.dtype is torch.float64:
             return made
         # Torch's operators give bfloat16 for an LSTM and an RNN. A GRU's states come out in the dtype in which they
         # went in, as those of any equations do that multiply what was cast with what was not.
         return _Casting(made, made.of_dtype(torch.bfloat16), stack.graph.fingerprint not in _cast_by_torch())
 
     def shortcut(self, stack: LayerSpec, prepared: Any, batch: PlainBatch) -> Shortcut | None:
-        return None if isinstance(prepared, _Casting) else super().shortcut(stack, prepared, batch)
+        # Calls that have a short way are told apart by whether autocast is on, not by what it wants where.
+        return None if is_autocast_enabled() else super().shortcut(stack, prepared, batch)
 
     def run(self, stack: LayerSpec, call: Call) -> Result:
         if not isinstance(call.prepared, _Casting):
             return super().run(stack, call)
-        made, cast, keeps_dtype = call.prepared
-        dtype = call.sequences.data.dtype
-        # Autocast leaves float64 as it is; and there are no kernels for float16, its other choice.
-        if torch.get_autocast_dtype("cpu") is not torch.bfloat16 or dtype is torch.float64:
-            return run_stacked(stack, call, made.run, fresh=True)
         from cellwise.backends.compiled.autocast import run_cast
 
-        return run_cast(stack, call, cast, "cpu", dtype if keeps_dtype else None)
+        _, cast, keeps_dtype = call.prepared
+        return run_cast(stack, call, cast, "cpu", call.sequences.data.dtype if keeps_dtype else None)
 
     def stepper(
         self, stack: LayerSpec, prepared: Any, weights: tuple[Weights, ...], batch: int
