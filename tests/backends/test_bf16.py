@@ -22,12 +22,15 @@ import cellwise
 from cellwise import Cell
 from cellwise.backends.compiled.cell_kernels import CellKernels
 from cellwise.backends.cpu import threads
+from cellwise.backends.cpu.bf16 import Bf16Memory
 from cellwise.backends.cpu.bf16_products import bf16_routine, bf16_routine_name
-from cellwise.backends.cpu.compile import load
+from cellwise.backends.cpu.code import Code
+from cellwise.backends.cpu.compile import load, object_code
 from cellwise.backends.cpu.compiler import llvm_compiler
 from cellwise.backends.cpu.products import TERM
 from cellwise.backends.cpu.target import Target, host, with_vectors_of
 from cellwise.backends.cpu.tiles import most_rows
+from cellwise.backends.cpu.vectors import LOWERINGS
 from cellwise.testing import Arguments, Results, assert_as_good, cases_of, pooled, results, strategies
 from cellwise.testing.compare import call_layer
 
@@ -249,10 +252,28 @@ def test_numbers_are_rounded_as_torch_rounds(name: str) -> None:
     assert torch.equal(found[~found.isnan()].view(torch.int16), wanted[~found.isnan()].view(torch.int16))
 
 
-def _narrowed(values: Tensor, target: Target) -> Tensor:
-    from cellwise.backends.cpu.bf16 import Bf16Memory
-    from cellwise.backends.cpu.compile import object_code
+@pytest.mark.parametrize("function", ["tanh", "sigmoid"])
+@pytest.mark.parametrize("name", [name for name in EVERY if name != "avx512"])
+def test_rough_functions_have_a_dozen_bits(name: str, function: str) -> None:
+    given = torch.cat([torch.linspace(-30, 30, 4003), torch.logspace(-20, 2, 1001), torch.zeros(1)])
+    given = torch.cat([given, torch.tensor([torch.inf, -torch.inf, torch.nan])])
+    code = Code("rough", 4, TARGETS[name])
+    code.v.rough, code.v.reciprocal = True, TARGETS[name].dots
+    pointer, out = code.function.args
+    code.store(LOWERINGS[function](code.v, code.load(pointer)), out)
+    code.b.ret_void()
+    run, lanes = load("rough", object_code(code.module, TARGETS[name])), code.v.lanes
+    padded = torch.nn.functional.pad(given, (0, -len(given) % lanes))
+    found = torch.empty_like(padded)
+    for first in range(0, len(padded), lanes):
+        run(padded[first:].data_ptr(), found[first:].data_ptr())
+    found, wanted = found[: len(given)].double(), getattr(torch, function)(given.double())
+    assert torch.equal(found.isnan(), wanted.isnan())
+    error = ((found - wanted) / wanted.abs().clamp_min(1e-30)).nan_to_num()
+    assert float(error.abs().max()) < 2**-13
 
+
+def _narrowed(values: Tensor, target: Target) -> Tensor:
     code = Bf16Memory("narrow", 4, target)
     pointer, out = code.function.args
     code.store(code.b.load(pointer, typ=code.v.vector, align=4), out)

@@ -29,13 +29,19 @@ SCRATCH_BYTES = 2 * _PARTS
 
 
 def with_wide_states(program: Program) -> Program:
-    """The program with room for its states in float32: before and after a step."""
-    wide = tuple(_wide(before) for before, _ in program.states)
+    """The program with room in float32 for the states that equations read: before and after a step."""
+    wide = tuple(_wide(before) for before, _ in _carried(program))
     return replace(program, buffers=(*program.buffers, *wide))
 
 
 def _wide(state: Buffer) -> Buffer:
     return Buffer(f"{state.name} in float32", StorageClass.SCRATCH, 2, state.width)
+
+
+def _carried(program: Program) -> list[tuple[Buffer, Buffer]]:
+    """The states that equations read, before and after a step; of the others products read what they round anyway."""
+    read = _read(program)
+    return [(before, after) for before, after in program.states if Slot(before) in read]
 
 
 def _read(program: Program) -> set[Slot]:
@@ -55,11 +61,9 @@ class Bf16Emitter(Bf16Memory, Emitter):
     def __init__(self, program: Program, target: Target) -> None:
         super().__init__(program, WORD, target)
         self.v.rough, self.v.reciprocal = True, target.dots
-        read = _read(program)
-        carried = [(before, after) for before, after in program.states if Slot(before) in read]
-        self.before = {before: _wide(before) for before, _ in carried}
-        self.after = {after: _wide(before) for before, after in carried}
-        self.scratch = {slot for slot in read if slot.buffer.storage is StorageClass.SCRATCH}
+        self.before = {before: _wide(before) for before, _ in _carried(program)}
+        self.after = {after: _wide(before) for before, after in _carried(program)}
+        self.scratch = {slot for slot in _read(program) if slot.buffer.storage is StorageClass.SCRATCH}
         self.operands = {term.operand for stage in program.stages for term in stage.terms}
 
     def products_name(self, width: int) -> str:
@@ -97,6 +101,7 @@ class Bf16Emitter(Bf16Memory, Emitter):
         if slot.buffer in self.before:
             return self._load_wide(self._wide_row(slot.buffer, row, unit))
         if slot.buffer.storage is StorageClass.SCRATCH:
+            assert slot in self.scratch, "what equations read of scratch rows is there in float32"
             return self._load_wide(self._scratch(slot, row, unit))
         return super().read(slot, row, unit)
 
