@@ -25,11 +25,12 @@ class Lexicon(nn.Module):
         self.register_buffer("ids", torch.zeros(sources, ENTRIES, dtype=torch.int32))
         self.register_buffer("chances", torch.zeros(sources, ENTRIES))
 
-    def learn(self, words: WordPairs) -> None:
-        """From counts. What has no translation is unknown, id 0."""
+    def learn(self, words: WordPairs, end: int) -> None:
+        """From counts. The end of a source gives that of the target; what has no translation is unknown, id 0."""
         ids, chances = words.likeliest(len(self.ids), ENTRIES)
         without = chances.sum(1) == 0
         ids[without], chances[without, 0] = 0, 1.0
+        ids[end], chances[end] = end, [1.0] + [0.0] * (ENTRIES - 1)
         self.ids.copy_(torch.from_numpy(ids))
         self.chances.copy_(torch.from_numpy(chances / chances.sum(1, keepdims=True)))
 
