@@ -20,8 +20,9 @@ class Lexicon(nn.Module):
     ids: Tensor
     chances: Tensor
 
-    def __init__(self, sources: int) -> None:
+    def __init__(self, sources: int, targets: int) -> None:
         super().__init__()
+        self._targets = targets
         self.register_buffer("ids", torch.zeros(sources, ENTRIES, dtype=torch.int32))
         self.register_buffer("chances", torch.zeros(sources, ENTRIES))
 
@@ -36,7 +37,8 @@ class Lexicon(nn.Module):
 
     def entries(self, sources: Tensor) -> tuple[Tensor, Tensor]:
         """Ids and probabilities (B, S, N) of sources (B, S)."""
-        return self.ids[sources].long(), self.chances[sources]
+        # What a run folder says may have been altered; it must not reach beyond the targets.
+        return self.ids[sources].long().clamp(0, self._targets - 1), self.chances[sources]
 
 
 def matches(ids: Tensor, chances: Tensor, targets: Tensor) -> Tensor:

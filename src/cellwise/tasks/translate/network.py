@@ -126,7 +126,7 @@ class TranslateNetwork(nn.Module):
         self.bias = nn.Parameter(torch.zeros(sizes.targets))
         ways = sizes.copy + sizes.lexicon  # to write a piece, beside the vocabulary
         self.gate = nn.Linear(2 * wide + 2 * embedded, ways) if ways else None
-        self.lexicon = Lexicon(sizes.sources) if sizes.lexicon else None
+        self.lexicon = Lexicon(sizes.sources, sizes.targets) if sizes.lexicon else None
         if not self.bias.is_meta:
             for table in (
                 self.source.weight,
