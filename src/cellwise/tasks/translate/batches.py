@@ -120,7 +120,8 @@ def collate(
     if guided:
         told["alignments"] = torch.from_numpy(words.aligned(sources, targets)).float() * inside
     if lexical:
-        told["lexical"] = torch.from_numpy(words.by_others(sources, targets)).float() * inside
+        both_end = (steps == stops)[:, None] & (places == ends)
+        told["lexical"] = torch.from_numpy(words.by_others(sources, targets)).float() * inside + both_end
     return dataclasses.replace(made, **told)
 
 

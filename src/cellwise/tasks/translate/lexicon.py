@@ -20,22 +20,25 @@ class Lexicon(nn.Module):
     ids: Tensor
     chances: Tensor
 
-    def __init__(self, sources: int) -> None:
+    def __init__(self, sources: int, targets: int) -> None:
         super().__init__()
+        self._targets = targets
         self.register_buffer("ids", torch.zeros(sources, ENTRIES, dtype=torch.int32))
         self.register_buffer("chances", torch.zeros(sources, ENTRIES))
 
-    def learn(self, words: WordPairs) -> None:
-        """From counts. What has no translation is unknown, id 0."""
+    def learn(self, words: WordPairs, end: int) -> None:
+        """From counts. The end of a source gives that of the target; what has no translation is unknown, id 0."""
         ids, chances = words.likeliest(len(self.ids), ENTRIES)
         without = chances.sum(1) == 0
         ids[without], chances[without, 0] = 0, 1.0
+        ids[end], chances[end] = end, [1.0] + [0.0] * (ENTRIES - 1)
         self.ids.copy_(torch.from_numpy(ids))
         self.chances.copy_(torch.from_numpy(chances / chances.sum(1, keepdims=True)))
 
     def entries(self, sources: Tensor) -> tuple[Tensor, Tensor]:
         """Ids and probabilities (B, S, N) of sources (B, S)."""
-        return self.ids[sources].long(), self.chances[sources]
+        # What a run folder says may have been altered; it must not reach beyond the targets.
+        return self.ids[sources].long().clamp(0, self._targets - 1), self.chances[sources]
 
 
 def matches(ids: Tensor, chances: Tensor, targets: Tensor) -> Tensor:

@@ -126,7 +126,7 @@ class TranslateNetwork(nn.Module):
         self.bias = nn.Parameter(torch.zeros(sizes.targets))
         ways = sizes.copy + sizes.lexicon  # to write a piece, beside the vocabulary
         self.gate = nn.Linear(2 * wide + 2 * embedded, ways) if ways else None
-        self.lexicon = Lexicon(sizes.sources) if sizes.lexicon else None
+        self.lexicon = Lexicon(sizes.sources, sizes.targets) if sizes.lexicon else None
         if not self.bias.is_meta:
             for table in (
                 self.source.weight,
@@ -220,12 +220,11 @@ class TranslateNetwork(nn.Module):
         own, mean = log_likelihood(combined, self.output, self.bias, chosen.where(known, UNKNOWN))
         if self.gate is None:
             return own, mean, made.weights
-        weights, nowhere = self.pointing(made.weights, source)
-        generated, *pointed = self.ways(queries, context, combined, nowhere[inside])
+        generated, *pointed = self.ways(queries, context, combined)
         # A word that the vocabulary lacks can only be copied.
         mixed = generated * own.exp() * known
         for way, found in zip(pointed, self._pointed(source, batch), strict=True):
-            mixed = mixed + way * (weights * found).sum(-1)[inside]
+            mixed = mixed + way * (made.weights * found).sum(-1)[inside]
         return torch.log(mixed + TINY), mean, made.weights
 
     def _pointed(self, source: Source, batch: Pairs) -> list[Tensor]:
@@ -308,23 +307,12 @@ class TranslateNetwork(nn.Module):
         made = self.joined(queries, context, above)
         return nn.functional.dropout(made, self.sizes.dropout, self.training)
 
-    def pointing(self, weights: Tensor, source: Source) -> tuple[Tensor, Tensor]:
-        """The weights (B, T, S) by which words are copied or looked up, and how much of each step (B, T) is nowhere.
-
-        With a lexicon the end of the source stands for nothing: attention that knows no place would end a translation
-        too soon, since the end needs no word to be known. Without one it stands for the end of the target."""
-        if self.lexicon is None:
-            return weights, torch.zeros_like(weights[..., 0])
-        ends = (source.lengths - 1)[:, None, None].expand(-1, weights.shape[1], 1)
-        return weights.scatter(2, ends, 0.0), weights.gather(2, ends)[..., 0]
-
-    def ways(self, queries: Tensor, context: Tensor, combined: Tensor, nowhere: Tensor) -> tuple[Tensor, ...]:
+    def ways(self, queries: Tensor, context: Tensor, combined: Tensor) -> tuple[Tensor, ...]:
         """How likely the next word is drawn from the vocabulary, is copied from the source (See et al. 2017), or comes
-        from the lexicon: those of them that there are. What is `nowhere` goes to the vocabulary."""
+        from the lexicon: those of them that there are, which sum to one."""
         assert self.gate is not None
         scores = self.gate(torch.cat([queries, context, combined], -1))
-        generated, *pointed = nn.functional.pad(scores, (0, 1)).softmax(-1).unbind(-1)
-        return generated + (1 - generated) * nowhere, *pointed
+        return nn.functional.pad(scores, (0, 1)).softmax(-1).unbind(-1)
 
     def attended(self, batch: Pairs) -> Tensor:
         """Attention weights (B, T, S) while the targets of a batch are written."""

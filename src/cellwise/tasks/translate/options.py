@@ -25,6 +25,8 @@ VERSES: Mapping[str, Any] = {
     "source_unit": "words",
     "target_unit": "words",
     "copy": True,
+    "lexicon": True,
+    "coverage": 0.1,
     "hidden_size": 128,
     "batch_size": 32,
     "learning_rate": 5e-3,
@@ -35,7 +37,6 @@ SOUNDS: Mapping[str, Any] = {
     "embedding_size": 64,
     "word_dropout": 0.0,
     "guide": 0.0,
-    "coverage": 0.0,
     "learning_rate": 5e-3,
     "epochs": 12,
 }
@@ -121,15 +122,14 @@ class TranslateOptions(CommonOptions):
         help="Let the network copy pieces of the source, names and numbers for example (See et al. 2017).",
         group=NETWORK,
     )
-    lexicon: bool | None = option(
-        default=None,
+    lexicon: bool = option(
+        default=False,
         help="Let the network write translations of the piece that it attends to as IBM model 1 counts them "
-        "(Arthur et al. 2016).",
-        none="where both sides are words",
+        "(Arthur et al. 2016): for words, where there are few pairs.",
         group=NETWORK,
     )
     coverage: float = option(
-        default=0.1,
+        default=0.0,
         help="Let the attention know where it has been (Tu et al. 2016), with this weight in the loss of going there "
         "again (See et al. 2017); 0 for neither.",
         at_least=0.0,

@@ -21,7 +21,7 @@ from cellwise.tasks.translate.allowed import Allowed, Texts
 from cellwise.tasks.translate.batches import Languages, Row, collate, in_order
 from cellwise.tasks.translate.known import TranslateData, fingerprint_of, rebuilt, stored
 from cellwise.tasks.translate.metrics import PACKAGE, TITLES, error_rates, measure_texts
-from cellwise.tasks.translate.network import TranslateNetwork, TranslateSizes
+from cellwise.tasks.translate.network import END, TranslateNetwork, TranslateSizes
 from cellwise.tasks.translate.objective import TranslateObjective, counted
 from cellwise.tasks.translate.options import BEAM, TranslateOptions
 from cellwise.tasks.translate.pairs import Parts, TextPairs, as_pairs, hold_out, texts_of
@@ -49,11 +49,11 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
 
     Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. source_unit,
     target_unit: "words", "symbols", "characters" or "subwords"; None: what suits the texts. vocabulary_size, joint,
-    longest: the vocabularies. attention ("dot", "general", "additive"), embedding_size, hidden_size, num_layers,
-    upper_layers, copy, tied: the network. guide: how much its attention is told by IBM model
-    1. dropout, word_dropout, smoothing: its regularisation. watch: the metric that
-    decides when to stop. epochs, batch_size, learning_rate, weight_decay, patience, seed, threads, device, minutes,
-    accumulate, autocast: the training.
+    longest: the vocabularies. attention ("dot", "general", "additive"), coverage, input_feeding, embedding_size,
+    hidden_size, num_layers, upper_layers, copy, lexicon, tied: the network. guide: how much its attention is told by
+    IBM model 1. dropout, word_dropout, sampling, smoothing: its regularisation. watch: the metric that decides when to
+    stop. epochs, batch_size, learning_rate, weight_decay, patience, seed, threads, device, minutes, accumulate,
+    autocast: the training.
 
     `fit` takes a file with a source, a tab and a target a line, a list of (source, target), or two lists (or two
     aligned files); `valid`, of the same kind, decides when to stop; without it every tenth source does, and every tenth
@@ -155,9 +155,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
             self.word_dropout,
             self.smoothing,
             self.guide,
-            languages.source.unit == languages.target.unit == "words"
-            if self.lexicon is None
-            else self.lexicon,
+            self.lexicon,
             self.coverage,
             self.input_feeding,
         )
@@ -187,7 +185,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
             else None
         )
         if words is not None and network.lexicon is not None:
-            network.lexicon.learn(words)
+            network.lexicon.learn(words, END)
         return TranslateObjective(
             network,
             training.rows,
@@ -239,8 +237,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
 
     @classmethod
     def _loaded(cls, run: RunFolder, config: dict[str, Any]) -> Self:
-        without = {"lexicon": False, "coverage": 0.0}  # runs of version 0.4.0
-        made = super()._loaded(run, {**config, "settings": without | dict(config["settings"])})
+        made = super()._loaded(run, config)
         found = run.summary().get("scores") if run.is_finished else None
         if isinstance(found, dict) and all(_are_metrics(own) for own in found.values()):
             made._baselines = {name: own for name, own in found.items() if name != made.model_name}

@@ -51,8 +51,7 @@ class Writer:
         logits = nn.functional.linear(combined, network.output, network.bias)
         if network.gate is None:
             return logits, weights
-        pointing, nowhere = network.pointing(weights, source)
-        return self._mixed(logits, network.ways(queries, context, combined, nowhere), pointing), weights
+        return self._mixed(logits, network.ways(queries, context, combined), weights), weights
 
     def _mixed(self, logits: Tensor, ways: tuple[Tensor, ...], weights: Tensor) -> Tensor:
         source, size = self.source, logits.shape[-1]
