@@ -133,6 +133,6 @@ class WordLanguage(Language):
     def _exchanged(self, context: _Context, space: float) -> float:
         """What a whole word adds to what its letters cost. space: the log-probability of one behind them, which is one
         of the two ways in which a word ends."""
-        ends = math.log(math.exp(space) + math.exp(self._characters.end(context.characters)))
+        ends = math.log(max(LEAST, math.exp(space) + math.exp(self._characters.end(context.characters))))
         spelled = context.spelled
         return self._words.chance(context.history, context.letters, spelled + ends) - spelled
