@@ -181,12 +181,33 @@ def test_one_step_goes_to_torchs_operator(kind: str, vectors: int) -> None:
 
 
 def test_what_is_faster_depends_on_the_call(vectors: int) -> None:
-    layer = cellwise.LSTM(1, 128)
-    assert chosen(layer, 784, 64, 1, grad=True) == "cpu"
-    assert chosen(layer, 4, 4, 1, grad=True) == "native"
+    assert chosen(cellwise.LSTM(1, 128), 784, 64, 1, grad=True) == "cpu"
+    assert chosen(cellwise.LSTM(1, 512), 4, 4, 1, grad=True) == "native"
     gru = cellwise.GRU(64, 128)
     assert chosen(gru, 100, 16, 64) == chosen(gru, 100, 16, 64, grad=True) == "cpu"
     assert chosen(cellwise.GRU(1024, 256), 20, 1, 1024) == "native"
+
+
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+def test_small_calls_go_to_the_kernels_where_they_were_measured(kind: str, vectors: int) -> None:
+    make = getattr(cellwise, kind)
+    for grad in (False, True):
+        for shape in ((1, 1, 64), (4, 8, 64), (8, 16, 64)):
+            with torch.set_grad_enabled(grad):
+                called = cellwise.explain(make(64, 128), torch.zeros(shape))
+            assert (called.because == preference._SMALL.reason) == (vectors == 64)
+        # Too many weights, rows that are no whole vectors, another dtype, two layers, and several threads.
+        x, wide = torch.zeros(1, 1, 64), torch.zeros(1, 1, 256)
+        others = [(make(256, 256), wide), (make(64, 100), x), (make(64, 128).double(), x.double())]
+        for layer, given in (*others, (make(64, 128, num_layers=2), x)):
+            with torch.set_grad_enabled(grad):
+                assert cellwise.explain(layer, given).because != preference._SMALL.reason
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert cellwise.explain(make(64, 128), x).because != preference._SMALL.reason
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_in_evaluation_a_recorded_call_must_gain_with_and_without_a_backward_pass() -> None:

@@ -71,6 +71,11 @@ def test_what_does_not_fit_is_refused() -> None:
     ):
         with pytest.raises(InputError, match="a run takes"):
             write(*wrong)
+    kept = weight.clone()
+    write = stream.follower(table, kept, MOST)
+    kept.untyped_storage().resize_(0)
+    with pytest.raises(InputError, match="other memory"):
+        write(read, noise[:2])
     for pair in ((table[:, 1:], weight), (table, weight.T), (table.double(), weight), (table[:-1], weight)):
         assert stream.follower(*pair, MOST) is None
     assert layer.stream(2).follower(table, weight, MOST) is None

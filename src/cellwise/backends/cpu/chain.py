@@ -47,7 +47,7 @@ def emit_chain(target: Target) -> ir.Module:
 
 
 class Chain:
-    """Compiled functions and their arguments: `chain()` calls them in turn.
+    """Compiled functions and their arguments: `chain.run()` calls them in turn.
 
     Args:
         links: functions that `load` returned, each with two addresses.

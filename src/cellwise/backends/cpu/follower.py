@@ -24,6 +24,7 @@ from cellwise.backends.cpu.code import POINTER, Code
 from cellwise.backends.cpu.compile import load, object_code
 from cellwise.backends.cpu.small_products import PRODUCT, small_products
 from cellwise.backends.cpu.target import Target
+from cellwise.errors import InputError
 
 if TYPE_CHECKING:
     from cellwise.backends.cpu.stepper import CpuStepper
@@ -69,7 +70,8 @@ class CpuFollower(Follower):
 
     def __init__(self, stepper: CpuStepper, table: Tensor, weight: Tensor, most: int) -> None:
         dtype, (height, width) = table.dtype, weight.shape
-        self._stepper, self._held = stepper, (table, weight)
+        self._stepper, self._table, self._weight = stepper, table, weight
+        self._addresses = table.data_ptr(), weight.data_ptr()
         self._noise = torch.zeros(most, width, dtype=dtype, device="cpu")
         self._ids = np.zeros(most, np.int64)
         target, size = stepper.target, dtype.itemsize
@@ -96,6 +98,8 @@ class CpuFollower(Follower):
         self._step_words = len(links[0]) // most * WORDS
 
     def run(self, read: Tensor | None, noise: Tensor) -> list[int]:
+        if (self._table.data_ptr(), self._weight.data_ptr()) != self._addresses:
+            raise InputError("the table or the weight was given other memory; make another follower.")
         self._stepper.keep_output()
         steps, chain = len(noise), self._chains[self._stepper.turn]
         self._noise[:steps] = noise
