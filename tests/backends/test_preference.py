@@ -185,7 +185,7 @@ def test_what_is_faster_depends_on_the_call(vectors: int) -> None:
     assert chosen(cellwise.LSTM(1, 512), 4, 4, 1, grad=True) == "native"
     gru = cellwise.GRU(64, 128)
     assert chosen(gru, 100, 16, 64) == chosen(gru, 100, 16, 64, grad=True) == "cpu"
-    assert chosen(cellwise.GRU(1024, 256), 20, 1, 1024) == "native"
+    assert chosen(cellwise.GRU(1024, 256), 20, 1, 1024) == "cpu"  # a wide input, in blocks of steps
 
 
 @pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])

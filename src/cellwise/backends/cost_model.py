@@ -17,6 +17,8 @@ from importlib.resources import files
 from operator import mul
 from typing import NamedTuple
 
+from cellwise.backends.cpu.blocks import is_worth_it
+
 TABLE, BF16_TABLE = "preference_table.json", "preference_table_bfloat16.json"
 NATIVE, CPU = "native", "cpu"
 
@@ -124,7 +126,8 @@ def polynomial_terms(size: LayerSize) -> tuple[float, ...]:
 
 # Calls are near a known one if the logarithms of their sizes differ by so much; a known one may itself be disturbed.
 _NEAR, _DOUBT = 0.6, 0.3
-# Weights of more bytes than this are read from a slower cache at every step.
+# Weights of more bytes than this are read from a slower cache at every step. The second is the cache by whose size the
+# kernels choose, as it was where calls were measured.
 _CACHES = (2**17, 2**20, 2**22)
 _GATE_BYTES = 16  # of a weight in four gates
 _SHARED = range(2, 9)  # of the terms of torch's operator
@@ -142,10 +145,14 @@ def _native_terms(size: LayerSize) -> tuple[float, ...]:
 def _cpu_terms(size: LayerSize) -> tuple[float, ...]:
     T, _, N, D, H = size
     tiles = -(-H // 32) * 32
-    weights = tiles * (D + H)
-    blocks = T * -(-N // (6 * T)) * weights  # six rows at a time share what is read of the weights
+    filled = _GATE_BYTES * H * (D + H) / _CACHES[1]
+    ahead = is_worth_it(T, N / T, D, D / (D + H), filled)
+    weights = tiles * (H if ahead else D + H)
+    # Six rows at a time share what is read of the weights.
+    blocks = T * -(-N // (6 * T)) * weights
     read = [blocks * (cache < _GATE_BYTES * weights) for cache in _CACHES]
-    return (1, T, N * tiles, N * D, 6 * blocks, *read, T * weights, H * (D + H), T * tiles)
+    products = 6 * (blocks + (-(-N // 6) * tiles * D if ahead else 0))
+    return (1, T, N * tiles, N * D, products, *read, T * weights, H * (D + H), T * tiles)
 
 
 TERMS: dict[str, Callable[[LayerSize], tuple[float, ...]]] = {NATIVE: _native_terms, CPU: _cpu_terms}

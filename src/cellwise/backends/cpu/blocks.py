@@ -1,7 +1,8 @@
 """When a call's inputs are multiplied for a block of steps at once (`ahead.py`), and how long a block is.
 
 Measured as the time of kernels that multiply each step's input within the step over that of kernels that do it block by
-block, in turns, inference of 64 steps (LSTM / GRU, float32; the second-level cache had 1 MiB):
+block, in turns, inference of 64 steps, 32 where there are more than 10 MiB (LSTM / GRU, float32; the second-level cache
+had 1 MiB): `python benchmarks/blocks.py`.
 
 | weights, MiB | D, H | 1 row | 2 | 3 | 4 | 8 | 16 | 20 |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
@@ -49,14 +50,23 @@ def in_blocks(program: Program, shape: RunShape, element_bytes: int) -> bool:
     same bits whatever was called before it.
     """
     steps, sizes, graph = shape.schedule.steps, shape.sizes, program.graph
-    if hoisted(program) is program or steps < _FEWEST_STEPS or sizes.input < _SMALLEST_INPUT:
+    if hoisted(program) is program or not steps:
         return False
     inputs = len(graph.input_gates) * sizes.input
     all_weights = inputs + len(graph.state_gates) * sizes.output
-    rows = shape.schedule.rows / steps
     filled = all_weights * sizes.hidden * element_bytes / second_level_cache()
-    is_worth_it = rows <= 1 or rows <= min(_MOST_ROWS, _ROWS_FOR_A_CACHE * filled)
-    return is_worth_it and inputs >= _LEAST_PART * all_weights
+    return is_worth_it(steps, shape.schedule.rows / steps, sizes.input, inputs / all_weights, filled)
+
+
+def is_worth_it(steps: int, rows: float, input_size: int, part: float, filled: float) -> bool:
+    """Whether blocks of steps are faster, by size.
+
+    Args:
+        rows: of a step. part: of the weights, the input's. filled: how often the weights would fill the cache.
+    """
+    if steps < _FEWEST_STEPS or input_size < _SMALLEST_INPUT or part < _LEAST_PART:
+        return False
+    return rows <= 1 or rows <= min(_MOST_ROWS, _ROWS_FOR_A_CACHE * filled)
 
 
 @cache
