@@ -31,6 +31,7 @@ from cellwise.backends.cost_model import (
     Key,
     LayerSize,
     Model,
+    has_blocks,
     polynomial_terms,
     sizes_of,
 )
@@ -79,11 +80,12 @@ def fitted_polynomial(terms: np.ndarray, wanted: np.ndarray, importance: np.ndar
 
 
 def fitted(rows: list[dict[str, Any]], mode: str, uncertainty: float = 0.0) -> Model:
-    sizes = [size_of(row) for row in rows]
+    sizes, in_blocks = [size_of(row) for row in rows], has_blocks(rows[0]["dtype"])
     importance = np.array([_NAMED if tuple(row["shape"]) in NAMED else 1.0 for row in rows])
     factors, times = {}, {}
     for side, place in ((NATIVE, 0), (CPU, 1)):
-        terms = np.array([TERMS[side](size) for size in sizes], float)
+        options = {"in_blocks": in_blocks} if side == CPU else {}
+        terms = np.array([TERMS[side](size, **options) for size in sizes], float)
         seconds = np.array([row[mode][place] for row in rows])
         factors[side] = fitted_factors(terms, seconds, importance)
         times[side] = terms @ factors[side]
@@ -93,7 +95,7 @@ def fitted(rows: list[dict[str, Any]], mode: str, uncertainty: float = 0.0) -> M
     )
     largest = LayerSize(*np.array(sizes).max(0).tolist())
     plain = {side: tuple(each.tolist()) for side, each in factors.items()}
-    model = Model(plain, tuple(polynomial.tolist()), largest, uncertainty)
+    model = Model(plain, tuple(polynomial.tolist()), largest, uncertainty, in_blocks=in_blocks)
     beyond = measured_ratios(rows, mode) - np.log([model.ratio([size]) for size in sizes])
     known = [
         (sizes_of(size), float(more))

@@ -65,6 +65,7 @@ class Model:
     largest: LayerSize
     uncertainty: float
     known: tuple[tuple[tuple[float, ...], float], ...] = ()
+    in_blocks: bool = True
 
     def ratio(self, sizes: Sequence[LayerSize], threads: int = 1) -> float:
         """How many times as long torch's operator takes as the kernels, for all these layers and directions.
@@ -80,7 +81,9 @@ class Model:
 
     def _seconds(self, side: str, sizes: Sequence[LayerSize], threads: int) -> float:
         if side == CPU:
-            return sum(_sum(self.factors[CPU], TERMS[CPU](_share(size, threads))) for size in sizes)
+            return sum(
+                _sum(self.factors[CPU], TERMS[CPU](_share(size, threads), self.in_blocks)) for size in sizes
+            )
         total = 0.0
         for size in sizes:
             alone = TERMS[NATIVE](size)
@@ -98,6 +101,11 @@ class Model:
             weight = math.exp(-distance / (2 * _NEAR**2))
             total, weights = total + weight * beyond, weights + weight
         return explained + total / weights
+
+
+def has_blocks(dtype: str) -> bool:
+    """Whether there are kernels of this dtype that multiply the inputs of a block of steps at once."""
+    return dtype != "bfloat16"
 
 
 def sizes_of(size: LayerSize) -> tuple[float, ...]:
@@ -142,11 +150,11 @@ def _native_terms(size: LayerSize) -> tuple[float, ...]:
     return (1, T, N * H, N * D, *products, H * (D + H), T * H, H * D)
 
 
-def _cpu_terms(size: LayerSize) -> tuple[float, ...]:
+def _cpu_terms(size: LayerSize, in_blocks: bool = True) -> tuple[float, ...]:
     T, _, N, D, H = size
     tiles = -(-H // 32) * 32
     filled = _GATE_BYTES * H * (D + H) / _CACHES[1]
-    ahead = is_worth_it(T, N / T, D, D / (D + H), filled)
+    ahead = in_blocks and is_worth_it(T, N / T, D, D / (D + H), filled)
     weights = tiles * (H if ahead else D + H)
     # Six rows at a time share what is read of the weights.
     blocks = T * -(-N // (6 * T)) * weights
@@ -155,7 +163,7 @@ def _cpu_terms(size: LayerSize) -> tuple[float, ...]:
     return (1, T, N * tiles, N * D, products, *read, T * weights, H * (D + H), T * tiles)
 
 
-TERMS: dict[str, Callable[[LayerSize], tuple[float, ...]]] = {NATIVE: _native_terms, CPU: _cpu_terms}
+TERMS: dict[str, Callable[..., tuple[float, ...]]] = {NATIVE: _native_terms, CPU: _cpu_terms}
 
 
 @cache
@@ -172,7 +180,8 @@ def read(text: str) -> dict[Key, Model]:
         factors = {side: tuple(row[side]) for side in TERMS}
         key, largest = Key(*row["key"]), LayerSize(*row["largest"])
         known = tuple((tuple(sizes), beyond) for *sizes, beyond in row["known"])
-        found[key] = Model(factors, tuple(row["polynomial"]), largest, row["uncertainty"], known)
+        polynomial, blocks = tuple(row["polynomial"]), has_blocks(key.dtype)
+        found[key] = Model(factors, polynomial, largest, row["uncertainty"], known, blocks)
     return found
 
 

@@ -71,6 +71,7 @@ def _is_small(stack: LayerSpec, context: CallContext, workload: Workload) -> boo
     """Whether a call is a small one of a kind that was measured: in float32, and in whole vectors of 64 bytes."""
     return (
         context.dtype is torch.float32
+        and context.autocast is None
         and vector_bytes() == 64
         and workload.threads == 1
         and workload.rows <= _SMALL_ROWS
