@@ -1,6 +1,6 @@
 """Install a built wheel as a stranger would, and run the README's examples with it, outside the checkout.
 
-    python tools/try_wheel.py dist/cellwise-0.4.0-py3-none-any.whl
+    python tools/try_wheel.py dist/cellwise-0.5.0-py3-none-any.whl
 
 First the wheel is compared with the checkout: it holds every file below src/cellwise that git tracks, and nothing else.
 Then a fresh virtual environment in a temporary folder gets torch (pinned: an open range brings gigabytes of CUDA
