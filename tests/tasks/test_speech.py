@@ -23,6 +23,8 @@ from cellwise.tasks.speech.report import GREEDY
 from cellwise.tasks.speech.resampling import Resampler
 from cellwise.tasks.training.progress import Silent
 
+pytestmark = pytest.mark.draws
+
 SMALL = {
     "hidden_size": 24,
     "num_layers": 1,
