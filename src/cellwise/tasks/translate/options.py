@@ -25,8 +25,6 @@ VERSES: Mapping[str, Any] = {
     "source_unit": "words",
     "target_unit": "words",
     "copy": True,
-    "lexicon": True,
-    "coverage": 0.1,
     "hidden_size": 128,
     "batch_size": 32,
     "learning_rate": 5e-3,
