@@ -207,6 +207,14 @@ assert program(x[:4, :2], lengths=torch.tensor([4, 0]))[0].shape == (4, 2, 10)
 """
 
 
+def test_a_layer_may_be_exported_before_anything_else() -> None:
+    """Cells are first read while torch's tensors stand for others."""
+    words = "import torch, cellwise; layer = cellwise.Recurrent('mingru', 3, 4)"
+    words += "; torch.export.export(layer, (torch.randn(5, 2, 3),))"
+    done = subprocess.run([sys.executable, "-c", words], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_an_exported_program_runs_in_another_process(tmp_path: Path) -> None:
     layer = Recurrent("lstm-peephole", 3, 5, bidirectional=True)
     x, lengths = torch.randn(6, 4, 3), torch.tensor([6, 2, 3, 1])
