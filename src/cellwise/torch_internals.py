@@ -20,6 +20,7 @@ import torch
 import torch._VF
 from torch import Tensor
 from torch._C import _functorch
+from torch.utils import _python_dispatch
 
 from cellwise._lazy import load_layers
 
@@ -77,6 +78,11 @@ def apply_alone(function: type[torch.autograd.Function]) -> Callable[..., Any]:
     """
     applied: Callable[..., Any] = super(torch.autograd.Function, function).apply  # type: ignore[misc]
     return applied
+
+
+def outside_modes() -> AbstractContextManager[Any]:
+    """Without the modes in which tensors stand for others, as in torch.export."""
+    return _python_dispatch._disable_current_modes()
 
 
 def below_autograd() -> AbstractContextManager[Any]:

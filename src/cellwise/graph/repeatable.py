@@ -176,7 +176,7 @@ def _asking(generator: Any) -> Callable[[], object] | None:
     if hasattr(bits, "state"):
         return lambda: _plain(bits.state)
     if hasattr(generator, "manual_seed"):
-        return lambda: _plain(_state_of(generator))
+        return lambda: _plain(generator.get_state().numpy())
     if hasattr(generator, "get_state"):
         return lambda: _plain(generator.get_state(legacy=False))
     return None
@@ -220,11 +220,3 @@ class _Muted:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
-
-
-def _state_of(generator: Any) -> Any:
-    """The state of a generator of torch's, also where a layer is exported, whose tensors stand for others."""
-    from torch.utils._python_dispatch import _disable_current_modes
-
-    with _disable_current_modes():
-        return generator.get_state().numpy()

@@ -78,15 +78,17 @@ def dispatch_id(backend: str, stack: LayerSpec, context: CallContext, workload: 
 
 @lru_cache(maxsize=4096)  # sequences of many lengths
 def _best(stack: LayerSpec, context: CallContext, workload: Workload | None) -> str:
-    return explain(AUTO, stack, context, workload).chosen or AUTO
+    with torch_internals.outside_modes():  # cells are read here, maybe for the first time while a layer is exported
+        return explain(AUTO, stack, context, workload).chosen or AUTO
 
 
 @lru_cache(maxsize=1024)
 def _dispatch_id(backend: str, stack: LayerSpec, context: CallContext) -> int:
-    found = choose(backend, stack, context)
-    number = next(_NUMBERS)
-    DISPATCHES[number] = Dispatch(found, stack, found.prepare(stack, context))
-    return number
+    with torch_internals.outside_modes():
+        found = choose(backend, stack, context)
+        number = next(_NUMBERS)
+        DISPATCHES[number] = Dispatch(found, stack, found.prepare(stack, context))
+        return number
 
 
 def stepper(
