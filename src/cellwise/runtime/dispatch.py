@@ -78,7 +78,9 @@ def dispatch_id(backend: str, stack: LayerSpec, context: CallContext, workload: 
 
 @lru_cache(maxsize=4096)  # sequences of many lengths
 def _best(stack: LayerSpec, context: CallContext, workload: Workload | None) -> str:
-    with torch_internals.outside_modes():  # cells are read here, maybe for the first time while a layer is exported
+    with (
+        torch_internals.outside_modes()
+    ):  # cells are read here, maybe for the first time while a layer is exported
         return explain(AUTO, stack, context, workload).chosen or AUTO
 
 

@@ -117,6 +117,22 @@ class CompiledKernel(ABC):
         """The kernel for such calls."""
 
 
+class SmallCall(NamedTuple):
+    """The shape of a call that may be small.
+
+    lengths: D, H and P. given: the shape of an output that is handed to the caller, with final states (1, B, H); None
+    of one that goes to the next layer, (N, H), with final states (B, H). has_states: whether the states are the
+    caller's, who wants gradients at them.
+    """
+
+    kernels: CellKernels
+    bias: bool
+    lengths: tuple[int, int, int]
+    schedule: TimeSchedule
+    given: tuple[int, ...] | None
+    has_states: bool
+
+
 class SmallPass(ABC):
     """A layer pass on one shape of small call, in one thread, in less time than by way of `CompiledKernel.open`.
 
@@ -186,23 +202,8 @@ class KernelCompiler(ABC):
         """A call begins: the scratch memory that this thread was given before is free."""
         return
 
-    def small_pass(
-        self,
-        kernels: CellKernels,
-        bias: bool,
-        lengths: tuple[int, int, int],
-        schedule: TimeSchedule,
-        given: tuple[int, ...] | None,
-        has_states: bool,
-    ) -> SmallPass | None:
-        """A way for calls of this shape that begins sooner, if they are small and there is one.
-
-        Args:
-            lengths: D, H and P.
-            given: the shape of an output that is handed to the caller, with final states (1, B, H); None of one that
-                goes to the next layer, (N, H), with final states (B, H).
-            has_states: whether the states are the caller's, who wants gradients at them.
-        """
+    def small_pass(self, call: SmallCall) -> SmallPass | None:
+        """A way for calls of this shape that begins sooner, if they are small and there is one."""
         return None
 
     def stepper(

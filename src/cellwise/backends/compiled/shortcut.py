@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cellwise.backends.base import LayerSpec, PlainBatch, Result, Shortcut
+from cellwise.backends.compiled.compiler import SmallCall
 from cellwise.backends.compiled.layer_pass import LayerPass
 from cellwise.backends.compiled.plain import Forward, PassCall, run_forward
 from cellwise.backends.compiled.time_schedule import TimeSchedule, even_schedule, schedule_of
@@ -53,7 +54,9 @@ class CompiledShortcut(Shortcut):
         width = (stack.proj_size or stack.hidden_size) * stack.directions if layer else stack.input_size
         lengths, schedule = (width, stack.hidden_size, stack.proj_size), self._schedules[direction]
         given = (made.kernels, made.bias)
-        small = made.kernels.compiler.small_pass(*given, lengths, schedule, self._given, has_states)
+        small = made.kernels.compiler.small_pass(
+            SmallCall(*given, lengths, schedule, self._given, has_states)
+        )
         if has_states:
             return PassCall(*given, schedule, self._given, small)
         zeros = [_zeros(self._batch, size, self._dtype, device) for size in self._sizes]

@@ -18,9 +18,9 @@ from pathlib import Path
 from llvmlite import ir
 
 from cellwise.backends.cpu.bf16 import BYTES, I16, I32, WORD, dot
-from cellwise.backends.cpu.code import I64, Value
+from cellwise.backends.cpu.code import Value
 from cellwise.backends.cpu.compile import object_code_by
-from cellwise.backends.cpu.products import _UNROLLED, FEW_ROWS, MADE_BY, TERM, Products
+from cellwise.backends.cpu.products import _UNROLLED, FEW_ROWS, MADE_BY, Products
 from cellwise.backends.cpu.target import Target
 
 
@@ -47,19 +47,11 @@ class Bf16Products(Products):
     ) -> list[Value]:
         """The sums with one operand's products. Sums in float32 of bfloat16 products need not be put away."""
         b = self.b
-        words = self._words(self.at(self.terms, b.mul(term, self.whole(len(TERM))), I64), TERM)
+        words = self.term_words(term)
         length = words["length"]
         pairs = b.lshr(b.add(length, self.whole(1)), self.whole(1), name="words")
-        operands = []
-        for own in range(rows):
-            this = b.add(row, self.whole(own))
-            base = b.select(b.icmp_signed("<", this, words["limit"]), words["operand"], words["first"])
-            operands.append(self.at(base, b.mul(this, words["row"]), I16))
-        size = b.mul(pairs, self.whole(self.width * self.v.lanes))
-        weights = [
-            self.at(words["weights"], b.mul(b.add(first, self.whole(panel)), size))
-            for panel in range(len(rooms))
-        ]
+        operands = self.operands(words, row, rows, I16)
+        weights = self.panel_weights(words, first, len(rooms), pairs)
         ahead = None if block is None else self._ahead(weights[0], pairs, block)
         *sums, had, away = carried
         return [*self._words_of(length, operands, weights, sums, ahead), had, away]

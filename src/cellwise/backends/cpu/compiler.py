@@ -11,9 +11,15 @@ from torch import Tensor
 
 from cellwise.backends.base import LayerSpec, Stepper
 from cellwise.backends.compiled.cell_kernels import CellKernels
-from cellwise.backends.compiled.compiler import CompiledKernel, KernelCompiler, RunShape, Sizes, SmallPass
+from cellwise.backends.compiled.compiler import (
+    CompiledKernel,
+    KernelCompiler,
+    RunShape,
+    Sizes,
+    SmallCall,
+    SmallPass,
+)
 from cellwise.backends.compiled.scratch import POOL, SCRATCH
-from cellwise.backends.compiled.time_schedule import TimeSchedule
 from cellwise.backends.cpu import DTYPES
 from cellwise.backends.cpu.bf16 import WORD
 from cellwise.backends.cpu.bf16_kernel import SCRATCH_BYTES, emit_bf16, with_wide_states
@@ -142,18 +148,10 @@ class LlvmCompiler(KernelCompiler):
             return SCRATCH.tensor(rows, width, like.dtype)
         return POOL.tensor(rows, width, dtype=like.dtype)
 
-    def small_pass(
-        self,
-        kernels: CellKernels,
-        bias: bool,
-        lengths: tuple[int, int, int],
-        schedule: TimeSchedule,
-        given: tuple[int, ...] | None,
-        has_states: bool,
-    ) -> SmallPass | None:
+    def small_pass(self, call: SmallCall) -> SmallPass | None:
         from cellwise.backends.cpu.small_calls import small_pass
 
-        return small_pass(kernels, bias, lengths, schedule, given, has_states)
+        return small_pass(call)
 
     def stepper(
         self, kernels: CellKernels, stack: LayerSpec, weights: Sequence[Sequence[Tensor]], batch: int

@@ -196,18 +196,10 @@ class Products(Code):
     ) -> list[Value]:
         """The sums with one operand's products, run by run."""
         b = self.b
-        words = self._words(self.at(self.terms, b.mul(term, self.whole(len(TERM))), I64), TERM)
+        words = self.term_words(term)
         length = words["length"]
-        operands = []
-        for own in range(rows):
-            this = b.add(row, self.whole(own))
-            base = b.select(b.icmp_signed("<", this, words["limit"]), words["operand"], words["first"])
-            operands.append(self.at(base, b.mul(this, words["row"])))
-        size = b.mul(length, self.whole(self.width * self.v.lanes))
-        weights = [
-            self.at(words["weights"], b.mul(b.add(first, self.whole(panel)), size))
-            for panel in range(len(rooms))
-        ]
+        operands = self.operands(words, row, rows)
+        weights = self.panel_weights(words, first, len(rooms), length)
         ahead = None if block is None else self._ahead(weights[0], length, block)
         carried = [*carried]
         with self.summing("run", length, carried, step=words["run"]) as (start, running, following):
@@ -215,6 +207,30 @@ class Products(Code):
             end = b.select(b.icmp_signed("<", end, length), end, length)
             following += self._run(start, end, operands, weights, rooms, running, ahead)
         return carried
+
+    def term_words(self, term: Value) -> dict[str, Value]:
+        """The words of the descriptor about a term."""
+        return self._words(self.at(self.terms, self.b.mul(term, self.whole(len(TERM))), I64), TERM)
+
+    def operands(
+        self, words: dict[str, Value], row: Value, rows: int, kind: ir.Type | None = None
+    ) -> list[Value]:
+        """Where the operands of some rows begin; `kind`: of a number of theirs, if it is not what is computed with."""
+        b = self.b
+        found = []
+        for own in range(rows):
+            this = b.add(row, self.whole(own))
+            base = b.select(b.icmp_signed("<", this, words["limit"]), words["operand"], words["first"])
+            found.append(self.at(base, b.mul(this, words["row"]), kind))
+        return found
+
+    def panel_weights(self, words: dict[str, Value], first: Value, count: int, length: Value) -> list[Value]:
+        """Where the weights of some panels begin; `length`: how many vectors a unit's lanes have in each."""
+        b = self.b
+        size = b.mul(length, self.whole(self.width * self.v.lanes))
+        return [
+            self.at(words["weights"], b.mul(b.add(first, self.whole(panel)), size)) for panel in range(count)
+        ]
 
     def _ahead(self, weights: Value, length: Value, block: Value) -> Value:
         """Where the part of the next panel begins that this block fetches: each of the first blocks a vector per k.

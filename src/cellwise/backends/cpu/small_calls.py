@@ -15,11 +15,9 @@ import torch
 from torch import Tensor
 
 from cellwise.backends.compiled.backward_pass import BackwardPass
-from cellwise.backends.compiled.cell_kernels import CellKernels
-from cellwise.backends.compiled.compiler import SmallPass
+from cellwise.backends.compiled.compiler import SmallCall, SmallPass
 from cellwise.backends.compiled.forward_pass import OUTPUT, ForwardPass, X
 from cellwise.backends.compiled.gradients import BlockSlice, at_operand, operand_in_one
-from cellwise.backends.compiled.time_schedule import TimeSchedule
 from cellwise.backends.cpu.launch import CpuRun
 from cellwise.backends.cpu.small_run import Jobs, SmallRun, SmallRuns
 from cellwise.backends.cpu.threads import threads_for
@@ -267,23 +265,19 @@ def _carried(run: CpuRun, firsts: Sequence[str], histories: Sequence[str]) -> li
 class CpuSmallPass(SmallPass):
     """A layer pass of few rows, each of its kernels made when it is first needed."""
 
-    def __init__(
-        self,
-        kernels: CellKernels,
-        bias: bool,
-        lengths: tuple[int, int, int],
-        schedule: TimeSchedule,
-        given: tuple[int, ...] | None,
-        has_states: bool,
-    ) -> None:
-        self._kernels, self._bias, self._lengths, self._schedule = kernels, bias, lengths, schedule
-        self._given, self._has_states = given, has_states
+    def __init__(self, call: SmallCall) -> None:
+        self._call = call
 
     def _forward(self, tape: bool) -> SmallForward:
-        kernels: Any = self._kernels
+        call, kernels = self._call, self._kernels
         device = torch.device("cpu")
-        made = ForwardPass(kernels, self._bias, self._lengths, self._schedule, False, tape, device)
-        return SmallForward(made, self._given, kernels.training if tape else kernels.inference, tape)
+        made = ForwardPass(call.kernels, call.bias, call.lengths, call.schedule, False, tape, device)
+        return SmallForward(made, call.given, kernels.training if tape else kernels.inference, tape)
+
+    @property
+    def _kernels(self) -> Any:
+        """Of this backend's own kind."""
+        return self._call.kernels
 
     @cached_property
     def _infers(self) -> SmallForward:
@@ -295,9 +289,9 @@ class CpuSmallPass(SmallPass):
 
     @cached_property
     def _differentiates(self) -> SmallBackward:
-        kernels: Any = self._kernels
-        made = BackwardPass(kernels, self._bias, self._lengths, self._schedule, False, torch.device("cpu"))
-        return SmallBackward(made, kernels.backward, self._has_states)
+        call, device = self._call, torch.device("cpu")
+        made = BackwardPass(call.kernels, call.bias, call.lengths, call.schedule, False, device)
+        return SmallBackward(made, self._kernels.backward, call.has_states)
 
     def infer(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Any, ...]:
         return self._infers.run(x, states, weights)
@@ -309,19 +303,13 @@ class CpuSmallPass(SmallPass):
         return self._differentiates.run(*arguments)
 
 
-def small_pass(
-    kernels: CellKernels,
-    bias: bool,
-    lengths: tuple[int, int, int],
-    schedule: TimeSchedule,
-    given: tuple[int, ...] | None,
-    has_states: bool,
-) -> CpuSmallPass | None:
+def small_pass(call: SmallCall) -> CpuSmallPass | None:
     """The way for calls of this shape, if they are small: dense, of few rows, in whole vectors, for one thread."""
-    graph, (_, hidden, projected) = kernels.graph, lengths
+    kernels, schedule = call.kernels, call.schedule
+    graph, (width, hidden, projected) = kernels.graph, call.lengths
     gates = max(len(graph.input_gates), len(graph.state_gates), 1) * hidden
     rows, element = schedule.rows, kernels.dtype.itemsize
-    inner = len(graph.input_gates) * lengths[0] + len(graph.state_gates) * hidden
+    inner = len(graph.input_gates) * width + len(graph.state_gates) * hidden
     if (
         kernels.dtype is torch.bfloat16
         or projected
@@ -332,4 +320,4 @@ def small_pass(
         or threads_for(rows * hidden * (inner + 20)) > 1
     ):
         return None
-    return CpuSmallPass(kernels, bias, lengths, schedule, given, has_states)
+    return CpuSmallPass(call)
