@@ -16,6 +16,9 @@ whole tiles, so that there are no remainders in them; padding is never read as a
 
 What is summed over rows (the gradients of biases and of a cell's own parameters) is summed for `_SUMMED` rows at a time
 and then in float64, so that its error does not grow with the length and the batch.
+
+It is one file of more than 400 lines because it is one function that is written, from its first word to its last; what
+can be told apart (products, packing, blocks of inputs, expressions) is in files of its own.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from cellwise.tasks.translate.pairs import TextPairs
 __all__ = [
     "PACKAGE",
     "TITLES",
+    "are_metrics",
     "edit_distance",
     "error_rates",
     "measure_texts",
@@ -118,3 +119,12 @@ def edit_distance(made: Sequence[str], target: Sequence[str]) -> int:
             row[place] = min(above + 1, row[place - 1] + 1, diagonal + (symbol != other))
             diagonal = above
     return row[-1]
+
+
+def are_metrics(found: Any) -> bool:
+    """Whether a value read from a file is what `measure_texts` returns."""
+    return (
+        isinstance(found, dict)
+        and set(found) == set(TITLES)
+        and all(type(x) is float for x in found.values())
+    )

@@ -20,7 +20,7 @@ from cellwise.tasks.translate import TASK
 from cellwise.tasks.translate.allowed import Allowed, Texts
 from cellwise.tasks.translate.batches import Languages, Row, collate, in_order
 from cellwise.tasks.translate.known import TranslateData, fingerprint_of, rebuilt, stored
-from cellwise.tasks.translate.metrics import PACKAGE, TITLES, error_rates, measure_texts
+from cellwise.tasks.translate.metrics import PACKAGE, are_metrics, error_rates, measure_texts
 from cellwise.tasks.translate.network import END, TranslateNetwork, TranslateSizes
 from cellwise.tasks.translate.objective import TranslateObjective, counted
 from cellwise.tasks.translate.options import BEAM, TranslateOptions
@@ -239,7 +239,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
     def _loaded(cls, run: RunFolder, config: dict[str, Any]) -> Self:
         made = super()._loaded(run, config)
         found = run.summary().get("scores") if run.is_finished else None
-        if isinstance(found, dict) and all(_are_metrics(own) for own in found.values()):
+        if isinstance(found, dict) and all(are_metrics(own) for own in found.values()):
             made._baselines = {name: own for name, own in found.items() if name != made.model_name}
         return made
 
@@ -392,11 +392,3 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
 
 def _are_sentences(languages: Languages) -> bool:
     return languages.target.unit in ("words", "subwords")
-
-
-def _are_metrics(found: Any) -> bool:
-    return (
-        isinstance(found, dict)
-        and set(found) == set(TITLES)
-        and all(type(x) is float for x in found.values())
-    )
