@@ -51,7 +51,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.fixture(params=[16, 32, 64])
-def vector_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def vector_bytes(request: pytest.FixtureRequest) -> Iterator[int]:
     """The test runs on kernels made as for machines with vectors of 16, 32 and 64 bytes, one after the other."""
     from cellwise.backends.compiled.cell_kernels import kernels_of, key_of
     from cellwise.backends.cpu.target import VARIABLE, host
@@ -63,10 +63,11 @@ def vector_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
         for remembered in (host, kernels_of, key_of, dispatch._dispatch_id):
             remembered.cache_clear()
 
-    monkeypatch.setenv(VARIABLE, str(request.param))
-    forget()
-    yield request.param
-    forget()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, str(request.param))
+        forget()
+        yield request.param
+    forget()  # once the variable is again what the whole run was given
 
 
 @pytest.fixture(autouse=True, scope="module")

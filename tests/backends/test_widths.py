@@ -76,11 +76,12 @@ def test_vectors_of_64_bytes_where_there_are_none() -> None:
         np.testing.assert_allclose(call.room[:, :rows], call.sums, rtol=1e-4, atol=1e-4)
 
 
-def test_another_width_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, "24")
+def test_another_width_is_refused() -> None:
+    own = host()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, "24")
+        host.cache_clear()
+        with pytest.raises(CellwiseError, match="CELLWISE_VECTOR_BYTES is '24'; it must be 16, 32 or 64"):
+            host()
     host.cache_clear()
-    with pytest.raises(CellwiseError, match="CELLWISE_VECTOR_BYTES is '24'; it must be 16, 32 or 64"):
-        host()
-    monkeypatch.delenv(VARIABLE)
-    host.cache_clear()
-    assert host().vector_bytes in WIDTHS
+    assert host() == own and own.vector_bytes in WIDTHS
