@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import random
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 from torch.autograd import gradcheck
 
 from cellwise.tasks.errors import DataError
+from cellwise.tasks.translate import monotone
 from cellwise.tasks.translate.alignment import WordPairs
 from cellwise.tasks.translate.allowed import Allowed, Paths, read_allowed
 from cellwise.tasks.translate.attention import SCORES, Attention
@@ -343,7 +346,7 @@ def test_vocabularies_are_had_back(unit: str) -> None:
 def test_a_word_that_the_targets_lack_is_copied_by_its_own_number() -> None:
     source, target = (Vocabulary.learn(texts, "words", 100) for texts in (["a b Rome"], ["x y"]))
     languages = Languages(source, target, copies=True)
-    (made,) = languages.rows(["a Rome Oslo"], ["x Oslo z"])
+    (made,) = languages.pairs(TextPairs(("a Rome Oslo",), ("x Oslo z",))).values()
     size = len(target)
     assert made.copies.tolist() == [size, size + 1, size + 2, END]
     assert made.target.tolist() == [target.id_of("x"), size + 2, 0, END]
@@ -456,10 +459,67 @@ def test_bundled_verses() -> None:
 
 def test_a_batch_is_told_alignments_within_its_sentences() -> None:
     words = Vocabulary.learn(["a b c"], "symbols", 50)
-    rows = Languages(words, words, copies=False).rows(["a b c", "a"], ["a b", "a"])
+    pairs = TextPairs(("a b c", "a"), ("a b", "a"))
+    rows = list(Languages(words, words, copies=False).pairs(pairs).values())
     made = collate(rows, WordPairs.learn([[3, 4], [3], [4]] * 3, [[3, 4], [3], [4]] * 3), lexical=True)
     told, said = made.alignments, made.lexical
     assert said is not None and said[:, :, 0].diagonal().tolist()[:2] == pytest.approx([1, 1], abs=0.1)
     assert said[2, :, 0].tolist() == [0, 0, 0, 1] and said[1, :, 1].tolist() == [0, 1, 0, 0]  # the ends
     assert told is not None and told.shape == (3, 4, 2)
     assert told[0, 0, 0] > 0.5 and (told[:, 3:, 0] == 0).all() and (told[1:, :, 1] == 0).all()
+
+
+# --- each piece of the source in its turn -----------------------------------------------------------------------------
+
+
+def _ways(letters: int, sounds: int, widest: int) -> list[list[int]]:
+    """All ways to cut so many sounds into as many chunks as there are letters: the widths."""
+    every = itertools.product(range(widest + 1), repeat=letters)
+    return [list(widths) for widths in every if sum(widths) == sounds]
+
+
+def _entries(table: monotone._Table, letters: list[int], sounds: list[int], widths: list[int]) -> np.ndarray:
+    keys = [
+        letter * 9 + functools.reduce(lambda number, sound: number * 3 + sound + 1, chunk, 0)
+        for letter, chunk in zip(letters, monotone._chunks(sounds, widths), strict=True)
+    ]
+    return np.searchsorted(table.keys, keys) + 2
+
+
+def test_expected_counts_and_the_likeliest_cut_are_those_of_all_cuts() -> None:
+    generator = random.Random(0)
+    pairs = {}
+    for number in range(12):
+        letters = [generator.randrange(3) for _ in range(generator.randint(1, 4))]
+        pairs[number] = (
+            letters,
+            [generator.randrange(2) for _ in range(generator.randint(0, 2 * len(letters)))],
+        )
+    table = monotone._Table(2, 2)
+    batch = monotone._Batch(table, pairs, list(pairs))
+    table.learn([batch])
+    counts = np.zeros(len(table.chances))
+    best = []
+    for letters, sounds in pairs.values():
+        weights, entries = [], []
+        for widths in _ways(len(letters), len(sounds), 2):
+            entries.append(_entries(table, letters, sounds, widths))
+            weights.append(table.chances[entries[-1]].prod())
+        for own, weight in zip(entries, weights, strict=True):
+            np.add.at(counts, own, weight / sum(weights))
+        best.append(max(weights))
+    np.testing.assert_allclose(batch.expected(batch.placed())[2:], counts[2:], atol=1e-9)
+    for (letters, sounds), widths, chance in zip(pairs.values(), batch.likeliest(), best, strict=True):
+        assert widths is not None
+        assert table.chances[_entries(table, letters, sounds, widths)].prod() == pytest.approx(chance)
+
+
+def test_targets_are_cut_into_what_each_letter_writes() -> None:
+    spoken = {"x": "K S", "s": "S", "h": "HH", "a": "AA", "t": "T", "e": ""}
+    generator = random.Random(1)
+    words = [generator.choices(list(spoken), k=generator.randint(2, 6)) for _ in range(200)]
+    aligner = monotone.Aligner(words, [" ".join(spoken[c] for c in word).split() for word in words])
+    found = aligner.cut(
+        [list("taxes"), list("q"), list("ta")], [["T", "AA", "K", "S", "S"], ["K"], ["T"] * 5]
+    )
+    assert found == [[("T",), ("AA",), ("K", "S"), (), ("S",)], None, None]

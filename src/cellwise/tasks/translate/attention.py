@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["SCORES", "Attention", "repetition"]
+__all__ = ["SCORES", "Attention", "InTurn", "repetition"]
 
 SCORES = ("dot", "general", "additive")
 
@@ -72,6 +72,30 @@ class Attention(nn.Module):
         assert self.cover is not None
         of_query, of_key = self.cover.weight[0].chunk(2)
         return (queries @ of_query)[:, :, None] + (keys @ of_key)[:, None] + self.cover.bias
+
+
+class InTurn(nn.Module):
+    """Step t of the decoder attends to position t of the source: hard monotonic attention, to targets that are cut into
+    what each position writes (Aharoni and Goldberg 2017). It has the methods of `Attention`, and nothing to learn."""
+
+    def keys(self, memory: Tensor) -> Tensor:
+        """Nothing is compared; (B, S, 0)."""
+        return memory[..., :0]
+
+    def place(self, lengths: Tensor, covered: Tensor) -> Tensor:
+        """The position (B, K) of the step after those whose weights sum to `covered` (B, K, S), within the source."""
+        return torch.minimum(covered.sum(-1).round().long(), lengths[:, None] - 1)
+
+    def forward(self, queries: Tensor, keys: Tensor, lengths: Tensor, covered: Tensor) -> Tensor:
+        """Weights (B, K, S) of one step of K rows (B, K, H); see `place`."""
+        return nn.functional.one_hot(self.place(lengths, covered), keys.shape[1]).to(queries.dtype)
+
+    def over_targets(self, queries: Tensor, keys: Tensor, lengths: Tensor) -> Tensor:
+        """Weights (B, T, S) of all steps (B, T, H) of a row."""
+        steps, places = queries.shape[1], keys.shape[1]
+        return torch.eye(steps, places, dtype=queries.dtype, device=queries.device).expand(
+            len(queries), -1, -1
+        )
 
 
 def repetition(weights: Tensor) -> Tensor:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from cellwise.tasks.translate.alignment import WordPairs
+from cellwise.tasks.translate.monotone import Aligner
 from cellwise.tasks.translate.network import END, NO_COPY, UNKNOWN, Pairs
+from cellwise.tasks.translate.pairs import TextPairs
 from cellwise.tasks.translate.vocabulary import Piece, Vocabulary
 
 __all__ = ["Languages", "Row", "collate", "in_order", "shuffled"]
@@ -35,11 +37,24 @@ class Row:
 
 @dataclass(frozen=True)
 class Languages:
-    """The vocabularies of sources and targets."""
+    """The vocabularies of sources and targets.
+
+    monotone: each piece of a source writes one of the targets' vocabulary, whose pieces are chunks. aligner: what cuts
+    targets into them; None in a translator that was loaded, which asks for no such cut."""
 
     source: Vocabulary
     target: Vocabulary
     copies: bool
+    monotone: bool = False
+    aligner: Aligner | None = field(default=None, compare=False)
+
+    @classmethod
+    def in_turn(cls, source: Vocabulary, unit: str, pairs: TextPairs, copies: bool) -> Languages:
+        """Those of a monotone translator. unit: what targets are made of."""
+        cut, written = source.cut(pairs.sources), Vocabulary(unit).cut(pairs.targets)
+        aligner = Aligner(cut, written)
+        chunks = (chunk for row in aligner.cut(cut, written) for chunk in row or ())
+        return cls(source, Vocabulary.of_chunks(unit, chunks), copies, monotone=True, aligner=aligner)
 
     @property
     def are_joint(self) -> bool:
@@ -52,13 +67,24 @@ class Languages:
         source, target = self.source, self.target
         if self.are_joint:
             return f"both sides have one vocabulary of {len(source):,} {source.unit}"
-        return f"sources have {len(source):,} different {source.unit}, targets {len(target):,} {target.unit}"
+        each = "groups of " if self.monotone else ""
+        return f"sources have {len(source):,} different {source.unit}, targets {len(target):,} {each}{target.unit}"
 
-    def rows(self, sources: Sequence[str], targets: Sequence[str] | None = None) -> list[Row]:
-        """Texts as numbers."""
-        cut = self.source.cut(sources)
-        written = [[] for _ in cut] if targets is None else self.target.cut(targets)
-        return [self._row(source, target) for source, target in zip(cut, written, strict=True)]
+    def rows(self, sources: Sequence[str]) -> list[Row]:
+        """Sources as numbers."""
+        return [self._row(source, ()) for source in self.source.cut(sources)]
+
+    def pairs(self, pairs: TextPairs) -> dict[int, Row]:
+        """Pairs as numbers, by their places. Without those whose target cannot be cut into what the source's pieces
+        write, if that is asked for."""
+        cut = self.source.cut(pairs.sources)
+        if self.aligner is None:
+            written: Sequence[Sequence[Piece] | None] = self.target.cut(pairs.targets)
+        else:
+            chunks = self.aligner.cut(cut, self.target.cut(pairs.targets))
+            written = [None if row is None else [self.target.chunk(chunk) for chunk in row] for row in chunks]
+        both = enumerate(zip(cut, written, strict=True))
+        return {number: self._row(source, target) for number, (source, target) in both if target is not None}
 
     def _row(self, source: Sequence[Piece], target: Sequence[Piece]) -> Row:
         ids = [self.source.id_of(piece) for piece in source]

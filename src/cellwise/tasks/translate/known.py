@@ -37,6 +37,7 @@ def stored(data: TranslateData) -> Tensor:
         "source": data.languages.source.stored(),
         "target": None if data.languages.are_joint else data.languages.target.stored(),
         "copies": data.languages.copies,
+        "monotone": data.languages.monotone,
         "ratio": data.ratio,
         "left_out": data.left_out,
         "held_out": None if data.held_out is None else [data.held_out.sources, data.held_out.targets],
@@ -67,5 +68,5 @@ def rebuilt(tensors: Mapping[str, Tensor], fingerprint: str) -> TranslateData:
     if kept["held_out"] is not None:
         sources, targets = kept["held_out"]
         held_out = as_pairs(sources, targets, "measuring")
-    languages = Languages(source, target, bool(kept["copies"]))
+    languages = Languages(source, target, bool(kept["copies"]), bool(kept.get("monotone", False)))
     return TranslateData(languages, ratio, held_out, bool(kept["is_test"]), left_out, fingerprint)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cellwise.nn import Recurrent
-from cellwise.tasks.translate.attention import Attention, repetition
+from cellwise.tasks.translate.attention import SCORES, Attention, InTurn, repetition
 from cellwise.tasks.translate.lexicon import Lexicon, matches
 from cellwise.tasks.translate.likelihood import log_likelihood
 
@@ -113,9 +113,12 @@ class TranslateNetwork(nn.Module):
         self.source = nn.Embedding(sizes.sources, embedded)
         self.target = None if sizes.shared else nn.Embedding(sizes.targets, embedded)
         self.encoder = Recurrent(cell, embedded, half, layers, dropout=between, bidirectional=True)
-        read = 2 * embedded if sizes.input_feeding else embedded
+        self.in_turn = sizes.attention not in SCORES
+        read = embedded + sizes.input_feeding * embedded + self.in_turn * (wide + embedded)
         self.decoder = Recurrent(cell, read, wide, layers, dropout=between)
-        self.attention = Attention(sizes.attention, wide, covers=sizes.coverage > 0)
+        self.attention: Attention | InTurn = (
+            InTurn() if self.in_turn else Attention(sizes.attention, wide, covers=sizes.coverage > 0)
+        )
         self.upper = None
         if sizes.upper_layers:
             above = sizes.dropout if sizes.upper_layers > 1 else 0.0
@@ -264,10 +267,12 @@ class TranslateNetwork(nn.Module):
         read = self._locked(self.embed(before))
         if self.sizes.input_feeding:
             return self._fed(read, source, state)
+        if self.in_turn:  # a step knows beforehand where it looks
+            read = torch.cat([read, source.memory.transpose(0, 1)[: len(read)]], -1)
         queries, _ = self.decoder(read, state, lengths=lengths)
         queries = self._locked(queries).transpose(0, 1)
         weights = self.attention.over_targets(queries, source.keys, source.lengths)
-        context = torch.bmm(weights, source.memory)
+        context = source.memory[:, : len(read)] if self.in_turn else torch.bmm(weights, source.memory)
         above = None
         if self.upper is not None:
             above, _ = self.upper(torch.cat([queries, context], -1).transpose(0, 1), lengths=lengths)

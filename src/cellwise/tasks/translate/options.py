@@ -11,6 +11,7 @@ from cellwise.tasks.options import Range, option, with_options
 __all__ = [
     "ATTENTIONS",
     "BEAM",
+    "MONOTONE",
     "SOUNDS",
     "UNIT_NAMES",
     "VERSES",
@@ -20,6 +21,7 @@ __all__ = [
 ]
 
 DATA = "data"
+MONOTONE = "monotone"
 # What suits the bundled verses, which are few and short, and spellings with their sounds.
 VERSES: Mapping[str, Any] = {
     "source_unit": "words",
@@ -31,14 +33,14 @@ VERSES: Mapping[str, Any] = {
     "epochs": 12,
 }
 SOUNDS: Mapping[str, Any] = {
-    "hidden_size": 192,
+    "attention": MONOTONE,
     "embedding_size": 64,
     "word_dropout": 0.0,
-    "guide": 0.0,
-    "learning_rate": 5e-3,
-    "epochs": 12,
+    "learning_rate": 3e-3,
+    "epochs": 9,
 }
-ATTENTIONS = ("dot", "general", "additive")
+SCORED = ("dot", "general", "additive")
+ATTENTIONS = (*SCORED, MONOTONE)
 UNIT_NAMES = ("words", "symbols", "characters", "subwords")
 WATCHED = ("chrf", "bleu", "word_error_rate", "symbol_error_rate", "cross_entropy")
 BEAM = 5
@@ -86,10 +88,11 @@ class TranslateOptions(CommonOptions):
     )
     attention: str = option(
         default="general",
-        help="How well a position of the source fits a state of the decoder.",
+        help="How well a position of the source fits a state of the decoder. monotone: each position in its turn "
+        "writes nothing, a piece or several, as letters write sounds.",
         choices=ATTENTIONS,
         group=NETWORK,
-        search=ATTENTIONS,
+        search=SCORED,
     )
     hidden_size: int = option(
         default=256,

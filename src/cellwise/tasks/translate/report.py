@@ -171,6 +171,8 @@ def _attention_section(translator: Translator, held: TextPairs, made: Sequence[s
         for number, each in enumerate(chosen, 1)
     )
     text = "Each row shows which pieces of the source the network attends to while it writes a piece."
+    if translator.languages_.monotone:
+        text = "Each row shows which piece of the source writes it; the empty columns write nothing."
     return Section("What it looks at", text, charts=charts)
 
 
@@ -183,11 +185,16 @@ def _pictured(
     places = np.linspace(0.2, 0.8, PICTURES) * (len(order) - 1)
     found = []
     for number in dict.fromkeys(order[int(place)] for place in places):
-        (row,) = languages.rows([held.sources[number]], [made[number]])
-        with torch.no_grad():
-            weights = network.attended(collate([row]))[0, :-1, :-1].numpy()
         source = _named(languages.source, held.sources[number])
-        target = _named(languages.target, made[number])
+        if languages.monotone:
+            ((best,),) = translator.translations([held.sources[number]])
+            target = [chart_label(piece, 14) for piece in best.pieces]
+            weights = np.eye(len(source))[[min(place, len(source) - 1) for place in best.alignment]]
+        else:
+            row = languages.pairs(TextPairs((held.sources[number],), (made[number],)))[0]
+            with torch.no_grad():
+                weights = network.attended(collate([row]))[0, :-1, :-1].numpy()
+            target = _named(languages.target, made[number])
         if source and target:
             found.append((source[:MOST_PIECES], target[:MOST_PIECES], weights[:MOST_PIECES, :MOST_PIECES]))
     return found

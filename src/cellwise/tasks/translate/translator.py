@@ -23,7 +23,7 @@ from cellwise.tasks.translate.known import TranslateData, fingerprint_of, rebuil
 from cellwise.tasks.translate.metrics import PACKAGE, are_metrics, error_rates, measure_texts
 from cellwise.tasks.translate.network import END, TranslateNetwork, TranslateSizes
 from cellwise.tasks.translate.objective import TranslateObjective, counted
-from cellwise.tasks.translate.options import BEAM, TranslateOptions
+from cellwise.tasks.translate.options import BEAM, MONOTONE, TranslateOptions
 from cellwise.tasks.translate.pairs import Parts, TextPairs, as_pairs, hold_out, texts_of
 from cellwise.tasks.translate.translating import Search, Translation, translations_of
 from cellwise.tasks.translate.vocabulary import Vocabulary, choose_unit
@@ -49,11 +49,11 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
 
     Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. source_unit,
     target_unit: "words", "symbols", "characters" or "subwords"; None: what suits the texts. vocabulary_size, joint,
-    longest: the vocabularies. attention ("dot", "general", "additive"), coverage, input_feeding, embedding_size,
-    hidden_size, num_layers, upper_layers, copy, lexicon, tied: the network. guide: how much its attention is told by
-    IBM model 1. dropout, word_dropout, sampling, smoothing: its regularisation. watch: the metric that decides when to
-    stop. epochs, batch_size, learning_rate, weight_decay, patience, seed, threads, device, minutes, accumulate,
-    autocast: the training.
+    longest: the vocabularies. attention ("dot", "general", "additive", "monotone"), coverage, input_feeding,
+    embedding_size, hidden_size, num_layers, upper_layers, copy, lexicon, tied: the network. guide: how much its
+    attention is told by IBM model 1. dropout, word_dropout, sampling, smoothing: its regularisation. watch: the
+    metric that decides when to stop. epochs, batch_size, learning_rate, weight_decay, patience, seed, threads,
+    device, minutes, accumulate, autocast: the training.
 
     `fit` takes a file with a source, a tab and a target a line, a list of (source, target), or two lists (or two
     aligned files); `valid`, of the same kind, decides when to stop; without it every tenth source does, and every tenth
@@ -84,6 +84,13 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
                 f"joint asks for one vocabulary, but source_unit is {self.source_unit} and target_unit "
                 f"{self.target_unit}; give both the same unit"
             )
+        asked = {name: getattr(self, name) for name in ("joint", "lexicon", "coverage", "input_feeding")}
+        if self.attention == MONOTONE and any(asked.values()):
+            names = " and ".join(name for name, value in asked.items() if value)
+            raise OptionError(
+                f"attention {MONOTONE} takes each piece of the source in its turn; leave out {names}, or give another "
+                "attention"
+            )
 
     def _read(
         self, data: Any, target: Any = None, valid: Any = None
@@ -97,11 +104,11 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
             parts = Parts(pairs, as_pairs(sources, targets, "validation"), None)
         training = parts.training
         languages = self._languages(training)
-        rows = languages.rows(training.sources, training.targets)
-        kept = [n for n, row in enumerate(rows) if max(len(row.source), len(row.target)) <= self.longest + 1]
+        found = languages.pairs(training)
+        kept = [n for n, row in found.items() if max(len(row.source), len(row.target)) <= self.longest + 1]
         if not kept:
             raise DataError(f"all pairs are longer than longest = {self.longest:,} pieces")
-        rows = [rows[number] for number in kept]
+        rows = [found[number] for number in kept]
         ratio = sum(len(row.target) for row in rows) / sum(len(row.source) for row in rows)
         held = parts.validation if parts.test is None else parts.test
         known = TranslateData(
@@ -118,6 +125,8 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
             joint = self.joint
         if joint and source != target:
             target = source
+        if self.attention == MONOTONE:
+            return self._in_turn(pairs, source, target)
         if joint:
             texts = [*pairs.sources, *pairs.targets]
             both = Vocabulary.learn(texts, source, self._size_for(texts, source))
@@ -128,6 +137,15 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
             Vocabulary.learn(pairs.targets, target, sizes[1]),
             self.copy,
         )
+
+    def _in_turn(self, pairs: TextPairs, source: str, target: str) -> Languages:
+        if not {source, target} <= {"symbols", "characters"}:
+            raise OptionError(
+                f"attention {MONOTONE} is for letters and sounds, but sources are cut into {source} and targets into "
+                f"{target}; give source_unit and target_unit characters or symbols, or another attention"
+            )
+        known = Vocabulary.learn(pairs.sources, source, self._size_for(pairs.sources, source))
+        return Languages.in_turn(known, target, pairs, self.copy)
 
     def _size_for(self, texts: Sequence[str], unit: str) -> int:
         """The size of a vocabulary: of subwords the larger, the more text there is."""
@@ -174,14 +192,14 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         if validation is not None:
             step = max(1, len(validation) // MOST_CHOOSING)
             self._choosing = validation.rows(range(0, len(validation), step))
-        rows = [] if validation is None else data.languages.rows(validation.sources, validation.targets)
+        rows = [] if validation is None else list(data.languages.pairs(validation).values())
 
         def validate() -> dict[str, float]:
             return {} if validation is None else self._validated(network, data, validation, rows, watch)
 
         words = (
             counted(training.rows, len(data.languages.target))
-            if self.guide or network.lexicon is not None
+            if (self.guide and not data.languages.monotone) or network.lexicon is not None
             else None
         )
         if words is not None and network.lexicon is not None:
@@ -191,7 +209,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
             training.rows,
             validate,
             words=words,
-            guided=self.guide > 0,
+            guided=self.guide > 0 and not data.languages.monotone,
             sampling=self.sampling,
             metric=watch,
             batch_size=self.batch_size,
@@ -250,7 +268,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
     def _complete(self) -> tuple[str, ...]:
         """Choose the length penalty by the validation: the largest sum of BLEU and chrF, or the least of errors."""
         pairs, self._choosing = self._choosing, None
-        if pairs is None:
+        if pairs is None or self.languages_.monotone:  # all translations of a source have as many steps
             return ()
 
         def quality(penalty: float) -> float:
@@ -350,6 +368,8 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         self._check_fitted()
         if n_best > beam:
             raise OptionError(f"n_best = {n_best} translations need a beam of at least as many, not {beam}")
+        if self.languages_.monotone and (allow is not None or among is not None):
+            raise OptionError(f"what may be written cannot be given to attention {MONOTONE}")
         if allow is not None and among is not None:
             raise OptionError(
                 "translations are put together from `allow` or one of `among`; give one of the two"

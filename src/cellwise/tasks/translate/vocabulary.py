@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -128,7 +128,17 @@ class Vocabulary:
         """The text of some pieces; blanks around it are left out."""
         if self.subwords is not None:
             return b"".join(_bytes(piece) for piece in pieces).decode("utf-8", "replace").strip()
-        return _JOIN[self.unit]([_text(piece) for piece in pieces]).strip()
+        return _JOIN[self.unit]([_text(piece) for piece in pieces if piece]).strip()
+
+    @classmethod
+    def of_chunks(cls, unit: str, chunks: Iterable[Sequence[Piece]]) -> Vocabulary:
+        """Whose pieces are the texts of chunks, the most frequent first; that of an empty one is empty."""
+        counts = Counter(_JOIN[unit]([_text(piece) for piece in chunk]) for chunk in chunks)
+        return cls(unit, tuple(sorted(counts, key=lambda piece: (-counts[piece], piece))))
+
+    def chunk(self, pieces: Sequence[Piece]) -> str:
+        """The piece of a chunk, where the vocabulary has chunks."""
+        return _JOIN[self.unit]([_text(piece) for piece in pieces])
 
     def stored(self) -> dict[str, Any]:
         """As JSON holds it."""

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cellwise.tasks.translate.network import TINY, Source, TranslateNetwork
+from cellwise.tasks.translate.attention import InTurn
+from cellwise.tasks.translate.network import END, TINY, Source, TranslateNetwork
 
 __all__ = ["Writer"]
 
@@ -40,6 +41,11 @@ class Writer:
         read = network.embed(words.flatten())
         if network.sizes.input_feeding:
             read = torch.cat([read, self._fed.flatten(0, 1)], -1)
+        place = None
+        if isinstance(network.attention, InTurn):
+            place = network.attention.place(source.lengths, self._covered)
+            found = source.memory[torch.arange(batch, device=words.device)[:, None], place]
+            read = torch.cat([read, found.flatten(0, 1)], -1)
         queries = self._decoder(read).view(batch, beams, -1)
         weights = network.attention(queries, source.keys, source.lengths, self._covered)
         self._covered = self._covered + weights
@@ -48,10 +54,14 @@ class Writer:
         if self._upper is not None:
             above = self._upper(torch.cat([queries, context], -1).flatten(0, 1)).view(batch, beams, -1)
         combined = self._fed = network.joined(queries, context, above)
-        logits = nn.functional.linear(combined, network.output, network.bias)
-        if network.gate is None:
-            return logits, weights
-        return self._mixed(logits, network.ways(queries, context, combined), weights), weights
+        scores = nn.functional.linear(combined, network.output, network.bias)
+        if network.gate is not None:
+            scores = self._mixed(scores, network.ways(queries, context, combined), weights)
+        if place is not None:  # the end of the source writes the end, and nothing else does
+            is_end = torch.arange(scores.shape[-1], device=scores.device) == END
+            at_end = place == source.lengths[:, None] - 1
+            scores = scores.masked_fill(is_end != at_end[..., None], -math.inf)
+        return scores, weights
 
     def _mixed(self, logits: Tensor, ways: tuple[Tensor, ...], weights: Tensor) -> Tensor:
         source, size = self.source, logits.shape[-1]
