@@ -71,6 +71,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_learns_to_turn_numbers_round(run: Path) -> None:
     made = Translator.load(run)
     assert made.languages_.source.unit == made.languages_.target.unit == "symbols"
+    assert not made.languages_.monotone  # the figures go the other way
     assert made.held_out_ is not None and made.is_test_
     figures = made.measure(counted())
     assert figures["word_error_rate"] < 0.1 and figures["chrf"] > 90
@@ -198,7 +199,7 @@ def test_the_length_penalty_is_chosen_by_the_validation() -> None:
 
 
 def test_what_cannot_be_is_said(run: Path) -> None:
-    with pytest.raises(OptionError, match="attention must be 'dot', 'general' or 'additive', not 'much'"):
+    with pytest.raises(OptionError, match="attention must be 'dot', 'general', 'additive' or 'monotone', not 'much'"):
         Translator(attention="much").fit(counted(4))
     with pytest.raises(OptionError, match="joint asks for one vocabulary, but source_unit is words and"):
         Translator(joint=True, source_unit="words").fit(counted(4))
@@ -293,9 +294,10 @@ def spelled(count: int) -> TextPairs:
 
 @pytest.mark.draws
 def test_letters_write_sounds_each_in_its_turn(tmp_path: Path) -> None:
-    how = TINY | {"attention": "monotone", "word_dropout": 0.0, "epochs": 12, "copy": True}
+    how = TINY | {"word_dropout": 0.0, "epochs": 12, "copy": True}
     Translator(**how).fit(spelled(300), folder=tmp_path / "run", progress=False)
     made = Translator.load(tmp_path / "run")
+    assert made.languages_.monotone
     assert made.predict(["taxes", "see"]) == ["T AA K S S", "S"] == made.predict(["taxes", "see"], beam=1)
     best, second = made.translations(["taxes"], n_best=2)[0]
     assert best.pieces == ("T", "AA", "K S", "S") and best.alignment == (0, 1, 2, 4)
@@ -303,7 +305,7 @@ def test_letters_write_sounds_each_in_its_turn(tmp_path: Path) -> None:
     assert "Each row shows which piece of the source writes it" in (tmp_path / "run/report.html").read_text(
         "utf8"
     )
-    with pytest.raises(OptionError, match="cannot be given to attention monotone"):
+    with pytest.raises(OptionError, match="then what may be written cannot be given"):
         made.predict(["taxes"], among=["S"])
 
 

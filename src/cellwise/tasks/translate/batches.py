@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from cellwise.tasks.translate.alignment import WordPairs
-from cellwise.tasks.translate.monotone import Aligner
+from cellwise.tasks.translate.monotone import Aligner, goes_in_turn
 from cellwise.tasks.translate.network import END, NO_COPY, UNKNOWN, Pairs
 from cellwise.tasks.translate.pairs import TextPairs
 from cellwise.tasks.translate.vocabulary import Piece, Vocabulary
@@ -49,12 +49,18 @@ class Languages:
     aligner: Aligner | None = field(default=None, compare=False)
 
     @classmethod
-    def in_turn(cls, source: Vocabulary, unit: str, pairs: TextPairs, copies: bool) -> Languages:
-        """Those of a monotone translator. unit: what targets are made of."""
+    def in_turn(
+        cls, source: Vocabulary, unit: str, pairs: TextPairs, copies: bool, anyway: bool
+    ) -> Languages | None:
+        """Those of a monotone translator; None if the pairs do not look as if sources wrote targets in turn, unless
+        they are wanted anyway. unit: what targets are made of."""
         cut, written = source.cut(pairs.sources), Vocabulary(unit).cut(pairs.targets)
         aligner = Aligner(cut, written)
-        chunks = (chunk for row in aligner.cut(cut, written) for chunk in row or ())
-        return cls(source, Vocabulary.of_chunks(unit, chunks), copies, monotone=True, aligner=aligner)
+        rows = aligner.cut(cut, written)
+        if not anyway and not goes_in_turn(cut, rows):
+            return None
+        target = Vocabulary.of_chunks(unit, (chunk for row in rows for chunk in row or ()))
+        return cls(source, target, copies, monotone=True, aligner=aligner)
 
     @property
     def are_joint(self) -> bool:

@@ -7,6 +7,7 @@ piece of the source writes a chunk is learned by expectation maximisation over a
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +18,13 @@ import numpy as np
 
 from cellwise.tasks.translate.vocabulary import Piece
 
-__all__ = ["WIDEST", "Aligner", "Chunk"]
+__all__ = ["WIDEST", "Aligner", "Chunk", "goes_in_turn"]
 
 WIDEST = 3  # target pieces in a chunk, at most
 MOST_COUNTED = 60_000  # pairs that are counted
 MOST_CELLS = 400_000  # places in a source times places in a target, of pairs that are handled together
 ROUNDS = 8
+MOST_CUT = 0.98  # the share of pairs that have to be cut
 FEWEST = 5  # a chunk of several pieces that is used less often is not used at all
 SMALLEST = 1e-12  # probability of what was not counted
 _NEVER, _BEYOND = (
@@ -85,6 +87,23 @@ class Aligner:
                 if widths is not None:
                     made[number] = _chunks(pairs[number][1], widths)
         return made
+
+
+def goes_in_turn(sources: Sequence[Sequence[Piece]], cut: Sequence[Sequence[Chunk] | None]) -> bool:
+    """Whether sources write their targets in turn: nearly all are cut, and a piece of a source leaves less than half of
+    the uncertainty about the pieces of the target that it writes."""
+    letters: Counter[Piece] = Counter()
+    both: Counter[tuple[Piece, Chunk]] = Counter()
+    sounds: Counter[Piece] = Counter()
+    for source, row in zip(sources, cut, strict=True):
+        if row is not None:
+            letters.update(source)
+            both.update(zip(source, row, strict=True))
+            sounds.update(piece for chunk in row for piece in chunk)
+    left = sum(count * math.log2(letters[letter] / count) for (letter, _), count in both.items())
+    total = sounds.total()
+    alone = sum(count * math.log2(total / count) for count in sounds.values())
+    return sum(row is not None for row in cut) >= MOST_CUT * len(cut) and left < alone / 2
 
 
 def _chunks(target: Sequence[int], widths: Sequence[int]) -> list[tuple[int, ...]]:

@@ -11,6 +11,7 @@ from cellwise.tasks.options import Range, option, with_options
 __all__ = [
     "ATTENTIONS",
     "BEAM",
+    "GENERAL",
     "MONOTONE",
     "SOUNDS",
     "UNIT_NAMES",
@@ -39,7 +40,8 @@ SOUNDS: Mapping[str, Any] = {
     "learning_rate": 3e-3,
     "epochs": 9,
 }
-SCORED = ("dot", "general", "additive")
+GENERAL = "general"
+SCORED = ("dot", GENERAL, "additive")
 ATTENTIONS = (*SCORED, MONOTONE)
 UNIT_NAMES = ("words", "symbols", "characters", "subwords")
 WATCHED = ("chrf", "bleu", "word_error_rate", "symbol_error_rate", "cross_entropy")
@@ -86,11 +88,12 @@ class TranslateOptions(CommonOptions):
         at_most=100_000,
         group=DATA,
     )
-    attention: str = option(
-        default="general",
+    attention: str | None = option(
+        default=None,
         help="How well a position of the source fits a state of the decoder. monotone: each position in its turn "
         "writes nothing, a piece or several, as letters write sounds.",
         choices=ATTENTIONS,
+        none="monotone where letters or symbols are found to write in turn, else general",
         group=NETWORK,
         search=SCORED,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -19,14 +18,14 @@ from cellwise.tasks.training.run_folder import DATA, WINDOWS, Checkpoint, RunFol
 from cellwise.tasks.translate import TASK
 from cellwise.tasks.translate.allowed import Allowed, Texts
 from cellwise.tasks.translate.batches import Languages, Row, collate, in_order
+from cellwise.tasks.translate.choosing import asked_for_attention, languages_of
 from cellwise.tasks.translate.known import TranslateData, fingerprint_of, rebuilt, stored
 from cellwise.tasks.translate.metrics import PACKAGE, are_metrics, error_rates, measure_texts
 from cellwise.tasks.translate.network import END, TranslateNetwork, TranslateSizes
 from cellwise.tasks.translate.objective import TranslateObjective, counted
-from cellwise.tasks.translate.options import BEAM, MONOTONE, TranslateOptions
+from cellwise.tasks.translate.options import BEAM, GENERAL, MONOTONE, TranslateOptions
 from cellwise.tasks.translate.pairs import Parts, TextPairs, as_pairs, hold_out, texts_of
 from cellwise.tasks.translate.translating import Search, Translation, translations_of
-from cellwise.tasks.translate.vocabulary import Vocabulary, choose_unit
 
 __all__ = ["Translation", "Translator"]
 
@@ -84,12 +83,11 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
                 f"joint asks for one vocabulary, but source_unit is {self.source_unit} and target_unit "
                 f"{self.target_unit}; give both the same unit"
             )
-        asked = {name: getattr(self, name) for name in ("joint", "lexicon", "coverage", "input_feeding")}
-        if self.attention == MONOTONE and any(asked.values()):
-            names = " and ".join(name for name, value in asked.items() if value)
+        asked = asked_for_attention(self)
+        if self.attention == MONOTONE and asked:
             raise OptionError(
-                f"attention {MONOTONE} takes each piece of the source in its turn; leave out {names}, or give another "
-                "attention"
+                f"attention {MONOTONE} takes each piece of the source in its turn; leave out {' and '.join(asked)}, or "
+                "give another attention"
             )
 
     def _read(
@@ -103,7 +101,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
             sources, targets = valid if isinstance(valid, tuple) and len(valid) == 2 else (valid, None)
             parts = Parts(pairs, as_pairs(sources, targets, "validation"), None)
         training = parts.training
-        languages = self._languages(training)
+        languages = languages_of(self, training)
         found = languages.pairs(training)
         kept = [n for n, row in found.items() if max(len(row.source), len(row.target)) <= self.longest + 1]
         if not kept:
@@ -116,46 +114,6 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         )
         return known, TranslateTraining(rows, training.rows(kept), parts.validation)
 
-    def _languages(self, pairs: TextPairs) -> Languages:
-        source = self.source_unit or choose_unit(pairs.sources)
-        target = self.target_unit or choose_unit(pairs.targets)
-        if self.joint is None:
-            joint = source == target == "subwords"
-        else:
-            joint = self.joint
-        if joint and source != target:
-            target = source
-        if self.attention == MONOTONE:
-            return self._in_turn(pairs, source, target)
-        if joint:
-            texts = [*pairs.sources, *pairs.targets]
-            both = Vocabulary.learn(texts, source, self._size_for(texts, source))
-            return Languages(both, both, self.copy)
-        sizes = self._size_for(pairs.sources, source), self._size_for(pairs.targets, target)
-        return Languages(
-            Vocabulary.learn(pairs.sources, source, sizes[0]),
-            Vocabulary.learn(pairs.targets, target, sizes[1]),
-            self.copy,
-        )
-
-    def _in_turn(self, pairs: TextPairs, source: str, target: str) -> Languages:
-        if not {source, target} <= {"symbols", "characters"}:
-            raise OptionError(
-                f"attention {MONOTONE} is for letters and sounds, but sources are cut into {source} and targets into "
-                f"{target}; give source_unit and target_unit characters or symbols, or another attention"
-            )
-        known = Vocabulary.learn(pairs.sources, source, self._size_for(pairs.sources, source))
-        return Languages.in_turn(known, target, pairs, self.copy)
-
-    def _size_for(self, texts: Sequence[str], unit: str) -> int:
-        """The size of a vocabulary: of subwords the larger, the more text there is."""
-        if self.vocabulary_size is not None:
-            return self.vocabulary_size
-        if unit != "subwords":
-            return 16_000
-        words = sum(len(text.split()) for text in texts)
-        return int(min(8000, max(1000, 6 * math.sqrt(words))))
-
     def _network(self, data: TranslateData) -> TranslateNetwork:
         languages = data.languages
         sizes = TranslateSizes(
@@ -165,7 +123,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
             self.hidden_size,
             self.num_layers,
             self.upper_layers,
-            self.attention,
+            MONOTONE if languages.monotone else self.attention or GENERAL,
             self.copy,
             self.tied,
             languages.are_joint,
@@ -296,7 +254,10 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
     def _notes(self, data: TranslateData) -> tuple[str, ...]:
         notes = [data.languages.about]
         if data.left_out:
-            notes.append(f"{data.left_out:,} pairs of more than {self.longest:,} pieces are not learned from")
+            or_uncut = ", or whose target its source cannot write in turn," if data.languages.monotone else ""
+            notes.append(
+                f"{data.left_out:,} pairs of more than {self.longest:,} pieces{or_uncut} are not learned from"
+            )
         if data.held_out is None:
             notes.append("nothing is held out, so training does not stop early")
         return tuple(notes)
@@ -369,7 +330,10 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         if n_best > beam:
             raise OptionError(f"n_best = {n_best} translations need a beam of at least as many, not {beam}")
         if self.languages_.monotone and (allow is not None or among is not None):
-            raise OptionError(f"what may be written cannot be given to attention {MONOTONE}")
+            raise OptionError(
+                f"this translator takes each piece of a source in its turn, and then what may be written cannot be "
+                f"given; train one with attention {GENERAL} for that"
+            )
         if allow is not None and among is not None:
             raise OptionError(
                 "translations are put together from `allow` or one of `among`; give one of the two"
