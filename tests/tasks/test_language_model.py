@@ -20,12 +20,13 @@ from cellwise.tasks.text.corpus import read_texts
 from cellwise.tasks.text.dynamic import adapting_bits
 from cellwise.tasks.text.generating import Choice, write_ids
 from cellwise.tasks.text.network import CharacterNetwork, Regularisation
+from cellwise.tasks.text.ngrams import NGrams
 from cellwise.tasks.text.objective import StreamObjective
 from cellwise.tasks.text.reading import RUN_UP, bits_of_each, bits_of_lines
 from cellwise.tasks.text.report import bits_by_position, surprising_passages
 from cellwise.tasks.text.scoring import bits_by_character, bits_of_pieces, score_lines
 from cellwise.tasks.text.units import ByteUnits, Vocabulary
-from cellwise.tasks.training.run_folder import LAST, RunFolder
+from cellwise.tasks.training.run_folder import LAST, Checkpoint, RunFolder
 
 ABC = "abcabcabd" * 400
 ACCENTS = "où çà? là! " * 300
@@ -301,6 +302,48 @@ def test_kneser_ney_adds_up_and_knows_what_it_counted() -> None:
     assert KneserNey(text, 2**20, 7).order == 3
 
 
+def test_n_grams_are_mixed_in_and_kept(trained: LanguageModel, tmp_path: Path) -> None:
+    beside, alone = trained.ngrams_, small(branch="none").fit(ABC)
+    assert beside is not None and 0 < beside.share < 1 and alone.ngrams_ is None
+    ids = trained._encode(ABC[:40])
+    own = bits_of_each(trained.network_, ids)
+    assert torch.equal(own, alone.surprise(ABC[:40]))  # the network is the same
+    shares = torch.tensor([beside.share, 1 - beside.share], dtype=torch.float64)
+    both = torch.stack(
+        [torch.exp2(-own), torch.from_numpy(np.exp2(-beside.counted.bits(ids.long().numpy())))]
+    )
+    wanted = -torch.log2(shares @ both)
+    torch.testing.assert_close(trained.surprise(ABC[:40]), wanted)
+    assert trained.evaluate(ABC[:40]) == pytest.approx(float(wanted.mean()))
+    (line,) = trained.surprises([ABC[:39]])
+    assert float((line[-20:] - wanted[-21:-1]).abs().max()) < 0.05
+    chances = trained.predict("abcab")
+    assert sum(chances.values()) == pytest.approx(1)
+    cost = float(trained.surprise("abcabc")[-1])
+    assert chances["c"] == pytest.approx(2**-cost, rel=1e-4)
+    trained.save(tmp_path / "run")
+    loaded = LanguageModel.load(tmp_path / "run")
+    assert torch.equal(loaded.surprise(ABC[:40]), trained.surprise(ABC[:40]))
+    assert loaded.evaluate(dynamic=True) == trained.evaluate(dynamic=True)
+
+
+@pytest.mark.parametrize("wrong", ["order", "counts", "grams", "share", "size"])
+def test_n_grams_that_cannot_be_are_refused(trained: LanguageModel, wrong: str) -> None:
+    assert trained.ngrams_ is not None
+    saved, size = trained.ngrams_.stored(), len(trained._data.vocabulary)
+    tensors, about = dict(saved.tensors), dict(saved.about)
+    if wrong == "order":
+        about["order"] = "9000"
+    elif wrong == "size":
+        size = 2
+    elif wrong == "share":
+        tensors["share"] = torch.tensor(float("nan"), dtype=torch.float64)
+    else:
+        tensors[wrong] = tensors[wrong].flip(0) if wrong == "grams" else tensors[wrong] * 0
+    with pytest.raises(ValueError, match=r"n-grams|share"):
+        NGrams.restored(Checkpoint(tensors, about), size)
+
+
 def test_compressors_add_little_for_what_they_have_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "".join(map(chr, np.random.default_rng(0).integers(32, 127, 4000)))
     seen, unseen = compressor_bits(text, text[:2000]), compressor_bits(ABC, text)
@@ -312,7 +355,7 @@ def test_compressors_add_little_for_what_they_have_seen(monkeypatch: pytest.Monk
 
 def test_the_models_beside_it_are_measured_once_and_kept(trained: LanguageModel, tmp_path: Path) -> None:
     kept = trained.baselines_
-    assert list(kept) == ["Kneser-Ney, order 7", "xz", "PPMd"]
+    assert list(kept) == ["the network alone", "Kneser-Ney, order 7", "xz", "PPMd"]
     assert kept["Kneser-Ney, order 7"] < 0.2
     trained.save(tmp_path / "run")
     assert LanguageModel.load(tmp_path / "run").baselines_ == kept

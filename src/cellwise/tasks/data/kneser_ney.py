@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -56,26 +57,49 @@ class KneserNey:
     characters fit no 64 bits."""
 
     def __init__(self, ids: np.ndarray, size: int, order: int = ORDER) -> None:
-        self.size, self.order = size, order
-        while self.order > 1 and size**self.order > CODES:
-            self.order -= 1
-        self.order = min(self.order, len(ids))
-        found, counts = np.unique(_grams(ids, self.order, size), return_counts=True)
-        self._orders = [_Counts.of(found, counts, size)]
+        while order > 1 and size**order > CODES:
+            order -= 1
+        self.size, self.order = size, min(order, len(ids))
+        #: The n-grams of the highest order as numbers, ascending, and how often each stands in the text; two (N,).
+        self.grams = np.unique(_grams(ids, self.order, size), return_counts=True)
+
+    @classmethod
+    def of_grams(cls, grams: np.ndarray, counts: np.ndarray, size: int, order: int) -> KneserNey:
+        """From what another has as `grams`. Raises ValueError for what cannot be that."""
+        if (
+            order < 1
+            or size**order > CODES
+            or grams.ndim != 1
+            or grams.shape != counts.shape
+            or not len(grams)
+        ):
+            raise ValueError(f"there are no such n-grams of the order {order}")
+        if grams[0] < 0 or grams[-1] >= size**order or (np.diff(grams) <= 0).any() or counts.min() < 1:
+            raise ValueError("n-grams or their counts are not in order")
+        made = cls.__new__(cls)
+        made.size, made.order, made.grams = size, order, (grams, counts.astype(np.int64))
+        return made
+
+    @cached_property
+    def _orders(self) -> list[_Counts]:
+        found, counts = self.grams
+        made = [_Counts.of(found, counts, self.size)]
         for n in range(self.order - 1, 0, -1):
             # Of the lower orders it counts how many different characters stand before an n-gram, not how often it is.
-            found, counts = np.unique(found % size**n, return_counts=True)
-            self._orders.insert(0, _Counts.of(found, counts, size))
+            found, counts = np.unique(found % self.size**n, return_counts=True)
+            made.insert(0, _Counts.of(found, counts, self.size))
+        return made
 
     def bits(self, ids: np.ndarray) -> np.ndarray:
-        """Bits of each character of a text (T,) but the first, float64 (T - 1,)."""
+        """Bits of each character of a text (T,) but the first, float64 (T - 1,); infinite for what cannot be."""
         chances = np.full(len(ids), 1 / self.size)
         for n, counts in enumerate(self._orders, 1):
             if len(ids) < n:
                 break
             lower = chances[n - 1 :]
             chances[n - 1 :] = counts.interpolated(_grams(ids, n, self.size), self.size, lower)
-        return -np.log2(chances[1:])
+        with np.errstate(divide="ignore"):
+            return -np.log2(chances[1:])
 
     def following(self, context: np.ndarray) -> np.ndarray:
         """The probability of each character behind a context (C,), float64 (size,); sums to 1."""

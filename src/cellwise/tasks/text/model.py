@@ -23,6 +23,7 @@ from cellwise.tasks.text.corpus import Parts, as_source, fingerprint_of, split_t
 from cellwise.tasks.text.generating import Choice, write_ids
 from cellwise.tasks.text.ids import encoded
 from cellwise.tasks.text.network import CharacterNetwork, Regularisation
+from cellwise.tasks.text.ngrams import NGrams
 from cellwise.tasks.text.objective import StreamObjective, TextObjective
 from cellwise.tasks.text.options import TextOptions
 from cellwise.tasks.text.reading import bits_of_each, bits_of_lines, bits_of_source
@@ -31,13 +32,13 @@ from cellwise.tasks.text.sizes import Sizes, sizes_for
 from cellwise.tasks.text.units import Units, Vocabulary, learned_units, restored_units
 from cellwise.tasks.training.loop import torch_threads
 from cellwise.tasks.training.objective import Objective
-from cellwise.tasks.training.run_folder import CONFIG, DATA, RunFolder
+from cellwise.tasks.training.run_folder import CONFIG, DATA, WINDOWS, Checkpoint, RunFolder
 
 __all__ = ["CharacterModel", "LanguageModel", "TextData"]
 
 MOST_COUNTED = 10_000_000  # characters of a training text, its last, that the models beside it see
 # Options that run folders of earlier versions do not name, and what they were.
-FORMER: Mapping[str, Any] = {"unit": "characters", "carry": False, "locked": False}
+FORMER: Mapping[str, Any] = {"unit": "characters", "branch": "none", "carry": False, "locked": False}
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,22 +56,23 @@ class TextData:
 class LanguageModel(TextOptions, Estimator[TextData, Parts]):
     """A recurrent network that predicts a text by characters, bytes or subwords.
 
-    Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. unit: "characters",
-    "bytes" or "subwords", of which it learns `subwords`. embedding_size, hidden_size, num_layers, tied (the embedding
-    is the output weights too): the network. dropout (None: by the size of the text), input_dropout, embedding_dropout,
-    weight_dropout, locked, activation_penalty, slowness_penalty: its regularisation. carry: whether a training
-    sequence begins with the state of the one before it. epochs, batch_size, length (characters of one sequence),
-    learning_rate, weight_decay, patience, seed, threads, device, minutes, accumulate, autocast: the training.
+    Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. unit:
+    "characters", "bytes" or "subwords", of which it learns `subwords`. branch: "ngrams" or "none", beside the
+    network. embedding_size, hidden_size, num_layers, tied (the embedding is the output weights too): the network.
+    dropout (None: by the size of the text), input_dropout, embedding_dropout, weight_dropout, locked,
+    activation_penalty, slowness_penalty: its regularisation. carry: whether a training sequence begins with the
+    state of the one before it. epochs, batch_size, length (characters of one sequence), learning_rate,
+    weight_decay, patience, seed, threads, device, minutes, accumulate, autocast: the training.
 
     `fit` takes a text, a list of texts, which are read as one, each on its own line, or the `Path` of a file or a
     folder of .txt files, which may be larger than memory. `valid`, another text, decides when to stop. Without it nine
     tenths are learned from, half of the rest decides when to stop, and the end stays unseen; of a long text, a million
     characters each.
 
-    What `fit` learns ends in an underscore: `network_`, `tokens_` (what it reads and predicts, by id; the first stands
-    for all that is unknown), `characters_` (the same as a text; empty with subwords), `held_out_` (the end of the text,
-    which training never saw, or the validation text), `trained_` (the epochs), `samples_` (what it wrote after its
-    epochs)."""
+    What `fit` learns ends in an underscore: `network_`, `tokens_` (what it reads and predicts, by id; the first
+    stands for all that is unknown), `ngrams_` (None without), `characters_` (`tokens_` as a text; empty with
+    subwords), `held_out_` (the end of the text, which training never saw, or the validation text), `trained_` (the
+    epochs), `samples_` (what it wrote after its epochs)."""
 
     task = TASK.name
     former_tasks = TASK.former_names
@@ -81,6 +83,8 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
     tokens_: tuple[str, ...]
     held_out_: str
     samples_: list[Sample]
+    ngrams_: NGrams | None = None
+    _validation: Tensor | None = None  # as ids, by which the n-grams' share is chosen
     _parts: int = 1  # epochs that read the text once
     _counted: str | None = None  # the training text, for the models beside the network
     _baselines: dict[str, float] | None = None
@@ -109,7 +113,7 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
     def _objective(self, network: CharacterNetwork, data: TextData, training: Parts) -> Objective[Any]:
         self._counted, self._baselines = training.training.text(MOST_COUNTED), None
         self.samples_ = []
-        validation = data.vocabulary.encode_small(training.validation)
+        self._validation = validation = data.vocabulary.encode_small(training.validation)
         kind = StreamObjective if self.carry else TextObjective
         made = kind(
             network,
@@ -162,7 +166,30 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
 
     def _learned(self, data: TextData) -> None:
         self.tokens_, self.held_out_ = data.vocabulary.names, data.held_out
+        self.ngrams_ = None
         self.characters_ = "" if self.unit == "subwords" else "".join(self.tokens_)
+
+    def _complete(self) -> tuple[str, ...]:
+        """Count n-grams, if they are to stand beside the network."""
+        validation, self._validation = self._validation, None
+        if self.branch == "none" or validation is None or self._counted is None:
+            return ()
+        units = self._data.vocabulary
+        bits = bits_of_each(self.network_, validation)
+        self.ngrams_ = NGrams.learn(units.encode_small(self._counted), len(units), validation, bits)
+        order, share = self.ngrams_.counted.order, self.ngrams_.share
+        return (f"n-grams up to the order {order} are mixed in; the network counts {share:.2f}",)
+
+    def _completion(self) -> Mapping[str, Checkpoint]:
+        return {} if self.ngrams_ is None else {WINDOWS: self.ngrams_.stored()}
+
+    def _restore_completion(self, run: RunFolder | None) -> tuple[str, ...]:
+        if run is not None:
+            saved, size = run.read_tensors(WINDOWS), len(self._data.vocabulary)
+            self.ngrams_ = run.guarded(
+                f"{WINDOWS} does not hold n-grams", lambda: NGrams.restored(saved, size)
+            )
+        return ()
 
     def _report(self, run: RunFolder) -> None:
         from cellwise.tasks.text.report import write_report
@@ -171,6 +198,8 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
 
     def _figures(self) -> dict[str, Any]:
         own: dict[str, Any] = {"held_out_bits_per_character": self.evaluate()}
+        if self.ngrams_ is not None:
+            own["network_share"] = self.ngrams_.share
         if self.baselines_:
             own["baselines"] = self.baselines_
         if self.samples_:
@@ -193,7 +222,13 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
         ids, held = units.encode(training).numpy(), units.encode(self.held_out_).numpy()
         counted = KneserNey(ids, len(units))
         bits = float(counted.bits(held).sum()) / (len(self.held_out_) - 1)
-        return {f"Kneser-Ney, order {counted.order}": bits, **compressor_bits(training, self.held_out_)}
+        alone = {} if self.ngrams_ is None else {"the network alone": self._alone()}
+        counts = {f"Kneser-Ney, order {counted.order}": bits}
+        return alone | counts | compressor_bits(training, self.held_out_)
+
+    def _alone(self) -> float:
+        """Bits per character of the network without n-grams."""
+        return bits_of_source(self.network_, self._data.vocabulary, as_source(self.held_out_))
 
     def _held_out_figures(self) -> HeldOut:
         kept = f"{len(self.held_out_):,} characters"
@@ -218,13 +253,14 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
         """The probability of each character (byte, subword) after a text, the most likely first.
 
         Raises DataError for an empty text."""
-        logits = self.logits(text)[-1]
-        order = logits.argsort(descending=True).tolist()
-        chances = logits.double().softmax(0).tolist()
+        found = self.logits(text)[-1].double().softmax(0)
+        if self.ngrams_ is not None:
+            found = self.ngrams_.following(found, self._encode(text))
+        order, chances = found.argsort(descending=True).tolist(), found.tolist()
         return {self.tokens_[i]: chances[i] for i in order}
 
     def logits(self, text: str) -> Tensor:
-        """Logits of what comes after each character (byte, subword) of a text, float32 (T, V)."""
+        """The network's logits of what comes after each character (byte, subword) of a text, float32 (T, V)."""
         self._check_fitted()
         if not text:
             raise DataError("a prediction needs at least one character to go on from; the text is empty")
@@ -239,7 +275,7 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
         self._check_fitted()
         source = as_source(self.held_out_ if text is None else text)
         with torch_threads(self.threads):
-            return bits_of_source(self.network_, self._data.vocabulary, source, dynamic)
+            return bits_of_source(self.network_, self._data.vocabulary, source, dynamic, self.ngrams_)
 
     def measure(self, data: Any, target: None = None, dynamic: bool = False) -> dict[str, float]:
         """Bits per character and perplexity on a text, as `evaluate` takes it."""
@@ -252,13 +288,18 @@ class LanguageModel(TextOptions, Estimator[TextData, Parts]):
         if len(text) < 2:
             raise DataError(f"measuring needs at least two characters; the text has {len(text)}")
         with torch_threads(self.threads):
-            return bits_of_each(self.network_, self._encode(text))
+            ids = self._encode(text)
+            bits = bits_of_each(self.network_, ids)
+            return bits if self.ngrams_ is None else self.ngrams_.mixed(bits, ids)
 
     def surprises(self, lines: Iterable[str]) -> list[Tensor]:
         """Bits of each unit of each line, float64 (T,), each line read by itself, as after a newline."""
         self._check_fitted()
         with torch_threads(self.threads):
-            return bits_of_lines(self.network_, [self._encode("\n" + line) for line in lines])
+            ids = [self._encode("\n" + line) for line in lines]
+            bits = bits_of_lines(self.network_, ids)
+            beside = self.ngrams_
+            return bits if beside is None else [beside.mixed(*each) for each in zip(bits, ids, strict=True)]
 
     def generate(
         self,
@@ -324,6 +365,7 @@ class CharacterModel(LanguageModel):
     hidden_size: int = 160
     length: int = 128
     carry: bool = False
+    branch: str = "none"
     dropout: float | None = option(  # type: ignore[assignment]
         default=0.0,
         help="Dropout probability in training.",

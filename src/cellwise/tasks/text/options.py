@@ -8,6 +8,7 @@ from cellwise.tasks.options import Range, option, with_options
 __all__ = ["UNITS", "TextOptions"]
 
 UNITS = ("characters", "bytes", "subwords")
+BRANCHES = ("ngrams", "none")
 REGULARISATION = "Regularisation"
 BY_SIZE = "by the size of the text"
 
@@ -28,6 +29,13 @@ class TextOptions(CommonOptions):
         help="Size of the vocabulary, with --unit subwords.",
         at_least=257,
         at_most=100_000,
+        group=NETWORK,
+    )
+    branch: str = option(
+        default="ngrams",
+        help="Beside the network, n-grams that are counted in the same text (Kneser-Ney): the probabilities of both "
+        "are mixed, with the share that predicts the validation text best. Texts are written by the network alone.",
+        choices=BRANCHES,
         group=NETWORK,
     )
     embedding_size: int = option(

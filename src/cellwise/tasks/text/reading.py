@@ -13,6 +13,7 @@ from cellwise.tasks.errors import DataError
 from cellwise.tasks.text.corpus import TextSource, whole_lines
 from cellwise.tasks.text.dynamic import adapting_bits
 from cellwise.tasks.text.network import CharacterNetwork
+from cellwise.tasks.text.ngrams import NGrams
 from cellwise.tasks.text.units import Units
 
 __all__ = ["bits_of_each", "bits_of_lines", "bits_of_source"]
@@ -43,12 +44,17 @@ def bits_of_each(network: CharacterNetwork, ids: Tensor) -> Tensor:
 
 
 def bits_of_source(
-    network: CharacterNetwork, units: Units, source: TextSource, dynamic: bool = False
+    network: CharacterNetwork,
+    units: Units,
+    source: TextSource,
+    dynamic: bool = False,
+    beside: NGrams | None = None,
 ) -> float:
     """Bits per character of a text of any length, whatever the units: the first unit is not predicted, and what it
     stands for is not counted. A long text is read block by block, each after the end of the one before.
 
-    dynamic: by a network that learns as it reads, for which the whole text is held. Raises DataError for a text without
+    dynamic: by a network that learns as it reads, for which the whole text is held. beside: what is mixed with the
+    network. Raises DataError for a text without
     a second character."""
     total, count, before = 0.0, 0, ""
     blocks = ["".join(source.blocks())] if dynamic else whole_lines(source.blocks())
@@ -57,6 +63,7 @@ def bits_of_source(
         ids = units.encode(before + block)
         if len(ids) > 1:
             bits = adapting_bits(network, ids) if dynamic else bits_of_each(network, ids)
+            bits = bits if beside is None else beside.mixed(bits, ids)
             total += float(bits[known - 1 :].sum())
         count += len(block)
         if not before and block:
