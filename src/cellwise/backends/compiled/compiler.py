@@ -131,6 +131,7 @@ class SmallCall(NamedTuple):
     schedule: TimeSchedule
     given: tuple[int, ...] | None
     has_states: bool
+    device: torch.device
 
 
 class SmallPass(ABC):

@@ -55,7 +55,7 @@ class CompiledShortcut(Shortcut):
         lengths, schedule = (width, stack.hidden_size, stack.proj_size), self._schedules[direction]
         given = (made.kernels, made.bias)
         small = made.kernels.compiler.small_pass(
-            SmallCall(*given, lengths, schedule, self._given, has_states)
+            SmallCall(*given, lengths, schedule, self._given, has_states, device)
         )
         if has_states:
             return PassCall(*given, schedule, self._given, small)

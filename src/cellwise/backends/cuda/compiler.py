@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cellwise.backends.base import CallContext, LayerSpec
 from cellwise.backends.compiled.cell_kernels import CellKernels, kernels_for
-from cellwise.backends.compiled.compiler import CompiledKernel, KernelCompiler, RunShape
+from cellwise.backends.compiled.compiler import CompiledKernel, KernelCompiler, RunShape, SmallCall, SmallPass
 from cellwise.backends.cuda import DTYPES
 from cellwise.backends.cuda.frame import Frame
 from cellwise.backends.cuda.launch import CudaRun
@@ -52,6 +52,11 @@ class CudaCompiler(KernelCompiler):
 
     def empty(self, rows: int, width: int, like: Tensor, scratch: bool) -> Tensor:
         return like.new_empty(rows, width)
+
+    def small_pass(self, call: SmallCall) -> SmallPass | None:
+        from cellwise.backends.cuda.direct import direct_pass
+
+        return direct_pass(call)
 
     def reason_against(self, stack: LayerSpec, context: CallContext) -> str | None:
         """Why such a layer cannot run on its device, as the end of a sentence; None if it can."""

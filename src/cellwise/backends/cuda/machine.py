@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from cellwise.backends.cuda.layout import Device
@@ -38,9 +41,18 @@ class Machine(ABC):
     def build(self, source: str, shared: int, arguments: tuple[str, ...]) -> Launcher:
         """The kernel of a text, with so many bytes of shared memory."""
 
+    def mark(self, rows: Tensor) -> None:
+        """Set every bit of rows that lie one after the other: the mark of places that nobody has written yet."""
+        rows.view(torch.int32).fill_(-1)
+
+    @cached_property
+    def _flag(self) -> ctypes.c_int32:
+        """`late` where it lies, which takes no operator of torch's to read."""
+        return ctypes.c_int32.from_address(self.late.data_ptr())
+
     def check(self) -> None:
         """Raise LateError if a kernel gave up, of this call or of an earlier one."""
-        if int(self.late):
+        if self._flag.value:
             self.late.zero_()
             raise LateError(
                 "A kernel on the GPU gave up waiting for its own blocks, and what it computed is not to be used. All "
