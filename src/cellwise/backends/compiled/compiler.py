@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -205,6 +206,22 @@ class KernelCompiler(ABC):
 
     def small_pass(self, call: SmallCall) -> SmallPass | None:
         """A way for calls of this shape that begins sooner, if they are small and there is one."""
+        return None
+
+    def fork(
+        self, passes: Sequence[SmallPass], records: bool, tensors: Sequence[Tensor]
+    ) -> AbstractContextManager[None] | None:
+        """A context for the second of two passes that want nothing of each other, to run beside the first.
+
+        What runs in it begins after all that was asked for before it was made; what follows it waits for both.
+
+        Args:
+            records: whether they keep a tape.
+            tensors: what they read.
+
+        Returns:
+            None if they are to run one after the other.
+        """
         return None
 
     def stepper(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 
@@ -57,6 +59,17 @@ class CudaCompiler(KernelCompiler):
         from cellwise.backends.cuda.direct import direct_pass
 
         return direct_pass(call)
+
+    def fork(
+        self, passes: Sequence[SmallPass], records: bool, tensors: Sequence[Tensor]
+    ) -> AbstractContextManager[None] | None:
+        from cellwise.backends.cuda.direct import DirectPass
+
+        machine = self.machine(tensors[0].device)
+        blocks = [each.blocks(records) for each in passes if isinstance(each, DirectPass)]
+        # More blocks than run at once would run one after the other, whatever they are told.
+        fits = len(blocks) == len(passes) and sum(blocks) <= machine.device.multiprocessors
+        return machine.fork(tensors) if fits else None
 
     def reason_against(self, stack: LayerSpec, context: CallContext) -> str | None:
         """Why such a layer cannot run on its device, as the end of a sentence; None if it can."""

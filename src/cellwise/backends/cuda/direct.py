@@ -84,6 +84,11 @@ class Launch:
         built.launcher.launch(run.grid(built), built.layout.threads, arguments, is_together(built))
         return values.get(("sums",))  # type: ignore[return-value]
 
+    def blocks(self) -> int:
+        """How many blocks of threads it starts."""
+        across, groups = self.run.grid(self.run.variant())
+        return across * groups
+
     def _made(self, built: Built, key: Key, x: Tensor, weights: Named) -> Tensor:
         """Memory that is the launch's own."""
         if key == ("rows", INPUT_PRODUCTS):
@@ -97,7 +102,7 @@ class DirectForward:
     """A forward pass, as `ForwardPass` runs it: what comes out has the shapes that the caller is given."""
 
     def __init__(self, made: ForwardPass, kernel: CompiledKernel, call: SmallCall, tape: bool) -> None:
-        self._pass, self._launch, self._sizes = made, Launch(kernel, made.shape), made.sizes
+        self._pass, self.launch, self._sizes = made, Launch(kernel, made.shape), made.sizes
         schedule, sizes, given = made.schedule, made.sizes, call.given
         rows, self._batch = schedule.rows, schedule.batch
         self._lead, self._given = (() if given is None else (1,)), given or (rows, sizes.hidden)
@@ -105,7 +110,7 @@ class DirectForward:
         # The kernel writes what is kept; the caller, who may write to it, gets a copy.
         self._copies = tape and given is not None and not self._is_padded
         with torch.inference_mode(False):
-            like = torch.empty((), dtype=self._launch.run.dtype, device=call.device)
+            like = torch.empty((), dtype=self.launch.run.dtype, device=call.device)
             self._saved = [like.expand(rows, width) for width in made.made]
             self._output = like.expand(rows, sizes.padded)
             shape = (
@@ -126,10 +131,10 @@ class DirectForward:
         lasts = [
             torch.empty_like(self._final) if place is None else tensors[place] for place in made.histories
         ]
-        rows = {name: tensors[place] for name, place in zip(self._launch.run.given, made.given, strict=True)}
+        rows = {name: tensors[place] for name, place in zip(self.launch.run.given, made.given, strict=True)}
         by_stem = dict(zip(made.shape.stems, weights, strict=True))
         firsts = [self._in_rows(each) if self._zeros is None else self._zeros for each in states]
-        self._launch(rows, firsts, lasts, by_stem, x)
+        self.launch(rows, firsts, lasts, by_stem, x)
         kept = given = output
         if self._is_padded:
             given = output[:, :hidden].clone(memory_format=torch.contiguous_format)
@@ -253,20 +258,33 @@ class DirectPass(SmallPass):
         return DirectForward(ForwardPass(*self._shape, tape, call.device), kernel, call, tape)
 
     @cached_property
-    def infer(self) -> Any:
-        return self._forward(tape=False).run
+    def _infers(self) -> DirectForward:
+        return self._forward(tape=False)
 
     @cached_property
-    def record(self) -> Any:
-        return self._forward(tape=True).run
+    def _records(self) -> DirectForward:
+        return self._forward(tape=True)
+
+    def blocks(self, tape: bool) -> int:
+        """How many blocks of threads a forward pass starts."""
+        return (self._records if tape else self._infers).launch.blocks()
+
+    def infer(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Any, ...]:
+        return self._infers.run(x, states, weights)
+
+    def record(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Any, ...]:
+        return self._records.run(x, states, weights)
+
+    def differentiate(self, *arguments: Any) -> tuple[Tensor | None, ...]:
+        return self._differentiates.run(*arguments)
 
     @cached_property
-    def differentiate(self) -> Any:
+    def _differentiates(self) -> DirectBackward | _InSpans:
         call = self._call
         made = BackwardPass(*self._shape, call.device)
         if len(made.spans) > 1:
-            return _InSpans(made, call.has_states).run
-        return DirectBackward(made, call.kernels.backward, call.has_states).run
+            return _InSpans(made, call.has_states)
+        return DirectBackward(made, call.kernels.backward, call.has_states)
 
 
 class _InSpans:

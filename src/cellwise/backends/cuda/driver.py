@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
@@ -141,6 +142,7 @@ class CudaMachine(Machine):
         self.device = Device(f"sm_{self._capability}", properties.multi_processor_count, shared.value)
         # In memory of the host that the device writes to: it is looked at without waiting for the device.
         self.late = torch.zeros(1, dtype=torch.int32, pin_memory=True)
+        self._beside: dict[int, Beside] = {}  # by the number of the stream beside which it is
 
     @lru_cache(maxsize=512)  # noqa: B019  machines live as long as the process
     def build(self, source: str, shared: int, arguments: tuple[str, ...]) -> CudaLauncher:
@@ -149,6 +151,42 @@ class CudaMachine(Machine):
     def mark(self, rows: Tensor) -> None:
         words = rows.numel() * rows.element_size() // 4
         context_of(self._torch_device).call(library().cuMemsetD32Async, rows.data_ptr(), 0xFFFFFFFF, words)
+
+    def fork(self, tensors: Sequence[Tensor]) -> Beside:
+        number = torch_internals.current_cuda_stream(self._torch_device.index)
+        beside = self._beside.get(number)
+        if beside is None:
+            beside = self._beside[number] = Beside(self._torch_device)
+        beside.begin(tensors)
+        return beside
+
+
+class Beside:
+    """A second stream beside one of torch's: each has its own, so that memory which is given back on the second one is
+    only used again by work that waits for the first (page 0053).
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._main, self._stream = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+        self._begun, self._done = torch.cuda.Event(), torch.cuda.Event()
+        # Entered by threads that share a stream, one inside another's time.
+        self._entered = threading.local()
+
+    def begin(self, tensors: Sequence[Tensor]) -> None:
+        """What comes here waits for all that the first stream was given so far, and may read these tensors of its."""
+        self._begun.record(self._main)
+        self._stream.wait_event(self._begun)
+        for each in tensors:
+            each.record_stream(self._stream)
+
+    def __enter__(self) -> None:
+        self._entered.context = torch.cuda.stream(self._stream)
+        self._entered.context.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._entered.context.__exit__(*error)
+        self._done.record(self._stream)
+        self._main.wait_event(self._done)
 
 
 @cache

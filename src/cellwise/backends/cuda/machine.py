@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 
 import torch
@@ -49,6 +50,10 @@ class Machine(ABC):
     def _flag(self) -> ctypes.c_int32:
         """`late` where it lies, which takes no operator of torch's to read."""
         return ctypes.c_int32.from_address(self.late.data_ptr())
+
+    def fork(self, tensors: Sequence[Tensor]) -> AbstractContextManager[None] | None:
+        """A context for work beside that of now, which reads these tensors: see `KernelCompiler.fork`."""
+        return None
 
     def check(self) -> None:
         """Raise LateError if a kernel gave up, of this call or of an earlier one."""
