@@ -1,8 +1,8 @@
 """What a call of a layer costs the host, and where its time on the device goes.
 
     python benchmarks/gpu_host.py                                # host: microseconds a call, ours and cuDNN's
-    python benchmarks/gpu_host.py --kernels 256,64,512           # device: every kernel of a training step, by its time
-    python benchmarks/gpu_host.py --functions 256,64,512         # host: functions of Python, by their time
+    python benchmarks/gpu_host.py --kernels 256,64,512           # and every kernel of a training step, by its time
+    python benchmarks/gpu_host.py --functions 256,64,512         # and functions of Python, by theirs
 
 The host's time is that of calls with two steps, for which it never waits; so it is the least that a call takes.
 """
@@ -114,19 +114,20 @@ def main() -> None:
     options.add_argument("--hidden", nargs="+", type=int, default=[64, 512])
     options.add_argument("--rounds", type=int, default=5)
     for name in ("kernels", "functions"):
-        options.add_argument(f"--{name}", type=_shape, metavar="T,B,H")
+        options.add_argument(f"--{name}", type=_shape, nargs="+", default=(), metavar="T,B,H")
     given = options.parse_args()
     dtype = DTYPES[given.dtype]
-    for work, shape in ((kernels, given.kernels), (functions, given.functions)):
-        if shape is not None:
-            print(work(given.cell[0], dtype, shape))
-    if given.kernels or given.functions:
-        return
     print(torch.cuda.get_device_name(0), "torch", torch.__version__, "- microseconds of the host for a call")
     print(f"cell                 H    infer  forward     both   cuDNN:    both   (T={STEPS}, B={BATCH})")
     for cell in given.cell:
         for hidden in given.hidden:
             print(host(cell, dtype, hidden, given.rounds), flush=True)
+    for work, shapes in ((kernels, given.kernels), (functions, given.functions)):
+        for shape in shapes:
+            print(
+                f"\n{work.__name__}: {given.cell[0]}, {shape}\n{work(given.cell[0], dtype, shape)}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

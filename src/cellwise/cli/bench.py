@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 
 from cellwise.bench.settings import (
+    CUDA_SHAPES,
     DEFAULT_MODES,
+    DEVICES,
     DTYPES,
     MODES,
     SHAPES,
@@ -46,7 +48,8 @@ def bench(
         list[str] | None,
         option(
             metavar="T,B,D,H ...",
-            help=f"Length, batch, input and hidden size; several may follow.  [default: {' '.join(map(str, SHAPES))}]",
+            help="Length, batch, input and hidden size; several may follow.  [default: "
+            f"{' '.join(map(str, SHAPES))}; on a GPU {' '.join(map(str, CUDA_SHAPES))}]",
         ),
     ] = None,
     modes: Annotated[
@@ -64,8 +67,15 @@ def bench(
         int | None, option(help="Threads of every implementation.  [default: torch's]")
     ] = None,
     dtype: Annotated[
-        str, option(help=f"Of weights, inputs and states of all sides: {' or '.join(DTYPES)}.")
+        str,
+        option(
+            help=f"Of weights, inputs and states of all sides: {' or '.join(DTYPES['cpu'])}, on a GPU also "
+            f"{' or '.join(each for each in DTYPES['cuda'] if each not in DTYPES['cpu'])}."
+        ),
     ] = _DEFAULT.dtype,
+    device: Annotated[
+        str, option(help=f"Where all sides run: {' or '.join(DEVICES)}. On a GPU torch.nn is cuDNN.")
+    ] = _DEFAULT.device,
     load: Annotated[
         bool, option("--load", help="Also time everything while other processes keep all cores busy.")
     ] = False,
@@ -99,7 +109,14 @@ def bench(
     if calls < 1:
         raise BenchError(f"--calls must be at least 1; got {calls}.")
     asked = tuple(dict.fromkeys(map(Shape.parse, shape_texts))) or None
-    settings = Settings(cells, asked, parse_modes(modes), repeats, seconds, load, dtype)
+    settings = Settings(cells, asked, parse_modes(modes), repeats, seconds, load, dtype, device)
+    if memory and device != "cpu":
+        raise BenchError(
+            "--memory reads the memory of this machine's processes; it goes with --device cpu alone."
+        )
+    from cellwise.bench import devices
+
+    devices.check(device)
     if not settings.modes and not memory:
         raise BenchError("--modes none leaves nothing to measure; add --memory.")
     _check_folder(out)
@@ -149,12 +166,12 @@ def _measured(settings: Settings, probed: dict[str, str], calls: int, out: Path)
     from cellwise.bench.measure import count, rows
     from cellwise.bench.results import BenchResults
 
-    where = machine.describe()
+    where = machine.describe(settings.device)
     click.echo(machine.one_line(where))
     busy = report.busy_line(where["load_at_start"])
     if busy:
         click.echo(busy)
-    top = peak.measure()
+    top = peak.measure() if settings.device == "cpu" else peak.measure_cuda(settings.dtype)
     click.echo(report.peak_line(top, settings.dtype))
     found: list[Row] = []
     probes: list[Probe] = []
