@@ -15,11 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cellwise.backends.compiled.backward_pass import BackwardPass
-from cellwise.backends.compiled.compiler import Carried, CompiledKernel, RunShape, SmallCall, SmallPass
-from cellwise.backends.compiled.forward_pass import OUTPUT, ForwardPass
+from cellwise.backends.compiled.compiler import CompiledKernel, RunShape, SmallCall, SmallPass
+from cellwise.backends.compiled.forward_pass import ForwardPass
 from cellwise.backends.cuda.direct_gradients import WeightGradients
 from cellwise.backends.cuda.frame import INPUT_PRODUCTS, SUMS, Key
 from cellwise.backends.cuda.launch import Built, CudaRun, is_together, posted
+from cellwise.backends.cuda.numbers import number_of
+
+# Layouts whose kernels run all steps in one launch.
+KINDS = ("wide", "solo", "narrow")
 
 # By the name of a weight, or of what a kernel is given.
 Named = Mapping[str, Tensor]
@@ -49,6 +53,7 @@ class Launch:
         self,
         rows: Named,
         firsts: Sequence[Tensor],
+        histories: Sequence[Tensor | None],
         lasts: Sequence[Tensor],
         weights: Named,
         x: Tensor,
@@ -58,7 +63,8 @@ class Launch:
         Args:
             rows: by name, those of `given_buffers`.
             firsts: (B, width), for each buffer that is carried into a step.
-            lasts: for each of these the states after the steps: of all steps (N, width), or after the last (B, width).
+            histories: for each of these the states after all steps (N, width), if they are kept.
+            lasts: for the program's own states, the first of these, those after the last step (B, width).
             x: (..., D).
 
         Returns:
@@ -70,9 +76,12 @@ class Launch:
         values = dict(self._numbers)
         for name, each in rows.items():
             values["rows", name] = each
-        for name, first, last in zip(run.ways, firsts, lasts, strict=True):
+        for name, first, history in zip(run.ways, firsts, histories, strict=True):
             values["first", name] = first
-            values["last" if run.ways[name] is Carried.PAIR else "history", name] = last
+            if history is not None:
+                values["history", name] = history
+        for name, last in zip(run.own, lasts, strict=True):
+            values["last", name] = last
         values |= run.packed(built.frame, weights)
         for key in built.frame.arguments:
             if key not in values:
@@ -103,9 +112,11 @@ class DirectForward:
 
     def __init__(self, made: ForwardPass, kernel: CompiledKernel, call: SmallCall, tape: bool) -> None:
         self._pass, self.launch, self._sizes = made, Launch(kernel, made.shape), made.sizes
+        self.launch.run.leaves_lasts = True
         schedule, sizes, given = made.schedule, made.sizes, call.given
         rows, self._batch = schedule.rows, schedule.batch
-        self._lead, self._given = (() if given is None else (1,)), given or (rows, sizes.hidden)
+        self._given = given or (rows, sizes.hidden)
+        self._final_shape = (*(() if given is None else (1,)), self._batch, sizes.hidden)
         self._is_padded = sizes.padded != sizes.hidden
         # The kernel writes what is kept; the caller, who may write to it, gets a copy.
         self._copies = tape and given is not None and not self._is_padded
@@ -113,14 +124,10 @@ class DirectForward:
             like = torch.empty((), dtype=self.launch.run.dtype, device=call.device)
             self._saved = [like.expand(rows, width) for width in made.made]
             self._output = like.expand(rows, sizes.padded)
-            shape = (
-                (self._batch, sizes.padded) if self._is_padded else (*self._lead, self._batch, sizes.hidden)
-            )
-            self._final = like.expand(shape)
+            padded = self._batch, sizes.padded
+            self._final = like.expand(padded if self._is_padded else self._final_shape)
             # States that nobody gave are zeros in whole rows.
             self._zeros = None if call.has_states else like.new_zeros(self._batch, sizes.padded)
-        # Of outputs (T, B, H) the last step is a piece of the first dimension, whose copy has the caller's shape.
-        self._has_time = given is not None and given == (schedule.steps, self._batch, sizes.hidden)
 
     def run(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Any, ...]:
         """The output, what is kept of it, the final states, and what else is kept; x (rows, D) in any shape."""
@@ -128,13 +135,12 @@ class DirectForward:
         saved = [torch.empty_like(each) for each in self._saved]
         output = torch.empty_like(self._output)
         tensors = [*saved, x, output]
-        lasts = [
-            torch.empty_like(self._final) if place is None else tensors[place] for place in made.histories
-        ]
+        histories = [None if place is None else tensors[place] for place in made.histories]
+        lasts = [torch.empty_like(self._final) for _ in histories]
         rows = {name: tensors[place] for name, place in zip(self.launch.run.given, made.given, strict=True)}
         by_stem = dict(zip(made.shape.stems, weights, strict=True))
         firsts = [self._in_rows(each) if self._zeros is None else self._zeros for each in states]
-        self.launch(rows, firsts, lasts, by_stem, x)
+        self.launch(rows, firsts, histories, lasts, by_stem, x)
         kept = given = output
         if self._is_padded:
             given = output[:, :hidden].clone(memory_format=torch.contiguous_format)
@@ -145,29 +151,18 @@ class DirectForward:
             saved.insert(made.output_place, output)
         if given.shape != self._given:
             given.resize_(self._given)
-        finals = [self._finals(last, place, given) for last, place in zip(lasts, made.histories, strict=True)]
-        return given, kept, finals, saved
+        if self._is_padded:
+            lasts = [
+                each[:, :hidden].clone(memory_format=torch.contiguous_format).view(self._final_shape)
+                for each in lasts
+            ]
+        return given, kept, lasts, saved
 
     def _in_rows(self, state: Tensor) -> Tensor:
         width = self._sizes.padded
         if not self._is_padded or state.shape[-1] == width:
             return state
         return F.pad(state.reshape(self._batch, -1), (0, width - state.shape[-1]))
-
-    def _finals(self, last: Tensor, place: int | None, given: Tensor) -> Tensor:
-        """The states after the last step, which are nobody else's."""
-        hidden, schedule = self._sizes.hidden, self._pass.schedule
-        if place is None:
-            if not self._is_padded:
-                return last
-            return last[:, :hidden].clone(memory_format=torch.contiguous_format).view(*self._lead, -1, hidden)
-        row = schedule.last_row(pair=False)
-        if place == OUTPUT and self._has_time:
-            return given.narrow_copy(0, row // self._batch, 1)
-        found = last.narrow_copy(0, row, self._batch)
-        if self._is_padded:
-            found = found[:, :hidden].clone(memory_format=torch.contiguous_format)
-        return found.unsqueeze_(0) if self._lead else found
 
 
 class DirectBackward:
@@ -205,10 +200,11 @@ class DirectBackward:
         tensors |= {"x": x, "gradient output": arriving}
         first = [self._zeros if each is None else self._in_rows(each) for each in at_states]
         lasts = [self._last(place, states) for place in range(len(made.own_widths))]
-        carried = [self._carried(name, first, lasts, states, tensors) for name in made.carried]
+        carried = [self._carried(name, first, states, tensors) for name in made.carried]
         by_stem = dict(zip(made.stems, weights, strict=True))
         rows = {name: tensors[name] for name in made.given}
-        sums = self._launch(rows, [each for each, _ in carried], [each for _, each in carried], by_stem, x)
+        firsts, histories = [each for each, _ in carried], [each for _, each in carried]
+        sums = self._launch(rows, firsts, histories, lasts, by_stem, x)
         dx, at_weights = self._gradients(x, states, by_stem, tensors, sums, wants_input)
         if not self._has_states:
             return dx, *at_weights
@@ -231,15 +227,14 @@ class DirectBackward:
         self,
         name: str,
         first: Sequence[Tensor],
-        lasts: Sequence[Tensor],
         states: Sequence[Tensor],
         tensors: Named,
-    ) -> tuple[Tensor, Tensor]:
-        """What is carried into a step: where it begins, and where it is left, or was by the forward pass."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """What is carried into a step: where it begins, and where the forward pass left it."""
         made = self._pass
         own = made.own.get(name)
         if own is not None:
-            return first[own], lasts[own]
+            return first[own], None
         state = name.removesuffix(" before")
         begins = states[made.kernels.graph.states.index(state)]
         return self._in_rows(begins) if self._has_states else self._zeros, tensors[made.history_of[state]]
@@ -279,16 +274,16 @@ class DirectPass(SmallPass):
         return self._differentiates.run(*arguments)
 
     @cached_property
-    def _differentiates(self) -> DirectBackward | _InSpans:
+    def _differentiates(self) -> DirectBackward | _Generally:
         call = self._call
         made = BackwardPass(*self._shape, call.device)
-        if len(made.spans) > 1:
-            return _InSpans(made, call.has_states)
+        if len(made.spans) > 1 or not _runs_at_once(call.kernels.backward, made.shape):
+            return _Generally(made, call.has_states)
         return DirectBackward(made, call.kernels.backward, call.has_states)
 
 
-class _InSpans:
-    """A backward pass of several spans, the general way."""
+class _Generally:
+    """A backward pass of several launches, the general way."""
 
     def __init__(self, made: BackwardPass, has_states: bool) -> None:
         self._made, self._has_states = made, has_states
@@ -316,8 +311,14 @@ class _InSpans:
 
 
 def direct_pass(call: SmallCall) -> DirectPass | None:
-    """The way for calls of this shape: those of a dense batch."""
+    """The way for calls of this shape: those of a dense batch, with kernels that run all steps at once."""
     schedule = call.schedule
     if call.kernels.projected or not schedule.rows or not schedule.is_dense:
         return None
-    return DirectPass(call)
+    shape = ForwardPass(call.kernels, call.bias, call.lengths, schedule, False, False, call.device).shape
+    return DirectPass(call) if _runs_at_once(call.kernels.inference, shape) else None
+
+
+def _runs_at_once(kernel: CompiledKernel, shape: RunShape) -> bool:
+    run = kernel.open(shape)
+    return isinstance(run, CudaRun) and run.layout(number_of(run.dtype)).kind in KINDS

@@ -136,6 +136,7 @@ class CudaMachine(Machine):
     def __init__(self, device: torch.device) -> None:
         self._torch_device = device
         properties = torch.cuda.get_device_properties(device)
+        self.name = properties.name
         self._capability = properties.major * 10 + properties.minor
         shared = ctypes.c_int()
         check(library().cuDeviceGetAttribute(ctypes.byref(shared), _SHARED_OF_BLOCK, device.index))

@@ -24,6 +24,7 @@ from cellwise.backends.cuda.layout import Form, Layout, layout_for, tried
 from cellwise.backends.cuda.machine import Launcher, Machine
 from cellwise.backends.cuda.numbers import Number, number_of
 from cellwise.backends.cuda.products import INPUT, RECURRENT, pack
+from cellwise.backends.cuda.tuned import changes, tuned
 from cellwise.plan.program import Program, StorageClass
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ class CudaRun(KernelRun):
         self.own = [before.name for before, _ in program.states]
         self.columns = {buffer.name: buffer for buffer in program.buffers}
         self.times = None
-        self._variants: dict[tuple[Number, object], Built] = {}
+        self.leaves_lasts = False  # of the states whose history is kept
+        self._variants: dict[tuple[Number, object, int], Built] = {}
         if not schedule.is_dense:
             self.times = torch.tensor(self.offsets, dtype=torch.int32).to(shape.device)
         own = program.graph.vectors or program.graph.scalars
@@ -70,7 +72,8 @@ class CudaRun(KernelRun):
         self.summed = [b for b in program.buffers if wanted.get(b.name)]
         self.bias_columns = _bias_columns(program) if wanted[BIAS_SUMS] else []
 
-    def _form(self, number: Number) -> Form:
+    def form(self, number: Number) -> Form:
+        """What the kernel's text depends on."""
         shape, graph = self.shape, self.program.graph
         return Form(
             number,
@@ -81,16 +84,28 @@ class CudaRun(KernelRun):
             "bias_hh" in shape.stems,
             graph.output is graph.new_states[0] and not shape.resets,
             frozenset(name for name, way in self.ways.items() if way is not Carried.PAIR),
+            lasts=self.leaves_lasts,
         )
+
+    def layout(self, number: Number) -> Layout:
+        """How its work lies on the device, in this precision."""
+        form, batch = self.form(number), self.shape.schedule.batch
+        if tried() == (None, None):
+            found = tuned(self.program, form, batch, self.machine)
+            if found is not None:
+                return found
+        return layout_for(self.program, form, batch, self.machine.device)
+
+    def build(self, layout: Layout) -> Built:
+        """The kernel in the precision of now, in some layout."""
+        return _built(self.program, self.form(number_of(self.dtype)), layout, self.machine)
 
     def variant(self) -> Built:
         """The kernel in the precision of now, which may change from call to call, and the layout that is tried."""
         number = number_of(self.dtype)
-        key = number, tried()
+        key = number, tried(), changes()
         if key not in self._variants:
-            form = self._form(number)
-            layout = layout_for(self.program, form, self.shape.schedule.batch, self.machine.device)
-            self._variants[key] = _built(self.program, form, layout, self.machine)
+            self._variants[key] = self.build(self.layout(number))
         return self._variants[key]
 
     def bind(

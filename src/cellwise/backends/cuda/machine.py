@@ -37,6 +37,7 @@ class Machine(ABC):
 
     device: Device
     late: Tensor
+    name: str = "none"  # what the maker calls the device
 
     @abstractmethod
     def build(self, source: str, shared: int, arguments: tuple[str, ...]) -> Launcher:
