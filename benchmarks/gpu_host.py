@@ -15,11 +15,15 @@ import io
 import pstats
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from gpu import DTYPES, STANDARD, both_ways, made
+
+from cellwise.backends.cuda.compiler import CudaCompiler
+from cellwise.nn import plain
 
 STEPS, BATCH = 2, 16
 _CALLS = 100  # after which the host waits for the device
@@ -37,6 +41,7 @@ def host_times(runs: list[Callable[[], Any]], rounds: int) -> list[float]:
             for _ in range(_CALLS):
                 run()
             found[place].append((time.perf_counter() - start) / _CALLS * 1e6)
+            torch.cuda.synchronize()
     return [statistics.median(each) for each in found]
 
 
@@ -53,14 +58,41 @@ def ways(cell: str, dtype: torch.dtype, T: int, B: int, H: int) -> list[Callable
 
 def host(cell: str, dtype: torch.dtype, hidden: int, rounds: int) -> str:
     runs = ways(cell, dtype, STEPS, BATCH, hidden)
+    with generally():
+        general = host_times(runs[1:], rounds)
+    runs += [alone(runs[2])]
     if cell in STANDARD:
         theirs = STANDARD[cell](hidden, hidden).to("cuda", torch.float16 if dtype.itemsize == 2 else dtype)
         x = torch.randn(
             STEPS, BATCH, hidden, device="cuda", dtype=next(theirs.parameters()).dtype, requires_grad=True
         )
-        runs += both_ways(theirs, x, torch.randn_like(x))
-    times = "  ".join(f"{each:>7.0f}" for each in host_times(runs, rounds))
+        forward, both = both_ways(theirs, x, torch.randn_like(x))
+        runs += [forward, both, alone(both)]
+    times = "  ".join(f"{each:>7.0f}" for each in (*general, *host_times(runs, rounds)))
     return f"{cell:<16} {hidden:>5}  {times}"
+
+
+@contextmanager
+def generally() -> Iterator[None]:
+    """Meanwhile layers go the general way, without a plan for their shape."""
+    small_pass = CudaCompiler.small_pass
+    CudaCompiler.small_pass = lambda *_: None  # type: ignore[method-assign]
+    plain._ROUTES.clear()
+    try:
+        yield
+    finally:
+        CudaCompiler.small_pass = small_pass  # type: ignore[method-assign]
+        plain._ROUTES.clear()
+
+
+def alone(run: Callable[[], Any]) -> Callable[[], Any]:
+    """The same with autograd in the thread that calls it, not in one of its own for the device."""
+
+    def call() -> None:
+        with torch.autograd.set_multithreading_enabled(False):
+            run()
+
+    return call
 
 
 def kernels(cell: str, dtype: torch.dtype, shape: tuple[int, int, int]) -> str:
@@ -118,7 +150,12 @@ def main() -> None:
     given = options.parse_args()
     dtype = DTYPES[given.dtype]
     print(torch.cuda.get_device_name(0), "torch", torch.__version__, "- microseconds of the host for a call")
-    print(f"cell                 H    infer  forward     both   cuDNN:    both   (T={STEPS}, B={BATCH})")
+    print(
+        f"T={STEPS}, B={BATCH}; general: without a plan for the shape; alone: autograd in the calling thread"
+    )
+    print(
+        "cell                 H general:    both    infer  forward     both    alone   cuDNN:    both    alone"
+    )
     for cell in given.cell:
         for hidden in given.hidden:
             print(host(cell, dtype, hidden, given.rounds), flush=True)

@@ -7,9 +7,9 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from torch import Tensor
 
 from cellwise.backends.compiled.backward_pass import BackwardPass
 from cellwise.backends.compiled.cell_kernels import kernels_for
@@ -63,31 +63,36 @@ def tune(cell: Cell, shape: Shape, dtype: str) -> Iterator[Tuned]:
         x = torch.randn(
             min(STEPS, shape.T), shape.B, shape.D, device="cuda", dtype=number, requires_grad=True
         )
-        sources = [x, *layer.parameters()]
-        at_output = torch.randn(*x.shape[:2], shape.H, device="cuda", dtype=number)
-
-        def infer() -> None:
-            with torch.no_grad():
-                layer(x)
-
-        forward, backward = _runs(layer, x)
-        yield from _tuned(forward, infer, shape.B)
-        output = layer(x)[0]
-
-        def differentiate() -> None:
-            torch.autograd.grad(output, sources, at_output, retain_graph=True)
-
-        yield from _tuned(backward, differentiate, shape.B)
+        yield from tune_layer(layer, x)
 
 
-def _runs(layer: Recurrent, x: Any) -> tuple[CudaRun, CudaRun]:
-    kernels = kernels_for(layer.cell.graph, x.dtype, load("cuda"), False, False)
-    lengths, schedule = (x.shape[2], layer.hidden_size, 0), even_schedule(*x.shape[:2], False)
-    ahead = ForwardPass(kernels, True, lengths, schedule, False, False, x.device)
-    back = BackwardPass(kernels, True, lengths, schedule, False, x.device)
-    runs = kernels.inference.open(ahead.shape), kernels.backward.open(back.shape)
-    assert all(isinstance(each, CudaRun) for each in runs)
-    return runs  # type: ignore[return-value]
+def tune_layer(layer: Recurrent, x: Tensor) -> Iterator[Tuned]:
+    """The same for a layer of one direction and its input (T, B, D), which requires a gradient."""
+    forward, backward = _runs(layer, x)
+
+    def infer() -> None:
+        with torch.no_grad():
+            layer(x)
+
+    yield from _tuned(forward, infer, x.shape[1])
+    output, sources = layer(x)[0], [x, *layer.parameters()]
+    at_output = torch.randn_like(output)
+
+    def differentiate() -> None:
+        torch.autograd.grad(output, sources, at_output, retain_graph=True)
+
+    yield from _tuned(backward, differentiate, x.shape[1])
+
+
+def _runs(layer: Recurrent, x: Tensor) -> tuple[CudaRun, CudaRun]:
+    kernels = kernels_for(layer.cell.graph, x.dtype, load(layer.backend), False, False)
+    lengths, schedule = (x.shape[2], layer.hidden_size, 0), even_schedule(x.shape[0], x.shape[1], False)
+    ahead = ForwardPass(kernels, layer.bias, lengths, schedule, False, False, x.device)
+    back = BackwardPass(kernels, layer.bias, lengths, schedule, False, x.device)
+    forward, backward = kernels.inference.open(ahead.shape), kernels.backward.open(back.shape)
+    assert isinstance(forward, CudaRun) and isinstance(backward, CudaRun)
+    forward.leaves_lasts = True  # as in a call: it is that text which is to be compiled in several threads
+    return forward, backward
 
 
 def _tuned(run: CudaRun, work: Callable[[], None], batch: int) -> Iterator[Tuned]:

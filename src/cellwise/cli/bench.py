@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -76,6 +77,14 @@ def bench(
     device: Annotated[
         str, option(help=f"Where all sides run: {' or '.join(DEVICES)}. On a GPU torch.nn is cuDNN.")
     ] = _DEFAULT.device,
+    tune: Annotated[
+        bool,
+        option(
+            "--tune",
+            help="First try layouts of the kernels on this GPU, with the cells and shapes that are given, and keep the "
+            "fastest in the cache of kernels.",
+        ),
+    ] = False,
     load: Annotated[
         bool, option("--load", help="Also time everything while other processes keep all cores busy.")
     ] = False,
@@ -110,6 +119,8 @@ def bench(
         raise BenchError(f"--calls must be at least 1; got {calls}.")
     asked = tuple(dict.fromkeys(map(Shape.parse, shape_texts))) or None
     settings = Settings(cells, asked, parse_modes(modes), repeats, seconds, load, dtype, device)
+    if tune and device == "cpu":
+        raise BenchError("--tune chooses how kernels lie on a GPU; it goes with --device cuda.")
     if memory and device != "cpu":
         raise BenchError(
             "--memory reads the memory of this machine's processes; it goes with --device cpu alone."
@@ -117,6 +128,8 @@ def bench(
     from cellwise.bench import devices
 
     devices.check(device)
+    if tune:
+        _tune(settings)
     if not settings.modes and not memory:
         raise BenchError("--modes none leaves nothing to measure; add --memory.")
     _check_folder(out)
@@ -158,6 +171,14 @@ def _check_folder(out: Path) -> None:
         raise BenchError(
             f"The folder --out {out} cannot be created ({error.strerror}); choose another."
         ) from error
+
+
+def _tune(settings: Settings) -> None:
+    from cellwise.bench.tuning import tune
+
+    for name, shape, _ in replace(settings, modes=("train",)).jobs():
+        for found in tune(settings.cells[name], shape, settings.dtype):
+            click.echo(f"{name} {shape} {found}")
 
 
 def _measured(settings: Settings, probed: dict[str, str], calls: int, out: Path) -> BenchResults:

@@ -63,6 +63,8 @@ class CudaRun(KernelRun):
         self.own = [before.name for before, _ in program.states]
         self.columns = {buffer.name: buffer for buffer in program.buffers}
         self.times = None
+        # The weights of a product that reads those of the layer where they lie.
+        self._as_they_are = tuple(((gate, False),) for gate in program.graph.state_gates)
         self.leaves_lasts = False  # of the states whose history is kept
         self._variants: dict[tuple[Number, object, int], Built] = {}
         if not schedule.is_dense:
@@ -147,9 +149,13 @@ class CudaRun(KernelRun):
         for key in frame.arguments:
             if key[0] == "weights":
                 product = frame.products[int(key[1])][int(key[2])]
+                if hidden == width and product.weights == self._as_they_are:
+                    found[key] = weights[RECURRENT]
+                    continue
                 found[key] = pack(product, self.program.graph.state_gates, weights[RECURRENT], hidden, width)
             elif key[0] == "bias":
-                found[key] = _padded(weights["bias_hh"].view(-1, hidden), width)
+                bias = weights["bias_hh"]
+                found[key] = bias if hidden == width else _padded(bias.view(-1, hidden), width)
             elif key[0] == "own":
                 value = weights[key[1]]
                 found[key] = _padded(value, width) if value.dim() else value
