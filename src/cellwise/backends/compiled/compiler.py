@@ -183,6 +183,8 @@ class KernelCompiler(ABC):
     # input. So many that threads seldom wait for each other at the end of one; fewer with recomputation, where memory
     # is what was asked for.
     span_bytes: tuple[int, int] = (32 * 2**20, 8 * 2**20)
+    # Whether `small_pass` is for calls of any size, and gives the bits that the general way gives for weights too.
+    plans_every_call = False
 
     @abstractmethod
     def row_width(self, size: int, dtype: torch.dtype) -> int:

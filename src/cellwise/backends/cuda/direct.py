@@ -21,6 +21,7 @@ from cellwise.backends.cuda.direct_gradients import WeightGradients
 from cellwise.backends.cuda.frame import INPUT_PRODUCTS, SUMS, Key
 from cellwise.backends.cuda.launch import Built, CudaRun, is_together, posted
 from cellwise.backends.cuda.numbers import number_of
+from cellwise.errors import InputError
 
 # Layouts whose kernels run all steps in one launch.
 KINDS = ("wide", "solo", "narrow")
@@ -35,6 +36,7 @@ class Launch:
     def __init__(self, kernel: CompiledKernel, shape: RunShape) -> None:
         run = kernel.open(shape)
         assert isinstance(run, CudaRun)
+        self._named, self._device = shape.device, -1 if shape.device.index is None else shape.device.index
         self.run, schedule, rows = run, shape.schedule, shape.schedule.rows
         self.batch, self.width = schedule.batch, shape.sizes.padded
         # The states after the last step are left in one place, the caller's, and not in a pair.
@@ -72,6 +74,11 @@ class Launch:
         """
         run = self.run
         run.machine.check()
+        for stem, weight in weights.items():
+            if weight.get_device() != self._device:
+                raise InputError(
+                    f"The input is on {self._named} and {stem} on {weight.device}. Move them to one device."
+                )
         built = run.variant()
         values = dict(self._numbers)
         for name, each in rows.items():
