@@ -135,6 +135,7 @@ class DirectForward:
             self._final = like.expand(padded if self._is_padded else self._final_shape)
             # States that nobody gave are zeros in whole rows.
             self._zeros = None if call.has_states else like.new_zeros(self._batch, sizes.padded)
+        self.launch.run.machine.settle()
 
     def run(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Any, ...]:
         """The output, what is kept of it, the final states, and what else is kept; x (rows, D) in any shape."""
@@ -187,6 +188,7 @@ class DirectBackward:
             self._held = {name: like.expand(self._rows, size) for name, size in made.held}
             self._state, self._output = like.expand(self._batch, width), like.expand(self._rows, width)
             self._zeros = like.new_zeros(self._batch, width)
+        run.machine.settle()
 
     def run(
         self,

@@ -23,6 +23,7 @@ from cellwise.errors import CellwiseError
 _REGISTERS, _LOCAL, _MOST_SHARED = 4, 3, 8
 _SHARED_OF_BLOCK = 97
 _NO_CONTEXT = 201  # of CUresult
+_NON_BLOCKING = 1  # of CUstream_flags: it does not wait for the default stream
 
 
 class DriverError(CellwiseError):
@@ -143,7 +144,8 @@ class CudaMachine(Machine):
         self.device = Device(f"sm_{self._capability}", properties.multi_processor_count, shared.value)
         # In memory of the host that the device writes to: it is looked at without waiting for the device.
         self.late = torch.zeros(1, dtype=torch.int32, pin_memory=True)
-        self._beside: dict[int, Beside] = {}  # by the number of the stream beside which it is
+        # By the number of the stream beside which it is, and whether a graph is recorded.
+        self._beside: dict[tuple[int, bool], Beside] = {}
 
     @lru_cache(maxsize=512)  # noqa: B019  machines live as long as the process
     def build(self, source: str, shared: int, arguments: tuple[str, ...]) -> CudaLauncher:
@@ -153,11 +155,16 @@ class CudaMachine(Machine):
         words = rows.numel() * rows.element_size() // 4
         context_of(self._torch_device).call(library().cuMemsetD32Async, rows.data_ptr(), 0xFFFFFFFF, words)
 
+    def settle(self) -> None:
+        if not torch.cuda.is_current_stream_capturing():
+            torch.cuda.current_stream(self._torch_device).synchronize()
+
     def fork(self, tensors: Sequence[Tensor]) -> Beside:
         number = torch_internals.current_cuda_stream(self._torch_device.index)
-        beside = self._beside.get(number)
+        key = number, torch.cuda.is_current_stream_capturing()
+        beside = self._beside.get(key)
         if beside is None:
-            beside = self._beside[number] = Beside(self._torch_device)
+            beside = self._beside[key] = Beside(self._torch_device)
         beside.begin(tensors)
         return beside
 
@@ -168,7 +175,7 @@ class Beside:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._main, self._stream = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+        self._main, self._stream = torch.cuda.current_stream(device), _second_stream(device)
         self._begun, self._done = torch.cuda.Event(), torch.cuda.Event()
         # Entered by threads that share a stream, one inside another's time.
         self._entered = threading.local()
@@ -188,6 +195,19 @@ class Beside:
         self._entered.context.__exit__(*error)
         self._done.record(self._stream)
         self._main.wait_event(self._done)
+
+
+def _second_stream(device: torch.device) -> torch.cuda.Stream:
+    """One that nobody else has: torch lends its own out in turns.
+
+    While a graph is recorded memory is the graph's own, and one of torch's does: the driver makes none then.
+    """
+    if torch.cuda.is_current_stream_capturing():
+        return torch.cuda.Stream(device)
+    with torch.cuda.device(device):
+        made = ctypes.c_void_p()
+        check(library().cuStreamCreate(ctypes.byref(made), _NON_BLOCKING))
+    return torch.cuda.ExternalStream(made.value or 0, device=device)
 
 
 @cache

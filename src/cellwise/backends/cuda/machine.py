@@ -52,6 +52,10 @@ class Machine(ABC):
         """`late` where it lies, which takes no operator of torch's to read."""
         return ctypes.c_int32.from_address(self.late.data_ptr())
 
+    def settle(self) -> None:
+        """Until the device has done what it was asked for: what is made once may then be read by any of its queues."""
+        return
+
     def fork(self, tensors: Sequence[Tensor]) -> AbstractContextManager[None] | None:
         """A context for work beside that of now, which reads these tensors: see `KernelCompiler.fork`."""
         return None
