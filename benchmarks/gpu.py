@@ -37,7 +37,7 @@ LENGTHS = (32, 256)
 STANDARD = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
 
-def timed(runs: list[Callable[[], Any]], count: int = 7) -> list[float]:
+def timed(runs: list[Callable[[], Any]], count: int) -> list[float]:
     """The median time of each, one after the other in every round."""
     for run in runs * 2:
         run()
@@ -89,7 +89,7 @@ def prepare(name: str) -> None:
     torch.set_float32_matmul_precision("highest" if name == "float32" else "high")
 
 
-def measured(cell: str, name: str, T: int, B: int, H: int, other: torch.dtype, count: int = 7) -> list[float]:
+def measured(cell: str, name: str, T: int, B: int, H: int, other: torch.dtype, count: int) -> list[float]:
     """Times of ours forward and both ways, and of cuDNN's where there is one."""
     layer, x, at_output = made(cell, T, B, H, DTYPES[name])
     runs = [*both_ways(layer, x, at_output)]
@@ -100,14 +100,15 @@ def measured(cell: str, name: str, T: int, B: int, H: int, other: torch.dtype, c
     return timed(runs, count)
 
 
-def row(cell: str, name: str, shape: tuple[int, int, int]) -> str:
+def row(cell: str, name: str, shape: tuple[int, int, int], rounds: int) -> str:
     """A line of the table to read."""
     T, B, H = shape
     prepare(name)
     torch.backends.cudnn.allow_tf32 = name != "float32"
     layer, x, _ = made(cell, T, B, H, DTYPES[name])
     error = error_of(layer, x)
-    times = measured(cell, name, T, B, H, torch.float16 if DTYPES[name].itemsize == 2 else torch.float32)
+    other = torch.float16 if DTYPES[name].itemsize == 2 else torch.float32
+    times = measured(cell, name, T, B, H, other, rounds)
     forward, both = times[:2]
     text = f"{cell:<16} {name:<8} {T:>5},{B:>4},{H:>5}  {forward:>7.3f} {both:>7.3f}"
     if len(times) > 2:
@@ -144,6 +145,7 @@ def main() -> None:
     options.add_argument("--cell", nargs="+", default=["lstm"])
     options.add_argument("--dtype", nargs="+", default=["bfloat16"], choices=DTYPES)
     options.add_argument("--hidden", nargs="+", type=int, default=[shape[2] for shape in SHAPES])
+    options.add_argument("--rounds", type=int, default=7, help="of which medians are taken")
     options.add_argument("--table", type=Path, help="write what auto chooses by to this file")
     given = options.parse_args()
     if given.table is not None:
@@ -155,7 +157,7 @@ def main() -> None:
         for name in given.dtype:
             for shape in SHAPES:
                 if shape[2] in given.hidden:
-                    print(row(cell, name, shape), flush=True)
+                    print(row(cell, name, shape, given.rounds), flush=True)
 
 
 if __name__ == "__main__":

@@ -95,6 +95,20 @@ def has_saved_tensors_hooks() -> bool:
     return _saved_tensors_hooks(True) is not None
 
 
+def current_cuda_device() -> int:
+    """The number of the GPU that this thread works on. torch._C._cuda_getDevice, where torch was built with CUDA."""
+    number: int = torch._C._cuda_getDevice()
+    return number
+
+
+def current_cuda_stream(device: int) -> int:
+    """The driver's own pointer to the stream that torch works on. torch._C._cuda_getCurrentRawStream, which a kernel
+    of Triton is launched with too; torch.cuda.current_stream makes an object of it, for five times the time.
+    """
+    stream: int = torch._C._cuda_getCurrentRawStream(device)
+    return stream
+
+
 def is_zero_without_memory(tensor: Tensor) -> bool:
     """Whether a tensor is one of autograd's zeros, which have no memory. Tensor._is_zerotensor."""
     return tensor._is_zerotensor()

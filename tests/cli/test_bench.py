@@ -119,11 +119,18 @@ def test_without_matplotlib_the_figures_are_saved(run, tmp_path, monkeypatch):
         (("gru", "--seconds", "0"), "must be more than 0; got 0"),
         (("gru", "--threads", "0"), "--threads must be at least 1; got 0"),
         (("gru", "--memory", "--calls", "0"), "--calls must be at least 1; got 0"),
+        (("gru", "--device", "tpu"), "the devices are: cpu, cuda"),
+        (("gru", "--device", "cuda"), "torch sees none here"),
+        (("gru", "--device", "cuda", "--memory"), "goes with --device cpu alone"),
+        (("gru", "--device", "cuda", "--load"), "goes with --device cpu alone"),
+        (("gru", "--dtype", "float16"), "no benchmark in 'float16' on cpu"),
+        (("gru", "--tune"), "goes with --device cuda"),
         (("gru", "--out", __file__), "cannot be created"),
         (("gru", "--probe", "valley"), "A probe is 'peak' or 'growth'"),
     ],
 )
-def test_a_wrong_word_gets_one_clear_sentence(run, words, said):
+def test_a_wrong_word_gets_one_clear_sentence(run, words, said, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     code, out, err = run(*words)
     assert (code, out) == (2, "")
     assert said in err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 
 import cellwise
 from cellwise import Cell, Recurrent, cells
+from cellwise.backends.cuda.driver import CudaMachine
 from cellwise.backends.cuda.layout import Layout
 from cellwise.nn import explain
 from cellwise.testing import CASES, Case, cases_of
@@ -129,6 +131,86 @@ def test_inside_a_cuda_graph(hidden: int) -> None:
         x.copy_(torch.randn_like(x))
         graph.replay()
         assert torch.equal(y, layer(x)[0])
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_training_step_inside_a_cuda_graph(bidirectional: bool) -> None:
+    layers = [
+        Recurrent("lstm", 16, 96, 2, bidirectional=bidirectional, device="cuda", backend="cuda")
+        for _ in range(2)
+    ]
+    layers[1].load_state_dict(layers[0].state_dict())
+    batches = [torch.randn(20, 16, 16, device="cuda") for _ in range(4)]
+    x = batches[0].clone()
+
+    def step(layer: torch.nn.Module, x: Tensor) -> Tensor:
+        layer.zero_grad(set_to_none=True)
+        loss = layer(x)[0].square().mean()
+        loss.backward()
+        with torch.no_grad():
+            for each in layer.parameters():
+                each.sub_(each.grad)
+        return loss
+
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(2):
+            step(layers[0], x)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        loss = step(layers[0], x)
+    layers[0].load_state_dict(layers[1].state_dict())
+    for batch in batches:
+        x.copy_(batch)
+        graph.replay()
+        torch.testing.assert_close(loss, step(layers[1], batch), rtol=1e-5, atol=1e-7)
+    for mine, theirs in zip(layers[0].parameters(), layers[1].parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("hidden", [48, 256])
+@pytest.mark.parametrize("given", [False, True])
+def test_directions_beside_each_other_give_the_same_bits(
+    hidden: int, given: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = Recurrent(
+        "lstm", 32, hidden, 2, bidirectional=True, device="cuda", dtype=torch.bfloat16, backend="cuda"
+    )
+    x = torch.randn(120, 16, 32, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    state = torch.randn(2, 4, 16, hidden, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    sources = [x, *layer.parameters(), *([state] if given else [])]
+
+    def run() -> list[Tensor]:
+        y, finals = layer(x, tuple(state) if given else None)
+        score = y.float().square().sum() + sum(each.float().sum() for each in finals)
+        return [y, *finals, *torch.autograd.grad(score, sources)]
+
+    forks = []
+    fork = CudaMachine.fork
+    with monkeypatch.context() as patched:
+        patched.setattr(CudaMachine, "fork", lambda *_: None)
+        wanted = run()
+        patched.setattr(CudaMachine, "fork", lambda *tensors: forks.append(1) or fork(*tensors))
+        for stream in (torch.cuda.current_stream(), torch.cuda.Stream(), torch.cuda.current_stream()):
+            torch.cuda.synchronize()
+            with torch.cuda.stream(stream):
+                for _ in range(4):
+                    found = run()
+                    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+                    # Memory that is given back on either stream is soon written to again.
+                    torch.full((40, 16, 2 * hidden), float("nan"), device="cuda", dtype=torch.bfloat16)
+    assert len(forks) == 2 * 3 * 4
+
+
+def test_in_a_thread_that_asked_nothing_of_the_device_yet() -> None:
+    layer = Recurrent("lstm", 16, 64, device="cuda", dtype=torch.bfloat16, backend="cuda")
+    x = torch.randn(20, 16, 16, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    wanted = layer(x)[0]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: layer(x)[0], range(16)))
+    assert all(torch.equal(each, wanted) for each in found)
 
 
 def test_under_autocast() -> None:

@@ -8,6 +8,7 @@ check             results that differ are not timed
 clock             A B B A, and pauses in between
 speedup           medians, quartiles, ratios of neighbouring runs
 peak              what the machine can do at most
+devices           what a GPU wants otherwise
 background_load   other processes that take all cores
 memory            peak and growth, in fresh processes
 measure           all of it, row by row

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from cellwise.bench import devices
 from cellwise.bench.comparisons import Candidate
 
 # A sample lasts at least this long; what is shorter is called several times in it.
@@ -31,10 +32,12 @@ class Times:
 
 
 def clocked(work: Callable[[], object], calls: int = 1) -> float:
-    """Seconds of one call."""
+    """Seconds of one call, until a GPU has done with all of them too."""
+    devices.wait()
     start = time.perf_counter()
     for _ in range(calls):
         work()
+    devices.wait()
     return (time.perf_counter() - start) / calls
 
 
@@ -48,7 +51,7 @@ def interleaved(
     """Time all candidates in turn, the first beside each of the others, `repeats` times or until `seconds` are over.
 
     Args:
-        candidates: two or three, already warm.
+        candidates: two or more, already warm.
         grad: whether torch records what is computed.
         calls: in a sample of each; measured if None.
     """

@@ -18,6 +18,7 @@ from cellwise.nn.layers import DROP_INS
 from cellwise.nn.recurrent import Recurrent
 
 OURS, TORCH, LOOP, PADDED, AGAIN = "cellwise", "torch.nn", "python loop", "padded", "recomputing"
+HALF = "torch half"
 
 # A result by name: "output", "final h", "gradient of x", ...
 Results = dict[str, Tensor]
@@ -61,26 +62,30 @@ class Implementations:
 
 
 def implementations_of(
-    cell: Cell, shape: Shape, seed: int = 0, dtype: torch.dtype = torch.float32
+    cell: Cell, shape: Shape, seed: int = 0, dtype: torch.dtype = torch.float32, device: str = "cpu"
 ) -> Implementations:
-    """Both layers with the same weights, and a batch drawn from a seed."""
+    """Both layers with the same weights, and a batch drawn from a seed.
+
+    Args:
+        device: "cpu" or "cuda", which is also the name of our backend for it.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
-        ours = Recurrent(cell, shape.D, shape.H, backend="cpu")
+        ours = Recurrent(cell, shape.D, shape.H, backend=device)
     theirs = torch_layer(cell, shape.D, shape.H)
     name = LOOP if theirs is None else TORCH
     if theirs is None:
         theirs = Recurrent(cell, shape.D, shape.H, backend="reference")
-    again = Recurrent(cell, shape.D, shape.H, backend="cpu")
+    again = Recurrent(cell, shape.D, shape.H, backend=device)
     again.recompute = True
     for other in (theirs, again):
         other.load_state_dict(ours.state_dict())
     for layer in (ours, theirs, again):
-        layer.to(dtype)
+        layer.to(device, dtype)
 
     def drawn(*sizes: int) -> Tensor:
-        return torch.randn(*sizes, generator=generator).to(dtype)
+        return torch.randn(*sizes, generator=generator).to(device, dtype)
 
     T, B, H = shape.T, shape.B, shape.H
     states = tuple(drawn(1, B, H).requires_grad_() for _ in cell.states)

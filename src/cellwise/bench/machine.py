@@ -15,9 +15,10 @@ from cellwise.backends.cpu.target import host
 from cellwise.bench import onnx
 
 
-def describe() -> dict[str, Any]:
-    """Processor, cores, threads, versions."""
+def describe(device: str = "cpu") -> dict[str, Any]:
+    """Processor, cores, threads, versions; the GPU, if that is what is measured."""
     return {
+        "gpu": _gpu() if device == "cuda" else None,
         "processor": _processor(),
         "architecture": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
@@ -37,6 +38,17 @@ def describe() -> dict[str, Any]:
     }
 
 
+def _gpu() -> dict[str, Any]:
+    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+    return {
+        "name": properties.name,
+        "capability": f"{properties.major}.{properties.minor}",
+        "multiprocessors": properties.multi_processor_count,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+    }
+
+
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     if info.is_file():
@@ -50,6 +62,12 @@ def one_line(machine: dict[str, Any]) -> str:
     """The same in a line, for people."""
     versions = machine["versions"]
     runtime = f"onnxruntime {versions['onnxruntime']}" if versions["onnxruntime"] else "no onnxruntime"
+    gpu = machine.get("gpu")
+    if gpu is not None:
+        return (
+            f"{gpu['name']} (compute capability {gpu['capability']}), CUDA {gpu['cuda']}, cuDNN {gpu['cudnn']}; "
+            f"cellwise {versions['cellwise']}, torch {versions['torch']}"
+        )
     return (
         f"{machine['processor']} ({machine['llvm_cpu']}, vectors of {machine['vector_bytes']} bytes), "
         f"{machine['threads']} of {machine['cores']} cores; cellwise {versions['cellwise']}, "

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from cellwise import cells
+from cellwise.bench import devices
 from cellwise.bench.background_load import all_cores_busy
 from cellwise.bench.clock import Times, clocked, interleaved
 from cellwise.bench.comparisons import Comparison, comparison_of, tiny
@@ -96,8 +97,8 @@ class Row:
 
 def rows(settings: Settings) -> Iterator[Row]:
     """Measure; each row comes when it is there. Kernels are compiled anew and not kept."""
-    with _empty_kernel_cache():
-        _load_compiler()
+    with _empty_kernel_cache(), devices.numbers(settings.dtype):
+        _load_compiler(settings.device)
         for name, shape, modes in settings.jobs():
             yield from _job(name, shape, modes, settings)
 
@@ -108,8 +109,8 @@ def count(settings: Settings) -> int:
 
 
 def _job(name: str, shape: Shape, modes: tuple[str, ...], settings: Settings) -> Iterator[Row]:
-    dtype = getattr(torch, settings.dtype)
-    implementations = implementations_of(settings.cells[name], shape, dtype=dtype)
+    dtype = devices.dtype_of(settings.dtype)
+    implementations = implementations_of(settings.cells[name], shape, dtype=dtype, device=settings.device)
     compiled = {mode: _compile_seconds(mode, implementations) for mode in modes}
     # Everything that the shape is timed on, and the gradients in any case: a shape that is wrong in one is not timed.
     checked = dict.fromkeys(modes if set(modes) <= set(STEPS) else (*modes, "forward", "train"))
@@ -171,7 +172,7 @@ class _Unlike(Cell):
         return x.n - h.n * h
 
 
-def _load_compiler() -> None:
-    """The first kernel of a process also loads LLVM, which is no cell's own time."""
-    implementations = implementations_of(cells.get(_Unlike), Shape(1, 1, 1, 1))
+def _load_compiler(device: str) -> None:
+    """The first kernel of a process also loads LLVM, or NVRTC, which is no cell's own time."""
+    implementations = implementations_of(cells.get(_Unlike), Shape(1, 1, 1, 1), device=device)
     comparison_of("train", implementations).candidates[0].work()

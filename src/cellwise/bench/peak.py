@@ -13,6 +13,8 @@ import torch
 from llvmlite import ir
 
 from cellwise.backends.cpu.target import host
+from cellwise.bench import devices
+from cellwise.bench.clock import clocked
 from cellwise.bench.speedup import Spread, spread
 
 # A multiply-add takes 4 or 5 cycles and two begin in each on common machines, so 10 chains keep them busy; 12 fit
@@ -23,11 +25,15 @@ _ROUNDS = 8  # of all chains before the loop branches
 
 @dataclass(frozen=True)
 class Peak:
-    """GFLOP/s of float32 multiply-adds, two operations each, on `threads` threads together; one number a run."""
+    """GFLOP/s of float32 multiply-adds, two operations each, on `threads` threads together; one number a run.
+
+    On a GPU, where `of` says so, those of a large product of matrices; there threads and vectors count for nothing.
+    """
 
     threads: int
     vector_bytes: int
     gflops: tuple[float, ...]
+    of: str = "fused multiply-add"
 
     @property
     def best(self) -> float:
@@ -40,6 +46,7 @@ class Peak:
 
     def to_json(self) -> dict[str, Any]:
         return {
+            "of": self.of,
             "threads": self.threads,
             "vector_bytes": self.vector_bytes,
             "best": self.best,
@@ -67,6 +74,19 @@ def measure(threads: int | None = None, runs: int = 15, seconds: float = 0.02) -
             elapsed = _clocked(lambda: list(pool.map(work, [rounds] * threads)))
             found.append(threads * rounds * flops_of_a_round / elapsed / 1e9)
     return Peak(threads, host().vector_bytes, tuple(found))
+
+
+def measure_cuda(dtype: str, runs: int = 15, size: int = 8192) -> Peak:
+    """Multiply two random matrices of this size, in these numbers, on the GPU that torch works on."""
+    found = []
+    with devices.numbers(dtype):
+        left, right = (
+            torch.randn(size, size, device="cuda", dtype=devices.dtype_of(dtype)) for _ in range(2)
+        )
+        out = torch.mm(left, right)
+        for _ in range(runs):
+            found.append(2 * size**3 / clocked(lambda: torch.mm(left, right, out=out)) / 1e9)
+    return Peak(0, 0, tuple(found), f"products of {size:,} x {size:,} matrices in {dtype}")
 
 
 def _clocked(work: Any, *given: int) -> float:

@@ -181,10 +181,10 @@ def _legend(figure: Any, panels: dict[str, dict[str, list[_Mark]]]) -> None:
 
 
 def _title(results: BenchResults) -> str:
-    machine = results.machine
+    machine, gpu = results.machine, results.machine.get("gpu")
+    where = gpu["name"] if gpu else f"{machine['processor']}, threads: {machine['threads']}"
     text = (
         f"Time of the other side over that of cellwise {machine['versions']['cellwise']} by shape T,B,D,H; "
-        f"thick: quartiles\n{machine['processor']}, threads: {machine['threads']}, "
-        f"torch {machine['versions']['torch']}, float32"
+        f"thick: quartiles\n{where}, torch {machine['versions']['torch']}, {results.settings.dtype}"
     )
     return text + ("\ninterrupted: not all was measured" if results.interrupted else "")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from cellwise.bench.clock import Times
-from cellwise.bench.implementations import AGAIN, LOOP, OURS, PADDED
+from cellwise.bench.implementations import AGAIN, HALF, LOOP, OURS, PADDED
 from cellwise.bench.measure import Row
 from cellwise.bench.memory import Probe
 from cellwise.bench.peak import Peak
@@ -20,6 +20,7 @@ HEADER = (
 _LEGEND = {
     "ratio": "the other side's time over ours, median over pairs of neighbouring runs; above 1 cellwise is faster",
     LOOP: "torch has no operator for these equations: the same cell step by step in plain torch, backend='reference'",
+    HALF: "torch.nn in float16, with the same weights and input rounded to it; its results are not compared",
     AGAIN: "our own kernels with `layer.recompute`: no tape, each step computed again in the backward pass",
     PADDED: "our own kernels on the same batch, every row computed to the end",
 }
@@ -28,6 +29,11 @@ _LEGEND = {
 def peak_line(peak: Peak, dtype: str = "float32") -> str:
     """The machine's peak, which is that of float32 whatever is measured."""
     middle = peak.spread
+    if not peak.threads:
+        return (
+            f"Peak of {peak.of}: {peak.best / 1e3:.0f} TFLOP/s at best; median {middle.median / 1e3:.0f}, "
+            f"quartiles {middle.low / 1e3:.0f} to {middle.high / 1e3:.0f}"
+        )
     measured = "" if dtype == "float32" else f" in float32, while all sides compute in {dtype}"
     return (
         f"Peak of fused multiply-add{measured} (threads: {peak.threads}): {peak.best:.0f} GFLOP/s at best; "

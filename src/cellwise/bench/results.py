@@ -6,13 +6,17 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
+from cellwise.bench import devices
 from cellwise.bench.check import tolerances
 from cellwise.bench.measure import Row
 from cellwise.bench.memory import Probe
 from cellwise.bench.peak import Peak
 from cellwise.bench.settings import Settings
+
+
+def _tolerances(dtype: str) -> dict[str, float]:
+    with devices.numbers(dtype):
+        return tolerances(devices.dtype_of(dtype))
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ class BenchResults:
                 "seconds": settings.seconds,
                 "load": settings.load,
                 "dtype": settings.dtype,
-                "tolerances": tolerances(getattr(torch, settings.dtype)),
+                "device": settings.device,
+                "tolerances": _tolerances(settings.dtype),
             },
             "interrupted": self.interrupted,
             "rows": [row.to_json(self.peak) for row in self.rows],

@@ -65,6 +65,20 @@ SHAPES = tuple(
         ),
     )
 )
+# On a GPU, where shorter and smaller calls are those of the host: D = H.
+CUDA_SHAPES = tuple(
+    map(
+        Shape.parse,
+        (
+            "1024,16,768,768",
+            "1024,16,64,64",
+            "512,64,256,256",
+            "256,64,512,512",
+            "784,128,128,128",
+            "128,128,1024,1024",
+        ),
+    )
+)
 # What a step is timed on where no shapes are asked for.
 STEP_SHAPES = (Shape(1, 1, 64, 64), Shape(1, 1, 64, 128))
 # Calls as reinforcement learning makes them: few steps of few rows.
@@ -82,8 +96,9 @@ MODES = {
     "ragged": "train with lengths spread evenly from 1 to T, beside the padded batch and torch's packed one",
     "ragged-forward": "forward with lengths spread evenly from 1 to T",
 }
-# Of weights, inputs and states.
-DTYPES = ("float32", "bfloat16")
+# Of weights, inputs and states, by the type of device; tf32 is float32 whose products may be in TF32.
+DTYPES = {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "tf32", "bfloat16", "float16")}
+DEVICES = tuple(DTYPES)
 DEFAULT_MODES = ("forward", "train", "step", "ragged")
 # One word for several modes.
 GROUPS = {"small": ("small-forward", "small-train", "step", "step-out")}
@@ -101,7 +116,8 @@ class Settings:
         repeats: runs of each side at most.
         seconds: after which no further run begins, per shape and mode; three runs are made in any case.
         load: measure all again while other processes keep all cores busy.
-        dtype: of all sides, one of `DTYPES`.
+        dtype: of all sides, one of `DTYPES` for the device.
+        device: "cpu" or "cuda", the GPU that torch works on.
     """
 
     cells: dict[str, Cell]
@@ -111,10 +127,20 @@ class Settings:
     seconds: float = 2.0
     load: bool = False
     dtype: str = "float32"
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise BenchError(f"There is no benchmark in '{self.dtype}'; the dtypes are: {', '.join(DTYPES)}.")
+        if self.device not in DEVICES:
+            raise BenchError(
+                f"There is no benchmark on '{self.device}'; the devices are: {', '.join(DEVICES)}."
+            )
+        known = DTYPES[self.device]
+        if self.dtype not in known:
+            raise BenchError(
+                f"There is no benchmark in '{self.dtype}' on {self.device}; the dtypes are: {', '.join(known)}."
+            )
+        if self.load and self.device != "cpu":
+            raise BenchError("--load keeps the cores of this machine busy; it goes with --device cpu alone.")
         for mode in self.modes:
             if mode not in MODES:
                 known = (*MODES, *GROUPS)
@@ -128,7 +154,8 @@ class Settings:
     def shapes_of(self, mode: str) -> tuple[Shape, ...]:
         """The shapes that a mode is timed on."""
         if mode not in STEPS:
-            return self.shapes or (SMALL_SHAPES if mode in _SMALL else SHAPES)
+            batches = SHAPES if self.device == "cpu" else CUDA_SHAPES
+            return self.shapes or (SMALL_SHAPES if mode in _SMALL else batches)
         if self.shapes is None:
             return STEP_SHAPES
         return _unique(Shape(1, 1, shape.D, shape.H) for shape in self.shapes)

@@ -6,13 +6,16 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 
 from cellwise.bench.settings import (
+    CUDA_SHAPES,
     DEFAULT_MODES,
+    DEVICES,
     DTYPES,
     MODES,
     SHAPES,
@@ -46,7 +49,8 @@ def bench(
         list[str] | None,
         option(
             metavar="T,B,D,H ...",
-            help=f"Length, batch, input and hidden size; several may follow.  [default: {' '.join(map(str, SHAPES))}]",
+            help="Length, batch, input and hidden size; several may follow.  [default: "
+            f"{' '.join(map(str, SHAPES))}; on a GPU {' '.join(map(str, CUDA_SHAPES))}]",
         ),
     ] = None,
     modes: Annotated[
@@ -64,8 +68,23 @@ def bench(
         int | None, option(help="Threads of every implementation.  [default: torch's]")
     ] = None,
     dtype: Annotated[
-        str, option(help=f"Of weights, inputs and states of all sides: {' or '.join(DTYPES)}.")
+        str,
+        option(
+            help=f"Of weights, inputs and states of all sides: {' or '.join(DTYPES['cpu'])}, on a GPU also "
+            f"{' or '.join(each for each in DTYPES['cuda'] if each not in DTYPES['cpu'])}."
+        ),
     ] = _DEFAULT.dtype,
+    device: Annotated[
+        str, option(help=f"Where all sides run: {' or '.join(DEVICES)}. On a GPU torch.nn is cuDNN.")
+    ] = _DEFAULT.device,
+    tune: Annotated[
+        bool,
+        option(
+            "--tune",
+            help="First try layouts of the kernels on this GPU, with the cells and shapes that are given, and keep the "
+            "fastest in the cache of kernels.",
+        ),
+    ] = False,
     load: Annotated[
         bool, option("--load", help="Also time everything while other processes keep all cores busy.")
     ] = False,
@@ -99,7 +118,18 @@ def bench(
     if calls < 1:
         raise BenchError(f"--calls must be at least 1; got {calls}.")
     asked = tuple(dict.fromkeys(map(Shape.parse, shape_texts))) or None
-    settings = Settings(cells, asked, parse_modes(modes), repeats, seconds, load, dtype)
+    settings = Settings(cells, asked, parse_modes(modes), repeats, seconds, load, dtype, device)
+    if tune and device == "cpu":
+        raise BenchError("--tune chooses how kernels lie on a GPU; it goes with --device cuda.")
+    if memory and device != "cpu":
+        raise BenchError(
+            "--memory reads the memory of this machine's processes; it goes with --device cpu alone."
+        )
+    from cellwise.bench import devices
+
+    devices.check(device)
+    if tune:
+        _tune(settings)
     if not settings.modes and not memory:
         raise BenchError("--modes none leaves nothing to measure; add --memory.")
     _check_folder(out)
@@ -143,18 +173,26 @@ def _check_folder(out: Path) -> None:
         ) from error
 
 
+def _tune(settings: Settings) -> None:
+    from cellwise.bench.tuning import tune
+
+    for name, shape, _ in replace(settings, modes=("train",)).jobs():
+        for found in tune(settings.cells[name], shape, settings.dtype):
+            click.echo(f"{name} {shape} {found}")
+
+
 def _measured(settings: Settings, probed: dict[str, str], calls: int, out: Path) -> BenchResults:
     """Measure, print and save; Ctrl-C ends the measuring only."""
     from cellwise.bench import machine, peak, report
     from cellwise.bench.measure import count, rows
     from cellwise.bench.results import BenchResults
 
-    where = machine.describe()
+    where = machine.describe(settings.device)
     click.echo(machine.one_line(where))
     busy = report.busy_line(where["load_at_start"])
     if busy:
         click.echo(busy)
-    top = peak.measure()
+    top = peak.measure() if settings.device == "cpu" else peak.measure_cuda(settings.dtype)
     click.echo(report.peak_line(top, settings.dtype))
     found: list[Row] = []
     probes: list[Probe] = []

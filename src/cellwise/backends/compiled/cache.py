@@ -39,6 +39,19 @@ def cached(made_from: str, make: Callable[[], bytes], suffix: str = ".o") -> byt
     return code
 
 
+def recall(named: str, suffix: str) -> bytes | None:
+    """What `keep` put into the cache under this name, if it is there and whole."""
+    path = kernel_folder()
+    return None if path is None else _read(path, f"{hashlib.sha256(named.encode()).hexdigest()}{suffix}")
+
+
+def keep(named: str, content: bytes, suffix: str) -> None:
+    """Put something into the cache that is not compiled, under a name of its own."""
+    path = kernel_folder()
+    if path is not None:
+        _write(path, f"{hashlib.sha256(named.encode()).hexdigest()}{suffix}", content)
+
+
 def _read(path: Path, name: str) -> bytes | None:
     content = None
     try:

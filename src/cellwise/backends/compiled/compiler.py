@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -131,6 +132,7 @@ class SmallCall(NamedTuple):
     schedule: TimeSchedule
     given: tuple[int, ...] | None
     has_states: bool
+    device: torch.device
 
 
 class SmallPass(ABC):
@@ -181,6 +183,8 @@ class KernelCompiler(ABC):
     # input. So many that threads seldom wait for each other at the end of one; fewer with recomputation, where memory
     # is what was asked for.
     span_bytes: tuple[int, int] = (32 * 2**20, 8 * 2**20)
+    # Whether `small_pass` is for calls of any size, and gives the bits that the general way gives for weights too.
+    plans_every_call = False
 
     @abstractmethod
     def row_width(self, size: int, dtype: torch.dtype) -> int:
@@ -204,6 +208,22 @@ class KernelCompiler(ABC):
 
     def small_pass(self, call: SmallCall) -> SmallPass | None:
         """A way for calls of this shape that begins sooner, if they are small and there is one."""
+        return None
+
+    def fork(
+        self, passes: Sequence[SmallPass], records: bool, tensors: Sequence[Tensor]
+    ) -> AbstractContextManager[None] | None:
+        """A context for the second of two passes that want nothing of each other, to run beside the first.
+
+        What runs in it begins after all that was asked for before it was made; what follows it waits for both.
+
+        Args:
+            records: whether they keep a tape.
+            tensors: what they read.
+
+        Returns:
+            None if they are to run one after the other.
+        """
         return None
 
     def stepper(

@@ -62,7 +62,7 @@ class ForwardPass:
         names = [name for name in layout if name != "output"]
         self.made = [columns * width for name, (columns, width) in layout.items() if name != "output"]
         # The outputs in whole rows are kept as they are, in their place among the others.
-        self._output_place = list(layout).index("output") if "output" in layout else None
+        self.output_place = list(layout).index("output") if "output" in layout else None
         places = {"x": X, "output": OUTPUT} | {name: place for place, name in enumerate(names)}
         self.given = [places[buffer.name] for buffer in given_buffers(kernel.program)]
         # Where the states of all steps go; None where nobody wants them.
@@ -118,8 +118,8 @@ class ForwardPass:
         if sizes.output != sizes.padded_output:
             # A copy even of a single row, which lies as it should: operators that torch traces share no memory.
             given = output[:, : sizes.output].clone(memory_format=torch.contiguous_format)
-        if self._output_place is not None:
-            saved.insert(self._output_place, output)
+        if self.output_place is not None:
+            saved.insert(self.output_place, output)
         return given, finals, saved
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -12,8 +13,9 @@ from torch import Tensor
 from cellwise.backends.base import Result, Sequences, Weights
 from cellwise.backends.compiled import compiler as compilers
 from cellwise.backends.compiled.cell_kernels import CellKernels, kernels_for, key_of
+from cellwise.backends.compiled.compiler import SmallCall, SmallPass
 from cellwise.backends.compiled.plain import Forward, PassCall, is_plain, lie_in_memory, run_forward
-from cellwise.backends.compiled.time_schedule import even_schedule, schedule_of
+from cellwise.backends.compiled.time_schedule import TimeSchedule, even_schedule, schedule_of
 from cellwise.graph import StepGraph
 from cellwise.torch_internals import tracing_state
 
@@ -75,13 +77,28 @@ class LayerPass:
         else:
             schedule = schedule_of(_offsets(sequences), sequences.batch, reverse)
         resets = None if sequences.resets is None else _resets(sequences, reverse)
+        small = self._plan(sequences, schedule, tensors)
         if _needs_gradient(tensors):
-            output, *finals = Forward.apply(PassCall(self.kernels, self.bias, schedule), resets, *tensors)
+            call = PassCall(self.kernels, self.bias, schedule, small=small)
+            output, *finals = Forward.apply(call, resets, *tensors)
+        elif small is not None:
+            output, _, finals, _ = small.infer(data, initial, taken)
         else:
             output, finals, _ = run_forward(
                 self.kernels, self.bias, schedule, data, initial, taken, resets, False
             )
         return output, tuple(finals)
+
+    def _plan(
+        self, sequences: Sequences, schedule: TimeSchedule, tensors: Sequence[Tensor]
+    ) -> SmallPass | None:
+        """The plan for calls of this shape, if the compiler has one for any: those under autocast come here."""
+        if not self.kernels.compiler.plans_every_call or sequences.resets is not None:
+            return None
+        if not all(each.is_contiguous() for each in tensors):
+            return None
+        hidden = tensors[1].shape[-1]
+        return _plan(self.kernels, self.bias, sequences.data.shape[-1], hidden, schedule, tensors[0].device)
 
     def _traced(
         self,
@@ -100,6 +117,14 @@ class LayerPass:
             key, sequences.data, offsets, states, resets, taken, self.bias, reverse, tape
         )
         return output, tuple(rest[: len(states)])
+
+
+@lru_cache(maxsize=64)
+def _plan(
+    kernels: CellKernels, bias: bool, width: int, hidden: int, schedule: TimeSchedule, device: torch.device
+) -> SmallPass | None:
+    call = SmallCall(kernels, bias, (width, hidden, 0), schedule, None, True, device)
+    return None if kernels.projected else kernels.compiler.small_pass(call)
 
 
 def _needs_gradient(tensors: Sequence[Tensor]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 
 import torch
@@ -55,7 +56,7 @@ class CompiledShortcut(Shortcut):
         lengths, schedule = (width, stack.hidden_size, stack.proj_size), self._schedules[direction]
         given = (made.kernels, made.bias)
         small = made.kernels.compiler.small_pass(
-            SmallCall(*given, lengths, schedule, self._given, has_states)
+            SmallCall(*given, lengths, schedule, self._given, has_states, device)
         )
         if has_states:
             return PassCall(*given, schedule, self._given, small)
@@ -82,13 +83,17 @@ class CompiledShortcut(Shortcut):
             output, finals = self._stacked(x, states, weights, records, dropout if training else 0.0)
         return output.transpose(0, 1) if self._turned else output, tuple(finals)
 
-    def _direction(
-        self, number: int, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], records: bool
-    ) -> Sequence[Tensor]:
+    def _call_of(self, number: int, states: Sequence[Tensor], x: Tensor) -> PassCall:
         key = (number, bool(states), x.device)
         call = self._calls.get(key)
         if call is None:
             call = self._calls[key] = self._call(*key)
+        return call
+
+    def _direction(
+        self, number: int, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], records: bool
+    ) -> Sequence[Tensor]:
+        call = self._call_of(number, states, x)
         if call.small is not None:
             states = [each if each.is_contiguous() else each.contiguous() for each in states]
         elif self._alone:
@@ -116,11 +121,13 @@ class CompiledShortcut(Shortcut):
         stack, found = self._stack, []
         for layer in range(stack.num_layers):
             outputs = []
+            beside = self._beside(layer, x, states, weights, records) if stack.directions == 2 else None
             for direction in range(stack.directions):
                 number = layer * stack.directions + direction
                 taken = weights[number * self._stems : (number + 1) * self._stems]
                 first = [state[number] for state in states]
-                output, *finals = self._direction(number, x, first, taken, records)
+                with beside if direction and beside is not None else nullcontext():
+                    output, *finals = self._direction(number, x, first, taken, records)
                 outputs.append(output)
                 found.append(finals)
             x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
@@ -130,6 +137,16 @@ class CompiledShortcut(Shortcut):
             x = x.clone()
         x = x.view(*self._lead, x.shape[1])
         return x, [torch.stack(each) for each in zip(*found, strict=True)]
+
+    def _beside(
+        self, layer: int, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], records: bool
+    ) -> AbstractContextManager[None] | None:
+        """Where the second direction of a layer may run beside the first."""
+        smalls = [self._call_of(2 * layer + direction, states, x).small for direction in range(2)]
+        passes = [each for each in smalls if each is not None]
+        tensors = (x, *states, *weights[(2 * layer + 1) * self._stems : (2 * layer + 2) * self._stems])
+        records = records and any(each.requires_grad for each in tensors)
+        return self._made.kernels.compiler.fork(passes, records, tensors) if len(passes) == 2 else None
 
 
 def _schedule_of(batch: PlainBatch, reverse: bool) -> TimeSchedule:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from cellwise.backends.base import CallContext, LayerSpec
 from cellwise.backends.compiled.cell_kernels import CellKernels, kernels_for
-from cellwise.backends.compiled.compiler import CompiledKernel, KernelCompiler, RunShape
+from cellwise.backends.compiled.compiler import CompiledKernel, KernelCompiler, RunShape, SmallCall, SmallPass
 from cellwise.backends.cuda import DTYPES
 from cellwise.backends.cuda.frame import Frame
 from cellwise.backends.cuda.launch import CudaRun
@@ -42,6 +44,7 @@ class CudaCompiler(KernelCompiler):
     layout = "quads"
     # Large products are what a GPU is best at, and every span is one more launch.
     span_bytes = (2**30, 2**27)
+    plans_every_call = True
 
     def row_width(self, size: int, dtype: torch.dtype) -> int:
         whole = 64 // dtype.itemsize
@@ -52,6 +55,22 @@ class CudaCompiler(KernelCompiler):
 
     def empty(self, rows: int, width: int, like: Tensor, scratch: bool) -> Tensor:
         return like.new_empty(rows, width)
+
+    def small_pass(self, call: SmallCall) -> SmallPass | None:
+        from cellwise.backends.cuda.direct import direct_pass
+
+        return direct_pass(call)
+
+    def fork(
+        self, passes: Sequence[SmallPass], records: bool, tensors: Sequence[Tensor]
+    ) -> AbstractContextManager[None] | None:
+        from cellwise.backends.cuda.direct import DirectPass
+
+        machine = self.machine(tensors[0].device)
+        blocks = [each.blocks(records) for each in passes if isinstance(each, DirectPass)]
+        # More blocks than run at once would run one after the other, whatever they are told.
+        fits = len(blocks) == len(passes) and sum(blocks) <= machine.device.multiprocessors
+        return machine.fork(tensors) if fits else None
 
     def reason_against(self, stack: LayerSpec, context: CallContext) -> str | None:
         """Why such a layer cannot run on its device, as the end of a sentence; None if it can."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from cellwise import torch_internals
 from cellwise.backends.cuda.frame import KERNEL
 from cellwise.backends.cuda.layout import Device
 from cellwise.backends.cuda.machine import Launcher, Machine
@@ -18,6 +22,8 @@ from cellwise.errors import CellwiseError
 # Of CUfunction_attribute and CUdevice_attribute.
 _REGISTERS, _LOCAL, _MOST_SHARED = 4, 3, 8
 _SHARED_OF_BLOCK = 97
+_NO_CONTEXT = 201  # of CUresult
+_NON_BLOCKING = 1  # of CUstream_flags: it does not wait for the default stream
 
 
 class DriverError(CellwiseError):
@@ -26,7 +32,15 @@ class DriverError(CellwiseError):
 
 @cache
 def library() -> ctypes.CDLL:
-    return ctypes.CDLL("libcuda.so.1")
+    found = ctypes.CDLL("libcuda.so.1")
+    # Said once, so that a call converts nothing.
+    word, pointer = ctypes.c_uint, ctypes.c_void_p
+    found.cuLaunchKernel.argtypes = [pointer, *[word] * 7, pointer, pointer, pointer]
+    found.cuLaunchCooperativeKernel.argtypes = [pointer, *[word] * 7, pointer, pointer]
+    found.cuMemsetD32Async.argtypes = [pointer, word, ctypes.c_size_t, pointer]
+    found.cuCtxGetCurrent.argtypes = [pointer]
+    found.cuCtxSetCurrent.argtypes = [pointer]
+    return found
 
 
 def check(code: int) -> None:
@@ -36,21 +50,49 @@ def check(code: int) -> None:
         raise DriverError(f"The CUDA driver fails: {(text.value or b'an unknown error').decode()} ({code}).")
 
 
+class Context:
+    """A device's context, in which torch works too, and calls of the driver in it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.index = device.index
+        self._held = ctypes.c_void_p()
+        with torch.cuda.device(device):
+            torch.empty(1, device=device)  # torch's context becomes the thread's own
+            check(library().cuCtxGetCurrent(ctypes.byref(self._held)))
+
+    def call(self, function: Callable[..., int], *arguments: Any) -> None:
+        """Call the driver with these arguments and the stream that torch works on now."""
+        if torch_internals.current_cuda_device() != self.index:
+            with torch.cuda.device(self.index):
+                return self._call(function, arguments)
+        return self._call(function, arguments)
+
+    def _call(self, function: Callable[..., int], arguments: tuple[Any, ...]) -> None:
+        stream = torch_internals.current_cuda_stream(self.index)
+        code = function(*arguments, stream)
+        if code == _NO_CONTEXT:  # a thread that has asked nothing of the device yet
+            check(library().cuCtxSetCurrent(self._held))
+            code = function(*arguments, stream)
+        check(code)
+
+
 class CudaLauncher(Launcher):
     """One kernel, loaded on one device."""
 
     def __init__(self, source: str, device: torch.device, capability: int, shared: int) -> None:
         code = machine_code(source, capability)
-        self.shared, self._device = shared, device
+        self.shared, self._context = shared, context_of(device)
         module, function = ctypes.c_void_p(), ctypes.c_void_p()
         with torch.cuda.device(device):
-            torch.empty(1, device=device)  # torch's context becomes the thread's own
+            torch.empty(1, device=device)
             check(library().cuModuleLoadData(ctypes.byref(module), code))
             check(library().cuModuleGetFunction(ctypes.byref(function), module, KERNEL.encode()))
             if shared > 48 * 1024:
                 check(library().cuFuncSetAttribute(function, _MOST_SHARED, shared))
         self._function = function
         self.registers, self.spilled = self._attribute(_REGISTERS), self._attribute(_LOCAL)
+        # Room for the arguments of a launch. Threads that launch at once take one each.
+        self._idle: deque[_Block] = deque()
 
     def _attribute(self, number: int) -> int:
         value = ctypes.c_int()
@@ -60,19 +102,33 @@ class CudaLauncher(Launcher):
     def launch(
         self, grid: tuple[int, int], threads: int, values: Sequence[Tensor | int], together: bool
     ) -> None:
-        # Each in eight bytes, of which an int takes the first four.
-        held = (ctypes.c_int64 * len(values))(
-            *[each if isinstance(each, int) else each.data_ptr() for each in values]
-        )
-        first = ctypes.addressof(held)
-        pointers = (ctypes.c_void_p * len(values))(*range(first, first + 8 * len(values), 8))
-        stream = ctypes.c_void_p(torch.cuda.current_stream(self._device).cuda_stream)
-        where = (self._function, *grid, 1, threads, 1, 1, self.shared, stream, pointers)
-        with torch.cuda.device(self._device):  # whose context is to be the thread's own
-            if together:
-                check(library().cuLaunchCooperativeKernel(*where))
-            else:
-                check(library().cuLaunchKernel(*where, None))
+        try:
+            block = self._idle.pop()
+        except IndexError:
+            block = _Block(len(values))
+        block.held[:] = [each if type(each) is int else each.data_ptr() for each in values]  # type: ignore[union-attr]
+        where = (self._function, *grid, 1, threads, 1, 1, self.shared)
+        self._context.call(_launch_together if together else _launch, where, block.pointers)
+        self._idle.append(block)  # the driver has copied them
+
+
+class _Block:
+    """The arguments of a launch, each in eight bytes, of which an int takes the first four; and where each is."""
+
+    def __init__(self, count: int) -> None:
+        self.held = (ctypes.c_int64 * count)()
+        first = ctypes.addressof(self.held)
+        self.pointers = (ctypes.c_void_p * count)(*range(first, first + 8 * count, 8))
+
+
+def _launch(where: Sequence[Any], pointers: Any, stream: int) -> int:
+    code: int = library().cuLaunchKernel(*where, stream, pointers, None)
+    return code
+
+
+def _launch_together(where: Sequence[Any], pointers: Any, stream: int) -> int:
+    code: int = library().cuLaunchCooperativeKernel(*where, stream, pointers)
+    return code
 
 
 class CudaMachine(Machine):
@@ -81,16 +137,82 @@ class CudaMachine(Machine):
     def __init__(self, device: torch.device) -> None:
         self._torch_device = device
         properties = torch.cuda.get_device_properties(device)
+        self.name = properties.name
         self._capability = properties.major * 10 + properties.minor
         shared = ctypes.c_int()
         check(library().cuDeviceGetAttribute(ctypes.byref(shared), _SHARED_OF_BLOCK, device.index))
         self.device = Device(f"sm_{self._capability}", properties.multi_processor_count, shared.value)
         # In memory of the host that the device writes to: it is looked at without waiting for the device.
         self.late = torch.zeros(1, dtype=torch.int32, pin_memory=True)
+        # By the number of the stream beside which it is, and whether a graph is recorded.
+        self._beside: dict[tuple[int, bool], Beside] = {}
 
     @lru_cache(maxsize=512)  # noqa: B019  machines live as long as the process
     def build(self, source: str, shared: int, arguments: tuple[str, ...]) -> CudaLauncher:
         return CudaLauncher(source, self._torch_device, self._capability, shared)
+
+    def mark(self, rows: Tensor) -> None:
+        words = rows.numel() * rows.element_size() // 4
+        context_of(self._torch_device).call(library().cuMemsetD32Async, rows.data_ptr(), 0xFFFFFFFF, words)
+
+    def settle(self) -> None:
+        if not torch.cuda.is_current_stream_capturing():
+            torch.cuda.current_stream(self._torch_device).synchronize()
+
+    def fork(self, tensors: Sequence[Tensor]) -> Beside:
+        number = torch_internals.current_cuda_stream(self._torch_device.index)
+        key = number, torch.cuda.is_current_stream_capturing()
+        beside = self._beside.get(key)
+        if beside is None:
+            beside = self._beside[key] = Beside(self._torch_device)
+        beside.begin(tensors)
+        return beside
+
+
+class Beside:
+    """A second stream beside one of torch's: each has its own, so that memory which is given back on the second one is
+    only used again by work that waits for the first (page 0053).
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._main, self._stream = torch.cuda.current_stream(device), _second_stream(device)
+        self._begun, self._done = torch.cuda.Event(), torch.cuda.Event()
+        # Entered by threads that share a stream, one inside another's time.
+        self._entered = threading.local()
+
+    def begin(self, tensors: Sequence[Tensor]) -> None:
+        """What comes here waits for all that the first stream was given so far, and may read these tensors of its."""
+        self._begun.record(self._main)
+        self._stream.wait_event(self._begun)
+        for each in tensors:
+            each.record_stream(self._stream)
+
+    def __enter__(self) -> None:
+        self._entered.context = torch.cuda.stream(self._stream)
+        self._entered.context.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._entered.context.__exit__(*error)
+        self._done.record(self._stream)
+        self._main.wait_event(self._done)
+
+
+def _second_stream(device: torch.device) -> torch.cuda.Stream:
+    """One that nobody else has: torch lends its own out in turns.
+
+    While a graph is recorded memory is the graph's own, and one of torch's does: the driver makes none then.
+    """
+    if torch.cuda.is_current_stream_capturing():
+        return torch.cuda.Stream(device)
+    with torch.cuda.device(device):
+        made = ctypes.c_void_p()
+        check(library().cuStreamCreate(ctypes.byref(made), _NON_BLOCKING))
+    return torch.cuda.ExternalStream(made.value or 0, device=device)
+
+
+@cache
+def context_of(device: torch.device) -> Context:
+    return Context(device)
 
 
 @cache

@@ -253,9 +253,9 @@ class Frame(Text):
             self.each(self.cells, f"s_{c_name(name)}[p] = n_{c_name(name)}[p];")
 
     def last_states(self) -> None:
-        """What the steps leave where no history has it, in both halves: either may be looked at."""
+        """What the steps leave, where no history has it in both halves: either may be looked at."""
         for name in self.own:
-            if name in self.form.histories:
+            if name in self.form.histories and not self.form.lasts:
                 continue
             pointer, kind = f"last_{c_name(name)}", "u16" if self.number.bytes == 2 else "u32"
             self.argument(f"void* __restrict__ {pointer}", "last", name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -11,12 +11,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cellwise.backends.compiled.compiler import Carried, KernelRun, RunShape, carried_buffers, given_buffers
+from cellwise.backends.compiled.compiler import (
+    Carried,
+    KernelRun,
+    RunShape,
+    Sizes,
+    carried_buffers,
+    given_buffers,
+)
 from cellwise.backends.cuda.frame import BIAS_SUMS, INPUT_PRODUCTS, SUMS, Frame, Key
 from cellwise.backends.cuda.layout import Form, Layout, layout_for, tried
 from cellwise.backends.cuda.machine import Launcher, Machine
 from cellwise.backends.cuda.numbers import Number, number_of
 from cellwise.backends.cuda.products import INPUT, RECURRENT, pack
+from cellwise.backends.cuda.tuned import changes, tuned
 from cellwise.plan.program import Program, StorageClass
 
 if TYPE_CHECKING:
@@ -55,7 +63,10 @@ class CudaRun(KernelRun):
         self.own = [before.name for before, _ in program.states]
         self.columns = {buffer.name: buffer for buffer in program.buffers}
         self.times = None
-        self._variants: dict[tuple[Number, object], Built] = {}
+        # The weights of a product that reads those of the layer where they lie.
+        self._as_they_are = tuple(((gate, False),) for gate in program.graph.state_gates)
+        self.leaves_lasts = False  # of the states whose history is kept
+        self._variants: dict[tuple[Number, object, int], Built] = {}
         if not schedule.is_dense:
             self.times = torch.tensor(self.offsets, dtype=torch.int32).to(shape.device)
         own = program.graph.vectors or program.graph.scalars
@@ -63,7 +74,8 @@ class CudaRun(KernelRun):
         self.summed = [b for b in program.buffers if wanted.get(b.name)]
         self.bias_columns = _bias_columns(program) if wanted[BIAS_SUMS] else []
 
-    def _form(self, number: Number) -> Form:
+    def form(self, number: Number) -> Form:
+        """What the kernel's text depends on."""
         shape, graph = self.shape, self.program.graph
         return Form(
             number,
@@ -74,15 +86,28 @@ class CudaRun(KernelRun):
             "bias_hh" in shape.stems,
             graph.output is graph.new_states[0] and not shape.resets,
             frozenset(name for name, way in self.ways.items() if way is not Carried.PAIR),
+            lasts=self.leaves_lasts,
         )
 
-    def _variant(self, number: Number) -> Built:
-        """The kernel in this precision, which may change from call to call, and the layout that is tried."""
-        key = number, tried()
+    def layout(self, number: Number) -> Layout:
+        """How its work lies on the device, in this precision."""
+        form, batch = self.form(number), self.shape.schedule.batch
+        if tried() == (None, None):
+            found = tuned(self.program, form, batch, self.machine)
+            if found is not None:
+                return found
+        return layout_for(self.program, form, batch, self.machine.device)
+
+    def build(self, layout: Layout) -> Built:
+        """The kernel in the precision of now, in some layout."""
+        return _built(self.program, self.form(number_of(self.dtype)), layout, self.machine)
+
+    def variant(self) -> Built:
+        """The kernel in the precision of now, which may change from call to call, and the layout that is tried."""
+        number = number_of(self.dtype)
+        key = number, tried(), changes()
         if key not in self._variants:
-            form = self._form(number)
-            layout = layout_for(self.program, form, self.shape.schedule.batch, self.machine.device)
-            self._variants[key] = _built(self.program, form, layout, self.machine)
+            self._variants[key] = self.build(self.layout(number))
         return self._variants[key]
 
     def bind(
@@ -95,7 +120,7 @@ class CudaRun(KernelRun):
     ) -> None:
         self.machine.check()
         shape = self.shape
-        self.built = self._variant(number_of(self.dtype))
+        self.built = self.variant()
         self.rows = dict(zip(self.given, buffers, strict=True))
         self.weights = dict(zip(shape.stems, weights, strict=True))
         self.like = firsts[0]
@@ -114,34 +139,36 @@ class CudaRun(KernelRun):
             values["offsets",] = self.times
         if resets is not None:
             values["resets",] = resets
-        self.values = values
-        self._pack()
+        self.values = {**values, **self.packed(self.built.frame, self.weights)}
         self.total: dict[str, Tensor] = {}
 
-    def _pack(self) -> None:
-        """The weights as the kernel reads them."""
-        frame, graph, sizes = self.built.frame, self.program.graph, self.shape.sizes
-        hidden, width = sizes.hidden, sizes.padded
+    def packed(self, frame: Frame, weights: Mapping[str, Tensor]) -> dict[Key, Tensor]:
+        """The weights, by stem, as a kernel reads them."""
+        hidden, width = self.shape.sizes.hidden, self.shape.sizes.padded
+        found: dict[Key, Tensor] = {}
         for key in frame.arguments:
             if key[0] == "weights":
                 product = frame.products[int(key[1])][int(key[2])]
-                weight = self.weights[RECURRENT]
-                self.values[key] = pack(product, graph.state_gates, weight, hidden, width)
+                if hidden == width and product.weights == self._as_they_are:
+                    found[key] = weights[RECURRENT]
+                    continue
+                found[key] = pack(product, self.program.graph.state_gates, weights[RECURRENT], hidden, width)
             elif key[0] == "bias":
-                self.values[key] = _padded(self.weights["bias_hh"].view(-1, hidden), width)
+                bias = weights["bias_hh"]
+                found[key] = bias if hidden == width else _padded(bias.view(-1, hidden), width)
             elif key[0] == "own":
-                value = self.weights[key[1]]
-                self.values[key] = _padded(value, width) if value.dim() else value
+                value = weights[key[1]]
+                found[key] = _padded(value, width) if value.dim() else value
+        return found
 
-    def _input_products(self, rows: slice) -> Tensor:
-        """W_i x + b_i of these rows, (N, gates * width)."""
-        sizes, gates = self.shape.sizes, len(self.built.frame.input_gates)
-        weight, bias = self.weights[INPUT], self.weights.get("bias_ih")
+    def input_products(self, frame: Frame, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+        """W_i x + b_i of rows of x, (..., gates * width)."""
+        sizes, gates = self.shape.sizes, len(frame.input_gates)
+        weight, bias = weights[INPUT], weights.get("bias_ih")
         if sizes.padded != sizes.hidden:
-            blocks = weight.view(gates, sizes.hidden, sizes.input)
-            weight = F.pad(blocks, (0, 0, 0, sizes.padded - sizes.hidden)).flatten(0, 1)
+            weight = padded_gates(weight, gates, sizes)
             bias = None if bias is None else _padded(bias.view(gates, sizes.hidden), sizes.padded).flatten()
-        return F.linear(self.rows["x"][rows], weight, bias)
+        return F.linear(x, weight, bias)
 
     def launch(self, first: int, end: int) -> None:
         start, stop = self.offsets[first], self.offsets[end]
@@ -156,19 +183,18 @@ class CudaRun(KernelRun):
         for key in frame.arguments:
             if key not in values:
                 values[key] = self._made(key, start, stop)
-        if self.built.layout.kind == "wide":
-            for name in {name for name, _ in frame.posted}:
-                self._fill(name, values, start, stop)
+        for name in posted(self.built):
+            self._mark(name, values, start, stop)
         arguments = [values[key] for key in frame.arguments]
-        together = self.built.layout.kind == "wide" and bool(frame.posted)
-        self.built.launcher.launch(self._grid(together), self.built.layout.threads, arguments, together)
+        together = is_together(self.built)
+        self.built.launcher.launch(self.grid(self.built), self.built.layout.threads, arguments, together)
         self._add(values, stop - start)
 
     def _made(self, key: Key, start: int, stop: int) -> Tensor:
         """Memory that is the run's own."""
         width, shape = self.shape.sizes.padded, self.shape
         if key == ("rows", INPUT_PRODUCTS):
-            return self._input_products(slice(start, stop))
+            return self.input_products(self.built.frame, self.rows["x"][start:stop], self.weights)
         if key[0] == "history":
             return self.like.new_empty(shape.schedule.rows, width)
         if key[0] == "rows":
@@ -176,21 +202,21 @@ class CudaRun(KernelRun):
         size = shape.schedule.batch, self.columns[SUMS].columns * width
         return torch.zeros(size, dtype=torch.float32, device=shape.device)
 
-    def _fill(self, name: str, values: dict[Key, Tensor | int], start: int, stop: int) -> None:
+    def _mark(self, name: str, values: dict[Key, Tensor | int], start: int, stop: int) -> None:
         """Mark the places that blocks wait for as empty."""
         rows = values["history", name] if name in self.own else values["rows", name]
         storage = self.columns[name].storage
         whole = storage in (StorageClass.PER_STEP, StorageClass.CARRY_IN)
-        part = rows[start:stop] if whole else rows[: stop - start]  # type: ignore[index]
-        part.view(torch.uint8).fill_(255)
+        self.machine.mark(rows[start:stop] if whole else rows[: stop - start])  # type: ignore[index]
 
-    def _grid(self, together: bool) -> tuple[int, int]:
-        layout, shape = self.built.layout, self.shape
+    def grid(self, built: Built) -> tuple[int, int]:
+        """Blocks of a launch: those that share the units of a group of rows, and groups at once."""
+        layout, shape = built.layout, self.shape
         groups = -(-shape.schedule.batch // layout.rows)
         if layout.kind != "wide":
             return groups, 1
         blocks = shape.sizes.padded // layout.units
-        most = self.machine.device.multiprocessors // blocks if together else 2**15
+        most = self.machine.device.multiprocessors // blocks if is_together(built) else 2**15
         return blocks, min(groups, most)
 
     def _add(self, values: dict[Key, Tensor | int], rows: int) -> None:
@@ -198,7 +224,8 @@ class CudaRun(KernelRun):
             self._add_to(SUMS, values["sums",].sum(0, dtype=torch.float64))  # type: ignore[union-attr]
         if self.bias_columns:
             gates = self.rows["gates"][:rows]
-            found = gates.sum(0, dtype=torch.float64)
+            # Of 16 bits torch adds in float32 as they are; for float64 it would make a copy of them all.
+            found = gates.sum(0, dtype=torch.float32 if gates.dtype.itemsize == 2 else torch.float64).double()
             width = self.shape.sizes.padded
             if self.bias_columns != list(range(len(found) // width)):
                 found = found.view(-1, width)[self.bias_columns].flatten()
@@ -216,6 +243,22 @@ class CudaRun(KernelRun):
 
     def release(self) -> None:
         del self.rows, self.weights, self.values, self.like, self.total
+
+
+def posted(built: Built) -> tuple[str, ...]:
+    """The buffers in which blocks wait for what others post."""
+    return tuple(sorted({name for name, _ in built.frame.posted})) if built.layout.kind == "wide" else ()
+
+
+def is_together(built: Built) -> bool:
+    """Whether all blocks of a launch are to run at once."""
+    return built.layout.kind == "wide" and bool(built.frame.posted)
+
+
+def padded_gates(weight: Tensor, gates: int, sizes: Sizes) -> Tensor:
+    """Rows of gates (gates * H, K) at the distance that they have in memory, (gates * width, K), zero in between."""
+    blocks = weight.view(gates, sizes.hidden, -1)
+    return F.pad(blocks, (0, 0, 0, sizes.padded - sizes.hidden)).flatten(0, 1)
 
 
 def _padded(rows: Tensor, width: int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -74,6 +74,7 @@ class Form:
 
     hidden, width: H, and how far apart rows lie. dense: every step has all rows. output_is_state: the outputs are
     written where the first state's history lies. histories: the carried buffers that lie in the rows of all steps.
+    lasts: whether what the last step leaves of these is wanted by itself, too.
     """
 
     number: Number
@@ -84,6 +85,7 @@ class Form:
     bias: bool
     output_is_state: bool
     histories: frozenset[str]
+    lasts: bool = False
 
 
 @dataclass(frozen=True)
@@ -227,6 +229,36 @@ def _fits(products: list[Product], form: Form, layout: Layout, device: Device) -
         return False
     # A warp without a part of the inner dimension would be of no use.
     return layout.warps == 4 or all(chunks_of(product, form) >= layout.warps for product in products)
+
+
+# What `variants` tries: reads of 16 bytes under way, cycles before the first look, steps that are read ahead.
+_CHUNKS, _HOLDS, _AHEAD = (1, 2, 4, 8), (0, 200, 400, 500, 600, 700, 800, 900, 1000, 1200), (4, 8, 16)
+
+
+def alternatives(program: Program, form: Form, batch: int, device: Device) -> list[Layout]:
+    """The layouts that may suit a call: that of the rules first, then others that hold its weights."""
+    first = _chosen(program, form, batch, device)
+    products = [product for stage in program.stages for product in products_of(stage)]
+    if first.kind in ("solo", "narrow"):
+        return [first, replace(first, kind="narrow" if first.kind == "solo" else "solo")]
+    if first.kind != "wide" or not products:
+        return [first]
+    fitting = [
+        layout
+        for layout in _candidates(products, form, batch, device)
+        if _fits(products, form, layout, device) and layout.rows <= 2 * first.rows
+    ]
+    return [first, *[layout for layout in fitting if layout != first]]
+
+
+def variants(program: Program, form: Form, layout: Layout) -> tuple[list[Layout], list[Layout]]:
+    """The same with other reads under way, and with other holds."""
+    if layout.kind != "wide":
+        return [replace(layout, ahead=each) for each in _AHEAD], []
+    products = [product for stage in program.stages for product in products_of(stage)]
+    most = max((loads_of(product, form, layout) for product in products), default=1)
+    chunks = [each for each in _CHUNKS if each <= most]
+    return [replace(layout, chunk=each) for each in chunks], [replace(layout, hold=each) for each in _HOLDS]
 
 
 def words_of(product: Product, form: Form) -> int:

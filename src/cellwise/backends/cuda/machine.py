@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from cellwise.backends.cuda.layout import Device
@@ -33,14 +37,32 @@ class Machine(ABC):
 
     device: Device
     late: Tensor
+    name: str = "none"  # what the maker calls the device
 
     @abstractmethod
     def build(self, source: str, shared: int, arguments: tuple[str, ...]) -> Launcher:
         """The kernel of a text, with so many bytes of shared memory."""
 
+    def mark(self, rows: Tensor) -> None:
+        """Set every bit of rows that lie one after the other: the mark of places that nobody has written yet."""
+        rows.view(torch.int32).fill_(-1)
+
+    @cached_property
+    def _flag(self) -> ctypes.c_int32:
+        """`late` where it lies, which takes no operator of torch's to read."""
+        return ctypes.c_int32.from_address(self.late.data_ptr())
+
+    def settle(self) -> None:
+        """Until the device has done what it was asked for: what is made once may then be read by any of its queues."""
+        return
+
+    def fork(self, tensors: Sequence[Tensor]) -> AbstractContextManager[None] | None:
+        """A context for work beside that of now, which reads these tensors: see `KernelCompiler.fork`."""
+        return None
+
     def check(self) -> None:
         """Raise LateError if a kernel gave up, of this call or of an earlier one."""
-        if int(self.late):
+        if self._flag.value:
             self.late.zero_()
             raise LateError(
                 "A kernel on the GPU gave up waiting for its own blocks, and what it computed is not to be used. All "

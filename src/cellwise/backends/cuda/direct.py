@@ -1,0 +1,333 @@
+"""Layer passes of one shape with all worked out that no call changes: a call makes its tensors and launches.
+
+The same kernels on the same arrays as `compiled.forward_pass` and `backward_pass`, for dense batches. That way a
+call cost the host of an H100 0.36 ms, and 1.7 with its backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cellwise.backends.compiled.backward_pass import BackwardPass
+from cellwise.backends.compiled.compiler import CompiledKernel, RunShape, SmallCall, SmallPass
+from cellwise.backends.compiled.forward_pass import ForwardPass
+from cellwise.backends.cuda.direct_gradients import WeightGradients
+from cellwise.backends.cuda.frame import INPUT_PRODUCTS, SUMS, Key
+from cellwise.backends.cuda.launch import Built, CudaRun, is_together, posted
+from cellwise.backends.cuda.numbers import number_of
+from cellwise.errors import InputError
+
+# Layouts whose kernels run all steps in one launch.
+KINDS = ("wide", "solo", "narrow")
+
+# By the name of a weight, or of what a kernel is given.
+Named = Mapping[str, Tensor]
+
+
+class Launch:
+    """A kernel that runs all steps of a call at once."""
+
+    def __init__(self, kernel: CompiledKernel, shape: RunShape) -> None:
+        run = kernel.open(shape)
+        assert isinstance(run, CudaRun)
+        self._named, self._device = shape.device, -1 if shape.device.index is None else shape.device.index
+        self.run, schedule, rows = run, shape.schedule, shape.schedule.rows
+        self.batch, self.width = schedule.batch, shape.sizes.padded
+        # The states after the last step are left in one place, the caller's, and not in a pair.
+        self._numbers: dict[Key, Tensor | int] = {("T",): schedule.steps, ("B",): self.batch, ("halves",): 1}
+        self._numbers |= {("begin",): 0, ("end",): schedule.steps, ("base",): 0}
+        self._numbers |= {("backwards",): int(schedule.backwards), ("late",): run.machine.late}
+        with torch.inference_mode(False):
+            like = torch.empty((), dtype=run.dtype, device=shape.device)
+            columns = {name: each.columns for name, each in run.columns.items()}
+            # What a kernel wants beside what it is given: rows that only it reads.
+            self._rows = {name: like.expand(rows, count * self.width) for name, count in columns.items()}
+            self._history = like.expand(rows, self.width)
+            self._sums = like.float().expand(self.batch, columns.get(SUMS, 0) * self.width)
+
+    def __call__(
+        self,
+        rows: Named,
+        firsts: Sequence[Tensor],
+        histories: Sequence[Tensor | None],
+        lasts: Sequence[Tensor],
+        weights: Named,
+        x: Tensor,
+    ) -> Tensor | None:
+        """Start it.
+
+        Args:
+            rows: by name, those of `given_buffers`.
+            firsts: (B, width), for each buffer that is carried into a step.
+            histories: for each of these the states after all steps (N, width), if they are kept.
+            lasts: for the program's own states, the first of these, those after the last step (B, width).
+            x: (..., D).
+
+        Returns:
+            The sums over the steps of each row (B, columns * width), in float32, if the kernel has any.
+        """
+        run = self.run
+        run.machine.check()
+        for stem, weight in weights.items():
+            if weight.get_device() != self._device:
+                raise InputError(
+                    f"The input is on {self._named} and {stem} on {weight.device}. Move them to one device."
+                )
+        built = run.variant()
+        values = dict(self._numbers)
+        for name, each in rows.items():
+            values["rows", name] = each
+        for name, first, history in zip(run.ways, firsts, histories, strict=True):
+            values["first", name] = first
+            if history is not None:
+                values["history", name] = history
+        for name, last in zip(run.own, lasts, strict=True):
+            values["last", name] = last
+        values |= run.packed(built.frame, weights)
+        for key in built.frame.arguments:
+            if key not in values:
+                values[key] = self._made(built, key, x, weights)
+        for name in posted(built):
+            place: Key = ("history", name) if name in run.own else ("rows", name)
+            run.machine.mark(values[place])  # type: ignore[arg-type]
+        arguments = [values[key] for key in built.frame.arguments]
+        built.launcher.launch(run.grid(built), built.layout.threads, arguments, is_together(built))
+        return values.get(("sums",))  # type: ignore[return-value]
+
+    def blocks(self) -> int:
+        """How many blocks of threads it starts."""
+        across, groups = self.run.grid(self.run.variant())
+        return across * groups
+
+    def _made(self, built: Built, key: Key, x: Tensor, weights: Named) -> Tensor:
+        """Memory that is the launch's own."""
+        if key == ("rows", INPUT_PRODUCTS):
+            return self.run.input_products(built.frame, x, weights)
+        if key[0] == "rows":
+            return torch.empty_like(self._rows[key[1]])
+        return torch.empty_like(self._history if key[0] == "history" else self._sums)
+
+
+class DirectForward:
+    """A forward pass, as `ForwardPass` runs it: what comes out has the shapes that the caller is given."""
+
+    def __init__(self, made: ForwardPass, kernel: CompiledKernel, call: SmallCall, tape: bool) -> None:
+        self._pass, self.launch, self._sizes = made, Launch(kernel, made.shape), made.sizes
+        self.launch.run.leaves_lasts = True
+        schedule, sizes, given = made.schedule, made.sizes, call.given
+        rows, self._batch = schedule.rows, schedule.batch
+        self._given = given or (rows, sizes.hidden)
+        self._final_shape = (*(() if given is None else (1,)), self._batch, sizes.hidden)
+        self._is_padded = sizes.padded != sizes.hidden
+        # The kernel writes what is kept; the caller, who may write to it, gets a copy.
+        self._copies = tape and given is not None and not self._is_padded
+        with torch.inference_mode(False):
+            like = torch.empty((), dtype=self.launch.run.dtype, device=call.device)
+            self._saved = [like.expand(rows, width) for width in made.made]
+            self._output = like.expand(rows, sizes.padded)
+            padded = self._batch, sizes.padded
+            self._final = like.expand(padded if self._is_padded else self._final_shape)
+            # States that nobody gave are zeros in whole rows.
+            self._zeros = None if call.has_states else like.new_zeros(self._batch, sizes.padded)
+        self.launch.run.machine.settle()
+
+    def run(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Any, ...]:
+        """The output, what is kept of it, the final states, and what else is kept; x (rows, D) in any shape."""
+        made, hidden = self._pass, self._sizes.hidden
+        saved = [torch.empty_like(each) for each in self._saved]
+        output = torch.empty_like(self._output)
+        tensors = [*saved, x, output]
+        histories = [None if place is None else tensors[place] for place in made.histories]
+        lasts = [torch.empty_like(self._final) for _ in histories]
+        rows = {name: tensors[place] for name, place in zip(self.launch.run.given, made.given, strict=True)}
+        by_stem = dict(zip(made.shape.stems, weights, strict=True))
+        firsts = [self._in_rows(each) if self._zeros is None else self._zeros for each in states]
+        self.launch(rows, firsts, histories, lasts, by_stem, x)
+        kept = given = output
+        if self._is_padded:
+            given = output[:, :hidden].clone(memory_format=torch.contiguous_format)
+            kept = given.data
+        elif self._copies:
+            given = output.clone()
+        if made.output_place is not None:
+            saved.insert(made.output_place, output)
+        if given.shape != self._given:
+            given.resize_(self._given)
+        if self._is_padded:
+            lasts = [
+                each[:, :hidden].clone(memory_format=torch.contiguous_format).view(self._final_shape)
+                for each in lasts
+            ]
+        return given, kept, lasts, saved
+
+    def _in_rows(self, state: Tensor) -> Tensor:
+        width = self._sizes.padded
+        if not self._is_padded or state.shape[-1] == width:
+            return state
+        return F.pad(state.reshape(self._batch, -1), (0, width - state.shape[-1]))
+
+
+class DirectBackward:
+    """A backward pass, as `BackwardPass` runs it."""
+
+    def __init__(self, made: BackwardPass, kernel: CompiledKernel, has_states: bool) -> None:
+        self._pass, self._has_states, sizes = made, has_states, made.sizes
+        self._launch = Launch(kernel, made.shape)
+        schedule, run, width = made.schedule, self._launch.run, made.sizes.padded
+        self._batch, self._rows = schedule.batch, schedule.rows
+        self._is_padded = width != sizes.hidden
+        self._gradients = WeightGradients(made, run, has_states)
+        with torch.inference_mode(False):
+            like = torch.empty((), dtype=run.dtype, device=made.shape.device)
+            self._held = {name: like.expand(self._rows, size) for name, size in made.held}
+            self._state, self._output = like.expand(self._batch, width), like.expand(self._rows, width)
+            self._zeros = like.new_zeros(self._batch, width)
+        run.machine.settle()
+
+    def run(
+        self,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        output: Tensor,
+        saved: Sequence[Tensor],
+        gradients: Sequence[Tensor | None],
+        wants_input: bool,
+    ) -> tuple[Tensor | None, ...]:
+        """The gradients at x, in its shape, at the states if any were given to the layer, and at the weights."""
+        made = self._pass
+        at_output, *at_states = gradients
+        held = {name: torch.empty_like(each) for name, each in self._held.items()}
+        arriving = torch.zeros_like(self._output) if at_output is None else self._in_rows(at_output)
+        tensors = {"output": output, **dict(zip(made.saved, saved, strict=True)), **held}
+        tensors |= {"x": x, "gradient output": arriving}
+        first = [self._zeros if each is None else self._in_rows(each) for each in at_states]
+        lasts = [self._last(place, states) for place in range(len(made.own_widths))]
+        carried = [self._carried(name, first, states, tensors) for name in made.carried]
+        by_stem = dict(zip(made.stems, weights, strict=True))
+        rows = {name: tensors[name] for name in made.given}
+        firsts, histories = [each for each, _ in carried], [each for _, each in carried]
+        sums = self._launch(rows, firsts, histories, lasts, by_stem, x)
+        dx, at_weights = self._gradients(x, states, by_stem, tensors, sums, wants_input)
+        if not self._has_states:
+            return dx, *at_weights
+        if self._is_padded:
+            hidden = made.sizes.hidden
+            lasts = [last[:, :hidden].reshape(state.shape) for last, state in zip(lasts, states, strict=True)]
+        return dx, *lasts, *at_weights
+
+    def _last(self, place: int, states: Sequence[Tensor]) -> Tensor:
+        """Memory for the gradient at an initial state."""
+        return torch.empty_like(states[place] if self._has_states and not self._is_padded else self._state)
+
+    def _in_rows(self, given: Tensor) -> Tensor:
+        if not self._is_padded:
+            return given.contiguous()
+        hidden, width = self._pass.sizes.hidden, self._pass.sizes.padded
+        return F.pad(given.reshape(-1, hidden), (0, width - hidden))
+
+    def _carried(
+        self,
+        name: str,
+        first: Sequence[Tensor],
+        states: Sequence[Tensor],
+        tensors: Named,
+    ) -> tuple[Tensor, Tensor | None]:
+        """What is carried into a step: where it begins, and where the forward pass left it."""
+        made = self._pass
+        own = made.own.get(name)
+        if own is not None:
+            return first[own], None
+        state = name.removesuffix(" before")
+        begins = states[made.kernels.graph.states.index(state)]
+        return self._in_rows(begins) if self._has_states else self._zeros, tensors[made.history_of[state]]
+
+
+class DirectPass(SmallPass):
+    """A layer pass, each of its kernels made when it is first needed."""
+
+    def __init__(self, call: SmallCall) -> None:
+        self._call = call
+        self._shape = (call.kernels, call.bias, call.lengths, call.schedule, False)
+
+    def _forward(self, tape: bool) -> DirectForward:
+        call = self._call
+        kernel = call.kernels.training if tape else call.kernels.inference
+        return DirectForward(ForwardPass(*self._shape, tape, call.device), kernel, call, tape)
+
+    @cached_property
+    def _infers(self) -> DirectForward:
+        return self._forward(tape=False)
+
+    @cached_property
+    def _records(self) -> DirectForward:
+        return self._forward(tape=True)
+
+    def blocks(self, tape: bool) -> int:
+        """How many blocks of threads a forward pass starts."""
+        return (self._records if tape else self._infers).launch.blocks()
+
+    def infer(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Any, ...]:
+        return self._infers.run(x, states, weights)
+
+    def record(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Any, ...]:
+        return self._records.run(x, states, weights)
+
+    def differentiate(self, *arguments: Any) -> tuple[Tensor | None, ...]:
+        return self._differentiates.run(*arguments)
+
+    @cached_property
+    def _differentiates(self) -> DirectBackward | _Generally:
+        call = self._call
+        made = BackwardPass(*self._shape, call.device)
+        if len(made.spans) > 1 or not _runs_at_once(call.kernels.backward, made.shape):
+            return _Generally(made, call.has_states)
+        return DirectBackward(made, call.kernels.backward, call.has_states)
+
+
+class _Generally:
+    """A backward pass of several launches, the general way."""
+
+    def __init__(self, made: BackwardPass, has_states: bool) -> None:
+        self._made, self._has_states = made, has_states
+
+    def run(
+        self,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        output: Tensor,
+        saved: Sequence[Tensor],
+        gradients: Sequence[Tensor | None],
+        wants_input: bool,
+    ) -> tuple[Tensor | None, ...]:
+        rows = x.reshape(-1, x.shape[-1])
+        at_output, *at_states = [
+            None if each is None else each.reshape(-1, each.shape[-1]) for each in gradients
+        ]
+        begins = [each.reshape(-1, each.shape[-1]) for each in states]
+        call = (rows, begins, weights, None, output, saved, at_output, at_states, wants_input)
+        dx, finals, at_weights = self._made.run(*call)
+        finals = [each.view(of.shape) for each, of in zip(finals, states, strict=True)]
+        dx = None if dx is None else dx.view(x.shape)
+        return dx, *(finals if self._has_states else ()), *at_weights
+
+
+def direct_pass(call: SmallCall) -> DirectPass | None:
+    """The way for calls of this shape: those of a dense batch, with kernels that run all steps at once."""
+    schedule = call.schedule
+    if call.kernels.projected or not schedule.rows or not schedule.is_dense:
+        return None
+    shape = ForwardPass(call.kernels, call.bias, call.lengths, schedule, False, False, call.device).shape
+    return DirectPass(call) if _runs_at_once(call.kernels.inference, shape) else None
+
+
+def _runs_at_once(kernel: CompiledKernel, shape: RunShape) -> bool:
+    run = kernel.open(shape)
+    return isinstance(run, CudaRun) and run.layout(number_of(run.dtype)).kind in KINDS

@@ -1,0 +1,88 @@
+"""What surrounds the kernels for a GPU in a call, without one: plans for a shape, two directions at once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+import torch
+from agreement import ThreeProducts, check
+from emulated import Emulated, EmulatedMachine
+from torch import Tensor
+
+from cellwise import Cell, Recurrent, Scalar, Vector, sigmoid, tanh
+from cellwise.backends import registry
+from cellwise.backends.cuda import direct
+from cellwise.backends.cuda.machine import Machine
+from cellwise.backends.reference.loop import run_direction
+from cellwise.testing import cases_of
+
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the emulation is compiled by g++")
+EMULATED = Emulated(run_direction)
+
+
+@pytest.fixture(autouse=True)
+def _known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "BACKENDS", (*registry.BACKENDS, EMULATED))
+
+
+class Own(Cell):
+    """Parameters of its own, gates of the state in another order than those of the input, and one of each alone."""
+
+    gates = ("a", "b", "d")
+    states = ("h",)
+    leak = Vector()
+    scale = Scalar(0.5)
+
+    def step(self, x, h):
+        b = sigmoid(x.b + h.d)
+        n = tanh(x.a + self.scale * h.b + self.leak * h)
+        return b * h + (1 - b) * n
+
+
+@pytest.mark.parametrize(
+    ("cell", "hidden", "number"),
+    [
+        ("lstm", 17, "float32"),
+        ("lstm", 32, "bfloat16"),
+        ("gru", 32, "float32"),
+        ("mingru", 17, "bfloat16"),
+        (ThreeProducts, 32, "float32"),
+        (Own, 17, "float32"),
+    ],
+)
+def test_a_plan_gives_what_the_general_way_gives(
+    cell: str | type[Cell], hidden: int, number: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = []
+    run = direct.DirectBackward.run
+    monkeypatch.setattr(direct.DirectBackward, "run", lambda *given: ran.append(1) or run(*given))
+    case = replace(cases_of(cell)[0], steps=3, batch=2, hidden_size=hidden, bidirectional=True)
+    for initial in (False, True):
+        check(replace(case, initial=initial), "emulated", number)
+    assert ran
+
+
+def test_directions_run_beside_each_other_where_both_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+
+    @contextmanager
+    def beside() -> Iterator[None]:
+        seen.append("enter")
+        yield
+        seen.append("leave")
+
+    def fork(_: Machine, tensors: list[Tensor]) -> object:
+        seen.append(len(tensors))
+        return beside()
+
+    monkeypatch.setattr(EmulatedMachine, "fork", fork)
+    layer = Recurrent("gru", 3, 8, bidirectional=True, backend="emulated")
+    with torch.no_grad():
+        layer(torch.randn(2, 4, 3))
+        assert seen == [5, "enter", "leave"], "the input and the second direction's weights"
+        layer(torch.randn(2, 40, 3))
+        assert seen == [5, "enter", "leave"], "more blocks than this machine runs at once"
