@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 
 import torch
@@ -88,9 +88,42 @@ class CudaMachine(Machine):
         # In memory of the host that the device writes to: it is looked at without waiting for the device.
         self.late = torch.zeros(1, dtype=torch.int32, pin_memory=True)
 
+    def stream(self) -> int | None:
+        if torch.cuda.is_current_stream_capturing():
+            return None
+        return torch.cuda.current_stream(self._torch_device).cuda_stream
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        now = torch.cuda.current_stream(self._torch_device)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.stream(_recording_stream(self._torch_device, now.cuda_stream)):
+            small = torch.zeros(16, 16, device=self._torch_device)
+            torch.mm(small, small)  # cuBLAS takes its memory for this stream, which is to be no graph's own
+            graph.capture_begin(capture_error_mode="thread_local")
+            try:
+                work()
+            finally:
+                graph.capture_end()
+        return graph.replay
+
     @lru_cache(maxsize=512)  # noqa: B019  machines live as long as the process
     def build(self, source: str, shared: int, arguments: tuple[str, ...]) -> CudaLauncher:
         return CudaLauncher(source, self._torch_device, self._capability, shared)
+
+
+@cache
+def _recording_stream(device: torch.device, stream: int) -> torch.cuda.Stream:
+    """Where graphs are recorded that run on a stream, and on no other.
+
+    cuBLAS has memory of its own for each stream, which a graph goes on using: graphs of two streams must not share it,
+    so this is none of the streams that torch lends out in turns.
+    """
+    with torch.cuda.device(device):
+        made = ctypes.c_void_p()
+        check(
+            library().cuStreamCreate(ctypes.byref(made), 1)
+        )  # one that does not wait for the default stream
+    return torch.cuda.ExternalStream(made.value, device=device)
 
 
 @cache

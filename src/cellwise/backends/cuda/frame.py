@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cellwise.backends.cuda.expressions import literal, lowered
 from cellwise.backends.cuda.layout import Form, Layout
-from cellwise.backends.cuda.products import INPUT, RECURRENT, inputs_of, products_of
+from cellwise.backends.cuda.products import INPUT, inputs_of, products_of
 from cellwise.backends.cuda.text import Text, c_name
 from cellwise.graph import Node
 from cellwise.graph.ops import CONSTANT
@@ -120,27 +120,15 @@ class Frame(Text):
         return pointer
 
     @property
-    def signature(self) -> str:
-        return ", ".join(self.arguments.values())
+    def declarations(self) -> tuple[str, ...]:
+        """The kernel's parameters."""
+        return tuple(self.arguments.values())
 
     # --- the kernel -----------------------------------------------------------------------------------------------
 
     def source(self) -> str:
         """The whole text."""
-        for name, kind in (
-            ("T", "int"),
-            ("B", "int"),
-            ("begin", "int"),
-            ("end", "int"),
-            ("backwards", "int"),
-        ):
-            self.argument(f"{kind} {name}", name)
-        self.argument("int* late", "late")
-        self.argument("int base", "base")
-        if not self.form.dense:
-            self.argument("const int* __restrict__ offsets", "offsets")
-        if self.form.resets:
-            self.argument("const u8* __restrict__ resets", "resets")
+        self.scalars()
         body = self._body()
         form, threads = self.form, self.layout.threads
         padded = (
@@ -153,8 +141,26 @@ class Frame(Text):
             f"#define SEEN(v) {self.number.name}_f(f_{self.number.name}(v))",
             *self.macros(),
         ]
-        head = f'extern "C" __global__ void __launch_bounds__({threads}, 1) {KERNEL}({self.signature}) {{'
+        head = f'extern "C" __global__ void __launch_bounds__({threads}, 1) {KERNEL}({", ".join(self.declarations)}) {{'
         return "\n".join([PRELUDE, *macros, head, *body, "}"]) + "\n"
+
+    def scalars(self) -> None:
+        """What of a call all kernels are told: sizes and steps."""
+        for name, kind in (
+            ("T", "int"),
+            ("B", "int"),
+            ("begin", "int"),
+            ("end", "int"),
+            ("backwards", "int"),
+        ):
+            self.argument(f"{kind} {name}", name)
+        if self.layout.kind != "stepwise":  # nobody waits there
+            self.argument("int* late", "late")
+        self.argument("int base", "base")
+        if not self.form.dense:
+            self.argument("const int* __restrict__ offsets", "offsets")
+        if self.form.resets:
+            self.argument("const u8* __restrict__ resets", "resets")
 
     def macros(self) -> list[str]:
         return []
@@ -287,7 +293,7 @@ class Frame(Text):
             name = buffer.name.removeprefix("own ")
             variable, _ = self.parameters.setdefault(name, (f"own{len(self.parameters)}", by_unit))
             return f"{variable}[{self.unit()}]" if by_unit else variable
-        return f"VALUE({self.read(slot).name})"
+        return self.value_of(self.read(slot))
 
     def read(self, slot: Slot) -> Read:
         """A read of rows that lie in memory before the kernel runs."""
@@ -328,11 +334,20 @@ class Frame(Text):
                 if term.weight.stem == INPUT and a in term.accumulators:
                     gate = term.weight.gates[term.accumulators.index(a)]
                     buffer = Buffer(INPUT_PRODUCTS, StorageClass.PER_STEP, len(self.input_gates))
-                    terms.append(f"VALUE({self.read(Slot(buffer, self.input_gates.index(gate))).name})")
-            if self._recurrent_bias(pairs) is not None:
-                terms.append(f"b{s}_{a}[{self.unit()}]")
+                    terms.append(self.value_of(self.read(Slot(buffer, self.input_gates.index(gate)))))
+            recurrent = self._recurrent_bias(pairs)
+            if recurrent is not None:
+                terms.append(self.bias_of(s, a, recurrent))
             found.append(" + ".join(terms) or "0.f")
         return found
+
+    def value_of(self, read: Read) -> str:
+        """A number that was read."""
+        return f"VALUE({read.name})"
+
+    def bias_of(self, s: int, a: int, gate: str) -> str:
+        """The recurrent bias that an accumulator begins with."""
+        return f"b{s}_{a}[{self.unit()}]"
 
     def next_state(self, name: str, value: str) -> None:
         value = f"cut[p] ? 0.f : REAL(p, {value})" if self.form.resets else f"REAL(p, {value})"
@@ -366,10 +381,3 @@ class Frame(Text):
             self.line(
                 f"{kind}* const base_{pointer} = ({kind}*){pointer} + (i64)row[0] * {columns} * WIDTH + unit;"
             )
-
-
-def unsupported(program: Program) -> str | None:
-    """Why no kernel can be written for a program, as the end of a sentence; None if it can."""
-    stems = {term.weight.stem for stage in program.stages for term in stage.terms}
-    others = sorted(stems - {INPUT, RECURRENT})
-    return f"there are no kernels with {' and '.join(others)}" if others else None

@@ -17,6 +17,8 @@ from cellwise.backends.cuda.layout import Form, Layout, layout_for, tried
 from cellwise.backends.cuda.machine import Launcher, Machine
 from cellwise.backends.cuda.numbers import Number, number_of
 from cellwise.backends.cuda.products import INPUT, RECURRENT, pack
+from cellwise.backends.cuda.stepwise import Stepwise
+from cellwise.backends.cuda.stepwise_run import run_steps
 from cellwise.plan.program import Program, StorageClass
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ def _built(program: Program, form: Form, layout: Layout, machine: Machine) -> Bu
         if frame.shared_bytes <= machine.device.shared or layout.ahead == 2:
             break
         layout = replace(layout, ahead=layout.ahead // 2)
-    launcher = machine.build(source, frame.shared_bytes, tuple(frame.arguments.values()))
+    launcher = machine.build(source, frame.shared_bytes, frame.declarations)
     return Built(frame, layout, launcher)
 
 
@@ -74,6 +76,8 @@ class CudaRun(KernelRun):
             "bias_hh" in shape.stems,
             graph.output is graph.new_states[0] and not shape.resets,
             frozenset(name for name, way in self.ways.items() if way is not Carried.PAIR),
+            shape.sizes.projected,
+            shape.sizes.padded_projected,
         )
 
     def _variant(self, number: Number) -> Built:
@@ -147,7 +151,7 @@ class CudaRun(KernelRun):
         start, stop = self.offsets[first], self.offsets[end]
         if start == stop:
             return
-        frame, values = self.built.frame, dict(self.values)
+        frame, values, shape = self.built.frame, dict(self.values), self.shape
         if self.launches:  # the states are where the steps before left them
             batch = self.shape.schedule.batch
             values |= {("first", name): self.values["last", name][:batch] for name in self.own}  # type: ignore[index]
@@ -156,6 +160,10 @@ class CudaRun(KernelRun):
         for key in frame.arguments:
             if key not in values:
                 values[key] = self._made(key, start, stop)
+        if isinstance(frame, Stepwise):
+            run_steps(self.built, self.machine, shape, self.weights, values, end - first)
+            self._add(values, stop - start)
+            return
         if self.built.layout.kind == "wide":
             for name in {name for name, _ in frame.posted}:
                 self._fill(name, values, start, stop)

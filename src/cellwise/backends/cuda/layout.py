@@ -12,7 +12,7 @@ from cellwise.backends.cuda.numbers import Number
 from cellwise.backends.cuda.products import Product, products_of
 from cellwise.plan.program import Program
 
-Kind = Literal["wide", "solo", "narrow"]
+Kind = Literal["wide", "solo", "narrow", "stepwise"]
 
 QUAD = 64  # bytes of the inner dimension that four lanes read at once, 16 each
 TILE_NUMBERS = 128  # of a matrix product: 16 units, 8 rows
@@ -30,6 +30,7 @@ class Layout:
         with its part of the weights in registers for all steps. What other blocks need goes through L2.
     solo: a block owns 8 rows and all units, a warp 16 of them; what others need goes through shared memory.
     narrow: the same with 4 rows, in every second column of the products: half the equations for each thread.
+    stepwise: at every step a product by cuBLAS and a launch for the equations after it; nothing is held, so any size.
 
     Args:
         units: of a block (wide). tiles: of 8 rows in a block; `at_once` of them are computed together.
@@ -63,9 +64,14 @@ class Layout:
         return {"solo": 8, "narrow": 4}.get(self.kind, _TILE * self.tiles)
 
     def __str__(self) -> str:
+        if self.kind == "stepwise":
+            return "stepwise, products by cuBLAS and a launch for the equations after each"
         if self.kind != "wide":
             return f"{self.kind}, {self.warps} warps"
         return f"wide, {self.units} units and {self.rows} rows a block, {self.warps} warps"
+
+
+STEPWISE = Layout("stepwise", warps=4)
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,7 @@ class Form:
 
     hidden, width: H, and how far apart rows lie. dense: every step has all rows. output_is_state: the outputs are
     written where the first state's history lies. histories: the carried buffers that lie in the rows of all steps.
+    projected, projected_width: P and how far apart its rows lie, 0 without proj_size.
     """
 
     number: Number
@@ -84,6 +91,8 @@ class Form:
     bias: bool
     output_is_state: bool
     histories: frozenset[str]
+    projected: int = 0
+    projected_width: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,10 +102,6 @@ class Device:
     architecture: str
     multiprocessors: int
     shared: int
-
-
-class TooLargeError(Exception):
-    """No layout holds the weights; the text says why."""
 
 
 # Those that a measurement tries, by whether the program goes backward.
@@ -122,11 +127,9 @@ def tried() -> tuple[Layout | None, Layout | None]:
 
 
 def layout_for(program: Program, form: Form, batch: int, device: Device) -> Layout:
-    """The layout of a call.
-
-    Raises:
-        TooLargeError: the weights fit the registers of no layout, or the units of a layer not the multiprocessors.
-    """
+    """The layout of a call: stepwise where no other holds the weights, or the multiprocessors not its units."""
+    if form.projected:
+        return STEPWISE
     return _TRIED.get(is_backward(program)) or _chosen(program, form, batch, device)
 
 
@@ -149,10 +152,7 @@ def _chosen(program: Program, form: Form, batch: int, device: Device) -> Layout:
         if _fits(products, form, layout, device)
     ]
     if not fitting:
-        raise TooLargeError(
-            f"with H = {form.hidden} its recurrent weights are more than the registers of "
-            f"{device.multiprocessors} multiprocessors hold"
-        )
+        return STEPWISE
     thrice = form.number.product == "mma_tf32_thrice"
 
     def rank(each: Layout) -> tuple[float, ...]:

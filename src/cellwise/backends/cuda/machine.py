@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 from cellwise.backends.cuda.layout import Device
@@ -37,6 +38,21 @@ class Machine(ABC):
     @abstractmethod
     def build(self, source: str, shared: int, arguments: tuple[str, ...]) -> Launcher:
         """The kernel of a text, with so many bytes of shared memory."""
+
+    def multiply(self, rows: Tensor, weights: Tensor, out: Tensor) -> None:
+        """out (M, N) in float32 = rows (M, K) weights (K, N)."""
+        if rows.dtype == out.dtype:
+            torch.mm(rows, weights, out=out)
+        else:
+            torch.mm(rows, weights, out.dtype, out=out)
+
+    def stream(self) -> int | None:
+        """Which of the device's queues work goes to now; None while a graph is being recorded by the caller."""
+        return 0
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """The same work, on the same memory, in less of the host's time: a graph of the device's, if it has such."""
+        return work
 
     def check(self) -> None:
         """Raise LateError if a kernel gave up, of this call or of an earlier one."""
