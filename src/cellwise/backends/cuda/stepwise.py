@@ -197,13 +197,13 @@ class Stepwise(Frame):
                 known[node] = f"a{s}_{a}"
             for node in stage.nodes:
                 self.compute(node, known)
-            values = [(self.expression(node, known), slot) for node, slot in stage.writes]
-            for value, slot in values:
-                self._write(s, value, slot)
+            values = [(self.expression(node, known), node, slot) for node, slot in stage.writes]
+            for value, node, slot in values:
+                self._write(value, slot, self.number_of(node, slot))
         if s == len(self.program.stages) - 1:
             self._next_states(s)
 
-    def _write(self, s: int, value: str, slot: Slot) -> None:
+    def _write(self, value: str, slot: Slot, number: str) -> None:
         buffer, name = slot.buffer, slot.buffer.name
         if buffer.storage is StorageClass.REDUCTION:
             if name == SUMS:
@@ -227,7 +227,7 @@ class Stepwise(Frame):
             pointer, step, _ = kept
             width = self.size_of(buffer.width)[1]
             where = f"((i64){step} + row[p]) * {buffer.columns * width} + {slot.column * width} + unit"
-            self.line(f"((Element*){pointer})[{where}] = f_{self.number.name}({value});")
+            self.line(f"((Element*){pointer})[{where}] = f_{number}({value});")
 
     def _readers(self, name: str, column: int) -> list[tuple[Product, int]]:
         """The operands that hold a column, each once."""
@@ -332,10 +332,10 @@ class Stepwise(Frame):
             return self._once(
                 buffer.name, f"VALUE(((const Element*){pointer})[{'unit' if by_unit else '0'}])"
             )
-        return self.value_of(self.read(slot), buffer.width)
+        return self.value_of(self.read(slot, self.number_of(node, slot)), buffer.width)
 
     def value_of(self, read: Read, width: Width = Width.HIDDEN) -> str:
-        return self._once(read.name, f"VALUE({self._load(read, width)})")
+        return self._once(read.name, f"{read.number}_f({self._load(read, width)})")
 
     def bias_of(self, s: int, a: int, gate: str) -> str:
         self.argument("const void* bias", "bias")
