@@ -52,6 +52,8 @@ class Stepwise(Frame):
         self.actions: list[Action] = []
         read = _slots_read(program)
         self.crossing = {key: variable for key, variable in self.crossing.items() if key in read}
+        self._last = len(program.stages) - 1
+        self.waiting: dict[str, Width] = {}  # states that are made before the last stage
         self._loaded: dict[str, str] = {}
         self._now = Width.HIDDEN  # of the values of the stage that is being written
         self.widths = {buffer.name: buffer.width for buffer in program.buffers}
@@ -199,11 +201,11 @@ class Stepwise(Frame):
                 self.compute(node, known)
             values = [(self.expression(node, known), node, slot) for node, slot in stage.writes]
             for value, node, slot in values:
-                self._write(value, slot, self.number_of(node, slot))
-        if s == len(self.program.stages) - 1:
-            self._next_states(s)
+                self._write(s, value, slot, self.number_of(node, slot))
+        if s == self._last:
+            self._next_states()
 
-    def _write(self, value: str, slot: Slot, number: str) -> None:
+    def _write(self, s: int, value: str, slot: Slot, number: str) -> None:
         buffer, name = slot.buffer, slot.buffer.name
         if buffer.storage is StorageClass.REDUCTION:
             if name == SUMS:
@@ -214,9 +216,14 @@ class Stepwise(Frame):
         value = self._real(value)
         if buffer.storage is StorageClass.CARRY_OUT:
             value = f"cut[p] ? 0.f : {value}" if self.form.resets else value
+            before = self.before[name]
             self.line(f"const float n_{c_name(name)} = {value};")
-            self.line(f"{self._carried('next', self.before[name])} = n_{c_name(name)};")
             value = f"n_{c_name(name)}"
+            if s == self._last:
+                self._go_on_with(before, value)
+            else:  # later stages, and their products, want the states as they were before the step
+                self.waiting[before] = buffer.width
+                self.line(f"{self._carried('next', before)} = {value};")
         elif (name, slot.column) in self.crossing:
             self.line(f"{self._crossed(name, slot.column)} = {value};")
         if (name, slot.column) in self.posted and buffer.storage is not StorageClass.CARRY_OUT:
@@ -239,15 +246,17 @@ class Stepwise(Frame):
         }
         return list(found.values())
 
-    def _next_states(self, s: int) -> None:
-        """At the end of a step: later stages, and their products, want the states as they were before it."""
-        for before, _ in self.program.states:
-            with self._of_width(before.width):
-                name = before.name
-                self.line(f"const float v = {self._carried('next', name)};")
-                self.line(f"{self._carried('state', name)} = v;")
-                for product, place in self._readers(name, 0):
-                    self.line(f"{self._operand(product, place)} = f_{self.number.name}(v);")
+    def _next_states(self) -> None:
+        """At the end of a step, those that earlier stages made."""
+        for name, width in self.waiting.items():
+            with self._of_width(width):
+                self._go_on_with(name, self._carried("next", name))
+
+    def _go_on_with(self, name: str, value: str) -> None:
+        """A state of the next step, to be read and to be multiplied."""
+        self.line(f"{self._carried('state', name)} = {value};")
+        for product, place in self._readers(name, 0):
+            self.line(f"{self._operand(product, place)} = f_{self.number.name}({value});")
 
     def kept(self, slot: Slot) -> tuple[str, str, str] | None:
         buffer = slot.buffer
