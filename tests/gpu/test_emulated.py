@@ -93,6 +93,7 @@ def _case(cell: str | type[Cell], situation: str) -> Case:
         ("gru-reset-before", "seventeen-units", WIDE, "float32"),
         ("lstm-peephole", "resets", WIDE, "float32"),
         ("mingru", "ragged", None, "float32"),
+        ("mingru", "seventeen-units", Layout("solo", warps=1), "bfloat16"),
         ("indrnn", "resets-ragged", None, "float32"),
         (AllOps, "seventeen-units", None, "float32"),
         (ThreeProducts, "resets-ragged-both-ways", None, "float32"),

@@ -196,7 +196,7 @@ class CudaRun(KernelRun):
         layout, shape = self.built.layout, self.shape
         groups = -(-shape.schedule.batch // layout.rows)
         if layout.kind != "wide":
-            return groups, 1
+            return groups, shape.sizes.padded // (16 * layout.warps)
         blocks = shape.sizes.padded // layout.units
         most = self.machine.device.multiprocessors // blocks if together else 2**15
         return blocks, min(groups, most)

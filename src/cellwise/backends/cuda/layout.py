@@ -19,6 +19,9 @@ TILE_NUMBERS = 128  # of a matrix product: 16 units, 8 rows
 _TILE = 8  # rows of a matrix product
 _MOST_REGISTERS = 128  # of 255 that a thread may have, for weights
 _MOST_TILES = 8  # that a warp computes at once, each in four registers of a thread
+_FEW_NUMBERS = (
+    2**17
+)  # that a layer computes in a step, where rather more threads are at work than more numbers in each
 _MANY_REGISTERS = 64  # for weights, of which products in three parts make twice as many
 
 
@@ -67,7 +70,7 @@ class Layout:
         if self.kind == "stepwise":
             return "stepwise, products by cuBLAS and a launch for the equations after each"
         if self.kind != "wide":
-            return f"{self.kind}, {self.warps} warps"
+            return f"{self.kind}, {self.rows} rows a block, {self.warps} warp{'s' * (self.warps > 1)}"
         return f"wide, {self.units} units and {self.rows} rows a block, {self.warps} warps"
 
 
@@ -141,8 +144,9 @@ def is_backward(program: Program) -> bool:
 @lru_cache(maxsize=1024)
 def _chosen(program: Program, form: Form, batch: int, device: Device) -> Layout:
     products = [product for stage in program.stages for product in products_of(stage)]
-    if not products:  # blocks of units have nothing to do with each other
-        return Layout("wide", warps=4)
+    if not products:  # units have nothing to do with each other, and the more reads are under way the better
+        few = batch * form.hidden <= _FEW_NUMBERS
+        return Layout("narrow", warps=1, ahead=16) if few else Layout("solo", warps=1)
     solo = _solo(products, form, batch, device)
     if solo is not None:
         return solo

@@ -67,7 +67,8 @@ class Solo(Frame):
         self.line(
             "const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, g = lane >> 2, q = lane & 3;"
         )
-        self.line("const int unit0 = warp * 16, unit = unit0 + 2 * g;")
+        # Without products blocks may share the units, too.
+        self.line(f"const int unit0 = (blockIdx.y * {self.layout.warps} + warp) * 16, unit = unit0 + 2 * g;")
 
     def weights(self, s: int, k: int) -> None:
         product = self.products[s][k]
