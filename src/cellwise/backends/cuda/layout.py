@@ -131,9 +131,10 @@ def tried() -> tuple[Layout | None, Layout | None]:
 
 def layout_for(program: Program, form: Form, batch: int, device: Device) -> Layout:
     """The layout of a call: stepwise where no other holds the weights, or the multiprocessors not its units."""
-    if form.projected:
-        return STEPWISE
-    return _TRIED.get(is_backward(program)) or _chosen(program, form, batch, device)
+    wanted = _TRIED.get(is_backward(program))
+    if form.projected:  # rows of two widths
+        return wanted if wanted is not None and wanted.kind == STEPWISE.kind else STEPWISE
+    return wanted or _chosen(program, form, batch, device)
 
 
 def is_backward(program: Program) -> bool:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 # launched one by one.
 RECORDED = (64, 32, 16, 8)
 _MOST_ROWS = 2**15  # of a launch at once; more are a loop
+_ROWS = 16  # of which batches are multiples in this memory, so that most batches of one layer share it
 
 
 def run_steps(
@@ -47,7 +48,7 @@ def run_steps(
     Args:
         weights: those of the layer. values: the arguments of the kernel, those of its own memory apart.
     """
-    batch, stream = shape.schedule.batch, machine.stream()
+    batch, stream = -(-shape.schedule.batch // _ROWS) * _ROWS, machine.stream()
     if stream is None:  # a graph of the caller's has memory of its own, since it may run beside anything
         memory = Memory(built, machine, batch, shape.device)
     else:
