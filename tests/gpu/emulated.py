@@ -73,6 +73,9 @@ class EmulatedMachine(Machine):
             self._built[source] = EmulatedLauncher(source, shared, arguments)
         return self._built[source]
 
+    def multiply(self, rows: Tensor, weights: Tensor, out: Tensor) -> None:
+        torch.mm(rows.float(), weights.float(), out=out)
+
 
 class EmulatedCompiler(CudaCompiler):
     device_type = "cpu"

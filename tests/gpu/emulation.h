@@ -21,7 +21,7 @@ struct Place { int x, y; };
 struct Meeting { int wanted = 0, here = 0, turn = 0; };
 struct Fiber {
   ucontext_t context;
-  std::vector<char> stack;
+  void* stack;
   Place thread, block;
   Meeting *warp, *all;
   u32 (*slots)[32][8];
@@ -132,9 +132,9 @@ template <class F> static void run_grid(Place grid, int threads, int shared, F* 
           f->all = block;
           f->slots = slots;
           f->shared = memory;
-          f->stack.resize(65536);
+          f->stack = malloc(65536);
           getcontext(&f->context);
-          f->context.uc_stack = {f->stack.data(), 0, f->stack.size()};
+          f->context.uc_stack = {f->stack, 0, 65536};
           f->context.uc_link = &home;
           makecontext(&f->context, (void (*)())(+[]() { (*entry)(); now->done = true; }), 0);
           all.push_back(f);
@@ -155,5 +155,5 @@ template <class F> static void run_grid(Place grid, int threads, int shared, F* 
     if (f->thread.x % 32 == 0) { free(f->slots); delete f->warp; }
     if (f->thread.x == 0) { free(f->shared); delete f->all; }
   }
-  for (Fiber* f : all) delete f;
+  for (Fiber* f : all) { free(f->stack); delete f; }
 }

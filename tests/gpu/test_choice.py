@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import pytest
 import torch
 
 from cellwise import cells
 from cellwise.backends.base import CallContext, LayerSpec, Workload
-from cellwise.backends.compiled.cell_kernels import kernels_for
-from cellwise.backends.cuda.compiler import CudaCompiler, reason_against
+from cellwise.backends.cuda.compiler import CudaCompiler
 from cellwise.backends.cuda.expressions import LOWERINGS
 from cellwise.backends.cuda.layout import Device, Form, Layout, layout_for
 from cellwise.backends.cuda.numbers import BF16
@@ -59,14 +61,19 @@ def test_the_reason_has_the_call_and_the_figure() -> None:
     assert said.reason.startswith("by measurements on an H100 ") and "T=512, B=64, H=256" in said.reason
 
 
+def _layout(hidden: int, device: Device, projected: int = 0) -> Layout:
+    program = backward_plan(cells.get("lstm").graph, projected > 0).program
+    width = -(-hidden // 32) * 32
+    form = Form(BF16, hidden, width, True, False, True, True, frozenset(), projected, projected)
+    return layout_for(program, form, 64, device)
+
+
 @pytest.mark.parametrize(("hidden", "kind"), [(64, "narrow"), (128, "narrow"), (129, "wide"), (1024, "wide")])
 def test_small_layers_keep_to_themselves_and_larger_ones_share(hidden: int, kind: str) -> None:
-    program = backward_plan(cells.get("lstm").graph).program
-    form = Form(BF16, hidden, -(-hidden // 32) * 32, True, False, True, True, frozenset())
-    layout = layout_for(program, form, 64, H100)
+    layout = _layout(hidden, H100)
     assert layout.kind == kind
     if kind == "wide":
-        blocks = form.width // layout.units
+        blocks = -(-hidden // layout.units)
         assert blocks * -(-64 // layout.rows) <= H100.multiprocessors, "all rows are at work at once"
 
 
@@ -75,9 +82,21 @@ def test_a_block_has_a_thread_for_each_number() -> None:
         Layout("wide", units=16, warps=4, tiles=2, at_once=2)
 
 
-def test_a_layer_too_large_is_told_why() -> None:
-    kernels = kernels_for(cells.get("lstm").graph, torch.bfloat16, CudaCompiler(), False, False)
-    assert reason_against(kernels, 1024, 1024, H100) is None
-    assert "H = 4096" in (reason_against(kernels, 4096, 4096, H100) or "")
+def test_weights_beyond_the_registers_go_step_by_step() -> None:
     few = Device("sm_80", 20, 160 * 1024)
-    assert "20 multiprocessors" in (reason_against(kernels, 1024, 1024, few) or "")
+    for hidden, device, kind in ((1024, H100, "wide"), (1536, H100, "stepwise"), (1024, few, "stepwise")):
+        assert _layout(hidden, device).kind == kind
+
+
+def test_explain_is_told_the_layouts_of_both_ways() -> None:
+    stack = LayerSpec(cells.get("lstm").graph, 8, 4096)
+    context = CallContext(torch.device("cuda", 0), torch.bfloat16)
+    assert CudaCompiler().described(stack, context, 64, H100).startswith("stepwise, products by cuBLAS")
+    small = replace(stack, hidden_size=512)
+    assert re.fullmatch(
+        r"wide, 16 units and \d+ rows a block, \d+ warps", CudaCompiler().described(small, context, 64, H100)
+    )
+
+
+def test_projected_states_go_step_by_step() -> None:
+    assert _layout(64, H100, 32).kind == "stepwise"

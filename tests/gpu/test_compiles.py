@@ -12,6 +12,7 @@ from compile_only import CompileOnly, registers_of
 from cellwise import Recurrent, cells
 from cellwise.backends import registry
 from cellwise.backends.cuda import nvrtc
+from cellwise.backends.cuda.layout import STEPWISE, Layout, trying
 from cellwise.backends.reference.loop import run_direction
 
 BACKEND = CompileOnly(run_direction)
@@ -22,13 +23,19 @@ pytestmark = pytest.mark.skipif(
 
 
 def _sources(
-    monkeypatch: pytest.MonkeyPatch, cell: str, hidden: int, batch: int, dtype: torch.dtype
+    monkeypatch: pytest.MonkeyPatch,
+    cell: str,
+    hidden: int,
+    batch: int,
+    dtype: torch.dtype,
+    layout: Layout | None = None,
 ) -> list[str]:
     """The texts of a layer's kernels: with a tape, backward."""
     monkeypatch.setattr(registry, "BACKENDS", (*registry.BACKENDS, BACKEND))
     monkeypatch.setattr(BACKEND.made.listing, "sources", {})
     layer = Recurrent(cell, 4, hidden, backend=BACKEND.name, dtype=dtype)
-    layer(torch.randn(2, batch, 4, dtype=dtype))[0].sum().backward()
+    with trying(layout, layout):
+        layer(torch.randn(2, batch, 4, dtype=dtype))[0].sum().backward()
     return list(BACKEND.made.listing.sources)
 
 
@@ -38,9 +45,10 @@ def test_kernels_compile_for(architecture: int, monkeypatch: pytest.MonkeyPatch)
     for number, cell in enumerate(cells.names()):
         dtype = (torch.float32, torch.bfloat16, torch.float16)[(number + architecture) % 3]
         sources += _sources(monkeypatch, cell, 160 if cell == "lstm" else 24, 5, dtype)
+        sources += _sources(monkeypatch, cell, 24, 5, dtype, STEPWISE)
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda source: nvrtc.machine_code(source, architecture), sources))
-    assert len(found) >= 2 * len(cells.names()) - 1 and all(code[:4] == b"\x7fELF" for code in found)
+    assert len(found) >= 4 * len(cells.names()) - 2 and all(code[:4] == b"\x7fELF" for code in found)
 
 
 @pytest.mark.parametrize(("hidden", "batch"), [(64, 16), (512, 64)])

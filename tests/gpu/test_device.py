@@ -10,7 +10,6 @@ import torch
 from agreement import ThreeProducts, check
 from torch import Tensor
 
-import cellwise
 from cellwise import Cell, Recurrent, cells
 from cellwise.backends.cuda.driver import CudaMachine
 from cellwise.backends.cuda.layout import Layout
@@ -268,12 +267,3 @@ def test_a_stream_of_steps() -> None:
         stream = layer.stream(2)
         steps = torch.stack([stream(each) for each in x])
         torch.testing.assert_close(steps, layer(x)[0], atol=1e-5, rtol=1e-5)
-
-
-def test_a_layer_too_large_says_why_and_runs_elsewhere() -> None:
-    layer = Recurrent("lstm", 8, 4096, device="cuda", dtype=torch.bfloat16)
-    x = torch.randn(3, 2, 8, device="cuda", dtype=torch.bfloat16)
-    reasons = dict(explain(layer, x).reasons)
-    assert "registers" in (reasons["cuda"] or "")
-    assert layer(x)[0].isfinite().all()
-    assert cellwise.explain(layer, x).chosen == "native"

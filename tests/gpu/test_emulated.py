@@ -30,6 +30,7 @@ from cellwise import (
 )
 from cellwise.backends import registry
 from cellwise.backends.compiled import backward_pass
+from cellwise.backends.cuda import stepwise_run
 from cellwise.backends.cuda.launch import CudaRun
 from cellwise.backends.cuda.layout import Layout, trying
 from cellwise.backends.cuda.machine import LateError
@@ -41,12 +42,15 @@ pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the emulati
 
 EMULATED = Emulated(run_direction)
 WIDE = Layout("wide", units=8, warps=2, hold=1)
+STEPWISE = Layout("stepwise", warps=1)
 LOOPS = Layout("wide", units=8, warps=4, tiles=4, at_once=2, chunk=1)
 
 
 @pytest.fixture(autouse=True)
 def _known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "BACKENDS", (*registry.BACKENDS, EMULATED))
+    # Of seven steps four and two are recorded, and one is launched by itself.
+    monkeypatch.setattr(stepwise_run, "RECORDED", (4, 2))
 
 
 class AllOps(Cell):
@@ -70,6 +74,16 @@ def _case(cell: str | type[Cell], situation: str) -> Case:
     ("cell", "situation", "layout", "number"),
     [
         ("lstm", "plain", None, "float32"),
+        ("lstm", "resets-ragged-both-ways", STEPWISE, "float32"),
+        ("lstm", "seventeen-units", STEPWISE, "bfloat16"),
+        ("lstm", "projected-two-layers-both-ways", STEPWISE, "float32"),
+        ("lstm", "projected-ragged", STEPWISE, "float32"),
+        ("lstm", "projected-resets", STEPWISE, "float16"),
+        ("gru", "ragged-with-empty-rows", STEPWISE, "tf32"),
+        ("gru-reset-before", "both-ways", STEPWISE, "float32"),
+        ("lstm-peephole", "resets", STEPWISE, "float16"),
+        (AllOps, "seventeen-units", STEPWISE, "float32"),
+        (ThreeProducts, "ragged-none-full", STEPWISE, "float32"),
         ("lstm", "resets-ragged-both-ways", None, "bfloat16"),
         ("lstm", "resets-ragged-both-ways", WIDE, "float32"),
         ("lstm", "seventeen-units", LOOPS, "bfloat16"),
@@ -79,6 +93,7 @@ def _case(cell: str | type[Cell], situation: str) -> Case:
         ("gru-reset-before", "seventeen-units", WIDE, "float32"),
         ("lstm-peephole", "resets", WIDE, "float32"),
         ("mingru", "ragged", None, "float32"),
+        ("mingru", "seventeen-units", Layout("solo", warps=1), "bfloat16"),
         ("indrnn", "resets-ragged", None, "float32"),
         (AllOps, "seventeen-units", None, "float32"),
         (ThreeProducts, "resets-ragged-both-ways", None, "float32"),
@@ -95,7 +110,7 @@ def test_a_case_agrees_with_float64(
     check(case, "emulated", number, layout)
 
 
-@pytest.mark.parametrize("layout", [None, WIDE], ids=str)
+@pytest.mark.parametrize("layout", [None, WIDE, STEPWISE], ids=str)
 @pytest.mark.parametrize("cell", ["lstm", RNN(nonlinearity="relu")], ids=str)
 def test_a_case_agrees_where_steps_are_recomputed_and_gradients_taken_span_by_span(
     cell: str | Cell, layout: Layout | None, monkeypatch: pytest.MonkeyPatch

@@ -199,7 +199,9 @@ def test_the_length_penalty_is_chosen_by_the_validation() -> None:
 
 
 def test_what_cannot_be_is_said(run: Path) -> None:
-    with pytest.raises(OptionError, match="attention must be 'dot', 'general', 'additive' or 'monotone', not 'much'"):
+    with pytest.raises(
+        OptionError, match="attention must be 'dot', 'general', 'additive' or 'monotone', not 'much'"
+    ):
         Translator(attention="much").fit(counted(4))
     with pytest.raises(OptionError, match="joint asks for one vocabulary, but source_unit is words and"):
         Translator(joint=True, source_unit="words").fit(counted(4))

@@ -34,6 +34,7 @@ class Explanation:
     chosen: str | None
     reasons: tuple[tuple[str, str | None], ...]  # backend, reason against it
     because: str | None = None  # why this one, where several could
+    detail: str | None = None  # how it would run the call
 
     def __str__(self) -> str:
         lines = [f"backend={self.asked!r} runs on: {self.chosen or 'nothing, it raises BackendError'}"]
@@ -42,7 +43,7 @@ class Explanation:
             if reason is not None:
                 verdict = f"cannot: {reason}"
             elif backend.name == self.chosen:
-                verdict = f"chosen: {backend.summary}{f'; {self.because}' if self.because else ''}"
+                verdict = "; ".join(filter(None, (f"chosen: {backend.summary}", self.detail, self.because)))
             else:
                 verdict = f"could: {backend.summary}"
             lines.append(f"  {backend.name:<10} {verdict}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -166,7 +167,12 @@ def explain(
         raise InputError(
             f"explain takes a layer of cellwise; got {type(layer).__name__}. Swap it first: cellwise.convert(model)."
         )
-    return layer._examined(x, state, lengths, resets).explanation
+    chosen, form, info, dtype, explanation = layer._examined(x, state, lengths, resets)
+    if chosen is None:
+        return explanation
+    batch = form.sequences
+    context = dispatch.context_of(batch.data.device, dtype, resets is not None, False, layer.recompute)
+    return replace(explanation, detail=chosen.backend.detail(info.stack, context, batch.batch))
 
 
 def _positive(name: str, value: Any) -> int:

@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 
 from cellwise.backends.base import CallContext, LayerSpec
-from cellwise.backends.compiled.cell_kernels import CellKernels, kernels_for
+from cellwise.backends.compiled.cell_kernels import kernels_for
 from cellwise.backends.compiled.compiler import CompiledKernel, KernelCompiler, RunShape, SmallCall, SmallPass
 from cellwise.backends.cuda import DTYPES
 from cellwise.backends.cuda.frame import Frame
 from cellwise.backends.cuda.launch import CudaRun
-from cellwise.backends.cuda.layout import Device, Form, Layout, TooLargeError, layout_for
+from cellwise.backends.cuda.layout import Device, Form, Layout, layout_for
 from cellwise.backends.cuda.machine import Machine
-from cellwise.backends.cuda.numbers import F32, number_of
+from cellwise.backends.cuda.numbers import number_of
 from cellwise.backends.cuda.solo import Solo
+from cellwise.backends.cuda.stepwise import Stepwise
 from cellwise.backends.cuda.wide import Wide
 from cellwise.plan.program import Program
 
@@ -84,12 +85,31 @@ class CudaCompiler(KernelCompiler):
             return f"the kernels ask for compute capability {least}, and {context.device} has {has}"
         try:
             nvrtc.version()
-            device = self.machine(context.device).device
+            self.machine(context.device)
         except (nvrtc.CompileError, OSError) as error:
             return f"they cannot be compiled: {error}"
-        kernels = kernels_for(stack.graph, context.dtype, self, False, context.recompute)
-        width = self.row_width(stack.hidden_size, context.dtype)
-        return reason_against(kernels, stack.hidden_size, width, device)
+        return None
+
+    def described(self, stack: LayerSpec, context: CallContext, batch: int, device: Device) -> str:
+        """The layouts of a call of so many rows."""
+        projected = stack.proj_size
+        kernels = kernels_for(stack.graph, context.dtype, self, bool(projected), context.recompute)
+        widths = [self.row_width(size, context.dtype) for size in (stack.hidden_size, projected)]
+        form = Form(
+            number_of(context.dtype),
+            stack.hidden_size,
+            widths[0],
+            True,
+            context.resets,
+            stack.bias,
+            True,
+            frozenset(),
+            projected,
+            widths[1],
+        )
+        programs = kernels.inference.program, kernels.backward.program
+        forward, backward = (str(layout_for(program, form, batch, device)) for program in programs)
+        return forward if forward == backward else f"forward {forward}; backward {backward}"
 
     def machine(self, device: torch.device) -> Machine:
         """The device that tensors are on."""
@@ -98,21 +118,10 @@ class CudaCompiler(KernelCompiler):
         return machine_of(device)
 
 
-def reason_against(kernels: CellKernels, hidden: int, width: int, device: Device) -> str | None:
-    """Why layers of this H cannot run on a device, as the end of a sentence; None if they can."""
-    number = F32 if kernels.dtype is torch.float32 else number_of(kernels.dtype)
-    form = Form(number, hidden, width, True, False, True, True, frozenset())
-    for kernel in (kernels.inference, kernels.backward):
-        try:
-            layout_for(kernel.program, form, 1, device)
-        except TooLargeError as reason:
-            return str(reason)
-    return None
-
-
 def written(program: Program, form: Form, layout: Layout) -> tuple[Frame, str]:
     """The text of a kernel, and who wrote it."""
-    frame = Wide(program, form, layout) if layout.kind == "wide" else Solo(program, form, layout)
+    kinds: dict[str, type[Frame]] = {"wide": Wide, "stepwise": Stepwise}
+    frame = kinds.get(layout.kind, Solo)(program, form, layout)
     return frame, frame.source()
 
 

@@ -147,6 +147,24 @@ class CudaMachine(Machine):
         # By the number of the stream beside which it is, and whether a graph is recorded.
         self._beside: dict[tuple[int, bool], Beside] = {}
 
+    def stream(self) -> int | None:
+        if torch.cuda.is_current_stream_capturing():
+            return None
+        return torch.cuda.current_stream(self._torch_device).cuda_stream
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        now = torch.cuda.current_stream(self._torch_device)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.stream(_recording_stream(self._torch_device, now.cuda_stream)):
+            small = torch.zeros(16, 16, device=self._torch_device)
+            torch.mm(small, small)  # cuBLAS takes its memory for this stream, which is to be no graph's own
+            graph.capture_begin(capture_error_mode="thread_local")
+            try:
+                work()
+            finally:
+                graph.capture_end()
+        return graph.replay
+
     @lru_cache(maxsize=512)  # noqa: B019  machines live as long as the process
     def build(self, source: str, shared: int, arguments: tuple[str, ...]) -> CudaLauncher:
         return CudaLauncher(source, self._torch_device, self._capability, shared)
@@ -204,6 +222,11 @@ def _second_stream(device: torch.device) -> torch.cuda.Stream:
     """
     if torch.cuda.is_current_stream_capturing():
         return torch.cuda.Stream(device)
+    return _own_stream(device)
+
+
+def _own_stream(device: torch.device) -> torch.cuda.Stream:
+    """A new one of the driver's, which does not wait for the default stream."""
     with torch.cuda.device(device):
         made = ctypes.c_void_p()
         check(library().cuStreamCreate(ctypes.byref(made), _NON_BLOCKING))
@@ -213,6 +236,16 @@ def _second_stream(device: torch.device) -> torch.cuda.Stream:
 @cache
 def context_of(device: torch.device) -> Context:
     return Context(device)
+
+
+@cache
+def _recording_stream(device: torch.device, stream: int) -> torch.cuda.Stream:
+    """Where graphs are recorded that run on a stream, and on no other.
+
+    cuBLAS has memory of its own for each stream, which a graph goes on using: graphs of two streams must not share it,
+    so this is none of the streams that torch lends out in turns.
+    """
+    return _own_stream(device)
 
 
 @cache

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from cellwise.backends.cuda.expressions import literal, lowered
 from cellwise.backends.cuda.layout import Form, Layout
-from cellwise.backends.cuda.products import INPUT, RECURRENT, inputs_of, products_of
+from cellwise.backends.cuda.numbers import BF16, F16
+from cellwise.backends.cuda.products import INPUT, inputs_of, products_of
 from cellwise.backends.cuda.text import Text, c_name
-from cellwise.graph import Node
-from cellwise.graph.ops import CONSTANT
+from cellwise.graph import Node, StepGraph
+from cellwise.graph.ops import CONSTANT, PROJECT
 from cellwise.plan.program import Buffer, Program, Slot, Stage, StorageClass
 
 PRELUDE = (Path(__file__).parent / "prelude.cuh").read_text()
@@ -26,14 +27,17 @@ Key = tuple[str, ...]
 
 _CROSSING = (StorageClass.SCRATCH, StorageClass.PER_CHUNK)
 _OWN = (StorageClass.PER_UNIT, StorageClass.SCALAR)
-SUMS, BIAS_SUMS, INPUT_PRODUCTS = "sums", "bias sums", "input products"
+SUMS, BIAS_SUMS, INPUT_PRODUCTS, TAPE = "sums", "bias sums", "input products", "tape"
 
 
 class Read:
     """Numbers of one column of an array, of the rows of a step."""
 
-    def __init__(self, name: str, pointer: str, columns: int, column: int, first: str | None) -> None:
+    def __init__(
+        self, name: str, pointer: str, columns: int, column: int, first: str | None, number: str
+    ) -> None:
         self.name, self.pointer, self.columns, self.column = name, pointer, columns, column
+        self.number = number  # of the conversions in the prelude
         self.first = first  # of states before a step: where those are that nobody left there
         # The products of the input are those of the steps that are run at once.
         self.step = "(at - base)" if pointer == f"rows_{c_name(INPUT_PRODUCTS)}" else "at"
@@ -62,6 +66,7 @@ class Frame(Text):
         self.sums: dict[int, str] = {}
         self.bases: dict[str, int] = {}
         self.values = 0
+        self.finer = finer_values(program.graph) if form.number is BF16 else frozenset()
         for stage in program.stages:
             for _, slot in stage.writes:
                 self._cross(slot)
@@ -120,27 +125,15 @@ class Frame(Text):
         return pointer
 
     @property
-    def signature(self) -> str:
-        return ", ".join(self.arguments.values())
+    def declarations(self) -> tuple[str, ...]:
+        """The kernel's parameters."""
+        return tuple(self.arguments.values())
 
     # --- the kernel -----------------------------------------------------------------------------------------------
 
     def source(self) -> str:
         """The whole text."""
-        for name, kind in (
-            ("T", "int"),
-            ("B", "int"),
-            ("begin", "int"),
-            ("end", "int"),
-            ("backwards", "int"),
-        ):
-            self.argument(f"{kind} {name}", name)
-        self.argument("int* late", "late")
-        self.argument("int base", "base")
-        if not self.form.dense:
-            self.argument("const int* __restrict__ offsets", "offsets")
-        if self.form.resets:
-            self.argument("const u8* __restrict__ resets", "resets")
+        self.scalars()
         body = self._body()
         form, threads = self.form, self.layout.threads
         padded = (
@@ -153,8 +146,26 @@ class Frame(Text):
             f"#define SEEN(v) {self.number.name}_f(f_{self.number.name}(v))",
             *self.macros(),
         ]
-        head = f'extern "C" __global__ void __launch_bounds__({threads}, 1) {KERNEL}({self.signature}) {{'
+        head = f'extern "C" __global__ void __launch_bounds__({threads}, 1) {KERNEL}({", ".join(self.declarations)}) {{'
         return "\n".join([PRELUDE, *macros, head, *body, "}"]) + "\n"
+
+    def scalars(self) -> None:
+        """What of a call all kernels are told: sizes and steps."""
+        for name, kind in (
+            ("T", "int"),
+            ("B", "int"),
+            ("begin", "int"),
+            ("end", "int"),
+            ("backwards", "int"),
+        ):
+            self.argument(f"{kind} {name}", name)
+        if self.layout.kind != "stepwise":  # nobody waits there
+            self.argument("int* late", "late")
+        self.argument("int base", "base")
+        if not self.form.dense:
+            self.argument("const int* __restrict__ offsets", "offsets")
+        if self.form.resets:
+            self.argument("const u8* __restrict__ resets", "resets")
 
     def macros(self) -> list[str]:
         return []
@@ -287,9 +298,13 @@ class Frame(Text):
             name = buffer.name.removeprefix("own ")
             variable, _ = self.parameters.setdefault(name, (f"own{len(self.parameters)}", by_unit))
             return f"{variable}[{self.unit()}]" if by_unit else variable
-        return f"VALUE({self.read(slot).name})"
+        return self.value_of(self.read(slot, self.number_of(node, slot)))
 
-    def read(self, slot: Slot) -> Read:
+    def number_of(self, node: Node, slot: Slot) -> str:
+        """How a value lies in memory: on the tape in as many bits as elsewhere, but maybe with more digits."""
+        return F16.name if node in self.finer and slot.buffer.name == TAPE else self.number.name
+
+    def read(self, slot: Slot, number: str | None = None) -> Read:
         """A read of rows that lie in memory before the kernel runs."""
         buffer, key = slot.buffer, (slot.buffer.name, slot.column)
         if key not in self.reads:
@@ -297,7 +312,14 @@ class Frame(Text):
                 pointer, first = self.history_of(buffer.name), self.first_of(buffer.name)
             else:
                 pointer, first = self.rows_of(buffer, read_only=True), None
-            self.reads[key] = Read(f"m{len(self.reads)}", pointer, buffer.columns, slot.column, first)
+            self.reads[key] = Read(
+                f"m{len(self.reads)}",
+                pointer,
+                buffer.columns,
+                slot.column,
+                first,
+                number or self.number.name,
+            )
         return self.reads[key]
 
     def expression(self, node: Node, known: dict[Node, str]) -> str:
@@ -328,11 +350,21 @@ class Frame(Text):
                 if term.weight.stem == INPUT and a in term.accumulators:
                     gate = term.weight.gates[term.accumulators.index(a)]
                     buffer = Buffer(INPUT_PRODUCTS, StorageClass.PER_STEP, len(self.input_gates))
-                    terms.append(f"VALUE({self.read(Slot(buffer, self.input_gates.index(gate))).name})")
-            if self._recurrent_bias(pairs) is not None:
-                terms.append(f"b{s}_{a}[{self.unit()}]")
+                    terms.append(self.value_of(self.read(Slot(buffer, self.input_gates.index(gate)))))
+            recurrent = self._recurrent_bias(pairs)
+            if recurrent is not None:
+                terms.append(self.bias_of(s, a, recurrent))
             found.append(" + ".join(terms) or "0.f")
         return found
+
+    def value_of(self, read: Read) -> str:
+        """A number that was read."""
+        own = read.number == self.number.name
+        return f"VALUE({read.name})" if own else f"{read.number}_f(BITS({read.name}))"
+
+    def bias_of(self, s: int, a: int, gate: str) -> str:
+        """The recurrent bias that an accumulator begins with."""
+        return f"b{s}_{a}[{self.unit()}]"
 
     def next_state(self, name: str, value: str) -> None:
         value = f"cut[p] ? 0.f : REAL(p, {value})" if self.form.resets else f"REAL(p, {value})"
@@ -368,8 +400,14 @@ class Frame(Text):
             )
 
 
-def unsupported(program: Program) -> str | None:
-    """Why no kernel can be written for a program, as the end of a sentence; None if it can."""
-    stems = {term.weight.stem for stage in program.stages for term in stage.terms}
-    others = sorted(stems - {INPUT, RECURRENT})
-    return f"there are no kernels with {' and '.join(others)}" if others else None
+def finer_values(graph: StepGraph) -> frozenset[Node]:
+    """Values between -1 and 1 that nobody but a kernel reads from the tape: those of gates.
+
+    In float16 they have eight times the digits that they have in bfloat16, of which 1 - v^2 and v (1 - v) lose most
+    where a gate is nearly open or shut. Not so what products read, and what is compared: both passes are to compare
+    the same number.
+    """
+    others = {node.inputs[0] for node in graph.of(PROJECT)} | {graph.output, *graph.new_states}
+    others |= {operand for node in graph.nodes if node.is_mask for operand in node.inputs}
+    bounded = {node for node in graph.nodes if node.op.range and max(map(abs, node.op.range)) <= 1}
+    return frozenset(bounded - others)

@@ -24,6 +24,8 @@ from cellwise.backends.cuda.layout import Form, Layout, layout_for, tried
 from cellwise.backends.cuda.machine import Launcher, Machine
 from cellwise.backends.cuda.numbers import Number, number_of
 from cellwise.backends.cuda.products import INPUT, RECURRENT, pack
+from cellwise.backends.cuda.stepwise import Stepwise
+from cellwise.backends.cuda.stepwise_run import run_steps
 from cellwise.backends.cuda.tuned import changes, tuned
 from cellwise.plan.program import Program, StorageClass
 
@@ -49,7 +51,7 @@ def _built(program: Program, form: Form, layout: Layout, machine: Machine) -> Bu
         if frame.shared_bytes <= machine.device.shared or layout.ahead == 2:
             break
         layout = replace(layout, ahead=layout.ahead // 2)
-    launcher = machine.build(source, frame.shared_bytes, tuple(frame.arguments.values()))
+    launcher = machine.build(source, frame.shared_bytes, frame.declarations)
     return Built(frame, layout, launcher)
 
 
@@ -86,6 +88,8 @@ class CudaRun(KernelRun):
             "bias_hh" in shape.stems,
             graph.output is graph.new_states[0] and not shape.resets,
             frozenset(name for name, way in self.ways.items() if way is not Carried.PAIR),
+            shape.sizes.projected,
+            shape.sizes.padded_projected,
             lasts=self.leaves_lasts,
         )
 
@@ -174,7 +178,7 @@ class CudaRun(KernelRun):
         start, stop = self.offsets[first], self.offsets[end]
         if start == stop:
             return
-        frame, values = self.built.frame, dict(self.values)
+        frame, values, shape = self.built.frame, dict(self.values), self.shape
         if self.launches:  # the states are where the steps before left them
             batch = self.shape.schedule.batch
             values |= {("first", name): self.values["last", name][:batch] for name in self.own}  # type: ignore[index]
@@ -183,6 +187,10 @@ class CudaRun(KernelRun):
         for key in frame.arguments:
             if key not in values:
                 values[key] = self._made(key, start, stop)
+        if isinstance(frame, Stepwise):
+            run_steps(self.built, self.machine, shape, self.weights, values, end - first)
+            self._add(values, stop - start)
+            return
         for name in posted(self.built):
             self._mark(name, values, start, stop)
         arguments = [values[key] for key in frame.arguments]
@@ -214,7 +222,7 @@ class CudaRun(KernelRun):
         layout, shape = built.layout, self.shape
         groups = -(-shape.schedule.batch // layout.rows)
         if layout.kind != "wide":
-            return groups, 1
+            return groups, shape.sizes.padded // (16 * layout.warps)
         blocks = shape.sizes.padded // layout.units
         most = self.machine.device.multiprocessors // blocks if is_together(built) else 2**15
         return blocks, min(groups, most)

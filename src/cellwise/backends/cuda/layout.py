@@ -12,13 +12,16 @@ from cellwise.backends.cuda.numbers import Number
 from cellwise.backends.cuda.products import Product, products_of
 from cellwise.plan.program import Program
 
-Kind = Literal["wide", "solo", "narrow"]
+Kind = Literal["wide", "solo", "narrow", "stepwise"]
 
 QUAD = 64  # bytes of the inner dimension that four lanes read at once, 16 each
 TILE_NUMBERS = 128  # of a matrix product: 16 units, 8 rows
 _TILE = 8  # rows of a matrix product
 _MOST_REGISTERS = 128  # of 255 that a thread may have, for weights
 _MOST_TILES = 8  # that a warp computes at once, each in four registers of a thread
+_FEW_NUMBERS = (
+    2**17
+)  # that a layer computes in a step, where rather more threads are at work than more numbers in each
 _MANY_REGISTERS = 64  # for weights, of which products in three parts make twice as many
 
 
@@ -30,6 +33,7 @@ class Layout:
         with its part of the weights in registers for all steps. What other blocks need goes through L2.
     solo: a block owns 8 rows and all units, a warp 16 of them; what others need goes through shared memory.
     narrow: the same with 4 rows, in every second column of the products: half the equations for each thread.
+    stepwise: at every step a product by cuBLAS and a launch for the equations after it; nothing is held, so any size.
 
     Args:
         units: of a block (wide). tiles: of 8 rows in a block; `at_once` of them are computed together.
@@ -63,9 +67,14 @@ class Layout:
         return {"solo": 8, "narrow": 4}.get(self.kind, _TILE * self.tiles)
 
     def __str__(self) -> str:
+        if self.kind == "stepwise":
+            return "stepwise, products by cuBLAS and a launch for the equations after each"
         if self.kind != "wide":
-            return f"{self.kind}, {self.warps} warps"
+            return f"{self.kind}, {self.rows} rows a block, {self.warps} warp{'s' * (self.warps > 1)}"
         return f"wide, {self.units} units and {self.rows} rows a block, {self.warps} warps"
+
+
+STEPWISE = Layout("stepwise", warps=4)
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,8 @@ class Form:
 
     hidden, width: H, and how far apart rows lie. dense: every step has all rows. output_is_state: the outputs are
     written where the first state's history lies. histories: the carried buffers that lie in the rows of all steps.
-    lasts: whether what the last step leaves of these is wanted by itself, too.
+    projected, projected_width: P and how far apart its rows lie, 0 without proj_size. lasts: whether what the last step
+    leaves of the histories is wanted by itself, too.
     """
 
     number: Number
@@ -85,6 +95,8 @@ class Form:
     bias: bool
     output_is_state: bool
     histories: frozenset[str]
+    projected: int = 0
+    projected_width: int = 0
     lasts: bool = False
 
 
@@ -95,10 +107,6 @@ class Device:
     architecture: str
     multiprocessors: int
     shared: int
-
-
-class TooLargeError(Exception):
-    """No layout holds the weights; the text says why."""
 
 
 # Those that a measurement tries, by whether the program goes backward.
@@ -124,12 +132,11 @@ def tried() -> tuple[Layout | None, Layout | None]:
 
 
 def layout_for(program: Program, form: Form, batch: int, device: Device) -> Layout:
-    """The layout of a call.
-
-    Raises:
-        TooLargeError: the weights fit the registers of no layout, or the units of a layer not the multiprocessors.
-    """
-    return _TRIED.get(is_backward(program)) or _chosen(program, form, batch, device)
+    """The layout of a call: stepwise where no other holds the weights, or the multiprocessors not its units."""
+    wanted = _TRIED.get(is_backward(program))
+    if form.projected:  # rows of two widths
+        return wanted if wanted is not None and wanted.kind == STEPWISE.kind else STEPWISE
+    return wanted or _chosen(program, form, batch, device)
 
 
 def is_backward(program: Program) -> bool:
@@ -140,8 +147,9 @@ def is_backward(program: Program) -> bool:
 @lru_cache(maxsize=1024)
 def _chosen(program: Program, form: Form, batch: int, device: Device) -> Layout:
     products = [product for stage in program.stages for product in products_of(stage)]
-    if not products:  # blocks of units have nothing to do with each other
-        return Layout("wide", warps=4)
+    if not products:  # units have nothing to do with each other, and the more reads are under way the better
+        few = batch * form.hidden <= _FEW_NUMBERS
+        return Layout("narrow", warps=1, ahead=16) if few else Layout("solo", warps=1)
     solo = _solo(products, form, batch, device)
     if solo is not None:
         return solo
@@ -151,10 +159,7 @@ def _chosen(program: Program, form: Form, batch: int, device: Device) -> Layout:
         if _fits(products, form, layout, device)
     ]
     if not fitting:
-        raise TooLargeError(
-            f"with H = {form.hidden} its recurrent weights are more than the registers of "
-            f"{device.multiprocessors} multiprocessors hold"
-        )
+        return STEPWISE
     thrice = form.number.product == "mma_tf32_thrice"
 
     def rank(each: Layout) -> tuple[float, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 
@@ -59,6 +59,21 @@ class Machine(ABC):
     def fork(self, tensors: Sequence[Tensor]) -> AbstractContextManager[None] | None:
         """A context for work beside that of now, which reads these tensors: see `KernelCompiler.fork`."""
         return None
+
+    def multiply(self, rows: Tensor, weights: Tensor, out: Tensor) -> None:
+        """out (M, N) in float32 = rows (M, K) weights (K, N)."""
+        if rows.dtype == out.dtype:
+            torch.mm(rows, weights, out=out)
+        else:
+            torch.mm(rows, weights, out.dtype, out=out)
+
+    def stream(self) -> int | None:
+        """Which of the device's queues work goes to now; None while a graph is being recorded by the caller."""
+        return 0
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """The same work, on the same memory, in less of the host's time: a graph of the device's, if it has such."""
+        return work
 
     def check(self) -> None:
         """Raise LateError if a kernel gave up, of this call or of an earlier one."""

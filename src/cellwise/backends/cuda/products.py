@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cellwise.plan.program import Buffer, Program, Stage
 
-RECURRENT, INPUT = "weight_hh", "weight_ih"
+RECURRENT, INPUT, PROJECTION = "weight_hh", "weight_ih", "weight_hr"
 
 
 @dataclass(frozen=True)
@@ -18,41 +18,47 @@ class Product:
     """Columns of one buffer, side by side, times weights [accumulators, H, columns * H].
 
     weights: for each accumulator and column the gate whose rows these are, and whether they are transposed.
+    stem: the name of the layer's weight; that of proj_size is one block, with the gate "".
     """
 
     buffer: Buffer
     columns: tuple[int, ...]
     accumulators: tuple[int, ...]
     weights: tuple[tuple[tuple[str, bool], ...], ...]
+    stem: str = RECURRENT
 
 
 def products_of(stage: Stage) -> tuple[Product, ...]:
     """Those of a stage. Terms that read columns of one buffer for the same accumulators are one product."""
-    found: dict[tuple[Buffer, tuple[int, ...]], list[tuple[int, list[tuple[str, bool]]]]] = {}
+    found: dict[tuple[str, Buffer, tuple[int, ...]], list[tuple[int, list[tuple[str, bool]]]]] = {}
     for term in stage.terms:
-        if term.weight.stem == RECURRENT:
-            parts = found.setdefault((term.operand.buffer, term.accumulators), [])
+        if term.weight.stem != INPUT:
+            key = term.weight.stem, term.operand.buffer, term.accumulators
+            parts = found.setdefault(key, [])
             parts.append(
                 (term.operand.column, [(gate, term.weight.transposed) for gate in term.weight.gates])
             )
     made = []
-    for (buffer, accumulators), parts in found.items():
+    for (stem, buffer, accumulators), parts in found.items():
         parts.sort(key=lambda part: part[0])
         weights = tuple(tuple(gates[place] for _, gates in parts) for place in range(len(accumulators)))
-        made.append(Product(buffer, tuple(column for column, _ in parts), accumulators, weights))
+        made.append(Product(buffer, tuple(column for column, _ in parts), accumulators, weights, stem))
     return tuple(made)
 
 
-def pack(product: Product, gates: Sequence[str], weight: Tensor, hidden: int, width: int) -> Tensor:
+def pack(
+    product: Product, gates: Sequence[str], weight: Tensor, hidden: int, width: int, columns: int = 0
+) -> Tensor:
     """The weights of a product, [accumulators, width, columns * width], zero in the padding.
 
     Args:
-        gates: the order of the row blocks of `weight` (gates * hidden, hidden).
+        gates: the order of the row blocks of `weight`, (gates * hidden, columns of a block).
+        width: the rows of a padded block. columns: its columns, if they are not as many.
     """
-    blocks = weight.view(len(gates), hidden, hidden)
-    if width != hidden:
-        padding = width - hidden
-        blocks = torch.nn.functional.pad(blocks, (0, padding, 0, padding))
+    blocks = weight.view(len(gates), hidden, -1)
+    padding = ((columns or width) - blocks.shape[2], width - hidden)
+    if any(padding):
+        blocks = torch.nn.functional.pad(blocks, (0, padding[0], 0, padding[1]))
     run = _run([gates.index(columns[0][0]) for columns in product.weights])
     if run is not None and len(product.columns) == 1 and not product.weights[0][0][1]:
         return blocks[run].contiguous()

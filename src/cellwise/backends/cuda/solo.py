@@ -25,6 +25,7 @@ class Kept(NamedTuple):
     stored: tuple[str, str] | None
     shared: tuple[Place, int, int] | None
     is_state: bool
+    number: str
 
 
 class Solo(Frame):
@@ -57,17 +58,17 @@ class Solo(Frame):
         return p if self.narrow else f"(({p}) >> 1)"
 
     def macros(self) -> list[str]:
-        n = self.number.name
-        if self.number.bytes == 4:
-            return [f"#define VALUE(name) {n}_f(name[p])"]
         word = "0" if self.narrow else "p & 1"
-        return [f"#define VALUE(name) {n}_f(name[{word}] >> (16 * {self.unit()}) & 0xffffu)"]
+        half = f"(name[{word}] >> (16 * {self.unit()}) & 0xffffu)"
+        bits = "name[p]" if self.number.bytes == 4 else half
+        return [f"#define BITS(name) {bits}", f"#define VALUE(name) {self.number.name}_f(BITS(name))"]
 
     def threads_and_rows(self) -> None:
         self.line(
             "const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, g = lane >> 2, q = lane & 3;"
         )
-        self.line("const int unit0 = warp * 16, unit = unit0 + 2 * g;")
+        # Without products blocks may share the units, too.
+        self.line(f"const int unit0 = (blockIdx.y * {self.layout.warps} + warp) * 16, unit = unit0 + 2 * g;")
 
     def weights(self, s: int, k: int) -> None:
         product = self.products[s][k]
@@ -201,7 +202,7 @@ class Solo(Frame):
                     each.variable, place, part, "((i + 1) & 1)" if each.is_state else "(i & 1)", columns
                 )
             if each.stored is not None:
-                self._store(each.variable, each.stored, each.slot.buffer.columns, each.slot.column)
+                self._store(each.variable, each.stored, each.slot, f"f_{each.number}")
 
     def _share_given(self, product: Product) -> None:
         """Rows to multiply that lay in memory before: those of states that a backward pass computes a step from."""
@@ -266,10 +267,11 @@ class Solo(Frame):
         """What of a stage's values outlives it, what others wait for first."""
         shared: list[Kept] = []
         stored: list[Kept] = []
-        for _, slot in stage.writes:
+        for node, slot in stage.writes:
             buffer, column = slot.buffer, slot.column
             if buffer.storage is StorageClass.REDUCTION:
                 continue
+            number = self.number_of(node, slot)
             name = self.before.get(buffer.name, buffer.name)
             is_state = buffer.storage is StorageClass.CARRY_OUT
             variable = f"n_{c_name(name)}"
@@ -277,12 +279,11 @@ class Solo(Frame):
                 variable = self.crossing.get((buffer.name, column), f"k_{c_name(buffer.name)}_{column}")
             for (array, columns), place in self.places.items():
                 if array == name and column in columns:
-                    shared.append(
-                        Kept(variable, slot, None, (place, columns.index(column), len(columns)), is_state)
-                    )
+                    where = place, columns.index(column), len(columns)
+                    shared.append(Kept(variable, slot, None, where, is_state, number))
             kept = self.kept(slot)
             if kept is not None:
-                stored.append(Kept(variable, slot, kept[:2], None, is_state))
+                stored.append(Kept(variable, slot, kept[:2], None, is_state, number))
         return shared + stored
 
     def _share(self, variable: str, place: Place, part: int, parity: str, columns: int) -> None:
@@ -301,12 +302,11 @@ class Solo(Frame):
                 f"((u32*)shared)[{where} + {row} * {pitch} + unit + {self.unit()}] = {convert}({variable}[p]);",
             )
 
-    def _store(self, variable: str, kept: tuple[str, str], columns: int, column: int) -> None:
-        pointer, step = kept
+    def _store(self, variable: str, kept: tuple[str, str], slot: Slot, convert: str) -> None:
+        (pointer, step), columns, column = kept, slot.buffer.columns, slot.column
         row = f"{columns} * WIDTH"
         rows = "0" if self.narrow else "(p & 1)"
         place = f"{self.base(pointer, columns)} + (i64){step} * {row} + {column} * WIDTH + {rows} * {row}"
-        convert = f"f_{self.number.name}"
         if self.number.bytes == 2:
             both = f"{convert}({variable}[p]) | {convert}({variable}[p + {self.pairs}]) << 16"
             self.each(self.pairs, f"if (row[p] < count) *(u32*)({place}) = {both};")

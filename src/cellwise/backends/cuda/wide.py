@@ -13,7 +13,7 @@ from cellwise.backends.cuda.layout import Form, Layout, chunks_of, loads_of, sum
 from cellwise.backends.cuda.products import Product
 from cellwise.backends.cuda.text import c_name
 from cellwise.graph import Node
-from cellwise.plan.program import Program, Stage, StorageClass
+from cellwise.plan.program import Program, Slot, Stage, StorageClass
 
 
 class Wide(Frame):
@@ -35,7 +35,7 @@ class Wide(Frame):
         return "0"
 
     def macros(self) -> list[str]:
-        return [f"#define VALUE(name) {self.number.name}_f(name[p])"]
+        return ["#define BITS(name) name[p]", f"#define VALUE(name) {self.number.name}_f(BITS(name))"]
 
     def threads_and_rows(self) -> None:
         layout = self.layout
@@ -298,7 +298,7 @@ class Wide(Frame):
         if not self.prefetches:
             text = "\n".join(body)
             for read in self.reads.values():
-                if f"VALUE({read.name})" in text:
+                if f"({read.name})" in text:
                     self.line(self._load(read, ""))
         self.lines += body
 
@@ -322,12 +322,13 @@ class Wide(Frame):
                 value = f"REAL(p, {value})"
             kept = self.kept(slot)
             if kept is not None:
-                pending.append((self._is_waited_for(kept[2], slot.column), kept, slot, value))
-        for waited, (pointer, step, _), slot, value in sorted(pending, key=lambda each: not each[0]):
-            self._store(waited, pointer, step, slot.buffer.columns, slot.column, value)
+                number = self.number_of(node, slot)
+                pending.append((self._is_waited_for(kept[2], slot.column), kept, slot, value, number))
+        for waited, (pointer, step, _), slot, value, number in sorted(pending, key=lambda each: not each[0]):
+            self._store(waited, pointer, step, slot, f"f_{number}", value)
 
-    def _store(self, waited: bool, pointer: str, step: str, columns: int, column: int, value: str) -> None:
-        convert = f"f_{self.number.name}"
+    def _store(self, waited: bool, pointer: str, step: str, slot: Slot, convert: str, value: str) -> None:
+        columns, column = slot.buffer.columns, slot.column
         row = f"{columns} * WIDTH"
         base = self.base(pointer, columns)
         place = f"{base} + (i64){step} * {row} + {column} * WIDTH + p * {8 * self.layout.at_once} * {row}"
