@@ -33,7 +33,11 @@ _SHAPES = {
 }
 _LEGEND = "N the valid steps of all sequences, S those of a span, A those ahead, B batch, " + ", ".join(
     f"{width.value} {meaning}"
-    for width, meaning in zip(Width, ("input size", "hidden size", "projected size"), strict=True)
+    for width, meaning in (
+        (Width.INPUT, "input size"),
+        (Width.HIDDEN, "hidden size"),
+        (Width.PROJECTED, "projected size"),
+    )
 )
 
 

@@ -32,6 +32,7 @@ from cellwise.backends.cpu.ahead import Ahead
 from cellwise.backends.cpu.code import I8, I64, POINTER, Code, Value
 from cellwise.backends.cpu.denormals import flush_denormals, may_flush
 from cellwise.backends.cpu.products import CALL, TERM, Products, routine_name, run_of
+from cellwise.backends.cpu.reductions import Reductions
 from cellwise.backends.cpu.target import Target
 from cellwise.backends.cpu.tiles import TILES, Group, groups_of
 from cellwise.backends.cpu.vectors import LOWERINGS
@@ -54,6 +55,8 @@ SIZES = (
     "zero before",
     "zero after",
 )
+# What rows are as long as that a call gives; others are no operands of products.
+LENGTHS = (Width.INPUT, Width.HIDDEN, Width.PROJECTED)
 BLOCK_SIZES = ("block steps", "block rows")
 
 # Rows whose values are added up in the kernel's own type before they are added to a sum in float64.
@@ -84,6 +87,7 @@ class Emitter(Code):
         super().__init__(program.name, element_bytes, target)
         self.program = program
         self.groups = {stage: groups_of(stage, target) for stage in program.all_stages}
+        self.reductions = Reductions(self)
         self.ahead = Ahead(self, program.before_loop[0]) if program.before_loop else None
 
     def emit(self) -> ir.Module:
@@ -94,7 +98,7 @@ class Emitter(Code):
         self.size = {name: self.load_whole(sizes, i, names[i]) for i, name in enumerate(named)}
         self._take(pointers)
         self.span = self.load_whole(self.offsets, self.size["first step"])
-        self.runs = {width: run_of(self, self.size[width.value]) for width in Width}
+        self.runs = {width: run_of(self, self.size[width.value]) for width in LENGTHS}
         self._routines()
         restore = flush_denormals(self) if may_flush(self.program) else None
         if self.ahead is None:
@@ -159,6 +163,8 @@ class Emitter(Code):
 
     def padded(self, width: Width) -> Value:
         """The length of a row in memory."""
+        if width in (Width.ROW, Width.PARTIAL):
+            return self.whole(1 if width is Width.ROW else self.v.lanes)
         return self.size["D" if width is Width.INPUT else f"padded {width.value}"]
 
     def rows_at(self, t: Value) -> tuple[Value, Value]:
@@ -245,6 +251,20 @@ class Emitter(Code):
         """Put a vector into a row, from a unit on."""
         self.store(value, self.at(self.row(slot, row), unit))
 
+    def read_number(self, slot: Slot, row: Value) -> Value:
+        """A number of a row, or of all rows, in each lane."""
+        if slot.buffer.storage is StorageClass.SCALAR:
+            return self.v.splat(self.load_one(self.buffers[slot.buffer.name]))
+        return self.v.splat(self.load_one(self.row(slot, row)))
+
+    def write_number(self, value: Value, slot: Slot, row: Value) -> None:
+        """Put what is in each lane into a row of one number."""
+        self.store_one(value, self.row(slot, row))
+
+    def place(self, node: Node) -> Slot:
+        """Where a value lies that is read."""
+        return self.program.rows.get(node) or self.program.reads[node]
+
     def _column(self, slot: Slot, start: Value) -> Value:
         if slot.column == 0:
             return start
@@ -252,6 +272,9 @@ class Emitter(Code):
 
     def _stage(self, number: int, stage: Stage) -> None:
         b = self.b
+        self.reductions.begin(number, stage)
+        if not stage.has_units:
+            return
         tiles = b.sdiv(self.padded(stage.width), self.whole(self.v.lanes))
         if not stage.accumulators:
             with self.loop(f"s{number}.tile", tiles) as tile:
@@ -341,6 +364,7 @@ class Emitter(Code):
         if self.ahead is not None:
             self.ahead.find(tile)
         unit = b.mul(tile, self.whole(v.lanes))
+        self.reductions.tile(stage, unit)
         sums = [(node, slot) for node, slot in stage.writes if slot.buffer.storage is StorageClass.REDUCTION]
         if not sums:
             with self.loop(f"s{number}.pointwise", self.active) as row:
@@ -364,6 +388,7 @@ class Emitter(Code):
         for node, slot in stage.writes:
             if slot.buffer.storage is not StorageClass.REDUCTION:
                 self.write(value_of(node), slot, row, unit)
+        self.reductions.add(stage, row, value_of)
         return value_of
 
     def _add_to_sum(self, total: Value, slot: Slot, unit: Value) -> None:
@@ -400,12 +425,12 @@ class Emitter(Code):
                 operands = [value_of(i) for i in node.inputs]
                 self._comment(node)
                 return LOWERINGS[node.op.name](v, *operands)
-            slot = self.program.reads[node]
+            slot = self.place(node)
             if slot.buffer.storage is StorageClass.AHEAD:
                 assert self.ahead is not None
                 return self.load(self.ahead.address(slot.column, row))
-            if slot.buffer.storage is StorageClass.SCALAR:
-                return v.splat(self.load_one(self.buffers[slot.buffer.name]))
+            if slot.buffer.storage is StorageClass.SCALAR or slot.buffer.width is Width.ROW:
+                return self.read_number(slot, row)
             return self.read(slot, row, unit)
 
         return value_of
