@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 
-from cellwise.graph.ops import CONSTANT, INPUT, PROJECT, SCALAR, STATE, VECTOR, Op
+from cellwise.graph.ops import CONSTANT, INPUT, PROJECT, SCALAR, STATE, VECTOR, Kind, Op
 from cellwise.graph.ops import Shape as Shape
 
 
@@ -125,6 +125,11 @@ class StepGraph:
         for node in sorted(self.of(PROJECT), key=lambda node: self.gates.index(str(node.attribute))):
             found.setdefault(node.inputs[0], []).append(node)
         return {operand: tuple(nodes) for operand, nodes in found.items()}
+
+    @cached_property
+    def reductions(self) -> tuple[Node, ...]:
+        """What takes all units of a row together."""
+        return tuple(node for node in self.nodes if node.op.kind is Kind.REDUCTION)
 
     @cached_property
     def output_is_state(self) -> bool:

@@ -45,6 +45,10 @@ class Shape(enum.IntEnum):
     def has_units(self) -> bool:
         return bool(self & Shape.UNITS)
 
+    @property
+    def has_rows(self) -> bool:
+        return bool(self & Shape.ROWS)
+
     def with_(self, other: Shape) -> Shape:
         """That of what is computed from values of both shapes."""
         return Shape(self | other)

@@ -26,6 +26,7 @@ def layer_norm(v: Any, gain: Any = None, bias: Any = None, eps: float = 1e-5) ->
             with one for each.
         eps: added to the variance.
 
+    >>> from cellwise import Cell, Vector, layer_norm, tanh
     >>> class Normalized(Cell):
     ...     '''An Elman network whose sum is normalized.'''
     ...     gates = ("n",)
@@ -33,11 +34,10 @@ def layer_norm(v: Any, gain: Any = None, bias: Any = None, eps: float = 1e-5) ->
     ...
     ...     def step(self, x, h):
     ...         return tanh(layer_norm(x.n + h.n, self.gain, self.shift))
-    >>> from cellwise import Cell, Vector, layer_norm, tanh
     >>> print(Normalized().equations)
     v1 = W_in x + b_in + W_hn h + b_hn
     v2 = v1 − mean(v1)
-    h' = tanh(v2 ⊙ 1 / sqrt(mean(v2 ⊙ v2) + 1e-05) ⊙ gain + shift)
+    h' = tanh(v2 · 1 / sqrt(mean(v2 ⊙ v2) + 1e-05) ⊙ gain + shift)
     """
     values = _several(v)
     middle = _mean_of(values)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # By reduction: what changes nothing, and how two vectors become one.
 _NEUTRAL = {"sum": 0.0, "mean": 0.0, "amax": -math.inf}
-_TOGETHER: dict[str, Callable[[Lanes, Value, Value], Value]] = {
+TOGETHER: dict[str, Callable[[Lanes, Value, Value], Value]] = {
     "sum": lambda v, a, b: v.b.fadd(a, b),
     "mean": lambda v, a, b: v.b.fadd(a, b),
     "amax": lambda v, a, b: v.call("maximum", a, b),
@@ -67,7 +67,7 @@ class Reductions:
             k._comment(node)
             neutral = k.v.number(_NEUTRAL[node.op.name])
             value = k.b.select(self.is_unit, value_of(node.inputs[0]), neutral)
-            total = _TOGETHER[node.op.name](k.v, k.read(slot, row, k.whole(0)), value)
+            total = TOGETHER[node.op.name](k.v, k.read(slot, row, k.whole(0)), value)
             k.write(total, slot, row, k.whole(0))
 
     def _values(self, stage: Stage, row: Value) -> Callable[[Node], Value]:
@@ -109,7 +109,7 @@ class Reductions:
             turned = [ir.Constant(_I32, lane ^ half) for lane in range(v.lanes)]
             order = ir.Constant(ir.VectorType(_I32, v.lanes), turned)
             other = k.b.shuffle_vector(lanes, ir.Constant(v.vector, ir.Undefined), order)
-            lanes, half = _TOGETHER[node.op.name](v, lanes, other), half // 2
+            lanes, half = TOGETHER[node.op.name](v, lanes, other), half // 2
         return k.b.fdiv(lanes, self._units()) if node.op.name == "mean" else lanes
 
     def _units(self) -> Value:

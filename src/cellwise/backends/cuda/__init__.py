@@ -36,6 +36,8 @@ class Cuda(Compiled):
             return reason
         if stack.proj_size:
             return "these kernels know no proj_size"
+        if stack.graph.reductions:
+            return f"these kernels know no {stack.graph.reductions[0].op} over the units of a row"
         from cellwise.backends.cuda.compiler import cuda_compiler
 
         return cuda_compiler().reason_against(stack, context)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from cellwise.graph.expr import Node, Shape, StepGraph
+from cellwise.graph.expr import Node, StepGraph
 from cellwise.graph.ops import ATOM, INPUT, OPS, PROJECT, STATE
 from cellwise.graph.text import display_names, write
 from cellwise.understand.gate_roles import is_gate, role_of
@@ -32,6 +32,9 @@ _SIGNS = {
     "sqrt": "√",
     "sigmoid": "σ",
     "stop_gradient": "stop ∇",
+    "sum": "Σ units",
+    "mean": "mean of units",
+    "amax": "max of units",
 }
 # What the lines into an operation are, where it matters which is which.
 _ENDS = {
@@ -133,7 +136,7 @@ class _Builder:
         for node in graph.nodes:
             if node in self.roots:
                 self._gate(node)
-            elif node not in absorbed and node.op is not STATE and node.shape is Shape.BATCH:
+            elif node not in absorbed and node.op is not STATE and node.shape.has_rows:
                 self._operation(node)
         return Picture(graph.name, graph.states, *self._ends())
 
@@ -163,7 +166,7 @@ class _Builder:
             if node.op.activation and self.uses[node.inputs[0]] == 1:
                 inner.append(node.inputs[0])
             terms, sums = self._terms(inner[-1])
-            others = [t for t in terms if t.shape is Shape.BATCH and not self._is_affine(t)]
+            others = [t for t in terms if t.shape.has_rows and not self._is_affine(t)]
             if len(others) > _MOST_EXTRA and node.op not in (INPUT, PROJECT):
                 continue
             if any(self._is_affine(term) for term in terms) or node.op in (INPUT, PROJECT):
@@ -204,7 +207,7 @@ class _Builder:
             sides = {term.op for term in affine}
             side = "" if len(sides) == 2 else "i" if INPUT in sides else "h"
             label = f"W_{side}{', '.join(gates)}" if len(gates) == 1 else "linear"
-        constants = [self._written(term) for term in terms if term.shape is not Shape.BATCH]
+        constants = [self._written(term) for term in terms if not term.shape.has_rows]
         if constants:
             label += " (+ " + " + ".join(constants) + ")"
         self.blocks.append(Block(id, "gate", label, name, role_of(self.graph, node), self._equation(node)))
@@ -212,27 +215,27 @@ class _Builder:
             if term in affine:
                 source = INPUT_ID if term.op is INPUT else self.ids[term.inputs[0]]
                 self.edges[Edge(source, id)] = None
-            elif term.shape is Shape.BATCH:
+            elif term.shape.has_rows:
                 self.edges[Edge(self.ids[term], id)] = None
 
     # --- operations ---
 
     def _operation(self, node: Node) -> None:
         id = self._new_id(node)
-        values = [each for each in node.inputs if each.shape is Shape.BATCH]
+        values = [each for each in node.inputs if each.shape.has_rows]
         role = role_of(self.graph, node) if is_gate(self.graph, node) else ""
         name = self.names.get(node, "") if role else ""
         self.blocks.append(Block(id, "operation", self._label(node), name, role, self._equation(node)))
         ends = _ENDS.get(node.op.name, ())
         labelled = bool(ends) and len(dict.fromkeys(values)) > 1
         for place, each in enumerate(node.inputs):
-            if each.shape is Shape.BATCH:
+            if each.shape.has_rows:
                 label = ends[place] if labelled else ""
                 self.edges[Edge(self.ids[each], id, label)] = None
 
     def _label(self, node: Node) -> str:
         """The sign of an operation, with those operands in it that are numbers or parameters."""
-        operands = [None if each.shape is Shape.BATCH else self._written(each) for each in node.inputs]
+        operands = [None if each.shape.has_rows else self._written(each) for each in node.inputs]
         name = node.op.name
         sign = _SIGNS.get(name, name)
         if len(node.inputs) == 2 and node.inputs[0] is node.inputs[1]:
