@@ -102,7 +102,9 @@ def training(run: Layer, layer: cellwise.Recurrent, x: Tensor) -> Callable[[], N
     return step
 
 
-def times(sides: dict[str, Callable[[], None]], counts: dict[str, int], rounds: int) -> dict[str, list[float]]:
+def times(
+    sides: dict[str, Callable[[], None]], counts: dict[str, int], rounds: int
+) -> dict[str, list[float]]:
     """Milliseconds of processor time of each side's step, round by round."""
     found: dict[str, list[float]] = {name: [] for name in sides}
     for run in sides.values():
@@ -122,7 +124,9 @@ def ratio(over: list[float], under: list[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cell", choices=LOOPS, default="layernorm-lstm")
     parser.add_argument("--batches", type=int, nargs="+", default=[64, 1])
     parser.add_argument("--steps", type=int, default=100)

@@ -21,10 +21,12 @@ from cellwise.graph.functions import (
     softplus,
     sqrt,
     stop_gradient,
-    sum,
     tanh,
     where,
 )
+from cellwise.graph.functions import (
+    sum as sum,
+)  # not in __all__: a star import leaves Python's own in its place
 from cellwise.graph.parts import layer_norm, rms_norm, softmax
 
 if TYPE_CHECKING:
@@ -78,7 +80,6 @@ __all__ = [
     "tanh",
     "where",
 ]
-# Not `sum`: `from cellwise import *` leaves Python's own in its place.
 
 
 def __getattr__(name: str) -> Any:

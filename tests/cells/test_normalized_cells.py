@@ -182,7 +182,9 @@ def test_values_and_gradients_are_those_of_a_plain_loop(cell: type[Cell], backen
     inputs = (x, *states, *layer.parameters())
     arriving = [torch.randn_like(each) for each in wanted]
     for name, a, b in zip(("output", *layer.cell.states), found, wanted, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-12, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            a, b, rtol=1e-11, atol=1e-12, msg=lambda text, name=name: f"{name}: {text}"
+        )
     pairs = zip(
         torch.autograd.grad(found, inputs, arriving),
         torch.autograd.grad(wanted, inputs, arriving),
@@ -190,7 +192,9 @@ def test_values_and_gradients_are_those_of_a_plain_loop(cell: type[Cell], backen
     )
     names = ("x", *layer.cell.states, *(name for name, _ in layer.named_parameters()))
     for name, (a, b) in zip(names, pairs, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-11, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            a, b, rtol=1e-10, atol=1e-11, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def test_units_of_padding_have_no_part_in_a_row() -> None:
@@ -235,7 +239,7 @@ def test_a_stream_gives_what_the_layer_gives() -> None:
         layer = Recurrent(cells.get(name), D, 7, num_layers=2, backend="cpu")
         x = torch.randn(5, 2, D)
         stream = layer.stream(batch_size=2)
-        torch.testing.assert_close(torch.stack([stream.step(each) for each in x]), layer(x)[0])
+        torch.testing.assert_close(torch.stack([stream(each) for each in x]), layer(x)[0])
 
 
 def test_a_cell_says_what_no_layer_norm_can_be_of() -> None:

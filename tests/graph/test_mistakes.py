@@ -150,8 +150,16 @@ STEPS: dict[str, tuple[Any, type[CellwiseError], tuple[str, ...]]] = {
         ConcreteValueError,
         ("'mean' is no method", "Use cellwise.mean."),
     ),
-    "reduction-of-x": (lambda self, x, h: x.n - x.sum(-1), ConcreteValueError, ("Use cellwise.sum.",)),  # line
-    "reduction-by-numpy": (lambda self, x, h: np.max(h) * x.n, ConcreteValueError, ("cellwise.amax instead",)),
+    "reduction-of-x": (
+        lambda self, x, h: x.n - x.sum(-1),
+        ConcreteValueError,
+        ("Use cellwise.sum.",),
+    ),  # line
+    "reduction-by-numpy": (
+        lambda self, x, h: np.max(h) * x.n,
+        ConcreteValueError,
+        ("cellwise.amax instead",),
+    ),
     "reduction-by-torch": (
         lambda self, x, h: torch.softmax(h, -1) * x.n,
         ConcreteValueError,
@@ -184,7 +192,11 @@ STEPS: dict[str, tuple[Any, type[CellwiseError], tuple[str, ...]]] = {
         ShapeError,
         ("2 values are normalized together, and gain has 1",),
     ),
-    "reduction-by-python": (lambda self, x, h: sum(h) + x.n, ConcreteValueError, ("cellwise.sum(v)",)),  # line
+    "reduction-by-python": (
+        lambda self, x, h: sum(h) + x.n,
+        ConcreteValueError,
+        ("cellwise.sum(v)",),
+    ),  # line
     "method": (lambda self, x, h: h + x.n.exp(), ConcreteValueError, ("'exp' is no method", "cellwise.exp")),
     "method-in-place": (lambda self, x, h: x.n + h.tanh_(), ConcreteValueError, ("Use cellwise.tanh",)),
     "method-for-a-sign": (lambda self, x, h: h.add(x.n), ConcreteValueError, ("Use +",)),  # line

@@ -6,9 +6,9 @@ from cellwise.graph.parts import layer_norm
 class LayerNormGRU(Cell):
     """GRU whose input and recurrent input are each normalized (Ba, Kiros and Hinton 2016).
 
-    Both gates are normalized as one row, the candidate as another. What the paper adds after that is one shift for each,
-    but two for the candidate, where one is reset. With `bias=True` the biases of a layer are added before: the paper has
-    none there.
+    Both gates are normalized as one row, the candidate as another. What the paper adds after that is one shift for
+    each, but two for the candidate, where one is reset. With `bias=True` the biases of a layer are added before: the
+    paper has none there.
     """
 
     name = "layernorm-gru"

@@ -6,7 +6,7 @@ from cellwise.graph.parts import layer_norm
 class LayerNormLSTM(Cell):
     """LSTM whose input, recurrent input and memory cell are each normalized (Ba, Kiros and Hinton 2016).
 
-    The four gates are normalized as one row. What the paper adds after that, of three vectors, is one shift a gate here.
+    The four gates are normalized as one row. The three vectors that the paper adds after that are one shift a gate.
     With `bias=True` the biases of a layer are added before: the paper has none there.
     """
 

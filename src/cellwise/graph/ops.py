@@ -1,6 +1,8 @@
 """The one table of ops: what each takes, how it is written, what it means in torch, and what others need to know of it.
 
-An op computes unit by unit; a reduction takes all units of a row together. To add an op, write its row here. `tests/graph/test_ops.py` then fails until it has also
+An op computes unit by unit; a reduction takes all units of a row together.
+
+To add an op, write its row here. `tests/graph/test_ops.py` then fails until it has also
 
     graph/functions.py          a function that equations call, unless it is written with a sign (graph/habits.py)
     passes/differentiate.py     its derivative                    RULES

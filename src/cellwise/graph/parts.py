@@ -47,7 +47,10 @@ def layer_norm(v: Any, gain: Any = None, bias: Any = None, eps: float = 1e-5) ->
 
 
 def rms_norm(v: Any, gain: Any = None, eps: float = 1e-5) -> Any:
-    """The units of each row over the root of their mean square (Zhang and Sennrich 2019). Arguments as of `layer_norm`."""
+    """The units of each row over the root of their mean square (Zhang and Sennrich 2019).
+
+    Arguments are those of `layer_norm`.
+    """
     values = _several(v)
     scale = 1 / sqrt(_mean_of([each * each for each in values]) + eps)
     return _learned(v, [each * scale for each in values], gain, None)

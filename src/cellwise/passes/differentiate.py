@@ -1,11 +1,11 @@
 """The backward step of a cell as a graph: reverse mode, symbolic, one rule per op in one table.
 
 The derivative is written with the same ops as the step, on the step's own nodes, whose values the tape keeps or the
-backward pass computes again. New leaves are the incoming gradients; new ops are `pullback`, the transposed product of
-gates, and `share`, the part that a unit has in the gradient of a mean.
+backward pass computes again. New leaves are the incoming gradients; new ops are `pullback`, the transposed product
+of gates, and `share`, the part that a unit has in the gradient of a mean.
 
-Where a number of a row met all its units, its gradient is the sum of theirs. That sum is taken once, of all that arrives
-at the units, and factors that are numbers of a row stand outside of it, so that sums wait for each other seldom.
+Where a number of a row met all its units, its gradient is the sum of theirs. That sum is taken once, of all that
+arrives at the units, and factors that are numbers of a row stand outside of it, so that few sums wait for others.
 Gradients at parameters are not summed here: one of a row is shared out among its units, which are summed in the end.
 """
 
@@ -183,7 +183,9 @@ def differentiate(graph: StepGraph) -> Derivative:
     """The gradients of one step at everything that it reads, from those at its output and its new states."""
     w = _Writer(graph.nodes)
     arriving: dict[Node, Node] = {}
-    at_units: dict[Node, Node] = {}  # a number of a row -> what arrives at it from units, to be summed over these
+    at_units: dict[
+        Node, Node
+    ] = {}  # a number of a row -> what arrives at it from units, to be summed over these
 
     def arrive(node: Node, gradient: Node, at: dict[Node, Node] = arriving) -> None:
         at[node] = w.add(at[node], gradient) if node in at else gradient

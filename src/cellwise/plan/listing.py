@@ -74,9 +74,7 @@ def _names(program: Program, graph: StepGraph) -> Mapping[Node, str]:
     """What the values of a program are called."""
     names = display_names(graph)
     nodes = [
-        node
-        for stage in program.stages
-        for node in (*stage.row_nodes, *stage.accumulators, *stage.nodes)
+        node for stage in program.stages for node in (*stage.row_nodes, *stage.accumulators, *stage.nodes)
     ]
     gradients = [node for node in program.reads if node.op is GRADIENT]
     if not gradients:

@@ -4,8 +4,8 @@ Both directions of differentiation are the same kind of thing: a few buffers, an
 In a stage, accumulators are filled by products of rows known before (terms), pointwise nodes are computed from
 them and from what is read, and values that others need are written. Everything here is frozen data.
 
-What all units of a row give together (a reduction) is added up in one stage, unit after unit, and is there when the next
-one begins: with that, the next stage first computes all that is one number of a row.
+What all units of a row give together (a reduction) is added up in one stage, unit after unit, and is there when the
+next one begins: with that, the next stage first computes all that is one number of a row.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ class Stage:
     """`accumulators` are the nodes whose values they hold; `biases` for each the (stem, gate) pairs it starts from.
 
     `width` is that of its values. Before all else it computes `row_nodes`, one number of each row, and writes them by
-    `row_writes`: reductions that the stage before added up, and what follows from such. `reductions` are those that this
-    stage adds up, and where.
+    `row_writes`: reductions that the stage before added up, and what follows from such. `reductions` are those that
+    this stage adds up, and where.
     """
 
     accumulators: tuple[Node, ...]

@@ -22,7 +22,6 @@ from cellwise.passes.differentiate import (
     PULLBACK,
     ROW,
     ROW_GRADIENT,
-    SHARE,
     Derivative,
     differentiate,
 )

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from cellwise.graph.expr import Node, StepGraph
-from cellwise.graph.ops import ATOM, INPUT, OPS, PROJECT, STATE
+from cellwise.graph.expr import Node, Shape, StepGraph, postorder
+from cellwise.graph.ops import ATOM, INPUT, OPS, PROJECT, STATE, Kind
 from cellwise.graph.text import display_names, write
+from cellwise.understand.diagram.rows import hidden, units_of
 from cellwise.understand.gate_roles import is_gate, role_of
 
 __all__ = ["INPUT_ID", "Block", "Edge", "Picture", "picture_of"]
@@ -126,6 +127,8 @@ class _Builder:
     def picture(self) -> Picture:
         graph = self.graph
         absorbed = self._gates()
+        ends = {*self.roots, *absorbed, graph.output, *graph.new_states}
+        self.hidden = hidden(graph.nodes, self.users, ends)
         if graph.input_gates:
             self.blocks.append(Block(INPUT_ID, "input", "x"))
         for i, state in enumerate(graph.states):
@@ -136,7 +139,12 @@ class _Builder:
         for node in graph.nodes:
             if node in self.roots:
                 self._gate(node)
-            elif node not in absorbed and node.op is not STATE and node.shape.has_rows:
+            elif (
+                node not in absorbed
+                and node not in self.hidden
+                and node.op is not STATE
+                and node.shape.has_rows
+            ):
                 self._operation(node)
         return Picture(graph.name, graph.states, *self._ends())
 
@@ -216,7 +224,7 @@ class _Builder:
                 source = INPUT_ID if term.op is INPUT else self.ids[term.inputs[0]]
                 self.edges[Edge(source, id)] = None
             elif term.shape.has_rows:
-                self.edges[Edge(self.ids[term], id)] = None
+                self._edges(term, id)
 
     # --- operations ---
 
@@ -231,10 +239,40 @@ class _Builder:
         for place, each in enumerate(node.inputs):
             if each.shape.has_rows:
                 label = ends[place] if labelled else ""
-                self.edges[Edge(self.ids[each], id, label)] = None
+                self._edges(each, id, label)
+
+    def _edges(self, node: Node, target: str, label: str = "") -> None:
+        """Lines from a value, or from what it is made of if it has no block."""
+        for each in self._blocks_of(node):
+            self.edges[Edge(self.ids[each], target, label if each is node else "")] = None
+
+    def _blocks_of(self, node: Node) -> list[Node]:
+        found, todo = dict[Node, None](), [node]
+        while todo:
+            each = todo.pop()
+            if each in self.ids:
+                found[each] = None
+            else:
+                todo += [i for i in reversed(each.inputs) if i.shape.has_rows]
+        return list(found)
+
+    def _row_label(self, node: Node) -> str:
+        """What is written in the block of a number of a row, or in one of values that met such."""
+        if node.shape is Shape.ROWS:
+            reductions = [each for each in postorder([node]) if each.op.kind is Kind.REDUCTION]
+            sign = _SIGNS[reductions[-1].op.name]
+            return f"{self.names[node]}: {sign}" if node in self.names else sign
+        start = node
+        while units_of(start) and (start is node or start in self.hidden):
+            (start,) = units_of(start)
+        numbers = {each: "…" for each in postorder([node]) if each.shape is Shape.ROWS}
+        text = write(node, numbers | self.names | {start: "·"}, top=True)[0]
+        return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
     def _label(self, node: Node) -> str:
         """The sign of an operation, with those operands in it that are numbers or parameters."""
+        if node.shape is Shape.ROWS or any(each in self.hidden for each in units_of(node)):
+            return self._row_label(node)
         operands = [None if each.shape.has_rows else self._written(each) for each in node.inputs]
         name = node.op.name
         sign = _SIGNS.get(name, name)
