@@ -6,7 +6,8 @@ A training step (forward, backward and gradients set to None, without an optimiz
 
     plain      the cell that is normalized, by the same kernels (backend="cpu")
     ours       the normalized cell (backend="cpu")
-    torch      the same cell as a Python loop over torch's operators: F.linear, F.layer_norm, the rest
+    torch      the same cell as a Python loop over torch's operators, a step as people write it: F.linear, F.layer_norm
+    ahead      the same loop, with the input's products and norms of all steps at once before it
 
 The loop and our layer are compared first, in their outputs and the gradients of the input and all weights. Sides take
 turns in one process; a number is the median processor time of a step in milliseconds, a ratio the median of the rounds'
@@ -17,7 +18,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from statistics import median
 
 import torch
@@ -36,37 +38,47 @@ def _norm(layer: cellwise.Recurrent, values: Tensor, kind: str, gates: str) -> T
     return F.layer_norm(values, gain.shape, gain)
 
 
-def lstm_loop(layer: cellwise.Recurrent, x: Tensor) -> Tensor:
+def of_input(layer: cellwise.Recurrent, x: Tensor, lone: str, together: str, ahead: bool) -> Iterator[Tensor]:
+    """For each step what the input adds to the gates: normalized together, and those in `lone` each by itself.
+
+    Args:
+        ahead: for all steps at once, which a cell cannot know of; else as a step is written, within it.
+    """
+    for each in [x] if ahead else x:
+        values = F.linear(each, layer.weight_ih_l0, layer.bias_ih_l0)
+        size = len(together) * layer.hidden_size
+        parts = [_norm(layer, values[..., :size], "x", together)]
+        parts += [_norm(layer, values[..., size:], "x", gate) for gate in lone]
+        found = torch.cat(parts, -1) if lone else parts[0]
+        yield from found if ahead else (found,)
+
+
+def lstm_loop(layer: cellwise.Recurrent, x: Tensor, ahead: bool) -> Tensor:
     """The cell of `layernorm-lstm` with the weights of a layer; x (T, B, D) to outputs (T, B, H)."""
     h = c = x.new_zeros(x.shape[1], layer.hidden_size)
     shift = torch.cat([getattr(layer, f"shift_{gate}_l0") for gate in "ifgo"])
-    of_x = _norm(layer, F.linear(x, layer.weight_ih_l0, layer.bias_ih_l0), "x", "ifgo") + shift
     outputs = []
-    for gates in of_x:
-        sums = gates + _norm(layer, F.linear(h, layer.weight_hh_l0, layer.bias_hh_l0), "h", "ifgo")
-        i, f, g, o = sums.chunk(4, -1)
+    for gates in of_input(layer, x, "", "ifgo", ahead):
+        recurrent = _norm(layer, F.linear(h, layer.weight_hh_l0, layer.bias_hh_l0), "h", "ifgo")
+        i, f, g, o = (gates + recurrent + shift).chunk(4, -1)
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         h = torch.sigmoid(o) * torch.tanh(F.layer_norm(c, c.shape[1:], layer.gain_c_l0, layer.shift_c_l0))
         outputs.append(h)
     return torch.stack(outputs)
 
 
-def gru_loop(layer: cellwise.Recurrent, x: Tensor) -> Tensor:
+def gru_loop(layer: cellwise.Recurrent, x: Tensor, ahead: bool) -> Tensor:
     """The cell of `layernorm-gru`, likewise."""
-    h = x.new_zeros(x.shape[1], layer.hidden_size)
-    size = layer.hidden_size
-
-    def normalized(values: Tensor, kind: str) -> tuple[Tensor, Tensor]:
-        gates = _norm(layer, values[..., : 2 * size], kind, "rz")
-        return gates, _norm(layer, values[..., 2 * size :], kind, "n") + getattr(layer, f"shift_{kind}n_l0")
-
-    of_x, candidates = normalized(F.linear(x, layer.weight_ih_l0, layer.bias_ih_l0), "x")
-    of_x = of_x + torch.cat([layer.shift_r_l0, layer.shift_z_l0])
+    h, size = x.new_zeros(x.shape[1], layer.hidden_size), 2 * layer.hidden_size
+    shift = torch.cat([layer.shift_r_l0, layer.shift_z_l0])
     outputs = []
-    for gates, candidate in zip(of_x, candidates, strict=True):
-        of_h, recurrent = normalized(F.linear(h, layer.weight_hh_l0, layer.bias_hh_l0), "h")
-        r, z = torch.sigmoid(gates + of_h).chunk(2, -1)
-        h = (1 - z) * torch.tanh(candidate + r * recurrent) + z * h
+    for of_x in of_input(layer, x, "n", "rz", ahead):
+        recurrent = F.linear(h, layer.weight_hh_l0, layer.bias_hh_l0)
+        sums = of_x[:, :size] + _norm(layer, recurrent[:, :size], "h", "rz") + shift
+        r, z = torch.sigmoid(sums).chunk(2, -1)
+        candidate = _norm(layer, recurrent[:, size:], "h", "n") + layer.shift_hn_l0
+        n = torch.tanh(of_x[:, size:] + layer.shift_xn_l0 + r * candidate)
+        h = (1 - z) * n + z * h
         outputs.append(h)
     return torch.stack(outputs)
 
@@ -85,7 +97,7 @@ def gradients(run: Layer, layer: cellwise.Recurrent, x: Tensor) -> list[Tensor]:
 def compared(cell: str, ours: cellwise.Recurrent, x: Tensor) -> float:
     """The largest difference between loop and layer, over the largest number."""
     pairs = zip(
-        gradients(lambda x: LOOPS[cell](ours, x), ours, x),
+        gradients(lambda x: LOOPS[cell](ours, x, False), ours, x),
         gradients(lambda x: ours(x)[0], ours, x),
         strict=True,
     )
@@ -148,17 +160,21 @@ def main() -> None:
             raise SystemExit(f"the loop and the layer differ by {difference:.1e}; there is nothing to time")
         ours.float()
         x.requires_grad_()
+        loop = LOOPS[options.cell]
         sides = {
             "plain": training(lambda x, layer=plain: layer(x)[0], plain, x),
             "ours": training(lambda x, layer=ours: layer(x)[0], ours, x),
-            "torch": training(lambda x, layer=ours: LOOPS[options.cell](layer, x), ours, x),
+            "torch": training(partial(loop, ours, ahead=False), ours, x),
+            "ahead": training(partial(loop, ours, ahead=True), ours, x),
         }
-        few = max(1, 64 // batch)
-        found = times(sides, {"plain": few, "ours": few, "torch": max(1, few // 16)}, options.rounds)
-        each = "  ".join(f"{name} {median(found[name]):8.2f} ms" for name in sides)
+        few = max(1, 32 // batch)
+        counts = {"plain": few, "ours": few} | dict.fromkeys(("torch", "ahead"), max(1, few // 16))
+        found = times(sides, counts, options.rounds)
+        each = "  ".join(f"{name} {median(found[name]):7.2f} ms" for name in sides)
         print(f"T {options.steps}, B {batch:3d}, D = H = {size}, {options.cell}: {each}")
-        print(f"    ours over plain {ratio(found['ours'], found['plain'])}", end="")
-        print(f"   torch over ours {ratio(found['torch'], found['ours'])}", flush=True)
+        ratios = [f"ours over plain {ratio(found['ours'], found['plain'])}"]
+        ratios += [f"{name} over ours {ratio(found[name], found['ours'])}" for name in ("torch", "ahead")]
+        print("    " + "   ".join(ratios), flush=True)
 
 
 if __name__ == "__main__":
