@@ -45,5 +45,9 @@ def units_of(node: Node) -> tuple[Node, ...]:
 
 def _meets_rows(node: Node) -> bool:
     """Whether numbers of a row have a part in it, or in the operand that it goes on from."""
-    rows = any(each.shape is Shape.ROWS for each in node.inputs)
-    return rows or any(_meets_rows(each) for each in units_of(node))
+    while True:
+        if any(each.shape is Shape.ROWS for each in node.inputs):
+            return True
+        if not units_of(node):
+            return False
+        (node,) = units_of(node)
