@@ -183,9 +183,8 @@ def differentiate(graph: StepGraph) -> Derivative:
     """The gradients of one step at everything that it reads, from those at its output and its new states."""
     w = _Writer(graph.nodes)
     arriving: dict[Node, Node] = {}
-    at_units: dict[
-        Node, Node
-    ] = {}  # a number of a row -> what arrives at it from units, to be summed over these
+    # A number of a row -> what arrives at it from units, to be summed over these.
+    at_units: dict[Node, Node] = {}
 
     def arrive(node: Node, gradient: Node, at: dict[Node, Node] = arriving) -> None:
         at[node] = w.add(at[node], gradient) if node in at else gradient
