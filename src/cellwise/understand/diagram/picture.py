@@ -7,7 +7,7 @@ happens to values is one block an operation; numbers and learned vectors are wri
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cellwise.graph.expr import Node, Shape, StepGraph, postorder
 from cellwise.graph.ops import ATOM, INPUT, OPS, PROJECT, STATE, Kind
@@ -123,6 +123,7 @@ class _Builder:
         self.blocks: list[Block] = []
         self.edges: dict[Edge, None] = {}
         self.ids: dict[Node, str] = {}
+        self.rows: dict[Node, set[Node]] = {}  # by number of a row that has a block, the units that it is of
 
     def picture(self) -> Picture:
         graph = self.graph
@@ -229,6 +230,8 @@ class _Builder:
     # --- operations ---
 
     def _operation(self, node: Node) -> None:
+        if node.shape is Shape.ROWS and self._joins(node):
+            return
         id = self._new_id(node)
         values = [each for each in node.inputs if each.shape.has_rows]
         role = role_of(self.graph, node) if is_gate(self.graph, node) else ""
@@ -255,6 +258,24 @@ class _Builder:
             else:
                 todo += [i for i in reversed(each.inputs) if i.shape.has_rows]
         return list(found)
+
+    def _joins(self, node: Node) -> bool:
+        """Draw a number of a row with an earlier one of the same units, if there is one: a mean, and what follows."""
+        sources = {each for i in node.inputs if i.shape.has_rows for each in self._blocks_of(i)}
+        units = {each for each in sources if each.shape is not Shape.ROWS}
+        for other, sources_of_other in self.rows.items():
+            if units == sources_of_other:
+                place = next(i for i, block in enumerate(self.blocks) if block.id == self.ids[other])
+                self.ids[node] = self.ids[other]
+                both = [each for each, id in self.ids.items() if id == self.ids[other]]
+                names = ", ".join(self.names[each] for each in both if each in self.names)
+                sign = self._row_label(node).rpartition(": ")[2]
+                label = f"{names}: {sign}" if names else sign
+                text = f"{self.blocks[place].text}; {self._equation(node)}"
+                self.blocks[place] = replace(self.blocks[place], label=label, text=text)
+                return True
+        self.rows[node] = units
+        return False
 
     def _row_label(self, node: Node) -> str:
         """What is written in the block of a number of a row, or in one of values that met such."""
