@@ -7,11 +7,13 @@ from cellwise._version import __version__
 from cellwise.cells.base import Cell, Scalar, Vector
 from cellwise.errors import CellwiseError, CellwiseWarning
 from cellwise.graph.functions import (
+    amax,
     clamp,
     cos,
     exp,
     log,
     maximum,
+    mean,
     minimum,
     relu,
     sigmoid,
@@ -22,6 +24,10 @@ from cellwise.graph.functions import (
     tanh,
     where,
 )
+from cellwise.graph.functions import (
+    sum as sum,
+)  # not in __all__: a star import leaves Python's own in its place
+from cellwise.graph.parts import layer_norm, rms_norm, softmax
 
 if TYPE_CHECKING:
     from cellwise.nn import (
@@ -50,19 +56,24 @@ __all__ = [
     "Scalar",
     "Vector",
     "__version__",
+    "amax",
     "cells",
     "clamp",
     "convert",
     "cos",
     "exp",
     "explain",
+    "layer_norm",
     "log",
     "maximum",
+    "mean",
     "minimum",
     "relu",
     "revert",
+    "rms_norm",
     "sigmoid",
     "sin",
+    "softmax",
     "softplus",
     "sqrt",
     "stop_gradient",

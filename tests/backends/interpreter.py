@@ -21,8 +21,9 @@ from cellwise.backends.compiled.compiler import (
     carried_buffers,
     given_buffers,
 )
-from cellwise.graph import Node
-from cellwise.graph.ops import CONSTANT, constant_tensor
+from cellwise.graph import Node, Shape
+from cellwise.graph.ops import CONSTANT, Kind, constant_tensor
+from cellwise.passes.differentiate import SHARE
 from cellwise.plan.program import MatmulTerm, Program, Slot, Stage, StorageClass, Width
 
 APART = 5  # rows begin at multiples of so many numbers
@@ -56,10 +57,12 @@ class Run(KernelRun):
         self.program, self.shape, self.schedule = program, shape, shape.schedule
         sizes = shape.sizes
         self.size = {Width.INPUT: sizes.input, Width.HIDDEN: sizes.hidden, Width.PROJECTED: sizes.projected}
+        self.size[Width.ROW] = 1
         self.width = {
             Width.INPUT: sizes.input,
             Width.HIDDEN: sizes.padded,
             Width.PROJECTED: sizes.padded_projected,
+            Width.ROW: 1,
         }
         self.state_of = {after.name: before.name for before, after in program.states}
         self.way = {a.name: way for a, way in zip(carried_buffers(program), shape.carried, strict=True)}
@@ -111,6 +114,7 @@ class Step:
             StorageClass.PER_CHUNK: slice(start - span, stop - span),
         }
         self.within: dict[str, Tensor] = {}
+        self.reduced: dict[Node, Tensor] = {}
         marks = None if run.resets is None else run.resets[start:stop].bool()
         self.marked = [] if marks is None else marks.nonzero().flatten().tolist()
 
@@ -176,10 +180,16 @@ class Step:
 
     def _stage(self, stage: Stage) -> None:
         value_of = self._values(stage)
+        for node, slot in stage.row_writes:
+            self._write(value_of(node), slot)
         for node in stage.nodes:
             value_of(node)
         for node, slot in stage.writes:
             self._write(value_of(node), slot)
+        for node, _ in stage.reductions:
+            size = self.call.size[stage.width]
+            assert node.op.torch is not None
+            self.reduced[node] = node.op.torch(value_of(node.inputs[0]).expand(self.count, size))
 
     def _values(self, stage: Stage) -> Callable[[Node], Tensor]:
         known = {node: self._sum(stage, place) for place, node in enumerate(stage.accumulators)}
@@ -189,11 +199,16 @@ class Step:
             if node not in known:
                 if node.op is CONSTANT:
                     known[node] = constant_tensor(node.attribute, like)
-                elif node in stage.nodes or node.is_mask:
+                elif node in stage.row_nodes and node.op.kind is Kind.REDUCTION:
+                    known[node] = self.reduced[node]
+                elif node in stage.row_nodes and node.op is SHARE:
+                    known[node] = value_of(node.inputs[0]) / self.call.size[Width.HIDDEN]
+                elif node in (*stage.nodes, *stage.row_nodes) or node.is_mask or _is_number(node):
                     assert node.op.torch is not None
                     known[node] = node.op.torch(*[value_of(each) for each in node.inputs])
                 else:
-                    known[node] = self._read(self.call.program.reads[node])
+                    program = self.call.program
+                    known[node] = self._read(program.rows.get(node) or program.reads[node])
             return known[node]
 
         return value_of
@@ -222,6 +237,11 @@ class Step:
             return weight
         gates = graph.input_gates if stem.endswith("_ih") else graph.state_gates
         return weight.chunk(len(gates))[gates.index(gate)]
+
+
+def _is_number(node: Node) -> bool:
+    """Whether a value is made of numbers alone, as those of a row may be computed with."""
+    return node.shape is Shape.NUMBER and bool(node.inputs)
 
 
 class InterpreterBackend(Compiled):

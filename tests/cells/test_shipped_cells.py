@@ -66,6 +66,29 @@ def indrnn(w: W, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
     return ((affine(w, 0, x) + w["u_l0"] * h).clamp(min=0),)
 
 
+def layernorm(w: W, gains: str, gates: str, first: int, value: Tensor, kind: str) -> tuple[Tensor, ...]:
+    """Some gates as one row."""
+    row = torch.cat([affine(w, first + k, value, kind) for k in range(len(gates))])
+    gain = torch.cat([w[f"gain_{gains}{gate}_l0"] for gate in gates])
+    return torch.nn.functional.layer_norm(row, row.shape, gain).chunk(len(gates))
+
+
+def layernorm_lstm(w: W, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, ...]:
+    both = zip(layernorm(w, "x", "ifgo", 0, x, "ih"), layernorm(w, "h", "ifgo", 0, h, "hh"), strict=True)
+    i, f, g, o = (a + b + w[f"shift_{gate}_l0"] for gate, (a, b) in zip("ifgo", both, strict=True))
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    out = torch.nn.functional.layer_norm(c, c.shape, w["gain_c_l0"], w["shift_c_l0"])
+    return torch.sigmoid(o) * torch.tanh(out), c
+
+
+def layernorm_gru(w: W, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
+    both = zip(layernorm(w, "x", "rz", 0, x, "ih"), layernorm(w, "h", "rz", 0, h, "hh"), strict=True)
+    r, z = (torch.sigmoid(a + b + w[f"shift_{gate}_l0"]) for gate, (a, b) in zip("rz", both, strict=True))
+    (of_x,), (of_h,) = layernorm(w, "x", "n", 2, x, "ih"), layernorm(w, "h", "n", 2, h, "hh")
+    n = torch.tanh(of_x + w["shift_xn_l0"] + r * (of_h + w["shift_hn_l0"]))
+    return ((1 - z) * n + z * h,)
+
+
 FORMULAS: dict[str, tuple[cells.Cell, Callable[..., tuple[Tensor, ...]]]] = {
     "rnn": (cells.RNN(), rnn),
     "rnn-relu": (cells.RNN(nonlinearity="relu"), rnn_relu),
@@ -75,6 +98,8 @@ FORMULAS: dict[str, tuple[cells.Cell, Callable[..., tuple[Tensor, ...]]]] = {
     "lstm-peephole": (cells.PeepholeLSTM(), lstm_peephole),
     "mingru": (cells.MinGRU(), mingru),
     "indrnn": (cells.IndRNN(), indrnn),
+    "layernorm-lstm": (cells.LayerNormLSTM(), layernorm_lstm),
+    "layernorm-gru": (cells.LayerNormGRU(), layernorm_gru),
 }
 
 

@@ -148,21 +148,55 @@ STEPS: dict[str, tuple[Any, type[CellwiseError], tuple[str, ...]]] = {
     "reduction": (
         lambda self, x, h: h - h.mean() + x.n,
         ConcreteValueError,
-        ("'mean' takes many units", "no reductions over units yet"),
+        ("'mean' is no method", "Use cellwise.mean."),
     ),
-    "reduction-of-x": (lambda self, x, h: x.n - x.sum(-1), ConcreteValueError, ("'sum' takes many",)),  # line
-    "reduction-by-numpy": (lambda self, x, h: np.max(h) * x.n, ConcreteValueError, ("'max' takes many",)),
+    "reduction-of-x": (
+        lambda self, x, h: x.n - x.sum(-1),
+        ConcreteValueError,
+        ("Use cellwise.sum.",),
+    ),  # line
+    "reduction-by-numpy": (
+        lambda self, x, h: np.max(h) * x.n,
+        ConcreteValueError,
+        ("cellwise.amax instead",),
+    ),
     "reduction-by-torch": (
         lambda self, x, h: torch.softmax(h, -1) * x.n,
         ConcreteValueError,
-        ("'softmax' takes many",),
+        ("cellwise.softmax instead of torch.softmax",),
     ),
     "layer-norm": (
         lambda self, x, h: F.layer_norm(h, (3,)) + x.n,
         ConcreteValueError,
-        ("'layer_norm' takes many",),
+        ("cellwise.layer_norm instead of F.layer_norm",),
     ),
-    "reduction-by-python": (lambda self, x, h: sum(h) + x.n, ConcreteValueError, ("no reductions",)),  # line
+    "reduction-of-rows": (
+        lambda self, x, h: torch.cumsum(h, 0) + x.n,
+        ConcreteValueError,
+        ("'cumsum' takes many units or rows", "cellwise.sum, mean and amax"),
+    ),
+    "reduction-of-a-parameter": (
+        lambda self, x, h: x.n + h * cellwise.sum(self.u),
+        ShapeError,
+        ("shape (H,)", "cellwise.sum(x.n)"),
+    ),
+    "reduced-twice": (
+        lambda self, x, h: x.n + h * cellwise.amax(cellwise.mean(h)),
+        ShapeError,
+        ("shape (B, 1)",),
+    ),
+    "reduced-state": (lambda self, x, h: cellwise.sum(x.n + h), ReturnError, ("shape (B, 1)",)),
+    "reduced-gate": (lambda self, x, h: x.n + cellwise.sum(h).n, ShapeError, ("shape (B, 1)",)),
+    "gains": (
+        lambda self, x, h: cellwise.layer_norm((x.n, h), gain=(self.u,))[0],
+        ShapeError,
+        ("2 values are normalized together, and gain has 1",),
+    ),
+    "reduction-by-python": (
+        lambda self, x, h: sum(h) + x.n,
+        ConcreteValueError,
+        ("cellwise.sum(v)",),
+    ),  # line
     "method": (lambda self, x, h: h + x.n.exp(), ConcreteValueError, ("'exp' is no method", "cellwise.exp")),
     "method-in-place": (lambda self, x, h: x.n + h.tanh_(), ConcreteValueError, ("Use cellwise.tanh",)),
     "method-for-a-sign": (lambda self, x, h: h.add(x.n), ConcreteValueError, ("Use +",)),  # line
@@ -192,7 +226,7 @@ STEPS: dict[str, tuple[Any, type[CellwiseError], tuple[str, ...]]] = {
         StepError,
         ("from cellwise import softplus",),
     ),
-    "undefined-reduction": (lambda self, x, h: mean(x.n), StepError, ("no reductions",)),  # noqa: F821
+    "undefined-reduction": (lambda self, x, h: mean(x.n), StepError, ("from cellwise import mean",)),  # noqa: F821
     "argument-missing": (lambda self, x, h: where(x.n > 0, h), StepError, ("where(condition, a, b)",)),
     "option-changed": (
         lambda self, x, h: (setattr(self, "rate", 2), h + x.n)[1],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,16 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cellwise
+from cellwise.backends.cpu.reductions import TOGETHER
 from cellwise.backends.cpu.vectors import LOWERINGS
 from cellwise.graph import evaluate
 from cellwise.graph.expr import Node
 from cellwise.graph.habits import SIGNS
-from cellwise.graph.ops import CONSTANT, INPUT, OPS, POINTWISE, PROJECT, Op
+from cellwise.graph.ops import CONSTANT, INPUT, OPS, POINTWISE, PROJECT, REDUCTIONS, STATE, Op
 from cellwise.passes.differentiate import RULES
 from cellwise.testing.strategies import APPLY
 from cellwise.understand import backward_equations
 from cellwise.understand.latex import WRITTEN
 
+COMPUTED = POINTWISE | REDUCTIONS
 # Ops that only a derivative on paper has.
 ON_PAPER = {op.name for op in vars(backward_equations).values() if isinstance(op, Op)} - set(OPS)
 
@@ -74,25 +77,32 @@ DERIVATIVES: dict[str, Any] = {
     "stop_gradient": lambda a: (0.0,),
 }
 
+# What each reduction is of Python's own numbers, and its derivative.
+REDUCED: dict[str, Any] = {
+    "sum": (math.fsum, lambda row: [1.0] * len(row)),
+    "mean": (statistics.fmean, lambda row: [1 / len(row)] * len(row)),
+    "amax": (max, lambda row: [(each == max(row)) / row.count(max(row)) for each in row]),
+}
+
 # --- an op is known everywhere ----------------------------------------------------------------------------------------
 
 
 # Who must know each op that computes with numbers, and what that table holds.
 TABLES: dict[str, set[str]] = {
-    "a meaning, in graph/ops.py": {name for name, op in POINTWISE.items() if op.torch is not None},
+    "a meaning, in graph/ops.py": {name for name, op in COMPUTED.items() if op.torch is not None},
     "a sign in graph/habits.py, or a function of cellwise": set(SIGNS)
-    | {name for name in POINTWISE if callable(getattr(cellwise, name, None))},
+    | {name for name in COMPUTED if callable(getattr(cellwise, name, None))},
     "a derivative, in passes/differentiate.py": set(RULES),
-    "vector instructions, in backends/cpu/vectors.py": set(LOWERINGS),
+    "vector instructions, in backends/cpu/vectors.py or reductions.py": set(LOWERINGS) | set(TOGETHER),
     "LaTeX, in understand/latex.py": set(WRITTEN) - ON_PAPER - {INPUT.name, PROJECT.name},
     "a way into random cells, in testing/strategies.py": set(APPLY),
-    "a closed form, in this file": set(CLOSED_FORMS),
+    "a closed form, in this file": set(CLOSED_FORMS) | set(REDUCED),
 }
 
 
 @pytest.mark.parametrize("what", TABLES)
 def test_every_op_has(what: str) -> None:
-    known, ops = TABLES[what], set(POINTWISE)
+    known, ops = TABLES[what], set(COMPUTED)
     assert not ops - known, f"these ops of the table have not got {what}: {ops - known}"
     assert not known - ops, f"there is {what}, of ops that do not exist: {known - ops}"
 
@@ -191,3 +201,16 @@ def test_an_op_takes_all_shapes_of_a_step_and_derives_them(name: str) -> None:
                 values[node].sum(), operands, materialize_grads=True, allow_unused=True
             )
             assert [gradient.shape for gradient in gradients] == [torch.Size(shape) for shape in shapes]
+
+
+@pytest.mark.parametrize("name", REDUCTIONS)
+@pytest.mark.parametrize("row", [(1.5,), (0.25, -2.0, 3.0), (2.0, 2.0, -1.0)])
+def test_the_meaning_of_a_reduction(name: str, row: tuple[float, ...]) -> None:
+    leaf = Node(STATE, (), "h")
+    node, tensor = Node(OPS[name], (leaf,)), torch.tensor([row, row], dtype=torch.float64, requires_grad=True)
+    values = {leaf: tensor}
+    evaluate([node], values)
+    wanted, derivative = REDUCED[name]
+    assert values[node].tolist() == [[pytest.approx(wanted(row))]] * 2
+    (found,) = torch.autograd.grad(values[node].sum(), tensor)
+    assert found.tolist() == [pytest.approx(derivative(row))] * 2

@@ -37,6 +37,50 @@ h' = o ⊙ tanh(c')""",
 z = σ(W_iz x + b_iz)
 h' = (1 − z) ⊙ h + z ⊙ (W_in x + b_in)""",
     "indrnn": "h' = relu(W_in x + b_in + u ⊙ h)",
+    "layernorm-lstm": """\
+v1 = mean(W_ii x + b_ii + W_if x + b_if + W_ig x + b_ig + W_io x + b_io) · 0.25
+v2 = 1 / sqrt(mean((W_ii x + b_ii − v1) ⊙ (W_ii x + b_ii − v1) + (W_if x + b_if − v1) ⊙ (W_if x + b_if − v1) + \
+(W_ig x + b_ig − v1) ⊙ (W_ig x + b_ig − v1) + (W_io x + b_io − v1) ⊙ (W_io x + b_io − v1)) · 0.25 + 1e-05)
+xi = (W_ii x + b_ii − v1) · v2 ⊙ gain_xi
+xf = (W_if x + b_if − v1) · v2 ⊙ gain_xf
+xg = (W_ig x + b_ig − v1) · v2 ⊙ gain_xg
+xo = (W_io x + b_io − v1) · v2 ⊙ gain_xo
+v3 = mean(W_hi h + b_hi + W_hf h + b_hf + W_hg h + b_hg + W_ho h + b_ho) · 0.25
+v4 = W_hi h + b_hi − v3
+v5 = W_hf h + b_hf − v3
+v6 = W_hg h + b_hg − v3
+v7 = W_ho h + b_ho − v3
+v8 = 1 / sqrt(mean(v4 ⊙ v4 + v5 ⊙ v5 + v6 ⊙ v6 + v7 ⊙ v7) · 0.25 + 1e-05)
+hi = v4 · v8 ⊙ gain_hi
+hf = v5 · v8 ⊙ gain_hf
+hg = v6 · v8 ⊙ gain_hg
+ho = v7 · v8 ⊙ gain_ho
+i = σ(xi + hi + shift_i)
+f = σ(xf + hf + shift_f)
+g = tanh(xg + hg + shift_g)
+o = σ(xo + ho + shift_o)
+c' = f ⊙ c + i ⊙ g
+v9 = c' − mean(c')
+h' = o ⊙ tanh(v9 · 1 / sqrt(mean(v9 ⊙ v9) + 1e-05) ⊙ gain_c + shift_c)""",
+    "layernorm-gru": """\
+v1 = mean(W_ir x + b_ir + W_iz x + b_iz) · 0.5
+v2 = 1 / sqrt(mean((W_ir x + b_ir − v1) ⊙ (W_ir x + b_ir − v1) + (W_iz x + b_iz − v1) ⊙ (W_iz x + b_iz − v1)) · 0.5 \
++ 1e-05)
+xr = (W_ir x + b_ir − v1) · v2 ⊙ gain_xr
+xz = (W_iz x + b_iz − v1) · v2 ⊙ gain_xz
+v3 = mean(W_hr h + b_hr + W_hz h + b_hz) · 0.5
+v4 = W_hr h + b_hr − v3
+v5 = W_hz h + b_hz − v3
+v6 = 1 / sqrt(mean(v4 ⊙ v4 + v5 ⊙ v5) · 0.5 + 1e-05)
+hr = v4 · v6 ⊙ gain_hr
+hz = v5 · v6 ⊙ gain_hz
+r = σ(xr + hr + shift_r)
+z = σ(xz + hz + shift_z)
+v7 = W_hn h + b_hn − mean(W_hn h + b_hn)
+hn = v7 · 1 / sqrt(mean(v7 ⊙ v7) + 1e-05) ⊙ gain_hn + shift_hn
+v8 = W_in x + b_in − mean(W_in x + b_in)
+n = tanh(v8 · 1 / sqrt(mean(v8 ⊙ v8) + 1e-05) ⊙ gain_xn + shift_xn + r ⊙ hn)
+h' = (1 − z) ⊙ n + z ⊙ h""",
 }
 
 

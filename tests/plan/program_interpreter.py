@@ -10,8 +10,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from cellwise.graph import Node
-from cellwise.graph.ops import CONSTANT
+from cellwise.graph import Node, Shape
+from cellwise.graph.ops import CONSTANT, Kind
+from cellwise.passes.differentiate import SHARE
 from cellwise.plan.program import (
     Buffer,
     MatmulTerm,
@@ -65,6 +66,7 @@ class Interpreter:
         for t in reversed(times) if reverse else times:
             entered.append(tuple(self.states.values()))
             self.t, self.scratch, after = t, dict[Slot, Tensor](), dict[str, Tensor]()
+            self.reduced: dict[Node, Tensor] = {}
             for stage in self.program.stages:
                 self._stage(stage, after)
             self.states = {
@@ -81,6 +83,10 @@ class Interpreter:
 
     def _stage(self, stage: Stage, after: dict[str, Tensor]) -> None:
         values: dict[Node, Tensor] = {}
+        for node in stage.row_nodes:
+            values[node] = self._number(node, values)
+        for node, slot in stage.row_writes:
+            self._write(slot, self._value(node, values), after)
         for number, node in enumerate(stage.accumulators):
             terms = [
                 self._term(s, s.accumulators.index(number)) for s in stage.terms if number in s.accumulators
@@ -91,6 +97,21 @@ class Interpreter:
             values[node] = self._computed(node, values)
         for node, slot in stage.writes:
             self._write(slot, self._value(node, values), after)
+        for node, _ in stage.reductions:
+            operand = self._value(node.inputs[0], values).expand(self.batch, self.widths[stage.width])
+            assert node.op.torch is not None
+            self.reduced[node] = node.op.torch(operand)
+
+    def _number(self, node: Node, values: dict[Node, Tensor]) -> Tensor:
+        """A number of each row: what the stage before added up, or what follows from such and from parameters."""
+        if node.op.kind is Kind.REDUCTION:
+            return self.reduced[node]
+        if node.op is SHARE:
+            return self._value(node.inputs[0], values) / self.widths[Width.HIDDEN]
+        for each in node.inputs:
+            if each.shape is Shape.NUMBER and each.inputs:
+                values[each] = self._number(each, values)
+        return self._computed(node, values)
 
     def _term(self, term: MatmulTerm, place: int) -> Tensor:
         block = term.weight
@@ -108,7 +129,7 @@ class Interpreter:
             return torch.tensor(node.attribute, dtype=torch.float64)
         if node.is_mask:  # no number, so never in memory: it is computed where it is used
             return self._computed(node, values)
-        return self._read(self.program.reads[node])
+        return self._read(self.program.rows.get(node) or self.program.reads[node])
 
     def _computed(self, node: Node, values: dict[Node, Tensor]) -> Tensor:
         assert node.op.torch is not None
@@ -129,7 +150,7 @@ class Interpreter:
     def _write(self, slot: Slot, value: Tensor, after: dict[str, Tensor]) -> None:
         buffer = slot.buffer
         # What is made of parameters alone is a row like any other where it is written.
-        value = value.expand(self.batch, self.widths[buffer.width])
+        value = value.expand(self.batch, 1 if buffer.width is Width.ROW else self.widths[buffer.width])
         if buffer.storage is StorageClass.CARRY_OUT:
             after[buffer.name] = value
         elif buffer.storage is StorageClass.SCRATCH:

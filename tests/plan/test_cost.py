@@ -18,13 +18,14 @@ from torch.utils.flop_counter import flop_registry
 
 import cellwise
 from cellwise import Cell, cells, stop_gradient, tanh
-from cellwise.graph import Node, StepGraph
+from cellwise.graph import Node, Shape, StepGraph
 from cellwise.graph.expr import postorder
 from cellwise.graph.ops import (
     CONSTANT,
     INPUT,
     POINTWISE,
     PROJECT,
+    REDUCTIONS,
     SCALAR,
     STATE,
     VECTOR,
@@ -32,7 +33,7 @@ from cellwise.graph.ops import (
     constant_tensor,
 )
 from cellwise.passes import Derivative, differentiate
-from cellwise.passes.differentiate import GRADIENT, PULLBACK
+from cellwise.passes.differentiate import GRADIENT, PULLBACK, SHARE
 from cellwise.plan.backward import backward_plan
 from cellwise.plan.polynomial import b, d, h, t
 from cellwise.testing.strategies import cells as drawn_cells
@@ -167,6 +168,8 @@ class Watch(TorchDispatchMode):
         elif torch.Tag.pointwise in func.tags and name not in _COPIES.split():
             self.pointwise += made.numel()
             self.functions += made.numel() if name in _FUNCTIONS.split() else 0
+        elif name in REDUCTIONS:
+            self.pointwise += args[0].numel()
         return made
 
 
@@ -299,7 +302,7 @@ def check_backward_pointwise(cell: Cell, recompute: bool = False) -> None:
 
     def leaf(node: Node) -> Tensor:
         if node in kept or node.op in (GRADIENT, PULLBACK, INPUT, PROJECT):
-            return row.clone()
+            return row[:, :1].clone() if node.shape is Shape.ROWS else row.clone()
         shape = {VECTOR: (H,), SCALAR: (), CONSTANT: ()}[node.op]
         return torch.rand(shape)
 
@@ -307,12 +310,21 @@ def check_backward_pointwise(cell: Cell, recompute: bool = False) -> None:
         if node not in values:
             operands = [] if node in kept else [ask(i) for i in node.inputs]
             if operands and node.op not in (PULLBACK, PROJECT):
-                assert node.op.torch is not None
-                values[node] = node.op.torch(*operands)
+                with torch._C._DisableTorchDispatch():
+                    operands = [in_row(node, operand) for operand in operands]
+                meaning = (lambda value: value / H) if node.op is SHARE else node.op.torch
+                assert meaning is not None
+                values[node] = meaning(*operands)
             else:
                 with torch._C._DisableTorchDispatch():
                     values[node] = leaf(node)
         return values[node]
+
+    def in_row(node: Node, operand: Tensor) -> Tensor:
+        """An operand as it stands in a row: all units to a reduction, one of them to what is a number of the row."""
+        if node.op.kind is Kind.REDUCTION:
+            return operand.expand(1, H)
+        return operand[..., :1] if node.shape is Shape.ROWS and operand.dim() else operand
 
     at_gates = {*derivative.inputs.values(), *derivative.products.values()}
     with Watch() as watch:
@@ -326,6 +338,7 @@ def check_backward_pointwise(cell: Cell, recompute: bool = False) -> None:
     assert counted.functions.at(**one) == watch.functions
     again = [node for node in values if node in set(graph.nodes) and node not in kept and node.inputs]
     made = sum(values[n].numel() for n in again if not n.op.free and n.op is not PROJECT)
+    made += sum(H - 1 for n in again if n.op.kind is Kind.REDUCTION)
     assert counted.recomputed.at(**one) == made + biases
 
 

@@ -126,6 +126,8 @@ def kept_of(problem: Problem, run: Interpreter, plan: BackwardPlan) -> dict[str,
     memory |= problem.own()
     if plan.tape.columns:
         memory["tape"] = run.written("tape")
+    if plan.tape.row_columns:
+        memory["row tape"] = run.written("row tape")
     for name, initial, history in zip(problem.graph.states, problem.initial, run.history, strict=True):
         assert_near(history[0], initial[0])
         memory[f"{name} before"] = history.unsqueeze(1)

@@ -34,6 +34,8 @@ ROLES = {
     "gru-reset-before": {"r": "reset", "z": "update", "n": "candidate"},
     "mingru": {"z": "update", "n": "candidate"},
     "indrnn": {"n": "candidate"},
+    "layernorm-lstm": {"i": "input", "f": "forget", "g": "candidate", "o": "output"},
+    "layernorm-gru": {"r": "reset", "z": "update", "n": "candidate"},
 }
 
 

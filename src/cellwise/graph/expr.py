@@ -9,28 +9,14 @@ A node never changes. The tracer makes equal nodes one node, so a graph is a DAG
 
 from __future__ import annotations
 
-import enum
 import hashlib
 import linecache
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 
-from cellwise.graph.ops import CONSTANT, INPUT, PROJECT, SCALAR, STATE, VECTOR, Op
-
-
-class Shape(enum.IntEnum):
-    """The shape of a value inside a step; two shapes combine to the larger one."""
-
-    NUMBER = 0  # ()
-    UNITS = 1  # (H,)
-    BATCH = 2  # (B, H)
-
-    def __str__(self) -> str:
-        return ("()", "(H,)", "(B, H)")[self]
-
-
-_LEAF_SHAPES = {INPUT: Shape.BATCH, STATE: Shape.BATCH, VECTOR: Shape.UNITS}
+from cellwise.graph.ops import CONSTANT, INPUT, PROJECT, SCALAR, STATE, VECTOR, Kind, Op
+from cellwise.graph.ops import Shape as Shape
 
 
 @dataclass(frozen=True)
@@ -62,7 +48,9 @@ class Node:
 
     @cached_property
     def shape(self) -> Shape:
-        return _LEAF_SHAPES.get(self.op) or max((i.shape for i in self.inputs), default=Shape.NUMBER)
+        if self.op.shape is not None:
+            return self.op.shape
+        return reduce(Shape.with_, (i.shape for i in self.inputs), Shape.NUMBER)
 
     @property
     def is_mask(self) -> bool:
@@ -137,6 +125,11 @@ class StepGraph:
         for node in sorted(self.of(PROJECT), key=lambda node: self.gates.index(str(node.attribute))):
             found.setdefault(node.inputs[0], []).append(node)
         return {operand: tuple(nodes) for operand, nodes in found.items()}
+
+    @cached_property
+    def reductions(self) -> tuple[Node, ...]:
+        """What takes all units of a row together."""
+        return tuple(node for node in self.nodes if node.op.kind is Kind.REDUCTION)
 
     @cached_property
     def output_is_state(self) -> bool:

@@ -87,6 +87,21 @@ def clamp(v: Any, low: Any, high: Any) -> Any:
     return _apply("clamp", v, low, high)
 
 
+def sum(v: Any) -> Any:
+    """The sum of all units of a row: one number per row, which meets every unit of what it is combined with."""
+    return _apply("sum", v)
+
+
+def mean(v: Any) -> Any:
+    """The mean of all units of a row: one number per row."""
+    return _apply("mean", v)
+
+
+def amax(v: Any) -> Any:
+    """The largest of all units of a row: one number per row. Equal ones share its gradient, as in torch.amax."""
+    return _apply("amax", v)
+
+
 def stop_gradient(v: Any) -> Any:
     """v itself, through which no gradient flows."""
     return _apply("stop_gradient", v)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from cellwise.graph.ops import POINTWISE
+from cellwise.graph.ops import POINTWISE, REDUCTIONS
 
 # Ops that are written with Python's own signs; every other op has a function of its name.
 SIGNS = {
@@ -17,11 +17,13 @@ SIGNS = {
     "less": "<",
     "less_equal": "<=",
 }
-FUNCTIONS = tuple(name for name in POINTWISE if name not in SIGNS)
+FUNCTIONS = tuple(name for name in (*POINTWISE, *REDUCTIONS) if name not in SIGNS)
+# Functions that are written with these.
+PARTS = ("layer_norm", "rms_norm", "softmax")
 
 # name in torch, numpy or math -> how a step writes it
 _WRITTEN = {
-    **{name: f"cellwise.{name}" for name in FUNCTIONS},
+    **{name: f"cellwise.{name}" for name in (*FUNCTIONS, *PARTS)},
     **SIGNS,
     "subtract": "-",
     "multiply": "*",
@@ -57,12 +59,23 @@ _WRITTEN = {
     "detach": "cellwise.stop_gradient(v)",
     "masked_fill": "cellwise.where(a < b, value, v)",
     "lerp": "a + weight * (b - a)",
+    "max": "cellwise.amax",
+    "amin": "-cellwise.amax(-v)",
+    "min": "-cellwise.amax(-v)",
+    "average": "cellwise.mean",
+    "norm": "cellwise.sqrt(cellwise.sum(v * v))",
+    "normalize": "v / cellwise.sqrt(cellwise.sum(v * v))",
+    "var": "cellwise.mean((v - cellwise.mean(v)) ** 2)",
+    "std": "cellwise.sqrt(cellwise.mean((v - cellwise.mean(v)) ** 2))",
+    "dot": "cellwise.sum(a * b)",
+    "inner": "cellwise.sum(a * b)",
+    "logsumexp": "cellwise.log(cellwise.sum(cellwise.exp(v)))",
+    "log_softmax": "cellwise.log(cellwise.softmax(v))",
 }
-# What takes all units of a row together, or rows together.
+# What takes all units of a row together, or rows together, and is not written with `sum`, `mean` and `amax`.
 _REDUCTIONS = frozenset("""
-    sum mean max min amax amin aminmax std var norm prod median mode argmax argmin any all cumsum cumprod nansum nanmean
-    average softmax log_softmax softmin logsumexp layer_norm normalize rms_norm sort sorted argsort topk
-    dot inner outer matmul mm bmm linear einsum tensordot
+    aminmax prod median mode argmax argmin any all cumsum cumprod nansum nanmean softmin sort sorted argsort topk
+    outer matmul mm bmm linear einsum tensordot batch_norm group_norm instance_norm
 """.split())  # fmt: skip  # noqa: SIM905
 # What changes or asks for the form of a tensor.
 _FORM = frozenset("""
@@ -79,17 +92,16 @@ def way_out(name: str) -> tuple[str, str] | None:
 
     >>> way_out("exp")
     ("'exp' is no method of a value in a step", 'Use cellwise.exp.')
-    >>> way_out("sum")[0]
-    "'sum' takes many units together, and a step computes unit by unit: there are no reductions over units yet"
+    >>> way_out("median")[1]
+    'All units of a row go together only as cellwise.sum, mean and amax, or by the weights of a gate.'
     """
     plain = name.removesuffix("_") or name
     if plain in _WRITTEN:
         return f"'{name}' is no method of a value in a step", f"Use {_WRITTEN[plain]}."
     if plain in _REDUCTIONS:
         return (
-            f"'{name}' takes many units together, and a step computes unit by unit: there are no reductions over units "
-            "yet",
-            "Only a gate mixes units, by its weights: x.gate, h.gate. What normalizes the output can follow the layer.",
+            f"'{name}' takes many units or rows together, and a step knows no such function",
+            "All units of a row go together only as cellwise.sum, mean and amax, or by the weights of a gate.",
         )
     if plain in _FORM:
         return (

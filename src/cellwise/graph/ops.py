@@ -1,5 +1,7 @@
 """The one table of ops: what each takes, how it is written, what it means in torch, and what others need to know of it.
 
+An op computes unit by unit; a reduction takes all units of a row together.
+
 To add an op, write its row here. `tests/graph/test_ops.py` then fails until it has also
 
     graph/functions.py          a function that equations call, unless it is written with a sign (graph/habits.py)
@@ -9,6 +11,8 @@ To add an op, write its row here. `tests/graph/test_ops.py` then fails until it 
     understand/latex.py         how LaTeX writes it               WRITTEN
     testing/strategies.py       how a random cell applies it      APPLY
     tests/graph/test_ops.py     its closed form, as a second opinion on its meaning
+
+A reduction stands in `backends/cpu/reductions.py` instead, and in no table of CUDA C++.
 """
 
 from __future__ import annotations
@@ -28,11 +32,36 @@ if TYPE_CHECKING:
 COMPARE, SUM, PRODUCT, SIGN, ATOM = range(5)
 
 
+class Shape(enum.IntEnum):
+    """The shape of a value inside a step: whether it differs from unit to unit, and whether from row to row."""
+
+    NUMBER = 0  # ()
+    UNITS = 1  # (H,)
+    ROWS = 2  # (B, 1), one number per row of the batch
+    BATCH = 3  # (B, H)
+
+    def __str__(self) -> str:
+        return ("()", "(H,)", "(B, 1)", "(B, H)")[self]
+
+    @property
+    def has_units(self) -> bool:
+        return bool(self & Shape.UNITS)
+
+    @property
+    def has_rows(self) -> bool:
+        return bool(self & Shape.ROWS)
+
+    def with_(self, other: Shape) -> Shape:
+        """That of what is computed from values of both shapes."""
+        return Shape(self | other)
+
+
 class Kind(enum.Enum):
     """What an op costs, and so whether a backward pass has its value kept or computes it again."""
 
     LEAF = "given to the step"
     MATMUL = "a matrix product"
+    REDUCTION = "one number of all units of a row: kept"
     SIMPLE = "an instruction or two for each number: computed again rather than kept"
     SLOW = "one instruction of many cycles: kept"
     FUNCTION = "an elementary function, tens of instructions: kept"
@@ -56,6 +85,7 @@ class Op:
         free: whether its value is its operand under another name.
         may_gate: whether its values open and close what they multiply: they are positive, or held between bounds.
         activation: whether a gate may end with it, as one thing with the sum that it is taken of.
+        shape: that of its values, where it is not that of its operands together.
     """
 
     name: str
@@ -72,6 +102,7 @@ class Op:
     free: bool = False
     may_gate: bool = False
     activation: bool = False
+    shape: Shape | None = None
 
     @cached_property
     def torch(self) -> Callable[..., Tensor] | None:
@@ -88,18 +119,18 @@ class Op:
         return self.name
 
 
-def _leaf(name: str, text: str, binds: int = ATOM) -> Op:
-    return Op(name, Kind.LEAF, 0, text, binds)
+def _leaf(name: str, text: str, shape: Shape, binds: int = ATOM) -> Op:
+    return Op(name, Kind.LEAF, 0, text, binds, shape=shape)
 
 
 # What a step starts from. The text of a leaf takes its attribute.
-INPUT = _leaf("input", "W_i{a} x + b_i{a}", binds=SUM)
-STATE = _leaf("state", "{a}")
-VECTOR = _leaf("vector", "{a}")
-SCALAR = _leaf("scalar", "{a}")
-CONSTANT = _leaf("constant", "{a}")
+INPUT = _leaf("input", "W_i{a} x + b_i{a}", Shape.BATCH, binds=SUM)
+STATE = _leaf("state", "{a}", Shape.BATCH)
+VECTOR = _leaf("vector", "{a}", Shape.UNITS)
+SCALAR = _leaf("scalar", "{a}", Shape.NUMBER)
+CONSTANT = _leaf("constant", "{a}", Shape.NUMBER)
 # The affine map of a gate: its recurrent rows times a value, plus its recurrent bias.
-PROJECT = Op("project", Kind.MATMUL, 1, "W_h{a} {0} + b_h{a}", SUM)
+PROJECT = Op("project", Kind.MATMUL, 1, "W_h{a} {0} + b_h{a}", SUM, shape=Shape.BATCH)
 
 
 def _detach(value: Tensor) -> Tensor:
@@ -149,8 +180,23 @@ POINTWISE: dict[str, Op] = {
     )
 }  # fmt: skip  # a row is a line
 
+
+def _reduction(name: str) -> Op:
+    """What all units of a row give together, one number per row, as it is called in torch."""
+
+    def meaning(value: Tensor) -> Tensor:
+        import torch
+
+        found: Tensor = getattr(torch, name)(value, -1, keepdim=True)
+        return found
+
+    return Op(name, Kind.REDUCTION, 1, f"{name}({{0}})", ATOM, meaning, shape=Shape.ROWS)
+
+
+REDUCTIONS: dict[str, Op] = {name: _reduction(name) for name in ("sum", "mean", "amax")}
+
 LEAVES: dict[str, Op] = {op.name: op for op in (INPUT, STATE, VECTOR, SCALAR, CONSTANT)}
-OPS: dict[str, Op] = LEAVES | {PROJECT.name: PROJECT} | POINTWISE
+OPS: dict[str, Op] = LEAVES | {PROJECT.name: PROJECT} | POINTWISE | REDUCTIONS
 
 
 def constant_tensor(value: Any, like: Tensor) -> Tensor:

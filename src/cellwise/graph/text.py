@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cellwise.graph.expr import Node, Shape, StepGraph
+from cellwise.graph.expr import Node, StepGraph
 from cellwise.graph.ops import ATOM, CONSTANT, INPUT, OPS, PROJECT, SCALAR, SIGN, STATE, SUM, VECTOR, Op
 
 # An expression that is nested deeper than this is written as an equation of its own.
@@ -141,7 +141,7 @@ def write(
         return notation.square.format(text if binds == ATOM else notation.brackets(text)), ATOM
     template = notation.written.get(op.name, op.text)
     if op is OPS["mul"]:
-        numbers = Shape.NUMBER in {i.shape for i in node.inputs}
+        numbers = not all(i.shape.has_units for i in node.inputs)
         template = f"{{0}} {notation.times_number if numbers else notation.times} {{1}}"
     binds = notation.binds.get(op.name, op.binds)
     if op in (INPUT, PROJECT) and not bias:

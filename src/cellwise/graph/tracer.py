@@ -16,7 +16,7 @@ from typing import Any, NoReturn, Protocol
 
 from cellwise.errors import CellError, ConcreteValueError, ShapeError
 from cellwise.graph.expr import Node, Source
-from cellwise.graph.ops import CONSTANT, Op
+from cellwise.graph.ops import CONSTANT, Kind, Op, Shape
 
 
 def _folder_of(package: str) -> str:
@@ -123,6 +123,14 @@ class Tracer:
                 ShapeError,
                 problem="The first operand of where must be a comparison.",
                 remedy="For example: where(x.n > 0, a, b).",
+            )
+        if op.kind is Kind.REDUCTION and nodes[0].shape is not Shape.BATCH:
+            self.fail(
+                ShapeError,
+                problem=f"{op.name} takes the units of a row together, and was given a value of shape "
+                f"{nodes[0].shape}, which has no rows of units.",
+                remedy="Give it a gate, a state or an expression with one in it: "
+                f"cellwise.{op.name}(x.{(*self.cell.gates, 'gate')[0]}).",
             )
         return self.node(op, *nodes)
 

@@ -90,7 +90,8 @@ class _StandIn:
 
     def __iter__(self) -> Iterator[Any]:
         instead = (
-            "names: x.gate; several states are arguments of step. There are no reductions over units yet"
+            "names: x.gate; several states are arguments of step; all units of a row together are cellwise.sum(v), "
+            "mean(v) or amax(v)"
         )
         return self._refuse("iteration, as of sum() or a loop,", instead)
 

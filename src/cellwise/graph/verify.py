@@ -7,7 +7,7 @@ name of a cell is printable, on one line.
 from __future__ import annotations
 
 from cellwise.graph.expr import Node, Shape, StepGraph
-from cellwise.graph.ops import CONSTANT, INPUT, OPS, PROJECT, SCALAR, STATE, VECTOR
+from cellwise.graph.ops import CONSTANT, INPUT, OPS, PROJECT, SCALAR, STATE, VECTOR, Kind
 
 _NAMES = {INPUT: "gates", PROJECT: "gates", STATE: "states", VECTOR: "vectors", SCALAR: "scalars"}
 
@@ -88,6 +88,8 @@ def _problems(graph: StepGraph, node: Node, seen: set[Node]) -> list[str]:
     masks = [i.is_mask for i in node.inputs]
     if (masks and masks[0] != node.op.takes_mask) or any(masks[1:]):
         found.append("a mask may only be the first operand of where")
+    if node.op.kind is Kind.REDUCTION and any(i.shape is not Shape.BATCH for i in node.inputs):
+        found.append("takes the units together of a value that is not of shape (B, H)")
     if node.op is PROJECT and any(i.shape is not Shape.BATCH for i in node.inputs):
         found.append("projects a value that is not of shape (B, H)")
     return found

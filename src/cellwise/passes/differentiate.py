@@ -1,23 +1,31 @@
 """The backward step of a cell as a graph: reverse mode, symbolic, one rule per op in one table.
 
 The derivative is written with the same ops as the step, on the step's own nodes, whose values the tape keeps or the
-backward pass computes again. New leaves are the incoming gradients; the one new op is `pullback`, the transposed
-product of gates.
+backward pass computes again. New leaves are the incoming gradients; new ops are `pullback`, the transposed product
+of gates, and `share`, the part that a unit has in the gradient of a mean.
+
+Where a number of a row met all its units, its gradient is the sum of theirs. That sum is taken once, of all that
+arrives at the units, and factors that are numbers of a row stand outside of it, so that few sums wait for others.
+Gradients at parameters are not summed here: one of a row is shared out among its units, which are summed in the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from cellwise.graph import Node, StepGraph
-from cellwise.graph.ops import CONSTANT, INPUT, OPS, PROJECT, SCALAR, STATE, VECTOR, Kind, Op
+from cellwise.graph.ops import CONSTANT, INPUT, OPS, PRODUCT, PROJECT, SCALAR, STATE, VECTOR, Kind, Op, Shape
 
 # The gradient that arrives at the output, or at a new state (its name, and no state is called as the output is here).
-GRADIENT = Op("gradient", Kind.LEAF, 0, "d{a}")
+GRADIENT = Op("gradient", Kind.LEAF, 0, "d{a}", shape=Shape.BATCH)
 # Sum over gates g of the transposed recurrent rows of g times the gradient at its product; a gate per operand.
-PULLBACK = Op("pullback", Kind.MATMUL, -1, "pullback {a}")
+PULLBACK = Op("pullback", Kind.MATMUL, -1, "pullback {a}", shape=Shape.BATCH)
+# A number of a row over H: the share of each unit in the gradient of a mean.
+SHARE = Op("share", Kind.SIMPLE, 1, "{0} / H", PRODUCT)
+# A step that is not the whole of a cell's may begin with, and end in, one number of each row.
+ROW, ROW_GRADIENT = (replace(op, name=f"row {op.name}", shape=Shape.ROWS) for op in (STATE, GRADIENT))
 OUTPUT = "the output"
 
 
@@ -40,7 +48,8 @@ class Derivative:
 class _Writer:
     """Makes nodes, equal ones once, and leaves out what multiplies by one or adds nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, step: Iterable[Node]) -> None:
+        self._step = set(step)
         self._made: dict[tuple[object, ...], Node] = {}
 
     def node(self, op: Op, *inputs: Node, attribute: str | float | None = None) -> Node:
@@ -55,6 +64,56 @@ class _Writer:
     def __getattr__(self, name: str) -> Callable[..., Node]:
         return lambda *inputs: self.node(OPS[name], *inputs)
 
+    def sum_of_units(self, value: Node) -> Node:
+        """The sum over the units of a value that differs from unit to unit."""
+        groups: dict[tuple[Node | None, bool], Node] = {}
+        for part, factor, is_negative in self._terms(value):
+            key = (factor, is_negative)
+            groups[key] = self.add(groups[key], part) if key in groups else part
+        total: Node | None = None
+        for (factor, is_negative), part in groups.items():
+            found = self.sum(part) if factor is None else self.mul(self.sum(part), factor)
+            if total is None:
+                total = self.neg(found) if is_negative else found
+            else:
+                total = self.sub(total, found) if is_negative else self.add(total, found)
+        assert total is not None
+        return total
+
+    def _terms(self, value: Node) -> list[tuple[Node, Node | None, bool]]:
+        """The summands of a gradient, each without its factor that is one for the whole row, and whether it is taken
+        off. Values of the step are not taken apart: v - mean(v) has a small sum, v and mean(v) have large ones.
+        """
+        found: list[tuple[Node, Node | None, bool]] = []
+        todo: list[tuple[Node, Node | None, bool]] = [(value, None, False)]
+        for _ in range(_MOST_PARTS):
+            if not todo:
+                return found
+            node, factor, is_negative = todo.pop()
+            name = "" if node in self._step else node.op.name
+            first, second = (*node.inputs, None, None)[:2]
+            if not node.shape.has_units:
+                both = node if factor is None else self.mul(node, factor)
+                found.append((self.number(1.0), both, is_negative))
+            elif name in ("add", "sub") and first is not None and second is not None:
+                todo += [(second, factor, is_negative != (name == "sub")), (first, factor, is_negative)]
+            elif name == "neg" and first is not None:
+                todo.append((first, factor, not is_negative))
+            elif name == "mul" and first is not None and second is not None and _splits(first, second):
+                row, rest = (second, first) if first.shape.has_units else (first, second)
+                todo.append((rest, row if factor is None else self.mul(row, factor), is_negative))
+            else:
+                found.append((node, factor, is_negative))
+        return [(value, None, False)]  # so many that they are better summed as they are
+
+
+def _splits(first: Node, second: Node) -> bool:
+    """Whether one of two factors differs from unit to unit, and the other does not."""
+    return first.shape.has_units != second.shape.has_units
+
+
+# Summands into which a gradient is taken apart.
+_MOST_PARTS = 128
 
 _Rule = Callable[..., tuple[Node | None, ...]]
 
@@ -74,6 +133,12 @@ def _clamp(w: _Writer, g: Node, y: Node, v: Node, low: Node, high: Node) -> tupl
     dlow = w.where(crossed, zero, w.where(w.less(v, low), g, zero))
     dhigh = w.where(crossed, g, w.where(w.less(high, v), g, zero))
     return dv, dlow, dhigh
+
+
+def _amax(w: _Writer, g: Node, y: Node, a: Node) -> tuple[Node]:
+    # Equal units share the gradient, as torch does it.
+    is_largest = w.where(w.less(a, y), w.number(0.0), w.number(1.0))
+    return (w.mul(is_largest, w.div(g, w.sum(is_largest))),)
 
 
 # op -> (writer, gradient at the result, the result, its operands...) -> gradient at each operand.
@@ -107,27 +172,34 @@ RULES: dict[str, _Rule] = {
     ),
     "clamp": _clamp,
     "stop_gradient": lambda w, g, y, a: (None,),
+    "sum": lambda w, g, y, a: (g,),
+    "mean": lambda w, g, y, a: (w.node(SHARE, g),),
+    "amax": _amax,
 }
 
 
 @lru_cache(maxsize=512)
 def differentiate(graph: StepGraph) -> Derivative:
     """The gradients of one step at everything that it reads, from those at its output and its new states."""
-    w = _Writer()
+    w = _Writer(graph.nodes)
     arriving: dict[Node, Node] = {}
+    # A number of a row -> what arrives at it from units, to be summed over these.
+    at_units: dict[Node, Node] = {}
 
-    def arrive(node: Node, gradient: Node) -> None:
-        arriving[node] = w.add(arriving[node], gradient) if node in arriving else gradient
+    def arrive(node: Node, gradient: Node, at: dict[Node, Node] = arriving) -> None:
+        at[node] = w.add(at[node], gradient) if node in at else gradient
 
     arrive(graph.output, w.node(GRADIENT, attribute=OUTPUT))
     for state, node in zip(graph.states, graph.new_states, strict=True):
-        arrive(node, w.node(GRADIENT, attribute=state))
+        arrive(node, w.node(ROW_GRADIENT if node.shape is Shape.ROWS else GRADIENT, attribute=state))
     products: dict[Node, Node] = {}
     pulled: dict[Node, list[Node]] = {}  # operand -> its product nodes whose gradient is complete
     for node in reversed(graph.nodes):
         # All users of a node stand after it, so that its own gradient, its pullback too, is complete here.
         if node in pulled:
             arrive(node, _pullback(w, graph, pulled[node], products))
+        if node in at_units:
+            arrive(node, w.sum_of_units(at_units[node]))
         if node not in arriving or not node.inputs:
             continue
         gradient = arriving[node]
@@ -138,14 +210,20 @@ def differentiate(graph: StepGraph) -> Derivative:
         for operand, each in zip(
             node.inputs, RULES[node.op.name](w, gradient, node, *node.inputs), strict=True
         ):
-            if each is not None and operand.op is not CONSTANT:
+            if each is None or operand.op is CONSTANT:
+                continue
+            if operand.shape is Shape.ROWS and node.shape.has_units:
+                arrive(operand, each, at_units)
+            elif operand.shape is Shape.NUMBER and node.shape is Shape.ROWS:
+                arrive(operand, w.node(SHARE, each))
+            else:
                 arrive(operand, each)
     leaves = {node: gradient for node, gradient in arriving.items() if not node.inputs}
     return Derivative(
         graph,
         inputs={node: g for node, g in leaves.items() if node.op is INPUT},
         products=products,
-        states={str(node.attribute): g for node, g in leaves.items() if node.op is STATE},
+        states={str(node.attribute): g for node, g in leaves.items() if node.op in (STATE, ROW)},
         parameters={node: g for node, g in leaves.items() if node.op in (VECTOR, SCALAR)},
     )
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from cellwise.graph import Node
-from cellwise.graph.ops import INPUT, STATE, Kind
+from cellwise.graph.ops import INPUT, OPS, PROJECT, STATE, Kind
 
 
 def saved_for(step: Iterable[Node], needed: Iterable[Node]) -> tuple[Node, ...]:
@@ -14,7 +15,8 @@ def saved_for(step: Iterable[Node], needed: Iterable[Node]) -> tuple[Node, ...]:
     States before the step are saved anyway, as operands of products or as carried values, and are among the result
     if they are needed; parameters and numbers are at hand.
     """
-    inside = set(step)
+    step = tuple(step)
+    inside, whole = set(step), _sums_of_products(step)
     saved: dict[Node, None] = {}
     done: set[Node] = set()
     todo = [node for node in needed if node in inside]
@@ -24,8 +26,25 @@ def saved_for(step: Iterable[Node], needed: Iterable[Node]) -> tuple[Node, ...]:
             continue
         done.add(node)
         # Cheaper to compute again from saved values than to save: a few instructions against a trip to memory.
-        if node.op.kind is Kind.SIMPLE:
+        if node.op.kind is Kind.SIMPLE and node not in whole:
             todo += node.inputs
         elif node.op in (INPUT, STATE) or node.inputs:
             saved[node] = None
     return tuple(saved)
+
+
+def _sums_of_products(step: Sequence[Node]) -> set[Node]:
+    """Sums x.g + v.g that nothing but the sum reads the parts of: they are one number of a product, saved as one.
+
+    Only where rows are taken together: the derivative of what else is done to them as a rule reads its result.
+    """
+    if not any(node.op.kind is Kind.REDUCTION for node in step):
+        return set()
+    uses = Counter(i for node in step for i in node.inputs)
+    return {
+        node
+        for node in step
+        if node.op is OPS["add"]
+        and {i.op for i in node.inputs} == {INPUT, PROJECT}
+        and all(uses[i] == 1 for i in node.inputs)
+    }

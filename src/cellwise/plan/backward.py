@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from cellwise.graph import Node, StepGraph
+from cellwise.graph import Node, Shape, StepGraph
 from cellwise.graph.expr import postorder
 from cellwise.graph.ops import PROJECT, STATE
 from cellwise.passes import Derivative, differentiate, saved_for
@@ -124,9 +124,11 @@ def _locate(graph: StepGraph, saved: Iterable[Node], projected: bool) -> tuple[d
     elsewhere = state_slots(graph, carried(graph.states, projected))
     if not projected:
         elsewhere.setdefault(graph.output, Slot(output_buffer(projected)))
-    tape = Tape({node: column for column, node in enumerate(n for n in saved if n not in elsewhere)})
-    slots = {node: Slot(tape.buffer, column) for node, column in tape.columns.items()}
-    return slots | {node: elsewhere[node] for node in saved if node in elsewhere}, tape
+    taped = [node for node in saved if node not in elsewhere]
+    numbers = [node for node in taped if node.shape is Shape.ROWS]
+    units = [node for node in taped if node.shape is not Shape.ROWS]
+    tape = Tape(*({node: column for column, node in enumerate(each)} for each in (units, numbers)))
+    return tape.slots | {node: elsewhere[node] for node in saved if node in elsewhere}, tape
 
 
 def _in_gate_order(graph: StepGraph, d: Derivative) -> dict[Node, None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from cellwise.graph import Node, StepGraph
 from cellwise.graph.expr import postorder
@@ -121,13 +122,15 @@ def _by_width(stage: Stage) -> list[Stage]:
     by_width: dict[Width, list[tuple[Node, Slot]]] = {}
     for node, slot in stage.writes:
         by_width.setdefault(slot.buffer.width, []).append((node, slot))
-    computed = {*stage.nodes, *stage.accumulators}
+    computed = {*stage.nodes, *stage.row_nodes, *stage.accumulators}
+    if stage.reductions or not by_width:
+        by_width = {stage.width: by_width.pop(stage.width, []), **by_width}
     own = next((width for width, writes in by_width.items() if any(n in computed for n, _ in writes)), None)
+    own = stage.width if stage.reductions else own
     stages: list[Stage] = []
     for width, writes in by_width.items():
         if width is own or (own is None and not stages):
-            made = (stage.accumulators, stage.biases, stage.terms, stage.nodes)
-            stages.append(Stage(*made, tuple(writes), width))
+            stages.append(replace(stage, writes=tuple(writes), width=width))
         else:
             assert not any(node in computed for node, _ in writes), (
                 "computed values of two widths in one stage"
@@ -137,7 +140,8 @@ def _by_width(stage: Stage) -> list[Stage]:
 
 
 def _used(stage: Stage, in_memory: Refs) -> list[Slot]:
-    read = [in_memory[i] for node in stage.nodes for i in _numbers(node) if i in in_memory]
+    nodes = (*stage.nodes, *stage.row_nodes, *(node for node, _ in stage.reductions))
+    read = [in_memory[i] for node in nodes for i in _numbers(node) if i in in_memory]
     written = [in_memory[node] for node, _ in stage.writes if node in in_memory]
     return [
         *read,

@@ -12,18 +12,31 @@ from cellwise.plan.program import Buffer, Slot, StorageClass, Width
 # For each state where it is before a step, and where it is after it.
 States = tuple[tuple[Buffer, Buffer], ...]
 
+ROW_TAPE = "row tape"
+
 X = Slot(Buffer("x", StorageClass.PER_STEP, width=Width.INPUT))
 
 
 @dataclass(frozen=True, eq=False)
 class Tape:
-    """What a forward pass keeps beside the outputs and the states: node -> column of the buffer "tape"."""
+    """What a forward pass keeps beside the outputs and the states: node -> column of the buffer "tape", and of the
+    buffer "row tape", what is one number of each row.
+    """
 
     columns: dict[Node, int]
+    row_columns: dict[Node, int]
 
     @property
-    def buffer(self) -> Buffer:
-        return Buffer("tape", StorageClass.PER_STEP, len(self.columns))
+    def is_empty(self) -> bool:
+        return not (self.columns or self.row_columns)
+
+    @property
+    def slots(self) -> dict[Node, Slot]:
+        """Where each of them lies."""
+        buffer = Buffer("tape", StorageClass.PER_STEP, len(self.columns))
+        rows = Buffer(ROW_TAPE, StorageClass.PER_STEP, len(self.row_columns), Width.ROW)
+        found = {node: Slot(buffer, column) for node, column in self.columns.items()}
+        return found | {node: Slot(rows, column) for node, column in self.row_columns.items()}
 
 
 def parameter_slots(graph: StepGraph) -> dict[Node, Slot]:

@@ -5,7 +5,7 @@ How it is counted:
 - An operation of a matrix product is a multiplication or an addition, so a multiply-add counts two. Everything else
   is pointwise and counts one for each number that it makes, whether it is an addition or a tanh; the elementary
   functions, which cost more than an addition, are also given apart. A bias is a pointwise addition; so is each number
-  that is summed into the gradient of a bias or of a cell's own parameter.
+  that is summed into the gradient of a bias or of a cell's own parameter, and each that a reduction takes in.
 - Backward is the gradient at everything: the weights, the initial states and the input. `recomputed` are those of its
   pointwise operations that make a value of the forward pass again instead of keeping it.
 - Bytes read and written are those that must move: each array once in each pass that uses it. The weights are
@@ -27,7 +27,7 @@ from cellwise.graph import Node, Shape, StepGraph
 from cellwise.graph.expr import postorder
 from cellwise.graph.ops import INPUT, PROJECT, SCALAR, STATE, VECTOR, Kind
 from cellwise.passes import Derivative, differentiate
-from cellwise.passes.differentiate import GRADIENT, PULLBACK
+from cellwise.passes.differentiate import PULLBACK
 from cellwise.plan.backward import RECOMPUTED, backward_plan
 from cellwise.plan.depth import Depth, backward_step, forward_step
 from cellwise.plan.layout import ParameterSpec, parameter_layout
@@ -191,6 +191,7 @@ class _Cell:
         self.made = tuple(made)
         self.states = len(self.graph.states) * b * h
         self.tape = (len(backward.tape.columns) + len(backward.histories)) * ROWS * h
+        self.tape += len(backward.tape.row_columns) * ROWS
         # The outputs are also the states before all steps but the first, where they are that state.
         first = [n for n in self.saved if n.op is STATE and n.attribute not in backward.histories]
         self.outputs_read = ROWS * h if first or backward.reads_output else ZERO
@@ -212,12 +213,12 @@ class _Cell:
     def backward(self) -> Operations:
         """Without the products with the input."""
         step = set(self.graph.nodes)
-        by_row: dict[Node, bool] = dict.fromkeys(self.saved, True)
+        by_row = {node: node.shape is not Shape.ROWS for node in self.saved}
         total = Operations()
         for node in self.made:
-            # A gradient carries no shape of its own: it has that of a row, and so has what is made with it.
-            in_rows = node.op in (GRADIENT, PULLBACK) or node.shape is Shape.BATCH
-            by_row[node] = in_rows or any(by_row[i] for i in node.inputs)
+            # What is made of parameters alone is kept row by row, and so is what is made with it.
+            in_rows = node.shape is Shape.BATCH or any(by_row[i] for i in node.inputs)
+            by_row[node] = in_rows and node.shape is not Shape.ROWS
             made = self._operation(node, by_row[node])
             again = made.pointwise if node in step else ZERO
             total += Operations(made.products, made.pointwise, made.functions, again)
@@ -233,6 +234,9 @@ class _Cell:
             return Operations(products=len(node.inputs) * 2 * ROWS * h * h)
         if not node.inputs or node.op.free:
             return Operations()
+        if node.shape is Shape.ROWS:
+            count = ROWS * h if node.op.kind is Kind.REDUCTION else ROWS
+            return Operations(pointwise=count, functions=count if node.op.kind is Kind.FUNCTION else ZERO)
         # What is made of parameters alone is made once, not at each step.
         count = ROWS * h if in_rows else h if node.shape is Shape.UNITS else ZERO + 1
         return Operations(pointwise=count, functions=count if node.op.kind is Kind.FUNCTION else ZERO)

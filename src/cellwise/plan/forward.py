@@ -44,7 +44,7 @@ def forward_program(graph: StepGraph, tape: Tape | None, projected: bool = False
     buffers = dict.fromkeys(
         [X.buffer]
         + [buffer for pair in states for buffer in pair]
-        + [slot.buffer for stage in stages for _, slot in stage.writes]
+        + [slot.buffer for stage in stages for _, slot in (*stage.writes, *stage.row_writes)]
         + [*between, *(slot.buffer for slot in parameter_slots(graph).values())]
     )
     name = f"{graph.name}_{'forward' if tape is None else 'training'}"
@@ -63,7 +63,7 @@ def _outputs(graph: StepGraph, states: States, tape: Tape | None, projected: boo
         (node, Slot(after)) for node, (_, after) in zip(graph.new_states[1:], states[1:], strict=True)
     ]
     if tape is not None:
-        outputs += [(node, Slot(tape.buffer, column)) for node, column in tape.columns.items()]
+        outputs += tape.slots.items()
     return outputs
 
 

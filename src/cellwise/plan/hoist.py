@@ -44,7 +44,7 @@ def hoisted(program: Program) -> Program:
         program,
         name=f"{program.name}_hoisted",
         buffers=(*program.buffers, result),
-        stages=tuple(stage for stage in stages if stage.accumulators or stage.writes),
+        stages=tuple(stage for stage in stages if stage.has_units or stage.row_writes),
         reads=program.reads | slots,
         before_loop=(before,),
     )
@@ -90,4 +90,11 @@ def _without_inputs(stage: Stage, slots: dict[Node, Slot], operands: set[Slot]) 
         for node, slot in stage.writes
         if node not in slots or slot.buffer.storage is not StorageClass.SCRATCH or slot in operands
     )
-    return Stage(tuple(rest.values()), biases, terms, (*sums, *stage.nodes), writes, stage.width)
+    return replace(
+        stage,
+        accumulators=tuple(rest.values()),
+        biases=biases,
+        terms=terms,
+        nodes=(*sums, *stage.nodes),
+        writes=writes,
+    )

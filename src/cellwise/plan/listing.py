@@ -17,7 +17,7 @@ from cellwise.graph.text import DEEPEST, TEXT, display_names, write
 from cellwise.passes import differentiate
 from cellwise.passes.differentiate import GRADIENT, OUTPUT, PULLBACK
 from cellwise.plan.forward import OUTPUT_WEIGHT
-from cellwise.plan.program import Buffer, MatmulTerm, Program, Stage, StorageClass, Width
+from cellwise.plan.program import Buffer, MatmulTerm, Program, Slot, Stage, StorageClass, Width
 
 __all__ = ["equation_of", "listing"]
 
@@ -33,7 +33,11 @@ _SHAPES = {
 }
 _LEGEND = "N the valid steps of all sequences, S those of a span, A those ahead, B batch, " + ", ".join(
     f"{width.value} {meaning}"
-    for width, meaning in zip(Width, ("input size", "hidden size", "projected size"), strict=True)
+    for width, meaning in (
+        (Width.INPUT, "input size"),
+        (Width.HIDDEN, "hidden size"),
+        (Width.PROJECTED, "projected size"),
+    )
 )
 
 
@@ -69,7 +73,9 @@ def equation_of(program: Program, node: Node, graph: StepGraph) -> str:
 def _names(program: Program, graph: StepGraph) -> Mapping[Node, str]:
     """What the values of a program are called."""
     names = display_names(graph)
-    nodes = [node for stage in program.stages for node in (*stage.accumulators, *stage.nodes)]
+    nodes = [
+        node for stage in program.stages for node in (*stage.row_nodes, *stage.accumulators, *stage.nodes)
+    ]
     gradients = [node for node in program.reads if node.op is GRADIENT]
     if not gradients:
         return names
@@ -202,7 +208,11 @@ def _shape(buffer: Buffer) -> str:
 def _columns(program: Program, buffer: Buffer, graph: StepGraph) -> str:
     """What each column of an buffer holds."""
     held: dict[int, str] = {}
-    slots = [(node, slot) for stage in program.stages for node, slot in stage.writes]
+    slots = [
+        (node, slot)
+        for stage in program.stages
+        for node, slot in (*stage.row_writes, *stage.reductions, *stage.writes)
+    ]
     for node, slot in (*slots, *program.reads.items()):
         if slot.buffer == buffer:
             held.setdefault(slot.column, _short(program, node, graph))
@@ -220,6 +230,9 @@ def _short(program: Program, node: Node, graph: StepGraph) -> str:
 
 def _stage(program: Program, stage: Stage, graph: StepGraph) -> Iterator[str]:
     names = _names(program, graph)
+    if stage.row_writes:
+        yield "  numbers of each row"
+        yield from _targets(program, stage.row_writes, graph)
     if stage.terms:
         yield "  products"
         yield from (f"    {_product(term)}" for term in stage.terms)
@@ -230,9 +243,18 @@ def _stage(program: Program, stage: Stage, graph: StepGraph) -> Iterator[str]:
     if shown:
         yield "  equations"
         yield from (f"    {equation_of(program, node, graph)}" for node in shown)
-    yield "  writes"
+    if stage.reductions:
+        yield "  adds up, unit after unit"
+        yield from (f"    {_short(program, node, graph)}" for node, _ in stage.reductions)
+    if stage.writes or not (stage.row_writes or stage.reductions):
+        yield "  writes"
+    yield from _targets(program, stage.writes, graph)
+
+
+def _targets(program: Program, writes: Iterable[tuple[Node, Slot]], graph: StepGraph) -> Iterator[str]:
+    """What is written, and where."""
     targets: dict[Node, list[str]] = {}
-    for node, slot in stage.writes:
+    for node, slot in writes:
         adds = "added to " if slot.buffer.storage is StorageClass.REDUCTION else ""
         column = f"[{slot.column}]" if slot.buffer.columns > 1 else ""
         targets.setdefault(node, []).append(f"{adds}{slot.buffer.name}{column}")

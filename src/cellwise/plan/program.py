@@ -3,12 +3,16 @@
 Both directions of differentiation are the same kind of thing: a few buffers, and for each step of time a few stages.
 In a stage, accumulators are filled by products of rows known before (terms), pointwise nodes are computed from
 them and from what is read, and values that others need are written. Everything here is frozen data.
+
+What all units of a row give together (a reduction) is added up in one stage, unit after unit, and is there when the
+next one begins: with that, the next stage first computes all that is one number of a row.
 """
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from functools import cached_property
 
 from cellwise.graph import Node, StepGraph
 from cellwise.graph.verify import GraphError
@@ -36,6 +40,8 @@ class Width(enum.Enum):
     INPUT = "D"
     HIDDEN = "H"
     PROJECTED = "P"
+    ROW = "1"
+    PARTIAL = "partial"  # as many numbers as a backend adds up side by side
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,9 @@ class MatmulTerm:
 class Stage:
     """`accumulators` are the nodes whose values they hold; `biases` for each the (stem, gate) pairs it starts from.
 
-    `width` is that of its values.
+    `width` is that of its values. Before all else it computes `row_nodes`, one number of each row, and writes them by
+    `row_writes`: reductions that the stage before added up, and what follows from such. `reductions` are those that
+    this stage adds up, and where.
     """
 
     accumulators: tuple[Node, ...]
@@ -85,6 +93,14 @@ class Stage:
     nodes: tuple[Node, ...]
     writes: tuple[tuple[Node, Slot], ...]
     width: Width = Width.HIDDEN
+    row_nodes: tuple[Node, ...] = ()
+    row_writes: tuple[tuple[Node, Slot], ...] = ()
+    reductions: tuple[tuple[Node, Slot], ...] = ()
+
+    @property
+    def has_units(self) -> bool:
+        """Whether it does anything unit by unit."""
+        return bool(self.accumulators or self.writes or self.reductions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +131,16 @@ class Program:
     def all_stages(self) -> tuple[Stage, ...]:
         """Those before the steps, then those of a step."""
         return (*self.before_loop, *self.stages)
+
+    @cached_property
+    def rows(self) -> dict[Node, Slot]:
+        """Where within a step the numbers of a row lie that the program computes."""
+        return {
+            node: slot
+            for stage in self.stages
+            for node, slot in stage.row_writes
+            if slot.buffer.storage is StorageClass.SCRATCH
+        }
 
     def buffer(self, name: str) -> Buffer:
         return next(buffer for buffer in self.buffers if buffer.name == name)

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 
 from cellwise import Cell, Scalar, Vector
 from cellwise.graph import functions as f
-from cellwise.graph.ops import OPS, POINTWISE
+from cellwise.graph.ops import OPS, POINTWISE, REDUCTIONS
 
 Operand = Any
 
@@ -61,6 +61,10 @@ APPLY: dict[str, Callable[..., Operand]] = {
     "where": lambda a, b, c: f.where(a > 0, b, c),
     "clamp": lambda a, b, c: f.clamp(a, -_positive(b), _positive(c)),
     "stop_gradient": f.stop_gradient,
+    # Of what has rows of units.
+    "sum": f.sum,
+    "mean": f.mean,
+    "amax": f.amax,
 }
 
 
@@ -162,14 +166,15 @@ class _Values:
             operands = [_pick(self.batch, line.operands[0])]
             made = getattr(operands[0], line.op)
         else:
-            operands = [_pick(self.values, each) for each in line.operands]
+            from_ = self.batch if line.op in REDUCTIONS else self.values
+            operands = [_pick(from_, each) for each in line.operands]
             if isinstance(operands[0], float):  # Python itself would compute with constants alone
                 operands[0] = self.batch[0]
             made = APPLY[line.op](*operands)
         self._used += operands
         self._wanted.append(made)
         self.values.append(made)
-        if projects or any(_is_in(each, self.batch) for each in operands):
+        if line.op not in REDUCTIONS and (projects or any(_is_in(each, self.batch) for each in operands)):
             self.batch.append(made)
             if line.op in _BOUNDED or (projects and _is_in(operands[0], self.tame)):
                 self.tame.append(made)
@@ -211,7 +216,7 @@ def _results(gates: tuple[str, ...], gradient: bool) -> st.SearchStrategy[Result
 def programs(draw: st.DrawFn, gradient: bool = True, most_lines: int = 12) -> Program:
     """A random program. With `gradient=False` it may stop gradients, which finite differences cannot check."""
     gates = ("a", "b", "c")[: draw(st.sampled_from([1, 2, 3, 1, 2, 3, 0]))]
-    ops = list(POINTWISE)
+    ops = [*POINTWISE, *REDUCTIONS]
     if gradient:
         ops.remove("stop_gradient")
     index = st.integers(0, 30)

@@ -17,7 +17,14 @@ from dataclasses import dataclass, replace
 from cellwise.graph.expr import Node, Shape, StepGraph, postorder
 from cellwise.graph.ops import OPS, SCALAR, STATE, SUM, VECTOR, Kind, Op
 from cellwise.graph.text import TEXT, Line, Notation, display_names, write
-from cellwise.passes.differentiate import GRADIENT, PULLBACK, Derivative, differentiate
+from cellwise.passes.differentiate import (
+    GRADIENT,
+    PULLBACK,
+    ROW,
+    ROW_GRADIENT,
+    Derivative,
+    differentiate,
+)
 from cellwise.understand.latex import LATEX, aligned
 
 __all__ = ["Backward", "backward", "gradient_latex", "gradient_text"]
@@ -25,8 +32,7 @@ __all__ = ["Backward", "backward", "gradient_latex", "gradient_text"]
 # They bind as a sum does, so that a product with them is read in one way only: (Wᵀ a) ⊙ b.
 TRANSPOSED = Op("transposed", Kind.MATMUL, 1, "W_h{a}ᵀ {0}", SUM)
 TRANSPOSED_INPUT = Op("transposed_input", Kind.MATMUL, 1, "W_i{a}ᵀ {0}", SUM)
-SUM_OF_UNITS = Op("sum", Kind.SIMPLE, 1, "sum({0})")
-_LEAF_OF_SHAPE = {Shape.BATCH: STATE, Shape.UNITS: VECTOR, Shape.NUMBER: SCALAR}
+_LEAF_OF_SHAPE = {Shape.BATCH: STATE, Shape.ROWS: ROW, Shape.UNITS: VECTOR, Shape.NUMBER: SCALAR}
 # An expression gets a line of its own if it is nested deeper than this; the first holds if it is used twice.
 _DEEPEST_TWICE, _DEEPEST = 2, 24
 
@@ -234,7 +240,7 @@ class _Writer:
         for part in parts[1:]:
             total = self._make(OPS["add"], total, part)
         if leaf.shape is Shape.NUMBER and total.shape is not Shape.NUMBER:
-            total = self._make(SUM_OF_UNITS, total)
+            total = self._make(OPS["sum"], total)
         return total
 
     def _arriving_name(self, name: str) -> str:
@@ -381,7 +387,7 @@ class _Writer:
     def _show(self, root: Node) -> Node:
         for node in postorder([root], known=self.shown):
             inputs = tuple(self.shown[i] for i in node.inputs)
-            if node.op is GRADIENT:
+            if node.op in (GRADIENT, ROW_GRADIENT):
                 self.shown[node] = self.leaves[str(node.attribute)]
             elif node.op is PULLBACK:
                 self.shown[node] = self._pullback(inputs, str(node.attribute).split())

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from cellwise.graph.expr import Node, StepGraph, postorder
+from cellwise.graph.expr import Node, Shape, StepGraph, postorder
 from cellwise.graph.ops import CONSTANT, INPUT, OPS, PROJECT, STATE
 
 __all__ = ["ROLES", "is_gate", "role_of"]
@@ -113,7 +113,8 @@ def _without_gate(graph: StepGraph, users: dict[Node, list[Node]], value: Node) 
         if node in graph.new_states:
             continue
         for user in users[node]:
-            if user not in seen and user.op is not PROJECT:
+            # What a row has in common with all its units says nothing of one of them.
+            if user not in seen and user.op is not PROJECT and user.shape is not Shape.ROWS:
                 seen.add(user)
                 todo.append(user)
                 if is_gate(graph, user):

@@ -23,7 +23,10 @@ WRITTEN = {
     "project": "W_{{h{a}}} {0} + b_{{h{a}}}",
     "transposed": r"W_{{h{a}}}^\top {0}",
     "transposed_input": r"W_{{i{a}}}^\top {0}",
+    "share": r"\frac{{{0}}}{{H}}",
     "sum": r"\operatorname{{sum}}({0})",
+    "mean": r"\operatorname{{mean}}({0})",
+    "amax": r"\operatorname{{amax}}({0})",
     "add": "{0} + {1}",
     "sub": "{0} - {1}",
     "mul": "{0} {1}",  # with a sign between them, which depends on what they are

@@ -47,7 +47,7 @@ class CellKernels:
 
     @cached_property
     def training(self) -> CompiledKernel:
-        if not self.plan.tape.columns:
+        if self.plan.tape.is_empty:
             return self.inference
         return self._compiled(forward_program(self.graph, self.plan.tape, self.projected))
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from cellwise.backends.compiled.cell_kernels import CellKernels
 from cellwise.backends.compiled.compiler import Sizes
 from cellwise.graph import StepGraph
+from cellwise.plan.buffers import ROW_TAPE
 
 PROJECTION = "weight_hr"
 
@@ -58,6 +59,8 @@ def saved_layout(kernels: CellKernels, sizes: Sizes, has_resets: bool) -> SavedL
     shapes: dict[str, tuple[int, int]] = {}
     if plan.tape.columns:
         shapes["tape"] = (len(plan.tape.columns), sizes.padded)
+    if plan.tape.row_columns:
+        shapes[ROW_TAPE] = (len(plan.tape.row_columns), 1)
     if sizes.padded_output != sizes.output and (is_history or plan.reads_output):
         shapes["output"] = (1, sizes.padded_output)
     for place, name in enumerate(graph.states):

@@ -88,6 +88,10 @@ class Bf16Memory(Code):
     def store(self, value: Value, pointer: Value) -> None:
         self.b.store(narrowed(self.v, value, self.target.dots), pointer, align=BYTES)
 
+    def store_one(self, value: Value, pointer: Value) -> None:
+        numbers = narrowed(self.v, value, self.target.dots)
+        self.b.store(self.v.first(numbers), pointer, align=BYTES)
+
 
 def one_widened(code: Code, number: Value) -> Value:
     """One bfloat16 number in float32."""

@@ -48,10 +48,11 @@ def _read(program: Program) -> set[Slot]:
     """What equations read, beside what products do."""
     found: set[Slot] = set()
     for stage in program.stages:
-        nodes = [*stage.nodes, *(node for node, _ in stage.writes)]
+        nodes = [*stage.nodes, *(node for node, _ in (*stage.writes, *stage.reductions))]
         for node in nodes:
             operands = [*node.inputs, *(i for mask in node.inputs if mask.is_mask for i in mask.inputs)]
             found |= {program.reads[each] for each in (node, *operands) if each in program.reads}
+        found |= {slot for _, slot in stage.reductions}
     return found
 
 
@@ -113,6 +114,18 @@ class Bf16Emitter(Bf16Memory, Emitter):
             self._store_wide(value, self._scratch(slot, row, unit))
         if slot.buffer in self.before or slot.buffer in self.after:
             self._store_wide(value, self._wide_row(slot.buffer, row, unit))
+
+    def read_number(self, slot: Slot, row: Value) -> Value:
+        if slot.buffer.storage is not StorageClass.SCRATCH:
+            return super().read_number(slot, row)
+        address = self._scratch(slot, row, self.whole(0))
+        return self.v.splat(self.b.load(address, typ=self.v.element, align=2))
+
+    def write_number(self, value: Value, slot: Slot, row: Value) -> None:
+        if slot.buffer.storage is not StorageClass.SCRATCH:
+            super().write_number(value, slot, row)
+        else:
+            self._store_wide(self.v.first(value), self._scratch(slot, row, self.whole(0)))
 
     def _wide_row(self, state: Buffer, row: Value, unit: Value) -> Value:
         """Where a state before or after this step is in float32."""

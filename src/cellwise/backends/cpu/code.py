@@ -117,6 +117,10 @@ class Code:
             merged.append(phi)
         return merged
 
+    def store_one(self, value: Value, pointer: Value) -> None:
+        """Put the first lane of a vector into memory."""
+        self.b.store(self.v.first(value), pointer, align=self.element_bytes)
+
     @contextmanager
     def loop(
         self, name: str, count: Value, first: Value | None = None, step: int | Value = 1

@@ -14,7 +14,7 @@ A stage goes through pairs of tiles of units. For each pair the routine of `prod
 the pointwise equations run on the sums row by row, while they are in the nearest cache. Rows of units are padded to
 whole tiles, so that there are no remainders in them; padding is never read as an operand. The last pair may be a tile.
 
-What is summed over rows (the gradients of biases and of a cell's own parameters) is summed for `_SUMMED` rows at a time
+What is summed over rows (the gradients of biases and of a cell's own parameters) is summed for `SUMMED` rows at a time
 and then in float64, so that its error does not grow with the length and the batch.
 
 It is one file of more than 400 lines because it is one function that is written, from its first word to its last; what
@@ -32,6 +32,7 @@ from cellwise.backends.cpu.ahead import Ahead
 from cellwise.backends.cpu.code import I8, I64, POINTER, Code, Value
 from cellwise.backends.cpu.denormals import flush_denormals, may_flush
 from cellwise.backends.cpu.products import CALL, TERM, Products, routine_name, run_of
+from cellwise.backends.cpu.reductions import SUMMED, Reductions
 from cellwise.backends.cpu.target import Target
 from cellwise.backends.cpu.tiles import TILES, Group, groups_of
 from cellwise.backends.cpu.vectors import LOWERINGS
@@ -54,10 +55,9 @@ SIZES = (
     "zero before",
     "zero after",
 )
+# What rows are as long as that a call gives; others are no operands of products.
+LENGTHS = (Width.INPUT, Width.HIDDEN, Width.PROJECTED)
 BLOCK_SIZES = ("block steps", "block rows")
-
-# Rows whose values are added up in the kernel's own type before they are added to a sum in float64.
-_SUMMED = 32
 
 # What a kernel is told of a buffer; of any other storage class only where it begins.
 ADDRESSES = {
@@ -84,6 +84,7 @@ class Emitter(Code):
         super().__init__(program.name, element_bytes, target)
         self.program = program
         self.groups = {stage: groups_of(stage, target) for stage in program.all_stages}
+        self.reductions = Reductions(self)
         self.ahead = Ahead(self, program.before_loop[0]) if program.before_loop else None
 
     def emit(self) -> ir.Module:
@@ -94,7 +95,7 @@ class Emitter(Code):
         self.size = {name: self.load_whole(sizes, i, names[i]) for i, name in enumerate(named)}
         self._take(pointers)
         self.span = self.load_whole(self.offsets, self.size["first step"])
-        self.runs = {width: run_of(self, self.size[width.value]) for width in Width}
+        self.runs = {width: run_of(self, self.size[width.value]) for width in LENGTHS}
         self._routines()
         restore = flush_denormals(self) if may_flush(self.program) else None
         if self.ahead is None:
@@ -159,6 +160,8 @@ class Emitter(Code):
 
     def padded(self, width: Width) -> Value:
         """The length of a row in memory."""
+        if width in (Width.ROW, Width.PARTIAL):
+            return self.whole(1 if width is Width.ROW else self.v.lanes)
         return self.size["D" if width is Width.INPUT else f"padded {width.value}"]
 
     def rows_at(self, t: Value) -> tuple[Value, Value]:
@@ -178,8 +181,12 @@ class Emitter(Code):
             self._find_rows(t)
             before, after = zip(*self.program.states, strict=True)
             self._zero("zero before", before)
-            for number, stage in enumerate(self.program.stages):
-                self._stage(number, stage)
+            self.block = self.whole(0), self.active
+            if self.program.rows:
+                self.reductions.stages()
+            else:
+                for number, stage in enumerate(self.program.stages):
+                    self.stage(number, stage)
             self._zero("zero after", after)
             if self.ahead is not None:
                 self.ahead.step_is_done()
@@ -245,12 +252,27 @@ class Emitter(Code):
         """Put a vector into a row, from a unit on."""
         self.store(value, self.at(self.row(slot, row), unit))
 
+    def read_number(self, slot: Slot, row: Value) -> Value:
+        """A number of a row, or of all rows, in each lane."""
+        if slot.buffer.storage is StorageClass.SCALAR:
+            return self.v.splat(self.load_one(self.buffers[slot.buffer.name]))
+        return self.v.splat(self.load_one(self.row(slot, row)))
+
+    def write_number(self, value: Value, slot: Slot, row: Value) -> None:
+        """Put what is in each lane into a row of one number."""
+        self.store_one(value, self.row(slot, row))
+
+    def place(self, node: Node) -> Slot:
+        """Where a value lies that is read."""
+        return self.program.rows.get(node) or self.program.reads[node]
+
     def _column(self, slot: Slot, start: Value) -> Value:
         if slot.column == 0:
             return start
         return self.at(start, self.b.mul(self.whole(slot.column), self.padded(slot.buffer.width)))
 
-    def _stage(self, number: int, stage: Stage) -> None:
+    def stage(self, number: int, stage: Stage) -> None:
+        """A stage for the rows of the block, which are all unless `Reductions` says otherwise."""
         b = self.b
         tiles = b.sdiv(self.padded(stage.width), self.whole(self.v.lanes))
         if not stage.accumulators:
@@ -268,7 +290,7 @@ class Emitter(Code):
             with self.loop(f"s{number}.tile", here) as u:
                 self._pointwise(number, stage, b.add(first, u), u)
 
-    def _comment(self, node: Node) -> None:
+    def comment(self, node: Node) -> None:
         """The equation that the code from here on computes."""
         self.b.comment(equation_of(self.program, node, self.program.graph))
 
@@ -276,7 +298,7 @@ class Emitter(Code):
         """Write down what the routine of a group's products is to do at this step."""
         b, rows = self.b, self.size["rows"]
         for accumulator in group.accumulators:
-            self._comment(stage.accumulators[accumulator])
+            self.comment(stage.accumulators[accumulator])
         room = self.at(self.room, b.mul(self.whole(group.first * self.v.lanes), rows), self.v.element)
         terms = [self._term(group, term) for term in group.terms]
         self.describe(group, tiles, {"rows": self.active, "stride": rows, "room": room}, terms)
@@ -316,7 +338,7 @@ class Emitter(Code):
 
     def products(self, stage: Stage, group: Group, pair: Value) -> None:
         for accumulator in group.accumulators:
-            self._comment(stage.accumulators[accumulator])
+            self.comment(stage.accumulators[accumulator])
         self.b.call(self.routines[group.width], [self.calls[group], pair])
 
     def _sum_address(self, group: Group, accumulator: int, u: Value, row: Value) -> Value:
@@ -338,25 +360,28 @@ class Emitter(Code):
     def _pointwise(self, number: int, stage: Stage, tile: Value, u: Value) -> None:
         """The equations of a stage for one tile of units, row by row; sums over rows stay in registers for a while."""
         b, v = self.b, self.v
+        start, end_of_rows = self.block
         if self.ahead is not None:
             self.ahead.find(tile)
         unit = b.mul(tile, self.whole(v.lanes))
+        self.reductions.tile(stage, unit)
         sums = [(node, slot) for node, slot in stage.writes if slot.buffer.storage is StorageClass.REDUCTION]
         if not sums:
-            with self.loop(f"s{number}.pointwise", self.active) as row:
-                self._equations(stage, row, unit, u)
+            with self.loop(f"s{number}.pointwise", end_of_rows, first=start) as row:
+                self.reductions.add(stage, row, self.equations(stage, row, unit, u))
             return
-        with self.loop(f"s{number}.rows", self.active, step=_SUMMED) as first:
-            end = b.add(first, self.whole(_SUMMED))
-            end = b.select(b.icmp_signed("<", end, self.active), end, self.active)
+        with self.loop(f"s{number}.rows", end_of_rows, first=start, step=SUMMED) as first:
+            end = b.add(first, self.whole(SUMMED))
+            end = b.select(b.icmp_signed("<", end, end_of_rows), end, end_of_rows)
             totals: list[Value] = [v.number(0.0) for _ in sums]
             with self.summing(f"s{number}.pointwise", end, totals, first) as (row, running, following):
-                value_of = self._equations(stage, row, unit, u)
+                value_of = self.equations(stage, row, unit, u)
+                self.reductions.add(stage, row, value_of)
                 following += [b.fadd(a, value_of(node)) for a, (node, _) in zip(running, sums, strict=True)]
             for total, (_, slot) in zip(totals, sums, strict=True):
                 self._add_to_sum(total, slot, unit)
 
-    def _equations(self, stage: Stage, row: Value, unit: Value, u: Value) -> Callable[[Node], Value]:
+    def equations(self, stage: Stage, row: Value, unit: Value, u: Value) -> Callable[[Node], Value]:
         """Compute and write what a stage has for a row and a tile; returns the value of any of its nodes."""
         value_of = self._values(stage, row, unit, u)
         for node in stage.nodes:
@@ -398,14 +423,14 @@ class Emitter(Code):
                 return self.b.load(address, typ=v.vector, align=self.element_bytes)
             if node in inside or node.is_mask:
                 operands = [value_of(i) for i in node.inputs]
-                self._comment(node)
+                self.comment(node)
                 return LOWERINGS[node.op.name](v, *operands)
-            slot = self.program.reads[node]
+            slot = self.place(node)
             if slot.buffer.storage is StorageClass.AHEAD:
                 assert self.ahead is not None
                 return self.load(self.ahead.address(slot.column, row))
-            if slot.buffer.storage is StorageClass.SCALAR:
-                return v.splat(self.load_one(self.buffers[slot.buffer.name]))
+            if slot.buffer.storage is StorageClass.SCALAR or slot.buffer.width is Width.ROW:
+                return self.read_number(slot, row)
             return self.read(slot, row, unit)
 
         return value_of

@@ -43,6 +43,8 @@ class CpuRun(KernelRun):
             Width.INPUT: sizes.input,
             Width.HIDDEN: sizes.padded,
             Width.PROJECTED: sizes.padded_projected,
+            Width.ROW: 1,
+            Width.PARTIAL: kernel.lanes,
         }
         # The pointwise work of a unit costs about as much as this many multiply-adds.
         inner = len(graph.input_gates) * sizes.input + len(graph.state_gates) * sizes.output

@@ -165,6 +165,7 @@ class _Layer:
         self.hidden = stack.hidden_size
         sizes = make_sizes(kernels, width, stack.hidden_size, stack.proj_size)
         wide = {Width.HIDDEN: sizes.padded, Width.PROJECTED: sizes.padded_projected, Width.INPUT: width}
+        wide |= {Width.ROW: 1, Width.PARTIAL: kernel.lanes}
         self.output = torch.zeros(batch, sizes.padded_output, dtype=kernels.dtype, device="cpu")
         # The layer above reads rows without padding.
         self.above = self.output

@@ -59,10 +59,19 @@ class Lanes:
         return self.call("fma", a, b, c) if self.fused else self.b.fadd(self.b.fmul(a, b), c)
 
     def splat(self, scalar: ir.Value) -> ir.Value:
-        undefined = ir.Constant(self.vector, ir.Undefined)
+        """A number in each lane."""
+        undefined = ir.Constant(ir.VectorType(scalar.type, self.lanes), ir.Undefined)
         one = self.b.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
         zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
         return self.b.shuffle_vector(one, undefined, zeros)
+
+    def counted(self) -> ir.Constant:
+        """The numbers of the lanes, from 0 on."""
+        return ir.Constant(self.integers, list(range(self.lanes)))
+
+    def first(self, value: ir.Value) -> ir.Value:
+        """The number in the first lane."""
+        return self.b.extract_element(value, ir.Constant(ir.IntType(32), 0))
 
     def less(self, a: ir.Value, b: ir.Value) -> ir.Value:
         return self.b.fcmp_ordered("<", a, b)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cellwise.backends.base import Result, Sequences, Weights
-from cellwise.graph import Node, Shape, StepGraph, evaluate
+from cellwise.graph import Node, StepGraph, evaluate
 from cellwise.graph.ops import CONSTANT, INPUT, PROJECT, SCALAR, STATE, VECTOR, constant_tensor
 
 States = tuple[Tensor, ...]
@@ -67,9 +67,9 @@ def _before(
     per_step = {
         node: values[node].split(list(sequences.batch_sizes))
         for node in graph.into_loop
-        if node.shape is Shape.BATCH
+        if node.shape.has_rows
     }
-    return {node: value for node, value in values.items() if node.shape is not Shape.BATCH}, per_step
+    return {node: value for node, value in values.items() if not node.shape.has_rows}, per_step
 
 
 def _leaves(graph: StepGraph, weights: Weights, like: Tensor) -> Iterable[tuple[Node, Tensor]]:

@@ -7,11 +7,12 @@ happens to values is one block an operation; numbers and learned vectors are wri
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from cellwise.graph.expr import Node, Shape, StepGraph
-from cellwise.graph.ops import ATOM, INPUT, OPS, PROJECT, STATE
+from cellwise.graph.expr import Node, Shape, StepGraph, postorder
+from cellwise.graph.ops import ATOM, INPUT, OPS, PROJECT, STATE, Kind
 from cellwise.graph.text import display_names, write
+from cellwise.understand.diagram.rows import hidden, units_of
 from cellwise.understand.gate_roles import is_gate, role_of
 
 __all__ = ["INPUT_ID", "Block", "Edge", "Picture", "picture_of"]
@@ -32,6 +33,9 @@ _SIGNS = {
     "sqrt": "√",
     "sigmoid": "σ",
     "stop_gradient": "stop ∇",
+    "sum": "Σ units",
+    "mean": "mean of units",
+    "amax": "max of units",
 }
 # What the lines into an operation are, where it matters which is which.
 _ENDS = {
@@ -119,10 +123,13 @@ class _Builder:
         self.blocks: list[Block] = []
         self.edges: dict[Edge, None] = {}
         self.ids: dict[Node, str] = {}
+        self.rows: dict[Node, set[Node]] = {}  # by number of a row that has a block, the units that it is of
 
     def picture(self) -> Picture:
         graph = self.graph
         absorbed = self._gates()
+        ends = {*self.roots, *absorbed, graph.output, *graph.new_states}
+        self.hidden = hidden(graph.nodes, self.users, ends)
         if graph.input_gates:
             self.blocks.append(Block(INPUT_ID, "input", "x"))
         for i, state in enumerate(graph.states):
@@ -133,7 +140,12 @@ class _Builder:
         for node in graph.nodes:
             if node in self.roots:
                 self._gate(node)
-            elif node not in absorbed and node.op is not STATE and node.shape is Shape.BATCH:
+            elif (
+                node not in absorbed
+                and node not in self.hidden
+                and node.op is not STATE
+                and node.shape.has_rows
+            ):
                 self._operation(node)
         return Picture(graph.name, graph.states, *self._ends())
 
@@ -163,7 +175,7 @@ class _Builder:
             if node.op.activation and self.uses[node.inputs[0]] == 1:
                 inner.append(node.inputs[0])
             terms, sums = self._terms(inner[-1])
-            others = [t for t in terms if t.shape is Shape.BATCH and not self._is_affine(t)]
+            others = [t for t in terms if t.shape.has_rows and not self._is_affine(t)]
             if len(others) > _MOST_EXTRA and node.op not in (INPUT, PROJECT):
                 continue
             if any(self._is_affine(term) for term in terms) or node.op in (INPUT, PROJECT):
@@ -204,7 +216,7 @@ class _Builder:
             sides = {term.op for term in affine}
             side = "" if len(sides) == 2 else "i" if INPUT in sides else "h"
             label = f"W_{side}{', '.join(gates)}" if len(gates) == 1 else "linear"
-        constants = [self._written(term) for term in terms if term.shape is not Shape.BATCH]
+        constants = [self._written(term) for term in terms if not term.shape.has_rows]
         if constants:
             label += " (+ " + " + ".join(constants) + ")"
         self.blocks.append(Block(id, "gate", label, name, role_of(self.graph, node), self._equation(node)))
@@ -212,27 +224,77 @@ class _Builder:
             if term in affine:
                 source = INPUT_ID if term.op is INPUT else self.ids[term.inputs[0]]
                 self.edges[Edge(source, id)] = None
-            elif term.shape is Shape.BATCH:
-                self.edges[Edge(self.ids[term], id)] = None
+            elif term.shape.has_rows:
+                self._edges(term, id)
 
     # --- operations ---
 
     def _operation(self, node: Node) -> None:
+        if node.shape is Shape.ROWS and self._joins(node):
+            return
         id = self._new_id(node)
-        values = [each for each in node.inputs if each.shape is Shape.BATCH]
+        values = [each for each in node.inputs if each.shape.has_rows]
         role = role_of(self.graph, node) if is_gate(self.graph, node) else ""
         name = self.names.get(node, "") if role else ""
         self.blocks.append(Block(id, "operation", self._label(node), name, role, self._equation(node)))
         ends = _ENDS.get(node.op.name, ())
         labelled = bool(ends) and len(dict.fromkeys(values)) > 1
         for place, each in enumerate(node.inputs):
-            if each.shape is Shape.BATCH:
+            if each.shape.has_rows:
                 label = ends[place] if labelled else ""
-                self.edges[Edge(self.ids[each], id, label)] = None
+                self._edges(each, id, label)
+
+    def _edges(self, node: Node, target: str, label: str = "") -> None:
+        """Lines from a value, or from what it is made of if it has no block."""
+        for each in self._blocks_of(node):
+            self.edges[Edge(self.ids[each], target, label if each is node else "")] = None
+
+    def _blocks_of(self, node: Node) -> list[Node]:
+        found, todo = dict[Node, None](), [node]
+        while todo:
+            each = todo.pop()
+            if each in self.ids:
+                found[each] = None
+            else:
+                todo += [i for i in reversed(each.inputs) if i.shape.has_rows]
+        return list(found)
+
+    def _joins(self, node: Node) -> bool:
+        """Draw a number of a row with an earlier one of the same units, if there is one: a mean, and what follows."""
+        sources = {each for i in node.inputs if i.shape.has_rows for each in self._blocks_of(i)}
+        units = {each for each in sources if each.shape is not Shape.ROWS}
+        for other, sources_of_other in self.rows.items():
+            if units == sources_of_other:
+                place = next(i for i, block in enumerate(self.blocks) if block.id == self.ids[other])
+                self.ids[node] = self.ids[other]
+                both = [each for each, id in self.ids.items() if id == self.ids[other]]
+                names = ", ".join(self.names[each] for each in both if each in self.names)
+                sign = self._row_label(node).rpartition(": ")[2]
+                label = f"{names}: {sign}" if names else sign
+                text = f"{self.blocks[place].text}; {self._equation(node)}"
+                self.blocks[place] = replace(self.blocks[place], label=label, text=text)
+                return True
+        self.rows[node] = units
+        return False
+
+    def _row_label(self, node: Node) -> str:
+        """What is written in the block of a number of a row, or in one of values that met such."""
+        if node.shape is Shape.ROWS:
+            reductions = [each for each in postorder([node]) if each.op.kind is Kind.REDUCTION]
+            sign = _SIGNS[reductions[-1].op.name]
+            return f"{self.names[node]}: {sign}" if node in self.names else sign
+        start = node
+        while units_of(start) and (start is node or start in self.hidden):
+            (start,) = units_of(start)
+        numbers = {each: "…" for each in postorder([node]) if each.shape is Shape.ROWS}
+        text = write(node, numbers | self.names | {start: "·"}, top=True)[0]
+        return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
     def _label(self, node: Node) -> str:
         """The sign of an operation, with those operands in it that are numbers or parameters."""
-        operands = [None if each.shape is Shape.BATCH else self._written(each) for each in node.inputs]
+        if node.shape is Shape.ROWS or any(each in self.hidden for each in units_of(node)):
+            return self._row_label(node)
+        operands = [None if each.shape.has_rows else self._written(each) for each in node.inputs]
         name = node.op.name
         sign = _SIGNS.get(name, name)
         if len(node.inputs) == 2 and node.inputs[0] is node.inputs[1]:
