@@ -22,6 +22,7 @@ from cellwise.graph.functions import (
     tanh,
     where,
 )
+from cellwise.graph.randomness import dropout, uniform, zoneout
 
 if TYPE_CHECKING:
     from cellwise.nn import (
@@ -54,6 +55,7 @@ __all__ = [
     "clamp",
     "convert",
     "cos",
+    "dropout",
     "exp",
     "explain",
     "log",
@@ -67,7 +69,9 @@ __all__ = [
     "sqrt",
     "stop_gradient",
     "tanh",
+    "uniform",
     "where",
+    "zoneout",
 ]
 
 

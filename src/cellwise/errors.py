@@ -81,7 +81,8 @@ class UnrepeatableStepError(CellError, RuntimeError):
     template = (
         "{cell}.step is not the same each time: {problem}.\n{where}\n  "
         "A step is read once and its equations stay, so what is drawn, counted or read off a clock in it would never "
-        "change again. Make it an option or a learned Vector or Scalar; there is no randomness inside a step yet."
+        "change again. Make it an option or a learned Vector or Scalar; what is random is written with cellwise's own "
+        "uniform, dropout and zoneout."
     )
 
 

@@ -98,6 +98,8 @@ STATE = _leaf("state", "{a}")
 VECTOR = _leaf("vector", "{a}")
 SCALAR = _leaf("scalar", "{a}")
 CONSTANT = _leaf("constant", "{a}")
+BESIDE = _leaf("beside", "{a}")  # a value that the layer is given beside x, at each step
+DRAW = _leaf("draw", "{a}")  # a random number for each row and unit, drawn by the layer
 # The affine map of a gate: its recurrent rows times a value, plus its recurrent bias.
 PROJECT = Op("project", Kind.MATMUL, 1, "W_h{a} {0} + b_h{a}", SUM)
 
@@ -149,7 +151,7 @@ POINTWISE: dict[str, Op] = {
     )
 }  # fmt: skip  # a row is a line
 
-LEAVES: dict[str, Op] = {op.name: op for op in (INPUT, STATE, VECTOR, SCALAR, CONSTANT)}
+LEAVES: dict[str, Op] = {op.name: op for op in (INPUT, STATE, VECTOR, SCALAR, CONSTANT, BESIDE, DRAW)}
 OPS: dict[str, Op] = LEAVES | {PROJECT.name: PROJECT} | POINTWISE
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from cellwise.graph import Node, StepGraph
-from cellwise.graph.ops import CONSTANT, INPUT, OPS, PROJECT, SCALAR, STATE, VECTOR, Kind, Op
+from cellwise.graph.ops import BESIDE, CONSTANT, DRAW, INPUT, OPS, PROJECT, SCALAR, STATE, VECTOR, Kind, Op
 
 # The gradient that arrives at the output, or at a new state (its name, and no state is called as the output is here).
 GRADIENT = Op("gradient", Kind.LEAF, 0, "d{a}")
@@ -27,7 +27,7 @@ class Derivative:
 
     `inputs` and `products` are the gradients at `x.g` and at the product nodes, (B, H) each; `states` those at the
     states before the step; `parameters` those at vectors and scalars, (B, H) each, to be summed over what the
-    parameter lacks.
+    parameter lacks; `beside` those at inputs beside x, (B, H) each. What was drawn has none.
     """
 
     graph: StepGraph
@@ -35,6 +35,7 @@ class Derivative:
     products: dict[Node, Node]
     states: dict[str, Node]
     parameters: dict[Node, Node]
+    beside: dict[Node, Node]
 
 
 class _Writer:
@@ -138,7 +139,7 @@ def differentiate(graph: StepGraph) -> Derivative:
         for operand, each in zip(
             node.inputs, RULES[node.op.name](w, gradient, node, *node.inputs), strict=True
         ):
-            if each is not None and operand.op is not CONSTANT:
+            if each is not None and operand.op not in (CONSTANT, DRAW):
                 arrive(operand, each)
     leaves = {node: gradient for node, gradient in arriving.items() if not node.inputs}
     return Derivative(
@@ -147,6 +148,7 @@ def differentiate(graph: StepGraph) -> Derivative:
         products=products,
         states={str(node.attribute): g for node, g in leaves.items() if node.op is STATE},
         parameters={node: g for node, g in leaves.items() if node.op in (VECTOR, SCALAR)},
+        beside={node: g for node, g in leaves.items() if node.op is BESIDE},
     )
 
 
