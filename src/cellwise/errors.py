@@ -119,6 +119,10 @@ class InputError(LayerError, RuntimeError):
     """An input or a state does not fit the layer. (RuntimeError too, since that is what torch.nn raises.)"""
 
 
+class UnknownInputError(InputError, TypeError):
+    """A layer was called with a keyword that it does not take. (TypeError too, as Python's own functions raise.)"""
+
+
 class CacheWarning(CellwiseWarning):
     """A folder or file of compiled kernels was left alone, since somebody else could have written it."""
 

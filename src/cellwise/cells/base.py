@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import keyword
+import math
 import typing
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
@@ -72,7 +73,8 @@ class Cell:
     Class attributes:
         gates: names of the row blocks of `weight_ih` and `weight_hh`, in this order.
         states: names of what is carried through time; the first is the output.
-        inputs: names of values beside x, one number a step for each row or unit: `layer(x, dt=dt)`.
+        inputs: names of values beside x, one number a step for each row or unit: `layer(x, dt=dt)`. As a dict, each
+            with the number that it is where a call does not give it: `inputs = {"dt": 1.0}`.
         output: the name of an output that is not a state; `step` then returns it first.
         annotated attributes with a default are options, given by keyword to the constructor.
         `Vector()` and `Scalar()` attributes are learned parameters.
@@ -94,7 +96,7 @@ class Cell:
 
     gates: ClassVar[tuple[str, ...]] = ()
     states: ClassVar[tuple[str, ...]] = ("h",)
-    inputs: ClassVar[tuple[str, ...]] = ()
+    inputs: ClassVar[tuple[str, ...] | Mapping[str, float]] = ()
     output: ClassVar[str | None] = None
     name: ClassVar[str] = ""
 
@@ -282,7 +284,14 @@ def check_names(cell: type[Cell]) -> None:
         )
     _check_names(cell, "gates", cell.gates)
     _check_names(cell, "states", cell.states)
-    _check_names(cell, "inputs", cell.inputs)
+    _check_names(cell, "inputs", tuple(cell.inputs) if isinstance(cell.inputs, Mapping) else cell.inputs)
+    for name, value in cell.inputs.items() if isinstance(cell.inputs, Mapping) else ():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            _refuse(
+                cell,
+                f"has {value!r} as the input '{name}' where a call gives none",
+                f'It is a number: inputs = {{"{name}": 1.0}}; or none is: inputs = ("{name}",).',
+            )
     for name in cell.inputs:
         if name in (*cell.states, "x", "self", *_OF_CALL) or name.startswith(_TAKEN):
             _refuse(cell, f"calls an input beside x '{name}', which is taken", "Choose another name.")

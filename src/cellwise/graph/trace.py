@@ -69,7 +69,7 @@ def _read(cell: Definition, training: bool) -> tuple[Tracer, StepGraph]:
         output=output,
         new_states=new_states,
         names=_names(tracer),
-        inputs=cell.inputs,
+        inputs=tuple(cell.inputs),
         draws=tuple(tracer.draws),
     )
     return tracer, graph

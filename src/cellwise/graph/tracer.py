@@ -6,7 +6,7 @@ import contextvars
 import itertools
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
@@ -60,7 +60,7 @@ class Definition(Protocol):
     @property
     def states(self) -> tuple[str, ...]: ...
     @property
-    def inputs(self) -> tuple[str, ...]: ...
+    def inputs(self) -> Iterable[str]: ...
     @property
     def output(self) -> str | None: ...
     @property

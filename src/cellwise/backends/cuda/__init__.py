@@ -36,6 +36,8 @@ class Cuda(Compiled):
             return reason
         if stack.proj_size:
             return "these kernels know no proj_size"
+        if stack.graph.given:
+            return "these kernels know no inputs beside x, and no random numbers in a step"
         from cellwise.backends.cuda.compiler import cuda_compiler
 
         return cuda_compiler().reason_against(stack, context)
