@@ -10,21 +10,25 @@ from numbers import Real
 from typing import Any
 
 from cellwise.errors import ConcreteValueError
+from cellwise.graph.ops import CONSTANT
 from cellwise.graph.tracer import Tracer, current_tracer, describe
 from cellwise.graph.values import Value
 
 
 def uniform(per_sequence: bool = False) -> Any:
-    """A random number between 0 and 1 for each row and unit, in training and in evaluation.
+    """A random number between 0 and 1 for each row and unit, in training; in evaluation, which draws nothing, 0.5.
 
-    Drawn at each step, or with `per_sequence` once for all steps of a sequence. What is random in training alone asks
-    `self.training`, a Python bool inside `step`:
+    Drawn at each step, or with `per_sequence` once for all steps of a sequence. Where the mean is not what evaluation is
+    to compute with, a cell asks `self.training`, a Python bool inside `step`:
 
-        slope = 0.1 + 0.2 * uniform() if self.training else 0.2
+        keeps = where(uniform() < p, 0, 1) if self.training else 1 - p
 
     A layer draws numbers of float32 and holds them in its own dtype until the backward pass: T * B * H of them, or B * H.
     """
     tracer = _tracer("uniform")
+    tracer.asked_training = True
+    if not tracer.training:
+        return Value(tracer, tracer.node(CONSTANT, attribute=0.5))
     return Value(tracer, tracer.draw("u", None, per_sequence))
 
 

@@ -34,7 +34,7 @@ def _check_names(cell: Cell, given: Mapping[str, Any]) -> None:
     if unknown is not None:
         known = (*inputs, *_KEYWORDS)
         raise UnknownInputError(
-            f"A layer of {name} takes no {unknown!r}; {did_you_mean(unknown, known)}beside x it takes {', '.join(known)}."
+            f"A layer of {name} takes no {unknown!r}; {did_you_mean(unknown, known)}it takes x, {', '.join(known)}."
         )
     missing = [each for each in inputs if given.get(each) is None and not isinstance(cell.inputs, Mapping)]
     if missing:

@@ -1,7 +1,8 @@
 """What a diagram of a step shows: blocks and the lines between them, before anything has a place.
 
 A gate is one block: the sum of what it reads, through its weights, and the function that is taken of it. What else
-happens to values is one block an operation; numbers and learned vectors are written into the operation that uses them.
+happens to values is one block an operation; numbers, learned vectors and values beside x are written into the operation
+that uses them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from cellwise.graph.expr import Node, Shape, StepGraph
+from cellwise.graph.expr import Node, StepGraph
 from cellwise.graph.ops import ATOM, INPUT, OPS, PROJECT, STATE
 from cellwise.graph.text import display_names, write
 from cellwise.understand.gate_roles import is_gate, role_of
@@ -110,6 +111,13 @@ class _Builder:
     def __init__(self, graph: StepGraph) -> None:
         self.graph = graph
         self.names = display_names(graph)
+        # What comes of the input and the states is drawn; what does not, such as a factor of a value beside x, is written
+        # into the operation that uses it.
+        self.flowing = set(graph.new_states) | {graph.output}
+        for node in graph.nodes:
+            if node.op in (INPUT, STATE) or any(each in self.flowing for each in node.inputs):
+                self.flowing.add(node)
+        self.written_names = {node: name for node, name in self.names.items() if node in self.flowing}
         self.uses = Counter(i for node in graph.nodes for i in node.inputs)
         self.uses.update({graph.output, *graph.new_states})
         self.users: dict[Node, list[Node]] = {}
@@ -133,7 +141,7 @@ class _Builder:
         for node in graph.nodes:
             if node in self.roots:
                 self._gate(node)
-            elif node not in absorbed and node.op is not STATE and node.shape is Shape.BATCH:
+            elif node not in absorbed and node.op is not STATE and node in self.flowing:
                 self._operation(node)
         return Picture(graph.name, graph.states, *self._ends())
 
@@ -163,7 +171,7 @@ class _Builder:
             if node.op.activation and self.uses[node.inputs[0]] == 1:
                 inner.append(node.inputs[0])
             terms, sums = self._terms(inner[-1])
-            others = [t for t in terms if t.shape is Shape.BATCH and not self._is_affine(t)]
+            others = [t for t in terms if t in self.flowing and not self._is_affine(t)]
             if len(others) > _MOST_EXTRA and node.op not in (INPUT, PROJECT):
                 continue
             if any(self._is_affine(term) for term in terms) or node.op in (INPUT, PROJECT):
@@ -204,7 +212,7 @@ class _Builder:
             sides = {term.op for term in affine}
             side = "" if len(sides) == 2 else "i" if INPUT in sides else "h"
             label = f"W_{side}{', '.join(gates)}" if len(gates) == 1 else "linear"
-        constants = [self._written(term) for term in terms if term.shape is not Shape.BATCH]
+        constants = [self._written(term) for term in terms if term not in self.flowing]
         if constants:
             label += " (+ " + " + ".join(constants) + ")"
         self.blocks.append(Block(id, "gate", label, name, role_of(self.graph, node), self._equation(node)))
@@ -212,27 +220,27 @@ class _Builder:
             if term in affine:
                 source = INPUT_ID if term.op is INPUT else self.ids[term.inputs[0]]
                 self.edges[Edge(source, id)] = None
-            elif term.shape is Shape.BATCH:
+            elif term in self.flowing:
                 self.edges[Edge(self.ids[term], id)] = None
 
     # --- operations ---
 
     def _operation(self, node: Node) -> None:
         id = self._new_id(node)
-        values = [each for each in node.inputs if each.shape is Shape.BATCH]
+        values = [each for each in node.inputs if each in self.flowing]
         role = role_of(self.graph, node) if is_gate(self.graph, node) else ""
         name = self.names.get(node, "") if role else ""
         self.blocks.append(Block(id, "operation", self._label(node), name, role, self._equation(node)))
         ends = _ENDS.get(node.op.name, ())
         labelled = bool(ends) and len(dict.fromkeys(values)) > 1
         for place, each in enumerate(node.inputs):
-            if each.shape is Shape.BATCH:
+            if each in self.flowing:
                 label = ends[place] if labelled else ""
                 self.edges[Edge(self.ids[each], id, label)] = None
 
     def _label(self, node: Node) -> str:
         """The sign of an operation, with those operands in it that are numbers or parameters."""
-        operands = [None if each.shape is Shape.BATCH else self._written(each) for each in node.inputs]
+        operands = [None if each in self.flowing else self._written(each) for each in node.inputs]
         name = node.op.name
         sign = _SIGNS.get(name, name)
         if len(node.inputs) == 2 and node.inputs[0] is node.inputs[1]:
@@ -251,7 +259,7 @@ class _Builder:
         return sign
 
     def _written(self, node: Node) -> str:
-        text, binds = write(node, self.names)
+        text, binds = write(node, self.written_names)
         text = text if binds == ATOM else f"({text})"
         return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
