@@ -79,8 +79,8 @@ class Cell:
         annotated attributes with a default are options, given by keyword to the constructor.
         `Vector()` and `Scalar()` attributes are learned parameters.
 
-    In `step(self, x, *states, *inputs)`, `x.g` is W_ig x + b_ig, and `v.g` is W_hg v + b_hg for a state or an expression v.
-    The recurrent rows belong to the gate: `h.g` and `(r * h).g` multiply by the same W_hg.
+    In `step(self, x, *states, *inputs)`, `x.g` is W_ig x + b_ig, and `v.g` is W_hg v + b_hg for a state or an
+    expression v. The recurrent rows belong to the gate: `h.g` and `(r * h).g` multiply by the same W_hg.
 
     >>> class Leaky(Cell):
     ...     '''Leaky integrator.'''
@@ -149,7 +149,7 @@ class Cell:
 
     @cached_property
     def graph(self) -> StepGraph:
-        """The traced equations, as they are in evaluation. Raises CellError, with the user's own line, if they are wrong."""
+        """The traced equations, those of evaluation. Raises CellError, with the user's own line, if they are wrong."""
         return _graphs_of(self)[0]
 
     @cached_property

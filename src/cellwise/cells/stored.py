@@ -154,7 +154,7 @@ def _restored(
         "inputs": {each: dict(defaults)[each] for each in graph.inputs} if defaults else graph.inputs,
         "__doc__": about,
     }
-    texts = (name, about, output, initial, text)
+    texts: tuple[Any, ...] = (name, about, output, initial, text)
     texts += (training, defaults) if training or defaults else ()
     words |= {_GRAPH: graph, _LEARNER: learner, _TEXTS: texts}
     made = type(

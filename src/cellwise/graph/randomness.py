@@ -18,12 +18,13 @@ from cellwise.graph.values import Value
 def uniform(per_sequence: bool = False) -> Any:
     """A random number between 0 and 1 for each row and unit, in training; in evaluation, which draws nothing, 0.5.
 
-    Drawn at each step, or with `per_sequence` once for all steps of a sequence. Where the mean is not what evaluation is
-    to compute with, a cell asks `self.training`, a Python bool inside `step`:
+    Drawn at each step, or with `per_sequence` once for all steps of a sequence. Where evaluation is not to compute with
+    the mean, a cell asks `self.training`, a Python bool inside `step`:
 
         keeps = where(uniform() < p, 0, 1) if self.training else 1 - p
 
-    A layer draws numbers of float32 and holds them in its own dtype until the backward pass: T * B * H of them, or B * H.
+    A layer draws numbers of float32 and holds them in its own dtype until the backward pass: T * B * H of them, or
+    B * H.
     """
     tracer = _tracer("uniform")
     tracer.asked_training = True
@@ -33,7 +34,9 @@ def uniform(per_sequence: bool = False) -> Any:
 
 
 def dropout(v: Any, p: float, per_sequence: bool = False) -> Any:
-    """v in evaluation; in training 0 with probability p, for each row and unit, else v / (1 - p) (Srivastava et al. 2014).
+    """v in evaluation; in training, for each row and unit, 0 with probability p, else v / (1 - p).
+
+    Srivastava et al. 2014.
 
     Args:
         v: a value of a step: a state, a gate, an expression.
@@ -79,7 +82,7 @@ def _tracer(name: str) -> Tracer:
 
 
 def _probability(name: str, p: Any) -> float:
-    if isinstance(p, bool) or not isinstance(p, Real) or not 0 <= p <= 1:
+    if isinstance(p, bool) or not isinstance(p, Real) or not 0 <= float(p) <= 1:
         tracer = _tracer(name)
         found = p if isinstance(p, Real) else describe(p)
         tracer.fail(

@@ -13,7 +13,6 @@ from cellwise.graph.tracer import Definition, Tracer, describe, tracing
 from cellwise.graph.values import Input, Value
 from cellwise.graph.verify import verify
 
-
 # What has a name of its own, whatever variable holds it.
 _NAMED = (STATE, VECTOR, SCALAR, CONSTANT, BESIDE, DRAW)
 

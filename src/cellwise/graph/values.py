@@ -213,7 +213,7 @@ class Value(_StandIn):
         if self._node.op in (BESIDE, DRAW):
             self._tracer.fail(
                 ShapeError,
-                problem=f"The gate '{gate}' is asked of {self._node.attribute}, which stands beside x and has no weights.",
+                problem=f"The gate '{gate}' is asked of {self._node.attribute}, which stands beside x unweighted.",
                 remedy="What a gate is to learn from belongs into x; beside it stands what multiplies or is added.",
             )
         if self._node.shape is not Shape.BATCH or self._node.is_mask:

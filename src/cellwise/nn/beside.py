@@ -23,7 +23,6 @@ from cellwise.runtime.compiling import is_tracing
 from cellwise.runtime.sequences import Form, Packed
 from cellwise.torch_internals import is_autocast_enabled
 
-
 _KEYWORDS = ("state", "lengths", "resets")
 
 
@@ -109,12 +108,19 @@ def _check_packed(name: str, value: PackedSequence, form: Form) -> None:
     same = value.batch_sizes.shape == sizes.shape and (value.sorted_indices is None) == (order is None)
     if same and not is_tracing():  # where no number may be looked at
         same = torch.equal(value.batch_sizes, sizes)
-        same = same and (order is None or torch.equal(value.sorted_indices, order))
+        same = same and (order is None or torch.equal(_order(value), order))
     if not same:
         raise InputError(f"{name} is packed otherwise than x: pack both with the same lengths.")
 
 
-def with_given(weights: tuple[Weights, ...], graph: StepGraph, rows: Mapping[str, Tensor], form: Form, hidden: int) -> tuple[Weights, ...]:
+def _order(packed: PackedSequence) -> Tensor:
+    assert packed.sorted_indices is not None
+    return packed.sorted_indices
+
+
+def with_given(
+    weights: tuple[Weights, ...], graph: StepGraph, rows: Mapping[str, Tensor], form: Form, hidden: int
+) -> tuple[Weights, ...]:
     """The weights of all layers and directions, each with all that it is given beside x.
 
     Every layer gets the same values; random numbers are drawn for each layer and direction.
@@ -134,14 +140,14 @@ def with_given(weights: tuple[Weights, ...], graph: StepGraph, rows: Mapping[str
 def _drawn(draw: Draw, rows: int, hidden: int, like: Tensor) -> Tensor:
     """Random numbers (rows, H). They are drawn in float32, so that a probability is the same whatever the dtype."""
     uniform = torch.rand(rows, hidden, dtype=torch.float32, device=like.device)
-    if draw.probability is not None:
-        # In place, which makes ones and zeros of the numbers where they lie.
-        uniform = uniform.lt_(draw.probability)
-    return uniform.to(like.dtype)
+    return (uniform if draw.probability is None else uniform < draw.probability).to(like.dtype)
 
 
 def drop_weights(weights: tuple[Weights, ...], p: float) -> tuple[Weights, ...]:
     """Each recurrent weight zero with probability p, else w / (1 - p): for all steps of a call (Merity et al. 2018)."""
     stem = "weight_hh"
-    dropped = [{stem: torch.nn.functional.dropout(each.by_stem[stem], p)} if stem in each.by_stem else {} for each in weights]
+    dropped = [
+        {stem: torch.nn.functional.dropout(each.by_stem[stem], p)} if stem in each.by_stem else {}
+        for each in weights
+    ]
     return tuple([Weights({**each.by_stem, **other}) for each, other in zip(weights, dropped, strict=True)])

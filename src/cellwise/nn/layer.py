@@ -117,8 +117,9 @@ class RecurrentLayer(nn.Module):
         beside: Mapping[str, Any] = MappingProxyType({}),
     ) -> tuple[Any, Any]:
         traced = is_tracing()
-        definition = self._definition(self.training)
-        definition = specialize(definition) if traced else definition
+        definition = (
+            specialize(self._definition(self.training)) if traced else self._definition(self.training)
+        )
         info = info_of(*definition)
         try:
             data, weights, dtype = self._checked(x, info)

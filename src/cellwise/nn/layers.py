@@ -29,9 +29,7 @@ class _DropIn(RecurrentLayer):
 
     mode: str
 
-    def __init__(
-        self, *args: Any, backend: str = "auto", weight_dropout: float = 0.0, **kwargs: Any
-    ) -> None:
+    def __init__(self, *args: Any, backend: str = "auto", weight_dropout: float = 0.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.backend = backend
         self.weight_dropout = check_weight_dropout(weight_dropout)

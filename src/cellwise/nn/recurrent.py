@@ -61,8 +61,8 @@ class Recurrent(RecurrentLayer):
         weight_dropout: in training each recurrent weight is zero with this probability, for all steps of a call, and
             the others are divided by 1 minus it (DropConnect, as in AWD-LSTM, Merity et al. 2018).
 
-    In training a cell that draws masks (`cellwise.dropout`) has new ones in each call, layer and direction, from torch's
-    generator: `torch.manual_seed` makes them again, torch.utils.checkpoint and `recompute` keep them.
+    In training a cell that draws masks (`cellwise.dropout`) has new ones in each call, layer and direction, from
+    torch's generator: `torch.manual_seed` makes them again, torch.utils.checkpoint and `recompute` keep them.
 
     Raises:
         LayerError, TypeError, ValueError: an argument that cannot be.

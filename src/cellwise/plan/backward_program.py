@@ -56,7 +56,9 @@ def backward_program(
     ]
     outputs += recomputed_refs.items()
     beside = Buffer(BESIDE_GRADIENTS, StorageClass.PER_CHUNK, len(derivative.beside))
-    outputs += [(gradient, Slot(beside, column)) for column, gradient in enumerate(derivative.beside.values())]
+    outputs += [
+        (gradient, Slot(beside, column)) for column, gradient in enumerate(derivative.beside.values())
+    ]
     roots = [node for node, _ in outputs]
     leaves = given_slots(graph) | slots
     if projected:

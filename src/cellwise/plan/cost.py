@@ -159,8 +159,12 @@ def cost_of(graph: StepGraph, layers: int = 1, bias: bool = True, recompute: boo
         ("gradient at output in whole vectors", ROWS * h),
     )
     # The outputs of a layer are the input of the next; those below are no longer needed.
-    inference = (*once, ("outputs", min(layers, 2) * ROWS * h), ("states", states))
-    inference += (("beside x", cell.beside + cell.masks),) if cell.graph.given else ()
+    inference = (
+        *once,
+        ("outputs", min(layers, 2) * ROWS * h),
+        ("states", states),
+        *((("beside x", cell.beside + cell.masks),) if graph.given else ()),
+    )
     return Cost(
         parameters,
         layers * _sum(_size(spec) for spec in cell.layout(d) if spec.stem == "weight_hh"),

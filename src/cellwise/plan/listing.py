@@ -91,7 +91,9 @@ def _names(program: Program, graph: StepGraph) -> Mapping[Node, str]:
     for node, name in _named_gradients(graph):
         if node.op not in (GRADIENT, CONSTANT):
             names.setdefault(node, name)
-    _name_helpers(names, nodes, {*names.values(), *graph.states, *graph.vectors, *graph.scalars, *graph.given})
+    _name_helpers(
+        names, nodes, {*names.values(), *graph.states, *graph.vectors, *graph.scalars, *graph.given}
+    )
     return names
 
 

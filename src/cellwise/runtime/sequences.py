@@ -29,7 +29,7 @@ class Form(ABC):
 
     @abstractmethod
     def rows(self, value: Tensor) -> Tensor:
-        """Rows (N, k) of what came beside x, padded as x is, or would be if it were not packed: (T, B, k) or (B, T, k)."""
+        """Rows (N, k) of what came beside x, padded as x is or would be: (T, B, k), or (B, T, k)."""
 
     @abstractmethod
     def output(self, data: Tensor) -> Any:

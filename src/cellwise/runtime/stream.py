@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from numbers import Real
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -30,7 +29,7 @@ class Streamed(Protocol):
     def _stream_step(
         self, x: Tensor, states: tuple[Tensor, ...], beside: Mapping[str, Tensor]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One step (B, D), with its values beside x (B,), (B, 1) or (B, H), by whatever backend can, without gradients."""
+        """One step (B, D) by whatever backend can, without gradients; beside x are (B,), (B, 1) or (B, H)."""
 
     def _stepper(self, batch: int) -> tuple[Stepper, Watched] | None:
         """Kernels for single steps on the weights as they are now, and these watched; None if there are none."""
@@ -319,7 +318,7 @@ class StreamBeside(Stream):
 
     def _value(self, value: Any, x: Tensor) -> Any:
         """A value of this step as one of a batch of rows; what is none is left for the layer to refuse."""
-        if isinstance(value, Real) and not isinstance(value, bool):
+        if isinstance(value, int | float) and not isinstance(value, bool):
             return torch.full((self.batch_size,), float(value), dtype=self._dtype, device=self._device)
         if isinstance(value, Tensor) and x.dim() == 1:
             return value.reshape(1, -1).detach()

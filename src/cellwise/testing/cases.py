@@ -25,8 +25,9 @@ from cellwise.nn.recurrent import Recurrent, RecurrentLayer
 
 @dataclass(frozen=True, eq=False)
 class Arguments:
-    """What a layer is called with. `x` is padded also where the call packs it; `state` as the layer takes it; `beside` are
-    the inputs beside x, in the form of x.
+    """What a layer is called with. `x` is padded also where the call packs it; `state` as the layer takes it.
+
+    `beside` are the inputs beside x, in the form of x.
     """
 
     x: Tensor
@@ -215,5 +216,9 @@ def cases_of(cell: str | type[Cell] | Cell) -> tuple[Case, ...]:
     return tuple(replace(situation, cell=made) for situation in situations)
 
 
-SHIPPED: tuple[Cell, ...] = (*(cells.get(name) for name in cells.names()), RNN(nonlinearity="relu"))
+# A cell that is another one in evaluation, an LSTM whose training drops something, would be walked twice.
+_ONCE: dict[str, Cell] = {}
+for _name in cells.names():
+    _ONCE.setdefault(cells.get(_name).graph.fingerprint, cells.get(_name))
+SHIPPED: tuple[Cell, ...] = (*_ONCE.values(), RNN(nonlinearity="relu"))
 CASES: tuple[Case, ...] = tuple(case for cell in SHIPPED for case in cases_of(cell))

@@ -71,7 +71,9 @@ def check_cell(cell: str | type[Cell] | Cell, backend: str = AUTO) -> Report:
         names = [name for name, reason in reasons if reason is None]
     done, refused = [], []
     for name in names:
-        plain.layer(name)(plain.arguments().x, **plain.arguments().beside)  # raises BackendError if it cannot run the cell at all
+        plain.layer(name)(
+            plain.arguments().x, **plain.arguments().beside
+        )  # raises BackendError if it cannot run the cell at all
         for what, check in CHECKS.items():
             if check is check_training and made.training_graph is made.graph:
                 continue
@@ -192,7 +194,7 @@ def check_training(cell: Cell, backend: str) -> str | None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(3)
                 found.append(results(case.layer(name).train(), case.arguments()))
-        assert_close(*found)
+        assert_close(found[0], found[1])
     return None
 
 

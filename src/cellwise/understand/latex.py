@@ -152,7 +152,7 @@ def latex(graph: StepGraph, bias: bool = True) -> str:
 
 
 def aligned(equations: Iterable[Line], draws: Iterable[Draw] = ()) -> str:
-    """Equations as an `aligned` environment, the equality signs beneath each other; then random numbers and their laws."""
+    """Equations as an `aligned` environment, the equality signs beneath each other; then random numbers."""
     rows = [f"{line.name} &= {line.text}" for line in equations]
     rows += [f"{_indexed(draw.name, '' if draw.per_sequence else 't')} &\\sim {_law(draw)}" for draw in draws]
     body = " \\\\\n".join(rows)

@@ -19,7 +19,9 @@ from cellwise.plan.buffers import given_slots, name_beside
 
 def shapes_beside(graph: StepGraph, rows: int, batch: int, hidden: int) -> dict[str, list[tuple[int, ...]]]:
     """The shapes that each may have."""
-    shapes: dict[str, list[tuple[int, ...]]] = {name: [(rows, hidden), (rows, 1)] for name in graph.asked_inputs}
+    shapes: dict[str, list[tuple[int, ...]]] = {
+        name: [(rows, hidden), (rows, 1)] for name in graph.asked_inputs
+    }
     for draw in graph.asked_draws:
         shapes[draw.name] = [(batch if draw.per_sequence else rows, hidden)]
     return shapes

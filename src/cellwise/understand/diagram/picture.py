@@ -111,8 +111,8 @@ class _Builder:
     def __init__(self, graph: StepGraph) -> None:
         self.graph = graph
         self.names = display_names(graph)
-        # What comes of the input and the states is drawn; what does not, such as a factor of a value beside x, is written
-        # into the operation that uses it.
+        # What comes of the input and the states is drawn; what does not, such as a factor of a value beside x, is
+        # written into the operation that uses it.
         self.flowing = set(graph.new_states) | {graph.output}
         for node in graph.nodes:
             if node.op in (INPUT, STATE) or any(each in self.flowing for each in node.inputs):

@@ -101,7 +101,7 @@ def record(layer: RecurrentLayer, x: Tensor, **beside: Tensor) -> Recording:
     Dropout is off. The output equals that of `layer(x, **beside)` in evaluation.
 
     Args:
-        beside: the inputs beside x of a cell that has some, (T,) or (T, H); those that it has a number for may be missing.
+        beside: the inputs beside x of a cell that has some, (T,) or (T, H).
 
     Raises:
         TraceError: the layer is bidirectional or has projections, or x is not one sequence of at least one step.
