@@ -174,7 +174,7 @@ class Watch(TorchDispatchMode):
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("cell", cells.names())
 def test_operations_are_those_that_torch_is_seen_to_do(cell: str, layers: int, bias: bool) -> None:
-    layer = cellwise.Recurrent(cell, D, H, num_layers=layers, bias=bias, backend="reference")
+    layer = cellwise.Recurrent(cell, D, H, num_layers=layers, bias=bias, backend="reference").eval()
     x = torch.randn(T, B, D, requires_grad=True)
     count = len(layer.cell.states)
     states = tuple(torch.randn(layers, B, H, requires_grad=True) for _ in range(count))

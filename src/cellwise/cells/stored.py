@@ -121,7 +121,6 @@ def _same_equations(one: StepGraph, other: StepGraph) -> bool:
     return same_names and one.fingerprint == other.fingerprint
 
 
-@lru_cache(maxsize=64)
 def _restored(
     name: str,
     about: str,
@@ -130,6 +129,19 @@ def _restored(
     text: str,
     training: str = "",
     defaults: tuple[tuple[str, float], ...] = (),
+) -> Cell:
+    return _restored_once(name, about, output, initial, text, training, defaults)
+
+
+@lru_cache(maxsize=64)
+def _restored_once(
+    name: str,
+    about: str,
+    output: str | None,
+    initial: tuple[Any, ...],
+    text: str,
+    training: str,
+    defaults: tuple[tuple[str, float], ...],
 ) -> Cell:
     """One class per text, so that equal texts give equal cells."""
     graph = restore(text)
