@@ -21,6 +21,7 @@ from cellwise import Cell, cells, stop_gradient, tanh
 from cellwise.graph import Node, StepGraph
 from cellwise.graph.expr import postorder
 from cellwise.graph.ops import (
+    BESIDE,
     CONSTANT,
     INPUT,
     POINTWISE,
@@ -206,6 +207,8 @@ def run_gate_by_gate(
             gate = str(node.attribute)
             projected = F.linear(x.flatten(0, 1), value(f"weight_ih {gate}"), value(f"bias_ih {gate}"))
             pieces[node] = projected.view(len(x), -1, H)
+        elif node.op is BESIDE:
+            pieces[node] = torch.rand(len(x), x.shape[1], H)
         elif node.inputs and all(i in values for i in node.inputs):
             assert node.op.torch is not None
             values[node] = node.op.torch(*(values[i] for i in node.inputs))
@@ -278,6 +281,7 @@ def done_again(graph: StepGraph) -> int:
 
 def roots(derivative: Derivative) -> list[Node]:
     found = (derivative.inputs, derivative.products, derivative.states, derivative.parameters)
+    found += (derivative.beside,)
     return [node for each in found for node in each.values()]
 
 
@@ -298,7 +302,7 @@ def check_backward_pointwise(cell: Cell, recompute: bool = False) -> None:
     row = torch.rand(1, H)
 
     def leaf(node: Node) -> Tensor:
-        if node in kept or node.op in (GRADIENT, PULLBACK, INPUT, PROJECT):
+        if node in kept or node.op in (GRADIENT, PULLBACK, INPUT, PROJECT, BESIDE):
             return row.clone()
         shape = {VECTOR: (H,), SCALAR: (), CONSTANT: ()}[node.op]
         return torch.rand(shape)
@@ -318,7 +322,7 @@ def check_backward_pointwise(cell: Cell, recompute: bool = False) -> None:
     with Watch() as watch:
         for root in roots(derivative):
             ask(root)
-    sums = H * (len(at_gates) + len(derivative.parameters))
+    sums = H * (len(at_gates) + len(derivative.parameters) + len(derivative.beside))
     biases = H * sum(node.op in (INPUT, PROJECT) and node not in kept for node in values)
     counted = cost(cell, recompute=recompute).backward
     one = {"b": 1, "t": 1, "d": D, "h": H}
@@ -384,7 +388,7 @@ def test_every_op_is_counted_as_what_it_is() -> None:
 def test_what_a_training_step_keeps_is_what_the_kernels_save(
     cell: Any, layers: int, recompute: bool, hidden: int, vector_bytes: int
 ) -> None:
-    layer = cellwise.Recurrent(cell, D, hidden, num_layers=layers, backend="cpu")
+    layer = cellwise.Recurrent(cell, D, hidden, num_layers=layers, backend="cpu").eval()
     layer.recompute = recompute
     x = torch.randn(T, B, D, requires_grad=True)
     saved: dict[int, Tensor] = {}
@@ -401,6 +405,7 @@ def test_what_a_training_step_keeps_is_what_the_kernels_save(
     kept = sum(math.prod(tensor.shape) for tensor in saved.values())
     # Initial states that nobody gave are zeros, which all calls have in common.
     names = ["weights", "input", "tape", "outputs"]
+    names += ["beside x"] if layer.cell.inputs else []
     names += [name for name, _ in memory.copies if name == "outputs in whole vectors"]
     assert kept == sum(memory.part(name, vector_bytes // 4, **sizes) for name in names)
 

@@ -8,8 +8,8 @@ How it is counted:
   that is summed into the gradient of a bias or of a cell's own parameter.
 - Backward is the gradient at everything: the weights, the initial states and the input. `recomputed` are those of its
   pointwise operations that make a value of the forward pass again instead of keeping it.
-- A value beside x is counted as one number a row, random numbers as one for each row and unit, written once by what
-  draws them; what the drawing computes is not counted.
+- A value beside x is counted as one number a row, to whose gradient all units add. Random numbers are one for each row
+  and unit, written once by what draws them; what the drawing computes is not counted.
 - Bytes read and written are those that must move: each array once in each pass that uses it. The weights are
   counted once a pass and the states stay near the processor from step to step.
 - Memory is that of the numbers, without the scratch of a backend; an optimizer keeps its own. A training step is looked
@@ -234,7 +234,8 @@ class _Cell:
             again = made.pointwise if node in step else ZERO
             total += Operations(made.products, made.pointwise, made.functions, again)
         weights = len(self.derivative.products) * 2 * ROWS * h * h
-        sums = len(self.at_parameters) + (len(self.at_gates) if self.bias else 0)
+        sums = len(self.at_parameters) + len(self.derivative.beside)
+        sums += len(self.at_gates) if self.bias else 0
         return total + Operations(products=weights, pointwise=sums * ROWS * h)
 
     def _operation(self, node: Node, in_rows: bool) -> Operations:
