@@ -28,6 +28,7 @@ from cellwise.graph.functions import (
     sum as sum,
 )  # not in __all__: a star import leaves Python's own in its place
 from cellwise.graph.parts import layer_norm, rms_norm, softmax
+from cellwise.graph.randomness import dropout, uniform, zoneout
 
 if TYPE_CHECKING:
     from cellwise.nn import (
@@ -61,6 +62,7 @@ __all__ = [
     "clamp",
     "convert",
     "cos",
+    "dropout",
     "exp",
     "explain",
     "layer_norm",
@@ -78,7 +80,9 @@ __all__ = [
     "sqrt",
     "stop_gradient",
     "tanh",
+    "uniform",
     "where",
+    "zoneout",
 ]
 
 

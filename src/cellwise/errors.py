@@ -81,7 +81,8 @@ class UnrepeatableStepError(CellError, RuntimeError):
     template = (
         "{cell}.step is not the same each time: {problem}.\n{where}\n  "
         "A step is read once and its equations stay, so what is drawn, counted or read off a clock in it would never "
-        "change again. Make it an option or a learned Vector or Scalar; there is no randomness inside a step yet."
+        "change again. Make it an option or a learned Vector or Scalar; what is random is written with cellwise's own "
+        "uniform, dropout and zoneout."
     )
 
 
@@ -116,6 +117,10 @@ class LayerError(CellwiseError, ValueError):
 
 class InputError(LayerError, RuntimeError):
     """An input or a state does not fit the layer. (RuntimeError too, since that is what torch.nn raises.)"""
+
+
+class UnknownInputError(InputError, TypeError):
+    """A layer was called with a keyword that it does not take. (TypeError too, as Python's own functions raise.)"""
 
 
 class CacheWarning(CellwiseWarning):

@@ -112,6 +112,8 @@ class Step:
         self.rows = {
             StorageClass.PER_STEP: slice(start, stop),
             StorageClass.PER_CHUNK: slice(start - span, stop - span),
+            StorageClass.BESIDE: slice(start, stop),
+            StorageClass.PER_SEQUENCE: slice(stop - start),
         }
         self.within: dict[str, Tensor] = {}
         self.reduced: dict[Node, Tensor] = {}
@@ -163,6 +165,8 @@ class Step:
             empty = like.new_full((self.count, buffer.columns, width), float("nan"))
             return self.within.setdefault(buffer.name, empty)[:, slot.column]
         rows = call.buffers[buffer.name]
+        if buffer.storage is StorageClass.BESIDE and rows.shape[1] != width:  # one number for all units
+            return rows[self.rows[buffer.storage], :1].expand(-1, width)
         return rows.view(len(rows), buffer.columns, width)[self.rows[buffer.storage], slot.column]
 
     def _write(self, value: Tensor, slot: Slot) -> None:

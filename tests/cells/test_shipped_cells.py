@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import subprocess
 import sys
@@ -89,6 +90,18 @@ def layernorm_gru(w: W, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
     return ((1 - z) * n + z * h,)
 
 
+def zoneout_lstm(w: W, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, ...]:
+    """In evaluation: what is to be expected of it."""
+    new_h, new_c = lstm(w, x, h, c)
+    return 0.05 * h + 0.95 * new_h, (c + new_c) / 2
+
+
+def time_aware_lstm(w: W, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, ...]:
+    """One unit of time after the step before."""
+    short = torch.tanh(affine(w, 4, c, "hh"))
+    return lstm(w, x, h, c - short + short / math.log(math.e + 1))
+
+
 FORMULAS: dict[str, tuple[cells.Cell, Callable[..., tuple[Tensor, ...]]]] = {
     "rnn": (cells.RNN(), rnn),
     "rnn-relu": (cells.RNN(nonlinearity="relu"), rnn_relu),
@@ -100,6 +113,10 @@ FORMULAS: dict[str, tuple[cells.Cell, Callable[..., tuple[Tensor, ...]]]] = {
     "indrnn": (cells.IndRNN(), indrnn),
     "layernorm-lstm": (cells.LayerNormLSTM(), layernorm_lstm),
     "layernorm-gru": (cells.LayerNormGRU(), layernorm_gru),
+    "zoneout-lstm": (cells.ZoneoutLSTM(), zoneout_lstm),
+    "recurrent-dropout-lstm": (cells.RecurrentDropoutLSTM(), lstm),
+    "variational-lstm": (cells.VariationalLSTM(), lstm),
+    "time-aware-lstm": (cells.TimeAwareLSTM(), time_aware_lstm),
 }
 
 
@@ -111,7 +128,7 @@ def test_every_shipped_cell_has_its_formula_here() -> None:
 @pytest.mark.parametrize("backend", ["auto", "reference"])
 def test_a_cell_computes_the_formula_of_its_paper(name: str, backend: str) -> None:
     cell, formula = FORMULAS[name]
-    layer = Recurrent(cell, 2, 3, backend=backend, dtype=torch.float64)
+    layer = Recurrent(cell, 2, 3, backend=backend, dtype=torch.float64).eval()
     w = {key: value.detach() for key, value in layer.named_parameters()}
     x = torch.randn(4, 1, 2, dtype=torch.float64)
     states = tuple(torch.randn(1, 1, 3, dtype=torch.float64) for _ in cell.states)

@@ -85,7 +85,7 @@ def _cell(number: Any, branch: bool) -> type[Cell]:
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_number_that_is_another_each_time_is_refused(name: str) -> None:
-    with pytest.raises(UnrepeatableStepError, match=r"no randomness inside a step yet") as raised:
+    with pytest.raises(UnrepeatableStepError, match=r"what is random is written with cellwise") as raised:
         _ = _cell(NUMBERS[name], branch=False)().graph
     assert f"{__file__}:" in str(raised.value)
 

@@ -7,14 +7,25 @@ import pytest
 from cellwise import Cell, Scalar, Vector, cells, exp, sigmoid, tanh, where
 from cellwise.graph import equations, listing
 
-EQUATIONS = {
-    "rnn": "h' = tanh(W_in x + b_in + W_hn h + b_hn)",
-    "lstm": """\
+_GATES = """\
 i = σ(W_ii x + b_ii + W_hi h + b_hi)
 f = σ(W_if x + b_if + W_hf h + b_hf)
 g = tanh(W_ig x + b_ig + W_hg h + b_hg)
 o = σ(W_io x + b_io + W_ho h + b_ho)
-c' = f ⊙ c + i ⊙ g
+"""
+_LSTM = f"{_GATES}c' = f ⊙ c + i ⊙ g\nh' = o ⊙ tanh(c')"
+EQUATIONS = {
+    "rnn": "h' = tanh(W_in x + b_in + W_hn h + b_hn)",
+    "lstm": _LSTM,
+    "recurrent-dropout-lstm": _LSTM,
+    "variational-lstm": _LSTM,
+    "zoneout-lstm": f"""\
+{_GATES}memory = f ⊙ c + i ⊙ g
+h' = 0.05 · h + 0.95 · o ⊙ tanh(memory)
+c' = 0.5 · c + 0.5 · memory""",
+    "time-aware-lstm": f"""\
+short = tanh(W_hs c + b_hs)
+{_GATES}c' = f ⊙ (c − short + short / log(2.71828 + dt)) + i ⊙ g
 h' = o ⊙ tanh(c')""",
     "gru": """\
 r = σ(W_ir x + b_ir + W_hr h + b_hr)

@@ -21,6 +21,7 @@ from cellwise import Cell, cells, stop_gradient, tanh
 from cellwise.graph import Node, Shape, StepGraph
 from cellwise.graph.expr import postorder
 from cellwise.graph.ops import (
+    BESIDE,
     CONSTANT,
     INPUT,
     POINTWISE,
@@ -177,7 +178,7 @@ class Watch(TorchDispatchMode):
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("cell", cells.names())
 def test_operations_are_those_that_torch_is_seen_to_do(cell: str, layers: int, bias: bool) -> None:
-    layer = cellwise.Recurrent(cell, D, H, num_layers=layers, bias=bias, backend="reference")
+    layer = cellwise.Recurrent(cell, D, H, num_layers=layers, bias=bias, backend="reference").eval()
     x = torch.randn(T, B, D, requires_grad=True)
     count = len(layer.cell.states)
     states = tuple(torch.randn(layers, B, H, requires_grad=True) for _ in range(count))
@@ -209,6 +210,8 @@ def run_gate_by_gate(
             gate = str(node.attribute)
             projected = F.linear(x.flatten(0, 1), value(f"weight_ih {gate}"), value(f"bias_ih {gate}"))
             pieces[node] = projected.view(len(x), -1, H)
+        elif node.op is BESIDE:
+            pieces[node] = torch.rand(len(x), x.shape[1], H)
         elif node.inputs and all(i in values for i in node.inputs):
             assert node.op.torch is not None
             values[node] = node.op.torch(*(values[i] for i in node.inputs))
@@ -281,6 +284,7 @@ def done_again(graph: StepGraph) -> int:
 
 def roots(derivative: Derivative) -> list[Node]:
     found = (derivative.inputs, derivative.products, derivative.states, derivative.parameters)
+    found += (derivative.beside,)
     return [node for each in found for node in each.values()]
 
 
@@ -301,7 +305,7 @@ def check_backward_pointwise(cell: Cell, recompute: bool = False) -> None:
     row = torch.rand(1, H)
 
     def leaf(node: Node) -> Tensor:
-        if node in kept or node.op in (GRADIENT, PULLBACK, INPUT, PROJECT):
+        if node in kept or node.op in (GRADIENT, PULLBACK, INPUT, PROJECT, BESIDE):
             return row[:, :1].clone() if node.shape is Shape.ROWS else row.clone()
         shape = {VECTOR: (H,), SCALAR: (), CONSTANT: ()}[node.op]
         return torch.rand(shape)
@@ -330,7 +334,7 @@ def check_backward_pointwise(cell: Cell, recompute: bool = False) -> None:
     with Watch() as watch:
         for root in roots(derivative):
             ask(root)
-    sums = H * (len(at_gates) + len(derivative.parameters))
+    sums = H * (len(at_gates) + len(derivative.parameters) + len(derivative.beside))
     biases = H * sum(node.op in (INPUT, PROJECT) and node not in kept for node in values)
     counted = cost(cell, recompute=recompute).backward
     one = {"b": 1, "t": 1, "d": D, "h": H}
@@ -397,7 +401,7 @@ def test_every_op_is_counted_as_what_it_is() -> None:
 def test_what_a_training_step_keeps_is_what_the_kernels_save(
     cell: Any, layers: int, recompute: bool, hidden: int, vector_bytes: int
 ) -> None:
-    layer = cellwise.Recurrent(cell, D, hidden, num_layers=layers, backend="cpu")
+    layer = cellwise.Recurrent(cell, D, hidden, num_layers=layers, backend="cpu").eval()
     layer.recompute = recompute
     x = torch.randn(T, B, D, requires_grad=True)
     saved: dict[int, Tensor] = {}
@@ -414,6 +418,7 @@ def test_what_a_training_step_keeps_is_what_the_kernels_save(
     kept = sum(math.prod(tensor.shape) for tensor in saved.values())
     # Initial states that nobody gave are zeros, which all calls have in common.
     names = ["weights", "input", "tape", "outputs"]
+    names += ["beside x"] if layer.cell.inputs else []
     names += [name for name, _ in memory.copies if name == "outputs in whole vectors"]
     assert kept == sum(memory.part(name, vector_bytes // 4, **sizes) for name in names)
 

@@ -17,7 +17,14 @@ from torch import Tensor
 import cellwise
 from cellwise import Cell, cells, tanh
 from cellwise.nn.recurrent import RecurrentLayer
-from cellwise.plan.backward import PROJECTED_GRADIENT, RECOMPUTED, BackwardPlan, backward_plan
+from cellwise.plan.backward import (
+    BESIDE_GRADIENTS,
+    PROJECTED_GRADIENT,
+    RECOMPUTED,
+    BackwardPlan,
+    backward_plan,
+)
+from cellwise.plan.buffers import beside_buffer
 from cellwise.plan.forward import forward_program
 from cellwise.plan.hoist import hoisted
 from cellwise.plan.listing import listing
@@ -45,7 +52,10 @@ class Problem:
         self.initial = tuple(_leaf(1, B, size) for size in (proj_size or first, *others))
         self.x = _leaf(T, B, D)
         given_states = self.initial if len(self.initial) > 1 else self.initial[0]
-        self.output, finals = self.layer(self.x, given_states)
+        self.beside = {
+            name: torch.rand(T, B, H, dtype=torch.float64, requires_grad=True) for name in cell.inputs
+        }
+        self.output, finals = self.layer.eval()(self.x, given_states, **self.beside)
         self.finals = finals if isinstance(finals, tuple) else (finals,)
         self.seeds = tuple(torch.randn_like(each) for each in (self.output, *self.finals))
         self.parameters = {name.removesuffix("_l0"): each for name, each in self.layer.named_parameters()}
@@ -57,13 +67,16 @@ class Problem:
     def gradients(self) -> dict[str, Tensor]:
         """At x, the initial states by name, and the parameters."""
         named = {"x": self.x, **dict(zip(self.graph.states, self.initial, strict=True)), **self.parameters}
+        named |= self.beside
         loss = sum((a * b).sum() for a, b in zip((self.output, *self.finals), self.seeds, strict=True))
         found = torch.autograd.grad(loss, list(named.values()), materialize_grads=True, allow_unused=True)
         return dict(zip(named, found, strict=True))
 
     def own(self) -> dict[str, Tensor]:
-        """The cell's own parameters, by the names of their buffers."""
-        return {f"own {name}": self.weights[name] for name in (*self.graph.vectors, *self.graph.scalars)}
+        """The cell's own parameters and what stands beside x, by the names of their buffers."""
+        own = {f"own {name}": self.weights[name] for name in (*self.graph.vectors, *self.graph.scalars)}
+        beside = {beside_buffer(name).name: each.detach().unsqueeze(1) for name, each in self.beside.items()}
+        return own | beside
 
     def forward(self, program: Program) -> tuple[Interpreter, tuple[Tensor, ...]]:
         given_buffers = {"x": self.x.detach().unsqueeze(1), **self.own()}
@@ -158,6 +171,8 @@ def gradients_of(problem: Problem, plan: BackwardPlan, back: Interpreter) -> dic
     if plan.unprojected is not None:
         gradient = back.written(PROJECTED_GRADIENT.name)[:, 0]
         found["weight_hr"] = torch.einsum("tbp,tbh->ph", gradient, rows_of(back, plan.unprojected))
+    for column, name in enumerate(plan.beside):
+        found[name] = back.written(BESIDE_GRADIENTS)[:, column]
     for column, name in enumerate(plan.parameters):
         total = back.sums["sums", column]
         found[name] = total.sum() if name in problem.graph.scalars else total

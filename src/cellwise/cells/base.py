@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import keyword
+import math
 import typing
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
@@ -11,16 +12,19 @@ from types import MappingProxyType
 from typing import Any, ClassVar, overload
 
 from cellwise.errors import CellDefinitionError, CellOptionError, FrozenCellError
-from cellwise.graph import StepGraph, equations, trace
+from cellwise.graph import StepGraph, equations
 from cellwise.graph.expr import Source
 from cellwise.graph.ops import SCALAR, VECTOR, Op
+from cellwise.graph.trace import trace_both
 from cellwise.graph.tracer import current_tracer
 from cellwise.graph.values import Value
 
 # Names that a layer's own weights have, and that a cell's parameters must therefore leave alone.
 _TAKEN = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 LONGEST_NAME = 200  # characters
-_OWN_WORDS = ("gates", "states", "output", "name")
+# What a layer's call takes by name, and a stream's, and so no input beside x.
+_OF_CALL = ("state", "lengths", "resets", "out", "input", "hx")
+_OWN_WORDS = ("gates", "states", "inputs", "output", "name")
 
 
 class Parameter:
@@ -69,12 +73,14 @@ class Cell:
     Class attributes:
         gates: names of the row blocks of `weight_ih` and `weight_hh`, in this order.
         states: names of what is carried through time; the first is the output.
+        inputs: names of values beside x, one number a step for each row or unit: `layer(x, dt=dt)`. As a dict, each
+            with the number that it is where a call does not give it: `inputs = {"dt": 1.0}`.
         output: the name of an output that is not a state; `step` then returns it first.
         annotated attributes with a default are options, given by keyword to the constructor.
         `Vector()` and `Scalar()` attributes are learned parameters.
 
-    In `step(self, x, *states)`, `x.g` is W_ig x + b_ig, and `v.g` is W_hg v + b_hg for a state or an expression v.
-    The recurrent rows belong to the gate: `h.g` and `(r * h).g` multiply by the same W_hg.
+    In `step(self, x, *states, *inputs)`, `x.g` is W_ig x + b_ig, and `v.g` is W_hg v + b_hg for a state or an
+    expression v. The recurrent rows belong to the gate: `h.g` and `(r * h).g` multiply by the same W_hg.
 
     >>> class Leaky(Cell):
     ...     '''Leaky integrator.'''
@@ -90,6 +96,7 @@ class Cell:
 
     gates: ClassVar[tuple[str, ...]] = ()
     states: ClassVar[tuple[str, ...]] = ("h",)
+    inputs: ClassVar[tuple[str, ...] | Mapping[str, float]] = ()
     output: ClassVar[str | None] = None
     name: ClassVar[str] = ""
 
@@ -113,12 +120,14 @@ class Cell:
 
     options: Mapping[str, Any]
 
-    def step(self, x: Any, *states: Any) -> Any:
-        """One step of time: the new states (the output first, if it is not a state)."""
+    def step(self, x: Any, *others: Any) -> Any:
+        """One step of time, from x, the states and the inputs beside x: the new states (the output first, if it is not
+        a state).
+        """
         raise NotImplementedError
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in ("graph", "equations"):  # cached below
+        if name in ("graph", "training_graph", "equations"):  # cached below
             self.__dict__[name] = value
             return
         raise FrozenCellError(cell=type(self).__name__, name=name)
@@ -140,8 +149,25 @@ class Cell:
 
     @cached_property
     def graph(self) -> StepGraph:
-        """The traced equations. Raises CellError, with the user's own line, if they are wrong."""
-        return _graph_of(self)
+        """The traced equations, those of evaluation. Raises CellError, with the user's own line, if they are wrong."""
+        return _graphs_of(self)[0]
+
+    @cached_property
+    def training_graph(self) -> StepGraph:
+        """The equations in training: the very same graph, unless they ask `self.training` or draw masks."""
+        return _graphs_of(self)[1]
+
+    @property
+    def training(self) -> bool:
+        """Inside `step`: whether the equations are read for training."""
+        tracer = current_tracer()
+        if tracer is None:
+            raise AttributeError(
+                f"{type(self).__name__}.training is known inside step alone: a cell has equations for both, and it is "
+                "the layer that is in training or not."
+            )
+        tracer.asked_training = True
+        return tracer.training
 
     @property
     def equations(self) -> str:
@@ -158,12 +184,13 @@ class Cell:
 
 
 @lru_cache(maxsize=512)
-def _graph_of(cell: Cell) -> StepGraph:
-    return trace(cell)
+def _graphs_of(cell: Cell) -> tuple[StepGraph, StepGraph]:
+    return trace_both(cell)
 
 
 # What a cell's parameters and options must not hide.
-_OF_CELL = ("options", *(name for name in vars(Cell) if name not in _OWN_WORDS))
+# (An option or a parameter of a cell's own may be called training, as before there was one.)
+_OF_CELL = ("options", *(name for name in vars(Cell) if name not in (*_OWN_WORDS, "training")))
 
 
 def _remake(kind: type[Cell], options: dict[str, Any]) -> Cell:
@@ -257,6 +284,17 @@ def check_names(cell: type[Cell]) -> None:
         )
     _check_names(cell, "gates", cell.gates)
     _check_names(cell, "states", cell.states)
+    _check_names(cell, "inputs", tuple(cell.inputs) if isinstance(cell.inputs, Mapping) else cell.inputs)
+    for name, value in cell.inputs.items() if isinstance(cell.inputs, Mapping) else ():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            _refuse(
+                cell,
+                f"has {value!r} as the input '{name}' where a call gives none",
+                f'It is a number: inputs = {{"{name}": 1.0}}; or none is: inputs = ("{name}",).',
+            )
+    for name in cell.inputs:
+        if name in (*cell.states, "x", "self", *_OF_CALL) or name.startswith(_TAKEN):
+            _refuse(cell, f"calls an input beside x '{name}', which is taken", "Choose another name.")
     if not cell.states:
         _refuse(cell, "has no states", 'Name what is carried through time: states = ("h",)')
     if cell.output is not None and (not isinstance(cell.output, str) or cell.output in cell.states):
@@ -269,7 +307,7 @@ def check_names(cell: type[Cell]) -> None:
         if name in _OF_CELL:
             _refuse(cell, f"calls an option '{name}', which is taken", "Choose another name.")
     for parameter in own_parameters(cell):
-        taken = (*cell.states, *_OF_CELL, *_OWN_WORDS)
+        taken = (*cell.states, *cell.inputs, *_OF_CELL, *_OWN_WORDS)
         if parameter.name.startswith(_TAKEN) or parameter.name in taken:
             _refuse(cell, f"calls a parameter '{parameter.name}', which is taken", "Choose another name.")
 
@@ -277,11 +315,13 @@ def check_names(cell: type[Cell]) -> None:
 def _check_step(cell: type[Cell]) -> None:
     arguments = list(inspect.signature(cell.step).parameters.values())
     names = tuple(p.name for p in arguments if p.kind is p.POSITIONAL_OR_KEYWORD)[2:]
-    if names != cell.states or len(arguments) != len(names) + 2:
-        wanted = ", ".join(("self", "x", *cell.states))
+    if names != (*cell.states, *cell.inputs) or len(arguments) != len(names) + 2:
+        wanted = ", ".join(("self", "x", *cell.states, *cell.inputs))
+        beside = f" and the inputs {', '.join(cell.inputs)}" if cell.inputs else ""
         _refuse(
             cell,
-            f"has the states {', '.join(cell.states)}, but its step takes {', '.join(p.name for p in arguments)}",
+            f"has the states {', '.join(cell.states)}{beside}, but its step takes "
+            f"{', '.join(p.name for p in arguments)}",
             f"Write: def step({wanted}).",
             cell.step.__code__.co_firstlineno,
         )

@@ -22,7 +22,9 @@ from cellwise.graph.verify import GraphError
 __all__ = ["StoredCell", "StoredCellError", "known_cell", "restore_cell", "store_cell"]
 
 # Attributes of a stored cell's class. (Not declared in it: an annotated attribute of a cell is an option.)
-_GRAPH, _TEXTS = "_stored_graph", "_stored_texts"
+_GRAPH, _TEXTS, _LEARNER = "_stored_graph", "_stored_texts", "_stored_training_graph"
+# What only some cells have: the graph of their training, and what inputs beside x are where a call gives none.
+_TRAINING, _DEFAULTS = "training graph", "inputs"
 
 
 class StoredCellError(CellwiseError):
@@ -38,6 +40,11 @@ class StoredCell(Cell):
     @cached_property
     def graph(self) -> StepGraph:
         graph: StepGraph = getattr(type(self), _GRAPH)
+        return graph
+
+    @cached_property
+    def training_graph(self) -> StepGraph:
+        graph: StepGraph = getattr(type(self), _LEARNER)
         return graph
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -62,6 +69,10 @@ def store_cell(cell: Cell) -> dict[str, Any]:
         "initial": {each.name: each.initial for each in own_parameters(type(cell))},
         "graph": store(cell.graph),
     }
+    if cell.training_graph is not cell.graph:
+        stored[_TRAINING] = store(cell.training_graph)
+    if isinstance(cell.inputs, Mapping):
+        stored[_DEFAULTS] = dict(cell.inputs)
     restore_cell(stored)
     return stored
 
@@ -76,7 +87,8 @@ def restore_cell(stored: Mapping[str, Any]) -> Cell:
     try:
         name, about, output = str(stored["name"]), str(stored["about"]), stored["output"]
         initial = tuple(sorted((str(key), _initial(value)) for key, value in stored["initial"].items()))
-        found = _restored(name, about, output, initial, str(stored["graph"]))
+        more = (str(stored.get(_TRAINING, "")), tuple(sorted(_defaults(stored.get(_DEFAULTS, {})))))
+        found = _restored(name, about, output, initial, str(stored["graph"]), *more)
     except (
         CellwiseError,
         GraphError,
@@ -89,7 +101,10 @@ def restore_cell(stored: Mapping[str, Any]) -> Cell:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise StoredCellError(f"the stored cell cannot be read: {reason[:200]}") from None
     known = known_cell(name)
-    return known if known is not None and _same_equations(known.graph, found.graph) else found
+    same = known is not None and all(
+        _same_equations(getattr(known, each), getattr(found, each)) for each in ("graph", "training_graph")
+    )
+    return known if known is not None and same and known.inputs == found.inputs else found
 
 
 def known_cell(name: object) -> Cell | None:
@@ -101,15 +116,39 @@ def known_cell(name: object) -> Cell | None:
 
 
 def _same_equations(one: StepGraph, other: StepGraph) -> bool:
-    names = ("gates", "states", "vectors", "scalars")
+    names = ("gates", "states", "vectors", "scalars", "inputs", "draws")
     same_names = all(getattr(one, each) == getattr(other, each) for each in names)
     return same_names and one.fingerprint == other.fingerprint
 
 
+def _restored(
+    name: str,
+    about: str,
+    output: str | None,
+    initial: tuple[Any, ...],
+    text: str,
+    training: str = "",
+    defaults: tuple[tuple[str, float], ...] = (),
+) -> Cell:
+    return _restored_once(name, about, output, initial, text, training, defaults)
+
+
 @lru_cache(maxsize=64)
-def _restored(name: str, about: str, output: str | None, initial: tuple[Any, ...], text: str) -> Cell:
+def _restored_once(
+    name: str,
+    about: str,
+    output: str | None,
+    initial: tuple[Any, ...],
+    text: str,
+    training: str,
+    defaults: tuple[tuple[str, float], ...],
+) -> Cell:
     """One class per text, so that equal texts give equal cells."""
     graph = restore(text)
+    learner = restore(training) if training else graph
+    _check_pair(graph, learner)
+    if defaults and {each for each, _ in defaults} != set(graph.inputs):
+        raise ValueError("its inputs are not those of its equations")
     for what, value in (("name", name), ("description", about or "-"), ("class", graph.name)):
         if not value.isprintable() or not 0 < len(value) <= LONGEST_NAME:
             raise ValueError(f"its {what} is no short text")
@@ -124,15 +163,33 @@ def _restored(name: str, about: str, output: str | None, initial: tuple[Any, ...
         "gates": graph.gates,
         "states": graph.states,
         "output": output,
+        "inputs": {each: dict(defaults)[each] for each in graph.inputs} if defaults else graph.inputs,
         "__doc__": about,
     }
-    words |= {_GRAPH: graph, _TEXTS: (name, about, output, initial, text)}
+    texts: tuple[Any, ...] = (name, about, output, initial, text)
+    texts += (training, defaults) if training or defaults else ()
+    words |= {_GRAPH: graph, _LEARNER: learner, _TEXTS: texts}
     made = type(
         graph.name, (StoredCell,), {**{each: kind(starts[each]) for each, kind in own.items()}, **words}
     )
     check_names(made)
     cell: Cell = made()
     return cell
+
+
+def _check_pair(graph: StepGraph, training: StepGraph) -> None:
+    """Raise ValueError unless a layer can have these equations in evaluation and those in training."""
+    names = ("gates", "states", "vectors", "scalars", "inputs", "input_gates", "state_gates")
+    if any(getattr(graph, each) != getattr(training, each) for each in names):
+        raise ValueError("its equations in training are those of another cell")
+
+
+def _defaults(found: Any) -> list[tuple[str, float]]:
+    """What inputs beside x are where a call gives none."""
+    pairs = [(str(name), _initial(value)) for name, value in found.items()]
+    if not all(isinstance(value, float) for _, value in pairs):
+        raise ValueError("an input is no number where a call gives none")
+    return pairs  # type: ignore[return-value]
 
 
 def _initial(value: Any) -> float | tuple[float, float] | None:

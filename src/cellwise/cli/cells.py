@@ -41,6 +41,7 @@ def _facts(cell: Cell) -> dict[str, Any]:
         "name": cell.name,
         "gates": cell.gates,
         "states": cell.states,
+        "inputs": tuple(cell.inputs),
         "vectors": cell.vectors,
         "scalars": cell.scalars,
         "options": dict(cell.options),

@@ -13,7 +13,7 @@ from cellwise.cli.cells import count, summary
 from cellwise.cli.command import argument, option
 from cellwise.cli.output import check_file
 from cellwise.errors import did_you_mean
-from cellwise.graph import listing
+from cellwise.graph import equations, listing
 from cellwise.understand.views import PICTURES, VIEWS, ViewError, save_picture, view, view_for_file
 
 # The names are those of cellwise.backends.cpu.stages, which needs LLVM and so is not loaded for a line of help.
@@ -118,11 +118,17 @@ def _overview(cell: Cell) -> str:
     parts = [
         f"{cell.name}: {summary(cell)}".rstrip(": "),
         _section("Equations", cell.equations),
+        *_training(cell),
         _section("Symbols", "\n".join(_symbols(cell.equations))),
         _section("Parameters of a layer", f"{count(cell)}   (D input size, H hidden size)"),
         _section("Graph, one value a line, with its shape and the line it comes from", listing(cell.graph)),
     ]
     return "\n\n".join(parts)
+
+
+def _training(cell: Cell) -> list[str]:
+    same = cell.training_graph is cell.graph
+    return [] if same else [_section("Equations in training", equations(cell.training_graph))]
 
 
 def _section(title: str, body: str) -> str:

@@ -1,7 +1,7 @@
 """The whole language of a cell, on one page.
 
     node    = leaf | project gate node | op node ...
-    leaf    = input gate | state name | vector name | scalar name | constant number
+    leaf    = input gate | state name | vector name | scalar name | constant number | beside name | draw name
     graph   = nodes, one of them the output, one per state its new value
 
 A node never changes. The tracer makes equal nodes one node, so a graph is a DAG and `is` compares.
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 
-from cellwise.graph.ops import CONSTANT, INPUT, PROJECT, SCALAR, STATE, VECTOR, Kind, Op
+from cellwise.graph.ops import BESIDE, CONSTANT, DRAW, INPUT, PROJECT, SCALAR, STATE, VECTOR, Kind, Op
 from cellwise.graph.ops import Shape as Shape
 
 
@@ -57,11 +57,28 @@ class Node:
         return self.op.makes_mask
 
 
+@dataclass(frozen=True)
+class Draw:
+    """A random number of each row and unit: 1 with a probability, else 0; or, without one, uniform in [0, 1).
+
+    `per_sequence`: drawn once for all steps of a sequence, and not at each step anew.
+    """
+
+    name: str
+    probability: float | None = None
+    per_sequence: bool = False
+
+    def __str__(self) -> str:
+        law = "U(0, 1)" if self.probability is None else f"Bernoulli({self.probability:g})"
+        return f"{law}, for each row and unit{', once a sequence' if self.per_sequence else ''}"
+
+
 @dataclass(frozen=True, eq=False)
 class StepGraph:
     """The equations of one step of a cell, traced.
 
-    `names` are the user's own variables, for printing; nothing else depends on them.
+    `names` are the user's own variables, for printing; nothing else depends on them. `inputs` are the values beside x,
+    `draws` the random numbers that the layer draws for the step.
     """
 
     name: str
@@ -72,6 +89,8 @@ class StepGraph:
     output: Node
     new_states: tuple[Node, ...]
     names: tuple[tuple[Node, str], ...] = ()
+    inputs: tuple[str, ...] = ()
+    draws: tuple[Draw, ...] = ()
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
@@ -96,6 +115,23 @@ class StepGraph:
         """The gates asked of states or expressions: the row blocks of `weight_hh`. Empty: no product in time."""
         asked = {node.attribute for node in self.of(PROJECT)}
         return tuple(gate for gate in self.gates if gate in asked)
+
+    @cached_property
+    def asked_inputs(self) -> tuple[str, ...]:
+        """The values beside x that equations ask for."""
+        asked = {node.attribute for node in self.of(BESIDE)}
+        return tuple(name for name in self.inputs if name in asked)
+
+    @cached_property
+    def asked_draws(self) -> tuple[Draw, ...]:
+        """The random numbers that equations ask for."""
+        asked = {node.attribute for node in self.of(DRAW)}
+        return tuple(draw for draw in self.draws if draw.name in asked)
+
+    @cached_property
+    def given(self) -> tuple[str, ...]:
+        """What a layer is given beside x, states and parameters, by name: values, then random numbers."""
+        return (*self.asked_inputs, *(draw.name for draw in self.asked_draws))
 
     @cached_property
     def before_loop(self) -> tuple[Node, ...]:
@@ -146,7 +182,11 @@ class StepGraph:
                 (STATE, self.states),
                 (VECTOR, self.vectors),
                 (SCALAR, self.scalars),
+                (BESIDE, self.inputs),
             )
+        }
+        indices[DRAW] = {
+            draw.name: f"{i}/{draw.probability}/{draw.per_sequence}" for i, draw in enumerate(self.draws)
         }
         # A digest per node, since the text of a node that is used twice would double at each level.
         digests: dict[Node, str] = {}

@@ -129,6 +129,8 @@ STATE = _leaf("state", "{a}", Shape.BATCH)
 VECTOR = _leaf("vector", "{a}", Shape.UNITS)
 SCALAR = _leaf("scalar", "{a}", Shape.NUMBER)
 CONSTANT = _leaf("constant", "{a}", Shape.NUMBER)
+BESIDE = _leaf("beside", "{a}", Shape.BATCH)  # a value that the layer is given beside x, at each step
+DRAW = _leaf("draw", "{a}", Shape.BATCH)  # a random number for each row and unit, drawn by the layer
 # The affine map of a gate: its recurrent rows times a value, plus its recurrent bias.
 PROJECT = Op("project", Kind.MATMUL, 1, "W_h{a} {0} + b_h{a}", SUM, shape=Shape.BATCH)
 
@@ -195,7 +197,7 @@ def _reduction(name: str) -> Op:
 
 REDUCTIONS: dict[str, Op] = {name: _reduction(name) for name in ("sum", "mean", "amax")}
 
-LEAVES: dict[str, Op] = {op.name: op for op in (INPUT, STATE, VECTOR, SCALAR, CONSTANT)}
+LEAVES: dict[str, Op] = {op.name: op for op in (INPUT, STATE, VECTOR, SCALAR, CONSTANT, BESIDE, DRAW)}
 OPS: dict[str, Op] = LEAVES | {PROJECT.name: PROJECT} | POINTWISE | REDUCTIONS
 
 

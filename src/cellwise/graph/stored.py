@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cellwise.graph.expr import Node, StepGraph
+from cellwise.graph.expr import Draw, Node, StepGraph
 from cellwise.graph.ops import OPS
 from cellwise.graph.verify import GraphError, verify
 
 _TUPLES = ("gates", "states", "vectors", "scalars")
+# What only some graphs have: the text of one without them is as it was before there were any.
+_INPUTS, _DRAWS = "inputs", "draws"
 # A cell that unrolls a loop of 3,000 turns has 9,000 nodes, in 200,000 characters; each takes milliseconds.
 MOST_NODES, MOST_CHARACTERS = 2**14, 2**21
 
@@ -25,6 +27,9 @@ def store(graph: StepGraph) -> str:
     index = {node: number for number, node in enumerate(graph.nodes)}
     nodes = [[node.op.name, node.attribute, *(index[i] for i in node.inputs)] for node in graph.nodes]
     found: dict[str, Any] = {"name": graph.name, **{name: getattr(graph, name) for name in _TUPLES}}
+    found |= {_INPUTS: graph.inputs} if graph.inputs else {}
+    if graph.draws:
+        found[_DRAWS] = [[draw.name, draw.probability, draw.per_sequence] for draw in graph.draws]
     found |= {"nodes": nodes, "output": index[graph.output]}
     found["new_states"] = [index[node] for node in graph.new_states]
     # They say in what order nodes stand, and so in what order a kernel adds.
@@ -64,6 +69,8 @@ def _read(text: str) -> StepGraph:
         output=_at(nodes, found["output"]),
         new_states=tuple([_at(nodes, i) for i in found["new_states"]]),
         names=tuple([(_at(nodes, i), _text(name)) for i, name in found["names"]]),
+        inputs=_names(found.get(_INPUTS, [])),
+        draws=tuple([Draw(_text(name), *law) for name, *law in found.get(_DRAWS, [])]),
     )
 
 

@@ -7,7 +7,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cellwise.graph.expr import Node, StepGraph
-from cellwise.graph.ops import ATOM, CONSTANT, INPUT, OPS, PROJECT, SCALAR, SIGN, STATE, SUM, VECTOR, Op
+from cellwise.graph.ops import (
+    ATOM,
+    BESIDE,
+    CONSTANT,
+    DRAW,
+    INPUT,
+    OPS,
+    PROJECT,
+    SCALAR,
+    SIGN,
+    STATE,
+    SUM,
+    VECTOR,
+    Op,
+)
 
 # An expression that is nested deeper than this is written as an equation of its own.
 DEEPEST = 24
@@ -80,8 +94,12 @@ class Line:
 
 
 def equations(graph: StepGraph, bias: bool = True) -> str:
-    """The step as lines of `name = expression`, new states marked with a prime. Products of vectors are written ⊙."""
-    return "\n".join(f"{line.name} = {line.text}" for line in lines(graph, TEXT, bias))
+    """The step as lines of `name = expression`, new states marked with a prime. Products of vectors are written ⊙.
+
+    Random numbers follow, with their distributions.
+    """
+    drawn = [f"{draw.name} ~ {draw}" for draw in graph.asked_draws]
+    return "\n".join([*(f"{line.name} = {line.text}" for line in lines(graph, TEXT, bias)), *drawn])
 
 
 def lines(graph: StepGraph, notation: Notation = TEXT, bias: bool = True) -> list[Line]:
@@ -112,7 +130,7 @@ def display_names(graph: StepGraph, notation: Notation = TEXT) -> dict[Node, str
 def _own_names(graph: StepGraph, names: dict[Node, str], notation: Notation) -> dict[Node, str]:
     """Names v1, v2, ... for what the user gave none though it is used twice, or nested deep: it is written once."""
     uses = Counter(i for node in graph.nodes for i in node.inputs)
-    taken = {*(name for _, name in graph.names), *graph.states, *graph.vectors, *graph.scalars}
+    taken = {*(name for _, name in graph.names), *graph.states, *graph.vectors, *graph.scalars, *graph.given}
     free = (f"v{i}" for i in range(1, len(graph.nodes) + len(taken) + 1) if f"v{i}" not in taken)
     given: dict[Node, str] = {}
     depth: dict[Node, int] = {}
@@ -158,6 +176,8 @@ _LEAVES = {
     STATE: lambda notation, name: notation.old(name),
     VECTOR: lambda notation, name: notation.parameter(name),
     SCALAR: lambda notation, name: notation.parameter(name),
+    BESIDE: lambda notation, name: notation.value(name),
+    DRAW: lambda notation, name: notation.value(name),
 }
 
 
@@ -208,6 +228,8 @@ def listing(graph: StepGraph) -> str:
     if not graph.output_is_state:
         ends.insert(0, f"output = {number[graph.output]}")
     head = f"{graph.name}  gates {' '.join(graph.gates) or '-'}  states {' '.join(graph.states)}"
+    head += f"  inputs {' '.join(graph.inputs)}" if graph.inputs else ""
+    body = [*(f"{draw.name} ~ {draw}" for draw in graph.asked_draws), *body]
     return "\n".join((head, *body, "return " + ", ".join(ends)))
 
 

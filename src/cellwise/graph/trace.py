@@ -7,31 +7,53 @@ from typing import Any
 from cellwise.errors import CellDefinitionError, CellError, ReturnError
 from cellwise.graph.expr import Node, Shape, Source, StepGraph
 from cellwise.graph.failing import step_error
-from cellwise.graph.ops import CONSTANT, SCALAR, STATE, VECTOR
+from cellwise.graph.ops import BESIDE, CONSTANT, DRAW, SCALAR, STATE, VECTOR
 from cellwise.graph.repeatable import check_repeatable
 from cellwise.graph.tracer import Definition, Tracer, describe, tracing
 from cellwise.graph.values import Input, Value
 from cellwise.graph.verify import verify
 
+# What has a name of its own, whatever variable holds it.
+_NAMED = (STATE, VECTOR, SCALAR, CONSTANT, BESIDE, DRAW)
+
 
 def trace(cell: Definition) -> StepGraph:
     """Call `cell.step` with stand-ins and return its equations, verified, and the same when it is called again.
 
+    Those of evaluation, where training has others.
+
     Raises:
         CellError: the cell's definition is wrong; the text shows the line and the way out.
     """
-    tracer, graph = _read(cell)
-    _check_used(tracer, graph)
-    check_repeatable((tracer, graph), again=lambda: _read(cell))
-    return verify(graph)
+    return trace_both(cell)[0]
 
 
-def _read(cell: Definition) -> tuple[Tracer, StepGraph]:
-    tracer = Tracer(cell)
+def trace_both(cell: Definition) -> tuple[StepGraph, StepGraph]:
+    """The equations of evaluation and those of training: one graph, where a step does not depend on which it is.
+
+    Raises:
+        CellError: as `trace`; also where the two ask for other weights.
+    """
+    tracer, graph = _read(cell, training=False)
+    if not tracer.asked_training:
+        _check_used(tracer, graph, graph)
+        check_repeatable((tracer, graph), again=lambda: _read(cell, training=False))
+        return verify(graph), graph
+    learner, training = _read(cell, training=True)
+    _check_same_weights(learner, graph, training)
+    _check_used(tracer, graph, training)
+    check_repeatable((tracer, graph), again=lambda: _read(cell, training=False))
+    check_repeatable((learner, training), again=lambda: _read(cell, training=True))
+    return verify(graph), verify(training)
+
+
+def _read(cell: Definition, training: bool) -> tuple[Tracer, StepGraph]:
+    tracer = Tracer(cell, training)
     states = [Value(tracer, tracer.node(STATE, attribute=name)) for name in cell.states]
+    beside = [Value(tracer, tracer.node(BESIDE, attribute=name)) for name in cell.inputs]
     with tracing(tracer):
         try:
-            returned = cell.step(Input(tracer), *states)
+            returned = cell.step(Input(tracer), *states, *beside)
         except CellError:
             raise
         except Exception as error:
@@ -46,6 +68,8 @@ def _read(cell: Definition) -> tuple[Tracer, StepGraph]:
         output=output,
         new_states=new_states,
         names=_names(tracer),
+        inputs=tuple(cell.inputs),
+        draws=tuple(tracer.draws),
     )
     return tracer, graph
 
@@ -99,12 +123,24 @@ def _names(tracer: Tracer) -> tuple[tuple[Node, str], ...]:
     """The user's variables, read from the finished call's frame; they make the printed equations readable."""
     found: dict[Node, str] = {}
     for name, value in dict(tracer.frame.f_locals if tracer.frame else {}).items():
-        if isinstance(value, Value) and value._node.op not in (STATE, VECTOR, SCALAR, CONSTANT):
+        if isinstance(value, Value) and value._node.op not in _NAMED:
             found.setdefault(value._node, name)
     return tuple(found.items())
 
 
-def _check_used(tracer: Tracer, graph: StepGraph) -> None:
+def _check_same_weights(tracer: Tracer, graph: StepGraph, training: StepGraph) -> None:
+    for what in ("input_gates", "state_gates"):
+        one, other = set(getattr(graph, what)), set(getattr(training, what))
+        if one != other:
+            gate, where = min(one ^ other), "training" if other - one else "evaluation"
+            raise CellDefinitionError(
+                problem=f"{graph.name} asks for the gate '{gate}' in {where} alone.",
+                where=Source(tracer.code.co_filename, tracer.code.co_firstlineno),
+                remedy="A layer has the same weights in both: ask for each gate whatever self.training is.",
+            )
+
+
+def _check_used(tracer: Tracer, graph: StepGraph, training: StepGraph) -> None:
     if not (graph.input_gates or graph.state_gates or graph.vectors or graph.scalars):
         raise CellDefinitionError(
             problem=f"{graph.name} has nothing to learn: its equations ask for no gate and no parameter.",
@@ -121,11 +157,18 @@ def _check_used(tracer: Tracer, graph: StepGraph) -> None:
             where=Source(tracer.code.co_filename, tracer.code.co_firstlineno),
             remedy=f"Use x.{unused[0]} or a state's .{unused[0]} in step, or take it out of gates.",
         )
-    used = {node.attribute for node in (*graph.of(VECTOR), *graph.of(SCALAR))}
+    used = {node.attribute for each in (graph, training) for op in (VECTOR, SCALAR) for node in each.of(op)}
     for name in (*graph.vectors, *graph.scalars):
         if name not in used:
             raise CellDefinitionError(
                 problem=f"{graph.name} has the parameter '{name}', but no equation that matters uses it.",
                 where=Source(tracer.code.co_filename, tracer.code.co_firstlineno),
                 remedy=f"Use self.{name} in step, or take it out.",
+            )
+    for name in graph.inputs:
+        if name not in (*graph.asked_inputs, *training.asked_inputs):
+            raise CellDefinitionError(
+                problem=f"{graph.name} has the input '{name}' beside x, but no equation that matters uses it.",
+                where=Source(tracer.code.co_filename, tracer.code.co_firstlineno),
+                remedy=f"Use {name} in step, or take it out of inputs.",
             )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextvars
+import itertools
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
@@ -15,8 +16,8 @@ from types import CodeType, FrameType
 from typing import Any, NoReturn, Protocol
 
 from cellwise.errors import CellError, ConcreteValueError, ShapeError
-from cellwise.graph.expr import Node, Source
-from cellwise.graph.ops import CONSTANT, Kind, Op, Shape
+from cellwise.graph.expr import Draw, Node, Source
+from cellwise.graph.ops import CONSTANT, DRAW, Kind, Op, Shape
 
 
 def _folder_of(package: str) -> str:
@@ -59,6 +60,8 @@ class Definition(Protocol):
     @property
     def states(self) -> tuple[str, ...]: ...
     @property
+    def inputs(self) -> Iterable[str]: ...
+    @property
     def output(self) -> str | None: ...
     @property
     def options(self) -> Mapping[str, Any]: ...
@@ -71,10 +74,15 @@ class Definition(Protocol):
 
 
 class Tracer:
-    """Collects the nodes of one step; equal nodes become one."""
+    """Collects the nodes of one step; equal nodes become one.
 
-    def __init__(self, cell: Definition) -> None:
+    `training`: whether the equations are those of training. `asked_training` says whether they depend on that.
+    """
+
+    def __init__(self, cell: Definition, training: bool = False) -> None:
         self.cell = cell
+        self.training, self.asked_training = training, False
+        self.draws: list[Draw] = []
         self.name = type(cell).__name__
         self._nodes: dict[tuple[object, ...], Node] = {}
         self.code: CodeType = cell.step.__code__
@@ -85,6 +93,15 @@ class Tracer:
         if key not in self._nodes:
             self._nodes[key] = Node(op, inputs, attribute, self.source())
         return self._nodes[key]
+
+    def draw(self, letter: str, probability: float | None, per_sequence: bool) -> Node:
+        """A new random number, named by a letter and the first number that makes a name of its own."""
+        cell = self.cell
+        taken = {*cell.states, *cell.inputs, *cell.vectors, *cell.scalars, *self.code.co_varnames}
+        taken |= {draw.name for draw in self.draws}
+        name = next(name for i in itertools.count(1) if (name := f"{letter}{i}") not in taken)
+        self.draws.append(Draw(name, probability, per_sequence))
+        return self.node(DRAW, attribute=name)
 
     @property
     def nodes(self) -> tuple[Node, ...]:

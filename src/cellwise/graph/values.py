@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from cellwise.errors import ConcreteValueError, ShapeError, UnknownGateError
 from cellwise.graph.expr import Node, Shape
 from cellwise.graph.habits import FUNCTIONS, instead_of, takes_units, way_out
-from cellwise.graph.ops import INPUT, OPS, PROJECT
+from cellwise.graph.ops import BESIDE, DRAW, INPUT, OPS, PROJECT
 from cellwise.graph.text import short
 from cellwise.graph.tracer import Tracer, current_tracer
 
@@ -211,6 +211,12 @@ class Value(_StandIn):
 
     def __getattr__(self, gate: str) -> Value:
         _check_gate(self._tracer, gate)
+        if self._node.op in (BESIDE, DRAW):
+            self._tracer.fail(
+                ShapeError,
+                problem=f"The gate '{gate}' is asked of {self._node.attribute}, which stands beside x unweighted.",
+                remedy="What a gate is to learn from belongs into x; beside it stands what multiplies or is added.",
+            )
         if self._node.shape is not Shape.BATCH or self._node.is_mask:
             kind = "a comparison" if self._node.is_mask else f"a value of shape {self._node.shape}"
             self._tracer.fail(

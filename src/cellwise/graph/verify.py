@@ -6,10 +6,18 @@ name of a cell is printable, on one line.
 
 from __future__ import annotations
 
-from cellwise.graph.expr import Node, Shape, StepGraph
-from cellwise.graph.ops import CONSTANT, INPUT, OPS, PROJECT, SCALAR, STATE, VECTOR, Kind
+from cellwise.graph.expr import Draw, Node, Shape, StepGraph
+from cellwise.graph.ops import BESIDE, CONSTANT, DRAW, INPUT, OPS, PROJECT, SCALAR, STATE, VECTOR, Kind, Op
 
-_NAMES = {INPUT: "gates", PROJECT: "gates", STATE: "states", VECTOR: "vectors", SCALAR: "scalars"}
+_NAMES = {
+    INPUT: "gates",
+    PROJECT: "gates",
+    STATE: "states",
+    VECTOR: "vectors",
+    SCALAR: "scalars",
+    BESIDE: "inputs",
+    DRAW: "draws",
+}
 
 
 _LONGEST_NAME = 1000
@@ -51,19 +59,37 @@ def _attribute(node: Node) -> str:
 def _check_names(graph: StepGraph) -> None:
     if not (graph.name.isprintable() and len(graph.name) <= _LONGEST_NAME):
         raise GraphError(f"a cell is called {graph.name[:40]!r}, which is no line of printable text")
+    given = (*graph.inputs, *_names(graph, DRAW))
     kinds = {"gate": graph.gates, "state": graph.states, "parameter": (*graph.vectors, *graph.scalars)}
+    kinds |= {"value beside x": given}
     for kind, names in kinds.items():
         for name in names:
             _check_identifier(graph, kind, name)
         if len(set(names)) != len(names):
             raise GraphError(f"{graph.name}: two of its {kind}s have the same name")
-    for name in (*graph.vectors, *graph.scalars):
+    for name in (*graph.vectors, *graph.scalars, *given):
         if name.startswith(_TAKEN):
             raise GraphError(f"{graph.name}: {name[:40]!r} is no parameter of a cell's own, but a layer's")
+    shared = {*given} & {*graph.states, *graph.vectors, *graph.scalars}
+    if shared:
+        raise GraphError(f"{graph.name}: {min(shared)[:40]!r} is a value beside x, and something else too")
+    for draw in graph.draws:
+        _check_law(graph, draw)
     for _, name in graph.names:
         _check_identifier(graph, "variable", name)
     if not graph.states:
         raise GraphError(f"{graph.name}: has no state")
+
+
+def _names(graph: StepGraph, op: Op) -> tuple[str, ...]:
+    """The names that nodes of an op may carry."""
+    return tuple([draw.name for draw in graph.draws]) if op is DRAW else getattr(graph, _NAMES[op])
+
+
+def _check_law(graph: StepGraph, draw: Draw) -> None:
+    law, once = draw.probability, draw.per_sequence
+    if type(once) is not bool or not (law is None or (isinstance(law, float) and 0 < law < 1)):
+        raise GraphError(f"{graph.name}: {draw.name} is drawn from no distribution that there is")
 
 
 def _check_identifier(graph: StepGraph, kind: str, name: str) -> None:
@@ -79,7 +105,7 @@ def _problems(graph: StepGraph, node: Node, seen: set[Node]) -> list[str]:
         found.append(f"takes {node.op.operands} operands, has {len(node.inputs)}")
     if any(i not in seen for i in node.inputs):
         found.append("stands before an operand")
-    if node.op in _NAMES and node.attribute not in getattr(graph, _NAMES[node.op]):
+    if node.op in _NAMES and node.attribute not in _names(graph, node.op):
         found.append(f"names none of the {_NAMES[node.op]}")
     if node.op not in _NAMES and node.op is not CONSTANT and node.attribute is not None:
         found.append("carries an attribute, which only leaves do")
@@ -92,4 +118,6 @@ def _problems(graph: StepGraph, node: Node, seen: set[Node]) -> list[str]:
         found.append("takes the units together of a value that is not of shape (B, H)")
     if node.op is PROJECT and any(i.shape is not Shape.BATCH for i in node.inputs):
         found.append("projects a value that is not of shape (B, H)")
+    if node.op is PROJECT and any(i.op in (BESIDE, DRAW) for i in node.inputs):
+        found.append("projects a value beside x by itself")
     return found

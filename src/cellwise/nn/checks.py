@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from cellwise.errors import InputError
+from cellwise.errors import InputError, LayerError
 from cellwise.torch_internals import is_autocast_enabled
 
 
@@ -119,3 +119,13 @@ def check_states(
                 f"Input and hidden tensors are not the same dtype, found input tensor with {data.dtype} "
                 f"and hidden tensor with {state.dtype}. Convert the state: state.to({data.dtype})"
             )
+
+
+def check_weight_dropout(p: Any) -> float:
+    """The probability with which a recurrent weight is zero in a call; LayerError if it is none."""
+    if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p < 1:
+        raise LayerError(
+            "weight_dropout should be a number in range [0, 1), the probability of a recurrent weight being zeroed in "
+            f"training; got {p!r}"
+        )
+    return float(p)

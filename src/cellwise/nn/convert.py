@@ -78,7 +78,7 @@ def revert(model: Model) -> Model:
         if target is not None:
             become(module, target)
         if isinstance(module, tuple(SWAPS)) and not isinstance(module, OURS):
-            for name in ("_backend", "recompute"):
+            for name in ("_backend", "recompute", "weight_dropout"):
                 module.__dict__.pop(name, None)
     return model
 

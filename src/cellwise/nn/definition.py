@@ -16,6 +16,7 @@ import torch
 from cellwise.backends.base import LayerSpec
 from cellwise.cells.base import Cell
 from cellwise.errors import BackendError
+from cellwise.graph import StepGraph
 from cellwise.plan import ParameterSpec, parameter_layout, state_sizes
 from cellwise.runtime import dispatch
 from cellwise.runtime.compiling import constant_result
@@ -31,19 +32,27 @@ _KEYS: dict[Cell, str] = {}
 _NUMBERS = itertools.count()  # threads that meet here draw different ones
 
 
-def key_of(cell: Cell) -> str:
-    """A text that stands for a cell in this process."""
+_TRAINING = " in training"
+
+
+def key_of(cell: Cell, training: bool = False) -> str:
+    """A text that stands for a cell in this process; with `training` for its equations there, if these are others."""
     key = _KEYS.get(cell)
     if key is None:
         key = f"{cell.name} #{next(_NUMBERS)}"
         _CELLS[key] = cell
         key = _KEYS.setdefault(cell, key)
-    return key
+    return key + _TRAINING if training and cell.training_graph is not cell.graph else key
 
 
 def cell_of(key: str) -> Cell:
     """The cell that a key stands for."""
-    return _CELLS[key]
+    return _CELLS[key.removesuffix(_TRAINING)]
+
+
+def _graph_of(key: str) -> StepGraph:
+    cell = cell_of(key)
+    return cell.training_graph if key.endswith(_TRAINING) else cell.graph
 
 
 class LayerInfo(NamedTuple):
@@ -58,7 +67,7 @@ class LayerInfo(NamedTuple):
 @lru_cache(maxsize=1024)
 def _info_of(definition: Definition) -> LayerInfo:
     key, input_size, hidden_size, num_layers, bias, dropout, bidirectional, proj_size = definition
-    graph = cell_of(key).graph
+    graph = _graph_of(key)
     stack = LayerSpec(graph, input_size, hidden_size, num_layers, bias, dropout, bidirectional, proj_size)
     specs = specs_of(stack)
     names = tuple(tuple((spec.stem, spec.name(*place)) for spec in each) for place, each in specs.items())

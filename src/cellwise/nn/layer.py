@@ -5,6 +5,8 @@ Longer than other files: the shapes and errors of calls are described here, for 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -15,12 +17,14 @@ from torch.nn.utils.rnn import PackedSequence
 from cellwise.backends.base import Call, Sequences, Stepper, Weights
 from cellwise.cells.base import Cell
 from cellwise.errors import InputError, LayerError
+from cellwise.graph import StepGraph
+from cellwise.nn.beside import drop_weights, rows_beside, with_given
 from cellwise.nn.checks import as_states, check_input, check_states, check_steps, check_weights
 from cellwise.nn.definition import Definition, LayerInfo, Names, dispatch_id_for, info_of, key_of
 from cellwise.runtime import dispatch
 from cellwise.runtime.compiling import is_tracing, specialize
 from cellwise.runtime.sequences import Form, Lengths, form_of
-from cellwise.runtime.stream import Stream, Watched
+from cellwise.runtime.stream import Stream, StreamBeside, Watched
 
 
 class Examined(NamedTuple):
@@ -51,6 +55,8 @@ class RecurrentLayer(nn.Module):
     # May be set: whether the backward pass computes each step again from the states before it, instead of having the
     # forward pass keep its values. Less memory, more time.
     recompute: bool = False
+    # The probability with which a recurrent weight is zero in a call, in training (`drop_weights`).
+    weight_dropout: float = 0.0
 
     @property
     def cell(self) -> Cell:
@@ -61,6 +67,11 @@ class RecurrentLayer(nn.Module):
     def _key(self) -> str:
         """What the cell goes by where plain values are wanted."""
         return key_of(self.cell)
+
+    @property
+    def _training_key(self) -> str:
+        """The same of the cell in training."""
+        return key_of(self.cell, training=True)
 
     @property
     def backend(self) -> str:
@@ -75,9 +86,9 @@ class RecurrentLayer(nn.Module):
     def backend(self, name: str) -> None:
         self._backend = dispatch.check_name(name)
 
-    def _definition(self) -> Definition:
+    def _definition(self, training: bool = False) -> Definition:
         return (
-            self._key,
+            self._training_key if training else self._key,
             self.input_size,
             self.hidden_size,
             self.num_layers,
@@ -97,15 +108,24 @@ class RecurrentLayer(nn.Module):
             ]
         )
 
-    def _run(self, x: Any, state: Any, lengths: Lengths | None, resets: Tensor | None) -> tuple[Any, Any]:
+    def _run(
+        self,
+        x: Any,
+        state: Any,
+        lengths: Lengths | None,
+        resets: Tensor | None,
+        beside: Mapping[str, Any] = MappingProxyType({}),
+    ) -> tuple[Any, Any]:
         traced = is_tracing()
-        definition = specialize(self._definition()) if traced else self._definition()
+        definition = (
+            specialize(self._definition(self.training)) if traced else self._definition(self.training)
+        )
         info = info_of(*definition)
         try:
             data, weights, dtype = self._checked(x, info)
         except InputError:
             if isinstance(x, Proxy):
-                return self._as_node(x, state, lengths, resets)
+                return self._as_node(x, state, lengths, resets, beside)
             raise
         asked = (self._backend, data.device, dtype, resets is not None, traced, self.recompute)
         # A program that is traced is good for other sizes too.
@@ -120,6 +140,9 @@ class RecurrentLayer(nn.Module):
         backend, stack, prepared = dispatch.DISPATCHES[dispatch_id_for(*asked, workload, *definition)]
         states = self._states(state, form.sequences.batch, data, unbatched, info)
         states = tuple([form.sort(each) for each in states])
+        weights = self._given(weights, stack.graph, beside, form, unbatched)
+        if self.weight_dropout and self.training:
+            weights = drop_weights(weights, self.weight_dropout)
         call = Call(form.sequences, states, weights, self.training, prepared)
         output, finals = backend.run(stack, call)
         output = form.output(output)
@@ -128,6 +151,20 @@ class RecurrentLayer(nn.Module):
             output = output.squeeze(0 if self.batch_first else 1)
             finals = tuple([final.squeeze(1) for final in finals])
         return output, finals[0] if len(finals) == 1 else finals
+
+    def _given(
+        self,
+        weights: tuple[Weights, ...],
+        graph: StepGraph,
+        beside: Mapping[str, Any],
+        form: Form,
+        unbatched: bool,
+    ) -> tuple[Weights, ...]:
+        """The weights with all that kernels are given beside x."""
+        if not (beside or graph.inputs or graph.draws):
+            return weights
+        rows = rows_beside(self.cell, beside, form, self.hidden_size, unbatched, self.batch_first)
+        return with_given(weights, graph, rows, form, self.hidden_size)
 
     def _checked(self, x: Any, info: LayerInfo) -> tuple[Tensor, tuple[Weights, ...], torch.dtype]:
         """The numbers of an input that fits this layer, the weights as they are now, and the dtype to compute in."""
@@ -148,23 +185,29 @@ class RecurrentLayer(nn.Module):
         # Under autocast weights may have other dtypes than the input; then only what casts them can compute.
         return data, weights, data.dtype if alike else torch.get_autocast_dtype(data.device.type)
 
-    def _as_node(self, x: Proxy, state: Any, lengths: Any, resets: Any) -> Any:
+    def _as_node(self, x: Proxy, state: Any, lengths: Any, resets: Any, beside: Mapping[str, Any]) -> Any:
         """One call of this module in a graph of torch.fx, as its tracers make one of torch.nn's modules."""
-        options = {"lengths": lengths, "resets": resets}
+        options = {"lengths": lengths, "resets": resets, **beside}
         given = {name: value for name, value in options.items() if value is not None}
         tracer: Any = x.tracer
         return tracer.create_proxy("call_module", tracer.path_of_module(self), (x, state), given)
 
     def _examined(
-        self, x: Any, state: Any, lengths: Lengths | None = None, resets: Tensor | None = None
+        self,
+        x: Any,
+        state: Any,
+        lengths: Lengths | None = None,
+        resets: Tensor | None = None,
+        beside: Mapping[str, Any] = MappingProxyType({}),
     ) -> Examined:
         """Who would run this call, after all checks. Nothing is run."""
-        info = info_of(*self._definition())
+        info = info_of(*self._definition(self.training))
         data, weights, dtype = self._checked(x, info)
         unbatched = data is x and data.dim() == 2
         batch = self._as_batch(x, lengths, resets) if unbatched else (x, lengths, resets)
         form = form_of(batch[0], self.batch_first, batch[1], batch[2])
         self._states(state, form.sequences.batch, data, unbatched, info)
+        rows_beside(self.cell, beside, form, self.hidden_size, unbatched, self.batch_first)
         context = dispatch.context_of(data.device, dtype, resets is not None, False, self.recompute)
         workload = self._workload(form.sequences, weights)
         explanation = dispatch.explain(self._backend, info.stack, context, workload)
@@ -234,7 +277,7 @@ class RecurrentLayer(nn.Module):
                 "Stream a layer with bidirectional=False."
             )
 
-        return Stream(self, batch_size)
+        return (StreamBeside if self.cell.inputs else Stream)(self, batch_size)
 
     def _stream_sizes(self) -> tuple[int, torch.dtype, torch.device]:
         weight = self._first_weight()
@@ -247,7 +290,9 @@ class RecurrentLayer(nn.Module):
         info = info_of(*self._definition())
         return self._states(state, batch, self._first_weight(), False, info)
 
-    def _stream_step(self, x: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def _stream_step(
+        self, x: Tensor, states: tuple[Tensor, ...], beside: Mapping[str, Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         definition = self._definition()
         data, weights, dtype = self._checked(x.unsqueeze(0), info_of(*definition))
         form = form_of(data, batch_first=False, lengths=None, resets=None)
@@ -256,12 +301,16 @@ class RecurrentLayer(nn.Module):
             self._backend, data.device, dtype, False, False, False, workload, *definition
         )
         backend, stack, prepared = dispatch.DISPATCHES[number]
+        steps = {name: value.unsqueeze(0) for name, value in beside.items()}
+        weights = self._given(weights, stack.graph, steps, form, unbatched=False)
         output, finals = backend.run(stack, Call(form.sequences, states, weights, False, prepared))
         return form.output(output)[0], finals
 
     def _stepper(self, batch_size: int) -> tuple[Stepper, Watched] | None:
         """What makes single steps on the weights as they are now, and these watched; None if no backend has it."""
         info = info_of(*self._definition())
+        if info.stack.graph.given:
+            return None
         names = tuple(name for each in info.names for _, name in each)
         if any(name not in self._parameters for name in names):
             return None
@@ -287,6 +336,7 @@ class RecurrentLayer(nn.Module):
             ("bidirectional", False),
             ("backend", "auto"),
             ("recompute", False),
+            ("weight_dropout", 0.0),
         ):
             value = getattr(self, name)
             if value != default:

@@ -11,6 +11,7 @@ from cellwise.cells import gru, lstm, rnn
 from cellwise.cells.base import Cell
 from cellwise.errors import InputError
 from cellwise.nn import plain
+from cellwise.nn.checks import check_weight_dropout
 from cellwise.nn.definition import key_of
 from cellwise.nn.layer import RecurrentLayer
 from cellwise.runtime.compiling import is_tracing, traced
@@ -24,13 +25,14 @@ _RNN_KEYS = {name: key_of(cell) for name, cell in _RNNS.items()}
 
 
 class _DropIn(RecurrentLayer):
-    """The constructor and the call of a torch.nn layer, with one keyword more each. Abstract."""
+    """The constructor and the call of a torch.nn layer, with a keyword or two more each. Abstract."""
 
     mode: str
 
-    def __init__(self, *args: Any, backend: str = "auto", **kwargs: Any) -> None:
+    def __init__(self, *args: Any, backend: str = "auto", weight_dropout: float = 0.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.backend = backend
+        self.weight_dropout = check_weight_dropout(weight_dropout)
 
     def forward(
         self,
@@ -65,6 +67,7 @@ class _DropIn(RecurrentLayer):
         run without cellwise.
         """
         plain = lengths is None and resets is None and self._backend in ("auto", "native")
+        plain = plain and not (self.weight_dropout and self.training)
         return plain and (not torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export())
 
 

@@ -116,6 +116,7 @@ def _key_of(layer: RecurrentLayer, x: Any, state: Any) -> tuple[Any, ...] | None
         _watchers(),
         layer._backend,
         layer.recompute,
+        layer.weight_dropout,
     )
 
 
@@ -153,6 +154,8 @@ def _decide(layer: RecurrentLayer, key: tuple[Any, ...], x: Any, state: Any) -> 
 
 def _route(layer: RecurrentLayer, x: Any, state: Any) -> Route | None:
     chosen, form, info, dtype, _ = layer._examined(x, state)
+    if info.stack.graph.given or (layer.weight_dropout and layer.training):
+        return None
     if chosen is None or (chosen.backend.accepts_padding and _watchers()):
         return None
     sequences = form.sequences

@@ -16,6 +16,7 @@ from cellwise import cells
 from cellwise.cells.base import Cell, own_parameters
 from cellwise.errors import InputError, LayerError
 from cellwise.nn import plain
+from cellwise.nn.checks import check_weight_dropout
 from cellwise.nn.definition import info_of, key_of, specs_of
 from cellwise.nn.layer import RecurrentLayer
 from cellwise.runtime import dispatch
@@ -28,7 +29,7 @@ __all__ = ["Recurrent", "RecurrentLayer", "explain"]
 class Recurrent(RecurrentLayer):
     """A recurrent layer of any cell, with the interface of torch.nn.GRU.
 
-    Called as `layer(x, state=None, *, lengths=None, resets=None) -> (output, state)`:
+    Called as `layer(x, state=None, *, lengths=None, resets=None, **beside) -> (output, state)`:
 
     - x: (T, B, D), with `batch_first` (B, T, D), for one sequence (T, D), or a PackedSequence.
     - state: for each state of the cell (L * directions, B, H), without B for one sequence; a tensor for a cell of
@@ -37,6 +38,9 @@ class Recurrent(RecurrentLayer):
       zero, the final state is that of the last valid step, and the reverse direction starts there.
     - resets: (T, B), with `batch_first` (B, T), bool. The state of a row is zero before that step; with
       `bidirectional` the boundary holds in both directions, so a row equals its pieces run apart.
+    - beside: the inputs beside x of a cell that has some, by name: (T, B) or (T, B, 1), one number a row; or (T, B, H),
+      one a unit; in the form of x, of its dtype. Every layer gets the same; the reverse direction reads each at its
+      own step.
     - output: like x, with directions * H in place of D; state: as it is taken.
 
     Parameters are named, shaped and ordered as in torch.nn: `weight_ih_l{k}` (G*H, D), `weight_hh_l{k}` (G*H, H),
@@ -55,6 +59,11 @@ class Recurrent(RecurrentLayer):
         input_size: D.
         hidden_size: H.
         backend: "auto", or one by name; also an attribute that may be set later.
+        weight_dropout: in training each recurrent weight is zero with this probability, for all steps of a call, and
+            the others are divided by 1 minus it (DropConnect, as in AWD-LSTM, Merity et al. 2018).
+
+    In training a cell that draws masks (`cellwise.dropout`) has new ones in each call, layer and direction, from
+    torch's generator: `torch.manual_seed` makes them again, torch.utils.checkpoint and `recompute` keep them.
 
     Raises:
         LayerError, TypeError, ValueError: an argument that cannot be.
@@ -68,7 +77,8 @@ class Recurrent(RecurrentLayer):
     """
 
     proj_size = 0
-    _key = ""  # of the cell; an attribute of each layer, since every call asks for it
+    # Of the cell, in evaluation and in training; attributes of each layer, since every call asks for one.
+    _key = _training_key = ""
 
     def __init__(
         self,
@@ -83,10 +93,12 @@ class Recurrent(RecurrentLayer):
         backend: str = "auto",
         device: Any = None,
         dtype: Any = None,
+        *,
+        weight_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self._cell = cells.get(cell)
-        self._key = key_of(self._cell)
+        self._find_keys()
         self.input_size = _positive("input_size", input_size)
         self.hidden_size = _positive("hidden_size", hidden_size)
         self.num_layers = _positive("num_layers", num_layers)
@@ -94,6 +106,7 @@ class Recurrent(RecurrentLayer):
         self.batch_first = _boolean("batch_first", batch_first)
         self.bidirectional = _boolean("bidirectional", bidirectional)
         self.dropout = _probability(dropout, num_layers)
+        self.weight_dropout = check_weight_dropout(weight_dropout)
         self.backend = backend
         for name, shape in self._shapes():
             self.register_parameter(name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
@@ -105,7 +118,10 @@ class Recurrent(RecurrentLayer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._key = key_of(self._cell)  # it is of one process
+        self._find_keys()  # they are of one process
+
+    def _find_keys(self) -> None:
+        self._key, self._training_key = key_of(self._cell), key_of(self._cell, training=True)
 
     @property
     def cell(self) -> Cell:
@@ -125,7 +141,13 @@ class Recurrent(RecurrentLayer):
                     init.uniform_(getattr(self, name), low, high)
 
     def forward(
-        self, x: Any, state: Any = None, *, lengths: Lengths | None = None, resets: Tensor | None = None
+        self,
+        x: Any,
+        state: Any = None,
+        *,
+        lengths: Lengths | None = None,
+        resets: Tensor | None = None,
+        **beside: Any,
     ) -> tuple[Any, Any]:
         """Run over a batch of sequences; shapes as in the class's description.
 
@@ -133,11 +155,11 @@ class Recurrent(RecurrentLayer):
             InputError: an argument does not fit the layer.
             BackendError: the backend asked for by name cannot run this.
         """
-        if lengths is None and resets is None and not is_tracing():
+        if lengths is None and resets is None and not beside and not is_tracing():
             found = plain.call(self, x, state)
             if found is not None:
                 return found
-        return self._run(x, state, lengths, resets)
+        return self._run(x, state, lengths, resets, beside)
 
     def extra_repr(self) -> str:
         return f"{self._cell.name}, {super().extra_repr()}"
@@ -150,6 +172,7 @@ def explain(
     *,
     lengths: Lengths | None = None,
     resets: Tensor | None = None,
+    **beside: Any,
 ) -> dispatch.Explanation:
     """Which backend would run this call of a layer, and why not the others. Nothing is run.
 
@@ -167,7 +190,7 @@ def explain(
         raise InputError(
             f"explain takes a layer of cellwise; got {type(layer).__name__}. Swap it first: cellwise.convert(model)."
         )
-    chosen, form, info, dtype, explanation = layer._examined(x, state, lengths, resets)
+    chosen, form, info, dtype, explanation = layer._examined(x, state, lengths, resets, beside)
     if chosen is None:
         return explanation
     batch = form.sequences

@@ -16,7 +16,21 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from cellwise.graph import Node, StepGraph
-from cellwise.graph.ops import CONSTANT, INPUT, OPS, PRODUCT, PROJECT, SCALAR, STATE, VECTOR, Kind, Op, Shape
+from cellwise.graph.ops import (
+    BESIDE,
+    CONSTANT,
+    DRAW,
+    INPUT,
+    OPS,
+    PRODUCT,
+    PROJECT,
+    SCALAR,
+    STATE,
+    VECTOR,
+    Kind,
+    Op,
+    Shape,
+)
 
 # The gradient that arrives at the output, or at a new state (its name, and no state is called as the output is here).
 GRADIENT = Op("gradient", Kind.LEAF, 0, "d{a}", shape=Shape.BATCH)
@@ -35,7 +49,7 @@ class Derivative:
 
     `inputs` and `products` are the gradients at `x.g` and at the product nodes, (B, H) each; `states` those at the
     states before the step; `parameters` those at vectors and scalars, (B, H) each, to be summed over what the
-    parameter lacks.
+    parameter lacks; `beside` those at inputs beside x, (B, H) each. What was drawn has none.
     """
 
     graph: StepGraph
@@ -43,6 +57,7 @@ class Derivative:
     products: dict[Node, Node]
     states: dict[str, Node]
     parameters: dict[Node, Node]
+    beside: dict[Node, Node]
 
 
 class _Writer:
@@ -210,7 +225,7 @@ def differentiate(graph: StepGraph) -> Derivative:
         for operand, each in zip(
             node.inputs, RULES[node.op.name](w, gradient, node, *node.inputs), strict=True
         ):
-            if each is None or operand.op is CONSTANT:
+            if each is None or operand.op in (CONSTANT, DRAW):
                 continue
             if operand.shape is Shape.ROWS and node.shape.has_units:
                 arrive(operand, each, at_units)
@@ -225,6 +240,7 @@ def differentiate(graph: StepGraph) -> Derivative:
         products=products,
         states={str(node.attribute): g for node, g in leaves.items() if node.op in (STATE, ROW)},
         parameters={node: g for node, g in leaves.items() if node.op in (VECTOR, SCALAR)},
+        beside={node: g for node, g in leaves.items() if node.op is BESIDE},
     )
 
 

@@ -14,6 +14,7 @@ from cellwise.graph import Node, Shape, StepGraph
 from cellwise.graph.expr import postorder
 from cellwise.graph.ops import PROJECT, STATE
 from cellwise.passes import Derivative, differentiate, saved_for
+from cellwise.plan.backward_program import BESIDE_GRADIENTS as BESIDE_GRADIENTS
 from cellwise.plan.backward_program import PROJECTED_GRADIENT as PROJECTED_GRADIENT
 from cellwise.plan.backward_program import backward_program
 from cellwise.plan.buffers import Tape, carried, output_buffer, state_slots
@@ -34,6 +35,7 @@ class BackwardPlan:
         inputs: for each gate of the input its name, and the column of its gradient.
         products: for each projection its gate, the column of its gradient, and where the operand lies.
         parameters: the cell's own parameters, in the order of the columns of the buffer "sums".
+        beside: the inputs beside x, in the order of the columns of the buffer `BESIDE_GRADIENTS`.
         unprojected: with `projected`, where W_hr's operand lies.
     """
 
@@ -44,6 +46,7 @@ class BackwardPlan:
     inputs: tuple[tuple[str, int], ...]
     products: tuple[tuple[str, int, Slot], ...]
     parameters: tuple[str, ...]
+    beside: tuple[str, ...]
     unprojected: Slot | None
 
     @property
@@ -97,6 +100,7 @@ def backward_plan(graph: StepGraph, projected: bool = False, recompute: bool = F
             for n, g in derivative.products.items()
         ),
         parameters=tuple(str(node.attribute) for node in derivative.parameters),
+        beside=tuple(str(node.attribute) for node in derivative.beside),
         unprojected=operands[graph.output] if projected else None,
     )
 
@@ -138,7 +142,8 @@ def _in_gate_order(graph: StepGraph, d: Derivative) -> dict[Node, None]:
 
 
 def _roots(d: Derivative) -> list[Node]:
-    return [*d.inputs.values(), *d.products.values(), *d.states.values(), *d.parameters.values()]
+    kinds = (d.inputs, d.products, d.states, d.parameters, d.beside)
+    return [gradient for each in kinds for gradient in each.values()]
 
 
 def _forward_values(graph: StepGraph, roots: list[Node]) -> list[Node]:

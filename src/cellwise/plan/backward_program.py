@@ -10,12 +10,14 @@ from cellwise.graph.expr import postorder
 from cellwise.graph.ops import CONSTANT, OPS, STATE
 from cellwise.passes import Derivative
 from cellwise.passes.differentiate import GRADIENT, OUTPUT, PULLBACK
-from cellwise.plan.buffers import States, X, carried, output_buffer, parameter_slots
+from cellwise.plan.buffers import States, X, carried, given_slots, output_buffer
 from cellwise.plan.forward import OUTPUT_WEIGHT
 from cellwise.plan.products import Products
 from cellwise.plan.program import Buffer, MatmulTerm, Program, Slot, Stage, StorageClass, WeightBlock, Width
 from cellwise.plan.schedule import Sums, assign_stages, build_stages
 
+# The gradients at inputs beside x, a column each.
+BESIDE_GRADIENTS = "gradients beside x"
 # The gradient at what proj_size makes, one row per step; its product with the unprojected outputs is that of W_hr.
 PROJECTED_GRADIENT = Buffer("projected gradient", StorageClass.PER_CHUNK, width=Width.PROJECTED)
 _PULLED = Buffer("gradient before projection", StorageClass.SCRATCH)
@@ -54,8 +56,12 @@ def backward_program(
         (gradient, Slot(sums, column)) for column, gradient in enumerate(derivative.parameters.values())
     ]
     outputs += recomputed_refs.items()
+    beside = Buffer(BESIDE_GRADIENTS, StorageClass.PER_CHUNK, len(derivative.beside))
+    outputs += [
+        (gradient, Slot(beside, column)) for column, gradient in enumerate(derivative.beside.values())
+    ]
     roots = [node for node, _ in outputs]
-    leaves = parameter_slots(graph) | slots
+    leaves = given_slots(graph) | slots
     if projected:
         leaves |= {n: Slot(_PULLED) for n in postorder(roots, leaves) if _is_total(n, graph.states[0])}
     leaves |= _arriving(graph, postorder(roots, leaves), arriving, states)

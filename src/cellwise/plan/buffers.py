@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cellwise.graph import Node, StepGraph
-from cellwise.graph.ops import SCALAR, STATE, VECTOR
+from cellwise.graph.ops import BESIDE, DRAW, SCALAR, STATE, VECTOR
 from cellwise.plan.program import Buffer, Slot, StorageClass, Width
 
 # For each state where it is before a step, and where it is after it.
 States = tuple[tuple[Buffer, Buffer], ...]
 
 ROW_TAPE = "row tape"
-
+_BESIDE = "beside x: "  # no state has such a name
 X = Slot(Buffer("x", StorageClass.PER_STEP, width=Width.INPUT))
 
 
@@ -39,14 +39,30 @@ class Tape:
         return found | {node: Slot(rows, column) for node, column in self.row_columns.items()}
 
 
-def parameter_slots(graph: StepGraph) -> dict[Node, Slot]:
-    """Where a cell's own parameters lie; numbers are written into the code."""
+def given_slots(graph: StepGraph) -> dict[Node, Slot]:
+    """Where a cell's own parameters lie, and what it is given beside x; numbers are written into the code."""
     places = {VECTOR: StorageClass.PER_UNIT, SCALAR: StorageClass.SCALAR}
-    return {
+    own = {
         node: Slot(Buffer(f"own {node.attribute}", places[node.op]))
         for node in graph.nodes
         if node.op in places
     }
+    once = {draw.name for draw in graph.draws if draw.per_sequence}
+    beside = {node: Slot(beside_buffer(str(node.attribute))) for node in graph.of(BESIDE)}
+    for node in graph.of(DRAW):
+        storage = StorageClass.PER_SEQUENCE if node.attribute in once else StorageClass.PER_STEP
+        beside[node] = Slot(replace(beside_buffer(str(node.attribute)), storage=storage))
+    return own | beside
+
+
+def beside_buffer(name: str) -> Buffer:
+    """Where a value beside x lies."""
+    return Buffer(f"{_BESIDE}{name}", StorageClass.BESIDE)
+
+
+def name_beside(buffer: Buffer) -> str | None:
+    """The name of what a buffer holds that a layer is given beside x; None of any other."""
+    return buffer.name.removeprefix(_BESIDE) if buffer.name.startswith(_BESIDE) else None
 
 
 def output_buffer(projected: bool) -> Buffer:

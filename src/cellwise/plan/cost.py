@@ -8,6 +8,8 @@ How it is counted:
   that is summed into the gradient of a bias or of a cell's own parameter, and each that a reduction takes in.
 - Backward is the gradient at everything: the weights, the initial states and the input. `recomputed` are those of its
   pointwise operations that make a value of the forward pass again instead of keeping it.
+- A value beside x is counted as one number a row, to whose gradient all units add. Random numbers are one for each row
+  and unit, written once by what draws them; what the drawing computes is not counted.
 - Bytes read and written are those that must move: each array once in each pass that uses it. The weights are
   counted once a pass and the states stay near the processor from step to step.
 - Memory is that of the numbers, without the scratch of a backend; an optimizer keeps its own. A training step is looked
@@ -145,6 +147,7 @@ def cost_of(graph: StepGraph, layers: int = 1, bias: bool = True, recompute: boo
         ("outputs", layers * ROWS * h),
         ("tape", layers * cell.tape),
         ("states", states),
+        *((("beside x", cell.beside + layers * cell.masks),) if cell.graph.given else ()),
         ("weights' gradients", parameters),
         ("gates' gradients", cell.gates),
         ("operands made again", cell.again),
@@ -156,7 +159,12 @@ def cost_of(graph: StepGraph, layers: int = 1, bias: bool = True, recompute: boo
         ("gradient at output in whole vectors", ROWS * h),
     )
     # The outputs of a layer are the input of the next; those below are no longer needed.
-    inference = (*once, ("outputs", min(layers, 2) * ROWS * h), ("states", states))
+    inference = (
+        *once,
+        ("outputs", min(layers, 2) * ROWS * h),
+        ("states", states),
+        *((("beside x", cell.beside + cell.masks),) if graph.given else ()),
+    )
     return Cost(
         parameters,
         layers * _sum(_size(spec) for spec in cell.layout(d) if spec.stem == "weight_hh"),
@@ -185,11 +193,15 @@ class _Cell:
         self.at_gates = dict.fromkeys([*derivative.inputs.values(), *derivative.products.values()])
         self.at_parameters = tuple(derivative.parameters.values())
         roots = [*self.at_gates, *derivative.states.values(), *self.at_parameters]
+        roots += derivative.beside.values()
         # Down to what is saved, which is listed too where the derivative reads it.
         made = postorder(roots, self.saved)
         self.backward_nodes = (*self.saved, *made)
         self.made = tuple(made)
         self.states = len(self.graph.states) * b * h
+        # One number a row of each input beside x; masks are drawn for each layer.
+        self.beside = len(graph.asked_inputs) * ROWS
+        self.masks = _sum((b if draw.per_sequence else ROWS) * h for draw in graph.asked_draws)
         self.tape = (len(backward.tape.columns) + len(backward.histories)) * ROWS * h
         self.tape += len(backward.tape.row_columns) * ROWS
         # The outputs are also the states before all steps but the first, where they are that state.
@@ -223,7 +235,8 @@ class _Cell:
             again = made.pointwise if node in step else ZERO
             total += Operations(made.products, made.pointwise, made.functions, again)
         weights = len(self.derivative.products) * 2 * ROWS * h * h
-        sums = len(self.at_parameters) + (len(self.at_gates) if self.bias else 0)
+        sums = len(self.at_parameters) + len(self.derivative.beside)
+        sums += len(self.at_gates) if self.bias else 0
         return total + Operations(products=weights, pointwise=sums * ROWS * h)
 
     def _operation(self, node: Node, in_rows: bool) -> Operations:
@@ -266,8 +279,8 @@ class _Layer:
     def traffic_forward(self, tape: bool) -> Traffic:
         cell = self.cell
         return Traffic(
-            read=self.parameters + ROWS * self.width + cell.states,
-            written=ROWS * h + cell.states + (cell.tape if tape else ZERO),
+            read=self.parameters + ROWS * self.width + cell.states + cell.beside + cell.masks,
+            written=ROWS * h + cell.states + (cell.tape if tape else ZERO) + cell.masks,
         )
 
     @property
@@ -282,9 +295,10 @@ class _Layer:
         rows = ROWS * self.width
         # Written by the loop and read by the products after it.
         by_loop = cell.gates + cell.again
+        beside = cell.beside + cell.masks
         return Traffic(
-            read=weights + rows + ROWS * h + cell.tape + cell.outputs_read + by_loop + cell.states,
-            written=self.parameters + rows + by_loop + cell.states,
+            read=weights + rows + ROWS * h + cell.tape + cell.outputs_read + by_loop + cell.states + beside,
+            written=self.parameters + rows + by_loop + cell.states + cell.beside,
         )
 
 

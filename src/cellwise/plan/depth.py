@@ -74,7 +74,7 @@ def backward_step(derivative: Derivative, nodes: Iterable[Node], saved: Iterable
     at_gates = [paths[node] for node in derivative.inputs.values()]
     # The gradient at the input is one product of all that arrives at the gates.
     output = {key: 1 + max(p[key] for p in at_gates if key in p) for key in {k for p in at_gates for k in p}}
-    ends = [*derivative.products.values(), *derivative.parameters.values()]
+    ends = [*derivative.products.values(), *derivative.parameters.values(), *derivative.beside.values()]
     # Gradients at weights are one more product, those at parameters one more sum.
     return Step(states, output, tuple({k: n + 1 for k, n in paths[node].items()} for node in ends))
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from cellwise.graph import Node, StepGraph
 from cellwise.graph.ops import CONSTANT, Kind, Op
-from cellwise.plan.buffers import States, Tape, X, carried, output_buffer, parameter_slots, state_slots
+from cellwise.plan.buffers import States, Tape, X, carried, given_slots, output_buffer, state_slots
 from cellwise.plan.products import Products
 from cellwise.plan.program import (
     Buffer,
@@ -33,7 +33,7 @@ def forward_program(graph: StepGraph, tape: Tape | None, projected: bool = False
         projected: the first state and the output are W_hr times what the equations give.
     """
     states = carried(graph.states, projected)
-    in_memory = parameter_slots(graph) | state_slots(graph, states)
+    in_memory = given_slots(graph) | state_slots(graph, states)
     outputs = _outputs(graph, states, tape, projected)
     nodes = [n for n in graph.nodes if n not in in_memory and n.op is not CONSTANT]
     products = Products(nodes, outputs, in_memory)
@@ -45,7 +45,7 @@ def forward_program(graph: StepGraph, tape: Tape | None, projected: bool = False
         [X.buffer]
         + [buffer for pair in states for buffer in pair]
         + [slot.buffer for stage in stages for _, slot in (*stage.writes, *stage.row_writes)]
-        + [*between, *(slot.buffer for slot in parameter_slots(graph).values())]
+        + [*between, *(slot.buffer for slot in given_slots(graph).values())]
     )
     name = f"{graph.name}_{'forward' if tape is None else 'training'}"
     return Program(name, tuple(buffers), stages, in_memory, states, graph)

@@ -23,6 +23,8 @@ __all__ = ["equation_of", "listing"]
 
 _SHAPES = {
     StorageClass.PER_STEP: ("N",),
+    StorageClass.BESIDE: ("N",),
+    StorageClass.PER_SEQUENCE: ("B",),
     StorageClass.PER_CHUNK: ("S",),
     StorageClass.CARRY_IN: ("B",),
     StorageClass.CARRY_OUT: ("B",),
@@ -95,7 +97,9 @@ def _names(program: Program, graph: StepGraph) -> Mapping[Node, str]:
     for node, name in _named_gradients(graph):
         if node.op not in (GRADIENT, CONSTANT):
             names.setdefault(node, name)
-    _name_helpers(names, nodes, {*names.values(), *graph.states, *graph.vectors, *graph.scalars})
+    _name_helpers(
+        names, nodes, {*names.values(), *graph.states, *graph.vectors, *graph.scalars, *graph.given}
+    )
     return names
 
 
@@ -111,7 +115,7 @@ def _named_gradients(graph: StepGraph) -> Iterator[tuple[Node, str]]:
         yield gradient, f"δh_{gate}" + (str(seen[gate]) if count[gate] > 1 else "")
     for state, gradient in derivative.states.items():
         yield gradient, f"δ{state}"
-    for node, gradient in derivative.parameters.items():
+    for node, gradient in (*derivative.parameters.items(), *derivative.beside.items()):
         yield gradient, f"δ{node.attribute}"
 
 

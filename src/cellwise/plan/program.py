@@ -22,6 +22,8 @@ class StorageClass(enum.Enum):
     """Where an buffer's rows live, and so how a row is found at a step."""
 
     PER_STEP = "one row per column and step of each sequence"
+    BESIDE = "one row per step of each sequence, of a number for each unit or of one that stands for all"
+    PER_SEQUENCE = "one row per sequence, the same at each of its steps"
     PER_CHUNK = "one row per column and step of each sequence, for the span of time that is run at once"
     CARRY_IN = (
         "one row per sequence, where its step before this one left it; before its first step, the initial one"

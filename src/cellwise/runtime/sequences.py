@@ -25,6 +25,11 @@ class Form(ABC):
     """How a batch came in."""
 
     sequences: Sequences
+    steps: int  # T of what came in
+
+    @abstractmethod
+    def rows(self, value: Tensor) -> Tensor:
+        """Rows (N, k) of what came beside x, padded as x is or would be: (T, B, k), or (B, T, k)."""
 
     @abstractmethod
     def output(self, data: Tensor) -> Any:
@@ -47,6 +52,9 @@ class Dense(Form):
     steps: int
     batch_first: bool
 
+    def rows(self, value: Tensor) -> Tensor:
+        return (value.transpose(0, 1) if self.batch_first else value).flatten(0, 1)
+
     def output(self, data: Tensor) -> Tensor:
         output = data if data.dim() == 3 else data.view(self.steps, self.sequences.batch, data.shape[-1])
         if _is_saved(data):
@@ -65,6 +73,9 @@ class Ragged(Form):
     batch_first: bool
     places: Tensor
     order: Tensor
+
+    def rows(self, value: Tensor) -> Tensor:
+        return value.flatten(0, 1).index_select(0, self.places)
 
     def output(self, data: Tensor) -> Tensor:
         data = _rows(data)
@@ -86,6 +97,12 @@ class Packed(Form):
 
     sequences: Sequences
     packed: PackedSequence
+    steps: int
+    batch_first: bool
+
+    def rows(self, value: Tensor) -> Tensor:
+        places = _places_of_packed(self.packed, self.sequences.batch, self.batch_first)
+        return value.flatten(0, 1).index_select(0, places.to(value.device))
 
     def output(self, data: Tensor) -> PackedSequence:
         p = self.packed
@@ -192,10 +209,15 @@ def _packed(x: PackedSequence, batch_first: bool, resets: Tensor | None) -> Pack
     steps = sizes.shape[0]
     if resets is not None:
         _check_resets(resets, steps, batch, batch_first)
-        order = torch.arange(batch, device="cpu") if x.sorted_indices is None else x.sorted_indices.cpu()
-        places = _places(order, sizes, steps, batch, batch_first)
+        places = _places_of_packed(x, batch, batch_first)
         resets = resets.reshape(-1).index_select(0, places.to(resets.device)).to(x.data.device)
-    return Packed(Sequences(x.data, steps, batch, sizes, resets), x)
+    return Packed(Sequences(x.data, steps, batch, sizes, resets), x, steps, batch_first)
+
+
+def _places_of_packed(x: PackedSequence, batch: int, batch_first: bool) -> Tensor:
+    """Where the rows of a packed batch would lie in a padded one, flattened."""
+    order = torch.arange(batch, device="cpu") if x.sorted_indices is None else x.sorted_indices.cpu()
+    return _places(order, x.batch_sizes, x.batch_sizes.shape[0], batch, batch_first)
 
 
 def _check_packed(x: PackedSequence) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -25,8 +26,10 @@ class Streamed(Protocol):
     def _stream_state(self, batch: int, state: Any = None) -> tuple[Tensor, ...]:
         """The tensors of a state that fits, or InputError; zeros for None."""
 
-    def _stream_step(self, x: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One step (B, D) by whatever backend can, without gradients."""
+    def _stream_step(
+        self, x: Tensor, states: tuple[Tensor, ...], beside: Mapping[str, Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """One step (B, D) by whatever backend can, without gradients; beside x are (B,), (B, 1) or (B, H)."""
 
     def _stepper(self, batch: int) -> tuple[Stepper, Watched] | None:
         """Kernels for single steps on the weights as they are now, and these watched; None if there are none."""
@@ -177,7 +180,9 @@ class Stream:
             return self(x, y)
         return y
 
-    def _slow(self, x: Tensor, out: Tensor | None) -> Tensor:
+    def _slow(
+        self, x: Tensor, out: Tensor | None, beside: Mapping[str, Tensor] = MappingProxyType({})
+    ) -> Tensor:
         """A step that is checked in full: for inputs of unusual kinds, and layers that no kernel runs."""
         if self._layer._stream_sizes()[1:] != (self._dtype, self._device):
             self._prepare(self._present())
@@ -198,7 +203,7 @@ class Stream:
             rows = x.detach().view(self._rows)
             if self._stepper is not None and type(rows) is Tensor and x.is_cpu:
                 return self(torch.clone(rows).view(x.shape), out)
-            output, states = self._layer._stream_step(rows, self._present())
+            output, states = self._layer._stream_step(rows, self._present(), beside)
         self._states = states
         if self._stepper is not None:
             self._stepper.states = states
@@ -294,3 +299,27 @@ class Stream:
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         self._open(kept["layer"], kept["batch_size"], kept["states"])
+
+
+class StreamBeside(Stream):
+    """A stream of a cell that takes values beside x: `y = stream(x_t, dt=dt_t)`.
+
+    Each is a number, or has shape (B,), (B, 1) or (B, H); of a batch of one, whose x has shape (D,), also (), (1,) or
+    (H,).
+    """
+
+    def __call__(self, x: Tensor, out: Tensor | None = None, **beside: Any) -> Tensor:
+        """One step, as of any stream.
+
+        Raises:
+            InputError: as of any stream; or a value beside x is missing, unknown or does not fit.
+        """
+        return self._slow(x, out, {name: self._value(each, x) for name, each in beside.items()})
+
+    def _value(self, value: Any, x: Tensor) -> Any:
+        """A value of this step as one of a batch of rows; what is none is left for the layer to refuse."""
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return torch.full((self.batch_size,), float(value), dtype=self._dtype, device=self._device)
+        if isinstance(value, Tensor) and x.dim() == 1:
+            return value.reshape(1, -1).detach()
+        return value.detach() if isinstance(value, Tensor) else value

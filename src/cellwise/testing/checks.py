@@ -7,6 +7,7 @@ MinGRU on reference: gradients, agreement, stream, ragged, resets
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -50,6 +51,7 @@ def check_cell(cell: str | type[Cell] | Cell, backend: str = AUTO) -> Report:
     - stream: step by step against the whole sequence.
     - ragged: rows of different lengths against each row run alone.
     - resets: a row with resets against its pieces run apart.
+    - training: of a cell that draws masks, values and gradients under the same masks against the reference.
 
     Args:
         cell: a Cell class, an instance, or the name of a known one.
@@ -64,12 +66,17 @@ def check_cell(cell: str | type[Cell] | Cell, backend: str = AUTO) -> Report:
     plain = cases_of(made)[0]
     names = [backend]
     if backend == AUTO:
-        reasons = explain(plain.layer(), plain.arguments().x).reasons
+        given = plain.arguments()
+        reasons = explain(plain.layer(), given.x, **given.beside).reasons
         names = [name for name, reason in reasons if reason is None]
     done, refused = [], []
     for name in names:
-        plain.layer(name)(plain.arguments().x)  # raises BackendError if it cannot run the cell at all
+        plain.layer(name)(
+            plain.arguments().x, **plain.arguments().beside
+        )  # raises BackendError if it cannot run the cell at all
         for what, check in CHECKS.items():
+            if check is check_training and made.training_graph is made.graph:
+                continue
             reason = check(made, name)
             if reason is None:
                 done.append((name, what))
@@ -87,15 +94,19 @@ def check_gradients(cell: Cell, backend: str) -> str | None:
     case = replace(cases_of(cell)[0], steps=3, input_size=2, initial=True)
     layer, arguments = case.layer(backend), case.arguments()
     parameters = dict(layer.named_parameters())
+    counts = (len(arguments.states), len(arguments.beside), len(parameters))
 
     def run(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
-        states, values = others[: len(arguments.states)], others[len(arguments.states) :]
+        rest = iter(others)
+        states, beside, values = (tuple(itertools.islice(rest, count)) for count in counts)
         swapped = dict(zip(parameters, values, strict=True))
         state = states[0] if len(states) == 1 else states
-        output, final = torch.func.functional_call(layer, swapped, (x, state))
+        given = dict(zip(arguments.beside, beside, strict=True))
+        output, final = torch.func.functional_call(layer, swapped, (x, state), given)
         return output, *(final if isinstance(final, tuple) else (final,))
 
-    inputs = [arguments.x, *arguments.states, *(each.detach() for each in parameters.values())]
+    inputs = [arguments.x, *arguments.states, *arguments.beside.values()]
+    inputs += [each.detach() for each in parameters.values()]
     gradcheck(run, [each.clone().requires_grad_() for each in inputs])
     return None
 
@@ -127,11 +138,12 @@ def check_stream(cell: Cell, backend: str) -> str | None:
     """Compare a stream's steps and its last state with the whole sequence, for one and for several layers."""
     for layers in (1, 2):
         case = replace(cases_of(cell)[0], num_layers=layers, initial=False)
-        layer, x = case.layer(backend), case.arguments().x
+        layer, x, beside = case.layer(backend), case.arguments().x, case.arguments().beside
         with torch.no_grad():
-            whole, final = layer(x)
+            whole, final = layer(x, **beside)
         stream = layer.stream(case.batch)
-        steps = torch.stack([stream(each) for each in x])
+        now = [{name: value[t] for name, value in beside.items()} for t in range(len(x))]
+        steps = torch.stack([stream(each, **given) for each, given in zip(x, now, strict=True)])
         pairs = zip(_tuple(stream.state), _tuple(final), strict=True)
         found = {"output": steps, **{f"final {i}": a for i, (a, _) in enumerate(pairs)}}
         truth = {"output": whole, **{f"final {i}": b for i, b in enumerate(_tuple(final))}}
@@ -163,6 +175,26 @@ def check_resets(cell: Cell, backend: str) -> str | None:
         reason = _check_pieces(case, backend, pieces)
         if reason is not None:
             return reason
+    return None
+
+
+def check_training(cell: Cell, backend: str) -> str | None:
+    """Compare a layer in training with the reference under the same masks: values and every gradient."""
+    plain = replace(cases_of(cell)[0], initial=True)
+    for case in (
+        plain,
+        replace(plain, batch=5, lengths=(3, 7, 1, 0, 5), bidirectional=True, num_layers=2),
+        replace(plain, resets=True, batch_first=True, hidden_size=17),
+    ):
+        reason = refusal(case.layer(backend).train(), case.arguments())
+        if reason is not None:
+            return reason
+        found = []
+        for name in (backend, "reference"):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(3)
+                found.append(results(case.layer(name).train(), case.arguments()))
+        assert_close(found[0], found[1])
     return None
 
 
@@ -210,7 +242,8 @@ def _row_in_pieces(
             torch.cat([f[:1], r[1:]]) if layer.bidirectional else f
             for f, r in zip(forward, backward, strict=True)
         )
-        output, final = call_layer(layer, Arguments(x), x[start:end], initial)
+        beside = {name: value[start:end, b : b + 1] for name, value in arguments.beside.items()}
+        output, final = call_layer(layer, Arguments(x, beside=beside), x[start:end], initial)
         outputs.append(output)
         for i, new in enumerate(final):
             backward_end = new[1:] if index == 0 else finals[i][1:]
@@ -222,13 +255,13 @@ def naive_call(
     layer: nn.Module, arguments: Arguments, x: Tensor, states: tuple[Tensor, ...]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     assert isinstance(layer, RecurrentLayer)
-    return run_naively(layer, x, states, arguments.lengths, arguments.resets)
+    return run_naively(layer, x, states, arguments.lengths, arguments.resets, arguments.beside)
 
 
 def refusal(layer: RecurrentLayer, arguments: Arguments) -> str | None:
     """Why the layer's backend cannot run such a call; None if it can."""
     x, lengths = arguments.x, arguments.lengths
-    said = explain(layer, x, arguments.state, lengths=lengths, resets=arguments.resets)
+    said = explain(layer, x, arguments.state, lengths=lengths, resets=arguments.resets, **arguments.beside)
     return dict(said.reasons).get(layer.backend) if layer.backend != AUTO else None
 
 
@@ -243,4 +276,5 @@ CHECKS: dict[str, Callable[[Cell, str], str | None]] = {
     "stream": check_stream,
     "ragged": check_ragged,
     "resets": check_resets,
+    "training": check_training,
 }

@@ -14,6 +14,7 @@ must be at most twice as far from the float64 truth as torch itself is, on the s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -52,11 +53,14 @@ def results(
     """
     x = arguments.x.detach().clone().requires_grad_()
     states = tuple(state.detach().clone().requires_grad_() for state in arguments.states)
+    beside = {name: each.detach().clone().requires_grad_() for name, each in arguments.beside.items()}
+    arguments = replace(arguments, beside=beside)
     output, finals = (call or call_layer)(layer, arguments, x, states)
     names = _state_names(layer, len(finals))
     found = {"output": output, **{f"final {name}": each for name, each in zip(names, finals, strict=True)}}
     sources = {"x": x}
     sources |= {f"initial {name}": state for name, state in zip(names, states, strict=False)}
+    sources |= beside
     sources |= dict(layer.named_parameters())
     gradients = _gradients(_weighted_sum(list(found.values())), list(sources.values()))
     found |= {f"gradient of {name}": each for name, each in zip(sources, gradients, strict=True)}
@@ -69,7 +73,8 @@ def call_layer(
     """Call a layer as `arguments` say, with x and states in place of those it holds; a packed output comes padded."""
     state: Any = None if not states else states[0] if len(states) == 1 else states
     own = {"lengths": arguments.lengths, "resets": arguments.resets}
-    options = {name: value for name, value in own.items() if value is not None}
+    options: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
+    options |= arguments.beside
     batch_first = bool(layer.batch_first)
     given: Tensor | PackedSequence = x
     if arguments.packed:

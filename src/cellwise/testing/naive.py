@@ -12,13 +12,14 @@ stages, no hoisting, no packing. What a backend computes must agree with it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from cellwise.graph import Node
-from cellwise.graph.ops import CONSTANT, INPUT, PROJECT, SCALAR, STATE, VECTOR
+from cellwise.graph.ops import BESIDE, CONSTANT, INPUT, PROJECT, SCALAR, STATE, VECTOR
 from cellwise.nn.recurrent import RecurrentLayer
 
 States = tuple[Tensor, ...]
@@ -30,14 +31,16 @@ def run_naively(
     states: Sequence[Tensor] = (),
     lengths: Tensor | None = None,
     resets: Tensor | None = None,
+    beside: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> tuple[Tensor, States]:
-    """Outputs and final states of a layer, without dropout.
+    """Outputs and final states of a layer in evaluation.
 
     Args:
         x: (T, B, D), with `batch_first` (B, T, D), or (T, D).
         states: one (L * directions, B, size) per state of the cell, or none for zeros; without B for one sequence.
         lengths: (B,), or () for one sequence.
         resets: bool, (T, B), with `batch_first` (B, T), or (T,).
+        beside: the inputs beside x, (T, B) or (T, B, H), with `batch_first` (B, T, ...), or (T, ...).
     """
     if x.dim() == 2:
         batch_dim = 0 if layer.batch_first else 1
@@ -47,17 +50,24 @@ def run_naively(
             [state.unsqueeze(1) for state in states],
             None if lengths is None else lengths.reshape(1),
             None if resets is None else resets.unsqueeze(batch_dim),
+            {name: value.unsqueeze(batch_dim) for name, value in beside.items()},
         )
         return output.squeeze(batch_dim), tuple(final.squeeze(1) for final in finals)
     if layer.batch_first:
         turned = None if resets is None else resets.t()
-        output, finals = _rows(layer, x.transpose(0, 1), states, lengths, turned)
+        rest = {name: value.transpose(0, 1) for name, value in beside.items()}
+        output, finals = _rows(layer, x.transpose(0, 1), states, lengths, turned, rest)
         return output.transpose(0, 1), finals
-    return _rows(layer, x, states, lengths, resets)
+    return _rows(layer, x, states, lengths, resets, beside)
 
 
 def _rows(
-    layer: RecurrentLayer, x: Tensor, states: Sequence[Tensor], lengths: Tensor | None, resets: Tensor | None
+    layer: RecurrentLayer,
+    x: Tensor,
+    states: Sequence[Tensor],
+    lengths: Tensor | None,
+    resets: Tensor | None,
+    beside: Mapping[str, Tensor],
 ) -> tuple[Tensor, States]:
     steps, batch = x.shape[:2]
     directions = 2 if layer.bidirectional else 1
@@ -69,7 +79,8 @@ def _rows(
     for b in range(batch):
         length = steps if lengths is None else int(lengths[b])
         row_resets = [False] * length if resets is None else resets[:length, b].tolist()
-        row, row_finals = _row(layer, x[:length, b], [state[:, b] for state in given], row_resets)
+        rest = {name: value[:length, b] for name, value in beside.items()}
+        row, row_finals = _row(layer, x[:length, b], [state[:, b] for state in given], row_resets, rest)
         output[:length, b] = row
         for final, new in zip(finals, row_finals, strict=True):
             final[:, b] = new
@@ -77,7 +88,11 @@ def _rows(
 
 
 def _row(
-    layer: RecurrentLayer, x: Tensor, states: Sequence[Tensor], resets: list[bool]
+    layer: RecurrentLayer,
+    x: Tensor,
+    states: Sequence[Tensor],
+    resets: list[bool],
+    beside: Mapping[str, Tensor],
 ) -> tuple[Tensor, list[Tensor]]:
     """One sequence x (T, D) through all layers; states (L * directions, size)."""
     finals: list[States] = []
@@ -85,7 +100,7 @@ def _row(
         sides = []
         for suffix in ("", "_reverse") if layer.bidirectional else ("",):
             carried = tuple(state[len(finals)] for state in states)
-            outputs, carried = _one_way(layer, f"_l{depth}{suffix}", x, carried, resets)
+            outputs, carried = _one_way(layer, f"_l{depth}{suffix}", x, carried, resets, beside)
             sides.append(outputs)
             finals.append(carried)
         x = torch.cat(sides, dim=-1)
@@ -93,7 +108,12 @@ def _row(
 
 
 def _one_way(
-    layer: RecurrentLayer, suffix: str, x: Tensor, carried: States, resets: list[bool]
+    layer: RecurrentLayer,
+    suffix: str,
+    x: Tensor,
+    carried: States,
+    resets: list[bool],
+    beside: Mapping[str, Tensor],
 ) -> tuple[Tensor, States]:
     backwards = suffix.endswith("_reverse")
     outputs: list[Tensor] = [x.new_zeros(0)] * len(x)
@@ -101,15 +121,18 @@ def _one_way(
     for t in reversed(times) if backwards else times:
         if resets[t] and not backwards:
             carried = tuple(torch.zeros_like(state) for state in carried)
-        outputs[t], carried = _step(layer, suffix, x[t], carried)
+        now = {name: value[t] for name, value in beside.items()}
+        outputs[t], carried = _step(layer, suffix, x[t], carried, now)
         # The boundary lies before step t in time, so backwards it is passed after that step.
         if resets[t] and backwards and t > 0:
             carried = tuple(torch.zeros_like(state) for state in carried)
     return torch.stack(outputs) if outputs else x.new_zeros(0, carried[0].shape[-1]), carried
 
 
-def _step(layer: RecurrentLayer, suffix: str, x: Tensor, carried: States) -> tuple[Tensor, States]:
-    """One step of one row: x (D,), states (size,)."""
+def _step(
+    layer: RecurrentLayer, suffix: str, x: Tensor, carried: States, beside: Mapping[str, Tensor]
+) -> tuple[Tensor, States]:
+    """One step of one row: x (D,), states (size,), beside x () or (H,)."""
     graph = layer.cell.graph
     values: dict[Node, Tensor] = {}
 
@@ -130,6 +153,8 @@ def _step(layer: RecurrentLayer, suffix: str, x: Tensor, carried: States) -> tup
             values[node] = carried[graph.states.index(str(node.attribute))]
         elif node.op in (VECTOR, SCALAR):
             values[node] = getattr(layer, f"{node.attribute}{suffix}")
+        elif node.op is BESIDE:
+            values[node] = beside[str(node.attribute)].expand(layer.hidden_size)
         elif node.op is CONSTANT:
             assert isinstance(node.attribute, float)
             values[node] = torch.tensor(node.attribute, dtype=x.dtype)

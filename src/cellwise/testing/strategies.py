@@ -125,13 +125,14 @@ class Program:
     states: tuple[str, ...]
     vectors: tuple[str, ...]
     scalars: tuple[str, ...]
+    inputs: tuple[str, ...]
     lines: tuple[Line, ...]
     results: tuple[Result, ...]
     output: Result | None
     spare_states: bool
 
-    def run(self, cell: Cell, x: Any, states: tuple[Any, ...]) -> Any:
-        own = [getattr(cell, name) for name in (*self.vectors, *self.scalars)]
+    def run(self, cell: Cell, x: Any, states: tuple[Any, ...], inputs: tuple[Any, ...]) -> Any:
+        own = [*(getattr(cell, name) for name in (*self.vectors, *self.scalars)), *inputs]
         values = _Values([getattr(x, gate) for gate in self.gates], states, own)
         for line in self.lines:
             values.add(line, projects=line.op in self.gates)
@@ -234,6 +235,7 @@ def programs(draw: st.DrawFn, gradient: bool = True, most_lines: int = 12) -> Pr
         # A cell without gates learns its own parameters alone.
         vectors=("u", "v")[: draw(st.integers(0 if gates else 1, 2))],
         scalars=("q",)[: draw(st.integers(0, 1))],
+        inputs=("d",)[: draw(st.integers(0, 1))],
         lines=tuple(draw(st.lists(st.one_of(lines), max_size=most_lines))),
         results=tuple(draw(result) for _ in states),
         output=draw(st.none() | result),
@@ -245,16 +247,24 @@ def cell_of(program: Program) -> Cell:
     """The cell whose step a program is."""
 
     def one_state(self: Cell, x: Any, h: Any) -> Any:
-        return program.run(self, x, (h,))
+        return program.run(self, x, (h,), ())
 
     def two_states(self: Cell, x: Any, h: Any, s: Any) -> Any:
-        return program.run(self, x, (h, s))
+        return program.run(self, x, (h, s), ())
 
+    def one_state_beside(self: Cell, x: Any, h: Any, d: Any) -> Any:
+        return program.run(self, x, (h,), (d,))
+
+    def two_states_beside(self: Cell, x: Any, h: Any, s: Any, d: Any) -> Any:
+        return program.run(self, x, (h, s), (d,))
+
+    plain, beside = (one_state, two_states), (one_state_beside, two_states_beside)
     body: dict[str, Any] = {
         "gates": program.gates,
         "states": program.states,
         "output": None if program.output is None else "y",
-        "step": one_state if len(program.states) == 1 else two_states,
+        "inputs": dict.fromkeys(program.inputs, 0.5),
+        "step": (beside if program.inputs else plain)[len(program.states) - 1],
         **{name: Vector((-0.5, 0.5)) for name in program.vectors},
         **{name: Scalar(0.7) for name in program.scalars},
     }

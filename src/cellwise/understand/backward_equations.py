@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from cellwise.graph.expr import Node, Shape, StepGraph, postorder
-from cellwise.graph.ops import OPS, SCALAR, STATE, SUM, VECTOR, Kind, Op
+from cellwise.graph.ops import BESIDE, OPS, SCALAR, STATE, SUM, VECTOR, Kind, Op
 from cellwise.graph.text import TEXT, Line, Notation, display_names, write
 from cellwise.passes.differentiate import (
     GRADIENT,
@@ -199,6 +199,7 @@ class _Writer:
         self.lines: list[Line] = []
         self.defined: set[Node] = set()
         self.taken = {name for _, name in graph.names} | {*graph.states, *graph.vectors, *graph.scalars}
+        self.taken |= {*graph.given}
         self.helpers = (name for i in range(1, 10_000) if (name := f"e{i}") not in self.taken)
 
     def written(self) -> Backward:
@@ -232,7 +233,9 @@ class _Writer:
                 node = self._make(STATE, attribute=f"arriving {name}")
                 self.names[node] = self.signs.arriving + self._arriving_name(name)
                 outside.append(node)
-        found = self.derivative.states.get(str(leaf.attribute)) or self.derivative.parameters.get(leaf)
+        d = self.derivative
+        found = d.states.get(str(leaf.attribute)) if leaf.op is not BESIDE else d.beside.get(leaf)
+        found = found or d.parameters.get(leaf)
         parts = [*outside, *([self._show(found)] if found is not None else [])]
         if not parts:
             return None
@@ -291,6 +294,10 @@ class _Writer:
             leaf = next((node for node in self.graph.of(STATE) if node.attribute == state), None)
             total = None if leaf is None else self._total(leaf)
             targets.append(_Target((self.signs.delta + self.notation.old(state),), total))
+        for leaf in self.graph.of(BESIDE):
+            targets.append(
+                _Target((self.signs.delta + self.notation.value(str(leaf.attribute)),), self._total(leaf))
+            )
         return targets
 
     def _parameters(self) -> list[_Target]:

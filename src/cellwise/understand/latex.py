@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from cellwise.graph.expr import StepGraph
+from cellwise.graph.expr import Draw, StepGraph
 from cellwise.graph.ops import COMPARE
 from cellwise.graph.text import Line, Notation, lines
 
@@ -151,10 +151,18 @@ def latex(graph: StepGraph, bias: bool = True) -> str:
     h_t &= \tanh(W_{in} x_t + b_{in} + W_{hn} h_{t-1} + b_{hn})
     \end{aligned}
     """
-    return aligned(lines(graph, LATEX, bias))
+    return aligned(lines(graph, LATEX, bias), graph.asked_draws)
 
 
-def aligned(equations: Iterable[Line]) -> str:
-    """Equations as an `aligned` environment, the equality signs beneath each other."""
-    body = " \\\\\n".join(f"{line.name} &= {line.text}" for line in equations)
+def aligned(equations: Iterable[Line], draws: Iterable[Draw] = ()) -> str:
+    """Equations as an `aligned` environment, the equality signs beneath each other; then random numbers."""
+    rows = [f"{line.name} &= {line.text}" for line in equations]
+    rows += [f"{_indexed(draw.name, '' if draw.per_sequence else 't')} &\\sim {_law(draw)}" for draw in draws]
+    body = " \\\\\n".join(rows)
     return f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"
+
+
+def _law(draw: Draw) -> str:
+    if draw.probability is None:
+        return r"\mathcal{U}(0, 1)"
+    return rf"\operatorname{{Bernoulli}}({LATEX.number(draw.probability)})"

@@ -8,9 +8,10 @@ from functools import lru_cache, partial
 import torch
 from torch import Tensor
 
+from cellwise.backends.compiled.beside import Beside
 from cellwise.backends.compiled.cell_kernels import CellKernels
 from cellwise.backends.compiled.compiler import Carried, RunShape, carried_buffers, given_buffers
-from cellwise.backends.compiled.forward_pass import Runs, first_states, in_rows
+from cellwise.backends.compiled.forward_pass import Runs, first_states
 from cellwise.backends.compiled.gradients import (
     BlockSlice,
     RowBlocks,
@@ -23,9 +24,10 @@ from cellwise.backends.compiled.gradients import (
     weight_gradient_layout,
     weight_in_one,
 )
+from cellwise.backends.compiled.rows import in_rows
 from cellwise.backends.compiled.saved import PROJECTION, history_of, make_sizes, saved_layout
 from cellwise.backends.compiled.time_schedule import TimeSchedule
-from cellwise.plan.backward import PROJECTED_GRADIENT
+from cellwise.plan.backward import BESIDE_GRADIENTS, PROJECTED_GRADIENT
 from cellwise.plan.program import Slot, StorageClass, Width
 
 _SMALL = 2**14  # numbers
@@ -55,6 +57,7 @@ class BackwardPass:
         self.sizes = make_sizes(kernels, *lengths)
         self.recipe = weight_gradient_layout(kernels, self.sizes.hidden, device)
         self.stems = kernels.stems[bias]
+        self.beside = Beside(kernels, self.stems, self.sizes) if kernels.graph.given else None
         self.own_parameters = (*kernels.graph.vectors, *kernels.graph.scalars)
         kernel, graph = kernels.backward, kernels.graph
         layout = saved_layout(kernels, self.sizes, has_resets)
@@ -113,11 +116,11 @@ class BackwardPass:
         output_gradient: Tensor | None,
         state_gradients: Sequence[Tensor | None],
         wants_input: bool = True,
-    ) -> tuple[Tensor | None, list[Tensor], list[Tensor]]:
+    ) -> tuple[Tensor | None, list[Tensor], list[Tensor | None]]:
         """From x (N, D), states (B, H), weights, what the forward pass left, and the gradients that arrive.
 
         A gradient that is None is zero. Returns the gradients at x (N, D) if wanted, at the initial states (B, H)
-        each, and at the weights, in their order.
+        each, and at the weights, in their order; None at what was drawn at random.
         """
         call = _Call(self, x, states, weights, resets, output, saved)
         return call.run(output_gradient, state_gradients, wants_input)
@@ -154,6 +157,8 @@ class _Call:
         self.compiler.begin()
         self.ordered, self.weights = weights, dict(zip(made.stems, weights, strict=True))
         self.tensors = {"output": output} | dict(zip(made.saved, saved, strict=True))
+        if made.beside is not None:
+            self.tensors |= zip(made.beside.buffers, made.beside.rows(weights), strict=True)
         first = first_states(states, resets, made.schedule)
         self.first = dict(zip(made.kernels.graph.states, first, strict=True))
         self.rooms: dict[str, Tensor] = {}
@@ -162,7 +167,7 @@ class _Call:
 
     def run(
         self, output_gradient: Tensor | None, state_gradients: Sequence[Tensor | None], wants_input: bool
-    ) -> tuple[Tensor | None, list[Tensor], list[Tensor]]:
+    ) -> tuple[Tensor | None, list[Tensor], list[Tensor | None]]:
         made, x = self.made, self.x
         self.held = {name: self.compiler.empty(made.most, width, x, True) for name, width in made.held}
         arriving = [
@@ -185,6 +190,7 @@ class _Call:
             if rows.start < rows.stop:
                 self._at_weights(rows, found, add=number > 0)
                 dx = self._at_input(rows, dx) if wants_input else None
+                self._at_beside(rows, found)
         if wants_input and dx is None:
             dx = self._input_gradient()
         self._at_own(run.sums(), found)
@@ -194,8 +200,24 @@ class _Call:
             pair if is_final else schedule.finals(pair, given, pair=True)
             for pair, is_final, given in zip(pairs, made.are_finals, arriving, strict=True)
         ]
-        gradients = [found[stem] if stem in found else self._empty(stem) for stem in made.stems]
-        return dx, finals, [each.to(x.dtype) for each in gradients] if self.is_wide else gradients
+        drawn = frozenset[str]() if made.beside is None else made.beside.drawn
+        gradients = [
+            None if stem in drawn else found[stem] if stem in found else self._empty(stem)
+            for stem in made.stems
+        ]
+        if self.is_wide:
+            gradients = [None if each is None else each.to(x.dtype) for each in gradients]
+        return dx, finals, gradients
+
+    def _at_beside(self, rows: slice, found: dict[str, Tensor]) -> None:
+        """The gradients at values beside x of these steps."""
+        if self.made.beside is None or BESIDE_GRADIENTS not in self.held:
+            return
+        held = part_of(self.held[BESIDE_GRADIENTS], 0, slice(0, rows.stop - rows.start))
+        for name, gradient in self.made.beside.gradients(held, self.weights):
+            if name not in found:
+                found[name] = torch.zeros_like(self.weights[name], memory_format=torch.contiguous_format)
+            found[name][rows] = gradient
 
     def _buffers(self, output_gradient: Tensor | None) -> list[Tensor]:
         """The rows that the kernel is given one by one."""

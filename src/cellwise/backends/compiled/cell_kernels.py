@@ -60,7 +60,10 @@ class CellKernels:
 
     @cached_property
     def stems(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The names of the weights that a layer takes, in the order of its parameters: without and with biases."""
+        """The names of the weights that a layer takes, in the order of its parameters: without and with biases.
+
+        After them the names of what it is given beside x (`plan.beside`): to torch they are operands like these.
+        """
         return _stems(self, False), _stems(self, True)
 
 
@@ -71,7 +74,7 @@ def _stems(kernels: CellKernels, bias: bool) -> tuple[str, ...]:
     if bias:
         found += [f"bias_{kind}" for kind in kinds]
     found += ["weight_hr"] if kernels.projected else []
-    return (*found, *graph.vectors, *graph.scalars)
+    return (*found, *graph.vectors, *graph.scalars, *graph.given)
 
 
 # What follows from the equations alone is made once for all layers, element types and compilers.

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cellwise.backends.compiled.beside import shapes_beside
 from cellwise.backends.compiled.cell_kernels import CellKernels, kernels_of
 from cellwise.backends.compiled.compiler import Sizes
 from cellwise.backends.compiled.saved import PROJECTION, saved_layout, sizes_of
@@ -65,8 +66,10 @@ def check_forward(
     for place, state in enumerate(states):
         _check(f"state {graph.states[place]}", state, (batch, sizes.of_state(place)[0]), x)
     shapes = _shapes(kernels, sizes)
+    beside = shapes_beside(graph, len(x), batch, sizes.hidden)
     for stem, weight in zip(kernels.stems[bias], weights, strict=True):
-        _check(stem, weight, shapes[stem], x)
+        allowed = beside.get(stem) or [shapes[stem]]
+        _check(stem, weight, tuple(weight.shape) if tuple(weight.shape) in allowed else allowed[0], x)
     _check_offsets(offsets, len(x), batch)
     if resets is not None:
         if resets.dtype != torch.uint8 or resets.device != x.device:

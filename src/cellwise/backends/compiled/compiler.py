@@ -87,7 +87,8 @@ class KernelRun(ABC):
         """Take the tensors of a call, all contiguous, of the kernel's dtype and device. They live until it is over.
 
         Args:
-            buffers: for each of `given_buffers(program)` its rows, (N or the rows of a span, columns * width).
+            buffers: for each of `given_buffers(program)` its rows, (N or the rows of a span, columns * width). One
+                beside x that has a number for all units holds it in rows of the width for one number, as often as fits.
             firsts: for each buffer that is carried into a step the states before a row's first step, (B, width).
             histories: for each of these the states after the steps: (N, width), or two buffers (2 B, width),
                 of which a dense run of a single step has the first alone.
@@ -233,13 +234,18 @@ class KernelCompiler(ABC):
         return None
 
 
+# What a call gives rows of, one by one.
+GIVEN = (
+    StorageClass.PER_STEP,
+    StorageClass.PER_CHUNK,
+    StorageClass.BESIDE,
+    StorageClass.PER_SEQUENCE,
+)
+
+
 def given_buffers(program: Program) -> tuple[Buffer, ...]:
     """The buffers whose rows a call gives one by one; those of states apart, and those that a run makes itself."""
-    return tuple(
-        buffer
-        for buffer in program.buffers
-        if buffer.storage in (StorageClass.PER_STEP, StorageClass.PER_CHUNK)
-    )
+    return tuple(buffer for buffer in program.buffers if buffer.storage in GIVEN)
 
 
 def carried_buffers(program: Program) -> tuple[Buffer, ...]:

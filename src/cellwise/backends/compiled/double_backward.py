@@ -97,8 +97,10 @@ def _run(
     valid = x[: int(offsets[-1])]
     marks = None if resets is None else resets[: len(valid)].to(torch.bool)
     sequences = Sequences(valid, len(offsets) - 1, len(states[0]), offsets.diff(), marks)
-    named = Weights(dict(zip(kernels.stems[bias], weights, strict=True)))
-    output, finals = run(kernels.graph, named, sequences, tuple(states), reverse)
+    named = dict(zip(kernels.stems[bias], weights, strict=True))
+    once = {draw.name for draw in kernels.graph.draws if draw.per_sequence}
+    named |= {name: named[name][: len(valid)] for name in kernels.graph.given if name not in once}
+    output, finals = run(kernels.graph, Weights(named), sequences, tuple(states), reverse)
     return output, *finals
 
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from cellwise.backends.compiled.beside import Beside
 from cellwise.backends.compiled.cell_kernels import CellKernels
 from cellwise.backends.compiled.compiler import (
     Carried,
@@ -17,10 +18,11 @@ from cellwise.backends.compiled.compiler import (
     RunShape,
     given_buffers,
 )
+from cellwise.backends.compiled.rows import in_rows
 from cellwise.backends.compiled.saved import history_of, make_sizes, output_is_history, saved_layout
 from cellwise.backends.compiled.time_schedule import TimeSchedule
 
-# The last of a call's tensors, which follow what is kept.
+# The last of a call's tensors, which follow what is kept and what is given beside x.
 X, OUTPUT = -2, -1
 
 
@@ -63,6 +65,9 @@ class ForwardPass:
         self.made = [columns * width for name, (columns, width) in layout.items() if name != "output"]
         # The outputs in whole rows are kept as they are, in their place among the others.
         self.output_place = list(layout).index("output") if "output" in layout else None
+        stems = kernels.stems[bias]
+        self.beside = Beside(kernels, stems, sizes) if graph.given else None
+        names += [] if self.beside is None else self.beside.buffers
         places = {"x": X, "output": OUTPUT} | {name: place for place, name in enumerate(names)}
         self.given = [places[buffer.name] for buffer in given_buffers(kernel.program)]
         # Where the states of all steps go; None where nobody wants them.
@@ -78,7 +83,6 @@ class ForwardPass:
         ]
         self._zeroes_first = has_resets and not schedule.backwards
         carried = tuple(Carried.PAIR if each is None else Carried.HISTORY for each in self.histories)
-        stems = kernels.stems[bias]
         self.shape = RunShape(sizes, schedule, stems, carried, has_resets, device)
         self._runs = Runs(kernel, self.shape)
 
@@ -91,7 +95,8 @@ class ForwardPass:
         x = x.contiguous()
         output = x.new_empty((rows, sizes.padded_output))
         saved = [compiler.empty(rows, width, x, False) for width in self.made]
-        tensors = [*saved, x, output]
+        beside = [] if self.beside is None else self.beside.rows(weights)
+        tensors = [*saved, *beside, x, output]
         initial = first_states(states, resets, schedule) if self._zeroes_first else states
         firsts = [in_rows(state, width) for state, width in zip(initial, self.widths, strict=True)]
         histories = [
@@ -145,12 +150,3 @@ def first_states(states: Sequence[Tensor], resets: Tensor | None, schedule: Time
     reset = torch.zeros(schedule.batch, 1, dtype=torch.bool, device=resets.device)
     reset[:size, 0] = resets[:size].bool()
     return [state.masked_fill(reset, 0) for state in states]
-
-
-def in_rows(rows: Tensor, width: int) -> Tensor:
-    """Rows as they are, if they are of this width one after the other; else a copy, zeros in the padding."""
-    if rows.shape[-1] == width:
-        return rows.contiguous()
-    padded = rows.new_zeros(*rows.shape[:-1], width)
-    padded[..., : rows.shape[-1]] = rows
-    return padded

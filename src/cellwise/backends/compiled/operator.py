@@ -99,7 +99,12 @@ def _checked_backward(
     dx, dstates, dweights = plain.run_backward(
         kernels, bias, *arguments, output_gradient, state_gradients, wants_input
     )
-    return [x.new_empty(0) if dx is None else dx, *dstates, *dweights]
+    # An operator returns tensors alone: at what was drawn, and nobody differentiates, zeros.
+    given = [
+        torch.zeros_like(weight, memory_format=torch.contiguous_format) if each is None else each
+        for each, weight in zip(dweights, weights, strict=True)
+    ]
+    return [x.new_empty(0) if dx is None else dx, *dstates, *given]
 
 
 # --- autograd ------------------------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ def run_backward(
     output_gradient: Tensor | None,
     state_gradients: Sequence[Tensor | None],
     wants_input: bool,
-) -> tuple[Tensor | None, list[Tensor], list[Tensor]]:
+) -> tuple[Tensor | None, list[Tensor], list[Tensor | None]]:
     """The gradients at x, states and weights; `schedule` is that of the forward pass."""
     lengths = _lengths(kernels, bias, x, states, weights)
     made = backward_pass(kernels, bias, lengths, schedule, resets is not None, x.device)

@@ -7,6 +7,9 @@ accumulators its packed weights, one per term, and its packed biases, then room 
 and the resets. `sizes` are `SIZES`, and `BLOCK_SIZES` of a program whose inputs are multiplied for a block of steps at
 once (`ahead.py`).
 
+A row of what stands beside x has a number for each unit, or one that stands for all, in a whole vector: its form says
+how far apart rows are, and by how much a unit moves on in them, by one or not at all.
+
 A row of a state is found by its step: in `first` if the step is the row's first, else in `history`, from row `rows[t]`
 on. `rows[t]` and `limits[t]`, how many rows of the batch have a step before this one, are buffers over time.
 
@@ -64,17 +67,22 @@ ADDRESSES = {
     StorageClass.CARRY_IN: ("first", "history", "rows", "limits"),
     StorageClass.CARRY_OUT: ("history", "rows"),
     StorageClass.AHEAD: ("sums", "operands"),
+    StorageClass.BESIDE: ("rows", "form"),
 }
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """An buffer's rows at this step: number i is i strides behind `start`, from `limit` on behind `first`."""
+    """An buffer's rows at this step: number i is i strides behind `start`, from `limit` on behind `first`.
+
+    `by_unit`: how far a unit moves on in a row, if that is not always by one.
+    """
 
     start: Value
     stride: Value
     first: Value
     limit: Value | None = None
+    by_unit: Value | None = None
 
 
 class Emitter(Code):
@@ -204,13 +212,20 @@ class Emitter(Code):
         if buffer.storage in (StorageClass.PER_UNIT, StorageClass.REDUCTION, StorageClass.SCALAR):
             start = self.buffers[buffer.name]
             return _Rows(start, self.padded(buffer.width), start)
+        if buffer.storage is StorageClass.BESIDE:
+            form = self.addresses[buffer.name, "form"]
+            stride, by_unit = (self.load_whole(form, i) for i in range(2))
+            start = self.at(self.addresses[buffer.name, "rows"], b.mul(self.first, stride))
+            return _Rows(start, stride, start, by_unit=by_unit)
         if buffer.storage not in ADDRESSES:
             stride = b.mul(self.padded(buffer.width), self.whole(buffer.columns))
             start = self.buffers[buffer.name]
             if buffer.storage is not StorageClass.SCRATCH:
-                before = (
-                    b.sub(self.first, self.span) if buffer.storage is StorageClass.PER_CHUNK else self.first
-                )
+                before = self.first
+                if buffer.storage is StorageClass.PER_CHUNK:
+                    before = b.sub(self.first, self.span)
+                elif buffer.storage is StorageClass.PER_SEQUENCE:
+                    before = self.size["first row"]
                 start = self.at(start, b.mul(before, stride))
             return _Rows(start, stride, start)
         stride, number = self.padded(buffer.width), self.size["first row"]
@@ -246,6 +261,8 @@ class Emitter(Code):
 
     def read(self, slot: Slot, row: Value, unit: Value) -> Value:
         """The numbers of a row from a unit on, a vector."""
+        by_unit = self.rows[slot.buffer.name].by_unit
+        unit = unit if by_unit is None else self.b.mul(unit, by_unit)
         return self.load(self.at(self.row(slot, row), unit))
 
     def write(self, value: Value, slot: Slot, row: Value, unit: Value) -> None:

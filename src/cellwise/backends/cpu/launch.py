@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cellwise.backends.compiled.compiler import Carried, KernelRun, RunShape
-from cellwise.backends.compiled.forward_pass import in_rows
+from cellwise.backends.compiled.compiler import GIVEN, Carried, KernelRun, RunShape
+from cellwise.backends.compiled.rows import in_rows
 from cellwise.backends.compiled.scratch import SCRATCH
 from cellwise.backends.cpu.blocks import block_steps
 from cellwise.backends.cpu.kernel import ADDRESSES
@@ -63,13 +63,17 @@ class CpuRun(KernelRun):
         self.own: list[tuple[int, int, int]] = []  # pointer, weight, width
         self.rows: list[tuple[int, int]] = []  # pointer, bytes of a row
         self.summed: list[tuple[int, str, int]] = []  # pointer, name, how many
+        # Of what has one number for all units, or one for each: pointer, which of the given ones, its form.
+        self.forms: list[tuple[int, int, np.ndarray]] = []
         self.ahead: int | None = None  # the first pointer of what is multiplied for a block of steps
         place, found = 0, {}
         for buffer in self.kernel.program.buffers:
             found[buffer.name] = place
             size = buffer.columns * self.widths[buffer.width]
-            if buffer.storage in (StorageClass.PER_STEP, StorageClass.PER_CHUNK):
+            if buffer.storage in GIVEN:
                 self.given.append(place)
+                if buffer.storage is StorageClass.BESIDE:
+                    self.forms.append((place + 1, len(self.given) - 1, np.zeros(2, np.int64)))
             elif buffer.storage is StorageClass.SCRATCH:
                 self.rows.append((place, size * self.kernel.scratch_bytes))
             elif buffer.storage is StorageClass.AHEAD:
@@ -154,6 +158,8 @@ class CpuRun(KernelRun):
                 pointers[place] = row.ctypes.data
         for pointers in self.pointers:
             pointers[-2] = own["offsets"]
+            for place, _, form in self.forms:
+                pointers[place] = form.ctypes.data
 
     def _take(self) -> None:
         """Take scratch memory for this call."""
@@ -208,6 +214,9 @@ class CpuRun(KernelRun):
                 pointers[place] = tensor.data_ptr()
             if resets is not None:
                 pointers[-1] = resets.data_ptr()
+        for _, number, form in self.forms:
+            width = buffers[number].shape[1]
+            form[:] = width, width == self.shape.sizes.padded
         for total in self.totals:
             total.fill(0)
         if self.packs is not None:

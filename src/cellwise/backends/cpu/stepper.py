@@ -12,8 +12,8 @@ from torch import Tensor
 from cellwise.backends.base import LayerSpec, Stepper
 from cellwise.backends.compiled.cell_kernels import CellKernels
 from cellwise.backends.compiled.compiler import Sizes
-from cellwise.backends.compiled.forward_pass import in_rows
 from cellwise.backends.compiled.memory import Memory
+from cellwise.backends.compiled.rows import in_rows
 from cellwise.backends.compiled.saved import make_sizes
 from cellwise.backends.cpu.chain import Chain
 from cellwise.backends.cpu.digest import digest

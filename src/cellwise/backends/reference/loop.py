@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cellwise.backends.base import Result, Sequences, Weights
 from cellwise.graph import Node, StepGraph, evaluate
-from cellwise.graph.ops import CONSTANT, INPUT, PROJECT, SCALAR, STATE, VECTOR, constant_tensor
+from cellwise.graph.ops import BESIDE, CONSTANT, DRAW, INPUT, PROJECT, SCALAR, STATE, VECTOR, constant_tensor
 
 States = tuple[Tensor, ...]
 
@@ -27,7 +27,9 @@ def run_direction(
     In reverse the steps run from the last to the first. A reset at step t stands between t - 1 and t in time for
     both directions, so that a row with resets equals its pieces run apart.
     """
-    fixed, per_step = _before(graph, weights, sequences)
+    projection = weights.get("weight_hr")
+    hidden = initial[0].shape[-1] if projection is None else projection.shape[1]
+    fixed, per_step = _before(graph, weights, sequences, hidden)
     step = _Step(graph, weights, fixed)
     carry = _Carry(initial, sequences.batch_sizes, reverse)
     resets = sequences.resets.split(list(sequences.batch_sizes)) if sequences.resets is not None else None
@@ -53,10 +55,10 @@ def _zero(states: States, where: Tensor) -> States:
 
 
 def _before(
-    graph: StepGraph, weights: Weights, sequences: Sequences
+    graph: StepGraph, weights: Weights, sequences: Sequences, hidden: int
 ) -> tuple[dict[Node, Tensor], dict[Node, tuple[Tensor, ...]]]:
     """What needs no state: the input's projection and all that follows from it alone, for all steps at once."""
-    values = dict(_leaves(graph, weights, sequences.data))
+    values = dict(_leaves(graph, weights, sequences.data)) | _beside(graph, weights, sequences, hidden)
     weight = weights.get("weight_ih")
     if weight is not None:
         projected = F.linear(sequences.data, weight, weights.get("bias_ih"))
@@ -70,6 +72,18 @@ def _before(
         if node.shape.has_rows
     }
     return {node: value for node, value in values.items() if not node.shape.has_rows}, per_step
+
+
+def _beside(graph: StepGraph, weights: Weights, sequences: Sequences, hidden: int) -> dict[Node, Tensor]:
+    """What is given beside x, a row for each valid step and a number for each unit."""
+    once = {draw.name for draw in graph.draws if draw.per_sequence}
+    values = {}
+    for node in (*graph.of(BESIDE), *graph.of(DRAW)):
+        rows = weights.by_stem[str(node.attribute)]
+        if node.attribute in once:
+            rows = torch.cat([rows[:0], *(rows[:count] for count in sequences.batch_sizes)])
+        values[node] = rows.expand(-1, hidden)
+    return values
 
 
 def _leaves(graph: StepGraph, weights: Weights, like: Tensor) -> Iterable[tuple[Node, Tensor]]:

@@ -1,7 +1,8 @@
 """What a diagram of a step shows: blocks and the lines between them, before anything has a place.
 
 A gate is one block: the sum of what it reads, through its weights, and the function that is taken of it. What else
-happens to values is one block an operation; numbers and learned vectors are written into the operation that uses them.
+happens to values is one block an operation; numbers, learned vectors and values beside x are written into the operation
+that uses them.
 """
 
 from __future__ import annotations
@@ -114,6 +115,13 @@ class _Builder:
     def __init__(self, graph: StepGraph) -> None:
         self.graph = graph
         self.names = display_names(graph)
+        # What comes of the input and the states is drawn; what does not, such as a factor of a value beside x, is
+        # written into the operation that uses it.
+        self.flowing = set(graph.new_states) | {graph.output}
+        for node in graph.nodes:
+            if node.op in (INPUT, STATE) or any(each in self.flowing for each in node.inputs):
+                self.flowing.add(node)
+        self.written_names = {node: name for node, name in self.names.items() if node in self.flowing}
         self.uses = Counter(i for node in graph.nodes for i in node.inputs)
         self.uses.update({graph.output, *graph.new_states})
         self.users: dict[Node, list[Node]] = {}
@@ -144,7 +152,7 @@ class _Builder:
                 node not in absorbed
                 and node not in self.hidden
                 and node.op is not STATE
-                and node.shape.has_rows
+                and node in self.flowing
             ):
                 self._operation(node)
         return Picture(graph.name, graph.states, *self._ends())
@@ -175,7 +183,7 @@ class _Builder:
             if node.op.activation and self.uses[node.inputs[0]] == 1:
                 inner.append(node.inputs[0])
             terms, sums = self._terms(inner[-1])
-            others = [t for t in terms if t.shape.has_rows and not self._is_affine(t)]
+            others = [t for t in terms if t in self.flowing and not self._is_affine(t)]
             if len(others) > _MOST_EXTRA and node.op not in (INPUT, PROJECT):
                 continue
             if any(self._is_affine(term) for term in terms) or node.op in (INPUT, PROJECT):
@@ -216,7 +224,7 @@ class _Builder:
             sides = {term.op for term in affine}
             side = "" if len(sides) == 2 else "i" if INPUT in sides else "h"
             label = f"W_{side}{', '.join(gates)}" if len(gates) == 1 else "linear"
-        constants = [self._written(term) for term in terms if not term.shape.has_rows]
+        constants = [self._written(term) for term in terms if term not in self.flowing]
         if constants:
             label += " (+ " + " + ".join(constants) + ")"
         self.blocks.append(Block(id, "gate", label, name, role_of(self.graph, node), self._equation(node)))
@@ -224,7 +232,7 @@ class _Builder:
             if term in affine:
                 source = INPUT_ID if term.op is INPUT else self.ids[term.inputs[0]]
                 self.edges[Edge(source, id)] = None
-            elif term.shape.has_rows:
+            elif term in self.flowing:
                 self._edges(term, id)
 
     # --- operations ---
@@ -233,14 +241,14 @@ class _Builder:
         if node.shape is Shape.ROWS and self._joins(node):
             return
         id = self._new_id(node)
-        values = [each for each in node.inputs if each.shape.has_rows]
+        values = [each for each in node.inputs if each in self.flowing]
         role = role_of(self.graph, node) if is_gate(self.graph, node) else ""
         name = self.names.get(node, "") if role else ""
         self.blocks.append(Block(id, "operation", self._label(node), name, role, self._equation(node)))
         ends = _ENDS.get(node.op.name, ())
         labelled = bool(ends) and len(dict.fromkeys(values)) > 1
         for place, each in enumerate(node.inputs):
-            if each.shape.has_rows:
+            if each in self.flowing:
                 label = ends[place] if labelled else ""
                 self._edges(each, id, label)
 
@@ -256,12 +264,12 @@ class _Builder:
             if each in self.ids:
                 found[each] = None
             else:
-                todo += [i for i in reversed(each.inputs) if i.shape.has_rows]
+                todo += [i for i in reversed(each.inputs) if i in self.flowing]
         return list(found)
 
     def _joins(self, node: Node) -> bool:
         """Draw a number of a row with an earlier one of the same units, if there is one: a mean, and what follows."""
-        sources = {each for i in node.inputs if i.shape.has_rows for each in self._blocks_of(i)}
+        sources = {each for i in node.inputs if i in self.flowing for each in self._blocks_of(i)}
         units = {each for each in sources if each.shape is not Shape.ROWS}
         for other, sources_of_other in self.rows.items():
             if units == sources_of_other:
@@ -294,7 +302,7 @@ class _Builder:
         """The sign of an operation, with those operands in it that are numbers or parameters."""
         if node.shape is Shape.ROWS or any(each in self.hidden for each in units_of(node)):
             return self._row_label(node)
-        operands = [None if each.shape.has_rows else self._written(each) for each in node.inputs]
+        operands = [None if each in self.flowing else self._written(each) for each in node.inputs]
         name = node.op.name
         sign = _SIGNS.get(name, name)
         if len(node.inputs) == 2 and node.inputs[0] is node.inputs[1]:
@@ -313,7 +321,7 @@ class _Builder:
         return sign
 
     def _written(self, node: Node) -> str:
-        text, binds = write(node, self.names)
+        text, binds = write(node, self.written_names)
         text = text if binds == ATOM else f"({text})"
         return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 

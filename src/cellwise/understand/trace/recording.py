@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -16,8 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cellwise.graph import Node, Shape, StepGraph
-from cellwise.graph.ops import CONSTANT, INPUT, PROJECT, SCALAR, STATE, VECTOR, constant_tensor
+from cellwise.graph.ops import BESIDE, CONSTANT, INPUT, PROJECT, SCALAR, STATE, VECTOR, constant_tensor
+from cellwise.nn.beside import rows_beside
 from cellwise.nn.recurrent import RecurrentLayer
+from cellwise.runtime.sequences import form_of
 from cellwise.understand.trace.errors import TraceError
 
 __all__ = ["LayerRecording", "LayerWeights", "Recording", "Signal", "record"]
@@ -41,13 +43,17 @@ class Signal:
 
 @dataclass(frozen=True, eq=False)
 class LayerWeights:
-    """The parameters of one layer, gate by gate: `inputs` (H, D), `recurrent` (H, H), biases (H,), own ones by name."""
+    """The parameters of one layer, gate by gate: `inputs` (H, D), `recurrent` (H, H), biases (H,), own ones by name.
+
+    `beside` is what it was given beside x, (T, H) or (T, 1).
+    """
 
     inputs: dict[str, Tensor]
     input_biases: dict[str, Tensor]
     recurrent: dict[str, Tensor]
     recurrent_biases: dict[str, Tensor]
     own: dict[str, Tensor]
+    beside: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,10 +95,13 @@ class Recording:
         return len(self.output)
 
 
-def record(layer: RecurrentLayer, x: Tensor) -> Recording:
+def record(layer: RecurrentLayer, x: Tensor, **beside: Tensor) -> Recording:
     """Run a layer over one sequence x (T, D), from states of zeros, and keep everything that has a name.
 
-    Dropout is off. The output equals that of `layer(x)`.
+    Dropout is off. The output equals that of `layer(x, **beside)` in evaluation.
+
+    Args:
+        beside: the inputs beside x of a cell that has some, (T,) or (T, H).
 
     Raises:
         TraceError: the layer is bidirectional or has projections, or x is not one sequence of at least one step.
@@ -114,9 +123,12 @@ def record(layer: RecurrentLayer, x: Tensor) -> Recording:
             f"a trace needs one sequence (T, {layer.input_size}) of at least one step, not {tuple(x.shape)}"
         )
     recorded = []
+    form = form_of(x.unsqueeze(1), False, None, None)
+    rows = rows_beside(layer.cell, beside, form, layer.hidden_size, True, False)
     with torch.no_grad():
         for number in range(layer.num_layers):
-            recorded.append(_record_layer(layer.cell.graph, _weights(layer, number), x, layer.hidden_size))
+            weights = replace(_weights(layer, number), beside=rows)
+            recorded.append(_record_layer(layer.cell.graph, weights, x, layer.hidden_size))
             x = recorded[-1].output
     return Recording(tuple(recorded))
 
@@ -189,12 +201,13 @@ def leaf_values(graph: StepGraph, weights: LayerWeights, like: Tensor) -> dict[N
 
 
 def input_values(graph: StepGraph, weights: LayerWeights, x: Tensor) -> dict[Node, Tensor]:
-    """What each gate is given by the input x (T, D): W_i x + b_i, (T, H)."""
-    return {
+    """What each gate is given by the input x (T, D): W_i x + b_i, (T, H); and what stands beside x."""
+    projected = {
         node: F.linear(x, weights.inputs[gate], weights.input_biases.get(gate))
         for node in graph.of(INPUT)
         for gate in (str(node.attribute),)
     }
+    return projected | {node: weights.beside[str(node.attribute)] for node in graph.of(BESIDE)}
 
 
 def evaluate_step(
