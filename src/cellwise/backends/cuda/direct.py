@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cellwise.backends.compiled.backward_pass import BackwardPass
 from cellwise.backends.compiled.compiler import CompiledKernel, RunShape, SmallCall, SmallPass
-from cellwise.backends.compiled.forward_pass import ForwardPass
+from cellwise.backends.compiled.forward_pass import OUTPUT, ForwardPass
 from cellwise.backends.cuda.direct_gradients import WeightGradients
 from cellwise.backends.cuda.frame import INPUT_PRODUCTS, SUMS, Key
 from cellwise.backends.cuda.launch import Built, CudaRun, is_together, posted
@@ -125,8 +125,10 @@ class DirectForward:
         self._given = given or (rows, sizes.hidden)
         self._final_shape = (*(() if given is None else (1,)), self._batch, sizes.hidden)
         self._is_padded = sizes.padded != sizes.hidden
-        # The kernel writes what is kept; the caller, who may write to it, gets a copy.
+        # What is kept is not the caller's, who may write to it: the kernel writes both, or the caller gets a copy.
         self._copies = tape and given is not None and not self._is_padded
+        self._writes_both = self._copies and made.histories[0] == OUTPUT
+        self.launch.run.copies_output = self._writes_both
         with torch.inference_mode(False):
             like = torch.empty((), dtype=self.launch.run.dtype, device=call.device)
             self._saved = [like.expand(rows, width) for width in made.made]
@@ -144,16 +146,18 @@ class DirectForward:
         output = torch.empty_like(self._output)
         tensors = [*saved, x, output]
         histories = [None if place is None else tensors[place] for place in made.histories]
+        kept = given = output
+        if self._writes_both:
+            kept = histories[0] = torch.empty_like(output)
         lasts = [torch.empty_like(self._final) for _ in histories]
         rows = {name: tensors[place] for name, place in zip(self.launch.run.given, made.given, strict=True)}
         by_stem = dict(zip(made.shape.stems, weights, strict=True))
         firsts = [self._in_rows(each) if self._zeros is None else self._zeros for each in states]
         self.launch(rows, firsts, histories, lasts, by_stem, x)
-        kept = given = output
         if self._is_padded:
             given = output[:, :hidden].clone(memory_format=torch.contiguous_format)
             kept = given.data
-        elif self._copies:
+        elif self._copies and not self._writes_both:
             given = output.clone()
         if made.output_place is not None:
             saved.insert(made.output_place, output)

@@ -66,6 +66,7 @@ class CudaRun(KernelRun):
         # The weights of a product that reads those of the layer where they lie.
         self._as_they_are = tuple(((gate, False),) for gate in program.graph.state_gates)
         self.leaves_lasts = False  # of the states whose history is kept
+        self.copies_output = False  # where it is the first state's history
         self._variants: dict[tuple[Number, object, int], Built] = {}
         if not schedule.is_dense:
             self.times = torch.tensor(self.offsets, dtype=torch.int32).to(shape.device)
@@ -84,7 +85,7 @@ class CudaRun(KernelRun):
             shape.schedule.is_dense,
             shape.resets,
             "bias_hh" in shape.stems,
-            graph.output is graph.new_states[0] and not shape.resets,
+            graph.output is graph.new_states[0] and not shape.resets and not self.copies_output,
             frozenset(name for name, way in self.ways.items() if way is not Carried.PAIR),
             lasts=self.leaves_lasts,
         )
