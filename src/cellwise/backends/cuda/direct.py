@@ -19,7 +19,7 @@ from cellwise.backends.compiled.compiler import CompiledKernel, RunShape, SmallC
 from cellwise.backends.compiled.forward_pass import OUTPUT, ForwardPass
 from cellwise.backends.cuda.direct_gradients import WeightGradients
 from cellwise.backends.cuda.frame import INPUT_PRODUCTS, SUMS, Key
-from cellwise.backends.cuda.launch import Built, CudaRun, is_together, posted
+from cellwise.backends.cuda.launch import Built, CudaRun
 from cellwise.backends.cuda.numbers import number_of
 from cellwise.errors import InputError
 
@@ -89,15 +89,15 @@ class Launch:
                 values["history", name] = history
         for name, last in zip(run.own, lasts, strict=True):
             values["last", name] = last
-        values |= run.packed(built.frame, weights)
+        values |= run.packed(built, weights)
         for key in built.frame.arguments:
             if key not in values:
                 values[key] = self._made(built, key, x, weights)
-        for name in posted(built):
+        for name in built.posted:
             place: Key = ("history", name) if name in run.own else ("rows", name)
             run.machine.mark(values[place])  # type: ignore[arg-type]
         arguments = [values[key] for key in built.frame.arguments]
-        built.launcher.launch(run.grid(built), built.layout.threads, arguments, is_together(built))
+        built.launcher.launch(run.grid(built), built.layout.threads, arguments, built.is_together)
         return values.get(("sums",))  # type: ignore[return-value]
 
     def blocks(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -38,6 +38,21 @@ class Built:
     frame: Frame
     layout: Layout
     launcher: Launcher
+
+    @cached_property
+    def posted(self) -> tuple[str, ...]:
+        """The buffers in which blocks wait for what others post."""
+        return tuple(sorted({name for name, _ in self.frame.posted})) if self.layout.kind == "wide" else ()
+
+    @cached_property
+    def is_together(self) -> bool:
+        """Whether all blocks of a launch are to run at once."""
+        return self.layout.kind == "wide" and bool(self.frame.posted)
+
+    @cached_property
+    def weights(self) -> tuple[Key, ...]:
+        """The arguments that are weights."""
+        return tuple(key for key in self.frame.arguments if key[0] in ("weights", "bias", "own"))
 
 
 @lru_cache(maxsize=512)
@@ -140,16 +155,16 @@ class CudaRun(KernelRun):
             values["offsets",] = self.times
         if resets is not None:
             values["resets",] = resets
-        self.values = {**values, **self.packed(self.built.frame, self.weights)}
+        self.values = {**values, **self.packed(self.built, self.weights)}
         self.total: dict[str, Tensor] = {}
 
-    def packed(self, frame: Frame, weights: Mapping[str, Tensor]) -> dict[Key, Tensor]:
+    def packed(self, built: Built, weights: Mapping[str, Tensor]) -> dict[Key, Tensor]:
         """The weights, by stem, as a kernel reads them."""
         hidden, width = self.shape.sizes.hidden, self.shape.sizes.padded
         found: dict[Key, Tensor] = {}
-        for key in frame.arguments:
+        for key in built.weights:
             if key[0] == "weights":
-                product = frame.products[int(key[1])][int(key[2])]
+                product = built.frame.products[int(key[1])][int(key[2])]
                 if hidden == width and product.weights == self._as_they_are:
                     found[key] = weights[RECURRENT]
                     continue
@@ -157,7 +172,7 @@ class CudaRun(KernelRun):
             elif key[0] == "bias":
                 bias = weights["bias_hh"]
                 found[key] = bias if hidden == width else _padded(bias.view(-1, hidden), width)
-            elif key[0] == "own":
+            else:
                 value = weights[key[1]]
                 found[key] = _padded(value, width) if value.dim() else value
         return found
@@ -184,11 +199,11 @@ class CudaRun(KernelRun):
         for key in frame.arguments:
             if key not in values:
                 values[key] = self._made(key, start, stop)
-        for name in posted(self.built):
+        for name in self.built.posted:
             self._mark(name, values, start, stop)
         arguments = [values[key] for key in frame.arguments]
-        together = is_together(self.built)
-        self.built.launcher.launch(self.grid(self.built), self.built.layout.threads, arguments, together)
+        built = self.built
+        built.launcher.launch(self.grid(built), built.layout.threads, arguments, built.is_together)
         self._add(values, stop - start)
 
     def _made(self, key: Key, start: int, stop: int) -> Tensor:
@@ -217,7 +232,7 @@ class CudaRun(KernelRun):
         if layout.kind != "wide":
             return groups, 1
         blocks = shape.sizes.padded // layout.units
-        most = self.machine.device.multiprocessors // blocks if is_together(built) else 2**15
+        most = self.machine.device.multiprocessors // blocks if built.is_together else 2**15
         return blocks, min(groups, most)
 
     def _add(self, values: dict[Key, Tensor | int], rows: int) -> None:
@@ -244,16 +259,6 @@ class CudaRun(KernelRun):
 
     def release(self) -> None:
         del self.rows, self.weights, self.values, self.like, self.total
-
-
-def posted(built: Built) -> tuple[str, ...]:
-    """The buffers in which blocks wait for what others post."""
-    return tuple(sorted({name for name, _ in built.frame.posted})) if built.layout.kind == "wide" else ()
-
-
-def is_together(built: Built) -> bool:
-    """Whether all blocks of a launch are to run at once."""
-    return built.layout.kind == "wide" and bool(built.frame.posted)
 
 
 def padded_gates(weight: Tensor, gates: int, sizes: Sizes) -> Tensor:
