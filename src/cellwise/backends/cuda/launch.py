@@ -78,8 +78,9 @@ class CudaRun(KernelRun):
         self.own = [before.name for before, _ in program.states]
         self.columns = {buffer.name: buffer for buffer in program.buffers}
         self.times = None
-        # The weights of a product that reads those of the layer where they lie.
+        # The weights of a product that reads those of the layer where they lie, and of one that wants them transposed.
         self._as_they_are = tuple(((gate, False),) for gate in program.graph.state_gates)
+        self._transposed = (tuple((gate, True) for gate in program.graph.state_gates),)
         self.leaves_lasts = False  # of the states whose history is kept
         self.copies_output = False  # where it is the first state's history
         self._variants: dict[tuple[Number, object, int], Built] = {}
@@ -167,6 +168,9 @@ class CudaRun(KernelRun):
                 product = built.frame.products[int(key[1])][int(key[2])]
                 if hidden == width and product.weights == self._as_they_are:
                     found[key] = weights[RECURRENT]
+                    continue
+                if hidden == width and product.weights == self._transposed:
+                    found[key] = weights[RECURRENT].t().contiguous()
                     continue
                 found[key] = pack(product, self.program.graph.state_gates, weights[RECURRENT], hidden, width)
             elif key[0] == "bias":
