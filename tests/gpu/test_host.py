@@ -66,6 +66,20 @@ def test_a_plan_gives_what_the_general_way_gives(
     assert ran
 
 
+@pytest.mark.parametrize("cell", ["gru", Own], ids=str)
+def test_a_caller_may_write_to_what_it_gets(cell: str | type[Cell]) -> None:
+    layer = Recurrent(cell, 3, 32, backend="emulated")
+    x = torch.randn(3, 2, 3, requires_grad=True)
+    sources = [x, *layer.parameters()]
+    wanted = torch.autograd.grad(layer(x)[0].sum(), sources)
+    y, final = layer(x)
+    score = y.sum()
+    assert torch.equal(y[-1:], final)
+    y.detach().zero_()
+    final.detach().zero_()
+    assert all(torch.equal(a, b) for a, b in zip(torch.autograd.grad(score, sources), wanted, strict=True))
+
+
 def test_directions_run_beside_each_other_where_both_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
 

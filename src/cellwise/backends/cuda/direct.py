@@ -16,10 +16,10 @@ from torch import Tensor
 
 from cellwise.backends.compiled.backward_pass import BackwardPass
 from cellwise.backends.compiled.compiler import CompiledKernel, RunShape, SmallCall, SmallPass
-from cellwise.backends.compiled.forward_pass import ForwardPass
+from cellwise.backends.compiled.forward_pass import OUTPUT, ForwardPass
 from cellwise.backends.cuda.direct_gradients import WeightGradients
 from cellwise.backends.cuda.frame import INPUT_PRODUCTS, SUMS, Key
-from cellwise.backends.cuda.launch import Built, CudaRun, is_together, posted
+from cellwise.backends.cuda.launch import CudaRun
 from cellwise.backends.cuda.numbers import number_of
 from cellwise.errors import InputError
 
@@ -51,6 +51,18 @@ class Launch:
             self._history = like.expand(rows, self.width)
             self._sums = like.float().expand(self.batch, columns.get(SUMS, 0) * self.width)
 
+    def products(self, x: Tensor, weights: Named) -> Tensor | None:
+        """Those of the input (..., D), where the kernel wants them: what a call begins with, since it takes longest."""
+        run = self.run
+        run.machine.check()
+        for stem, weight in weights.items():
+            if weight.get_device() != self._device:
+                raise InputError(
+                    f"The input is on {self._named} and {stem} on {weight.device}. Move them to one device."
+                )
+        frame = run.variant().frame
+        return run.input_products(frame, x, weights) if ("rows", INPUT_PRODUCTS) in frame.arguments else None
+
     def __call__(
         self,
         rows: Named,
@@ -58,7 +70,7 @@ class Launch:
         histories: Sequence[Tensor | None],
         lasts: Sequence[Tensor],
         weights: Named,
-        x: Tensor,
+        products: Tensor | None,
     ) -> Tensor | None:
         """Start it.
 
@@ -67,18 +79,12 @@ class Launch:
             firsts: (B, width), for each buffer that is carried into a step.
             histories: for each of these the states after all steps (N, width), if they are kept.
             lasts: for the program's own states, the first of these, those after the last step (B, width).
-            x: (..., D).
+            products: of the input.
 
         Returns:
             The sums over the steps of each row (B, columns * width), in float32, if the kernel has any.
         """
         run = self.run
-        run.machine.check()
-        for stem, weight in weights.items():
-            if weight.get_device() != self._device:
-                raise InputError(
-                    f"The input is on {self._named} and {stem} on {weight.device}. Move them to one device."
-                )
         built = run.variant()
         values = dict(self._numbers)
         for name, each in rows.items():
@@ -89,15 +95,17 @@ class Launch:
                 values["history", name] = history
         for name, last in zip(run.own, lasts, strict=True):
             values["last", name] = last
-        values |= run.packed(built.frame, weights)
+        values |= run.packed(built, weights)
+        if products is not None:
+            values["rows", INPUT_PRODUCTS] = products
         for key in built.frame.arguments:
             if key not in values:
-                values[key] = self._made(built, key, x, weights)
-        for name in posted(built):
+                values[key] = self._made(key)
+        for name in built.posted:
             place: Key = ("history", name) if name in run.own else ("rows", name)
             run.machine.mark(values[place])  # type: ignore[arg-type]
         arguments = [values[key] for key in built.frame.arguments]
-        built.launcher.launch(run.grid(built), built.layout.threads, arguments, is_together(built))
+        built.launcher.launch(run.grid(built), built.layout.threads, arguments, built.is_together)
         return values.get(("sums",))  # type: ignore[return-value]
 
     def blocks(self) -> int:
@@ -105,10 +113,8 @@ class Launch:
         across, groups = self.run.grid(self.run.variant())
         return across * groups
 
-    def _made(self, built: Built, key: Key, x: Tensor, weights: Named) -> Tensor:
+    def _made(self, key: Key) -> Tensor:
         """Memory that is the launch's own."""
-        if key == ("rows", INPUT_PRODUCTS):
-            return self.run.input_products(built.frame, x, weights)
         if key[0] == "rows":
             return torch.empty_like(self._rows[key[1]])
         return torch.empty_like(self._history if key[0] == "history" else self._sums)
@@ -125,8 +131,10 @@ class DirectForward:
         self._given = given or (rows, sizes.hidden)
         self._final_shape = (*(() if given is None else (1,)), self._batch, sizes.hidden)
         self._is_padded = sizes.padded != sizes.hidden
-        # The kernel writes what is kept; the caller, who may write to it, gets a copy.
+        # What is kept is not the caller's, who may write to it: the kernel writes both, or the caller gets a copy.
         self._copies = tape and given is not None and not self._is_padded
+        self._writes_both = self._copies and made.histories[0] == OUTPUT
+        self.launch.run.copies_output = self._writes_both
         with torch.inference_mode(False):
             like = torch.empty((), dtype=self.launch.run.dtype, device=call.device)
             self._saved = [like.expand(rows, width) for width in made.made]
@@ -140,20 +148,23 @@ class DirectForward:
     def run(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Any, ...]:
         """The output, what is kept of it, the final states, and what else is kept; x (rows, D) in any shape."""
         made, hidden = self._pass, self._sizes.hidden
+        by_stem = dict(zip(made.shape.stems, weights, strict=True))
+        products = self.launch.products(x, by_stem)
         saved = [torch.empty_like(each) for each in self._saved]
         output = torch.empty_like(self._output)
         tensors = [*saved, x, output]
         histories = [None if place is None else tensors[place] for place in made.histories]
+        kept = given = output
+        if self._writes_both:
+            kept = histories[0] = torch.empty_like(output)
         lasts = [torch.empty_like(self._final) for _ in histories]
         rows = {name: tensors[place] for name, place in zip(self.launch.run.given, made.given, strict=True)}
-        by_stem = dict(zip(made.shape.stems, weights, strict=True))
         firsts = [self._in_rows(each) if self._zeros is None else self._zeros for each in states]
-        self.launch(rows, firsts, histories, lasts, by_stem, x)
-        kept = given = output
+        self.launch(rows, firsts, histories, lasts, by_stem, products)
         if self._is_padded:
             given = output[:, :hidden].clone(memory_format=torch.contiguous_format)
             kept = given.data
-        elif self._copies:
+        elif self._copies and not self._writes_both:
             given = output.clone()
         if made.output_place is not None:
             saved.insert(made.output_place, output)
@@ -213,7 +224,8 @@ class DirectBackward:
         by_stem = dict(zip(made.stems, weights, strict=True))
         rows = {name: tensors[name] for name in made.given}
         firsts, histories = [each for each, _ in carried], [each for _, each in carried]
-        sums = self._launch(rows, firsts, histories, lasts, by_stem, x)
+        products = self._launch.products(x, by_stem)  # where steps are computed again
+        sums = self._launch(rows, firsts, histories, lasts, by_stem, products)
         dx, at_weights = self._gradients(x, states, by_stem, tensors, sums, wants_input)
         if not self._has_states:
             return dx, *at_weights

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -41,6 +41,21 @@ class Built:
     layout: Layout
     launcher: Launcher
 
+    @cached_property
+    def posted(self) -> tuple[str, ...]:
+        """The buffers in which blocks wait for what others post."""
+        return tuple(sorted({name for name, _ in self.frame.posted})) if self.layout.kind == "wide" else ()
+
+    @cached_property
+    def is_together(self) -> bool:
+        """Whether all blocks of a launch are to run at once."""
+        return self.layout.kind == "wide" and bool(self.frame.posted)
+
+    @cached_property
+    def weights(self) -> tuple[Key, ...]:
+        """The arguments that are weights."""
+        return tuple(key for key in self.frame.arguments if key[0] in ("weights", "bias", "own"))
+
 
 @lru_cache(maxsize=512)
 def _built(program: Program, form: Form, layout: Layout, machine: Machine) -> Built:
@@ -65,9 +80,11 @@ class CudaRun(KernelRun):
         self.own = [before.name for before, _ in program.states]
         self.columns = {buffer.name: buffer for buffer in program.buffers}
         self.times = None
-        # The weights of a product that reads those of the layer where they lie.
+        # The weights of a product that reads those of the layer where they lie, and of one that wants them transposed.
         self._as_they_are = tuple(((gate, False),) for gate in program.graph.state_gates)
+        self._transposed = (tuple((gate, True) for gate in program.graph.state_gates),)
         self.leaves_lasts = False  # of the states whose history is kept
+        self.copies_output = False  # where it is the first state's history
         self._variants: dict[tuple[Number, object, int], Built] = {}
         if not schedule.is_dense:
             self.times = torch.tensor(self.offsets, dtype=torch.int32).to(shape.device)
@@ -86,7 +103,7 @@ class CudaRun(KernelRun):
             shape.schedule.is_dense,
             shape.resets,
             "bias_hh" in shape.stems,
-            graph.output is graph.new_states[0] and not shape.resets,
+            graph.output is graph.new_states[0] and not shape.resets and not self.copies_output,
             frozenset(name for name, way in self.ways.items() if way is not Carried.PAIR),
             shape.sizes.projected,
             shape.sizes.padded_projected,
@@ -143,24 +160,27 @@ class CudaRun(KernelRun):
             values["offsets",] = self.times
         if resets is not None:
             values["resets",] = resets
-        self.values = {**values, **self.packed(self.built.frame, self.weights)}
+        self.values = {**values, **self.packed(self.built, self.weights)}
         self.total: dict[str, Tensor] = {}
 
-    def packed(self, frame: Frame, weights: Mapping[str, Tensor]) -> dict[Key, Tensor]:
+    def packed(self, built: Built, weights: Mapping[str, Tensor]) -> dict[Key, Tensor]:
         """The weights, by stem, as a kernel reads them."""
         hidden, width = self.shape.sizes.hidden, self.shape.sizes.padded
         found: dict[Key, Tensor] = {}
-        for key in frame.arguments:
+        for key in built.weights:
             if key[0] == "weights":
-                product = frame.products[int(key[1])][int(key[2])]
+                product = built.frame.products[int(key[1])][int(key[2])]
                 if hidden == width and product.weights == self._as_they_are:
                     found[key] = weights[RECURRENT]
+                    continue
+                if hidden == width and product.weights == self._transposed:
+                    found[key] = weights[RECURRENT].t().contiguous()
                     continue
                 found[key] = pack(product, self.program.graph.state_gates, weights[RECURRENT], hidden, width)
             elif key[0] == "bias":
                 bias = weights["bias_hh"]
                 found[key] = bias if hidden == width else _padded(bias.view(-1, hidden), width)
-            elif key[0] == "own":
+            else:
                 value = weights[key[1]]
                 found[key] = _padded(value, width) if value.dim() else value
         return found
@@ -191,11 +211,11 @@ class CudaRun(KernelRun):
             run_steps(self.built, self.machine, shape, self.weights, values, end - first)
             self._add(values, stop - start)
             return
-        for name in posted(self.built):
+        for name in self.built.posted:
             self._mark(name, values, start, stop)
         arguments = [values[key] for key in frame.arguments]
-        together = is_together(self.built)
-        self.built.launcher.launch(self.grid(self.built), self.built.layout.threads, arguments, together)
+        built = self.built
+        built.launcher.launch(self.grid(built), built.layout.threads, arguments, built.is_together)
         self._add(values, stop - start)
 
     def _made(self, key: Key, start: int, stop: int) -> Tensor:
@@ -224,7 +244,7 @@ class CudaRun(KernelRun):
         if layout.kind != "wide":
             return groups, shape.sizes.padded // (16 * layout.warps)
         blocks = shape.sizes.padded // layout.units
-        most = self.machine.device.multiprocessors // blocks if is_together(built) else 2**15
+        most = self.machine.device.multiprocessors // blocks if built.is_together else 2**15
         return blocks, min(groups, most)
 
     def _add(self, values: dict[Key, Tensor | int], rows: int) -> None:
@@ -251,16 +271,6 @@ class CudaRun(KernelRun):
 
     def release(self) -> None:
         del self.rows, self.weights, self.values, self.like, self.total
-
-
-def posted(built: Built) -> tuple[str, ...]:
-    """The buffers in which blocks wait for what others post."""
-    return tuple(sorted({name for name, _ in built.frame.posted})) if built.layout.kind == "wide" else ()
-
-
-def is_together(built: Built) -> bool:
-    """Whether all blocks of a launch are to run at once."""
-    return built.layout.kind == "wide" and bool(built.frame.posted)
 
 
 def padded_gates(weight: Tensor, gates: int, sizes: Sizes) -> Tensor:
