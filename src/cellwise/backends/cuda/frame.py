@@ -278,10 +278,13 @@ class Frame(Text):
                 self.line(f"const u32 v = f_{self.number.name}(s_{c_name(name)}[p]);")
                 self.line("to[0] = v;")
                 self.line("if (halves == 2) to[(i64)B * WIDTH] = v;")
+
+    def last_sums(self, first_row: str = "") -> None:
+        """What the steps of a row add up to, each row's by itself."""
         columns = max((b.columns for b in self.program.buffers if b.name == SUMS), default=0)
         for column, variable in self.sums.items():
             self.argument("float* __restrict__ sums", "sums")
-            where = f"((i64)row[p] * {columns} + {column}) * WIDTH + unit + ({self.unit()})"
+            where = f"((i64)({first_row}row[p]) * {columns} + {column}) * WIDTH + unit + ({self.unit()})"
             self.each(self.cells, f"if (row[p] < B) sums[{where}] = {variable}[p];")
 
     # --- values ---------------------------------------------------------------------------------------------------

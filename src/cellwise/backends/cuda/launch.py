@@ -13,10 +13,11 @@ from torch import Tensor
 
 from cellwise.backends.compiled.compiler import Carried, KernelRun, RunShape, carried_buffers, given_buffers
 from cellwise.backends.cuda.frame import BIAS_SUMS, INPUT_PRODUCTS, SUMS, Frame, Key
-from cellwise.backends.cuda.layout import Form, Layout, layout_for, tried
+from cellwise.backends.cuda.layout import Form, Layout, layout_for, stretches_of, tried
 from cellwise.backends.cuda.machine import Launcher, Machine
 from cellwise.backends.cuda.numbers import Number, number_of
 from cellwise.backends.cuda.products import INPUT, RECURRENT, pack
+from cellwise.backends.cuda.scan import ALL, SUMMARY, WHOLE, Scan, scan_values
 from cellwise.backends.cuda.stepwise import Stepwise
 from cellwise.backends.cuda.stepwise_run import run_steps
 from cellwise.plan.program import Program, StorageClass
@@ -85,7 +86,8 @@ class CudaRun(KernelRun):
         key = number, tried()
         if key not in self._variants:
             form = self._form(number)
-            layout = layout_for(self.program, form, self.shape.schedule.batch, self.machine.device)
+            schedule, device = self.shape.schedule, self.machine.device
+            layout = layout_for(self.program, form, schedule.batch, device, schedule.steps)
             self._variants[key] = _built(self.program, form, layout, self.machine)
         return self._variants[key]
 
@@ -154,9 +156,18 @@ class CudaRun(KernelRun):
         frame, values, shape = self.built.frame, dict(self.values), self.shape
         if self.launches:  # the states are where the steps before left them
             batch = self.shape.schedule.batch
-            values |= {("first", name): self.values["last", name][:batch] for name in self.own}  # type: ignore[index]
+            for name in self.own:
+                left: Tensor = self.values["last", name][:batch]  # type: ignore[index]
+                # Of a scan some blocks may begin when the last one has ended, and left others there.
+                values["first", name] = left.clone() if isinstance(frame, Scan) else left
         self.launches += 1
         values |= {("begin",): first, ("end",): end, ("base",): start}
+        stretches = 1
+        if isinstance(frame, Scan):
+            batch, width = shape.schedule.batch, shape.sizes.padded
+            stretches = stretches_of(end - first, batch, width, self.machine.device)
+            values |= scan_values(frame, batch, stretches, shape.device)
+            values["what",] = WHOLE
         for key in frame.arguments:
             if key not in values:
                 values[key] = self._made(key, start, stop)
@@ -167,9 +178,13 @@ class CudaRun(KernelRun):
         if self.built.layout.kind == "wide":
             for name in {name for name, _ in frame.posted}:
                 self._fill(name, values, start, stop)
-        arguments = [values[key] for key in frame.arguments]
         together = self.built.layout.kind == "wide" and bool(frame.posted)
-        self.built.launcher.launch(self._grid(together), self.built.layout.threads, arguments, together)
+        across, down = self._grid(together)
+        for what in (SUMMARY, ALL) if stretches > 1 else (WHOLE,):
+            values["what",] = what
+            arguments = [values[key] for key in frame.arguments]
+            grid = across * stretches, down
+            self.built.launcher.launch(grid, self.built.layout.threads, arguments, together)
         self._add(values, stop - start)
 
     def _made(self, key: Key, start: int, stop: int) -> Tensor:

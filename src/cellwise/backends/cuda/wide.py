@@ -99,6 +99,7 @@ class Wide(Frame):
             with self.block("for (int i = 0; i < steps; ++i)"):
                 self.lines += step
             self.last_states()
+            self.last_sums()
 
     def _captured(self) -> list[str]:
         self._depth += 2
