@@ -79,9 +79,9 @@ class Layout:
 STEPWISE = Layout("stepwise", warps=4)
 # For cells without products in time.
 NARROW, SCAN = Layout("narrow", warps=1, ahead=16), Layout("scan", warps=1, ahead=16)
-# Steps of a stretch at least, and stretches at least, since each step is computed twice; blocks of one warp on a
-# multiprocessor at most, more of which would find nothing to do.
-STRETCH, STRETCHES, _BLOCKS = 64, 4, 16
+# Steps of a stretch at least, and stretches at least, since each step is computed twice; stretches at most, since each
+# goes through those before its own; blocks of one warp on a multiprocessor at most.
+STRETCH, STRETCHES, _MOST_STRETCHES, _BLOCKS = 64, 4, 128, 16
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def layout_for(program: Program, form: Form, batch: int, device: Device, steps: 
 def stretches_of(steps: int, batch: int, width: int, device: Device) -> int:
     """In how many stretches so many steps of a scan are run."""
     blocks = -(-batch // SCAN.rows) * (width // (16 * SCAN.warps))
-    found = min(steps // STRETCH, device.multiprocessors * _BLOCKS // max(1, blocks))
+    found = min(steps // STRETCH, device.multiprocessors * _BLOCKS // max(1, blocks), _MOST_STRETCHES)
     return found if found >= STRETCHES else 1
 
 

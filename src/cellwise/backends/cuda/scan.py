@@ -126,11 +126,13 @@ class Scan(Solo):
 
     def _go_on(self) -> None:
         """From the states that the stretches before this one lead to."""
-        with self.block(f"if (what == {ALL})"), self.block("for (int k = 0; k < stretch; ++k)"):
-            for k, name in enumerate(self.own):
-                state = f"s_{c_name(name)}[p]"
-                slope, rest = self._stretched("k", 2 * k), self._stretched("k", 2 * k + 1)
-                self.each(self.cells, f"if (row[p] < B) {state} = {slope} * {state} + {rest};")
+        with self.block(f"if (what == {ALL})"):
+            self.line("#pragma unroll 4")
+            with self.block("for (int k = 0; k < stretch; ++k)"):
+                for k, name in enumerate(self.own):
+                    state = f"s_{c_name(name)}[p]"
+                    slope, rest = self._stretched("k", 2 * k), self._stretched("k", 2 * k + 1)
+                    self.each(self.cells, f"if (row[p] < B) {state} = {slope} * {state} + {rest};")
 
 
 def scan_values(frame: Scan, batch: int, stretches: int, device: torch.device) -> dict[Key, Tensor | int]:
