@@ -11,10 +11,10 @@ from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 
 from cellwise.graph import Node
+from cellwise.graph.expr import postorder
 from cellwise.graph.ops import CONSTANT, OPS
+from cellwise.plan.buffers import X
 from cellwise.plan.program import Program
-
-X_WEIGHT = "weight_ih"
 
 _ONE, _ZERO = Node(CONSTANT, (), 1.0), Node(CONSTANT, (), 0.0)
 
@@ -32,7 +32,7 @@ def slopes_of(program: Program) -> Mapping[str, Node] | None:
     or a state that is not affine in itself, or knows another.
     """
     (stage, *others) = program.stages
-    if others or any(term.weight.stem != X_WEIGHT for term in stage.terms):
+    if others or any(term.operand != X for term in stage.terms):
         return None
     names = {after.name: before.name for before, after in program.states}
 
@@ -43,7 +43,7 @@ def slopes_of(program: Program) -> Mapping[str, Node] | None:
     found = {node for node in program.reads if node not in {*stage.nodes, *stage.accumulators}}
     values = {names[slot.buffer.name]: node for node, slot in stage.writes if slot.buffer.name in names}
     try:
-        return {name: _Slopes(name, state_of, found).of(value) or _ZERO for name, value in values.items()}
+        return {name: _Slopes(name, state_of, found).of_all(value) or _ZERO for name, value in values.items()}
     except NotAffineError:
         return None
 
@@ -52,6 +52,12 @@ class _Slopes:
     def __init__(self, state: str, state_of: Callable[[Node], str | None], reads: Collection[Node]) -> None:
         self._state, self._state_of, self._reads = state, state_of, reads
         self._known: dict[Node, Slope] = {}
+
+    def of_all(self, value: Node) -> Slope:
+        """That of a value, after those of all that it is made from: in this order nothing recurses through it."""
+        for node in postorder([value], self._reads):
+            self.of(node)
+        return self.of(value)
 
     def of(self, node: Node) -> Slope:
         if node not in self._known:

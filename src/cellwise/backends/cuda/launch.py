@@ -17,7 +17,7 @@ from cellwise.backends.cuda.layout import Form, Layout, layout_for, stretches_of
 from cellwise.backends.cuda.machine import Launcher, Machine
 from cellwise.backends.cuda.numbers import Number, number_of
 from cellwise.backends.cuda.products import INPUT, RECURRENT, pack
-from cellwise.backends.cuda.scan import ALL, SUMMARY, WHOLE, Scan, scan_values
+from cellwise.backends.cuda.scan import ALL, SUMMARY, WHOLE, Scan
 from cellwise.backends.cuda.stepwise import Stepwise
 from cellwise.backends.cuda.stepwise_run import run_steps
 from cellwise.plan.program import Program, StorageClass
@@ -154,40 +154,43 @@ class CudaRun(KernelRun):
         if start == stop:
             return
         frame, values, shape = self.built.frame, dict(self.values), self.shape
+        is_scan, batch = isinstance(frame, Scan), shape.schedule.batch
         if self.launches:  # the states are where the steps before left them
-            batch = self.shape.schedule.batch
             for name in self.own:
                 left: Tensor = self.values["last", name][:batch]  # type: ignore[index]
                 # Of a scan some blocks may begin when the last one has ended, and left others there.
-                values["first", name] = left.clone() if isinstance(frame, Scan) else left
+                values["first", name] = left.clone() if is_scan else left
         self.launches += 1
-        values |= {("begin",): first, ("end",): end, ("base",): start}
-        stretches = 1
-        if isinstance(frame, Scan):
-            batch, width = shape.schedule.batch, shape.sizes.padded
-            stretches = stretches_of(end - first, batch, width, self.machine.device)
-            values |= scan_values(frame, batch, stretches, shape.device)
-            values["what",] = WHOLE
+        count = stretches_of(end - first, batch, shape.sizes.padded, self.machine.device) if is_scan else 1
+        values |= {
+            ("begin",): first,
+            ("end",): end,
+            ("base",): start,
+            ("stretches",): count,
+            ("what",): WHOLE,
+        }
         for key in frame.arguments:
             if key not in values:
-                values[key] = self._made(key, start, stop)
+                values[key] = self._made(key, start, stop, count)
         if isinstance(frame, Stepwise):
             run_steps(self.built, self.machine, shape, self.weights, values, end - first)
-            self._add(values, stop - start)
-            return
-        if self.built.layout.kind == "wide":
-            for name in {name for name, _ in frame.posted}:
-                self._fill(name, values, start, stop)
-        together = self.built.layout.kind == "wide" and bool(frame.posted)
+        else:
+            if self.built.layout.kind == "wide":
+                for name in {name for name, _ in frame.posted}:
+                    self._fill(name, values, start, stop)
+            self._launch(values, count)
+        self._add(values, stop - start)
+
+    def _launch(self, values: dict[Key, Tensor | int], stretches: int) -> None:
+        built = self.built
+        together = built.layout.kind == "wide" and bool(built.frame.posted)
         across, down = self._grid(together)
         for what in (SUMMARY, ALL) if stretches > 1 else (WHOLE,):
             values["what",] = what
-            arguments = [values[key] for key in frame.arguments]
-            grid = across * stretches, down
-            self.built.launcher.launch(grid, self.built.layout.threads, arguments, together)
-        self._add(values, stop - start)
+            arguments = [values[key] for key in built.frame.arguments]
+            built.launcher.launch((across * stretches, down), built.layout.threads, arguments, together)
 
-    def _made(self, key: Key, start: int, stop: int) -> Tensor:
+    def _made(self, key: Key, start: int, stop: int, stretches: int) -> Tensor:
         """Memory that is the run's own."""
         width, shape = self.shape.sizes.padded, self.shape
         if key == ("rows", INPUT_PRODUCTS):
@@ -196,7 +199,11 @@ class CudaRun(KernelRun):
             return self.like.new_empty(shape.schedule.rows, width)
         if key[0] == "rows":
             return self.like.new_empty(stop - start, self.columns[key[1]].columns * width)
-        size = shape.schedule.batch, self.columns[SUMS].columns * width
+        batch = stretches * shape.schedule.batch
+        if key == ("stretched",):  # slopes, and where they lead
+            rows = 2 * len(self.own) * batch if stretches > 1 else 1
+            return torch.empty(rows, width, dtype=torch.float32, device=shape.device)
+        size = batch, self.columns[SUMS].columns * width
         return torch.zeros(size, dtype=torch.float32, device=shape.device)
 
     def _fill(self, name: str, values: dict[Key, Tensor | int], start: int, stop: int) -> None:

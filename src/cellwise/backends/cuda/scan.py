@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-import torch
-from torch import Tensor
-
-from cellwise.backends.cuda.frame import SUMS, Key, Read
+from cellwise.backends.cuda.frame import Read
 from cellwise.backends.cuda.layout import Form, Layout
 from cellwise.backends.cuda.solo import Kept, Solo
 from cellwise.backends.cuda.text import c_name
 from cellwise.graph import Node
+from cellwise.graph.expr import postorder
 from cellwise.plan.affine import slopes_of
 from cellwise.plan.program import Program, Stage, StorageClass
 
@@ -101,6 +99,9 @@ class Scan(Solo):
         super()._values(stage, known)
         if self._summarizes:
             for name, slope in self._slopes.items():
+                for node in postorder([slope], {*known, *self.program.reads}):
+                    if node.inputs:
+                        self.compute(node, known)
                 product = f"slope_{c_name(name)}[p] * ({self.expression(slope, known)})"
                 self.line(f"if (row[p] < count) slope_{c_name(name)}[p] = REAL(p, {product});")
 
@@ -133,15 +134,3 @@ class Scan(Solo):
                     state = f"s_{c_name(name)}[p]"
                     slope, rest = self._stretched("k", 2 * k), self._stretched("k", 2 * k + 1)
                     self.each(self.cells, f"if (row[p] < B) {state} = {slope} * {state} + {rest};")
-
-
-def scan_values(frame: Scan, batch: int, stretches: int, device: torch.device) -> dict[Key, Tensor | int]:
-    """What a kernel is told of so many stretches, and memory for what they lead to."""
-    width = frame.form.width
-    rows = stretches * 2 * len(frame.own) * batch if stretches > 1 else 1
-    values: dict[Key, Tensor | int] = {("stretches",): stretches}
-    values["stretched",] = torch.empty(rows, width, dtype=torch.float32, device=device)
-    if ("sums",) in frame.arguments:
-        columns = frame.program.buffer(SUMS).columns
-        values["sums",] = torch.zeros(stretches * batch, columns * width, dtype=torch.float32, device=device)
-    return values
