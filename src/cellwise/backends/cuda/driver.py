@@ -18,6 +18,7 @@ from cellwise.errors import CellwiseError
 # Of CUfunction_attribute and CUdevice_attribute.
 _REGISTERS, _LOCAL, _MOST_SHARED = 4, 3, 8
 _SHARED_OF_BLOCK = 97
+_NON_BLOCKING = 1  # of CUstream_flags: it does not wait for the default stream
 
 
 class DriverError(CellwiseError):
@@ -89,8 +90,9 @@ class CudaMachine(Machine):
         self.late = torch.zeros(1, dtype=torch.int32, pin_memory=True)
 
     def stream(self) -> int | None:
-        if torch.cuda.is_current_stream_capturing():
-            return None
+        with torch.cuda.device(self._torch_device):
+            if torch.cuda.is_current_stream_capturing():
+                return None
         return torch.cuda.current_stream(self._torch_device).cuda_stream
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
@@ -120,9 +122,7 @@ def _recording_stream(device: torch.device, stream: int) -> torch.cuda.Stream:
     """
     with torch.cuda.device(device):
         made = ctypes.c_void_p()
-        check(
-            library().cuStreamCreate(ctypes.byref(made), 1)
-        )  # one that does not wait for the default stream
+        check(library().cuStreamCreate(ctypes.byref(made), _NON_BLOCKING))
     return torch.cuda.ExternalStream(made.value, device=device)
 
 

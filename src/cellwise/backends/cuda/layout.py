@@ -20,9 +20,8 @@ TILE_NUMBERS = 128  # of a matrix product: 16 units, 8 rows
 _TILE = 8  # rows of a matrix product
 _MOST_REGISTERS = 128  # of 255 that a thread may have, for weights
 _MOST_TILES = 8  # that a warp computes at once, each in four registers of a thread
-_FEW_NUMBERS = (
-    2**17
-)  # that a layer computes in a step, where rather more threads are at work than more numbers in each
+# Of a layer in a step, up to which more threads are better than more numbers for each.
+_FEW_NUMBERS = 2**17
 _MANY_REGISTERS = 64  # for weights, of which products in three parts make twice as many
 
 

@@ -7,7 +7,6 @@ steps are read twice, by many times as many threads: worth it where rows are few
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from cellwise.backends.cuda.frame import Read
@@ -40,7 +39,7 @@ class Scan(Solo):
         rows = self.layout.rows
         self._depth += 2
         summary, read_first = self._summary()
-        step = self._captured(self._step)
+        step = self.captured(self._step)
         self._depth -= 2
         count = f"for (int row0 = blockIdx.x / stretches * {rows}; row0 < B; row0 += gridDim.x / stretches * {rows})"
         with self.block(count):
@@ -67,19 +66,13 @@ class Scan(Solo):
                 self.last_states()
             self.last_sums("stretch * B + ")
 
-    def _captured(self, write: Callable[[], None]) -> list[str]:
-        before, self.lines = self.lines, []
-        write()
-        found, self.lines = self.lines, before
-        return found
-
     # --- the first launch -----------------------------------------------------------------------------------------
 
     def _summary(self) -> tuple[list[str], dict[tuple[str, int], Read]]:
         """A step of it, and what that reads: the states alone, and their slopes."""
         whole, self._summarizes = self.program, True
         self.program = replace(whole, stages=(self._of_states(whole.stages[0]),))
-        step = self._captured(self._step)
+        step = self.captured(self._step)
         read, self.reads = self.reads, {}
         self.program, self._summarizes = whole, False
         return step, read

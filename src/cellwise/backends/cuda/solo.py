@@ -91,8 +91,7 @@ class Solo(Frame):
 
     def steps(self) -> None:
         self._depth += 2
-        self._step()
-        step, self.lines = self.lines, []
+        step = self.captured(self._step)
         self._depth -= 2
         rows = self.layout.rows
         with self.block(f"for (int row0 = blockIdx.x * {rows}; row0 < B; row0 += gridDim.x * {rows})"):
