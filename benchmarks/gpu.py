@@ -21,7 +21,10 @@ from torch import Tensor, nn
 import cellwise
 from cellwise.errors import BackendError
 
-SHAPES = ((1024, 16, 768), (1024, 16, 64), (512, 64, 256), (256, 64, 512), (784, 128, 128), (128, 128, 1024))
+SHAPES = (
+    *((1024, 16, 768), (1024, 16, 64), (512, 64, 256), (256, 64, 512), (784, 128, 128), (128, 128, 1024)),
+    *((256, 64, 1536), (256, 64, 2048)),
+)
 DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -43,7 +44,7 @@ class EmulatedLauncher(Launcher):
         made, written = FOLDER / f"{name}.so", FOLDER / f"{name}.cpp"
         if not made.exists():
             written.write_text(text)
-            part = FOLDER / f"{name}.part"
+            part = FOLDER / f"{name}.{os.getpid()}.part"
             options = ["-O0", "-std=c++17", "-fno-strict-aliasing", "-w", "-shared", "-fPIC"]
             subprocess.run(["g++", *options, "-o", part, written], check=True, capture_output=True, text=True)
             part.rename(made)

@@ -91,11 +91,22 @@ def test_weights_beyond_the_registers_go_step_by_step() -> None:
 def test_explain_is_told_the_layouts_of_both_ways() -> None:
     stack = LayerSpec(cells.get("lstm").graph, 8, 4096)
     context = CallContext(torch.device("cuda", 0), torch.bfloat16)
-    assert CudaCompiler().described(stack, context, 64, H100).startswith("stepwise, products by cuBLAS")
+    assert CudaCompiler().described(stack, context, 9, 64, H100).startswith("stepwise, products by cuBLAS")
     small = replace(stack, hidden_size=512)
     assert re.fullmatch(
-        r"wide, 16 units and \d+ rows a block, \d+ warps", CudaCompiler().described(small, context, 64, H100)
+        r"wide, 16 units and \d+ rows a block, \d+ warps",
+        CudaCompiler().described(small, context, 9, 64, H100),
     )
+
+
+def test_few_rows_of_a_cell_without_products_run_in_stretches_of_time() -> None:
+    stack = LayerSpec(cells.get("mingru").graph, 8, 64)
+    context = CallContext(torch.device("cuda", 0), torch.bfloat16)
+    told = {
+        (T, B): CudaCompiler().described(stack, context, T, B, H100).split(",")[0]
+        for T, B in ((4096, 4), (100, 4), (4096, 4096))
+    }
+    assert told == {(4096, 4): "scan", (100, 4): "narrow", (4096, 4096): "solo"}
 
 
 def test_projected_states_go_step_by_step() -> None:

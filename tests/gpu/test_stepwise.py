@@ -1,4 +1,4 @@
-"""The stepwise layout on a device: layers whose weights no registers hold, proj_size, graphs of many steps."""
+"""Layouts for sizes on a device: weights that no registers hold, proj_size, graphs of many steps; scans over time."""
 
 from __future__ import annotations
 
@@ -94,3 +94,14 @@ def test_auto_takes_it_for_a_large_cell_of_ones_own_and_says_so() -> None:
     explained = explain(layer, x)
     assert explained.chosen == "cuda" and "stepwise" in str(explained)
     assert layer(x)[0].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("cell", "number"), [("mingru", "bfloat16"), ("mingru", "float32"), ("indrnn", "float32")]
+)
+def test_stretches_of_time_agree(cell: str, number: str) -> None:
+    lengths = (700, 3, 0, 650, 699)
+    case = replace(cases_of(cell)[0], steps=700, batch=5, hidden_size=65, initial=True, lengths=lengths)
+    layer = case.layer("cuda", torch.float32).cuda()
+    assert "scan" in str(explain(layer, case.arguments(torch.float32).x.cuda()))
+    check(case, "cuda", number, device="cuda")

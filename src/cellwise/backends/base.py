@@ -220,8 +220,8 @@ class Backend(ABC):
         """What `run` wants to know beside the call, as plain data; worked out once and kept, never traced."""
         return None
 
-    def detail(self, stack: LayerSpec, context: CallContext, batch: int) -> str | None:
-        """How it would run a call of so many rows, as the end of a sentence, where it has several ways."""
+    def detail(self, stack: LayerSpec, context: CallContext, steps: int, batch: int) -> str | None:
+        """How it would run a call of this T and B, as the end of a sentence, where it has several ways."""
         return None
 
     @abstractmethod

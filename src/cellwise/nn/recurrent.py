@@ -195,7 +195,7 @@ def explain(
         return explanation
     batch = form.sequences
     context = dispatch.context_of(batch.data.device, dtype, resets is not None, False, layer.recompute)
-    return replace(explanation, detail=chosen.backend.detail(info.stack, context, batch.batch))
+    return replace(explanation, detail=chosen.backend.detail(info.stack, context, batch.steps, batch.batch))
 
 
 def _positive(name: str, value: Any) -> int:

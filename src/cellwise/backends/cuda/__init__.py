@@ -1,7 +1,7 @@
 """Fused kernels for any cell on NVIDIA GPUs, forward and backward, compiled by NVRTC in this process.
 
 compiler  what `compiled` asks of a compiler     frame        what layouts share of a kernel's text
-layout    how work lies on a device              wide, solo, stepwise   the layouts
+layout    how work lies on a device              wide, solo, scan, stepwise   the layouts
 launch    a kernel's arguments, and the launch   products     recurrent products, and their weights packed
 direct    layer passes of one shape of call      direct_gradients   what weights and input get of a backward pass
 nvrtc, driver, machine   text to code to device  expressions  each op as C++ (numbers, text, prelude.cuh)
@@ -43,11 +43,11 @@ class Cuda(Compiled):
 
         return cuda_compiler().reason_against(stack, context)
 
-    def detail(self, stack: LayerSpec, context: CallContext, batch: int) -> str | None:
+    def detail(self, stack: LayerSpec, context: CallContext, steps: int, batch: int) -> str | None:
         from cellwise.backends.cuda.compiler import cuda_compiler
 
         compiler = cuda_compiler()
-        return compiler.described(stack, context, batch, compiler.machine(context.device).device)
+        return compiler.described(stack, context, steps, batch, compiler.machine(context.device).device)
 
     def shortcut(self, stack: LayerSpec, prepared: Any, batch: PlainBatch) -> Shortcut | None:
         return (

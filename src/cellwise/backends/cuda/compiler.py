@@ -19,6 +19,7 @@ from cellwise.backends.cuda.launch import CudaRun
 from cellwise.backends.cuda.layout import Device, Form, Layout, layout_for
 from cellwise.backends.cuda.machine import Machine
 from cellwise.backends.cuda.numbers import number_of
+from cellwise.backends.cuda.scan import Scan
 from cellwise.backends.cuda.solo import Solo
 from cellwise.backends.cuda.stepwise import Stepwise
 from cellwise.backends.cuda.wide import Wide
@@ -90,8 +91,10 @@ class CudaCompiler(KernelCompiler):
             return f"they cannot be compiled: {error}"
         return None
 
-    def described(self, stack: LayerSpec, context: CallContext, batch: int, device: Device) -> str:
-        """The layouts of a call of so many rows."""
+    def described(
+        self, stack: LayerSpec, context: CallContext, steps: int, batch: int, device: Device
+    ) -> str:
+        """The layouts of a call of this T and B."""
         projected = stack.proj_size
         kernels = kernels_for(stack.graph, context.dtype, self, bool(projected), context.recompute)
         widths = [self.row_width(size, context.dtype) for size in (stack.hidden_size, projected)]
@@ -108,7 +111,7 @@ class CudaCompiler(KernelCompiler):
             widths[1],
         )
         programs = kernels.inference.program, kernels.backward.program
-        forward, backward = (str(layout_for(program, form, batch, device)) for program in programs)
+        forward, backward = (str(layout_for(program, form, batch, device, steps)) for program in programs)
         return forward if forward == backward else f"forward {forward}; backward {backward}"
 
     def machine(self, device: torch.device) -> Machine:
@@ -120,7 +123,7 @@ class CudaCompiler(KernelCompiler):
 
 def written(program: Program, form: Form, layout: Layout) -> tuple[Frame, str]:
     """The text of a kernel, and who wrote it."""
-    kinds: dict[str, type[Frame]] = {"wide": Wide, "stepwise": Stepwise}
+    kinds: dict[str, type[Frame]] = {"wide": Wide, "scan": Scan, "stepwise": Stepwise}
     frame = kinds.get(layout.kind, Solo)(program, form, layout)
     return frame, frame.source()
 

@@ -148,8 +148,9 @@ class CudaMachine(Machine):
         self._beside: dict[tuple[int, bool], Beside] = {}
 
     def stream(self) -> int | None:
-        if torch.cuda.is_current_stream_capturing():
-            return None
+        with torch.cuda.device(self._torch_device):
+            if torch.cuda.is_current_stream_capturing():
+                return None
         return torch.cuda.current_stream(self._torch_device).cuda_stream
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from cellwise.backends.cuda.expressions import literal, lowered
 from cellwise.backends.cuda.layout import Form, Layout
-from cellwise.backends.cuda.numbers import BF16, F16
+from cellwise.backends.cuda.numbers import BF16, F16, finer_values
 from cellwise.backends.cuda.products import INPUT, inputs_of, products_of
 from cellwise.backends.cuda.text import Text, c_name
-from cellwise.graph import Node, StepGraph
-from cellwise.graph.ops import CONSTANT, PROJECT
+from cellwise.graph import Node
+from cellwise.graph.ops import CONSTANT
 from cellwise.plan.program import Buffer, Program, Slot, Stage, StorageClass
 
 PRELUDE = (Path(__file__).parent / "prelude.cuh").read_text()
@@ -278,10 +278,13 @@ class Frame(Text):
                 self.line(f"const u32 v = f_{self.number.name}(s_{c_name(name)}[p]);")
                 self.line("to[0] = v;")
                 self.line("if (halves == 2) to[(i64)B * WIDTH] = v;")
+
+    def last_sums(self, first_row: str = "") -> None:
+        """What the steps of a row add up to, each row's by itself."""
         columns = max((b.columns for b in self.program.buffers if b.name == SUMS), default=0)
         for column, variable in self.sums.items():
             self.argument("float* __restrict__ sums", "sums")
-            where = f"((i64)row[p] * {columns} + {column}) * WIDTH + unit + ({self.unit()})"
+            where = f"((i64)({first_row}row[p]) * {columns} + {column}) * WIDTH + unit + ({self.unit()})"
             self.each(self.cells, f"if (row[p] < B) sums[{where}] = {variable}[p];")
 
     # --- values ---------------------------------------------------------------------------------------------------
@@ -398,16 +401,3 @@ class Frame(Text):
             self.line(
                 f"{kind}* const base_{pointer} = ({kind}*){pointer} + (i64)row[0] * {columns} * WIDTH + unit;"
             )
-
-
-def finer_values(graph: StepGraph) -> frozenset[Node]:
-    """Values between -1 and 1 that nobody but a kernel reads from the tape: those of gates.
-
-    In float16 they have eight times the digits that they have in bfloat16, of which 1 - v^2 and v (1 - v) lose most
-    where a gate is nearly open or shut. Not so what products read, and what is compared: both passes are to compare
-    the same number.
-    """
-    others = {node.inputs[0] for node in graph.of(PROJECT)} | {graph.output, *graph.new_states}
-    others |= {operand for node in graph.nodes if node.is_mask for operand in node.inputs}
-    bounded = {node for node in graph.nodes if node.op.range and max(map(abs, node.op.range)) <= 1}
-    return frozenset(bounded - others)

@@ -20,13 +20,14 @@ from cellwise.backends.compiled.compiler import (
     given_buffers,
 )
 from cellwise.backends.cuda.frame import BIAS_SUMS, INPUT_PRODUCTS, SUMS, Frame, Key
-from cellwise.backends.cuda.layout import Form, Layout, layout_for, tried
+from cellwise.backends.cuda.layout import Form, Layout, layout_for, stretches_of, tried
 from cellwise.backends.cuda.machine import Launcher, Machine
 from cellwise.backends.cuda.numbers import Number, number_of
 from cellwise.backends.cuda.products import INPUT, RECURRENT, pack
+from cellwise.backends.cuda.scan import ALL, SUMMARY, WHOLE, Scan
 from cellwise.backends.cuda.stepwise import Stepwise
 from cellwise.backends.cuda.stepwise_run import run_steps
-from cellwise.backends.cuda.tuned import changes, tuned
+from cellwise.backends.cuda.tuned import TUNED, changes, tuned
 from cellwise.plan.program import Program, StorageClass
 
 if TYPE_CHECKING:
@@ -112,12 +113,11 @@ class CudaRun(KernelRun):
 
     def layout(self, number: Number) -> Layout:
         """How its work lies on the device, in this precision."""
-        form, batch = self.form(number), self.shape.schedule.batch
-        if tried() == (None, None):
-            found = tuned(self.program, form, batch, self.machine)
-            if found is not None:
-                return found
-        return layout_for(self.program, form, batch, self.machine.device)
+        form, schedule = self.form(number), self.shape.schedule
+        layout = layout_for(self.program, form, schedule.batch, self.machine.device, schedule.steps)
+        if layout.kind in TUNED and tried() == (None, None):
+            return tuned(self.program, form, schedule.batch, self.machine) or layout
+        return layout
 
     def build(self, layout: Layout) -> Built:
         """The kernel in the precision of now, in some layout."""
@@ -199,26 +199,42 @@ class CudaRun(KernelRun):
         if start == stop:
             return
         frame, values, shape = self.built.frame, dict(self.values), self.shape
+        is_scan, batch = isinstance(frame, Scan), shape.schedule.batch
         if self.launches:  # the states are where the steps before left them
-            batch = self.shape.schedule.batch
-            values |= {("first", name): self.values["last", name][:batch] for name in self.own}  # type: ignore[index]
+            for name in self.own:
+                left: Tensor = self.values["last", name][:batch]  # type: ignore[index]
+                # Of a scan some blocks may begin when the last one has ended, and left others there.
+                values["first", name] = left.clone() if is_scan else left
         self.launches += 1
-        values |= {("begin",): first, ("end",): end, ("base",): start}
+        count = stretches_of(end - first, batch, shape.sizes.padded, self.machine.device) if is_scan else 1
+        values |= {
+            ("begin",): first,
+            ("end",): end,
+            ("base",): start,
+            ("stretches",): count,
+            ("what",): WHOLE,
+        }
         for key in frame.arguments:
             if key not in values:
-                values[key] = self._made(key, start, stop)
+                values[key] = self._made(key, start, stop, count)
         if isinstance(frame, Stepwise):
             run_steps(self.built, self.machine, shape, self.weights, values, end - first)
-            self._add(values, stop - start)
-            return
-        for name in self.built.posted:
-            self._mark(name, values, start, stop)
-        arguments = [values[key] for key in frame.arguments]
-        built = self.built
-        built.launcher.launch(self.grid(built), built.layout.threads, arguments, built.is_together)
+        else:
+            for name in self.built.posted:
+                self._mark(name, values, start, stop)
+            self._launch(values, count)
         self._add(values, stop - start)
 
-    def _made(self, key: Key, start: int, stop: int) -> Tensor:
+    def _launch(self, values: dict[Key, Tensor | int], stretches: int) -> None:
+        built = self.built
+        across, down = self.grid(built)
+        for what in (SUMMARY, ALL) if stretches > 1 else (WHOLE,):
+            values["what",] = what
+            arguments = [values[key] for key in built.frame.arguments]
+            grid = across * stretches, down
+            built.launcher.launch(grid, built.layout.threads, arguments, built.is_together)
+
+    def _made(self, key: Key, start: int, stop: int, stretches: int) -> Tensor:
         """Memory that is the run's own."""
         width, shape = self.shape.sizes.padded, self.shape
         if key == ("rows", INPUT_PRODUCTS):
@@ -227,7 +243,11 @@ class CudaRun(KernelRun):
             return self.like.new_empty(shape.schedule.rows, width)
         if key[0] == "rows":
             return self.like.new_empty(stop - start, self.columns[key[1]].columns * width)
-        size = shape.schedule.batch, self.columns[SUMS].columns * width
+        batch = stretches * shape.schedule.batch
+        if key == ("stretched",):  # slopes, and where they lead
+            rows = 2 * len(self.own) * batch if stretches > 1 else 1
+            return torch.empty(rows, width, dtype=torch.float32, device=shape.device)
+        size = batch, self.columns[SUMS].columns * width
         return torch.zeros(size, dtype=torch.float32, device=shape.device)
 
     def _mark(self, name: str, values: dict[Key, Tensor | int], start: int, stop: int) -> None:

@@ -10,18 +10,18 @@ from typing import Literal
 
 from cellwise.backends.cuda.numbers import Number
 from cellwise.backends.cuda.products import Product, products_of
+from cellwise.plan.affine import slopes_of
 from cellwise.plan.program import Program
 
-Kind = Literal["wide", "solo", "narrow", "stepwise"]
+Kind = Literal["wide", "solo", "narrow", "scan", "stepwise"]
 
 QUAD = 64  # bytes of the inner dimension that four lanes read at once, 16 each
 TILE_NUMBERS = 128  # of a matrix product: 16 units, 8 rows
 _TILE = 8  # rows of a matrix product
 _MOST_REGISTERS = 128  # of 255 that a thread may have, for weights
 _MOST_TILES = 8  # that a warp computes at once, each in four registers of a thread
-_FEW_NUMBERS = (
-    2**17
-)  # that a layer computes in a step, where rather more threads are at work than more numbers in each
+# Of a layer in a step, up to which more threads are better than more numbers for each.
+_FEW_NUMBERS = 2**17
 _MANY_REGISTERS = 64  # for weights, of which products in three parts make twice as many
 
 
@@ -33,6 +33,7 @@ class Layout:
         with its part of the weights in registers for all steps. What other blocks need goes through L2.
     solo: a block owns 8 rows and all units, a warp 16 of them; what others need goes through shared memory.
     narrow: the same with 4 rows, in every second column of the products: half the equations for each thread.
+    scan: narrow, for units that know only themselves, in many stretches of time at once.
     stepwise: at every step a product by cuBLAS and a launch for the equations after it; nothing is held, so any size.
 
     Args:
@@ -64,7 +65,7 @@ class Layout:
     @property
     def rows(self) -> int:
         """Of a block at a time."""
-        return {"solo": 8, "narrow": 4}.get(self.kind, _TILE * self.tiles)
+        return {"solo": 8, "narrow": 4, "scan": 4}.get(self.kind, _TILE * self.tiles)
 
     def __str__(self) -> str:
         if self.kind == "stepwise":
@@ -75,6 +76,11 @@ class Layout:
 
 
 STEPWISE = Layout("stepwise", warps=4)
+# For cells without products in time.
+NARROW, SCAN = Layout("narrow", warps=1, ahead=16), Layout("scan", warps=1, ahead=16)
+# Steps of a stretch at least, and stretches at least, since each step is computed twice; stretches at most, since each
+# goes through those before its own; blocks of one warp on a multiprocessor at most.
+STRETCH, STRETCHES, _MOST_STRETCHES, _BLOCKS = 64, 4, 128, 16
 
 
 @dataclass(frozen=True)
@@ -131,12 +137,27 @@ def tried() -> tuple[Layout | None, Layout | None]:
     return _TRIED.get(False), _TRIED.get(True)
 
 
-def layout_for(program: Program, form: Form, batch: int, device: Device) -> Layout:
-    """The layout of a call: stepwise where no other holds the weights, or the multiprocessors not its units."""
+def layout_for(program: Program, form: Form, batch: int, device: Device, steps: int = 0) -> Layout:
+    """The layout of a call: stepwise where no other holds the weights, or the multiprocessors not its units.
+
+    Args:
+        steps: of the call; 0 if there may be any number.
+    """
     wanted = _TRIED.get(is_backward(program))
     if form.projected:  # rows of two widths
         return wanted if wanted is not None and wanted.kind == STEPWISE.kind else STEPWISE
-    return wanted or _chosen(program, form, batch, device)
+    if wanted is not None:
+        return wanted
+    chosen = _chosen(program, form, batch, device)
+    many = chosen == NARROW and not form.resets and stretches_of(steps, batch, form.width, device) > 1
+    return SCAN if many and slopes_of(program) is not None else chosen
+
+
+def stretches_of(steps: int, batch: int, width: int, device: Device) -> int:
+    """In how many stretches so many steps of a scan are run."""
+    blocks = -(-batch // SCAN.rows) * (width // (16 * SCAN.warps))
+    found = min(steps // STRETCH, device.multiprocessors * _BLOCKS // max(1, blocks), _MOST_STRETCHES)
+    return found if found >= STRETCHES else 1
 
 
 def is_backward(program: Program) -> bool:
@@ -149,7 +170,7 @@ def _chosen(program: Program, form: Form, batch: int, device: Device) -> Layout:
     products = [product for stage in program.stages for product in products_of(stage)]
     if not products:  # units have nothing to do with each other, and the more reads are under way the better
         few = batch * form.hidden <= _FEW_NUMBERS
-        return Layout("narrow", warps=1, ahead=16) if few else Layout("solo", warps=1)
+        return NARROW if few else Layout("solo", warps=1)
     solo = _solo(products, form, batch, device)
     if solo is not None:
         return solo

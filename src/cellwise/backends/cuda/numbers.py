@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
+from cellwise.graph import Node, StepGraph
+from cellwise.graph.ops import PROJECT
+
 
 @dataclass(frozen=True)
 class Number:
@@ -36,3 +39,16 @@ def number_of(dtype: torch.dtype) -> Number:
     if dtype is torch.float32:
         return F32 if torch.get_float32_matmul_precision() == "highest" else TF32
     return BF16 if dtype is torch.bfloat16 else F16
+
+
+def finer_values(graph: StepGraph) -> frozenset[Node]:
+    """Values between -1 and 1 that nobody but a kernel reads from the tape: those of gates.
+
+    In float16 they have eight times the digits that they have in bfloat16, of which 1 - v^2 and v (1 - v) lose most
+    where a gate is nearly open or shut. Not so what products read, and what is compared: both passes are to compare
+    the same number.
+    """
+    others = {node.inputs[0] for node in graph.of(PROJECT)} | {graph.output, *graph.new_states}
+    others |= {operand for node in graph.nodes if node.is_mask for operand in node.inputs}
+    bounded = {node for node in graph.nodes if node.op.range and max(map(abs, node.op.range)) <= 1}
+    return frozenset(bounded - others)

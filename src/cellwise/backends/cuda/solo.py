@@ -29,9 +29,12 @@ class Kept(NamedTuple):
 
 
 class Solo(Frame):
+    # The steps of a block.
+    first_step, end_step = "0", "steps"
+
     def __init__(self, program: Program, form: Form, layout: Layout) -> None:
         super().__init__(program, form, layout)
-        self.narrow = layout.kind == "narrow"
+        self.narrow = layout.kind != "solo"
         self.pairs = 1 if self.narrow else 2  # rows of a thread, each with two units
         self.cells = 2 * self.pairs
         self.raws = self.pairs if form.number.bytes == 2 else self.cells
@@ -88,8 +91,7 @@ class Solo(Frame):
 
     def steps(self) -> None:
         self._depth += 2
-        self._step()
-        step, self.lines = self.lines, []
+        step = self.captured(self._step)
         self._depth -= 2
         rows = self.layout.rows
         with self.block(f"for (int row0 = blockIdx.x * {rows}; row0 < B; row0 += gridDim.x * {rows})"):
@@ -104,12 +106,16 @@ class Solo(Frame):
                 for (array, columns), place in self.places.items():
                     if array == name:
                         self._share(f"s_{c_name(name)}", place, 0, "0", len(columns))
-            self._begin_reads()
-            with self.block("for (int i = 0; i < steps; ++i)"):
-                self.lines += step
+            self._loop(step)
             self.last_states()
-            if self.reads:
-                self.line("wait_until_left<0>();")
+            self.last_sums()
+
+    def _loop(self, step: list[str]) -> None:
+        self._begin_reads()
+        with self.block(f"for (int i = {self.first_step}; i < {self.end_step}; ++i)"):
+            self.lines += step
+        if self.reads:
+            self.line("wait_until_left<0>();")
 
     def _begin_reads(self) -> None:
         """A ring in shared memory, each thread for itself, so that reads are under way some steps before their own."""
@@ -118,8 +124,10 @@ class Solo(Frame):
         for read in self.reads.values():
             self.line(f"u32 {read.name}[{self.raws}];")
         self.line(f"u32* const ring = (u32*)shared + {self.words} + tid;")
-        with self.block(f"for (int s = 0; s < {self.layout.ahead - 1}; ++s)"):
-            with self.block("if (s < steps)"):
+        first = self.first_step
+        until = f"{first} + {self.layout.ahead - 1}" if first != "0" else f"{self.layout.ahead - 1}"
+        with self.block(f"for (int s = {first}; s < {until}; ++s)"):
+            with self.block(f"if (s < {self.end_step})"):
                 self.times("s")
                 self._read_ahead("s")
             self.line("end_group();")
@@ -160,7 +168,7 @@ class Solo(Frame):
         for k, read in enumerate(self.reads.values()):
             self.each(self.raws, f"{read.name}[j] = {self._slot('i', k)};", "j")
         head, self.lines = self.lines, []
-        with self.block(f"if (i + {self.layout.ahead - 1} < steps)"):
+        with self.block(f"if (i + {self.layout.ahead - 1} < {self.end_step})"):
             self.times(f"i + {self.layout.ahead - 1}")
             self._read_ahead(f"(i + {self.layout.ahead - 1})")
         self.line("end_group();")

@@ -81,8 +81,8 @@ class Stepwise(Frame):
     def source(self) -> str:
         self.scalars()
         launches = self._launches()
-        finish = self._captured(self._finish)
-        setup = self._captured(self._setup)
+        finish = self.captured(self._finish)
+        setup = self.captured(self._setup)
         bounds = f"__launch_bounds__({self.layout.threads})"
         head = f'extern "C" __global__ void {bounds} {KERNEL}({", ".join(self.declarations)}) {{'
         number = self.number.name
@@ -144,12 +144,6 @@ class Stepwise(Frame):
         with self.block(f"if (unit < {self.size_of(width)[1]})"):
             yield
 
-    def _captured(self, write: object, *arguments: object) -> list[str]:
-        before, self.lines = self.lines, []
-        write(*arguments)  # type: ignore[operator]
-        found, self.lines = self.lines, before
-        return found
-
     # --- what launches do -----------------------------------------------------------------------------------------
 
     def _launches(self) -> list[list[str]]:
@@ -157,13 +151,13 @@ class Stepwise(Frame):
         found: list[list[str]] = []
         self._depth += 3
         for s, stage in enumerate(self.program.stages):
-            given = self._captured(self._gather, s)
+            given = self.captured(self._gather, s)
             if given:
                 self.actions.append(Action(launch=len(found)))
                 found.append(given)
             self.actions += [Action(product=(s, k)) for k in range(len(self.products[s]))]
             self.actions.append(Action(launch=len(found)))
-            found.append(self._captured(self._stage, s, stage))
+            found.append(self.captured(self._stage, s, stage))
         self._depth -= 3
         return found
 

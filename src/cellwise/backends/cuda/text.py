@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -18,6 +18,13 @@ class Text:
 
     def line(self, text: str) -> None:
         self.lines.append("  " * self._depth + text)
+
+    def captured(self, write: Callable[..., None], *arguments: object) -> list[str]:
+        """The lines that something writes, for another place."""
+        before, self.lines = self.lines, []
+        write(*arguments)
+        found, self.lines = self.lines, before
+        return found
 
     @contextmanager
     def block(self, head: str = "") -> Iterator[None]:

@@ -19,6 +19,7 @@ from cellwise.backends.cuda.products import products_of
 from cellwise.plan.program import Program
 
 TABLE = "tuned.csv"
+TUNED = ("wide", "solo", "narrow")  # kinds of layouts that are measured
 _SUFFIX = ".layout"
 _NUMBERS = tuple(field.name for field in fields(Layout) if field.name != "kind")
 _MOST = 4096  # of any number
@@ -93,7 +94,7 @@ def parse(text: str) -> Layout | None:
     (None, None, None)
     """
     kind, *numbers = text.split() or [""]
-    if kind not in ("wide", "solo", "narrow") or len(numbers) != len(_NUMBERS):
+    if kind not in TUNED or len(numbers) != len(_NUMBERS):
         return None
     if not all(each.isascii() and each.isdigit() and len(each) <= 4 for each in numbers):
         return None

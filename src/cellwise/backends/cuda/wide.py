@@ -81,7 +81,9 @@ class Wide(Frame):
 
     def steps(self) -> None:
         rows = self.layout.rows
-        step = self._captured()
+        self._depth += 2
+        step = self.captured(self._step)
+        self._depth -= 2
         with self.block(f"for (int row0 = blockIdx.y * {rows}; row0 < B; row0 += gridDim.y * {rows})"):
             self.line(f"int row[{self.cells}];")
             self.each(self.cells, f"row[p] = worker ? row0 + p * {8 * self.layout.at_once} + r : 0x7fffffff;")
@@ -99,13 +101,7 @@ class Wide(Frame):
             with self.block("for (int i = 0; i < steps; ++i)"):
                 self.lines += step
             self.last_states()
-
-    def _captured(self) -> list[str]:
-        self._depth += 2
-        self._step()
-        step, self.lines = self.lines, []
-        self._depth -= 2
-        return step
+            self.last_sums()
 
     def _step(self) -> None:
         self.times("i")
