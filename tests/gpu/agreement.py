@@ -87,7 +87,7 @@ def check(
             errors = errors_of(case, backend, DTYPES[number], device)
     finally:
         torch.set_float32_matmul_precision(before)
-    room = TOLERANCE[number] * (FEW[number] if case.hidden_size < 32 else 1)
+    room = TOLERANCE[number] * (FEW[number] if case.hidden_size <= 32 else 1)
     room *= BRANCHING if any(node.is_mask for node in case.cell.graph.nodes) else 1
     bad = {name: error for name, error in errors.items() if not error <= room}
     assert not bad, f"{case} on {backend}, {number}, {layout or 'its own layout'}: {bad}"

@@ -334,7 +334,7 @@ class _Generally:
 def direct_pass(call: SmallCall) -> DirectPass | None:
     """The way for calls of this shape: those of a dense batch, with kernels that run all steps at once."""
     schedule = call.schedule
-    if call.kernels.projected or not schedule.rows or not schedule.is_dense:
+    if call.kernels.projected or call.kernels.graph.given or not schedule.rows or not schedule.is_dense:
         return None
     shape = ForwardPass(call.kernels, call.bias, call.lengths, schedule, False, False, call.device).shape
     return DirectPass(call) if _runs_at_once(call.kernels.inference, shape) else None
