@@ -47,7 +47,7 @@ class Own(Cell):
     ("cell", "hidden", "number"),
     [
         ("lstm", 17, "float32"),
-        ("lstm", 32, "bfloat16"),
+        ("lstm", 32, "float16"),
         ("gru", 32, "float32"),
         ("mingru", 17, "bfloat16"),
         (ThreeProducts, 32, "float32"),

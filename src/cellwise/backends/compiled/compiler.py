@@ -124,7 +124,7 @@ class SmallCall(NamedTuple):
 
     lengths: D, H and P. given: the shape of an output that is handed to the caller, with final states (1, B, H); None
     of one that goes to the next layer, (N, H), with final states (B, H). has_states: whether the states are the
-    caller's, who wants gradients at them.
+    caller's, who wants gradients at them. device: of its tensors.
     """
 
     kernels: CellKernels
@@ -137,7 +137,8 @@ class SmallCall(NamedTuple):
 
 
 class SmallPass(ABC):
-    """A layer pass on one shape of small call, in one thread, in less time than by way of `CompiledKernel.open`.
+    """A layer pass on one shape of call, in less time than by way of `CompiledKernel.open`: on a CPU of small ones, in
+    one thread; on a GPU of any dense ones.
 
     x (rows, D) in any shape that lies so in memory, states (B, H) and weights are contiguous. What is kept is what
     `ForwardPass` keeps: a backward pass may go either way.

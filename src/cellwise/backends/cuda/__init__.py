@@ -4,6 +4,7 @@ compiler  what `compiled` asks of a compiler     frame        what layouts share
 layout    how work lies on a device              wide, solo, scan, stepwise   the layouts
 launch    a kernel's arguments, and the launch   products     recurrent products, and their weights packed
 direct    layer passes of one shape of call      direct_gradients   what weights and input get of a backward pass
+tuned     layouts that were measured to be faster
 nvrtc, driver, machine   text to code to device  expressions  each op as C++ (numbers, text, prelude.cuh)
 """
 
