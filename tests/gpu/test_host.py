@@ -16,12 +16,14 @@ from torch import Tensor
 from cellwise import Cell, Recurrent, Scalar, Vector, sigmoid, tanh
 from cellwise.backends import registry
 from cellwise.backends.cuda import direct
+from cellwise.backends.cuda.layout import Layout
 from cellwise.backends.cuda.machine import Machine
 from cellwise.backends.reference.loop import run_direction
 from cellwise.testing import cases_of
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the emulation is compiled by g++")
 EMULATED = Emulated(run_direction)
+WIDE = Layout("wide", units=8, warps=2, hold=1)
 
 
 @pytest.fixture(autouse=True)
@@ -44,25 +46,25 @@ class Own(Cell):
 
 
 @pytest.mark.parametrize(
-    ("cell", "hidden", "number"),
+    ("cell", "hidden", "number", "layout"),
     [
-        ("lstm", 17, "float32"),
-        ("lstm", 32, "float16"),
-        ("gru", 32, "float32"),
-        ("mingru", 17, "bfloat16"),
-        (ThreeProducts, 32, "float32"),
-        (Own, 17, "float32"),
+        ("lstm", 17, "float32", None),
+        ("lstm", 32, "float16", None),
+        ("gru", 32, "float32", WIDE),
+        ("mingru", 17, "bfloat16", None),
+        (ThreeProducts, 32, "float32", None),
+        (Own, 17, "float32", None),
     ],
 )
 def test_a_plan_gives_what_the_general_way_gives(
-    cell: str | type[Cell], hidden: int, number: str, monkeypatch: pytest.MonkeyPatch
+    cell: str | type[Cell], hidden: int, number: str, layout: Layout | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran = []
     run = direct.DirectBackward.run
     monkeypatch.setattr(direct.DirectBackward, "run", lambda *given: ran.append(1) or run(*given))
     case = replace(cases_of(cell)[0], steps=3, batch=2, hidden_size=hidden, bidirectional=True)
     for initial in (False, True):
-        check(replace(case, initial=initial), "emulated", number)
+        check(replace(case, initial=initial), "emulated", number, layout)
     assert ran
 
 
