@@ -70,8 +70,8 @@ class RecurrentLayer(nn.Module):
 
     @property
     def _training_key(self) -> str:
-        """The same of the cell in training."""
-        return key_of(self.cell, training=True)
+        """The same of the cell in training; another one where its equations ask for that."""
+        return self._key
 
     @property
     def backend(self) -> str:
