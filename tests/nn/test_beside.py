@@ -171,7 +171,7 @@ def test_autocast_takes_any_dtype() -> None:
     layer, x, dt = _layer(dtype=torch.float32), torch.randn(T, B, D), torch.rand(T, B, dtype=torch.float64)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = layer(x, dt=dt)[0]
-    assert float((found - layer(x, dt=dt.float())[0]).abs().max()) < 0.05
+    assert float((found - layer(x, dt=dt.float())[0]).detach().abs().max()) < 0.05
 
 
 def test_a_stream_takes_numbers_too() -> None:
@@ -182,6 +182,19 @@ def test_a_stream_takes_numbers_too() -> None:
     assert torch.equal(third(x, dt=torch.full((H,), 0.25, dtype=torch.float64)), wanted)
     with pytest.raises(InputError, match="Needed takes dt beside x"):
         first(x)
+    with pytest.raises(InputError, match="dt must be a tensor"):
+        first(x, dt="soon")
+
+
+def test_a_stream_of_a_batch_first_layer() -> None:
+    layer, x, dt = (
+        _layer(batch_first=True),
+        torch.rand(B, T, D, dtype=torch.float64),
+        torch.rand(B, T).double(),
+    )
+    stream = layer.stream(B)
+    steps = [stream(x[:, t], dt=dt[:, t]) for t in range(T)]
+    assert torch.equal(torch.stack(steps, 1), layer(x, dt=dt)[0])
 
 
 @pytest.mark.parametrize(

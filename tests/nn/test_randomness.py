@@ -57,9 +57,7 @@ def _leaf(*shape: int) -> Tensor:
     return torch.randn(shape, dtype=torch.float64, requires_grad=True)
 
 
-@pytest.mark.parametrize(
-    "cell", [Noisy, cells.RecurrentDropoutLSTM(p=0.5, per_sequence=True), "variational-lstm"]
-)
+@pytest.mark.parametrize("cell", [Noisy, cells.RecurrentDropoutLSTM(p=0.5, per_sequence=True)])
 def test_every_check_of_a_cell(cell: Any) -> None:
     """Evaluation in full; and training under the same masks as the reference: layers, directions, lengths, resets."""
     assert ("cpu", "training") in check_cell(cell, "cpu").done

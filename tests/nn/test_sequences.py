@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 import cellwise
 from cellwise import Recurrent, cells
 from cellwise.errors import InputError
-from cellwise.testing import Arguments, Case, assert_close, results
+from cellwise.testing import Case, assert_close, results
 
 BACKENDS = ("auto", "reference")
 LENGTHS = (3, 7, 1, 0, 5)
@@ -37,7 +38,8 @@ def test_what_lies_beyond_a_length_does_not_matter(
     layer, clean, dirty = case.layer(backend), case.arguments(), case.arguments()
     for row, length in enumerate(LENGTHS):
         beyond: Any = (row, slice(length, None)) if batch_first else (slice(length, None), row)
-        dirty.x[beyond] = garbage
+        for each in (dirty.x, *dirty.beside.values()):
+            each[beyond] = garbage
     found, truth = results(layer, dirty), results(layer, clean)
     assert all(torch.equal(found[name], truth[name]) for name in truth)
     for row, length in enumerate(LENGTHS):
@@ -56,7 +58,7 @@ def test_lengths_are_packing_without_packing(name: str, backend: str) -> None:
         cells.get(name), batch=5, lengths=(3, 7, 1, 5, 5), bidirectional=True, initial=True, num_layers=2
     )
     layer, given = case.layer(backend), case.arguments()
-    packed = Arguments(given.x, given.state, given.lengths, packed=True)
+    packed = replace(given, packed=True)
     assert_close(results(layer, given), results(layer, packed), tolerance=1e-12)
 
 
@@ -98,9 +100,7 @@ def test_resets_that_are_all_false_change_nothing(name: str) -> None:
     case = Case(cells.get(name), initial=True)
     layer, given = case.layer("reference"), case.arguments()
     none = torch.zeros(7, 2, dtype=torch.bool)
-    assert_close(
-        results(layer, Arguments(given.x, given.state, resets=none)), results(layer, given), tolerance=1e-14
-    )
+    assert_close(results(layer, replace(given, resets=none)), results(layer, given), tolerance=1e-14)
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "lstm-peephole"])
@@ -205,7 +205,7 @@ def test_a_stream_gives_what_the_whole_sequence_gives(name: str, layers: int, dt
 @pytest.mark.parametrize("hidden", [3, 16, 33])
 @pytest.mark.parametrize("name", cells.names())
 def test_a_stream_on_the_kernels_gives_what_the_reference_gives(name: str, hidden: int, batch: int) -> None:
-    layer = Recurrent(name, 2, hidden, num_layers=2, dtype=torch.float64, backend="cpu")
+    layer = Recurrent(name, 2, hidden, num_layers=2, dtype=torch.float64, backend="cpu").eval()
     x = torch.randn(5, batch, 2, dtype=torch.float64)
     stream = layer.stream(batch_size=batch)
     steps = torch.stack([stream(each) for each in x])

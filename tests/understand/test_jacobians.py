@@ -86,7 +86,7 @@ def whole_jacobian(layer, x, lag):
 @pytest.mark.parametrize("cell", [*cells.names(), MGU, WithOutput])
 @pytest.mark.parametrize("norm", NORMS)
 def test_norms_equal_those_of_torchs_autograd(cell, norm):
-    layer = cellwise.Recurrent(cell, D, H, backend="reference", dtype=torch.float64)
+    layer = cellwise.Recurrent(cell, D, H, backend="reference", dtype=torch.float64).eval()
     x = torch.randn(T, B, D, dtype=torch.float64)
     flow = gradient_flow(layer, x, norm=norm)
     names = layer.cell.graph.states

@@ -47,7 +47,7 @@ CELLS = [*cells.names(), Odd, Forgetful]
 
 def layer_of(cell: object, **options: object) -> Recurrent:
     torch.manual_seed(1)
-    return Recurrent(cell, D, H, dtype=torch.float64, backend="reference", **options)
+    return Recurrent(cell, D, H, dtype=torch.float64, backend="reference", **options).eval()
 
 
 @pytest.mark.parametrize("layers", [1, 2])

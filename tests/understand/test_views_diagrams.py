@@ -37,6 +37,10 @@ ROLES = {
     "layernorm-lstm": {"i": "input", "f": "forget", "g": "candidate", "o": "output"},
     "layernorm-gru": {"r": "reset", "z": "update", "n": "candidate"},
 }
+ROLES |= dict.fromkeys(("recurrent-dropout-lstm", "variational-lstm"), ROLES["lstm"])
+# In evaluation h is carried on too, and what o opens is an input to it.
+ROLES["zoneout-lstm"] = ROLES["lstm"] | {"o": "input"}
+ROLES["time-aware-lstm"] = ROLES["lstm"] | {"short": "candidate"}
 
 
 def roles(graph: StepGraph) -> dict[str, str]:

@@ -144,6 +144,7 @@ TORCH = {
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
     "relu": torch.relu,
+    "log": torch.log,
     "outer": torch.outer,
     "where": torch.where,
     "transposed": lambda weight: weight.T,
@@ -174,6 +175,7 @@ def test_the_text_of_the_gradient_is_the_derivative(name: str) -> None:
     given_values |= {f"b_i{gate}": drawn(H) for gate in graph.input_gates}
     given_values |= {f"b_h{gate}": drawn(H) for gate in graph.state_gates}
     given_values |= {vector: drawn(H) for vector in graph.vectors}
+    given_values |= {each: drawn(H).detach().abs().requires_grad_() for each in graph.inputs}
     values = {**given_values, "zero": torch.zeros(H, dtype=torch.float64)}
     evaluated(equations_of(cell.equations, graph.gates), values)
 

@@ -64,7 +64,11 @@ class Sequences:
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """The parameters of one layer in one direction, by the stem of their names; absent ones are absent."""
+    """The parameters of one layer in one direction, by the stem of their names; absent ones are absent.
+
+    After them, by its name, what the layer is given beside x: (N, H) or (N, 1) of an input; (N, H) of random numbers,
+    or (B, H) of those that are drawn once a sequence.
+    """
 
     by_stem: Mapping[str, Tensor]
 

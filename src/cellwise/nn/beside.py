@@ -44,12 +44,7 @@ def _check_names(cell: Cell, given: Mapping[str, Any]) -> None:
 
 
 def rows_beside(
-    cell: Cell,
-    given: Mapping[str, Any],
-    form: Form,
-    hidden: int,
-    unbatched: bool,
-    batch_first: bool,
+    cell: Cell, given: Mapping[str, Any], form: Form, hidden: int, unbatched: bool
 ) -> dict[str, Tensor]:
     """The rows of all inputs beside x of a cell, (N, H) or (N, 1).
 
@@ -64,14 +59,14 @@ def rows_beside(
     rows = {}
     for name in cell.inputs:
         if given.get(name) is not None:
-            rows[name] = _rows(name, given[name], form, hidden, unbatched, batch_first)
+            rows[name] = _rows(name, given[name], form, hidden, unbatched)
         elif isinstance(defaults, Mapping):
             rows[name] = data.new_full((data.shape[0], 1), defaults[name])
     return rows
 
 
-def _rows(name: str, value: Any, form: Form, hidden: int, unbatched: bool, batch_first: bool) -> Tensor:
-    data, steps, batch = form.sequences.data, form.steps, form.sequences.batch
+def _rows(name: str, value: Any, form: Form, hidden: int, unbatched: bool) -> Tensor:
+    data, steps, batch, batch_first = form.sequences.data, form.steps, form.sequences.batch, form.batch_first
     numbers = value.data if isinstance(value, PackedSequence) else value
     if not isinstance(numbers, Tensor):
         raise InputError(f"{name} must be a tensor, in the form of x; got a {type(value).__name__}.")

@@ -70,8 +70,8 @@ class RecurrentLayer(nn.Module):
 
     @property
     def _training_key(self) -> str:
-        """The same of the cell in training."""
-        return key_of(self.cell, training=True)
+        """The same of the cell in training; another one where its equations ask for that."""
+        return self._key
 
     @property
     def backend(self) -> str:
@@ -163,7 +163,7 @@ class RecurrentLayer(nn.Module):
         """The weights with all that kernels are given beside x."""
         if not (beside or graph.inputs or graph.draws):
             return weights
-        rows = rows_beside(self.cell, beside, form, self.hidden_size, unbatched, self.batch_first)
+        rows = rows_beside(self.cell, beside, form, self.hidden_size, unbatched)
         return with_given(weights, graph, rows, form, self.hidden_size)
 
     def _checked(self, x: Any, info: LayerInfo) -> tuple[Tensor, tuple[Weights, ...], torch.dtype]:
@@ -207,7 +207,7 @@ class RecurrentLayer(nn.Module):
         batch = self._as_batch(x, lengths, resets) if unbatched else (x, lengths, resets)
         form = form_of(batch[0], self.batch_first, batch[1], batch[2])
         self._states(state, form.sequences.batch, data, unbatched, info)
-        rows_beside(self.cell, beside, form, self.hidden_size, unbatched, self.batch_first)
+        rows_beside(self.cell, beside, form, self.hidden_size, unbatched)
         context = dispatch.context_of(data.device, dtype, resets is not None, False, self.recompute)
         workload = self._workload(form.sequences, weights)
         explanation = dispatch.explain(self._backend, info.stack, context, workload)
@@ -301,7 +301,9 @@ class RecurrentLayer(nn.Module):
             self._backend, data.device, dtype, False, False, False, workload, *definition
         )
         backend, stack, prepared = dispatch.DISPATCHES[number]
-        steps = {name: value.unsqueeze(0) for name, value in beside.items()}
+        steps = {
+            name: value.unsqueeze(0) if isinstance(value, Tensor) else value for name, value in beside.items()
+        }
         weights = self._given(weights, stack.graph, steps, form, unbatched=False)
         output, finals = backend.run(stack, Call(form.sequences, states, weights, False, prepared))
         return form.output(output)[0], finals

@@ -32,7 +32,8 @@ class _DropIn(RecurrentLayer):
     def __init__(self, *args: Any, backend: str = "auto", weight_dropout: float = 0.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.backend = backend
-        self.weight_dropout = check_weight_dropout(weight_dropout)
+        if check_weight_dropout(weight_dropout):  # else it has the attributes that it always had
+            self.weight_dropout = weight_dropout
 
     def forward(
         self,

@@ -106,7 +106,8 @@ class Recurrent(RecurrentLayer):
         self.batch_first = _boolean("batch_first", batch_first)
         self.bidirectional = _boolean("bidirectional", bidirectional)
         self.dropout = _probability(dropout, num_layers)
-        self.weight_dropout = check_weight_dropout(weight_dropout)
+        if check_weight_dropout(weight_dropout):
+            self.weight_dropout = weight_dropout
         self.backend = backend
         for name, shape in self._shapes():
             self.register_parameter(name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))

@@ -26,6 +26,7 @@ class Form(ABC):
 
     sequences: Sequences
     steps: int  # T of what came in
+    batch_first: bool
 
     @abstractmethod
     def rows(self, value: Tensor) -> Tensor:

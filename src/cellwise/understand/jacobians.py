@@ -144,7 +144,7 @@ def rate_per_step(norms: Tensor) -> float:
 
 
 def _twin(layer: RecurrentLayer) -> Recurrent:
-    """The same layer on the interpreter of the equations, in float64."""
+    """The same layer in evaluation, on the interpreter of the equations, in float64."""
     if layer.num_layers != 1 or layer.bidirectional or layer.proj_size:
         raise GradientError(
             f"The derivative through time is measured for one layer in one direction without projection; got {layer}."
@@ -160,7 +160,7 @@ def _twin(layer: RecurrentLayer) -> Recurrent:
             dtype=torch.float64,
         )
     twin.load_state_dict({name: value.detach().double().cpu() for name, value in layer.state_dict().items()})
-    return twin.requires_grad_(False)
+    return twin.requires_grad_(False).eval()
 
 
 def _backwards(layer: Recurrent, x: Tensor, state: tuple[Tensor, ...] | Tensor | None) -> Iterator[Tensor]:

@@ -124,7 +124,7 @@ def record(layer: RecurrentLayer, x: Tensor, **beside: Tensor) -> Recording:
         )
     recorded = []
     form = form_of(x.unsqueeze(1), False, None, None)
-    rows = rows_beside(layer.cell, beside, form, layer.hidden_size, True, False)
+    rows = rows_beside(layer.cell, beside, form, layer.hidden_size, unbatched=True)
     with torch.no_grad():
         for number in range(layer.num_layers):
             weights = replace(_weights(layer, number), beside=rows)
