@@ -146,6 +146,10 @@ TORCH = {
     "relu": torch.relu,
     "outer": torch.outer,
     "where": torch.where,
+    "sqrt": torch.sqrt,
+    "mean": torch.mean,
+    "sum": torch.sum,
+    "H": 3,
     "transposed": lambda weight: weight.T,
 }
 
