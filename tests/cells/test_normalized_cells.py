@@ -223,8 +223,8 @@ def test_the_gradient_of_the_gradient_is_that_of_the_definition() -> None:
     assert torch.autograd.gradgradcheck(lambda x: layer(x)[0], x)
 
 
-def test_torch_func_sees_rows(backend: str = "reference") -> None:
-    layer = Recurrent("layernorm-lstm", 2, 3, backend=backend, dtype=torch.float64)
+def test_torch_func_sees_rows() -> None:
+    layer = Recurrent("layernorm-lstm", 2, 3, backend="reference", dtype=torch.float64)
     x = torch.randn(4, 3, 1, 2, dtype=torch.float64)
     each = torch.stack([layer(one)[0] for one in x])
     torch.testing.assert_close(torch.func.vmap(lambda one: layer(one)[0])(x), each)

@@ -158,7 +158,7 @@ STEPS: dict[str, tuple[Any, type[CellwiseError], tuple[str, ...]]] = {
     "reduction-by-numpy": (
         lambda self, x, h: np.max(h) * x.n,
         ConcreteValueError,
-        ("cellwise.amax instead",),
+        ("'max' is no method", "cellwise.amax"),
     ),
     "reduction-by-torch": (
         lambda self, x, h: torch.softmax(h, -1) * x.n,

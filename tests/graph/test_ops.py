@@ -20,14 +20,14 @@ from cellwise.graph import evaluate
 from cellwise.graph.expr import Node
 from cellwise.graph.habits import SIGNS
 from cellwise.graph.ops import CONSTANT, INPUT, OPS, POINTWISE, PROJECT, REDUCTIONS, STATE, Op
-from cellwise.passes.differentiate import RULES
+from cellwise.passes.differentiate import RULES, SHARE
 from cellwise.testing.strategies import APPLY
 from cellwise.understand import backward_equations
 from cellwise.understand.latex import WRITTEN
 
 COMPUTED = POINTWISE | REDUCTIONS
 # Ops that only a derivative on paper has.
-ON_PAPER = {op.name for op in vars(backward_equations).values() if isinstance(op, Op)} - set(OPS)
+ON_PAPER = {op.name for op in (*vars(backward_equations).values(), SHARE) if isinstance(op, Op)} - set(OPS)
 
 # What each op is, as a second opinion: on Python's own numbers.
 CLOSED_FORMS: dict[str, Any] = {

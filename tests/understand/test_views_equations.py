@@ -147,6 +147,10 @@ TORCH = {
     "log": torch.log,
     "outer": torch.outer,
     "where": torch.where,
+    "sqrt": torch.sqrt,
+    "mean": torch.mean,
+    "sum": torch.sum,
+    "H": 3,
     "transposed": lambda weight: weight.T,
 }
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from cellwise.graph.expr import Node, Shape, StepGraph, postorder
 from cellwise.graph.ops import ATOM, INPUT, OPS, PROJECT, STATE, Kind
 from cellwise.graph.text import display_names, write
-from cellwise.understand.diagram.rows import hidden, units_of
+from cellwise.understand.diagram.rows import hidden, meets_rows, units_of
 from cellwise.understand.gate_roles import is_gate, role_of
 
 __all__ = ["INPUT_ID", "Block", "Edge", "Picture", "picture_of"]
@@ -131,13 +131,15 @@ class _Builder:
         self.blocks: list[Block] = []
         self.edges: dict[Edge, None] = {}
         self.ids: dict[Node, str] = {}
+        self.normalized: set[Node] = set()
         self.rows: dict[Node, set[Node]] = {}  # by number of a row that has a block, the units that it is of
 
     def picture(self) -> Picture:
         graph = self.graph
         absorbed = self._gates()
         ends = {*self.roots, *absorbed, graph.output, *graph.new_states}
-        self.hidden = hidden(graph.nodes, self.users, ends)
+        self.hidden, self.implied = hidden(graph.nodes, self.users, ends, self.normalized)
+        absorbed |= self.implied
         if graph.input_gates:
             self.blocks.append(Block(INPUT_ID, "input", "x"))
         for i, state in enumerate(graph.states):
@@ -186,9 +188,14 @@ class _Builder:
             others = [t for t in terms if t in self.flowing and not self._is_affine(t)]
             if len(others) > _MOST_EXTRA and node.op not in (INPUT, PROJECT):
                 continue
-            if any(self._is_affine(term) for term in terms) or node.op in (INPUT, PROJECT):
+            # What was normalized on its way to a gate is a sum of the gate's as its projection is.
+            several = node.op.activation and sum(term.shape is Shape.BATCH for term in terms) > 1
+            normalized = {term for term in terms if self._is_normalized(term)} if several else set()
+            if normalized or any(map(self._is_affine, terms)) or node.op in (INPUT, PROJECT):
                 self.roots[node] = terms
-                absorbed |= {*inner[1:], *sums, *(term for term in terms if self._is_affine(term))} - {node}
+                affine = {term for term in terms if self._is_affine(term)}
+                absorbed |= {*inner[1:], *sums, *affine, *normalized} - {node}
+                self.normalized |= normalized
         return absorbed
 
     def _terms(self, root: Node) -> tuple[list[Node], set[Node]]:
@@ -210,6 +217,9 @@ class _Builder:
     def _is_affine(self, term: Node) -> bool:
         return term.op in (INPUT, PROJECT) and self.uses[term] == 1
 
+    def _is_normalized(self, term: Node) -> bool:
+        return meets_rows(term) and self.uses[term] == 1
+
     def _gate(self, node: Node) -> None:
         terms = self.roots[node]
         id = self._new_id(node)
@@ -227,6 +237,8 @@ class _Builder:
         constants = [self._written(term) for term in terms if term not in self.flowing]
         if constants:
             label += " (+ " + " + ".join(constants) + ")"
+        if self.normalized & {*terms}:
+            label += " of normalized"
         self.blocks.append(Block(id, "gate", label, name, role_of(self.graph, node), self._equation(node)))
         for term in terms:
             if term in affine:
@@ -263,7 +275,7 @@ class _Builder:
             each = todo.pop()
             if each in self.ids:
                 found[each] = None
-            else:
+            elif each not in self.implied:
                 todo += [i for i in reversed(each.inputs) if i in self.flowing]
         return list(found)
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from cellwise.graph import Node
 from cellwise.graph.expr import postorder
-from cellwise.graph.ops import CONSTANT, constant_tensor
-from cellwise.passes.differentiate import GRADIENT, OUTPUT, PULLBACK, Derivative, differentiate
+from cellwise.graph.ops import CONSTANT, Kind, constant_tensor
+from cellwise.passes.differentiate import GRADIENT, OUTPUT, PULLBACK, SHARE, Derivative, differentiate
 from cellwise.understand.trace.recording import (
     LayerRecording,
     Recording,
@@ -123,5 +123,10 @@ class _BackwardWalk:
                 for each, gate in zip(node.inputs, gates, strict=True)
             ]
             return torch.stack(terms).sum(0)
+        if node.op is SHARE:
+            return values[node.inputs[0]] / at_output.shape[-1]
+        operands = [values[each] for each in node.inputs]
+        if node.op.kind is Kind.REDUCTION:  # of what may be the same for all units
+            operands = [each.expand(*each.shape[:-1], at_output.shape[-1]) for each in operands]
         assert node.op.torch is not None
-        return node.op.torch(*(values[each] for each in node.inputs))
+        return node.op.torch(*operands)
