@@ -144,7 +144,7 @@ def write(
         numbers = Shape.NUMBER in {i.shape for i in node.inputs}
         template = f"{{0}} {notation.times_number if numbers else notation.times} {{1}}"
     binds = notation.binds.get(op.name, op.binds)
-    if op in (INPUT, PROJECT) and not bias:
+    if op in (INPUT, PROJECT) and (node.linear or not bias):
         template, binds = template.split(" + b_")[0], ATOM
     texts = [
         notation.brackets(text) if _needs_brackets(op, position, inner) else text

@@ -153,6 +153,8 @@ def _decide(layer: RecurrentLayer, key: tuple[Any, ...], x: Any, state: Any) -> 
 
 def _route(layer: RecurrentLayer, x: Any, state: Any) -> Route | None:
     chosen, form, info, dtype, _ = layer._examined(x, state)
+    if info.partial:  # a shortcut takes the parameters as they are
+        return None
     if chosen is None or (chosen.backend.accepts_padding and _watchers()):
         return None
     sequences = form.sequences
