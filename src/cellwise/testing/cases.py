@@ -206,5 +206,5 @@ def cases_of(cell: str | type[Cell] | Cell) -> tuple[Case, ...]:
     return tuple(replace(situation, cell=made) for situation in situations)
 
 
-SHIPPED: tuple[Cell, ...] = (*(cells.get(name) for name in cells.names()), RNN(nonlinearity="relu"))
+SHIPPED: tuple[Cell, ...] = (*(cells.get(name) for name in cells.FAMILIAR), RNN(nonlinearity="relu"))
 CASES: tuple[Case, ...] = tuple(case for cell in SHIPPED for case in cases_of(cell))
