@@ -5,7 +5,7 @@ So no kernel knows of them, and what does not exist has no parameter, no gradien
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -23,6 +23,24 @@ def filled(
     if not partial:
         return weights
     return tuple([Weights(_filled(each.by_stem, partial, hidden_size)) for each in weights])
+
+
+def filler(
+    stems: Sequence[Sequence[str]], partial: tuple[PartialBias, ...], hidden_size: int
+) -> Callable[[Sequence[Tensor]], list[Tensor]] | None:
+    """The same for weights in a row, those of each layer and direction by their stems; None if all biases are whole."""
+    if not partial:
+        return None
+
+    def fill(weights: Sequence[Tensor]) -> list[Tensor]:
+        rest = iter(weights)
+        found: list[Tensor] = []
+        for each in stems:
+            given = dict(zip(each, rest, strict=False))
+            found += _filled(given, partial, hidden_size).values()
+        return found
+
+    return fill
 
 
 def _filled(

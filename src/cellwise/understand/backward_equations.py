@@ -340,11 +340,8 @@ class _Writer:
             )
             weights, bias = (self.signs.among.format(text, k, listed) for text in (weights, bias))
         lines = [Line(self._weight("W", side, k), weights), Line(self._weight("b", side, k), bias)]
-        return (
-            lines
-            if gates[0] in (self.graph.input_biases if side == "i" else self.graph.state_biases)
-            else lines[:1]
-        )
+        biases = self.graph.input_biases if side == "i" else self.graph.state_biases
+        return lines if gates[0] in biases else lines[:1]
 
     def _weight(self, letter: str, side: str, gate: str) -> str:
         name = f"{letter}_{side}{gate}"
