@@ -85,4 +85,4 @@ def main(names: list[str], element_bytes: int) -> None:
 
 if __name__ == "__main__":
     asked = [each for each in sys.argv[1:] if not each.startswith("--")]
-    main(asked or list(cells.names()), 8 if "--double" in sys.argv else 4)
+    main(asked or list(cells.FAMILIAR), 8 if "--double" in sys.argv else 4)

@@ -1,4 +1,4 @@
-"""Measure once more what takes minutes: `python docs/measure.py gradients|memory|scaling`, one at a time.
+"""Measure once more what takes minutes: `python docs/measure.py gradients|memory|scaling|reach`, one at a time.
 
 Writes docs/measured/NAME.json with the command and the machine beside the numbers. All charts, tables and findings of
 the book are made from these files when it is built.
@@ -57,17 +57,49 @@ def scaling() -> dict[str, Any]:
     }
 
 
+def reach() -> dict[str, Any]:
+    """For each cell how many steps back the derivative of its states is `least` or more, as a network is drawn: the
+    largest singular value, its geometric mean over sequences and networks."""
+    from cellwise import cells
+
+    sizes = {"length": 100, "hidden_size": 16, "input_size": 4, "sequences": 4, "networks": 3, "least": 0.01}
+    steps = {name: _reach(name, **sizes) for name in cells.names()}
+    return {"command": "python docs/measure.py reach", "kind": "reach", "result": {**sizes, "steps": steps}}
+
+
+def _reach(
+    cell: str, length: int, hidden_size: int, input_size: int, sequences: int, networks: int, least: float
+) -> int:
+    """As above; `length` where it is that far at least."""
+    import torch
+
+    import cellwise
+    from cellwise.understand.jacobians import SMALLEST, gradient_flow
+
+    found = []
+    for seed in range(networks):
+        torch.manual_seed(seed)
+        layer = cellwise.Recurrent(cell, input_size, hidden_size)
+        x = torch.randn(length, sequences, input_size)
+        found.append(gradient_flow(layer, x).whole.clamp(min=SMALLEST))
+    mean = torch.cat(found, 1).log().mean(1).exp()
+    return max(lag for lag, norm in enumerate(mean.tolist()) if norm >= least)
+
+
+_HERE = {"scaling": scaling, "reach": reach}
+
+
 def main(name: str) -> None:
     from cellwise.bench.machine import describe
 
-    made = scaling() if name == "scaling" else by_command(name)
+    made = _HERE[name]() if name in _HERE else by_command(name)
     FOLDER.mkdir(exist_ok=True)
     text = json.dumps({**made, "measured_on": describe()}, indent=1)
     (FOLDER / f"{name}.json").write_text(text + "\n", encoding="utf8")
 
 
 if __name__ == "__main__":
-    names = (*COMMANDS, "scaling")
+    names = (*COMMANDS, *_HERE)
     if len(sys.argv) != 2 or sys.argv[1] not in names:
         sys.exit(f"say which of {', '.join(names)} to measure")
     main(sys.argv[1])

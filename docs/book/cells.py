@@ -15,7 +15,7 @@ from cellwise.cells.base import Cell
 from cellwise.understand.complexity import DEFINITION, QUANTITIES, Sizes, complexity
 from cellwise.understand.views import view
 
-__all__ = ["DIRECTIVES"]
+__all__ = ["DIRECTIVES", "drawn"]
 
 
 class CellDirective(SphinxDirective):
@@ -55,14 +55,27 @@ class Diagram(CellDirective):
     }
 
     def run(self) -> list[nodes.Node]:
-        drawn = view(self.cell, "svg", unrolled=self.options.get("unrolled"))
-        drawn = re.sub(r"<style>.*?</style>", "", drawn, flags=re.DOTALL)  # the page's own, see `theme`
-        # The picture's ids must differ from those of others on the page.
-        mark = f"picture{self.env.new_serialno('picture')}"
-        drawn = re.sub(r'\b(id|aria-labelledby)="([^"]*)"', lambda found: _marked(found, mark), drawn)
-        begin = html(f'<figure class="diagram" tabindex="0">{drawn}')
-        caption = html(f"<figcaption>{self.options.get('caption', '')}</figcaption></figure>")
-        return [begin, caption]
+        return drawn(self, self.cell, self.options.get("caption", ""), self.options.get("unrolled"))
+
+
+def drawn(
+    directive: SphinxDirective, cell: Cell, caption: str, unrolled: int | None = None, least: float = 0.0
+) -> list[nodes.Node]:
+    """A cell's diagram for a page of the book; where there is no room it shrinks to `least` of its size at most."""
+    svg = view(cell, "svg", unrolled=unrolled)
+    svg = re.sub(r"<style>.*?</style>", "", svg, flags=re.DOTALL)  # the page's own, see `theme`
+    # The picture's ids must differ from those of others on the page.
+    mark = f"picture{directive.env.new_serialno('picture')}"
+    svg = re.sub(r'\b(id|aria-labelledby)="([^"]*)"', lambda found: _marked(found, mark), svg)
+    if least:
+        svg = re.sub(
+            r'<svg [^>]*?\bwidth="([\d.]+)"',
+            lambda found: f'{found[0]} style="min-width: {least * float(found[1]):.0f}px"',
+            svg,
+            count=1,
+        )
+    begin = html(f'<figure class="diagram" tabindex="0">{svg}')
+    return [begin, html(f"<figcaption>{caption}</figcaption></figure>")]
 
 
 def _marked(found: re.Match[str], mark: str) -> str:
@@ -86,7 +99,7 @@ class CostOf(CellDirective):
 
 
 class Costs(SphinxDirective):
-    """One quantity after the other, for all cells named, or all that ship.
+    """One quantity after the other, for all cells named, or the familiar ones.
 
     `:numbers:` shows values instead of formulas, `:bare:` leaves out what the words mean.
     """
@@ -95,7 +108,7 @@ class Costs(SphinxDirective):
     option_spec: ClassVar[dict[str, Any]] = {"numbers": directives.flag, "bare": directives.flag}
 
     def run(self) -> list[nodes.Node]:
-        names = self.arguments or list(cells.names())
+        names = self.arguments or list(cells.FAMILIAR)
         costs, sizes = [complexity(name) for name in names], Sizes()
         numbers = "numbers" in self.options
         rows: list[tuple[str, ...]] = []
@@ -164,11 +177,11 @@ def bytes_text(count: int) -> str:
 
 
 class CellList(SphinxDirective):
-    """All cells that ship: name, what the first line of the docstring says, parameters."""
+    """The familiar cells: name, what the first line of the docstring says, parameters."""
 
     def run(self) -> list[nodes.Node]:
         rows = []
-        for name in cells.names():
+        for name in cells.FAMILIAR:
             about = (type(cells.get(name)).__doc__ or "").strip().splitlines()[0]
             parameters: Formula = power(str(complexity(name).parameters))
             rows.append((name, about, parameters))

@@ -12,7 +12,7 @@ from cellwise import Recurrent, cells
 from cellwise.cells.base import Cell
 from cellwise.testing import Case
 
-SHIPPED = [*(cells.get(name) for name in cells.names()), cells.RNN(nonlinearity="relu")]
+SHIPPED = [*(cells.get(name) for name in cells.FAMILIAR), cells.RNN(nonlinearity="relu")]
 SITUATIONS: dict[str, dict[str, Any]] = {
     "dense": {},
     "lengths": {"lengths": (2, 1)},

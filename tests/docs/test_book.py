@@ -32,9 +32,11 @@ CHAPTERS = {
     "inside": "Inside a network",
     "forecasting": "Forecasting",
     "how-it-works": "How it works",
+    "gallery": "A gallery of cells",
     "reference": "Reference",
 }
 CELLS = ("rnn", "lstm", "gru")
+SHOWN = ("lru", "mgu2", "fs-lstm")  # of the gallery
 QUESTIONS = {
     "rnn": "What is the vanishing gradient problem?",
     "lstm": "How do the LSTM’s gates help?",
@@ -49,7 +51,8 @@ def book(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     folder = (base if worker_id == "master" else base.parent) / "book"
     with FileLock(f"{folder}.lock"):
         if not (folder / "built").exists():
-            command = [sys.executable, "-m", "sphinx", "-E", "-W", "-q", "-b", "html", str(DOCS), str(folder)]
+            command = [sys.executable, "-m", "sphinx", "-E", "-W", "-q", "-b", "html"]
+            command += ["-D", f"gallery_cells={','.join(SHOWN)}", str(DOCS), str(folder)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stdout + done.stderr
             (folder / "built").touch()
@@ -93,6 +96,20 @@ def test_a_cells_chapter_has_its_equations(book: Path, name: str) -> None:
                 written.count(r"\odot"),
                 written.count(r"\tanh"),
             )
+
+
+def test_the_gallery_lists_every_cell_and_shows_each(book: Path) -> None:
+    page = chapter(book, "gallery")
+    links = {link.get_text(): link["href"] for link in page.select("td a")}
+    assert set(links) == set(cells.names())
+    for name in SHOWN:
+        shown = page.select_one(links[name])
+        assert shown.h3.get_text().removesuffix("¶") == name
+        assert shown.find("mtable").get_text().count("⊙") == view(name, "latex").count(r"\odot")
+        assert shown.select_one("details figure.diagram svg")
+        fields = [each.get_text() for each in shown.select("dl.field-list dt")]
+        assert {"parameters:", "gates:", "states:", "depth, forward:"} <= set(fields)
+    assert "FastGRNN of low rank" in page.get_text()
 
 
 @pytest.mark.parametrize("name", CELLS)

@@ -15,12 +15,20 @@ from cellwise import (
     Recurrent,
     clamp,
     cos,
+    elu,
+    erf,
     exp,
+    floor,
+    gelu,
+    hard_sigmoid,
+    hard_tanh,
     log,
     maximum,
     minimum,
     relu,
     sigmoid,
+    sign,
+    silu,
     sin,
     softplus,
     sqrt,
@@ -67,6 +75,8 @@ class AllOps(Cell):
         a, b = sigmoid(x.a + h.a), tanh(x.b + h.b)
         c = cos(b) - sin(a) + maximum(a, b) * minimum(a, 0.5) - clamp(b, -0.4, 0.3)
         d = log(1 + exp(b)) + softplus(b) / sqrt(1 + a) + abs(c)
+        e = erf(b) + gelu(c) - silu(b) * elu(c) + hard_tanh(2 * b) * (1 + a) ** 1.5
+        d = d + 0.2 * hard_sigmoid(3 * e) + 0.1 * floor(1.3 + a) * sign(0.3 + a)
         return tanh(-d * relu(c) + where(b <= 0.1, a, stop_gradient(a) * b)) * h + 0.5 * a
 
 

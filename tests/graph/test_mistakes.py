@@ -108,7 +108,7 @@ STEPS: dict[str, tuple[Any, type[CellwiseError], tuple[str, ...]]] = {
     "raw-x-in-function": (lambda self, x, h: tanh(x), ShapeError, ("size of the input",)),  # line
     "matrix-product": (lambda self, x, h: h @ h, ConcreteValueError, ("h.gate",)),  # line
     "gate-called": (lambda self, x, h: h.n(x), ConcreteValueError, ("without brackets",)),  # line
-    "floor-division": (lambda self, x, h: h // 2, ConcreteValueError, ("//",)),  # line
+    "floor-division": (lambda self, x, h: h // 2, ConcreteValueError, ("//", "floor(a / b)")),  # line
     "remainder": (lambda self, x, h: h % 2, ConcreteValueError, ("%",)),  # line
     "and-of-masks": (
         lambda self, x, h: where((x.n > 0) & (h > 0), x.n, h),
@@ -120,9 +120,7 @@ STEPS: dict[str, tuple[Any, type[CellwiseError], tuple[str, ...]]] = {
         ConcreteValueError,
         ("~", "exchanged"),
     ),  # line
-    "odd-power": (lambda self, x, h: h**0.5, ConcreteValueError, ("sqrt",)),  # line
-    "power-of-a-value": (lambda self, x, h: h**h, ConcreteValueError, ("exp(p * log(v))",)),  # line
-    "number-to-a-value": (lambda self, x, h: 2**h, ConcreteValueError, ("math.log",)),  # line
+    "power-of-none": (lambda self, x, h: x.n + h**None, ShapeError, ("pow was given None",)),  # line
     "equals": (lambda self, x, h: where(h == x.n, h, x.n), ConcreteValueError, ("==",)),  # line
     "indexed": (lambda self, x, h: x[0], ConcreteValueError, ("indexing", "x.gate")),  # line
     "unpacked": (lambda self, x, h: tanh(*x), ConcreteValueError, ("iteration",)),  # line
@@ -204,7 +202,7 @@ STEPS: dict[str, tuple[Any, type[CellwiseError], tuple[str, ...]]] = {
     "form": (lambda self, x, h: x.n * h.shape[0], ConcreteValueError, ("'shape' belongs to tensors",)),
     "gate-mistyped": (lambda self, x, h: x.nn + h.n, UnknownGateError, ("Did you mean n? Else add",)),  # line
     "unknown-function": (
-        lambda self, x, h: F.gelu(h) + x.n,  # line
+        lambda self, x, h: F.mish(h) + x.n,  # line
         ConcreteValueError,
         ("softplus", "Vector and Scalar"),
     ),
@@ -413,7 +411,7 @@ def test_a_cell_is_frozen() -> None:
 def test_unknown_names_are_answered_with_the_nearest() -> None:
     with pytest.raises(UnknownCellError, match=r"did you mean 'gru'\?"):
         cellwise.Recurrent("grru", 2, 3)
-    with pytest.raises(UnknownCellError, match="No cell is called 'zzz'; the cells are: gru,"):
+    with pytest.raises(UnknownCellError, match="No cell is called 'zzz'; the cells are: rnn, lstm,"):
         cells.get("zzz")
     with pytest.raises(TypeError, match="a cell is a name, a Cell class or an instance"):
         cells.get(torch.nn.GRU)  # type: ignore[arg-type]

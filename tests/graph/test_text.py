@@ -6,6 +6,7 @@ import pytest
 
 from cellwise import Cell, Scalar, Vector, cells, exp, sigmoid, tanh, where
 from cellwise.graph import equations, listing
+from cellwise.understand.latex import latex
 
 _GATES = """\
 i = σ(W_ii x + b_ii + W_hi h + b_hi)
@@ -95,8 +96,8 @@ h' = (1 − z) ⊙ n + z ⊙ h""",
 }
 
 
-def test_every_shipped_cell_has_its_equations_here() -> None:
-    assert set(EQUATIONS) == set(cells.names())
+def test_every_familiar_cell_has_its_equations_here() -> None:
+    assert set(EQUATIONS) == set(cells.FAMILIAR)
 
 
 @pytest.mark.parametrize("name", EQUATIONS)
@@ -138,6 +139,26 @@ def test_brackets_stand_where_they_must_and_nowhere_else() -> None:
         "k": "(2 · h if h < u + h else h)",
         "m": "h + u − h + exp(h · 0.5)",
     }
+
+
+def test_powers_and_their_brackets() -> None:
+    class Powers(Cell):
+        gates = ("n",)
+
+        def step(self, x, h):
+            a, b = (1 + h**2) ** -1.5, 2 ** abs(h)
+            c = -(a**b) * (h**4.0) ** 3
+            return x.n + a + b + c + (a * b) ** 0.5
+
+    assert Powers().equations.splitlines() == [
+        "a = (1 + h ⊙ h)^-1.5",
+        "b = 2^|h|",
+        "c = −a^b ⊙ h^4 ⊙ h^4 ⊙ h^4",
+        "h' = W_in x + b_in + a + b + c + sqrt(a ⊙ b)",
+    ]
+    written = latex(Powers().graph)
+    assert "a_t &= {(1 + h_{t-1} \\odot h_{t-1})}^{-1.5}" in written
+    assert "b_t &= {2}^{\\lvert h_{t-1} \\rvert}" in written
 
 
 def test_what_is_used_twice_and_has_no_name_is_written_once() -> None:

@@ -22,7 +22,7 @@ LENGTHS = (3, 7, 1, 0, 5)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("batch_first", [False, True], ids=["time-first", "batch-first"])
 @pytest.mark.parametrize("garbage", [float("nan"), float("inf"), 1e30], ids=str)
-@pytest.mark.parametrize("name", cells.names())
+@pytest.mark.parametrize("name", cells.FAMILIAR)
 def test_what_lies_beyond_a_length_does_not_matter(
     name: str, garbage: float, batch_first: bool, backend: str
 ) -> None:
@@ -52,7 +52,7 @@ def test_what_lies_beyond_a_length_does_not_matter(
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", cells.names())
+@pytest.mark.parametrize("name", cells.FAMILIAR)
 def test_lengths_are_packing_without_packing(name: str, backend: str) -> None:
     case = Case(
         cells.get(name), batch=5, lengths=(3, 7, 1, 5, 5), bidirectional=True, initial=True, num_layers=2
@@ -86,7 +86,7 @@ def test_the_drop_in_layers_take_lengths_and_resets_too(kind: Any) -> None:
     torch.testing.assert_close(layer(x, resets=resets)[0], pieces)
 
 
-@pytest.mark.parametrize("name", cells.names())
+@pytest.mark.parametrize("name", cells.FAMILIAR)
 def test_a_reset_at_every_step_forgets_everything(name: str) -> None:
     case = Case(cells.get(name), batch=2, initial=True)
     layer, given = case.layer(), case.arguments()
@@ -95,7 +95,7 @@ def test_a_reset_at_every_step_forgets_everything(name: str) -> None:
     torch.testing.assert_close(output, alone.reshape(7, 2, -1))
 
 
-@pytest.mark.parametrize("name", cells.names())
+@pytest.mark.parametrize("name", cells.FAMILIAR)
 def test_resets_that_are_all_false_change_nothing(name: str) -> None:
     case = Case(cells.get(name), initial=True)
     layer, given = case.layer("reference"), case.arguments()
@@ -116,7 +116,7 @@ def test_no_gradient_crosses_a_reset(name: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", cells.names())
+@pytest.mark.parametrize("name", cells.FAMILIAR)
 def test_a_batch_without_rows(name: str, backend: str) -> None:
     layer = Recurrent(name, 3, 4, num_layers=2, bidirectional=True, backend=backend)
     output, state = layer(torch.zeros(5, 0, 3))
@@ -125,7 +125,7 @@ def test_a_batch_without_rows(name: str, backend: str) -> None:
     assert layer(torch.zeros(5, 0, 3), lengths=[])[0].shape == (5, 0, 8)
 
 
-@pytest.mark.parametrize("name", cells.names())
+@pytest.mark.parametrize("name", cells.FAMILIAR)
 def test_a_sequence_without_steps_is_one_clear_sentence(name: str) -> None:
     with pytest.raises(InputError, match="Expected sequence length to be larger than 0 in RNN"):
         Recurrent(name, 3, 4)(torch.zeros(0, 2, 3))
@@ -186,7 +186,7 @@ def test_a_single_state_for_two_is_refused() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("layers", [1, 3])
-@pytest.mark.parametrize("name", cells.names())
+@pytest.mark.parametrize("name", cells.FAMILIAR)
 def test_a_stream_gives_what_the_whole_sequence_gives(name: str, layers: int, dtype: torch.dtype) -> None:
     layer = Recurrent(
         name, 2, 3, num_layers=layers, batch_first=True, backend="reference", dtype=dtype
@@ -203,7 +203,7 @@ def test_a_stream_gives_what_the_whole_sequence_gives(name: str, layers: int, dt
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
 @pytest.mark.parametrize("hidden", [3, 16, 33])
-@pytest.mark.parametrize("name", cells.names())
+@pytest.mark.parametrize("name", cells.FAMILIAR)
 def test_a_stream_on_the_kernels_gives_what_the_reference_gives(name: str, hidden: int, batch: int) -> None:
     layer = Recurrent(name, 2, hidden, num_layers=2, dtype=torch.float64, backend="cpu").eval()
     x = torch.randn(5, batch, 2, dtype=torch.float64)

@@ -28,4 +28,4 @@ def cost(cell: Any, layers: int = 1, bias: bool = True, recompute: bool = False)
     return cost_of(cells.get(cell).graph, layers, bias, recompute)
 
 
-EVERY = [*cells.names(), Parts]
+EVERY = [*cells.FAMILIAR, Parts]

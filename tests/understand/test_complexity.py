@@ -36,10 +36,10 @@ def scaling() -> Scaling:
 
 
 def test_a_table_holds_every_quantity_of_every_cell_at_the_sizes() -> None:
-    costs = [complexity(name, SMALL.layers) for name in cells.names()]
+    costs = [complexity(name, SMALL.layers) for name in cells.FAMILIAR]
     table = dict(values(costs, SMALL, bytes_per_number=8))
     assert list(table) == [*(q.name for q in QUANTITIES), "depth, forward", "depth, backward"]
-    layers = [cellwise.Recurrent(name, 5, 8, num_layers=2) for name in cells.names()]
+    layers = [cellwise.Recurrent(name, 5, 8, num_layers=2) for name in cells.FAMILIAR]
     assert table["parameters"] == tuple(sum(p.numel() for p in layer.parameters()) for layer in layers)
     held = [sum(p.nbytes for p in layer.double().parameters()) for layer in layers]
     for cost, inference, weights in zip(costs, table["memory, inference"], held, strict=True):
@@ -49,7 +49,7 @@ def test_a_table_holds_every_quantity_of_every_cell_at_the_sizes() -> None:
 
 
 def test_twice_the_length_is_twice_the_work() -> None:
-    costs = [complexity(name) for name in cells.names()]
+    costs = [complexity(name) for name in cells.FAMILIAR]
     once, twice = (dict(values(costs, dataclasses.replace(Sizes(), length=n))) for n in (64, 128))
     for name in ("forward, products", "forward, pointwise", "backward, products", "backward, pointwise"):
         assert twice[name] == tuple(2 * n for n in once[name])

@@ -42,7 +42,7 @@ class Forgetful(Cell):
         return 0.5 * last + tanh(x.n), h
 
 
-CELLS = [*cells.names(), Odd, Forgetful]
+CELLS = [*cells.FAMILIAR, Odd, Forgetful]
 
 
 def layer_of(cell: object, **options: object) -> Recurrent:

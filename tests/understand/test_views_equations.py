@@ -162,7 +162,7 @@ def evaluated(lines: list[tuple[list[str], str]], values: dict[str, torch.Tensor
             values[name.replace("'", "_new")] = result
 
 
-@pytest.mark.parametrize("name", cells.names())
+@pytest.mark.parametrize("name", cells.FAMILIAR)
 def test_the_text_of_the_gradient_is_the_derivative(name: str) -> None:
     """Both texts are run as Python: the gradients of autograd through the one are the values of the other."""
     H = 3

@@ -77,5 +77,5 @@ class ReadOut(Cell):
 
 
 STRANGERS = (ThreeStates, LeakyClamp, ExponentialLSTM, ReadOut)
-ALL: list[Cell] = [cells.get(name) for name in cells.names()] + [kind() for kind in STRANGERS]
+ALL: list[Cell] = [cells.get(name) for name in cells.FAMILIAR] + [kind() for kind in STRANGERS]
 IDS = [cell.name for cell in ALL]

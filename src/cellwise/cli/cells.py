@@ -1,71 +1,127 @@
-"""`cellwise cells`: what ships."""
+"""`cellwise cells`: what ships, searched and sorted."""
 
 from __future__ import annotations
 
-import inspect
-from typing import Any
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import click
 
-from cellwise import cells as known
-from cellwise.cells.base import Cell
+from cellwise.cli.command import argument, option
 from cellwise.cli.output import Json, print_json, print_table
-from cellwise.plan import parameter_layout
+from cellwise.understand.catalogue import PROPERTIES, Entry, entries
+
+# What the list may be sorted by; equal ones stay in the order of the alphabet.
+_ORDERS: dict[str, Callable[[Entry], Any]] = {
+    "name": lambda entry: entry.name,
+    "year": lambda entry: entry.year or 0,
+    "parameters": lambda entry: entry.size,
+    "gates": lambda entry: len(entry.cell.gates),
+    "states": lambda entry: len(entry.cell.states),
+}
+_MOST_LISTED = 6  # names in a column; of more their number
 
 
-def cells(as_json: Json = False) -> None:
+def cells(
+    words: Annotated[
+        list[str] | None,
+        argument(
+            metavar="[WORD ...]", help="Words of the name, the description or the paper.  [default: all]"
+        ),
+    ] = None,
+    sort: Annotated[
+        str,
+        option(
+            type=click.Choice(list(_ORDERS)),
+            metavar="BY",
+            help=f"Order of the list: by {', '.join(_ORDERS)}.",
+        ),
+    ] = "name",
+    properties: Annotated[
+        list[str] | None,
+        option(
+            "--property",
+            type=click.Choice(list(PROPERTIES)),
+            metavar="PROPERTY",
+            help=f"Only cells whose equations are so: {', '.join(PROPERTIES)}; may be given several times.",
+        ),
+    ] = None,
+    since: Annotated[int | None, option(help="Only papers of this year or later.", metavar="YEAR")] = None,
+    until: Annotated[int | None, option(help="Only papers of this year or earlier.", metavar="YEAR")] = None,
+    gates: Annotated[int | None, option(help="At most so many gates.", metavar="N")] = None,
+    states: Annotated[int | None, option(help="At most so many states.", metavar="N")] = None,
+    matrices: Annotated[
+        int | None, option(help="At most so many weight matrices; an LSTM has 8.", metavar="N")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """List the cells that ship: gates, states, parameters, and the paper that each is from."""
-    found = [known.get(name) for name in known.names()]
-    if as_json:
-        print_json([_facts(cell) for cell in found])
-        return
-    titles = ("name", "gates", "states", "own", "parameters of a layer", "what it is")
-    rows = (
-        (
-            cell.name,
-            " ".join(cell.gates),
-            " ".join(cell.states),
-            " ".join((*cell.vectors, *cell.scalars)) or "-",
-            count(cell),
-            summary(cell),
+
+    def fits(entry: Entry) -> bool:
+        limits = (
+            (gates, len(entry.cell.gates)),
+            (states, len(entry.cell.states)),
+            (matrices, entry.matrices),
         )
-        for cell in found
-    )
-    print_table(titles, rows, left=len(titles), prose=True)
+        return (
+            entry.says(words or ())
+            and set(properties or ()) <= set(entry.properties)
+            and (since is None or (entry.year or 0) >= since)
+            and (until is None or (entry.year or 9999) <= until)
+            and all(most is None or number <= most for most, number in limits)
+        )
+
+    every = entries()
+    found = sorted(filter(fits, every), key=_ORDERS[sort])
+    if as_json:
+        print_json([_facts(entry) for entry in found])
+        return
+    if not found:
+        click.echo(f"None of the {len(every)} cells fits; leave out a word or an option.")
+        return
+    titles = ("name", "year", "gates", "states", "own", "parameters of a layer", "what it is")
+    print_table(titles, map(_row, found), left=len(titles), prose=True)
     click.echo("\nD is the input size, H the hidden size; own: parameters besides weights and biases.")
-    click.echo("See one with: cellwise show NAME")
+    click.echo(f"{len(found)} of {len(every)} cells.")
+    click.echo("See one with: cellwise show NAME\n")
+    if not properties:
+        meanings = ((name, meaning) for name, (meaning, _) in PROPERTIES.items())
+        print_table(("--property", "what it means"), meanings, left=2, prose=True)
 
 
-def _facts(cell: Cell) -> dict[str, Any]:
+def _row(entry: Entry) -> tuple[str, ...]:
+    cell = entry.cell
+    return (
+        entry.name,
+        str(entry.year or "-"),
+        _listed(cell.gates),
+        _listed(cell.states),
+        _listed((*cell.vectors, *cell.scalars)),
+        entry.parameters,
+        entry.about,
+    )
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return (" ".join(names) or "-") if len(names) <= _MOST_LISTED else str(len(names))
+
+
+def _facts(entry: Entry) -> dict[str, Any]:
+    cell = entry.cell
     return {
-        "name": cell.name,
+        "name": entry.name,
         "gates": cell.gates,
         "states": cell.states,
         "inputs": tuple(cell.inputs),
+        "output": cell.output,
         "vectors": cell.vectors,
         "scalars": cell.scalars,
         "options": dict(cell.options),
-        "parameters": count(cell),
-        "about": summary(cell),
+        "parameters": entry.parameters,
+        "matrices": entry.matrices,
+        "properties": entry.properties,
+        "about": entry.about,
+        "notes": entry.notes,
+        "paper": entry.paper,
+        "year": entry.year,
     }
-
-
-def summary(cell: Cell) -> str:
-    """The first line of a cell's description: what it is, and its paper."""
-    return (inspect.getdoc(type(cell)) or "").partition("\n")[0]
-
-
-def count(cell: Cell) -> str:
-    """The number of parameters of one layer in one direction as a formula in D and H, read from its layout."""
-    # With unlike marks for D and H, each shape tells which of the two it is made of.
-    D, H = 1_000_003, 1_009
-    totals = {"HD": 0, "H²": 0, "H": 0, "": 0}
-    for spec in parameter_layout(cell.graph, D, H, bias=True):
-        kind = {(): "", (H,): "H", (D,): "HD"}.get(
-            spec.shape[1:] if len(spec.shape) == 2 else spec.shape, "H"
-        )
-        kind = "H²" if len(spec.shape) == 2 and spec.shape[1] == H else kind
-        totals[kind] += spec.shape[0] // H if spec.shape else 1
-    return " + ".join(
-        f"{number if number > 1 or not kind else ''}{kind}" for kind, number in totals.items() if number
-    )

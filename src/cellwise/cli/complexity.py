@@ -28,7 +28,7 @@ _BYTES = 4  # of a number in float32
 def complexity(
     names: Annotated[
         list[str] | None,
-        argument(metavar="[CELL ...]", help=f"{HELP}  [default: all]", shell_complete=complete),
+        argument(metavar="[CELL ...]", help=f"{HELP}  [default: the familiar ones]", shell_complete=complete),
     ] = None,
     input_size: Annotated[int, option(help="d, the input size.")] = _DEFAULT.input_size,
     hidden_size: Annotated[int, option(help="h, the hidden size.")] = _DEFAULT.hidden_size,
@@ -58,7 +58,7 @@ def complexity(
     from cellwise.understand.complexity import DEFINITION
     from cellwise.understand.complexity import complexity as count
 
-    chosen = [cell_of(name) for name in dict.fromkeys(names or known.names())]
+    chosen = [cell_of(name) for name in dict.fromkeys(names or known.FAMILIAR)]
     sizes = Sizes(input_size, hidden_size, layers, batch, length)
     if measure and recompute:
         raise ComplexityError("--measure does not time recomputing layers; leave out --recompute.")

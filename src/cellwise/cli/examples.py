@@ -5,7 +5,11 @@ from __future__ import annotations
 from cellwise.cli.command import examples
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
-    "cells": ("cellwise cells", "cellwise cells --json"),
+    "cells": (
+        "cellwise cells",
+        "cellwise cells lstm --sort year",
+        "cellwise cells --property scan --since 2017",
+    ),
     "show": (
         "cellwise show gru",
         "cellwise show my_cells.py:MGU",

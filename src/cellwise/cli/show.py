@@ -9,11 +9,11 @@ import click
 
 from cellwise.cells.base import Cell
 from cellwise.cli.cell_argument import HELP, cell_of, complete
-from cellwise.cli.cells import count, summary
 from cellwise.cli.command import argument, option
 from cellwise.cli.output import check_file
 from cellwise.errors import did_you_mean
 from cellwise.graph import equations, listing
+from cellwise.understand.catalogue import Entry
 from cellwise.understand.views import PICTURES, VIEWS, ViewError, save_picture, view, view_for_file
 
 # The names are those of cellwise.backends.cpu.stages, which needs LLVM and so is not loaded for a line of help.
@@ -115,12 +115,13 @@ def _put(text: str, what: str, out: Path | None) -> None:
 
 def _overview(cell: Cell) -> str:
     """Equations, symbols, parameters and graph."""
+    entry = Entry(cell)
     parts = [
-        f"{cell.name}: {summary(cell)}".rstrip(": "),
+        "\n".join(filter(None, (f"{cell.name}: {entry.about}".rstrip(": "), entry.notes))),
         _section("Equations", cell.equations),
         *_training(cell),
         _section("Symbols", "\n".join(_symbols(cell.equations))),
-        _section("Parameters of a layer", f"{count(cell)}   (D input size, H hidden size)"),
+        _section("Parameters of a layer", f"{entry.parameters}   (D input size, H hidden size)"),
         _section("Graph, one value a line, with its shape and the line it comes from", listing(cell.graph)),
     ]
     return "\n\n".join(parts)

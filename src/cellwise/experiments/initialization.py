@@ -26,9 +26,12 @@ def add_forget_bias(layer: Recurrent, bias: float) -> bool:
     if not gates or not layer.bias:
         return False
     for gate in dict.fromkeys((each.gate, each.sign) for each in gates):
-        stem = "ih" if gate[0] in layer.cell.graph.input_gates else "hh"
+        graph = layer.cell.graph
+        stem, biases = (
+            ("ih", graph.input_biases) if gate[0] in graph.input_biases else ("hh", graph.state_biases)
+        )
         with torch.no_grad():
-            getattr(layer, f"bias_{stem}_l0")[gate_rows(layer, stem, gate[0])] += gate[1] * bias
+            getattr(layer, f"bias_{stem}_l0")[_rows(layer, biases, gate[0])] += gate[1] * bias
     return True
 
 
@@ -49,5 +52,9 @@ def orthogonal_(layer: Recurrent) -> bool:
 def gate_rows(layer: Recurrent, stem: str, gate: str) -> slice:
     """The rows of a gate in `weight_ih` (stem "ih") or `weight_hh` ("hh")."""
     gates = layer.cell.graph.input_gates if stem == "ih" else layer.cell.graph.state_gates
+    return _rows(layer, gates, gate)
+
+
+def _rows(layer: Recurrent, gates: tuple[str, ...], gate: str) -> slice:
     begin = gates.index(gate) * layer.hidden_size
     return slice(begin, begin + layer.hidden_size)

@@ -1,7 +1,8 @@
 """The whole language of a cell, on one page.
 
-    node    = leaf | project gate node | op node ...
-    leaf    = input gate | state name | vector name | scalar name | constant number | beside name | draw name
+    node    = leaf | project gate node | linear project gate node | op node ...
+    leaf    = input gate | linear input gate | state name | vector name | scalar name | constant number
+            | beside name | draw name
     graph   = nodes, one of them the output, one per state its new value
 
 A node never changes. The tracer makes equal nodes one node, so a graph is a DAG and `is` compares.
@@ -42,6 +43,7 @@ class Node:
     inputs: tuple[Node, ...]
     attribute: str | float | None = None  # the gate, the name or the number that the op carries
     source: Source | None = field(default=None, repr=False)
+    linear: bool = False  # of an input or a projection: without the gate's bias
 
     def __post_init__(self) -> None:
         _ = self.shape  # kept from now on: asked of a deep graph later, it would recurse through all of it
@@ -134,6 +136,18 @@ class StepGraph:
         return (*self.asked_inputs, *(draw.name for draw in self.asked_draws))
 
     @cached_property
+    def input_biases(self) -> tuple[str, ...]:
+        """The gates of the input that have a bias: the row blocks of `bias_ih`."""
+        linear = {node.attribute for node in self.of(INPUT) if node.linear}
+        return tuple(gate for gate in self.input_gates if gate not in linear)
+
+    @cached_property
+    def state_biases(self) -> tuple[str, ...]:
+        """The gates of states and expressions that have a bias: the row blocks of `bias_hh`."""
+        linear = {node.attribute for node in self.of(PROJECT) if node.linear}
+        return tuple(gate for gate in self.state_gates if gate not in linear)
+
+    @cached_property
     def before_loop(self) -> tuple[Node, ...]:
         """The nodes that see neither a state nor a product: they can be computed for all steps at once."""
         waits = set[Node]()
@@ -195,6 +209,7 @@ class StepGraph:
                 head = repr(node.attribute)
             else:
                 head = node.op.name + indices.get(node.op, {}).get(str(node.attribute), "")
+                head += " linear" if node.linear else ""
             parts = [digests[i] for i in node.inputs]
             if node.op.commutes:
                 parts.sort()

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from cellwise.graph.ops import OPS
+from cellwise.errors import ShapeError
+from cellwise.graph.expr import Node
+from cellwise.graph.ops import INPUT, OPS, PROJECT
+from cellwise.graph.text import short
 from cellwise.graph.tracer import current_tracer, describe
 from cellwise.graph.values import Value, node_of
 
@@ -20,6 +23,27 @@ def _apply(name: str, *operands: Any) -> Any:
             f"outside of one; to compute with tensors use torch.{name}."
         )
     return Value(tracer, tracer.apply(OPS[name], *(node_of(each) for each in operands)))
+
+
+def linear(gate: Any) -> Any:
+    """A gate without its bias: `linear(x.n)` is W_in x, `linear(h.n)` is W_hn h.
+
+    The layer then has no such bias: `bias_ih` and `bias_hh` hold the rows of the other gates.
+    """
+    tracer = current_tracer()
+    if tracer is None:
+        raise TypeError(
+            f"cellwise.linear writes equations inside a Cell.step and was given {describe(gate)} outside of one; "
+            "a linear map of tensors is torch.nn.functional.linear."
+        )
+    node = node_of(gate)
+    if not isinstance(node, Node) or node.op not in (INPUT, PROJECT):
+        tracer.fail(
+            ShapeError,
+            problem=f"linear was given {short(node) if isinstance(node, Node) else describe(gate)}, which is no gate.",
+            remedy="It leaves out the bias of a gate: linear(x.n), linear(h.n), linear((r * h).n).",
+        )
+    return Value(tracer, tracer.node(node.op, *node.inputs, attribute=node.attribute, linear=True))
 
 
 def exp(v: Any) -> Any:
@@ -65,6 +89,46 @@ def sin(v: Any) -> Any:
 def cos(v: Any) -> Any:
     """The cosine of v, in radians."""
     return _apply("cos", v)
+
+
+def erf(v: Any) -> Any:
+    """The error function of v."""
+    return _apply("erf", v)
+
+
+def gelu(v: Any) -> Any:
+    """v times the normal distribution function of v, v (1 + erf(v / sqrt(2))) / 2 (Hendrycks and Gimpel 2016)."""
+    return _apply("gelu", v)
+
+
+def silu(v: Any) -> Any:
+    """v sigmoid(v) (Elfwing et al. 2018)."""
+    return _apply("silu", v)
+
+
+def elu(v: Any) -> Any:
+    """v where it is positive, else exp(v) - 1 (Clevert et al. 2016)."""
+    return _apply("elu", v)
+
+
+def hard_sigmoid(v: Any) -> Any:
+    """v / 6 + 1/2, held between 0 and 1: torch's; that of early Keras is clamp(0.2 * v + 0.5, 0, 1)."""
+    return _apply("hard_sigmoid", v)
+
+
+def hard_tanh(v: Any) -> Any:
+    """v, held between -1 and 1."""
+    return _apply("hard_tanh", v)
+
+
+def floor(v: Any) -> Any:
+    """The largest whole number that is no larger than v. Its gradient is zero."""
+    return _apply("floor", v)
+
+
+def sign(v: Any) -> Any:
+    """1 where v is positive, -1 where it is negative, else 0. Its gradient is zero."""
+    return _apply("sign", v)
 
 
 def minimum(a: Any, b: Any) -> Any:

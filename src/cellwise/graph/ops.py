@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # How tightly an op binds when it is written down.
-COMPARE, SUM, PRODUCT, SIGN, ATOM = range(5)
+COMPARE, SUM, PRODUCT, SIGN, POWER, ATOM = range(6)
 
 
 class Shape(enum.IntEnum):
@@ -146,6 +146,20 @@ def _clamp(value: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return torch.clamp(*torch.broadcast_tensors(value, low, high))
 
 
+def _hard_sigmoid(value: Tensor) -> Tensor:
+    # torch's own computes with a sixth of float32, also in float64 (torch 2.13).
+    return (value + 3).clamp(0, 6) / 6
+
+
+# Their derivative is zero wherever there is one, so nothing is to be differentiated before them.
+def _floor(value: Tensor) -> Tensor:
+    return value.detach().floor()
+
+
+def _sign(value: Tensor) -> Tensor:
+    return value.detach().sign()
+
+
 def _function(name: str, meaning: str = "", **facts: Any) -> Op:
     """An elementary function of one operand, as it is called in torch."""
     return Op(name, Kind.FUNCTION, 1, f"{name}({{0}})", ATOM, meaning or name, **facts)
@@ -171,7 +185,18 @@ POINTWISE: dict[str, Op] = {
         _function("softplus", "nn.functional.softplus", range=_POSITIVE, may_gate=True, activation=True),
         _function("sin", range=_ONE_TO_ONE, activation=True),
         _function("cos", range=_ONE_TO_ONE, activation=True),
+        _function("erf", range=_ONE_TO_ONE, activation=True),
+        _function("gelu", "nn.functional.gelu", range=(-0.17, math.inf), activation=True),
+        _function("silu", "nn.functional.silu", range=(-0.2785, math.inf), activation=True),
+        _function("elu", "nn.functional.elu", range=(-1.0, math.inf), activation=True),
+        Op("hard_sigmoid", SIMPLE, 1, "hard_sigmoid({0})", ATOM, _hard_sigmoid, range=(0.0, 1.0),
+           may_gate=True, activation=True),
+        Op("hard_tanh", SIMPLE, 1, "hard_tanh({0})", ATOM, "nn.functional.hardtanh", range=_ONE_TO_ONE,
+           activation=True),
+        Op("pow", Kind.FUNCTION, 2, "{0}^{1}", POWER, "pow", amplifies=True),
         Op("abs", SIMPLE, 1, "|{0}|", ATOM, "abs", range=_POSITIVE),
+        Op("floor", SIMPLE, 1, "floor({0})", ATOM, _floor, amplifies=True),
+        Op("sign", SIMPLE, 1, "sign({0})", ATOM, _sign, amplifies=True, range=_ONE_TO_ONE),
         Op("minimum", SIMPLE, 2, "min({0}, {1})", ATOM, "minimum", commutes=True),
         Op("maximum", SIMPLE, 2, "max({0}, {1})", ATOM, "maximum", commutes=True),
         Op("less", SIMPLE, 2, "{0} < {1}", COMPARE, "lt", makes_mask=True),

@@ -162,7 +162,7 @@ def write(
         numbers = not all(i.shape.has_units for i in node.inputs)
         template = f"{{0}} {notation.times_number if numbers else notation.times} {{1}}"
     binds = notation.binds.get(op.name, op.binds)
-    if op in (INPUT, PROJECT) and not bias:
+    if op in (INPUT, PROJECT) and (node.linear or not bias):
         template, binds = template.split(" + b_")[0], ATOM
     texts = [
         notation.brackets(text) if _needs_brackets(op, position, inner) else text

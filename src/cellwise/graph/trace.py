@@ -7,11 +7,11 @@ from typing import Any
 from cellwise.errors import CellDefinitionError, CellError, ReturnError
 from cellwise.graph.expr import Node, Shape, Source, StepGraph
 from cellwise.graph.failing import step_error
-from cellwise.graph.ops import BESIDE, CONSTANT, DRAW, SCALAR, STATE, VECTOR
+from cellwise.graph.ops import BESIDE, CONSTANT, DRAW, INPUT, SCALAR, STATE, VECTOR
 from cellwise.graph.repeatable import check_repeatable
 from cellwise.graph.tracer import Definition, Tracer, describe, tracing
 from cellwise.graph.values import Input, Value
-from cellwise.graph.verify import verify
+from cellwise.graph.verify import mixed_biases, verify
 
 # What has a name of its own, whatever variable holds it.
 _NAMED = (STATE, VECTOR, SCALAR, CONSTANT, BESIDE, DRAW)
@@ -146,6 +146,13 @@ def _check_used(tracer: Tracer, graph: StepGraph, training: StepGraph) -> None:
             problem=f"{graph.name} has nothing to learn: its equations ask for no gate and no parameter.",
             where=Source(tracer.code.co_filename, tracer.code.co_firstlineno),
             remedy='Name a gate and use it: gates = ("n",), and x.n in step.',
+        )
+    for op, gate in mixed_biases(graph):
+        raise CellDefinitionError(
+            problem=f"{graph.name} asks for the gate '{gate}' of {'the input' if op is INPUT else 'a state'} both with "
+            "its bias and without it, by linear().",
+            where=Source(tracer.code.co_filename, tracer.code.co_firstlineno),
+            remedy="A gate has a bias or none: write linear() around it everywhere, or give it a name of its own.",
         )
     cell_has_options = bool(tracer.cell.options)
     unused = [gate for gate in graph.gates if gate not in graph.input_gates and gate not in graph.state_gates]

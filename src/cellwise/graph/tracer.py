@@ -88,10 +88,10 @@ class Tracer:
         self.code: CodeType = cell.step.__code__
         self.frame: FrameType | None = None
 
-    def node(self, op: Op, *inputs: Node, attribute: str | float | None = None) -> Node:
-        key = _key(op, inputs, attribute)
+    def node(self, op: Op, *inputs: Node, attribute: str | float | None = None, linear: bool = False) -> Node:
+        key = _key(op, inputs, attribute, linear)
         if key not in self._nodes:
-            self._nodes[key] = Node(op, inputs, attribute, self.source())
+            self._nodes[key] = Node(op, inputs, attribute, self.source(), linear)
         return self._nodes[key]
 
     def draw(self, letter: str, probability: float | None, per_sequence: bool) -> Node:
@@ -153,7 +153,7 @@ class Tracer:
 
     def _operand(self, op: Op, value: Any) -> Node:
         if isinstance(value, Node):
-            if self._nodes.get(_key(value.op, value.inputs, value.attribute)) is not value:
+            if self._nodes.get(_key(value.op, value.inputs, value.attribute, value.linear)) is not value:
                 self.fail(
                     ConcreteValueError,
                     problem="A value of another trace is used here.",
@@ -173,9 +173,9 @@ class Tracer:
         raise error(where=self.source(), **fields)
 
 
-def _key(op: Op, inputs: tuple[Node, ...], attribute: str | float | None) -> tuple[object, ...]:
+def _key(op: Op, inputs: tuple[Node, ...], attribute: str | float | None, linear: bool) -> tuple[object, ...]:
     # str() of a number keeps 0.0 and -0.0 apart, which are equal as keys.
-    return op, inputs, type(attribute), str(attribute)
+    return op, inputs, type(attribute), str(attribute), linear
 
 
 @contextmanager

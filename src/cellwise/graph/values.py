@@ -133,7 +133,7 @@ class _StandIn:
     __rmatmul__ = __matmul__
 
     def __floordiv__(self, _: Any) -> Any:
-        return self._refuse("//, % and divmod", "/, or a function with a derivative")
+        return self._refuse("//, % and divmod", "/, or floor: floor(a / b), a - b * floor(a / b)")
 
     __rfloordiv__ = __mod__ = __rmod__ = __divmod__ = __rdivmod__ = __floordiv__
 
@@ -149,7 +149,7 @@ class _StandIn:
         return self._refuse("~", "where with its last two values exchanged")
 
     def __round__(self, *_: Any) -> Any:
-        return self._refuse("round()", "the value as it is; a rounded value has no derivative")
+        return self._refuse("round()", "floor(v + 0.5), whose gradient is zero")
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not name.startswith("_"):
@@ -239,13 +239,16 @@ class Value(_StandIn):
         return self._of("abs", self)
 
     def __pow__(self, power: Any) -> Value:
+        # What is cheaper and more exact than the power of a general exponent.
         if not isinstance(power, _StandIn) and power in (2, 3):
             square = self._of("mul", self, self)
             return square if power == 2 else self._of("mul", square, self)
-        return self._refuse("** with this power", "** 2, ** 3, sqrt, or exp(p * log(v))")
+        if not isinstance(power, _StandIn) and power == 0.5:
+            return self._of("sqrt", self)
+        return self._of("pow", self, power)
 
     def __rpow__(self, base: Any) -> Value:
-        return self._refuse("** with a number below it", "exp(v * math.log(number))")
+        return self._of("pow", base, self)
 
 
 def node_of(value: Any) -> Any:

@@ -44,12 +44,22 @@ def verify(graph: StepGraph) -> StepGraph:
             )
         keys.add(key)
         seen.add(node)
+    for op, gate in mixed_biases(graph):
+        raise GraphError(f"{graph.name}: {op} {gate!r} stands both with and without its bias")
     if len(graph.new_states) != len(graph.states):
         raise GraphError(f"{graph.name}: {len(graph.states)} states, {len(graph.new_states)} new values")
     for root in (graph.output, *graph.new_states):
         if root.shape is not Shape.BATCH or root.is_mask:
             raise GraphError(f"{graph.name}: an output or a state must be a real value of shape (B, H)")
     return graph
+
+
+def mixed_biases(graph: StepGraph) -> list[tuple[Op, str]]:
+    """The gates that are asked for both with and without their bias."""
+    kinds = {
+        (node.op, str(node.attribute), node.linear) for node in graph.nodes if node.op in (INPUT, PROJECT)
+    }
+    return [(op, gate) for op, gate, linear in kinds if linear and (op, gate, False) in kinds]
 
 
 def _attribute(node: Node) -> str:
@@ -111,6 +121,8 @@ def _problems(graph: StepGraph, node: Node, seen: set[Node]) -> list[str]:
         found.append("carries an attribute, which only leaves do")
     if node.op is CONSTANT and not isinstance(node.attribute, float):
         found.append("a constant carries a float")
+    if node.linear and node.op not in (INPUT, PROJECT):
+        found.append("is linear, as only gates can be")
     masks = [i.is_mask for i in node.inputs]
     if (masks and masks[0] != node.op.takes_mask) or any(masks[1:]):
         found.append("a mask may only be the first operand of where")

@@ -19,6 +19,7 @@ from cellwise.cells.base import Cell
 from cellwise.errors import InputError, LayerError
 from cellwise.graph import StepGraph
 from cellwise.nn.beside import drop_weights, rows_beside, with_given
+from cellwise.nn.biases import filled
 from cellwise.nn.checks import as_states, check_input, check_states, check_steps, check_weights
 from cellwise.nn.definition import Definition, LayerInfo, Names, dispatch_id_for, info_of, key_of
 from cellwise.runtime import dispatch
@@ -182,6 +183,7 @@ class RecurrentLayer(nn.Module):
         alike = check_weights(
             type(self).__name__, [each.by_stem for each in weights], info.names, info.shapes, data
         )
+        weights = filled(weights, info.partial, self.hidden_size)
         # Under autocast weights may have other dtypes than the input; then only what casts them can compute.
         return data, weights, data.dtype if alike else torch.get_autocast_dtype(data.device.type)
 
@@ -314,8 +316,8 @@ class RecurrentLayer(nn.Module):
         if info.stack.graph.given:
             return None
         names = tuple(name for each in info.names for _, name in each)
-        if any(name not in self._parameters for name in names):
-            return None
+        if info.partial or any(name not in self._parameters for name in names):
+            return None  # a stepper reads its weights again, to see them change
         weights = self._weights(info.names)
         first = next(iter(weights[0].by_stem.values()))
         if any(weight.is_inference() for each in weights for weight in each.by_stem.values()):

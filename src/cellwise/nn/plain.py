@@ -7,6 +7,7 @@ function of the backend (`Shortcut`). All other calls, and all mistakes, take th
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from cellwise import torch_internals
 from cellwise.backends.base import PlainBatch, Shortcut
+from cellwise.nn.biases import filler
 
 if TYPE_CHECKING:
     from cellwise.nn.layer import RecurrentLayer
@@ -29,6 +31,7 @@ class Route(NamedTuple):
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     reads_memory: bool
+    fill: Callable[[Sequence[Tensor]], list[Tensor]] | None  # where gates have no bias
 
 
 # None for calls that have no short way. All that decides is in the key.
@@ -166,7 +169,9 @@ def _route(layer: RecurrentLayer, x: Any, state: Any) -> Route | None:
         return None
     names = tuple(name for each in info.names for _, name in each)
     shapes = tuple(shape for each in info.shapes for shape in each)
-    return Route(shortcut, names, shapes, shortcut.reads_memory)
+    stems = [[stem for stem, _ in each] for each in info.names]
+    fill = filler(stems, info.partial, layer.hidden_size)
+    return Route(shortcut, names, shapes, shortcut.reads_memory, fill)
 
 
 def _weights(layer: RecurrentLayer, route: Route, data: Tensor) -> list[Tensor] | None:
@@ -193,7 +198,7 @@ def _weights(layer: RecurrentLayer, route: Route, data: Tensor) -> list[Tensor] 
         ):
             return None
         found.append(weight)
-    return found
+    return found if route.fill is None else route.fill(found)
 
 
 def _run_dense(

@@ -11,6 +11,7 @@ Gradients at parameters are not summed here: one of a row is shared out among it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -156,6 +157,28 @@ def _amax(w: _Writer, g: Node, y: Node, a: Node) -> tuple[Node]:
     return (w.mul(is_largest, w.div(g, w.sum(is_largest))),)
 
 
+def _gelu(w: _Writer, g: Node, y: Node, a: Node) -> tuple[Node]:
+    below = w.mul(w.number(0.5), w.add(w.number(1.0), w.erf(w.mul(w.number(math.sqrt(0.5)), a))))
+    density = w.mul(w.number(1 / math.sqrt(2 * math.pi)), w.exp(w.mul(w.number(-0.5), w.mul(a, a))))
+    return (w.mul(g, w.add(below, w.mul(a, density))),)
+
+
+def _silu(w: _Writer, g: Node, y: Node, a: Node) -> tuple[Node]:
+    opening = w.sigmoid(a)
+    return (w.mul(g, w.mul(opening, w.add(w.number(1.0), w.mul(a, w.sub(w.number(1.0), opening))))),)
+
+
+def _pow(w: _Writer, g: Node, y: Node, a: Node, b: Node) -> tuple[Node, Node]:
+    zero = w.number(0.0)
+    # To the power of 0 all is 1, that of 0 too, whatever the power of -1 is.
+    da = w.mul(g, w.mul(b, w.pow(a, w.sub(b, w.number(1.0)))))
+    da = w.where(w.less(b, zero), da, w.where(w.less(zero, b), da, w.mul(zero, b)))
+    # The logarithm of 0 is infinite, and 0 to any power is 0. (A product, so that NaN stays.)
+    db = w.mul(g, w.mul(y, w.log(a)))
+    at_zero = w.where(w.less_equal(zero, b), w.mul(g, a), db)
+    return da, w.where(w.less(zero, a), db, w.where(w.less(a, zero), db, at_zero))
+
+
 # op -> (writer, gradient at the result, the result, its operands...) -> gradient at each operand.
 RULES: dict[str, _Rule] = {
     "add": lambda w, g, y, a, b: (g, g),
@@ -173,6 +196,27 @@ RULES: dict[str, _Rule] = {
     "softplus": lambda w, g, y, a: (w.where(w.less(w.number(20.0), a), g, w.mul(g, w.sigmoid(a))),),
     "sin": lambda w, g, y, a: (w.mul(g, w.cos(a)),),
     "cos": lambda w, g, y, a: (w.neg(w.mul(g, w.sin(a))),),
+    "erf": lambda w, g, y, a: (w.mul(g, w.mul(w.number(2 / math.sqrt(math.pi)), w.exp(w.neg(w.mul(a, a))))),),
+    "gelu": _gelu,
+    "silu": _silu,
+    "elu": lambda w, g, y, a: (w.where(w.less(w.number(0.0), a), g, w.mul(g, w.exp(a))),),
+    "hard_sigmoid": lambda w, g, y, a: (
+        w.where(
+            w.less_equal(w.number(-3.0), a),
+            w.where(w.less_equal(a, w.number(3.0)), w.mul(g, w.number(1 / 6)), w.number(0.0)),
+            w.number(0.0),
+        ),
+    ),
+    "hard_tanh": lambda w, g, y, a: (
+        w.where(
+            w.less_equal(a, w.number(-1.0)),
+            w.number(0.0),
+            w.where(w.less_equal(w.number(1.0), a), w.number(0.0), g),
+        ),
+    ),
+    "pow": _pow,
+    "floor": lambda w, g, y, a: (None,),
+    "sign": lambda w, g, y, a: (None,),
     "abs": lambda w, g, y, a: (
         w.where(w.less(w.number(0.0), a), g, w.where(w.less(a, w.number(0.0)), w.neg(g), w.mul(g, a))),
     ),

@@ -191,6 +191,8 @@ class _Cell:
         self.saved = frozenset(backward.saved)
         derivative = self.derivative
         self.at_gates = dict.fromkeys([*derivative.inputs.values(), *derivative.products.values()])
+        at_biases = (derivative.inputs, derivative.products)
+        self.at_biases = {g for each in at_biases for node, g in each.items() if not node.linear}
         self.at_parameters = tuple(derivative.parameters.values())
         roots = [*self.at_gates, *derivative.states.values(), *self.at_parameters]
         roots += derivative.beside.values()
@@ -236,13 +238,13 @@ class _Cell:
             total += Operations(made.products, made.pointwise, made.functions, again)
         weights = len(self.derivative.products) * 2 * ROWS * h * h
         sums = len(self.at_parameters) + len(self.derivative.beside)
-        sums += len(self.at_gates) if self.bias else 0
+        sums += len(self.at_biases) if self.bias else 0
         return total + Operations(products=weights, pointwise=sums * ROWS * h)
 
     def _operation(self, node: Node, in_rows: bool) -> Operations:
         if node.op in (INPUT, PROJECT):
             product = 2 * ROWS * h * h if node.op is PROJECT else ZERO
-            return Operations(product, ROWS * h if self.bias else ZERO)
+            return Operations(product, ROWS * h if self.bias and not node.linear else ZERO)
         if node.op is PULLBACK:
             return Operations(products=len(node.inputs) * 2 * ROWS * h * h)
         if not node.inputs or node.op.free:

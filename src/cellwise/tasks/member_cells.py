@@ -49,4 +49,4 @@ def _refuse_comma(value: str) -> None:
     names = [each.strip() for each in value.split(",")]
     if all(known_cell(each) is not None for each in names):
         hint = f"members of several cells are written {JOIN.join(names)}; "
-        raise UnknownCellError(name=value, hint=hint, known=", ".join(cells.names()))
+        raise UnknownCellError(name=value, hint=hint, known=cells.summary())

@@ -136,19 +136,26 @@ def _step(
     graph = layer.cell.graph
     values: dict[Node, Tensor] = {}
 
-    def affine(kind: str, gate: object, value: Tensor) -> Tensor:
-        gates = graph.input_gates if kind == "ih" else graph.state_gates
-        rows = slice(
-            gates.index(str(gate)) * layer.hidden_size, (gates.index(str(gate)) + 1) * layer.hidden_size
+    def block(name: str, gates: tuple[str, ...], gate: str) -> Tensor:
+        first = gates.index(gate) * layer.hidden_size
+        whole: Tensor = getattr(layer, f"{name}{suffix}")
+        return whole[first : first + layer.hidden_size]
+
+    def affine(kind: str, gate: str, value: Tensor) -> Tensor:
+        gates, biases = (
+            (graph.input_gates, graph.input_biases)
+            if kind == "ih"
+            else (graph.state_gates, graph.state_biases)
         )
-        product = getattr(layer, f"weight_{kind}{suffix}")[rows] @ value
-        return product + getattr(layer, f"bias_{kind}{suffix}")[rows] if layer.bias else product
+        product = block(f"weight_{kind}", gates, gate) @ value
+        has_bias = layer.bias and gate in biases
+        return product + block(f"bias_{kind}", biases, gate) if has_bias else product
 
     for node in graph.nodes:
         if node.op is INPUT:
-            values[node] = affine("ih", node.attribute, x)
+            values[node] = affine("ih", str(node.attribute), x)
         elif node.op is PROJECT:
-            values[node] = affine("hh", node.attribute, values[node.inputs[0]])
+            values[node] = affine("hh", str(node.attribute), values[node.inputs[0]])
         elif node.op is STATE:
             values[node] = carried[graph.states.index(str(node.attribute))]
         elif node.op in (VECTOR, SCALAR):

@@ -52,6 +52,16 @@ APPLY: dict[str, Callable[..., Operand]] = {
     "softplus": f.softplus,
     "sin": f.sin,
     "cos": f.cos,
+    "erf": f.erf,
+    "gelu": f.gelu,
+    "silu": f.silu,
+    "elu": f.elu,
+    "hard_sigmoid": f.hard_sigmoid,
+    "hard_tanh": f.hard_tanh,
+    "pow": lambda a, b: _positive(a) ** f.tanh(b),
+    # They jump at zero, where states begin.
+    "floor": lambda a: f.floor(a + 0.3),
+    "sign": lambda a: f.sign(a + 0.3),
     "abs": abs,
     "minimum": f.minimum,
     "maximum": f.maximum,
@@ -66,6 +76,9 @@ APPLY: dict[str, Callable[..., Operand]] = {
     "mean": f.mean,
     "amax": f.amax,
 }
+
+
+_WITHOUT_GRADIENT = ("stop_gradient", "floor", "sign")
 
 
 @dataclass(frozen=True)
@@ -219,7 +232,7 @@ def programs(draw: st.DrawFn, gradient: bool = True, most_lines: int = 12) -> Pr
     gates = ("a", "b", "c")[: draw(st.sampled_from([1, 2, 3, 1, 2, 3, 0]))]
     ops = [*POINTWISE, *REDUCTIONS]
     if gradient:
-        ops.remove("stop_gradient")
+        ops = [name for name in ops if name not in _WITHOUT_GRADIENT]
     index = st.integers(0, 30)
     ordinary = st.sampled_from(ops).flatmap(
         lambda name: st.tuples(*[index] * OPS[name].operands).map(lambda indices: Line(name, indices))
@@ -277,7 +290,7 @@ def cells(draw: st.DrawFn, gradient: bool = True, most_lines: int = 12) -> Cell:
     """A random cell, with all that a cell can have; a failing example shows its equations.
 
     Args:
-        gradient: leave out stop_gradient, so that the cell's derivative is that of its values.
+        gradient: leave out what no gradient passes, so that the cell's derivative is that of its values.
         most_lines: the longest step.
     """
     cell = cell_of(draw(programs(gradient, most_lines)))

@@ -310,7 +310,8 @@ class _Writer:
         """Gradients of weights and biases; gates that multiply the same share a line."""
         found = []
         inputs = [str(node.attribute) for node, _ in self._in_order(self.derivative.inputs)]
-        found += self._shared("i", "x", inputs, self.signs.input)
+        for chosen in self._by_bias(inputs, self.graph.input_biases):
+            found += self._shared("i", "x", chosen, self.signs.input)
         ordered = self._in_order(self.derivative.products)
         operands: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for (node, _), name in zip(ordered, self._product_names(), strict=True):
@@ -320,13 +321,20 @@ class _Writer:
             if len(used) == 1:
                 alike[used[0][1]].append(gate)
         for operand, gates in alike.items():
-            found += self._shared("h", "h", gates, operand)
+            for chosen in self._by_bias(gates, self.graph.state_biases):
+                found += self._shared("h", "h", chosen, operand)
         for gate, used in operands.items():
             if len(used) > 1:
                 shares = " + ".join(self.signs.transposed.format(*each) for each in used)
                 found.append(Line(self._weight("W", "h", gate), shares))
-                found.append(Line(self._weight("b", "h", gate), " + ".join(name for name, _ in used)))
+                if gate in self.graph.state_biases:
+                    found.append(Line(self._weight("b", "h", gate), " + ".join(name for name, _ in used)))
         return found
+
+    @staticmethod
+    def _by_bias(gates: list[str], biases: tuple[str, ...]) -> tuple[list[str], list[str]]:
+        """The gates that have a bias, and those that have none."""
+        return [gate for gate in gates if gate in biases], [gate for gate in gates if gate not in biases]
 
     def _shared(self, side: str, of: str, gates: list[str], operand: str) -> list[Line]:
         """The lines of weights and bias for gates whose weights multiply the same."""
@@ -344,7 +352,9 @@ class _Writer:
                 for gate in gates
             )
             weights, bias = (self.signs.among.format(text, k, listed) for text in (weights, bias))
-        return [Line(self._weight("W", side, k), weights), Line(self._weight("b", side, k), bias)]
+        lines = [Line(self._weight("W", side, k), weights), Line(self._weight("b", side, k), bias)]
+        biases = self.graph.input_biases if side == "i" else self.graph.state_biases
+        return lines if gates[0] in biases else lines[:1]
 
     def _weight(self, letter: str, side: str, gate: str) -> str:
         name = f"{letter}_{side}{gate}"

@@ -129,6 +129,6 @@ def _biases(sigmoid: Node) -> dict[str, int]:
     """The gates whose bias is added inside a sigmoid, and with which sign."""
     signs: dict[str, int] = {}
     for term, number in expand(sigmoid.inputs[0]).items():
-        if len(term) == 1 and term[0].op in (INPUT, PROJECT):
+        if len(term) == 1 and term[0].op in (INPUT, PROJECT) and not term[0].linear:
             signs[str(term[0].attribute)] = 1 if number > 0 else -1
     return signs

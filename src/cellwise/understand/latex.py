@@ -41,6 +41,15 @@ WRITTEN = {
     "softplus": r"\operatorname{{softplus}}({0})",
     "sin": r"\sin({0})",
     "cos": r"\cos({0})",
+    "erf": r"\operatorname{{erf}}({0})",
+    "gelu": r"\operatorname{{gelu}}({0})",
+    "silu": r"\operatorname{{silu}}({0})",
+    "elu": r"\operatorname{{elu}}({0})",
+    "hard_sigmoid": r"\operatorname{{hardsigmoid}}({0})",
+    "hard_tanh": r"\operatorname{{hardtanh}}({0})",
+    "pow": "{{{0}}}^{{{1}}}",
+    "floor": r"\lfloor {0} \rfloor",
+    "sign": r"\operatorname{{sign}}({0})",
     "abs": r"\lvert {0} \rvert",
     "minimum": r"\min({0}, {1})",
     "maximum": r"\max({0}, {1})",
@@ -129,7 +138,8 @@ class LatexNotation(Notation):
         if any(_TALL.search(each) for each in operands):
             template = re.sub(r"(?<!\\left)\(", r"\\left( ", template)
             template = re.sub(r"(?<!\\right)\)", r" \\right)", template)
-            template = template.replace(r"\lvert", r"\left\lvert").replace(r"\rvert", r"\right\rvert")
+            template = re.sub(r"\\(lvert|lfloor)", r"\\left\\\1", template)
+            template = re.sub(r"\\(rvert|rfloor)", r"\\right\\\1", template)
         return template.format(*operands, a=gate)
 
 

@@ -94,3 +94,9 @@ DEVICE float relu(float v) { return v < 0.f ? 0.f : v; }
 DEVICE float softplus(float v) { return v > 20.f ? v : log1pf(expf(v)); }
 DEVICE float least(float a, float b) { return a < b || a != a ? a : b; }
 DEVICE float greatest(float a, float b) { return a > b || a != a ? a : b; }
+DEVICE float gelu(float v) { return 0.5f * v * (1.f + erff(0.70710678f * v)); }
+DEVICE float silu_exact(float v) { return v * sigmoid_exact(v); }
+DEVICE float silu_fast(float v) { return v * sigmoid_fast(v); }
+DEVICE float elu(float v) { return v > 0.f ? v : expm1f(v); }
+DEVICE float hard_sigmoid(float v) { return least(greatest(v + 3.f, 0.f), 6.f) * (1.f / 6.f); }
+DEVICE float sign(float v) { return v > 0.f ? 1.f : v < 0.f ? -1.f : 0.f; }

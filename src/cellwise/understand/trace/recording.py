@@ -143,9 +143,9 @@ def _weights(layer: RecurrentLayer, number: int) -> LayerWeights:
     own = {name: getattr(layer, f"{name}_l{number}").detach() for name in (*graph.vectors, *graph.scalars)}
     return LayerWeights(
         blocks("weight_ih", graph.input_gates),
-        blocks("bias_ih", graph.input_gates),
+        blocks("bias_ih", graph.input_biases),
         blocks("weight_hh", graph.state_gates),
-        blocks("bias_hh", graph.state_gates),
+        blocks("bias_hh", graph.state_biases),
         own,
     )
 
