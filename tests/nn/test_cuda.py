@@ -26,7 +26,8 @@ def on_gpu(case: Case, backend: str) -> tuple[Any, Arguments]:
     states = tuple(each.cuda() for each in given.states)
     state = None if not states else states if isinstance(given.state, tuple) else states[0]
     resets = None if given.resets is None else given.resets.cuda()
-    return case.layer(backend).cuda(), Arguments(given.x.cuda(), state, given.lengths, resets)
+    beside = {name: each.cuda() for name, each in given.beside.items()}
+    return case.layer(backend).cuda(), Arguments(given.x.cuda(), state, given.lengths, resets, beside)
 
 
 @pytest.fixture

@@ -170,9 +170,9 @@ class DirectForward:
             saved.insert(made.output_place, output)
         if given.shape != self._given:
             given.resize_(self._given)
-        if self._is_padded:
+        if self._is_padded:  # no views, which a caller could not change in place
             lasts = [
-                each[:, :hidden].clone(memory_format=torch.contiguous_format).view(self._final_shape)
+                each[:, :hidden].clone(memory_format=torch.contiguous_format).resize_(self._final_shape)
                 for each in lasts
             ]
         return given, kept, lasts, saved

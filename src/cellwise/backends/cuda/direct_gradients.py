@@ -62,8 +62,10 @@ class WeightGradients:
         gates = tensors.get("gates")
         found: dict[str, Tensor] = {}
         if gates is not None:
-            for slot, runs in recipe.recurrent:
-                operand = self._operand(slot, states, tensors)
+            parts = [(runs, self._operand(slot, states, tensors)) for slot, runs in recipe.recurrent]
+            if not all(operand for _, operand in parts):  # a state of zeros, and a single step
+                found[RECURRENT] = gates.new_zeros(self._height(RECURRENT), self._sizes.hidden)
+            for runs, operand in parts:
                 self._at_weight(RECURRENT, gates, runs, operand, self._sizes.hidden, found)
             if recipe.inputs:
                 operand = [(slice(0, len(rows)), rows)]
@@ -95,6 +97,10 @@ class WeightGradients:
         start = slot.column * (matrix.shape[1] // buffer.columns)
         return [(every, part_of(matrix, 1, slice(start, start + hidden)))]
 
+    def _height(self, stem: str) -> int:
+        gates = self._graph.input_gates if stem == INPUT else self._graph.state_gates
+        return len(gates) * self._sizes.padded
+
     def _at_weight(
         self,
         stem: str,
@@ -104,9 +110,7 @@ class WeightGradients:
         size: int,
         found: dict[str, Tensor],
     ) -> None:
-        height = (
-            len(self._graph.input_gates if stem == INPUT else self._graph.state_gates) * self._sizes.padded
-        )
+        height = self._height(stem)
         is_long = gates.dtype.itemsize > 2 and len(gates) > _LONG
         if not is_long and len(runs) == 1 and operand and runs[0].rows == slice(0, height):
             (steps, matrix), *others = operand
