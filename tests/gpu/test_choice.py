@@ -61,11 +61,11 @@ def test_the_reason_has_the_call_and_the_figure() -> None:
     assert said.reason.startswith("by measurements on an H100 ") and "T=512, B=64, H=256" in said.reason
 
 
-def _layout(hidden: int, device: Device, projected: int = 0) -> Layout:
+def _layout(hidden: int, device: Device, projected: int = 0, batch: int = 64) -> Layout:
     program = backward_plan(cells.get("lstm").graph, projected > 0).program
     width = -(-hidden // 32) * 32
     form = Form(BF16, hidden, width, True, False, True, True, frozenset(), projected, projected)
-    return layout_for(program, form, 64, device)
+    return layout_for(program, form, batch, device)
 
 
 @pytest.mark.parametrize(("hidden", "kind"), [(64, "narrow"), (128, "narrow"), (129, "wide"), (1024, "wide")])
@@ -104,9 +104,14 @@ def test_few_rows_of_a_cell_without_products_run_in_stretches_of_time() -> None:
     context = CallContext(torch.device("cuda", 0), torch.bfloat16)
     told = {
         (T, B): CudaCompiler().described(stack, context, T, B, H100).split(",")[0]
-        for T, B in ((4096, 4), (100, 4), (4096, 4096))
+        for T, B in ((16384, 4), (100, 4), (16384, 4096))
     }
-    assert told == {(4096, 4): "scan", (100, 4): "narrow", (4096, 4096): "solo"}
+    assert told == {(16384, 4): "scan", (100, 4): "narrow", (16384, 4096): "solo"}
+
+
+@pytest.mark.parametrize(("batch", "kind"), [(256, "wide"), (512, "stepwise")])
+def test_blocks_do_not_go_through_many_rows_in_turn(batch: int, kind: str) -> None:
+    assert _layout(512, H100, batch=batch).kind == kind
 
 
 def test_projected_states_go_step_by_step() -> None:

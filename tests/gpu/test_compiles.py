@@ -43,6 +43,7 @@ def _sources(
 @pytest.mark.parametrize("architecture", [80, 90, 100])
 def test_kernels_compile_for(architecture: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # Cells without products are compiled for stretches of time.
+    monkeypatch.setattr(layouts, "LONG", 1)
     monkeypatch.setattr(layouts, "STRETCH", 1)
     monkeypatch.setattr(layouts, "STRETCHES", 2)
     sources: list[str] = []

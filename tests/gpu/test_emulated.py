@@ -61,6 +61,7 @@ def _known(monkeypatch: pytest.MonkeyPatch) -> None:
     # Of seven steps four and two are recorded, and one is launched by itself.
     monkeypatch.setattr(stepwise_run, "RECORDED", (4, 2))
     # Cells without products run in three stretches of time.
+    monkeypatch.setattr(layouts, "LONG", 4)
     monkeypatch.setattr(layouts, "STRETCH", 2)
     monkeypatch.setattr(layouts, "STRETCHES", 2)
 

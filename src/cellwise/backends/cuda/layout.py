@@ -81,6 +81,9 @@ NARROW, SCAN = Layout("narrow", warps=1, ahead=16), Layout("scan", warps=1, ahea
 # Steps of a stretch at least, and stretches at least, since each step is computed twice; stretches at most, since each
 # goes through those before its own; blocks of one warp on a multiprocessor at most.
 STRETCH, STRETCHES, _MOST_STRETCHES, _BLOCKS = 64, 4, 128, 16
+# Steps from which on that is worth a second launch, and H and tiles from which on products by cuBLAS are faster than
+# blocks that go through so many rows one after the other: measured on an H200 (docs/decisions/0052).
+LONG, _LARGE, _MANY_TILES = 2**13, 512, 16
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,7 @@ def stretches_of(steps: int, batch: int, width: int, device: Device) -> int:
     """In how many stretches so many steps of a scan are run."""
     blocks = -(-batch // SCAN.rows) * (width // (16 * SCAN.warps))
     found = min(steps // STRETCH, device.multiprocessors * _BLOCKS // max(1, blocks), _MOST_STRETCHES)
-    return found if found >= STRETCHES else 1
+    return found if found >= STRETCHES and steps >= LONG else 1
 
 
 def is_backward(program: Program) -> bool:
@@ -188,7 +191,8 @@ def _chosen(program: Program, form: Form, batch: int, device: Device) -> Layout:
         crowded = thrice and registers(products, form, each) > _MANY_REGISTERS
         return each.rows, crowded, -each.units, each.tiles // each.at_once, abs(each.warps - 8)
 
-    return min(fitting, key=rank)
+    best = min(fitting, key=rank)
+    return STEPWISE if best.tiles >= _MANY_TILES and form.hidden >= _LARGE else best
 
 
 def _solo(products: list[Product], form: Form, batch: int, device: Device) -> Layout | None:
