@@ -171,10 +171,11 @@ class DirectForward:
         if given.shape != self._given:
             given.resize_(self._given)
         if self._is_padded:
-            lasts = [
-                each[:, :hidden].clone(memory_format=torch.contiguous_format).view(self._final_shape)
-                for each in lasts
-            ]
+            lasts = [each[:, :hidden].clone(memory_format=torch.contiguous_format) for each in lasts]
+            for each in lasts if len(self._final_shape) > 2 else ():
+                each.unsqueeze_(
+                    0
+                )  # in place: a view that a node of autograd's returns could not be written to
         return given, kept, lasts, saved
 
     def _in_rows(self, state: Tensor) -> Tensor:

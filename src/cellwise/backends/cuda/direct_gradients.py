@@ -108,7 +108,8 @@ class WeightGradients:
             len(self._graph.input_gates if stem == INPUT else self._graph.state_gates) * self._sizes.padded
         )
         is_long = gates.dtype.itemsize > 2 and len(gates) > _LONG
-        if not is_long and len(runs) == 1 and operand and runs[0].rows == slice(0, height):
+        is_whole = len(runs) == 1 and runs[0].rows == slice(0, height) and stem not in found
+        if is_whole and operand and not is_long:
             (steps, matrix), *others = operand
             columns = part_of(gates, 1, runs[0].columns)
             out = torch.mm(part_of(columns, 0, steps).t(), matrix)
@@ -119,11 +120,13 @@ class WeightGradients:
         if stem not in found:
             make = gates.new_empty if operand and stem in self._recipe.whole else gates.new_zeros
             found[stem] = make(height, size)
-        if is_long:
+        if is_long and operand:
             at_weight(gates, runs, operand, found[stem])
             return
         for each in runs:
             target, columns = found[stem][each.rows], gates[:, each.columns]
+            if not operand and not each.add:
+                target.zero_()
             for number, (steps, matrix) in enumerate(operand):
                 if each.add or number:
                     target.addmm_(columns[steps].t(), matrix)
