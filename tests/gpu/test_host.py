@@ -45,6 +45,17 @@ class Own(Cell):
         return b * h + (1 - b) * n
 
 
+class Twice(Cell):
+    """A gate whose weights multiply two operands."""
+
+    gates = ("a",)
+    states = ("h",)
+
+    def step(self, x, h):
+        n = tanh(x.a + h.a)
+        return tanh(n + (n * h).a)
+
+
 @pytest.mark.parametrize(
     ("cell", "hidden", "number", "layout"),
     [
@@ -54,6 +65,7 @@ class Own(Cell):
         ("mingru", 17, "bfloat16", None),
         (ThreeProducts, 32, "float32", None),
         (Own, 17, "float32", None),
+        (Twice, 32, "float32", None),
     ],
 )
 def test_a_plan_gives_what_the_general_way_gives(
@@ -66,6 +78,27 @@ def test_a_plan_gives_what_the_general_way_gives(
     for initial in (False, True):
         check(replace(case, initial=initial), "emulated", number, layout)
     assert ran
+
+
+@pytest.mark.parametrize("number", ["float32", "bfloat16"])
+def test_one_step_from_states_of_zero_leaves_no_gradient_unwritten(number: str) -> None:
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)  # memory that nobody wrote to is NaN
+    try:
+        check(replace(cases_of("gru-reset-before")[0], steps=1, batch=2, hidden_size=17), "emulated", number)
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def test_what_comes_of_a_call_without_a_short_way_may_be_changed_in_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(EMULATED, "shortcut", lambda *_: None)
+    layer = Recurrent("lstm", 3, 17, backend="emulated")
+    y, finals = layer(torch.randn(3, 2, 3))
+    for each in (y, *finals):
+        each.mul_(2)
+    (y.sum() + finals[1].sum()).backward()
 
 
 @pytest.mark.parametrize("cell", ["gru", Own], ids=str)

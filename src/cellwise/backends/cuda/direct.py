@@ -170,11 +170,10 @@ class DirectForward:
             saved.insert(made.output_place, output)
         if given.shape != self._given:
             given.resize_(self._given)
-        if self._is_padded:  # no views, which a caller could not change in place
-            lasts = [
-                each[:, :hidden].clone(memory_format=torch.contiguous_format).resize_(self._final_shape)
-                for each in lasts
-            ]
+        if self._is_padded:
+            lasts = [each[:, :hidden].clone(memory_format=torch.contiguous_format) for each in lasts]
+            for each in lasts if len(self._final_shape) > 2 else ():
+                each.unsqueeze_(0)  # a view that a node of autograd returns could not be written to
         return given, kept, lasts, saved
 
     def _in_rows(self, state: Tensor) -> Tensor:

@@ -62,10 +62,8 @@ class WeightGradients:
         gates = tensors.get("gates")
         found: dict[str, Tensor] = {}
         if gates is not None:
-            parts = [(runs, self._operand(slot, states, tensors)) for slot, runs in recipe.recurrent]
-            if not all(operand for _, operand in parts):  # a state of zeros, and a single step
-                found[RECURRENT] = gates.new_zeros(self._height(RECURRENT), self._sizes.hidden)
-            for runs, operand in parts:
+            for slot, runs in recipe.recurrent:
+                operand = self._operand(slot, states, tensors)
                 self._at_weight(RECURRENT, gates, runs, operand, self._sizes.hidden, found)
             if recipe.inputs:
                 operand = [(slice(0, len(rows)), rows)]
@@ -97,10 +95,6 @@ class WeightGradients:
         start = slot.column * (matrix.shape[1] // buffer.columns)
         return [(every, part_of(matrix, 1, slice(start, start + hidden)))]
 
-    def _height(self, stem: str) -> int:
-        gates = self._graph.input_gates if stem == INPUT else self._graph.state_gates
-        return len(gates) * self._sizes.padded
-
     def _at_weight(
         self,
         stem: str,
@@ -110,9 +104,12 @@ class WeightGradients:
         size: int,
         found: dict[str, Tensor],
     ) -> None:
-        height = self._height(stem)
+        height = (
+            len(self._graph.input_gates if stem == INPUT else self._graph.state_gates) * self._sizes.padded
+        )
         is_long = gates.dtype.itemsize > 2 and len(gates) > _LONG
-        if not is_long and len(runs) == 1 and operand and runs[0].rows == slice(0, height):
+        is_whole = len(runs) == 1 and runs[0].rows == slice(0, height) and stem not in found
+        if is_whole and operand and not is_long:
             (steps, matrix), *others = operand
             columns = part_of(gates, 1, runs[0].columns)
             out = torch.mm(part_of(columns, 0, steps).t(), matrix)
@@ -123,11 +120,13 @@ class WeightGradients:
         if stem not in found:
             make = gates.new_empty if operand and stem in self._recipe.whole else gates.new_zeros
             found[stem] = make(height, size)
-        if is_long:
+        if is_long and operand:
             at_weight(gates, runs, operand, found[stem])
             return
         for each in runs:
             target, columns = found[stem][each.rows], gates[:, each.columns]
+            if not operand and not each.add:
+                target.zero_()
             for number, (steps, matrix) in enumerate(operand):
                 if each.add or number:
                     target.addmm_(columns[steps].t(), matrix)

@@ -35,7 +35,8 @@ VERSES: Mapping[str, Any] = {
 }
 SOUNDS: Mapping[str, Any] = {
     "attention": MONOTONE,
-    "embedding_size": 64,
+    "embedding_size": 160,
+    "hidden_size": 208,
     "word_dropout": 0.0,
     "learning_rate": 3e-3,
     "epochs": 9,
