@@ -18,6 +18,8 @@ SIGNS = {
     "less_equal": "<=",
 }
 FUNCTIONS = tuple(name for name in POINTWISE if name not in SIGNS)
+# Functions that are no ops, but written with them (graph/randomness.py).
+RANDOM = ("dropout", "uniform", "zoneout")
 
 # name in torch, numpy or math -> how a step writes it
 _WRITTEN = {
@@ -57,6 +59,9 @@ _WRITTEN = {
     "detach": "cellwise.stop_gradient(v)",
     "masked_fill": "cellwise.where(a < b, value, v)",
     "lerp": "a + weight * (b - a)",
+    "dropout": "cellwise.dropout(v, p)",
+    "rand": "cellwise.uniform()",
+    "rand_like": "cellwise.uniform()",
 }
 # What takes all units of a row together, or rows together.
 _REDUCTIONS = frozenset("""
@@ -115,4 +120,4 @@ def instead_of(name: str) -> str | None:
 
 def nearest_function(name: str) -> str | None:
     """The function of cellwise that a mistyped name means."""
-    return next(iter(difflib.get_close_matches(name, FUNCTIONS, n=1, cutoff=0.75)), None)
+    return next(iter(difflib.get_close_matches(name, (*FUNCTIONS, *RANDOM), n=1, cutoff=0.75)), None)
