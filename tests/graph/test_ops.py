@@ -51,7 +51,7 @@ CLOSED_FORMS: dict[str, Any] = {
     "elu": lambda a: a if a > 0 else math.expm1(a),
     "hard_sigmoid": lambda a: min(max((a + 3) / 6, 0.0), 1.0),
     "hard_tanh": lambda a: min(max(a, -1.0), 1.0),
-    "pow": lambda a, b: math.pow(a, b) if a > 0 else math.nan,
+    "pow": math.pow,
     "floor": math.floor,
     "sign": lambda a: math.copysign(1, a),
     "abs": abs,
@@ -185,6 +185,8 @@ def test_the_meaning_of_an_op(name: str, numbers: tuple[float, float, float]) ->
         given_numbers[1:] = sorted(given_numbers[1:])
     if name == "where":
         given_numbers[0] = given_numbers[0] > 0
+    if name == "pow":  # of numbers below 0 there is no real power but for whole ones
+        given_numbers[0] = abs(given_numbers[0]) or 1.0
     leaves = [Node(CONSTANT, (), each) for each in given_numbers]
     node = Node(op, tuple(leaves))
     tensors = [

@@ -97,7 +97,7 @@ h' = (1 − z) ⊙ n + z ⊙ h""",
 
 
 def test_every_familiar_cell_has_its_equations_here() -> None:
-    assert set(EQUATIONS) == set(cells.FAMILIAR)
+    assert set(EQUATIONS) >= set(cells.FAMILIAR)
 
 
 @pytest.mark.parametrize("name", EQUATIONS)

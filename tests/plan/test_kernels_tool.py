@@ -75,7 +75,7 @@ def test_the_exit_status_says_whether_anything_differs(
 def test_mistakes_are_told(tool: dict[str, Any], dumped: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="is not empty"):
         tool["dump"](dumped[0], "mingru", 0, True)
-    with pytest.raises(SystemExit, match="No cell is called gruu; there are gru"):
+    with pytest.raises(SystemExit, match="No cell is called gruu; there are rnn"):
         tool["dump"](tmp_path / "new", "gruu", 0, True)
     with pytest.raises(SystemExit, match="nothing to compare"):
         tool["diff"](tmp_path, tmp_path, 3, "")

@@ -9,7 +9,7 @@ from typing import Any
 
 from cellwise.errors import FrozenCellError, StepError
 from cellwise.graph.expr import Source
-from cellwise.graph.habits import FUNCTIONS, PARTS, nearest_function, takes_units, way_out
+from cellwise.graph.habits import FUNCTIONS, PARTS, RANDOM, nearest_function, takes_units, way_out
 from cellwise.graph.ops import OPS
 from cellwise.graph.tracer import Tracer, is_users
 
@@ -55,7 +55,7 @@ def _remedy(tracer: Tracer, error: Exception) -> str:
 
 
 def _missing_name(name: str) -> str:
-    if name in (*FUNCTIONS, *PARTS):
+    if name in (*FUNCTIONS, *PARTS, *RANDOM):
         return f"Import it: from cellwise import {name}."
     habit = way_out(name)
     if habit is not None:

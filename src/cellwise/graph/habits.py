@@ -21,6 +21,8 @@ SIGNS = {
 FUNCTIONS = tuple(name for name in (*POINTWISE, *REDUCTIONS) if name not in SIGNS)
 # Functions that are written with these.
 PARTS = ("layer_norm", "rms_norm", "softmax")
+# Those of graph/randomness.py.
+RANDOM = ("dropout", "uniform", "zoneout")
 
 # name in torch, numpy or math -> how a step writes it
 _WRITTEN = {
@@ -82,6 +84,9 @@ _WRITTEN = {
     "inner": "cellwise.sum(a * b)",
     "logsumexp": "cellwise.log(cellwise.sum(cellwise.exp(v)))",
     "log_softmax": "cellwise.log(cellwise.softmax(v))",
+    "dropout": "cellwise.dropout(v, p)",
+    "rand": "cellwise.uniform()",
+    "rand_like": "cellwise.uniform()",
 }
 # What takes all units of a row together, or rows together, and is not written with `sum`, `mean` and `amax`.
 _REDUCTIONS = frozenset("""
@@ -138,4 +143,4 @@ def instead_of(name: str) -> str | None:
 
 def nearest_function(name: str) -> str | None:
     """The function of cellwise that a mistyped name means."""
-    return next(iter(difflib.get_close_matches(name, FUNCTIONS, n=1, cutoff=0.75)), None)
+    return next(iter(difflib.get_close_matches(name, (*FUNCTIONS, *RANDOM), n=1, cutoff=0.75)), None)
