@@ -68,7 +68,7 @@ def test_a_wrong_output_is_refused_in_every_mode(monkeypatch):
             layer.weight_hh_l0.mul_(1.01)
 
     spoilt(monkeypatch, spoil)
-    monkeypatch.setattr(measure, "_load_compiler", lambda: None)
+    monkeypatch.setattr(measure, "_load_compiler", lambda _: None)
     rows = list(measure.rows(settings("gru", modes=("forward", "train", "ragged"))))
     assert [row.mode for row in rows] == ["forward", "train", "ragged"]
     assert all("output is off by" in row.mismatch and not row.times for row in rows)
@@ -79,7 +79,7 @@ def test_a_wrong_gradient_is_refused_even_where_forward_alone_is_asked(monkeypat
     spoilt(
         monkeypatch, lambda layer: getattr(layer, parameter).register_hook(lambda gradient: gradient * 1.01)
     )
-    monkeypatch.setattr(measure, "_load_compiler", lambda: None)
+    monkeypatch.setattr(measure, "_load_compiler", lambda _: None)
     (row,) = measure.rows(settings("lstm", modes=("forward",)))
     assert row.mismatch.startswith(f"train: gradient of {parameter} is off by")
 
@@ -90,7 +90,7 @@ def test_a_wrong_step_is_refused(monkeypatch):
             layer.bias_ih_l0.add_(0.01)
 
     spoilt(monkeypatch, spoil)
-    monkeypatch.setattr(measure, "_load_compiler", lambda: None)
+    monkeypatch.setattr(measure, "_load_compiler", lambda _: None)
     (row,) = measure.rows(settings("rnn", modes=("step",)))
     assert row.mismatch.startswith("step: output of step 0 is off by")
 
