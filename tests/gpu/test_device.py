@@ -106,6 +106,19 @@ def test_auto_takes_them_for_a_cell_of_ones_own_and_says_so() -> None:
     torch.testing.assert_close(layer(x)[0], layer.cpu()(x.cpu())[0].cuda(), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.skipif(
+    torch.cuda.is_available() and torch.cuda.get_device_capability() != (9, 0), reason="measured on an H100"
+)
+def test_auto_takes_them_for_torchs_cells_where_they_were_measured_to_be_faster() -> None:
+    layer = Recurrent("lstm", 256, 256, device="cuda", dtype=torch.bfloat16)
+    x = torch.randn(256, 64, 256, device="cuda", dtype=torch.bfloat16)
+    assert explain(layer, x).chosen == "cuda"
+    layer.backend = "cuda"
+    wanted = layer(x)[0]
+    layer.backend = "auto"
+    assert torch.equal(layer(x)[0], wanted)
+
+
 def test_inside_torch_compile() -> None:
     layer = Recurrent("gru-reset-before", 8, 48, device="cuda", backend="cuda")
     compiled = torch.compile(layer, fullgraph=True)

@@ -221,7 +221,9 @@ class RecurrentLayer(nn.Module):
     def _workload(self, sequences: Sequences, weights: tuple[Weights, ...]) -> dispatch.Workload | None:
         """How much a call computes, if its backend is to be chosen by that and its sizes are numbers."""
         data = sequences.data
-        if self._backend != dispatch.AUTO or type(data) not in (Tensor, nn.Parameter) or not data.is_cpu:
+        if self._backend != dispatch.AUTO or type(data) not in (Tensor, nn.Parameter):
+            return None
+        if not (data.is_cpu or data.is_cuda):
             return None
         recorded = torch.is_grad_enabled() and (
             data.requires_grad or any(weight.requires_grad for weight in weights[0].by_stem.values())
