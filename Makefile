@@ -11,7 +11,7 @@ demo: install
 test: install
 	$(BIN)/python -m pytest -n auto
 
-# On a machine with a GPU, whose torch is installed already: every case and what torch does around them, in two minutes.
+# On a machine with a GPU, whose torch is installed already: every case and what torch does around them, in three minutes.
 test-gpu:
 	CUBLAS_WORKSPACE_CONFIG=:4096:8 $(PYTHON) -m pytest -n auto tests/gpu tests/nn/test_cuda.py
 

@@ -27,7 +27,7 @@ def on_gpu(case: Case, backend: str) -> tuple[Any, Arguments]:
     state = None if not states else states if isinstance(given.state, tuple) else states[0]
     resets = None if given.resets is None else given.resets.cuda()
     beside = {name: each.cuda() for name, each in given.beside.items()}
-    return case.layer(backend).cuda(), Arguments(given.x.cuda(), state, given.lengths, resets, beside)
+    return case.layer(backend).cuda(), Arguments(given.x.cuda(), state, given.lengths, resets, beside=beside)
 
 
 @pytest.fixture

@@ -60,6 +60,10 @@ class Context:
             torch.empty(1, device=device)  # torch's context becomes the thread's own
             check(library().cuCtxGetCurrent(ctypes.byref(self._held)))
 
+    def enter(self) -> None:
+        """Make it this thread's own, which torch leaves until it asks the device for something."""
+        check(library().cuCtxSetCurrent(self._held))
+
     def call(self, function: Callable[..., int], *arguments: Any) -> None:
         """Call the driver with these arguments and the stream that torch works on now."""
         if torch_internals.current_cuda_device() != self.index:
@@ -71,7 +75,7 @@ class Context:
         stream = torch_internals.current_cuda_stream(self.index)
         code = function(*arguments, stream)
         if code == _NO_CONTEXT:  # a thread that has asked nothing of the device yet
-            check(library().cuCtxSetCurrent(self._held))
+            self.enter()
             code = function(*arguments, stream)
         check(code)
 
@@ -84,7 +88,7 @@ class CudaLauncher(Launcher):
         self.shared, self._context = shared, context_of(device)
         module, function = ctypes.c_void_p(), ctypes.c_void_p()
         with torch.cuda.device(device):
-            torch.empty(1, device=device)
+            self._context.enter()
             check(library().cuModuleLoadData(ctypes.byref(module), code))
             check(library().cuModuleGetFunction(ctypes.byref(function), module, KERNEL.encode()))
             if shared > 48 * 1024:
@@ -229,6 +233,7 @@ def _second_stream(device: torch.device) -> torch.cuda.Stream:
 def _own_stream(device: torch.device) -> torch.cuda.Stream:
     """A new one of the driver's, which does not wait for the default stream."""
     with torch.cuda.device(device):
+        context_of(device).enter()
         made = ctypes.c_void_p()
         check(library().cuStreamCreate(ctypes.byref(made), _NON_BLOCKING))
     return torch.cuda.ExternalStream(made.value or 0, device=device)
