@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from cellwise.tasks.translate.alignment import WordPairs
-from cellwise.tasks.translate.monotone import Aligner, goes_in_turn
+from cellwise.tasks.translate.monotone import Aligner
 from cellwise.tasks.translate.network import END, NO_COPY, UNKNOWN, Pairs
 from cellwise.tasks.translate.pairs import TextPairs
 from cellwise.tasks.translate.vocabulary import Piece, Vocabulary
@@ -56,10 +56,10 @@ class Languages:
         they are wanted anyway. unit: what targets are made of."""
         cut, written = source.cut(pairs.sources), Vocabulary(unit).cut(pairs.targets)
         aligner = Aligner(cut, written)
-        rows = aligner.cut(cut, written)
-        if not anyway and not goes_in_turn(cut, rows):
+        if not (anyway or aligner.goes_in_turn):
             return None
-        target = Vocabulary.of_chunks(unit, (chunk for row in rows for chunk in row or ()))
+        chunks = (chunk for row in aligner.cut(cut, written) for chunk in row or ())
+        target = Vocabulary.of_chunks(unit, chunks)
         return cls(source, target, copies, monotone=True, aligner=aligner)
 
     @property

@@ -18,19 +18,20 @@ import numpy as np
 
 from cellwise.tasks.translate.vocabulary import Piece
 
-__all__ = ["WIDEST", "Aligner", "Chunk", "goes_in_turn"]
+__all__ = ["WIDEST", "Aligner", "Chunk"]
 
 WIDEST = 3  # target pieces in a chunk, at most
 MOST_COUNTED = 60_000  # pairs that are counted
+MOST_SEEN = (
+    20_000_000  # places in sources times places in targets of pairs that are looked at beforehand: seconds
+)
 MOST_CELLS = 400_000  # places in a source times places in a target, of pairs that are handled together
 ROUNDS = 8
 MOST_CUT = 0.98  # the share of pairs that have to be cut
 FEWEST = 5  # a chunk of several pieces that is used less often is not used at all
 SMALLEST = 1e-12  # probability of what was not counted
-_NEVER, _BEYOND = (
-    0,
-    1,
-)  # of the table: no such chunk; a place beyond the end of a source, which writes nothing
+# Of the table: no such chunk; a place beyond the end of a source, which writes nothing.
+_NEVER, _BEYOND = 0, 1
 
 Chunk = tuple[Piece, ...]
 _Pair = tuple[list[int], list[int]]
@@ -40,7 +41,12 @@ class Aligner:
     """Cuts targets into the chunks that the pieces of their sources write, as it has learned from pairs.
 
     A chunk has at most two pieces, or WIDEST where one pair in a hundred needs more; longer targets are not cut, nor
-    those with a piece that was never seen."""
+    those with a piece that was never seen.
+
+    goes_in_turn: whether the pairs look as if sources wrote their targets in turn: nearly all can be cut, and a piece
+    of a source leaves less than half of the uncertainty about the pieces of the target that it writes."""
+
+    goes_in_turn = False
 
     def __init__(self, sources: Sequence[Sequence[Piece]], targets: Sequence[Sequence[Piece]]) -> None:
         ratios = [len(target) / max(1, len(source)) for source, target in zip(sources, targets, strict=True)]
@@ -48,14 +54,17 @@ class Aligner:
         self._letters = {piece: n for n, piece in enumerate(dict.fromkeys(p for row in sources for p in row))}
         self._sounds = {piece: n for n, piece in enumerate(dict.fromkeys(p for row in targets for p in row))}
         self._table = _Table(widest, len(self._sounds))
+        cells = sum(len(source) * (len(target) + 1) for source, target in zip(sources, targets, strict=True))
+        step = -(-cells // MOST_SEEN) or 1
+        sources, targets = sources[::step], targets[::step]
         pairs = self._numbered(sources, targets)
         fits = sorted(pairs)
-        counted = fits[:: max(1, -(-len(fits) // MOST_COUNTED))]
+        counted = fits[:: -(-len(fits) // MOST_COUNTED) or 1]
         if counted:
             self._table.learn([_Batch(self._table, pairs, part) for part in _parts(pairs, counted)])
-            cut = self._cut(pairs).values()
-            used = Counter(chunk for row in cut for chunk in row if len(chunk) > 1)
+            used = Counter(chunk for row in self._cut(pairs).values() for chunk in row if len(chunk) > 1)
             self._table.keep([chunk for chunk, count in used.items() if count >= FEWEST])
+            self.goes_in_turn = _goes_in_turn(sources, self.cut(sources, targets))
 
     def cut(
         self, sources: Sequence[Sequence[Piece]], targets: Sequence[Sequence[Piece]]
@@ -89,9 +98,7 @@ class Aligner:
         return made
 
 
-def goes_in_turn(sources: Sequence[Sequence[Piece]], cut: Sequence[Sequence[Chunk] | None]) -> bool:
-    """Whether sources write their targets in turn: nearly all are cut, and a piece of a source leaves less than half of
-    the uncertainty about the pieces of the target that it writes."""
+def _goes_in_turn(sources: Sequence[Sequence[Piece]], cut: Sequence[Sequence[Chunk] | None]) -> bool:
     letters: Counter[Piece] = Counter()
     both: Counter[tuple[Piece, Chunk]] = Counter()
     sounds: Counter[Piece] = Counter()
