@@ -73,14 +73,14 @@ class Cell:
     Class attributes:
         gates: names of the row blocks of `weight_ih` and `weight_hh`, in this order.
         states: names of what is carried through time; the first is the output.
-        inputs: names of values beside x, one number a step for each row or unit: `layer(x, dt=dt)`. As a dict, each
-            with the number that it is where a call does not give it: `inputs = {"dt": 1.0}`.
+        inputs: names of values beside x, one number a step for each row or unit; with numbers for calls without.
         output: the name of an output that is not a state; `step` then returns it first.
         annotated attributes with a default are options, given by keyword to the constructor.
         `Vector()` and `Scalar()` attributes are learned parameters.
 
     In `step(self, x, *states, *inputs)`, `x.g` is W_ig x + b_ig, and `v.g` is W_hg v + b_hg for a state or an
-    expression v. The recurrent rows belong to the gate: `h.g` and `(r * h).g` multiply by the same W_hg.
+    expression v. The recurrent rows belong to the gate: `h.g` and `(r * h).g` multiply by the same W_hg. An input
+    named "dt" is given as `layer(x, dt=dt)`; with `inputs = {"dt": 1.0}` it is 1 in a call that does not give it.
 
     >>> class Leaky(Cell):
     ...     '''Leaky integrator.'''
