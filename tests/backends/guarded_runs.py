@@ -243,7 +243,7 @@ def drawn(engine: CellKernels, case: Case) -> dict[str, Any]:
     shapes: dict[str, tuple[int, ...]] = {f"bias_{kind}": (rows,) for kind, rows in gates.items()}
     shapes |= {"weight_ih": (gates["ih"], case.inputs), "weight_hh": (gates["hh"], output)}
     shapes |= {"weight_hr": (output, hidden)} | dict.fromkeys(graph.vectors, (hidden,))
-    shapes |= dict.fromkeys(graph.scalars, ())
+    shapes |= dict.fromkeys(graph.scalars, ()) | dict.fromkeys(graph.given, (count, hidden))
     return {
         "x": numbers(count, case.inputs),
         "offsets": offsets,
@@ -269,7 +269,8 @@ def everything(engine: CellKernels, case: Case, data: dict[str, Any]) -> dict[st
     assert dx is not None
     found = dict(zip(data["weights"], dweights, strict=True))
     named = {"output": output, "inference": alone, "dx": dx, **found}
-    if not (case.ragged or case.resets or case.backwards or case.blocks or case.dtype is torch.bfloat16):
+    plain = not (case.ragged or case.resets or case.backwards or case.blocks or engine.graph.given)
+    if plain and case.dtype is not torch.bfloat16:
         named |= {"stream": streamed(engine, case, data)}
     for kind, each in (("state", finals), ("last", last), ("gradient", dstates)):
         named |= {f"{kind} {place}": state for place, state in enumerate(each)}

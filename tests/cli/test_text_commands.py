@@ -101,6 +101,7 @@ def test_the_experiment_measures_both_sides(run, tmp_path: Path, monkeypatch: py
     assert done.returncode == 0, done.stderr
     rows = json.loads(Path("runs/moby-dick.json").read_text())["rows"]
     assert [row["method"] for row in rows] == [
+        "the network alone",
         "Kneser-Ney, order 7",
         "xz",
         "PPMd",

@@ -40,11 +40,15 @@ def dtype_of(name: str) -> torch.dtype:
 @contextmanager
 def numbers(name: str) -> Iterator[None]:
     """While this lasts all sides multiply float32 as its name says. cuDNN takes TF32 unless that is forbidden."""
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    before, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn
+    kept = {
+        "enabled": cudnn.enabled,
+        "benchmark": cudnn.benchmark,
+        "deterministic": cudnn.deterministic,
+    }
     torch.set_float32_matmul_precision("high" if name == TF32 else "highest")
-    torch.backends.cudnn.allow_tf32 = name == TF32
     try:
-        yield
+        with cudnn.flags(allow_tf32=name == TF32, **kept):  # the flags may be frozen to assignments
+            yield
     finally:
-        torch.set_float32_matmul_precision(before[0])
-        torch.backends.cudnn.allow_tf32 = before[1]
+        torch.set_float32_matmul_precision(before)

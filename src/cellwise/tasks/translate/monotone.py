@@ -27,6 +27,7 @@ MOST_SEEN = (
 )
 MOST_CELLS = 400_000  # places in a source times places in a target, of pairs that are handled together
 ROUNDS = 8
+FEWEST_PAIRS = 100  # of which it is said whether sources write targets in turn
 MOST_CUT = 0.98  # the share of pairs that have to be cut
 FEWEST = 5  # a chunk of several pieces that is used less often is not used at all
 SMALLEST = 1e-12  # probability of what was not counted
@@ -43,8 +44,8 @@ class Aligner:
     A chunk has at most two pieces, or WIDEST where one pair in a hundred needs more; longer targets are not cut, nor
     those with a piece that was never seen.
 
-    goes_in_turn: whether the pairs look as if sources wrote their targets in turn: nearly all can be cut, and a piece
-    of a source leaves less than half of the uncertainty about the pieces of the target that it writes."""
+    goes_in_turn: whether the pairs look as if sources wrote their targets in turn: there are enough to tell, nearly all
+    can be cut, and a piece of a source leaves less than half of the uncertainty about what it writes."""
 
     goes_in_turn = False
 
@@ -64,7 +65,8 @@ class Aligner:
             self._table.learn([_Batch(self._table, pairs, part) for part in _parts(pairs, counted)])
             used = Counter(chunk for row in self._cut(pairs).values() for chunk in row if len(chunk) > 1)
             self._table.keep([chunk for chunk, count in used.items() if count >= FEWEST])
-            self.goes_in_turn = _goes_in_turn(sources, self.cut(sources, targets))
+            if len(sources) >= FEWEST_PAIRS:
+                self.goes_in_turn = _goes_in_turn(sources, self.cut(sources, targets))
 
     def cut(
         self, sources: Sequence[Sequence[Piece]], targets: Sequence[Sequence[Piece]]

@@ -42,8 +42,7 @@ SOUNDS: Mapping[str, Any] = {
     "epochs": 9,
 }
 GENERAL = "general"
-SCORED = ("dot", GENERAL, "additive")
-ATTENTIONS = (*SCORED, MONOTONE)
+ATTENTIONS = ("dot", GENERAL, "additive", MONOTONE)
 UNIT_NAMES = ("words", "symbols", "characters", "subwords")
 WATCHED = ("chrf", "bleu", "word_error_rate", "symbol_error_rate", "cross_entropy")
 BEAM = 5
@@ -96,7 +95,6 @@ class TranslateOptions(CommonOptions):
         choices=ATTENTIONS,
         none="monotone where letters or symbols are found to write in turn, else general",
         group=NETWORK,
-        search=SCORED,
     )
     hidden_size: int = option(
         default=256,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -188,7 +189,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         for chosen in in_order(rows):
             own = network.likelihoods(moved(collate([rows[number] for number in chosen]), device))
             total, count = total - float(own.sum()), count + len(own)
-        found = {"cross_entropy": total / count}
+        found = {"cross_entropy": total / count if count else math.nan}  # none of the targets could be cut
         if watch == "cross_entropy":
             return found
         made = [each[0].text for each in translations_of(network, data, pairs.sources, Search(beam=1))]
