@@ -243,13 +243,19 @@ def drawn(engine: CellKernels, case: Case) -> dict[str, Any]:
     shapes: dict[str, tuple[int, ...]] = {f"bias_{kind}": (rows,) for kind, rows in gates.items()}
     shapes |= {"weight_ih": (gates["ih"], case.inputs), "weight_hh": (gates["hh"], output)}
     shapes |= {"weight_hr": (output, hidden)} | dict.fromkeys(graph.vectors, (hidden,))
-    shapes |= dict.fromkeys(graph.scalars, ()) | dict.fromkeys(graph.given, (count, hidden))
+    shapes |= dict.fromkeys(graph.scalars, ())
+    beside = {
+        name: numbers(count, hidden).abs() for name in graph.given
+    }  # times, of which none is below zero
     return {
         "x": numbers(count, case.inputs),
         "offsets": offsets,
         "resets": marks if case.resets else None,
         "states": [numbers(case.batch, size) for size in states],
-        "weights": {stem: numbers(*shapes[stem]) / hidden for stem in engine.stems[True]},
+        "weights": {
+            stem: beside[stem] if stem in beside else numbers(*shapes[stem]) / hidden
+            for stem in engine.stems[True]
+        },
         "arriving": numbers(count, output),
         "gradients": [numbers(case.batch, size) for size in states],
     }
