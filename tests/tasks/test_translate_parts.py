@@ -49,8 +49,9 @@ def network(cell: str = "gru", **changed: Any) -> TranslateNetwork:
     with torch.no_grad():
         for weight in made.parameters():
             weight *= 2
-        if made.attention.cover is not None:
-            made.attention.cover.weight.uniform_(-2, 1)
+        cover = getattr(made.attention, "cover", None)
+        if cover is not None:
+            cover.weight.uniform_(-2, 1)
     if made.lexicon is not None:
         made.lexicon.learn(WordPairs.learn([[3, 4], [4, 6], [3, 6]] * 2, [[3, 5], [5, 4], [3, 4]] * 2), END)
     return made
@@ -89,6 +90,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "coverage": {"coverage": 0.5, "attention": "additive"},
     "fed": {"input_feeding": True, "coverage": 0.5, "cell": "lstm"},
 }
+IN_TURN: dict[str, Any] = {"attention": "monotone"}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -523,3 +525,19 @@ def test_targets_are_cut_into_what_each_letter_writes() -> None:
         [list("taxes"), list("q"), list("ta")], [["T", "AA", "K", "S", "S"], ["K"], ["T"] * 5]
     )
     assert found == [[("T",), ("AA",), ("K", "S"), (), ("S",)], None, None]
+
+
+def test_the_end_of_a_source_writes_the_end_and_nothing_else_does() -> None:
+    made, batch = network(**IN_TURN), pairs()
+    lengths = batch.source_lengths
+    with torch.no_grad():
+        greedy = greedy_search(made, batch, lengths)
+        searched = beam_search(made, batch, lengths, beams=3, count=3, length_penalty=1.0)
+    for length, first, others in zip(lengths.tolist(), greedy, searched, strict=True):
+        for each in (first, *others):
+            assert (
+                END not in each.ids
+                and each.places == tuple(range(length - 1))
+                and len(each.ids) == length - 1
+            )
+        assert len(others) == 3 and len({each.ids for each in others}) == 3
