@@ -531,6 +531,7 @@ def test_the_end_of_a_source_writes_the_end_and_nothing_else_does() -> None:
     made, batch = network(**IN_TURN), pairs()
     lengths = batch.source_lengths
     with torch.no_grad():
+        made.bias[END] += 10  # it would be written at once
         greedy = greedy_search(made, batch, lengths)
         searched = beam_search(made, batch, lengths, beams=3, count=3, length_penalty=1.0)
     for length, first, others in zip(lengths.tolist(), greedy, searched, strict=True):
