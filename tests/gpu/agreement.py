@@ -76,6 +76,18 @@ def _moved(state: object, where: object) -> object:
     return state if state is None else state.to(where)  # type: ignore[attr-defined]
 
 
+def on_streams(layer: nn.Module, x: torch.Tensor, count: int) -> list[torch.Tensor]:
+    """The outputs of so many calls at once, each on a stream of its own."""
+    streams = [torch.cuda.Stream() for _ in range(count)]
+    torch.cuda.synchronize()
+    found = []
+    for stream in streams:
+        with torch.cuda.stream(stream):
+            found.append(layer(x)[0])
+    torch.cuda.synchronize()
+    return found
+
+
 def check(
     case: Case, backend: str, number: str = "float32", layout: Layout | None = None, device: str = "cpu"
 ) -> None:
@@ -93,4 +105,4 @@ def check(
     assert not bad, f"{case} on {backend}, {number}, {layout or 'its own layout'}: {bad}"
 
 
-__all__ = ["DTYPES", "TOLERANCE", "Arguments", "check", "errors_of"]
+__all__ = ["DTYPES", "TOLERANCE", "Arguments", "check", "errors_of", "on_streams"]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from agreement import ThreeProducts, check
+from agreement import ThreeProducts, check, on_streams
 from torch import Tensor
 
 from cellwise import Cell, Recurrent, cells
@@ -244,13 +244,7 @@ def test_on_two_streams_at_once() -> None:
     x = torch.randn(200, 16, 16, device="cuda", dtype=torch.bfloat16)
     with torch.no_grad():
         wanted = layer(x)[0]
-        streams = [torch.cuda.Stream() for _ in range(3)]
-        torch.cuda.synchronize()
-        found = []
-        for stream in streams:
-            with torch.cuda.stream(stream):
-                found.append(layer(x)[0])
-        torch.cuda.synchronize()
+        found = on_streams(layer, x, 3)
     assert all(torch.equal(each, wanted) for each in found)
 
 

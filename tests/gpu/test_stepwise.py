@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from agreement import ThreeProducts, check
+from agreement import ThreeProducts, check, on_streams
 from torch import Tensor
 
 from cellwise import Cell, Recurrent
@@ -73,13 +73,7 @@ def test_streams_and_graphs_of_the_callers() -> None:
     x = torch.randn(70, 16, 16, device="cuda", dtype=torch.bfloat16)
     with torch.no_grad():
         wanted = layer(x)[0]
-        streams = [torch.cuda.Stream() for _ in range(2)]
-        torch.cuda.synchronize()
-        found = []
-        for stream in streams:
-            with torch.cuda.stream(stream):
-                found.append(layer(x)[0])
-        torch.cuda.synchronize()
+        found = on_streams(layer, x, 2)
         assert all(torch.equal(each, wanted) for each in found)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):

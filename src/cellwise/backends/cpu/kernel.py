@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from llvmlite import ir
 
@@ -420,17 +421,12 @@ class Emitter(Code):
     def _values(self, stage: Stage, row: Value, unit: Value, u: Value) -> Callable[[Node], Value]:
         """The value of any node in the present row and tile: summed, computed, read or a number, each once."""
         v = self.v
-        known: dict[Node, Value] = {}
         inside = set(stage.nodes)
         sums = {node: place for place, node in enumerate(stage.accumulators)}
         group_of = {place: group for group in self.groups[stage] for place in group.accumulators}
 
+        @cache
         def value_of(node: Node) -> Value:
-            if node not in known:
-                known[node] = find(node)
-            return known[node]
-
-        def find(node: Node) -> Value:
             if node.op is CONSTANT:
                 assert isinstance(node.attribute, float)
                 return v.number(node.attribute)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING
 
 from llvmlite import ir
@@ -142,17 +143,13 @@ class Reductions:
     def _values(self, stage: Stage, row: Value) -> Callable[[Node], Value]:
         """The value of what is a number of this row, or of all, each once."""
         k = self.kernel
-        v, known, inside = k.v, dict[Node, Value](), set(stage.row_nodes)
+        v, inside = k.v, set(stage.row_nodes)
         partial = {
             node: slot for each in k.program.stages for node, slot in each.reductions if node in inside
         }
 
+        @cache
         def value_of(node: Node) -> Value:
-            if node not in known:
-                known[node] = find(node)
-            return known[node]
-
-        def find(node: Node) -> Value:
             if node.op is CONSTANT:
                 assert isinstance(node.attribute, float)
                 return v.number(node.attribute)

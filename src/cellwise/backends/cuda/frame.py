@@ -3,6 +3,8 @@
 A kernel runs all steps of one layer in one direction, with the states in registers. Its names: `i` counts the steps of
 the launch, `t` is the time; `p` counts the numbers that a thread computes, of the row row[p] of the batch; s_STATE are
 states before a step, n_STATE after it, x_BUFFER values within a step.
+
+A little longer than other files: it is one class, whose parts the layouts put in other orders or replace.
 """
 
 from __future__ import annotations
