@@ -62,10 +62,12 @@ def walk_back(graph: StepGraph, length: int, layers: int) -> int:
                         had[node] = links + max(when(i, had, states, above) for i in node.inputs)
                 return had[node]
 
-            ends = [*derivative.products.values(), *derivative.parameters.values()]
+            ends = (derivative.products, derivative.parameters, derivative.beside)
             below = 1 + max(map(when, derivative.inputs.values()), default=-1)
             new = {s: when(derivative.states[s]) if s in derivative.states else 0 for s in graph.states}
-            latest = max(latest, below, *new.values(), *(1 + when(end) for end in ends))
+            latest = max(
+                latest, below, *new.values(), *(1 + when(node) for end in ends for node in end.values())
+            )
             states.update(new)
             above = below
     return latest
@@ -90,6 +92,19 @@ def test_depth_is_the_longest_path(cell: Any, layers: int) -> None:
 @given(cell=drawn_cells(gradient=False), layers=st.integers(1, 3))
 def test_depth_of_any_cell_is_the_longest_path(cell: Cell, layers: int) -> None:
     check_depth(cell, layers)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_the_gradient_at_an_input_beside_x_ends_a_chain(layers: int) -> None:
+    class Doubled(Cell):
+        gates = ("a",)
+        states = ("h",)
+        inputs = ("d",)
+
+        def step(self, x, h, d):
+            return tanh(x.a) + tanh(d + d) + tanh(h)
+
+    check_depth(Doubled(), layers)
 
 
 def test_only_what_lies_between_states_adds_up_over_time() -> None:
