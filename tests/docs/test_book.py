@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -46,7 +47,10 @@ QUESTIONS = {
 
 @pytest.fixture(scope="session")
 def book(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """The folder of the built site: built once, also where several processes share the tests."""
+    """The folder of the built site: built once, also where several processes share the tests; or that of `make docs`,
+    where CELLWISE_BOOK names it."""
+    if built := os.environ.get("CELLWISE_BOOK"):
+        return Path(built).resolve(strict=True)
     base = tmp_path_factory.getbasetemp()
     folder = (base if worker_id == "master" else base.parent) / "book"
     with FileLock(f"{folder}.lock"):
