@@ -13,7 +13,7 @@ from typing import Any, ClassVar, overload
 
 from cellwise.errors import CellDefinitionError, CellOptionError, FrozenCellError
 from cellwise.graph import StepGraph, equations
-from cellwise.graph.expr import Source
+from cellwise.graph.expr import Source, first_name
 from cellwise.graph.ops import SCALAR, VECTOR, Op
 from cellwise.graph.trace import trace_both
 from cellwise.graph.tracer import current_tracer
@@ -28,7 +28,7 @@ _OWN_WORDS = ("gates", "states", "inputs", "output", "name")
 
 
 class Parameter:
-    """A learned value of a cell's own; `Vector` or `Scalar`."""
+    """A learned value of a cell's own; `Vector`, `Scalar` or `Initial`."""
 
     op: ClassVar[Op]
 
@@ -67,6 +67,36 @@ class Scalar(Parameter):
     op = SCALAR
 
 
+class Initial(Parameter):
+    """Where a state begins, learned: one number per hidden unit, shape (H,), of each layer and direction.
+
+    `h0 = Initial()` is the value of the state `h` before the first step of a sequence, in a call that gives no states,
+    and before each step that `resets` mark. (With `layer.stream()` it is where the stream begins.)
+
+    Args:
+        initial: the number that all start training from; or (low, high), drawn uniformly between; or None, drawn
+            uniformly within 1 / sqrt(H) of zero.
+    """
+
+    def __init__(self, initial: float | tuple[float, float] | None = 0.0) -> None:
+        super().__init__(initial)
+
+    @property
+    def state(self) -> str:
+        """The state that begins so."""
+        return self.name[:-1]
+
+    def __get__(self, cell: Cell | None, owner: type) -> Any:
+        tracer = current_tracer()
+        if cell is not None and tracer is not None:
+            tracer.fail(
+                CellDefinitionError,
+                problem=f"{self.name} is where {self.state} begins, and no value of a step.",
+                remedy=f"At the first step it is found in {self.state}. What every step reads is a Vector().",
+            )
+        return self
+
+
 class Cell:
     """A recurrent cell: subclass it and write `step`.
 
@@ -76,7 +106,8 @@ class Cell:
         inputs: names of values beside x, one number a step for each row or unit; with numbers for calls without.
         output: the name of an output that is not a state; `step` then returns it first.
         annotated attributes with a default are options, given by keyword to the constructor.
-        `Vector()` and `Scalar()` attributes are learned parameters.
+        `Vector()` and `Scalar()` attributes are learned parameters; `h0 = Initial()` is where the state h begins,
+        which is zero without it.
 
     In `step(self, x, *states, *inputs)`, `x.g` is W_ig x + b_ig, and `v.g` is W_hg v + b_hg for a state or an
     expression v. The recurrent rows belong to the gate: `h.g` and `(r * h).g` multiply by the same W_hg. An input
@@ -182,6 +213,12 @@ class Cell:
     def scalars(self) -> tuple[str, ...]:
         return tuple(p.name for p in own_parameters(type(self)) if isinstance(p, Scalar))
 
+    @property
+    def learned_first(self) -> tuple[str, ...]:
+        """The states whose value before the first step is learned."""
+        found = {p.state for p in own_parameters(type(self)) if isinstance(p, Initial)}
+        return tuple(state for state in self.states if state in found)
+
 
 @lru_cache(maxsize=512)
 def _graphs_of(cell: Cell) -> tuple[StepGraph, StepGraph]:
@@ -198,7 +235,7 @@ def _remake(kind: type[Cell], options: dict[str, Any]) -> Cell:
 
 
 def own_parameters(cell: type[Cell]) -> tuple[Parameter, ...]:
-    """The `Vector`s and `Scalar`s of a cell, base classes first, in the order they are written."""
+    """The `Vector`s, `Scalar`s and `Initial`s of a cell, base classes first, in the order they are written."""
     found: dict[str, Parameter] = {}
     for kind in reversed(cell.__mro__):
         for name, value in vars(kind).items():
@@ -310,6 +347,15 @@ def check_names(cell: type[Cell]) -> None:
         taken = (*cell.states, *cell.inputs, *_OF_CELL, *_OWN_WORDS)
         if parameter.name.startswith(_TAKEN) or parameter.name in taken:
             _refuse(cell, f"calls a parameter '{parameter.name}', which is taken", "Choose another name.")
+        firsts = {first_name(state): state for state in cell.states}
+        if isinstance(parameter, Initial) and parameter.name not in firsts:
+            _refuse(
+                cell,
+                f"calls an Initial() '{parameter.name}'",
+                "It is called as its state, with 0 behind: "
+                + " or ".join(f"{name} = Initial()" for name in firsts)
+                + ".",
+            )
 
 
 def _check_step(cell: type[Cell]) -> None:

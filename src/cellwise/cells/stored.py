@@ -13,9 +13,19 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from cellwise import cells
-from cellwise.cells.base import LONGEST_NAME, Cell, Scalar, Vector, check_names, own_parameters
+from cellwise.cells.base import (
+    LONGEST_NAME,
+    Cell,
+    Initial,
+    Parameter,
+    Scalar,
+    Vector,
+    check_names,
+    own_parameters,
+)
 from cellwise.errors import CellwiseError, UnknownCellError
 from cellwise.graph import StepGraph
+from cellwise.graph.expr import first_name
 from cellwise.graph.stored import restore, store
 from cellwise.graph.verify import GraphError
 
@@ -116,7 +126,7 @@ def known_cell(name: object) -> Cell | None:
 
 
 def _same_equations(one: StepGraph, other: StepGraph) -> bool:
-    names = ("gates", "states", "vectors", "scalars", "inputs", "draws")
+    names = ("gates", "states", "vectors", "scalars", "inputs", "draws", "learned_first")
     same_names = all(getattr(one, each) == getattr(other, each) for each in names)
     return same_names and one.fingerprint == other.fingerprint
 
@@ -155,7 +165,9 @@ def _restored_once(
     if output is not None and (not isinstance(output, str) or not output.isidentifier()):
         raise ValueError("its output has no name")
     starts = dict(initial)
-    own = dict.fromkeys(graph.vectors, Vector) | dict.fromkeys(graph.scalars, Scalar)
+    own: dict[str, type[Parameter]] = dict.fromkeys(graph.vectors, Vector)
+    own |= dict.fromkeys(graph.scalars, Scalar)
+    own |= dict.fromkeys(map(first_name, graph.learned_first), Initial)
     if starts.keys() != own.keys() or any(not each.isidentifier() or each.startswith("_") for each in own):
         raise ValueError("its parameters are not those of its equations")
     words: dict[str, Any] = {
@@ -179,7 +191,7 @@ def _restored_once(
 
 def _check_pair(graph: StepGraph, training: StepGraph) -> None:
     """Raise ValueError unless a layer can have these equations in evaluation and those in training."""
-    names = ("gates", "states", "vectors", "scalars", "inputs", "input_gates", "state_gates")
+    names = ("gates", "states", "vectors", "scalars", "inputs", "input_gates", "state_gates", "learned_first")
     if any(getattr(graph, each) != getattr(training, each) for each in names):
         raise ValueError("its equations in training are those of another cell")
 

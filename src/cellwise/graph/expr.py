@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import linecache
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 
 from cellwise.graph.ops import BESIDE, CONSTANT, DRAW, INPUT, PROJECT, SCALAR, STATE, VECTOR, Kind, Op
@@ -80,7 +80,8 @@ class StepGraph:
     """The equations of one step of a cell, traced.
 
     `names` are the user's own variables, for printing; nothing else depends on them. `inputs` are the values beside x,
-    `draws` the random numbers that the layer draws for the step.
+    `draws` the random numbers that the layer draws for the step. `learned_first` are the states whose value before the
+    first step is learned; no step depends on it.
     """
 
     name: str
@@ -93,6 +94,7 @@ class StepGraph:
     names: tuple[tuple[Node, str], ...] = ()
     inputs: tuple[str, ...] = ()
     draws: tuple[Draw, ...] = ()
+    learned_first: tuple[str, ...] = ()
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
@@ -134,6 +136,11 @@ class StepGraph:
     def given(self) -> tuple[str, ...]:
         """What a layer is given beside x, states and parameters, by name: values, then random numbers."""
         return (*self.asked_inputs, *(draw.name for draw in self.asked_draws))
+
+    @cached_property
+    def step(self) -> StepGraph:
+        """The same equations, wherever states begin: what a kernel runs."""
+        return replace(self, learned_first=()) if self.learned_first else self
 
     @cached_property
     def input_biases(self) -> tuple[str, ...]:
@@ -216,6 +223,11 @@ class StepGraph:
             digests[node] = _digest(f"{head}({','.join(parts)})")
         sizes = f"{len(self.gates)}/{len(self.states)}"
         return _digest(";".join((sizes, digests[self.output], *(digests[node] for node in self.new_states))))
+
+
+def first_name(state: str) -> str:
+    """What the learned first value of a state is called."""
+    return f"{state}0"
 
 
 def _digest(text: str) -> str:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cellwise.graph.expr import Node, StepGraph
+from cellwise.graph.expr import Node, StepGraph, first_name
 from cellwise.graph.ops import (
     ATOM,
     BESIDE,
@@ -96,10 +96,11 @@ class Line:
 def equations(graph: StepGraph, bias: bool = True) -> str:
     """The step as lines of `name = expression`, new states marked with a prime. Products of vectors are written ⊙.
 
-    Random numbers follow, with their distributions.
+    Random numbers follow, with their distributions, and the first values that are learned.
     """
-    drawn = [f"{draw.name} ~ {draw}" for draw in graph.asked_draws]
-    return "\n".join([*(f"{line.name} = {line.text}" for line in lines(graph, TEXT, bias)), *drawn])
+    rest = [f"{draw.name} ~ {draw}" for draw in graph.asked_draws]
+    rest += [f"{state} = {first_name(state)} before the first step, learned" for state in graph.learned_first]
+    return "\n".join([*(f"{line.name} = {line.text}" for line in lines(graph, TEXT, bias)), *rest])
 
 
 def lines(graph: StepGraph, notation: Notation = TEXT, bias: bool = True) -> list[Line]:
@@ -229,6 +230,7 @@ def listing(graph: StepGraph) -> str:
         ends.insert(0, f"output = {number[graph.output]}")
     head = f"{graph.name}  gates {' '.join(graph.gates) or '-'}  states {' '.join(graph.states)}"
     head += f"  inputs {' '.join(graph.inputs)}" if graph.inputs else ""
+    head += f"  learned {' '.join(map(first_name, graph.learned_first))}" if graph.learned_first else ""
     body = [*(f"{draw.name} ~ {draw}" for draw in graph.asked_draws), *body]
     return "\n".join((head, *body, "return " + ", ".join(ends)))
 

@@ -70,6 +70,7 @@ def _read(cell: Definition, training: bool) -> tuple[Tracer, StepGraph]:
         names=_names(tracer),
         inputs=tuple(cell.inputs),
         draws=tuple(tracer.draws),
+        learned_first=cell.learned_first,
     )
     return tracer, graph
 

@@ -229,15 +229,15 @@ def _row_in_pieces(
     row: list[tuple[int, int]],
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """One row x (T, 1, D) as pieces. The forward direction begins in the first, the reverse one in the last."""
-    zeros = tuple(torch.zeros_like(state) for state in states)
+    begin = layer._first_states(1, states[0])
     cut_at_start = arguments.resets is not None and bool(arguments.resets[0, b])
     outputs, finals = [], list(states)
     for index, (start, end) in enumerate(row):
         if start == end:
             outputs.append(x.new_zeros(0, 1, layer.hidden_size * (2 if layer.bidirectional else 1)))
             continue
-        forward = states if index == 0 and not cut_at_start else zeros
-        backward = states if index == len(row) - 1 else zeros
+        forward = states if index == 0 and not cut_at_start else begin
+        backward = states if index == len(row) - 1 else begin
         initial = tuple(
             torch.cat([f[:1], r[1:]]) if layer.bidirectional else f
             for f, r in zip(forward, backward, strict=True)

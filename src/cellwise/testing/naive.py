@@ -37,7 +37,8 @@ def run_naively(
 
     Args:
         x: (T, B, D), with `batch_first` (B, T, D), or (T, D).
-        states: one (L * directions, B, size) per state of the cell, or none for zeros; without B for one sequence.
+        states: one (L * directions, B, size) per state of the cell, or none for those that a layer begins with; without
+            B for one sequence.
         lengths: (B,), or () for one sequence.
         resets: bool, (T, B), with `batch_first` (B, T), or (T,).
         beside: the inputs beside x, (T, B) or (T, B, H), with `batch_first` (B, T, ...), or (T, ...).
@@ -71,10 +72,12 @@ def _rows(
 ) -> tuple[Tensor, States]:
     steps, batch = x.shape[:2]
     directions = 2 if layer.bidirectional else 1
-    sizes = [layer.hidden_size for _ in layer.cell.states]
-    sizes[0] = layer.proj_size or sizes[0]
-    given = states or [x.new_zeros(layer.num_layers * directions, batch, size) for size in sizes]
-    output = x.new_zeros(steps, batch, directions * sizes[0])
+    suffixes = _suffixes(layer)
+    firsts = [_first_states(layer, suffix, x) for suffix in suffixes]
+    given = states or [
+        torch.stack(each).unsqueeze(1).expand(-1, batch, -1) for each in zip(*firsts, strict=True)
+    ]
+    output = x.new_zeros(steps, batch, directions * (layer.proj_size or layer.hidden_size))
     finals = [torch.empty_like(state) for state in given]
     for b in range(batch):
         length = steps if lengths is None else int(lengths[b])
@@ -85,6 +88,20 @@ def _rows(
         for final, new in zip(finals, row_finals, strict=True):
             final[:, b] = new
     return output, tuple(finals)
+
+
+def _suffixes(layer: RecurrentLayer) -> list[str]:
+    directions = ("", "_reverse") if layer.bidirectional else ("",)
+    return [f"_l{depth}{direction}" for depth in range(layer.num_layers) for direction in directions]
+
+
+def _first_states(layer: RecurrentLayer, suffix: str, like: Tensor) -> States:
+    """Where the states of one layer in one direction begin, (size,) each."""
+    sizes = [layer.proj_size or layer.hidden_size, *[layer.hidden_size] * (len(layer.cell.states) - 1)]
+    return tuple(
+        getattr(layer, f"{state}0{suffix}") if state in layer.learned_first else like.new_zeros(size)
+        for state, size in zip(layer.cell.states, sizes, strict=True)
+    )
 
 
 def _row(
@@ -115,17 +132,17 @@ def _one_way(
     resets: list[bool],
     beside: Mapping[str, Tensor],
 ) -> tuple[Tensor, States]:
-    backwards = suffix.endswith("_reverse")
+    backwards, firsts = suffix.endswith("_reverse"), _first_states(layer, suffix, x)
     outputs: list[Tensor] = [x.new_zeros(0)] * len(x)
     times = list(range(len(x)))
     for t in reversed(times) if backwards else times:
         if resets[t] and not backwards:
-            carried = tuple(torch.zeros_like(state) for state in carried)
+            carried = firsts
         now = {name: value[t] for name, value in beside.items()}
         outputs[t], carried = _step(layer, suffix, x[t], carried, now)
         # The boundary lies before step t in time, so backwards it is passed after that step.
         if resets[t] and backwards and t > 0:
-            carried = tuple(torch.zeros_like(state) for state in carried)
+            carried = firsts
     return torch.stack(outputs) if outputs else x.new_zeros(0, carried[0].shape[-1]), carried
 
 

@@ -25,7 +25,7 @@ from typing import Any
 from hypothesis import note
 from hypothesis import strategies as st
 
-from cellwise import Cell, Scalar, Vector
+from cellwise import Cell, Initial, Scalar, Vector
 from cellwise.graph import functions as f
 from cellwise.graph.ops import OPS, POINTWISE, REDUCTIONS
 
@@ -131,7 +131,7 @@ class Program:
     """A step as data; calling `run` inside a step builds its equations.
 
     `results` are those of the states, `output` that of an output that is no state. States that nothing reads are left
-    so if `spare_states`.
+    so if `spare_states`; those of `learned_first` begin at what is learned.
     """
 
     gates: tuple[str, ...]
@@ -143,6 +143,7 @@ class Program:
     results: tuple[Result, ...]
     output: Result | None
     spare_states: bool
+    learned_first: tuple[str, ...] = ()
 
     def run(self, cell: Cell, x: Any, states: tuple[Any, ...], inputs: tuple[Any, ...]) -> Any:
         own = [*(getattr(cell, name) for name in (*self.vectors, *self.scalars)), *inputs]
@@ -253,6 +254,7 @@ def programs(draw: st.DrawFn, gradient: bool = True, most_lines: int = 12) -> Pr
         results=tuple(draw(result) for _ in states),
         output=draw(st.none() | result),
         spare_states=draw(st.booleans()),
+        learned_first=states[: draw(st.sampled_from([0, 0, 1, 2]))],
     )
 
 
@@ -280,6 +282,7 @@ def cell_of(program: Program) -> Cell:
         "step": (beside if program.inputs else plain)[len(program.states) - 1],
         **{name: Vector((-0.5, 0.5)) for name in program.vectors},
         **{name: Scalar(0.7) for name in program.scalars},
+        **{f"{state}0": Initial((-0.5, 0.5)) for state in program.learned_first},
     }
     made: Cell = type("Drawn", (Cell,), body)()
     return made
