@@ -24,7 +24,7 @@ _TAKEN = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 LONGEST_NAME = 200  # characters
 # What a layer's call takes by name, and a stream's, and so no input beside x.
 _OF_CALL = ("state", "lengths", "resets", "out", "input", "hx")
-_OWN_WORDS = ("gates", "states", "inputs", "output", "name")
+_OWN_WORDS = ("gates", "states", "inputs", "output", "outputs", "name")
 
 
 class Parameter:
@@ -105,6 +105,8 @@ class Cell:
         states: names of what is carried through time; the first is the output.
         inputs: names of values beside x, one number a step for each row or unit; with numbers for calls without.
         output: the name of an output that is not a state; `step` then returns it first.
+        outputs: the names of several; `step` returns those that are no states first. The layer then returns them by
+            name, `output.y` and `output.a` of `outputs = ("y", "a")`; the first goes to the next layer.
         annotated attributes with a default are options, given by keyword to the constructor.
         `Vector()` and `Scalar()` attributes are learned parameters; `h0 = Initial()` is where the state h begins,
         which is zero without it.
@@ -129,6 +131,7 @@ class Cell:
     states: ClassVar[tuple[str, ...]] = ("h",)
     inputs: ClassVar[tuple[str, ...] | Mapping[str, float]] = ()
     output: ClassVar[str | None] = None
+    outputs: ClassVar[tuple[str, ...]] = ()
     name: ClassVar[str] = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -340,6 +343,7 @@ def check_names(cell: type[Cell]) -> None:
             f"has output = {cell.output!r}",
             'It names an output that is not a state: output = "y". Without it the first state is the output.',
         )
+    _check_outputs(cell)
     for name in _default_options(cell):
         if name in _OF_CELL:
             _refuse(cell, f"calls an option '{name}', which is taken", "Choose another name.")
@@ -356,6 +360,19 @@ def check_names(cell: type[Cell]) -> None:
                 + " or ".join(f"{name} = Initial()" for name in firsts)
                 + ".",
             )
+
+
+def _check_outputs(cell: type[Cell]) -> None:
+    _check_names(cell, "outputs", cell.outputs)
+    if cell.outputs and cell.output is not None:
+        _refuse(
+            cell,
+            f"has output = {cell.output!r} and outputs = {cell.outputs!r}",
+            "outputs names all of them; leave out output.",
+        )
+    for name in cell.outputs:
+        if name in (*cell.inputs, "x", "self") or hasattr(tuple, name):
+            _refuse(cell, f"calls an output '{name}', which is taken", "Choose another name.")
 
 
 def _check_step(cell: type[Cell]) -> None:

@@ -115,6 +115,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
         "states": cell.states,
         "inputs": tuple(cell.inputs),
         "output": cell.output,
+        "outputs": cell.outputs,
         "vectors": cell.vectors,
         "scalars": cell.scalars,
         "learned_first": cell.learned_first,

@@ -48,7 +48,9 @@ def verify(graph: StepGraph) -> StepGraph:
         raise GraphError(f"{graph.name}: {op} {gate!r} stands both with and without its bias")
     if len(graph.new_states) != len(graph.states):
         raise GraphError(f"{graph.name}: {len(graph.states)} states, {len(graph.new_states)} new values")
-    for root in (graph.output, *graph.new_states):
+    if len(graph.outputs) != len(graph.others) + bool(graph.others):
+        raise GraphError(f"{graph.name}: {1 + len(graph.others)} outputs, {len(graph.outputs)} names")
+    for root in (graph.output, *graph.new_states, *graph.others):
         if root.shape is not Shape.BATCH or root.is_mask:
             raise GraphError(f"{graph.name}: an output or a state must be a real value of shape (B, H)")
     return graph
@@ -71,7 +73,7 @@ def _check_names(graph: StepGraph) -> None:
         raise GraphError(f"a cell is called {graph.name[:40]!r}, which is no line of printable text")
     given = (*graph.inputs, *_names(graph, DRAW))
     kinds = {"gate": graph.gates, "state": graph.states, "parameter": (*graph.vectors, *graph.scalars)}
-    kinds |= {"value beside x": given}
+    kinds |= {"value beside x": given, "output": graph.outputs}
     for kind, names in kinds.items():
         for name in names:
             _check_identifier(graph, kind, name)

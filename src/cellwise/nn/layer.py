@@ -34,8 +34,9 @@ from cellwise.nn.definition import (
 from cellwise.nn.first_states import first_values, marks_of, with_first_values
 from cellwise.runtime import dispatch
 from cellwise.runtime.compiling import is_tracing, specialize
+from cellwise.runtime.outputs import by_name
 from cellwise.runtime.sequences import Form, Lengths, form_of
-from cellwise.runtime.stream import Stream, StreamBeside, Watched
+from cellwise.runtime.stream import Stream, StreamBeside, StreamOfSeveral, Watched
 
 
 class Examined(NamedTuple):
@@ -173,6 +174,8 @@ class RecurrentLayer(nn.Module):
         if unbatched:
             output = output.squeeze(0 if self.batch_first else 1)
             finals = tuple([final.squeeze(1) for final in finals])
+        if stack.graph.outputs:
+            output = by_name(output, stack.graph.outputs)
         return output, finals[0] if len(finals) == 1 else finals
 
     def _given(
@@ -309,11 +312,18 @@ class RecurrentLayer(nn.Module):
                 "Stream a layer with bidirectional=False."
             )
 
-        return (StreamBeside if self.cell.inputs else Stream)(self, batch_size)
+        several = len(self.cell.outputs) > 1
+        return (StreamOfSeveral if several else StreamBeside if self.cell.inputs else Stream)(
+            self, batch_size
+        )
 
     def _stream_sizes(self) -> tuple[int, torch.dtype, torch.device]:
         weight = self._first_weight()
-        return self.proj_size or self.hidden_size, weight.dtype, weight.device
+        size = (self.proj_size or self.hidden_size) * max(1, len(self.cell.outputs))
+        return size, weight.dtype, weight.device
+
+    def _stream_outputs(self, output: Tensor) -> Any:
+        return by_name(output, self.cell.outputs)
 
     def _first_weight(self) -> Tensor:
         return next(iter(self._weights(info_of(*self._definition()).names)[0].by_stem.values()))

@@ -23,6 +23,7 @@ from cellwise.nn.first_states import check_learned_initial, first_state
 from cellwise.nn.layer import RecurrentLayer
 from cellwise.runtime import dispatch
 from cellwise.runtime.compiling import is_tracing
+from cellwise.runtime.outputs import kind_of
 from cellwise.runtime.sequences import Lengths
 
 __all__ = ["Recurrent", "RecurrentLayer", "explain"]
@@ -44,7 +45,8 @@ class Recurrent(RecurrentLayer):
     - beside: the inputs beside x of a cell that has some, by name: (T, B) or (T, B, 1), one number a row; or (T, B, H),
       one a unit; in the form of x, of its dtype. Every layer gets the same; the reverse direction reads each at its
       own step.
-    - output: like x, with directions * H in place of D; state: as it is taken.
+    - output: like x, with directions * H in place of D; of a cell with several outputs a named tuple of such, of which
+      the next layer is given the first, and the last layer's are returned. state: as it is taken.
 
     Parameters are named, shaped and ordered as in torch.nn: `weight_ih_l{k}` (G*H, D), `weight_hh_l{k}` (G*H, H),
     `bias_ih_l{k}`, `bias_hh_l{k}` (G*H,), with only the rows of gates that the cell asks for, then the cell's own.
@@ -132,6 +134,8 @@ class Recurrent(RecurrentLayer):
 
     def _find_keys(self) -> None:
         cell, learned = self._cell, self.learned_initial
+        if len(cell.outputs) > 1:
+            kind_of(cell.outputs)
         self._key, self._training_key = key_of(cell, False, learned), key_of(cell, True, learned)
         self._begins = learned or bool(cell.learned_first)
 

@@ -36,7 +36,7 @@ def restarting(graph: StepGraph) -> StepGraph:
 
     # Equal nodes are one.
     constants = {repr(node.attribute): node for node in (zero, begins.inputs[0])}
-    for node in postorder((*graph.new_states, graph.output)):
+    for node in postorder((*graph.new_states, graph.output, *graph.others)):
         if node.op is STATE:
             new[node] = found(node)
         elif node.op is CONSTANT:
@@ -51,6 +51,7 @@ def restarting(graph: StepGraph) -> StepGraph:
             vectors=(*graph.vectors, *map(first_name, graph.learned_first)),
             inputs=(*graph.inputs, mark),
             output=new[graph.output],
+            others=tuple(new[node] for node in graph.others),
             new_states=tuple(new[node] for node in graph.new_states),
             names=tuple((new[node], name) for node, name in graph.names if node in new),
             learned_first=(),

@@ -77,11 +77,15 @@ class Compiled(Backend):
     def shortcut(self, stack: LayerSpec, prepared: Any, batch: PlainBatch) -> Shortcut | None:
         from cellwise.backends.compiled.shortcut import CompiledShortcut
 
+        if stack.graph.others:
+            return None
         return CompiledShortcut(stack, prepared, batch)
 
     def stepper(
         self, stack: LayerSpec, prepared: Any, weights: tuple[Weights, ...], batch: int
     ) -> Stepper | None:
         kernels = prepared.kernels
+        if stack.graph.others:
+            return None
         taken = [[each.by_stem[stem] for stem in prepared.stems] for each in weights]
         return kernels.compiler.stepper(kernels, stack, taken, batch)

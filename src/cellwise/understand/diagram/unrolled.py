@@ -90,4 +90,4 @@ def _learned(graph: StepGraph, state: str) -> str:
 
 
 def _output(graph: StepGraph) -> str:
-    return graph.states[0] if graph.output_is_state else "y"
+    return ", ".join(graph.outputs) or (graph.states[0] if graph.output_is_state else "y")

@@ -183,7 +183,9 @@ def _signals(graph: StepGraph, values: dict[Node, Tensor], T: int, H: int) -> It
         shown[node] = name
         yield Signal(name, "state", values[node].expand(T, H), _bounds(node))
     named = [(node, name) for node, name in graph.names if node in values and name not in graph.states]
-    if not graph.output_is_state:
+    if graph.outputs:
+        named += zip((graph.output, *graph.others), graph.outputs, strict=True)
+    elif not graph.output_is_state:
         named.append((graph.output, "y"))
     for node, name in named:
         if node.shape is Shape.BATCH and node not in shown:
