@@ -246,13 +246,13 @@ class Backend(ABC):
 RunDirection = Callable[[StepGraph, Weights, Sequences, tuple[Tensor, ...], bool], Result]
 
 
-def _joined(outputs: list[Tensor], count: int, is_last: bool) -> Tensor:
+def joined(outputs: list[Tensor], count: int, is_last: bool) -> Tensor:
     """What the directions of a layer give: of several outputs the first alone, but for the last layer."""
     if count == 1 or (len(outputs) == 1 and is_last):
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
     pieces = [each.unflatten(-1, (count, -1)) for each in outputs]
-    joined = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-1)
-    return joined.flatten(-2) if is_last else joined.select(-2, 0).contiguous()
+    whole = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-1)
+    return whole.flatten(-2) if is_last else whole.select(-2, 0).contiguous()
 
 
 def run_stacked(stack: LayerSpec, call: Call, run_direction: RunDirection, fresh: bool = False) -> Result:
@@ -272,7 +272,7 @@ def run_stacked(stack: LayerSpec, call: Call, run_direction: RunDirection, fresh
             )
             outputs.append(output)
             finals.append(final)
-        data = _joined(outputs, 1 + len(stack.graph.others), layer == stack.num_layers - 1)
+        data = joined(outputs, 1 + len(stack.graph.others), layer == stack.num_layers - 1)
         if stack.dropout and call.training and layer < stack.num_layers - 1:
             data = F.dropout(data, stack.dropout)
         # Not `dataclasses.replace`: a compiled program would look at all that it reads before each run.

@@ -77,8 +77,6 @@ class Compiled(Backend):
     def shortcut(self, stack: LayerSpec, prepared: Any, batch: PlainBatch) -> Shortcut | None:
         from cellwise.backends.compiled.shortcut import CompiledShortcut
 
-        if stack.graph.others:
-            return None
         return CompiledShortcut(stack, prepared, batch)
 
     def stepper(
