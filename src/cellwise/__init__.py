@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from cellwise import _lazy, cells
 from cellwise._version import __version__
-from cellwise.cells.base import Cell, Scalar, Vector
+from cellwise.cells.base import Cell, Initial, Scalar, Vector
 from cellwise.errors import CellwiseError, CellwiseWarning
 from cellwise.graph.functions import (
     amax,
@@ -60,6 +60,7 @@ __all__ = [
     "CellwiseError",
     "CellwiseWarning",
     "GRUCell",
+    "Initial",
     "LSTMCell",
     "RNNCell",
     "Recurrent",

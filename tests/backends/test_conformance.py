@@ -33,8 +33,9 @@ def expected_refusal(backend: str, case: Case) -> str | None:
     """What a backend may say to a case. A backend that says more than this is a failure, not a skip."""
     if backend != "native":
         return None
-    if case.cell.name not in STANDARD:
-        return f"torch has no operator for the equations of {type(case.cell).__name__}"
+    if case.cell.name not in STANDARD or (case.learned and case.resets):
+        name = f"{type(case.cell).__name__}{'_with_resets' * (case.learned and case.resets)}"
+        return f"torch has no operator for the equations of {name}"
     return "torch's operators know no resets" if case.resets else None
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import cellwise
-from cellwise import cells
+from cellwise import Cell, Initial, cells, sigmoid, tanh
 from cellwise.backends.compiled import plain as plain_pass
 from cellwise.backends.cpu import small_calls, small_run
 from cellwise.backends.cpu.chain import Chain
@@ -40,22 +40,41 @@ def forgotten() -> Iterator[None]:
     plain._ROUTES.clear()
 
 
+class Shown(Cell):
+    """A GRU that begins at what is learned, and shows its update gate."""
+
+    gates = ("r", "z", "n")
+    outputs = ("h", "z")
+    h0 = Initial((-1.0, 1.0))
+
+    def step(self, x, h):
+        r, z = sigmoid(x.r + h.r), sigmoid(x.z + h.z)
+        return z, (1 - z) * tanh(x.n + r * h.n) + z * h
+
+
+def flat(result: Any) -> list[Tensor]:
+    return [each for part in result for each in (part if isinstance(part, tuple) else (part,))]
+
+
 def everything(layer: Any, x: Tensor, state: Any) -> list[Tensor]:
-    """What comes out, without and with a tape, and every gradient."""
+    """What comes out, without and with a tape, and every gradient; under the same masks each time."""
+    torch.manual_seed(1)
     sources = [x, *(() if state is None else state if isinstance(state, tuple) else (state,))]
     with torch.no_grad():
-        output, final = layer(x, state)
-    found = [output, *(final if isinstance(final, tuple) else (final,))]
-    output, final = layer(x, state)
-    results = [output, *(final if isinstance(final, tuple) else (final,))]
+        found = flat(layer(x, state))
+    results = flat(layer(x, state))
     seeds = [torch.linspace(-1, 1, each.numel(), dtype=x.dtype).view(each.shape) for each in results]
-    found += torch.autograd.grad(results, [*sources, *layer.parameters()], seeds, retain_graph=True)
+    rest: dict[str, Any] = {
+        "allow_unused": True,
+        "materialize_grads": True,
+    }  # what is learned, where states are given
+    found += torch.autograd.grad(results, [*sources, *layer.parameters()], seeds, retain_graph=True, **rest)
     # The last state alone, as whoever classifies takes it: none arrives at the output.
-    found += torch.autograd.grad(results[-1].sum(), list(layer.parameters()))
+    found += torch.autograd.grad(results[-1].sum(), list(layer.parameters()), **rest)
     return [*found, *(each.detach().clone() for each in results)]
 
 
-def drawn(cell: str, dtype: torch.dtype, options: dict[str, Any]) -> tuple[Any, Tensor, Any]:
+def drawn(cell: Any, dtype: torch.dtype, options: dict[str, Any]) -> tuple[Any, Tensor, Any]:
     torch.manual_seed(0)
     given = {**options}
     (steps, batch), initial, recompute = (
@@ -72,7 +91,7 @@ def drawn(cell: str, dtype: torch.dtype, options: dict[str, Any]) -> tuple[Any, 
     return layer, x.requires_grad_(), state if initial else None
 
 
-def compare(cell: str, dtype: torch.dtype, options: dict[str, Any], patched: pytest.MonkeyPatch) -> int:
+def compare(cell: Any, dtype: torch.dtype, options: dict[str, Any], patched: pytest.MonkeyPatch) -> int:
     """How many ran as small calls."""
     seen: list[int] = []
     enter = small_run.SmallRun.enter
@@ -109,9 +128,28 @@ def test_every_form_computes_what_it_computes_in_other_calls(
     assert compare(cell, dtype, OPTIONS[options], monkeypatch)
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("options", ["no states, no bias", "batch first", "stacked, both ways", "recomputed"])
+@pytest.mark.parametrize("cell", ["zoneout-lstm", "variational-lstm", Shown])
+def test_cells_with_masks_first_states_and_several_outputs(
+    cell: Any, options: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert compare(cell, torch.float64, OPTIONS[options], monkeypatch)
+
+
+@pytest.mark.parametrize("cell", ["zoneout-lstm", Shown])
+def test_they_compute_what_the_way_of_all_calls_computes(cell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a backend is asked, too: weights, masks and states in their places."""
+    layer, x, _ = drawn(cell, torch.float64, OPTIONS["stacked, both ways"])
+    found = everything(layer, x, None)
+    assert any(plain._ROUTES.values())
+    monkeypatch.setattr(plain, "call", lambda *_: None)
+    for one, other in zip(found, everything(layer, x, None), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm", "zoneout-lstm", Shown])
 def test_nothing_is_written_beside_what_is_given_and_all_of_it_is_written(
-    cell: str, monkeypatch: pytest.MonkeyPatch
+    cell: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     zones, beside = [], 64
 

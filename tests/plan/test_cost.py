@@ -232,7 +232,7 @@ def run_gate_by_gate(
             else:
                 assert node.op.torch is not None
                 values[node] = node.op.torch(*(values[i] for i in node.inputs))
-        outputs.append(values[graph.output])
+        outputs += [values[node] for node in (graph.output, *graph.others)]
         states = [values[node] for node in graph.new_states]
     return [*outputs, *states]
 

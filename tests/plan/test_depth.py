@@ -37,7 +37,7 @@ def walk(graph: StepGraph, length: int, layers: int) -> int:
                     had[node] += bool(node.inputs) and node.op.name != "stop_gradient"
             states.update({s: had[node] for s, node in zip(graph.states, graph.new_states, strict=True)})
             below = had[graph.output]
-            latest = max(latest, below, *states.values())
+            latest = max(latest, below, *(had[node] for node in graph.others), *states.values())
     return latest
 
 
@@ -56,7 +56,8 @@ def walk_back(graph: StepGraph, length: int, layers: int) -> int:
                     if node in kept or not (node.inputs or node.op is GRADIENT):
                         had[node] = 0
                     elif node.op is GRADIENT:
-                        had[node] = above if node.attribute == OUTPUT else states[str(node.attribute)]
+                        name = str(node.attribute)
+                        had[node] = above if name == OUTPUT else states.get(name, 0)  # 0 at other outputs
                     else:
                         links = node.op.name != "stop_gradient"
                         had[node] = links + max(when(i, had, states, above) for i in node.inputs)

@@ -55,7 +55,9 @@ class Problem:
         self.beside = {
             name: torch.rand(T, B, H, dtype=torch.float64, requires_grad=True) for name in cell.inputs
         }
-        self.output, finals = self.layer.eval()(self.x, given_states, **self.beside)
+        output, finals = self.layer.eval()(self.x, given_states, **self.beside)
+        # (T, outputs, B, H), as a program has them.
+        self.output = torch.stack(output if isinstance(output, tuple) else (output,), 1)
         self.finals = finals if isinstance(finals, tuple) else (finals,)
         self.seeds = tuple(torch.randn_like(each) for each in (self.output, *self.finals))
         self.parameters = {name.removesuffix("_l0"): each for name, each in self.layer.named_parameters()}
@@ -91,7 +93,7 @@ def _leaf(*shape: int) -> Tensor:
 
 def check_forward(problem: Problem, program: Program) -> None:
     run, finals = problem.forward(program)
-    assert_near(run.written("output")[:, 0], problem.output)
+    assert_near(run.written("output"), problem.output)
     for found, wanted in zip(finals, problem.finals, strict=True):
         assert_near(found, wanted[0])
 
@@ -135,7 +137,7 @@ def check_backward(problem: Problem, form: str, recompute: bool = False) -> None
 def kept_of(problem: Problem, run: Interpreter, plan: BackwardPlan) -> dict[str, Tensor]:
     """What the backward program is given: what came out, the states before each step, the tape, gradients."""
     output = run.written("output")
-    memory = {"x": run.memory["x"], "output": output, "gradient output": problem.seeds[0].unsqueeze(1)}
+    memory = {"x": run.memory["x"], "output": output, "gradient output": problem.seeds[0]}
     memory |= problem.own()
     if plan.tape.columns:
         memory["tape"] = run.written("tape")

@@ -117,7 +117,7 @@ class Workload(NamedTuple):
 
 
 # Output data (N, directions * size of the first state or H), in a dense batch (T, B, ...) if it lies so already, and
-# the final states in the form of the initial ones.
+# the final states in the form of the initial ones. Several outputs lie side by side, each with all its directions.
 Result = tuple[Tensor, tuple[Tensor, ...]]
 
 
@@ -246,6 +246,15 @@ class Backend(ABC):
 RunDirection = Callable[[StepGraph, Weights, Sequences, tuple[Tensor, ...], bool], Result]
 
 
+def joined(outputs: list[Tensor], count: int, is_last: bool) -> Tensor:
+    """What the directions of a layer give: of several outputs the first alone, but for the last layer."""
+    if count == 1 or (len(outputs) == 1 and is_last):
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
+    pieces = [each.unflatten(-1, (count, -1)) for each in outputs]
+    whole = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-1)
+    return whole.flatten(-2) if is_last else whole.select(-2, 0).contiguous()
+
+
 def run_stacked(stack: LayerSpec, call: Call, run_direction: RunDirection, fresh: bool = False) -> Result:
     """Run a stack layer by layer with a function for one layer in one direction; dropout stands between layers.
 
@@ -263,7 +272,7 @@ def run_stacked(stack: LayerSpec, call: Call, run_direction: RunDirection, fresh
             )
             outputs.append(output)
             finals.append(final)
-        data = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
+        data = joined(outputs, 1 + len(stack.graph.others), layer == stack.num_layers - 1)
         if stack.dropout and call.training and layer < stack.num_layers - 1:
             data = F.dropout(data, stack.dropout)
         # Not `dataclasses.replace`: a compiled program would look at all that it reads before each run.

@@ -16,6 +16,7 @@ from cellwise.graph import StepGraph
 from cellwise.graph.ops import PROJECT
 from cellwise.nn.layers import DROP_INS
 from cellwise.nn.recurrent import Recurrent
+from cellwise.runtime.outputs import first_of
 
 OURS, TORCH, LOOP, PADDED, AGAIN = "cellwise", "torch.nn", "python loop", "padded", "recomputing"
 HALF = "torch half"
@@ -151,15 +152,15 @@ def train_packed(layer: nn.Module, batch: Batch) -> Results:
 def _packed(layer: nn.Module, batch: Batch) -> tuple[Tensor, Any]:
     packed = pack_padded_sequence(batch.x, batch.lengths, enforce_sorted=False)
     output, final = layer(packed, batch.state)
-    return pad_packed_sequence(output, total_length=len(batch.x))[0], final
+    return pad_packed_sequence(first_of(output), total_length=len(batch.x))[0], final
 
 
-def _named(output: Tensor, final: Any) -> Results:
+def _named(output: Any, final: Any) -> Results:
     finals = final if isinstance(final, tuple) else (final,)
-    return {"output": output} | {f"final state {place}": each for place, each in enumerate(finals)}
+    return {"output": first_of(output)} | {f"final state {place}": each for place, each in enumerate(finals)}
 
 
-def _with_gradients(layer: nn.Module, batch: Batch, output: Tensor, final: Any) -> Results:
+def _with_gradients(layer: nn.Module, batch: Batch, output: Any, final: Any) -> Results:
     found = _named(output, final)
     sources = {"x": batch.x}
     sources |= {f"initial state {place}": state for place, state in enumerate(batch.states)}
@@ -177,7 +178,7 @@ def stepper(layer: nn.Module, batch: Batch) -> Callable[[Tensor], Tensor]:
     def step(x: Tensor) -> Tensor:
         nonlocal state
         output, state = layer(x.unsqueeze(0), state)
-        return output[0]
+        return first_of(output)[0]
 
     return step
 

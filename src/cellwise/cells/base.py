@@ -13,7 +13,7 @@ from typing import Any, ClassVar, overload
 
 from cellwise.errors import CellDefinitionError, CellOptionError, FrozenCellError
 from cellwise.graph import StepGraph, equations
-from cellwise.graph.expr import Source
+from cellwise.graph.expr import Source, first_name
 from cellwise.graph.ops import SCALAR, VECTOR, Op
 from cellwise.graph.trace import trace_both
 from cellwise.graph.tracer import current_tracer
@@ -24,11 +24,11 @@ _TAKEN = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 LONGEST_NAME = 200  # characters
 # What a layer's call takes by name, and a stream's, and so no input beside x.
 _OF_CALL = ("state", "lengths", "resets", "out", "input", "hx")
-_OWN_WORDS = ("gates", "states", "inputs", "output", "name")
+_OWN_WORDS = ("gates", "states", "inputs", "output", "outputs", "name")
 
 
 class Parameter:
-    """A learned value of a cell's own; `Vector` or `Scalar`."""
+    """A learned value of a cell's own; `Vector`, `Scalar` or `Initial`."""
 
     op: ClassVar[Op]
 
@@ -67,6 +67,36 @@ class Scalar(Parameter):
     op = SCALAR
 
 
+class Initial(Parameter):
+    """Where a state begins, learned: one number per hidden unit, shape (H,), of each layer and direction.
+
+    `h0 = Initial()` is the value of the state `h` before the first step of a sequence, in a call that gives no states,
+    and before each step that `resets` mark. (With `layer.stream()` it is where the stream begins.)
+
+    Args:
+        initial: the number that all start training from; or (low, high), drawn uniformly between; or None, drawn
+            uniformly within 1 / sqrt(H) of zero.
+    """
+
+    def __init__(self, initial: float | tuple[float, float] | None = 0.0) -> None:
+        super().__init__(initial)
+
+    @property
+    def state(self) -> str:
+        """The state that begins so."""
+        return self.name[:-1]
+
+    def __get__(self, cell: Cell | None, owner: type) -> Any:
+        tracer = current_tracer()
+        if cell is not None and tracer is not None:
+            tracer.fail(
+                CellDefinitionError,
+                problem=f"{self.name} is where {self.state} begins, and no value of a step.",
+                remedy=f"At the first step it is found in {self.state}. What every step reads is a Vector().",
+            )
+        return self
+
+
 class Cell:
     """A recurrent cell: subclass it and write `step`.
 
@@ -75,8 +105,11 @@ class Cell:
         states: names of what is carried through time; the first is the output.
         inputs: names of values beside x, one number a step for each row or unit; with numbers for calls without.
         output: the name of an output that is not a state; `step` then returns it first.
+        outputs: the names of several; `step` returns those that are no states first. The layer then returns them by
+            name, `output.y` and `output.a` of `outputs = ("y", "a")`; the first goes to the next layer.
         annotated attributes with a default are options, given by keyword to the constructor.
-        `Vector()` and `Scalar()` attributes are learned parameters.
+        `Vector()` and `Scalar()` attributes are learned parameters; `h0 = Initial()` is where the state h begins,
+        which is zero without it.
 
     In `step(self, x, *states, *inputs)`, `x.g` is W_ig x + b_ig, and `v.g` is W_hg v + b_hg for a state or an
     expression v. The recurrent rows belong to the gate: `h.g` and `(r * h).g` multiply by the same W_hg. An input
@@ -98,6 +131,7 @@ class Cell:
     states: ClassVar[tuple[str, ...]] = ("h",)
     inputs: ClassVar[tuple[str, ...] | Mapping[str, float]] = ()
     output: ClassVar[str | None] = None
+    outputs: ClassVar[tuple[str, ...]] = ()
     name: ClassVar[str] = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -182,6 +216,12 @@ class Cell:
     def scalars(self) -> tuple[str, ...]:
         return tuple(p.name for p in own_parameters(type(self)) if isinstance(p, Scalar))
 
+    @property
+    def learned_first(self) -> tuple[str, ...]:
+        """The states whose value before the first step is learned."""
+        found = {p.state for p in own_parameters(type(self)) if isinstance(p, Initial)}
+        return tuple(state for state in self.states if state in found)
+
 
 @lru_cache(maxsize=512)
 def _graphs_of(cell: Cell) -> tuple[StepGraph, StepGraph]:
@@ -198,7 +238,7 @@ def _remake(kind: type[Cell], options: dict[str, Any]) -> Cell:
 
 
 def own_parameters(cell: type[Cell]) -> tuple[Parameter, ...]:
-    """The `Vector`s and `Scalar`s of a cell, base classes first, in the order they are written."""
+    """The `Vector`s, `Scalar`s and `Initial`s of a cell, base classes first, in the order they are written."""
     found: dict[str, Parameter] = {}
     for kind in reversed(cell.__mro__):
         for name, value in vars(kind).items():
@@ -303,6 +343,7 @@ def check_names(cell: type[Cell]) -> None:
             f"has output = {cell.output!r}",
             'It names an output that is not a state: output = "y". Without it the first state is the output.',
         )
+    _check_outputs(cell)
     for name in _default_options(cell):
         if name in _OF_CELL:
             _refuse(cell, f"calls an option '{name}', which is taken", "Choose another name.")
@@ -310,6 +351,28 @@ def check_names(cell: type[Cell]) -> None:
         taken = (*cell.states, *cell.inputs, *_OF_CELL, *_OWN_WORDS)
         if parameter.name.startswith(_TAKEN) or parameter.name in taken:
             _refuse(cell, f"calls a parameter '{parameter.name}', which is taken", "Choose another name.")
+        firsts = {first_name(state): state for state in cell.states}
+        if isinstance(parameter, Initial) and parameter.name not in firsts:
+            _refuse(
+                cell,
+                f"calls an Initial() '{parameter.name}'",
+                "It is called as its state, with 0 behind: "
+                + " or ".join(f"{name} = Initial()" for name in firsts)
+                + ".",
+            )
+
+
+def _check_outputs(cell: type[Cell]) -> None:
+    _check_names(cell, "outputs", cell.outputs)
+    if cell.outputs and cell.output is not None:
+        _refuse(
+            cell,
+            f"has output = {cell.output!r} and outputs = {cell.outputs!r}",
+            "outputs names all of them; leave out output.",
+        )
+    for name in cell.outputs:
+        if name in (*cell.inputs, "x", "self") or hasattr(tuple, name):
+            _refuse(cell, f"calls an output '{name}', which is taken", "Choose another name.")
 
 
 def _check_step(cell: type[Cell]) -> None:

@@ -13,9 +13,19 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from cellwise import cells
-from cellwise.cells.base import LONGEST_NAME, Cell, Scalar, Vector, check_names, own_parameters
+from cellwise.cells.base import (
+    LONGEST_NAME,
+    Cell,
+    Initial,
+    Parameter,
+    Scalar,
+    Vector,
+    check_names,
+    own_parameters,
+)
 from cellwise.errors import CellwiseError, UnknownCellError
 from cellwise.graph import StepGraph
+from cellwise.graph.expr import first_name
 from cellwise.graph.stored import restore, store
 from cellwise.graph.verify import GraphError
 
@@ -24,7 +34,7 @@ __all__ = ["StoredCell", "StoredCellError", "known_cell", "restore_cell", "store
 # Attributes of a stored cell's class. (Not declared in it: an annotated attribute of a cell is an option.)
 _GRAPH, _TEXTS, _LEARNER = "_stored_graph", "_stored_texts", "_stored_training_graph"
 # What only some cells have: the graph of their training, and what inputs beside x are where a call gives none.
-_TRAINING, _DEFAULTS = "training graph", "inputs"
+_TRAINING, _DEFAULTS, _OUTPUTS = "training graph", "inputs", "outputs"
 
 
 class StoredCellError(CellwiseError):
@@ -62,7 +72,7 @@ def store_cell(cell: Cell) -> dict[str, Any]:
         StoredCellError: it could not be read back; better said now than when it has been trained.
     """
     about = inspect.getdoc(type(cell)) or ""
-    stored = {
+    stored: dict[str, Any] = {
         "name": cell.name,
         "about": "".join(filter(str.isprintable, about.partition("\n")[0]))[:LONGEST_NAME],
         "output": cell.output,
@@ -71,6 +81,8 @@ def store_cell(cell: Cell) -> dict[str, Any]:
     }
     if cell.training_graph is not cell.graph:
         stored[_TRAINING] = store(cell.training_graph)
+    if cell.outputs:
+        stored[_OUTPUTS] = list(cell.outputs)
     if isinstance(cell.inputs, Mapping):
         stored[_DEFAULTS] = dict(cell.inputs)
     restore_cell(stored)
@@ -87,7 +99,11 @@ def restore_cell(stored: Mapping[str, Any]) -> Cell:
     try:
         name, about, output = str(stored["name"]), str(stored["about"]), stored["output"]
         initial = tuple(sorted((str(key), _initial(value)) for key, value in stored["initial"].items()))
-        more = (str(stored.get(_TRAINING, "")), tuple(sorted(_defaults(stored.get(_DEFAULTS, {})))))
+        more: tuple[Any, ...] = (
+            str(stored.get(_TRAINING, "")),
+            tuple(sorted(_defaults(stored.get(_DEFAULTS, {})))),
+        )
+        more += (tuple(map(str, stored.get(_OUTPUTS, ()))),)
         found = _restored(name, about, output, initial, str(stored["graph"]), *more)
     except (
         CellwiseError,
@@ -116,7 +132,7 @@ def known_cell(name: object) -> Cell | None:
 
 
 def _same_equations(one: StepGraph, other: StepGraph) -> bool:
-    names = ("gates", "states", "vectors", "scalars", "inputs", "draws")
+    names = ("gates", "states", "vectors", "scalars", "inputs", "draws", "learned_first", "outputs")
     same_names = all(getattr(one, each) == getattr(other, each) for each in names)
     return same_names and one.fingerprint == other.fingerprint
 
@@ -129,8 +145,9 @@ def _restored(
     text: str,
     training: str = "",
     defaults: tuple[tuple[str, float], ...] = (),
+    outputs: tuple[str, ...] = (),
 ) -> Cell:
-    return _restored_once(name, about, output, initial, text, training, defaults)
+    return _restored_once(name, about, output, initial, text, training, defaults, outputs)
 
 
 @lru_cache(maxsize=64)
@@ -142,6 +159,7 @@ def _restored_once(
     text: str,
     training: str,
     defaults: tuple[tuple[str, float], ...],
+    outputs: tuple[str, ...],
 ) -> Cell:
     """One class per text, so that equal texts give equal cells."""
     graph = restore(text)
@@ -154,8 +172,12 @@ def _restored_once(
             raise ValueError(f"its {what} is no short text")
     if output is not None and (not isinstance(output, str) or not output.isidentifier()):
         raise ValueError("its output has no name")
+    if graph.outputs != (outputs if len(outputs) > 1 else ()):
+        raise ValueError("its outputs are not those of its equations")
     starts = dict(initial)
-    own = dict.fromkeys(graph.vectors, Vector) | dict.fromkeys(graph.scalars, Scalar)
+    own: dict[str, type[Parameter]] = dict.fromkeys(graph.vectors, Vector)
+    own |= dict.fromkeys(graph.scalars, Scalar)
+    own |= dict.fromkeys(map(first_name, graph.learned_first), Initial)
     if starts.keys() != own.keys() or any(not each.isidentifier() or each.startswith("_") for each in own):
         raise ValueError("its parameters are not those of its equations")
     words: dict[str, Any] = {
@@ -163,11 +185,12 @@ def _restored_once(
         "gates": graph.gates,
         "states": graph.states,
         "output": output,
+        "outputs": outputs,
         "inputs": {each: dict(defaults)[each] for each in graph.inputs} if defaults else graph.inputs,
         "__doc__": about,
     }
     texts: tuple[Any, ...] = (name, about, output, initial, text)
-    texts += (training, defaults) if training or defaults else ()
+    texts += (training, defaults, outputs) if training or defaults or outputs else ()
     words |= {_GRAPH: graph, _LEARNER: learner, _TEXTS: texts}
     made = type(
         graph.name, (StoredCell,), {**{each: kind(starts[each]) for each, kind in own.items()}, **words}
@@ -179,7 +202,17 @@ def _restored_once(
 
 def _check_pair(graph: StepGraph, training: StepGraph) -> None:
     """Raise ValueError unless a layer can have these equations in evaluation and those in training."""
-    names = ("gates", "states", "vectors", "scalars", "inputs", "input_gates", "state_gates")
+    names = (
+        "gates",
+        "states",
+        "vectors",
+        "scalars",
+        "inputs",
+        "input_gates",
+        "state_gates",
+        "learned_first",
+        "outputs",
+    )
     if any(getattr(graph, each) != getattr(training, each) for each in names):
         raise ValueError("its equations in training are those of another cell")
 

@@ -9,6 +9,7 @@ import click
 
 from cellwise.cli.command import argument, option
 from cellwise.cli.output import Json, print_json, print_table
+from cellwise.graph.expr import first_name
 from cellwise.understand.catalogue import PROPERTIES, Entry, entries
 
 # What the list may be sorted by; equal ones stay in the order of the alphabet.
@@ -96,7 +97,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
         str(entry.year or "-"),
         _listed(cell.gates),
         _listed(cell.states),
-        _listed((*cell.vectors, *cell.scalars)),
+        _listed((*cell.vectors, *cell.scalars, *map(first_name, cell.learned_first))),
         entry.parameters,
         entry.about,
     )
@@ -114,8 +115,10 @@ def _facts(entry: Entry) -> dict[str, Any]:
         "states": cell.states,
         "inputs": tuple(cell.inputs),
         "output": cell.output,
+        "outputs": cell.outputs,
         "vectors": cell.vectors,
         "scalars": cell.scalars,
+        "learned_first": cell.learned_first,
         "options": dict(cell.options),
         "parameters": entry.parameters,
         "matrices": entry.matrices,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from cellwise.experiments.textbook_settings import Settings, TextbookError
 from cellwise.nn import Recurrent
+from cellwise.runtime.outputs import first_of
 
 __all__ = ["Exercise", "Settings", "TextbookError", "TextbookNetwork", "run", "sequence"]
 
@@ -44,7 +45,7 @@ class TextbookNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """From inputs (T, D) to outputs (T, O)."""
         states, _ = self.recurrent(x)
-        return self.output(states)
+        return self.output(first_of(states))
 
 
 def sequence(settings: Settings) -> tuple[Tensor, Tensor]:

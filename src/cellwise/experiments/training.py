@@ -13,6 +13,7 @@ from cellwise.cells.base import Cell
 from cellwise.experiments.initialization import add_forget_bias
 from cellwise.experiments.memory_tasks import Task
 from cellwise.nn import Recurrent
+from cellwise.runtime.outputs import first_of
 from cellwise.tasks.errors import TrainingError
 from cellwise.tasks.training.history import Epoch
 from cellwise.tasks.training.loop import TrainSettings, train
@@ -80,7 +81,7 @@ class MemoryNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """From inputs (T, B, D) to an answer after every step (T, B, O)."""
         outputs, _ = self.recurrent(x)
-        return self.answer(outputs)
+        return self.answer(first_of(outputs))
 
 
 class MemoryObjective(Objective[Batch]):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import linecache
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 
 from cellwise.graph.ops import BESIDE, CONSTANT, DRAW, INPUT, PROJECT, SCALAR, STATE, VECTOR, Kind, Op
@@ -80,7 +80,9 @@ class StepGraph:
     """The equations of one step of a cell, traced.
 
     `names` are the user's own variables, for printing; nothing else depends on them. `inputs` are the values beside x,
-    `draws` the random numbers that the layer draws for the step.
+    `draws` the random numbers that the layer draws for the step. `learned_first` are the states whose value before the
+    first step is learned; no step depends on it. Where there are several outputs, `outputs` are the names of all, and
+    `others` those behind the first.
     """
 
     name: str
@@ -93,11 +95,14 @@ class StepGraph:
     names: tuple[tuple[Node, str], ...] = ()
     inputs: tuple[str, ...] = ()
     draws: tuple[Draw, ...] = ()
+    learned_first: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    others: tuple[Node, ...] = ()
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
         """Every node that matters once, inputs before users, otherwise in the order of the user's variables."""
-        roots = (*self.new_states, self.output)
+        roots = (*self.new_states, self.output, *self.others)
         live = postorder(roots)
         named = (node for node, name in self.names if node in live and name not in self.states)
         return tuple(postorder((*named, *roots)))
@@ -136,6 +141,11 @@ class StepGraph:
         return (*self.asked_inputs, *(draw.name for draw in self.asked_draws))
 
     @cached_property
+    def step(self) -> StepGraph:
+        """The same equations, wherever states begin: what a kernel runs."""
+        return replace(self, learned_first=()) if self.learned_first else self
+
+    @cached_property
     def input_biases(self) -> tuple[str, ...]:
         """The gates of the input that have a bias: the row blocks of `bias_ih`."""
         linear = {node.attribute for node in self.of(INPUT) if node.linear}
@@ -165,7 +175,8 @@ class StepGraph:
     @cached_property
     def into_loop(self) -> tuple[Node, ...]:
         """The nodes of `before_loop` that a step reads."""
-        read = {i for node in self.in_loop for i in node.inputs} | {self.output, *self.new_states}
+        read = {i for node in self.in_loop for i in node.inputs}
+        read |= {self.output, *self.others, *self.new_states}
         return tuple(node for node in self.before_loop if node in read)
 
     @cached_property
@@ -184,6 +195,11 @@ class StepGraph:
     @cached_property
     def output_is_state(self) -> bool:
         return self.output is self.new_states[0]
+
+    @cached_property
+    def output_is_history(self) -> bool:
+        """Whether the outputs of all steps are what the first state was after them, as they lie in memory."""
+        return self.output_is_state and not self.others
 
     @cached_property
     def fingerprint(self) -> str:
@@ -215,7 +231,13 @@ class StepGraph:
                 parts.sort()
             digests[node] = _digest(f"{head}({','.join(parts)})")
         sizes = f"{len(self.gates)}/{len(self.states)}"
-        return _digest(";".join((sizes, digests[self.output], *(digests[node] for node in self.new_states))))
+        ends = [digests[node] for node in (self.output, *self.new_states)]
+        return _digest(";".join((sizes, *ends, *(f"output {digests[node]}" for node in self.others))))
+
+
+def first_name(state: str) -> str:
+    """What the learned first value of a state is called."""
+    return f"{state}0"
 
 
 def _digest(text: str) -> str:

@@ -58,7 +58,7 @@ def _nodes(graph: StepGraph) -> tuple[object, ...]:
         (node.op, node.linear, repr(node.attribute), tuple(index[i] for i in node.inputs))
         for node in graph.nodes
     )
-    return nodes, index[graph.output], tuple(index[node] for node in graph.new_states)
+    return nodes, tuple(index[node] for node in (graph.output, *graph.new_states, *graph.others))
 
 
 def _difference(first: Tracer, second: Tracer) -> tuple[str, object]:

@@ -11,7 +11,7 @@ from cellwise.graph.verify import GraphError, verify
 
 _TUPLES = ("gates", "states", "vectors", "scalars")
 # What only some graphs have: the text of one without them is as it was before there were any.
-_INPUTS, _DRAWS = "inputs", "draws"
+_INPUTS, _DRAWS, _FIRST, _OUTPUTS, _OTHERS = "inputs", "draws", "learned_first", "outputs", "others"
 # A cell that unrolls a loop of 3,000 turns has 9,000 nodes, in 200,000 characters; each takes milliseconds.
 _LINEAR = "linear "  # before the op of a gate that has no bias
 MOST_NODES, MOST_CHARACTERS = 2**14, 2**21
@@ -31,7 +31,10 @@ def store(graph: StepGraph) -> str:
     found |= {_INPUTS: graph.inputs} if graph.inputs else {}
     if graph.draws:
         found[_DRAWS] = [[draw.name, draw.probability, draw.per_sequence] for draw in graph.draws]
+    found |= {_FIRST: graph.learned_first} if graph.learned_first else {}
     found |= {"nodes": nodes, "output": index[graph.output]}
+    if graph.others:
+        found |= {_OUTPUTS: graph.outputs, _OTHERS: [index[node] for node in graph.others]}
     found["new_states"] = [index[node] for node in graph.new_states]
     # They say in what order nodes stand, and so in what order a kernel adds.
     found["names"] = [[index[node], name] for node, name in graph.names if node in index]
@@ -74,6 +77,9 @@ def _read(text: str) -> StepGraph:
         names=tuple([(_at(nodes, i), _text(name)) for i, name in found["names"]]),
         inputs=_names(found.get(_INPUTS, [])),
         draws=tuple([Draw(_text(name), *law) for name, *law in found.get(_DRAWS, [])]),
+        learned_first=_names(found.get(_FIRST, [])),
+        outputs=_names(found.get(_OUTPUTS, [])),
+        others=tuple([_at(nodes, i) for i in found.get(_OTHERS, [])]),
     )
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cellwise.graph.expr import Node, StepGraph
+from cellwise.graph.expr import Node, StepGraph, first_name
 from cellwise.graph.ops import (
     ATOM,
     BESIDE,
@@ -96,10 +96,12 @@ class Line:
 def equations(graph: StepGraph, bias: bool = True) -> str:
     """The step as lines of `name = expression`, new states marked with a prime. Products of vectors are written ⊙.
 
-    Random numbers follow, with their distributions.
+    Random numbers follow, with their distributions, and the first values that are learned.
     """
-    drawn = [f"{draw.name} ~ {draw}" for draw in graph.asked_draws]
-    return "\n".join([*(f"{line.name} = {line.text}" for line in lines(graph, TEXT, bias)), *drawn])
+    rest = [f"{draw.name} ~ {draw}" for draw in graph.asked_draws]
+    rest += [f"outputs {', '.join(output_signs(graph))}"] if graph.outputs else []
+    rest += [f"{state} = {first_name(state)} before the first step, learned" for state in graph.learned_first]
+    return "\n".join([*(f"{line.name} = {line.text}" for line in lines(graph, TEXT, bias)), *rest])
 
 
 def lines(graph: StepGraph, notation: Notation = TEXT, bias: bool = True) -> list[Line]:
@@ -113,7 +115,28 @@ def lines(graph: StepGraph, notation: Notation = TEXT, bias: bool = True) -> lis
     for state, node in zip(graph.states, graph.new_states, strict=True):
         if names.get(node) != notation.new(state):
             found.append(Line(notation.new(state), names.get(node) or write(node, names, notation, bias)[0]))
+    # And the same node may be several outputs, or a variable of another name.
+    for name, node in _outputs(graph):
+        if name not in graph.states and names.get(node) != notation.value(name):
+            found.append(Line(notation.value(name), names.get(node) or write(node, names, notation, bias)[0]))
     return found
+
+
+def _outputs(graph: StepGraph) -> list[tuple[str, Node]]:
+    """The outputs by name, where there are several."""
+    return list(zip(graph.outputs, (graph.output, *graph.others), strict=True)) if graph.outputs else []
+
+
+def arriving_names(graph: StepGraph) -> list[str]:
+    """What the gradients that arrive at outputs are named after: each as no state is, and the only one y."""
+    if not graph.outputs:
+        return ["y" if "y" not in graph.states else "output"]
+    return [f"y_{name}" if name in graph.states else name for name in graph.outputs]
+
+
+def output_signs(graph: StepGraph, notation: Notation = TEXT) -> list[str]:
+    """What several outputs are called in the equations of a step, none where there is one."""
+    return [notation.new(n) if n in graph.states else notation.value(n) for n in graph.outputs]
 
 
 def display_names(graph: StepGraph, notation: Notation = TEXT) -> dict[Node, str]:
@@ -122,7 +145,11 @@ def display_names(graph: StepGraph, notation: Notation = TEXT) -> dict[Node, str
     for state, node in zip(graph.states, graph.new_states, strict=True):
         if node.op is not STATE:
             names[node] = notation.new(state)
-    if not graph.output_is_state:
+    if graph.outputs:
+        for name, node in _outputs(graph):
+            if node.op is not STATE and name not in graph.states:
+                names.setdefault(node, notation.value(name))
+    elif not graph.output_is_state:
         names.setdefault(graph.output, notation.value("y"))
     return names | _own_names(graph, names, notation)
 
@@ -131,6 +158,7 @@ def _own_names(graph: StepGraph, names: dict[Node, str], notation: Notation) -> 
     """Names v1, v2, ... for what the user gave none though it is used twice, or nested deep: it is written once."""
     uses = Counter(i for node in graph.nodes for i in node.inputs)
     taken = {*(name for _, name in graph.names), *graph.states, *graph.vectors, *graph.scalars, *graph.given}
+    taken |= {*graph.outputs}
     free = (f"v{i}" for i in range(1, len(graph.nodes) + len(taken) + 1) if f"v{i}" not in taken)
     given: dict[Node, str] = {}
     depth: dict[Node, int] = {}
@@ -225,10 +253,13 @@ def listing(graph: StepGraph) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(2)]
     body = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}".rstrip() for a, b, c in rows]
     ends = [f"{state}' = {number[node]}" for state, node in zip(graph.states, graph.new_states, strict=True)]
-    if not graph.output_is_state:
+    if graph.outputs:
+        ends = [*(f"output {name} = {number[node]}" for name, node in _outputs(graph)), *ends]
+    elif not graph.output_is_state:
         ends.insert(0, f"output = {number[graph.output]}")
     head = f"{graph.name}  gates {' '.join(graph.gates) or '-'}  states {' '.join(graph.states)}"
     head += f"  inputs {' '.join(graph.inputs)}" if graph.inputs else ""
+    head += f"  learned {' '.join(map(first_name, graph.learned_first))}" if graph.learned_first else ""
     body = [*(f"{draw.name} ~ {draw}" for draw in graph.asked_draws), *body]
     return "\n".join((head, *body, "return " + ", ".join(ends)))
 

@@ -58,7 +58,9 @@ def _read(cell: Definition, training: bool) -> tuple[Tracer, StepGraph]:
             raise
         except Exception as error:
             raise step_error(tracer, error) from error
-    output, new_states = _returned(tracer, returned)
+    ends = _returned(tracer, returned)
+    outputs = output_names(cell)
+    output, *others = [ends[name] for name in outputs]
     graph = StepGraph(
         name=tracer.name,
         gates=cell.gates,
@@ -66,17 +68,26 @@ def _read(cell: Definition, training: bool) -> tuple[Tracer, StepGraph]:
         vectors=cell.vectors,
         scalars=cell.scalars,
         output=output,
-        new_states=new_states,
+        new_states=tuple([ends[name] for name in cell.states]),
         names=_names(tracer),
         inputs=tuple(cell.inputs),
         draws=tuple(tracer.draws),
+        learned_first=cell.learned_first,
+        outputs=outputs if others else (),
+        others=tuple(others),
     )
     return tracer, graph
 
 
-def _returned(tracer: Tracer, returned: Any) -> tuple[Node, tuple[Node, ...]]:
+def output_names(cell: Definition) -> tuple[str, ...]:
+    """What a cell gives at each step, the output of the layer first; of a state among them the new value."""
+    return cell.outputs or (cell.output or cell.states[0],)
+
+
+def _returned(tracer: Tracer, returned: Any) -> dict[str, Node]:
+    """What a step returned, by name: outputs that are no states, then states."""
     cell = tracer.cell
-    wanted = (*((cell.output,) if cell.output else ()), *cell.states)
+    wanted = (*(name for name in output_names(cell) if name not in cell.states), *cell.states)
     values = returned if isinstance(returned, tuple) else (returned,)
     where = Source(tracer.code.co_filename, _return_line(tracer))
     remedy = "Write: return " + ", ".join(wanted) + " (each with its new value)."
@@ -100,17 +111,19 @@ def _returned(tracer: Tracer, returned: Any) -> tuple[Node, tuple[Node, ...]]:
                 if isinstance(value, Input)
                 else describe(value)
             )
+            is_row = shape is Shape.ROWS and name not in cell.states
             raise ReturnError(
                 cell=tracer.name,
                 wanted=f"a value of shape (B, H) for {name}",
                 found=found,
                 where=where,
-                remedy="A state is computed from x.gate or from the states."
+                remedy=f"One number of a row is given to all units: {name} + 0 * {cell.states[0]}."
+                if is_row
+                else "A state is computed from x.gate or from the states."
                 if shape is not Shape.BATCH
                 else remedy,
             )
-    nodes = tuple(value._node for value in values)
-    return nodes[0], nodes[1:] if cell.output else nodes
+    return {name: value._node for name, value in zip(wanted, values, strict=True)}
 
 
 def _return_line(tracer: Tracer) -> int:

@@ -6,7 +6,7 @@ name of a cell is printable, on one line.
 
 from __future__ import annotations
 
-from cellwise.graph.expr import Draw, Node, Shape, StepGraph
+from cellwise.graph.expr import Draw, Node, Shape, StepGraph, first_name
 from cellwise.graph.ops import BESIDE, CONSTANT, DRAW, INPUT, OPS, PROJECT, SCALAR, STATE, VECTOR, Kind, Op
 
 _NAMES = {
@@ -48,7 +48,9 @@ def verify(graph: StepGraph) -> StepGraph:
         raise GraphError(f"{graph.name}: {op} {gate!r} stands both with and without its bias")
     if len(graph.new_states) != len(graph.states):
         raise GraphError(f"{graph.name}: {len(graph.states)} states, {len(graph.new_states)} new values")
-    for root in (graph.output, *graph.new_states):
+    if len(graph.outputs) != len(graph.others) + bool(graph.others):
+        raise GraphError(f"{graph.name}: {1 + len(graph.others)} outputs, {len(graph.outputs)} names")
+    for root in (graph.output, *graph.new_states, *graph.others):
         if root.shape is not Shape.BATCH or root.is_mask:
             raise GraphError(f"{graph.name}: an output or a state must be a real value of shape (B, H)")
     return graph
@@ -71,7 +73,7 @@ def _check_names(graph: StepGraph) -> None:
         raise GraphError(f"a cell is called {graph.name[:40]!r}, which is no line of printable text")
     given = (*graph.inputs, *_names(graph, DRAW))
     kinds = {"gate": graph.gates, "state": graph.states, "parameter": (*graph.vectors, *graph.scalars)}
-    kinds |= {"value beside x": given}
+    kinds |= {"value beside x": given, "output": graph.outputs}
     for kind, names in kinds.items():
         for name in names:
             _check_identifier(graph, kind, name)
@@ -85,10 +87,21 @@ def _check_names(graph: StepGraph) -> None:
         raise GraphError(f"{graph.name}: {min(shared)[:40]!r} is a value beside x, and something else too")
     for draw in graph.draws:
         _check_law(graph, draw)
+    _check_learned_first(graph, {*given, *graph.vectors, *graph.scalars})
     for _, name in graph.names:
         _check_identifier(graph, "variable", name)
     if not graph.states:
         raise GraphError(f"{graph.name}: has no state")
+
+
+def _check_learned_first(graph: StepGraph, taken: set[str]) -> None:
+    for state in graph.learned_first:
+        if state not in graph.states or graph.learned_first.count(state) > 1:
+            raise GraphError(f"{graph.name}: a first value is learned of {state[:40]!r}, which is no state")
+        if first_name(state) in taken:
+            raise GraphError(
+                f"{graph.name}: {first_name(state)[:40]!r} is where a state begins, and something else too"
+            )
 
 
 def _names(graph: StepGraph, op: Op) -> tuple[str, ...]:

@@ -8,8 +8,9 @@ reason a cell goes by a text: every release of torch takes one for a constant, s
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -17,6 +18,8 @@ from cellwise.backends.base import LayerSpec
 from cellwise.cells.base import Cell
 from cellwise.errors import BackendError
 from cellwise.graph import StepGraph
+from cellwise.graph.expr import first_name
+from cellwise.passes import restarting
 from cellwise.plan import ParameterSpec, PartialBias, parameter_layout, partial_biases, state_sizes
 from cellwise.runtime import dispatch
 from cellwise.runtime.compiling import constant_result
@@ -32,27 +35,32 @@ _KEYS: dict[Cell, str] = {}
 _NUMBERS = itertools.count()  # threads that meet here draw different ones
 
 
-_TRAINING = " in training"
+_TRAINING, _LEARNED = " in training", ", first states learned"
 
 
-def key_of(cell: Cell, training: bool = False) -> str:
-    """A text that stands for a cell in this process; with `training` for its equations there, if these are others."""
+def key_of(cell: Cell, training: bool = False, learned_initial: bool = False) -> str:
+    """A text that stands for a cell in this process; with `training` for its equations there, if these are others;
+    with `learned_initial` where all its states begin at what is learned.
+    """
     key = _KEYS.get(cell)
     if key is None:
         key = f"{cell.name} #{next(_NUMBERS)}"
         _CELLS[key] = cell
         key = _KEYS.setdefault(cell, key)
+    key += _LEARNED * learned_initial
     return key + _TRAINING if training and cell.training_graph is not cell.graph else key
 
 
 def cell_of(key: str) -> Cell:
     """The cell that a key stands for."""
-    return _CELLS[key.removesuffix(_TRAINING)]
+    return _CELLS[key.removesuffix(_TRAINING).removesuffix(_LEARNED)]
 
 
 def _graph_of(key: str) -> StepGraph:
     cell = cell_of(key)
-    return cell.training_graph if key.endswith(_TRAINING) else cell.graph
+    graph = cell.training_graph if key.endswith(_TRAINING) else cell.graph
+    all_learned = key.removesuffix(_TRAINING).endswith(_LEARNED)
+    return replace(graph.step, learned_first=graph.states) if all_learned else graph
 
 
 class LayerInfo(NamedTuple):
@@ -63,18 +71,51 @@ class LayerInfo(NamedTuple):
     shapes: tuple[tuple[tuple[int, ...], ...], ...]  # of the parameters, in the order of their names
     state_sizes: tuple[int, ...]
     partial: tuple[PartialBias, ...]  # biases that are filled before they reach a kernel
+    first: FirstStates | None  # where states begin, if any of them at what is learned
+
+
+class FirstStates(NamedTuple):
+    """Where the states of a layer begin, of which some at what is learned.
+
+    names: for each state, of each layer and direction in turn, its parameter; None for zeros. restarting: the stack
+    of a call with `resets`, whose equations are told by the value `mark` beside x of each step that begins anew.
+    """
+
+    states: tuple[str, ...]
+    names: tuple[tuple[str, ...] | None, ...]
+    restarting: LayerSpec
+    mark: str
 
 
 @lru_cache(maxsize=1024)
 def _info_of(definition: Definition) -> LayerInfo:
     key, input_size, hidden_size, num_layers, bias, dropout, bidirectional, proj_size = definition
     graph = _graph_of(key)
-    stack = LayerSpec(graph, input_size, hidden_size, num_layers, bias, dropout, bidirectional, proj_size)
+    sizes = (input_size, hidden_size, num_layers, bias, dropout, bidirectional, proj_size)
+    stack = LayerSpec(graph.step, *sizes)
     specs = specs_of(stack)
     names = tuple(tuple((spec.stem, spec.name(*place)) for spec in each) for place, each in specs.items())
     shapes = tuple(tuple(spec.shape for spec in each) for each in specs.values())
     partial = partial_biases(graph) if bias else ()
-    return LayerInfo(stack, names, shapes, state_sizes(graph, hidden_size, proj_size), partial)
+    first = _first_states(graph, sizes, list(specs)) if graph.learned_first else None
+    return LayerInfo(stack, names, shapes, state_sizes(graph, hidden_size, proj_size), partial, first)
+
+
+def _first_states(graph: StepGraph, sizes: tuple[Any, ...], places: list[tuple[int, bool]]) -> FirstStates:
+    names = tuple(
+        tuple(ParameterSpec(first_name(state), ()).name(*place) for place in places)
+        if state in graph.learned_first
+        else None
+        for state in graph.states
+    )
+    made = restarting(graph)
+    return FirstStates(graph.states, names, LayerSpec(made, *sizes), made.inputs[-1])
+
+
+def all_specs(definition: Definition) -> list[tuple[str, tuple[int, ...]]]:
+    """All parameters of a layer, those where states begin among them: name and shape, in order."""
+    stack = replace(_info_of(definition).stack, graph=_graph_of(definition[0]))
+    return [(spec.name(*place), spec.shape) for place, each in specs_of(stack).items() for spec in each]
 
 
 def specs_of(stack: LayerSpec) -> dict[tuple[int, bool], tuple[ParameterSpec, ...]]:
@@ -117,5 +158,11 @@ def dispatch_id_for(
             "(cellwise.revert(model) brings those back)",
             willing="'reference', whose program holds every step of x and is good for so many steps alone",
         )
+    stack, resets = stack_for(_info_of(definition), resets)
     context = dispatch.context_of(device, dtype, resets, traced, recompute)
-    return dispatch.dispatch_id(backend, _info_of(definition).stack, context, workload)
+    return dispatch.dispatch_id(backend, stack, context, workload)
+
+
+def stack_for(info: LayerInfo, resets: bool) -> tuple[LayerSpec, bool]:
+    """What is run in a call, with resets or without; and whether its backend is given these, or its equations are."""
+    return (info.first.restarting, False) if resets and info.first is not None else (info.stack, resets)

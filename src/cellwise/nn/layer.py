@@ -21,11 +21,22 @@ from cellwise.graph import StepGraph
 from cellwise.nn.beside import drop_weights, rows_beside, with_given
 from cellwise.nn.biases import filled
 from cellwise.nn.checks import as_states, check_input, check_states, check_steps, check_weights
-from cellwise.nn.definition import Definition, LayerInfo, Names, dispatch_id_for, info_of, key_of
+from cellwise.nn.definition import (
+    Definition,
+    FirstStates,
+    LayerInfo,
+    Names,
+    dispatch_id_for,
+    info_of,
+    key_of,
+    stack_for,
+)
+from cellwise.nn.first_states import first_values, marks_of, with_first_values
 from cellwise.runtime import dispatch
 from cellwise.runtime.compiling import is_tracing, specialize
+from cellwise.runtime.outputs import by_name
 from cellwise.runtime.sequences import Form, Lengths, form_of
-from cellwise.runtime.stream import Stream, StreamBeside, Watched
+from cellwise.runtime.stream import Stream, StreamBeside, StreamOfSeveral, Watched
 
 
 class Examined(NamedTuple):
@@ -58,6 +69,8 @@ class RecurrentLayer(nn.Module):
     recompute: bool = False
     # The probability with which a recurrent weight is zero in a call, in training (`drop_weights`).
     weight_dropout: float = 0.0
+    # Whether all states begin at what is learned, whatever the cell says.
+    learned_initial: bool = False
 
     @property
     def cell(self) -> Cell:
@@ -73,6 +86,11 @@ class RecurrentLayer(nn.Module):
     def _training_key(self) -> str:
         """The same of the cell in training; another one where its equations ask for that."""
         return self._key
+
+    @property
+    def learned_first(self) -> tuple[str, ...]:
+        """The states that begin at what is learned, of the parameter `h0_l{k}` for the state h."""
+        return self.cell.states if self.learned_initial else self.cell.learned_first
 
     @property
     def backend(self) -> str:
@@ -141,16 +159,23 @@ class RecurrentLayer(nn.Module):
         backend, stack, prepared = dispatch.DISPATCHES[dispatch_id_for(*asked, workload, *definition)]
         states = self._states(state, form.sequences.batch, data, unbatched, info)
         states = tuple([form.sort(each) for each in states])
-        weights = self._given(weights, stack.graph, beside, form, unbatched)
+        sequences = form.sequences
+        if info.first is not None and resets is not None:
+            weights = self._given(weights, stack.graph, beside, form, unbatched, info.first)
+            sequences = Sequences(sequences.data, sequences.steps, sequences.batch, sequences.sizes)
+        else:
+            weights = self._given(weights, stack.graph, beside, form, unbatched)
         if self.weight_dropout and self.training:
             weights = drop_weights(weights, self.weight_dropout)
-        call = Call(form.sequences, states, weights, self.training, prepared)
+        call = Call(sequences, states, weights, self.training, prepared)
         output, finals = backend.run(stack, call)
         output = form.output(output)
         finals = tuple([form.unsort(final) for final in finals])
         if unbatched:
             output = output.squeeze(0 if self.batch_first else 1)
             finals = tuple([final.squeeze(1) for final in finals])
+        if stack.graph.outputs:
+            output = by_name(output, stack.graph.outputs)
         return output, finals[0] if len(finals) == 1 else finals
 
     def _given(
@@ -160,12 +185,17 @@ class RecurrentLayer(nn.Module):
         beside: Mapping[str, Any],
         form: Form,
         unbatched: bool,
+        restarts: FirstStates | None = None,
     ) -> tuple[Weights, ...]:
-        """The weights with all that kernels are given beside x."""
+        """The weights with all that kernels are given beside x; with `restarts` also where states begin anew."""
         if not (beside or graph.inputs or graph.draws):
             return weights
         rows = rows_beside(self.cell, beside, form, self.hidden_size, unbatched)
-        return with_given(weights, graph, rows, form, self.hidden_size)
+        if restarts is None:
+            return with_given(weights, graph, rows, form, self.hidden_size)
+        rows |= {restarts.mark: marks_of(form.sequences)}
+        given = with_given(weights, graph, rows, form, self.hidden_size)
+        return with_first_values(self, given, restarts, graph, form.sequences)
 
     def _checked(self, x: Any, info: LayerInfo) -> tuple[Tensor, tuple[Weights, ...], torch.dtype]:
         """The numbers of an input that fits this layer, the weights as they are now, and the dtype to compute in."""
@@ -210,12 +240,13 @@ class RecurrentLayer(nn.Module):
         form = form_of(batch[0], self.batch_first, batch[1], batch[2])
         self._states(state, form.sequences.batch, data, unbatched, info)
         rows_beside(self.cell, beside, form, self.hidden_size, unbatched)
-        context = dispatch.context_of(data.device, dtype, resets is not None, False, self.recompute)
+        stack, resetting = stack_for(info, resets is not None)
+        context = dispatch.context_of(data.device, dtype, resetting, False, self.recompute)
         workload = self._workload(form.sequences, weights)
-        explanation = dispatch.explain(self._backend, info.stack, context, workload)
+        explanation = dispatch.explain(self._backend, stack, context, workload)
         chosen = None
         if explanation.chosen is not None:
-            chosen = dispatch.DISPATCHES[dispatch.dispatch_id(explanation.chosen, info.stack, context, None)]
+            chosen = dispatch.DISPATCHES[dispatch.dispatch_id(explanation.chosen, stack, context, None)]
         return Examined(chosen, form, info, dtype, explanation)
 
     def _workload(self, sequences: Sequences, weights: tuple[Weights, ...]) -> dispatch.Workload | None:
@@ -281,18 +312,35 @@ class RecurrentLayer(nn.Module):
                 "Stream a layer with bidirectional=False."
             )
 
-        return (StreamBeside if self.cell.inputs else Stream)(self, batch_size)
+        several = len(self.cell.outputs) > 1
+        return (StreamOfSeveral if several else StreamBeside if self.cell.inputs else Stream)(
+            self, batch_size
+        )
 
     def _stream_sizes(self) -> tuple[int, torch.dtype, torch.device]:
         weight = self._first_weight()
-        return self.proj_size or self.hidden_size, weight.dtype, weight.device
+        size = (self.proj_size or self.hidden_size) * max(1, len(self.cell.outputs))
+        return size, weight.dtype, weight.device
+
+    def _stream_outputs(self, output: Tensor) -> Any:
+        return by_name(output, self.cell.outputs)
 
     def _first_weight(self) -> Tensor:
         return next(iter(self._weights(info_of(*self._definition()).names)[0].by_stem.values()))
 
     def _stream_state(self, batch: int, state: Any = None) -> tuple[Tensor, ...]:
+        info, like = info_of(*self._definition()), self._first_weight()
+        if state is not None:
+            return self._states(state, batch, like, False, info)
+        with torch.no_grad():
+            return tuple([each.contiguous() for each in self._first_states(batch, like)])
+
+    def _first_states(self, batch: int, like: Tensor) -> tuple[Tensor, ...]:
+        """The states that a layer begins with, (L * directions, B, size) each."""
         info = info_of(*self._definition())
-        return self._states(state, batch, self._first_weight(), False, info)
+        if info.first is None:
+            return self._states(None, batch, like, False, info)
+        return first_values(self, info.first, batch)
 
     def _stream_step(
         self, x: Tensor, states: tuple[Tensor, ...], beside: Mapping[str, Tensor]
@@ -343,6 +391,7 @@ class RecurrentLayer(nn.Module):
             ("backend", "auto"),
             ("recompute", False),
             ("weight_dropout", 0.0),
+            ("learned_initial", False),
         ):
             value = getattr(self, name)
             if value != default:

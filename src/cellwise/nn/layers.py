@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cellwise.cells import gru, lstm, rnn
 from cellwise.cells.base import Cell
-from cellwise.errors import InputError
+from cellwise.errors import InputError, LayerError
 from cellwise.nn import plain
 from cellwise.nn.checks import check_weight_dropout
 from cellwise.nn.definition import key_of
@@ -30,6 +30,12 @@ class _DropIn(RecurrentLayer):
     mode: str
 
     def __init__(self, *args: Any, backend: str = "auto", weight_dropout: float = 0.0, **kwargs: Any) -> None:
+        if "learned_initial" in kwargs:
+            name = type(self).__name__
+            raise LayerError(
+                f"{name} has the parameters of torch.nn.{name} and no others, so no learned_initial; any cell has it "
+                f'in cellwise.Recurrent("{name.lower()}", input_size, hidden_size, learned_initial=True).'
+            )
         super().__init__(*args, **kwargs)
         self.backend = backend
         if check_weight_dropout(weight_dropout):  # else it has the attributes that it always had

@@ -16,7 +16,9 @@ from torch.nn.utils.rnn import PackedSequence
 
 from cellwise import torch_internals
 from cellwise.backends.base import PlainBatch, Shortcut
+from cellwise.nn.beside import drawer
 from cellwise.nn.biases import filler
+from cellwise.runtime.outputs import by_name
 
 if TYPE_CHECKING:
     from cellwise.nn.layer import RecurrentLayer
@@ -32,6 +34,8 @@ class Route(NamedTuple):
     shapes: tuple[tuple[int, ...], ...]
     reads_memory: bool
     fill: Callable[[Sequence[Tensor]], list[Tensor]] | None  # where gates have no bias
+    draw: Callable[[Sequence[Tensor], Tensor], list[Tensor]] | None  # where steps draw random numbers
+    outputs: tuple[str, ...]  # the names of several
 
 
 # None for calls that have no short way. All that decides is in the key.
@@ -66,9 +70,13 @@ def call(layer: RecurrentLayer, x: Any, state: Any) -> Any:
         for each in (data, *states):
             if each.is_neg() or _is_wrapped(each):
                 return None
-    if data is x:
-        return _run_dense(layer, route.shortcut, x, states, weights)
-    return _run_packed(layer, route.shortcut, x, states, weights)
+    if route.draw is not None:
+        weights = route.draw(weights, data)
+    run = _run_dense if data is x else _run_packed
+    if not route.outputs:
+        return run(layer, route.shortcut, x, states, weights)
+    output, final = run(layer, route.shortcut, x, states, weights)
+    return by_name(output, route.outputs), final
 
 
 def _key_of(layer: RecurrentLayer, x: Any, state: Any) -> tuple[Any, ...] | None:
@@ -157,7 +165,8 @@ def _decide(layer: RecurrentLayer, key: tuple[Any, ...], x: Any, state: Any) -> 
 
 def _route(layer: RecurrentLayer, x: Any, state: Any) -> Route | None:
     chosen, form, info, dtype, _ = layer._examined(x, state)
-    if info.stack.graph.given or (layer.weight_dropout and layer.training):
+    graph = info.stack.graph
+    if graph.asked_inputs or (layer.weight_dropout and layer.training):
         return None
     if chosen is None or (chosen.backend.accepts_padding and _watchers()):
         return None
@@ -171,7 +180,8 @@ def _route(layer: RecurrentLayer, x: Any, state: Any) -> Route | None:
     shapes = tuple(shape for each in info.shapes for shape in each)
     stems = [[stem for stem, _ in each] for each in info.names]
     fill = filler(stems, info.partial, layer.hidden_size)
-    return Route(shortcut, names, shapes, shortcut.reads_memory, fill)
+    drawn = drawer(graph, len(info.names), sequences, layer.hidden_size)
+    return Route(shortcut, names, shapes, shortcut.reads_memory, fill, drawn, graph.outputs)
 
 
 def _weights(layer: RecurrentLayer, route: Route, data: Tensor) -> list[Tensor] | None:
@@ -202,7 +212,7 @@ def _weights(layer: RecurrentLayer, route: Route, data: Tensor) -> list[Tensor] 
 
 
 def _run_dense(
-    layer: RecurrentLayer, shortcut: Shortcut, x: Tensor, states: Any, weights: list[Tensor]
+    layer: RecurrentLayer, shortcut: Shortcut, x: Any, states: Any, weights: list[Tensor]
 ) -> tuple[Tensor, Any]:
     unbatched = x.dim() == 2
     if unbatched:
@@ -216,7 +226,7 @@ def _run_dense(
 
 
 def _run_packed(
-    layer: RecurrentLayer, shortcut: Shortcut, x: PackedSequence, states: Any, weights: list[Tensor]
+    layer: RecurrentLayer, shortcut: Shortcut, x: Any, states: Any, weights: list[Tensor]
 ) -> tuple[PackedSequence, Any]:
     data, sizes, order, inverse = x
     if order is not None:

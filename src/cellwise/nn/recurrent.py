@@ -15,12 +15,15 @@ from torch.nn.utils.rnn import PackedSequence
 from cellwise import cells
 from cellwise.cells.base import Cell, own_parameters
 from cellwise.errors import InputError, LayerError
+from cellwise.graph.expr import first_name
 from cellwise.nn import plain
 from cellwise.nn.checks import check_weight_dropout
-from cellwise.nn.definition import info_of, key_of, specs_of
+from cellwise.nn.definition import all_specs, key_of, stack_for
+from cellwise.nn.first_states import check_learned_initial, first_state
 from cellwise.nn.layer import RecurrentLayer
 from cellwise.runtime import dispatch
 from cellwise.runtime.compiling import is_tracing
+from cellwise.runtime.outputs import kind_of
 from cellwise.runtime.sequences import Lengths
 
 __all__ = ["Recurrent", "RecurrentLayer", "explain"]
@@ -33,15 +36,17 @@ class Recurrent(RecurrentLayer):
 
     - x: (T, B, D), with `batch_first` (B, T, D), for one sequence (T, D), or a PackedSequence.
     - state: for each state of the cell (L * directions, B, H), without B for one sequence; a tensor for a cell of
-      one state, a tuple of tensors for others. Zeros if None.
+      one state, a tuple of tensors for others. If None, zeros, or what is learned (`learned_initial`).
     - lengths: (B,) valid steps of each row, unsorted, from 0 to T. Beyond them nothing is computed, the output is
       zero, the final state is that of the last valid step, and the reverse direction starts there.
-    - resets: (T, B), with `batch_first` (B, T), bool. The state of a row is zero before that step; with
-      `bidirectional` the boundary holds in both directions, so a row equals its pieces run apart.
+    - resets: (T, B), with `batch_first` (B, T), bool. The state of a row is zero before that step, or what is learned,
+      whatever `state` was given; with `bidirectional` the boundary holds in both directions, so a row equals its
+      pieces run apart.
     - beside: the inputs beside x of a cell that has some, by name: (T, B) or (T, B, 1), one number a row; or (T, B, H),
       one a unit; in the form of x, of its dtype. Every layer gets the same; the reverse direction reads each at its
       own step.
-    - output: like x, with directions * H in place of D; state: as it is taken.
+    - output: like x, with directions * H in place of D; of a cell with several outputs a named tuple of such, of which
+      the next layer is given the first, and the last layer's are returned. state: as it is taken.
 
     Parameters are named, shaped and ordered as in torch.nn: `weight_ih_l{k}` (G*H, D), `weight_hh_l{k}` (G*H, H),
     `bias_ih_l{k}`, `bias_hh_l{k}` (G*H,), with only the rows of gates that the cell asks for, then the cell's own.
@@ -61,6 +66,8 @@ class Recurrent(RecurrentLayer):
         backend: "auto", or one by name; also an attribute that may be set later.
         weight_dropout: in training each recurrent weight is zero with this probability, for all steps of a call, and
             the others are divided by 1 minus it (DropConnect, as in AWD-LSTM, Merity et al. 2018).
+        learned_initial: every state begins at a parameter, and not at zero: `h0_l{k}` (H,) for the state h, zero
+            until it is trained. A cell may say so of its own states, `h0 = Initial()`.
 
     In training a cell that draws masks (`cellwise.dropout`) has new ones in each call, layer and direction, from
     torch's generator: `torch.manual_seed` makes them again, torch.utils.checkpoint and `recompute` keep them.
@@ -79,6 +86,7 @@ class Recurrent(RecurrentLayer):
     proj_size = 0
     # Of the cell, in evaluation and in training; attributes of each layer, since every call asks for one.
     _key = _training_key = ""
+    learned_initial = False
 
     def __init__(
         self,
@@ -95,9 +103,13 @@ class Recurrent(RecurrentLayer):
         dtype: Any = None,
         *,
         weight_dropout: float = 0.0,
+        learned_initial: bool = False,
     ) -> None:
         super().__init__()
         self._cell = cells.get(cell)
+        if _boolean("learned_initial", learned_initial):
+            check_learned_initial(self._cell)
+            self.learned_initial = True
         self._find_keys()
         self.input_size = _positive("input_size", input_size)
         self.hidden_size = _positive("hidden_size", hidden_size)
@@ -114,15 +126,18 @@ class Recurrent(RecurrentLayer):
         self.reset_parameters()
 
     def _shapes(self) -> list[tuple[str, tuple[int, ...]]]:
-        specs = specs_of(info_of(*self._definition()).stack)
-        return [(spec.name(*place), spec.shape) for place, each in specs.items() for spec in each]
+        return all_specs(self._definition())
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._find_keys()  # they are of one process
 
     def _find_keys(self) -> None:
-        self._key, self._training_key = key_of(self._cell), key_of(self._cell, training=True)
+        cell, learned = self._cell, self.learned_initial
+        if len(cell.outputs) > 1:
+            kind_of(cell.outputs)
+        self._key, self._training_key = key_of(cell, False, learned), key_of(cell, True, learned)
+        self._begins = learned or bool(cell.learned_first)
 
     @property
     def cell(self) -> Cell:
@@ -131,15 +146,15 @@ class Recurrent(RecurrentLayer):
     def reset_parameters(self) -> None:
         """Draw all weights anew: uniform within 1 / sqrt(H) of zero, own parameters as the cell says."""
         bound = 1.0 / math.sqrt(self.hidden_size)
-        own = {parameter.name: parameter.initial for parameter in own_parameters(type(self._cell))}
-        for each in info_of(*self._definition()).names:
-            for stem, name in each:
-                initial = own.get(stem)
-                low, high = initial if isinstance(initial, tuple) else (-bound, bound)
-                if isinstance(initial, (int, float)):
-                    init.constant_(getattr(self, name), initial)
-                else:
-                    init.uniform_(getattr(self, name), low, high)
+        own: dict[str, Any] = dict.fromkeys(map(first_name, self._cell.states), 0.0)
+        own |= {parameter.name: parameter.initial for parameter in own_parameters(type(self._cell))}
+        for name, _ in self._shapes():
+            initial = own.get(name.rpartition("_l")[0])
+            low, high = initial if isinstance(initial, tuple) else (-bound, bound)
+            if isinstance(initial, (int, float)):
+                init.constant_(getattr(self, name), initial)
+            else:
+                init.uniform_(getattr(self, name), low, high)
 
     def forward(
         self,
@@ -156,6 +171,8 @@ class Recurrent(RecurrentLayer):
             InputError: an argument does not fit the layer.
             BackendError: the backend asked for by name cannot run this.
         """
+        if state is None and self._begins:
+            state = first_state(self, x)
         if lengths is None and resets is None and not beside and not is_tracing():
             found = plain.call(self, x, state)
             if found is not None:
@@ -195,8 +212,9 @@ def explain(
     if chosen is None:
         return explanation
     batch = form.sequences
-    context = dispatch.context_of(batch.data.device, dtype, resets is not None, False, layer.recompute)
-    return replace(explanation, detail=chosen.backend.detail(info.stack, context, batch.steps, batch.batch))
+    stack, resetting = stack_for(info, resets is not None)
+    context = dispatch.context_of(batch.data.device, dtype, resetting, False, layer.recompute)
+    return replace(explanation, detail=chosen.backend.detail(stack, context, batch.steps, batch.batch))
 
 
 def _positive(name: str, value: Any) -> int:

@@ -44,6 +44,11 @@ ROW, ROW_GRADIENT = (replace(op, name=f"row {op.name}", shape=Shape.ROWS) for op
 OUTPUT = "the output"
 
 
+def arriving_outputs(graph: StepGraph) -> dict[str, int]:
+    """What the gradients are called that arrive at outputs; the number of each output."""
+    return {OUTPUT: 0, **{f"{OUTPUT} {number}": number for number in range(1, 1 + len(graph.others))}}
+
+
 @dataclass(frozen=True, eq=False)
 class Derivative:
     """Gradients of one step. A missing entry is zero.
@@ -248,7 +253,8 @@ def differentiate(graph: StepGraph) -> Derivative:
     def arrive(node: Node, gradient: Node, at: dict[Node, Node] = arriving) -> None:
         at[node] = w.add(at[node], gradient) if node in at else gradient
 
-    arrive(graph.output, w.node(GRADIENT, attribute=OUTPUT))
+    for output, name in zip((graph.output, *graph.others), arriving_outputs(graph), strict=True):
+        arrive(output, w.node(GRADIENT, attribute=name))
     for state, node in zip(graph.states, graph.new_states, strict=True):
         arrive(node, w.node(ROW_GRADIENT if node.shape is Shape.ROWS else GRADIENT, attribute=state))
     products: dict[Node, Node] = {}

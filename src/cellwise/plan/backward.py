@@ -57,7 +57,7 @@ class BackwardPlan:
     def histories(self) -> tuple[str, ...]:
         """The states that are kept of every step; one that is the output is there anyway."""
         graph = self.graph
-        return graph.states[1:] if graph.output_is_state else graph.states
+        return graph.states[1:] if graph.output_is_history else graph.states
 
 
 def projects(graph: StepGraph) -> bool:
@@ -69,7 +69,7 @@ def projects(graph: StepGraph) -> bool:
     elementwise = any(i in states for node in graph.nodes if node.op is not PROJECT for i in node.inputs)
     passed_on = any(node in states for node in (graph.output, *graph.new_states))
     one_width = all(node.inputs[0] in states for node in graph.of(PROJECT))
-    return graph.output_is_state and one_width and not elementwise and not passed_on
+    return graph.output_is_history and one_width and not elementwise and not passed_on
 
 
 @lru_cache(maxsize=512)
@@ -117,7 +117,7 @@ def _needed(
     if not recompute:
         read = saved_for(graph.nodes, _forward_values(graph, roots))
         return dict.fromkeys([*read, *operands]), []
-    left = set(graph.of(STATE)) | (set() if projected else {graph.output})
+    left = set(graph.of(STATE)) | (set() if projected else {graph.output, *graph.others})
     computed = postorder([*roots, *operands], left)
     reads = [i for node in computed for i in node.inputs] + [*roots, *operands]
     return dict.fromkeys(n for n in reads if n in left), [n for n in operands if n not in left]
@@ -127,7 +127,8 @@ def _locate(graph: StepGraph, saved: Iterable[Node], projected: bool) -> tuple[d
     """Where each value of the step lies."""
     elsewhere = state_slots(graph, carried(graph.states, projected))
     if not projected:
-        elsewhere.setdefault(graph.output, Slot(output_buffer(projected)))
+        for column, node in enumerate((graph.output, *graph.others)):
+            elsewhere.setdefault(node, Slot(output_buffer(graph, projected), column))
     taped = [node for node in saved if node not in elsewhere]
     numbers = [node for node in taped if node.shape is Shape.ROWS]
     units = [node for node in taped if node.shape is not Shape.ROWS]

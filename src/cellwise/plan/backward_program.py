@@ -9,7 +9,7 @@ from cellwise.graph import Node, StepGraph
 from cellwise.graph.expr import postorder
 from cellwise.graph.ops import CONSTANT, OPS, STATE
 from cellwise.passes import Derivative
-from cellwise.passes.differentiate import GRADIENT, OUTPUT, PULLBACK
+from cellwise.passes.differentiate import GRADIENT, OUTPUT, PULLBACK, arriving_outputs
 from cellwise.plan.buffers import States, X, carried, given_slots, output_buffer
 from cellwise.plan.forward import OUTPUT_WEIGHT
 from cellwise.plan.products import Products
@@ -43,7 +43,7 @@ def backward_program(
         projected: the first state and the output are W_hr times what the equations give.
     """
     states = carried([f"gradient {name}" for name in graph.states], projected)
-    arriving = Buffer("gradient output", StorageClass.PER_STEP, width=output_buffer(projected).width)
+    arriving = replace(output_buffer(graph, projected), name="gradient output")
     sums = Buffer("sums", StorageClass.REDUCTION, max(1, len(derivative.parameters)))
     biases = Buffer("bias sums", StorageClass.REDUCTION, max(1, len(gate_refs)))
     # What goes to the buffer of gates is also summed, for the gradients of biases.
@@ -92,11 +92,12 @@ def backward_program(
 
 def _arriving(graph: StepGraph, nodes: Iterable[Node], output: Buffer, states: States) -> Refs:
     """Where the gradients are found that arrive at a step."""
-    slots = {}
+    slots, outputs = {}, arriving_outputs(graph)
     for node in nodes:
         if node.op is GRADIENT:
             name = str(node.attribute)
-            slots[node] = Slot(output if name == OUTPUT else states[graph.states.index(name)][0])
+            at_state = None if name in outputs else states[graph.states.index(name)][0]
+            slots[node] = Slot(output, outputs[name]) if at_state is None else Slot(at_state)
     return slots
 
 

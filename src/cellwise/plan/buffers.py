@@ -65,8 +65,10 @@ def name_beside(buffer: Buffer) -> str | None:
     return buffer.name.removeprefix(_BESIDE) if buffer.name.startswith(_BESIDE) else None
 
 
-def output_buffer(projected: bool) -> Buffer:
-    return Buffer("output", StorageClass.PER_STEP, width=Width.PROJECTED if projected else Width.HIDDEN)
+def output_buffer(graph: StepGraph, projected: bool) -> Buffer:
+    """Where the outputs lie, a column each."""
+    width = Width.PROJECTED if projected else Width.HIDDEN
+    return Buffer("output", StorageClass.PER_STEP, 1 + len(graph.others), width)
 
 
 def carried(names: Sequence[str], projected: bool) -> States:

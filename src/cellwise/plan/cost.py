@@ -144,24 +144,24 @@ def cost_of(graph: StepGraph, layers: int = 1, bias: bool = True, recompute: boo
     top = stack[-1]
     training = (
         *once,
-        ("outputs", layers * ROWS * h),
+        ("outputs", layers * cell.outputs),
         ("tape", layers * cell.tape),
         ("states", states),
         *((("beside x", cell.beside + layers * cell.masks),) if cell.graph.given else ()),
         ("weights' gradients", parameters),
         ("gates' gradients", cell.gates),
         ("operands made again", cell.again),
-        ("gradients at output, input and states", ROWS * (h + top.width) + cell.states),
+        ("gradients at output, input and states", cell.outputs + ROWS * top.width + cell.states),
     )
     in_vectors = frozenset({"tape", "gates' gradients", "operands made again"})
     copies = (
-        ("outputs in whole vectors", layers * ROWS * h),
-        ("gradient at output in whole vectors", ROWS * h),
+        ("outputs in whole vectors", layers * cell.outputs),
+        ("gradient at output in whole vectors", cell.outputs),
     )
     # The outputs of a layer are the input of the next; those below are no longer needed.
     inference = (
         *once,
-        ("outputs", min(layers, 2) * ROWS * h),
+        ("outputs", min(layers, 2) * cell.outputs),
         ("states", states),
         *((("beside x", cell.beside + cell.masks),) if graph.given else ()),
     )
@@ -173,7 +173,7 @@ def cost_of(graph: StepGraph, layers: int = 1, bias: bool = True, recompute: boo
         inference_traffic=reduce(add, (layer.traffic_forward(tape=False) for layer in stack)),
         forward_traffic=reduce(add, (layer.traffic_forward(tape=True) for layer in stack)),
         backward_traffic=reduce(add, (layer.traffic_backward for layer in stack)),
-        inference_memory=Memory(inference, copies=(("outputs in whole vectors", ROWS * h),)),
+        inference_memory=Memory(inference, copies=(("outputs in whole vectors", cell.outputs),)),
         training_memory=Memory(training, in_vectors, copies if cell.keeps_output else copies[1:]),
         forward_depth=Depth(forward_step(graph), layers),
         backward_depth=Depth(backward_step(cell.derivative, cell.backward_nodes, cell.saved), layers),
@@ -208,8 +208,11 @@ class _Cell:
         self.tape += len(backward.tape.row_columns) * ROWS
         # The outputs are also the states before all steps but the first, where they are that state.
         first = [n for n in self.saved if n.op is STATE and n.attribute not in backward.histories]
-        self.outputs_read = ROWS * h if first or backward.reads_output else ZERO
-        self.keeps_output = backward.reads_output or self.graph.output_is_state
+        self.outputs = (1 + len(graph.others)) * ROWS * h
+        written = {graph.output, *graph.others}.difference(graph.of(STATE))
+        read = len(written & self.saved) if graph.others else bool(first or backward.reads_output)
+        self.outputs_read = read * ROWS * h
+        self.keeps_output = backward.reads_output or graph.output_is_history
         self.gates = len(self.at_gates) * ROWS * h
         again = [array.columns for array in backward.program.buffers if array.name == RECOMPUTED]
         self.again = sum(again) * ROWS * h
@@ -282,7 +285,7 @@ class _Layer:
         cell = self.cell
         return Traffic(
             read=self.parameters + ROWS * self.width + cell.states + cell.beside + cell.masks,
-            written=ROWS * h + cell.states + (cell.tape if tape else ZERO) + cell.masks,
+            written=cell.outputs + cell.states + (cell.tape if tape else ZERO) + cell.masks,
         )
 
     @property
@@ -299,7 +302,14 @@ class _Layer:
         by_loop = cell.gates + cell.again
         beside = cell.beside + cell.masks
         return Traffic(
-            read=weights + rows + ROWS * h + cell.tape + cell.outputs_read + by_loop + cell.states + beside,
+            read=weights
+            + rows
+            + cell.outputs
+            + cell.tape
+            + cell.outputs_read
+            + by_loop
+            + cell.states
+            + beside,
             written=self.parameters + rows + by_loop + cell.states + cell.beside,
         )
 

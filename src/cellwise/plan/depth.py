@@ -18,7 +18,7 @@ import numpy as np
 from cellwise.graph import Node, StepGraph
 from cellwise.graph.ops import INPUT, STATE
 from cellwise.passes import Derivative
-from cellwise.passes.differentiate import GRADIENT, OUTPUT
+from cellwise.passes.differentiate import GRADIENT, OUTPUT, arriving_outputs
 from cellwise.plan.polynomial import Polynomial, t
 
 # No path. Far below any length, and twice it still fits 64 bits.
@@ -54,16 +54,21 @@ def forward_step(graph: StepGraph) -> Step:
 
     paths = _paths(graph.nodes, source)
     new = {f"({s})": paths[node] for s, node in zip(graph.states, graph.new_states, strict=True)}
-    return Step(new, paths[graph.output])
+    return Step(new, paths[graph.output], tuple(paths[node] for node in graph.others))
 
 
 def backward_step(derivative: Derivative, nodes: Iterable[Node], saved: Iterable[Node]) -> Step:
     """The chains of a step backward: `nodes` inputs first, `saved` those whose value is on the tape."""
+    outputs = arriving_outputs(derivative.graph)
 
     def source(node: Node) -> str:
         if node.op is not GRADIENT:
             return Step.START
-        return Step.INPUT if node.attribute == OUTPUT else f"({node.attribute})"
+        if (
+            node.attribute in outputs
+        ):  # the layer above takes the first; at others arrives what is always there
+            return Step.INPUT if node.attribute == OUTPUT else Step.START
+        return f"({node.attribute})"
 
     paths = _paths(nodes, source, set(saved))
     nothing: Lengths = {}

@@ -40,7 +40,7 @@ def forward_program(graph: StepGraph, tape: Tape | None, projected: bool = False
     level = products.together(assign_stages(nodes))
     stages, between = build_stages(nodes, level, outputs, in_memory, products.sums)
     if projected:
-        stages += (_projection(outputs[0], states[0][1]),)
+        stages += (_projection(outputs[0], states[0][1], output_buffer(graph, projected)),)
     buffers = dict.fromkeys(
         [X.buffer]
         + [buffer for pair in states for buffer in pair]
@@ -57,7 +57,8 @@ def _outputs(graph: StepGraph, states: States, tape: Tape | None, projected: boo
     if projected:
         outputs.append((graph.output, Slot(Buffer("unprojected", StorageClass.SCRATCH))))
     else:
-        outputs.append((graph.output, Slot(output_buffer(projected))))
+        buffer = output_buffer(graph, projected)
+        outputs += [(node, Slot(buffer, i)) for i, node in enumerate((graph.output, *graph.others))]
         outputs.append((graph.new_states[0], Slot(states[0][1])))
     outputs += [
         (node, Slot(after)) for node, (_, after) in zip(graph.new_states[1:], states[1:], strict=True)
@@ -67,9 +68,9 @@ def _outputs(graph: StepGraph, states: States, tape: Tape | None, projected: boo
     return outputs
 
 
-def _projection(given: tuple[Node, Slot], after: Buffer) -> Stage:
+def _projection(given: tuple[Node, Slot], after: Buffer, output: Buffer) -> Stage:
     node, slot = given
     result = Node(PROJECT_OUTPUT, (node,))
     term = MatmulTerm(slot, WeightBlock(OUTPUT_WEIGHT, ("",)), (0,))
-    writes = ((result, Slot(output_buffer(True))), (result, Slot(after)))
+    writes = ((result, Slot(output)), (result, Slot(after)))
     return Stage((result,), ((),), (term,), (), writes, Width.PROJECTED)

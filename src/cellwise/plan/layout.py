@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cellwise.graph import StepGraph
+from cellwise.graph.expr import first_name
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class ParameterSpec:
 def parameter_layout(
     graph: StepGraph, input_size: int, hidden_size: int, bias: bool, proj_size: int = 0
 ) -> tuple[ParameterSpec, ...]:
-    """The parameters in the order of torch.nn: weights (G*H, D) and (G*H, H), biases (G*H,), projection, then own.
+    """The parameters in the order of torch.nn: weights (G*H, D) and (G*H, H), biases (G*H,), projection, then own,
+    and last where states begin.
 
     G counts the gates that are asked for, of the input and of states; for a bias those that have one.
     """
@@ -48,6 +50,7 @@ def parameter_layout(
         specs.append(ParameterSpec("weight_hr", (proj_size, hidden_size)))
     specs += [ParameterSpec(name, (hidden_size,)) for name in graph.vectors]
     specs += [ParameterSpec(name, ()) for name in graph.scalars]
+    specs += [ParameterSpec(first_name(state), (hidden_size,)) for state in graph.learned_first]
     return tuple(specs)
 
 

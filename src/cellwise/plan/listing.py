@@ -13,9 +13,9 @@ from functools import lru_cache
 
 from cellwise.graph import Node, StepGraph
 from cellwise.graph.ops import CONSTANT, OPS
-from cellwise.graph.text import DEEPEST, TEXT, display_names, write
+from cellwise.graph.text import DEEPEST, TEXT, arriving_names, display_names, write
 from cellwise.passes import differentiate
-from cellwise.passes.differentiate import GRADIENT, OUTPUT, PULLBACK
+from cellwise.passes.differentiate import GRADIENT, OUTPUT, PULLBACK, arriving_outputs
 from cellwise.plan.forward import OUTPUT_WEIGHT
 from cellwise.plan.program import Buffer, MatmulTerm, Program, Slot, Stage, StorageClass, Width
 
@@ -78,12 +78,13 @@ def _names(program: Program, graph: StepGraph) -> Mapping[Node, str]:
     nodes = [
         node for stage in program.stages for node in (*stage.row_nodes, *stage.accumulators, *stage.nodes)
     ]
-    gradients = [node for node in program.reads if node.op is GRADIENT]
+    gradients, outputs = [node for node in program.reads if node.op is GRADIENT], arriving_outputs(graph)
     if not gradients:
         return names
     for node in gradients:
-        if node.attribute == OUTPUT:
-            names[node] = "Δy" if "y" not in graph.states else "Δoutput"
+        if node.attribute in outputs:
+            name = arriving_names(graph)[outputs[str(node.attribute)]]
+            names[node] = f"Δ{name}"
         else:
             names[node] = f"Δ{graph.states[0] if node.attribute not in graph.states else node.attribute}"
     for node in (*nodes, *program.reads):

@@ -31,6 +31,9 @@ class Streamed(Protocol):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """One step (B, D) by whatever backend can, without gradients; beside x are (B,), (B, 1) or (B, H)."""
 
+    def _stream_outputs(self, output: Tensor) -> Any:
+        """Several outputs that lie side by side, by their names."""
+
     def _stepper(self, batch: int) -> tuple[Stepper, Watched] | None:
         """Kernels for single steps on the weights as they are now, and these watched; None if there are none."""
 
@@ -323,3 +326,14 @@ class StreamBeside(Stream):
         if isinstance(value, Tensor) and x.dim() == 1:
             return value.reshape(1, -1).detach()
         return value.detach() if isinstance(value, Tensor) else value
+
+
+class StreamOfSeveral(StreamBeside):
+    """A stream of a cell of several outputs: a step returns them by name, as the layer does.
+
+    `out` takes all of them side by side, (B, outputs * H).
+    """
+
+    def __call__(self, x: Tensor, out: Tensor | None = None, **beside: Any) -> Any:
+        """One step, as of any stream."""
+        return self._layer._stream_outputs(super().__call__(x, out, **beside))

@@ -20,7 +20,8 @@ def cells_of(value: Any) -> tuple[Cell, ...]:
     """The cells that an estimator's option `cell` names.
 
     value: the name, class or instance of a cell; several, in a tuple or list; or their names joined by "+".
-    Raises UnknownCellError; OptionError for an empty tuple; TypeError for what is no cell.
+    Raises UnknownCellError; OptionError for an empty tuple, and for a cell of several outputs; TypeError for
+    what is no cell.
 
     >>> [each.name for each in cells_of("gru+lstm")], joined_name(cells_of(("lstm", "gru")))
     (['gru', 'lstm'], 'lstm+gru')
@@ -29,6 +30,19 @@ def cells_of(value: Any) -> tuple[Cell, ...]:
         if not value:
             raise OptionError("cell is an empty list; name at least one cell")
         return tuple(cell for each in value for cell in cells_of(each))
+    return tuple(map(_of_one_output, _named(value)))
+
+
+def _of_one_output(cell: Cell) -> Cell:
+    if len(cell.outputs) > 1:
+        raise OptionError(
+            f"the cell {cell.name} gives {len(cell.outputs)} outputs a step ({', '.join(cell.outputs)}), and a task "
+            "reads one; take a cell whose step returns one"
+        )
+    return cell
+
+
+def _named(value: Any) -> tuple[Cell, ...]:
     known = known_cell(value)  # first, for a cell may be called "a+b"
     if known is not None:
         return (known,)

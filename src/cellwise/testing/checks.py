@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from cellwise.backends.registry import AUTO, BACKENDS
 from cellwise.cells.base import Cell
 from cellwise.graph.ops import OPS
 from cellwise.nn.recurrent import RecurrentLayer, explain
+from cellwise.runtime.outputs import by_name
 from cellwise.testing.cases import Arguments, Case, cases_of
 from cellwise.testing.compare import Results, assert_close, call_layer, results
 from cellwise.testing.naive import run_naively
@@ -103,7 +105,7 @@ def check_gradients(cell: Cell, backend: str) -> str | None:
         state = states[0] if len(states) == 1 else states
         given = dict(zip(arguments.beside, beside, strict=True))
         output, final = torch.func.functional_call(layer, swapped, (x, state), given)
-        return output, *(final if isinstance(final, tuple) else (final,))
+        return *_tuple(output), *_tuple(final)
 
     inputs = [arguments.x, *arguments.states, *arguments.beside.values()]
     inputs += [each.detach() for each in parameters.values()]
@@ -143,7 +145,9 @@ def check_stream(cell: Cell, backend: str) -> str | None:
             whole, final = layer(x, **beside)
         stream = layer.stream(case.batch)
         now = [{name: value[t] for name, value in beside.items()} for t in range(len(x))]
-        steps = torch.stack([stream(each, **given) for each, given in zip(x, now, strict=True)])
+        made = [_tuple(stream(each, **given)) for each, given in zip(x, now, strict=True)]
+        steps = torch.cat([torch.stack(each) for each in zip(*made, strict=True)], -1)
+        whole = torch.cat(_tuple(whole), -1)
         pairs = zip(_tuple(stream.state), _tuple(final), strict=True)
         found = {"output": steps, **{f"final {i}": a for i, (a, _) in enumerate(pairs)}}
         truth = {"output": whole, **{f"final {i}": b for i, b in enumerate(_tuple(final))}}
@@ -198,26 +202,39 @@ def check_training(cell: Cell, backend: str) -> str | None:
     return None
 
 
+def _by_output(outputs: list[Any], join: Callable[[list[Tensor]], Tensor]) -> Any:
+    """Outputs of several calls joined; where each is several by name, one by one."""
+    if isinstance(outputs[0], tuple):
+        return type(outputs[0])(*(join(list(each)) for each in zip(*outputs, strict=True)))
+    return join(outputs)
+
+
 def _check_pieces(case: Case, backend: str, pieces: list[list[tuple[int, int]]]) -> str | None:
     """Compare a call with its pieces, a list of (start, end) for each row, run alone and put together again."""
 
     def apart(
         layer: nn.Module, arguments: Arguments, x: Tensor, states: tuple[Tensor, ...]
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    ) -> tuple[Any, tuple[Tensor, ...]]:
         assert isinstance(layer, RecurrentLayer)
         columns, finals = [], []
         for b, row in enumerate(pieces):
             first = tuple(state[:, b : b + 1] for state in states)
             column, final = _row_in_pieces(layer, arguments, x[:, b : b + 1], first, b, row)
-            columns.append(torch.cat([column, x.new_zeros(len(x) - len(column), *column.shape[1:])]))
+            columns.append(_by_output([column], lambda each: _lengthened(each[0], len(x))))
             finals.append(final)
-        return torch.cat(columns, 1), tuple(torch.cat(each, 1) for each in zip(*finals, strict=True))
+        return _by_output(columns, lambda each: torch.cat(each, 1)), tuple(
+            torch.cat(each, 1) for each in zip(*finals, strict=True)
+        )
 
     layer, arguments = case.layer(backend), case.arguments()
     reason = refusal(layer, arguments)
     if reason is None:
         assert_close(results(layer, arguments), results(layer, arguments, apart))
     return reason
+
+
+def _lengthened(column: Tensor, steps: int) -> Tensor:
+    return torch.cat([column, column.new_zeros(steps - len(column), *column.shape[1:])])
 
 
 def _row_in_pieces(
@@ -227,17 +244,19 @@ def _row_in_pieces(
     states: tuple[Tensor, ...],
     b: int,
     row: list[tuple[int, int]],
-) -> tuple[Tensor, tuple[Tensor, ...]]:
+) -> tuple[Any, tuple[Tensor, ...]]:
     """One row x (T, 1, D) as pieces. The forward direction begins in the first, the reverse one in the last."""
-    zeros = tuple(torch.zeros_like(state) for state in states)
+    begin = layer._first_states(1, states[0])
     cut_at_start = arguments.resets is not None and bool(arguments.resets[0, b])
     outputs, finals = [], list(states)
     for index, (start, end) in enumerate(row):
         if start == end:
-            outputs.append(x.new_zeros(0, 1, layer.hidden_size * (2 if layer.bidirectional else 1)))
+            nothing = x.new_zeros(0, 1, layer.hidden_size * (2 if layer.bidirectional else 1))
+            names = layer.cell.graph.outputs
+            outputs.append(by_name(nothing.repeat(1, 1, len(names)), names) if names else nothing)
             continue
-        forward = states if index == 0 and not cut_at_start else zeros
-        backward = states if index == len(row) - 1 else zeros
+        forward = states if index == 0 and not cut_at_start else begin
+        backward = states if index == len(row) - 1 else begin
         initial = tuple(
             torch.cat([f[:1], r[1:]]) if layer.bidirectional else f
             for f, r in zip(forward, backward, strict=True)
@@ -248,12 +267,12 @@ def _row_in_pieces(
         for i, new in enumerate(final):
             backward_end = new[1:] if index == 0 else finals[i][1:]
             finals[i] = torch.cat([new[:1], backward_end]) if layer.bidirectional else new
-    return torch.cat(outputs), tuple(finals)
+    return _by_output(outputs, torch.cat), tuple(finals)
 
 
 def naive_call(
     layer: nn.Module, arguments: Arguments, x: Tensor, states: tuple[Tensor, ...]
-) -> tuple[Tensor, tuple[Tensor, ...]]:
+) -> tuple[Any, tuple[Tensor, ...]]:
     assert isinstance(layer, RecurrentLayer)
     return run_naively(layer, x, states, arguments.lengths, arguments.resets, arguments.beside)
 

@@ -38,7 +38,7 @@ _LUCK = 16
 def results(
     layer: nn.Module,
     arguments: Arguments,
-    call: Callable[[nn.Module, Arguments, Tensor, tuple[Tensor, ...]], tuple[Tensor, tuple[Tensor, ...]]]
+    call: Callable[[nn.Module, Arguments, Tensor, tuple[Tensor, ...]], tuple[Any, tuple[Tensor, ...]]]
     | None = None,
 ) -> Results:
     """Run a layer forward and backward: its output, its final states and the gradient of all that it was given.
@@ -57,7 +57,11 @@ def results(
     arguments = replace(arguments, beside=beside)
     output, finals = (call or call_layer)(layer, arguments, x, states)
     names = _state_names(layer, len(finals))
-    found = {"output": output, **{f"final {name}": each for name, each in zip(names, finals, strict=True)}}
+    outputs = {"output": output}
+    if isinstance(output, tuple):
+        fields: tuple[str, ...] = getattr(output, "_fields")  # noqa: B009, which no type of a tuple has
+        outputs = {f"output {name}": each for name, each in zip(fields, output, strict=True)}
+    found = {**outputs, **{f"final {name}": each for name, each in zip(names, finals, strict=True)}}
     sources = {"x": x}
     sources |= {f"initial {name}": state for name, state in zip(names, states, strict=False)}
     sources |= beside
@@ -69,7 +73,7 @@ def results(
 
 def call_layer(
     layer: nn.Module, arguments: Arguments, x: Tensor, states: tuple[Tensor, ...]
-) -> tuple[Tensor, tuple[Tensor, ...]]:
+) -> tuple[Any, tuple[Tensor, ...]]:
     """Call a layer as `arguments` say, with x and states in place of those it holds; a packed output comes padded."""
     state: Any = None if not states else states[0] if len(states) == 1 else states
     own = {"lengths": arguments.lengths, "resets": arguments.resets}
@@ -83,7 +87,12 @@ def call_layer(
     output, final = layer(given, state, **options)
     if arguments.packed:
         steps = x.shape[1 if batch_first else 0]
-        output, _ = pad_packed_sequence(output, batch_first, total_length=steps)
+        several = isinstance(output, tuple) and not isinstance(output, PackedSequence)
+        padded = [
+            pad_packed_sequence(each, batch_first, total_length=steps)[0]
+            for each in (output if several else (output,))
+        ]
+        output = type(output)(*padded) if several else padded[0]
     return output, final if isinstance(final, tuple) else (final,)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from torch import Tensor
 from cellwise.graph import Node
 from cellwise.graph.ops import BESIDE, CONSTANT, INPUT, PROJECT, SCALAR, STATE, VECTOR
 from cellwise.nn.recurrent import RecurrentLayer
+from cellwise.runtime.outputs import by_name
 
 States = tuple[Tensor, ...]
 
@@ -32,12 +34,13 @@ def run_naively(
     lengths: Tensor | None = None,
     resets: Tensor | None = None,
     beside: Mapping[str, Tensor] = MappingProxyType({}),
-) -> tuple[Tensor, States]:
-    """Outputs and final states of a layer in evaluation.
+) -> tuple[Any, States]:
+    """Outputs and final states of a layer in evaluation; of several outputs a tuple by their names.
 
     Args:
         x: (T, B, D), with `batch_first` (B, T, D), or (T, D).
-        states: one (L * directions, B, size) per state of the cell, or none for zeros; without B for one sequence.
+        states: one (L * directions, B, size) per state of the cell, or none for those that a layer begins with; without
+            B for one sequence.
         lengths: (B,), or () for one sequence.
         resets: bool, (T, B), with `batch_first` (B, T), or (T,).
         beside: the inputs beside x, (T, B) or (T, B, H), with `batch_first` (B, T, ...), or (T, ...).
@@ -52,13 +55,19 @@ def run_naively(
             None if resets is None else resets.unsqueeze(batch_dim),
             {name: value.unsqueeze(batch_dim) for name, value in beside.items()},
         )
-        return output.squeeze(batch_dim), tuple(final.squeeze(1) for final in finals)
+        finals = tuple(final.squeeze(1) for final in finals)
+        if isinstance(output, tuple):
+            return type(output)(*(each.squeeze(batch_dim) for each in output)), finals
+        return output.squeeze(batch_dim), finals
     if layer.batch_first:
         turned = None if resets is None else resets.t()
         rest = {name: value.transpose(0, 1) for name, value in beside.items()}
         output, finals = _rows(layer, x.transpose(0, 1), states, lengths, turned, rest)
-        return output.transpose(0, 1), finals
-    return _rows(layer, x, states, lengths, resets, beside)
+        output = output.transpose(0, 1)
+    else:
+        output, finals = _rows(layer, x, states, lengths, resets, beside)
+    names = layer.cell.graph.outputs
+    return by_name(output, names) if names else output, finals
 
 
 def _rows(
@@ -71,10 +80,13 @@ def _rows(
 ) -> tuple[Tensor, States]:
     steps, batch = x.shape[:2]
     directions = 2 if layer.bidirectional else 1
-    sizes = [layer.hidden_size for _ in layer.cell.states]
-    sizes[0] = layer.proj_size or sizes[0]
-    given = states or [x.new_zeros(layer.num_layers * directions, batch, size) for size in sizes]
-    output = x.new_zeros(steps, batch, directions * sizes[0])
+    suffixes = _suffixes(layer)
+    firsts = [_first_states(layer, suffix, x) for suffix in suffixes]
+    given = states or [
+        torch.stack(each).unsqueeze(1).expand(-1, batch, -1) for each in zip(*firsts, strict=True)
+    ]
+    count = 1 + len(layer.cell.graph.others)
+    output = x.new_zeros(steps, batch, count * directions * (layer.proj_size or layer.hidden_size))
     finals = [torch.empty_like(state) for state in given]
     for b in range(batch):
         length = steps if lengths is None else int(lengths[b])
@@ -87,6 +99,20 @@ def _rows(
     return output, tuple(finals)
 
 
+def _suffixes(layer: RecurrentLayer) -> list[str]:
+    directions = ("", "_reverse") if layer.bidirectional else ("",)
+    return [f"_l{depth}{direction}" for depth in range(layer.num_layers) for direction in directions]
+
+
+def _first_states(layer: RecurrentLayer, suffix: str, like: Tensor) -> States:
+    """Where the states of one layer in one direction begin, (size,) each."""
+    sizes = [layer.proj_size or layer.hidden_size, *[layer.hidden_size] * (len(layer.cell.states) - 1)]
+    return tuple(
+        getattr(layer, f"{state}0{suffix}") if state in layer.learned_first else like.new_zeros(size)
+        for state, size in zip(layer.cell.states, sizes, strict=True)
+    )
+
+
 def _row(
     layer: RecurrentLayer,
     x: Tensor,
@@ -96,6 +122,7 @@ def _row(
 ) -> tuple[Tensor, list[Tensor]]:
     """One sequence x (T, D) through all layers; states (L * directions, size)."""
     finals: list[States] = []
+    count = 1 + len(layer.cell.graph.others)
     for depth in range(layer.num_layers):
         sides = []
         for suffix in ("", "_reverse") if layer.bidirectional else ("",):
@@ -103,8 +130,12 @@ def _row(
             outputs, carried = _one_way(layer, f"_l{depth}{suffix}", x, carried, resets, beside)
             sides.append(outputs)
             finals.append(carried)
-        x = torch.cat(sides, dim=-1)
-    return x, [torch.stack(each) for each in zip(*finals, strict=True)]
+        # Output by output, each with all directions; the next layer takes the first.
+        parts = [
+            torch.cat(each, dim=-1) for each in zip(*(side.chunk(count, -1) for side in sides), strict=True)
+        ]
+        x = parts[0]
+    return torch.cat(parts, dim=-1), [torch.stack(each) for each in zip(*finals, strict=True)]
 
 
 def _one_way(
@@ -115,18 +146,19 @@ def _one_way(
     resets: list[bool],
     beside: Mapping[str, Tensor],
 ) -> tuple[Tensor, States]:
-    backwards = suffix.endswith("_reverse")
+    backwards, firsts = suffix.endswith("_reverse"), _first_states(layer, suffix, x)
     outputs: list[Tensor] = [x.new_zeros(0)] * len(x)
     times = list(range(len(x)))
     for t in reversed(times) if backwards else times:
         if resets[t] and not backwards:
-            carried = tuple(torch.zeros_like(state) for state in carried)
+            carried = firsts
         now = {name: value[t] for name, value in beside.items()}
         outputs[t], carried = _step(layer, suffix, x[t], carried, now)
         # The boundary lies before step t in time, so backwards it is passed after that step.
         if resets[t] and backwards and t > 0:
-            carried = tuple(torch.zeros_like(state) for state in carried)
-    return torch.stack(outputs) if outputs else x.new_zeros(0, carried[0].shape[-1]), carried
+            carried = firsts
+    width = (1 + len(layer.cell.graph.others)) * carried[0].shape[-1]
+    return torch.stack(outputs) if outputs else x.new_zeros(0, width), carried
 
 
 def _step(
@@ -172,4 +204,4 @@ def _step(
     if layer.proj_size:
         output = getattr(layer, f"weight_hr{suffix}") @ output
         new = (output, *new[1:])
-    return output, new
+    return torch.cat([output, *(values[each] for each in graph.others)]), new

@@ -25,7 +25,7 @@ from typing import Any
 from hypothesis import note
 from hypothesis import strategies as st
 
-from cellwise import Cell, Scalar, Vector
+from cellwise import Cell, Initial, Scalar, Vector
 from cellwise.graph import functions as f
 from cellwise.graph.ops import OPS, POINTWISE, REDUCTIONS
 
@@ -130,8 +130,8 @@ class Result:
 class Program:
     """A step as data; calling `run` inside a step builds its equations.
 
-    `results` are those of the states, `output` that of an output that is no state. States that nothing reads are left
-    so if `spare_states`.
+    `results` are those of the states, `output` that of an output that is no state, `others` those behind it.
+    States that nothing reads are left so if `spare_states`; those of `learned_first` begin at what is learned.
     """
 
     gates: tuple[str, ...]
@@ -143,6 +143,8 @@ class Program:
     results: tuple[Result, ...]
     output: Result | None
     spare_states: bool
+    learned_first: tuple[str, ...] = ()
+    others: tuple[Result, ...] = ()
 
     def run(self, cell: Cell, x: Any, states: tuple[Any, ...], inputs: tuple[Any, ...]) -> Any:
         own = [*(getattr(cell, name) for name in (*self.vectors, *self.scalars)), *inputs]
@@ -154,6 +156,8 @@ class Program:
             # An output may be a gate of the new state, as an Elman network reads it out.
             values.tame.append(found[0])
             found.insert(0, values.result(self.output, states[0]))
+        first = len(found) - len(states)
+        found[first:first] = [values.result(each, states[0]) for each in self.others]
         left = values.unused([] if self.spare_states else states)
         for index, each in enumerate(left):
             found[index % len(found)] = found[index % len(found)] + f.tanh(each)
@@ -253,6 +257,8 @@ def programs(draw: st.DrawFn, gradient: bool = True, most_lines: int = 12) -> Pr
         results=tuple(draw(result) for _ in states),
         output=draw(st.none() | result),
         spare_states=draw(st.booleans()),
+        learned_first=states[: draw(st.sampled_from([0, 0, 1, 2]))],
+        others=tuple(draw(st.lists(result, max_size=draw(st.sampled_from([0, 0, 1, 2]))))),
     )
 
 
@@ -275,14 +281,22 @@ def cell_of(program: Program) -> Cell:
     body: dict[str, Any] = {
         "gates": program.gates,
         "states": program.states,
-        "output": None if program.output is None else "y",
+        **_outputs(program),
         "inputs": dict.fromkeys(program.inputs, 0.5),
         "step": (beside if program.inputs else plain)[len(program.states) - 1],
         **{name: Vector((-0.5, 0.5)) for name in program.vectors},
         **{name: Scalar(0.7) for name in program.scalars},
+        **{f"{state}0": Initial((-0.5, 0.5)) for state in program.learned_first},
     }
     made: Cell = type("Drawn", (Cell,), body)()
     return made
+
+
+def _outputs(program: Program) -> dict[str, Any]:
+    first = program.states[0] if program.output is None else "y"
+    if program.others:
+        return {"outputs": (first, *(f"e{number}" for number in range(len(program.others))))}
+    return {"output": None if program.output is None else "y"}
 
 
 @st.composite

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from cellwise.graph.expr import Node, Shape, StepGraph, postorder
 from cellwise.graph.ops import BESIDE, OPS, SCALAR, STATE, SUM, VECTOR, Kind, Op
-from cellwise.graph.text import TEXT, Line, Notation, display_names, write
+from cellwise.graph.text import TEXT, Line, Notation, arriving_names, display_names, write
 from cellwise.passes.differentiate import (
     GRADIENT,
     PULLBACK,
@@ -70,7 +70,10 @@ def gradient_text(graph: StepGraph) -> str:
     """The backward equations as lines of text, with a legend."""
     found = backward(graph)
     arrives = ", ".join(
-        (f"Δ{_output(graph)} at the output", *(f"Δ{state} from the next step" for state in graph.states))
+        (
+            *(f"Δ{name} at the output" for name in arriving_names(graph)),
+            *(f"Δ{state} from the next step" for state in graph.states),
+        )
     )
     k = _index(graph)
     legend = [
@@ -99,10 +102,6 @@ def backward(graph: StepGraph, notation: Notation = TEXT) -> Backward:
     return _Writer(graph, notation).written()
 
 
-def _output(graph: StepGraph) -> str:
-    return "y" if "y" not in graph.states else "output"
-
-
 def _index(graph: StepGraph) -> str:
     """A letter that stands for any gate."""
     return next(each for each in ("k", "j", "m", "q", "gate") if each not in graph.gates)
@@ -126,7 +125,7 @@ class _Named:
 
 @dataclass(frozen=True, eq=False)
 class _Cut:
-    """The step with each named value replaced, where it is used, by a leaf. `ends`: output and new states."""
+    """The step with each named value replaced, where it is used, by a leaf. `ends`: outputs and new states."""
 
     named: tuple[_Named, ...]
     ends: tuple[Node, ...]
@@ -143,7 +142,8 @@ def _cut(graph: StepGraph, notation: Notation) -> _Cut:
             leaf = Node(_LEAF_OF_SHAPE[node.shape], (), str(len(named)))
             named.append(_Named(leaf, new[node], names[node]))
             new[node] = leaf
-    return _Cut(tuple(named), tuple(new[node] for node in (graph.output, *graph.new_states)))
+    ends = (graph.output, *graph.others, *graph.new_states)
+    return _Cut(tuple(named), tuple(new[node] for node in ends))
 
 
 def _differentiated(graph: StepGraph, cut: _Cut) -> tuple[tuple[_Named, ...], Derivative]:
@@ -227,7 +227,7 @@ class _Writer:
     def _total(self, leaf: Node) -> Node | None:
         """All that arrives at a value: from outside the step, and from the equations that use it."""
         outside = []
-        ends = (_output(self.graph), *self.graph.states)
+        ends = (*arriving_names(self.graph), *self.graph.states)
         for end, name in zip(self.cut.ends, ends, strict=True):
             if end is leaf:
                 node = self._make(STATE, attribute=f"arriving {name}")

@@ -65,7 +65,7 @@ def gradient_flow(
     Args:
         layer: one layer in one direction of any cell; its weights are read, in float64.
         x: (T, B, D) inputs.
-        state: (1, B, H) for each state of the cell, where the sequences begin; zeros if None.
+        state: (1, B, H) for each state of the cell, where the sequences begin; where the layer begins if None.
         norm: "spectral" or "frobenius", see above.
 
     Raises:
@@ -158,6 +158,7 @@ def _twin(layer: RecurrentLayer) -> Recurrent:
             bias=layer.bias,
             backend="reference",
             dtype=torch.float64,
+            learned_initial=layer.learned_initial,
         )
     twin.load_state_dict({name: value.detach().double().cpu() for name, value in layer.state_dict().items()})
     return twin.requires_grad_(False).eval()
@@ -181,9 +182,8 @@ def _backwards(layer: Recurrent, x: Tensor, state: tuple[Tensor, ...] | Tensor |
 
 def _states_before(layer: Recurrent, x: Tensor, state: tuple[Tensor, ...] | Tensor | None) -> Tensor:
     """The states that each step starts from, (T, B, S, H)."""
-    B, S = x.shape[1], len(layer.cell.graph.states)
     if state is None:
-        state = tuple(torch.zeros(1, B, layer.hidden_size, dtype=torch.float64) for _ in range(S))
+        state = layer._first_states(x.shape[1], x)
     given = state if isinstance(state, tuple) else (state,)
     states = torch.stack([each.detach().double().cpu()[0] for each in given], dim=1)
     found = []

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from cellwise.graph.expr import Draw, StepGraph
 from cellwise.graph.ops import COMPARE
-from cellwise.graph.text import Line, Notation, lines
+from cellwise.graph.text import Line, Notation, lines, output_signs
 
 __all__ = ["LATEX", "LatexNotation", "aligned", "latex", "symbol"]
 
@@ -161,13 +161,20 @@ def latex(graph: StepGraph, bias: bool = True) -> str:
     h_t &= \tanh(W_{in} x_t + b_{in} + W_{hn} h_{t-1} + b_{hn})
     \end{aligned}
     """
-    return aligned(lines(graph, LATEX, bias), graph.asked_draws)
+    rest = [
+        f"{_indexed(draw.name, '' if draw.per_sequence else 't')} &\\sim {_law(draw)}"
+        for draw in graph.asked_draws
+    ]
+    rest += [rf"&\text{{outputs }} {', '.join(output_signs(graph, LATEX))}"] if graph.outputs else []
+    rest += [
+        rf"{_indexed(state, '0')} &\in \mathbb{{R}}^H \text{{, learned}}" for state in graph.learned_first
+    ]
+    return aligned(lines(graph, LATEX, bias), rest)
 
 
-def aligned(equations: Iterable[Line], draws: Iterable[Draw] = ()) -> str:
-    """Equations as an `aligned` environment, the equality signs beneath each other; then random numbers."""
-    rows = [f"{line.name} &= {line.text}" for line in equations]
-    rows += [f"{_indexed(draw.name, '' if draw.per_sequence else 't')} &\\sim {_law(draw)}" for draw in draws]
+def aligned(equations: Iterable[Line], rest: Iterable[str] = ()) -> str:
+    """Equations as an `aligned` environment, the equality signs beneath each other; then other rows."""
+    rows = [*(f"{line.name} &= {line.text}" for line in equations), *rest]
     body = " \\\\\n".join(rows)
     return f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"
 

@@ -83,5 +83,7 @@ class Compiled(Backend):
         self, stack: LayerSpec, prepared: Any, weights: tuple[Weights, ...], batch: int
     ) -> Stepper | None:
         kernels = prepared.kernels
+        if stack.graph.others:
+            return None
         taken = [[each.by_stem[stem] for stem in prepared.stems] for each in weights]
         return kernels.compiler.stepper(kernels, stack, taken, batch)

@@ -222,8 +222,14 @@ class _Call:
     def _buffers(self, output_gradient: Tensor | None) -> list[Tensor]:
         """The rows that the kernel is given one by one."""
         x, sizes = self.x, self.sizes
-        given = x.new_zeros(len(x), sizes.output) if output_gradient is None else output_gradient
-        own = {"x": x.contiguous(), "gradient output": in_rows(given, sizes.padded_output)}
+        count, width = sizes.outputs, sizes.padded_output
+        given = x.new_zeros(len(x), count * sizes.output) if output_gradient is None else output_gradient
+        given = (
+            in_rows(given, width)
+            if count == 1
+            else in_rows(given.unflatten(1, (count, -1)), width).flatten(1)
+        )
+        own = {"x": x.contiguous(), "gradient output": given}
         rows = {**self.tensors, **self.held, **own}
         return [rows[name] for name in self.made.given]
 

@@ -42,6 +42,10 @@ class Beside:
         """The names of their buffers."""
         return [name for _, name in self._places]
 
+    def operands(self) -> dict[str, int]:
+        """By the name of a buffer, which of the operands it holds."""
+        return {name: place for place, name in self._places}
+
     def rows(self, operands: Sequence[Tensor]) -> list[Tensor]:
         """Their rows as kernels read them."""
         return [self._rows(operands[place]) for place, _ in self._places]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import torch
+from torch import Tensor
 
 from cellwise.backends.compiled import compiler as compilers
 from cellwise.backends.compiled.compiler import CompiledKernel, KernelCompiler
@@ -36,6 +37,11 @@ class CellKernels:
     def padded(self, size: int) -> int:
         """How far apart rows of so many numbers are."""
         return self.compiler.row_width(size, self.dtype)
+
+    def pads(self, output: Tensor) -> bool:
+        """Whether outputs, (N, ...) as they are given, were copied from rows that are wider."""
+        size = output.shape[1] // (1 + len(self.graph.others))
+        return self.padded(size) != size
 
     @cached_property
     def plan(self) -> BackwardPlan:

@@ -92,14 +92,14 @@ def check_backward(
 ) -> None:
     """Raise InputError if what the forward pass left or what arrives does not fit; after `check_forward`."""
     rows = len(x)
-    _check("output", output, (rows, sizes.output), x)
+    _check("output", output, (rows, sizes.outputs * sizes.output), x)
     shapes = saved_layout(kernels, sizes, has_resets).shapes
     if len(saved) != len(shapes):
         raise _wrong(f"the forward pass keeps {len(shapes)} tensors for the backward pass; got {len(saved)}")
     for tensor, (name, (columns, width)) in zip(saved, shapes.items(), strict=True):
         _check(f"kept {name}", tensor, (rows, columns * width), x)
     if output_gradient is not None:
-        _check("output_gradient", output_gradient, (rows, sizes.output), x)
+        _check("output_gradient", output_gradient, (rows, sizes.outputs * sizes.output), x)
     if len(state_gradients) != len(states):
         raise _wrong(f"there are {len(states)} states; got {len(state_gradients)} gradients at them")
     for gradient, state in zip(state_gradients, states, strict=True):

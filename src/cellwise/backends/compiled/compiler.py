@@ -28,13 +28,17 @@ if TYPE_CHECKING:
 
 
 class Sizes(NamedTuple):
-    """D, H, P (0 without projection), and the widths of rows of H and P numbers in memory."""
+    """D, H, P (0 without projection), and the widths of rows of H and P numbers in memory.
+
+    `outputs` of a step lie side by side, each as wide as `output`, or `padded_output`.
+    """
 
     input: int
     hidden: int
     projected: int
     padded: int
     padded_projected: int
+    outputs: int = 1
 
     @property
     def output(self) -> int:

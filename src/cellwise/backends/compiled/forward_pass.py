@@ -18,7 +18,7 @@ from cellwise.backends.compiled.compiler import (
     RunShape,
     given_buffers,
 )
-from cellwise.backends.compiled.rows import in_rows
+from cellwise.backends.compiled.rows import in_rows, without_padding
 from cellwise.backends.compiled.saved import history_of, make_sizes, output_is_history, saved_layout
 from cellwise.backends.compiled.time_schedule import TimeSchedule
 
@@ -93,7 +93,7 @@ class ForwardPass:
         compiler, schedule, sizes, rows = self.compiler, self.schedule, self.sizes, x.shape[0]
         compiler.begin()
         x = x.contiguous()
-        output = x.new_empty((rows, sizes.padded_output))
+        output = x.new_empty((rows, sizes.outputs * sizes.padded_output))
         saved = [compiler.empty(rows, width, x, False) for width in self.made]
         beside = [] if self.beside is None else self.beside.rows(weights)
         tensors = [*saved, *beside, x, output]
@@ -122,7 +122,7 @@ class ForwardPass:
         given = output
         if sizes.output != sizes.padded_output:
             # A copy even of a single row, which lies as it should: operators that torch traces share no memory.
-            given = output[:, : sizes.output].clone(memory_format=torch.contiguous_format)
+            given = without_padding(output, sizes.outputs, sizes.output)
         if self.output_place is not None:
             saved.insert(self.output_place, output)
         return given, finals, saved

@@ -128,7 +128,7 @@ class _Forward(torch.autograd.Function):
         ctx.asked, ctx.saved = asked, len(saved)
         ctx.seen = [(each.dtype, each.shape) for each in (x, *others)]
         # Rows that were copied for the caller may be written to as any copy may.
-        ctx.reads_output = not is_plain(x) or asked.kernels(x).padded(output.shape[1]) == output.shape[1]
+        ctx.reads_output = not is_plain(x) or not asked.kernels(x).pads(output)
         # What is kept has no gradients: as zeros they would be as large as it.
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*saved)
@@ -288,7 +288,7 @@ def _forward_shapes(
 ) -> list[Tensor]:
     kernels = checked_kernels(key, x, weights, bias)
     sizes = checked_sizes(kernels, bias, x, states, weights)
-    found = [x.new_empty(x.shape[0], sizes.output), *map(torch.empty_like, states)]
+    found = [x.new_empty(x.shape[0], sizes.outputs * sizes.output), *map(torch.empty_like, states)]
     if tape:
         saved = saved_layout(kernels, sizes, resets is not None)
         found += [x.new_empty(x.shape[0], columns * width) for columns, width in saved.shapes.values()]

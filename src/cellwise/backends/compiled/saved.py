@@ -27,7 +27,8 @@ def sizes_of(
 
 def make_sizes(kernels: CellKernels, width: int, hidden: int, projected: int) -> Sizes:
     """These D, H and P with the widths of rows."""
-    return Sizes(width, hidden, projected, kernels.padded(hidden), kernels.padded(projected))
+    padded, outputs = (kernels.padded(hidden), kernels.padded(projected)), 1 + len(kernels.graph.others)
+    return Sizes(width, hidden, projected, *padded, outputs)
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def history_of(state: str) -> str:
 
 def output_is_history(graph: StepGraph, has_resets: bool) -> bool:
     """Whether the outputs are what the first state was at every step."""
-    return graph.output is graph.new_states[0] and not has_resets
+    return graph.output_is_history and not has_resets
 
 
 def saved_layout(kernels: CellKernels, sizes: Sizes, has_resets: bool) -> SavedLayout:
@@ -62,7 +63,7 @@ def saved_layout(kernels: CellKernels, sizes: Sizes, has_resets: bool) -> SavedL
     if plan.tape.row_columns:
         shapes[ROW_TAPE] = (len(plan.tape.row_columns), 1)
     if sizes.padded_output != sizes.output and (is_history or plan.reads_output):
-        shapes["output"] = (1, sizes.padded_output)
+        shapes["output"] = (sizes.outputs, sizes.padded_output)
     for place, name in enumerate(graph.states):
         # Where states are set to zero between steps, the outputs are not what the next step began with.
         if name in plan.histories or not is_history:

@@ -9,7 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from cellwise.backends.base import LayerSpec, PlainBatch, Result, Shortcut
+from cellwise.backends.base import LayerSpec, PlainBatch, Result, Shortcut, joined
 from cellwise.backends.compiled.compiler import SmallCall
 from cellwise.backends.compiled.layer_pass import LayerPass
 from cellwise.backends.compiled.plain import Forward, PassCall, run_forward
@@ -45,7 +45,8 @@ class CompiledShortcut(Shortcut):
         if batch.batch_first and self._is_dense and not self._turned:
             self._lead = (batch.batch, batch.steps)
         # What the caller gets of a single layer pass comes from it as it is wanted.
-        self._given = (*self._lead, self._sizes[0]) if self._alone else None
+        self._outputs = 1 + len(stack.graph.others)
+        self._given = (*self._lead, self._outputs * self._sizes[0]) if self._alone else None
         self._calls: dict[tuple[int, bool, torch.device], PassCall] = {}
 
     def _call(self, number: int, has_states: bool, device: torch.device) -> PassCall:
@@ -130,7 +131,7 @@ class CompiledShortcut(Shortcut):
                     output, *finals = self._direction(number, x, first, taken, records)
                 outputs.append(output)
                 found.append(finals)
-            x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
+            x = joined(outputs, self._outputs, layer == stack.num_layers - 1)
             if dropout and layer < stack.num_layers - 1:
                 x = torch.nn.functional.dropout(x, dropout)
         if getattr(x.grad_fn, "reads_output", False):

@@ -37,20 +37,22 @@ class SmallForward:
     def __init__(self, made: ForwardPass, given: tuple[int, ...] | None, kernel: Kernel, tape: bool) -> None:
         sizes, dtype = made.sizes, kernel.dtype
         batch, rows = made.schedule.batch, made.schedule.rows
-        self._pass, self._size = made, rows * sizes.output
+        width = sizes.outputs * sizes.output
+        self._pass, self._size = made, rows * width
         # The kernel writes what is kept; the caller, who may write to it, gets a copy.
         self._copies = tape and given is not None
         lead = () if given is None else (1,)
         # What a call makes: what is kept, the output, the final states.
         shapes: list[tuple[int, ...]] = [(rows, width) for width in made.made]
-        shapes += [(rows, sizes.output)] * self._copies
+        shapes += [(rows, width)] * self._copies
         self._saved, self._output = len(made.made), len(shapes)
-        shapes += [given or (rows, sizes.output), *[(*lead, batch, width) for width in made.widths]]
+        shapes += [given or (rows, width), *[(*lead, batch, width) for width in made.widths]]
         self._templates = [_template(shape, dtype) for shape in shapes]
         self._finals = [f"final {place}" for place in range(len(made.widths))]
         saved = [f"saved {place}" for place in range(self._saved)]
         kept = "kept output" if self._copies else "output"
-        self._name_of = {X: "x", OUTPUT: kept} | dict(enumerate(saved))
+        drawn = [] if made.beside is None else [f"weight {i}" for i in made.beside.operands().values()]
+        self._name_of = {X: "x", OUTPUT: kept} | dict(enumerate((*saved, *drawn)))
         self._carried = [self._history(place) for place in range(len(made.widths))]
         extra = {
             name: 2 * batch * width * dtype.itemsize
@@ -127,7 +129,10 @@ class SmallBackward:
                 firsts.append(arriving[own])
                 histories.append(pairs[own])
         probe = CpuRun(kernel, made.shape)
-        positions = list(zip(made.given, probe.given, strict=True)) + _carried(probe, firsts, histories)
+        drawn = {} if made.beside is None else made.beside.operands()
+        given = [weights[drawn[name]] if name in drawn else name for name in made.given]
+        positions = list(zip(given, probe.given, strict=True)) + _carried(probe, firsts, histories)
+        self._is_drawn = [place in drawn.values() for place in range(len(weights))]
         whole, parameters = made.recipe.whole, made.kernels.plan.parameters
         # Of which weights every number of the gradient is written.
         self._covered = [stem in parameters or stem.replace("bias", "weight") in whole for stem in made.stems]
@@ -209,19 +214,24 @@ class SmallBackward:
         gradients: Sequence[Tensor | None],
         wants_input: bool,
     ) -> tuple[Tensor | None, ...]:
-        """The gradients at x, in its shape, at the states if any were given to the layer, and at the weights."""
+        """The gradients at x, in its shape, at the states if any were given to the layer, and at the weights; None at
+        what was drawn.
+        """
         arriving = [
             zeros if each is None else each.contiguous()
             for each, zeros in zip(gradients, self._zeros, strict=True)
         ]
         at_weights = [
-            torch.empty_like(each) if whole else torch.zeros_like(each)
-            for each, whole in zip(weights, self._covered, strict=True)
+            each if drawn else torch.empty_like(each) if whole else torch.zeros_like(each)
+            for each, whole, drawn in zip(weights, self._covered, self._is_drawn, strict=True)
         ]
         at_states = [torch.empty_like(each) for each in states] if self._has_states else []
         tensors = (x, *states, *weights, output, *saved, *arriving, *at_weights, *at_states)
         run, block = self._runs.enter(tensors)
         dx = self._at_input(run, block, x, weights) if wants_input else None
+        if any(self._is_drawn):
+            pairs = zip(at_weights, self._is_drawn, strict=True)
+            return dx, *at_states, *[None if drawn else each for each, drawn in pairs]
         return dx, *at_states, *at_weights
 
     def _at_input(self, run: SmallRun, block: Any, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
@@ -240,7 +250,7 @@ class SmallBackward:
 
 def _zeros(made: BackwardPass, dtype: torch.dtype) -> list[Tensor]:
     """Gradients that nobody gave, at the output and the final states. They are only read."""
-    shapes = [(made.schedule.rows, made.sizes.output)]
+    shapes = [(made.schedule.rows, made.sizes.outputs * made.sizes.output)]
     shapes += [(made.schedule.batch, width) for width in made.own_widths]
     with torch.inference_mode(False):
         return [torch.zeros(shape, dtype=dtype, device="cpu") for shape in shapes]
@@ -314,6 +324,7 @@ def small_pass(call: SmallCall) -> CpuSmallPass | None:
         kernels.dtype is torch.bfloat16
         or projected
         or graph.scalars
+        or graph.asked_inputs
         or not (schedule.is_dense and 0 < rows <= _MOST_ROWS)
         or kernels.padded(hidden) != hidden
         or rows * gates * element > _MOST_BYTES

@@ -46,7 +46,7 @@ def run_direction(
         carry.leave(states)
     final = carry.finish()
     if not outputs:
-        return sequences.data.new_zeros(0, initial[0].shape[-1]), final
+        return sequences.data.new_zeros(0, initial[0].shape[-1] * (1 + len(graph.others))), final
     return torch.cat(outputs[::-1] if reverse else outputs), final
 
 
@@ -115,6 +115,8 @@ class _Step:
         if self.projection is not None:
             output = F.linear(output, self.projection)
             new = (output, *new[1:])
+        if graph.others:
+            output = torch.cat([output, *(values[node] for node in graph.others)], dim=-1)
         return output, new
 
     def _multiply(self, operand: Node, values: dict[Node, Tensor]) -> None:

@@ -117,13 +117,13 @@ class _Builder:
         self.names = display_names(graph)
         # What comes of the input and the states is drawn; what does not, such as a factor of a value beside x, is
         # written into the operation that uses it.
-        self.flowing = set(graph.new_states) | {graph.output}
+        self.flowing = {*graph.new_states, graph.output, *graph.others}
         for node in graph.nodes:
             if node.op in (INPUT, STATE) or any(each in self.flowing for each in node.inputs):
                 self.flowing.add(node)
         self.written_names = {node: name for node, name in self.names.items() if node in self.flowing}
         self.uses = Counter(i for node in graph.nodes for i in node.inputs)
-        self.uses.update({graph.output, *graph.new_states})
+        self.uses.update({graph.output, *graph.others, *graph.new_states})
         self.users: dict[Node, list[Node]] = {}
         for node in graph.nodes:
             for each in node.inputs:
@@ -137,7 +137,7 @@ class _Builder:
     def picture(self) -> Picture:
         graph = self.graph
         absorbed = self._gates()
-        ends = {*self.roots, *absorbed, graph.output, *graph.new_states}
+        ends = {*self.roots, *absorbed, graph.output, *graph.others, *graph.new_states}
         self.hidden, self.implied = hidden(graph.nodes, self.users, ends, self.normalized)
         absorbed |= self.implied
         if graph.input_gates:
@@ -168,8 +168,12 @@ class _Builder:
                 output = f"new{i}"
         if not output:
             output = "output"
-            self.blocks.append(Block("output", "output", "y"))
+            self.blocks.append(Block("output", "output", (*self.graph.outputs, "y")[0]))
             self.edges[Edge(self.ids[self.graph.output], "output")] = None
+        for i, (name, node) in enumerate(zip(self.graph.outputs[1:], self.graph.others, strict=True)):
+            if name not in self.graph.states:
+                self.blocks.append(Block(f"output{i}", "output", name))
+                self.edges[Edge(self.ids[node], f"output{i}")] = None
         return tuple(self.blocks), tuple(self.edges), output
 
     # --- gates ---

@@ -16,7 +16,10 @@ def unrolled_mermaid(graph: StepGraph, steps: int) -> str:
     """`steps` steps as a flowchart: inputs enter, states go from each step to the next, outputs leave."""
     name = escaped(graph.name)
     rows = ["---", f"title: {graph.name}, unrolled over {steps} steps", "---", "flowchart LR"]
-    rows += [f'  start{i}(["{escaped(state)} (0)"])' for i, state in enumerate(graph.states)]
+    rows += [
+        f'  start{i}(["{escaped(state)} (0){_learned(graph, state)}"])'
+        for i, state in enumerate(graph.states)
+    ]
     for t in range(1, steps + 1):
         rows.append(f'  cell{t}["{name}"]:::cell')
         if graph.input_gates:
@@ -70,12 +73,21 @@ def unrolled_svg(graph: StepGraph, steps: int) -> str:
     return document(
         f"{graph.name}, unrolled over {steps} step{'s' * (steps > 1)}",
         f"The same cell with the same weights at each of {steps} steps. Step t reads the input x_t and, from the step "
-        f"before it, {flowing}; it gives the output {_output(graph)}_t and hands {flowing} on.",
+        f"before it, {flowing}; it gives the output {_output(graph)}_t and hands {flowing} on."
+        + (
+            f" Learned: {' and '.join(f'{state}_0' for state in graph.learned_first)}."
+            if graph.learned_first
+            else ""
+        ),
         whole,
         top + height + _BELOW + _MARGIN - 10,
         body,
     )
 
 
+def _learned(graph: StepGraph, state: str) -> str:
+    return ", learned" if state in graph.learned_first else ""
+
+
 def _output(graph: StepGraph) -> str:
-    return graph.states[0] if graph.output_is_state else "y"
+    return ", ".join(graph.outputs) or (graph.states[0] if graph.output_is_state else "y")

@@ -17,7 +17,15 @@ from torch import Tensor
 from cellwise.graph import Node
 from cellwise.graph.expr import postorder
 from cellwise.graph.ops import CONSTANT, Kind, constant_tensor
-from cellwise.passes.differentiate import GRADIENT, OUTPUT, PULLBACK, SHARE, Derivative, differentiate
+from cellwise.passes.differentiate import (
+    GRADIENT,
+    OUTPUT,
+    PULLBACK,
+    SHARE,
+    Derivative,
+    arriving_outputs,
+    differentiate,
+)
 from cellwise.understand.trace.recording import (
     LayerRecording,
     Recording,
@@ -112,6 +120,8 @@ class _BackwardWalk:
         if node.op is GRADIENT:
             if node.attribute == OUTPUT:
                 return at_output
+            if node.attribute in arriving_outputs(self.layer.graph):
+                return torch.zeros_like(at_output)  # a prediction reads the first output
             later = self.states.get(str(node.attribute))
             if later is None:
                 return torch.zeros_like(at_output)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cellwise.graph import Node, Shape, StepGraph
+from cellwise.graph.expr import first_name
 from cellwise.graph.ops import BESIDE, CONSTANT, INPUT, PROJECT, SCALAR, STATE, VECTOR, constant_tensor
 from cellwise.nn.beside import rows_beside
 from cellwise.nn.recurrent import RecurrentLayer
@@ -96,7 +97,7 @@ class Recording:
 
 
 def record(layer: RecurrentLayer, x: Tensor, **beside: Tensor) -> Recording:
-    """Run a layer over one sequence x (T, D), from states of zeros, and keep everything that has a name.
+    """Run a layer over one sequence x (T, D), from where its states begin, and keep everything that has a name.
 
     Dropout is off. The output equals that of `layer(x, **beside)` in evaluation.
 
@@ -140,7 +141,9 @@ def _weights(layer: RecurrentLayer, number: int) -> LayerWeights:
         whole = getattr(layer, f"{stem}_l{number}", None) if gates else None
         return {} if whole is None else dict(zip(gates, whole.detach().chunk(len(gates)), strict=True))
 
-    own = {name: getattr(layer, f"{name}_l{number}").detach() for name in (*graph.vectors, *graph.scalars)}
+    firsts = map(first_name, layer.learned_first)
+    names = (*graph.vectors, *graph.scalars, *firsts)
+    own = {name: getattr(layer, f"{name}_l{number}").detach() for name in names}
     return LayerWeights(
         blocks("weight_ih", graph.input_gates),
         blocks("bias_ih", graph.input_biases),
@@ -151,7 +154,8 @@ def _weights(layer: RecurrentLayer, number: int) -> LayerWeights:
 
 
 def _record_layer(graph: StepGraph, weights: LayerWeights, x: Tensor, hidden_size: int) -> LayerRecording:
-    states = {name: x.new_zeros(1, hidden_size) for name in graph.states}
+    zeros = x.new_zeros(hidden_size)
+    states = {name: weights.own.get(first_name(name), zeros).unsqueeze(0) for name in graph.states}
     fixed = leaf_values(graph, weights, x)
     met: dict[str, list[Tensor]] = {name: [] for name in graph.states}
     inputs = input_values(graph, weights, x)
@@ -179,7 +183,9 @@ def _signals(graph: StepGraph, values: dict[Node, Tensor], T: int, H: int) -> It
         shown[node] = name
         yield Signal(name, "state", values[node].expand(T, H), _bounds(node))
     named = [(node, name) for node, name in graph.names if node in values and name not in graph.states]
-    if not graph.output_is_state:
+    if graph.outputs:
+        named += zip((graph.output, *graph.others), graph.outputs, strict=True)
+    elif not graph.output_is_state:
         named.append((graph.output, "y"))
     for node, name in named:
         if node.shape is Shape.BATCH and node not in shown:
