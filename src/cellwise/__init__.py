@@ -36,6 +36,7 @@ from cellwise.graph.functions import (
 from cellwise.graph.functions import (
     sum as sum,
 )  # not in __all__: a star import leaves Python's own in its place
+from cellwise.graph.gates import ready
 from cellwise.graph.parts import layer_norm, rms_norm, softmax
 from cellwise.graph.randomness import dropout, uniform, zoneout
 
@@ -86,6 +87,7 @@ __all__ = [
     "maximum",
     "mean",
     "minimum",
+    "ready",
     "relu",
     "revert",
     "rms_norm",

@@ -3,6 +3,7 @@
     node    = leaf | project gate node | linear project gate node | op node ...
     leaf    = input gate | linear input gate | state name | vector name | scalar name | constant number
             | beside name | draw name
+    A beside names a value that a call gives, or a part of the input: x itself, or x_gate, what is ready for a gate.
     graph   = nodes, one of them the output, one per state its new value
 
 A node never changes. The tracer makes equal nodes one node, so a graph is a DAG and `is` compares.
@@ -18,6 +19,14 @@ from functools import cached_property, reduce
 
 from cellwise.graph.ops import BESIDE, CONSTANT, DRAW, INPUT, PROJECT, SCALAR, STATE, VECTOR, Kind, Op
 from cellwise.graph.ops import Shape as Shape
+
+
+RAW = "x"  # the part of the input that is all of it
+
+
+def ready_part(gate: str) -> str:
+    """The name of the part of the input that is ready for a gate."""
+    return f"{RAW}_{gate}"
 
 
 @dataclass(frozen=True)
@@ -120,9 +129,25 @@ class StepGraph:
 
     @cached_property
     def asked_inputs(self) -> tuple[str, ...]:
-        """The values beside x that equations ask for."""
+        """The values beside x that equations ask for, and after them the parts of x that they take as they are."""
         asked = {node.attribute for node in self.of(BESIDE)}
-        return tuple(name for name in self.inputs if name in asked)
+        return (*(name for name in self.inputs if name in asked), *self.input_parts)
+
+    @cached_property
+    def input_parts(self) -> tuple[str, ...]:
+        """The parts of the input that equations take unit by unit, H numbers each, in the order in which they lie."""
+        asked = {node.attribute for node in self.of(BESIDE)} - {*self.inputs}
+        return tuple(part for part in (RAW, *map(ready_part, self.gates)) if part in asked)
+
+    @cached_property
+    def part_nodes(self) -> frozenset[Node]:
+        """Those parts as nodes."""
+        return frozenset(node for node in self.of(BESIDE) if node.attribute in self.input_parts)
+
+    @property
+    def reads_input(self) -> bool:
+        """Whether any equation asks for x."""
+        return bool(self.input_gates or self.input_parts)
 
     @cached_property
     def asked_draws(self) -> tuple[Draw, ...]:
@@ -199,6 +224,8 @@ class StepGraph:
                 (BESIDE, self.inputs),
             )
         }
+        parts = {RAW: RAW} | {ready_part(gate): f"{RAW}{i}" for i, gate in enumerate(self.gates)}
+        indices[BESIDE] = parts | indices[BESIDE]
         indices[DRAW] = {
             draw.name: f"{i}/{draw.probability}/{draw.per_sequence}" for i, draw in enumerate(self.draws)
         }

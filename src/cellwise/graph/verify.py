@@ -6,7 +6,7 @@ name of a cell is printable, on one line.
 
 from __future__ import annotations
 
-from cellwise.graph.expr import Draw, Node, Shape, StepGraph
+from cellwise.graph.expr import RAW, Draw, Node, Shape, StepGraph
 from cellwise.graph.ops import BESIDE, CONSTANT, DRAW, INPUT, OPS, PROJECT, SCALAR, STATE, VECTOR, Kind, Op
 
 _NAMES = {
@@ -46,6 +46,8 @@ def verify(graph: StepGraph) -> StepGraph:
         seen.add(node)
     for op, gate in mixed_biases(graph):
         raise GraphError(f"{graph.name}: {op} {gate!r} stands both with and without its bias")
+    if mixes_parts(graph):
+        raise GraphError(f"{graph.name}: gates of its input are ready, and others are not")
     if len(graph.new_states) != len(graph.states):
         raise GraphError(f"{graph.name}: {len(graph.states)} states, {len(graph.new_states)} new values")
     for root in (graph.output, *graph.new_states):
@@ -60,6 +62,12 @@ def mixed_biases(graph: StepGraph) -> list[tuple[Op, str]]:
         (node.op, str(node.attribute), node.linear) for node in graph.nodes if node.op in (INPUT, PROJECT)
     }
     return [(op, gate) for op, gate, linear in kinds if linear and (op, gate, False) in kinds]
+
+
+def mixes_parts(graph: StepGraph) -> bool:
+    """Whether some gates of the input are ready and what else is asked of it is not, so that it has no one width."""
+    parts = graph.input_parts
+    return bool(parts) and parts != (RAW,) and (RAW in parts or bool(graph.input_gates))
 
 
 def _attribute(node: Node) -> str:
@@ -80,7 +88,7 @@ def _check_names(graph: StepGraph) -> None:
     for name in (*graph.vectors, *graph.scalars, *given):
         if name.startswith(_TAKEN):
             raise GraphError(f"{graph.name}: {name[:40]!r} is no parameter of a cell's own, but a layer's")
-    shared = {*given} & {*graph.states, *graph.vectors, *graph.scalars}
+    shared = {*given, *graph.input_parts} & {*graph.states, *graph.vectors, *graph.scalars}
     if shared:
         raise GraphError(f"{graph.name}: {min(shared)[:40]!r} is a value beside x, and something else too")
     for draw in graph.draws:
@@ -93,7 +101,10 @@ def _check_names(graph: StepGraph) -> None:
 
 def _names(graph: StepGraph, op: Op) -> tuple[str, ...]:
     """The names that nodes of an op may carry."""
-    return tuple([draw.name for draw in graph.draws]) if op is DRAW else getattr(graph, _NAMES[op])
+    if op is DRAW:
+        return tuple([draw.name for draw in graph.draws])
+    named: tuple[str, ...] = getattr(graph, _NAMES[op])
+    return (*named, *graph.input_parts) if op is BESIDE else named
 
 
 def _check_law(graph: StepGraph, draw: Draw) -> None:

@@ -19,6 +19,7 @@ from cellwise.nn import plain
 from cellwise.nn.checks import check_weight_dropout
 from cellwise.nn.definition import info_of, key_of, specs_of
 from cellwise.nn.layer import RecurrentLayer
+from cellwise.plan import width_problem
 from cellwise.runtime import dispatch
 from cellwise.runtime.compiling import is_tracing
 from cellwise.runtime.sequences import Lengths
@@ -109,9 +110,18 @@ class Recurrent(RecurrentLayer):
         if check_weight_dropout(weight_dropout):
             self.weight_dropout = weight_dropout
         self.backend = backend
+        self._check_widths()
         for name, shape in self._shapes():
             self.register_parameter(name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
         self.reset_parameters()
+
+    def _check_widths(self) -> None:
+        """Raise LayerError if the cell takes its input as it is, and that has another width."""
+        sizes = (self.input_size, self.hidden_size, self.num_layers, 2 if self.bidirectional else 1)
+        for graph in (self._cell.graph, self._cell.training_graph):
+            problem = width_problem(graph, *sizes)
+            if problem is not None:
+                raise LayerError(problem)
 
     def _shapes(self) -> list[tuple[str, tuple[int, ...]]]:
         specs = specs_of(info_of(*self._definition()).stack)

@@ -8,6 +8,8 @@ How it is counted:
   that is summed into the gradient of a bias or of a cell's own parameter, and each that a reduction takes in.
 - Backward is the gradient at everything: the weights, the initial states and the input. `recomputed` are those of its
   pointwise operations that make a value of the forward pass again instead of keeping it.
+- Parts of the input that equations take as they are have been read with it; only the gradients at them are written
+  apart, and added to those of a product with the input where there is one.
 - A value beside x is counted as one number a row, to whose gradient all units add. Random numbers are one for each row
   and unit, written once by what draws them; what the drawing computes is not counted.
 - Bytes read and written are those that must move: each array once in each pass that uses it. The weights are
@@ -137,17 +139,17 @@ def cost_of(graph: StepGraph, layers: int = 1, bias: bool = True, recompute: boo
     (4h(d + h + 2), 8bth(d + h), 7t)
     """
     cell = _Cell(graph, bias, recompute)
-    stack = [_Layer(cell, d if number == 0 else h) for number in range(layers)]
+    stack = [_Layer(cell, cell.width if number == 0 else h) for number in range(layers)]
     parameters = _sum(layer.parameters for layer in stack)
     states = layers * cell.states
-    once = (("weights", parameters), ("input", ROWS * d))
+    once = (("weights", parameters), ("input", ROWS * cell.width))
     top = stack[-1]
     training = (
         *once,
         ("outputs", layers * ROWS * h),
         ("tape", layers * cell.tape),
         ("states", states),
-        *((("beside x", cell.beside + layers * cell.masks),) if cell.graph.given else ()),
+        *((("beside x", cell.beside + layers * cell.masks),) if cell.beside or cell.masks else ()),
         ("weights' gradients", parameters),
         ("gates' gradients", cell.gates),
         ("operands made again", cell.again),
@@ -163,7 +165,7 @@ def cost_of(graph: StepGraph, layers: int = 1, bias: bool = True, recompute: boo
         *once,
         ("outputs", min(layers, 2) * ROWS * h),
         ("states", states),
-        *((("beside x", cell.beside + cell.masks),) if graph.given else ()),
+        *((("beside x", cell.beside + cell.masks),) if cell.beside or cell.masks else ()),
     )
     return Cost(
         parameters,
@@ -202,7 +204,9 @@ class _Cell:
         self.made = tuple(made)
         self.states = len(self.graph.states) * b * h
         # One number a row of each input beside x; masks are drawn for each layer.
-        self.beside = len(graph.asked_inputs) * ROWS
+        self.beside = (len(graph.asked_inputs) - len(graph.input_parts)) * ROWS
+        self.width = len(graph.input_parts) * h or d
+        self.at_parts = len(derivative.beside.keys() & graph.part_nodes) * ROWS * h
         self.masks = _sum((b if draw.per_sequence else ROWS) * h for draw in graph.asked_draws)
         self.tape = (len(backward.tape.columns) + len(backward.histories)) * ROWS * h
         self.tape += len(backward.tape.row_columns) * ROWS
@@ -237,7 +241,11 @@ class _Cell:
             again = made.pointwise if node in step else ZERO
             total += Operations(made.products, made.pointwise, made.functions, again)
         weights = len(self.derivative.products) * 2 * ROWS * h * h
-        sums = len(self.at_parameters) + len(self.derivative.beside)
+        # What comes of a part of the input is added to what comes of the product with it, if there is one.
+        beside = {*self.derivative.beside} - (
+            frozenset() if self.graph.input_gates else self.graph.part_nodes
+        )
+        sums = len(self.at_parameters) + len(beside)
         sums += len(self.at_biases) if self.bias else 0
         return total + Operations(products=weights, pointwise=sums * ROWS * h)
 
@@ -300,7 +308,7 @@ class _Layer:
         beside = cell.beside + cell.masks
         return Traffic(
             read=weights + rows + ROWS * h + cell.tape + cell.outputs_read + by_loop + cell.states + beside,
-            written=self.parameters + rows + by_loop + cell.states + cell.beside,
+            written=self.parameters + rows + by_loop + cell.states + cell.beside + cell.at_parts,
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cellwise.graph import StepGraph
+from cellwise.graph.expr import RAW, ready_part
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,37 @@ def parameter_layout(
     specs += [ParameterSpec(name, (hidden_size,)) for name in graph.vectors]
     specs += [ParameterSpec(name, ()) for name in graph.scalars]
     return tuple(specs)
+
+
+def width_problem(
+    graph: StepGraph, input_size: int, hidden_size: int, num_layers: int, directions: int
+) -> str | None:
+    """Why layers of these sizes cannot take parts of their input as they are, as a sentence; None if they can."""
+    parts, name = graph.input_parts, graph.name
+    wanted = len(parts) * hidden_size
+    below = directions * hidden_size
+    if not parts or (input_size == wanted and (num_layers == 1 or below == wanted)):
+        return None
+    if parts == (RAW,):
+        takes = f"{name} takes x itself, unit by unit, so x has as many numbers as the state"
+        linear = f"a torch.nn.Linear({input_size}, {hidden_size}) before the layer"
+        remedy = f"hidden_size={input_size}, {linear}, or a gate of x, its projection, in the equation"
+    else:
+        gates = ", ".join(part.removeprefix(ready_part("")) for part in parts)
+        takes = f"{name} takes the gates {gates} of x ready, hidden_size numbers each, {wanted} together"
+        remedy = f"input_size={wanted}, and what makes these numbers before the layer"
+    if input_size != wanted:
+        return f"{takes}; got input_size={input_size} and hidden_size={hidden_size}. Take {remedy}.{_line(graph)}"
+    return (
+        f"{takes}; the second layer is given {below}, the output of the first. Take num_layers=1, and a layer of its "
+        f"own with a torch.nn.Linear({below}, {wanted}) before it for each further one.{_line(graph)}"
+    )
+
+
+def _line(graph: StepGraph) -> str:
+    """The line of the cell that takes its input as it is, where it is known."""
+    users = [node for node in graph.nodes if graph.part_nodes.intersection(node.inputs)]
+    return f"\n{users[0].source}" if users and users[0].source else ""
 
 
 # Of a bias with gates that have none: its stem, and for each gate its number among those that have one, or None.

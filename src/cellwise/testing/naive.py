@@ -151,6 +151,8 @@ def _step(
         has_bias = layer.bias and gate in biases
         return product + block(f"bias_{kind}", biases, gate) if has_bias else product
 
+    parts = graph.input_parts  # of x, as they are
+    beside = {**beside, **dict(zip(parts, x.chunk(max(1, len(parts))), strict=False))}
     for node in graph.nodes:
         if node.op is INPUT:
             values[node] = affine("ih", str(node.attribute), x)

@@ -207,7 +207,9 @@ def input_values(graph: StepGraph, weights: LayerWeights, x: Tensor) -> dict[Nod
         for node in graph.of(INPUT)
         for gate in (str(node.attribute),)
     }
-    return projected | {node: weights.beside[str(node.attribute)] for node in graph.of(BESIDE)}
+    parts = graph.input_parts
+    beside = weights.beside | dict(zip(parts, x.chunk(max(1, len(parts)), dim=-1), strict=False))
+    return projected | {node: beside[str(node.attribute)] for node in graph.of(BESIDE)}
 
 
 def evaluate_step(
