@@ -147,7 +147,7 @@ def test_what_cannot_be_said_is_refused(cell: Any, error: type[Exception], said:
 
 
 def test_outside_of_a_step_ready_says_so() -> None:
-    with pytest.raises(TypeError, match="inside a Cell.step"):
+    with pytest.raises(TypeError, match=r"inside a Cell\.step"):
         ready(torch.zeros(2))
 
 

@@ -179,7 +179,7 @@ def _restored_once(
 
 def _check_pair(graph: StepGraph, training: StepGraph) -> None:
     """Raise ValueError unless a layer can have these equations in evaluation and those in training."""
-    names = ("gates", "states", "vectors", "scalars", "inputs", "input_gates", "state_gates")
+    names = ("gates", "states", "vectors", "scalars", "inputs", "input_gates", "state_gates", "forms")
     if any(getattr(graph, each) != getattr(training, each) for each in names):
         raise ValueError("its equations in training are those of another cell")
 

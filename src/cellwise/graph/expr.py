@@ -17,9 +17,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 
+from cellwise.graph.forms import Form
 from cellwise.graph.ops import BESIDE, CONSTANT, DRAW, INPUT, PROJECT, SCALAR, STATE, VECTOR, Kind, Op
 from cellwise.graph.ops import Shape as Shape
-
 
 RAW = "x"  # the part of the input that is all of it
 
@@ -53,6 +53,9 @@ class Node:
     attribute: str | float | None = None  # the gate, the name or the number that the op carries
     source: Source | None = field(default=None, repr=False)
     linear: bool = False  # of an input or a projection: without the gate's bias
+    form: Form | None = (
+        None  # of an input or a projection: how the gate's weight is made, if not learned as it is
+    )
 
     def __post_init__(self) -> None:
         _ = self.shape  # kept from now on: asked of a deep graph later, it would recurse through all of it
@@ -173,6 +176,19 @@ class StepGraph:
         return tuple(gate for gate in self.state_gates if gate not in linear)
 
     @cached_property
+    def forms(self) -> dict[tuple[str, str], Form]:
+        """How weights that are made of others are made: by "ih" or "hh" and the gate."""
+        kinds = (("ih", INPUT, self.input_gates), ("hh", PROJECT, self.state_gates))
+        made = {(node.op, node.attribute): node.form for node in (*self.of(INPUT), *self.of(PROJECT))}
+        found = {(kind, gate): made[op, gate] for kind, op, gates in kinds for gate in gates}
+        return {place: form for place, form in found.items() if form is not None}
+
+    def row_gates(self, kind: str) -> tuple[str, ...]:
+        """The gates whose weights are learned as they are: row blocks of the parameter `weight_ih` or `weight_hh`."""
+        gates = self.input_gates if kind == "ih" else self.state_gates
+        return tuple(gate for gate in gates if (kind, gate) not in self.forms)
+
+    @cached_property
     def before_loop(self) -> tuple[Node, ...]:
         """The nodes that see neither a state nor a product: they can be computed for all steps at once."""
         waits = set[Node]()
@@ -224,7 +240,7 @@ class StepGraph:
                 (BESIDE, self.inputs),
             )
         }
-        parts = {RAW: RAW} | {ready_part(gate): f"{RAW}{i}" for i, gate in enumerate(self.gates)}
+        parts = {RAW: RAW} | {ready_part(gate): f"{RAW}{number}" for number, gate in enumerate(self.gates)}
         indices[BESIDE] = parts | indices[BESIDE]
         indices[DRAW] = {
             draw.name: f"{i}/{draw.probability}/{draw.per_sequence}" for i, draw in enumerate(self.draws)
@@ -237,10 +253,11 @@ class StepGraph:
             else:
                 head = node.op.name + indices.get(node.op, {}).get(str(node.attribute), "")
                 head += " linear" if node.linear else ""
-            parts = [digests[i] for i in node.inputs]
+                head += f" {node.form}" if node.form else ""
+            operands = [digests[i] for i in node.inputs]
             if node.op.commutes:
-                parts.sort()
-            digests[node] = _digest(f"{head}({','.join(parts)})")
+                operands.sort()
+            digests[node] = _digest(f"{head}({','.join(operands)})")
         sizes = f"{len(self.gates)}/{len(self.states)}"
         return _digest(";".join((sizes, digests[self.output], *(digests[node] for node in self.new_states))))
 

@@ -11,7 +11,7 @@ from cellwise.graph.ops import BESIDE, CONSTANT, DRAW, INPUT, SCALAR, STATE, VEC
 from cellwise.graph.repeatable import check_repeatable
 from cellwise.graph.tracer import Definition, Tracer, describe, tracing
 from cellwise.graph.values import Input, Value
-from cellwise.graph.verify import mixed_biases, mixes_parts, verify
+from cellwise.graph.verify import mixed_biases, mixed_forms, mixes_parts, shared_stems, verify
 
 # What has a name of its own, whatever variable holds it.
 _NAMED = (STATE, VECTOR, SCALAR, CONSTANT, BESIDE, DRAW)
@@ -127,6 +127,12 @@ def _names(tracer: Tracer) -> tuple[tuple[Node, str], ...]:
 
 
 def _check_same_weights(tracer: Tracer, graph: StepGraph, training: StepGraph) -> None:
+    if graph.forms != training.forms:
+        raise CellDefinitionError(
+            problem=f"{graph.name} makes a weight in training in another way than in evaluation.",
+            where=Source(tracer.code.co_filename, tracer.code.co_firstlineno),
+            remedy="A layer has the same weights in both: make each alike whatever self.training is.",
+        )
     for what in ("input_gates", "state_gates"):
         one, other = set(getattr(graph, what)), set(getattr(training, what))
         if one != other:
@@ -151,6 +157,19 @@ def _check_used(tracer: Tracer, graph: StepGraph, training: StepGraph) -> None:
             "its bias and without it, by linear().",
             where=Source(tracer.code.co_filename, tracer.code.co_firstlineno),
             remedy="A gate has a bias or none: write linear() around it everywhere, or give it a name of its own.",
+        )
+    for op, gate in (*mixed_forms(graph), *mixed_forms(training)):
+        raise CellDefinitionError(
+            problem=f"{graph.name} asks for the gate '{gate}' of {'the input' if op is INPUT else 'a state'} with "
+            "weights that are made in two ways.",
+            where=Source(tracer.code.co_filename, tracer.code.co_firstlineno),
+            remedy="A gate has one weight: make it alike wherever it stands, or give the other a name of its own.",
+        )
+    for stem in shared_stems(graph):
+        raise CellDefinitionError(
+            problem=f"{graph.name} has two weights that a layer would call {stem}.",
+            where=Source(tracer.code.co_filename, tracer.code.co_firstlineno),
+            remedy="Give one of the gates another name.",
         )
     if mixes_parts(graph) or mixes_parts(training):
         raise CellDefinitionError(

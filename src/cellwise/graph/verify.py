@@ -6,7 +6,10 @@ name of a cell is printable, on one line.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from cellwise.graph.expr import RAW, Draw, Node, Shape, StepGraph
+from cellwise.graph.forms import Form, stems_of
 from cellwise.graph.ops import BESIDE, CONSTANT, DRAW, INPUT, OPS, PROJECT, SCALAR, STATE, VECTOR, Kind, Op
 
 _NAMES = {
@@ -46,6 +49,10 @@ def verify(graph: StepGraph) -> StepGraph:
         seen.add(node)
     for op, gate in mixed_biases(graph):
         raise GraphError(f"{graph.name}: {op} {gate!r} stands both with and without its bias")
+    for op, gate in mixed_forms(graph):
+        raise GraphError(f"{graph.name}: {op} {gate!r} stands with weights of two kinds")
+    for stem in shared_stems(graph):
+        raise GraphError(f"{graph.name}: two of its weights are called {stem[:60]}")
     if mixes_parts(graph):
         raise GraphError(f"{graph.name}: gates of its input are ready, and others are not")
     if len(graph.new_states) != len(graph.states):
@@ -62,6 +69,21 @@ def mixed_biases(graph: StepGraph) -> list[tuple[Op, str]]:
         (node.op, str(node.attribute), node.linear) for node in graph.nodes if node.op in (INPUT, PROJECT)
     }
     return [(op, gate) for op, gate, linear in kinds if linear and (op, gate, False) in kinds]
+
+
+def mixed_forms(graph: StepGraph) -> list[tuple[Op, str]]:
+    """The gates whose weight is made in one way here and in another there."""
+    made: dict[tuple[Op, str], set[Form | None]] = {}
+    for node in graph.nodes:
+        if node.op in (INPUT, PROJECT):
+            made.setdefault((node.op, str(node.attribute)), set()).add(node.form)
+    return [place for place, forms in made.items() if len(forms) > 1]
+
+
+def shared_stems(graph: StepGraph) -> list[str]:
+    """What two of a layer's weights would be called: the left factor of a gate "n", and the weight of one "n_left"."""
+    stems = Counter(stem for place, form in graph.forms.items() for stem in stems_of(*place, form))
+    return [stem for stem, count in stems.items() if count > 1]
 
 
 def mixes_parts(graph: StepGraph) -> bool:
@@ -134,6 +156,8 @@ def _problems(graph: StepGraph, node: Node, seen: set[Node]) -> list[str]:
         found.append("a constant carries a float")
     if node.linear and node.op not in (INPUT, PROJECT):
         found.append("is linear, as only gates can be")
+    if node.form is not None and node.op not in (INPUT, PROJECT):
+        found.append("has a form, as only the weights of gates can have")
     masks = [i.is_mask for i in node.inputs]
     if (masks and masks[0] != node.op.takes_mask) or any(masks[1:]):
         found.append("a mask may only be the first operand of where")

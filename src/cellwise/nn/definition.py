@@ -17,7 +17,7 @@ from cellwise.backends.base import LayerSpec
 from cellwise.cells.base import Cell
 from cellwise.errors import BackendError
 from cellwise.graph import StepGraph
-from cellwise.plan import ParameterSpec, PartialBias, parameter_layout, partial_biases, state_sizes
+from cellwise.plan import Filling, ParameterSpec, filling_of, parameter_layout, state_sizes
 from cellwise.runtime import dispatch
 from cellwise.runtime.compiling import constant_result
 
@@ -62,7 +62,7 @@ class LayerInfo(NamedTuple):
     names: Names
     shapes: tuple[tuple[tuple[int, ...], ...], ...]  # of the parameters, in the order of their names
     state_sizes: tuple[int, ...]
-    partial: tuple[PartialBias, ...]  # biases that are filled before they reach a kernel
+    filling: Filling | None  # how its kernels' weights are made of its parameters, where these are others
 
 
 @lru_cache(maxsize=1024)
@@ -73,8 +73,8 @@ def _info_of(definition: Definition) -> LayerInfo:
     specs = specs_of(stack)
     names = tuple(tuple((spec.stem, spec.name(*place)) for spec in each) for place, each in specs.items())
     shapes = tuple(tuple(spec.shape for spec in each) for each in specs.values())
-    partial = partial_biases(graph) if bias else ()
-    return LayerInfo(stack, names, shapes, state_sizes(graph, hidden_size, proj_size), partial)
+    filling = filling_of(graph, hidden_size, bias)
+    return LayerInfo(stack, names, shapes, state_sizes(graph, hidden_size, proj_size), filling)
 
 
 def specs_of(stack: LayerSpec) -> dict[tuple[int, bool], tuple[ParameterSpec, ...]]:

@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 from cellwise import cells
 from cellwise.cells.base import Cell, own_parameters
 from cellwise.errors import InputError, LayerError
+from cellwise.graph.forms import FORMS, stems_of
 from cellwise.nn import plain
 from cellwise.nn.checks import check_weight_dropout
 from cellwise.nn.definition import info_of, key_of, specs_of
@@ -45,7 +46,9 @@ class Recurrent(RecurrentLayer):
     - output: like x, with directions * H in place of D; state: as it is taken.
 
     Parameters are named, shaped and ordered as in torch.nn: `weight_ih_l{k}` (G*H, D), `weight_hh_l{k}` (G*H, H),
-    `bias_ih_l{k}`, `bias_hh_l{k}` (G*H,), with only the rows of gates that the cell asks for, then the cell's own.
+    `bias_ih_l{k}`, `bias_hh_l{k}` (G*H,), with only the rows of gates that the cell asks for, then the cell's own. The
+    weight of a gate n that is made of others has these instead of rows: `weight_hh_n_l{k}` (`skew`, `block_diagonal`),
+    `weight_hh_n_left_l{k}` and `weight_hh_n_right_l{k}` (`low_rank`).
     They start uniform within 1 / sqrt(H) of zero, as in torch.nn.
 
     `layer.recompute = True` saves memory in training on a CPU: the backward pass computes each step again from the
@@ -116,7 +119,7 @@ class Recurrent(RecurrentLayer):
         self.reset_parameters()
 
     def _check_widths(self) -> None:
-        """Raise LayerError if the cell takes its input as it is, and that has another width."""
+        """Raise LayerError if the cell asks for other sizes."""
         sizes = (self.input_size, self.hidden_size, self.num_layers, 2 if self.bidirectional else 1)
         for graph in (self._cell.graph, self._cell.training_graph):
             problem = width_problem(graph, *sizes)
@@ -139,12 +142,20 @@ class Recurrent(RecurrentLayer):
         return self._cell
 
     def reset_parameters(self) -> None:
-        """Draw all weights anew: uniform within 1 / sqrt(H) of zero, own parameters as the cell says."""
-        bound = 1.0 / math.sqrt(self.hidden_size)
+        """Draw all weights anew: uniform within 1 / sqrt(H) of zero, own parameters as the cell says.
+
+        What weights are made of starts within the bound of its form (`cellwise.graph.forms`).
+        """
         own = {parameter.name: parameter.initial for parameter in own_parameters(type(self._cell))}
+        bounds = {
+            stem: FORMS[form.kind].bound(form.number, self.hidden_size)
+            for place, form in self._cell.graph.forms.items()
+            for stem in stems_of(*place, form)
+        }
         for each in info_of(*self._definition()).names:
             for stem, name in each:
                 initial = own.get(stem)
+                bound = bounds.get(stem, 1.0 / math.sqrt(self.hidden_size))
                 low, high = initial if isinstance(initial, tuple) else (-bound, bound)
                 if isinstance(initial, (int, float)):
                     init.constant_(getattr(self, name), initial)

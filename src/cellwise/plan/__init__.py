@@ -8,19 +8,12 @@ layout     the parameters of a layer: names and shapes     cost, depth, polynomi
 """
 
 from cellwise.plan.layout import (
+    Filling,
     ParameterSpec,
-    PartialBias,
+    filling_of,
     parameter_layout,
-    partial_biases,
     state_sizes,
     width_problem,
 )
 
-__all__ = [
-    "ParameterSpec",
-    "PartialBias",
-    "parameter_layout",
-    "partial_biases",
-    "state_sizes",
-    "width_problem",
-]
+__all__ = ["Filling", "ParameterSpec", "filling_of", "parameter_layout", "state_sizes", "width_problem"]

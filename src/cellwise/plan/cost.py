@@ -10,6 +10,8 @@ How it is counted:
   pointwise operations that make a value of the forward pass again instead of keeping it.
 - Parts of the input that equations take as they are have been read with it; only the gradients at them are written
   apart, and added to those of a product with the input where there is one.
+- A weight that is made of others is made once in a pass, not at each step, and the products of steps are those with the
+  whole of it: this is what kernels do. It is written, read and held besides what it is made of.
 - A value beside x is counted as one number a row, to whose gradient all units add. Random numbers are one for each row
   and unit, written once by what draws them; what the drawing computes is not counted.
 - Bytes read and written are those that must move: each array once in each pass that uses it. The weights are
@@ -29,6 +31,7 @@ from typing import Any
 
 from cellwise.graph import Node, Shape, StepGraph
 from cellwise.graph.expr import postorder
+from cellwise.graph.forms import FORMS, LOW_RANK, stems_of
 from cellwise.graph.ops import INPUT, PROJECT, SCALAR, STATE, VECTOR, Kind
 from cellwise.passes import Derivative, differentiate
 from cellwise.passes.differentiate import PULLBACK
@@ -142,7 +145,9 @@ def cost_of(graph: StepGraph, layers: int = 1, bias: bool = True, recompute: boo
     stack = [_Layer(cell, cell.width if number == 0 else h) for number in range(layers)]
     parameters = _sum(layer.parameters for layer in stack)
     states = layers * cell.states
-    once = (("weights", parameters), ("input", ROWS * cell.width))
+    made = _sum(size for layer in stack for size in layer.made.values())
+    once = (("weights", parameters), *((("weights made of others", made),) if made else ()))
+    once += (("input", ROWS * cell.width),)
     top = stack[-1]
     training = (
         *once,
@@ -169,7 +174,7 @@ def cost_of(graph: StepGraph, layers: int = 1, bias: bool = True, recompute: boo
     )
     return Cost(
         parameters,
-        layers * _sum(_size(spec) for spec in cell.layout(d) if spec.stem == "weight_hh"),
+        layers * _sum(_size(spec) for spec in cell.layout(d) if spec.stem.startswith("weight_hh")),
         forward=reduce(add, (layer.forward for layer in stack)),
         backward=reduce(add, (layer.backward for layer in stack)),
         inference_traffic=reduce(add, (layer.traffic_forward(tape=False) for layer in stack)),
@@ -273,42 +278,72 @@ class _Layer:
         self.width = width
         self.specs = cell.layout(width)
         self.parameters = _sum(_size(spec) for spec in self.specs)
+        forms = cell.graph.forms
+        self.made = {
+            kind: sum(of == kind for of, _ in forms) * h * columns
+            for kind, columns in (("ih", width), ("hh", h))
+        }
+        # What it takes to make them: products and others, and both for the gradients.
+        counts = [
+            FORMS[form.kind].operations(form.number, h, width if kind == "ih" else h)
+            for (kind, _), form in forms.items()
+        ]
+        products, others, *backward = (
+            (_sum(each) for each in zip(*counts, strict=True)) if counts else (ZERO,) * 4
+        )
+        self.making, self.making_backward = Operations(products, others), Operations(*backward)
 
     @property
     def forward(self) -> Operations:
         inputs = len(self.cell.graph.of(INPUT))
-        return self.cell.forward() + Operations(products=inputs * 2 * ROWS * h * self.width)
+        product = Operations(products=inputs * 2 * ROWS * h * self.width)
+        return self.cell.forward() + product + self.making
 
     @property
     def backward(self) -> Operations:
         # One product for the weight's gradient, one for the input's; and those of the step where it is computed again.
         again = sum(node.op is INPUT for node in self.cell.made)
         inputs = 2 * len(self.cell.derivative.inputs) + again
-        return self.cell.backward() + Operations(products=inputs * 2 * ROWS * h * self.width)
+        product = Operations(products=inputs * 2 * ROWS * h * self.width)
+        return self.cell.backward() + product + self.making_backward
 
     def traffic_forward(self, tape: bool) -> Traffic:
-        cell = self.cell
+        cell, made = self.cell, _sum(self.made.values())
         return Traffic(
-            read=self.parameters + ROWS * self.width + cell.states + cell.beside + cell.masks,
-            written=ROWS * h + cell.states + (cell.tape if tape else ZERO) + cell.masks,
+            read=self.parameters + made + ROWS * self.width + cell.states + cell.beside + cell.masks,
+            written=ROWS * h + cell.states + (cell.tape if tape else ZERO) + cell.masks + made,
         )
 
     @property
     def traffic_backward(self) -> Traffic:
         cell = self.cell
         needed = {str(node.attribute) for node in cell.made if node.op in (VECTOR, SCALAR)}
-        made = {node.op for node in cell.made}
+        ops = {node.op for node in cell.made}
         needed |= {"weight_ih"} if cell.derivative.inputs else set()
-        needed |= {"weight_hh"} if made & {PULLBACK, PROJECT} else set()
-        needed |= {stem for stem, op in (("bias_ih", INPUT), ("bias_hh", PROJECT)) if op in made}
+        needed |= {"weight_hh"} if ops & {PULLBACK, PROJECT} else set()
+        needed |= {stem for stem, op in (("bias_ih", INPUT), ("bias_hh", PROJECT)) if op in ops}
         weights = _sum(_size(spec) for spec in self.specs if spec.stem in needed)
+        weights += _sum(size for kind, size in self.made.items() if f"weight_{kind}" in needed)
+        # What a weight is made of is read for some gradients; that at the weight is written and read.
+        forms = self.cell.graph.forms.items()
+        factors = [stem for place, form in forms if form.kind == LOW_RANK for stem in stems_of(*place, form)]
+        weights += _sum(_size(spec) for spec in self.specs if spec.stem in factors)
+        made = _sum(self.made.values())
         rows = ROWS * self.width
         # Written by the loop and read by the products after it.
         by_loop = cell.gates + cell.again
         beside = cell.beside + cell.masks
         return Traffic(
-            read=weights + rows + ROWS * h + cell.tape + cell.outputs_read + by_loop + cell.states + beside,
-            written=self.parameters + rows + by_loop + cell.states + cell.beside + cell.at_parts,
+            read=weights
+            + made
+            + rows
+            + ROWS * h
+            + cell.tape
+            + cell.outputs_read
+            + by_loop
+            + cell.states
+            + beside,
+            written=self.parameters + made + rows + by_loop + cell.states + cell.beside + cell.at_parts,
         )
 
 
@@ -319,7 +354,7 @@ def _size(spec: ParameterSpec) -> Polynomial:
     return count
 
 
-def _sum(sizes: Iterable[Polynomial]) -> Polynomial:
+def _sum(sizes: Iterable[Polynomial | int]) -> Polynomial:
     return reduce(add, sizes, ZERO)
 
 

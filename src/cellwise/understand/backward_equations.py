@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from cellwise.graph.expr import RAW, Node, Shape, StepGraph, postorder
 from cellwise.graph.ops import BESIDE, OPS, SCALAR, STATE, SUM, VECTOR, Kind, Op
-from cellwise.graph.text import TEXT, Line, Notation, display_names, write
+from cellwise.graph.text import TEXT, Line, Notation, display_names, form_lines, write
 from cellwise.passes.differentiate import (
     GRADIENT,
     PULLBACK,
@@ -214,7 +214,8 @@ class _Writer:
         lines, self.lines = tuple(self.lines), []
         for target in self._parameters():
             self._emit(target)
-        return Backward(lines, (*self._weights(), *self.lines))
+        made_of = form_lines(self.graph, self.notation, gradients=True)
+        return Backward(lines, (*self._weights(), *made_of, *self.lines))
 
     # --- what is to be written ---
 

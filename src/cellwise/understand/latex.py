@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cellwise.graph.expr import Draw, StepGraph
+from cellwise.graph.forms import FormKind
 from cellwise.graph.ops import COMPARE
-from cellwise.graph.text import Line, Notation, lines
+from cellwise.graph.text import Line, Notation, form_lines, lines
 
 __all__ = ["LATEX", "LatexNotation", "aligned", "latex", "symbol"]
 
@@ -106,6 +107,10 @@ class LatexNotation(Notation):
     binds: Mapping[str, int] = field(default_factory=lambda: {"where": COMPARE})
     times: str = r"\odot"
     times_number: str = r"\cdot"
+    no_diagonal: tuple[str, str] = (r" - {n}\, I", "")
+
+    def form(self, kind: FormKind) -> tuple[tuple[str, str], ...]:
+        return kind.in_latex
 
     def old(self, state: str) -> str:
         return _indexed(state, "t-1")
@@ -161,7 +166,7 @@ def latex(graph: StepGraph, bias: bool = True) -> str:
     h_t &= \tanh(W_{in} x_t + b_{in} + W_{hn} h_{t-1} + b_{hn})
     \end{aligned}
     """
-    return aligned(lines(graph, LATEX, bias), graph.asked_draws)
+    return aligned((*lines(graph, LATEX, bias), *form_lines(graph, LATEX)), graph.asked_draws)
 
 
 def aligned(equations: Iterable[Line], draws: Iterable[Draw] = ()) -> str:

@@ -18,6 +18,8 @@ from torch import Tensor
 from cellwise.graph import Node, Shape, StepGraph
 from cellwise.graph.ops import BESIDE, CONSTANT, INPUT, PROJECT, SCALAR, STATE, VECTOR, constant_tensor
 from cellwise.nn.beside import rows_beside
+from cellwise.nn.biases import filled
+from cellwise.nn.definition import info_of
 from cellwise.nn.recurrent import RecurrentLayer
 from cellwise.runtime.sequences import form_of
 from cellwise.understand.trace.errors import TraceError
@@ -136,8 +138,13 @@ def record(layer: RecurrentLayer, x: Tensor, **beside: Tensor) -> Recording:
 def _weights(layer: RecurrentLayer, number: int) -> LayerWeights:
     graph = layer.cell.graph
 
+    # As kernels take them: whole, whatever they are made of.
+    info = info_of(*layer._definition())
+    made = filled(layer._weights(info.names), info.filling)[number]
+
     def blocks(stem: str, gates: tuple[str, ...]) -> dict[str, Tensor]:
-        whole = getattr(layer, f"{stem}_l{number}", None) if gates else None
+        named = getattr(layer, f"{stem}_l{number}", None) if stem.startswith("bias") else made.get(stem)
+        whole = named if gates else None
         return {} if whole is None else dict(zip(gates, whole.detach().chunk(len(gates)), strict=True))
 
     own = {name: getattr(layer, f"{name}_l{number}").detach() for name in (*graph.vectors, *graph.scalars)}
