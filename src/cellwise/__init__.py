@@ -36,6 +36,7 @@ from cellwise.graph.functions import (
 from cellwise.graph.functions import (
     sum as sum,
 )  # not in __all__: a star import leaves Python's own in its place
+from cellwise.graph.gates import block_diagonal, low_rank, ready, skew
 from cellwise.graph.parts import layer_norm, rms_norm, softmax
 from cellwise.graph.randomness import dropout, uniform, zoneout
 
@@ -68,6 +69,7 @@ __all__ = [
     "Vector",
     "__version__",
     "amax",
+    "block_diagonal",
     "cells",
     "clamp",
     "convert",
@@ -84,9 +86,11 @@ __all__ = [
     "layer_norm",
     "linear",
     "log",
+    "low_rank",
     "maximum",
     "mean",
     "minimum",
+    "ready",
     "relu",
     "revert",
     "rms_norm",
@@ -94,6 +98,7 @@ __all__ = [
     "sign",
     "silu",
     "sin",
+    "skew",
     "softmax",
     "softplus",
     "sqrt",

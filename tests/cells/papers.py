@@ -15,6 +15,8 @@ from torch import Tensor, sigmoid, tanh
 from torch.nn.functional import layer_norm, logsigmoid
 
 import cellwise
+from cellwise import cells
+from cellwise.graph.forms import stems_of
 
 
 class Parameters:
@@ -23,8 +25,8 @@ class Parameters:
     def __init__(self, layer: cellwise.Recurrent) -> None:
         graph = layer.cell.graph
         blocks = {
-            "weight_ih": graph.input_gates,
-            "weight_hh": graph.state_gates,
+            "weight_ih": graph.row_gates("ih"),
+            "weight_hh": graph.row_gates("hh"),
             "bias_ih": graph.input_biases,
             "bias_hh": graph.state_biases,
         }
@@ -32,6 +34,7 @@ class Parameters:
         assert set(named) == {stem for stem, gates in blocks.items() if gates} | {
             *layer.cell.vectors,
             *layer.cell.scalars,
+            *(stem for place, form in graph.forms.items() for stem in stems_of(*place, form)),
         }
         self._blocks = {
             stem: dict(zip(gates, named[stem].chunk(len(gates)), strict=True))
@@ -170,6 +173,18 @@ def _(p: Any, h: Tensor) -> Any:
 @paper("lightru")
 def _(p: Any, h: Tensor) -> Any:
     return (_mix(sigmoid(p.both("f", h)), tanh(p.x("n")), h),)
+
+
+@paper("sgrn")
+def _(p: Any, h: Tensor) -> Any:
+    n = p.x("n")
+    return (tanh(_mix(sigmoid(n + p.h("n", h)), h, n)),)
+
+
+@paper("antisymmetric-rnn")
+def _(p: Any, h: Tensor) -> Any:
+    w = p.weight_hh_n - p.weight_hh_n.t() - 0.01 * torch.eye(len(p.weight_hh_n), dtype=h.dtype)
+    return (h + 0.01 * sigmoid(p.x("z") + h @ w.t()) * tanh(p.x("n") + h @ w.t()),)
 
 
 @paper("ligru")
@@ -592,3 +607,77 @@ paper("variational-lstm")(_plain_lstm)
 def _(p: Any, h: Tensor, c: Tensor) -> Any:
     short = tanh(p.h("s", c))  # one unit of time after the step before
     return _plain_lstm(p, h, c - short + short / math.log(math.e + 1))
+
+
+# --- forms that are options ---------------------------------------------------------------------------------------
+
+OPTIONS: dict[cellwise.Cell, Step] = {}
+
+
+def option(cell: cellwise.Cell) -> Callable[[Step], Step]:
+    def add(step: Step) -> Step:
+        OPTIONS[cell] = step
+        return step
+
+    return add
+
+
+@option(cells.AntisymmetricRNN(step_size=0.3, diffusion=0.2, gated=False))
+def _(p: Any, h: Tensor) -> Any:
+    w = p.weight_hh_n - p.weight_hh_n.t() - 0.2 * torch.eye(4, dtype=h.dtype)
+    return (h + 0.3 * tanh(p.x("n") + h @ w.t()),)
+
+
+@option(cells.FastGRNN(rank=2))
+def _(p: Any, h: Tensor) -> Any:
+    pre = p.input @ (p.weight_ih_n_left @ p.weight_ih_n_right).t()
+    pre = pre + h @ (p.weight_hh_n_left @ p.weight_hh_n_right).t()
+    z = sigmoid(pre + p.b_z)
+    return ((sigmoid(p.zeta) * (1 - z) + sigmoid(p.nu)) * tanh(pre + p.b_n) + z * h,)
+
+
+@option(cells.SLSTM(heads=2, arrives_ready=True))
+def _(p: Any, h: Tensor, c: Tensor, n: Tensor, m: Tensor) -> Any:
+    sums = []
+    for number, gate in enumerate("ifzo"):
+        given = p.bias_hh.chunk(4)[number] + p.input.chunk(4, -1)[number]
+        # Head by head, each of its own two units.
+        heads = [h[:, 2 * k : 2 * k + 2] @ getattr(p, f"weight_hh_{gate}")[k].t() for k in range(2)]
+        sums.append(torch.cat(heads, -1) + given)
+    i, f, z, o = sums
+    f = logsigmoid(f)
+    new = torch.maximum(f + m, i)
+    i, f = (i - new).exp(), (f + m - new).exp()
+    c, n = f * c + i * tanh(z), f * n + i
+    return sigmoid(o) * (c / n), c, n, new
+
+
+@option(cells.LiGRU(arrives_ready=True))
+def _(p: Any, h: Tensor) -> Any:
+    of_z, of_n = p.input.chunk(2, -1)
+    return (_mix(sigmoid(of_z + p.h("z", h)), h, (of_n + p.h("n", h)).relu()),)
+
+
+@option(cells.SRU(raw=True))
+def _(p: Any, c: Tensor) -> Any:
+    r = sigmoid(p.x("r") + p.v_r * c)
+    c = _mix(sigmoid(p.x("f") + p.v_f * c), c, p.wx("n"))
+    return _mix(r, c, p.input), c
+
+
+@option(cells.IntersectionRNN(raw=True))
+def _(p: Any, h: Tensor) -> Any:
+    y = _mix(sigmoid(p.both("v", h)), p.input, p.both("y", h).relu())
+    return y, _mix(sigmoid(p.both("g", h)), h, tanh(p.both("n", h)))
+
+
+@option(cells.MUT1(raw=True))
+def _(p: Any, h: Tensor) -> Any:
+    n = tanh(p.h("n", sigmoid(p.both("r", h)) * h) + tanh(p.input))
+    return (_mix(sigmoid(p.x("z")), n, h),)
+
+
+@option(cells.MUT2(raw=True))
+def _(p: Any, h: Tensor) -> Any:
+    n = tanh(p.both("n", sigmoid(p.input + p.h("r", h)) * h))
+    return (_mix(sigmoid(p.both("z", h)), n, h),)

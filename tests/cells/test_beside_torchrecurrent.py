@@ -99,6 +99,7 @@ TWINS = {
     "ran": Twin("RAN", _ih("n i f", "i f"), _hh("i f")),
     "sgu": Twin("SGU", _ih("g z"), _hh("g z"), options=_SGU),
     "dsgu": Twin("DSGU", _ih("g z"), _hh("g z", ("weight_ho", "o", "")), options=_SGU),
+    "sgrn": Twin("SGRN", _ih("n"), _hh("n")),
     "star": Twin("STAR", _ih("z k"), _hh("k")),
     "trnn": Twin("TRNN", _ih("n f")),
     "ugrnn": Twin("UGRNN", _ih("n g"), _hh("n g")),

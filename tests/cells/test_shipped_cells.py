@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from papers import STEPS, Parameters
+from papers import OPTIONS, STEPS, Parameters, Step
 from torch import Tensor
 
 import cellwise
@@ -32,31 +32,42 @@ def _everything(layer: Recurrent, results: Sequence[Tensor], read: Sequence[Tens
     return dict(zip([*names, *sources], [*results, *gradients], strict=True))
 
 
-@pytest.mark.parametrize("name", cells.names())
-def test_a_cell_computes_what_its_paper_says(name: str) -> None:
+def check_with_paper(cell: cellwise.Cell, step: Step, hidden_size: int = 3) -> None:
+    """Compare results and every gradient of a layer, by the kernels for the CPU, with a step in plain torch."""
     torch.manual_seed(3)
+    width = len(cell.graph.input_parts) * hidden_size or 2
     # By the cell's own equations: "auto" would take torch's operator where it has one.
-    layer = Recurrent(name, 2, 3, backend="cpu", dtype=torch.float64).eval()
+    layer = Recurrent(cell, width, hidden_size, backend="cpu", dtype=torch.float64).eval()
     with torch.no_grad():  # away from numbers at which parameters are alike
         for parameter in layer.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.3)
-    x = torch.randn(3, 2, 2, dtype=torch.float64, requires_grad=True)
-    states = [torch.rand(1, 2, 3, dtype=torch.float64, requires_grad=True) for _ in layer.cell.states]
+    x = torch.randn(3, 2, width, dtype=torch.float64, requires_grad=True)
+    states = [torch.rand(1, 2, hidden_size, dtype=torch.float64, requires_grad=True) for _ in cell.states]
     output, final = layer(x, tuple(states) if len(states) > 1 else states[0])
     finals = [state[0] for state in (final if isinstance(final, tuple) else (final,))]
     found = _everything(layer, [*output, *finals], [x, *states])
 
-    parameters, step = Parameters(layer), STEPS[name]
+    parameters = Parameters(layer)
     carried, outputs = tuple(state[0] for state in states), []
     for parameters.input in x:
         made = step(parameters, *carried)
         outputs.append(made[0])
-        carried = made[1:] if layer.cell.output else made
+        carried = made[1:] if cell.output else made
     wanted = _everything(layer, [*outputs, *carried], [x, *states])
     for what, value in wanted.items():
         torch.testing.assert_close(
             found[what], value, rtol=1e-9, atol=1e-12, msg=lambda m, w=what: f"{w}: {m}"
         )
+
+
+@pytest.mark.parametrize("name", cells.names())
+def test_a_cell_computes_what_its_paper_says(name: str) -> None:
+    check_with_paper(cells.get(name), STEPS[name])
+
+
+@pytest.mark.parametrize("cell", OPTIONS, ids=repr)
+def test_a_cell_with_options_computes_what_its_paper_says(cell: cellwise.Cell) -> None:
+    check_with_paper(cell, OPTIONS[cell], hidden_size=4)
 
 
 def test_a_relu_network_is_an_option_of_the_plain_one() -> None:

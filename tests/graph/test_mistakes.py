@@ -49,7 +49,6 @@ STEPS: dict[str, tuple[Any, type[CellwiseError], tuple[str, ...]]] = {
     "number-returned": (lambda self, x, h: 3.0, ReturnError, ("a float",)),  # line
     "list-returned": (lambda self, x, h: [tanh(x.n)], ReturnError, ("a list",)),  # line
     "comparison-returned": (lambda self, x, h: x.n > 0, ReturnError, ("a comparison",)),  # line
-    "x-returned": (lambda self, x, h: x, ReturnError, ("x by itself",)),  # line
     "vector-returned": (lambda self, x, h: self.u * 2, ReturnError, ("shape (H,)",)),  # line
     "scalar-returned": (lambda self, x, h: self.q * 2, ReturnError, ("shape ()",)),  # line
     "python-if": (
@@ -100,12 +99,6 @@ STEPS: dict[str, tuple[Any, type[CellwiseError], tuple[str, ...]]] = {
     "string": (lambda self, x, h: x.n + "1", ShapeError, ("add was given a str",)),  # line
     "bool": (lambda self, x, h: x.n * True, ShapeError, ("a bool",)),  # line
     "none": (lambda self, x, h: x.n * None, ShapeError, ("None",)),  # line
-    "raw-x-plus": (lambda self, x, h: x + h, ShapeError, ("size of the input", "x.n")),  # line
-    "raw-x-on-the-right": (lambda self, x, h: h * x, ShapeError, ("size of the input", "x.n")),  # line
-    "raw-x-negated": (lambda self, x, h: -x, ShapeError, ("size of the input",)),  # line
-    "raw-x-squared": (lambda self, x, h: x**2, ShapeError, ("size of the input",)),  # line
-    "raw-x-compared": (lambda self, x, h: where(x < h, h, h), ShapeError, ("size of the input",)),  # line
-    "raw-x-in-function": (lambda self, x, h: tanh(x), ShapeError, ("size of the input",)),  # line
     "matrix-product": (lambda self, x, h: h @ h, ConcreteValueError, ("h.gate",)),  # line
     "gate-called": (lambda self, x, h: h.n(x), ConcreteValueError, ("without brackets",)),  # line
     "floor-division": (lambda self, x, h: h // 2, ConcreteValueError, ("//", "floor(a / b)")),  # line

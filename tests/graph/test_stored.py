@@ -19,7 +19,7 @@ def test_any_graph_is_read_as_it_was_written(cell: Cell) -> None:
     graph, again = cell.graph, restore(store(cell.graph))
     assert again.fingerprint == graph.fingerprint
     assert [node.op for node in again.nodes] == [node.op for node in graph.nodes]
-    for name in ("gates", "states", "vectors", "scalars", "input_gates", "state_gates"):
+    for name in ("gates", "states", "vectors", "scalars", "input_gates", "state_gates", "forms"):
         assert getattr(again, name) == getattr(graph, name)
     assert store(again) == store(graph)
 

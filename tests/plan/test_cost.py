@@ -20,6 +20,7 @@ import cellwise
 from cellwise import Cell, cells, stop_gradient, tanh
 from cellwise.graph import Node, Shape, StepGraph
 from cellwise.graph.expr import postorder
+from cellwise.graph.forms import FORMS
 from cellwise.graph.ops import (
     BESIDE,
     CONSTANT,
@@ -47,6 +48,10 @@ SIZES = {"b": B, "t": T, "d": D, "h": H}
 
 
 def check_parameters(cell: Any, layers: int, bias: bool, sizes: tuple[int, int]) -> None:
+    parts = len(cells.get(cell).graph.input_parts)
+    sizes = (parts * sizes[1] or sizes[0], sizes[1])
+    if parts > 1:  # the output of a layer is too narrow to be the next one's input
+        layers = 1
     layer = cellwise.Recurrent(cell, *sizes, num_layers=layers, bias=bias)
     real = sum(parameter.numel() for parameter in layer.parameters())
     assert cost(cell, layers, bias).parameters.at(d=sizes[0], h=sizes[1]) == real
@@ -203,6 +208,7 @@ def run_gate_by_gate(
     """A layer as the equations say it, one product for each gate, in plain torch. Returns all that comes out."""
     values: dict[Node, Tensor] = {}
     pieces = {}
+    value = formed(graph, value, x.shape[-1])
     for node in graph.nodes:
         if node.op is CONSTANT:
             values[node] = constant_tensor(node.attribute, x)
@@ -212,6 +218,9 @@ def run_gate_by_gate(
             gate = str(node.attribute)
             projected = F.linear(x.flatten(0, 1), value(f"weight_ih {gate}"), value(f"bias_ih {gate}"))
             pieces[node] = projected.view(len(x), -1, H)
+        elif node in graph.part_nodes:
+            parts = graph.input_parts
+            pieces[node] = x.chunk(len(parts), dim=-1)[parts.index(str(node.attribute))]
         elif node.op is BESIDE:
             pieces[node] = torch.rand(len(x), x.shape[1], H)
         elif node.inputs and all(i in values for i in node.inputs):
@@ -237,12 +246,23 @@ def run_gate_by_gate(
     return [*outputs, *states]
 
 
+def formed(graph: StepGraph, value: Callable[[str], Tensor], width: int) -> Callable[[str], Tensor]:
+    """The weights, those that are made of others made once."""
+    made = {}
+    for (kind, gate), form in graph.forms.items():
+        shapes = FORMS[form.kind].parameters(form.number, H, width if kind == "ih" else H)
+        with torch._C._DisableTorchDispatch():
+            parameters = [torch.rand(shape).requires_grad_() for shape in shapes.values()]
+        made[f"weight_{kind} {gate}"] = FORMS[form.kind].make(form.number, *parameters)
+    return lambda name: made[name] if name in made else value(name)
+
+
 def check_operations(cell: Cell) -> None:
     made: dict[str, Tensor] = {}
 
     def value(name: str) -> Tensor:
         stem, _, gate = name.partition(" ")
-        shape = {"weight_ih": (H, D), "weight_hh": (H, H)}.get(stem, (H,)) if gate else (H,)
+        shape = {"weight_ih": (H, width), "weight_hh": (H, H)}.get(stem, (H,)) if gate else (H,)
         shape = () if name in cell.scalars else shape
         with torch._C._DisableTorchDispatch():
             return made.setdefault(name, torch.rand(shape).requires_grad_())
@@ -250,7 +270,8 @@ def check_operations(cell: Cell) -> None:
     # Where no gradient flows through a state, the plan multiplies zeros that autograd leaves out.
     steps = T if len(differentiate(cell.graph).states) == len(cell.states) else 1
     sizes = SIZES | {"t": steps}
-    x = torch.randn(steps, B, D, requires_grad=True)
+    width = len(cell.graph.input_parts) * H or D
+    x = torch.randn(steps, B, width, requires_grad=True)
     states = [torch.rand(B, H, requires_grad=True) for _ in cell.states]
     wanted = cost(cell)
     with Watch() as forward:
@@ -332,15 +353,17 @@ def check_backward_pointwise(cell: Cell, recompute: bool = False) -> None:
             return operand.expand(1, H)
         return operand[..., :1] if node.shape is Shape.ROWS and operand.dim() else operand
 
+    unsummed = frozenset() if graph.input_gates else graph.part_nodes
     at_gates = {*derivative.inputs.values(), *derivative.products.values()}
     with Watch() as watch:
         for root in roots(derivative):
             ask(root)
-    sums = H * (len(at_gates) + len(derivative.parameters) + len(derivative.beside))
+    sums = H * (len(at_gates) + len(derivative.parameters) + len({*derivative.beside} - unsummed))
     biases = H * sum(node.op in (INPUT, PROJECT) and node not in kept for node in values)
     counted = cost(cell, recompute=recompute).backward
     one = {"b": 1, "t": 1, "d": D, "h": H}
-    assert counted.pointwise.at(**one) == watch.pointwise + sums + biases
+    making = sum(FORMS[form.kind].operations(form.number, H, H)[3] for form in graph.forms.values())
+    assert counted.pointwise.at(**one) == watch.pointwise + sums + biases + making
     assert counted.functions.at(**one) == watch.functions
     again = [node for node in values if node in set(graph.nodes) and node not in kept and node.inputs]
     made = sum(values[n].numel() for n in again if not n.op.free and n.op is not PROJECT)

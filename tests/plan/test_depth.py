@@ -32,6 +32,8 @@ def walk(graph: StepGraph, length: int, layers: int) -> int:
                     had[node] = states[str(node.attribute)]
                 elif node.op is INPUT:
                     had[node] = below + 1
+                elif node in graph.part_nodes:
+                    had[node] = below
                 else:
                     had[node] = max((had[i] for i in node.inputs), default=0)
                     had[node] += bool(node.inputs) and node.op.name != "stop_gradient"
@@ -63,8 +65,12 @@ def walk_back(graph: StepGraph, length: int, layers: int) -> int:
                         had[node] = links + max(when(i, had, states, above) for i in node.inputs)
                 return had[node]
 
-            ends = (derivative.products, derivative.parameters, derivative.beside)
+            parts = [when(each) for node, each in derivative.beside.items() if node in graph.part_nodes]
+            beside = {n: each for n, each in derivative.beside.items() if n not in graph.part_nodes}
+            ends = (derivative.products, derivative.parameters, beside)
             below = 1 + max(map(when, derivative.inputs.values()), default=-1)
+            # The gradient at a part of the input is added to that product, if there is one.
+            below = max(below, *parts) + bool(derivative.inputs) if parts else below
             new = {s: when(derivative.states[s]) if s in derivative.states else 0 for s in graph.states}
             latest = max(
                 latest, below, *new.values(), *(1 + when(node) for end in ends for node in end.values())

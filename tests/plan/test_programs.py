@@ -16,7 +16,10 @@ from torch import Tensor
 
 import cellwise
 from cellwise import Cell, cells, tanh
+from cellwise.backends.base import Weights
+from cellwise.nn.biases import filled
 from cellwise.nn.recurrent import RecurrentLayer
+from cellwise.plan import filling_of
 from cellwise.plan.backward import (
     BESIDE_GRADIENTS,
     PROJECTED_GRADIENT,
@@ -45,12 +48,12 @@ class Problem:
         self.layer: RecurrentLayer = (
             cellwise.LSTM(D, H, proj_size=proj_size, **sizes)
             if proj_size
-            else cellwise.Recurrent(cell, D, H, **sizes)
+            else cellwise.Recurrent(cell, len(cell.graph.input_parts) * H or D, H, **sizes)
         )
         self.graph, self.projected = cell.graph, bool(proj_size)
         first, *others = (H for _ in cell.states)
         self.initial = tuple(_leaf(1, B, size) for size in (proj_size or first, *others))
-        self.x = _leaf(T, B, D)
+        self.x = _leaf(T, B, self.layer.input_size)
         given_states = self.initial if len(self.initial) > 1 else self.initial[0]
         self.beside = {
             name: torch.rand(T, B, H, dtype=torch.float64, requires_grad=True) for name in cell.inputs
@@ -61,7 +64,14 @@ class Problem:
         self.finals = finals if isinstance(finals, tuple) else (finals,)
         self.seeds = tuple(torch.randn_like(each) for each in (self.output, *self.finals))
         self.parameters = {name.removesuffix("_l0"): each for name, each in self.layer.named_parameters()}
-        self.weights = {name: each.detach() for name, each in self.parameters.items()}
+        # As programs take them: whole, where they are made of others.
+        filling = filling_of(self.graph, H, self.layer.bias)
+        self.whole = filled((Weights(self.parameters),), filling)[0].by_stem
+        self.derived = [stem for stem, _ in filling.derived] if filling else []
+        self.widths = WIDTHS | {Width.INPUT: self.layer.input_size}
+        self.weights = {name: each.detach() for name, each in self.whole.items()}
+        parts = self.graph.input_parts
+        self.parts = dict(zip(parts, self.x.detach().chunk(max(1, len(parts)), dim=-1), strict=False))
         gates = {"ih": self.graph.input_gates, "hh": self.graph.state_gates}
         self.gates = {f"{kind}_{end}": names for kind in ("weight", "bias") for end, names in gates.items()}
         self.gates["weight_hr"] = ("",)
@@ -77,13 +87,14 @@ class Problem:
     def own(self) -> dict[str, Tensor]:
         """The cell's own parameters and what stands beside x, by the names of their buffers."""
         own = {f"own {name}": self.weights[name] for name in (*self.graph.vectors, *self.graph.scalars)}
-        beside = {beside_buffer(name).name: each.detach().unsqueeze(1) for name, each in self.beside.items()}
+        given = (self.beside | self.parts).items()
+        beside = {beside_buffer(name).name: each.detach().unsqueeze(1) for name, each in given}
         return own | beside
 
     def forward(self, program: Program) -> tuple[Interpreter, tuple[Tensor, ...]]:
         given_buffers = {"x": self.x.detach().unsqueeze(1), **self.own()}
         initial = tuple(state[0].detach() for state in self.initial)
-        run = Interpreter(program, self.weights, self.gates, given_buffers, initial, T, WIDTHS)
+        run = Interpreter(program, self.weights, self.gates, given_buffers, initial, T, self.widths)
         return run, run.run()
 
 
@@ -124,7 +135,9 @@ def check_backward(problem: Problem, form: str, recompute: bool = False) -> None
     run, _ = problem.forward(program)
     memory = kept_of(problem, run, plan)
     arriving = tuple(seed[0] for seed in problem.seeds[1:])
-    back = Interpreter(FORMS[form](plan.program), problem.weights, problem.gates, memory, arriving, T, WIDTHS)
+    back = Interpreter(
+        FORMS[form](plan.program), problem.weights, problem.gates, memory, arriving, T, problem.widths
+    )
     at_states = back.run(reverse=True)
     wanted = problem.gradients()
     for name, found in {
@@ -165,7 +178,7 @@ def gradients_of(problem: Problem, plan: BackwardPlan, back: Interpreter) -> dic
     for gate, column in plan.inputs:
         add("weight_ih", gate, column, problem.x.detach())
         index = problem.gates["weight_ih"].index(gate)
-        rows = problem.weights["weight_ih"].view(-1, H, D)[index]
+        rows = problem.weights["weight_ih"].view(-1, H, problem.layer.input_size)[index]
         assert at_gates is not None
         found["x"] = found.get("x", torch.zeros(())) + at_gates[:, column] @ rows
     for gate, column, slot in plan.products:
@@ -173,11 +186,21 @@ def gradients_of(problem: Problem, plan: BackwardPlan, back: Interpreter) -> dic
     if plan.unprojected is not None:
         gradient = back.written(PROJECTED_GRADIENT.name)[:, 0]
         found["weight_hr"] = torch.einsum("tbp,tbh->ph", gradient, rows_of(back, plan.unprojected))
+    at_parts = {part: torch.zeros(T, B, H, dtype=torch.float64) for part in problem.parts}
     for column, name in enumerate(plan.beside):
-        found[name] = back.written(BESIDE_GRADIENTS)[:, column]
+        at = at_parts if name in at_parts else found
+        at[name] = back.written(BESIDE_GRADIENTS)[:, column]
+    if at_parts:
+        found["x"] = found.get("x", torch.zeros(())) + torch.cat([*at_parts.values()], dim=-1)
     for column, name in enumerate(plan.parameters):
         total = back.sums["sums", column]
         found[name] = total.sum() if name in problem.graph.scalars else total
+    for stem in problem.derived:
+        sources = [name for name in problem.parameters if name.startswith(stem)]
+        whole, gradient = problem.whole[stem], found.pop(stem, torch.zeros_like(problem.whole[stem]))
+        given = [problem.parameters[name] for name in sources]
+        made = torch.autograd.grad(whole, given, gradient, retain_graph=True)
+        found |= zip(sources, made, strict=True)
     return found
 
 

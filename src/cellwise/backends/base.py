@@ -243,6 +243,17 @@ class Backend(ABC):
         return None
 
 
+def with_parts(weights: Weights, graph: StepGraph, data: Tensor) -> Weights:
+    """The weights of a layer with the parts of its input data (N, D) that its equations take as they are, (N, H)."""
+    if not graph.input_parts:
+        return weights
+    parts = dict(zip(graph.input_parts, data.chunk(len(graph.input_parts), dim=-1), strict=True))
+    # In the order of `StepGraph.given`: behind what a call gives, before what was drawn.
+    drawn = {draw.name: weights.by_stem[draw.name] for draw in graph.asked_draws}
+    others = {stem: value for stem, value in weights.by_stem.items() if stem not in drawn}
+    return Weights({**others, **parts, **drawn})
+
+
 RunDirection = Callable[[StepGraph, Weights, Sequences, tuple[Tensor, ...], bool], Result]
 
 
@@ -267,9 +278,8 @@ def run_stacked(stack: LayerSpec, call: Call, run_direction: RunDirection, fresh
         for direction in range(stack.directions):
             index = layer * stack.directions + direction
             initial = tuple([state.select(0, index) for state in call.states])
-            output, final = run_direction(
-                stack.graph, call.weights[index], sequences, initial, direction == 1
-            )
+            weights = with_parts(call.weights[index], stack.graph, sequences.data)
+            output, final = run_direction(stack.graph, weights, sequences, initial, direction == 1)
             outputs.append(output)
             finals.append(final)
         data = joined(outputs, 1 + len(stack.graph.others), layer == stack.num_layers - 1)

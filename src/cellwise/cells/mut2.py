@@ -5,14 +5,15 @@ from cellwise.graph.functions import linear, sigmoid, tanh
 class MUT2(Cell):
     """The second of three cells found by search (Jozefowicz, Zaremba and Sutskever 2015).
 
-    The paper adds the input itself in the gate r; here it is projected, for any input size.
+    In the gate r stands the input, projected to any size; with `raw` the input itself, as in the paper.
     """
 
     gates = ("r", "z", "n")
     states = ("h",)
+    raw: bool = False
 
     def step(self, x, h):
-        r = sigmoid(linear(x.r) + h.r)
+        r = sigmoid((x if self.raw else linear(x.r)) + h.r)
         z = sigmoid(x.z + h.z)
         n = tanh(x.n + (r * h).n)
         return z * n + (1 - z) * h

@@ -212,6 +212,7 @@ def _check_pair(graph: StepGraph, training: StepGraph) -> None:
         "state_gates",
         "learned_first",
         "outputs",
+        "forms",
     )
     if any(getattr(graph, each) != getattr(training, each) for each in names):
         raise ValueError("its equations in training are those of another cell")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from cellwise.graph.forms import BLOCKS
 from cellwise.nn import Recurrent
 from cellwise.understand.gates import carry_gates
 
@@ -38,21 +39,25 @@ def add_forget_bias(layer: Recurrent, bias: float) -> bool:
 def orthogonal_(layer: Recurrent) -> bool:
     """Draw the recurrent rows of every gate as an orthogonal matrix (Saxe, McClelland and Ganguli 2014).
 
-    Returns False, and changes nothing, for a cell without recurrent matrices.
+    Of a gate whose weight has blocks, each block; other weights that are made of others stay as they are. Returns
+    False, and changes nothing, for a cell without recurrent matrices.
     """
-    if not layer.cell.graph.state_gates:
-        return False
-    for gate in layer.cell.graph.state_gates:
+    graph = layer.cell.graph
+    drawn = [
+        layer.get_parameter("weight_hh_l0")[gate_rows(layer, "hh", gate)] for gate in graph.row_gates("hh")
+    ]
+    for (kind, gate), form in graph.forms.items():
+        if (kind, form.kind) == ("hh", BLOCKS):
+            drawn += layer.get_parameter(f"weight_hh_{gate}_l0").unbind()
+    for block in drawn:
         with torch.no_grad():
-            block = layer.get_parameter("weight_hh_l0")[gate_rows(layer, "hh", gate)]
             block.copy_(nn.init.orthogonal_(torch.empty_like(block)))
-    return True
+    return bool(drawn)
 
 
 def gate_rows(layer: Recurrent, stem: str, gate: str) -> slice:
     """The rows of a gate in `weight_ih` (stem "ih") or `weight_hh` ("hh")."""
-    gates = layer.cell.graph.input_gates if stem == "ih" else layer.cell.graph.state_gates
-    return _rows(layer, gates, gate)
+    return _rows(layer, layer.cell.graph.row_gates(stem), gate)
 
 
 def _rows(layer: Recurrent, gates: tuple[str, ...], gate: str) -> slice:

@@ -3,6 +3,7 @@
     node    = leaf | project gate node | linear project gate node | op node ...
     leaf    = input gate | linear input gate | state name | vector name | scalar name | constant number
             | beside name | draw name
+    A beside names a value that a call gives, or a part of the input: x itself, or x_gate, what is ready for a gate.
     graph   = nodes, one of them the output, one per state its new value
 
 A node never changes. The tracer makes equal nodes one node, so a graph is a DAG and `is` compares.
@@ -16,8 +17,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 
+from cellwise.graph.forms import Form
 from cellwise.graph.ops import BESIDE, CONSTANT, DRAW, INPUT, PROJECT, SCALAR, STATE, VECTOR, Kind, Op
 from cellwise.graph.ops import Shape as Shape
+
+RAW = "x"  # the part of the input that is all of it
+
+
+def ready_part(gate: str) -> str:
+    """The name of the part of the input that is ready for a gate."""
+    return f"{RAW}_{gate}"
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,9 @@ class Node:
     attribute: str | float | None = None  # the gate, the name or the number that the op carries
     source: Source | None = field(default=None, repr=False)
     linear: bool = False  # of an input or a projection: without the gate's bias
+    form: Form | None = (
+        None  # of an input or a projection: how the gate's weight is made, if not learned as it is
+    )
 
     def __post_init__(self) -> None:
         _ = self.shape  # kept from now on: asked of a deep graph later, it would recurse through all of it
@@ -125,9 +137,25 @@ class StepGraph:
 
     @cached_property
     def asked_inputs(self) -> tuple[str, ...]:
-        """The values beside x that equations ask for."""
+        """The values beside x that equations ask for, and after them the parts of x that they take as they are."""
         asked = {node.attribute for node in self.of(BESIDE)}
-        return tuple(name for name in self.inputs if name in asked)
+        return (*(name for name in self.inputs if name in asked), *self.input_parts)
+
+    @cached_property
+    def input_parts(self) -> tuple[str, ...]:
+        """The parts of the input that equations take unit by unit, H numbers each, in the order in which they lie."""
+        asked = {node.attribute for node in self.of(BESIDE)} - {*self.inputs}
+        return tuple(part for part in (RAW, *map(ready_part, self.gates)) if part in asked)
+
+    @cached_property
+    def part_nodes(self) -> frozenset[Node]:
+        """Those parts as nodes."""
+        return frozenset(node for node in self.of(BESIDE) if node.attribute in self.input_parts)
+
+    @property
+    def reads_input(self) -> bool:
+        """Whether any equation asks for x."""
+        return bool(self.input_gates or self.input_parts)
 
     @cached_property
     def asked_draws(self) -> tuple[Draw, ...]:
@@ -156,6 +184,19 @@ class StepGraph:
         """The gates of states and expressions that have a bias: the row blocks of `bias_hh`."""
         linear = {node.attribute for node in self.of(PROJECT) if node.linear}
         return tuple(gate for gate in self.state_gates if gate not in linear)
+
+    @cached_property
+    def forms(self) -> dict[tuple[str, str], Form]:
+        """How weights that are made of others are made: by "ih" or "hh" and the gate."""
+        kinds = (("ih", INPUT, self.input_gates), ("hh", PROJECT, self.state_gates))
+        made = {(node.op, node.attribute): node.form for node in (*self.of(INPUT), *self.of(PROJECT))}
+        found = {(kind, gate): made[op, gate] for kind, op, gates in kinds for gate in gates}
+        return {place: form for place, form in found.items() if form is not None}
+
+    def row_gates(self, kind: str) -> tuple[str, ...]:
+        """The gates whose weights are learned as they are: row blocks of the parameter `weight_ih` or `weight_hh`."""
+        gates = self.input_gates if kind == "ih" else self.state_gates
+        return tuple(gate for gate in gates if (kind, gate) not in self.forms)
 
     @cached_property
     def before_loop(self) -> tuple[Node, ...]:
@@ -215,6 +256,8 @@ class StepGraph:
                 (BESIDE, self.inputs),
             )
         }
+        parts = {RAW: RAW} | {ready_part(gate): f"{RAW}{number}" for number, gate in enumerate(self.gates)}
+        indices[BESIDE] = parts | indices[BESIDE]
         indices[DRAW] = {
             draw.name: f"{i}/{draw.probability}/{draw.per_sequence}" for i, draw in enumerate(self.draws)
         }
@@ -226,10 +269,11 @@ class StepGraph:
             else:
                 head = node.op.name + indices.get(node.op, {}).get(str(node.attribute), "")
                 head += " linear" if node.linear else ""
-            parts = [digests[i] for i in node.inputs]
+                head += f" {node.form}" if node.form else ""
+            operands = [digests[i] for i in node.inputs]
             if node.op.commutes:
-                parts.sort()
-            digests[node] = _digest(f"{head}({','.join(parts)})")
+                operands.sort()
+            digests[node] = _digest(f"{head}({','.join(operands)})")
         sizes = f"{len(self.gates)}/{len(self.states)}"
         ends = [digests[node] for node in (self.output, *self.new_states)]
         return _digest(";".join((sizes, *ends, *(f"output {digests[node]}" for node in self.others))))

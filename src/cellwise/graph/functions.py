@@ -43,7 +43,9 @@ def linear(gate: Any) -> Any:
             problem=f"linear was given {short(node) if isinstance(node, Node) else describe(gate)}, which is no gate.",
             remedy="It leaves out the bias of a gate: linear(x.n), linear(h.n), linear((r * h).n).",
         )
-    return Value(tracer, tracer.node(node.op, *node.inputs, attribute=node.attribute, linear=True))
+    return Value(
+        tracer, tracer.node(node.op, *node.inputs, attribute=node.attribute, linear=True, form=node.form)
+    )
 
 
 def exp(v: Any) -> Any:

@@ -55,7 +55,7 @@ def _refuse(tracer: Tracer, problem: str, where: object) -> NoReturn:
 def _nodes(graph: StepGraph) -> tuple[object, ...]:
     index = {node: number for number, node in enumerate(graph.nodes)}
     nodes = tuple(
-        (node.op, node.linear, repr(node.attribute), tuple(index[i] for i in node.inputs))
+        (node.op, node.linear, node.form, repr(node.attribute), tuple(index[i] for i in node.inputs))
         for node in graph.nodes
     )
     return nodes, tuple(index[node] for node in (graph.output, *graph.new_states, *graph.others))
@@ -68,7 +68,8 @@ def _difference(first: Tracer, second: Tracer) -> tuple[str, object]:
 
     def same(a: Node, b: Node) -> bool:
         inputs = [at[i] for i in a.inputs] == [at[i] for i in b.inputs]
-        return a.op is b.op and a.linear == b.linear and repr(a.attribute) == repr(b.attribute) and inputs
+        marks = (a.linear, a.form) == (b.linear, b.form)
+        return a.op is b.op and marks and repr(a.attribute) == repr(b.attribute) and inputs
 
     for a, b in zip(one, two, strict=False):
         if not same(a, b):

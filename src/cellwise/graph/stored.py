@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from cellwise.graph.expr import Draw, Node, StepGraph
+from cellwise.graph.forms import form_of
 from cellwise.graph.ops import OPS
 from cellwise.graph.verify import GraphError, verify
 
@@ -13,7 +14,7 @@ _TUPLES = ("gates", "states", "vectors", "scalars")
 # What only some graphs have: the text of one without them is as it was before there were any.
 _INPUTS, _DRAWS, _FIRST, _OUTPUTS, _OTHERS = "inputs", "draws", "learned_first", "outputs", "others"
 # A cell that unrolls a loop of 3,000 turns has 9,000 nodes, in 200,000 characters; each takes milliseconds.
-_LINEAR = "linear "  # before the op of a gate that has no bias
+_LINEAR = "linear"  # before the op of a gate that has no bias; then its form, if its weight is made of others
 MOST_NODES, MOST_CHARACTERS = 2**14, 2**21
 
 
@@ -65,9 +66,9 @@ def _read(text: str) -> StepGraph:
     nodes: list[Node] = []
     for op, attribute, *inputs in found["nodes"]:
         # A leaf's attribute is checked by `verify`; what carries none may not bring a text along.
-        linear = op.startswith(_LINEAR)
+        *marks, op = op.split(" ")
         operands = tuple([_at(nodes, i) for i in inputs])
-        nodes.append(Node(OPS[op.removeprefix(_LINEAR)], operands, attribute, linear=linear))
+        nodes.append(Node(OPS[op], operands, attribute, **_marked(marks)))
     names = {each: _names(found[each]) for each in _TUPLES}
     return StepGraph(
         name=_text(found["name"]),
@@ -84,7 +85,16 @@ def _read(text: str) -> StepGraph:
 
 
 def _word(node: Node) -> str:
-    return f"{_LINEAR}{node.op.name}" if node.linear else node.op.name
+    return " ".join(filter(None, (_LINEAR * node.linear, node.form and str(node.form), node.op.name)))
+
+
+def _marked(marks: list[str]) -> dict[str, Any]:
+    """What stands before the op of a gate."""
+    found: dict[str, Any] = {"linear": marks[:1] == [_LINEAR]}
+    forms = marks[found["linear"] :]
+    if len(forms) > 1:
+        raise ValueError("a gate has two forms")
+    return found | {"form": form_of(forms[0]) if forms else None}
 
 
 def _at(nodes: list[Node], number: Any) -> Node:

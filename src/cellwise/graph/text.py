@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cellwise.graph.expr import Node, StepGraph, first_name
+from cellwise.graph.forms import FORMS, FormKind
 from cellwise.graph.ops import (
     ATOM,
     BESIDE,
@@ -74,6 +75,13 @@ class Notation:
     def number(self, value: float) -> str:
         return f"{value:g}"
 
+    # What is left out of the equation of a weight whose number is zero: W - W^T - 0 I.
+    no_diagonal: tuple[str, str] = (" − {n} I", "")
+
+    def form(self, kind: FormKind) -> tuple[tuple[str, str], ...]:
+        """The equations of a weight that is made of others, and of the gradients at these."""
+        return kind.written
+
     def brackets(self, text: str) -> str:
         return f"({text})"
 
@@ -96,12 +104,25 @@ class Line:
 def equations(graph: StepGraph, bias: bool = True) -> str:
     """The step as lines of `name = expression`, new states marked with a prime. Products of vectors are written ⊙.
 
-    Random numbers follow, with their distributions, and the first values that are learned.
+    What weights are made of follows, random numbers with their distributions, and the first values that are learned.
     """
-    rest = [f"{draw.name} ~ {draw}" for draw in graph.asked_draws]
+    rest = [f"{line.name} = {line.text}" for line in form_lines(graph)]
+    rest += [f"{draw.name} ~ {draw}" for draw in graph.asked_draws]
     rest += [f"outputs {', '.join(output_signs(graph))}"] if graph.outputs else []
     rest += [f"{state} = {first_name(state)} before the first step, learned" for state in graph.learned_first]
     return "\n".join([*(f"{line.name} = {line.text}" for line in lines(graph, TEXT, bias)), *rest])
+
+
+def form_lines(graph: StepGraph, notation: Notation = TEXT, gradients: bool = False) -> list[Line]:
+    """The equations of weights that are made of others; or those of the gradients at what they are made of."""
+    found = []
+    for (kind, gate), form in graph.forms.items():
+        first, *rest = notation.form(FORMS[form.kind])
+        index, number = f"{kind[0]}{notation.gate(gate)}", notation.number(form.number)
+        for name, text in rest if gradients else [first]:
+            text = text.replace(*notation.no_diagonal) if not form.number else text
+            found.append(Line(name.format(w=index), text.format(w=index, n=number)))
+    return found
 
 
 def lines(graph: StepGraph, notation: Notation = TEXT, bias: bool = True) -> list[Line]:
@@ -245,6 +266,7 @@ def listing(graph: StepGraph) -> str:
     rows = []
     for node in graph.nodes:
         attribute = "" if node.attribute is None else f" {node.attribute}"
+        attribute += f" ({node.form})" if node.form else ""
         operands = " ".join(number[i] for i in node.inputs)
         mask = " mask" if node.is_mask else ""
         left = f"{number[node]:>4} = {node.op.name}{attribute} {operands}".rstrip()

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from cellwise.errors import CellDefinitionError, CellError, ReturnError
-from cellwise.graph.expr import Node, Shape, Source, StepGraph
+from cellwise.graph.expr import Node, Shape, Source, StepGraph, ready_part
 from cellwise.graph.failing import step_error
 from cellwise.graph.ops import BESIDE, CONSTANT, DRAW, INPUT, SCALAR, STATE, VECTOR
 from cellwise.graph.repeatable import check_repeatable
 from cellwise.graph.tracer import Definition, Tracer, describe, tracing
 from cellwise.graph.values import Input, Value
-from cellwise.graph.verify import mixed_biases, verify
+from cellwise.graph.verify import mixed_biases, mixed_forms, mixes_parts, shared_stems, verify
 
 # What has a name of its own, whatever variable holds it.
 _NAMED = (STATE, VECTOR, SCALAR, CONSTANT, BESIDE, DRAW)
@@ -107,8 +107,6 @@ def _returned(tracer: Tracer, returned: Any) -> dict[str, Node]:
                 if shape is Shape.BATCH
                 else f"a value of shape {shape}"
                 if shape is not None
-                else "x by itself, which has the size of the input"
-                if isinstance(value, Input)
                 else describe(value)
             )
             is_row = shape is Shape.ROWS and name not in cell.states
@@ -136,12 +134,18 @@ def _names(tracer: Tracer) -> tuple[tuple[Node, str], ...]:
     """The user's variables, read from the finished call's frame; they make the printed equations readable."""
     found: dict[Node, str] = {}
     for name, value in dict(tracer.frame.f_locals if tracer.frame else {}).items():
-        if isinstance(value, Value) and value._node.op not in _NAMED:
+        if isinstance(value, Value) and not isinstance(value, Input) and value._node.op not in _NAMED:
             found.setdefault(value._node, name)
     return tuple(found.items())
 
 
 def _check_same_weights(tracer: Tracer, graph: StepGraph, training: StepGraph) -> None:
+    if graph.forms != training.forms:
+        raise CellDefinitionError(
+            problem=f"{graph.name} makes a weight in training in another way than in evaluation.",
+            where=Source(tracer.code.co_filename, tracer.code.co_firstlineno),
+            remedy="A layer has the same weights in both: make each alike whatever self.training is.",
+        )
     for what in ("input_gates", "state_gates"):
         one, other = set(getattr(graph, what)), set(getattr(training, what))
         if one != other:
@@ -156,7 +160,7 @@ def _check_same_weights(tracer: Tracer, graph: StepGraph, training: StepGraph) -
 def _check_used(tracer: Tracer, graph: StepGraph, training: StepGraph) -> None:
     if not (graph.input_gates or graph.state_gates or graph.vectors or graph.scalars):
         raise CellDefinitionError(
-            problem=f"{graph.name} has nothing to learn: its equations ask for no gate and no parameter.",
+            problem=f"{graph.name} has nothing to learn: its equations ask for no gate with weights and no parameter.",
             where=Source(tracer.code.co_filename, tracer.code.co_firstlineno),
             remedy='Name a gate and use it: gates = ("n",), and x.n in step.',
         )
@@ -167,8 +171,29 @@ def _check_used(tracer: Tracer, graph: StepGraph, training: StepGraph) -> None:
             where=Source(tracer.code.co_filename, tracer.code.co_firstlineno),
             remedy="A gate has a bias or none: write linear() around it everywhere, or give it a name of its own.",
         )
+    for op, gate in (*mixed_forms(graph), *mixed_forms(training)):
+        raise CellDefinitionError(
+            problem=f"{graph.name} asks for the gate '{gate}' of {'the input' if op is INPUT else 'a state'} with "
+            "weights that are made in two ways.",
+            where=Source(tracer.code.co_filename, tracer.code.co_firstlineno),
+            remedy="A gate has one weight: make it alike wherever it stands, or give the other a name of its own.",
+        )
+    for stem in shared_stems(graph):
+        raise CellDefinitionError(
+            problem=f"{graph.name} has two weights that a layer would call {stem}.",
+            where=Source(tracer.code.co_filename, tracer.code.co_firstlineno),
+            remedy="Give one of the gates another name.",
+        )
+    if mixes_parts(graph) or mixes_parts(training):
+        raise CellDefinitionError(
+            problem=f"{graph.name} has gates of the input that arrive ready, and asks the input for more.",
+            where=Source(tracer.code.co_filename, tracer.code.co_firstlineno),
+            remedy="Write ready() around all gates of the input, or around none: its numbers are those of the gates.",
+        )
     cell_has_options = bool(tracer.cell.options)
-    unused = [gate for gate in graph.gates if gate not in graph.input_gates and gate not in graph.state_gates]
+    asked = {*graph.input_gates, *graph.state_gates}
+    asked |= {gate for gate in graph.gates if ready_part(gate) in graph.input_parts}
+    unused = [gate for gate in graph.gates if gate not in asked]
     if cell_has_options:
         return  # an option may leave a gate or a parameter out; what is not asked for is not made
     if unused:

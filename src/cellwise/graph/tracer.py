@@ -17,6 +17,7 @@ from typing import Any, NoReturn, Protocol
 
 from cellwise.errors import CellError, ConcreteValueError, ShapeError
 from cellwise.graph.expr import Draw, Node, Source
+from cellwise.graph.forms import Form
 from cellwise.graph.ops import CONSTANT, DRAW, Kind, Op, Shape
 
 
@@ -92,10 +93,17 @@ class Tracer:
         self.code: CodeType = cell.step.__code__
         self.frame: FrameType | None = None
 
-    def node(self, op: Op, *inputs: Node, attribute: str | float | None = None, linear: bool = False) -> Node:
-        key = _key(op, inputs, attribute, linear)
+    def node(
+        self,
+        op: Op,
+        *inputs: Node,
+        attribute: str | float | None = None,
+        linear: bool = False,
+        form: Form | None = None,
+    ) -> Node:
+        key = _key(op, inputs, attribute, linear, form)
         if key not in self._nodes:
-            self._nodes[key] = Node(op, inputs, attribute, self.source(), linear)
+            self._nodes[key] = Node(op, inputs, attribute, self.source(), linear, form)
         return self._nodes[key]
 
     def draw(self, letter: str, probability: float | None, per_sequence: bool) -> Node:
@@ -157,7 +165,10 @@ class Tracer:
 
     def _operand(self, op: Op, value: Any) -> Node:
         if isinstance(value, Node):
-            if self._nodes.get(_key(value.op, value.inputs, value.attribute, value.linear)) is not value:
+            if (
+                self._nodes.get(_key(value.op, value.inputs, value.attribute, value.linear, value.form))
+                is not value
+            ):
                 self.fail(
                     ConcreteValueError,
                     problem="A value of another trace is used here.",
@@ -177,9 +188,11 @@ class Tracer:
         raise error(where=self.source(), **fields)
 
 
-def _key(op: Op, inputs: tuple[Node, ...], attribute: str | float | None, linear: bool) -> tuple[object, ...]:
+def _key(
+    op: Op, inputs: tuple[Node, ...], attribute: str | float | None, linear: bool, form: Form | None
+) -> tuple[object, ...]:
     # str() of a number keeps 0.0 and -0.0 apart, which are equal as keys.
-    return op, inputs, type(attribute), str(attribute), linear
+    return op, inputs, type(attribute), str(attribute), linear, str(form)
 
 
 @contextmanager

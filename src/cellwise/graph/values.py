@@ -14,7 +14,7 @@ from numbers import Real
 from typing import Any, NoReturn
 
 from cellwise.errors import ConcreteValueError, ShapeError, UnknownGateError
-from cellwise.graph.expr import Node, Shape
+from cellwise.graph.expr import RAW, Node, Shape
 from cellwise.graph.habits import FUNCTIONS, instead_of, takes_units, way_out
 from cellwise.graph.ops import BESIDE, DRAW, INPUT, OPS, PROJECT
 from cellwise.graph.text import short
@@ -176,28 +176,6 @@ def _refuse(tracer: Tracer, tried: str, instead: str, name: str = "") -> NoRetur
     raise ConcreteValueError(problem=problem, where=source, remedy=remedy)
 
 
-class Input(_StandIn):
-    """The input x of a step. It has the size D of the input, so it is used only through gates: x.gate."""
-
-    def __init__(self, tracer: Tracer) -> None:
-        self._tracer = tracer
-
-    def __repr__(self) -> str:
-        return f"<x, the input; its gates: {', '.join(self._tracer.cell.gates) or 'none'}>"
-
-    def __getattr__(self, gate: str) -> Value:
-        _check_gate(self._tracer, gate)
-        return Value(self._tracer, self._tracer.node(INPUT, attribute=gate))
-
-    def _refuse_alone(self, *_: Any) -> NoReturn:
-        gates = self._tracer.cell.gates
-        self._tracer.fail(
-            ShapeError,
-            problem="x by itself has the size of the input, not of the state, so it cannot stand in an equation.",
-            remedy=f"Ask it for a gate, its projection to the hidden size: x.{gates[0] if gates else 'gate'}.",
-        )
-
-
 class Value(_StandIn):
     """A state or an expression inside a step: arithmetic, comparisons, and `value.gate` for its projection."""
 
@@ -251,10 +229,38 @@ class Value(_StandIn):
         return self._of("pow", base, self)
 
 
+class Input(Value):
+    """The input x of a step: a gate by its name, x.gate; by itself its numbers, unit by unit, which then are H."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+
+    @property
+    def _node(self) -> Node:  # type: ignore[override]  # made where an equation asks for it
+        return part_of_input(self._tracer, RAW)
+
+    def __repr__(self) -> str:
+        return f"<x, the input; its gates: {', '.join(self._tracer.cell.gates) or 'none'}>"
+
+    def __getattr__(self, gate: str) -> Value:
+        _check_gate(self._tracer, gate)
+        return Value(self._tracer, self._tracer.node(INPUT, attribute=gate))
+
+
+def part_of_input(tracer: Tracer, name: str) -> Node:
+    """The node of a part of the input that equations take as it is."""
+    cell = tracer.cell
+    if name in (*cell.states, *cell.inputs, *cell.vectors, *cell.scalars):
+        tracer.fail(
+            ShapeError,
+            problem=f"A part of the input is called {name}, and so is something else of {tracer.name}.",
+            remedy=f"Call the state, the parameter or the value beside x that is named {name} otherwise.",
+        )
+    return tracer.node(BESIDE, attribute=name)
+
+
 def node_of(value: Any) -> Any:
     """What a stand-in stands for, as an operand; anything else is left for the tracer to judge."""
-    if isinstance(value, Input):
-        value._refuse_alone()
     return value._node if isinstance(value, Value) else value
 
 
@@ -290,8 +296,6 @@ def _binary(op: str, swapped: bool = False) -> Callable[[Any, Any], Value]:
 for _symbol, _op in (("add", "add"), ("sub", "sub"), ("mul", "mul"), ("truediv", "div")):
     setattr(Value, f"__{_symbol}__", _binary(_op))
     setattr(Value, f"__r{_symbol}__", _binary(_op, swapped=True))
-    setattr(Input, f"__{_symbol}__", Input._refuse_alone)
-    setattr(Input, f"__r{_symbol}__", Input._refuse_alone)
 for _symbol, _op, _swapped in (
     ("lt", "less", False),
     ("le", "less_equal", False),
@@ -299,6 +303,3 @@ for _symbol, _op, _swapped in (
     ("ge", "less_equal", True),
 ):
     setattr(Value, f"__{_symbol}__", _binary(_op, _swapped))
-    setattr(Input, f"__{_symbol}__", Input._refuse_alone)
-for _symbol in ("neg", "pos", "abs", "pow", "rpow"):
-    setattr(Input, f"__{_symbol}__", Input._refuse_alone)

@@ -6,7 +6,10 @@ name of a cell is printable, on one line.
 
 from __future__ import annotations
 
-from cellwise.graph.expr import Draw, Node, Shape, StepGraph, first_name
+from collections import Counter
+
+from cellwise.graph.expr import RAW, Draw, Node, Shape, StepGraph, first_name
+from cellwise.graph.forms import Form, stems_of
 from cellwise.graph.ops import BESIDE, CONSTANT, DRAW, INPUT, OPS, PROJECT, SCALAR, STATE, VECTOR, Kind, Op
 
 _NAMES = {
@@ -46,6 +49,12 @@ def verify(graph: StepGraph) -> StepGraph:
         seen.add(node)
     for op, gate in mixed_biases(graph):
         raise GraphError(f"{graph.name}: {op} {gate!r} stands both with and without its bias")
+    for op, gate in mixed_forms(graph):
+        raise GraphError(f"{graph.name}: {op} {gate!r} stands with weights of two kinds")
+    for stem in shared_stems(graph):
+        raise GraphError(f"{graph.name}: two of its weights are called {stem[:60]}")
+    if mixes_parts(graph):
+        raise GraphError(f"{graph.name}: gates of its input are ready, and others are not")
     if len(graph.new_states) != len(graph.states):
         raise GraphError(f"{graph.name}: {len(graph.states)} states, {len(graph.new_states)} new values")
     if len(graph.outputs) != len(graph.others) + bool(graph.others):
@@ -62,6 +71,27 @@ def mixed_biases(graph: StepGraph) -> list[tuple[Op, str]]:
         (node.op, str(node.attribute), node.linear) for node in graph.nodes if node.op in (INPUT, PROJECT)
     }
     return [(op, gate) for op, gate, linear in kinds if linear and (op, gate, False) in kinds]
+
+
+def mixed_forms(graph: StepGraph) -> list[tuple[Op, str]]:
+    """The gates whose weight is made in one way here and in another there."""
+    made: dict[tuple[Op, str], set[Form | None]] = {}
+    for node in graph.nodes:
+        if node.op in (INPUT, PROJECT):
+            made.setdefault((node.op, str(node.attribute)), set()).add(node.form)
+    return [place for place, forms in made.items() if len(forms) > 1]
+
+
+def shared_stems(graph: StepGraph) -> list[str]:
+    """What two of a layer's weights would be called: the left factor of a gate "n", and the weight of one "n_left"."""
+    stems = Counter(stem for place, form in graph.forms.items() for stem in stems_of(*place, form))
+    return [stem for stem, count in stems.items() if count > 1]
+
+
+def mixes_parts(graph: StepGraph) -> bool:
+    """Whether some gates of the input are ready and what else is asked of it is not, so that it has no one width."""
+    parts = graph.input_parts
+    return bool(parts) and parts != (RAW,) and (RAW in parts or bool(graph.input_gates))
 
 
 def _attribute(node: Node) -> str:
@@ -82,7 +112,7 @@ def _check_names(graph: StepGraph) -> None:
     for name in (*graph.vectors, *graph.scalars, *given):
         if name.startswith(_TAKEN):
             raise GraphError(f"{graph.name}: {name[:40]!r} is no parameter of a cell's own, but a layer's")
-    shared = {*given} & {*graph.states, *graph.vectors, *graph.scalars}
+    shared = {*given, *graph.input_parts} & {*graph.states, *graph.vectors, *graph.scalars}
     if shared:
         raise GraphError(f"{graph.name}: {min(shared)[:40]!r} is a value beside x, and something else too")
     for draw in graph.draws:
@@ -106,7 +136,10 @@ def _check_learned_first(graph: StepGraph, taken: set[str]) -> None:
 
 def _names(graph: StepGraph, op: Op) -> tuple[str, ...]:
     """The names that nodes of an op may carry."""
-    return tuple([draw.name for draw in graph.draws]) if op is DRAW else getattr(graph, _NAMES[op])
+    if op is DRAW:
+        return tuple([draw.name for draw in graph.draws])
+    named: tuple[str, ...] = getattr(graph, _NAMES[op])
+    return (*named, *graph.input_parts) if op is BESIDE else named
 
 
 def _check_law(graph: StepGraph, draw: Draw) -> None:
@@ -136,6 +169,8 @@ def _problems(graph: StepGraph, node: Node, seen: set[Node]) -> list[str]:
         found.append("a constant carries a float")
     if node.linear and node.op not in (INPUT, PROJECT):
         found.append("is linear, as only gates can be")
+    if node.form is not None and node.op not in (INPUT, PROJECT):
+        found.append("has a form, as only the weights of gates can have")
     masks = [i.is_mask for i in node.inputs]
     if (masks and masks[0] != node.op.takes_mask) or any(masks[1:]):
         found.append("a mask may only be the first operand of where")

@@ -127,7 +127,8 @@ def with_given(
             draw.name: _drawn(draw, batch if draw.per_sequence else data.shape[0], hidden, data)
             for draw in graph.asked_draws
         }
-        asked = {name: rows[name] for name in graph.asked_inputs}
+        # Parts of the input are known when a layer's turn comes (`run_stacked`).
+        asked = {name: rows[name] for name in graph.asked_inputs if name not in graph.input_parts}
         found.append(Weights({**each.by_stem, **asked, **drawn}))
     return tuple(found)
 

@@ -1,4 +1,5 @@
-"""The weights that kernels take, from the parameters of a layer: gates without a bias have zeros there.
+"""The weights that kernels take, from the parameters of a layer: gates without a bias have zeros there, and what is
+made of other weights is made, once in a call.
 
 So no kernel knows of them, and what does not exist has no parameter, no gradient and no place in a state_dict.
 """
@@ -11,25 +12,24 @@ import torch
 from torch import Tensor
 
 from cellwise.backends.base import Weights
-from cellwise.plan import PartialBias
+from cellwise.graph.forms import FORMS
+from cellwise.plan import Filling
 
 _BEFORE = ("weight_ih", "weight_hh", "bias_ih")
 
 
-def filled(
-    weights: tuple[Weights, ...], partial: tuple[PartialBias, ...], hidden_size: int
-) -> tuple[Weights, ...]:
-    """The weights of all layers and directions, with whole biases."""
-    if not partial:
+def filled(weights: tuple[Weights, ...], filling: Filling | None) -> tuple[Weights, ...]:
+    """The weights of all layers and directions, as kernels take them."""
+    if filling is None:
         return weights
-    return tuple([Weights(_filled(each.by_stem, partial, hidden_size)) for each in weights])
+    return tuple([Weights(_filled(each.by_stem, filling)) for each in weights])
 
 
 def filler(
-    stems: Sequence[Sequence[str]], partial: tuple[PartialBias, ...], hidden_size: int
+    stems: Sequence[Sequence[str]], filling: Filling | None
 ) -> Callable[[Sequence[Tensor]], list[Tensor]] | None:
-    """The same for weights in a row, those of each layer and direction by their stems; None if all biases are whole."""
-    if not partial:
+    """The same for weights in a row, those of each layer and direction by their stems; None if kernels take these."""
+    if filling is None:
         return None
 
     def fill(weights: Sequence[Tensor]) -> list[Tensor]:
@@ -37,21 +37,30 @@ def filler(
         found: list[Tensor] = []
         for each in stems:
             given = dict(zip(each, rest, strict=False))
-            found += _filled(given, partial, hidden_size).values()
+            found += _filled(given, filling).values()
         return found
 
     return fill
 
 
-def _filled(
-    by_stem: Mapping[str, Tensor], partial: tuple[PartialBias, ...], hidden_size: int
-) -> dict[str, Tensor]:
+def _filled(by_stem: Mapping[str, Tensor], filling: Filling) -> dict[str, Tensor]:
     first = next(iter(by_stem.values()))
     found = dict(by_stem)
-    for stem, numbers in partial:
+    for stem, gates in filling.derived:
+        whole = by_stem.get(stem)
+        blocks: Sequence[Tensor] = () if whole is None else whole.split(filling.hidden_size)
+        rows = [
+            FORMS[kind].make(number, *[by_stem[each] for each in stems]) if kind else blocks[int(number)]
+            for kind, number, stems in gates
+        ]
+        for _, _, stems in gates:
+            for each in stems:
+                del found[each]
+        found[stem] = rows[0].contiguous() if len(rows) == 1 else torch.cat(rows)
+    for stem, numbers in filling.partial:
         bias = by_stem.get(stem)
-        blocks: Sequence[Tensor] = () if bias is None else bias.split(hidden_size)
-        zeros = first.new_zeros(hidden_size)
+        blocks = () if bias is None else bias.split(filling.hidden_size)
+        zeros = first.new_zeros(filling.hidden_size)
         found[stem] = torch.cat([zeros if number is None else blocks[number] for number in numbers])
     # In the order of a layer's parameters.
     names = [stem for stem in (*_BEFORE, "bias_hh") if stem in found]

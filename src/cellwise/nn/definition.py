@@ -20,7 +20,7 @@ from cellwise.errors import BackendError
 from cellwise.graph import StepGraph
 from cellwise.graph.expr import first_name
 from cellwise.passes import restarting
-from cellwise.plan import ParameterSpec, PartialBias, parameter_layout, partial_biases, state_sizes
+from cellwise.plan import Filling, ParameterSpec, filling_of, parameter_layout, state_sizes
 from cellwise.runtime import dispatch
 from cellwise.runtime.compiling import constant_result
 
@@ -70,7 +70,7 @@ class LayerInfo(NamedTuple):
     names: Names
     shapes: tuple[tuple[tuple[int, ...], ...], ...]  # of the parameters, in the order of their names
     state_sizes: tuple[int, ...]
-    partial: tuple[PartialBias, ...]  # biases that are filled before they reach a kernel
+    filling: Filling | None  # how its kernels' weights are made of its parameters, where these are others
     first: FirstStates | None  # where states begin, if any of them at what is learned
 
 
@@ -96,9 +96,9 @@ def _info_of(definition: Definition) -> LayerInfo:
     specs = specs_of(stack)
     names = tuple(tuple((spec.stem, spec.name(*place)) for spec in each) for place, each in specs.items())
     shapes = tuple(tuple(spec.shape for spec in each) for each in specs.values())
-    partial = partial_biases(graph) if bias else ()
+    filling = filling_of(graph, hidden_size, bias)
     first = _first_states(graph, sizes, list(specs)) if graph.learned_first else None
-    return LayerInfo(stack, names, shapes, state_sizes(graph, hidden_size, proj_size), partial, first)
+    return LayerInfo(stack, names, shapes, state_sizes(graph, hidden_size, proj_size), filling, first)
 
 
 def _first_states(graph: StepGraph, sizes: tuple[Any, ...], places: list[tuple[int, bool]]) -> FirstStates:

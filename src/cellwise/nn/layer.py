@@ -213,7 +213,7 @@ class RecurrentLayer(nn.Module):
         alike = check_weights(
             type(self).__name__, [each.by_stem for each in weights], info.names, info.shapes, data
         )
-        weights = filled(weights, info.partial, self.hidden_size)
+        weights = filled(weights, info.filling)
         # Under autocast weights may have other dtypes than the input; then only what casts them can compute.
         return data, weights, data.dtype if alike else torch.get_autocast_dtype(data.device.type)
 
@@ -366,7 +366,7 @@ class RecurrentLayer(nn.Module):
         if info.stack.graph.given:
             return None
         names = tuple(name for each in info.names for _, name in each)
-        if info.partial or any(name not in self._parameters for name in names):
+        if info.filling is not None or any(name not in self._parameters for name in names):
             return None  # a stepper reads its weights again, to see them change
         weights = self._weights(info.names)
         first = next(iter(weights[0].by_stem.values()))

@@ -33,7 +33,7 @@ class Route(NamedTuple):
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     reads_memory: bool
-    fill: Callable[[Sequence[Tensor]], list[Tensor]] | None  # where gates have no bias
+    fill: Callable[[Sequence[Tensor]], list[Tensor]] | None  # where kernels take others
     draw: Callable[[Sequence[Tensor], Tensor], list[Tensor]] | None  # where steps draw random numbers
     outputs: tuple[str, ...]  # the names of several
 
@@ -179,7 +179,7 @@ def _route(layer: RecurrentLayer, x: Any, state: Any) -> Route | None:
     names = tuple(name for each in info.names for _, name in each)
     shapes = tuple(shape for each in info.shapes for shape in each)
     stems = [[stem for stem, _ in each] for each in info.names]
-    fill = filler(stems, info.partial, layer.hidden_size)
+    fill = filler(stems, info.filling)
     drawn = drawer(graph, len(info.names), sequences, layer.hidden_size)
     return Route(shortcut, names, shapes, shortcut.reads_memory, fill, drawn, graph.outputs)
 

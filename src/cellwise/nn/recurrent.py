@@ -16,11 +16,13 @@ from cellwise import cells
 from cellwise.cells.base import Cell, own_parameters
 from cellwise.errors import InputError, LayerError
 from cellwise.graph.expr import first_name
+from cellwise.graph.forms import FORMS, stems_of
 from cellwise.nn import plain
 from cellwise.nn.checks import check_weight_dropout
 from cellwise.nn.definition import all_specs, key_of, stack_for
 from cellwise.nn.first_states import check_learned_initial, first_state
 from cellwise.nn.layer import RecurrentLayer
+from cellwise.plan import width_problem
 from cellwise.runtime import dispatch
 from cellwise.runtime.compiling import is_tracing
 from cellwise.runtime.outputs import kind_of
@@ -49,7 +51,9 @@ class Recurrent(RecurrentLayer):
       the next layer is given the first, and the last layer's are returned. state: as it is taken.
 
     Parameters are named, shaped and ordered as in torch.nn: `weight_ih_l{k}` (G*H, D), `weight_hh_l{k}` (G*H, H),
-    `bias_ih_l{k}`, `bias_hh_l{k}` (G*H,), with only the rows of gates that the cell asks for, then the cell's own.
+    `bias_ih_l{k}`, `bias_hh_l{k}` (G*H,), with only the rows of gates that the cell asks for, then the cell's own. The
+    weight of a gate n that is made of others has these instead of rows: `weight_hh_n_l{k}` (`skew`, `block_diagonal`),
+    `weight_hh_n_left_l{k}` and `weight_hh_n_right_l{k}` (`low_rank`).
     They start uniform within 1 / sqrt(H) of zero, as in torch.nn.
 
     `layer.recompute = True` saves memory in training on a CPU: the backward pass computes each step again from the
@@ -121,9 +125,18 @@ class Recurrent(RecurrentLayer):
         if check_weight_dropout(weight_dropout):
             self.weight_dropout = weight_dropout
         self.backend = backend
+        self._check_widths()
         for name, shape in self._shapes():
             self.register_parameter(name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
         self.reset_parameters()
+
+    def _check_widths(self) -> None:
+        """Raise LayerError if the cell asks for other sizes."""
+        sizes = (self.input_size, self.hidden_size, self.num_layers, 2 if self.bidirectional else 1)
+        for graph in (self._cell.graph, self._cell.training_graph):
+            problem = width_problem(graph, *sizes)
+            if problem is not None:
+                raise LayerError(problem)
 
     def _shapes(self) -> list[tuple[str, tuple[int, ...]]]:
         return all_specs(self._definition())
@@ -144,12 +157,21 @@ class Recurrent(RecurrentLayer):
         return self._cell
 
     def reset_parameters(self) -> None:
-        """Draw all weights anew: uniform within 1 / sqrt(H) of zero, own parameters as the cell says."""
-        bound = 1.0 / math.sqrt(self.hidden_size)
+        """Draw all weights anew: uniform within 1 / sqrt(H) of zero, own parameters as the cell says.
+
+        What weights are made of starts within the bound of its form (`cellwise.graph.forms`).
+        """
         own: dict[str, Any] = dict.fromkeys(map(first_name, self._cell.states), 0.0)
         own |= {parameter.name: parameter.initial for parameter in own_parameters(type(self._cell))}
+        bounds = {
+            stem: FORMS[form.kind].bound(form.number, self.hidden_size)
+            for place, form in self._cell.graph.forms.items()
+            for stem in stems_of(*place, form)
+        }
         for name, _ in self._shapes():
-            initial = own.get(name.rpartition("_l")[0])
+            stem = name.rpartition("_l")[0]
+            initial = own.get(stem)
+            bound = bounds.get(stem, 1.0 / math.sqrt(self.hidden_size))
             low, high = initial if isinstance(initial, tuple) else (-bound, bound)
             if isinstance(initial, (int, float)):
                 init.constant_(getattr(self, name), initial)

@@ -7,6 +7,13 @@ schedule   nodes into stages                               listing    a program 
 layout     the parameters of a layer: names and shapes     cost, depth, polynomial   what a cell costs, exactly
 """
 
-from cellwise.plan.layout import ParameterSpec, PartialBias, parameter_layout, partial_biases, state_sizes
+from cellwise.plan.layout import (
+    Filling,
+    ParameterSpec,
+    filling_of,
+    parameter_layout,
+    state_sizes,
+    width_problem,
+)
 
-__all__ = ["ParameterSpec", "PartialBias", "parameter_layout", "partial_biases", "state_sizes"]
+__all__ = ["Filling", "ParameterSpec", "filling_of", "parameter_layout", "state_sizes", "width_problem"]

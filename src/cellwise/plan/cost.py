@@ -8,6 +8,10 @@ How it is counted:
   that is summed into the gradient of a bias or of a cell's own parameter, and each that a reduction takes in.
 - Backward is the gradient at everything: the weights, the initial states and the input. `recomputed` are those of its
   pointwise operations that make a value of the forward pass again instead of keeping it.
+- Parts of the input that equations take as they are have been read with it; only the gradients at them are written
+  apart, and added to those of a product with the input where there is one.
+- A weight that is made of others is made once in a pass, not at each step, and the products of steps are those with the
+  whole of it: this is what kernels do. It is written, read and held besides what it is made of.
 - A value beside x is counted as one number a row, to whose gradient all units add. Random numbers are one for each row
   and unit, written once by what draws them; what the drawing computes is not counted.
 - Bytes read and written are those that must move: each array once in each pass that uses it. The weights are
@@ -27,6 +31,7 @@ from typing import Any
 
 from cellwise.graph import Node, Shape, StepGraph
 from cellwise.graph.expr import postorder
+from cellwise.graph.forms import FORMS, LOW_RANK, stems_of
 from cellwise.graph.ops import INPUT, PROJECT, SCALAR, STATE, VECTOR, Kind
 from cellwise.passes import Derivative, differentiate
 from cellwise.passes.differentiate import PULLBACK
@@ -137,17 +142,19 @@ def cost_of(graph: StepGraph, layers: int = 1, bias: bool = True, recompute: boo
     (4h(d + h + 2), 8bth(d + h), 7t)
     """
     cell = _Cell(graph, bias, recompute)
-    stack = [_Layer(cell, d if number == 0 else h) for number in range(layers)]
+    stack = [_Layer(cell, cell.width if number == 0 else h) for number in range(layers)]
     parameters = _sum(layer.parameters for layer in stack)
     states = layers * cell.states
-    once = (("weights", parameters), ("input", ROWS * d))
+    made = _sum(size for layer in stack for size in layer.made.values())
+    once = (("weights", parameters), *((("weights made of others", made),) if made else ()))
+    once += (("input", ROWS * cell.width),)
     top = stack[-1]
     training = (
         *once,
         ("outputs", layers * cell.outputs),
         ("tape", layers * cell.tape),
         ("states", states),
-        *((("beside x", cell.beside + layers * cell.masks),) if cell.graph.given else ()),
+        *((("beside x", cell.beside + layers * cell.masks),) if cell.beside or cell.masks else ()),
         ("weights' gradients", parameters),
         ("gates' gradients", cell.gates),
         ("operands made again", cell.again),
@@ -163,11 +170,11 @@ def cost_of(graph: StepGraph, layers: int = 1, bias: bool = True, recompute: boo
         *once,
         ("outputs", min(layers, 2) * cell.outputs),
         ("states", states),
-        *((("beside x", cell.beside + cell.masks),) if graph.given else ()),
+        *((("beside x", cell.beside + cell.masks),) if cell.beside or cell.masks else ()),
     )
     return Cost(
         parameters,
-        layers * _sum(_size(spec) for spec in cell.layout(d) if spec.stem == "weight_hh"),
+        layers * _sum(_size(spec) for spec in cell.layout(d) if spec.stem.startswith("weight_hh")),
         forward=reduce(add, (layer.forward for layer in stack)),
         backward=reduce(add, (layer.backward for layer in stack)),
         inference_traffic=reduce(add, (layer.traffic_forward(tape=False) for layer in stack)),
@@ -202,7 +209,9 @@ class _Cell:
         self.made = tuple(made)
         self.states = len(self.graph.states) * b * h
         # One number a row of each input beside x; masks are drawn for each layer.
-        self.beside = len(graph.asked_inputs) * ROWS
+        self.beside = (len(graph.asked_inputs) - len(graph.input_parts)) * ROWS
+        self.width = len(graph.input_parts) * h or d
+        self.at_parts = len(derivative.beside.keys() & graph.part_nodes) * ROWS * h
         self.masks = _sum((b if draw.per_sequence else ROWS) * h for draw in graph.asked_draws)
         self.tape = (len(backward.tape.columns) + len(backward.histories)) * ROWS * h
         self.tape += len(backward.tape.row_columns) * ROWS
@@ -240,7 +249,11 @@ class _Cell:
             again = made.pointwise if node in step else ZERO
             total += Operations(made.products, made.pointwise, made.functions, again)
         weights = len(self.derivative.products) * 2 * ROWS * h * h
-        sums = len(self.at_parameters) + len(self.derivative.beside)
+        # What comes of a part of the input is added to what comes of the product with it, if there is one.
+        beside = {*self.derivative.beside} - (
+            frozenset() if self.graph.input_gates else self.graph.part_nodes
+        )
+        sums = len(self.at_parameters) + len(beside)
         sums += len(self.at_biases) if self.bias else 0
         return total + Operations(products=weights, pointwise=sums * ROWS * h)
 
@@ -268,41 +281,64 @@ class _Layer:
         self.width = width
         self.specs = cell.layout(width)
         self.parameters = _sum(_size(spec) for spec in self.specs)
+        forms = cell.graph.forms
+        self.made = {
+            kind: sum(of == kind for of, _ in forms) * h * columns
+            for kind, columns in (("ih", width), ("hh", h))
+        }
+        # What it takes to make them: products and others, and both for the gradients.
+        counts = [
+            FORMS[form.kind].operations(form.number, h, width if kind == "ih" else h)
+            for (kind, _), form in forms.items()
+        ]
+        products, others, *backward = (
+            (_sum(each) for each in zip(*counts, strict=True)) if counts else (ZERO,) * 4
+        )
+        self.making, self.making_backward = Operations(products, others), Operations(*backward)
 
     @property
     def forward(self) -> Operations:
         inputs = len(self.cell.graph.of(INPUT))
-        return self.cell.forward() + Operations(products=inputs * 2 * ROWS * h * self.width)
+        product = Operations(products=inputs * 2 * ROWS * h * self.width)
+        return self.cell.forward() + product + self.making
 
     @property
     def backward(self) -> Operations:
         # One product for the weight's gradient, one for the input's; and those of the step where it is computed again.
         again = sum(node.op is INPUT for node in self.cell.made)
         inputs = 2 * len(self.cell.derivative.inputs) + again
-        return self.cell.backward() + Operations(products=inputs * 2 * ROWS * h * self.width)
+        product = Operations(products=inputs * 2 * ROWS * h * self.width)
+        return self.cell.backward() + product + self.making_backward
 
     def traffic_forward(self, tape: bool) -> Traffic:
-        cell = self.cell
+        cell, made = self.cell, _sum(self.made.values())
         return Traffic(
-            read=self.parameters + ROWS * self.width + cell.states + cell.beside + cell.masks,
-            written=cell.outputs + cell.states + (cell.tape if tape else ZERO) + cell.masks,
+            read=self.parameters + made + ROWS * self.width + cell.states + cell.beside + cell.masks,
+            written=cell.outputs + cell.states + (cell.tape if tape else ZERO) + cell.masks + made,
         )
 
     @property
     def traffic_backward(self) -> Traffic:
         cell = self.cell
         needed = {str(node.attribute) for node in cell.made if node.op in (VECTOR, SCALAR)}
-        made = {node.op for node in cell.made}
+        ops = {node.op for node in cell.made}
         needed |= {"weight_ih"} if cell.derivative.inputs else set()
-        needed |= {"weight_hh"} if made & {PULLBACK, PROJECT} else set()
-        needed |= {stem for stem, op in (("bias_ih", INPUT), ("bias_hh", PROJECT)) if op in made}
+        needed |= {"weight_hh"} if ops & {PULLBACK, PROJECT} else set()
+        needed |= {stem for stem, op in (("bias_ih", INPUT), ("bias_hh", PROJECT)) if op in ops}
         weights = _sum(_size(spec) for spec in self.specs if spec.stem in needed)
+        weights += _sum(size for kind, size in self.made.items() if f"weight_{kind}" in needed)
+        # What a weight is made of is read for some gradients; that at the weight is written and read.
+        forms = self.cell.graph.forms.items()
+        factors = [stem for place, form in forms if form.kind == LOW_RANK for stem in stems_of(*place, form)]
+        weights += _sum(_size(spec) for spec in self.specs if spec.stem in factors)
+        made = _sum(self.made.values())
         rows = ROWS * self.width
         # Written by the loop and read by the products after it.
         by_loop = cell.gates + cell.again
         beside = cell.beside + cell.masks
         return Traffic(
             read=weights
+            + made
             + rows
             + cell.outputs
             + cell.tape
@@ -310,7 +346,7 @@ class _Layer:
             + by_loop
             + cell.states
             + beside,
-            written=self.parameters + rows + by_loop + cell.states + cell.beside,
+            written=self.parameters + made + rows + by_loop + cell.states + cell.beside + cell.at_parts,
         )
 
 
@@ -321,7 +357,7 @@ def _size(spec: ParameterSpec) -> Polynomial:
     return count
 
 
-def _sum(sizes: Iterable[Polynomial]) -> Polynomial:
+def _sum(sizes: Iterable[Polynomial | int]) -> Polynomial:
     return reduce(add, sizes, ZERO)
 
 

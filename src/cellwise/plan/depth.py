@@ -50,7 +50,9 @@ def forward_step(graph: StepGraph) -> Step:
 
     def source(node: Node) -> str:
         # A name in brackets cannot be that of a state, whatever a cell calls its states.
-        return f"({node.attribute})" if node.op is STATE else Step.INPUT if node.op is INPUT else Step.START
+        if node.op is STATE:
+            return f"({node.attribute})"
+        return Step.INPUT if node.op is INPUT or node in graph.part_nodes else Step.START
 
     paths = _paths(graph.nodes, source)
     new = {f"({s})": paths[node] for s, node in zip(graph.states, graph.new_states, strict=True)}
@@ -78,8 +80,14 @@ def backward_step(derivative: Derivative, nodes: Iterable[Node], saved: Iterable
     }
     at_gates = [paths[node] for node in derivative.inputs.values()]
     # The gradient at the input is one product of all that arrives at the gates.
-    output = {key: 1 + max(p[key] for p in at_gates if key in p) for key in {k for p in at_gates for k in p}}
-    ends = [*derivative.products.values(), *derivative.parameters.values(), *derivative.beside.values()]
+    output = _longest(at_gates, 1)
+    parts = [gradient for node, gradient in derivative.beside.items() if node in derivative.graph.part_nodes]
+    if parts:  # added to that product, where there is one
+        output = _longest([output, *(paths[node] for node in parts)], int(bool(at_gates)))
+    beside = [
+        gradient for node, gradient in derivative.beside.items() if node not in derivative.graph.part_nodes
+    ]
+    ends = [*derivative.products.values(), *derivative.parameters.values(), *beside]
     # Gradients at weights are one more product, those at parameters one more sum.
     return Step(states, output, tuple({k: n + 1 for k, n in paths[node].items()} for node in ends))
 

@@ -21,6 +21,7 @@ from cellwise.cells.base import Cell
 from cellwise.cells.rnn import RNN
 from cellwise.nn.layers import LSTM
 from cellwise.nn.recurrent import Recurrent, RecurrentLayer
+from cellwise.plan import width_problem
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,10 @@ class Arguments:
 
 @dataclass(frozen=True)
 class Case:
-    """One layer and one call of it. Its numbers depend on nothing but its fields, and fit float32 exactly."""
+    """One layer and one call of it. Its numbers depend on nothing but its fields, and fit float32 exactly.
+
+    The input of a cell that takes parts of it as they are has the width that this asks for, whatever `input_size` is.
+    """
 
     cell: Cell
     steps: int = 7
@@ -72,6 +76,17 @@ class Case:
         options = "-".join(str(value) for value in self.cell.options.values())
         return "-".join(filter(None, (self.cell.name, options, self.situation)))
 
+    @property
+    def width(self) -> int:
+        """D."""
+        return len(self.cell.graph.input_parts) * self.hidden_size or self.input_size
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether the cell can have so many layers and directions: deeper layers have the width of those below."""
+        sizes = (self.width, self.hidden_size, self.num_layers, 2 if self.bidirectional else 1)
+        return width_problem(self.cell.graph, *sizes) is None
+
     def layer(self, backend: str = "auto", dtype: torch.dtype = torch.float64) -> RecurrentLayer:
         """A new layer; the same weights each time, in whatever dtype. One that draws masks is in evaluation."""
         with torch.random.fork_rng(devices=[]):
@@ -86,10 +101,10 @@ class Case:
                 "dtype": torch.float32,
             }
             if self.proj_size:
-                made = LSTM(self.input_size, self.hidden_size, proj_size=self.proj_size, **shared)
+                made = LSTM(self.width, self.hidden_size, proj_size=self.proj_size, **shared)
             else:
                 made = Recurrent(
-                    self.cell, self.input_size, self.hidden_size, learned_initial=self.learned, **shared
+                    self.cell, self.width, self.hidden_size, learned_initial=self.learned, **shared
                 )
             for state in made.learned_first:
                 for name, value in made.named_parameters():
@@ -109,7 +124,7 @@ class Case:
         leading = [self.batch, self.steps] if self.batch_first else [self.steps, self.batch]
         if self.unbatched:
             leading = [self.steps]
-        x = draw(*leading, self.input_size)
+        x = draw(*leading, self.width)
         rows = self.num_layers * (2 if self.bidirectional else 1)
         inner = [rows] if self.unbatched else [rows, self.batch]
         first, *others = (self.hidden_size for _ in self.cell.states)
@@ -238,7 +253,8 @@ def cases_of(cell: str | type[Cell] | Cell) -> tuple[Case, ...]:
     """
     made = cells.get(cell)
     situations = SITUATIONS + (PROJECTED if made == cells.get("lstm") else ())
-    return tuple(replace(situation, cell=made) for situation in situations)
+    found = (replace(situation, cell=made) for situation in situations)
+    return tuple(case for case in found if case.is_possible)
 
 
 # Sums over the units of a row, and what is given beside x.

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from cellwise.graph import Node
+from cellwise.graph.forms import FORMS, stems_of
 from cellwise.graph.ops import BESIDE, CONSTANT, INPUT, PROJECT, SCALAR, STATE, VECTOR
 from cellwise.nn.recurrent import RecurrentLayer
 from cellwise.runtime.outputs import by_name
@@ -173,16 +174,21 @@ def _step(
         whole: Tensor = getattr(layer, f"{name}{suffix}")
         return whole[first : first + layer.hidden_size]
 
+    def weight(kind: str, gate: str) -> Tensor:
+        form = graph.forms.get((kind, gate))
+        if form is None:
+            return block(f"weight_{kind}", graph.row_gates(kind), gate)
+        made_of = [getattr(layer, f"{stem}{suffix}") for stem in stems_of(kind, gate, form)]
+        return FORMS[form.kind].make(form.number, *made_of)
+
     def affine(kind: str, gate: str, value: Tensor) -> Tensor:
-        gates, biases = (
-            (graph.input_gates, graph.input_biases)
-            if kind == "ih"
-            else (graph.state_gates, graph.state_biases)
-        )
-        product = block(f"weight_{kind}", gates, gate) @ value
+        biases = graph.input_biases if kind == "ih" else graph.state_biases
+        product = weight(kind, gate) @ value
         has_bias = layer.bias and gate in biases
         return product + block(f"bias_{kind}", biases, gate) if has_bias else product
 
+    parts = graph.input_parts  # of x, as they are
+    beside = {**beside, **dict(zip(parts, x.chunk(max(1, len(parts))), strict=False))}
     for node in graph.nodes:
         if node.op is INPUT:
             values[node] = affine("ih", str(node.attribute), x)

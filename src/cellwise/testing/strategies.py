@@ -18,16 +18,16 @@ a gate's row sums from step to step.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hypothesis import note
 from hypothesis import strategies as st
 
-from cellwise import Cell, Initial, Scalar, Vector
+from cellwise import Cell, Initial, Scalar, Vector, low_rank, ready, skew
 from cellwise.graph import functions as f
-from cellwise.graph.ops import OPS, POINTWISE, REDUCTIONS
+from cellwise.graph.ops import BESIDE, OPS, POINTWISE, REDUCTIONS
 
 Operand = Any
 
@@ -132,6 +132,8 @@ class Program:
 
     `results` are those of the states, `output` that of an output that is no state, `others` those behind it.
     States that nothing reads are left so if `spare_states`; those of `learned_first` begin at what is learned.
+    `takes` says what x is asked for: its gates; these and x itself; or gates that arrive ready. `input_forms` and
+    `state_forms` are how gates' weights are made, in the order of the gates.
     """
 
     gates: tuple[str, ...]
@@ -145,10 +147,17 @@ class Program:
     spare_states: bool
     learned_first: tuple[str, ...] = ()
     others: tuple[Result, ...] = ()
+    takes: str = "gates"
+    input_forms: tuple[str, ...] = ()
+    state_forms: tuple[str, ...] = ()
 
     def run(self, cell: Cell, x: Any, states: tuple[Any, ...], inputs: tuple[Any, ...]) -> Any:
         own = [*(getattr(cell, name) for name in (*self.vectors, *self.scalars)), *inputs]
-        values = _Values([getattr(x, gate) for gate in self.gates], states, own)
+        forms = dict(zip(self.gates, self.input_forms, strict=False))
+        forms = dict.fromkeys(self.gates, "ready") if self.takes == "ready" else forms
+        of_x = [FORMS_OF_GATES[forms.get(gate, "whole")](getattr(x, gate)) for gate in self.gates]
+        of_x += [x] if self.takes == "itself" else []
+        values = _Values(of_x, states, own, dict(zip(self.gates, self.state_forms, strict=False)))
         for line in self.lines:
             values.add(line, projects=line.op in self.gates)
         found = [values.result(each, state) for each, state in zip(self.results, states, strict=True)]
@@ -164,6 +173,15 @@ class Program:
         return tuple(found) if len(found) > 1 else found[0]
 
 
+# How a gate's weight is made, that there is one of whatever the sizes are; or that there is none.
+FORMS_OF_GATES: dict[str, Callable[[Operand], Operand]] = {
+    "whole": lambda gate: gate,
+    "skew": lambda gate: skew(gate, 0.1),
+    "low_rank": lambda gate: low_rank(gate, 2),
+    "ready": ready,
+}
+
+
 class _Values:
     """The values of a step so far.
 
@@ -171,7 +189,10 @@ class _Values:
     the sums of a weight's rows.
     """
 
-    def __init__(self, gates: list[Operand], states: tuple[Operand, ...], own: list[Operand]) -> None:
+    def __init__(
+        self, gates: list[Operand], states: tuple[Operand, ...], own: list[Operand], forms: Mapping[str, str]
+    ) -> None:
+        self._forms = forms
         self.tame = [*gates, *states]
         self.batch = list(self.tame)
         self.values = [*self.tame, *own, 0.5]
@@ -182,7 +203,7 @@ class _Values:
         """Compute a line."""
         if projects:
             operands = [_pick(self.batch, line.operands[0])]
-            made = getattr(operands[0], line.op)
+            made = self._projected(operands[0], line.op)
         else:
             from_ = self.batch if line.op in REDUCTIONS else self.values
             operands = [_pick(from_, each) for each in line.operands]
@@ -207,7 +228,12 @@ class _Values:
         operands = {"a": a, "b": b, "o": own}
         self._used += [operands[each] for each in _TAKEN[result.form]]
         made = RESULTS[result.form](a, b, own)
-        return made if result.gate is None else getattr(made, result.gate)
+        return made if result.gate is None else self._projected(made, result.gate)
+
+    def _projected(self, operand: Operand, gate: str) -> Operand:
+        # What is a part of x has no weights of a state: times one it is a value of the step's own.
+        operand = 1.0 * operand if operand._node.op is BESIDE else operand
+        return FORMS_OF_GATES[self._forms.get(gate, "whole")](getattr(operand, gate))
 
     def unused(self, also: Sequence[Operand]) -> list[Operand]:
         """The values that nothing was computed from, among those that should be of use."""
@@ -230,6 +256,10 @@ def _results(gates: tuple[str, ...], gradient: bool) -> st.SearchStrategy[Result
     return st.builds(Result, st.sampled_from(forms), st.tuples(index, index), gate)
 
 
+_INPUT_FORM = st.sampled_from(["whole", "whole", "whole", "low_rank"])
+_STATE_FORM = st.sampled_from(["whole", "whole", "whole", "low_rank", "skew"])
+
+
 @st.composite
 def programs(draw: st.DrawFn, gradient: bool = True, most_lines: int = 12) -> Program:
     """A random program. With `gradient=False` it may stop gradients, which finite differences cannot check."""
@@ -246,11 +276,12 @@ def programs(draw: st.DrawFn, gradient: bool = True, most_lines: int = 12) -> Pr
         lines.append(st.builds(Line, st.sampled_from(gates), st.tuples(index)))
     states = ("h", "s")[: draw(st.integers(1, 2))]
     result = _results(gates, gradient)
+    takes = draw(st.sampled_from(["gates", "gates", "gates", "itself", "ready"]))
     return Program(
         gates=gates,
         states=states,
-        # A cell without gates learns its own parameters alone.
-        vectors=("u", "v")[: draw(st.integers(0 if gates else 1, 2))],
+        # A cell whose gates have no weights learns its own parameters alone.
+        vectors=("u", "v")[: draw(st.integers(0 if gates and takes != "ready" else 1, 2))],
         scalars=("q",)[: draw(st.integers(0, 1))],
         inputs=("d",)[: draw(st.integers(0, 1))],
         lines=tuple(draw(st.lists(st.one_of(lines), max_size=most_lines))),
@@ -259,6 +290,9 @@ def programs(draw: st.DrawFn, gradient: bool = True, most_lines: int = 12) -> Pr
         spare_states=draw(st.booleans()),
         learned_first=states[: draw(st.sampled_from([0, 0, 1, 2]))],
         others=tuple(draw(st.lists(result, max_size=draw(st.sampled_from([0, 0, 1, 2]))))),
+        takes=takes,
+        input_forms=draw(st.tuples(*[_INPUT_FORM] * len(gates))),
+        state_forms=draw(st.tuples(*[_STATE_FORM] * len(gates))),
     )
 
 

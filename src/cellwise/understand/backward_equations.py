@@ -14,9 +14,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from cellwise.graph.expr import Node, Shape, StepGraph, postorder
+from cellwise.graph.expr import RAW, Node, Shape, StepGraph, postorder
 from cellwise.graph.ops import BESIDE, OPS, SCALAR, STATE, SUM, VECTOR, Kind, Op
-from cellwise.graph.text import TEXT, Line, Notation, arriving_names, display_names, write
+from cellwise.graph.text import TEXT, Line, Notation, arriving_names, display_names, form_lines, write
 from cellwise.passes.differentiate import (
     GRADIENT,
     PULLBACK,
@@ -214,7 +214,8 @@ class _Writer:
         lines, self.lines = tuple(self.lines), []
         for target in self._parameters():
             self._emit(target)
-        return Backward(lines, (*self._weights(), *self.lines))
+        made_of = form_lines(self.graph, self.notation, gradients=True)
+        return Backward(lines, (*self._weights(), *made_of, *self.lines))
 
     # --- what is to be written ---
 
@@ -288,6 +289,10 @@ class _Writer:
         ]
         for share in shares[1:]:
             shares[0] = self._make(OPS["add"], shares[0], share)
+        # An input that is taken as it is, too, has one gradient.
+        whole = [self._total(leaf) for leaf in self.graph.part_nodes if leaf.attribute == RAW]
+        for share in filter(None, whole):
+            shares[:1] = [self._make(OPS["add"], shares[0], share) if shares else share]
         if shares:
             targets.append(_Target((self.signs.delta + self.signs.input,), shares[0]))
         for state in self.graph.states:
@@ -295,6 +300,8 @@ class _Writer:
             total = None if leaf is None else self._total(leaf)
             targets.append(_Target((self.signs.delta + self.notation.old(state),), total))
         for leaf in self.graph.of(BESIDE):
+            if leaf in self.graph.part_nodes and leaf.attribute == RAW:
+                continue
             targets.append(
                 _Target((self.signs.delta + self.notation.value(str(leaf.attribute)),), self._total(leaf))
             )

@@ -6,7 +6,9 @@ import inspect
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import add, mul
+from typing import Any
 
 from cellwise import cells
 from cellwise.cells.base import Cell
@@ -14,6 +16,7 @@ from cellwise.graph import Node, StepGraph
 from cellwise.graph.expr import postorder
 from cellwise.graph.ops import OPS, PROJECT, STATE
 from cellwise.plan import parameter_layout
+from cellwise.plan.polynomial import Polynomial, as_polynomial, as_term, d, h
 
 __all__ = ["PROPERTIES", "Entry", "entries", "parameter_formula"]
 
@@ -71,7 +74,7 @@ class Entry:
     @cached_property
     def size(self) -> int:
         """The number of parameters where D = H = 100."""
-        return sum(_count(spec.shape) for spec in parameter_layout(self.cell.graph, 100, 100, bias=True))
+        return int(_size(self.cell).at(h=100, d=100))
 
     @cached_property
     def properties(self) -> tuple[str, ...]:
@@ -99,25 +102,18 @@ def parameter_formula(cell: Cell) -> str:
     >>> parameter_formula(cells.get("gru"))
     '3HD + 3H² + 6H'
     """
-    # With unlike marks for D and H, each shape tells which of the two it is made of.
-    D, H = 1_000_003, 1_009
-    totals = {"HD": 0, "H²": 0, "H": 0, "": 0}
-    for spec in parameter_layout(cell.graph, D, H, bias=True):
-        kind = {(): "", (H,): "H", (D,): "HD"}.get(
-            spec.shape[1:] if len(spec.shape) == 2 else spec.shape, "H"
-        )
-        kind = "H²" if len(spec.shape) == 2 and spec.shape[1] == H else kind
-        totals[kind] += spec.shape[0] // H if spec.shape else 1
-    return " + ".join(
-        f"{number if number > 1 or not kind else ''}{kind}" for kind, number in totals.items() if number
-    )
+    numbers = dict(_size(cell).terms)
+    kinds = {"HD": h * d, "H²": h * h, "D": d, "H": h, "": as_polynomial(1)}
+    found = [(kind, numbers.get(of.terms[0][0], 0)) for kind, of in kinds.items()]
+    return " + ".join(as_term(number, kind) for kind, number in found if number)
 
 
-def _count(shape: tuple[int, ...]) -> int:
-    number = 1
-    for side in shape:
-        number *= side
-    return number
+def _size(cell: Cell) -> Polynomial:
+    """The number of parameters of one layer in one direction."""
+    input_size: Any = d
+    hidden_size: Any = h
+    layout = parameter_layout(cell.graph, input_size, hidden_size, bias=True)
+    return reduce(add, (reduce(mul, spec.shape, as_polynomial(1)) for spec in layout), Polynomial())
 
 
 # --- properties -------------------------------------------------------------------------------------------------

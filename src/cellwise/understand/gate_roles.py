@@ -67,7 +67,7 @@ def _products(users: dict[Node, list[Node]], value: Node) -> Iterator[tuple[Node
 def _of_product(graph: StepGraph, users: dict[Node, list[Node]], product: Node, other: Node) -> str:
     before = postorder([other])
     old_state = other.op is STATE or (
-        bool(_old_states(other)) and not any(node.op is INPUT for node in before)
+        bool(_old_states(other)) and not any(node.op is INPUT or node in graph.part_nodes for node in before)
     )
     if old_state or other.op is PROJECT:
         return "forget" if other.op is not PROJECT and _reaches_state(graph, users, product) else "reset"

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cellwise.graph.expr import Draw, StepGraph
+from cellwise.graph.forms import FormKind
 from cellwise.graph.ops import COMPARE
-from cellwise.graph.text import Line, Notation, lines, output_signs
+from cellwise.graph.text import Line, Notation, form_lines, lines, output_signs
 
 __all__ = ["LATEX", "LatexNotation", "aligned", "latex", "symbol"]
 
@@ -106,6 +107,10 @@ class LatexNotation(Notation):
     binds: Mapping[str, int] = field(default_factory=lambda: {"where": COMPARE})
     times: str = r"\odot"
     times_number: str = r"\cdot"
+    no_diagonal: tuple[str, str] = (r" - {n}\, I", "")
+
+    def form(self, kind: FormKind) -> tuple[tuple[str, str], ...]:
+        return kind.in_latex
 
     def old(self, state: str) -> str:
         return _indexed(state, "t-1")
@@ -169,7 +174,7 @@ def latex(graph: StepGraph, bias: bool = True) -> str:
     rest += [
         rf"{_indexed(state, '0')} &\in \mathbb{{R}}^H \text{{, learned}}" for state in graph.learned_first
     ]
-    return aligned(lines(graph, LATEX, bias), rest)
+    return aligned((*lines(graph, LATEX, bias), *form_lines(graph, LATEX)), rest)
 
 
 def aligned(equations: Iterable[Line], rest: Iterable[str] = ()) -> str:

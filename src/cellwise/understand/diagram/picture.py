@@ -119,7 +119,11 @@ class _Builder:
         # written into the operation that uses it.
         self.flowing = {*graph.new_states, graph.output, *graph.others}
         for node in graph.nodes:
-            if node.op in (INPUT, STATE) or any(each in self.flowing for each in node.inputs):
+            if (
+                node.op in (INPUT, STATE)
+                or node in graph.part_nodes
+                or any(each in self.flowing for each in node.inputs)
+            ):
                 self.flowing.add(node)
         self.written_names = {node: name for node, name in self.names.items() if node in self.flowing}
         self.uses = Counter(i for node in graph.nodes for i in node.inputs)
@@ -140,7 +144,8 @@ class _Builder:
         ends = {*self.roots, *absorbed, graph.output, *graph.others, *graph.new_states}
         self.hidden, self.implied = hidden(graph.nodes, self.users, ends, self.normalized)
         absorbed |= self.implied
-        if graph.input_gates:
+        if graph.reads_input:
+            self.ids |= dict.fromkeys(graph.part_nodes, INPUT_ID)
             self.blocks.append(Block(INPUT_ID, "input", "x"))
         for i, state in enumerate(graph.states):
             for node in graph.of(STATE):
@@ -154,6 +159,7 @@ class _Builder:
                 node not in absorbed
                 and node not in self.hidden
                 and node.op is not STATE
+                and node not in graph.part_nodes
                 and node in self.flowing
             ):
                 self._operation(node)

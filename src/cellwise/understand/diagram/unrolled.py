@@ -22,7 +22,7 @@ def unrolled_mermaid(graph: StepGraph, steps: int) -> str:
     ]
     for t in range(1, steps + 1):
         rows.append(f'  cell{t}["{name}"]:::cell')
-        if graph.input_gates:
+        if graph.reads_input:
             rows += [f'  x{t}(["x ({t})"])', f"  x{t} --> cell{t}"]
         rows += [f'  y{t}(["{escaped(_output(graph))} ({t})"])', f"  cell{t} --> y{t}"]
     rows += [f'  end{i}(["{escaped(state)} ({steps})"])' for i, state in enumerate(graph.states)]
@@ -51,7 +51,7 @@ def unrolled_svg(graph: StepGraph, steps: int) -> str:
             f'<rect class="cell" x="{x:.1f}" y="{top}" width="{width:.1f}" height="{height}" rx="10"/>'
         )
         body.append(text(middle, top + height / 2, indexed(graph.name, ""), "cellname"))
-        if graph.input_gates:
+        if graph.reads_input:
             body += arrow((middle, top + height + _BELOW - 26), (middle, top + height))
             body.append(text(middle, top + height + _BELOW - 12, indexed("x", str(t)), "end"))
         body += arrow((middle, top), (middle, top - _ABOVE + 26))

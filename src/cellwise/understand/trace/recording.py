@@ -19,6 +19,8 @@ from cellwise.graph import Node, Shape, StepGraph
 from cellwise.graph.expr import first_name
 from cellwise.graph.ops import BESIDE, CONSTANT, INPUT, PROJECT, SCALAR, STATE, VECTOR, constant_tensor
 from cellwise.nn.beside import rows_beside
+from cellwise.nn.biases import filled
+from cellwise.nn.definition import info_of
 from cellwise.nn.recurrent import RecurrentLayer
 from cellwise.runtime.sequences import form_of
 from cellwise.understand.trace.errors import TraceError
@@ -137,8 +139,13 @@ def record(layer: RecurrentLayer, x: Tensor, **beside: Tensor) -> Recording:
 def _weights(layer: RecurrentLayer, number: int) -> LayerWeights:
     graph = layer.cell.graph
 
+    # As kernels take them: whole, whatever they are made of.
+    info = info_of(*layer._definition())
+    made = filled(layer._weights(info.names), info.filling)[number]
+
     def blocks(stem: str, gates: tuple[str, ...]) -> dict[str, Tensor]:
-        whole = getattr(layer, f"{stem}_l{number}", None) if gates else None
+        named = getattr(layer, f"{stem}_l{number}", None) if stem.startswith("bias") else made.get(stem)
+        whole = named if gates else None
         return {} if whole is None else dict(zip(gates, whole.detach().chunk(len(gates)), strict=True))
 
     firsts = map(first_name, layer.learned_first)
@@ -213,7 +220,9 @@ def input_values(graph: StepGraph, weights: LayerWeights, x: Tensor) -> dict[Nod
         for node in graph.of(INPUT)
         for gate in (str(node.attribute),)
     }
-    return projected | {node: weights.beside[str(node.attribute)] for node in graph.of(BESIDE)}
+    parts = graph.input_parts
+    beside = weights.beside | dict(zip(parts, x.chunk(max(1, len(parts)), dim=-1), strict=False))
+    return projected | {node: beside[str(node.attribute)] for node in graph.of(BESIDE)}
 
 
 def evaluate_step(

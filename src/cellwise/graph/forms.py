@@ -1,0 +1,152 @@
+"""Weights of gates that are made of others: W - W^T, a product of two narrow matrices, blocks on a diagonal.
+
+A form is a mark on a gate, as `linear` is. Its parameters are those of the layer; the weight that they make is made
+once in a call, and the kernels are given it as they are given any other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SKEW, LOW_RANK, BLOCKS = "skew", "low_rank", "block_diagonal"
+MOST = 2**20  # rank or blocks
+
+
+class Form(NamedTuple):
+    """How the weight of a gate is made: the name of a row of FORMS, and the number in it."""
+
+    kind: str
+    number: float
+
+    def __str__(self) -> str:
+        return f"{self.kind}={self.number!r}"
+
+
+@dataclass(frozen=True)
+class FormKind:
+    """A way to make a weight of shape (R, C), R and C being H, or C the size D of the input.
+
+    Args:
+        parameters: number, R, C -> shape of each parameter, by what its name has behind that of the gate.
+        make: number, its parameters -> the weight (R, C).
+        bound: number, H -> parameters start uniform within it of zero.
+        operations: number, R, C -> how many operations make the weight: those of products and others, and of both again
+            for the gradients at its parameters.
+        misfit: number, R, C -> why there is none of this shape, as the end of a sentence; or None.
+        is_valid: whether there is a form with this number.
+        written, in_latex: what the weight is, and the gradients at its parameters; {w} is its index, {n} the number.
+    """
+
+    parameters: Callable[[Any, Any, Any], Mapping[str, tuple[Any, ...]]]
+    make: Callable[..., Tensor]
+    bound: Callable[[Any, int], float]
+    operations: Callable[[Any, Any, Any], tuple[Any, Any, Any, Any]]
+    misfit: Callable[[Any, int, int], str | None]
+    is_valid: Callable[[Any], bool]
+    written: tuple[tuple[str, str], ...]
+    in_latex: tuple[tuple[str, str], ...]
+
+
+def _skew(diagonal: float, a: Tensor) -> Tensor:
+    import torch
+
+    made = a - a.mT
+    return made - torch.diag(a.new_full((len(a),), diagonal)) if diagonal else made
+
+
+def _low_rank(_: int, left: Tensor, right: Tensor) -> Tensor:
+    return left @ right
+
+
+def _block_diagonal(count: int, blocks: Tensor) -> Tensor:
+    import torch
+
+    _, rows, columns = blocks.shape
+    # (blocks, rows, blocks, columns), zero but where both blocks are one.
+    spread = torch.diag_embed(blocks.permute(1, 2, 0), dim1=0, dim2=2)
+    return spread.reshape(count * rows, count * columns)
+
+
+def _is_count(number: Any) -> bool:
+    return type(number) is int and 0 < number <= MOST
+
+
+def _block_misfit(count: int, rows: int, columns: int) -> str | None:
+    uneven = next((size for size in (rows, columns) if size % count), None)
+    return None if uneven is None else f"{count} blocks, of which {uneven} is no multiple"
+
+
+FORMS: dict[str, FormKind] = {
+    SKEW: FormKind(
+        parameters=lambda n, rows, columns: {"": (rows, columns)},
+        make=_skew,
+        bound=lambda n, hidden: 1 / math.sqrt(hidden),
+        operations=lambda n, rows, columns: (0, (2 if n else 1) * rows * columns, 0, rows * columns),
+        misfit=lambda n, rows, columns: None if rows == columns else f"a square, not ({rows}, {columns})",
+        is_valid=lambda n: type(n) is float and math.isfinite(n),
+        written=(("W_{w}", "A_{w} − A_{w}ᵀ − {n} I"), ("δA_{w}", "δW_{w} − δW_{w}ᵀ")),
+        in_latex=(
+            (r"W_{{{w}}}", r"A_{{{w}}} - A_{{{w}}}^\top - {n}\, I"),
+            (r"\delta A_{{{w}}}", r"\delta W_{{{w}}} - \delta W_{{{w}}}^\top"),
+        ),
+    ),
+    LOW_RANK: FormKind(
+        parameters=lambda n, rows, columns: {"_left": (rows, n), "_right": (n, columns)},
+        make=_low_rank,
+        # So that the numbers of the product vary as those of a weight that is drawn whole.
+        bound=lambda n, hidden: (3 / (hidden * n)) ** 0.25,
+        operations=lambda n, rows, columns: (2 * n * rows * columns, 0, 4 * n * rows * columns, 0),
+        misfit=lambda n, rows, columns: None,
+        is_valid=_is_count,
+        written=(
+            ("W_{w}", "L_{w} R_{w}, of rank {n}"),
+            ("δL_{w}", "δW_{w} R_{w}ᵀ"),
+            ("δR_{w}", "L_{w}ᵀ δW_{w}"),
+        ),
+        in_latex=(
+            (r"W_{{{w}}}", r"L_{{{w}}} R_{{{w}}} \qquad (\text{{rank }} {n})"),
+            (r"\delta L_{{{w}}}", r"\delta W_{{{w}}} R_{{{w}}}^\top"),
+            (r"\delta R_{{{w}}}", r"L_{{{w}}}^\top \delta W_{{{w}}}"),
+        ),
+    ),
+    BLOCKS: FormKind(
+        parameters=lambda n, rows, columns: {"": (n, _nth(rows, n), _nth(columns, n))},
+        make=_block_diagonal,
+        bound=lambda n, hidden: math.sqrt(n / hidden),
+        operations=lambda n, rows, columns: (0, 0, 0, 0),
+        misfit=_block_misfit,
+        is_valid=_is_count,
+        written=(("W_{w}", "diag(B_{w}1, …, B_{w}{n})"), ("δB_{w}k", "block k of δW_{w}")),
+        in_latex=(
+            (r"W_{{{w}}}", r"\operatorname{{diag}}(B_{{{w},1}}, \ldots, B_{{{w},{n}}})"),
+            (r"\delta B_{{{w},k}}", r"(\delta W_{{{w}}})_{{k,k}}"),
+        ),
+    ),
+}
+
+
+def _nth(size: Any, count: int) -> Any:
+    """A size, a number or a formula, over a number."""
+    return size // count
+
+
+def stems_of(kind: str, gate: str, form: Form) -> tuple[str, ...]:
+    """What the parameters are called that make the weight of a gate, without the layer's suffix."""
+    return tuple(f"weight_{kind}_{gate}{suffix}" for suffix in FORMS[form.kind].parameters(form.number, 0, 0))
+
+
+def form_of(mark: str) -> Form:
+    """The form that a mark says, as `str(form)` writes it. ValueError of one that there is not."""
+    kind, _, number = mark.partition("=")
+    if kind not in FORMS:
+        raise ValueError(f"{mark[:40]!r} is no form of a weight")
+    form = Form(kind, float(number) if kind == SKEW else int(number))
+    if str(form) != mark or not FORMS[kind].is_valid(form.number):
+        raise ValueError(f"{mark[:40]!r} is no form of a weight")
+    return form
