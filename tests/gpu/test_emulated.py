@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from agreement import ThreeProducts, check
+from agreement import Given, ThreeProducts, check
 from emulated import Emulated
 
 from cellwise import (
@@ -15,6 +15,7 @@ from cellwise import (
     Recurrent,
     clamp,
     cos,
+    dropout,
     elu,
     erf,
     exp,
@@ -81,6 +82,17 @@ class AllOps(Cell):
         return tanh(-d * relu(c) + where(b <= 0.1, a, stop_gradient(a) * b)) * h + 0.5 * a
 
 
+class Fading(Cell):
+    """Affine in its state, by an input and a mask."""
+
+    gates = ("n",)
+    states = ("h",)
+    inputs = ("d",)
+
+    def step(self, x, h, d):
+        return exp(-d) * h + dropout(tanh(x.n), 0.5)
+
+
 def _case(cell: str | type[Cell], situation: str) -> Case:
     return next(case for case in cases_of(cell) if case.situation == situation)
 
@@ -114,6 +126,15 @@ def _case(cell: str | type[Cell], situation: str) -> Case:
         (ThreeProducts, "resets-ragged-both-ways", None, "float32"),
         (ThreeProducts, "seventeen-units", WIDE, "bfloat16"),
         (ThreeProducts, "ragged-none-full", LOOPS, "float32"),
+        ("time-aware-lstm", "resets-ragged", None, "float32"),
+        ("time-aware-lstm", "ragged-full", WIDE, "bfloat16"),
+        ("time-aware-lstm", "seventeen-units", LOOPS, "float32"),
+        ("zoneout-lstm", "ragged-both-ways", None, "float16"),
+        (Given, "seventeen-units", None, "bfloat16"),
+        (Given, "resets-ragged-both-ways", WIDE, "float32"),
+        (Given, "two-layers-no-bias-both-ways", STEPWISE, "bfloat16"),
+        (Given, "ragged-none-full", STEPWISE, "float32"),
+        (Fading, "ragged-both-ways", None, "float32"),
     ],
 )
 def test_a_case_agrees_with_float64(

@@ -38,8 +38,6 @@ class Cuda(Compiled):
             return reason
         if stack.graph.reductions:
             return f"these kernels know no {stack.graph.reductions[0].op} over the units of a row"
-        if stack.graph.given:
-            return "these kernels know no inputs beside x, and no random numbers in a step"
         from cellwise.backends.cuda.compiler import cuda_compiler
 
         return cuda_compiler().reason_against(stack, context)

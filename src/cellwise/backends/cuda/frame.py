@@ -36,13 +36,29 @@ class Read:
     """Numbers of one column of an array, of the rows of a step."""
 
     def __init__(
-        self, name: str, pointer: str, columns: int, column: int, first: str | None, number: str
+        self, name: str, pointer: str, slot: Slot, first: str | None, number: str, form: str | None
     ) -> None:
-        self.name, self.pointer, self.columns, self.column = name, pointer, columns, column
+        buffer = slot.buffer
+        self.name, self.pointer, self.columns, self.column = name, pointer, buffer.columns, slot.column
         self.number = number  # of the conversions in the prelude
         self.first = first  # of states before a step: where those are that nobody left there
+        # A call says of what it gives beside x how far apart rows are, and by how much a unit moves on in one: by one,
+        # or not at all where a number stands for all units.
+        self.form = form
         # The products of the input are those of the steps that are run at once.
-        self.step = "(at - base)" if pointer == f"rows_{c_name(INPUT_PRODUCTS)}" else "at"
+        ahead = pointer == f"rows_{c_name(INPUT_PRODUCTS)}"
+        self.step = (
+            "(at - base)" if ahead else "0" if buffer.storage is StorageClass.PER_SEQUENCE else "at"
+        )
+
+    @property
+    def row(self) -> str:
+        """How far apart rows are."""
+        return f"{self.columns} * WIDTH" if self.form is None else f"row_{self.form}"
+
+    def units(self, count: str) -> str:
+        """How far on in a row so many units are."""
+        return count if self.form is None else f"{count} * unit_{self.form}"
 
 
 class Frame(Text):
@@ -66,7 +82,7 @@ class Frame(Text):
         ] = {}  # its variable, and whether it has a number for each unit
         self.crossing: dict[tuple[str, int], str] = {}
         self.sums: dict[int, str] = {}
-        self.bases: dict[str, int] = {}
+        self.bases: dict[str, str] = {}
         self.values = 0
         self.finer = finer_values(program.graph) if form.number is BF16 else frozenset()
         for stage in program.stages:
@@ -313,18 +329,17 @@ class Frame(Text):
         """A read of rows that lie in memory before the kernel runs."""
         buffer, key = slot.buffer, (slot.buffer.name, slot.column)
         if key not in self.reads:
+            form = None
             if buffer.storage is StorageClass.CARRY_IN:
                 pointer, first = self.history_of(buffer.name), self.first_of(buffer.name)
             else:
                 pointer, first = self.rows_of(buffer, read_only=True), None
-            self.reads[key] = Read(
-                f"m{len(self.reads)}",
-                pointer,
-                buffer.columns,
-                slot.column,
-                first,
-                number or self.number.name,
-            )
+            if buffer.storage is StorageClass.BESIDE:
+                form = c_name(buffer.name)
+                self.argument(f"int row_{form}", "row", buffer.name)
+                self.argument(f"int unit_{form}", "unit", buffer.name)
+            name = f"m{len(self.reads)}"
+            self.reads[key] = Read(name, pointer, slot, first, number or self.number.name, form)
         return self.reads[key]
 
     def expression(self, node: Node, known: dict[Node, str]) -> str:
@@ -392,14 +407,12 @@ class Frame(Text):
             return self.rows_of(buffer), "(at - base)", buffer.name
         return None
 
-    def base(self, pointer: str, columns: int) -> str:
+    def base(self, pointer: str, row: str, unit: str = "unit") -> str:
         """This thread's first number in an array: rows and columns lie at constant distances from it."""
-        self.bases[pointer] = columns
+        self.bases[pointer] = f"(i64)row[0] * {row} + {unit}"
         return f"base_{pointer}"
 
     def base_lines(self) -> None:
         kind = "u16" if self.number.bytes == 2 else "u32"
-        for pointer, columns in self.bases.items():
-            self.line(
-                f"{kind}* const base_{pointer} = ({kind}*){pointer} + (i64)row[0] * {columns} * WIDTH + unit;"
-            )
+        for pointer, place in self.bases.items():
+            self.line(f"{kind}* const base_{pointer} = ({kind}*){pointer} + {place};")

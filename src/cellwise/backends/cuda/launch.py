@@ -78,6 +78,7 @@ class CudaRun(KernelRun):
         self.offsets = schedule.offsets.tolist()
         self.ways = {a.name: way for a, way in zip(carried_buffers(program), shape.carried, strict=True)}
         self.given = [buffer.name for buffer in given_buffers(program)]
+        self.beside = [each.name for each in program.buffers if each.storage is StorageClass.BESIDE]
         self.own = [before.name for before, _ in program.states]
         self.columns = {buffer.name: buffer for buffer in program.buffers}
         self.times = None
@@ -147,6 +148,9 @@ class CudaRun(KernelRun):
         self.like = firsts[0]
         self.launches = 0
         values: dict[Key, Tensor | int] = {("rows", name): each for name, each in self.rows.items()}
+        for name in self.beside:  # rows of one number are narrower, where not all rows are
+            width = self.rows[name].shape[1]
+            values |= {("row", name): width, ("unit", name): int(width == shape.sizes.padded)}
         for name, first, history in zip(self.ways, firsts, histories, strict=True):
             values["first", name] = first
             if self.ways[name] is Carried.PAIR:

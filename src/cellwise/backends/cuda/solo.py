@@ -138,15 +138,15 @@ class Solo(Frame):
 
     def _read_ahead(self, step: str) -> None:
         for k, read in enumerate(self.reads.values()):
-            row = f"{read.columns} * WIDTH"
-            extra = f" + {self.unit('j')}" if self.number.bytes == 4 else ""
+            row = read.row
+            extra = f" + {read.units(self.unit('j'))}" if self.number.bytes == 4 else ""
             rows = "0" if self.narrow else "(j & 1)"
-            base = self.base(read.pointer, read.columns)
+            base = self.base(read.pointer, row, read.units("unit"))
             first_row = read.step if read.first is None else "at_beyond"
             place = f"{base} + (i64){first_row} * {row} + {read.column} * WIDTH + {rows} * {row}{extra}"
             there = "row[j] < count"
             if read.first is not None:
-                first = f"{self.base(read.first, 1)} + {rows} * WIDTH{extra}"
+                first = f"{self.base(read.first, '1 * WIDTH')} + {rows} * WIDTH{extra}"
                 place = f"(row[j] < had_beyond ? {place} : {first})"
             self.each(self.raws, f"copy_ahead(&{self._slot(step, k)}, {place}, {there});", "j")
 
@@ -314,7 +314,7 @@ class Solo(Frame):
         (pointer, step), columns, column = kept, slot.buffer.columns, slot.column
         row = f"{columns} * WIDTH"
         rows = "0" if self.narrow else "(p & 1)"
-        place = f"{self.base(pointer, columns)} + (i64){step} * {row} + {column} * WIDTH + {rows} * {row}"
+        place = f"{self.base(pointer, row)} + (i64){step} * {row} + {column} * WIDTH + {rows} * {row}"
         if self.number.bytes == 2:
             both = f"{convert}({variable}[p]) | {convert}({variable}[p + {self.pairs}]) << 16"
             self.each(self.pairs, f"if (row[p] < count) *(u32*)({place}) = {both};")

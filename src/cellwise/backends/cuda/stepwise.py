@@ -347,10 +347,11 @@ class Stepwise(Frame):
 
     def _load(self, read: Read, width: Width) -> str:
         size = self.size_of(width)[1]
-        row, column = read.columns * size, read.column * size
+        row = read.columns * size if read.form is None else read.row
+        column, unit = read.column * size, read.units("unit")
         element = f"((const Element*){read.pointer})"
         if read.first is None:
-            return f"{element}[((i64){read.step} + row[p]) * {row} + {column} + unit]"
+            return f"{element}[((i64){read.step} + row[p]) * {row} + {column} + {unit}]"
         there = f"{element}[((i64)at_beyond + row[p]) * {row} + {column} + unit]"
         return (
             f"(row[p] < had_beyond ? {there} : ((const Element*){read.first})[(i64)row[p] * {size} + unit])"
