@@ -36,8 +36,6 @@ class Cuda(Compiled):
         reason = super().supports(stack, context)
         if reason is not None:
             return reason
-        if stack.graph.reductions:
-            return f"these kernels know no {stack.graph.reductions[0].op} over the units of a row"
         from cellwise.backends.cuda.compiler import cuda_compiler
 
         return cuda_compiler().reason_against(stack, context)

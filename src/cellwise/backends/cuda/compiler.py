@@ -19,6 +19,7 @@ from cellwise.backends.cuda.launch import CudaRun
 from cellwise.backends.cuda.layout import Device, Form, Layout, layout_for
 from cellwise.backends.cuda.machine import Machine
 from cellwise.backends.cuda.numbers import number_of
+from cellwise.backends.cuda.rowwise import Rowwise
 from cellwise.backends.cuda.scan import Scan
 from cellwise.backends.cuda.solo import Solo
 from cellwise.backends.cuda.stepwise import Stepwise
@@ -123,7 +124,7 @@ class CudaCompiler(KernelCompiler):
 
 def written(program: Program, form: Form, layout: Layout) -> tuple[Frame, str]:
     """The text of a kernel, and who wrote it."""
-    kinds: dict[str, type[Frame]] = {"wide": Wide, "scan": Scan, "stepwise": Stepwise}
+    kinds: dict[str, type[Frame]] = {"wide": Wide, "scan": Scan, "stepwise": Stepwise, "rowwise": Rowwise}
     frame = kinds.get(layout.kind, Solo)(program, form, layout)
     return frame, frame.source()
 

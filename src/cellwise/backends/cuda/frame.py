@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cellwise.backends.cuda.expressions import literal, lowered
-from cellwise.backends.cuda.layout import Form, Layout
+from cellwise.backends.cuda.layout import BY_CUBLAS, Form, Layout, knows_rows
 from cellwise.backends.cuda.numbers import BF16, F16, finer_values
 from cellwise.backends.cuda.products import INPUT, inputs_of, products_of
+from cellwise.backends.cuda.reductions import HELPERS
 from cellwise.backends.cuda.text import Text, c_name
 from cellwise.graph import Node
 from cellwise.graph.ops import CONSTANT
-from cellwise.plan.program import Buffer, Program, Slot, Stage, StorageClass
+from cellwise.plan.program import Buffer, Program, Slot, Stage, StorageClass, Width
 
 PRELUDE = (Path(__file__).parent / "prelude.cuh").read_text()
 KERNEL = "cellwise_kernel"
@@ -96,6 +97,11 @@ class Frame(Text):
         elif storage is StorageClass.REDUCTION and name == SUMS:
             self.sums[slot.column] = f"sum_{slot.column}"
 
+    @property
+    def prelude(self) -> str:
+        """What the text calls."""
+        return PRELUDE + HELPERS if knows_rows(self.program) else PRELUDE
+
     # --- what a layout says ---------------------------------------------------------------------------------------
 
     cells: int  # numbers that a thread computes in a step
@@ -165,7 +171,7 @@ class Frame(Text):
             *self.macros(),
         ]
         head = f'extern "C" __global__ void __launch_bounds__({threads}, 1) {KERNEL}({", ".join(self.declarations)}) {{'
-        return "\n".join([PRELUDE, *macros, head, *body, "}"]) + "\n"
+        return "\n".join([self.prelude, *macros, head, *body, "}"]) + "\n"
 
     def scalars(self) -> None:
         """What of a call all kernels are told: sizes and steps."""
@@ -177,7 +183,7 @@ class Frame(Text):
             ("backwards", "int"),
         ):
             self.argument(f"{kind} {name}", name)
-        if self.layout.kind != "stepwise":  # nobody waits there
+        if self.layout.kind not in BY_CUBLAS:  # nobody waits there
             self.argument("int* late", "late")
         self.argument("int base", "base")
         if not self.form.dense:
@@ -310,6 +316,8 @@ class Frame(Text):
     def leaf(self, node: Node) -> str:
         slot = self.program.reads[node]
         buffer, storage = slot.buffer, slot.buffer.storage
+        if buffer.width is Width.ROW:
+            return self.number_of_row(slot)
         if buffer.name in self.own:
             return f"s_{c_name(buffer.name)}[p]"
         if storage in _CROSSING:
@@ -320,6 +328,10 @@ class Frame(Text):
             variable, _ = self.parameters.setdefault(name, (f"own{len(self.parameters)}", by_unit))
             return f"{variable}[{self.unit()}]" if by_unit else variable
         return self.value_of(self.read(slot, self.number_of(node, slot)))
+
+    def number_of_row(self, slot: Slot) -> str:
+        """A number of each row, where equations of its units want it."""
+        raise NotImplementedError
 
     def number_of(self, node: Node, slot: Slot) -> str:
         """How a value lies in memory: on the tape in as many bits as elsewhere, but maybe with more digits."""
@@ -347,6 +359,8 @@ class Frame(Text):
             return known[node]
         if node.op is CONSTANT:
             return literal(float(node.attribute))  # type: ignore[arg-type]
+        if node in self.program.rows:
+            return self.number_of_row(self.program.rows[node])
         if node in self.program.reads:
             return self.leaf(node)
         return lowered(node, [self.expression(each, known) for each in node.inputs], self.number)
