@@ -16,7 +16,7 @@ from cellwise.backends.cuda.expressions import literal, lowered
 from cellwise.backends.cuda.layout import BY_CUBLAS, Form, Layout, knows_rows
 from cellwise.backends.cuda.numbers import BF16, F16, finer_values
 from cellwise.backends.cuda.products import INPUT, inputs_of, products_of
-from cellwise.backends.cuda.reductions import HELPERS
+from cellwise.backends.cuda.reductions import HELPERS, Reductions
 from cellwise.backends.cuda.text import Text, c_name
 from cellwise.graph import Node
 from cellwise.graph.ops import CONSTANT
@@ -105,6 +105,7 @@ class Frame(Text):
     # --- what a layout says ---------------------------------------------------------------------------------------
 
     cells: int  # numbers that a thread computes in a step
+    together: Reductions  # where a program knows rows as a whole
 
     @property
     def shared_bytes(self) -> int:
@@ -331,7 +332,7 @@ class Frame(Text):
 
     def number_of_row(self, slot: Slot) -> str:
         """A number of each row, where equations of its units want it."""
-        raise NotImplementedError
+        return self.together.number(slot)
 
     def number_of(self, node: Node, slot: Slot) -> str:
         """How a value lies in memory: on the tape in as many bits as elsewhere, but maybe with more digits."""

@@ -155,10 +155,7 @@ def layout_for(program: Program, form: Form, batch: int, device: Device, steps: 
     """
     wanted = _TRIED.get(is_backward(program))
     if knows_rows(program):
-        warps = -(-max(form.width, form.projected_width) // 32)
-        return wanted if wanted is not None and wanted.kind == "rowwise" else Layout(
-            "rowwise", warps=min(warps, _MOST_OF_ROW)
-        )
+        return wanted if wanted is not None and has_whole_rows(wanted, form) else _chosen(program, form, batch, device)
     if form.projected:  # rows of two widths
         return wanted if wanted is not None and wanted.kind == STEPWISE.kind else STEPWISE
     if wanted is not None:
@@ -180,6 +177,12 @@ def knows_rows(program: Program) -> bool:
     return any(buffer.width in (Width.ROW, Width.PARTIAL) for buffer in program.buffers)
 
 
+def has_whole_rows(layout: Layout, form: Form) -> bool:
+    """Whether its blocks have all units of a row."""
+    alone = layout.kind in ("solo", "narrow") and 16 * layout.warps == form.width and not form.projected
+    return alone or layout.kind == "rowwise"
+
+
 def is_backward(program: Program) -> bool:
     """Whether a program is that of a backward pass: it writes gradients at gates."""
     return any(buffer.name == "gates" for buffer in program.buffers)
@@ -188,6 +191,9 @@ def is_backward(program: Program) -> bool:
 @lru_cache(maxsize=1024)
 def _chosen(program: Program, form: Form, batch: int, device: Device) -> Layout:
     products = [product for stage in program.stages for product in products_of(stage)]
+    if knows_rows(program):
+        rowwise = Layout("rowwise", warps=min(-(-max(form.width, form.projected_width) // 32), _MOST_OF_ROW))
+        return rowwise if form.projected else _solo(products, form, batch, device) or rowwise
     if not products:  # units have nothing to do with each other, and the more reads are under way the better
         few = batch * form.hidden <= _FEW_NUMBERS
         return NARROW if few else Layout("solo", warps=1)

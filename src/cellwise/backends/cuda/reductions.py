@@ -150,12 +150,18 @@ class Reductions:
         pointer, element = frame.rows_of(slot.buffer), "u16" if frame.number.bytes == 2 else "u32"
         return f"(({element}*){pointer})[((i64)at + row[e]) * {slot.buffer.columns} + {slot.column}]"
 
-    def load(self, slot: Slot) -> None:
-        """Have a number that an earlier step's time, or the forward pass, left in memory."""
-        name = self.variable(slot)
-        self.frame.line(f"float {name}[{self.rows}];")
+    @property
+    def read(self) -> list[Slot]:
+        """The numbers that were kept of all steps, and are wanted."""
+        wanted = numbers_read(self.frame.program, self.frame.program.stages)
+        return [slot for slot in wanted if slot.buffer.storage is StorageClass.PER_STEP]
+
+    def load(self, slot: Slot, prefix: str = "") -> None:
+        """Read one of these."""
         value = f"{self.frame.number.name}_f({self._kept(slot)})"
-        self.frame.each(self.rows, f"{name}[e] = {self.there} ? {value} : 0.f;", "e")
+        self.frame.each(
+            self.rows, f"{prefix}{self.variable(slot)}[e] = {self.there} ? {value} : 0.f;", "e"
+        )
 
     # --- over units -----------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ class Rowwise(Stepwise):
 
     def __init__(self, program: Program, form: Form, layout: Layout) -> None:
         super().__init__(program, form, layout)
-        self.rows = Reductions(self, 1, "0", (1, 16), "tid == 0", "true")
+        self.together = Reductions(self, 1, "0", (1, 16), "tid == 0", "true")
         group_of = {s: g for g, group in enumerate(self.groups()) for s in group}
         made = {
             (slot.buffer.name, slot.column): group_of[s]
@@ -48,7 +48,7 @@ class Rowwise(Stepwise):
 
     @property
     def shared_bytes(self) -> int:
-        return 4 * self.rows.columns * self.layout.warps
+        return 4 * self.together.columns * self.layout.warps
 
     @contextmanager
     def _of_width(self, width: Width) -> Iterator[None]:
@@ -79,13 +79,14 @@ class Rowwise(Stepwise):
                 self.line(f"float {variable}[{-(-self.widest // self.layout.threads)}];")
         for slot in numbers_read(self.program, stages):
             if slot.buffer.storage is StorageClass.PER_STEP:
-                self.rows.load(slot)
+                self.line(f"float {self.together.variable(slot)}[1];")
+                self.together.load(slot)
             elif slot not in made:
-                self.line(f"const float {self.rows.variable(slot)}[1] = {{{self._left(slot)}}};")
+                self.line(f"const float {self.together.variable(slot)}[1] = {{{self._left(slot)}}};")
         super()._group(group)
         for slot in made:
             if slot in later:
-                self.line(f"if (tid == 0) {self._left(slot)} = {self.rows.variable(slot)}[0];")
+                self.line(f"if (tid == 0) {self._left(slot)} = {self.together.variable(slot)}[0];")
 
     def _left(self, slot: Slot) -> str:
         """Where a number of the row is left for a later launch."""
@@ -95,19 +96,16 @@ class Rowwise(Stepwise):
 
     def _stage(self, s: int, stage: Stage) -> None:
         self._loaded = {}
-        self.rows.compute(stage)
-        self.rows.clear(stage)
+        self.together.compute(stage)
+        self.together.clear(stage)
         if stage.has_units or s == len(self.program.stages) - 1:
             super()._stage(s, stage)
-        self.rows.finish(stage, "partial", self.layout.warps, "0", 1)
+        self.together.finish(stage, "partial", self.layout.warps, "0", 1)
 
     def _add_up(self, stage: Stage, known: dict[Node, str]) -> None:
         form = self.form
-        self.rows.add(stage, known, f"unit < {form.hidden}" if form.hidden != form.width else None)
+        self.together.add(stage, known, f"unit < {form.hidden}" if form.hidden != form.width else None)
 
     def _crossed(self, name: str, column: int) -> str:
         near = (name, column) in self._near
         return f"{self.crossing[name, column]}[u]" if near else super()._crossed(name, column)
-
-    def number_of_row(self, slot: Slot) -> str:
-        return self.rows.number(slot)
