@@ -148,9 +148,7 @@ class CudaRun(KernelRun):
         self.like = firsts[0]
         self.launches = 0
         values: dict[Key, Tensor | int] = {("rows", name): each for name, each in self.rows.items()}
-        for name in self.beside:  # rows of one number are narrower, where not all rows are
-            width = self.rows[name].shape[1]
-            values |= {("row", name): width, ("unit", name): int(width == shape.sizes.padded)}
+        values |= self.forms(self.rows)
         for name, first, history in zip(self.ways, firsts, histories, strict=True):
             values["first", name] = first
             if self.ways[name] is Carried.PAIR:
@@ -166,6 +164,14 @@ class CudaRun(KernelRun):
             values["resets",] = resets
         self.values = {**values, **self.packed(self.built, self.weights)}
         self.total: dict[str, Tensor] = {}
+
+    def forms(self, rows: Mapping[str, Tensor]) -> dict[Key, Tensor | int]:
+        """Of what a call gives beside x how far apart its rows are, and by how much a unit moves on in one."""
+        found: dict[Key, Tensor | int] = {}
+        for name in self.beside:  # rows of one number are narrower, where not all rows are
+            width = rows[name].shape[1]
+            found |= {("row", name): width, ("unit", name): int(width == self.shape.sizes.padded)}
+        return found
 
     def packed(self, built: Built, weights: Mapping[str, Tensor]) -> dict[Key, Tensor]:
         """The weights, by stem, as a kernel reads them."""
