@@ -7,7 +7,21 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from cellwise import Cell, dropout, exp, sigmoid, tanh, where, zoneout
+from cellwise import (
+    Cell,
+    Vector,
+    amax,
+    dropout,
+    exp,
+    layer_norm,
+    mean,
+    rms_norm,
+    sigmoid,
+    softmax,
+    tanh,
+    where,
+    zoneout,
+)
 from cellwise.backends.cuda.layout import Layout, trying
 from cellwise.testing import Case
 from cellwise.testing.cases import Arguments
@@ -53,6 +67,21 @@ class Given(Cell):
         a = sigmoid(x.a + dropout(h, 0.25, per_sequence=True).a)
         n = tanh(x.b + (exp(-d) * h).b) * (1 + d)
         return zoneout(a * h + (1 - a) * dropout(n, 0.5), h, 0.1)
+
+
+class Normed(Cell):
+    """Numbers of a row that one product lies between, a state that is normed, and the largest of a gate."""
+
+    gates = ("a", "b")
+    states = ("h", "m")
+    inputs = ("d",)
+    gain = Vector(1.0)
+
+    def step(self, x, h, m, d):
+        middle = mean(x.a)
+        read = softmax(x.a + h.a) * rms_norm(m + x.b, self.gain)
+        n = tanh(x.b + (read + d * h).b + middle)
+        return layer_norm(0.5 * h + n) * sigmoid(middle), 0.5 * m + n * where(amax(x.b) < 1, 1, 0.5)
 
 
 def errors_of(case: Case, backend: str, dtype: torch.dtype, device: str = "cpu") -> dict[str, float]:
@@ -137,6 +166,9 @@ def check(
     finally:
         torch.set_float32_matmul_precision(before)
     room = TOLERANCE[number] * (FEW[number] if case.hidden_size <= 32 else 1)
+    if case.cell.training_graph.reductions and number == "float32":
+        # What is left of few units less their mean has lost digits, whoever computes it.
+        room = max(room, 3 * max(errors_of(case, "reference", torch.float32).values()))
     room *= BRANCHING if any(node.is_mask for node in case.cell.training_graph.nodes) else 1
     bad = {name: error for name, error in errors.items() if not error <= room}
     assert not bad, f"{case} on {backend}, {number}, {layout or 'its own layout'}: {bad}"

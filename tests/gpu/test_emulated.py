@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from agreement import Given, ThreeProducts, check
+from agreement import Given, Normed, ThreeProducts, check
 from emulated import Emulated
 
 from cellwise import (
@@ -53,6 +53,7 @@ pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the emulati
 EMULATED = Emulated(run_direction)
 WIDE = Layout("wide", units=8, warps=2, hold=1)
 STEPWISE = Layout("stepwise", warps=1)
+ROWWISE = Layout("rowwise", warps=1)
 LOOPS = Layout("wide", units=8, warps=4, tiles=4, at_once=2, chunk=1)
 
 
@@ -126,8 +127,6 @@ def _case(cell: str | type[Cell], situation: str) -> Case:
         (ThreeProducts, "resets-ragged-both-ways", None, "float32"),
         (ThreeProducts, "seventeen-units", WIDE, "bfloat16"),
         (ThreeProducts, "ragged-none-full", LOOPS, "float32"),
-        ("time-aware-lstm", "resets-ragged", None, "float32"),
-        ("time-aware-lstm", "ragged-full", WIDE, "bfloat16"),
         ("time-aware-lstm", "seventeen-units", LOOPS, "float32"),
         ("zoneout-lstm", "ragged-both-ways", None, "float16"),
         (Given, "seventeen-units", None, "bfloat16"),
@@ -135,6 +134,11 @@ def _case(cell: str | type[Cell], situation: str) -> Case:
         (Given, "two-layers-no-bias-both-ways", STEPWISE, "bfloat16"),
         (Given, "ragged-none-full", STEPWISE, "float32"),
         (Fading, "ragged-both-ways", None, "float32"),
+        ("layernorm-lstm", "seventeen-units", None, "bfloat16"),
+        ("layernorm-gru", "seventeen-units", ROWWISE, "float16"),
+        (Normed, "resets-ragged-both-ways", Layout("solo", warps=1), "float32"),
+        (Normed, "seventeen-units", Layout("solo", warps=2), "tf32"),
+        (Normed, "resets-ragged-both-ways", ROWWISE, "float32"),
     ],
 )
 def test_a_case_agrees_with_float64(

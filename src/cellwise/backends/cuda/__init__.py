@@ -36,9 +36,10 @@ class Cuda(Compiled):
         reason = super().supports(stack, context)
         if reason is not None:
             return reason
-        from cellwise.backends.cuda.compiler import cuda_compiler
+        from cellwise.backends.cuda.compiler import cuda_compiler, unknown_to_kernels
 
-        return cuda_compiler().reason_against(stack, context)
+        unknown = unknown_to_kernels(stack.graph)
+        return unknown or cuda_compiler().reason_against(stack, context)
 
     def detail(self, stack: LayerSpec, context: CallContext, steps: int, batch: int) -> str | None:
         from cellwise.backends.cuda.compiler import cuda_compiler

@@ -48,9 +48,7 @@ class Read:
         self.form = form
         # The products of the input are those of the steps that are run at once.
         ahead = pointer == f"rows_{c_name(INPUT_PRODUCTS)}"
-        self.step = (
-            "(at - base)" if ahead else "0" if buffer.storage is StorageClass.PER_SEQUENCE else "at"
-        )
+        self.step = "(at - base)" if ahead else "0" if buffer.storage is StorageClass.PER_SEQUENCE else "at"
 
     @property
     def row(self) -> str:

@@ -155,7 +155,11 @@ def layout_for(program: Program, form: Form, batch: int, device: Device, steps: 
     """
     wanted = _TRIED.get(is_backward(program))
     if knows_rows(program):
-        return wanted if wanted is not None and has_whole_rows(wanted, form) else _chosen(program, form, batch, device)
+        return (
+            wanted
+            if wanted is not None and has_whole_rows(wanted, form)
+            else _chosen(program, form, batch, device)
+        )
     if form.projected:  # rows of two widths
         return wanted if wanted is not None and wanted.kind == STEPWISE.kind else STEPWISE
     if wanted is not None:

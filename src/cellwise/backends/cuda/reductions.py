@@ -1,8 +1,8 @@
 """What all units of a row give together, and what is one number of each row, in the text of a kernel.
 
-A thread adds up its own units, then the lanes of its warp that share a row, then the warps of its block by way of shared
-memory: always in the same order. Whatever is one number of a row every thread of that row computes by itself; its
-variable is an array over the rows of a thread.
+A thread adds up its own units, then the lanes of its warp that share a row, then the warps of its block by way of
+shared memory: always in the same order. Whatever is one number of a row every thread of that row computes by itself;
+its variable is an array over the rows of a thread.
 """
 
 from __future__ import annotations
@@ -35,7 +35,11 @@ class Together:
 
 
 _SUM = Together("({0} + {1})", 0.0, "lanes_sum")
-TOGETHER = {"sum": _SUM, "mean": _SUM, "amax": Together("greatest({0}, {1})", float("-inf"), "lanes_greatest")}
+TOGETHER = {
+    "sum": _SUM,
+    "mean": _SUM,
+    "amax": Together("greatest({0}, {1})", float("-inf"), "lanes_greatest"),
+}
 
 
 def reductions_of(program: Program) -> dict[Node, Slot]:
@@ -72,8 +76,8 @@ def numbers_read(program: Program, stages: Iterable[Stage]) -> dict[Slot, None]:
             look(node, is_made=True)
         made = [*stage.nodes, *(node for node, _ in stage.reductions)]
         stored = [node for node, _ in (*stage.writes, *stage.row_writes)]
-        for node in [*(operand for node in made for operand in node.inputs), *stored]:
-            look(node)
+        for each in [*(operand for node in made for operand in node.inputs), *stored]:
+            look(each)
     return found
 
 
@@ -113,7 +117,9 @@ class Reductions:
         frame = self.frame
         if not stage.row_writes:
             return
-        made = [(node, slot) for node, slot in stage.row_writes if slot.buffer.storage is StorageClass.SCRATCH]
+        made = [
+            (node, slot) for node, slot in stage.row_writes if slot.buffer.storage is StorageClass.SCRATCH
+        ]
         for _, slot in made:
             frame.line(f"float {self.variable(slot)}[{self.rows}];")
         with frame.unrolled("e", self.rows):
@@ -159,9 +165,7 @@ class Reductions:
     def load(self, slot: Slot, prefix: str = "") -> None:
         """Read one of these."""
         value = f"{self.frame.number.name}_f({self._kept(slot)})"
-        self.frame.each(
-            self.rows, f"{prefix}{self.variable(slot)}[e] = {self.there} ? {value} : 0.f;", "e"
-        )
+        self.frame.each(self.rows, f"{prefix}{self.variable(slot)}[e] = {self.there} ? {value} : 0.f;", "e")
 
     # --- over units -----------------------------------------------------------------------------------------------
 

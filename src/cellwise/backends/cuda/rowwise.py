@@ -75,7 +75,9 @@ class Rowwise(Stepwise):
         made = numbers_made(stages)
         later = numbers_read(self.program, self.program.stages[group[-1] + 1 :])
         for key, variable in self.crossing.items():
-            if key in self._near and any(key == (w.buffer.name, w.column) for g in stages for _, w in g.writes):
+            if key in self._near and any(
+                key == (w.buffer.name, w.column) for g in stages for _, w in g.writes
+            ):
                 self.line(f"float {variable}[{-(-self.widest // self.layout.threads)}];")
         for slot in numbers_read(self.program, stages):
             if slot.buffer.storage is StorageClass.PER_STEP:
