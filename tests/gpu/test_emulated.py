@@ -127,9 +127,9 @@ def _case(cell: str | type[Cell], situation: str) -> Case:
         (ThreeProducts, "resets-ragged-both-ways", None, "float32"),
         (ThreeProducts, "seventeen-units", WIDE, "bfloat16"),
         (ThreeProducts, "ragged-none-full", LOOPS, "float32"),
-        ("time-aware-lstm", "seventeen-units", LOOPS, "float32"),
+        ("time-aware-lstm", "ragged-full", LOOPS, "float32"),
         ("zoneout-lstm", "ragged-both-ways", None, "float16"),
-        (Given, "seventeen-units", None, "bfloat16"),
+        (Given, "plain", None, "bfloat16"),
         (Given, "resets-ragged-both-ways", WIDE, "float32"),
         (Given, "two-layers-no-bias-both-ways", STEPWISE, "bfloat16"),
         (Given, "ragged-none-full", STEPWISE, "float32"),
@@ -147,6 +147,8 @@ def test_a_case_agrees_with_float64(
     case = _case(cell, situation)
     if number in ("bfloat16", "float16") and layout and layout.kind == "solo":
         case = replace(case, hidden_size=29)
+    if case.cell.inputs and not case.initial:  # rows of one number are shorter than those of many units
+        case = replace(case, hidden_size=37)
     check(case, "emulated", number, layout)
 
 

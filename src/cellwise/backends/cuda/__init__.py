@@ -1,7 +1,8 @@
 """Fused kernels for any cell on NVIDIA GPUs, forward and backward, compiled by NVRTC in this process.
 
 compiler  what `compiled` asks of a compiler     frame        what layouts share of a kernel's text
-layout    how work lies on a device              wide, solo, scan, stepwise   the layouts
+layout    how work lies on a device              wide, solo, scan, stepwise, rowwise   the layouts
+reductions   what the units of a row give together
 launch    a kernel's arguments, and the launch   products     recurrent products, and their weights packed
 direct    layer passes of one shape of call      direct_gradients   what weights and input get of a backward pass
 tuned     layouts that were measured to be faster
