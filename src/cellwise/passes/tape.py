@@ -19,7 +19,9 @@ def saved_for(step: Iterable[Node], needed: Iterable[Node]) -> tuple[Node, ...]:
     inside, whole = set(step), _sums_of_products(step)
     # The largest of a row is looked for among the values that it was found in: computed again from saved values, which
     # may be rounded, none of them may be as large.
-    whole |= {node.inputs[0] for node in needed if node.op is OPS["amax"] and node.inputs[0].shape is Shape.BATCH}
+    whole |= {
+        node.inputs[0] for node in needed if node.op is OPS["amax"] and node.inputs[0].shape is Shape.BATCH
+    }
     saved: dict[Node, None] = {}
     done: set[Node] = set()
     todo = [node for node in needed if node in inside]
