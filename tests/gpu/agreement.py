@@ -165,10 +165,10 @@ def check(
             errors = errors_of(case, backend, DTYPES[number], device)
     finally:
         torch.set_float32_matmul_precision(before)
-    room = TOLERANCE[number] * (FEW[number] if case.hidden_size <= 32 else 1)
+    room = TOLERANCE[number] * (FEW[number] if case.hidden_size * case.batch <= 256 else 1)
     if case.cell.training_graph.reductions:
-        # What is left of numbers less their mean has lost digits, whoever computes it: the definition, too. (TF32 has as
-        # many as float16.)
+        # What is left of numbers less their mean has lost digits, whoever computes it: the definition, too. TF32 has as
+        # many as float16.
         like = torch.float16 if number == "tf32" else DTYPES[number]
         room = max(room, 3 * max(errors_of(replace(case, recompute=False), "reference", like).values()))
     room *= BRANCHING if any(node.is_mask for node in case.cell.training_graph.nodes) else 1
