@@ -2,7 +2,7 @@
 
 compiler  what `compiled` asks of a compiler     frame        what layouts share of a kernel's text
 layout    how work lies on a device              wide, solo, scan, stepwise, rowwise   the layouts
-reductions   what the units of a row give together
+reads     what a kernel reads at each step       reductions   what the units of a row give together
 launch    a kernel's arguments, and the launch   products     recurrent products, and their weights packed
 direct    layer passes of one shape of call      direct_gradients   what weights and input get of a backward pass
 tuned     layouts that were measured to be faster

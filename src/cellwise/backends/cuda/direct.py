@@ -18,9 +18,10 @@ from cellwise.backends.compiled.backward_pass import BackwardPass
 from cellwise.backends.compiled.compiler import CompiledKernel, RunShape, SmallCall, SmallPass
 from cellwise.backends.compiled.forward_pass import OUTPUT, ForwardPass
 from cellwise.backends.cuda.direct_gradients import WeightGradients
-from cellwise.backends.cuda.frame import INPUT_PRODUCTS, SUMS, Key
+from cellwise.backends.cuda.frame import SUMS, Key
 from cellwise.backends.cuda.launch import CudaRun
 from cellwise.backends.cuda.numbers import number_of
+from cellwise.backends.cuda.reads import INPUT_PRODUCTS
 from cellwise.errors import InputError
 
 # Layouts whose kernels run all steps in one launch.

@@ -16,6 +16,7 @@ from cellwise.backends.cuda.expressions import literal, lowered
 from cellwise.backends.cuda.layout import BY_CUBLAS, Form, Layout, knows_rows
 from cellwise.backends.cuda.numbers import BF16, F16, finer_values
 from cellwise.backends.cuda.products import INPUT, inputs_of, products_of
+from cellwise.backends.cuda.reads import INPUT_PRODUCTS, Read
 from cellwise.backends.cuda.reductions import HELPERS, Reductions
 from cellwise.backends.cuda.text import Text, c_name
 from cellwise.graph import Node
@@ -30,34 +31,7 @@ Key = tuple[str, ...]
 
 _CROSSING = (StorageClass.SCRATCH, StorageClass.PER_CHUNK)
 _OWN = (StorageClass.PER_UNIT, StorageClass.SCALAR)
-SUMS, BIAS_SUMS, INPUT_PRODUCTS, TAPE = "sums", "bias sums", "input products", "tape"
-
-
-class Read:
-    """Numbers of one column of an array, of the rows of a step."""
-
-    def __init__(
-        self, name: str, pointer: str, slot: Slot, first: str | None, number: str, form: str | None
-    ) -> None:
-        buffer = slot.buffer
-        self.name, self.pointer, self.columns, self.column = name, pointer, buffer.columns, slot.column
-        self.number = number  # of the conversions in the prelude
-        self.first = first  # of states before a step: where those are that nobody left there
-        # A call says of what it gives beside x how far apart rows are, and by how much a unit moves on in one: by one,
-        # or not at all where a number stands for all units.
-        self.form = form
-        # The products of the input are those of the steps that are run at once.
-        ahead = pointer == f"rows_{c_name(INPUT_PRODUCTS)}"
-        self.step = "(at - base)" if ahead else "0" if buffer.storage is StorageClass.PER_SEQUENCE else "at"
-
-    @property
-    def row(self) -> str:
-        """How far apart rows are."""
-        return f"{self.columns} * WIDTH" if self.form is None else f"row_{self.form}"
-
-    def units(self, count: str) -> str:
-        """How far on in a row so many units are."""
-        return count if self.form is None else f"{count} * unit_{self.form}"
+SUMS, BIAS_SUMS, TAPE = "sums", "bias sums", "tape"
 
 
 class Frame(Text):

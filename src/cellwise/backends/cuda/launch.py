@@ -19,11 +19,12 @@ from cellwise.backends.compiled.compiler import (
     carried_buffers,
     given_buffers,
 )
-from cellwise.backends.cuda.frame import BIAS_SUMS, INPUT_PRODUCTS, SUMS, Frame, Key
+from cellwise.backends.cuda.frame import BIAS_SUMS, SUMS, Frame, Key
 from cellwise.backends.cuda.layout import Form, Layout, layout_for, stretches_of, tried
 from cellwise.backends.cuda.machine import Launcher, Machine
 from cellwise.backends.cuda.numbers import Number, number_of
 from cellwise.backends.cuda.products import INPUT, RECURRENT, pack
+from cellwise.backends.cuda.reads import INPUT_PRODUCTS
 from cellwise.backends.cuda.scan import ALL, SUMMARY, WHOLE, Scan
 from cellwise.backends.cuda.stepwise import Stepwise
 from cellwise.backends.cuda.stepwise_run import run_steps

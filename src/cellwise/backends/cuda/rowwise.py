@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cellwise.backends.cuda.layout import Form, Layout
+from cellwise.backends.cuda.reads import slots_read
 from cellwise.backends.cuda.reductions import Reductions, numbers_made, numbers_read
-from cellwise.backends.cuda.stepwise import Stepwise, slots_read
+from cellwise.backends.cuda.stepwise import Stepwise
 from cellwise.graph import Node
 from cellwise.plan.program import Program, Slot, Stage, StorageClass, Width
 

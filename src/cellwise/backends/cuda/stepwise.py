@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from cellwise.backends.cuda.frame import KERNEL, SUMS, Frame, Read
+from cellwise.backends.cuda.frame import KERNEL, SUMS, Frame
 from cellwise.backends.cuda.layout import Form, Layout
 from cellwise.backends.cuda.products import Product
+from cellwise.backends.cuda.reads import Read, slots_read
 from cellwise.backends.cuda.text import c_name
 from cellwise.graph import Node
 from cellwise.plan.program import Program, Slot, Stage, StorageClass, Width
@@ -390,23 +391,3 @@ def _plain(declaration: str) -> str:
 
 def operand_name(product: Product) -> str:
     return f"{product.buffer.name} {' '.join(map(str, product.columns))} rows"
-
-
-def slots_read(program: Program, stage: Stage) -> set[tuple[str, int]]:
-    """Buffers and columns whose values some node of a stage wants."""
-    found: set[Slot] = set()
-
-    def look(node: Node) -> None:
-        if node in program.reads:
-            found.add(program.reads[node])
-        elif node.is_mask:  # a comparison is made where it is used
-            for each in node.inputs:
-                look(each)
-
-    made = {*stage.accumulators, *stage.nodes}
-    made_of = (*stage.nodes, *(node for node, _ in stage.reductions))
-    wanted = [operand for node in made_of for operand in node.inputs]
-    for node in [*wanted, *(value for value, _ in stage.writes)]:
-        if node not in made:
-            look(node)
-    return {(slot.buffer.name, slot.column) for slot in found}

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from cellwise.backends.cuda.frame import Frame, Read
+from cellwise.backends.cuda.frame import Frame
 from cellwise.backends.cuda.layout import Form, Layout, chunks_of, loads_of, sums_of, tiles_of, words_of
 from cellwise.backends.cuda.products import Product
+from cellwise.backends.cuda.reads import Read
 from cellwise.backends.cuda.text import c_name
 from cellwise.graph import Node
 from cellwise.plan.program import Program, Slot, Stage, StorageClass
