@@ -19,7 +19,7 @@ from test_products import PAIRS, Call
 from torch import Tensor, nn
 
 import cellwise
-from cellwise import Cell
+from cellwise import Cell, amax, sigmoid, tanh
 from cellwise.backends.compiled.cell_kernels import CellKernels
 from cellwise.backends.cpu import threads
 from cellwise.backends.cpu.bf16 import Bf16Memory
@@ -129,6 +129,23 @@ def test_random_cells(cell: Cell) -> None:
     every = three(other, ours, Arguments(torch.randn(5, 6, 5), states if len(states) > 1 else states[0]))
     kept = [{name: value for name, value in each.items() if "gradient" not in name} for each in every]
     assert_as_good(*kept)
+
+
+class Largest(Cell):
+    """The largest of values that a backward pass would rather compute again."""
+
+    gates = ("a", "b")
+    states = ("h",)
+
+    def step(self, x: Any, h: Any) -> Any:
+        n = tanh(x.a + h.a) * sigmoid(x.b)
+        return n * amax(n * h + n) + 0.3 * h
+
+
+def test_the_largest_of_a_row_is_found_again_among_rounded_values() -> None:
+    layer = cellwise.Recurrent(Largest, 4, 37, backend="cpu", dtype=torch.bfloat16)
+    layer(torch.randn(9, 16, 4, dtype=torch.bfloat16))[0].sum().backward()
+    assert all(each.grad.isfinite().all() for each in layer.parameters())
 
 
 def test_a_long_sum_does_not_stand_still() -> None:

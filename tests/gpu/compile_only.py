@@ -1,7 +1,11 @@
-"""A compiler for a GPU that is not there: kernels are compiled by NVRTC and never run."""
+"""A compiler for a GPU that is not there: kernels are compiled by NVRTC and never run.
+
+python tests/gpu/compile_only.py layernorm-lstm    # registers and spills of its kernels
+"""
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import re
 from collections.abc import Sequence
@@ -9,12 +13,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from cellwise import Recurrent
+from cellwise.backends import registry
+from cellwise.backends.base import CallContext, LayerSpec
 from cellwise.backends.compiled import Compiled
 from cellwise.backends.compiled.compiler import KernelCompiler
 from cellwise.backends.cuda import nvrtc
 from cellwise.backends.cuda.compiler import CudaCompiler
 from cellwise.backends.cuda.layout import Device
 from cellwise.backends.cuda.machine import Launcher, Machine
+from cellwise.backends.reference.loop import run_direction
 
 
 class NeverLaunched(Launcher):
@@ -73,3 +81,32 @@ def registers_of(source: str, architecture: str) -> tuple[int, int]:
     registers, spilled = re.search(r"Used (\d+) registers", log), re.search(r"(\d+) bytes spill stores", log)
     assert registers and spilled, log
     return int(registers[1]), int(spilled[1])
+
+
+def main() -> None:
+    """What ptxas says of the kernels of a layer's training step."""
+    options = argparse.ArgumentParser(description=main.__doc__)
+    options.add_argument("cell")
+    options.add_argument("--shapes", nargs="+", default=["64,16", "128,64", "256,64", "1024,64"], help="H,B")
+    options.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float16", "float32"))
+    options.add_argument("--architecture", default="sm_90")
+    given = options.parse_args()
+    backend, dtype = CompileOnly(run_direction), getattr(torch, given.dtype)
+    registry.BACKENDS = (*registry.BACKENDS, backend)
+    for shape in given.shapes:
+        hidden, batch = map(int, shape.split(","))
+        layer = Recurrent(given.cell, 4, hidden, backend=backend.name, dtype=dtype)
+        backend.made.listing.sources = {}
+        layer(torch.randn(2, batch, 4, dtype=dtype))[0].sum().backward()
+        context = CallContext(torch.device("cpu"), dtype)
+        spec = LayerSpec(layer.cell.graph, 4, hidden)
+        print(f"H {hidden}, B {batch}: {backend.made.described(spec, context, 2, batch, Listing().device)}")
+        for way, (source, shared) in zip(
+            ("forward", "backward"), backend.made.listing.sources.items(), strict=True
+        ):
+            registers, spilled = registers_of(source, given.architecture)
+            print(f"  {way}: {registers} registers, {spilled} bytes of them spilled, {shared}")
+
+
+if __name__ == "__main__":
+    main()

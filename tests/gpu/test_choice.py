@@ -9,20 +9,22 @@ import pytest
 import torch
 
 from cellwise import cells
+from cellwise.backends import registry
 from cellwise.backends.base import CallContext, LayerSpec, Workload
 from cellwise.backends.cuda.compiler import CudaCompiler
 from cellwise.backends.cuda.expressions import LOWERINGS
-from cellwise.backends.cuda.layout import Device, Form, Layout, layout_for
+from cellwise.backends.cuda.layout import Device, Form, Layout, layout_for, trying
 from cellwise.backends.cuda.numbers import BF16
+from cellwise.backends.cuda.reductions import TOGETHER
 from cellwise.backends.cuda_preference import preferred_on_cuda
-from cellwise.graph.ops import POINTWISE
+from cellwise.graph.ops import POINTWISE, REDUCTIONS
 from cellwise.plan.backward import backward_plan
 
 H100 = Device("sm_90", 132, 227 * 1024)
 
 
 def test_every_op_has_an_expression() -> None:
-    assert set(LOWERINGS) == set(POINTWISE)
+    assert set(LOWERINGS) == set(POINTWISE) and set(TOGETHER) == set(REDUCTIONS)
 
 
 def _chosen(
@@ -107,6 +109,30 @@ def test_few_rows_of_a_cell_without_products_run_in_stretches_of_time() -> None:
         for T, B in ((16384, 4), (100, 4), (16384, 4096))
     }
     assert told == {(16384, 4): "scan", (100, 4): "narrow", (16384, 4096): "solo"}
+
+
+@pytest.mark.parametrize(
+    ("hidden", "kind"), [(64, "narrow"), (128, "narrow"), (256, "rowwise"), (4096, "rowwise")]
+)
+def test_a_cell_that_adds_up_over_units_has_its_rows_whole(hidden: int, kind: str) -> None:
+    stack = LayerSpec(cells.get("layernorm-lstm").graph, 8, hidden)
+    context = CallContext(torch.device("cuda", 0), torch.bfloat16)
+    told = CudaCompiler().described(stack, context, 9, 64, H100)
+    assert told.startswith(kind) and "backward" not in told
+    with trying(Layout("wide"), Layout("narrow", warps=1)):
+        assert CudaCompiler().described(stack, context, 9, 64, H100) == told, (
+            "a layout that parts rows is not taken"
+        )
+
+
+def test_what_the_kernels_have_no_words_for_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = next(each for each in registry.BACKENDS if each.name == "cuda")
+    context = CallContext(torch.device("cuda", 0), torch.float32)
+    for name, table in (("tanh", LOWERINGS), ("mean", TOGETHER)):
+        graph = replace(cells.get("layernorm-lstm").graph, name=f"without {name}")
+        monkeypatch.delitem(table, name)
+        assert backend.supports(LayerSpec(graph, 8, 8), context) == f"these kernels know no {name}"
+        monkeypatch.undo()
 
 
 @pytest.mark.parametrize(("batch", "kind"), [(256, "wide"), (512, "stepwise")])

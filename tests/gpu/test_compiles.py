@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from agreement import Normed
 from compile_only import CompileOnly, registers_of
 
-from cellwise import Recurrent, cells
+from cellwise import Cell, Recurrent, cells
 from cellwise.backends import registry
 from cellwise.backends.cuda import layout as layouts
 from cellwise.backends.cuda import nvrtc
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.skipif(
 
 def _sources(
     monkeypatch: pytest.MonkeyPatch,
-    cell: str,
+    cell: str | type[Cell],
     hidden: int,
     batch: int,
     dtype: torch.dtype,
@@ -35,8 +36,9 @@ def _sources(
     monkeypatch.setattr(registry, "BACKENDS", (*registry.BACKENDS, BACKEND))
     monkeypatch.setattr(BACKEND.made.listing, "sources", {})
     layer = Recurrent(cell, 4, hidden, backend=BACKEND.name, dtype=dtype)
+    beside = {name: torch.rand(2, batch, dtype=dtype) for name in layer.cell.inputs}
     with trying(layout, layout):
-        layer(torch.randn(2, batch, 4, dtype=dtype))[0].sum().backward()
+        layer(torch.randn(2, batch, 4, dtype=dtype), **beside)[0].sum().backward()
     return list(BACKEND.made.listing.sources)
 
 
@@ -51,14 +53,21 @@ def test_kernels_compile_for(architecture: int, monkeypatch: pytest.MonkeyPatch)
         dtype = (torch.float32, torch.bfloat16, torch.float16)[(number + architecture) % 3]
         sources += _sources(monkeypatch, cell, 160 if cell == "lstm" else 24, 5, dtype)
         sources += _sources(monkeypatch, cell, 24, 5, dtype, STEPWISE)
+    dtype = (torch.float32, torch.bfloat16, torch.float16)[architecture % 3]
+    sources += _sources(monkeypatch, Normed, 24, 5, dtype)
+    sources += _sources(monkeypatch, Normed, 24, 5, dtype, Layout("rowwise", warps=1))
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda source: nvrtc.machine_code(source, architecture), sources))
-    assert len(found) >= 4 * len(cells.FAMILIAR) - 2 and all(code[:4] == b"\x7fELF" for code in found)
+    assert len(found) >= 4 * len(cells.FAMILIAR) + 2 and all(code[:4] == b"\x7fELF" for code in found)
 
 
-@pytest.mark.parametrize(("hidden", "batch"), [(64, 16), (512, 64)])
-def test_weights_stay_in_registers(hidden: int, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for source in _sources(monkeypatch, "lstm", hidden, batch, torch.bfloat16):
+@pytest.mark.parametrize(
+    ("cell", "hidden", "batch"), [("lstm", 64, 16), ("lstm", 512, 64), ("layernorm-gru", 64, 16)]
+)
+def test_weights_stay_in_registers(
+    cell: str, hidden: int, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for source in _sources(monkeypatch, cell, hidden, batch, torch.bfloat16):
         registers, spilled = registers_of(source, "sm_90")
         assert registers <= 255 and spilled == 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from cellwise.graph import Node
+from cellwise.graph import Node, Shape
 from cellwise.graph.ops import INPUT, OPS, PROJECT, STATE, Kind
 
 
@@ -15,8 +15,13 @@ def saved_for(step: Iterable[Node], needed: Iterable[Node]) -> tuple[Node, ...]:
     States before the step are saved anyway, as operands of products or as carried values, and are among the result
     if they are needed; parameters and numbers are at hand.
     """
-    step = tuple(step)
+    step, needed = tuple(step), tuple(needed)
     inside, whole = set(step), _sums_of_products(step)
+    # The largest of a row is looked for among the values that it was found in: computed again from saved values, which
+    # may be rounded, none of them may be as large.
+    whole |= {
+        node.inputs[0] for node in needed if node.op is OPS["amax"] and node.inputs[0].shape is Shape.BATCH
+    }
     saved: dict[Node, None] = {}
     done: set[Node] = set()
     todo = [node for node in needed if node in inside]

@@ -1,7 +1,8 @@
 """Fused kernels for any cell on NVIDIA GPUs, forward and backward, compiled by NVRTC in this process.
 
 compiler  what `compiled` asks of a compiler     frame        what layouts share of a kernel's text
-layout    how work lies on a device              wide, solo, scan, stepwise   the layouts
+layout    how work lies on a device              wide, solo, scan, stepwise, rowwise   the layouts
+reads     what a kernel reads at each step       reductions   what the units of a row give together
 launch    a kernel's arguments, and the launch   products     recurrent products, and their weights packed
 direct    layer passes of one shape of call      direct_gradients   what weights and input get of a backward pass
 tuned     layouts that were measured to be faster
@@ -36,15 +37,12 @@ class Cuda(Compiled):
         reason = super().supports(stack, context)
         if reason is not None:
             return reason
-        if stack.graph.reductions:
-            return f"these kernels know no {stack.graph.reductions[0].op} over the units of a row"
-        if stack.graph.given:
-            return "these kernels know no inputs beside x, and no random numbers in a step"
         if stack.graph.others:
             return "these kernels write one output a step"
-        from cellwise.backends.cuda.compiler import cuda_compiler
+        from cellwise.backends.cuda.compiler import cuda_compiler, unknown_to_kernels
 
-        return cuda_compiler().reason_against(stack, context)
+        unknown = unknown_to_kernels(stack.graph)
+        return unknown or cuda_compiler().reason_against(stack, context)
 
     def detail(self, stack: LayerSpec, context: CallContext, steps: int, batch: int) -> str | None:
         from cellwise.backends.cuda.compiler import cuda_compiler

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
@@ -14,16 +14,22 @@ from cellwise.backends.base import CallContext, LayerSpec
 from cellwise.backends.compiled.cell_kernels import kernels_for
 from cellwise.backends.compiled.compiler import CompiledKernel, KernelCompiler, RunShape, SmallCall, SmallPass
 from cellwise.backends.cuda import DTYPES
+from cellwise.backends.cuda.expressions import LOWERINGS
 from cellwise.backends.cuda.frame import Frame
 from cellwise.backends.cuda.launch import CudaRun
 from cellwise.backends.cuda.layout import Device, Form, Layout, layout_for
 from cellwise.backends.cuda.machine import Machine
 from cellwise.backends.cuda.numbers import number_of
+from cellwise.backends.cuda.reductions import TOGETHER
+from cellwise.backends.cuda.rowwise import Rowwise
 from cellwise.backends.cuda.scan import Scan
 from cellwise.backends.cuda.solo import Solo
 from cellwise.backends.cuda.stepwise import Stepwise
 from cellwise.backends.cuda.wide import Wide
-from cellwise.plan.program import Program
+from cellwise.graph import StepGraph
+from cellwise.graph.ops import BESIDE, CONSTANT, DRAW, INPUT, PROJECT, SCALAR, STATE, VECTOR
+from cellwise.plan.forward import forward_program
+from cellwise.plan.program import Program, Width
 
 LEAST_CAPABILITY = (8, 0)  # products of bfloat16 and TF32, asynchronous copies
 
@@ -121,9 +127,26 @@ class CudaCompiler(KernelCompiler):
         return machine_of(device)
 
 
+# What kernels read and write, and how wide it may be.
+_LEAVES = {INPUT, STATE, PROJECT, VECTOR, SCALAR, CONSTANT, BESIDE, DRAW}
+_WIDTHS = {Width.INPUT, Width.HIDDEN, Width.PROJECTED, Width.ROW, Width.PARTIAL}
+
+
+@lru_cache(maxsize=512)
+def unknown_to_kernels(graph: StepGraph) -> str | None:
+    """What of a cell's equations these kernels have no words for, as the end of a sentence; None if they have all."""
+    for node in graph.nodes:
+        if not (node.op in _LEAVES or node.op.name in LOWERINGS or node.op.name in TOGETHER):
+            return f"these kernels know no {node.op.name}"
+    for buffer in forward_program(graph, None).buffers:
+        if buffer.width not in _WIDTHS:
+            return f"these kernels know no rows of {buffer.width.value} numbers, as {buffer.name} has them"
+    return None
+
+
 def written(program: Program, form: Form, layout: Layout) -> tuple[Frame, str]:
     """The text of a kernel, and who wrote it."""
-    kinds: dict[str, type[Frame]] = {"wide": Wide, "scan": Scan, "stepwise": Stepwise}
+    kinds: dict[str, type[Frame]] = {"wide": Wide, "scan": Scan, "stepwise": Stepwise, "rowwise": Rowwise}
     frame = kinds.get(layout.kind, Solo)(program, form, layout)
     return frame, frame.source()
 

@@ -18,9 +18,10 @@ from cellwise.backends.compiled.backward_pass import BackwardPass
 from cellwise.backends.compiled.compiler import CompiledKernel, RunShape, SmallCall, SmallPass
 from cellwise.backends.compiled.forward_pass import OUTPUT, ForwardPass
 from cellwise.backends.cuda.direct_gradients import WeightGradients
-from cellwise.backends.cuda.frame import INPUT_PRODUCTS, SUMS, Key
+from cellwise.backends.cuda.frame import SUMS, Key
 from cellwise.backends.cuda.launch import CudaRun
 from cellwise.backends.cuda.numbers import number_of
+from cellwise.backends.cuda.reads import INPUT_PRODUCTS
 from cellwise.errors import InputError
 
 # Layouts whose kernels run all steps in one launch.
@@ -89,6 +90,7 @@ class Launch:
         values = dict(self._numbers)
         for name, each in rows.items():
             values["rows", name] = each
+        values |= run.forms(rows)
         for name, first, history in zip(run.ways, firsts, histories, strict=True):
             values["first", name] = first
             if history is not None:
@@ -152,7 +154,8 @@ class DirectForward:
         products = self.launch.products(x, by_stem)
         saved = [torch.empty_like(each) for each in self._saved]
         output = torch.empty_like(self._output)
-        tensors = [*saved, x, output]
+        beside = () if made.beside is None else made.beside.rows(weights)
+        tensors = [*saved, *beside, x, output]
         histories = [None if place is None else tensors[place] for place in made.histories]
         kept = given = output
         if self._writes_both:
@@ -217,6 +220,8 @@ class DirectBackward:
         arriving = torch.zeros_like(self._output) if at_output is None else self._in_rows(at_output)
         tensors = {"output": output, **dict(zip(made.saved, saved, strict=True)), **held}
         tensors |= {"x": x, "gradient output": arriving}
+        if made.beside is not None:
+            tensors |= zip(made.beside.buffers, made.beside.rows(weights), strict=True)
         first = [self._zeros if each is None else self._in_rows(each) for each in at_states]
         lasts = [self._last(place, states) for place in range(len(made.own_widths))]
         carried = [self._carried(name, first, states, tensors) for name in made.carried]
@@ -333,7 +338,7 @@ class _Generally:
 def direct_pass(call: SmallCall) -> DirectPass | None:
     """The way for calls of this shape: those of a dense batch, with kernels that run all steps at once."""
     schedule = call.schedule
-    if call.kernels.projected or call.kernels.graph.given or not schedule.rows or not schedule.is_dense:
+    if call.kernels.projected or not schedule.rows or not schedule.is_dense:
         return None
     shape = ForwardPass(call.kernels, call.bias, call.lengths, schedule, False, False, call.device).shape
     return DirectPass(call) if _runs_at_once(call.kernels.inference, shape) else None

@@ -21,6 +21,7 @@ from cellwise.backends.compiled.gradients import (
 )
 from cellwise.backends.cuda.launch import CudaRun, padded_gates
 from cellwise.backends.cuda.products import INPUT, RECURRENT
+from cellwise.plan.backward import BESIDE_GRADIENTS
 from cellwise.plan.program import Slot, StorageClass
 
 # Of float32, whose last digits many rows added one after the other would cost; 16 bits are added in float32.
@@ -51,8 +52,8 @@ class WeightGradients:
         tensors: Mapping[str, Tensor],
         sums: Tensor | None,
         wants_input: bool,
-    ) -> tuple[Tensor | None, list[Tensor]]:
-        """The gradient at x if wanted, and at the weights in their order.
+    ) -> tuple[Tensor | None, list[Tensor | None]]:
+        """The gradient at x if wanted, and at the weights in their order; None at what was drawn at random.
 
         Args:
             tensors: by name, the rows that the kernel read and wrote.
@@ -71,8 +72,16 @@ class WeightGradients:
             self._at_biases(gates, weights, found)
         found = {stem: self._without_padding(each) for stem, each in found.items()}
         self._at_own(sums, weights, found)
+        beside, drawn = self._pass.beside, frozenset[str]()
+        if beside is not None:
+            drawn = beside.drawn
+            if BESIDE_GRADIENTS in tensors:
+                found |= beside.gradients(tensors[BESIDE_GRADIENTS], weights)
         dx = self._at_input(x, gates, weights) if wants_input else None
-        return dx, [found[stem] if stem in found else torch.zeros_like(weights[stem]) for stem in weights]
+        return dx, [
+            found[stem] if stem in found else None if stem in drawn else torch.zeros_like(weights[stem])
+            for stem in weights
+        ]
 
     def _without_padding(self, rows: Tensor) -> Tensor:
         """(gates * width, ...) to (gates * H, ...)."""

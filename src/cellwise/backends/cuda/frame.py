@@ -13,13 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cellwise.backends.cuda.expressions import literal, lowered
-from cellwise.backends.cuda.layout import Form, Layout
+from cellwise.backends.cuda.layout import BY_CUBLAS, Form, Layout, knows_rows
 from cellwise.backends.cuda.numbers import BF16, F16, finer_values
 from cellwise.backends.cuda.products import INPUT, inputs_of, products_of
+from cellwise.backends.cuda.reads import INPUT_PRODUCTS, Read
+from cellwise.backends.cuda.reductions import HELPERS, Reductions
 from cellwise.backends.cuda.text import Text, c_name
 from cellwise.graph import Node
 from cellwise.graph.ops import CONSTANT
-from cellwise.plan.program import Buffer, Program, Slot, Stage, StorageClass
+from cellwise.plan.program import Buffer, Program, Slot, Stage, StorageClass, Width
 
 PRELUDE = (Path(__file__).parent / "prelude.cuh").read_text()
 KERNEL = "cellwise_kernel"
@@ -29,20 +31,7 @@ Key = tuple[str, ...]
 
 _CROSSING = (StorageClass.SCRATCH, StorageClass.PER_CHUNK)
 _OWN = (StorageClass.PER_UNIT, StorageClass.SCALAR)
-SUMS, BIAS_SUMS, INPUT_PRODUCTS, TAPE = "sums", "bias sums", "input products", "tape"
-
-
-class Read:
-    """Numbers of one column of an array, of the rows of a step."""
-
-    def __init__(
-        self, name: str, pointer: str, columns: int, column: int, first: str | None, number: str
-    ) -> None:
-        self.name, self.pointer, self.columns, self.column = name, pointer, columns, column
-        self.number = number  # of the conversions in the prelude
-        self.first = first  # of states before a step: where those are that nobody left there
-        # The products of the input are those of the steps that are run at once.
-        self.step = "(at - base)" if pointer == f"rows_{c_name(INPUT_PRODUCTS)}" else "at"
+SUMS, BIAS_SUMS, TAPE = "sums", "bias sums", "tape"
 
 
 class Frame(Text):
@@ -66,7 +55,7 @@ class Frame(Text):
         ] = {}  # its variable, and whether it has a number for each unit
         self.crossing: dict[tuple[str, int], str] = {}
         self.sums: dict[int, str] = {}
-        self.bases: dict[str, int] = {}
+        self.bases: dict[str, str] = {}
         self.values = 0
         self.finer = finer_values(program.graph) if form.number is BF16 else frozenset()
         for stage in program.stages:
@@ -80,9 +69,15 @@ class Frame(Text):
         elif storage is StorageClass.REDUCTION and name == SUMS:
             self.sums[slot.column] = f"sum_{slot.column}"
 
+    @property
+    def prelude(self) -> str:
+        """What the text calls."""
+        return PRELUDE + HELPERS if knows_rows(self.program) else PRELUDE
+
     # --- what a layout says ---------------------------------------------------------------------------------------
 
     cells: int  # numbers that a thread computes in a step
+    together: Reductions  # where a program knows rows as a whole
 
     @property
     def shared_bytes(self) -> int:
@@ -149,7 +144,7 @@ class Frame(Text):
             *self.macros(),
         ]
         head = f'extern "C" __global__ void __launch_bounds__({threads}, 1) {KERNEL}({", ".join(self.declarations)}) {{'
-        return "\n".join([PRELUDE, *macros, head, *body, "}"]) + "\n"
+        return "\n".join([self.prelude, *macros, head, *body, "}"]) + "\n"
 
     def scalars(self) -> None:
         """What of a call all kernels are told: sizes and steps."""
@@ -161,7 +156,7 @@ class Frame(Text):
             ("backwards", "int"),
         ):
             self.argument(f"{kind} {name}", name)
-        if self.layout.kind != "stepwise":  # nobody waits there
+        if self.layout.kind not in BY_CUBLAS:  # nobody waits there
             self.argument("int* late", "late")
         self.argument("int base", "base")
         if not self.form.dense:
@@ -294,6 +289,8 @@ class Frame(Text):
     def leaf(self, node: Node) -> str:
         slot = self.program.reads[node]
         buffer, storage = slot.buffer, slot.buffer.storage
+        if buffer.width is Width.ROW:
+            return self.number_of_row(slot)
         if buffer.name in self.own:
             return f"s_{c_name(buffer.name)}[p]"
         if storage in _CROSSING:
@@ -305,6 +302,10 @@ class Frame(Text):
             return f"{variable}[{self.unit()}]" if by_unit else variable
         return self.value_of(self.read(slot, self.number_of(node, slot)))
 
+    def number_of_row(self, slot: Slot) -> str:
+        """A number of each row, where equations of its units want it."""
+        return self.together.number(slot)
+
     def number_of(self, node: Node, slot: Slot) -> str:
         """How a value lies in memory: on the tape in as many bits as elsewhere, but maybe with more digits."""
         return F16.name if node in self.finer and slot.buffer.name == TAPE else self.number.name
@@ -313,18 +314,17 @@ class Frame(Text):
         """A read of rows that lie in memory before the kernel runs."""
         buffer, key = slot.buffer, (slot.buffer.name, slot.column)
         if key not in self.reads:
+            form = None
             if buffer.storage is StorageClass.CARRY_IN:
                 pointer, first = self.history_of(buffer.name), self.first_of(buffer.name)
             else:
                 pointer, first = self.rows_of(buffer, read_only=True), None
-            self.reads[key] = Read(
-                f"m{len(self.reads)}",
-                pointer,
-                buffer.columns,
-                slot.column,
-                first,
-                number or self.number.name,
-            )
+            if buffer.storage is StorageClass.BESIDE:
+                form = c_name(buffer.name)
+                self.argument(f"int row_{form}", "row", buffer.name)
+                self.argument(f"int unit_{form}", "unit", buffer.name)
+            name = f"m{len(self.reads)}"
+            self.reads[key] = Read(name, pointer, slot, first, number or self.number.name, form)
         return self.reads[key]
 
     def expression(self, node: Node, known: dict[Node, str]) -> str:
@@ -332,6 +332,8 @@ class Frame(Text):
             return known[node]
         if node.op is CONSTANT:
             return literal(float(node.attribute))  # type: ignore[arg-type]
+        if node in self.program.rows:
+            return self.number_of_row(self.program.rows[node])
         if node in self.program.reads:
             return self.leaf(node)
         return lowered(node, [self.expression(each, known) for each in node.inputs], self.number)
@@ -392,14 +394,12 @@ class Frame(Text):
             return self.rows_of(buffer), "(at - base)", buffer.name
         return None
 
-    def base(self, pointer: str, columns: int) -> str:
+    def base(self, pointer: str, row: str, unit: str = "unit") -> str:
         """This thread's first number in an array: rows and columns lie at constant distances from it."""
-        self.bases[pointer] = columns
+        self.bases[pointer] = f"(i64)row[0] * {row} + {unit}"
         return f"base_{pointer}"
 
     def base_lines(self) -> None:
         kind = "u16" if self.number.bytes == 2 else "u32"
-        for pointer, columns in self.bases.items():
-            self.line(
-                f"{kind}* const base_{pointer} = ({kind}*){pointer} + (i64)row[0] * {columns} * WIDTH + unit;"
-            )
+        for pointer, place in self.bases.items():
+            self.line(f"{kind}* const base_{pointer} = ({kind}*){pointer} + {place};")

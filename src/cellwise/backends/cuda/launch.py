@@ -19,11 +19,12 @@ from cellwise.backends.compiled.compiler import (
     carried_buffers,
     given_buffers,
 )
-from cellwise.backends.cuda.frame import BIAS_SUMS, INPUT_PRODUCTS, SUMS, Frame, Key
+from cellwise.backends.cuda.frame import BIAS_SUMS, SUMS, Frame, Key
 from cellwise.backends.cuda.layout import Form, Layout, layout_for, stretches_of, tried
 from cellwise.backends.cuda.machine import Launcher, Machine
 from cellwise.backends.cuda.numbers import Number, number_of
 from cellwise.backends.cuda.products import INPUT, RECURRENT, pack
+from cellwise.backends.cuda.reads import INPUT_PRODUCTS
 from cellwise.backends.cuda.scan import ALL, SUMMARY, WHOLE, Scan
 from cellwise.backends.cuda.stepwise import Stepwise
 from cellwise.backends.cuda.stepwise_run import run_steps
@@ -78,6 +79,7 @@ class CudaRun(KernelRun):
         self.offsets = schedule.offsets.tolist()
         self.ways = {a.name: way for a, way in zip(carried_buffers(program), shape.carried, strict=True)}
         self.given = [buffer.name for buffer in given_buffers(program)]
+        self.beside = [each.name for each in program.buffers if each.storage is StorageClass.BESIDE]
         self.own = [before.name for before, _ in program.states]
         self.columns = {buffer.name: buffer for buffer in program.buffers}
         self.times = None
@@ -147,6 +149,7 @@ class CudaRun(KernelRun):
         self.like = firsts[0]
         self.launches = 0
         values: dict[Key, Tensor | int] = {("rows", name): each for name, each in self.rows.items()}
+        values |= self.forms(self.rows)
         for name, first, history in zip(self.ways, firsts, histories, strict=True):
             values["first", name] = first
             if self.ways[name] is Carried.PAIR:
@@ -162,6 +165,14 @@ class CudaRun(KernelRun):
             values["resets",] = resets
         self.values = {**values, **self.packed(self.built, self.weights)}
         self.total: dict[str, Tensor] = {}
+
+    def forms(self, rows: Mapping[str, Tensor]) -> dict[Key, Tensor | int]:
+        """Of what a call gives beside x how far apart its rows are, and by how much a unit moves on in one."""
+        found: dict[Key, Tensor | int] = {}
+        for name in self.beside:  # rows of one number are narrower, where not all rows are
+            width = rows[name].shape[1]
+            found |= {("row", name): width, ("unit", name): int(width == self.shape.sizes.padded)}
+        return found
 
     def packed(self, built: Built, weights: Mapping[str, Tensor]) -> dict[Key, Tensor]:
         """The weights, by stem, as a kernel reads them."""

@@ -11,9 +11,11 @@ from typing import Literal
 from cellwise.backends.cuda.numbers import Number
 from cellwise.backends.cuda.products import Product, products_of
 from cellwise.plan.affine import slopes_of
-from cellwise.plan.program import Program
+from cellwise.plan.program import Program, Width
 
-Kind = Literal["wide", "solo", "narrow", "scan", "stepwise"]
+Kind = Literal["wide", "solo", "narrow", "scan", "stepwise", "rowwise"]
+# Kinds that multiply by cuBLAS, and so are several launches a step.
+BY_CUBLAS = ("stepwise", "rowwise")
 
 QUAD = 64  # bytes of the inner dimension that four lanes read at once, 16 each
 TILE_NUMBERS = 128  # of a matrix product: 16 units, 8 rows
@@ -22,6 +24,7 @@ _MOST_REGISTERS = 128  # of 255 that a thread may have, for weights
 _MOST_TILES = 8  # that a warp computes at once, each in four registers of a thread
 # Of a layer in a step, up to which more threads are better than more numbers for each.
 _FEW_NUMBERS = 2**17
+_MOST_OF_ROW = 16  # warps that share a row: more would leave a thread too few registers for a long step
 _MANY_REGISTERS = 64  # for weights, of which products in three parts make twice as many
 
 
@@ -35,6 +38,8 @@ class Layout:
     narrow: the same with 4 rows, in every second column of the products: half the equations for each thread.
     scan: narrow, for units that know only themselves, in many stretches of time at once.
     stepwise: at every step a product by cuBLAS and a launch for the equations after it; nothing is held, so any size.
+    rowwise: stepwise, for cells that add up over units: a block has rows whole, and a launch all equations between two
+        products.
 
     Args:
         units: of a block (wide). tiles: of 8 rows in a block; `at_once` of them are computed together.
@@ -70,6 +75,8 @@ class Layout:
     def __str__(self) -> str:
         if self.kind == "stepwise":
             return "stepwise, products by cuBLAS and a launch for the equations after each"
+        if self.kind == "rowwise":
+            return f"rowwise, products by cuBLAS and between two of them a launch, {self.warps} warps a row"
         if self.kind != "wide":
             return f"{self.kind}, {self.rows} rows a block, {self.warps} warp{'s' * (self.warps > 1)}"
         return f"wide, {self.units} units and {self.rows} rows a block, {self.warps} warps"
@@ -147,6 +154,12 @@ def layout_for(program: Program, form: Form, batch: int, device: Device, steps: 
         steps: of the call; 0 if there may be any number.
     """
     wanted = _TRIED.get(is_backward(program))
+    if knows_rows(program):
+        return (
+            wanted
+            if wanted is not None and has_whole_rows(wanted, form)
+            else _chosen(program, form, batch, device)
+        )
     if form.projected:  # rows of two widths
         return wanted if wanted is not None and wanted.kind == STEPWISE.kind else STEPWISE
     if wanted is not None:
@@ -163,6 +176,17 @@ def stretches_of(steps: int, batch: int, width: int, device: Device) -> int:
     return found if found >= STRETCHES and steps >= LONG else 1
 
 
+def knows_rows(program: Program) -> bool:
+    """Whether a program has numbers of a row: what all units give together, or follows from that."""
+    return any(buffer.width in (Width.ROW, Width.PARTIAL) for buffer in program.buffers)
+
+
+def has_whole_rows(layout: Layout, form: Form) -> bool:
+    """Whether its blocks have all units of a row."""
+    alone = layout.kind in ("solo", "narrow") and 16 * layout.warps == form.width and not form.projected
+    return alone or layout.kind == "rowwise"
+
+
 def is_backward(program: Program) -> bool:
     """Whether a program is that of a backward pass: it writes gradients at gates."""
     return any(buffer.name == "gates" for buffer in program.buffers)
@@ -171,6 +195,9 @@ def is_backward(program: Program) -> bool:
 @lru_cache(maxsize=1024)
 def _chosen(program: Program, form: Form, batch: int, device: Device) -> Layout:
     products = [product for stage in program.stages for product in products_of(stage)]
+    if knows_rows(program):
+        rowwise = Layout("rowwise", warps=min(-(-max(form.width, form.projected_width) // 32), _MOST_OF_ROW))
+        return rowwise if form.projected else _solo(products, form, batch, device) or rowwise
     if not products:  # units have nothing to do with each other, and the more reads are under way the better
         few = batch * form.hidden <= _FEW_NUMBERS
         return NARROW if few else Layout("solo", warps=1)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cellwise.backends.cuda.frame import Read
 from cellwise.backends.cuda.layout import Form, Layout
+from cellwise.backends.cuda.reads import Read
 from cellwise.backends.cuda.solo import Kept, Solo
 from cellwise.backends.cuda.text import c_name
 from cellwise.graph import Node

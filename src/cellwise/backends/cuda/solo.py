@@ -7,6 +7,7 @@ from typing import NamedTuple
 from cellwise.backends.cuda.frame import Frame
 from cellwise.backends.cuda.layout import Form, Layout, loads_of, tiles_of, words_of
 from cellwise.backends.cuda.products import Product
+from cellwise.backends.cuda.reductions import Reductions
 from cellwise.backends.cuda.text import c_name
 from cellwise.graph import Node
 from cellwise.plan.program import Program, Slot, Stage, StorageClass
@@ -39,6 +40,11 @@ class Solo(Frame):
         self.cells = 2 * self.pairs
         self.raws = self.pairs if form.number.bytes == 2 else self.cells
         self.places, self.words = self._places()
+        place = "0" if self.narrow else "p & 1"
+        self.together = Reductions(self, self.pairs, place, (4, 16), "unit == 0", "row[e] < count")
+        # What is added up lies behind these, in two buffers that change places.
+        self._added_at, self._added = self.words, self.together.columns * layout.warps * layout.rows
+        self.words += 2 * self._added
 
     def _places(self) -> tuple[dict[tuple[str, tuple[int, ...]], Place], int]:
         """Where in shared memory the rows to multiply lie: two buffers of 8 rows for each product's operand."""
@@ -112,6 +118,12 @@ class Solo(Frame):
 
     def _loop(self, step: list[str]) -> None:
         self._begin_reads()
+        if self.together.read:
+            for slot in self.together.read:
+                self.line(f"float next_{self.together.variable(slot)}[{self.pairs}];")
+            with self.block("if (steps > 0)"):
+                self.times("0")
+                self._load_numbers()
         with self.block(f"for (int i = {self.first_step}; i < {self.end_step}; ++i)"):
             self.lines += step
         if self.reads:
@@ -138,22 +150,38 @@ class Solo(Frame):
 
     def _read_ahead(self, step: str) -> None:
         for k, read in enumerate(self.reads.values()):
-            row = f"{read.columns} * WIDTH"
-            extra = f" + {self.unit('j')}" if self.number.bytes == 4 else ""
+            row = read.row
+            extra = f" + {read.units(self.unit('j'))}" if self.number.bytes == 4 else ""
             rows = "0" if self.narrow else "(j & 1)"
-            base = self.base(read.pointer, read.columns)
+            base = self.base(read.pointer, row, read.units("unit"))
             first_row = read.step if read.first is None else "at_beyond"
             place = f"{base} + (i64){first_row} * {row} + {read.column} * WIDTH + {rows} * {row}{extra}"
             there = "row[j] < count"
             if read.first is not None:
-                first = f"{self.base(read.first, 1)} + {rows} * WIDTH{extra}"
+                first = f"{self.base(read.first, '1 * WIDTH')} + {rows} * WIDTH{extra}"
                 place = f"(row[j] < had_beyond ? {place} : {first})"
             self.each(self.raws, f"copy_ahead(&{self._slot(step, k)}, {place}, {there});", "j")
+
+    def _load_numbers(self) -> None:
+        for slot in self.together.read:
+            self.together.load(slot, "next_")
+
+    def _numbers(self) -> None:
+        """The numbers of rows that were kept of this step, and a look at those of the next one."""
+        for slot in self.together.read:
+            name = self.together.variable(slot)
+            self.line(f"float {name}[{self.pairs}];")
+            self.each(self.pairs, f"{name}[e] = next_{name}[e];", "e")
+        if self.together.read:
+            with self.block("if (i + 1 < steps)"):
+                self.times("i + 1")
+                self._load_numbers()
 
     def _step(self) -> None:
         last = max((s for s, found in enumerate(self.products) if found), default=0)
         self.times("i")
         self.marks()
+        self._numbers()
         start, cut = len(self.lines), len(self.lines)
         for s, stage in enumerate(self.program.stages):
             if s == last:
@@ -185,6 +213,8 @@ class Solo(Frame):
 
     def _stage(self, s: int, stage: Stage) -> None:
         starts, products = self.starts(s, stage), self.products[s]
+        self.together.compute(stage)
+        self.together.clear(stage)
         for product in products:
             self._share_given(product)
         if products:
@@ -202,7 +232,9 @@ class Solo(Frame):
                 known[node] = f"a{s}_{a}"
             for node in stage.nodes:
                 self.compute(node, known)
+            self._add_up(stage, known)
             self._values(stage, known)
+        self._finish(stage)
         for each in kept:
             if each.shared is not None:
                 place, part, columns = each.shared
@@ -211,6 +243,16 @@ class Solo(Frame):
                 )
             if each.stored is not None:
                 self._store(each.variable, each.stored, each.slot, f"f_{each.number}")
+
+    def _add_up(self, stage: Stage, known: dict[Node, str]) -> None:
+        form = self.form
+        is_unit = f"unit + ({self.unit()}) < {form.hidden}" if form.hidden != form.width else None
+        self.together.add(stage, known, is_unit)
+
+    def _finish(self, stage: Stage) -> None:
+        shared = f"((float*)shared + {self._added_at} + (i & 1) * {self._added})"
+        row = "q" if self.narrow else "(2 * q + e)"
+        self.together.finish(stage, shared, self.layout.warps, row, self.layout.rows)
 
     def _share_given(self, product: Product) -> None:
         """Rows to multiply that lay in memory before: those of states that a backward pass computes a step from."""
@@ -314,7 +356,7 @@ class Solo(Frame):
         (pointer, step), columns, column = kept, slot.buffer.columns, slot.column
         row = f"{columns} * WIDTH"
         rows = "0" if self.narrow else "(p & 1)"
-        place = f"{self.base(pointer, columns)} + (i64){step} * {row} + {column} * WIDTH + {rows} * {row}"
+        place = f"{self.base(pointer, row)} + (i64){step} * {row} + {column} * WIDTH + {rows} * {row}"
         if self.number.bytes == 2:
             both = f"{convert}({variable}[p]) | {convert}({variable}[p + {self.pairs}]) << 16"
             self.each(self.pairs, f"if (row[p] < count) *(u32*)({place}) = {both};")

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from cellwise.backends.cuda.frame import KERNEL, PRELUDE, SUMS, Frame, Read
+from cellwise.backends.cuda.frame import KERNEL, SUMS, Frame
 from cellwise.backends.cuda.layout import Form, Layout
 from cellwise.backends.cuda.products import Product
+from cellwise.backends.cuda.reads import Read, slots_read
 from cellwise.backends.cuda.text import c_name
 from cellwise.graph import Node
 from cellwise.plan.program import Program, Slot, Stage, StorageClass, Width
@@ -50,7 +51,7 @@ class Stepwise(Frame):
         super().__init__(program, form, layout)
         self.rooms: dict[str, Room] = {}
         self.actions: list[Action] = []
-        read = _slots_read(program)
+        read = {key for stage in program.stages for key in slots_read(program, stage)}
         self.crossing = {key: variable for key, variable in self.crossing.items() if key in read}
         self._last = len(program.stages) - 1
         self.waiting: dict[str, Width] = {}  # states that are made before the last stage
@@ -73,6 +74,24 @@ class Stepwise(Frame):
     def widest(self) -> int:
         return max(self.form.width, self.form.projected_width)
 
+    @property
+    def across(self) -> int:
+        """Blocks that share the units of a row."""
+        return -(-self.widest // self.layout.threads)
+
+    def groups(self) -> list[list[int]]:
+        """The numbers of the stages whose equations are one launch."""
+        return [[s] for s in range(len(self.program.stages))]
+
+    def begin(self) -> None:
+        """What a kernel begins with."""
+        self.line(f"const int tid = threadIdx.x, unit = blockIdx.x * {self.layout.threads} + tid;")
+
+    def begin_row(self) -> None:
+        """What a launch begins each row with."""
+        self.line("const int p = 0, row[1] = {r};")
+        self.line("(void)p; (void)row;")
+
     def unit(self, p: str = "p") -> str:
         return "0"
 
@@ -93,11 +112,11 @@ class Stepwise(Frame):
         ]
         self.lines = []
         self._body(setup, launches, finish)
-        return "\n".join([PRELUDE, *macros, head, *self.lines, "}"]) + "\n"
+        return "\n".join([self.prelude, *macros, head, *self.lines, "}"]) + "\n"
 
     def _body(self, setup: list[str], launches: list[list[str]], finish: list[str]) -> None:  # type: ignore[override]
         done = len(self.arguments)
-        self.line(f"const int tid = threadIdx.x, unit = blockIdx.x * {self.layout.threads} + tid;")
+        self.begin()
         with self.block(f"if (what == {SETUP})"):
             with self.block("if (tid == 0 && blockIdx.x == 0 && blockIdx.y == 0)"):
                 for place, name in enumerate(self._names()):
@@ -120,8 +139,7 @@ class Stepwise(Frame):
             self.line(f"const int i = (int)table[{done}] + step;")
             self.times("i")
             with self.block("for (int r = blockIdx.y; r < count; r += gridDim.y)"):
-                self.line("const int p = 0, row[1] = {r};")
-                self.line("(void)p; (void)row;")
+                self.begin_row()
                 self.marks()
                 for number, lines in enumerate(launches):
                     with self.block(f"if (what == {number})"):
@@ -150,16 +168,20 @@ class Stepwise(Frame):
         """The text of each launch of a step; `actions` says when it comes."""
         found: list[list[str]] = []
         self._depth += 3
-        for s, stage in enumerate(self.program.stages):
-            given = self.captured(self._gather, s)
+        for group in self.groups():
+            given = [line for s in group for line in self.captured(self._gather, s)]
             if given:
                 self.actions.append(Action(launch=len(found)))
                 found.append(given)
-            self.actions += [Action(product=(s, k)) for k in range(len(self.products[s]))]
+            self.actions += [Action(product=(s, k)) for s in group for k in range(len(self.products[s]))]
             self.actions.append(Action(launch=len(found)))
-            found.append(self.captured(self._stage, s, stage))
+            found.append(self.captured(self._group, group))
         self._depth -= 3
         return found
+
+    def _group(self, group: list[int]) -> None:
+        for s in group:
+            self._stage(s, self.program.stages[s])
 
     def _gather(self, s: int) -> None:
         """Rows to multiply that lay in memory before."""
@@ -193,11 +215,15 @@ class Stepwise(Frame):
                 known[node] = f"a{s}_{a}"
             for node in stage.nodes:
                 self.compute(node, known)
+            self._add_up(stage, known)
             values = [(self.expression(node, known), node, slot) for node, slot in stage.writes]
             for value, node, slot in values:
                 self._write(s, value, slot, self.number_of(node, slot))
         if s == self._last:
             self._next_states()
+
+    def _add_up(self, stage: Stage, known: dict[Node, str]) -> None:
+        """What all units of a row give together."""
 
     def _write(self, s: int, value: str, slot: Slot, number: str) -> None:
         buffer, name = slot.buffer, slot.buffer.name
@@ -293,8 +319,7 @@ class Stepwise(Frame):
     @contextmanager
     def _rows(self) -> Iterator[None]:
         with self.block("for (int r = blockIdx.y; r < B; r += gridDim.y)"):
-            self.line("const int p = 0, row[1] = {r};")
-            self.line("(void)p; (void)row;")
+            self.begin_row()
             yield
 
     # --- values ---------------------------------------------------------------------------------------------------
@@ -323,6 +348,8 @@ class Stepwise(Frame):
     def leaf(self, node: Node) -> str:
         slot = self.program.reads[node]
         buffer = slot.buffer
+        if buffer.width is Width.ROW:
+            return self.number_of_row(slot)
         if buffer.name in self.own:
             return self._once(buffer.name, self._carried("state", buffer.name))
         if (buffer.name, slot.column) in self.crossing:
@@ -347,10 +374,11 @@ class Stepwise(Frame):
 
     def _load(self, read: Read, width: Width) -> str:
         size = self.size_of(width)[1]
-        row, column = read.columns * size, read.column * size
+        row = read.columns * size if read.form is None else read.row
+        column, unit = read.column * size, read.units("unit")
         element = f"((const Element*){read.pointer})"
         if read.first is None:
-            return f"{element}[((i64){read.step} + row[p]) * {row} + {column} + unit]"
+            return f"{element}[((i64){read.step} + row[p]) * {row} + {column} + {unit}]"
         there = f"{element}[((i64)at_beyond + row[p]) * {row} + {column} + unit]"
         return (
             f"(row[p] < had_beyond ? {there} : ((const Element*){read.first})[(i64)row[p] * {size} + unit])"
@@ -363,23 +391,3 @@ def _plain(declaration: str) -> str:
 
 def operand_name(product: Product) -> str:
     return f"{product.buffer.name} {' '.join(map(str, product.columns))} rows"
-
-
-def _slots_read(program: Program) -> set[tuple[str, int]]:
-    """Buffers and columns whose values some node wants."""
-    found: set[Slot] = set()
-
-    def look(node: Node) -> None:
-        if node in program.reads:
-            found.add(program.reads[node])
-        elif node.is_mask:  # a comparison is made where it is used
-            for each in node.inputs:
-                look(each)
-
-    for stage in program.stages:
-        made = {*stage.accumulators, *stage.nodes}
-        wanted = [operand for node in stage.nodes for operand in node.inputs]
-        for node in [*wanted, *(value for value, _ in stage.writes)]:
-            if node not in made:
-                look(node)
-    return {(slot.buffer.name, slot.column) for slot in found}

@@ -89,7 +89,7 @@ class Memory:
             }
         self._graphs: dict[int, Callable[[], None]] = {}
         threads = built.layout.threads
-        self._grid = -(-frame.widest // threads), max(1, min(batch, _MOST_ROWS))
+        self._grid = frame.across, max(1, min(batch, _MOST_ROWS))
         self._threads = threads
 
     def _sides(self, s: int, product: Product) -> tuple[Width, Width]:

@@ -13,7 +13,7 @@ from functools import cache
 from importlib.resources import files
 
 from cellwise.backends.compiled.cache import keep, recall
-from cellwise.backends.cuda.layout import Form, Layout, alternatives, is_backward, variants
+from cellwise.backends.cuda.layout import Form, Layout, alternatives, is_backward, knows_rows, variants
 from cellwise.backends.cuda.machine import Machine
 from cellwise.backends.cuda.products import products_of
 from cellwise.plan.program import Program
@@ -36,7 +36,7 @@ def changes() -> int:
 
 
 def call_of(program: Program, form: Form, batch: int) -> str:
-    """What a layout was measured for, in words: the sizes, and the recurrent products of a step."""
+    """What a layout was measured for, in words: the sizes, the recurrent products of a step, reductions over units."""
     products = [
         f"{len(each.accumulators)}x{len(each.columns)}"
         for stage in program.stages
@@ -44,6 +44,7 @@ def call_of(program: Program, form: Form, batch: int) -> str:
     ]
     way = "backward" if is_backward(program) else "forward"
     sizes = f"H={form.hidden} B={batch} products={'+'.join(products) or 'none'}"
+    sizes += " rows=whole" if knows_rows(program) else ""
     return f"{way} {form.number.product} {form.number.bytes * 8} {sizes}"
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from cellwise.backends.cuda.frame import Frame, Read
+from cellwise.backends.cuda.frame import Frame
 from cellwise.backends.cuda.layout import Form, Layout, chunks_of, loads_of, sums_of, tiles_of, words_of
 from cellwise.backends.cuda.products import Product
+from cellwise.backends.cuda.reads import Read
 from cellwise.backends.cuda.text import c_name
 from cellwise.graph import Node
 from cellwise.plan.program import Program, Slot, Stage, StorageClass
@@ -131,14 +132,14 @@ class Wide(Frame):
 
     def _load(self, read: Read, prefix: str) -> str:
         load = "load_u16" if self.number.bytes == 2 else "load_u32"
-        base = self.base(read.pointer, read.columns)
-        row = f"{read.columns} * WIDTH"
+        row = read.row
+        base = self.base(read.pointer, row, read.units("unit"))
         column = f"{read.column} * WIDTH + p * {8 * self.layout.at_once} * {row}"
         if read.first is None:
             there = f"{load}({base} + (i64){read.step} * {row} + {column})"
             return f"{prefix}{read.name}[p] = row[p] < count ? {there} : 0;"
         there = f"{load}({base} + (i64)at_beyond * {row} + {column})"
-        begun = f"{load}({self.base(read.first, 1)} + p * {8 * self.layout.at_once} * WIDTH)"
+        begun = f"{load}({self.base(read.first, '1 * WIDTH')} + p * {8 * self.layout.at_once} * WIDTH)"
         return f"{prefix}{read.name}[p] = row[p] < had_beyond ? {there} : row[p] < count ? {begun} : 0;"
 
     # --- a stage --------------------------------------------------------------------------------------------------
@@ -326,7 +327,7 @@ class Wide(Frame):
     def _store(self, waited: bool, pointer: str, step: str, slot: Slot, convert: str, value: str) -> None:
         columns, column = slot.buffer.columns, slot.column
         row = f"{columns} * WIDTH"
-        base = self.base(pointer, columns)
+        base = self.base(pointer, row)
         place = f"{base} + (i64){step} * {row} + {column} * WIDTH + p * {8 * self.layout.at_once} * {row}"
         if not waited:
             self.line(f"if (row[p] < count) *({place}) = {convert}({value});")
