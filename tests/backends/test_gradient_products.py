@@ -51,7 +51,8 @@ def asked(size: tuple[int, ...], dtype: torch.dtype) -> tuple[list[Any], list[An
     recurrent = [BlockSlice(places[0], columns[2]), BlockSlice(places[1], columns[1], add=True)]
     operand = [(slice(0, begin), first)]
     if begin < rows:
-        operand.append((slice(begin, rows), history[: rows - begin]))
+        # As it is where steps go backwards.
+        operand.insert(begin % 2, (slice(begin, rows), history[: rows - begin]))
     whole = [BlockSlice(*each) for each in zip(places, columns, strict=True)]
     weight = padded(3 * units, inputs, dtype, 0)
     outs = [

@@ -95,7 +95,9 @@ class CpuGradientProducts(GradientProducts):
                 room = target.new_empty(width, height)
                 self._turned.append((target, room, adds))
                 target, adds = room, False
-            for number, (steps, matrix) in enumerate(operand):
+            # Blocks of rows are made in their order: the first one writes, others add.
+            pieces = sorted(operand, key=lambda piece: piece[0].indices(len(gates)))
+            for number, (steps, matrix) in enumerate(pieces):
                 matrix = matrix if matrix.stride(1) == 1 else matrix.contiguous()
                 first, end, _ = steps.indices(len(gates))
                 rows = matrix.stride(0), target.stride(0), width, adds or number > 0, first, end
