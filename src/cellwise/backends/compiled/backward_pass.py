@@ -164,6 +164,7 @@ class _Call:
         self.rooms: dict[str, Tensor] = {}
         # Numbers of 16 bits that many spans add to would lose most of what the later ones add.
         self.is_wide = len(made.spans) > 1 and x.dtype.itemsize == 2
+        self.products = self.compiler.gradient_products(x.dtype)
 
     def run(
         self, output_gradient: Tensor | None, state_gradients: Sequence[Tensor | None], wants_input: bool
@@ -191,6 +192,8 @@ class _Call:
                 self._at_weights(rows, found, add=number > 0)
                 dx = self._at_input(rows, dx) if wants_input else None
                 self._at_beside(rows, found)
+                if self.products is not None:
+                    self.products.run()
         if wants_input and dx is None:
             dx = self._input_gradient()
         self._at_own(run.sums(), found)
@@ -272,6 +275,10 @@ class _Call:
             part_of(self.held["gates"], 0, slice(0, rows.stop - rows.start)),
             self.weights["weight_ih"],
         )
+        if self.products is not None:
+            dx = self._input_gradient() if dx is None else dx
+            self.products.at_operand(gates, inputs, weight, dx[rows])
+            return dx
         if len(self.made.spans) == 1 and rows.stop == len(self.x):
             found = operand_in_one(gates, inputs, weight)
             if found is not None:
@@ -306,6 +313,11 @@ class _Call:
         found: dict[str, Tensor],
         add: bool,
     ) -> None:
+        if self.products is not None:
+            if stem not in found:
+                found[stem] = self._empty(stem)
+            self.products.at_weight(gates, runs, operand, found[stem], add)
+            return
         if stem not in found:
             places = self.recipe.biases.get(stem.replace("weight", "bias"))
             source = places.source if places is not None and places.target is None else None

@@ -25,6 +25,7 @@ from cellwise.plan.program import Buffer, Program, StorageClass
 
 if TYPE_CHECKING:
     from cellwise.backends.compiled.cell_kernels import CellKernels
+    from cellwise.backends.compiled.gradients import BlockSlice, RowBlocks
 
 
 class Sizes(NamedTuple):
@@ -123,6 +124,27 @@ class CompiledKernel(ABC):
         """The kernel for such calls."""
 
 
+class GradientProducts(ABC):
+    """Makes the gradients of weights and of the input from those at gates, of a span of steps at a time.
+
+    What is asked for is there after `run`; until then nothing that was given may change.
+    """
+
+    @abstractmethod
+    def at_weight(
+        self, gates: Tensor, runs: Sequence[BlockSlice], operand: RowBlocks, out: Tensor, add: bool
+    ) -> None:
+        """What `gradients.at_weight` computes."""
+
+    @abstractmethod
+    def at_operand(self, gates: Tensor, runs: Sequence[BlockSlice], weight: Tensor, out: Tensor) -> None:
+        """What `gradients.at_operand` computes."""
+
+    @abstractmethod
+    def run(self) -> None:
+        """Make all that was asked for."""
+
+
 class SmallCall(NamedTuple):
     """The shape of a call that may be small.
 
@@ -211,6 +233,10 @@ class KernelCompiler(ABC):
     def begin(self) -> None:
         """A call begins: the scratch memory that this thread was given before is free."""
         return
+
+    def gradient_products(self, dtype: torch.dtype) -> GradientProducts | None:
+        """For one call: makes gradients of weights sooner than torch's products do, if there is a way."""
+        return None
 
     def small_pass(self, call: SmallCall) -> SmallPass | None:
         """A way for calls of this shape that begins sooner, if they are small and there is one."""

@@ -13,6 +13,7 @@ from cellwise.backends.base import LayerSpec, Stepper
 from cellwise.backends.compiled.cell_kernels import CellKernels
 from cellwise.backends.compiled.compiler import (
     CompiledKernel,
+    GradientProducts,
     KernelCompiler,
     RunShape,
     Sizes,
@@ -147,6 +148,13 @@ class LlvmCompiler(KernelCompiler):
         if scratch:
             return SCRATCH.tensor(rows, width, like.dtype)
         return POOL.tensor(rows, width, dtype=like.dtype)
+
+    def gradient_products(self, dtype: torch.dtype) -> GradientProducts | None:
+        if dtype is torch.bfloat16:
+            return None
+        from cellwise.backends.cpu.gradient_products import CpuGradientProducts
+
+        return CpuGradientProducts(dtype, self.target)
 
     def small_pass(self, call: SmallCall) -> SmallPass | None:
         from cellwise.backends.cpu.small_calls import small_pass
