@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gzip
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -58,10 +58,14 @@ class Problem(ABC):
     last = 1
     batch = 32
 
-    def parameters(self, cell: Cell, hidden_size: int) -> int:
-        """Parameters of the whole network: the layer and what is around it."""
-        layer = complexity(cell).parameters.at(d=self.input_size, h=hidden_size)
-        return layer + (hidden_size + 1) * self.output_size
+    def parameters(self, cell: Cell) -> Callable[[int], int]:
+        """Parameters of the whole network by its hidden size: those of the layer and of what is around it."""
+        layer = complexity(cell).parameters
+        return lambda size: layer.at(d=self.input_size, h=size) + self.around(size)
+
+    def around(self, hidden_size: int) -> int:
+        """Parameters beside those of the layer."""
+        return (hidden_size + 1) * self.output_size
 
     def network(self, cell: Cell, hidden_size: int, seed: int) -> nn.Module:
         """A network that begins at the weights of the seed."""
@@ -362,8 +366,8 @@ class CharactersProblem(Problem):
     def output_size(self) -> int:  # type: ignore[override]
         return self._text[0]
 
-    def parameters(self, cell: Cell, hidden_size: int) -> int:
-        return super().parameters(cell, hidden_size) + self.output_size * self.embedding
+    def around(self, hidden_size: int) -> int:
+        return super().around(hidden_size) + self.output_size * self.embedding
 
     def network(self, cell: Cell, hidden_size: int, seed: int) -> nn.Module:
         with torch.random.fork_rng(devices=()):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -81,17 +82,18 @@ class Job:
         return self.problem.learning_rate if rate is None else rate
 
     @property
-    def hidden_size(self) -> int:
-        return nearest_size(self._parameters, self.settings.parameters)
+    def key(self) -> tuple[str, str, int]:
+        """As that of its run."""
+        return self.problem.name, self.cell.name, self.seed
 
-    def _parameters(self, hidden_size: int) -> int:
-        return self.problem.parameters(self.cell, hidden_size)
+    @property
+    def hidden_size(self) -> int:
+        return _sized(self.problem, self.cell, self.settings.parameters)[0]
 
     def run(self, outcome: Outcome) -> Run:
         """The run that it has become."""
-        settings, size = self.settings, self.hidden_size
-        equations = {key: value for key, value in store_cells([self.cell]).items() if key != "about"}
-        definition = json_digest({"problem": self.problem.settings, "cell": equations})
+        settings = self.settings
+        size, parameters = _sized(self.problem, self.cell, settings.parameters)
         return Run(
             problem=self.problem.name,
             cell=self.cell.name,
@@ -100,12 +102,12 @@ class Job:
             updates=outcome.updates,
             seconds=outcome.seconds,
             hidden_size=size,
-            parameters=self._parameters(size),
+            parameters=parameters,
             parameter_budget=settings.parameters,
             update_budget=settings.updates if settings.seconds is None else None,
             second_budget=settings.seconds,
             learning_rate=self.learning_rate,
-            definition=definition[:16],
+            definition=_definition(self.problem, self.cell),
             cellwise=__version__,
             processor=self.processor,
         )
@@ -117,6 +119,21 @@ class Job:
 
     def __str__(self) -> str:
         return f"{self.problem.name}: {self.cell.name}, seed {self.seed}"
+
+
+@cache
+def _sized(problem: Problem, cell: Cell, wanted: int) -> tuple[int, int]:
+    """The hidden size with nearest as many parameters as wanted, and how many it has."""
+    count = problem.parameters(cell)
+    size = nearest_size(count, wanted)
+    return size, count(size)
+
+
+@cache
+def _definition(problem: Problem, cell: Cell) -> str:
+    """A digest of all that is trained but for the budget: the problem, and the cell's equations."""
+    equations = {key: value for key, value in store_cells([cell]).items() if key != "about"}
+    return json_digest({"problem": problem.settings, "cell": equations})[:16]
 
 
 @dataclass(frozen=True)
@@ -173,10 +190,10 @@ def compare_cells(
         jobs = list(_jobs([cell for cell in cells if cell.name not in left_out], settings))
         _check_settings(record, jobs, folder)
         done = {run.key for run in record.runs}
-        jobs = [job for job in jobs if job.expected.key not in done]
+        jobs = [job for job in jobs if job.key not in done]
         ended, status = _train(jobs, record, settings, watch or _Unwatched())
         done = {run.key for run in record.runs}
-        missing = sum(job.expected.key not in done for job in jobs)
+        missing = sum(job.key not in done for job in jobs)
         return Bakeoff(tuple(record.runs), left_out, ended, missing, status)
 
 
@@ -203,13 +220,11 @@ def _why_not(cell: Cell, settings: BakeoffSettings) -> str:
 
 def _check_settings(record: Record, jobs: Sequence[Job], folder: Path) -> None:
     """Raise BakeoffError unless all runs of the file were given what these trainings are given."""
-    expected = {job.expected.key: job.expected for job in jobs}
-    one = next(iter(expected.values()))
+    by_key, one = {job.key: job for job in jobs}, jobs[0].expected
     for run in record.runs:
-        # Runs of other cells and seeds have the same settings, too; of a problem that is not asked for, as far as
-        # problems share them.
-        other = expected.get(run.key)
-        difference = run.differs(other) if other else run.budget_differs(one)
+        # What is not asked for now belongs to the same table, and must have had the same budget.
+        job = by_key.get(run.key)
+        difference = run.differs(job.expected) if job else run.budget_differs(one)
         if difference:
             raise BakeoffError(
                 f"{folder} holds a comparison with {difference}; go on as it was, choose another folder with --out, or "
