@@ -164,22 +164,10 @@ def _tell(found: Bakeoff, table: Table) -> None:
 
 
 def _row(table: Table, standing: Standing) -> list[str]:
-    figures = [_figure(standing, name) for name in table.problems]
+    found = standing.results
+    figures = [found[name].text if name in found else "-" for name in table.problems]
     rank = f"{standing.mean_rank:.1f}" if table.is_whole(standing) else f"({standing.mean_rank:.1f})"
     return [standing.cell, rank, *figures, f"{standing.milliseconds:.1f}", standing.seeds]
-
-
-def _figure(standing: Standing, name: str) -> str:
-    """Mean and spread of the seeds, and how many diverged."""
-    result = standing.results.get(name)
-    if result is None:
-        return "-"
-    diverged = f" ({result.diverged} diverged)" if result.diverged else ""
-    sample = result.sample
-    if sample is None:
-        return "diverged"
-    spread = "" if sample.spread is None else f" ± {sample.spread:.2g}"
-    return f"{sample.mean:.3g}{spread}{diverged}"
 
 
 def _value(found: Bakeoff, table: Table, folder: Path) -> dict[str, Any]:

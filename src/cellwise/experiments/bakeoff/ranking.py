@@ -36,6 +36,16 @@ class Result:
         """Mean and spread over seeds, of the trainings that came to an end; None if none did."""
         return Sample(self.scores) if self.scores else None
 
+    @property
+    def text(self) -> str:
+        """Mean and spread of the seeds, and how many diverged."""
+        sample = self.sample
+        if sample is None:
+            return "diverged"
+        spread = "" if sample.spread is None else f" ± {sample.spread:.2g}"
+        diverged = f" ({self.diverged} diverged)" if self.diverged else ""
+        return f"{sample.mean:.3g}{spread}{diverged}"
+
     def ranked_as(self, worst: float) -> float:
         """The mean that it is ranked by: a training that diverged counts as the worst of all that did not."""
         return fmean([*self.scores, *[worst] * self.diverged])

@@ -80,7 +80,7 @@ COLUMNS = tuple(field.name for field in fields(Run))
 
 def _text(value: Any) -> str:
     """A value as it stands in the file."""
-    return "" if value is None else f"{value:.10g}" if isinstance(value, float) else str(value)
+    return "" if value is None else str(value)
 
 
 def _line(values: Iterable[str]) -> str:

@@ -70,10 +70,11 @@ def train_one(
     Raises:
         CellwiseError: the cell cannot be trained on this problem at all.
     """
-    _train(problem, problem.network(cell, hidden_size, seed), Budget(1), learning_rate, seed, Silent())
     network, counting = problem.network(cell, hidden_size, seed), _Counting(report)
     begin = time.process_time()
     try:
+        _train(problem, problem.network(cell, hidden_size, seed), Budget(1), learning_rate, seed, Silent())
+        begin = time.process_time()
         _train(problem, network, budget, learning_rate, seed, counting)
     except TrainingError:
         return Outcome(None, counting.updates, time.process_time() - begin)
