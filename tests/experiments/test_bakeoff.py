@@ -182,7 +182,10 @@ def test_a_comparison_goes_on_and_refuses_other_settings(tmp_path: Path) -> None
 
     with pytest.raises(BakeoffError, match="other equations of gru"):
         compare_cells([Other()], TINY, tmp_path)
-    assert len(compare_cells([Other()], TINY, tmp_path, overwrite=True).runs) == 1
+    # Its runs are forgotten, those of other cells are not.
+    anew = compare_cells([Other()], TINY, tmp_path, overwrite=True).runs
+    assert [run.key for run in anew] == [("adding", "rnn", 0), ("adding", "rnn", 1), ("adding", "gru", 0)]
+    assert read_runs(tmp_path / RUNS) == list(anew)
 
 
 def test_a_cell_that_needs_more_than_x_is_left_out(tmp_path: Path) -> None:

@@ -62,7 +62,10 @@ def compare_cells(
         "runs/compare-cells"
     ),
     overwrite: Annotated[
-        bool, option("--overwrite", help="Begin anew, and forget the runs that are in the folder.")
+        bool,
+        option(
+            "--overwrite", help="Begin anew with these cells and problems: forget their runs in the folder."
+        ),
     ] = False,
     as_json: Json = False,
     quiet: Quiet = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import Any
 
 from cellwise.experiments.bakeoff.problems import PROBLEMS
@@ -13,6 +14,11 @@ __all__ = ["draw_bakeoff"]
 DOT, FAMILIAR, FAILED = "#14367f", "#9c2c13", "#9c2c13"
 MARKED = ("rnn", "lstm", "gru")  # those that everyone knows, to find one's way by
 ROW, PANEL = 0.17, 1.9  # inches
+LETTERS = 14  # of the legend in an inch
+LEGEND = (
+    "● mean of the seeds, from the best to the worst;  ▸ worse than the axis goes;  × diverged;  dashed: a simple "
+    "method;  beside the names: mean rank. Left is better."
+)
 
 
 def draw_bakeoff(table: Table) -> Any:
@@ -40,11 +46,7 @@ def _draw(table: Table) -> Any:
         if standing.cell in MARKED:
             label.set(color=FAMILIAR, fontweight="bold")
     axes[0][0].set_ylim(rows - 0.4, -0.6)
-    figure.suptitle(
-        "● mean of the seeds, from the best to the worst   × diverged   dashed: a simple method   "
-        "beside the names: mean rank   left is better",
-        x=0.01, ha="left", fontsize=8, color=MUTED,
-    )  # fmt: skip
+    figure.suptitle(fill(LEGEND, round(LETTERS * size[0])), x=0.01, ha="left", fontsize=8, color=MUTED)
     return figure
 
 

@@ -10,14 +10,14 @@ import csv
 import io
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from cellwise.experiments.bakeoff.problems import BakeoffError
-from cellwise.tasks.training.durable import remove, sync_folder
+from cellwise.tasks.training.durable import sync_folder, write_atomically
 from cellwise.tasks.training.run_lock import LOCK, lock_run
 
 __all__ = ["RUNS", "Record", "Run", "own_record", "read_runs"]
@@ -89,6 +89,10 @@ def _line(values: Iterable[str]) -> str:
     return buffer.getvalue()
 
 
+def _line_of(run: Run) -> str:
+    return _line(_text(value) for value in asdict(run).values())
+
+
 def read_runs(path: Path) -> list[Run]:
     """The runs of a file, which may come from anybody. A last line without its end is left out.
 
@@ -145,21 +149,25 @@ class Record:
     path: Path
     runs: list[Run]
 
+    def forget(self, cells: Collection[str], problems: Collection[str]) -> None:
+        """Take the runs of some cells on some problems out of the file. Raises OSError."""
+        self.runs = [run for run in self.runs if not (run.cell in cells and run.problem in problems)]
+        write_atomically(self.path, "".join([_line(COLUMNS), *map(_line_of, self.runs)]).encode("utf8"))
+
     def add(self, run: Run) -> None:
         """Add a run to the file. Raises OSError."""
-        line = _line(_text(value) for value in asdict(run).values())
         with self.path.open("ab") as file:
-            file.write(line.encode("utf8"))
+            file.write(_line_of(run).encode("utf8"))
             file.flush()
             os.fsync(file.fileno())
         self.runs.append(run)
 
 
 @contextmanager
-def own_record(folder: Path, overwrite: bool = False) -> Iterator[Record]:
+def own_record(folder: Path) -> Iterator[Record]:
     """The record in a folder, which is this process's own inside the block.
 
-    overwrite: begin anew. Raises BakeoffError if there is something else; RunFolderError if another process is there.
+    Raises BakeoffError if there is something else; RunFolderError if another process is there.
     """
     if folder.exists() and not folder.is_dir():
         raise BakeoffError(f"{folder} is a file; a comparison needs a folder of its own.")
@@ -168,8 +176,6 @@ def own_record(folder: Path, overwrite: bool = False) -> Iterator[Record]:
     if not path.exists() and {each.name for each in folder.iterdir()} - {LOCK}:
         raise BakeoffError(f"{folder} is not empty and has no {RUNS}; choose another folder.")
     with lock_run(folder):
-        if overwrite:
-            remove([path])
         runs = read_runs(path) if path.exists() else []
         _cut_off(path)
         yield Record(path, runs)

@@ -177,6 +177,8 @@ def compare_cells(
 ) -> Bakeoff:
     """Compare, going on with what the folder's `runs.csv` holds. Ctrl-C ends it early; what is finished is returned.
 
+    overwrite: forget first what it holds of these cells on these problems.
+
     Raises:
         BakeoffError: a setting cannot be, two cells have one name, or the folder has runs with other settings.
         RunFolderError: another process works in the folder.
@@ -186,7 +188,9 @@ def compare_cells(
     left_out = {cell.name: why for cell in cells if (why := _why_not(cell, settings))}
     if len(left_out) == len(cells):
         raise BakeoffError(" ".join(left_out.values()))
-    with own_record(folder, overwrite) as record, torch_threads(1):
+    with own_record(folder) as record, torch_threads(1):
+        if overwrite:
+            record.forget(names, settings.problems)
         jobs = list(_jobs([cell for cell in cells if cell.name not in left_out], settings))
         _check_settings(record, jobs, folder)
         done = {run.key for run in record.runs}
@@ -228,7 +232,7 @@ def _check_settings(record: Record, jobs: Sequence[Job], folder: Path) -> None:
         if difference:
             raise BakeoffError(
                 f"{folder} holds a comparison with {difference}; go on as it was, choose another folder with --out, or "
-                "begin anew with --overwrite."
+                "forget the runs of these cells with --overwrite."
             )
 
 
