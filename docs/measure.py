@@ -1,5 +1,6 @@
 """Measure once more what takes minutes: `python docs/measure.py gradients|memory|scaling|reach`, one at a time.
 
+What takes an hour, cells against cells, is measured by a command that goes on where it was: see docs/book/bakeoff.py.
 Writes docs/measured/NAME.json with the command and the machine beside the numbers. All charts, tables and findings of
 the book are made from these files when it is built.
 """

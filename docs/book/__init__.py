@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from book import cells, code, docstrings, gallery, math, measured, theme
+from book import bakeoff, cells, code, docstrings, gallery, math, measured, theme
 
 __all__ = ["setup"]
 
 
 def setup(app: Any) -> dict[str, Any]:
     """What Sphinx calls."""
-    for directives in (cells.DIRECTIVES, code.DIRECTIVES, gallery.DIRECTIVES, measured.DIRECTIVES):
-        for name, directive in directives.items():
+    for module in (bakeoff, cells, code, gallery, measured):
+        for name, directive in module.DIRECTIVES.items():
             app.add_directive(name, directive)
     # Only these cells of the gallery, where a page is built to be looked at: diagrams take half a second each.
     app.add_config_value("gallery_cells", [], "env", [list])

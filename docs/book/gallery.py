@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
@@ -13,7 +15,7 @@ from cellwise.understand.catalogue import PROPERTIES, Entry
 from cellwise.understand.complexity import complexity
 from cellwise.understand.views import view
 
-__all__ = ["DIRECTIVES", "reach"]
+__all__ = ["DIRECTIVES", "link_to_cells", "reach"]
 
 
 def shipped() -> list[Entry]:
@@ -46,8 +48,7 @@ class GalleryIndex(SphinxDirective):
                 )
             )
         made = table(("", "year", "parameters", "reach, steps", "properties"), rows)
-        for row in made.findall(nodes.row):
-            _link(row)
+        link_to_cells(made)
         meanings = "; ".join(
             f"{name}: {meaning}" for name, (meaning, _) in PROPERTIES.items() if name != "scan"
         )
@@ -55,13 +56,15 @@ class GalleryIndex(SphinxDirective):
         return [made, nodes.paragraph("", legend, classes=["legend"]), provenance("reach")]
 
 
-def _link(row: nodes.row) -> None:
-    """Make a link of the first cell of a table's row, where it is a cell's name."""
-    paragraph = row[0][0]
-    name = paragraph.astext()
-    if name:
-        paragraph.clear()
-        paragraph += nodes.reference("", name, internal=True, refid=_id(name))
+def link_to_cells(table: nodes.Node, page: str = "", but: Sequence[str] = ()) -> None:
+    """Make links of the names in a table's first column, but for some: to the gallery, on another page where given."""
+    for row in table.findall(nodes.row):
+        paragraph = row[0][0]
+        name = paragraph.astext()
+        if name and name not in but:
+            to = {"refuri": f"{page}#{_id(name)}"} if page else {"refid": _id(name)}
+            paragraph.clear()
+            paragraph += nodes.reference("", name, internal=True, **to)
 
 
 def _id(name: str) -> str:

@@ -23,7 +23,7 @@ from cellwise.understand.figures import rebuild, save
 from cellwise.understand.scaling import Scaling
 from cellwise.understand.scaling_plot import draw_scaling
 
-__all__ = ["DIRECTIVES", "saved", "study"]
+__all__ = ["DIRECTIVES", "picture", "saved", "study"]
 
 FOLDER = Path(__file__).parents[1] / "measured"
 
@@ -91,11 +91,15 @@ class Chart(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         name = self.arguments[0]
         self.env.note_dependency(str(FOLDER / f"{name}.json"))
-        path = Path(self.env.app.outdir) / "pictures" / f"{name}.svg"
-        save(_KINDS[name][1](study(name)), path)
-        picture = f'<img src="pictures/{name}.svg" alt="{self.options["alt"]}">'
-        link = f'<a href="pictures/{name}.svg" title="the picture by itself">{picture}</a>'
-        return [html(f'<figure class="chart" tabindex="0">{link}</figure>'), provenance(name)]
+        return [picture(self, _KINDS[name][1](study(name)), name, self.options["alt"]), provenance(name)]
+
+
+def picture(page: SphinxDirective, figure: Any, name: str, alt: str) -> nodes.raw:
+    """A figure of matplotlib on a page, and by itself behind a link."""
+    save(figure, Path(page.env.app.outdir) / "pictures" / f"{name}.svg")
+    image = f'<img src="pictures/{name}.svg" alt="{alt}">'
+    link = f'<a href="pictures/{name}.svg" title="the picture by itself">{image}</a>'
+    return html(f'<figure class="chart" tabindex="0">{link}</figure>')
 
 
 class FindingsOn(SphinxDirective):

@@ -1,7 +1,7 @@
 """The equations of the papers that shipped cells are from, in plain torch: for each cell one step on rows of numbers.
 
 `p.x("f")` is W_f x + b_f, `p.h("f", v)` is U_f v + c_f; `p.wx` and `p.uh` are the same without a bias. Other parameters
-are attributes.
+are attributes, and so is what the step is given beside x.
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ class Parameters:
         }
         self._own = named
         self.input = torch.empty(0)
+        self.beside: dict[str, Tensor] = {}
 
     def __getattr__(self, name: str) -> Tensor:
-        return self._own[name]
+        return self.beside[name] if name in self.beside else self._own[name]
 
     def _of(self, kind: str, gate: str, value: Tensor, bias: bool) -> Tensor:
         biases = self._blocks.get(f"bias_{kind}", {})
@@ -605,8 +606,53 @@ paper("variational-lstm")(_plain_lstm)
 
 @paper("time-aware-lstm")
 def _(p: Any, h: Tensor, c: Tensor) -> Any:
-    short = tanh(p.h("s", c))  # one unit of time after the step before
-    return _plain_lstm(p, h, c - short + short / math.log(math.e + 1))
+    short = tanh(p.h("s", c))
+    return _plain_lstm(p, h, c - short + short / (math.e + p.dt).log())
+
+
+@paper("gru-d")
+def _(p: Any, h: Tensor) -> Any:
+    decayed = h / (p.w_d * p.dt + p.b_d).clamp(min=0).exp()
+    r, z = sigmoid(p.both("r", decayed)), sigmoid(p.both("z", decayed))
+    return (_mix(z, tanh(p.x("n") + p.h("n", r * decayed)), decayed),)
+
+
+@paper("gru-ode")
+def _(p: Any, h: Tensor) -> Any:
+    r, z = sigmoid(p.both("r", h)), sigmoid(p.both("z", h))
+    slope = (1 - z) * (tanh(p.x("n") + p.h("n", r * h)) - h)
+    return (h + p.dt * slope,)
+
+
+@paper("phased-lstm")
+def _(p: Any, h: Tensor, c: Tensor, t: Tensor) -> Any:
+    # The paper's s is a time, ours a part of the period; after training nothing leaks.
+    now, period = t + p.dt, p.tau.exp()
+    s = p.shift * period
+    phase = torch.remainder(now - s, period) / period
+    rising, falling = 2 * phase / p.opening, 2 - 2 * phase / p.opening
+    k = torch.where(phase < p.opening / 2, rising, torch.where(phase < p.opening, falling, 0 * phase))
+    i, f = (sigmoid(p.both(gate, h) + own * c) for gate, own in (("i", p.p_i), ("f", p.p_f)))
+    proposed = f * c + i * tanh(p.both("g", h))
+    o = sigmoid(p.both("o", h) + p.p_o * proposed)
+    return _mix(k, o * tanh(proposed), h), _mix(k, proposed, c), now
+
+
+@paper("hawkes-lstm")
+def _(p: Any, c: Tensor, target: Tensor, rate: Tensor, o: Tensor) -> Any:
+    c = target + (c - target) / (rate * p.dt).exp()
+    h = o * (2 * sigmoid(2 * c) - 1)
+    i, f, of_i, of_f, o = (sigmoid(p.both(gate, h)) for gate in ("i", "f", "ti", "tf", "o"))
+    z = 2 * sigmoid(p.both("z", h)) - 1
+    c, target, rate = f * c + i * z, of_f * target + of_i * z, (1 + p.both("d", h).exp()).log()
+    return o * tanh(c), c, target, rate, o
+
+
+@paper("hgrn")
+def _(p: Any, h: Tensor) -> Any:
+    low, i = sigmoid(p.bound), p.x("i")
+    h = _mix(low + (1 - low) * sigmoid(p.x("f")), h, i * sigmoid(i))
+    return sigmoid(p.x("g")) * h, h
 
 
 # --- forms that are options ---------------------------------------------------------------------------------------

@@ -43,17 +43,20 @@ def check_with_paper(cell: cellwise.Cell, step: Step, hidden_size: int = 3) -> N
             parameter.add_(torch.randn_like(parameter), alpha=0.3)
     x = torch.randn(3, 2, width, dtype=torch.float64, requires_grad=True)
     states = [torch.rand(1, 2, hidden_size, dtype=torch.float64, requires_grad=True) for _ in cell.states]
-    output, final = layer(x, tuple(states) if len(states) > 1 else states[0])
+    beside = {each: torch.rand(3, 2, dtype=torch.float64, requires_grad=True) for each in cell.inputs}
+    output, final = layer(x, tuple(states) if len(states) > 1 else states[0], **beside)
     finals = [state[0] for state in (final if isinstance(final, tuple) else (final,))]
-    found = _everything(layer, [*output, *finals], [x, *states])
+    read = [x, *states, *beside.values()]
+    found = _everything(layer, [*output, *finals], read)
 
     parameters = Parameters(layer)
     carried, outputs = tuple(state[0] for state in states), []
-    for parameters.input in x:
+    for at, parameters.input in enumerate(x):
+        parameters.beside = {each: rows[at, :, None] for each, rows in beside.items()}
         made = step(parameters, *carried)
         outputs.append(made[0])
         carried = made[1:] if cell.output else made
-    wanted = _everything(layer, [*outputs, *carried], [x, *states])
+    wanted = _everything(layer, [*outputs, *carried], read)
     for what, value in wanted.items():
         torch.testing.assert_close(
             found[what], value, rtol=1e-9, atol=1e-12, msg=lambda m, w=what: f"{w}: {m}"

@@ -7,15 +7,21 @@ import importlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from book import bakeoff
 from book.kernel import busiest_loop, excerpt, first_product_block, instructions, is_product, tidy
 from book.math import FormulaError, mathml
 from book.measured import FOLDER, study, written
 from book.theme import diagram_css
 
 from cellwise import cells
+from cellwise.experiments.bakeoff.problems import PROBLEMS
+from cellwise.experiments.bakeoff.ranking import table_of
+from cellwise.experiments.bakeoff.record import RUNS, read_runs
+from cellwise.experiments.bakeoff.study import BakeoffSettings, Job
 from cellwise.understand.diagram.style import STYLE
 from cellwise.understand.views import view
 
@@ -177,3 +183,25 @@ def _build(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
         str(folder / "site"),
     ]
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_cells_that_the_book_compares_are_those_that_ship() -> None:
+    runs = read_runs(bakeoff.FOLDER / RUNS)
+    settings = BakeoffSettings(parameters=runs[0].parameter_budget, updates=runs[0].update_budget)
+    for run in runs:
+        job = Job(PROBLEMS[run.problem], cells.get(run.cell), run.seed, settings)
+        assert not run.differs(job.expected), (
+            f"{bakeoff.COMMAND.replace(' all ', f' {run.cell} ')} --overwrite"
+        )
+
+
+def test_what_is_said_of_the_comparison_follows_from_its_runs() -> None:
+    run = next(each for each in read_runs(bakeoff.FOLDER / RUNS) if each.problem == "adding")
+    scores = {"gru": 0.1, "lstm": 0.15, "rnn": None, "mgu": 0.5}
+    found = table_of([replace(run, cell=cell, seed=0, score=score) for cell, score in scores.items()])
+    assert bakeoff.sentences(found) == [
+        "On adding, the best are gru (0.1), lstm (0.15), mgu (0.5); 2 of 4 cells are better than “always the mean” "
+        "(0.163).",
+        "By mean rank, gru, lstm, mgu, rnn come first; of 4 cells rnn 4., lstm 2., gru 1.",
+        "Trainings diverged of rnn.",
+    ]

@@ -25,7 +25,7 @@ from cellwise.tasks.registry import tasks as all_tasks
 from cellwise.tasks.training.rank import is_first
 
 # In the order in which one meets them: look, try, use, look inside, measure. Each with a line for the list of commands.
-# The command `show` is the function `show` in show.py.
+# The command `show` is the function `show` in show.py, `compare-cells` is `compare_cells` in compare_cells.py.
 _FIRST = {
     "cells": "List the cells that ship.",
     "show": "Show a cell: equations, diagram, gradient, code.",
@@ -37,6 +37,7 @@ _LAST = {
     "trace": "Look inside a trained network.",
     "gradients": "Measure how far gradients reach.",
     "memory": "Find how long each cell can remember.",
+    "compare-cells": "Train cells against cells on five problems.",
     "bench": "Time the kernels against torch.nn.",
     "reproduce": "Reproduce a published experiment.",
 }
@@ -48,7 +49,8 @@ def _load(name: str) -> click.Command:
         from cellwise.cli.tasks import group_of
 
         return group_of(name)
-    function = getattr(import_module(f"cellwise.cli.{name}"), name)
+    module = name.replace("-", "_")
+    function = getattr(import_module(f"cellwise.cli.{module}"), module)
     return command(function, name, short_help=_COMMANDS[name], epilog=epilog(name))
 
 

@@ -66,6 +66,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "cellwise memory --task recall --minutes 1",
         "cellwise memory --cells gru,lstm,lstm+1 --out memory.png",
     ),
+    "compare-cells": (
+        "cellwise compare-cells rnn lstm gru mgu --seeds 3",
+        "cellwise compare-cells gru my_cells.py:Mine --problems digits,forecast",
+        "cellwise compare-cells all --seconds 5 --out runs/equal-time",
+    ),
     "bench": (
         "cellwise bench gru lstm",
         "cellwise bench my_cells.py:MGU --shapes 100,16,64,128 --modes forward,train",

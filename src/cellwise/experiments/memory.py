@@ -19,6 +19,7 @@ from cellwise import cells
 from cellwise.cells.base import Cell
 from cellwise.experiments.checks import check_at_least, check_names
 from cellwise.experiments.memory_tasks import TASKS, MemoryTaskError, Task, task_of
+from cellwise.experiments.sizes import nearest_size
 from cellwise.experiments.training import MemoryNetwork, MemoryTraining, TrialResult, learn
 from cellwise.tasks.training.loop import torch_threads
 from cellwise.understand.complexity import complexity
@@ -235,11 +236,7 @@ def hidden_size_for(cell: Cell, settings: MemorySettings) -> int:
     """The hidden size that a cell gets: the one asked for, or that with nearest as many parameters as a GRU has."""
     if settings.same == "units":
         return settings.hidden_size
-    wanted, count = _parameters(cells.get("gru"), settings.hidden_size), partial(_parameters, cell)
-    size = 1
-    while count(size) < wanted:
-        size += 1
-    return size if size == 1 or count(size) - wanted <= wanted - count(size - 1) else size - 1
+    return nearest_size(partial(_parameters, cell), _parameters(cells.get("gru"), settings.hidden_size))
 
 
 def _parameters(cell: Cell, hidden_size: int) -> int:
