@@ -51,10 +51,10 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
     Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. source_unit,
     target_unit: "words", "symbols", "characters" or "subwords"; None: what suits the texts. vocabulary_size, joint,
     longest: the vocabularies. attention ("dot", "general", "additive", "monotone"), coverage, input_feeding,
-    embedding_size, hidden_size, num_layers, upper_layers, copy, lexicon, tied: the network. memory: whether the
-    pairs of the training are kept and looked up. guide: how much its attention is told by IBM model 1. dropout, word_dropout, sampling, smoothing: its regularisation. watch: the
-    metric that decides when to stop. epochs, batch_size, learning_rate, weight_decay, patience, seed, threads,
-    device, minutes, accumulate, autocast: the training.
+    embedding_size, hidden_size, num_layers, upper_layers, copy, lexicon, tied: the network. memory: whether the pairs
+    of the training are kept and looked up. guide: how much its attention is told by IBM model 1. dropout, word_dropout,
+    sampling, smoothing: its regularisation. watch: the metric that decides when to stop. epochs, batch_size,
+    learning_rate, weight_decay, patience, seed, threads, device, minutes, accumulate, autocast: the training.
 
     `fit` takes a file with a source, a tab and a target a line, a list of (source, target), or two lists (or two
     aligned files); `valid`, of the same kind, decides when to stop; without it every tenth source does, and every tenth
