@@ -15,7 +15,7 @@ import torch
 from torch.autograd import gradcheck
 
 from cellwise.tasks.errors import DataError
-from cellwise.tasks.translate import monotone
+from cellwise.tasks.translate import memory, monotone
 from cellwise.tasks.translate.alignment import WordPairs
 from cellwise.tasks.translate.allowed import Allowed, Paths, read_allowed
 from cellwise.tasks.translate.attention import SCORES, Attention
@@ -23,6 +23,7 @@ from cellwise.tasks.translate.baselines import simple_translations
 from cellwise.tasks.translate.batches import Languages, collate
 from cellwise.tasks.translate.likelihood import log_likelihood
 from cellwise.tasks.translate.metrics import edit_distance, error_rates, measure_texts, signatures
+from cellwise.tasks.translate.near import NearSources
 from cellwise.tasks.translate.network import (
     BEGIN,
     END,
@@ -216,6 +217,73 @@ def test_a_wide_beam_finds_what_an_exhaustive_search_finds(form: str) -> None:
                 best = every_translation(made, pair, int(limits[number]), penalty)
                 assert [each.ids for each in own] == [ids for _, ids in best]
                 assert [each.score for each in own] == pytest.approx([score for score, _ in best])
+
+
+@pytest.mark.parametrize("form", ["plain", "upper", "copy", "fed"])
+def test_a_memory_is_mixed_in_at_every_word(form: str) -> None:
+    """Every score is that of a word-by-word sum, in which the memory has its share."""
+    made, batch = network(**FORMS[form]), pairs()
+    draw = torch.Generator().manual_seed(1)
+    states = torch.tanh(torch.randn(3, 4, 5, dtype=torch.float64, generator=draw))
+    words = torch.tensor([[3, 4, END, 0], [5, 3, 3, END], [0, 0, 0, 0]])
+    alike = torch.tensor([[0.9, 0.9, 0.4, 0.0], [0.5, 0.6, 0.6, 0.2], [0.0] * 4], dtype=torch.float64)
+    shares = torch.linspace(0.1, 0.9, memory.SHARES[0] * memory.SHARES[1]).double().view(memory.SHARES)
+    recall = memory.Recall(memory._Place(states, words, alike), shares, 2.0)
+    with torch.no_grad():
+        found = beam_search(made, batch, torch.tensor([3, 3, 2]), beams=30, count=30, recall=recall)
+        free = beam_search(made, batch, torch.tensor([3, 3, 2]), beams=30, count=30)
+        for number, own in enumerate(found):
+            pair, seen = row(batch, number), []
+            for each in own:
+                ids = torch.tensor([*each.ids, END])
+                given = Pairs(
+                    pair.sources, pair.source_lengths, pair.copies, ids[:, None], torch.tensor([len(ids)])
+                )
+                chances = distributions_of(
+                    made, given, torch.tensor([[BEGIN], *ids[:-1, None].tolist()])
+                ).exp()
+                total = 0.0
+                for step, state in enumerate(made.states(given)):
+                    away = ((states[number] - state) ** 2).sum(-1) / 2.0
+                    near = [n for n in range(4) if alike[number, n] > 0]
+                    weights = {n: float(alike[number, n] ** 2 * torch.exp(-away[n])) for n in near}
+                    told = sum(w for n, w in weights.items() if words[number, n] == ids[step])
+                    level = sum(float(alike[number].max()) > bound for bound in memory.ALIKE)
+                    farther = sum(min((float(away[n]) for n in near), default=9e9) > b for b in memory.AWAY)
+                    share = float(shares[level, farther]) if near else 0.0
+                    mixed = (1 - share) * float(chances[step, ids[step]])
+                    total += math.log(mixed + share * told / max(sum(weights.values()), 1e-300))
+                seen.append(total / len(ids))
+            assert [each.score for each in own] == pytest.approx(seen)
+        assert found[2] == free[2] and found[0] != free[0]  # the last source has nothing near
+
+
+def test_shares_are_the_likeliest() -> None:
+    """Words of two kinds of places; the memory is right in one and wrong in the other, and says nothing of a third."""
+    draw = np.random.default_rng(0)
+    cell = np.repeat([0, 4, 8], 4000)
+    right = np.select([cell == 0, cell == 4], [0.7, 0.1], 0.0)
+    told = np.where(draw.random(len(cell)) < right, 1.0, 0.0)
+    own = np.full(len(cell), 0.2)
+    found = memory._learned(own, told, cell)
+    for kind in (0, 4):
+        grid = np.linspace(0, 0.99, 400)
+        here = cell == kind
+        likely = [np.log((1 - share) * own[here] + share * told[here] + 1e-300).sum() for share in grid]
+        assert found[kind] == pytest.approx(grid[int(np.argmax(likely))], abs=0.02)
+    assert found[8] < 0.01 and found[0] > 0.5
+    assert found[9] == pytest.approx(found[0], abs=0.02)  # of the same distance, and no word has been seen
+
+
+def test_near_sources_are_those_of_the_largest_cosine() -> None:
+    sources = ["a b c", "a b d", "x y", "a b c", "x a"]
+    near = NearSources(sources, "symbols")
+    found = near.find("a b c", 3)
+    assert [number for number, _ in found] == [0, 3, 1] and found[0][1] == pytest.approx(1.0)
+    assert near.find("q") == [] and len(near.find("a x y", 9)) == 5
+    weights = {"a": math.log(5 / 4), "x": math.log(5 / 2), "y": math.log(5), "x y": math.log(5)}
+    lengths = [sum(weights[f] ** 2 for f in own) for own in (["x", "y", "x y"], ["x", "y", "x y"])]
+    assert near.find("x y")[0] == (2, pytest.approx(lengths[0] / math.sqrt(lengths[0] * lengths[1])))
 
 
 ALLOWED = [[3], [4], [4, 5], [5, 4]]  # one begins another

@@ -17,6 +17,7 @@ from cellwise.tasks import Translator
 from cellwise.tasks.errors import DataError, OptionError, RunFolderError
 from cellwise.tasks.training.run_check import check_run
 from cellwise.tasks.translate.cmudict import read_parts
+from cellwise.tasks.translate.memory import rebuilt_memory, stored_memory
 from cellwise.tasks.translate.pairs import TextPairs
 from cellwise.tasks.translate.translator import PENALTIES
 
@@ -188,6 +189,7 @@ def test_the_length_penalty_is_chosen_by_the_validation() -> None:
     """A network that has learned nothing yet writes what it writes; the targets decide which length is right."""
     sources = [f"{a} {b}" for a in NUMBERS for b in NUMBERS]
     settings = TINY | {"epochs": 1, "learning_rate": 0.005, "source_unit": "words", "target_unit": "words"}
+    settings |= {"memory": False}
     found = {}
     for length in (1, 9):
         valid = (sources[:20], ["eins " * length] * 20)
@@ -196,6 +198,40 @@ def test_the_length_penalty_is_chosen_by_the_validation() -> None:
         )
         found[length] = made.length_penalty_
     assert found[1] < found[9]
+
+
+def named(count: int = 300) -> TextPairs:
+    """Sentences with names that each stand in about five of them, and nothing tells what becomes of a name."""
+    draw, rows = random.Random(0), []
+    for _ in range(count):
+        name, first, second = draw.randrange(count // 5), draw.randrange(10), draw.randrange(10)
+        source = f"the {name}th {NUMBERS[first]} {NUMBERS[second]}."
+        rows.append((source, f"{ZAHLEN[first]} {ZAHLEN[second]} der {name * 7 % 997}te."))
+    return TextPairs(tuple(source for source, _ in rows), tuple(target for _, target in rows))
+
+
+def test_a_memory_is_learned_kept_and_loaded(tmp_path: Path) -> None:
+    settings = TINY | {"epochs": 3, "source_unit": "words", "target_unit": "words"}
+    made = Translator(**settings).fit(named(), folder=tmp_path / "run", progress=False)
+    held = made.held_out_
+    assert made.memory_ is not None and held is not None
+    assert any("a memory of 242 pairs" in note for note in made.notes_)
+    alone = made.measure(held, memory=False)
+    assert made.measure(held)["chrf"] > alone["chrf"] + 10
+    assert made.measure(held, beam=1)["chrf"] > alone["chrf"] + 10
+    assert made.predict(["pqr"]) == made.predict(["pqr"], memory=False)  # like nothing that was seen
+    assert Translator.load(tmp_path / "run").predict(held.sources) == made.predict(held.sources)
+    without = Translator(**settings, memory=False).fit(named(), progress=False)
+    assert without.memory_ is None and without.measure(held)["chrf"] < alone["chrf"] + 10
+    tensors = stored_memory(made.memory_)
+    for wrong in (
+        {"shares": tensors["shares"] + 2},
+        {"shares": tensors["shares"][1:]},
+        {"temperature": torch.tensor(0.0)},
+        {"memory": tensors["memory"][:-3]},
+    ):
+        with pytest.raises((ValueError, KeyError, TypeError)):
+            rebuilt_memory({**tensors, **wrong}, made.network_, made.languages_)
 
 
 def test_what_cannot_be_is_said(run: Path) -> None:

@@ -207,6 +207,12 @@ class TranslateNetwork(nn.Module):
         """Log-probability of each word of the targets (N,), row by row without padding."""
         return self._scored(batch)[0]
 
+    def states(self, batch: Pairs) -> Tensor:
+        """What the output layer reads for each word of the targets (N, E), row by row without padding."""
+        source, state = self.encode(batch.sources, batch.source_lengths, batch.copies)
+        made = self._decoded(self._before(batch), source, state, batch.target_lengths)
+        return self.joined(made.queries, made.context, made.above)[self._inside(batch)]
+
     def _scored(self, batch: Pairs, sampling: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probability of each word of the targets (N,), its mean over the vocabulary (N,), and the attention
         weights (B, T, S)."""

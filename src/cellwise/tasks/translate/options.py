@@ -149,6 +149,12 @@ class TranslateOptions(CommonOptions):
     tied: bool = option(
         default=True, help="Use the targets' embedding as the output weights too.", group=NETWORK
     )
+    memory: bool = option(
+        default=True,
+        help="Keep the pairs of the training, and look up what was written in the same state of the network "
+        "(Khandelwal et al. 2021), where validation shows that it helps with sentences.",
+        group=NETWORK,
+    )
     word_dropout: float = option(
         default=0.1,
         help="Probability that a piece, of the source or before the next one of the target, is read as unknown.",
@@ -209,6 +215,9 @@ class Searching:
         at_least=0.0,
         at_most=10.0,
         none="what was best in validation",
+    )
+    memory: bool = option(
+        default=True, help="Look into the memory of the training's pairs, if the run has one."
     )
     allow: str | None = option(
         default=None,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cellwise.tasks.translate.allowed import Paths, Walks
+from cellwise.tasks.translate.memory import Recall
 from cellwise.tasks.translate.network import BEGIN, END, Pairs, TranslateNetwork
 from cellwise.tasks.translate.writer import Writer
 
@@ -27,12 +28,16 @@ class Hypothesis:
 
 
 def greedy_search(
-    network: TranslateNetwork, batch: Pairs, limits: Tensor, allowed: Sequence[Paths | None] | None = None
+    network: TranslateNetwork,
+    batch: Pairs,
+    limits: Tensor,
+    allowed: Sequence[Paths | None] | None = None,
+    recall: Recall | None = None,
 ) -> list[Hypothesis]:
     """The translation of each source (only those of `batch` are read) that takes the most likely word each time.
 
     limits (B,): most words of each, END included. allowed: what may be written for each source; it raises the limits to
-    the longest text there."""
+    the longest text there. recall: what a memory has for the sources."""
     walks = None if allowed is None else Walks(allowed, 1)
     limits = limits if walks is None else walks.limits(limits)
     source, state = network.encode(batch.sources, batch.source_lengths, batch.copies)
@@ -45,6 +50,8 @@ def greedy_search(
     words = torch.full((count, 1), BEGIN, device=device)
     for step in range(longest):
         scores, weights = writer.step(words)
+        if recall is not None:
+            scores = recall.mixed(writer.logarithms(scores), writer.states, alive)
         if walks is not None:
             scores = walks.masked(scores, alive, limits[alive] - step - 2)
         words = scores.argmax(-1)
@@ -129,13 +136,14 @@ def beam_search(
     count: int = 1,
     length_penalty: float = 1.0,
     allowed: Sequence[Paths | None] | None = None,
+    recall: Recall | None = None,
 ) -> list[list[Hypothesis]]:
     """The best translations of each source, at most `count`, the best first.
 
     A source is done when `beams` translations have ended, each among the best of its step, and none of those that go on
     has a better score so far than the last of them; or at its limit (B,), which counts END. With as many beams as there
     are translations within the limit the result is the best of all. allowed: what may be written for each source; it
-    raises the limits to the longest text there."""
+    raises the limits to the longest text there. recall: what a memory has for the sources."""
     walks = None if allowed is None else Walks(allowed, beams)
     limits = limits if walks is None else walks.limits(limits)
     source, state = network.encode(batch.sources, batch.source_lengths, batch.copies)
@@ -148,7 +156,9 @@ def beam_search(
     sums[:, 0] = 0.0
     for step in range(int(limits.max())):
         scores, weights = writer.step(words)
-        scores = scores.log_softmax(-1) if network.gate is None else scores
+        scores = writer.logarithms(scores)
+        if recall is not None:
+            scores = recall.mixed(scores, writer.states, alive)
         if walks is not None:
             scores = walks.masked(scores, alive, limits[alive] - step - 2)
         width = scores.shape[-1]

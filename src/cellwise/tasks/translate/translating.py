@@ -14,6 +14,7 @@ from cellwise.tasks.training.device import moved
 from cellwise.tasks.translate.allowed import Allowed
 from cellwise.tasks.translate.batches import Languages, Row, collate, in_order
 from cellwise.tasks.translate.known import TranslateData
+from cellwise.tasks.translate.memory import Memory
 from cellwise.tasks.translate.network import Pairs, TranslateNetwork
 from cellwise.tasks.translate.searching import Hypothesis, beam_search, greedy_search
 
@@ -44,6 +45,7 @@ class Search:
     length_penalty: float = 1.0
     allowed: Allowed | None = None
     all_beams: bool = False
+    memory: Memory | None = None
 
     def found(
         self,
@@ -54,10 +56,12 @@ class Search:
     ) -> list[list[Hypothesis]]:
         """The best translations of each source, or all that were followed."""
         paths = None if self.allowed is None else [self.allowed.paths(*source) for source in sources]
+        recall = None if self.memory is None else self.memory.recall([text for text, _ in sources])
         if self.beam == 1:
-            return [[each] for each in greedy_search(network, batch, limits, paths)]
+            return [[each] for each in greedy_search(network, batch, limits, paths, recall)]
         count = self.beam if self.all_beams else self.n_best
         how: dict[str, Any] = {"count": count, "length_penalty": self.length_penalty, "allowed": paths}
+        how["recall"] = recall
         return beam_search(network, batch, limits, beams=self.beam, **how)
 
 

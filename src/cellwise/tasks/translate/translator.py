@@ -21,6 +21,7 @@ from cellwise.tasks.translate.allowed import Allowed, Texts
 from cellwise.tasks.translate.batches import Languages, Row, collate, in_order
 from cellwise.tasks.translate.choosing import asked_for_attention, languages_of
 from cellwise.tasks.translate.known import TranslateData, fingerprint_of, rebuilt, stored
+from cellwise.tasks.translate.memory import Memory, rebuilt_memory, stored_memory
 from cellwise.tasks.translate.metrics import PACKAGE, are_metrics, error_rates, measure_texts
 from cellwise.tasks.translate.network import END, TranslateNetwork, TranslateSizes
 from cellwise.tasks.translate.objective import TranslateObjective, counted
@@ -50,17 +51,18 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
     Args: cell: the recurrent cell: a name (see `cellwise.cells.names()`), a class or an instance. source_unit,
     target_unit: "words", "symbols", "characters" or "subwords"; None: what suits the texts. vocabulary_size, joint,
     longest: the vocabularies. attention ("dot", "general", "additive", "monotone"), coverage, input_feeding,
-    embedding_size, hidden_size, num_layers, upper_layers, copy, lexicon, tied: the network. guide: how much its
-    attention is told by IBM model 1. dropout, word_dropout, sampling, smoothing: its regularisation. watch: the
-    metric that decides when to stop. epochs, batch_size, learning_rate, weight_decay, patience, seed, threads,
-    device, minutes, accumulate, autocast: the training.
+    embedding_size, hidden_size, num_layers, upper_layers, copy, lexicon, tied: the network. memory: whether the pairs
+    of the training are kept and looked up. guide: how much its attention is told by IBM model 1. dropout, word_dropout,
+    sampling, smoothing: its regularisation. watch: the metric that decides when to stop. epochs, batch_size,
+    learning_rate, weight_decay, patience, seed, threads, device, minutes, accumulate, autocast: the training.
 
     `fit` takes a file with a source, a tab and a target a line, a list of (source, target), or two lists (or two
     aligned files); `valid`, of the same kind, decides when to stop; without it every tenth source does, and every tenth
     is kept from both for measuring. A source may stand there with several targets.
 
     What `fit` learns ends in an underscore: `network_`, `languages_` (the vocabularies), `held_out_` (the pairs that it
-    is measured on, None if too few), `length_penalty_` (what was best in validation), `trained_` (the epochs)."""
+    is measured on, None if too few), `memory_` (the pairs that it looks up, or None), `length_penalty_` (what was best
+    in validation), `trained_` (the epochs)."""
 
     task = TASK.name
     metric = "chrf"
@@ -70,6 +72,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
     network_: TranslateNetwork
     languages_: Languages
     held_out_: TextPairs | None
+    memory_: Memory | None
     length_penalty_: float
     _training: TextPairs | None = None
     _choosing: TextPairs | None = None
@@ -222,13 +225,15 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
 
     def _learned(self, data: TranslateData) -> None:
         self.languages_, self.held_out_ = data.languages, data.held_out
-        self.length_penalty_ = PENALTIES[0]
+        self.memory_, self.length_penalty_ = None, PENALTIES[0]
 
     def _complete(self) -> tuple[str, ...]:
-        """Choose the length penalty by the validation: the largest sum of BLEU and chrF, or the least of errors."""
+        """Learn how much the memory counts, then choose the length penalty by the validation: the largest sum of BLEU
+        and chrF, or the least of errors."""
         pairs, self._choosing = self._choosing, None
         if pairs is None or self.languages_.monotone:  # all translations of a source have as many steps
             return ()
+        notes = self._remember(pairs)
 
         def quality(penalty: float) -> float:
             made = self.predict(pairs.sources, length_penalty=penalty)
@@ -238,18 +243,39 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
             return -found["word_error_rate"] - found["symbol_error_rate"]
 
         self.length_penalty_ = max(PENALTIES, key=quality)
-        return ()
+        return notes
+
+    def _remember(self, validation: TextPairs) -> tuple[str, ...]:
+        if not self.memory or not _are_sentences(self.languages_) or self._training is None:
+            return ()
+        with torch_threads(self.threads):
+            learned = Memory.learn(self.network_, self.languages_, self._training, validation)
+        if learned is None:
+            return ()
+        self.memory_, gain = learned
+        return (
+            f"translations look into a memory of {len(self.memory_.pairs):,} pairs: {gain.mixed:.3f} nats a piece of "
+            f"the validation, {gain.alone:.3f} without it",
+        )
 
     def _completion(self) -> Mapping[str, Checkpoint]:
-        return {WINDOWS: Checkpoint({"search": torch.tensor(self.length_penalty_, dtype=torch.float64)}, {})}
+        found = {"search": torch.tensor(self.length_penalty_, dtype=torch.float64)}
+        if self.memory_ is not None:
+            found |= stored_memory(self.memory_)
+        return {WINDOWS: Checkpoint(found, {})}
 
     def _restore_completion(self, run: RunFolder | None) -> tuple[str, ...]:
         if run is None:
             return ()
-        chosen = run.read_tensors(WINDOWS).tensors.get("search")
+        tensors = run.read_tensors(WINDOWS).tensors
+        chosen = tensors.get("search")
         if chosen is None or chosen.shape or not 0 <= float(chosen) <= 10:
             raise run.damaged(f"{WINDOWS} does not say how length counts")
         self.length_penalty_ = float(chosen)
+        self.memory_ = run.guarded(
+            f"{WINDOWS} does not hold a memory of pairs",
+            lambda: rebuilt_memory(tensors, self.network_, self.languages_),
+        )
         return ()
 
     def _notes(self, data: TranslateData) -> tuple[str, ...]:
@@ -302,16 +328,18 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         *,
         beam: int = BEAM,
         length_penalty: float | None = None,
+        memory: bool = True,
         allow: Texts | None = None,
         among: Texts | None = None,
     ) -> list[str]:
         """The translation of each text of a list.
 
         beam: translations that are followed side by side; 1 takes the most likely word each time. length_penalty: a
-        log-probability is divided by the length to the power of this; None: `length_penalty_`. allow: texts that
+        log-probability is divided by the length to the power of this; None: `length_penalty_`. memory: whether
+        `memory_` is looked into. allow: texts that
         translations are put together from; among: texts that they are one of; a list for all sources, or a mapping from
         sources to theirs."""
-        how: dict[str, Any] = {"allow": allow, "among": among}
+        how: dict[str, Any] = {"memory": memory, "allow": allow, "among": among}
         found = self.translations(data, beam=beam, length_penalty=length_penalty, **how)
         return [each[0].text for each in found]
 
@@ -322,6 +350,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         beam: int = BEAM,
         n_best: int = 1,
         length_penalty: float | None = None,
+        memory: bool = True,
         allow: Texts | None = None,
         among: Texts | None = None,
     ) -> list[list[Translation]]:
@@ -343,7 +372,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         if texts is not None:
             allowed = Allowed(texts, self.languages_, whole=among is not None)
         penalty = self.length_penalty_ if length_penalty is None else length_penalty
-        search = Search(beam, n_best, penalty, allowed)
+        search = Search(beam, n_best, penalty, allowed, memory=self.memory_ if memory else None)
         with torch_threads(self.threads):
             return translations_of(self.network_, self._data, texts_of(data), search)
 
@@ -354,6 +383,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         *,
         beam: int = BEAM,
         length_penalty: float | None = None,
+        memory: bool = True,
         allow: Texts | None = None,
         among: Texts | None = None,
     ) -> dict[str, float]:
@@ -361,7 +391,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         `cellwise.tasks.translate.metrics.measure_texts`, and for how translations are searched for, `predict`."""
         self._check_fitted()
         pairs = as_pairs(data, target, "measuring")
-        how: dict[str, Any] = {"allow": allow, "among": among}
+        how: dict[str, Any] = {"memory": memory, "allow": allow, "among": among}
         made = self.predict(pairs.sources, beam=beam, length_penalty=length_penalty, **how)
         return self._measured_texts(pairs, made)
 

@@ -63,6 +63,15 @@ class Writer:
             scores = scores.masked_fill(is_end != at_end[..., None], -math.inf)
         return scores, weights
 
+    @property
+    def states(self) -> Tensor:
+        """What the output layer read in the last step (B, K, E)."""
+        return self._fed
+
+    def logarithms(self, scores: Tensor) -> Tensor:
+        """The scores of a step as log-probabilities."""
+        return scores.log_softmax(-1) if self._network.gate is None else scores
+
     def _mixed(self, logits: Tensor, ways: tuple[Tensor, ...], weights: Tensor) -> Tensor:
         source, size = self.source, logits.shape[-1]
         extra = max(0, int(source.copies.max()) + 1 - size) if self._network.sizes.copy else 0
