@@ -56,11 +56,12 @@ def cell_of(key: str) -> Cell:
     return _CELLS[key.removesuffix(_TRAINING).removesuffix(_LEARNED)]
 
 
-def _graph_of(key: str) -> StepGraph:
+def _graphs_of(key: str) -> tuple[StepGraph, StepGraph]:
+    """What a layer computes, and its step, which is the same graph for all that begin elsewhere."""
     cell = cell_of(key)
     graph = cell.training_graph if key.endswith(_TRAINING) else cell.graph
     all_learned = key.removesuffix(_TRAINING).endswith(_LEARNED)
-    return replace(graph.step, learned_first=graph.states) if all_learned else graph
+    return replace(graph, learned_first=graph.states) if all_learned else graph, graph.step
 
 
 class LayerInfo(NamedTuple):
@@ -90,9 +91,9 @@ class FirstStates(NamedTuple):
 @lru_cache(maxsize=1024)
 def _info_of(definition: Definition) -> LayerInfo:
     key, input_size, hidden_size, num_layers, bias, dropout, bidirectional, proj_size = definition
-    graph = _graph_of(key)
+    graph, step = _graphs_of(key)
     sizes = (input_size, hidden_size, num_layers, bias, dropout, bidirectional, proj_size)
-    stack = LayerSpec(graph.step, *sizes)
+    stack = LayerSpec(step, *sizes)
     specs = specs_of(stack)
     names = tuple(tuple((spec.stem, spec.name(*place)) for spec in each) for place, each in specs.items())
     shapes = tuple(tuple(spec.shape for spec in each) for each in specs.values())
@@ -114,7 +115,7 @@ def _first_states(graph: StepGraph, sizes: tuple[Any, ...], places: list[tuple[i
 
 def all_specs(definition: Definition) -> list[tuple[str, tuple[int, ...]]]:
     """All parameters of a layer, those where states begin among them: name and shape, in order."""
-    stack = replace(_info_of(definition).stack, graph=_graph_of(definition[0]))
+    stack = replace(_info_of(definition).stack, graph=_graphs_of(definition[0])[0])
     return [(spec.name(*place), spec.shape) for place, each in specs_of(stack).items() for spec in each]
 
 

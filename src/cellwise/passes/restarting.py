@@ -23,7 +23,8 @@ def restarting(graph: StepGraph) -> StepGraph:
     Where a state begins at zero it becomes that. What is learned is among the vectors, behind the others. The value
     beside x has no gradient.
     """
-    taken = {*graph.states, *graph.vectors, *graph.scalars, *graph.given, *(name for _, name in graph.names)}
+    taken = {*graph.states, *graph.vectors, *graph.scalars, *graph.inputs, *(name for _, name in graph.names)}
+    taken |= {*graph.outputs, *(draw.name for draw in graph.draws)}
     mark = next(name for i in itertools.count(1) if (name := f"reset{i}") not in taken)
     begins = Node(OPS["less"], (Node(CONSTANT, (), 0.5), Node(BESIDE, (), mark)))
     zero = Node(CONSTANT, (), 0.0)

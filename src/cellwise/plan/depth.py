@@ -66,9 +66,8 @@ def backward_step(derivative: Derivative, nodes: Iterable[Node], saved: Iterable
     def source(node: Node) -> str:
         if node.op is not GRADIENT:
             return Step.START
-        if (
-            node.attribute in outputs
-        ):  # the layer above takes the first; at others arrives what is always there
+        # The layer above takes the first output; at others arrives what is always there.
+        if node.attribute in outputs:
             return Step.INPUT if node.attribute == OUTPUT else Step.START
         return f"({node.attribute})"
 
