@@ -3,8 +3,9 @@ from cellwise.graph.functions import sigmoid, tanh
 
 
 class SGRN(Cell):
-    """Simple gated network: the product with the input is gated, and opens the gate
-    (IET Generation, Transmission and Distribution 2021, doi 10.1049/gtd2.12056).
+    """Simple gated recurrent network: the product with the input opens its own gate (IET Gener. Transm. Distrib. 2021).
+
+    IET Generation, Transmission and Distribution, doi 10.1049/gtd2.12056.
     """
 
     name = "sgrn"

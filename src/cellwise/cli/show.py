@@ -13,6 +13,8 @@ from cellwise.cli.command import argument, option
 from cellwise.cli.output import check_file
 from cellwise.errors import did_you_mean
 from cellwise.graph import equations, listing
+from cellwise.graph.expr import RAW
+from cellwise.graph.forms import FORMS, stems_of
 from cellwise.understand.catalogue import Entry
 from cellwise.understand.views import PICTURES, VIEWS, ViewError, save_picture, view, view_for_file
 
@@ -120,7 +122,7 @@ def _overview(cell: Cell) -> str:
         "\n".join(filter(None, (f"{cell.name}: {entry.about}".rstrip(": "), entry.notes))),
         _section("Equations", cell.equations),
         *_training(cell),
-        _section("Symbols", "\n".join(_symbols(cell.equations))),
+        _section("Symbols", "\n".join(_symbols(cell))),
         _section("Parameters of a layer", f"{entry.parameters}   (D input size, H hidden size)"),
         _section("Graph, one value a line, with its shape and the line it comes from", listing(cell.graph)),
     ]
@@ -136,13 +138,28 @@ def _section(title: str, body: str) -> str:
     return f"{title}\n" + "\n".join(f"  {line}" for line in body.splitlines())
 
 
-def _symbols(equations: str) -> list[str]:
+def _symbols(cell: Cell) -> list[str]:
+    equations, parts = cell.equations, cell.graph.input_parts
+    size = (
+        " of the state's size"
+        if RAW in parts
+        else " H of each gate that is ready, x_gate"
+        if parts
+        else " of size D"
+    )
     legend = {
-        "x": "the input of this step, of size D",
+        "x": f"the input of this step,{size}",
         "'": "a state after this step; without it, before",
         "W_i": "input weights, rows of weight_ih; b_i, of bias_ih",
         "W_h": "recurrent weights, rows of weight_hh; b_h, of bias_hh",
         "σ": "sigmoid, 1 / (1 + exp(-v))",
         "⊙": "product element by element",
     }
-    return [f"{sign:<4} {meaning}" for sign, meaning in legend.items() if sign in equations]
+    told = [f"{sign:<4} {meaning}" for sign, meaning in legend.items() if sign in equations]
+    for place, form in cell.graph.forms.items():
+        letters = [name[1] for name, _ in FORMS[form.kind].written[1:]]  # of δA, without the δ
+        stems = stems_of(*place, form)
+        told += [
+            f"{letter}_{place[0][0]}{place[1]} {stem}" for letter, stem in zip(letters, stems, strict=True)
+        ]
+    return told
