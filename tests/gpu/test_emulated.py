@@ -152,10 +152,17 @@ def test_a_case_agrees_with_float64(
     check(case, "emulated", number, layout)
 
 
-@pytest.mark.parametrize("layout", [None, WIDE, STEPWISE], ids=str)
-@pytest.mark.parametrize("cell", ["lstm", RNN(nonlinearity="relu")], ids=str)
+@pytest.mark.parametrize(
+    ("cell", "layout"),
+    [
+        *(("lstm", layout) for layout in (None, WIDE, STEPWISE)),
+        *((RNN(nonlinearity="relu"), layout) for layout in (None, STEPWISE)),
+        (Normed, ROWWISE),
+    ],
+    ids=str,
+)
 def test_a_case_agrees_where_steps_are_recomputed_and_gradients_taken_span_by_span(
-    cell: str | Cell, layout: Layout | None, monkeypatch: pytest.MonkeyPatch
+    cell: str | type[Cell] | Cell, layout: Layout | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backward_pass, "span_rows", lambda *_: 4)
     backward_pass.backward_pass.cache_clear()  # which remembers the spans of each shape
