@@ -11,7 +11,7 @@ from sphinx.util.docutils import SphinxDirective
 from book.gallery import link_to_cells
 from book.measured import picture
 from book.parts import table
-from cellwise.experiments.bakeoff.plot import draw_bakeoff
+from cellwise.experiments.bakeoff.plot import MARKED, draw_bakeoff
 from cellwise.experiments.bakeoff.problems import PROBLEMS
 from cellwise.experiments.bakeoff.ranking import Standing, Table, table_of
 from cellwise.experiments.bakeoff.record import RUNS, Run, read_runs
@@ -35,8 +35,12 @@ class BakeoffProblems(SphinxDirective):
     """What is asked, and what is measured."""
 
     def run(self) -> list[nodes.Node]:
-        rows = [(name, each.about, each.measure, each.simple) for name, each in PROBLEMS.items()]
-        return [table(("", "what is asked", "what is measured", "the simple method beside"), rows)]
+        every = nodes.bullet_list()
+        for name, each in PROBLEMS.items():
+            said = nodes.paragraph("", "", nodes.strong("", name))
+            said += nodes.Text(f": {each.about}. Measured: {each.measure}. Beside: {each.simple}.")
+            every += nodes.list_item("", said)
+        return [every]
 
 
 class BakeoffPicture(SphinxDirective):
@@ -94,10 +98,8 @@ def sentences(found: Table) -> list[str]:
         f"On {name}, the best are {_listed(found, name)}; {_simple(found, name)}." for name in found.problems
     ]
     order = [each.cell for each in found.standings]
-    familiar = ", ".join(
-        f"{cell} {order.index(cell) + 1}." for cell in ("rnn", "lstm", "gru") if cell in order
-    )
-    made.append(f"By mean rank, {', '.join(order[:5])} come first; of {len(order)} cells {familiar}")
+    familiar = ", ".join(f"{cell} is number {order.index(cell) + 1}" for cell in MARKED if cell in order)
+    made.append(f"By mean rank, {', '.join(order[:5])} come first of {len(order)} cells; {familiar}.")
     diverged = [each.cell for each in found.standings if any(run.score is None for run in each.runs)]
     if diverged:
         made.append(f"Trainings diverged of {', '.join(diverged)}.")

@@ -75,7 +75,7 @@ def test_ctrl_c_loses_nothing(run, tmp_path, monkeypatch):
     words = ("compare-cells", "gru", "rnn", *TINY, "--problems", "adding,recall")
     status, out, err = run(*words)
     assert status == 130 and "mean rank" in out
-    assert "stopped; 2 trainings are left, and the same command goes on with them" in err
+    assert "stopped; 2 trainings are left, and the same command goes on" in err
     kept = rows(tmp_path / "runs/compare-cells")
     status, out, err = run(*words)
     assert status == 0 and "going on after 2 of 4 trainings" in err
@@ -85,7 +85,7 @@ def test_ctrl_c_loses_nothing(run, tmp_path, monkeypatch):
 def test_no_training_begins_after_the_time(run):
     status, out, err = run("compare-cells", "rnn", *TINY, "--problems", "adding", "--minutes", "1e-9")
     assert (status, out) == (0, "")
-    assert "the time is over; 1 trainings are left" in err
+    assert "the time is over; 1 training is left" in err
 
 
 @pytest.mark.parametrize(
@@ -107,3 +107,17 @@ def test_mistakes_are_one_sentence(run, words, said):
     status, out, err = run("compare-cells", *words)
     assert (status, out) == (2, "")
     assert said in err and len(err.strip().splitlines()) <= 2
+
+
+def test_the_help_tells_the_defaults_that_hold():
+    """They stand in the command once more, so that help need not load torch."""
+    from inspect import signature
+
+    from cellwise.cli.compare_cells import compare_cells
+    from cellwise.experiments.bakeoff.study import BakeoffSettings
+
+    told = {name: each.default for name, each in signature(compare_cells).parameters.items()}
+    settings = BakeoffSettings()
+    assert told["problems"] == ",".join(settings.problems)
+    for name in ("parameters", "updates", "seconds", "seeds", "learning_rate", "minutes"):
+        assert told[name] == getattr(settings, name)

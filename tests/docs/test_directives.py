@@ -202,6 +202,6 @@ def test_what_is_said_of_the_comparison_follows_from_its_runs() -> None:
     assert bakeoff.sentences(found) == [
         "On adding, the best are gru (0.1), lstm (0.15), mgu (0.5); 2 of 4 cells are better than “always the mean” "
         "(0.163).",
-        "By mean rank, gru, lstm, mgu, rnn come first; of 4 cells rnn 4., lstm 2., gru 1.",
+        "By mean rank, gru, lstm, mgu, rnn come first of 4 cells; rnn is number 4, lstm is number 2, gru is number 1.",
         "Trainings diverged of rnn.",
     ]

@@ -98,7 +98,8 @@ def compare_cells(
         say(f"note: {why}")
     if found.missing:
         said = "the time is over" if found.ended == "time" else "stopped"
-        say(f"{said}; {found.missing} trainings are left, and the same command goes on with them")
+        left = "1 training is" if found.missing == 1 else f"{found.missing} trainings are"
+        say(f"{said}; {left} left, and the same command goes on")
     if found.ended == "stopped":
         raise click.exceptions.Exit(found.status)
 

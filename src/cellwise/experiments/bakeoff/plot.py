@@ -9,7 +9,7 @@ from cellwise.experiments.bakeoff.problems import PROBLEMS
 from cellwise.experiments.bakeoff.ranking import Standing, Table
 from cellwise.understand.figures import INK, MUTED, in_style, new_figure, plain
 
-__all__ = ["draw_bakeoff"]
+__all__ = ["MARKED", "draw_bakeoff"]
 
 DOT, FAMILIAR, FAILED = "#14367f", "#9c2c13", "#9c2c13"
 MARKED = ("rnn", "lstm", "gru")  # those that everyone knows, to find one's way by
