@@ -8,9 +8,9 @@ from torch import Tensor
 
 def without_padding(rows: Tensor, count: int, size: int) -> Tensor:
     """A copy of rows of so many values side by side, (N, count * width), with the first `size` numbers of each."""
-    if count == 1:
-        return rows[:, :size].clone(memory_format=torch.contiguous_format)
-    return rows.unflatten(1, (count, -1))[..., :size].reshape(len(rows), count * size)
+    # Not by reshape, which of a single row of single numbers makes no copy.
+    copy = rows.unflatten(1, (count, -1))[..., :size].clone(memory_format=torch.contiguous_format)
+    return copy.flatten(1)
 
 
 def in_rows(rows: Tensor, width: int) -> Tensor:
