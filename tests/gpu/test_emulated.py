@@ -127,7 +127,7 @@ def _case(cell: str | type[Cell], situation: str) -> Case:
         (ThreeProducts, "resets-ragged-both-ways", None, "float32"),
         (ThreeProducts, "seventeen-units", WIDE, "bfloat16"),
         (ThreeProducts, "ragged-none-full", LOOPS, "float32"),
-        ("time-aware-lstm", "ragged-full", LOOPS, "float32"),
+        ("time-aware-lstm", "ragged-full", WIDE, "float32"),
         ("zoneout-lstm", "ragged-both-ways", None, "float16"),
         (Given, "plain", None, "bfloat16"),
         (Given, "resets-ragged-both-ways", WIDE, "float32"),
