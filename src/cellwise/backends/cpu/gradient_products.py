@@ -5,12 +5,7 @@ the inputs, and by the weights of the input. All three are made of a block of ro
 second level, in one call of `block_products`. Threads share the rows of each result, and a block is as long with any
 number of them, so neither do its bits depend on it.
 
-One thread of an AMD EPYC (AVX-512), torch 2.13, GFLOP/s of this and of MKL, 111 being the peak (rows, gates, operand):
-
-| | 6400, 512, 128 | 6400, 384, 128 | 3200, 1024, 256 | 1600, 2048, 512 | 700, 2600, 650 | 1600, 512, 64 |
-| --- | --- | --- | --- | --- | --- | --- |
-| of a weight | 74, 53 | 86, 81 | 84, 71 | 86, 85 | 87, 58 | 95, 70 |
-| of the input | 77, 47 | 92, 49 | 96, 71 | 93, 78 | 93, 62 | 111, 84 |
+What this gains over torch's products, and what was tried, is in docs/decisions/0061.
 """
 
 from __future__ import annotations
@@ -31,8 +26,9 @@ from cellwise.backends.cpu.block_products import CHUNK, JOB, block_products, pan
 from cellwise.backends.cpu.target import Target
 from cellwise.backends.cpu.threads import threads_for, together
 
-# Of a block of rows, and of gates that are brought into order at once: together half of the second cache. Of an operand
-# of the input's gradient as many at once. Between 96 and 256 rows there was no difference of more than a tenth.
+# Bytes of a column of a block (128 rows of float32), and gates that are brought into order at once: together a quarter of
+# a second cache of 1 MiB. Numbers of an operand of the input's gradient at once. Blocks of 96 to 256 rows take the same
+# time within a tenth; no sum in a register has more than 128 terms.
 _BLOCK_BYTES, _SLAB, _RUN = 512, 512, 128
 # Gradients of fewer columns are made turned, with the gates along the vectors.
 _NARROW = 16
