@@ -103,6 +103,9 @@ def sentences(found: Table) -> list[str]:
     diverged = [each.cell for each in found.standings if any(run.score is None for run in each.runs)]
     if diverged:
         made.append(f"Trainings diverged of {', '.join(diverged)}.")
+    missing = [name for name in PROBLEMS if name not in found.problems]
+    if missing:
+        made.append(f"Not measured yet for every cell: {', '.join(missing)}.")
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 
 __all__ = ["nearest_size"]
@@ -15,7 +16,8 @@ def nearest_size(count: Callable[[int], int], wanted: int) -> int:
     >>> nearest_size(lambda size: size * size, 20), nearest_size(lambda size: size * size, 23)
     (4, 5)
     """
-    size = 1
-    while count(size) < wanted:
-        size += 1
+    above = 1
+    while count(above) < wanted:
+        above *= 2
+    size = bisect_left(range(above), wanted, lo=1, key=count)
     return size if size == 1 or count(size) - wanted <= wanted - count(size - 1) else size - 1
