@@ -55,6 +55,22 @@ def test_auto_leaves_torchs_operator_where_nothing_was_measured() -> None:
     assert _chosen("lstm", 512, 4096, 16) is None
 
 
+@pytest.mark.parametrize(
+    ("cell", "backend"),
+    [("layernorm-gru", "reference"), ("time-aware-lstm", "reference"), ("lstm-peephole", "cuda")],
+)
+def test_auto_leaves_what_has_not_run_on_a_device(
+    cell: str, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each in registry.BACKENDS:
+        willing = each.name in ("cuda", "reference")
+        monkeypatch.setattr(type(each), "supports", lambda *_, yes=willing: None if yes else "it cannot")
+    stack = LayerSpec(cells.get(cell).graph, 64, 64)
+    context = CallContext(torch.device("cuda", 0), torch.bfloat16)
+    assert registry.explain("auto", stack, context).chosen == backend
+    assert registry.explain("cuda", stack, context).chosen == "cuda"
+
+
 def test_the_reason_has_the_call_and_the_figure() -> None:
     stack = LayerSpec(cells.get("lstm").graph, 256, 256)
     context = CallContext(torch.device("cuda", 0), torch.bfloat16)

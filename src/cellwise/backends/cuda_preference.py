@@ -37,6 +37,18 @@ class Measured(NamedTuple):
     torchs: tuple[float, float]
 
 
+def untried_on_cuda(stack: LayerSpec) -> Preference | None:
+    """What runs where the kernels have been emulated and compiled for such equations, and not yet run on a device; None
+    for those that have."""
+    what = "norms" if stack.graph.reductions else "values beside x" if stack.graph.given else None
+    if what is None:
+        return None
+    return Preference(
+        "reference",
+        f"the kernels of cells with {what} have not been run on a GPU yet; backend='cuda' runs them",
+    )
+
+
 def preferred_on_cuda(
     stack: LayerSpec, context: CallContext, workload: Workload | None, capability: tuple[int, int]
 ) -> Preference | None:
