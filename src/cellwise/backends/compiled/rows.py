@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 
 def without_padding(rows: Tensor, count: int, size: int) -> Tensor:
     """A copy of rows of so many values side by side, (N, count * width), with the first `size` numbers of each."""
-    # Not by reshape, which of a single row of single numbers makes no copy.
-    copy = rows.unflatten(1, (count, -1))[..., :size].clone(memory_format=torch.contiguous_format)
-    return copy.flatten(1)
+    # Neither a view nor, as reshape makes of a single row of single numbers, the rows themselves.
+    copy = rows.new_empty(len(rows), count * size)
+    copy.unflatten(1, (count, size)).copy_(rows.unflatten(1, (count, -1))[..., :size])
+    return copy
 
 
 def in_rows(rows: Tensor, width: int) -> Tensor:
