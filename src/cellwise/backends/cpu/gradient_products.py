@@ -27,8 +27,8 @@ from cellwise.backends.cpu.target import Target
 from cellwise.backends.cpu.threads import threads_for, together
 
 # Bytes of a column of a block (128 rows of float32), and gates that are brought into order at once: together a quarter
-# of a second cache of 1 MiB. Numbers of an operand of the input's gradient at once. Blocks of 96 to 256 rows take the
-# same time within a tenth; no sum in a register has more than 128 terms.
+# of a second cache of 1 MiB. Numbers of an operand of the gradient at x at once. Blocks of 96 to 256 rows take the same
+# time within a tenth; no sum in a register has more than 128 terms.
 _BLOCK_BYTES, _SLAB, _RUN = 512, 512, 128
 # Gradients of fewer columns are made turned, with the gates along the vectors.
 _NARROW = 16
