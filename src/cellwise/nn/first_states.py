@@ -116,7 +116,9 @@ def with_first_values(
     sequences: Sequences,
 ) -> tuple[Weights, ...]:
     """The weights of all layers and directions, of equations that choose where states begin anew."""
-    own = (*graph.vectors, *graph.scalars, *graph.given)
+    # Parts of the input are put between them when the layer's input is known.
+    given = (name for name in graph.given if name not in graph.input_parts)
+    own = (*graph.vectors, *graph.scalars, *given)
     backwards = marks_of(sequences, reverse=True) if layer.bidirectional else None
     found = []
     for place, each in enumerate(weights):
