@@ -10,7 +10,24 @@ import pytest
 import torch
 from torch import Tensor
 
-from cellwise import Cell, Recurrent, cells, relu, stop_gradient, tanh
+import cellwise
+from cellwise import (
+    Cell,
+    Initial,
+    Recurrent,
+    block_diagonal,
+    cells,
+    dropout,
+    exp,
+    layer_norm,
+    linear,
+    low_rank,
+    relu,
+    sigmoid,
+    skew,
+    stop_gradient,
+    tanh,
+)
 from cellwise.backends.base import Call, LayerSpec, Result
 from cellwise.backends.reference import Reference
 from cellwise.backends.registry import BACKENDS
@@ -295,3 +312,31 @@ def test_a_layer_reads_as_the_naive_run_of_one_step() -> None:
     x = torch.tensor([[[0.3]]], dtype=torch.float64)
     by_hand = torch.tanh(0.3 * layer.weight_ih_l0 + layer.bias_ih_l0 + layer.bias_hh_l0)
     torch.testing.assert_close(layer(x)[0].reshape(1, 1), by_hand.reshape(1, 1), rtol=1e-12, atol=0)
+
+
+def test_every_new_thing_of_a_cell_goes_with_the_others() -> None:
+    class All(Cell):
+        """Values beside x, x itself, weights that are made of others, a norm, a mask, a first state, three outputs."""
+
+        gates = ("z", "r", "n")
+        states = ("h", "c")
+        inputs = ("dt",)
+        outputs = ("h", "z", "a")
+        h0 = Initial()
+
+        def step(self, x, h, c, dt):
+            z = sigmoid(x.z + block_diagonal(h.z, 2))
+            r = sigmoid(layer_norm(x.r + low_rank(h.r, 2)))
+            n = dropout(tanh(x.n + r * linear(skew(h.n, 0.1))), 0.2)
+            h = z * h + (1 - z) * n * exp(-abs(dt))
+            return z, cellwise.sum(n) + 0 * h, h, c * r + x
+
+    report = check_cell(All, "cpu")
+    assert {check for _, check in report.done} >= {
+        "gradients",
+        "agreement",
+        "stream",
+        "ragged",
+        "resets",
+        "training",
+    }

@@ -9,6 +9,7 @@ A test over all of them: `@pytest.mark.parametrize("case", CASES, ids=str)`. For
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,6 +20,7 @@ from torch import Tensor
 from cellwise import cells
 from cellwise.cells.base import Cell
 from cellwise.cells.rnn import RNN
+from cellwise.graph.forms import BLOCKS
 from cellwise.nn.layers import LSTM
 from cellwise.nn.recurrent import Recurrent, RecurrentLayer
 from cellwise.plan import width_problem
@@ -80,6 +82,18 @@ class Case:
     def width(self) -> int:
         """D."""
         return len(self.cell.graph.input_parts) * self.hidden_size or self.input_size
+
+    @property
+    def fitting(self) -> Case:
+        """The same with D and H that the heads of the cell's weights divide."""
+        forms = [
+            form for graph in (self.cell.graph, self.cell.training_graph) for form in graph.forms.values()
+        ]
+        heads = math.lcm(*(int(form.number) for form in forms if form.kind == BLOCKS))
+        if heads == 1:
+            return self
+        wide, hidden = (-(-size // heads) * heads for size in (self.input_size, self.hidden_size))
+        return replace(self, input_size=wide, hidden_size=hidden)
 
     @property
     def is_possible(self) -> bool:
@@ -253,7 +267,7 @@ def cases_of(cell: str | type[Cell] | Cell) -> tuple[Case, ...]:
     """
     made = cells.get(cell)
     situations = SITUATIONS + (PROJECTED if made == cells.get("lstm") else ())
-    found = (replace(situation, cell=made) for situation in situations)
+    found = (replace(situation, cell=made).fitting for situation in situations)
     return tuple(case for case in found if case.is_possible)
 
 

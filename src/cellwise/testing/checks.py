@@ -93,7 +93,7 @@ def check_gradients(cell: Cell, backend: str) -> str | None:
     """Compare the derivatives of a layer's outputs and final states with finite differences."""
     if cell.graph.of(OPS["stop_gradient"]):
         return "stop_gradient makes the derivative another than that of the values, on purpose"
-    case = replace(cases_of(cell)[0], steps=3, input_size=2, initial=True)
+    case = replace(cases_of(cell)[0], steps=3, input_size=2, initial=True).fitting
     layer, arguments = case.layer(backend), case.arguments()
     parameters = dict(layer.named_parameters())
     counts = (len(arguments.states), len(arguments.beside), len(parameters))
@@ -190,7 +190,7 @@ def check_training(cell: Cell, backend: str) -> str | None:
     for case in (
         plain,
         replace(plain, batch=5, lengths=(3, 7, 1, 0, 5), bidirectional=True, num_layers=2),
-        replace(plain, resets=True, batch_first=True, hidden_size=17),
+        replace(plain, resets=True, batch_first=True, hidden_size=17).fitting,
     ):
         if not case.is_possible:
             continue
