@@ -105,8 +105,7 @@ class Cell:
         states: names of what is carried through time; the first is the output.
         inputs: names of values beside x, one number a step for each row or unit; with numbers for calls without.
         output: the name of an output that is not a state; `step` then returns it first.
-        outputs: the names of several; `step` returns those that are no states first. The layer then returns them by
-            name, `output.y` and `output.a` of `outputs = ("y", "a")`; the first goes to the next layer.
+        outputs: the names of several; `step` returns those that are no states first, the layer all of them by name.
         annotated attributes with a default are options, given by keyword to the constructor.
         `Vector()` and `Scalar()` attributes are learned parameters; `h0 = Initial()` is where the state h begins,
         which is zero without it.
