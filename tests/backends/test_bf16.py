@@ -123,10 +123,11 @@ def test_cases_of_ragged_and_reset_rows(name: str) -> None:
 def test_random_cells(cell: Cell) -> None:
     """Outputs and final states; a random cell may make any error of a gradient as large as it likes."""
     torch.manual_seed(0)
-    ours, other = (cellwise.Recurrent(cell, 5, 19, backend=name) for name in ("cpu", "reference"))
+    width = len(cell.graph.input_parts) * 19 or 5
+    ours, other = (cellwise.Recurrent(cell, width, 19, backend=name) for name in ("cpu", "reference"))
     other.load_state_dict(ours.state_dict())
     states = tuple(torch.randn(1, 6, 19) for _ in cell.states)
-    every = three(other, ours, Arguments(torch.randn(5, 6, 5), states if len(states) > 1 else states[0]))
+    every = three(other, ours, Arguments(torch.randn(5, 6, width), states if len(states) > 1 else states[0]))
     kept = [{name: value for name, value in each.items() if "gradient" not in name} for each in every]
     assert_as_good(*kept)
 

@@ -11,6 +11,7 @@ import torch
 import cellwise
 from cellwise import Cell, Recurrent, tanh
 from cellwise.backends.compiled import cell_kernels
+from cellwise.nn.definition import info_of
 from cellwise.nn.recurrent import RecurrentLayer
 from cellwise.plan import backward
 
@@ -61,7 +62,7 @@ def test_layers_of_a_cell_share_kernels_and_all_share_the_plans() -> None:
     for dtype, hidden in ((torch.float32, 5), (torch.float32, 9), (torch.float64, 5)):
         layer = Recurrent(cell, 4, hidden, backend="cpu", dtype=dtype)
         trained(layer, dtype)
-        stack = cellwise.nn.recurrent.info_of(*layer._definition()).stack
+        stack = info_of(*layer._definition()).stack
         setting = cellwise.runtime.dispatch.context_of(torch.device("cpu"), dtype, False, False)
         number = cellwise.runtime.dispatch.dispatch_id("cpu", stack, setting, None)
         made.append(cellwise.runtime.dispatch.DISPATCHES[number].prepared.kernels)

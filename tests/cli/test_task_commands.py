@@ -162,6 +162,7 @@ def _with_json() -> set[tuple[str, ...]]:
 JSON = {
     ("cells",): [],
     ("complexity",): ["gru"],
+    ("compare-cells",): ["rnn", "--problems", "recall", "--updates", "2", "--out", "{home}/cells"],
     ("forecast", "backtest"): ["{home}/forecast.csv", "-H", "3", "--hidden-size", "4", "--epochs", "1"],
     ("forecast", "explain"): ["{home}/forecast"],
     ("text", "generate"): ["{home}/text", "--length", "9"],
