@@ -47,9 +47,12 @@ def cast(arguments: Arguments, dtype: torch.dtype) -> Arguments:
 def _call(layer: nn.Module, arguments: Arguments, x: Tensor, states: tuple[Tensor, ...]) -> Any:
     """Gradients arrive rounded to bfloat16 on all sides, also in float64."""
     output, finals = call_layer(layer, arguments, x, states)
-    if output.dtype is BF16:
-        return output.float(), tuple(final.float() for final in finals)
-    for each in (output, *finals):
+    several = isinstance(output, tuple)
+    outputs = output if several else (output,)
+    if outputs[0].dtype is BF16:
+        wide = [each.float() for each in outputs]
+        return type(output)(*wide) if several else wide[0], tuple(final.float() for final in finals)
+    for each in (*outputs, *finals):
         if each.requires_grad:
             each.register_hook(lambda gradient: gradient.to(BF16).to(gradient.dtype))
     return output, finals
