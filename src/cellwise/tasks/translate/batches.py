@@ -68,6 +68,11 @@ class Languages:
         return self.source == self.target
 
     @property
+    def are_sentences(self) -> bool:
+        """Whether targets are sentences, and not spellings or sounds."""
+        return self.target.unit in ("words", "subwords")
+
+    @property
     def about(self) -> str:
         """What the vocabularies are, in words."""
         source, target = self.source, self.target

@@ -181,7 +181,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
     def _watched(self, data: TranslateData) -> str:
         if self.watch is not None:
             return self.watch
-        return "chrf" if _are_sentences(data.languages) else "symbol_error_rate"
+        return "chrf" if data.languages.are_sentences else "symbol_error_rate"
 
     def _validated(
         self, network: TranslateNetwork, data: TranslateData, pairs: TextPairs, rows: list[Row], watch: str
@@ -238,7 +238,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         def quality(penalty: float) -> float:
             made = self.predict(pairs.sources, length_penalty=penalty)
             found = self._measured_texts(pairs, made)
-            if _are_sentences(self.languages_):
+            if self.languages_.are_sentences:
                 return found["bleu"] + found["chrf"]
             return -found["word_error_rate"] - found["symbol_error_rate"]
 
@@ -246,7 +246,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         return notes
 
     def _remember(self, validation: TextPairs) -> tuple[str, ...]:
-        if not self.memory or not _are_sentences(self.languages_) or self._training is None:
+        if not self.memory or not self.languages_.are_sentences or self._training is None:
             return ()
         with torch_threads(self.threads):
             learned = Memory.learn(self.network_, self.languages_, self._training, validation)
@@ -340,8 +340,9 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         translations are put together from; among: texts that they are one of; a list for all sources, or a mapping from
         sources to theirs."""
         how: dict[str, Any] = {"memory": memory, "allow": allow, "among": among}
-        found = self.translations(data, beam=beam, length_penalty=length_penalty, **how)
-        return [each[0].text for each in found]
+        return [
+            each[0].text for each in self.translations(data, beam=beam, length_penalty=length_penalty, **how)
+        ]
 
     def translations(
         self,
@@ -403,7 +404,3 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
             return None
         words = f"{len(self.held_out_):,} pairs"
         return HeldOut(self.measure(self.held_out_), words, self.is_test_, self.baselines_)
-
-
-def _are_sentences(languages: Languages) -> bool:
-    return languages.target.unit in ("words", "subwords")
