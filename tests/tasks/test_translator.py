@@ -20,6 +20,7 @@ from cellwise.tasks.translate.cmudict import read_parts
 from cellwise.tasks.translate.memory import rebuilt_memory, stored_memory
 from cellwise.tasks.translate.pairs import TextPairs
 from cellwise.tasks.translate.translator import PENALTIES
+from cellwise.tasks.translate.validation import Validation
 
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 ZAHLEN = ["null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun"]
@@ -104,31 +105,35 @@ def test_a_run_is_whole_and_its_report_says_how_good_it_is(run: Path) -> None:
     assert "IBM model 1" in (run / "report.html").read_text("utf8")
 
 
-def test_equal_seeds_give_equal_networks_also_after_a_stop(tmp_path: Path) -> None:
+def test_equal_seeds_give_equal_networks_also_after_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class StopError(Exception):
         pass
 
-    class Stopping(Translator):
-        def _validated(self, *given: Any) -> dict[str, float]:
-            found = super()._validated(*given)
-            self.count = getattr(self, "count", 0) + 1
-            if self.count == 2:
-                raise StopError
-            return found
+    validate = Validation.__call__
+    seen: list[dict[str, float]] = []
+
+    def stopping(validation: Validation) -> dict[str, float]:
+        seen.append(validate(validation))
+        if len(seen) == 2:
+            raise StopError
+        return seen[-1]
 
     settings = {**TINY, "epochs": 3, "copy": True, "word_dropout": 0.2, "dropout": 0.2}
     settings |= {"lexicon": True, "sampling": 0.5}
     whole = Translator(**settings).fit(counted(40), progress=False)
-    with pytest.raises(StopError):
-        Stopping(**settings).fit(counted(40), folder=tmp_path / "run", progress=False)
+    with pytest.raises(StopError), monkeypatch.context() as patched:
+        patched.setattr(Validation, "__call__", stopping)
+        Translator(**settings).fit(counted(40), folder=tmp_path / "run", progress=False)
     again = Translator(**settings).fit(counted(40), folder=tmp_path / "run", progress=False)
     assert again.trained_ is not None and again.trained_.resumed_after == 1
     for own, other in zip(whole.network_.parameters(), again.network_.parameters(), strict=True):
         assert torch.equal(own, other)
     loaded = Translator.load(tmp_path / "run")
     assert loaded.predict(["one two", "six"]) == whole.predict(["one two", "six"])
-    other = Translator(**settings, seed=1).fit(counted(40), progress=False)
-    assert not torch.equal(next(other.network_.parameters()), next(whole.network_.parameters()))
+    another = Translator(**settings, seed=1).fit(counted(40), progress=False)
+    assert not torch.equal(next(another.network_.parameters()), next(whole.network_.parameters()))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -13,27 +12,26 @@ from cellwise.tasks.comparable import HeldOut
 from cellwise.tasks.data.optional import require
 from cellwise.tasks.errors import DataError, OptionError
 from cellwise.tasks.estimator import Estimator, Stored
-from cellwise.tasks.training.device import moved
 from cellwise.tasks.training.loop import torch_threads
 from cellwise.tasks.training.run_folder import DATA, WINDOWS, Checkpoint, RunFolder
 from cellwise.tasks.translate import TASK
 from cellwise.tasks.translate.allowed import Allowed, Texts
-from cellwise.tasks.translate.batches import Languages, Row, collate, in_order
+from cellwise.tasks.translate.batches import Languages, Row
 from cellwise.tasks.translate.choosing import asked_for_attention, languages_of
 from cellwise.tasks.translate.known import TranslateData, fingerprint_of, rebuilt, stored
 from cellwise.tasks.translate.memory import Memory, rebuilt_memory, stored_memory
-from cellwise.tasks.translate.metrics import PACKAGE, are_metrics, error_rates, measure_texts
+from cellwise.tasks.translate.metrics import PACKAGE, are_metrics, measure_texts
 from cellwise.tasks.translate.network import END, TranslateNetwork, TranslateSizes
 from cellwise.tasks.translate.objective import TranslateObjective, counted
 from cellwise.tasks.translate.options import BEAM, GENERAL, MONOTONE, TranslateOptions
 from cellwise.tasks.translate.pairs import Parts, TextPairs, as_pairs, hold_out, texts_of
 from cellwise.tasks.translate.translating import Search, Translation, translations_of
+from cellwise.tasks.translate.validation import Validation
 
 __all__ = ["Translation", "Translator"]
 
 PENALTIES = (1.0, 1.2, 0.8, 1.4, 0.6, 1.7)  # of length, the usual one first
 MOST_CHOOSING = 200  # pairs of the validation by which one is chosen, about
-MOST_VALIDATED = 1000  # pairs of the validation that each epoch translates, evenly drawn
 
 
 @dataclass(frozen=True)
@@ -145,20 +143,9 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         self, network: TranslateNetwork, data: TranslateData, training: TranslateTraining
     ) -> TranslateObjective:
         self._training, self._baselines, self._scores = training.pairs, None, None
-        validation = training.validation
-        watch = self._watched(data)
-        if validation is not None and len(validation) > MOST_VALIDATED:
-            step = len(validation) / MOST_VALIDATED
-            validation = validation.rows(int(number * step) for number in range(MOST_VALIDATED))
-        self._choosing = None
-        if validation is not None:
-            step = max(1, len(validation) // MOST_CHOOSING)
-            self._choosing = validation.rows(range(0, len(validation), step))
-        rows = [] if validation is None else list(data.languages.pairs(validation).values())
-
-        def validate() -> dict[str, float]:
-            return {} if validation is None else self._validated(network, data, validation, rows, watch)
-
+        watched = self.watch or ("chrf" if data.languages.are_sentences else "symbol_error_rate")
+        validate = Validation(network, data, training.validation, watched)
+        self._choosing = validate.some(MOST_CHOOSING)
         words = (
             counted(training.rows, len(data.languages.target))
             if (self.guide and not data.languages.monotone) or network.lexicon is not None
@@ -173,35 +160,10 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
             words=words,
             guided=self.guide > 0 and not data.languages.monotone,
             sampling=self.sampling,
-            metric=watch,
+            metric=watched,
             batch_size=self.batch_size,
             seed=self.seed,
         )
-
-    def _watched(self, data: TranslateData) -> str:
-        if self.watch is not None:
-            return self.watch
-        return "chrf" if data.languages.are_sentences else "symbol_error_rate"
-
-    def _validated(
-        self, network: TranslateNetwork, data: TranslateData, pairs: TextPairs, rows: list[Row], watch: str
-    ) -> dict[str, float]:
-        """Metrics of the greedy translations, and the mean negative log-likelihood of a word of the targets."""
-        total = count = 0.0
-        device = next(network.parameters()).device
-        for chosen in in_order(rows):
-            own = network.likelihoods(moved(collate([rows[number] for number in chosen]), device))
-            total, count = total - float(own.sum()), count + len(own)
-        found = {"cross_entropy": total / count if count else math.nan}  # none of the targets could be cut
-        if watch == "cross_entropy":
-            return found
-        made = [each[0].text for each in translations_of(network, data, pairs.sources, Search(beam=1))]
-        by_letter = data.languages.target.unit == "characters"
-        if watch in ("chrf", "bleu"):
-            measured = measure_texts(pairs, made, by_letter=by_letter)
-            return found | {name: measured[name] for name in ("chrf", "bleu")}
-        measured = error_rates(pairs, made, by_letter=by_letter)
-        return found | {name: measured[name] for name in ("word_error_rate", "symbol_error_rate")}
 
     def _store(self, data: TranslateData) -> Stored:
         return Stored(data.fingerprint, {"text": stored(data)})
