@@ -411,6 +411,17 @@ def _(p: Any, h: Tensor, c: Tensor, n: Tensor, m: Tensor) -> Any:
     return sigmoid(p.both("o", h)) * (c / n), c, n, new
 
 
+@paper("onlstm")
+def _(p: Any, h: Tensor, c: Tensor) -> Any:
+    f, i, o = (sigmoid(p.both(gate, h)) for gate in "fio")
+    master_f = torch.cumsum(torch.softmax(p.both("forget", h), -1), -1)
+    master_i = 1 - torch.cumsum(torch.softmax(p.both("enter", h), -1), -1)
+    both = master_f * master_i
+    f, i = f * both + (master_f - both), i * both + (master_i - both)
+    c = f * c + i * tanh(p.both("n", h))
+    return o * tanh(c), c
+
+
 @paper("minlstm")
 def _(p: Any, h: Tensor) -> Any:
     f, i = sigmoid(p.x("f")), sigmoid(p.x("i"))

@@ -10,7 +10,20 @@ import torch
 from torch import Tensor
 
 import cellwise
-from cellwise import Cell, Recurrent, block_diagonal, linear, low_rank, sigmoid, skew, tanh
+from cellwise import (
+    Cell,
+    Recurrent,
+    amax,
+    block_diagonal,
+    cumsum,
+    linear,
+    low_rank,
+    sigmoid,
+    skew,
+    softmax,
+    tanh,
+    uniform,
+)
 from cellwise.errors import CellDefinitionError, LayerError, ShapeError
 from cellwise.experiments.initialization import orthogonal_
 from cellwise.graph.stored import restore, store
@@ -166,6 +179,53 @@ def test_the_views_tell_what_is_computed() -> None:
     assert counted.training_memory["weights made of others"] == h * d + 3 * h * h
 
 
+class Summed(Cell):
+    """Sums of units of a value of x, of one of the state and of random numbers, through one triangle."""
+
+    gates = ("n",)
+
+    def step(self, x, h):
+        return tanh(x.n + cumsum(h) - 0.5 * cumsum(softmax(x.n + h.n)) + 0.1 * cumsum(h * uniform()))
+
+
+def test_sums_of_units_up_to_each_are_those_of_torch() -> None:
+    torch.manual_seed(0)
+    layer = Recurrent(Summed, D, H, dtype=torch.float64)
+    assert [name for name, _ in layer.named_parameters()] == [
+        f"{name}_l0" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    ]
+    x, h = torch.randn(1, 2, D, dtype=torch.float64), torch.randn(2, H, dtype=torch.float64)
+    torch.manual_seed(3)
+    found = layer(x, h[None])[0][0]
+    torch.manual_seed(3)
+    drawn = torch.rand(2, H).double()
+    n = x[0] @ layer.weight_ih_l0.t() + layer.bias_ih_l0
+    rest = torch.softmax(n + h @ layer.weight_hh_l0.t() + layer.bias_hh_l0, -1)
+    wanted = torch.tanh(n + h.cumsum(-1) - 0.5 * rest.cumsum(-1) + 0.1 * (h * drawn).cumsum(-1))
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_what_is_not_learned_is_neither_dropped_nor_shown_as_a_gate() -> None:
+    class Sums(Cell):
+        gates = ("n",)
+
+        def step(self, x, h):
+            return tanh(x.n + h.n) + cumsum(h)
+
+    cell, layer = Sums(), Recurrent(Sums, D, H, weight_dropout=0.5)
+    state = torch.ones(1, H)
+    layer.weight_hh_l0.data.zero_()
+    steps = torch.stack([layer.train()(torch.zeros(1, D), state)[0] for _ in range(3)])
+    assert torch.equal(steps, steps[:1].expand_as(steps)), "a triangle lost ones"
+    assert cell.equations == "h' = tanh(W_in x + b_in + W_hn h + b_hn) + cumsum(h)"
+    assert r"\operatorname{cumsum}(h_{t-1})" in latex(cell.graph)
+    told = gradient_text(cell.graph)
+    assert "W_hcumsum = 1 up to each unit, 0 beyond it" in told and "δW_hcumsum" not in told
+    assert parameter_formula(cell) == "HD + H² + 2H"
+    assert restore(store(cell.graph)).fingerprint == cell.graph.fingerprint
+    assert cell.gates == ("n",)
+
+
 def test_its_text_is_the_same_cell_and_a_damaged_one_is_none() -> None:
     graph = Formed().graph
     text = store(graph)
@@ -182,6 +242,9 @@ def test_its_text_is_the_same_cell_and_a_damaged_one_is_none() -> None:
         (lambda self, x, h: tanh(x.n + h.n + skew(h.n)), CellDefinitionError, "made in two ways"),
         (lambda self, x, h: tanh(x.n + skew(low_rank(h.n, 2))), ShapeError, "already, by low_rank"),
         (lambda self, x, h: skew(tanh(x.n + h.n)), ShapeError, "which is no gate"),
+        (lambda self, x, h: tanh(x.n + h.n) * cumsum(2.0), ShapeError, "which has no units"),
+        (lambda self, x, h: tanh(x.n + h.n) * cumsum(amax(h)), ShapeError, "which has no units"),
+        (lambda self, x, h: tanh(x.n + h.cumsum) + cumsum(h), ShapeError, "something of its own cumsum"),
         (lambda self, x, h: tanh(x.n + low_rank(h.n, 0)), ShapeError, "rank of low_rank is 0"),
         (
             lambda self, x, h: tanh(x.n + block_diagonal(h.n, 2.0)),
@@ -197,7 +260,7 @@ def test_its_text_is_the_same_cell_and_a_damaged_one_is_none() -> None:
     ],
 )
 def test_what_cannot_be_is_refused(step: Any, error: type[Exception], said: str) -> None:
-    gates = ("n", "n_left") if said.endswith("left") else ("n",)
+    gates = {"n_left": ("n", "n_left"), "cumsum": ("n", "cumsum")}.get(said[-6:], ("n",))
     made = type("Mine", (Cell,), {"gates": gates, "step": step})()
     with pytest.raises(error, match=said):
         _ = made.graph

@@ -20,7 +20,7 @@ import cellwise
 from cellwise import Cell, cells, stop_gradient, tanh
 from cellwise.graph import Node, Shape, StepGraph
 from cellwise.graph.expr import postorder
-from cellwise.graph.forms import FORMS
+from cellwise.graph.forms import FORMS, made
 from cellwise.graph.ops import (
     BESIDE,
     CONSTANT,
@@ -236,8 +236,8 @@ def run_gate_by_gate(
                 continue
             if node.op is PROJECT:
                 gate = str(node.attribute)
-                weights = value(f"weight_hh {gate}"), value(f"bias_hh {gate}")
-                values[node] = F.linear(values[node.inputs[0]], *weights)
+                bias = None if node.linear else value(f"bias_hh {gate}")
+                values[node] = F.linear(values[node.inputs[0]], value(f"weight_hh {gate}"), bias)
             else:
                 assert node.op.torch is not None
                 values[node] = node.op.torch(*(values[i] for i in node.inputs))
@@ -248,13 +248,15 @@ def run_gate_by_gate(
 
 def formed(graph: StepGraph, value: Callable[[str], Tensor], width: int) -> Callable[[str], Tensor]:
     """The weights, those that are made of others made once."""
-    made = {}
+    found = {}
     for (kind, gate), form in graph.forms.items():
         shapes = FORMS[form.kind].parameters(form.number, H, width if kind == "ih" else H)
         with torch._C._DisableTorchDispatch():
             parameters = [torch.rand(shape).requires_grad_() for shape in shapes.values()]
-        made[f"weight_{kind} {gate}"] = FORMS[form.kind].make(form.number, *parameters)
-    return lambda name: made[name] if name in made else value(name)
+            # No work of a call; kernels make a gradient at it with the others.
+            triangle = torch.ones(H, H).tril().requires_grad_()
+        found[f"weight_{kind} {gate}"] = made(form, parameters, H, triangle) if shapes else triangle
+    return lambda name: found[name] if name in found else value(name)
 
 
 def check_operations(cell: Cell) -> None:
@@ -354,12 +356,17 @@ def check_backward_pointwise(cell: Cell, recompute: bool = False) -> None:
         return operand[..., :1] if node.shape is Shape.ROWS and operand.dim() else operand
 
     unsummed = frozenset() if graph.input_gates else graph.part_nodes
-    at_gates = {*derivative.inputs.values(), *derivative.products.values()}
+    at_gates = {
+        value
+        for gates in (derivative.inputs, derivative.products)
+        for node, value in gates.items()
+        if not node.linear
+    }
     with Watch() as watch:
         for root in roots(derivative):
             ask(root)
     sums = H * (len(at_gates) + len(derivative.parameters) + len({*derivative.beside} - unsummed))
-    biases = H * sum(node.op in (INPUT, PROJECT) and node not in kept for node in values)
+    biases = H * sum(node.op in (INPUT, PROJECT) and not node.linear and node not in kept for node in values)
     counted = cost(cell, recompute=recompute).backward
     one = {"b": 1, "t": 1, "d": D, "h": H}
     making = sum(FORMS[form.kind].operations(form.number, H, H)[3] for form in graph.forms.values())

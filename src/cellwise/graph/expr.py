@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 
-from cellwise.graph.forms import Form
+from cellwise.graph.forms import FORMS, Form
 from cellwise.graph.ops import BESIDE, CONSTANT, DRAW, INPUT, PROJECT, SCALAR, STATE, VECTOR, Kind, Op
 from cellwise.graph.ops import Shape as Shape
 
@@ -69,6 +69,11 @@ class Node:
     @property
     def is_mask(self) -> bool:
         return self.op.makes_mask
+
+    @property
+    def is_function(self) -> bool:
+        """Whether it is a product with a weight that nothing is learned of, and so a function of what it multiplies."""
+        return self.form is not None and FORMS[self.form.kind].is_function
 
 
 @dataclass(frozen=True)
@@ -192,6 +197,11 @@ class StepGraph:
         made = {(node.op, node.attribute): node.form for node in (*self.of(INPUT), *self.of(PROJECT))}
         found = {(kind, gate): made[op, gate] for kind, op, gates in kinds for gate in gates}
         return {place: form for place, form in found.items() if form is not None}
+
+    @cached_property
+    def functions(self) -> tuple[str, ...]:
+        """The last of `state_gates`, whose weights nothing is learned of."""
+        return tuple(dict.fromkeys(str(node.attribute) for node in self.of(PROJECT) if node.is_function))
 
     def row_gates(self, kind: str) -> tuple[str, ...]:
         """The gates whose weights are learned as they are: row blocks of the parameter `weight_ih` or `weight_hh`."""

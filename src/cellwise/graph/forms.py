@@ -1,20 +1,21 @@
 """Weights of gates that are made of others: W - W^T, a product of two narrow matrices, blocks on a diagonal.
 
 A form is a mark on a gate, as `linear` is. Its parameters are those of the layer; the weight that they make is made
-once in a call, and the kernels are given it as they are given any other.
+once in a call, and the kernels are given it as they are given any other. One form has no parameters: a triangle of
+ones, by which sums are taken from the first unit on.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-SKEW, LOW_RANK, BLOCKS = "skew", "low_rank", "block_diagonal"
+SKEW, LOW_RANK, BLOCKS, CUMSUM = "skew", "low_rank", "block_diagonal", "cumsum"
 MOST = 2**20  # rank or blocks
 
 
@@ -34,7 +35,8 @@ class FormKind:
 
     Args:
         parameters: number, R, C -> shape of each parameter, by what its name has behind that of the gate.
-        make: number, its parameters -> the weight (R, C).
+        make: number, its parameters -> the weight (R, C); of a form without parameters: H and a tensor of the dtype and
+            device that are wanted.
         bound: number, H -> parameters start uniform within it of zero.
         operations: number, R, C -> how many operations make the weight: those of products and others, and of both again
             for the gradients at its parameters.
@@ -51,6 +53,9 @@ class FormKind:
     is_valid: Callable[[Any], bool]
     written: tuple[tuple[str, str], ...]
     in_latex: tuple[tuple[str, str], ...]
+    is_function: bool = (
+        False  # whether a product with it is written as a function of its name, and W_{w} in gradients only
+    )
 
 
 def _skew(diagonal: float, a: Tensor) -> Tensor:
@@ -71,6 +76,10 @@ def _block_diagonal(count: int, blocks: Tensor) -> Tensor:
     # (blocks, rows, blocks, columns), zero but where both blocks are one.
     spread = torch.diag_embed(blocks.permute(1, 2, 0), dim1=0, dim2=2)
     return spread.reshape(count * rows, count * columns)
+
+
+def _triangle(hidden: int, like: Tensor) -> Tensor:
+    return like.new_ones(hidden, hidden).tril()
 
 
 def _is_count(number: Any) -> bool:
@@ -128,12 +137,29 @@ FORMS: dict[str, FormKind] = {
             (r"\delta B_{{{w},k}}", r"(\delta W_{{{w}}})_{{k,k}}"),
         ),
     ),
+    CUMSUM: FormKind(
+        parameters=lambda n, rows, columns: {},
+        make=_triangle,
+        bound=lambda n, hidden: 0.0,
+        operations=lambda n, rows, columns: (0, 0, 0, 0),
+        misfit=lambda n, rows, columns: None,
+        is_valid=lambda n: n == 1,
+        written=(("W_{w}", "1 up to each unit, 0 beyond it"),),
+        in_latex=((r"W_{{{w}}}", r"(1 \text{{ where }} k \le j \text{{, else }} 0)_{{jk}}"),),
+        is_function=True,
+    ),
 }
 
 
 def _nth(size: Any, count: int) -> Any:
     """A size, a number or a formula, over a number."""
     return size // count
+
+
+def made(form: Form, parameters: Sequence[Tensor], hidden: int, like: Tensor) -> Tensor:
+    """The weight of a gate of `hidden` units, made of its parameters; of the dtype and on the device of `like`."""
+    make = FORMS[form.kind].make
+    return make(form.number, *parameters) if parameters else make(hidden, like)
 
 
 def stems_of(kind: str, gate: str, form: Form) -> tuple[str, ...]:

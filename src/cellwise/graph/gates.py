@@ -1,6 +1,7 @@
 """What a gate may be beside W v + b, as functions of a gate.
 
-`ready(x.n)` are numbers of the input as they arrive; `skew`, `low_rank` and `block_diagonal` say how W is made.
+`ready(x.n)` are numbers of the input as they arrive; `skew`, `low_rank` and `block_diagonal` say how W is made; the W
+of `cumsum` is a triangle of ones.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from typing import Any
 
 from cellwise.errors import ShapeError
 from cellwise.graph.expr import Node, ready_part
-from cellwise.graph.forms import BLOCKS, LOW_RANK, MOST, SKEW, Form
-from cellwise.graph.ops import INPUT, PROJECT
+from cellwise.graph.forms import BLOCKS, CUMSUM, LOW_RANK, MOST, SKEW, Form
+from cellwise.graph.ops import BESIDE, DRAW, INPUT, OPS, PROJECT, Shape
 from cellwise.graph.text import short
 from cellwise.graph.tracer import current_tracer, describe
 from cellwise.graph.values import Value, node_of, part_of_input
@@ -63,6 +64,31 @@ def block_diagonal(gate: Any, heads: int) -> Any:
     """
     count = _count("block_diagonal", "heads", heads)
     return gate if count == 1 and isinstance(gate, Value) else _formed("block_diagonal", gate, BLOCKS, count)
+
+
+def cumsum(v: Any) -> Any:
+    """The sums of the units up to each: unit k is v_1 + ... + v_k, `cumsum(softmax(x.f + h.f))` (Shen et al. 2019).
+
+    Kernels make it as a product with a triangle of ones, which takes as long as a gate of a state. From the last unit
+    on it is `sum(v) - cumsum(v) + v`.
+    """
+    tracer = current_tracer()
+    if tracer is None:
+        raise TypeError(
+            f"cellwise.cumsum writes equations inside a Cell.step and was given {describe(v)} outside of one; to "
+            "compute with tensors use torch.cumsum."
+        )
+    node = node_of(v)
+    if not isinstance(node, Node) or node.shape is not Shape.BATCH or node.is_mask:
+        what = f"{short(node)}, of shape {node.shape}" if isinstance(node, Node) else describe(v)
+        tracer.fail(
+            ShapeError,
+            problem=f"cumsum was given {what}, which has no units to sum up.",
+            remedy="It takes a value that differs from row to row and from unit to unit: cumsum(softmax(h.n)).",
+        )
+    if node.op in (BESIDE, DRAW):  # whose rows no product reads
+        node = tracer.apply(OPS["mul"], node, 1.0)
+    return Value(tracer, tracer.fixed(node, Form(CUMSUM, 1)))
 
 
 def _formed(name: str, gate: Any, kind: str, number: float) -> Any:

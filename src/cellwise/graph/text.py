@@ -82,6 +82,10 @@ class Notation:
         """The equations of a weight that is made of others, and of the gradients at these."""
         return kind.written
 
+    def function(self, name: str) -> str:
+        """The template of a function of one value."""
+        return f"{name}({{0}})"
+
     def brackets(self, text: str) -> str:
         return f"({text})"
 
@@ -118,8 +122,10 @@ def form_lines(graph: StepGraph, notation: Notation = TEXT, gradients: bool = Fa
     found = []
     for (kind, gate), form in graph.forms.items():
         first, *rest = notation.form(FORMS[form.kind])
+        if FORMS[form.kind].is_function:
+            rest, first = [first], None
         index, number = f"{kind[0]}{notation.gate(gate)}", notation.number(form.number)
-        for name, text in rest if gradients else [first]:
+        for name, text in rest if gradients else filter(None, [first]):
             text = text.replace(*notation.no_diagonal) if not form.number else text
             found.append(Line(name.format(w=index), text.format(w=index, n=number)))
     return found
@@ -213,8 +219,10 @@ def write(
     binds = notation.binds.get(op.name, op.binds)
     if op in (INPUT, PROJECT) and (node.linear or not bias):
         template, binds = template.split(" + b_")[0], ATOM
+    if node.is_function:
+        template, binds = notation.function(str(node.attribute)), ATOM
     texts = [
-        notation.brackets(text) if _needs_brackets(op, position, inner) else text
+        notation.brackets(text) if not node.is_function and _needs_brackets(op, position, inner) else text
         for position, (text, inner) in enumerate(operands)
     ]
     return notation.fill(template, texts, notation.gate(str(node.attribute))), binds

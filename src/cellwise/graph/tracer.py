@@ -18,7 +18,7 @@ from typing import Any, NoReturn, Protocol
 from cellwise.errors import CellError, ConcreteValueError, ShapeError
 from cellwise.graph.expr import Draw, Node, Source
 from cellwise.graph.forms import Form
-from cellwise.graph.ops import CONSTANT, DRAW, Kind, Op, Shape
+from cellwise.graph.ops import CONSTANT, DRAW, PROJECT, Kind, Op, Shape
 
 
 def _folder_of(package: str) -> str:
@@ -88,6 +88,7 @@ class Tracer:
         self.cell = cell
         self.training, self.asked_training = training, False
         self.draws: list[Draw] = []
+        self.fixed_gates: list[str] = []
         self.name = type(cell).__name__
         self._nodes: dict[tuple[object, ...], Node] = {}
         self.code: CodeType = cell.step.__code__
@@ -114,6 +115,19 @@ class Tracer:
         name = next(name for i in itertools.count(1) if (name := f"{letter}{i}") not in taken)
         self.draws.append(Draw(name, probability, per_sequence))
         return self.node(DRAW, attribute=name)
+
+    def fixed(self, node: Node, form: Form) -> Node:
+        """The product of a value with a weight that is given by its form, as a gate that is called after it."""
+        cell, name = self.cell, form.kind
+        if name in (*cell.gates, *cell.states, *cell.vectors, *cell.scalars, *cell.inputs):
+            self.fail(
+                ShapeError,
+                problem=f"{self.name} asks for {name}(...) and calls something of its own {name}.",
+                remedy="Give the gate, the state, the parameter or the input of this name another.",
+            )
+        if name not in self.fixed_gates:
+            self.fixed_gates.append(name)
+        return self.node(PROJECT, node, attribute=name, linear=True, form=form)
 
     @property
     def nodes(self) -> tuple[Node, ...]:

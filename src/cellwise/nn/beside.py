@@ -162,11 +162,17 @@ def _drawn(draw: Draw, rows: int, hidden: int, like: Tensor) -> Tensor:
     return (uniform if draw.probability is None else uniform < draw.probability).to(like.dtype)
 
 
-def drop_weights(weights: tuple[Weights, ...], p: float) -> tuple[Weights, ...]:
-    """Each recurrent weight zero with probability p, else w / (1 - p): for all steps of a call (Merity et al. 2018)."""
+def drop_weights(weights: tuple[Weights, ...], p: float, fixed: int) -> tuple[Weights, ...]:
+    """Each recurrent weight zero with probability p, else w / (1 - p): for all steps of a call (Merity et al. 2018).
+
+    The last `fixed` rows, which are not learned, stay.
+    """
     stem = "weight_hh"
-    dropped = [
-        {stem: torch.nn.functional.dropout(each.by_stem[stem], p)} if stem in each.by_stem else {}
-        for each in weights
-    ]
+
+    def drop(weight: Tensor) -> Tensor:
+        if not fixed:
+            return torch.nn.functional.dropout(weight, p)
+        return torch.cat([torch.nn.functional.dropout(weight[:-fixed], p), weight[-fixed:]])
+
+    dropped = [{stem: drop(each.by_stem[stem])} if stem in each.by_stem else {} for each in weights]
     return tuple([Weights({**each.by_stem, **other}) for each, other in zip(weights, dropped, strict=True)])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cellwise.backends.base import Weights
-from cellwise.graph.forms import FORMS
+from cellwise.graph.forms import Form, made
 from cellwise.plan import Filling
 
 _BEFORE = ("weight_ih", "weight_hh", "bias_ih")
@@ -50,7 +50,9 @@ def _filled(by_stem: Mapping[str, Tensor], filling: Filling) -> dict[str, Tensor
         whole = by_stem.get(stem)
         blocks: Sequence[Tensor] = () if whole is None else whole.split(filling.hidden_size)
         rows = [
-            FORMS[kind].make(number, *[by_stem[each] for each in stems]) if kind else blocks[int(number)]
+            made(Form(kind, number), [by_stem[each] for each in stems], filling.hidden_size, first)
+            if kind
+            else blocks[int(number)]
             for kind, number, stems in gates
         ]
         for _, _, stems in gates:

@@ -166,7 +166,9 @@ class RecurrentLayer(nn.Module):
         else:
             weights = self._given(weights, stack.graph, beside, form, unbatched)
         if self.weight_dropout and self.training:
-            weights = drop_weights(weights, self.weight_dropout)
+            weights = drop_weights(
+                weights, self.weight_dropout, len(stack.graph.functions) * self.hidden_size
+            )
         call = Call(sequences, states, weights, self.training, prepared)
         output, finals = backend.run(stack, call)
         output = form.output(output)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from cellwise.graph import Node
-from cellwise.graph.forms import FORMS, stems_of
+from cellwise.graph.forms import made, stems_of
 from cellwise.graph.ops import BESIDE, CONSTANT, INPUT, PROJECT, SCALAR, STATE, VECTOR
 from cellwise.nn.recurrent import RecurrentLayer
 from cellwise.runtime.outputs import by_name
@@ -179,7 +179,7 @@ def _step(
         if form is None:
             return block(f"weight_{kind}", graph.row_gates(kind), gate)
         made_of = [getattr(layer, f"{stem}{suffix}") for stem in stems_of(kind, gate, form)]
-        return FORMS[form.kind].make(form.number, *made_of)
+        return made(form, made_of, layer.hidden_size, x)
 
     def affine(kind: str, gate: str, value: Tensor) -> Tensor:
         biases = graph.input_biases if kind == "ih" else graph.state_biases

@@ -25,8 +25,9 @@ from typing import Any
 from hypothesis import note
 from hypothesis import strategies as st
 
-from cellwise import Cell, Initial, Scalar, Vector, low_rank, ready, skew
+from cellwise import Cell, Initial, Scalar, Vector, cumsum, low_rank, ready, skew
 from cellwise.graph import functions as f
+from cellwise.graph.forms import CUMSUM
 from cellwise.graph.ops import BESIDE, OPS, POINTWISE, REDUCTIONS
 
 Operand = Any
@@ -75,7 +76,10 @@ APPLY: dict[str, Callable[..., Operand]] = {
     "sum": f.sum,
     "mean": f.mean,
     "amax": f.amax,
+    CUMSUM: cumsum,
 }
+# What takes together the units of a row, and so a value that has some.
+_OF_UNITS = {*REDUCTIONS, CUMSUM}
 
 
 _WITHOUT_GRADIENT = ("stop_gradient", "floor", "sign")
@@ -205,7 +209,7 @@ class _Values:
             operands = [_pick(self.batch, line.operands[0])]
             made = self._projected(operands[0], line.op)
         else:
-            from_ = self.batch if line.op in REDUCTIONS else self.values
+            from_ = self.batch if line.op in _OF_UNITS else self.values
             operands = [_pick(from_, each) for each in line.operands]
             if isinstance(operands[0], float):  # Python itself would compute with constants alone
                 operands[0] = self.batch[0]
@@ -271,9 +275,9 @@ def programs(draw: st.DrawFn, gradient: bool = True, most_lines: int = 12) -> Pr
     ordinary = st.sampled_from(ops).flatmap(
         lambda name: st.tuples(*[index] * OPS[name].operands).map(lambda indices: Line(name, indices))
     )
-    lines = [ordinary, ordinary]
+    lines = [ordinary, ordinary, ordinary, st.builds(Line, st.just(CUMSUM), st.tuples(index))]
     if gates:
-        lines.append(st.builds(Line, st.sampled_from(gates), st.tuples(index)))
+        lines += [st.builds(Line, st.sampled_from(gates), st.tuples(index))] * 2
     states = ("h", "s")[: draw(st.integers(1, 2))]
     result = _results(gates, gradient)
     takes = draw(st.sampled_from(["gates", "gates", "gates", "itself", "ready"]))

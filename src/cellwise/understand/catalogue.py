@@ -67,9 +67,9 @@ class Entry:
 
     @cached_property
     def matrices(self) -> int:
-        """How many weight matrices a layer has, of the input and of states: D = H counts them alike."""
+        """How many weight matrices a layer learns, of the input and of states: D = H counts them alike."""
         graph = self.cell.graph
-        return len(graph.input_gates) + len(graph.state_gates)
+        return len(graph.input_gates) + len(graph.state_gates) - len(graph.functions)
 
     @cached_property
     def size(self) -> int:

@@ -136,6 +136,9 @@ class LatexNotation(Notation):
         mantissa, e, exponent = f"{value:g}".partition("e")
         return f"{mantissa} \\cdot 10^{{{int(exponent)}}}" if e else mantissa
 
+    def function(self, name: str) -> str:
+        return rf"\operatorname{{{{{name}}}}}({{0}})"
+
     def brackets(self, text: str) -> str:
         return rf"\left( {text} \right)" if _TALL.search(text) else f"({text})"
 

@@ -37,6 +37,7 @@ _SIGNS = {
     "sum": "Σ units",
     "mean": "mean of units",
     "amax": "max of units",
+    "cumsum": "Σ units up to each",
 }
 # What the lines into an operation are, where it matters which is which.
 _ENDS = {
@@ -196,12 +197,12 @@ class _Builder:
                 inner.append(node.inputs[0])
             terms, sums = self._terms(inner[-1])
             others = [t for t in terms if t in self.flowing and not self._is_affine(t)]
-            if len(others) > _MOST_EXTRA and node.op not in (INPUT, PROJECT):
+            if len(others) > _MOST_EXTRA and not _is_product(node):
                 continue
             # What was normalized on its way to a gate is a sum of the gate's as its projection is.
             several = node.op.activation and sum(term.shape is Shape.BATCH for term in terms) > 1
             normalized = {term for term in terms if self._is_normalized(term)} if several else set()
-            if normalized or any(map(self._is_affine, terms)) or node.op in (INPUT, PROJECT):
+            if normalized or any(map(self._is_affine, terms)) or _is_product(node):
                 self.roots[node] = terms
                 affine = {term for term in terms if self._is_affine(term)}
                 absorbed |= {*inner[1:], *sums, *affine, *normalized} - {node}
@@ -225,7 +226,7 @@ class _Builder:
         return terms, sums
 
     def _is_affine(self, term: Node) -> bool:
-        return term.op in (INPUT, PROJECT) and self.uses[term] == 1
+        return _is_product(term) and self.uses[term] == 1
 
     def _is_normalized(self, term: Node) -> bool:
         return meets_rows(term) and self.uses[term] == 1
@@ -233,9 +234,7 @@ class _Builder:
     def _gate(self, node: Node) -> None:
         terms = self.roots[node]
         id = self._new_id(node)
-        affine = [
-            term for term in terms if term.op in (INPUT, PROJECT) and (term is node or self.uses[term] == 1)
-        ]
+        affine = [term for term in terms if _is_product(term) and (term is node or self.uses[term] == 1)]
         gates = dict.fromkeys(str(term.attribute) for term in affine)
         own_name = self.names.get(node, "")
         name = own_name if own_name and not own_name.endswith("'") else ", ".join(gates)
@@ -325,7 +324,7 @@ class _Builder:
         if node.shape is Shape.ROWS or any(each in self.hidden for each in units_of(node)):
             return self._row_label(node)
         operands = [None if each in self.flowing else self._written(each) for each in node.inputs]
-        name = node.op.name
+        name = str(node.attribute) if node.is_function else node.op.name
         sign = _SIGNS.get(name, name)
         if len(node.inputs) == 2 and node.inputs[0] is node.inputs[1]:
             return {"mul": "( )²", "add": "2 ×"}.get(name, sign)
@@ -354,3 +353,8 @@ class _Builder:
     def _new_id(self, node: Node) -> str:
         self.ids[node] = f"n{len(self.ids)}"
         return self.ids[node]
+
+
+def _is_product(node: Node) -> bool:
+    """Whether it is a product with a learned weight."""
+    return node.op in (INPUT, PROJECT) and not node.is_function
