@@ -36,7 +36,7 @@ from cellwise.graph.functions import (
 from cellwise.graph.functions import (
     sum as sum,
 )  # not in __all__: a star import leaves Python's own in its place
-from cellwise.graph.gates import block_diagonal, cumsum, low_rank, ready, skew
+from cellwise.graph.gates import block_diagonal, cumsum, low_rank, ready, skew, symmetric_skew
 from cellwise.graph.parts import layer_norm, rms_norm, softmax
 from cellwise.graph.randomness import dropout, uniform, zoneout
 
@@ -104,6 +104,7 @@ __all__ = [
     "softplus",
     "sqrt",
     "stop_gradient",
+    "symmetric_skew",
     "tanh",
     "uniform",
     "where",

@@ -188,6 +188,15 @@ def _(p: Any, h: Tensor) -> Any:
     return (h + 0.01 * sigmoid(p.x("z") + h @ w.t()) * tanh(p.x("n") + h @ w.t()),)
 
 
+@paper("lipschitz-rnn")
+def _(p: Any, h: Tensor) -> Any:
+    a, w = (
+        0.25 * (m + m.t()) + 0.75 * (m - m.t()) - 0.001 * torch.eye(len(m), dtype=h.dtype)
+        for m in (p.weight_hh_a, p.weight_hh_n)
+    )
+    return (h + 0.01 * h @ a.t() + 0.01 * tanh(h @ w.t() + p.x("n")),)
+
+
 @paper("ligru")
 def _(p: Any, h: Tensor) -> Any:
     return (_mix(sigmoid(p.both("z", h)), h, p.both("n", h).relu()),)

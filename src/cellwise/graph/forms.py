@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from torch import Tensor
 
-SKEW, LOW_RANK, BLOCKS, CUMSUM = "skew", "low_rank", "block_diagonal", "cumsum"
+SKEW, SYMMETRIC_SKEW, LOW_RANK, BLOCKS = "skew", "symmetric_skew", "low_rank", "block_diagonal"
+CUMSUM = "cumsum"
 MOST = 2**20  # rank or blocks
 
 
@@ -65,6 +66,10 @@ def _skew(diagonal: float, a: Tensor) -> Tensor:
     return made - torch.diag(a.new_full((len(a),), diagonal)) if diagonal else made
 
 
+def _symmetric_skew(beta: float, a: Tensor) -> Tensor:
+    return a + (1 - 2 * beta) * a.mT
+
+
 def _low_rank(_: int, left: Tensor, right: Tensor) -> Tensor:
     return left @ right
 
@@ -86,6 +91,14 @@ def _is_count(number: Any) -> bool:
     return type(number) is int and 0 < number <= MOST
 
 
+def _is_finite(number: Any) -> bool:
+    return type(number) is float and math.isfinite(number)
+
+
+def _no_square(_: float, rows: int, columns: int) -> str | None:
+    return None if rows == columns else f"a square, not ({rows}, {columns})"
+
+
 def _block_misfit(count: int, rows: int, columns: int) -> str | None:
     uneven = next((size for size in (rows, columns) if size % count), None)
     return None if uneven is None else f"{count} blocks, of which {uneven} is no multiple"
@@ -97,12 +110,32 @@ FORMS: dict[str, FormKind] = {
         make=_skew,
         bound=lambda n, hidden: 1 / math.sqrt(hidden),
         operations=lambda n, rows, columns: (0, (2 if n else 1) * rows * columns, 0, rows * columns),
-        misfit=lambda n, rows, columns: None if rows == columns else f"a square, not ({rows}, {columns})",
-        is_valid=lambda n: type(n) is float and math.isfinite(n),
+        misfit=_no_square,
+        is_valid=_is_finite,
         written=(("W_{w}", "A_{w} − A_{w}ᵀ − {n} I"), ("δA_{w}", "δW_{w} − δW_{w}ᵀ")),
         in_latex=(
             (r"W_{{{w}}}", r"A_{{{w}}} - A_{{{w}}}^\top - {n}\, I"),
             (r"\delta A_{{{w}}}", r"\delta W_{{{w}}} - \delta W_{{{w}}}^\top"),
+        ),
+    ),
+    SYMMETRIC_SKEW: FormKind(
+        parameters=lambda n, rows, columns: {"": (rows, columns)},
+        make=_symmetric_skew,
+        bound=lambda n, hidden: 1 / math.sqrt(hidden),
+        operations=lambda n, rows, columns: (0, 2 * rows * columns, 0, 2 * rows * columns),
+        misfit=_no_square,
+        is_valid=_is_finite,
+        written=(
+            ("W_{w}", "(1 − {n}) (A_{w} + A_{w}ᵀ) + {n} (A_{w} − A_{w}ᵀ)"),
+            ("δA_{w}", "(1 − {n}) (δW_{w} + δW_{w}ᵀ) + {n} (δW_{w} − δW_{w}ᵀ)"),
+        ),
+        in_latex=(
+            (r"W_{{{w}}}", r"(1 - {n}) (A_{{{w}}} + A_{{{w}}}^\top) + {n}\, (A_{{{w}}} - A_{{{w}}}^\top)"),
+            (
+                r"\delta A_{{{w}}}",
+                r"(1 - {n}) (\delta W_{{{w}}} + \delta W_{{{w}}}^\top)"
+                r" + {n}\, (\delta W_{{{w}}} - \delta W_{{{w}}}^\top)",
+            ),
         ),
     ),
     LOW_RANK: FormKind(
@@ -172,7 +205,7 @@ def form_of(mark: str) -> Form:
     kind, _, number = mark.partition("=")
     if kind not in FORMS:
         raise ValueError(f"{mark[:40]!r} is no form of a weight")
-    form = Form(kind, float(number) if kind == SKEW else int(number))
+    form = Form(kind, float(number) if kind in (SKEW, SYMMETRIC_SKEW) else int(number))
     if str(form) != mark or not FORMS[kind].is_valid(form.number):
         raise ValueError(f"{mark[:40]!r} is no form of a weight")
     return form

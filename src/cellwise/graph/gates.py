@@ -11,7 +11,7 @@ from typing import Any
 
 from cellwise.errors import ShapeError
 from cellwise.graph.expr import Node, ready_part
-from cellwise.graph.forms import BLOCKS, CUMSUM, LOW_RANK, MOST, SKEW, Form
+from cellwise.graph.forms import BLOCKS, CUMSUM, LOW_RANK, MOST, SKEW, SYMMETRIC_SKEW, Form
 from cellwise.graph.ops import BESIDE, DRAW, INPUT, OPS, PROJECT, Shape
 from cellwise.graph.text import short
 from cellwise.graph.tracer import current_tracer, describe
@@ -46,6 +46,14 @@ def skew(gate: Any, diagonal: float = 0.0) -> Any:
     The eigenvalues of A - A^T are imaginary, so that such a product turns a state and neither shrinks nor enlarges it.
     """
     return _formed("skew", gate, SKEW, _number("skew", "diagonal", diagonal))
+
+
+def symmetric_skew(gate: Any, beta: float) -> Any:
+    """A gate whose weight is (1 - beta) (A + A^T) + beta (A - A^T), for a learned matrix A (Erichson et al. 2021).
+
+    It leans from a symmetric matrix, where beta is 0, to a skew one, where it is 1.
+    """
+    return _formed("symmetric_skew", gate, SYMMETRIC_SKEW, _number("symmetric_skew", "beta", beta))
 
 
 def low_rank(gate: Any, rank: int) -> Any:

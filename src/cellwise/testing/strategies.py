@@ -25,7 +25,7 @@ from typing import Any
 from hypothesis import note
 from hypothesis import strategies as st
 
-from cellwise import Cell, Initial, Scalar, Vector, cumsum, low_rank, ready, skew
+from cellwise import Cell, Initial, Scalar, Vector, cumsum, low_rank, ready, skew, symmetric_skew
 from cellwise.graph import functions as f
 from cellwise.graph.forms import CUMSUM
 from cellwise.graph.ops import BESIDE, OPS, POINTWISE, REDUCTIONS
@@ -181,6 +181,7 @@ class Program:
 FORMS_OF_GATES: dict[str, Callable[[Operand], Operand]] = {
     "whole": lambda gate: gate,
     "skew": lambda gate: skew(gate, 0.1),
+    "symmetric_skew": lambda gate: symmetric_skew(gate, 0.7),
     "low_rank": lambda gate: low_rank(gate, 2),
     "ready": ready,
 }
@@ -261,7 +262,7 @@ def _results(gates: tuple[str, ...], gradient: bool) -> st.SearchStrategy[Result
 
 
 _INPUT_FORM = st.sampled_from(["whole", "whole", "whole", "low_rank"])
-_STATE_FORM = st.sampled_from(["whole", "whole", "whole", "low_rank", "skew"])
+_STATE_FORM = st.sampled_from(["whole", "whole", "whole", "low_rank", "skew", "symmetric_skew"])
 
 
 @st.composite
