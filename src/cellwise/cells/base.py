@@ -54,8 +54,8 @@ class Cell:
     In `step(self, x, *states, *inputs)`, `x.g` is W_ig x + b_ig, and `v.g` is W_hg v + b_hg for a state or an
     expression v. The recurrent rows belong to the gate: `h.g` and `(r * h).g` multiply by the same W_hg. `x` by itself
     is the input, unit by unit, of a layer whose input has the size of its state. `skew`, `symmetric_skew`,
-    `low_rank` and `block_diagonal` say how the weight of a gate is made, `ready` that it has none. An input named "dt" is given as
-    `layer(x, dt=dt)`; with `inputs = {"dt": 1.0}` it is 1 in a call that does not give it.
+    `low_rank` and `block_diagonal` say how the weight of a gate is made, `ready` that it has none. An input named "dt"
+    is given as `layer(x, dt=dt)`; with `inputs = {"dt": 1.0}` it is 1 in a call that does not give it.
 
     >>> class Leaky(Cell):
     ...     '''Leaky integrator.'''

@@ -121,11 +121,11 @@ def form_lines(graph: StepGraph, notation: Notation = TEXT, gradients: bool = Fa
     """The equations of weights that are made of others; or those of the gradients at what they are made of."""
     found = []
     for (kind, gate), form in graph.forms.items():
-        first, *rest = notation.form(FORMS[form.kind])
-        if FORMS[form.kind].is_function:
-            rest, first = [first], None
+        made = FORMS[form.kind]
+        first, *rest = notation.form(made)
+        shown = (rest or [first]) if gradients else [] if made.is_function else [first]
         index, number = f"{kind[0]}{notation.gate(gate)}", notation.number(form.number)
-        for name, text in rest if gradients else filter(None, [first]):
+        for name, text in shown:
             text = text.replace(*notation.no_diagonal) if not form.number else text
             found.append(Line(name.format(w=index), text.format(w=index, n=number)))
     return found

@@ -52,8 +52,8 @@ class Recurrent(RecurrentLayer):
 
     Parameters are named, shaped and ordered as in torch.nn: `weight_ih_l{k}` (G*H, D), `weight_hh_l{k}` (G*H, H),
     `bias_ih_l{k}`, `bias_hh_l{k}` (G*H,), with only the rows of gates that the cell asks for, then the cell's own. The
-    weight of a gate n that is made of others has these instead of rows: `weight_hh_n_l{k}` (`skew`, `symmetric_skew`, `block_diagonal`),
-    `weight_hh_n_left_l{k}` and `weight_hh_n_right_l{k}` (`low_rank`).
+    weight of a gate n that is made of others has these instead of rows: `weight_hh_n_l{k}` (`skew`, `symmetric_skew`,
+    `block_diagonal`), `weight_hh_n_left_l{k}` and `weight_hh_n_right_l{k}` (`low_rank`).
     They start uniform within 1 / sqrt(H) of zero, as in torch.nn.
 
     `layer.recompute = True` saves memory in training on a CPU: the backward pass computes each step again from the
