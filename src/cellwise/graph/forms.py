@@ -141,6 +141,11 @@ def stems_of(kind: str, gate: str, form: Form) -> tuple[str, ...]:
     return tuple(f"weight_{kind}_{gate}{suffix}" for suffix in FORMS[form.kind].parameters(form.number, 0, 0))
 
 
+def apart_stem(gate: str) -> str:
+    """What the recurrent weight of a gate is called that is learned as it is and stands apart from the others."""
+    return f"weight_hh_{gate}"
+
+
 def form_of(mark: str) -> Form:
     """The form that a mark says, as `str(form)` writes it. ValueError of one that there is not."""
     kind, _, number = mark.partition("=")
