@@ -70,7 +70,7 @@ def sizes_beside(hidden_size: int, padding: Padding | None) -> SizesBeside:
 def rows_beside(
     cell: Cell, given: Mapping[str, Any], form: Form, sizes: SizesBeside, unbatched: bool
 ) -> dict[str, Tensor]:
-    """The rows of all inputs beside x of a cell, as kernels take them: (N, H) or (N, 1).
+    """The rows of all inputs beside x of a cell, (N, H) or (N, 1).
 
     Args:
         given: each (T, B), (T, B, 1) or (T, B, H), where x is (T, B, D); in the form of x.
@@ -85,8 +85,6 @@ def rows_beside(
     for name in cell.inputs:
         if given.get(name) is not None:
             rows[name] = _rows(name, given[name], form, sizes.of(name), unbatched)
-            if rows[name].shape[-1] != 1:
-                rows[name] = copied(rows[name], sizes.width, 1)
         elif isinstance(defaults, Mapping):
             rows[name] = data.new_full((data.shape[0], 1), defaults[name])
     return rows
@@ -164,7 +162,11 @@ def with_given(
             for draw in graph.asked_draws
         }
         # Parts of the input are known when a layer's turn comes (`run_stacked`).
-        asked = {name: rows[name] for name in graph.asked_inputs if name not in graph.input_parts}
+        asked = {
+            name: rows[name] if rows[name].shape[-1] == 1 else copied(rows[name], sizes.width, 1)
+            for name in graph.asked_inputs
+            if name not in graph.input_parts
+        }
         found.append(Weights({**each.by_stem, **asked, **drawn}))
     return tuple(found)
 

@@ -24,11 +24,10 @@ def padded_weights(by_stem: Mapping[str, Tensor], padding: Padding, deeper: bool
         deeper: whether its input is the output of another layer, in such rows.
     """
     found = {}
+    true = true_blocks(by_stem, padding)
     for stem, gates in padding.weights:
-        place, blocks = 0, []
-        for gate in gates:
-            block = _block(by_stem, stem, gate, place)
-            place += 0 if gate.stems else gate.rows
+        blocks = []
+        for gate, block in zip(gates, true[stem], strict=True):
             if stem == "weight_hh":
                 block = F.pad(block, (0, padding.width - gate.columns))
             elif deeper:
@@ -42,6 +41,17 @@ def padded_weights(by_stem: Mapping[str, Tensor], padding: Padding, deeper: bool
     for name, units in padding.masks:
         found[name] = torch.cat([like.new_ones(units), like.new_zeros(padding.width - units)])
     return found | {name: by_stem[name] for name in padding.scalars}
+
+
+def true_blocks(by_stem: Mapping[str, Tensor], padding: Padding) -> dict[str, list[Tensor]]:
+    """The weights of one layer in one direction in true sizes, gate by gate, whatever they are made of."""
+    found: dict[str, list[Tensor]] = {}
+    for stem, gates in padding.weights:
+        place = 0
+        for gate in gates:
+            found.setdefault(stem, []).append(_block(by_stem, stem, gate, place))
+            place += 0 if gate.stems else gate.rows
+    return found
 
 
 def _block(by_stem: Mapping[str, Tensor], stem: str, gate: PaddedGate, place: int) -> Tensor:

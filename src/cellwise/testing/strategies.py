@@ -324,7 +324,9 @@ _STATE_FORM = st.sampled_from(["whole", "whole", "whole", "low_rank", "skew"])
 
 
 @st.composite
-def programs(draw: st.DrawFn, gradient: bool = True, most_lines: int = 12) -> Program:
+def programs(
+    draw: st.DrawFn, gradient: bool = True, most_lines: int = 12, widths: bool = True
+) -> Program:
     """A random program. With `gradient=False` it may stop gradients, which finite differences cannot check."""
     gates = ("a", "b", "c")[: draw(st.sampled_from([1, 2, 3, 1, 2, 3, 0]))]
     ops = [*POINTWISE, *REDUCTIONS]
@@ -341,7 +343,7 @@ def programs(draw: st.DrawFn, gradient: bool = True, most_lines: int = 12) -> Pr
     result = _results(gates, gradient)
     takes = draw(st.sampled_from(["gates", "gates", "gates", "itself", "ready"]))
     # A part of the input as it is has H numbers.
-    is_wide = takes == "gates" and len(states) > 1
+    is_wide = widths and takes == "gates" and len(states) > 1
     width = draw(st.sampled_from([None, None, 1, 2, 5, "2 * H"])) if is_wide else None
     state = st.integers(0, len(states) - 1)
     return Program(
@@ -405,13 +407,14 @@ def _outputs(program: Program) -> dict[str, Any]:
 
 
 @st.composite
-def cells(draw: st.DrawFn, gradient: bool = True, most_lines: int = 12) -> Cell:
+def cells(draw: st.DrawFn, gradient: bool = True, most_lines: int = 12, widths: bool = True) -> Cell:
     """A random cell, with all that a cell can have; a failing example shows its equations.
 
     Args:
         gradient: leave out what no gradient passes, so that the cell's derivative is that of its values.
         most_lines: the longest step.
+        widths: whether a state may have another width than H.
     """
-    cell = cell_of(draw(programs(gradient, most_lines)))
+    cell = cell_of(draw(programs(gradient, most_lines, widths)))
     note(f"{cell.equations}")
     return cell
