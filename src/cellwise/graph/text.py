@@ -169,7 +169,7 @@ def width_signs(graph: StepGraph, notation: Notation = TEXT) -> list[tuple[str, 
     if not graph.widths:
         return []
     found = widths_of(graph)
-    signs = [(notation.old(name), units) for name, units in found.states.items()]
+    signs = [(notation.value(name), units) for name, units in found.states.items()]
     if graph.outputs:
         ends = zip(graph.outputs, found.outputs, strict=True)
         signs += [(notation.value(name), units) for name, units in ends if name not in graph.states]

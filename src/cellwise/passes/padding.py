@@ -35,7 +35,8 @@ def padded(graph: StepGraph, hidden_size: int) -> StepGraph:
     names = {units: name for name, units in masks(graph, hidden_size)}
     reduced, once, new = _reduced(graph, hidden_size), _Once(), dict[Node, Node]()
     for node in graph.nodes:
-        made = replace(node, inputs=tuple(new[i] for i in node.inputs))
+        # Weights that are made of others come whole.
+        made = replace(node, inputs=tuple(new[i] for i in node.inputs), form=None)
         new[node] = once.of(made) if node not in reduced else _masked(made, names[reduced[node]], reduced[node], once)
     return verify(
         replace(
