@@ -17,6 +17,7 @@ from torch.nn.functional import layer_norm, logsigmoid
 import cellwise
 from cellwise import cells
 from cellwise.graph.forms import stems_of
+from cellwise.graph.widths import widths_of
 
 
 class Parameters:
@@ -30,14 +31,16 @@ class Parameters:
             "bias_ih": graph.input_biases,
             "bias_hh": graph.state_biases,
         }
+        rows = {gate: units.at(layer.hidden_size) for gate, units in widths_of(graph).gates.items()}
         named = {name.removesuffix("_l0"): value for name, value in layer.named_parameters()}
         assert set(named) == {stem for stem, gates in blocks.items() if gates} | {
             *layer.cell.vectors,
             *layer.cell.scalars,
             *(stem for place, form in graph.forms.items() for stem in stems_of(*place, form)),
+            *(f"weight_hh_{gate}" for gate in graph.apart("hh")),
         }
         self._blocks = {
-            stem: dict(zip(gates, named[stem].chunk(len(gates)), strict=True))
+            stem: dict(zip(gates, named[stem].split([rows[gate] for gate in gates]), strict=True))
             for stem, gates in blocks.items()
             if gates
         }
@@ -51,7 +54,9 @@ class Parameters:
     def _of(self, kind: str, gate: str, value: Tensor, bias: bool) -> Tensor:
         biases = self._blocks.get(f"bias_{kind}", {})
         assert (gate in biases) == bias, f"the bias of {gate}"
-        product = value @ self._blocks[f"weight_{kind}"][gate].t()
+        blocks = self._blocks[f"weight_{kind}"]
+        weight = blocks[gate] if gate in blocks else self._own[f"weight_{kind}_{gate}"]
+        product = value @ weight.t()
         return product + biases[gate] if bias else product
 
     def x(self, gate: str) -> Tensor:
@@ -71,13 +76,22 @@ class Parameters:
 
 
 Step = Callable[..., tuple[Tensor, ...]]
-# By the name of the cell.
+# By the name of the cell, and of those with options by the cell.
 STEPS: dict[str, Step] = {}
+OPTIONS: dict[cellwise.Cell, Step] = {}
 
 
 def paper(name: str) -> Callable[[Step], Step]:
     def add(step: Step) -> Step:
         STEPS[name] = step
+        return step
+
+    return add
+
+
+def option(cell: cellwise.Cell) -> Callable[[Step], Step]:
+    def add(step: Step) -> Step:
+        OPTIONS[cell] = step
         return step
 
     return add
@@ -390,6 +404,7 @@ def _(p: Any, h: Tensor, c: Tensor, n: Tensor) -> Any:
     return sigmoid(o) * tanh(c), c, n
 
 
+@option(cells.FastSlowLSTM(slow=6))
 @paper("fs-lstm")
 def _(p: Any, h: Tensor, c: Tensor, slow_h: Tensor, slow_c: Tensor) -> Any:
     def two(inputs: str, x: Tensor, states: str, h: Tensor, c: Tensor) -> tuple[Tensor, ...]:
@@ -458,6 +473,8 @@ def _(p: Any, h: Tensor, c: Tensor) -> Any:
     return tanh(c * tanh(tanh(tanh(f) * sigmoid(g)) + sigmoid(tanh(i) + sigmoid(j)))), c
 
 
+@option(cells.SCRN(context=3))
+@option(cells.SCRN(context="2 * H"))
 @paper("scrn")
 def _(p: Any, h: Tensor, s: Tensor) -> Any:
     s = 0.05 * p.wx("s") + 0.95 * s
@@ -676,16 +693,6 @@ def _(p: Any, h: Tensor) -> Any:
 
 
 # --- forms that are options ---------------------------------------------------------------------------------------
-
-OPTIONS: dict[cellwise.Cell, Step] = {}
-
-
-def option(cell: cellwise.Cell) -> Callable[[Step], Step]:
-    def add(step: Step) -> Step:
-        OPTIONS[cell] = step
-        return step
-
-    return add
 
 
 @option(cells.AntisymmetricRNN(step_size=0.3, diffusion=0.2, gated=False))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 import cellwise
 from cellwise import Recurrent, cells
+from cellwise.plan import state_sizes
 
 
 def test_every_shipped_cell_has_its_papers_equations() -> None:
@@ -42,7 +43,8 @@ def check_with_paper(cell: cellwise.Cell, step: Step, hidden_size: int = 3) -> N
         for parameter in layer.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.3)
     x = torch.randn(3, 2, width, dtype=torch.float64, requires_grad=True)
-    states = [torch.rand(1, 2, hidden_size, dtype=torch.float64, requires_grad=True) for _ in cell.states]
+    sizes = state_sizes(cell.graph, hidden_size)
+    states = [torch.rand(1, 2, size, dtype=torch.float64, requires_grad=True) for size in sizes]
     beside = {each: torch.rand(3, 2, dtype=torch.float64, requires_grad=True) for each in cell.inputs}
     output, final = layer(x, tuple(states) if len(states) > 1 else states[0], **beside)
     finals = [state[0] for state in (final if isinstance(final, tuple) else (final,))]

@@ -35,7 +35,9 @@ from cellwise.graph.ops import (
     constant_tensor,
 )
 from cellwise.passes import Derivative, differentiate
-from cellwise.passes.differentiate import GRADIENT, PULLBACK, SHARE
+from cellwise.graph.units import HIDDEN
+from cellwise.graph.widths import widths_of
+from cellwise.passes.differentiate import GRADIENT, PULLBACK, SHARE, arriving_outputs
 from cellwise.plan.backward import backward_plan
 from cellwise.plan.polynomial import b, d, h, t
 from cellwise.testing.strategies import cells as drawn_cells
@@ -209,6 +211,7 @@ def run_gate_by_gate(
     values: dict[Node, Tensor] = {}
     pieces = {}
     value = formed(graph, value, x.shape[-1])
+    widths = widths_of(graph)
     for node in graph.nodes:
         if node.op is CONSTANT:
             values[node] = constant_tensor(node.attribute, x)
@@ -217,12 +220,14 @@ def run_gate_by_gate(
         elif node.op is INPUT:
             gate = str(node.attribute)
             projected = F.linear(x.flatten(0, 1), value(f"weight_ih {gate}"), value(f"bias_ih {gate}"))
-            pieces[node] = projected.view(len(x), -1, H)
+            pieces[node] = projected.view(len(x), -1, widths.gates[gate].at(H))
         elif node in graph.part_nodes:
             parts = graph.input_parts
             pieces[node] = x.chunk(len(parts), dim=-1)[parts.index(str(node.attribute))]
         elif node.op is BESIDE:
-            pieces[node] = torch.rand(len(x), x.shape[1], H)
+            units = widths.inputs[str(node.attribute)]
+            assert units is not None, "such a value is counted as one number a row"
+            pieces[node] = torch.rand(len(x), x.shape[1], units.at(H))
         elif node.inputs and all(i in values for i in node.inputs):
             assert node.op.torch is not None
             values[node] = node.op.torch(*(values[i] for i in node.inputs))
@@ -248,24 +253,29 @@ def run_gate_by_gate(
 
 def formed(graph: StepGraph, value: Callable[[str], Tensor], width: int) -> Callable[[str], Tensor]:
     """The weights, those that are made of others made once."""
-    found = {}
+    found, widths = {}, widths_of(graph)
     for (kind, gate), form in graph.forms.items():
-        shapes = FORMS[form.kind].parameters(form.number, H, width if kind == "ih" else H)
+        rows, columns = widths.gates[gate].at(H), width if kind == "ih" else widths.columns[gate].at(H)
+        shapes = FORMS[form.kind].parameters(form.number, rows, columns)
         with torch._C._DisableTorchDispatch():
             parameters = [torch.rand(shape).requires_grad_() for shape in shapes.values()]
             # No work of a call; kernels make a gradient at it with the others.
-            triangle = torch.ones(H, H).tril().requires_grad_()
-        found[f"weight_{kind} {gate}"] = made(form, parameters, H, triangle) if shapes else triangle
+            triangle = torch.ones(rows, rows).tril().requires_grad_()
+        found[f"weight_{kind} {gate}"] = made(form, parameters, rows, triangle) if shapes else triangle
     return lambda name: found[name] if name in found else value(name)
 
 
 def check_operations(cell: Cell) -> None:
     made: dict[str, Tensor] = {}
+    widths = widths_of(cell.graph)
 
     def value(name: str) -> Tensor:
         stem, _, gate = name.partition(" ")
-        shape = {"weight_ih": (H, width), "weight_hh": (H, H)}.get(stem, (H,)) if gate else (H,)
-        shape = () if name in cell.scalars else shape
+        if gate:
+            rows, columns = widths.gates[gate].at(H), widths.columns[gate].at(H)
+            shape = {"weight_ih": (rows, width), "weight_hh": (rows, columns)}.get(stem, (rows,))
+        else:
+            shape = () if name in cell.scalars else (widths.vectors[name].at(H),)
         with torch._C._DisableTorchDispatch():
             return made.setdefault(name, torch.rand(shape).requires_grad_())
 
@@ -274,7 +284,7 @@ def check_operations(cell: Cell) -> None:
     sizes = SIZES | {"t": steps}
     width = len(cell.graph.input_parts) * H or D
     x = torch.randn(steps, B, width, requires_grad=True)
-    states = [torch.rand(B, H, requires_grad=True) for _ in cell.states]
+    states = [torch.rand(B, units.at(H), requires_grad=True) for units in widths.states.values()]
     wanted = cost(cell)
     with Watch() as forward:
         ends = run_gate_by_gate(cell.graph, value, x, states)
@@ -284,16 +294,31 @@ def check_operations(cell: Cell) -> None:
     ends = [end for end in ends if end.requires_grad]
     with Watch() as backward:
         torch.autograd.backward(ends, [torch.ones_like(end) for end in ends])
-    again = 2 * B * steps * H * H * done_again(cell.graph)
-    assert backward.products == wanted.backward.products.at(**sizes) + again
+    again = 2 * B * steps * done_again(cell.graph)
+    # Nor does autograd go on to what a weight is made of where no gradient reaches its gate.
+    assert backward.products + unreached(cell.graph, width) == wanted.backward.products.at(**sizes) + again
+
+
+def unreached(graph: StepGraph, width: int) -> int:
+    """The products for gradients at what weights are made of, of gates that no gradient comes back to."""
+    derivative, widths = differentiate(graph), widths_of(graph)
+    reached = {("ih", node.attribute) for node in derivative.inputs}
+    reached |= {("hh", node.attribute) for node in derivative.products}
+    missed = 0
+    for (kind, gate), form in graph.forms.items():
+        columns = width if kind == "ih" else widths.columns[gate].at(H)
+        operations = FORMS[form.kind].operations(form.number, widths.gates[gate].at(H), columns)
+        missed += 0 if (kind, gate) in reached else operations[2]
+    return missed
 
 
 def done_again(graph: StepGraph) -> int:
-    """How many products a row autograd does twice: where one gate has two operands, and the same gradient comes back
+    """How many numbers of weights a row is multiplied by twice by autograd: where one gate has two operands, and the same gradient comes back
     to both through the same rows, the plan multiplies once."""
     derivative = differentiate(graph)
     live = {node for node in postorder(roots(derivative)) if node.op is PULLBACK}
     seen: dict[tuple[Node, ...], set[str]] = {}
+    widths = widths_of(graph)
     again = 0
     for operand in dict.fromkeys(node.inputs[0] for node in derivative.products):
         users = [node for node in derivative.products if node.inputs[0] is operand]
@@ -302,7 +327,8 @@ def done_again(graph: StepGraph) -> int:
         gates = " ".join(str(node.attribute) for node in users)
         if not any(node.inputs == key and node.attribute == gates for node in live):
             continue
-        again += len(key) if gates in seen.setdefault(key, set()) else 0
+        sizes = [widths.gates[gate].at(H) * widths.columns[gate].at(H) for gate in gates.split()]
+        again += sum(sizes) if gates in seen.setdefault(key, set()) else 0
         seen[key].add(gates)
     return again
 
@@ -327,12 +353,23 @@ def check_backward_pointwise(cell: Cell, recompute: bool = False) -> None:
     graph, kept = cell.graph, set(backward_plan(cell.graph, recompute=recompute).saved)
     derivative = differentiate(graph)
     values: dict[Node, Tensor] = {}
-    row = torch.rand(1, H)
+    widths = widths_of(graph)
+    labels = arriving_outputs(graph)
+
+    def size(node: Node) -> int:
+        name = str(node.attribute)
+        if node.op is GRADIENT:
+            units = widths.outputs[labels[name]] if name in labels else widths.states[name]
+        elif node.op is PULLBACK:
+            units = widths.columns[name.split()[0]]
+        else:
+            units = widths.values.get(node) or widths.inputs.get(name) or HIDDEN
+        return int(units.at(H))
 
     def leaf(node: Node) -> Tensor:
         if node in kept or node.op in (GRADIENT, PULLBACK, INPUT, PROJECT, BESIDE):
-            return row[:, :1].clone() if node.shape is Shape.ROWS else row.clone()
-        shape = {VECTOR: (H,), SCALAR: (), CONSTANT: ()}[node.op]
+            return torch.rand(1, 1 if node.shape is Shape.ROWS else size(node))
+        shape = {VECTOR: (size(node),), SCALAR: (), CONSTANT: ()}[node.op]
         return torch.rand(shape)
 
     def ask(node: Node) -> Tensor:
@@ -352,7 +389,7 @@ def check_backward_pointwise(cell: Cell, recompute: bool = False) -> None:
     def in_row(node: Node, operand: Tensor) -> Tensor:
         """An operand as it stands in a row: all units to a reduction, one of them to what is a number of the row."""
         if node.op.kind is Kind.REDUCTION:
-            return operand.expand(1, H)
+            return operand.expand(1, operand.shape[-1] if operand.dim() and graph.widths else H)
         return operand[..., :1] if node.shape is Shape.ROWS and operand.dim() else operand
 
     unsummed = frozenset() if graph.input_gates else graph.part_nodes
@@ -365,16 +402,25 @@ def check_backward_pointwise(cell: Cell, recompute: bool = False) -> None:
     with Watch() as watch:
         for root in roots(derivative):
             ask(root)
-    sums = H * (len(at_gates) + len(derivative.parameters) + len({*derivative.beside} - unsummed))
-    biases = H * sum(node.op in (INPUT, PROJECT) and not node.linear and node not in kept for node in values)
+    summed = [*at_gates, *derivative.parameters.values()]
+    summed += [derivative.beside[node] for node in {*derivative.beside} - unsummed]
+    sums = sum(H if not graph.widths else values[node].numel() for node in summed)
+    biases = sum(
+        size(node) for node in values if node.op in (INPUT, PROJECT) and not node.linear and node not in kept
+    )
     counted = cost(cell, recompute=recompute).backward
     one = {"b": 1, "t": 1, "d": D, "h": H}
-    making = sum(FORMS[form.kind].operations(form.number, H, H)[3] for form in graph.forms.values())
+    making = sum(
+        FORMS[form.kind].operations(
+            form.number, widths.gates[gate].at(H), D if kind == "ih" else widths.columns[gate].at(H)
+        )[3]
+        for (kind, gate), form in graph.forms.items()
+    )
     assert counted.pointwise.at(**one) == watch.pointwise + sums + biases + making
     assert counted.functions.at(**one) == watch.functions
     again = [node for node in values if node in set(graph.nodes) and node not in kept and node.inputs]
     made = sum(values[n].numel() for n in again if not n.op.free and n.op is not PROJECT)
-    made += sum(H - 1 for n in again if n.op.kind is Kind.REDUCTION)
+    made += sum(size(n.inputs[0]) - 1 for n in again if n.op.kind is Kind.REDUCTION)
     assert counted.recomputed.at(**one) == made + biases
 
 

@@ -12,11 +12,13 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from cellwise.cells.parameters import Initial, Parameter, Scalar, Vector
+from cellwise.cells.widths import problem_of, said_widths
 from cellwise.errors import CellDefinitionError, CellOptionError, FrozenCellError
 from cellwise.graph import StepGraph, equations
 from cellwise.graph.expr import Source, first_name
 from cellwise.graph.trace import trace_both
 from cellwise.graph.tracer import current_tracer
+from cellwise.graph.units import Units
 
 __all__ = [
     "LONGEST_NAME",
@@ -47,6 +49,8 @@ class Cell:
         inputs: names of values beside x, one number a step for each row or unit; with numbers for calls without.
         output: the name of an output that is not a state; `step` then returns it first.
         outputs: the names of several; `step` returns those that are no states first, the layer all of them by name.
+        widths: how many units states have, where not H: `{"s": 40}`, `{"s": "H / 4"}`, or the name of an option that
+            is such a number. Gates follow from the states that they meet; a gate or an output may be named too.
         annotated attributes with a default are options, given by keyword to the constructor.
         `Vector()` and `Scalar()` attributes are learned parameters; `h0 = Initial()` is where the state h begins,
         which is zero without it.
@@ -74,6 +78,7 @@ class Cell:
     inputs: ClassVar[tuple[str, ...] | Mapping[str, float]] = ()
     output: ClassVar[str | None] = None
     outputs: ClassVar[tuple[str, ...]] = ()
+    widths: ClassVar[Mapping[str, int | str]] = MappingProxyType({})
     name: ClassVar[str] = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -159,6 +164,11 @@ class Cell:
         return tuple(p.name for p in own_parameters(type(self)) if isinstance(p, Scalar))
 
     @property
+    def _widths(self) -> tuple[tuple[str, Units], ...]:
+        """The units of states, gates and outputs that have others than H, as the options say."""
+        return said_widths(self)
+
+    @property
     def learned_first(self) -> tuple[str, ...]:
         """The states whose value before the first step is learned."""
         found = {p.state for p in own_parameters(type(self)) if isinstance(p, Initial)}
@@ -171,8 +181,8 @@ def _graphs_of(cell: Cell) -> tuple[StepGraph, StepGraph]:
 
 
 # What a cell's parameters and options must not hide.
-# (An option or a parameter of a cell's own may be called training, as before there was one.)
-_OF_CELL = ("options", *(name for name in vars(Cell) if name not in (*_OWN_WORDS, "training")))
+# (An option or a parameter of a cell's own may be called training or widths, as before there were these.)
+_OF_CELL = ("options", *(name for name in vars(Cell) if name not in (*_OWN_WORDS, "training", "widths")))
 
 
 def _remake(kind: type[Cell], options: dict[str, Any]) -> Cell:
@@ -286,6 +296,7 @@ def check_names(cell: type[Cell]) -> None:
             'It names an output that is not a state: output = "y". Without it the first state is the output.',
         )
     _check_outputs(cell)
+    _check_widths(cell)
     for name in _default_options(cell):
         if name in _OF_CELL:
             _refuse(cell, f"calls an option '{name}', which is taken", "Choose another name.")
@@ -315,6 +326,16 @@ def _check_outputs(cell: type[Cell]) -> None:
     for name in cell.outputs:
         if name in (*cell.inputs, "x", "self") or hasattr(tuple, name):
             _refuse(cell, f"calls an output '{name}', which is taken", "Choose another name.")
+
+
+def _check_widths(cell: type[Cell]) -> None:
+    options, widths = _default_options(cell), cell.widths
+    if "widths" in options or isinstance(widths, Parameter):
+        return
+    outputs = (*cell.outputs, *((cell.output,) if cell.output else ()))
+    problem = problem_of(widths, (*cell.states, *cell.gates, *outputs), options)
+    if problem is not None:
+        _refuse(cell, *problem)
 
 
 def _check_step(cell: type[Cell]) -> None:

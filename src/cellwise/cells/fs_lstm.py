@@ -6,6 +6,7 @@ class FastSlowLSTM(Cell):
     """Two LSTM steps within a step of time, and between them one of a slow LSTM (Mujika, Meier and Steger 2017).
 
     Gates s and u are those of the slow cell, which sees the first fast state; v and w those of the second fast step.
+    `slow` is the number of units of the slow cell, which has a size of its own in the paper; that of h if None.
     """
 
     name = "fs-lstm"
@@ -15,6 +16,8 @@ class FastSlowLSTM(Cell):
         *("vi", "vf", "vg", "vo", "wi", "wf", "wg", "wo"),
     )
     states = ("h", "c", "slow_h", "slow_c")
+    widths = {"slow_h": "slow", "slow_c": "slow"}
+    slow: int | str | None = None
 
     def step(self, x, h, c, slow_h, slow_c):
         fast_c = sigmoid(x.f + h.f) * c + sigmoid(x.i + h.i) * tanh(x.g + h.g)

@@ -5,13 +5,16 @@ from cellwise.graph.functions import linear, sigmoid
 class SCRN(Cell):
     """Structurally constrained network: a slow context beside the hidden state (Mikolov et al. 2015).
 
-    The context has the size of the state here. The output is what the paper gives to its softmax.
+    The output is what the paper gives to its softmax. `context` is the number of slow units, 40 beside 100 of h in the
+    paper; as many as h has if None.
     """
 
     gates = ("s", "n", "m", "o", "p")
     states = ("h", "s")
     output = "y"
+    widths = {"s": "context"}
     alpha: float = 0.95
+    context: int | str | None = None
 
     def step(self, x, h, s):
         s = (1 - self.alpha) * linear(x.s) + self.alpha * s

@@ -132,7 +132,7 @@ def known_cell(name: object) -> Cell | None:
 
 
 def _same_equations(one: StepGraph, other: StepGraph) -> bool:
-    names = ("gates", "states", "vectors", "scalars", "inputs", "draws", "learned_first", "outputs")
+    names = ("gates", "states", "vectors", "scalars", "inputs", "draws", "learned_first", "outputs", "widths")
     same_names = all(getattr(one, each) == getattr(other, each) for each in names)
     return same_names and one.fingerprint == other.fingerprint
 
@@ -186,6 +186,7 @@ def _restored_once(
         "states": graph.states,
         "output": output,
         "outputs": outputs,
+        "widths": {each or output: str(units) for each, units in graph.widths},
         "inputs": {each: dict(defaults)[each] for each in graph.inputs} if defaults else graph.inputs,
         "__doc__": about,
     }
@@ -213,6 +214,7 @@ def _check_pair(graph: StepGraph, training: StepGraph) -> None:
         "learned_first",
         "outputs",
         "forms",
+        "widths",
     )
     if any(getattr(graph, each) != getattr(training, each) for each in names):
         raise ValueError("its equations in training are those of another cell")

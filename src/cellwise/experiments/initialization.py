@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from cellwise.graph.forms import BLOCKS
+from cellwise.graph.widths import widths_of
 from cellwise.nn import Recurrent
 from cellwise.understand.gates import carry_gates
 
@@ -61,5 +62,7 @@ def gate_rows(layer: Recurrent, stem: str, gate: str) -> slice:
 
 
 def _rows(layer: Recurrent, gates: tuple[str, ...], gate: str) -> slice:
-    begin = gates.index(gate) * layer.hidden_size
-    return slice(begin, begin + layer.hidden_size)
+    units = widths_of(layer.cell.graph).gates
+    sizes = [units[each].at(layer.hidden_size) for each in gates]
+    begin = sum(sizes[: gates.index(gate)])
+    return slice(begin, begin + sizes[gates.index(gate)])

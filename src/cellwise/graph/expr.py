@@ -20,8 +20,10 @@ from functools import cached_property, reduce
 from cellwise.graph.forms import FORMS, Form
 from cellwise.graph.ops import BESIDE, CONSTANT, DRAW, INPUT, PROJECT, SCALAR, STATE, VECTOR, Kind, Op
 from cellwise.graph.ops import Shape as Shape
+from cellwise.graph.units import HIDDEN, Units
 
 RAW = "x"  # the part of the input that is all of it
+ONLY_OUTPUT = ("",)  # what the output is called where there is one
 
 
 def ready_part(gate: str) -> str:
@@ -99,7 +101,8 @@ class StepGraph:
     `names` are the user's own variables, for printing; nothing else depends on them. `inputs` are the values beside x,
     `draws` the random numbers that the layer draws for the step. `learned_first` are the states whose value before the
     first step is learned; no step depends on it. Where there are several outputs, `outputs` are the names of all, and
-    `others` those behind the first.
+    `others` those behind the first. `widths` says of some states, gates and outputs how many units they have, where
+    that is not H (`cellwise.graph.widths` has those of all values).
     """
 
     name: str
@@ -115,6 +118,7 @@ class StepGraph:
     learned_first: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     others: tuple[Node, ...] = ()
+    widths: tuple[tuple[str, Units], ...] = ()
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
@@ -206,7 +210,24 @@ class StepGraph:
     def row_gates(self, kind: str) -> tuple[str, ...]:
         """The gates whose weights are learned as they are: row blocks of the parameter `weight_ih` or `weight_hh`."""
         gates = self.input_gates if kind == "ih" else self.state_gates
-        return tuple(gate for gate in gates if (kind, gate) not in self.forms)
+        return tuple(
+            gate for gate in gates if (kind, gate) not in self.forms and gate not in self.apart(kind)
+        )
+
+    def apart(self, kind: str) -> tuple[str, ...]:
+        """The gates whose weight is a parameter of its own, since it has other columns than the others: H for "hh"."""
+        return self._apart if kind == "hh" else ()
+
+    @cached_property
+    def _apart(self) -> tuple[str, ...]:
+        if not self.widths:
+            return ()
+        from cellwise.graph.widths import widths_of  # which reads graphs
+
+        columns = widths_of(self).columns
+        return tuple(
+            gate for gate in self.state_gates if columns[gate] != HIDDEN and ("hh", gate) not in self.forms
+        )
 
     @cached_property
     def before_loop(self) -> tuple[Node, ...]:
@@ -284,9 +305,20 @@ class StepGraph:
             if node.op.commutes:
                 operands.sort()
             digests[node] = _digest(f"{head}({','.join(operands)})")
-        sizes = f"{len(self.gates)}/{len(self.states)}"
+        sizes = f"{len(self.gates)}/{len(self.states)}{self._widths_text}"
         ends = [digests[node] for node in (self.output, *self.new_states)]
         return _digest(";".join((sizes, *ends, *(f"output {digests[node]}" for node in self.others))))
+
+    @property
+    def _widths_text(self) -> str:
+        """What its fingerprint says of widths: the units of all gates, states and outputs, in their order."""
+        if not self.widths:
+            return ""
+        from cellwise.graph.widths import widths_of
+
+        found = widths_of(self)
+        each = (*found.gates.values(), *found.columns.values(), *found.states.values(), *found.outputs)
+        return f" units {','.join(map(str, each))}"
 
 
 def first_name(state: str) -> str:

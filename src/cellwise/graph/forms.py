@@ -175,7 +175,7 @@ FORMS: dict[str, FormKind] = {
         make=_triangle,
         bound=lambda n, hidden: 0.0,
         operations=lambda n, rows, columns: (0, 0, 0, 0),
-        misfit=lambda n, rows, columns: None,
+        misfit=_no_square,
         is_valid=lambda n: n == 1,
         written=(("W_{w}", "1 up to each unit, 0 beyond it"),),
         in_latex=((r"W_{{{w}}}", r"(1 \text{{ where }} k \le j \text{{, else }} 0)_{{jk}}"),),
@@ -198,6 +198,11 @@ def made(form: Form, parameters: Sequence[Tensor], hidden: int, like: Tensor) ->
 def stems_of(kind: str, gate: str, form: Form) -> tuple[str, ...]:
     """What the parameters are called that make the weight of a gate, without the layer's suffix."""
     return tuple(f"weight_{kind}_{gate}{suffix}" for suffix in FORMS[form.kind].parameters(form.number, 0, 0))
+
+
+def apart_stem(gate: str) -> str:
+    """What the recurrent weight of a gate is called that is learned as it is and stands apart from the others."""
+    return f"weight_hh_{gate}"
 
 
 def form_of(mark: str) -> Form:

@@ -8,11 +8,13 @@ from typing import Any
 from cellwise.graph.expr import Draw, Node, StepGraph
 from cellwise.graph.forms import form_of
 from cellwise.graph.ops import OPS
+from cellwise.graph.units import units_of
 from cellwise.graph.verify import GraphError, verify
 
 _TUPLES = ("gates", "states", "vectors", "scalars")
 # What only some graphs have: the text of one without them is as it was before there were any.
 _INPUTS, _DRAWS, _FIRST, _OUTPUTS, _OTHERS = "inputs", "draws", "learned_first", "outputs", "others"
+_WIDTHS = "widths"
 # A cell that unrolls a loop of 3,000 turns has 9,000 nodes, in 200,000 characters; each takes milliseconds.
 _LINEAR = "linear"  # before the op of a gate that has no bias; then its form, if its weight is made of others
 MOST_NODES, MOST_CHARACTERS = 2**14, 2**21
@@ -37,6 +39,8 @@ def store(graph: StepGraph) -> str:
     if graph.others:
         found |= {_OUTPUTS: graph.outputs, _OTHERS: [index[node] for node in graph.others]}
     found["new_states"] = [index[node] for node in graph.new_states]
+    if graph.widths:
+        found[_WIDTHS] = {name: str(units) for name, units in graph.widths}
     # They say in what order nodes stand, and so in what order a kernel adds.
     found["names"] = [[index[node], name] for node, name in graph.names if node in index]
     return json.dumps(found, separators=(",", ":"))
@@ -81,6 +85,7 @@ def _read(text: str) -> StepGraph:
         learned_first=_names(found.get(_FIRST, [])),
         outputs=_names(found.get(_OUTPUTS, [])),
         others=tuple([_at(nodes, i) for i in found.get(_OTHERS, [])]),
+        widths=tuple([(name, units_of(_text(said))) for name, said in found.get(_WIDTHS, {}).items()]),
     )
 
 

@@ -23,6 +23,8 @@ from cellwise.graph.ops import (
     VECTOR,
     Op,
 )
+from cellwise.graph.units import HIDDEN, Units
+from cellwise.graph.widths import widths_of
 
 # An expression that is nested deeper than this is written as an equation of its own.
 DEEPEST = 24
@@ -108,12 +110,14 @@ class Line:
 def equations(graph: StepGraph, bias: bool = True) -> str:
     """The step as lines of `name = expression`, new states marked with a prime. Products of vectors are written ⊙.
 
-    What weights are made of follows, random numbers with their distributions, and the first values that are learned.
+    What weights are made of follows, random numbers with their distributions, the first values that are learned, and
+    how many units has what has not H.
     """
     rest = [f"{line.name} = {line.text}" for line in form_lines(graph)]
     rest += [f"{draw.name} ~ {draw}" for draw in graph.asked_draws]
     rest += [f"outputs {', '.join(output_signs(graph))}"] if graph.outputs else []
     rest += [f"{state} = {first_name(state)} before the first step, learned" for state in graph.learned_first]
+    rest += [f"{name} has {units} unit{'s' * (str(units) != '1')}" for name, units in width_signs(graph)]
     return "\n".join([*(f"{line.name} = {line.text}" for line in lines(graph, TEXT, bias)), *rest])
 
 
@@ -166,6 +170,21 @@ def output_signs(graph: StepGraph, notation: Notation = TEXT) -> list[str]:
     return [notation.new(n) if n in graph.states else notation.value(n) for n in graph.outputs]
 
 
+def width_signs(graph: StepGraph, notation: Notation = TEXT) -> list[tuple[str, Units]]:
+    """The states and outputs that have other units than H, as the equations of a step call them."""
+    if not graph.widths:
+        return []
+    found = widths_of(graph)
+    signs = [(notation.value(name), units) for name, units in found.states.items()]
+    if graph.outputs:
+        ends = zip(graph.outputs, found.outputs, strict=True)
+        signs += [(notation.value(name), units) for name, units in ends if name not in graph.states]
+    elif not graph.output_is_state:
+        output = display_names(graph, notation).get(graph.output, notation.value("y"))
+        signs.append((output, found.outputs[0]))
+    return [(sign, units) for sign, units in signs if units != HIDDEN]
+
+
 def display_names(graph: StepGraph, notation: Notation = TEXT) -> dict[Node, str]:
     """What each value that gets an equation of its own is called."""
     names = {node: notation.value(name) for node, name in graph.names if name not in graph.states}
@@ -216,6 +235,8 @@ def write(
     if op is OPS["mul"]:
         numbers = not all(i.shape.has_units for i in node.inputs)
         template = f"{{0}} {notation.times_number if numbers else notation.times} {{1}}"
+    if op.name == "share" and node.attribute is not None:  # of a value that has not H units
+        template = template.replace("H", str(node.attribute))
     binds = notation.binds.get(op.name, op.binds)
     if op in (INPUT, PROJECT) and (node.linear or not bias):
         template, binds = template.split(" + b_")[0], ATOM

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from cellwise.errors import CellDefinitionError, CellError, ReturnError
-from cellwise.graph.expr import Node, Shape, Source, StepGraph, ready_part
+from cellwise.errors import CellDefinitionError, CellError, ReturnError, ShapeError
+from cellwise.graph.expr import ONLY_OUTPUT, Node, Shape, Source, StepGraph, ready_part
 from cellwise.graph.failing import step_error
 from cellwise.graph.ops import BESIDE, CONSTANT, DRAW, INPUT, SCALAR, STATE, VECTOR
 from cellwise.graph.repeatable import check_repeatable
 from cellwise.graph.tracer import Definition, Tracer, describe, tracing
+from cellwise.graph.units import Units
 from cellwise.graph.values import Input, Value
 from cellwise.graph.verify import mixed_biases, mixed_forms, mixes_parts, shared_stems, verify
+from cellwise.graph.widths import WidthError, widths_of
 
 # What has a name of its own, whatever variable holds it.
 _NAMED = (STATE, VECTOR, SCALAR, CONSTANT, BESIDE, DRAW)
@@ -75,8 +77,40 @@ def _read(cell: Definition, training: bool) -> tuple[Tracer, StepGraph]:
         learned_first=cell.learned_first,
         outputs=outputs if others else (),
         others=tuple(others),
+        widths=_widths(cell, outputs),
     )
+    _check_widths(tracer, graph)
     return tracer, graph
+
+
+def _widths(cell: Definition, outputs: tuple[str, ...]) -> tuple[tuple[str, Units], ...]:
+    """What a cell says of widths; its only output goes by no name in a graph."""
+    only = {} if len(outputs) > 1 or outputs[0] in cell.states else {outputs[0]: ONLY_OUTPUT[0]}
+    found = [(only.get(name, name), units) for name, units in cell._widths]
+    found += [(name, units) for name, units in cell._widths if name in only and name in cell.gates]
+    return tuple(found)
+
+
+def _check_widths(tracer: Tracer, graph: StepGraph) -> None:
+    """Raise ShapeError, with the user's line, if values of several widths meet unit by unit."""
+    if not graph.widths:
+        return
+    try:
+        widths_of(graph)
+    except WidthError as error:
+        raise ShapeError(
+            problem=f"{error}.",
+            where=error.node.source,
+            remedy="A gate leads from one width to another: linear(s.n) has the units of what it meets; a number of "
+            "the row, as mean(s), meets any.",
+        ) from None
+    if graph.input_parts:
+        raise ShapeError(
+            problem=f"{graph.name} takes x as it is, unit by unit, and has states, gates or outputs of other widths "
+            "than H.",
+            where=next(node.source for node in graph.nodes if node in graph.part_nodes),
+            remedy="Ask x for a gate, x.n; a cell with widths takes no part of the input as it is.",
+        )
 
 
 def output_names(cell: Definition) -> tuple[str, ...]:
@@ -140,6 +174,12 @@ def _names(tracer: Tracer) -> tuple[tuple[Node, str], ...]:
 
 
 def _check_same_weights(tracer: Tracer, graph: StepGraph, training: StepGraph) -> None:
+    if graph.widths and _weight_units(graph) != _weight_units(training):
+        raise CellDefinitionError(
+            problem=f"{graph.name} has weights of other widths in training than in evaluation.",
+            where=Source(tracer.code.co_filename, tracer.code.co_firstlineno),
+            remedy="A layer has the same weights in both: have each gate and parameter meet the same states in both.",
+        )
     if graph.forms != training.forms:
         raise CellDefinitionError(
             problem=f"{graph.name} makes a weight in training in another way than in evaluation.",
@@ -155,6 +195,12 @@ def _check_same_weights(tracer: Tracer, graph: StepGraph, training: StepGraph) -
                 where=Source(tracer.code.co_filename, tracer.code.co_firstlineno),
                 remedy="A layer has the same weights in both: ask for each gate whatever self.training is.",
             )
+
+
+def _weight_units(graph: StepGraph) -> tuple[object, ...]:
+    """How many units all that has weights has."""
+    found = widths_of(graph)
+    return found.gates, found.columns, found.vectors, found.outputs
 
 
 def _check_used(tracer: Tracer, graph: StepGraph, training: StepGraph) -> None:

@@ -19,6 +19,7 @@ from cellwise.errors import CellError, ConcreteValueError, ShapeError
 from cellwise.graph.expr import Draw, Node, Source
 from cellwise.graph.forms import Form
 from cellwise.graph.ops import CONSTANT, DRAW, PROJECT, Kind, Op, Shape
+from cellwise.graph.units import Units
 
 
 def _folder_of(package: str) -> str:
@@ -74,6 +75,8 @@ class Definition(Protocol):
     def scalars(self) -> tuple[str, ...]: ...
     @property
     def learned_first(self) -> tuple[str, ...]: ...
+    @property
+    def _widths(self) -> tuple[tuple[str, Units], ...]: ...
     @property
     def step(self) -> Any: ...
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from cellwise.graph.expr import RAW, Draw, Node, Shape, StepGraph, first_name
-from cellwise.graph.forms import Form, stems_of
+from cellwise.graph.expr import ONLY_OUTPUT, RAW, Draw, Node, Shape, StepGraph, first_name
+from cellwise.graph.forms import Form, apart_stem, stems_of
 from cellwise.graph.ops import BESIDE, CONSTANT, DRAW, INPUT, OPS, PROJECT, SCALAR, STATE, VECTOR, Kind, Op
+from cellwise.graph.units import HIDDEN, units_of
+from cellwise.graph.widths import WidthError, widths_of
 
 _NAMES = {
     INPUT: "gates",
@@ -51,14 +53,15 @@ def verify(graph: StepGraph) -> StepGraph:
         raise GraphError(f"{graph.name}: {op} {gate!r} stands both with and without its bias")
     for op, gate in mixed_forms(graph):
         raise GraphError(f"{graph.name}: {op} {gate!r} stands with weights of two kinds")
-    for stem in shared_stems(graph):
-        raise GraphError(f"{graph.name}: two of its weights are called {stem[:60]}")
     if mixes_parts(graph):
         raise GraphError(f"{graph.name}: gates of its input are ready, and others are not")
     if len(graph.new_states) != len(graph.states):
         raise GraphError(f"{graph.name}: {len(graph.states)} states, {len(graph.new_states)} new values")
     if len(graph.outputs) != len(graph.others) + bool(graph.others):
         raise GraphError(f"{graph.name}: {1 + len(graph.others)} outputs, {len(graph.outputs)} names")
+    _check_widths(graph)
+    for stem in shared_stems(graph):
+        raise GraphError(f"{graph.name}: two of its weights are called {stem[:60]}")
     for root in (graph.output, *graph.new_states, *graph.others):
         if root.shape is not Shape.BATCH or root.is_mask:
             raise GraphError(f"{graph.name}: an output or a state must be a real value of shape (B, H)")
@@ -85,6 +88,7 @@ def mixed_forms(graph: StepGraph) -> list[tuple[Op, str]]:
 def shared_stems(graph: StepGraph) -> list[str]:
     """What two of a layer's weights would be called: the left factor of a gate "n", and the weight of one "n_left"."""
     stems = Counter(stem for place, form in graph.forms.items() for stem in stems_of(*place, form))
+    stems.update(apart_stem(gate) for gate in graph.apart("hh"))
     return [stem for stem, count in stems.items() if count > 1]
 
 
@@ -132,6 +136,22 @@ def _check_learned_first(graph: StepGraph, taken: set[str]) -> None:
             raise GraphError(
                 f"{graph.name}: {first_name(state)[:40]!r} is where a state begins, and something else too"
             )
+
+
+def _check_widths(graph: StepGraph) -> None:
+    names = {*graph.states, *graph.gates, *(graph.outputs or ONLY_OUTPUT)}
+    for name, units in graph.widths:
+        if name not in names or units == HIDDEN or units_of(str(units)) != units:
+            raise GraphError(f"{graph.name}: {name[:40]!r} has no such width")
+    if len({name for name, _ in graph.widths}) != len(graph.widths):
+        raise GraphError(f"{graph.name}: the width of a name is said twice")
+    if graph.widths and graph.input_parts:
+        raise GraphError(f"{graph.name}: takes its input as it is, and has several widths")
+    try:
+        if graph.widths:
+            widths_of(graph)
+    except WidthError as error:
+        raise GraphError(f"{graph.name}: {error}") from None
 
 
 def _names(graph: StepGraph, op: Op) -> tuple[str, ...]:

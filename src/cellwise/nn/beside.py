@@ -8,7 +8,8 @@ backward pass those of the forward pass.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ from cellwise.cells.base import Cell
 from cellwise.errors import InputError, UnknownInputError, did_you_mean
 from cellwise.graph import StepGraph
 from cellwise.graph.expr import Draw
+from cellwise.nn.padding import copied, copied_again
+from cellwise.plan import Padding
 from cellwise.runtime.compiling import is_tracing
 from cellwise.runtime.sequences import Form, Packed
 from cellwise.torch_internals import is_autocast_enabled
@@ -43,13 +46,35 @@ def _check_names(cell: Cell, given: Mapping[str, Any]) -> None:
         )
 
 
+class SizesBeside(NamedTuple):
+    """How many units what is given beside x has: `hidden`, or others by name; None for one number a row alone.
+
+    `width` is that of the rows in which kernels take it.
+    """
+
+    hidden: int
+    width: int
+    others: Mapping[str, int | None] = MappingProxyType({})
+
+    def of(self, name: str) -> int | None:
+        return self.others.get(name, self.hidden)
+
+
+def sizes_beside(hidden_size: int, padding: Padding | None) -> SizesBeside:
+    """Those of a layer."""
+    if padding is None:
+        return SizesBeside(hidden_size, hidden_size)
+    return SizesBeside(hidden_size, padding.width, dict((*padding.inputs, *padding.draws)))
+
+
 def rows_beside(
-    cell: Cell, given: Mapping[str, Any], form: Form, hidden: int, unbatched: bool
+    cell: Cell, given: Mapping[str, Any], form: Form, sizes: SizesBeside, unbatched: bool
 ) -> dict[str, Tensor]:
     """The rows of all inputs beside x of a cell, (N, H) or (N, 1).
 
     Args:
         given: each (T, B), (T, B, 1) or (T, B, H), where x is (T, B, D); in the form of x.
+        sizes: in place of H that of another width, of an input that is used with that.
 
     Raises:
         InputError: one is missing, unknown, or does not fit x.
@@ -59,13 +84,13 @@ def rows_beside(
     rows = {}
     for name in cell.inputs:
         if given.get(name) is not None:
-            rows[name] = _rows(name, given[name], form, hidden, unbatched)
+            rows[name] = _rows(name, given[name], form, sizes.of(name), unbatched)
         elif isinstance(defaults, Mapping):
             rows[name] = data.new_full((data.shape[0], 1), defaults[name])
     return rows
 
 
-def _rows(name: str, value: Any, form: Form, hidden: int, unbatched: bool) -> Tensor:
+def _rows(name: str, value: Any, form: Form, units: int | None, unbatched: bool) -> Tensor:
     data, steps, batch, batch_first = form.sequences.data, form.steps, form.sequences.batch, form.batch_first
     numbers = value.data if isinstance(value, PackedSequence) else value
     if not isinstance(numbers, Tensor):
@@ -78,11 +103,16 @@ def _rows(name: str, value: Any, form: Form, hidden: int, unbatched: bool) -> Te
     else:
         lead, letters = ([batch, steps], "B, T") if batch_first else ([steps, batch], "T, B")
     shape = list(numbers.shape)
-    if shape not in (lead, [*lead, 1], [*lead, hidden]):
+    if shape not in (lead, [*lead, 1], [*lead, units]):
         sizes = ", ".join(map(str, lead))
+        a_unit = (
+            f"or ({letters}, H) = ({sizes}, {units}), one a unit"
+            if units
+            else "as it is used with values of several widths"
+        )
         raise InputError(
-            f"{name} must have shape ({letters}) = ({sizes}{',' * (len(lead) == 1)}), one number a row, or "
-            f"({letters}, H) = ({sizes}, {hidden}), one a unit; it has shape {tuple(shape)}."
+            f"{name} must have shape ({letters}) = ({sizes}{',' * (len(lead) == 1)}), one number a row, {a_unit}; "
+            f"it has shape {tuple(shape)}."
         )
     if numbers.device != data.device:
         raise InputError(f"{name} is on {numbers.device}, and the input on {data.device}.")
@@ -114,7 +144,7 @@ def _order(packed: PackedSequence) -> Tensor:
 
 
 def with_given(
-    weights: tuple[Weights, ...], graph: StepGraph, rows: Mapping[str, Tensor], form: Form, hidden: int
+    weights: tuple[Weights, ...], graph: StepGraph, rows: Mapping[str, Tensor], form: Form, sizes: SizesBeside
 ) -> tuple[Weights, ...]:
     """The weights of all layers and directions, each with all that it is given beside x.
 
@@ -124,11 +154,19 @@ def with_given(
     found = []
     for each in weights:
         drawn = {
-            draw.name: _drawn(draw, batch if draw.per_sequence else data.shape[0], hidden, data)
+            draw.name: copied(
+                _drawn(draw, batch if draw.per_sequence else data.shape[0], sizes.of(draw.name), data),
+                sizes.width,
+                1,
+            )
             for draw in graph.asked_draws
         }
         # Parts of the input are known when a layer's turn comes (`run_stacked`).
-        asked = {name: rows[name] for name in graph.asked_inputs if name not in graph.input_parts}
+        asked = {
+            name: rows[name] if rows[name].shape[-1] == 1 else copied(rows[name], sizes.width, 1)
+            for name in graph.asked_inputs
+            if name not in graph.input_parts
+        }
         found.append(Weights({**each.by_stem, **asked, **drawn}))
     return tuple(found)
 
@@ -156,13 +194,16 @@ def drawer(
     return draw
 
 
-def _drawn(draw: Draw, rows: int, hidden: int, like: Tensor) -> Tensor:
+def _drawn(draw: Draw, rows: int, hidden: int | None, like: Tensor) -> Tensor:
     """Random numbers (rows, H). They are drawn in float32, so that a probability is the same whatever the dtype."""
+    assert hidden is not None  # what is drawn is of one width
     uniform = torch.rand(rows, hidden, dtype=torch.float32, device=like.device)
     return (uniform if draw.probability is None else uniform < draw.probability).to(like.dtype)
 
 
-def drop_weights(weights: tuple[Weights, ...], p: float, fixed: int) -> tuple[Weights, ...]:
+def drop_weights(
+    weights: tuple[Weights, ...], p: float, padding: Padding | None, fixed: int
+) -> tuple[Weights, ...]:
     """Each recurrent weight zero with probability p, else w / (1 - p): for all steps of a call (Merity et al. 2018).
 
     The last `fixed` rows, which are not learned, stay.
@@ -170,9 +211,9 @@ def drop_weights(weights: tuple[Weights, ...], p: float, fixed: int) -> tuple[We
     stem = "weight_hh"
 
     def drop(weight: Tensor) -> Tensor:
-        if not fixed:
-            return torch.nn.functional.dropout(weight, p)
-        return torch.cat([torch.nn.functional.dropout(weight[:-fixed], p), weight[-fixed:]])
+        dropped = torch.nn.functional.dropout(weight[: len(weight) - fixed], p)
+        whole = torch.cat([dropped, weight[-fixed:]]) if fixed else dropped
+        return whole if padding is None else copied_again(whole, padding)
 
     dropped = [{stem: drop(each.by_stem[stem])} if stem in each.by_stem else {} for each in weights]
     return tuple([Weights({**each.by_stem, **other}) for each, other in zip(weights, dropped, strict=True)])

@@ -13,13 +13,23 @@ from torch import Tensor
 
 from cellwise.backends.base import Weights
 from cellwise.graph.forms import Form, made
-from cellwise.plan import Filling
+from cellwise.nn.padding import padded_weights
+from cellwise.plan import Filling, Padding
 
 _BEFORE = ("weight_ih", "weight_hh", "bias_ih")
 
 
-def filled(weights: tuple[Weights, ...], filling: Filling | None) -> tuple[Weights, ...]:
+def filled(
+    weights: tuple[Weights, ...], filling: Filling | None, padding: Padding | None = None
+) -> tuple[Weights, ...]:
     """The weights of all layers and directions, as kernels take them."""
+    if padding is not None:
+        return tuple(
+            [
+                Weights(padded_weights(each.by_stem, padding, place >= padding.directions))
+                for place, each in enumerate(weights)
+            ]
+        )
     if filling is None:
         return weights
     return tuple([Weights(_filled(each.by_stem, filling)) for each in weights])

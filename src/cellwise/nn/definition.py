@@ -19,8 +19,17 @@ from cellwise.cells.base import Cell
 from cellwise.errors import BackendError
 from cellwise.graph import StepGraph
 from cellwise.graph.expr import first_name
-from cellwise.passes import restarting
-from cellwise.plan import Filling, ParameterSpec, filling_of, parameter_layout, state_sizes
+from cellwise.passes import padded, restarting
+from cellwise.plan import (
+    Filling,
+    Padding,
+    ParameterSpec,
+    filling_of,
+    output_sizes,
+    padding_of,
+    parameter_layout,
+    state_sizes,
+)
 from cellwise.runtime import dispatch
 from cellwise.runtime.compiling import constant_result
 
@@ -73,19 +82,23 @@ class LayerInfo(NamedTuple):
     state_sizes: tuple[int, ...]
     filling: Filling | None  # how its kernels' weights are made of its parameters, where these are others
     first: FirstStates | None  # where states begin, if any of them at what is learned
+    padding: Padding | None  # of what kernels take in rows of one width, where it has several
 
 
 class FirstStates(NamedTuple):
     """Where the states of a layer begin, of which some at what is learned.
 
-    names: for each state, of each layer and direction in turn, its parameter; None for zeros. restarting: the stack
-    of a call with `resets`, whose equations are told by the value `mark` beside x of each step that begins anew.
+    names: for each state, of each layer and direction in turn, its parameter; None for zeros. sizes: of each state.
+    restarting: the stack of a call with `resets`, whose equations are told by the value `mark` beside x of each step
+    that begins anew.
     """
 
     states: tuple[str, ...]
     names: tuple[tuple[str, ...] | None, ...]
     restarting: LayerSpec
     mark: str
+    sizes: tuple[int, ...]
+    width: int  # of the rows in which kernels take them
 
 
 @lru_cache(maxsize=1024)
@@ -93,16 +106,26 @@ def _info_of(definition: Definition) -> LayerInfo:
     key, input_size, hidden_size, num_layers, bias, dropout, bidirectional, proj_size = definition
     graph, step = _graphs_of(key)
     sizes = (input_size, hidden_size, num_layers, bias, dropout, bidirectional, proj_size)
+    specs = specs_of(LayerSpec(step, *sizes))
+    padding = padding_of(graph, hidden_size, bias, 2 if bidirectional else 1)
+    if padding is not None:
+        step = padded(step, hidden_size)
+        sizes = (input_size, padding.width, *sizes[2:])
     stack = LayerSpec(step, *sizes)
-    specs = specs_of(stack)
     names = tuple(tuple((spec.stem, spec.name(*place)) for spec in each) for place, each in specs.items())
     shapes = tuple(tuple(spec.shape for spec in each) for each in specs.values())
-    filling = filling_of(graph, hidden_size, bias)
-    first = _first_states(graph, sizes, list(specs)) if graph.learned_first else None
-    return LayerInfo(stack, names, shapes, state_sizes(graph, hidden_size, proj_size), filling, first)
+    filling = filling_of(graph, hidden_size, bias) if padding is None else None
+    each_size = state_sizes(graph, hidden_size, proj_size)
+    first = None
+    if graph.learned_first:
+        begins = graph if padding is None else replace(step, learned_first=graph.learned_first)
+        first = _first_states(begins, sizes, list(specs), each_size)
+    return LayerInfo(stack, names, shapes, each_size, filling, first, padding)
 
 
-def _first_states(graph: StepGraph, sizes: tuple[Any, ...], places: list[tuple[int, bool]]) -> FirstStates:
+def _first_states(
+    graph: StepGraph, sizes: tuple[Any, ...], places: list[tuple[int, bool]], each_size: tuple[int, ...]
+) -> FirstStates:
     names = tuple(
         tuple(ParameterSpec(first_name(state), ()).name(*place) for place in places)
         if state in graph.learned_first
@@ -110,12 +133,14 @@ def _first_states(graph: StepGraph, sizes: tuple[Any, ...], places: list[tuple[i
         for state in graph.states
     )
     made = restarting(graph)
-    return FirstStates(graph.states, names, LayerSpec(made, *sizes), made.inputs[-1])
+    stack = LayerSpec(made, *sizes)
+    return FirstStates(graph.states, names, stack, made.inputs[-1], each_size, stack.hidden_size)
 
 
 def all_specs(definition: Definition) -> list[tuple[str, tuple[int, ...]]]:
     """All parameters of a layer, those where states begin among them: name and shape, in order."""
-    stack = replace(_info_of(definition).stack, graph=_graphs_of(definition[0])[0])
+    key, *sizes = definition
+    stack = LayerSpec(_graphs_of(key)[0], *sizes)
     return [(spec.name(*place), spec.shape) for place, each in specs_of(stack).items() for spec in each]
 
 
@@ -128,7 +153,7 @@ def specs_of(stack: LayerSpec) -> dict[tuple[int, bool], tuple[ParameterSpec, ..
 
 
 def _layout(stack: LayerSpec, layer: int) -> tuple[ParameterSpec, ...]:
-    below = (stack.proj_size or stack.hidden_size) * stack.directions
+    below = output_sizes(stack.graph, stack.hidden_size, stack.proj_size)[0] * stack.directions
     width = stack.input_size if layer == 0 else below
     return parameter_layout(stack.graph, width, stack.hidden_size, stack.bias, stack.proj_size)
 

@@ -18,6 +18,7 @@ from cellwise.errors import InputError, LayerError
 from cellwise.graph import StepGraph
 from cellwise.graph.expr import first_name
 from cellwise.nn.definition import FirstStates, info_of
+from cellwise.nn.padding import copied
 from cellwise.runtime.compiling import is_tracing, specialize
 
 if TYPE_CHECKING:
@@ -55,27 +56,31 @@ def first_state(layer: RecurrentLayer, x: Any) -> Any:
 def first_values(layer: RecurrentLayer, first: FirstStates, batch: int | None) -> tuple[Tensor, ...]:
     """The first value of each state, (L * directions, B, H), or without `batch` (L * directions, H)."""
     found = []
-    for names in first.names:
+    for names, size in zip(first.names, first.sizes, strict=True):
         if names is None:
             like = next(values for values in first.names if values is not None)
-            rows = torch.zeros_like(_stacked(layer, like))
+            rows = _value(layer, like[0]).new_zeros(len(like), size)
         else:
-            rows = _stacked(layer, names)
+            rows = _stacked(layer, names, size)
         found.append(rows if batch is None else rows.unsqueeze(1).expand(-1, batch, -1))
     return tuple(found)
 
 
-def _stacked(layer: RecurrentLayer, names: tuple[str, ...]) -> Tensor:
-    values = [_value(layer, name) for name in names]
+def _stacked(layer: RecurrentLayer, names: tuple[str, ...], size: int) -> Tensor:
+    values = [_checked(layer, name, size) for name in names]
     return values[0].unsqueeze(0) if len(values) == 1 else torch.stack(values)
 
 
 def _value(layer: RecurrentLayer, name: str) -> Tensor:
     value: Tensor = getattr(layer, name)
-    if value.shape != (layer.hidden_size,):
+    return value
+
+
+def _checked(layer: RecurrentLayer, name: str, size: int) -> Tensor:
+    value = _value(layer, name)
+    if value.shape != (size,):
         raise InputError(
-            f"{name} of this {type(layer).__name__} must have shape ({layer.hidden_size},); it has shape "
-            f"{tuple(value.shape)}"
+            f"{name} of this {type(layer).__name__} must have shape ({size},); it has shape {tuple(value.shape)}"
         )
     return value
 
@@ -123,9 +128,9 @@ def with_first_values(
     found = []
     for place, each in enumerate(weights):
         named = dict(each.by_stem)
-        for state, names in zip(first.states, first.names, strict=True):
+        for state, names, size in zip(first.states, first.names, first.sizes, strict=True):
             if names is not None:
-                named[first_name(state)] = _value(layer, names[place])
+                named[first_name(state)] = copied(_checked(layer, names[place], size), first.width)
         if backwards is not None and place % 2:
             named[first.mark] = backwards
         # In the order of a layer's parameters.

@@ -18,7 +18,7 @@ from cellwise.backends.base import Call, Sequences, Stepper, Weights
 from cellwise.cells.base import Cell
 from cellwise.errors import InputError, LayerError
 from cellwise.graph import StepGraph
-from cellwise.nn.beside import drop_weights, rows_beside, with_given
+from cellwise.nn.beside import drop_weights, rows_beside, sizes_beside, with_given
 from cellwise.nn.biases import filled
 from cellwise.nn.checks import as_states, check_input, check_states, check_steps, check_weights
 from cellwise.nn.definition import (
@@ -32,6 +32,7 @@ from cellwise.nn.definition import (
     stack_for,
 )
 from cellwise.nn.first_states import first_values, marks_of, with_first_values
+from cellwise.nn.padding import output_widths, padded_states, true_output, true_states
 from cellwise.runtime import dispatch
 from cellwise.runtime.compiling import is_tracing, specialize
 from cellwise.runtime.outputs import by_name
@@ -157,27 +158,26 @@ class RecurrentLayer(nn.Module):
         form = form_of(x, self.batch_first, lengths, resets, surplus)
         workload = None if traced else self._workload(form.sequences, weights)
         backend, stack, prepared = dispatch.DISPATCHES[dispatch_id_for(*asked, workload, *definition)]
-        states = self._states(state, form.sequences.batch, data, unbatched, info)
+        states = padded_states(self._states(state, form.sequences.batch, data, unbatched, info), info.padding)
         states = tuple([form.sort(each) for each in states])
         sequences = form.sequences
         if info.first is not None and resets is not None:
-            weights = self._given(weights, stack.graph, beside, form, unbatched, info.first)
+            weights = self._given(weights, stack.graph, beside, form, unbatched, info, info.first)
             sequences = Sequences(sequences.data, sequences.steps, sequences.batch, sequences.sizes)
         else:
-            weights = self._given(weights, stack.graph, beside, form, unbatched)
+            weights = self._given(weights, stack.graph, beside, form, unbatched, info)
         if self.weight_dropout and self.training:
-            weights = drop_weights(
-                weights, self.weight_dropout, len(stack.graph.functions) * self.hidden_size
-            )
+            fixed = len(stack.graph.functions) * (info.padding.width if info.padding else self.hidden_size)
+            weights = drop_weights(weights, self.weight_dropout, info.padding, fixed)
         call = Call(sequences, states, weights, self.training, prepared)
         output, finals = backend.run(stack, call)
-        output = form.output(output)
-        finals = tuple([form.unsort(final) for final in finals])
+        output = form.output(true_output(output, info.padding))
+        finals = tuple([form.unsort(final) for final in true_states(finals, info.padding)])
         if unbatched:
             output = output.squeeze(0 if self.batch_first else 1)
             finals = tuple([final.squeeze(1) for final in finals])
         if stack.graph.outputs:
-            output = by_name(output, stack.graph.outputs)
+            output = by_name(output, stack.graph.outputs, output_widths(info.padding))
         return output, finals[0] if len(finals) == 1 else finals
 
     def _given(
@@ -187,16 +187,18 @@ class RecurrentLayer(nn.Module):
         beside: Mapping[str, Any],
         form: Form,
         unbatched: bool,
+        info: LayerInfo,
         restarts: FirstStates | None = None,
     ) -> tuple[Weights, ...]:
         """The weights with all that kernels are given beside x; with `restarts` also where states begin anew."""
         if not (beside or graph.inputs or graph.draws):
             return weights
-        rows = rows_beside(self.cell, beside, form, self.hidden_size, unbatched)
+        sizes = sizes_beside(self.hidden_size, info.padding)
+        rows = rows_beside(self.cell, beside, form, sizes, unbatched)
         if restarts is None:
-            return with_given(weights, graph, rows, form, self.hidden_size)
+            return with_given(weights, graph, rows, form, sizes)
         rows |= {restarts.mark: marks_of(form.sequences)}
-        given = with_given(weights, graph, rows, form, self.hidden_size)
+        given = with_given(weights, graph, rows, form, sizes)
         return with_first_values(self, given, restarts, graph, form.sequences)
 
     def _checked(self, x: Any, info: LayerInfo) -> tuple[Tensor, tuple[Weights, ...], torch.dtype]:
@@ -215,7 +217,7 @@ class RecurrentLayer(nn.Module):
         alike = check_weights(
             type(self).__name__, [each.by_stem for each in weights], info.names, info.shapes, data
         )
-        weights = filled(weights, info.filling)
+        weights = filled(weights, info.filling, info.padding)
         # Under autocast weights may have other dtypes than the input; then only what casts them can compute.
         return data, weights, data.dtype if alike else torch.get_autocast_dtype(data.device.type)
 
@@ -241,7 +243,7 @@ class RecurrentLayer(nn.Module):
         batch = self._as_batch(x, lengths, resets) if unbatched else (x, lengths, resets)
         form = form_of(batch[0], self.batch_first, batch[1], batch[2])
         self._states(state, form.sequences.batch, data, unbatched, info)
-        rows_beside(self.cell, beside, form, self.hidden_size, unbatched)
+        rows_beside(self.cell, beside, form, sizes_beside(self.hidden_size, info.padding), unbatched)
         stack, resetting = stack_for(info, resets is not None)
         context = dispatch.context_of(data.device, dtype, resetting, False, self.recompute)
         workload = self._workload(form.sequences, weights)
@@ -321,11 +323,12 @@ class RecurrentLayer(nn.Module):
 
     def _stream_sizes(self) -> tuple[int, torch.dtype, torch.device]:
         weight = self._first_weight()
+        padding = info_of(*self._definition()).padding
         size = (self.proj_size or self.hidden_size) * max(1, len(self.cell.outputs))
-        return size, weight.dtype, weight.device
+        return size if padding is None else sum(padding.outputs), weight.dtype, weight.device
 
     def _stream_outputs(self, output: Tensor) -> Any:
-        return by_name(output, self.cell.outputs)
+        return by_name(output, self.cell.outputs, output_widths(info_of(*self._definition()).padding))
 
     def _first_weight(self) -> Tensor:
         return next(iter(self._weights(info_of(*self._definition()).names)[0].by_stem.values()))
@@ -348,7 +351,8 @@ class RecurrentLayer(nn.Module):
         self, x: Tensor, states: tuple[Tensor, ...], beside: Mapping[str, Tensor]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         definition = self._definition()
-        data, weights, dtype = self._checked(x.unsqueeze(0), info_of(*definition))
+        info = info_of(*definition)
+        data, weights, dtype = self._checked(x.unsqueeze(0), info)
         form = form_of(data, batch_first=False, lengths=None, resets=None)
         workload = self._workload(form.sequences, weights)
         number = dispatch_id_for(
@@ -358,9 +362,10 @@ class RecurrentLayer(nn.Module):
         steps = {
             name: value.unsqueeze(0) if isinstance(value, Tensor) else value for name, value in beside.items()
         }
-        weights = self._given(weights, stack.graph, steps, form, unbatched=False)
+        weights = self._given(weights, stack.graph, steps, form, False, info)
+        states = padded_states(states, info.padding)
         output, finals = backend.run(stack, Call(form.sequences, states, weights, False, prepared))
-        return form.output(output)[0], finals
+        return form.output(true_output(output, info.padding))[0], true_states(finals, info.padding)
 
     def _stepper(self, batch_size: int) -> tuple[Stepper, Watched] | None:
         """What makes single steps on the weights as they are now, and these watched; None if no backend has it."""
@@ -368,7 +373,8 @@ class RecurrentLayer(nn.Module):
         if info.stack.graph.given:
             return None
         names = tuple(name for each in info.names for _, name in each)
-        if info.filling is not None or any(name not in self._parameters for name in names):
+        made = info.filling is not None or info.padding is not None
+        if made or any(name not in self._parameters for name in names):
             return None  # a stepper reads its weights again, to see them change
         weights = self._weights(info.names)
         first = next(iter(weights[0].by_stem.values()))

@@ -166,7 +166,7 @@ def _decide(layer: RecurrentLayer, key: tuple[Any, ...], x: Any, state: Any) -> 
 def _route(layer: RecurrentLayer, x: Any, state: Any) -> Route | None:
     chosen, form, info, dtype, _ = layer._examined(x, state)
     graph = info.stack.graph
-    if graph.asked_inputs or (layer.weight_dropout and layer.training):
+    if info.padding is not None or graph.asked_inputs or (layer.weight_dropout and layer.training):
         return None
     if chosen is None or (chosen.backend.accepts_padding and _watchers()):
         return None

@@ -16,13 +16,13 @@ from cellwise import cells
 from cellwise.cells.base import Cell, own_parameters
 from cellwise.errors import InputError, LayerError
 from cellwise.graph.expr import first_name
-from cellwise.graph.forms import FORMS, stems_of
+from cellwise.graph.forms import FORMS, apart_stem, stems_of
 from cellwise.nn import plain
 from cellwise.nn.checks import check_weight_dropout
 from cellwise.nn.definition import all_specs, key_of, stack_for
 from cellwise.nn.first_states import check_learned_initial, first_state
 from cellwise.nn.layer import RecurrentLayer
-from cellwise.plan import width_problem
+from cellwise.plan import recurrent_columns, width_problem
 from cellwise.runtime import dispatch
 from cellwise.runtime.compiling import is_tracing
 from cellwise.runtime.outputs import kind_of
@@ -53,7 +53,9 @@ class Recurrent(RecurrentLayer):
     Parameters are named, shaped and ordered as in torch.nn: `weight_ih_l{k}` (G*H, D), `weight_hh_l{k}` (G*H, H),
     `bias_ih_l{k}`, `bias_hh_l{k}` (G*H,), with only the rows of gates that the cell asks for, then the cell's own. The
     weight of a gate n that is made of others has these instead of rows: `weight_hh_n_l{k}` (`skew`, `symmetric_skew`,
-    `block_diagonal`), `weight_hh_n_left_l{k}` and `weight_hh_n_right_l{k}` (`low_rank`).
+    `block_diagonal`), `weight_hh_n_left_l{k}` and `weight_hh_n_right_l{k}` (`low_rank`). Of a cell that gives a state,
+    gate or output another width than H (`Cell.widths`) all shapes are the true ones: M in place of H wherever M units
+    are meant, and a gate n that is asked of M units has `weight_hh_n_l{k}` (H, M) instead of rows.
     They start uniform within 1 / sqrt(H) of zero, as in torch.nn.
 
     `layer.recompute = True` saves memory in training on a CPU: the backward pass computes each step again from the
@@ -163,11 +165,14 @@ class Recurrent(RecurrentLayer):
         """
         own: dict[str, Any] = dict.fromkeys(map(first_name, self._cell.states), 0.0)
         own |= {parameter.name: parameter.initial for parameter in own_parameters(type(self._cell))}
+        graph = self._cell.graph
+        columns = recurrent_columns(graph, self.hidden_size)
         bounds = {
-            stem: FORMS[form.kind].bound(form.number, self.hidden_size)
-            for place, form in self._cell.graph.forms.items()
-            for stem in stems_of(*place, form)
+            stem: FORMS[form.kind].bound(form.number, columns[gate] if kind == "hh" else self.hidden_size)
+            for (kind, gate), form in graph.forms.items()
+            for stem in stems_of(kind, gate, form)
         }
+        bounds |= {apart_stem(gate): 1.0 / math.sqrt(columns[gate]) for gate in graph.apart("hh")}
         for name, _ in self._shapes():
             stem = name.rpartition("_l")[0]
             initial = own.get(stem)

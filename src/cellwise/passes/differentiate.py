@@ -12,7 +12,7 @@ Gradients at parameters are not summed here: one of a row is shared out among it
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -32,12 +32,15 @@ from cellwise.graph.ops import (
     Op,
     Shape,
 )
+from cellwise.graph.units import HIDDEN
+from cellwise.graph.widths import widths_of
 
 # The gradient that arrives at the output, or at a new state (its name, and no state is called as the output is here).
 GRADIENT = Op("gradient", Kind.LEAF, 0, "d{a}", shape=Shape.BATCH)
 # Sum over gates g of the transposed recurrent rows of g times the gradient at its product; a gate per operand.
 PULLBACK = Op("pullback", Kind.MATMUL, -1, "pullback {a}", shape=Shape.BATCH)
-# A number of a row over H: the share of each unit in the gradient of a mean.
+# A number of a row over H: the share of each unit in the gradient of a mean. Of other units than H it carries them;
+# kernels see none of these.
 SHARE = Op("share", Kind.SIMPLE, 1, "{0} / H", PRODUCT)
 # A step that is not the whole of a cell's may begin with, and end in, one number of each row.
 ROW, ROW_GRADIENT = (replace(op, name=f"row {op.name}", shape=Shape.ROWS) for op in (STATE, GRADIENT))
@@ -69,8 +72,9 @@ class Derivative:
 class _Writer:
     """Makes nodes, equal ones once, and leaves out what multiplies by one or adds nothing."""
 
-    def __init__(self, step: Iterable[Node]) -> None:
-        self._step = set(step)
+    def __init__(self, graph: StepGraph) -> None:
+        self._step = set(graph.nodes)
+        self._units = widths_of(graph).values if graph.widths else {}
         self._made: dict[tuple[object, ...], Node] = {}
 
     def node(self, op: Op, *inputs: Node, attribute: str | float | None = None) -> Node:
@@ -81,6 +85,11 @@ class _Writer:
 
     def number(self, value: float) -> Node:
         return self.node(CONSTANT, attribute=value)
+
+    def share(self, gradient: Node, of: Node) -> Node:
+        """The share of each unit of a value in the gradient of its mean."""
+        units = self._units.get(of, HIDDEN)
+        return self.node(SHARE, gradient, attribute=None if units == HIDDEN else str(units))
 
     def __getattr__(self, name: str) -> Callable[..., Node]:
         return lambda *inputs: self.node(OPS[name], *inputs)
@@ -237,7 +246,7 @@ RULES: dict[str, _Rule] = {
     "clamp": _clamp,
     "stop_gradient": lambda w, g, y, a: (None,),
     "sum": lambda w, g, y, a: (g,),
-    "mean": lambda w, g, y, a: (w.node(SHARE, g),),
+    "mean": lambda w, g, y, a: (w.share(g, a),),
     "amax": _amax,
 }
 
@@ -245,7 +254,7 @@ RULES: dict[str, _Rule] = {
 @lru_cache(maxsize=512)
 def differentiate(graph: StepGraph) -> Derivative:
     """The gradients of one step at everything that it reads, from those at its output and its new states."""
-    w = _Writer(graph.nodes)
+    w = _Writer(graph)
     arriving: dict[Node, Node] = {}
     # A number of a row -> what arrives at it from units, to be summed over these.
     at_units: dict[Node, Node] = {}

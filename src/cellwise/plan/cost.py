@@ -12,6 +12,8 @@ How it is counted:
   apart, and added to those of a product with the input where there is one.
 - A weight that is made of others is made once in a pass, not at each step, and the products of steps are those with the
   whole of it: this is what kernels do. It is written, read and held besides what it is made of.
+- A value of M units counts M, as a cell says it: this is what is needed. Kernels compute all values of such a cell with
+  rows of the widest (`computed_cost`).
 - A value beside x is counted as one number a row, to whose gradient all units add. Random numbers are one for each row
   and unit, written once by what draws them; what the drawing computes is not counted.
 - Bytes read and written are those that must move: each array once in each pass that uses it. The weights are
@@ -31,14 +33,16 @@ from typing import Any
 
 from cellwise.graph import Node, Shape, StepGraph
 from cellwise.graph.expr import postorder
-from cellwise.graph.forms import FORMS, LOW_RANK, stems_of
+from cellwise.graph.forms import FORMS, LOW_RANK, apart_stem, stems_of
 from cellwise.graph.ops import INPUT, PROJECT, SCALAR, STATE, VECTOR, Kind
-from cellwise.passes import Derivative, differentiate
+from cellwise.graph.widths import row_width
+from cellwise.passes import Derivative, differentiate, padded
 from cellwise.passes.differentiate import PULLBACK
 from cellwise.plan.backward import RECOMPUTED, backward_plan
 from cellwise.plan.depth import Depth, backward_step, forward_step
 from cellwise.plan.layout import ParameterSpec, parameter_layout
 from cellwise.plan.polynomial import Polynomial, b, d, h, t
+from cellwise.plan.unit_counts import UnitCounts
 
 ZERO = Polynomial()
 ROWS = b * t  # steps of all sequences
@@ -142,7 +146,8 @@ def cost_of(graph: StepGraph, layers: int = 1, bias: bool = True, recompute: boo
     (4h(d + h + 2), 8bth(d + h), 7t)
     """
     cell = _Cell(graph, bias, recompute)
-    stack = [_Layer(cell, cell.width if number == 0 else h) for number in range(layers)]
+    below = cell.units.outputs(graph)[0]
+    stack = [_Layer(cell, cell.width if number == 0 else below) for number in range(layers)]
     parameters = _sum(layer.parameters for layer in stack)
     states = layers * cell.states
     made = _sum(size for layer in stack for size in layer.made.values())
@@ -187,6 +192,13 @@ def cost_of(graph: StepGraph, layers: int = 1, bias: bool = True, recompute: boo
     )
 
 
+def computed_cost(graph: StepGraph, hidden_size: int, layers: int = 1, bias: bool = True) -> tuple[Cost, int]:
+    """What kernels compute for a cell of several widths at some H: the cost in rows of one width, and that width, which
+    is the h of its formulas. (An input of a layer above has as many numbers as a row.)
+    """
+    return cost_of(padded(graph, hidden_size), layers, bias), row_width(graph, hidden_size)
+
+
 class _Cell:
     """What is the same for every layer: the equations, their derivative, and what is kept between the two."""
 
@@ -207,24 +219,33 @@ class _Cell:
         made = postorder(roots, self.saved)
         self.backward_nodes = (*self.saved, *made)
         self.made = tuple(made)
-        self.states = len(self.graph.states) * b * h
+        self.units = units = UnitCounts(graph, (*roots, *self.saved))
+        self.states = _sum(b * units.state(state) for state in graph.states)
         # One number a row of each input beside x; masks are drawn for each layer.
         self.beside = (len(graph.asked_inputs) - len(graph.input_parts)) * ROWS
         self.width = len(graph.input_parts) * h or d
         self.at_parts = len(derivative.beside.keys() & graph.part_nodes) * ROWS * h
-        self.masks = _sum((b if draw.per_sequence else ROWS) * h for draw in graph.asked_draws)
-        self.tape = (len(backward.tape.columns) + len(backward.histories)) * ROWS * h
+        self.masks = _sum(
+            (b if draw.per_sequence else ROWS) * units.draw(draw.name) for draw in graph.asked_draws
+        )
+        self.tape = _sum(ROWS * units.of(node) for node in backward.tape.columns)
+        self.tape += _sum(ROWS * units.state(state) for state in backward.histories)
         self.tape += len(backward.tape.row_columns) * ROWS
         # The outputs are also the states before all steps but the first, where they are that state.
         first = [n for n in self.saved if n.op is STATE and n.attribute not in backward.histories]
-        self.outputs = (1 + len(graph.others)) * ROWS * h
+        self.outputs = ROWS * _sum(units.outputs(graph))
         written = {graph.output, *graph.others}.difference(graph.of(STATE))
-        read = len(written & self.saved) if graph.others else bool(first or backward.reads_output)
-        self.outputs_read = read * ROWS * h
+        if graph.others:
+            self.outputs_read = _sum(ROWS * units.of(node) for node in written & self.saved)
+        else:
+            self.outputs_read = self.outputs if first or backward.reads_output else ZERO
         self.keeps_output = backward.reads_output or graph.output_is_history
-        self.gates = len(self.at_gates) * ROWS * h
-        again = [array.columns for array in backward.program.buffers if array.name == RECOMPUTED]
-        self.again = sum(again) * ROWS * h
+        self.gates = _sum(ROWS * units.of(gradient) for gradient in self.at_gates)
+        self.again = ZERO
+        if any(array.name == RECOMPUTED for array in backward.program.buffers):
+            lie = {*graph.of(STATE), graph.output, *graph.others}
+            operands = dict.fromkeys(node.inputs[0] for node in graph.of(PROJECT))
+            self.again = _sum(ROWS * units.of(node) for node in operands if node not in lie)
 
     def layout(self, width: Polynomial) -> tuple[ParameterSpec, ...]:
         """The layer's own list of parameters, asked with letters in place of numbers."""
@@ -248,28 +269,31 @@ class _Cell:
             made = self._operation(node, by_row[node])
             again = made.pointwise if node in step else ZERO
             total += Operations(made.products, made.pointwise, made.functions, again)
-        weights = len(self.derivative.products) * 2 * ROWS * h * h
+        weights = _sum(2 * ROWS * self.units.weight(str(node.attribute)) for node in self.derivative.products)
         # What comes of a part of the input is added to what comes of the product with it, if there is one.
         beside = {*self.derivative.beside} - (
             frozenset() if self.graph.input_gates else self.graph.part_nodes
         )
-        sums = len(self.at_parameters) + len(beside)
-        sums += len(self.at_biases) if self.bias else 0
-        return total + Operations(products=weights, pointwise=sums * ROWS * h)
+        summed = [*self.at_parameters, *(self.derivative.beside[node] for node in beside)]
+        summed += self.at_biases if self.bias else []
+        sums = _sum(ROWS * self.units.of(gradient) for gradient in summed)
+        return total + Operations(products=weights, pointwise=sums)
 
     def _operation(self, node: Node, in_rows: bool) -> Operations:
+        units = self.units.of(node)
         if node.op in (INPUT, PROJECT):
-            product = 2 * ROWS * h * h if node.op is PROJECT else ZERO
-            return Operations(product, ROWS * h if self.bias and not node.linear else ZERO)
+            product = 2 * ROWS * self.units.weight(str(node.attribute)) if node.op is PROJECT else ZERO
+            return Operations(product, ROWS * units if self.bias and not node.linear else ZERO)
         if node.op is PULLBACK:
-            return Operations(products=len(node.inputs) * 2 * ROWS * h * h)
+            gates = str(node.attribute).split()
+            return Operations(products=_sum(2 * ROWS * self.units.weight(gate) for gate in gates))
         if not node.inputs or node.op.free:
             return Operations()
         if node.shape is Shape.ROWS:
-            count = ROWS * h if node.op.kind is Kind.REDUCTION else ROWS
+            count = ROWS * units if node.op.kind is Kind.REDUCTION else ROWS
             return Operations(pointwise=count, functions=count if node.op.kind is Kind.FUNCTION else ZERO)
         # What is made of parameters alone is made once, not at each step.
-        count = ROWS * h if in_rows else h if node.shape is Shape.UNITS else ZERO + 1
+        count = ROWS * units if in_rows else units if node.shape is Shape.UNITS else ZERO + 1
         return Operations(pointwise=count, functions=count if node.op.kind is Kind.FUNCTION else ZERO)
 
 
@@ -282,15 +306,16 @@ class _Layer:
         self.specs = cell.layout(width)
         self.parameters = _sum(_size(spec) for spec in self.specs)
         forms = cell.graph.forms
+        sizes = {
+            (kind, gate): (cell.units.rows(gate), width if kind == "ih" else cell.units.columns(gate))
+            for kind, gate in forms
+        }
         self.made = {
-            kind: sum(of == kind for of, _ in forms) * h * columns
-            for kind, columns in (("ih", width), ("hh", h))
+            kind: _sum(rows * columns for (of, _), (rows, columns) in sizes.items() if of == kind)
+            for kind in ("ih", "hh")
         }
         # What it takes to make them: products and others, and both for the gradients.
-        counts = [
-            FORMS[form.kind].operations(form.number, h, width if kind == "ih" else h)
-            for (kind, _), form in forms.items()
-        ]
+        counts = [FORMS[form.kind].operations(form.number, *sizes[place]) for place, form in forms.items()]
         products, others, *backward = (
             (_sum(each) for each in zip(*counts, strict=True)) if counts else (ZERO,) * 4
         )
@@ -298,16 +323,17 @@ class _Layer:
 
     @property
     def forward(self) -> Operations:
-        inputs = len(self.cell.graph.of(INPUT))
-        product = Operations(products=inputs * 2 * ROWS * h * self.width)
+        inputs = _sum(self.cell.units.of(node) for node in self.cell.graph.of(INPUT))
+        product = Operations(products=inputs * 2 * ROWS * self.width)
         return self.cell.forward() + product + self.making
 
     @property
     def backward(self) -> Operations:
         # One product for the weight's gradient, one for the input's; and those of the step where it is computed again.
-        again = sum(node.op is INPUT for node in self.cell.made)
-        inputs = 2 * len(self.cell.derivative.inputs) + again
-        product = Operations(products=inputs * 2 * ROWS * h * self.width)
+        units = self.cell.units
+        again = _sum(units.of(node) for node in self.cell.made if node.op is INPUT)
+        inputs = 2 * _sum(units.of(node) for node in self.cell.derivative.inputs) + again
+        product = Operations(products=inputs * 2 * ROWS * self.width)
         return self.cell.backward() + product + self.making_backward
 
     def traffic_forward(self, tape: bool) -> Traffic:
@@ -323,7 +349,9 @@ class _Layer:
         needed = {str(node.attribute) for node in cell.made if node.op in (VECTOR, SCALAR)}
         ops = {node.op for node in cell.made}
         needed |= {"weight_ih"} if cell.derivative.inputs else set()
-        needed |= {"weight_hh"} if ops & {PULLBACK, PROJECT} else set()
+        needed |= (
+            {"weight_hh", *map(apart_stem, cell.graph.apart("hh"))} if ops & {PULLBACK, PROJECT} else set()
+        )
         needed |= {stem for stem, op in (("bias_ih", INPUT), ("bias_hh", PROJECT)) if op in ops}
         weights = _sum(_size(spec) for spec in self.specs if spec.stem in needed)
         weights += _sum(size for kind, size in self.made.items() if f"weight_{kind}" in needed)

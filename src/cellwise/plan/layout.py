@@ -7,11 +7,12 @@ zeros, and for weights that are made of others, where they are given what is mad
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cellwise.graph import StepGraph
 from cellwise.graph.expr import RAW, first_name, ready_part
-from cellwise.graph.forms import FORMS, stems_of
+from cellwise.graph.forms import FORMS, apart_stem, stems_of
+from cellwise.graph.widths import widths_of
 
 
 @dataclass(frozen=True)
@@ -32,29 +33,60 @@ def parameter_layout(
     and last where states begin.
 
     G counts the gates that are asked for, of the input and of states; for a bias those that have one. After a weight
-    stand those of which the weights of other gates are made (`StepGraph.forms`), by the names of these.
+    stand those of which the weights of other gates are made (`StepGraph.forms`), by the names of these, and those of
+    gates that are asked of other widths than H. A gate of other units than H has as many rows.
     """
+    units = _UnitsAt(graph, hidden_size)
     specs = []
     for kind, width in (("ih", input_size), ("hh", proj_size or hidden_size)):
         gates = graph.row_gates(kind)
-        specs += [ParameterSpec(f"weight_{kind}", (len(gates) * hidden_size, width))] if gates else []
-        for (of, gate), form in graph.forms.items():
-            if of == kind:
-                shapes = FORMS[form.kind].parameters(form.number, hidden_size, width).values()
-                stems = stems_of(kind, gate, form)
-                specs += [ParameterSpec(*each) for each in zip(stems, shapes, strict=True)]
+        specs += [ParameterSpec(f"weight_{kind}", (units.rows(gates), width))] if gates else []
+        for gate in graph.input_gates if kind == "ih" else graph.state_gates:
+            columns = units.columns(gate, width) if kind == "hh" else width
+            form = graph.forms.get((kind, gate))
+            if form is not None:
+                shapes = FORMS[form.kind].parameters(form.number, units.rows((gate,)), columns).values()
+                specs += [
+                    ParameterSpec(*each) for each in zip(stems_of(kind, gate, form), shapes, strict=True)
+                ]
+            elif gate in graph.apart(kind):
+                specs.append(ParameterSpec(apart_stem(gate), (units.rows((gate,)), columns)))
     if bias:
         specs += [
-            ParameterSpec(stem, (len(biases) * hidden_size,))
+            ParameterSpec(stem, (units.rows(biases),))
             for stem, biases in (("bias_ih", graph.input_biases), ("bias_hh", graph.state_biases))
             if biases
         ]
     if proj_size:
         specs.append(ParameterSpec("weight_hr", (proj_size, hidden_size)))
-    specs += [ParameterSpec(name, (hidden_size,)) for name in graph.vectors]
+    specs += [ParameterSpec(name, (units.vector(name),)) for name in graph.vectors]
     specs += [ParameterSpec(name, ()) for name in graph.scalars]
-    specs += [ParameterSpec(first_name(state), (hidden_size,)) for state in graph.learned_first]
+    specs += [ParameterSpec(first_name(state), (units.state(state),)) for state in graph.learned_first]
     return tuple(specs)
+
+
+class _UnitsAt:
+    """The numbers of units of a graph at some H, a number or a formula."""
+
+    def __init__(self, graph: StepGraph, hidden_size: Any) -> None:
+        self._hidden = hidden_size
+        self._widths = widths_of(graph) if graph.widths else None
+
+    def rows(self, gates: tuple[str, ...]) -> Any:
+        """The rows of some gates together."""
+        if self._widths is None:
+            return len(gates) * self._hidden
+        return sum(self._widths.gates[gate].at(self._hidden) for gate in gates)
+
+    def columns(self, gate: str, width: Any) -> Any:
+        """Those of a gate's recurrent weight, `width` where all have H."""
+        return width if self._widths is None else self._widths.columns[gate].at(self._hidden)
+
+    def vector(self, name: str) -> Any:
+        return self._hidden if self._widths is None else self._widths.vectors[name].at(self._hidden)
+
+    def state(self, name: str) -> Any:
+        return self._hidden if self._widths is None else self._widths.states[name].at(self._hidden)
 
 
 def width_problem(
@@ -64,17 +96,24 @@ def width_problem(
 
     A cell takes its input as it is, and that has another width; or a weight is made of others that have no such shape.
     """
+    units = _UnitsAt(graph, hidden_size)
+    for name, said in graph.widths:
+        if said.misfit(hidden_size):
+            what = name or "the output"
+            return f"{what} of {graph.name} has {said} units; got hidden_size={hidden_size}, no multiple of {said.per}."
+    below = directions * output_sizes(graph, hidden_size)[0]
     for (kind, gate), form in graph.forms.items():
         for width in (
-            (input_size, *(directions * hidden_size,) * (num_layers > 1)) if kind == "ih" else (hidden_size,)
+            (input_size, *(below,) * (num_layers > 1))
+            if kind == "ih"
+            else (units.columns(gate, hidden_size),)
         ):
-            misfit = FORMS[form.kind].misfit(form.number, hidden_size, width)
+            misfit = FORMS[form.kind].misfit(form.number, units.rows((gate,)), width)
             if misfit is not None:
-                rows = f"({hidden_size}, {width})"
+                rows = f"({units.rows((gate,))}, {width})"
                 return f"The weight of the gate {gate} of {graph.name} has shape {rows}, and is made of {misfit}."
     parts, name = graph.input_parts, graph.name
     wanted = len(parts) * hidden_size
-    below = directions * hidden_size
     if not parts or (input_size == wanted and (num_layers == 1 or below == wanted)):
         return None
     if parts == (RAW,):
@@ -153,7 +192,21 @@ def _source(graph: StepGraph, kind: str, gate: str) -> tuple[str, float, tuple[s
     return form.kind, form.number, stems_of(kind, gate, form)
 
 
+def recurrent_columns(graph: StepGraph, hidden_size: int) -> dict[str, int]:
+    """The number of columns of each gate's recurrent weight."""
+    units = _UnitsAt(graph, hidden_size)
+    return {gate: units.columns(gate, hidden_size) for gate in graph.state_gates}
+
+
 def state_sizes(graph: StepGraph, hidden_size: int, proj_size: int = 0) -> tuple[int, ...]:
-    """The size of each state: the hidden size, but for a projected first state."""
-    first, *others = (hidden_size for _ in graph.states)
+    """The size of each state: the hidden size, but for a projected first state and those of other widths."""
+    units = _UnitsAt(graph, hidden_size)
+    first, *others = (units.state(state) for state in graph.states)
     return (proj_size or first, *others)
+
+
+def output_sizes(graph: StepGraph, hidden_size: int, proj_size: int = 0) -> tuple[int, ...]:
+    """The size of each output, of one direction."""
+    if not graph.widths:
+        return (proj_size or hidden_size,) * (1 + len(graph.others))
+    return tuple(units.at(hidden_size) for units in widths_of(graph).outputs)

@@ -42,16 +42,18 @@ def first_of(output: Any) -> Any:
     return output if is_one else output[0]
 
 
-def by_name(output: Tensor | PackedSequence, names: tuple[str, ...]) -> Any:
+def by_name(
+    output: Tensor | PackedSequence, names: tuple[str, ...], sizes: tuple[int, ...] | None = None
+) -> Any:
     """Outputs that lie side by side in the last dimension, each in the form in which they all came.
 
-    An exported program returns a plain tuple: whoever loads it may know nothing of the names.
+    `sizes` are their sizes, where they are not all alike. An exported program returns a plain tuple: whoever loads it may know nothing of the names.
     """
     kind = (lambda *each: each) if torch.compiler.is_exporting() else kind_of(names)
     data = output.data if isinstance(output, PackedSequence) else output
-    width = data.shape[-1] // len(names)
+    sizes = sizes or (data.shape[-1] // len(names),) * len(names)
     # Each a view for itself, and not one of several, to which torch lets nobody write.
-    parts = [data.narrow(-1, number * width, width) for number in range(len(names))]
+    parts = [data.narrow(-1, sum(sizes[:number]), size) for number, size in enumerate(sizes)]
     if isinstance(output, PackedSequence):
         rest = (output.batch_sizes, output.sorted_indices, output.unsorted_indices)
         return kind(*(PackedSequence(part, *rest) for part in parts))

@@ -9,6 +9,8 @@ from cellwise import cells
 from cellwise.cells import Cell
 from cellwise.cells.stored import known_cell
 from cellwise.errors import UnknownCellError
+from cellwise.graph.units import HIDDEN
+from cellwise.graph.widths import widths_of
 from cellwise.tasks.errors import OptionError
 
 __all__ = ["JOIN", "cells_of", "joined_name"]
@@ -38,6 +40,12 @@ def _of_one_output(cell: Cell) -> Cell:
         raise OptionError(
             f"the cell {cell.name} gives {len(cell.outputs)} outputs a step ({', '.join(cell.outputs)}), and a task "
             "reads one; take a cell whose step returns one"
+        )
+    (units,) = widths_of(cell.graph).outputs
+    if units != HIDDEN:
+        raise OptionError(
+            f"the cell {cell.name} gives {units} units a step, and a task reads one output of hidden_size units; take "
+            "a cell whose output has H units"
         )
     return cell
 

@@ -21,9 +21,10 @@ from cellwise import cells
 from cellwise.cells.base import Cell
 from cellwise.cells.rnn import RNN
 from cellwise.graph.forms import BLOCKS
+from cellwise.graph.widths import widths_of
 from cellwise.nn.layers import LSTM
 from cellwise.nn.recurrent import Recurrent, RecurrentLayer
-from cellwise.plan import width_problem
+from cellwise.plan import state_sizes, width_problem
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,14 +86,15 @@ class Case:
 
     @property
     def fitting(self) -> Case:
-        """The same with D and H that the heads of the cell's weights divide."""
+        """The same with D and H that the heads of the cell's weights divide, and H its parts that have units."""
         forms = [
             form for graph in (self.cell.graph, self.cell.training_graph) for form in graph.forms.values()
         ]
         heads = math.lcm(*(int(form.number) for form in forms if form.kind == BLOCKS))
-        if heads == 1:
-            return self
-        wide, hidden = (-(-size // heads) * heads for size in (self.input_size, self.hidden_size))
+        parts = heads * math.lcm(*(units.per or 1 for _, units in self.cell.graph.widths))
+        wide, hidden = (
+            -(-size // of) * of for size, of in ((self.input_size, heads), (self.hidden_size, parts))
+        )
         return replace(self, input_size=wide, hidden_size=hidden)
 
     @property
@@ -141,19 +143,25 @@ class Case:
         x = draw(*leading, self.width)
         rows = self.num_layers * (2 if self.bidirectional else 1)
         inner = [rows] if self.unbatched else [rows, self.batch]
-        first, *others = (self.hidden_size for _ in self.cell.states)
-        states = tuple(draw(*inner, size) for size in (self.proj_size or first, *others))
+        sizes = state_sizes(self.cell.graph, self.hidden_size, self.proj_size)
+        states = tuple(draw(*inner, size) for size in sizes)
         lengths = None if self.lengths is None else torch.tensor(self.lengths)
         resets = torch.rand(leading, generator=generator) < 0.4 if self.resets else None
         # One number a row, or where there are initial states one a unit, so that cases have both.
-        shape = (*leading, self.hidden_size) if self.initial else leading
+        units = widths_of(self.cell.graph).inputs
+
+        def beside(name: str) -> Tensor:
+            of = units[name]
+            shape = (*leading, of.at(self.hidden_size)) if self.initial and of is not None else leading
+            return torch.rand(shape, generator=generator).to(dtype)
+
         return Arguments(
             x,
             (states if len(states) > 1 else states[0]) if self.initial else None,
             lengths[0] if lengths is not None and self.unbatched else lengths,
             resets,
             self.packed,
-            {name: torch.rand(shape, generator=generator).to(dtype) for name in self.cell.inputs},
+            {name: beside(name) for name in self.cell.inputs},
         )
 
 

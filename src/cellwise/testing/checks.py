@@ -22,6 +22,7 @@ from cellwise.backends.registry import AUTO, BACKENDS
 from cellwise.cells.base import Cell
 from cellwise.graph.ops import OPS
 from cellwise.nn.recurrent import RecurrentLayer, explain
+from cellwise.plan import output_sizes
 from cellwise.runtime.outputs import by_name
 from cellwise.testing.cases import Arguments, Case, cases_of
 from cellwise.testing.compare import Results, assert_close, call_layer, results
@@ -255,9 +256,10 @@ def _row_in_pieces(
     outputs, finals = [], list(states)
     for index, (start, end) in enumerate(row):
         if start == end:
-            nothing = x.new_zeros(0, 1, layer.hidden_size * (2 if layer.bidirectional else 1))
-            names = layer.cell.graph.outputs
-            outputs.append(by_name(nothing.repeat(1, 1, len(names)), names) if names else nothing)
+            directions, names = 2 if layer.bidirectional else 1, layer.cell.graph.outputs
+            sizes = tuple(directions * size for size in output_sizes(layer.cell.graph, layer.hidden_size))
+            nothing = x.new_zeros(0, 1, sum(sizes))
+            outputs.append(by_name(nothing, names, sizes) if names else nothing)
             continue
         forward = states if index == 0 and not cut_at_start else begin
         backward = states if index == len(row) - 1 else begin

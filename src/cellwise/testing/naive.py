@@ -20,8 +20,10 @@ import torch
 from torch import Tensor
 
 from cellwise.graph import Node
-from cellwise.graph.forms import made, stems_of
-from cellwise.graph.ops import BESIDE, CONSTANT, INPUT, PROJECT, SCALAR, STATE, VECTOR
+from cellwise.graph.forms import apart_stem, made, stems_of
+from cellwise.graph.ops import BESIDE, CONSTANT, INPUT, PROJECT, SCALAR, STATE, VECTOR, Kind
+from cellwise.graph.units import HIDDEN, Units
+from cellwise.graph.widths import widths_of
 from cellwise.nn.recurrent import RecurrentLayer
 from cellwise.runtime.outputs import by_name
 
@@ -68,7 +70,8 @@ def run_naively(
     else:
         output, finals = _rows(layer, x, states, lengths, resets, beside)
     names = layer.cell.graph.outputs
-    return by_name(output, names) if names else output, finals
+    sizes = tuple((2 if layer.bidirectional else 1) * size for size in _output_sizes(layer))
+    return by_name(output, names, sizes) if names else output, finals
 
 
 def _rows(
@@ -86,8 +89,7 @@ def _rows(
     given = states or [
         torch.stack(each).unsqueeze(1).expand(-1, batch, -1) for each in zip(*firsts, strict=True)
     ]
-    count = 1 + len(layer.cell.graph.others)
-    output = x.new_zeros(steps, batch, count * directions * (layer.proj_size or layer.hidden_size))
+    output = x.new_zeros(steps, batch, directions * sum(_output_sizes(layer)))
     finals = [torch.empty_like(state) for state in given]
     for b in range(batch):
         length = steps if lengths is None else int(lengths[b])
@@ -107,7 +109,9 @@ def _suffixes(layer: RecurrentLayer) -> list[str]:
 
 def _first_states(layer: RecurrentLayer, suffix: str, like: Tensor) -> States:
     """Where the states of one layer in one direction begin, (size,) each."""
-    sizes = [layer.proj_size or layer.hidden_size, *[layer.hidden_size] * (len(layer.cell.states) - 1)]
+    states = widths_of(layer.cell.graph).states.values()
+    sizes = [units.at(layer.hidden_size) for units in states]
+    sizes[0] = layer.proj_size or sizes[0]
     return tuple(
         getattr(layer, f"{state}0{suffix}") if state in layer.learned_first else like.new_zeros(size)
         for state, size in zip(layer.cell.states, sizes, strict=True)
@@ -123,7 +127,7 @@ def _row(
 ) -> tuple[Tensor, list[Tensor]]:
     """One sequence x (T, D) through all layers; states (L * directions, size)."""
     finals: list[States] = []
-    count = 1 + len(layer.cell.graph.others)
+    sizes = _output_sizes(layer)
     for depth in range(layer.num_layers):
         sides = []
         for suffix in ("", "_reverse") if layer.bidirectional else ("",):
@@ -133,7 +137,7 @@ def _row(
             finals.append(carried)
         # Output by output, each with all directions; the next layer takes the first.
         parts = [
-            torch.cat(each, dim=-1) for each in zip(*(side.chunk(count, -1) for side in sides), strict=True)
+            torch.cat(each, dim=-1) for each in zip(*(side.split(sizes, -1) for side in sides), strict=True)
         ]
         x = parts[0]
     return torch.cat(parts, dim=-1), [torch.stack(each) for each in zip(*finals, strict=True)]
@@ -158,28 +162,40 @@ def _one_way(
         # The boundary lies before step t in time, so backwards it is passed after that step.
         if resets[t] and backwards and t > 0:
             carried = firsts
-    width = (1 + len(layer.cell.graph.others)) * carried[0].shape[-1]
-    return torch.stack(outputs) if outputs else x.new_zeros(0, width), carried
+    return torch.stack(outputs) if outputs else x.new_zeros(0, sum(_output_sizes(layer))), carried
+
+
+def _output_sizes(layer: RecurrentLayer) -> list[int]:
+    """The size of each output, of one direction."""
+    if layer.proj_size:
+        return [layer.proj_size]
+    return [units.at(layer.hidden_size) for units in widths_of(layer.cell.graph).outputs]
 
 
 def _step(
     layer: RecurrentLayer, suffix: str, x: Tensor, carried: States, beside: Mapping[str, Tensor]
 ) -> tuple[Tensor, States]:
-    """One step of one row: x (D,), states (size,), beside x () or (H,)."""
+    """One step of one row: x (D,), states (size,), beside x () or (units,)."""
     graph = layer.cell.graph
+    widths = widths_of(graph)
     values: dict[Node, Tensor] = {}
 
+    def expanded(value: Tensor, units: Units) -> Tensor:
+        return value.expand(units.at(layer.hidden_size))
+
     def block(name: str, gates: tuple[str, ...], gate: str) -> Tensor:
-        first = gates.index(gate) * layer.hidden_size
+        sizes = [widths.gates[each].at(layer.hidden_size) for each in gates]
         whole: Tensor = getattr(layer, f"{name}{suffix}")
-        return whole[first : first + layer.hidden_size]
+        return whole.split(sizes)[gates.index(gate)]
 
     def weight(kind: str, gate: str) -> Tensor:
         form = graph.forms.get((kind, gate))
+        if gate in graph.apart(kind):
+            return getattr(layer, f"{apart_stem(gate)}{suffix}")
         if form is None:
             return block(f"weight_{kind}", graph.row_gates(kind), gate)
         made_of = [getattr(layer, f"{stem}{suffix}") for stem in stems_of(kind, gate, form)]
-        return made(form, made_of, layer.hidden_size, x)
+        return made(form, made_of, widths.gates[gate].at(layer.hidden_size), x)
 
     def affine(kind: str, gate: str, value: Tensor) -> Tensor:
         biases = graph.input_biases if kind == "ih" else graph.state_biases
@@ -193,21 +209,33 @@ def _step(
         if node.op is INPUT:
             values[node] = affine("ih", str(node.attribute), x)
         elif node.op is PROJECT:
-            values[node] = affine("hh", str(node.attribute), values[node.inputs[0]])
+            gate = str(node.attribute)
+            values[node] = affine("hh", gate, expanded(values[node.inputs[0]], widths.columns[gate]))
         elif node.op is STATE:
             values[node] = carried[graph.states.index(str(node.attribute))]
         elif node.op in (VECTOR, SCALAR):
             values[node] = getattr(layer, f"{node.attribute}{suffix}")
         elif node.op is BESIDE:
-            values[node] = beside[str(node.attribute)].expand(layer.hidden_size)
+            # Where it meets several widths it is one number, and stays so until it meets them.
+            units = widths.inputs.get(str(node.attribute), HIDDEN)
+            value = beside[str(node.attribute)]
+            values[node] = value if units is None else expanded(value, units)
         elif node.op is CONSTANT:
             assert isinstance(node.attribute, float)
             values[node] = torch.tensor(node.attribute, dtype=x.dtype)
         else:
             assert node.op.torch is not None
-            values[node] = node.op.torch(*(values[each] for each in node.inputs))
-    output, new = values[graph.output], tuple(values[each] for each in graph.new_states)
+            operands = [values[each] for each in node.inputs]
+            if node.op.kind is Kind.REDUCTION:
+                operands = [expanded(operands[0], widths.values.get(node.inputs[0], HIDDEN))]
+            values[node] = node.op.torch(*operands)
+    outputs = [
+        expanded(values[each], units)
+        for each, units in zip((graph.output, *graph.others), widths.outputs, strict=True)
+    ]
+    pairs = zip(graph.new_states, widths.states.values(), strict=True)
+    output, new = outputs[0], tuple(expanded(values[each], units) for each, units in pairs)
     if layer.proj_size:
         output = getattr(layer, f"weight_hr{suffix}") @ output
         new = (output, *new[1:])
-    return torch.cat([output, *(values[each] for each in graph.others)]), new
+    return torch.cat([output, *outputs[1:]]), new

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from cellwise import Cell, Initial, Scalar, Vector, cumsum, low_rank, ready, skew, symmetric_skew
 from cellwise.graph import functions as f
 from cellwise.graph.forms import CUMSUM
-from cellwise.graph.ops import BESIDE, OPS, POINTWISE, REDUCTIONS
+from cellwise.graph.ops import BESIDE, OPS, POINTWISE, REDUCTIONS, Shape
 
 Operand = Any
 
@@ -137,7 +137,9 @@ class Program:
     `results` are those of the states, `output` that of an output that is no state, `others` those behind it.
     States that nothing reads are left so if `spare_states`; those of `learned_first` begin at what is learned.
     `takes` says what x is asked for: its gates; these and x itself; or gates that arrive ready. `input_forms` and
-    `state_forms` are how gates' weights are made, in the order of the gates.
+    `state_forms` are how gates' weights are made, in the order of the gates. `width` is that of the second state, if it
+    is not H; then `leads` says of each gate the state whose units it has and that whose units it is asked of, and
+    `output_of` the state whose units the outputs have.
     """
 
     gates: tuple[str, ...]
@@ -154,6 +156,9 @@ class Program:
     takes: str = "gates"
     input_forms: tuple[str, ...] = ()
     state_forms: tuple[str, ...] = ()
+    width: int | str | None = None
+    leads: tuple[tuple[int, int], ...] = ()
+    output_of: int = 0
 
     def run(self, cell: Cell, x: Any, states: tuple[Any, ...], inputs: tuple[Any, ...]) -> Any:
         own = [*(getattr(cell, name) for name in (*self.vectors, *self.scalars)), *inputs]
@@ -161,19 +166,24 @@ class Program:
         forms = dict.fromkeys(self.gates, "ready") if self.takes == "ready" else forms
         of_x = [FORMS_OF_GATES[forms.get(gate, "whole")](getattr(x, gate)) for gate in self.gates]
         of_x += [x] if self.takes == "itself" else []
-        values = _Values(of_x, states, own, dict(zip(self.gates, self.state_forms, strict=False)))
+        forms = dict(zip(self.gates, self.state_forms, strict=False))
+        leads = dict(zip(self.gates, self.leads, strict=False)) if self.width is not None else None
+        values = _Values(of_x, states, own, forms, leads)
         for line in self.lines:
             values.add(line, projects=line.op in self.gates)
         found = [values.result(each, state) for each, state in zip(self.results, states, strict=True)]
         if self.output is not None:
             # An output may be a gate of the new state, as an Elman network reads it out.
             values.tame.append(found[0])
-            found.insert(0, values.result(self.output, states[0]))
+            found.insert(0, values.result(self.output, states[self.output_of]))
         first = len(found) - len(states)
-        found[first:first] = [values.result(each, states[0]) for each in self.others]
+        found[first:first] = [values.result(each, states[self.output_of]) for each in self.others]
         left = values.unused([] if self.spare_states else states)
         for index, each in enumerate(left):
-            found[index % len(found)] = found[index % len(found)] + f.tanh(each)
+            place = index % len(found)
+            made = found[place] + f.tanh(values.led(each, found[place]))
+            values.note(made, [found[place]])
+            found[place] = made
         return tuple(found) if len(found) > 1 else found[0]
 
 
@@ -195,9 +205,21 @@ class _Values:
     """
 
     def __init__(
-        self, gates: list[Operand], states: tuple[Operand, ...], own: list[Operand], forms: Mapping[str, str]
+        self,
+        gates: list[Operand],
+        states: tuple[Operand, ...],
+        own: list[Operand],
+        forms: Mapping[str, str],
+        leads: Mapping[str, tuple[int, int]] | None,
     ) -> None:
-        self._forms = forms
+        self._forms, self._leads, self._states = forms, leads, states
+        # The state whose units a value has, by its node: where states have several widths.
+        self._units: dict[Any, int] = {state._node: number for number, state in enumerate(states)}
+        self._units |= {
+            gate._node: units for gate, (units, _) in zip(gates, (leads or {}).values(), strict=False)
+        }
+        vectors = [each for each in own if each._node.shape is Shape.UNITS]
+        self._units |= {each._node: number % len(states) for number, each in enumerate(vectors)}
         self.tame = [*gates, *states]
         self.batch = list(self.tame)
         self.values = [*self.tame, *own, 0.5]
@@ -207,14 +229,16 @@ class _Values:
     def add(self, line: Line, projects: bool) -> None:
         """Compute a line."""
         if projects:
-            operands = [_pick(self.batch, line.operands[0])]
+            asked = [each for each in self.batch if self._is_asked(each, line.op)]
+            operands = [_pick(asked, line.operands[0])]
             made = self._projected(operands[0], line.op)
         else:
             from_ = self.batch if line.op in _OF_UNITS else self.values
             operands = [_pick(from_, each) for each in line.operands]
             if isinstance(operands[0], float):  # Python itself would compute with constants alone
                 operands[0] = self.batch[0]
-            made = APPLY[line.op](*operands)
+            made = APPLY[line.op](*self._alike(operands))
+            self.note(made, operands)
         self._used += operands
         self._wanted.append(made)
         self.values.append(made)
@@ -232,13 +256,56 @@ class _Values:
         )
         operands = {"a": a, "b": b, "o": own}
         self._used += [operands[each] for each in _TAKEN[result.form]]
+        a, b = (each if self._fits(each, own) else self.led(each, own) + 0 * own for each in (a, b))
         made = RESULTS[result.form](a, b, own)
-        return made if result.gate is None else self._projected(made, result.gate)
+        self.note(made, [own])
+        leads = self._leads and result.gate and self._leads[result.gate]
+        can = not leads or leads == (self._units[own._node],) * 2
+        return made if result.gate is None or not can else self._projected(made, result.gate)
 
     def _projected(self, operand: Operand, gate: str) -> Operand:
         # What is a part of x has no weights of a state: times one it is a value of the step's own.
         operand = 1.0 * operand if operand._node.op is BESIDE else operand
-        return FORMS_OF_GATES[self._forms.get(gate, "whole")](getattr(operand, gate))
+        form = self._forms.get(gate, "whole")
+        if self._leads is not None and form == "skew" and len({*self._leads[gate]}) > 1:
+            form = "whole"  # it is no square
+        made = FORMS_OF_GATES[form](getattr(operand, gate))
+        if self._leads is not None:
+            self._units[made._node] = self._leads[gate][0]
+        return made
+
+    def _is_asked(self, value: Operand, gate: str) -> bool:
+        """Whether a value has the units that a gate is asked of."""
+        return self._leads is None or self._units.get(value._node) == self._leads[gate][1]
+
+    def note(self, made: Operand, operands: Sequence[Operand]) -> None:
+        """What is made has the units of what it is made of."""
+        units = [
+            self._units[each._node]
+            for each in operands
+            if not isinstance(each, float) and each._node in self._units
+        ]
+        if units and made._node.shape.has_units:
+            self._units.setdefault(made._node, units[0])
+
+    def _fits(self, value: Operand, own: Operand) -> bool:
+        """Whether two values can meet unit by unit."""
+        if self._leads is None or isinstance(value, float):
+            return True
+        units = self._units.get(value._node)
+        return units is None or self._units.get(own._node) in (None, units)
+
+    def _alike(self, operands: list[Operand]) -> list[Operand]:
+        """Operands that can meet: those of other units than the first as one number of a row."""
+        with_units = [each for each in operands if not isinstance(each, float) and each._node in self._units]
+        return [each if not with_units else self.led(each, with_units[0]) for each in operands]
+
+    def led(self, value: Operand, own: Operand) -> Operand:
+        """A value, or where it cannot meet another one the mean of its units."""
+        if self._fits(value, own):
+            return value
+        is_row = value._node.shape is Shape.UNITS
+        return f.mean(value * self._states[self._units[value._node]] if is_row else value)
 
     def unused(self, also: Sequence[Operand]) -> list[Operand]:
         """The values that nothing was computed from, among those that should be of use."""
@@ -266,7 +333,7 @@ _STATE_FORM = st.sampled_from(["whole", "whole", "whole", "low_rank", "skew", "s
 
 
 @st.composite
-def programs(draw: st.DrawFn, gradient: bool = True, most_lines: int = 12) -> Program:
+def programs(draw: st.DrawFn, gradient: bool = True, most_lines: int = 12, widths: bool = True) -> Program:
     """A random program. With `gradient=False` it may stop gradients, which finite differences cannot check."""
     gates = ("a", "b", "c")[: draw(st.sampled_from([1, 2, 3, 1, 2, 3, 0]))]
     ops = [*POINTWISE, *REDUCTIONS]
@@ -282,6 +349,10 @@ def programs(draw: st.DrawFn, gradient: bool = True, most_lines: int = 12) -> Pr
     states = ("h", "s")[: draw(st.integers(1, 2))]
     result = _results(gates, gradient)
     takes = draw(st.sampled_from(["gates", "gates", "gates", "itself", "ready"]))
+    # A part of the input as it is has H numbers.
+    is_wide = widths and takes == "gates" and len(states) > 1
+    width = draw(st.sampled_from([None, None, 1, 2, 5, "2 * H"])) if is_wide else None
+    state = st.integers(0, len(states) - 1)
     return Program(
         gates=gates,
         states=states,
@@ -298,6 +369,9 @@ def programs(draw: st.DrawFn, gradient: bool = True, most_lines: int = 12) -> Pr
         takes=takes,
         input_forms=draw(st.tuples(*[_INPUT_FORM] * len(gates))),
         state_forms=draw(st.tuples(*[_STATE_FORM] * len(gates))),
+        width=width,
+        leads=draw(st.tuples(*[st.tuples(state, state)] * len(gates))) if width is not None else (),
+        output_of=draw(state) if width is not None else 0,
     )
 
 
@@ -322,6 +396,7 @@ def cell_of(program: Program) -> Cell:
         "states": program.states,
         **_outputs(program),
         "inputs": dict.fromkeys(program.inputs, 0.5),
+        "widths": {} if program.width is None else {program.states[1]: program.width},
         "step": (beside if program.inputs else plain)[len(program.states) - 1],
         **{name: Vector((-0.5, 0.5)) for name in program.vectors},
         **{name: Scalar(0.7) for name in program.scalars},
@@ -339,13 +414,14 @@ def _outputs(program: Program) -> dict[str, Any]:
 
 
 @st.composite
-def cells(draw: st.DrawFn, gradient: bool = True, most_lines: int = 12) -> Cell:
+def cells(draw: st.DrawFn, gradient: bool = True, most_lines: int = 12, widths: bool = True) -> Cell:
     """A random cell, with all that a cell can have; a failing example shows its equations.
 
     Args:
         gradient: leave out what no gradient passes, so that the cell's derivative is that of its values.
         most_lines: the longest step.
+        widths: whether a state may have another width than H.
     """
-    cell = cell_of(draw(programs(gradient, most_lines)))
+    cell = cell_of(draw(programs(gradient, most_lines, widths)))
     note(f"{cell.equations}")
     return cell

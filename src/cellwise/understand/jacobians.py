@@ -20,6 +20,7 @@ from torch import Tensor
 from cellwise.errors import CellwiseError, did_you_mean
 from cellwise.nn import Recurrent
 from cellwise.nn.recurrent import RecurrentLayer
+from cellwise.plan import state_sizes
 
 __all__ = ["NORMS", "Flow", "GradientError", "gradient_flow", "rate_per_step", "step_jacobians"]
 
@@ -84,20 +85,19 @@ def gradient_flow(
         raise GradientError(f"There is no norm called '{norm}'; {hint}there are: {', '.join(NORMS)}.")
     measure = NORMS[norm]
     twin = _twin(layer)
-    names, H = twin.cell.graph.states, twin.hidden_size
-    size = len(names) * H
+    names, sizes = twin.cell.graph.states, state_sizes(twin.cell.graph, twin.hidden_size)
+    size = sum(sizes)
     product = torch.eye(size, dtype=torch.float64).expand(x.shape[1], size, size)
     products: list[dict[tuple[str, str], Tensor]] = []
     whole: list[Tensor] = []
 
     def keep(product: Tensor) -> None:
         whole.append(measure(product))
-        grid = product.unflatten(-1, (len(names), H)).unflatten(-3, (len(names), H))
         products.append(
             {
-                (later, earlier): measure(grid[:, i, :, j])
-                for i, later in enumerate(names)
-                for j, earlier in enumerate(names)
+                (later, earlier): measure(block)
+                for later, rows in zip(names, product.split(sizes, -2), strict=True)
+                for earlier, block in zip(names, rows.split(sizes, -1), strict=True)
             }
         )
 
@@ -117,7 +117,8 @@ def gradient_flow(
 def step_jacobians(
     layer: RecurrentLayer, x: Tensor, state: tuple[Tensor, ...] | Tensor | None = None
 ) -> Tensor:
-    """The derivative of the states after each step by those before it: (T, B, S*H, S*H) for S states, float64.
+    """The derivative of the states after each step by those before it: (T, B, S*H, S*H) for S states of H units,
+    float64.
 
     Rows and columns are ordered by state, in the order of the cell's `states`. Arguments and errors as for
     `gradient_flow`.
@@ -172,8 +173,8 @@ def _backwards(layer: Recurrent, x: Tensor, state: tuple[Tensor, ...] | Tensor |
         )
     x = x.detach().double().cpu()
     before = _states_before(layer, x, state)
-    T, B, S, H = before.shape
-    chunk = max(1, _HELD // (B * (S * H) ** 2))
+    T, B, size = before.shape
+    chunk = max(1, _HELD // (B * size**2))
     for end in range(T, 0, -chunk):
         begin = max(0, end - chunk)
         jacobians = _jacobians(layer, x[begin:end].flatten(0, 1), before[begin:end].flatten(0, 1))
@@ -181,11 +182,11 @@ def _backwards(layer: Recurrent, x: Tensor, state: tuple[Tensor, ...] | Tensor |
 
 
 def _states_before(layer: Recurrent, x: Tensor, state: tuple[Tensor, ...] | Tensor | None) -> Tensor:
-    """The states that each step starts from, (T, B, S, H)."""
+    """The states that each step starts from, side by side: (T, B, S*H)."""
     if state is None:
         state = layer._first_states(x.shape[1], x)
     given = state if isinstance(state, tuple) else (state,)
-    states = torch.stack([each.detach().double().cpu()[0] for each in given], dim=1)
+    states = torch.cat([each.detach().double().cpu()[0] for each in given], dim=-1)
     found = []
     for t, x_t in enumerate(x):
         if not bool(torch.isfinite(states).all()):
@@ -199,19 +200,19 @@ def _states_before(layer: Recurrent, x: Tensor, state: tuple[Tensor, ...] | Tens
 
 
 def _step(layer: Recurrent, x: Tensor, states: Tensor) -> Tensor:
-    """One step for N rows: x (N, D), states (N, S, H), the new states (N, S, H)."""
-    S = states.shape[1]
-    given = tuple(states[:, place].unsqueeze(0) for place in range(S))
-    _, new = layer(x.unsqueeze(0), given if S > 1 else given[0])
-    return torch.cat(new if S > 1 else (new,)).movedim(0, 1)
+    """One step for N rows: x (N, D), states (N, S*H), the new states (N, S*H)."""
+    sizes = state_sizes(layer.cell.graph, layer.hidden_size)
+    given = tuple(each.contiguous().unsqueeze(0) for each in states.split(sizes, -1))
+    _, new = layer(x.unsqueeze(0), given if len(sizes) > 1 else given[0])
+    return torch.cat(new if len(sizes) > 1 else (new,), -1)[0]
 
 
 def _jacobians(layer: Recurrent, x: Tensor, states: Tensor) -> Tensor:
-    """The Jacobian of one step for each of N rows: x (N, D), states (N, S, H), result (N, S*H, S*H)."""
+    """The Jacobian of one step for each of N rows: x (N, D), states (N, S*H), result (N, S*H, S*H)."""
     # All steps of all sequences are rows of one batch: once their states are known, no step waits for another.
     states = states.detach().requires_grad_()
     with torch.enable_grad():
-        new = _step(layer, x, states).flatten(1)
+        new = _step(layer, x, states)
     if not new.requires_grad:  # a cell may ignore its past
         return x.new_zeros(x.shape[0], new.shape[1], new.shape[1])
     rows = []
@@ -219,5 +220,5 @@ def _jacobians(layer: Recurrent, x: Tensor, states: Tensor) -> Tensor:
         (row,) = torch.autograd.grad(
             new[:, place].sum(), states, retain_graph=True, allow_unused=True, materialize_grads=True
         )
-        rows.append(row.flatten(1))
+        rows.append(row)
     return torch.stack(rows, dim=1)

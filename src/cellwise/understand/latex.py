@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from cellwise.graph.expr import Draw, StepGraph
 from cellwise.graph.forms import FormKind
 from cellwise.graph.ops import COMPARE
-from cellwise.graph.text import Line, Notation, form_lines, lines, output_signs
+from cellwise.graph.text import Line, Notation, form_lines, lines, output_signs, width_signs
+from cellwise.graph.units import Units
+from cellwise.graph.widths import widths_of
 
 __all__ = ["LATEX", "LatexNotation", "aligned", "latex", "symbol"]
 
@@ -174,10 +176,17 @@ def latex(graph: StepGraph, bias: bool = True) -> str:
         for draw in graph.asked_draws
     ]
     rest += [rf"&\text{{outputs }} {', '.join(output_signs(graph, LATEX))}"] if graph.outputs else []
+    units = widths_of(graph).states
     rest += [
-        rf"{_indexed(state, '0')} &\in \mathbb{{R}}^H \text{{, learned}}" for state in graph.learned_first
+        rf"{_indexed(state, '0')} &\in {_space(units[state])} \text{{, learned}}"
+        for state in graph.learned_first
     ]
+    rest += [rf"{sign} &\in {_space(units)}" for sign, units in width_signs(graph, LATEX)]
     return aligned((*lines(graph, LATEX, bias), *form_lines(graph, LATEX)), rest)
+
+
+def _space(units: Units) -> str:
+    return rf"\mathbb{{R}}^{units}" if len(str(units)) == 1 else rf"\mathbb{{R}}^{{{units}}}"
 
 
 def aligned(equations: Iterable[Line], rest: Iterable[str] = ()) -> str:

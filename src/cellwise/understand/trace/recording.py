@@ -18,10 +18,14 @@ from torch import Tensor
 from cellwise.graph import Node, Shape, StepGraph
 from cellwise.graph.expr import first_name
 from cellwise.graph.ops import BESIDE, CONSTANT, INPUT, PROJECT, SCALAR, STATE, VECTOR, constant_tensor
-from cellwise.nn.beside import rows_beside
+from cellwise.graph.units import HIDDEN
+from cellwise.graph.widths import widths_of
+from cellwise.nn.beside import rows_beside, sizes_beside
 from cellwise.nn.biases import filled
 from cellwise.nn.definition import info_of
+from cellwise.nn.padding import true_blocks
 from cellwise.nn.recurrent import RecurrentLayer
+from cellwise.plan import state_sizes
 from cellwise.runtime.sequences import form_of
 from cellwise.understand.trace.errors import TraceError
 
@@ -127,7 +131,8 @@ def record(layer: RecurrentLayer, x: Tensor, **beside: Tensor) -> Recording:
         )
     recorded = []
     form = form_of(x.unsqueeze(1), False, None, None)
-    rows = rows_beside(layer.cell, beside, form, layer.hidden_size, unbatched=True)
+    sizes = sizes_beside(layer.hidden_size, info_of(*layer._definition()).padding)
+    rows = rows_beside(layer.cell, beside, form, sizes, unbatched=True)
     with torch.no_grad():
         for number in range(layer.num_layers):
             weights = replace(_weights(layer, number), beside=rows)
@@ -139,14 +144,19 @@ def record(layer: RecurrentLayer, x: Tensor, **beside: Tensor) -> Recording:
 def _weights(layer: RecurrentLayer, number: int) -> LayerWeights:
     graph = layer.cell.graph
 
-    # As kernels take them: whole, whatever they are made of.
+    # Whole, whatever they are made of.
     info = info_of(*layer._definition())
     made = filled(layer._weights(info.names), info.filling)[number]
+    true = {} if info.padding is None else true_blocks(made.by_stem, info.padding)
+    units = widths_of(graph).gates
 
     def blocks(stem: str, gates: tuple[str, ...]) -> dict[str, Tensor]:
+        if stem in true:
+            return {gate: block.detach() for gate, block in zip(gates, true[stem], strict=True)}
         named = getattr(layer, f"{stem}_l{number}", None) if stem.startswith("bias") else made.get(stem)
         whole = named if gates else None
-        return {} if whole is None else dict(zip(gates, whole.detach().chunk(len(gates)), strict=True))
+        sizes = [units[gate].at(layer.hidden_size) for gate in gates]
+        return {} if whole is None else dict(zip(gates, whole.detach().split(sizes), strict=True))
 
     firsts = map(first_name, layer.learned_first)
     names = (*graph.vectors, *graph.scalars, *firsts)
@@ -161,8 +171,11 @@ def _weights(layer: RecurrentLayer, number: int) -> LayerWeights:
 
 
 def _record_layer(graph: StepGraph, weights: LayerWeights, x: Tensor, hidden_size: int) -> LayerRecording:
-    zeros = x.new_zeros(hidden_size)
-    states = {name: weights.own.get(first_name(name), zeros).unsqueeze(0) for name in graph.states}
+    sizes = dict(zip(graph.states, state_sizes(graph, hidden_size), strict=True))
+    states = {
+        name: weights.own.get(first_name(name), x.new_zeros(size)).unsqueeze(0)
+        for name, size in sizes.items()
+    }
     fixed = leaf_values(graph, weights, x)
     met: dict[str, list[Tensor]] = {name: [] for name in graph.states}
     inputs = input_values(graph, weights, x)
@@ -172,7 +185,7 @@ def _record_layer(graph: StepGraph, weights: LayerWeights, x: Tensor, hidden_siz
         values = fixed | {node: whole[t : t + 1] for node, whole in inputs.items()}
         evaluate_step(graph, weights, values, states)
         states = {
-            name: values[node].expand(1, hidden_size)
+            name: values[node].expand(1, sizes[name])
             for name, node in zip(graph.states, graph.new_states, strict=True)
         }
     before = {name: torch.cat(pieces) for name, pieces in met.items()}
@@ -186,9 +199,14 @@ def _record_layer(graph: StepGraph, weights: LayerWeights, x: Tensor, hidden_siz
 
 def _signals(graph: StepGraph, values: dict[Node, Tensor], T: int, H: int) -> Iterator[Signal]:
     shown: dict[Node, str] = {}
+    units = widths_of(graph).values
+
+    def size(node: Node) -> int:
+        return int(units.get(node, HIDDEN).at(H))
+
     for name, node in zip(graph.states, graph.new_states, strict=True):
         shown[node] = name
-        yield Signal(name, "state", values[node].expand(T, H), _bounds(node))
+        yield Signal(name, "state", values[node].expand(T, size(node)), _bounds(node))
     named = [(node, name) for node, name in graph.names if node in values and name not in graph.states]
     if graph.outputs:
         named += zip((graph.output, *graph.others), graph.outputs, strict=True)
@@ -198,7 +216,8 @@ def _signals(graph: StepGraph, values: dict[Node, Tensor], T: int, H: int) -> It
         if node.shape is Shape.BATCH and node not in shown:
             shown[node] = name
             kind: Kind = "gate" if node.op.range == (0.0, 1.0) else "value"
-            yield Signal(name, kind, values[node].expand(T, H).to(values[graph.output]), _bounds(node))
+            shown_values = values[node].expand(T, size(node)).to(values[graph.output])
+            yield Signal(name, kind, shown_values, _bounds(node))
 
 
 def _bounds(node: Node) -> tuple[float, float] | None:
