@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 import cellwise
-from cellwise import Cell, Initial, cells, sigmoid, tanh
+from cellwise import Cell, Initial, cells, ready, sigmoid, tanh
 from cellwise.backends.compiled import plain as plain_pass
 from cellwise.backends.cpu import small_calls, small_run
 from cellwise.backends.cpu.chain import Chain
 from cellwise.backends.cpu.compiler import LlvmCompiler
 from cellwise.backends.cpu.small_products import small_products
 from cellwise.backends.cpu.target import WIDTHS, with_vectors_of
+from cellwise.errors import InputError
 from cellwise.nn import plain
 
 H = 16
@@ -31,13 +32,26 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "stacked, both ways": {"shape": (3, 2), "num_layers": 2, "bidirectional": True, "initial": True},
     "recomputed": {"shape": (4, 2), "recompute": True},
 }
+# What a call gives beside x and states, as names of what `given_to` makes.
+GIVEN: dict[str, tuple[Any, str, tuple[str, ...]]] = {
+    "a time a row": ("time-aware-lstm", "batch first", ("dt",)),
+    "a time a unit, resets": ("time-aware-lstm", "stacked, both ways", ("dt of units", "resets")),
+    "resets": ("lstm", "steps", ("resets",)),
+    "resets, recomputed, no states": ("gru", "recomputed", ("resets",)),
+    "resets of one step": ("rnn", "one step", ("resets",)),
+    "masks and resets": ("zoneout-lstm", "stacked, both ways", ("resets",)),
+    "lengths": ("gru", "stacked, both ways", ("lengths", "resets")),
+    "lengths of times": ("time-aware-lstm", "batch first", ("dt", "lengths")),
+}
 
 
 @pytest.fixture(autouse=True)
 def forgotten() -> Iterator[None]:
     plain._ROUTES.clear()
+    plain._RAGGED.clear()
     yield
     plain._ROUTES.clear()
+    plain._RAGGED.clear()
 
 
 class Shown(Cell):
@@ -56,13 +70,41 @@ def flat(result: Any) -> list[Tensor]:
     return [each for part in result for each in (part if isinstance(part, tuple) else (part,))]
 
 
-def everything(layer: Any, x: Tensor, state: Any) -> list[Tensor]:
+class Parts(Cell):
+    """Gates whose input arrives ready, moved by a force that has a number where none is given."""
+
+    gates = ("z", "n")
+    inputs = {"push": 0.25}  # noqa: RUF012
+
+    def step(self, x, h, push):
+        z = sigmoid(ready(x.z) + h.z)
+        return (1 - z) * tanh(ready(x.n) + push) + z * h
+
+
+def given_to(layer: Any, x: Tensor, names: tuple[str, ...]) -> dict[str, Any]:
+    lead, steps = x.shape[:2], x.shape[1 if layer.batch_first else 0]
+    batch = lead.numel() // steps
+    made: dict[str, Any] = {}
+    for name in names:
+        if name == "resets":
+            made[name] = torch.rand(lead) < 0.4
+        elif name == "lengths":
+            made[name] = [steps - row % (steps + 1) for row in range(batch)]
+        else:
+            units = (layer.hidden_size,) if name.endswith("of units") else ()
+            made["dt"] = torch.rand(*lead, *units, dtype=x.dtype, requires_grad=True)
+    return made
+
+
+def everything(layer: Any, x: Tensor, state: Any, given: dict[str, Any] | None = None) -> list[Tensor]:
     """What comes out, without and with a tape, and every gradient; under the same masks each time."""
     torch.manual_seed(1)
+    given = given or {}
     sources = [x, *(() if state is None else state if isinstance(state, tuple) else (state,))]
+    sources += [given["dt"]] if "dt" in given else []
     with torch.no_grad():
-        found = flat(layer(x, state))
-    results = flat(layer(x, state))
+        found = flat(layer(x, state, **given))
+    results = flat(layer(x, state, **given))
     seeds = [torch.linspace(-1, 1, each.numel(), dtype=x.dtype).view(each.shape) for each in results]
     rest: dict[str, Any] = {
         "allow_unused": True,
@@ -147,7 +189,69 @@ def test_they_compute_what_the_way_of_all_calls_computes(cell: Any, monkeypatch:
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm", "zoneout-lstm", Shown])
+@pytest.mark.parametrize("case", GIVEN)
+def test_what_a_call_gives_beside_x(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It computes what the way of all calls computes; gradients come of products that add up in another order."""
+    cell, options, names = GIVEN[case]
+    layer, x, state = drawn(cell, torch.float64, OPTIONS[options])
+    given = given_to(layer, x, names)
+    everything(layer, x, state, given)  # lengths take the short way when they come again
+    general: list[int] = []
+    run = type(layer)._run
+    monkeypatch.setattr(type(layer), "_run", lambda *each: general.append(1) or run(*each))
+    found = everything(layer, x, state, given)
+    assert not general
+    monkeypatch.setattr(plain, "call", lambda *_: None)
+    wanted, results = everything(layer, x, state, given), 1 + len(layer.cell.states)
+    for place, (one, other) in enumerate(zip(found, wanted, strict=True)):
+        assert one.stride() == other.stride()
+        is_gradient = results <= place < len(found) - results
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12 if is_gradient else 0)
+    assert general
+
+
+def test_parts_of_the_input_and_a_value_that_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    layer = cellwise.Recurrent(Parts, 2 * H, H, backend="cpu", dtype=torch.float64)
+    x = torch.randn(4, 3, 2 * H, dtype=torch.float64, requires_grad=True)
+    found = everything(layer, x, None)
+    assert any(plain._ROUTES.values())
+    monkeypatch.setattr(plain, "call", lambda *_: None)
+    torch.testing.assert_close(found, everything(layer, x, None), rtol=0, atol=1e-12)
+
+
+def test_marks_and_times_that_a_caller_writes_to_after_the_call() -> None:
+    """Marks are copied, as in all calls; of a time autograd says that it was written to."""
+    layer, x, state = drawn("time-aware-lstm", torch.float64, OPTIONS["steps"])
+    given = given_to(layer, x, ("dt", "resets"))
+    given["dt"].requires_grad_(False)
+    wanted = torch.autograd.grad(layer(x, state, **given)[0].sum(), [x, *layer.parameters()])
+    output = layer(x, state, **given)[0]
+    given["resets"].logical_not_()
+    found = torch.autograd.grad(output.sum(), [x, *layer.parameters()])
+    assert all(map(torch.equal, found, wanted))
+    output = layer(x, state, **given)[0]
+    given["dt"].zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        output.sum().backward()
+
+
+def test_lengths_that_are_met_once_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain, "_MOST_RAGGED", 2)
+    layer, x, _ = drawn("gru", torch.float32, OPTIONS["steps"])
+    for number in range(1, 5):
+        layer(x, lengths=[number, 1, 2])
+    assert not plain._RAGGED
+    for number in range(1, 5):
+        layer(x, lengths=[number, 1, 2])
+    assert 0 < len(plain._RAGGED) <= 2
+    for wrong in ([5, 1, 2], [1, 2], [1.0, 1, 2]):
+        for _ in range(2):
+            with pytest.raises(InputError, match="lengths"):
+                layer(x, lengths=wrong)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm", "zoneout-lstm", "time-aware-lstm", Shown])
 def test_nothing_is_written_beside_what_is_given_and_all_of_it_is_written(
     cell: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,9 +263,10 @@ def test_nothing_is_written_beside_what_is_given_and_all_of_it_is_written(
         return zone[beside:-beside].view(like.shape)
 
     layer, x, state = drawn(cell, torch.float32, OPTIONS["steps"])
-    wanted = everything(layer, x, state)
+    given = given_to(layer, x, ("dt of units", "resets")) if cell == "time-aware-lstm" else {}
+    wanted = everything(layer, x, state, given)
     monkeypatch.setattr(small_calls.torch, "empty_like", fenced)
-    for one, other in zip(everything(layer, x, state), wanted, strict=True):
+    for one, other in zip(everything(layer, x, state, given), wanted, strict=True):
         assert torch.equal(one, other)
     assert zones
     for zone in zones:
@@ -184,17 +289,20 @@ def test_what_a_caller_writes_to_an_output_is_not_read_again() -> None:
 
 def test_gradients_of_all_kinds_go_the_way_that_knows_them() -> None:
     """Second derivatives, many at once, hooks on what is saved, and zeros without memory."""
-    layer, x, state = drawn("lstm", torch.float64, OPTIONS["steps"])
+    layer, x, state = drawn("time-aware-lstm", torch.float64, OPTIONS["steps"])
+    given = given_to(layer, x, ("dt", "resets"))
+    marks = torch.tensor([[False], [True]])
 
-    def run(x: Tensor, h: Tensor, c: Tensor) -> Tensor:
-        return layer(x, (h, c))[0]
+    def run(x: Tensor, h: Tensor, c: Tensor, dt: Tensor) -> Tensor:
+        return layer(x, (h, c), dt=dt, resets=marks)[0]
 
-    inputs = [each.detach().requires_grad_() for each in (x[:2, :1], *(each[:, :1] for each in state))]
+    sources = (x[:2, :1], *(each[:, :1] for each in state), given["dt"][:2, :1])
+    inputs = [each.detach().requires_grad_() for each in sources]
     assert torch.autograd.gradcheck(run, inputs, check_batched_grad=True, fast_mode=True)
     assert torch.autograd.gradgradcheck(run, inputs, fast_mode=True)
-    wanted = torch.autograd.grad(layer(x, state)[0].sum(), layer.parameters())
+    wanted = torch.autograd.grad(layer(x, state, **given)[0].sum(), layer.parameters())
     with torch.autograd.graph.saved_tensors_hooks(lambda each: each.clone(), lambda each: each):
-        output = layer(x, state)[0]
+        output = layer(x, state, **given)[0]
     for one, other in zip(torch.autograd.grad(output.sum(), layer.parameters()), wanted, strict=True):
         torch.testing.assert_close(one, other)
 

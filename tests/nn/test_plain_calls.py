@@ -160,24 +160,26 @@ def test_parametrized_weights_are_used_and_not_kept(kind: str) -> None:
 # --- what goes another way ------------------------------------------------------------------------------------------
 
 
-def test_what_torchs_operator_cannot_do_goes_the_way_of_all_calls(general: list[int]) -> None:
+def test_what_no_backend_has_a_short_way_for_goes_the_way_of_all_calls(general: list[int]) -> None:
     layer, x = cellwise.GRU(3, 4), torch.randn(1, 1, 3)
     layer(x)
     assert not general
-    layer(x, lengths=[1])
-    layer(x, resets=torch.ones(1, 1, dtype=torch.bool))
+    for _ in range(2):  # lengths that come again are known
+        cellwise.GRU(3, 4, backend="cpu")(x, lengths=[1])
+        layer(x, resets=torch.ones(1, 1, dtype=torch.bool))
+    assert len(general) == 1
     torch.func.vmap(lambda each: layer(each)[0])(torch.randn(2, 1, 1, 3))
-    assert len(general) == 3
+    assert len(general) == 2
     layer.backend = "reference"
     layer(x)
-    assert len(general) == 4
+    assert len(general) == 3
     layer.backend = "native"
     layer(x)
     layer.backend = "cpu"
     layer(x)
     layer.recompute = True
     layer(x)
-    assert len(general) == 4
+    assert len(general) == 3
 
 
 def test_mistakes_are_named_as_ever(general: list[int]) -> None:

@@ -122,13 +122,20 @@ Result = tuple[Tensor, tuple[Tensor, ...]]
 
 
 class PlainBatch(NamedTuple):
-    """The form of a plain batch: (T, B, D), or (B, T, D) if `batch_first`; or packed, with the rows of each step."""
+    """The form of a plain batch: (T, B, D), or (B, T, D) if `batch_first`; or packed, with the rows of each step.
+
+    beside: of each value beside x that the call gives, the width of its rows, 1 or H. resets: whether some steps begin
+    anew. padded: whether the packed rows were in a padded batch, and some sequences may have no step.
+    """
 
     dtype: torch.dtype
     steps: int
     batch: int
     batch_first: bool = False
     sizes: tuple[int, ...] | None = None
+    beside: tuple[int, ...] = ()
+    resets: bool = False
+    padded: bool = False
 
 
 class Shortcut(ABC):
@@ -149,13 +156,16 @@ class Shortcut(ABC):
         dropout: float,
         training: bool,
         sizes: Tensor | None,
+        resets: Tensor | None = None,
     ) -> Result:
         """The output in the form of x, and the final states (L * directions, B, H), which are nobody else's.
 
         Args:
             states: (L * directions, B, size) each; none for zeros.
-            weights: of all layers and directions, each in the order of `parameter_layout`.
+            weights: of all layers and directions, each in the order of `parameter_layout`; behind them what is given
+                beside x, as `Weights` has it, but for the parts of a layer's input.
             sizes: (T,) the rows of each step, of a packed batch.
+            resets: (N,) uint8, nobody else's, of a batch with `resets`: marks the steps before which states are zero.
         """
 
 

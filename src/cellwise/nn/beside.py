@@ -7,7 +7,7 @@ backward pass those of the forward pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from cellwise.backends.base import Sequences, Weights
+from cellwise.backends.base import Weights
 from cellwise.cells.base import Cell
 from cellwise.errors import InputError, UnknownInputError, did_you_mean
 from cellwise.graph import StepGraph
@@ -153,9 +153,9 @@ def with_given(
     data, batch = form.sequences.data, form.sequences.batch
     found = []
     for each in weights:
-        drawn = {
+        numbers = {
             draw.name: copied(
-                _drawn(draw, batch if draw.per_sequence else data.shape[0], sizes.of(draw.name), data),
+                drawn(draw, batch if draw.per_sequence else data.shape[0], sizes.of(draw.name), data),
                 sizes.width,
                 1,
             )
@@ -167,34 +167,11 @@ def with_given(
             for name in graph.asked_inputs
             if name not in graph.input_parts
         }
-        found.append(Weights({**each.by_stem, **asked, **drawn}))
+        found.append(Weights({**each.by_stem, **asked, **numbers}))
     return tuple(found)
 
 
-def drawer(
-    graph: StepGraph, passes: int, sequences: Sequences, hidden: int
-) -> Callable[[Sequence[Tensor], Tensor], list[Tensor]] | None:
-    """The same of random numbers alone, for the weights of so many layer passes in a row, and x of so many steps; None
-    if nothing is drawn.
-    """
-    many = [
-        (each, sequences.batch if each.per_sequence else len(sequences.data)) for each in graph.asked_draws
-    ]
-    if not many:
-        return None
-
-    def draw(weights: Sequence[Tensor], like: Tensor) -> list[Tensor]:
-        found: list[Tensor] = []
-        count = len(weights) // passes
-        for first in range(0, len(weights), count):
-            found += weights[first : first + count]
-            found += [_drawn(each, rows, hidden, like) for each, rows in many]
-        return found
-
-    return draw
-
-
-def _drawn(draw: Draw, rows: int, hidden: int | None, like: Tensor) -> Tensor:
+def drawn(draw: Draw, rows: int, hidden: int | None, like: Tensor) -> Tensor:
     """Random numbers (rows, H). They are drawn in float32, so that a probability is the same whatever the dtype."""
     assert hidden is not None  # what is drawn is of one width
     uniform = torch.rand(rows, hidden, dtype=torch.float32, device=like.device)

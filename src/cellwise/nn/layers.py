@@ -63,8 +63,8 @@ class _DropIn(RecurrentLayer):
         if is_tracing():
             if self._is_torchs(lengths, resets):
                 return super().forward(input, hx)
-        elif lengths is None and resets is None:
-            found = plain.call(self, input, hx)
+        else:
+            found = plain.call(self, input, hx, lengths, resets)
             if found is not None:
                 return found
         return self._run(input, hx, lengths, resets)

@@ -1,13 +1,14 @@
 """The short way of plain calls: what is decided for a call is remembered by all that it was decided by.
 
-A call is plain if a tensor or a packed sequence and perhaps states are all that it gives, as plain tensors of torch,
-and nobody but autograd watches. It then costs one tuple, one look-up in a dictionary, a look at each weight, and one
-function of the backend (`Shortcut`). All other calls, and all mistakes, take the way of `RecurrentLayer._run`.
+A call is plain if all that it gives are plain tensors of torch, or a packed sequence and perhaps states, and nobody but
+autograd watches. It then costs one tuple, one look-up in a dictionary, a look at each weight, and one function of the
+backend (`Shortcut`). All other calls, and all mistakes, take the way of `RecurrentLayer._run`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -16,9 +17,10 @@ from torch.nn.utils.rnn import PackedSequence
 
 from cellwise import torch_internals
 from cellwise.backends.base import PlainBatch, Shortcut
-from cellwise.nn.beside import drawer
 from cellwise.nn.biases import filler
+from cellwise.nn.plain_rows import Give, Places, giver, key_of_given, widths_of
 from cellwise.runtime.outputs import by_name
+from cellwise.runtime.sequences import Lengths
 
 if TYPE_CHECKING:
     from cellwise.nn.layer import RecurrentLayer
@@ -34,14 +36,18 @@ class Route(NamedTuple):
     shapes: tuple[tuple[int, ...], ...]
     reads_memory: bool
     fill: Callable[[Sequence[Tensor]], list[Tensor]] | None  # where kernels take others
-    draw: Callable[[Sequence[Tensor], Tensor], list[Tensor]] | None  # where steps draw random numbers
+    give: Give | None  # where steps are given values beside x, or draw random numbers
     outputs: tuple[str, ...]  # the names of several
+    places: Places  # of rows, where something is given for each
 
 
-# None for calls that have no short way. All that decides is in the key.
+# None for calls that have no short way. All that decides is in the key. Those by lengths hold where each row lies.
 _ROUTES: dict[tuple[Any, ...], Route | None] = {}
+_RAGGED: dict[tuple[Any, ...], Route | None] = {}
 _UNKNOWN: Any = object()
-_MOST = 4096  # calls of so many forms are remembered
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_MOST, _MOST_RAGGED = 4096, 256  # calls of so many forms are remembered
+_MOST_ROWS = 2**14  # of calls with lengths; beyond, what comes before a kernel is nothing beside it
 
 _is_recording, _threads = torch.is_grad_enabled, torch.get_num_threads
 _transform_level = torch_internals.transform_level
@@ -51,14 +57,31 @@ _forward_ad = torch_internals.forward_ad
 _is_wrapped = torch_internals.is_wrapped
 
 
-def call(layer: RecurrentLayer, x: Any, state: Any) -> Any:
+def call(
+    layer: RecurrentLayer,
+    x: Any,
+    state: Any,
+    lengths: Lengths | None = None,
+    resets: Tensor | None = None,
+    beside: Mapping[str, Any] = _NOTHING,
+) -> Any:
     """What a plain call returns; None of one that is not plain or has no short way."""
     key = _key_of(layer, x, state)
     if key is None:
         return None
-    route = _ROUTES.get(key, _UNKNOWN)
+    if beside or resets is not None or lengths is not None:
+        more = key_of_given(x, lengths, resets, beside)
+        if more is None:
+            return None
+        key += (resets is not None, lengths is not None, *more)
+    routes = _ROUTES if lengths is None else _RAGGED
+    route = routes.get(key, _UNKNOWN)
     if route is _UNKNOWN:
-        route = _decide(layer, key, x, state)
+        if lengths is not None and key not in _ROUTES:
+            _remember(_ROUTES, key, None)  # most lengths are met once
+            return None
+        route = _route(layer, x, state, lengths, resets, beside)
+        _remember(routes, key, route)
     if route is None:
         return None
     data = x if type(x) is Tensor else x.data
@@ -67,16 +90,18 @@ def call(layer: RecurrentLayer, x: Any, state: Any) -> Any:
         return None
     states: Any = () if state is None else state if type(state) is tuple else (state,)
     if route.reads_memory:
-        for each in (data, *states):
-            if each.is_neg() or _is_wrapped(each):
+        for each in (data, *states, *beside.values(), resets):
+            if each is not None and (each.is_neg() or _is_wrapped(each)):
                 return None
-    if route.draw is not None:
-        weights = route.draw(weights, data)
-    run = _run_dense if data is x else _run_packed
+    if route.give is not None:
+        weights = route.give(weights, data, beside)
+    # A copy: the caller may write to his before the backward pass reads it.
+    marks = None if resets is None else route.places.take(resets).to(torch.uint8)
+    run: Any = _run_packed if data is not x else _run_dense if lengths is None else _run_ragged
+    found = run(layer, route, x, states, weights, marks)
     if not route.outputs:
-        return run(layer, route.shortcut, x, states, weights)
-    output, final = run(layer, route.shortcut, x, states, weights)
-    return by_name(output, route.outputs), final
+        return found
+    return by_name(found[0], route.outputs), found[1]
 
 
 def _key_of(layer: RecurrentLayer, x: Any, state: Any) -> tuple[Any, ...] | None:
@@ -154,34 +179,53 @@ def _packed_key(x: PackedSequence) -> tuple[Any, ...] | None:
     return key
 
 
-def _decide(layer: RecurrentLayer, key: tuple[Any, ...], x: Any, state: Any) -> Route | None:
+def _remember(routes: dict[tuple[Any, ...], Route | None], key: tuple[Any, ...], route: Route | None) -> None:
+    if len(routes) >= (_MOST if routes is _ROUTES else _MOST_RAGGED):
+        routes.clear()
+    routes[key] = route
+
+
+def _route(
+    layer: RecurrentLayer,
+    x: Any,
+    state: Any,
+    lengths: Lengths | None,
+    resets: Tensor | None,
+    beside: Mapping[str, Any],
+) -> Route | None:
     """Decide, after all checks, for this call and all with the same key."""
-    route = _route(layer, x, state)
-    if len(_ROUTES) >= _MOST:
-        _ROUTES.clear()
-    _ROUTES[key] = route
-    return route
-
-
-def _route(layer: RecurrentLayer, x: Any, state: Any) -> Route | None:
-    chosen, form, info, dtype, _ = layer._examined(x, state)
-    graph = info.stack.graph
-    if info.padding is not None or graph.asked_inputs or (layer.weight_dropout and layer.training):
+    chosen, form, info, dtype, _ = layer._examined(x, state, lengths, resets, beside)
+    graph, sequences = info.stack.graph, form.sequences
+    if info.padding is not None:
         return None
     if chosen is None or (chosen.backend.accepts_padding and _watchers()):
         return None
-    sequences = form.sequences
-    sizes = sequences.batch_sizes if isinstance(x, PackedSequence) else None
-    batch = PlainBatch(dtype, sequences.steps, sequences.batch, layer.batch_first, sizes)
+    if (layer.weight_dropout and layer.training) or (resets is not None and info.first is not None):
+        return None
+    if lengths is not None and not 0 < len(sequences.data) <= _MOST_ROWS:
+        return None
+    is_packed = isinstance(x, PackedSequence)
+    sizes = sequences.batch_sizes if is_packed or lengths is not None else None
+    widths = widths_of(graph, beside, x, layer.hidden_size)
+    batch = PlainBatch(
+        dtype,
+        sequences.steps,
+        sequences.batch,
+        layer.batch_first,
+        sizes,
+        tuple(widths.values()),
+        resets is not None,
+        lengths is not None,
+    )
     shortcut = chosen.backend.shortcut(chosen.stack, chosen.prepared, batch)
     if shortcut is None:
         return None
     names = tuple(name for each in info.names for _, name in each)
     shapes = tuple(shape for each in info.shapes for shape in each)
     stems = [[stem for stem, _ in each] for each in info.names]
-    fill = filler(stems, info.filling)
-    drawn = drawer(graph, len(info.names), sequences, layer.hidden_size)
-    return Route(shortcut, names, shapes, shortcut.reads_memory, fill, drawn, graph.outputs)
+    fill, places = filler(stems, info.filling), Places.of(form)
+    give = giver(layer.cell, graph, widths, len(info.names), places, layer.hidden_size)
+    return Route(shortcut, names, shapes, shortcut.reads_memory, fill, give, graph.outputs, places)
 
 
 def _weights(layer: RecurrentLayer, route: Route, data: Tensor) -> list[Tensor] | None:
@@ -212,26 +256,38 @@ def _weights(layer: RecurrentLayer, route: Route, data: Tensor) -> list[Tensor] 
 
 
 def _run_dense(
-    layer: RecurrentLayer, shortcut: Shortcut, x: Any, states: Any, weights: list[Tensor]
+    layer: RecurrentLayer, route: Route, x: Any, states: Any, weights: list[Tensor], marks: Tensor | None
 ) -> tuple[Tensor, Any]:
     unbatched = x.dim() == 2
     if unbatched:
         x = x.unsqueeze(0 if layer.batch_first else 1)
         states = [state.unsqueeze(1) for state in states]
-    output, finals = shortcut.run(x, states, weights, layer.dropout, layer.training, None)
+    output, finals = route.shortcut.run(x, states, weights, layer.dropout, layer.training, None, marks)
     if unbatched:
         output = output.squeeze(0 if layer.batch_first else 1)
         finals = tuple([final.squeeze(1) for final in finals])
     return output, finals[0] if len(finals) == 1 else finals
 
 
+def _run_ragged(
+    layer: RecurrentLayer, route: Route, x: Any, states: Any, weights: list[Tensor], marks: Tensor | None
+) -> tuple[Tensor, Any]:
+    places, order, back = route.places, route.places.order, route.places.back
+    assert order is not None and back is not None
+    data = places.take(x, x.shape[2])
+    states = [state.index_select(1, order) for state in states]
+    output, finals = route.shortcut.run(data, states, weights, layer.dropout, layer.training, None, marks)
+    finals = tuple([final.index_select(1, back) for final in finals])
+    return places.give_back(output), finals[0] if len(finals) == 1 else finals
+
+
 def _run_packed(
-    layer: RecurrentLayer, shortcut: Shortcut, x: Any, states: Any, weights: list[Tensor]
+    layer: RecurrentLayer, route: Route, x: Any, states: Any, weights: list[Tensor], _: None
 ) -> tuple[PackedSequence, Any]:
     data, sizes, order, inverse = x
     if order is not None:
         states = [state.index_select(1, order) for state in states]
-    output, finals = shortcut.run(data, states, weights, layer.dropout, layer.training, sizes)
+    output, finals = route.shortcut.run(data, states, weights, layer.dropout, layer.training, sizes)
     if inverse is not None:
         finals = tuple([final.index_select(1, inverse) for final in finals])
     return PackedSequence(output, sizes, order, inverse), finals[0] if len(finals) == 1 else finals

@@ -200,8 +200,8 @@ class Recurrent(RecurrentLayer):
         """
         if state is None and self._begins:
             state = first_state(self, x)
-        if lengths is None and resets is None and not beside and not is_tracing():
-            found = plain.call(self, x, state)
+        if not is_tracing():
+            found = plain.call(self, x, state, lengths, resets, beside)
             if found is not None:
                 return found
         return self._run(x, state, lengths, resets, beside)

@@ -150,7 +150,8 @@ class SmallCall(NamedTuple):
 
     lengths: D, H and P. given: the shape of an output that is handed to the caller, with final states (1, B, H); None
     of one that goes to the next layer, (N, H), with final states (B, H). has_states: whether the states are the
-    caller's, who wants gradients at them. device: of its tensors.
+    caller's, who wants gradients at them. device: of its tensors. has_resets: whether it is given `resets`. beside: the
+    width of each value beside x, 1 or H, in the order of `StepGraph.asked_inputs`.
     """
 
     kernels: CellKernels
@@ -160,22 +161,29 @@ class SmallCall(NamedTuple):
     given: tuple[int, ...] | None
     has_states: bool
     device: torch.device
+    has_resets: bool = False
+    beside: tuple[int, ...] = ()
 
 
 class SmallPass(ABC):
     """A layer pass on one shape of call, in less time than by way of `CompiledKernel.open`: on a CPU of small ones, in
     one thread; on a GPU of any dense ones.
 
-    x (rows, D) in any shape that lies so in memory, states (B, H) and weights are contiguous. What is kept is what
-    `ForwardPass` keeps: a backward pass may go either way.
+    x (rows, D) in any shape that lies so in memory, states (B, H) and weights are contiguous; what stands beside x need
+    not be. A plan with resets is given these too, (rows,) uint8, behind all else. What is kept is what `ForwardPass`
+    keeps: a backward pass may go either way.
     """
 
     @abstractmethod
-    def infer(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Any, ...]:
+    def infer(
+        self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], *resets: Tensor
+    ) -> tuple[Any, ...]:
         """The output, the same, the final states, and an empty list."""
 
     @abstractmethod
-    def record(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Any, ...]:
+    def record(
+        self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], *resets: Tensor
+    ) -> tuple[Any, ...]:
         """The output, what is kept of it, the final states, and what else is kept."""
 
     @abstractmethod
@@ -188,6 +196,7 @@ class SmallPass(ABC):
         saved: Sequence[Tensor],
         gradients: Sequence[Tensor | None],
         wants_input: bool,
+        *resets: Tensor,
     ) -> tuple[Tensor | None, ...]:
         """The gradients at x, at the states if the layer was given any, and at the weights.
 

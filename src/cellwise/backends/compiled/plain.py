@@ -145,7 +145,8 @@ class Forward(torch.autograd.Function):
         ctx.hooked = torch_internals.has_saved_tensors_hooks()
         ctx.set_materialize_grads(False)
         if call.small is not None:
-            output, kept, finals, saved = call.small.record(x, zeros or others[:count], others[count:])
+            given = (x, zeros or others[:count], others[count:])
+            output, kept, finals, saved = call.small.record(*given, *_those(resets))
             ctx.reads_output = kept is output
             ctx.save_for_backward(kept, x, *others, *saved)
             return output, *finals
@@ -172,8 +173,8 @@ class Forward(torch.autograd.Function):
         wants_input, count = ctx.needs_input_grad[2], 0 if call.zeros else len(gradients) - 1
         if call.small is not None and not ctx.hooked and _are_plain(gradients):
             states, weights = call.zeros or others[:count], others[count:]
-            found = call.small.differentiate(x, states, weights, output, saved, gradients, wants_input)
-            return *_NOTHING, *found
+            arguments = (x, states, weights, output, saved, gradients, wants_input)
+            return *_NOTHING, *call.small.differentiate(*arguments, *_those(ctx.resets))
         # Those of a layer that was given no states are zeros, and nobody wants a gradient at them.
         states = call.zeros or [each.reshape(each.shape[-2:]) for each in others[:count]]
         inner = [*states, *others[count:]]
@@ -184,6 +185,11 @@ class Forward(torch.autograd.Function):
             each if each is None or each.shape == shape else each.reshape(shape)
             for each, shape in zip(found, shapes, strict=True)
         ]
+
+
+def _those(resets: Tensor | None) -> tuple[Tensor, ...]:
+    """What a plan is given of them."""
+    return () if resets is None else (resets,)
 
 
 def _are_plain(gradients: Sequence[Tensor | None]) -> bool:

@@ -33,9 +33,12 @@ class CompiledShortcut(Shortcut):
     reads_memory = True
 
     def __init__(self, stack: LayerSpec, made: LayerPass, batch: PlainBatch) -> None:
-        self._stack, self._made = stack, made
+        self._stack, self._made, self._form = stack, made, batch
         self._schedules = [_schedule_of(batch, reverse) for reverse in (False, True)[: stack.directions]]
-        self._stems, self._alone = len(made.stems), stack.num_layers * stack.directions == 1
+        parts = stack.graph.input_parts
+        # Parts of the input are known when a layer's turn comes; they stand among what is given beside x.
+        self._parts = (len(parts), made.stems.index(parts[0])) if parts else None
+        self._stems, self._alone = len(made.stems) - len(parts), stack.num_layers * stack.directions == 1
         self._sizes = state_sizes(stack.graph, stack.hidden_size, stack.proj_size)
         self._is_dense = batch.sizes is None
         # A single row, or step, lies in memory as it should, whichever comes first.
@@ -55,9 +58,10 @@ class CompiledShortcut(Shortcut):
         layer, direction = divmod(number, stack.directions)
         width = (stack.proj_size or stack.hidden_size) * stack.directions if layer else stack.input_size
         lengths, schedule = (width, stack.hidden_size, stack.proj_size), self._schedules[direction]
-        given = (made.kernels, made.bias)
+        given, parts = (made.kernels, made.bias), [stack.hidden_size] * len(stack.graph.input_parts)
+        beside = (*self._form.beside, *parts)
         small = made.kernels.compiler.small_pass(
-            SmallCall(*given, lengths, schedule, self._given, has_states, device)
+            SmallCall(*given, lengths, schedule, self._given, has_states, device, self._form.resets, beside)
         )
         if has_states:
             return PassCall(*given, schedule, self._given, small)
@@ -72,6 +76,7 @@ class CompiledShortcut(Shortcut):
         dropout: float,
         training: bool,
         sizes: Tensor | None,
+        resets: Tensor | None = None,
     ) -> Result:
         if self._turned:
             x = x.transpose(0, 1)
@@ -79,9 +84,10 @@ class CompiledShortcut(Shortcut):
             x = x.contiguous()
         records = torch.is_grad_enabled()
         if self._alone:
-            output, *finals = self._direction(0, x, states, weights, records)
+            output, *finals = self._direction(0, x, states, weights, records, resets)
         else:
-            output, finals = self._stacked(x, states, weights, records, dropout if training else 0.0)
+            share = dropout if training else 0.0
+            output, finals = self._stacked(x, states, weights, records, share, resets)
         return output.transpose(0, 1) if self._turned else output, tuple(finals)
 
     def _call_of(self, number: int, states: Sequence[Tensor], x: Tensor) -> PassCall:
@@ -92,9 +98,19 @@ class CompiledShortcut(Shortcut):
         return call
 
     def _direction(
-        self, number: int, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], records: bool
+        self,
+        number: int,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        records: bool,
+        resets: Tensor | None,
     ) -> Sequence[Tensor]:
         call = self._call_of(number, states, x)
+        if self._parts is not None:
+            count, place = self._parts
+            parts = x.reshape(self._rows, x.shape[-1]).chunk(count, dim=-1)
+            weights = [*weights[:place], *parts, *weights[place:]]
         if call.small is not None:
             states = [each if each.is_contiguous() else each.contiguous() for each in states]
         elif self._alone:
@@ -102,24 +118,32 @@ class CompiledShortcut(Shortcut):
         if records:
             for each in (*weights, x, *states):
                 if each.requires_grad:
-                    found: Sequence[Tensor] = _apply(call, None, x, *states, *weights)
+                    found: Sequence[Tensor] = _apply(call, resets, x, *states, *weights)
                     return found
         taken = call.zeros or states
         if call.small is not None:
-            output, _, finals, _ = call.small.infer(x, taken, weights)
+            given = () if resets is None else (resets,)
+            output, _, finals, _ = call.small.infer(x, taken, weights, *given)
             return output, *finals
         rows = x.reshape(self._rows, x.shape[-1])
         output, finals, _ = run_forward(
-            call.kernels, call.bias, call.schedule, rows, taken, weights, None, False
+            call.kernels, call.bias, call.schedule, rows, taken, weights, resets, False
         )
         if self._given is None:
             return output, *finals
         return output.resize_(self._given), *[final.unsqueeze_(0) for final in finals]
 
     def _stacked(
-        self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], records: bool, dropout: float
+        self,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        records: bool,
+        dropout: float,
+        resets: Tensor | None,
     ) -> tuple[Tensor, list[Tensor]]:
         stack, found = self._stack, []
+        marks = (resets, self._backwards(resets))
         for layer in range(stack.num_layers):
             outputs = []
             beside = self._beside(layer, x, states, weights, records) if stack.directions == 2 else None
@@ -128,7 +152,7 @@ class CompiledShortcut(Shortcut):
                 taken = weights[number * self._stems : (number + 1) * self._stems]
                 first = [state[number] for state in states]
                 with beside if direction and beside is not None else nullcontext():
-                    output, *finals = self._direction(number, x, first, taken, records)
+                    output, *finals = self._direction(number, x, first, taken, records, marks[direction])
                 outputs.append(output)
                 found.append(finals)
             x = joined(outputs, self._outputs, layer == stack.num_layers - 1)
@@ -138,6 +162,14 @@ class CompiledShortcut(Shortcut):
             x = x.clone()
         x = x.view(*self._lead, x.shape[1])
         return x, [torch.stack(each) for each in zip(*found, strict=True)]
+
+    def _backwards(self, resets: Tensor | None) -> Tensor | None:
+        """The marks of the reverse direction, which before a sequence's first step has nothing to be cut off from."""
+        if resets is None or self._stack.directions == 1:
+            return None
+        found = resets.clone()
+        found[: int(self._schedules[0].offsets[1])] = 0
+        return found
 
     def _beside(
         self, layer: int, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], records: bool

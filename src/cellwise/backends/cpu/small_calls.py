@@ -19,8 +19,10 @@ from cellwise.backends.compiled.compiler import SmallCall, SmallPass
 from cellwise.backends.compiled.forward_pass import OUTPUT, ForwardPass, X
 from cellwise.backends.compiled.gradients import BlockSlice, at_operand, operand_in_one
 from cellwise.backends.cpu.launch import CpuRun
+from cellwise.backends.cpu.small_beside import GivenBeside, restarted
 from cellwise.backends.cpu.small_run import Jobs, SmallRun, SmallRuns
 from cellwise.backends.cpu.threads import threads_for
+from cellwise.plan.backward import BESIDE_GRADIENTS
 from cellwise.plan.program import Slot, StorageClass
 
 if TYPE_CHECKING:
@@ -29,12 +31,14 @@ if TYPE_CHECKING:
 # Rows up to which the products of `small_products`, which pack nothing, take less time than MKL's, if the gradients at
 # gates, which are read again for every few columns of the result, stay in the second cache.
 _MOST_ROWS, _MOST_BYTES = 256, 2**20
+_RESETS = ("resets",)
 
 
 class SmallForward:
     """A forward pass, as `ForwardPass` runs it: what comes out has the shapes that the caller is given."""
 
-    def __init__(self, made: ForwardPass, given: tuple[int, ...] | None, kernel: Kernel, tape: bool) -> None:
+    def __init__(self, made: ForwardPass, call: SmallCall, kernel: Kernel, tape: bool) -> None:
+        given = call.given
         sizes, dtype = made.sizes, kernel.dtype
         batch, rows = made.schedule.batch, made.schedule.rows
         width = sizes.outputs * sizes.output
@@ -51,8 +55,11 @@ class SmallForward:
         self._finals = [f"final {place}" for place in range(len(made.widths))]
         saved = [f"saved {place}" for place in range(self._saved)]
         kept = "kept output" if self._copies else "output"
-        drawn = [] if made.beside is None else [f"weight {i}" for i in made.beside.operands().values()]
-        self._name_of = {X: "x", OUTPUT: kept} | dict(enumerate((*saved, *drawn)))
+        self._beside = GivenBeside(made.beside, call)
+        given_rows = [f"weight {place}" for place in self._beside.places.values()]
+        self._name_of = {X: "x", OUTPUT: kept} | dict(enumerate((*saved, *given_rows)))
+        # Where a sequence begins anew at its first step, not the states that were given.
+        self._restarts = call.has_resets and call.has_states and not made.schedule.backwards
         self._carried = [self._history(place) for place in range(len(made.widths))]
         extra = {
             name: 2 * batch * width * dtype.itemsize
@@ -64,8 +71,9 @@ class SmallForward:
         places += _carried(probe, states, self._carried)
         weights = [f"weight {place}" for place in range(len(made.shape.stems))]
         outputs = [kept, "output"] if self._copies else ["output"]
-        names = ("x", *states, *weights, *saved, *outputs, *self._finals)
-        self._runs = SmallRuns(kernel, made.shape, places, self._jobs, extra, names)
+        names = ("x", *states, *weights, *saved, *outputs, *self._finals, *_RESETS[: call.has_resets])
+        forms = self._beside.forms(self._name_of[place] for place in made.given)
+        self._runs = SmallRuns(kernel, made.shape, places, self._jobs, extra, names, forms)
 
     def _history(self, place: int) -> str:
         """Where the states after the steps are left."""
@@ -86,10 +94,14 @@ class SmallForward:
                 found.move(self._finals[place], (self._carried[place], start), schedule.batch * width)
         return found
 
-    def run(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Any, ...]:
+    def run(
+        self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], *resets: Tensor
+    ) -> tuple[Any, ...]:
         """The output, what is kept of it, the final states, and what else is kept; x (rows, D) in any shape."""
         made = [torch.empty_like(each) for each in self._templates]
-        self._runs.enter((x, *states, *weights, *made))
+        if self._restarts:
+            states = restarted(states, resets[0])
+        self._runs.enter((x, *states, *self._beside.whole(weights), *made, *resets))
         output = made[self._output]
         kept = made[self._saved] if self._copies else output
         return output, kept, made[self._output + 1 :], made[: self._saved]
@@ -98,7 +110,8 @@ class SmallForward:
 class SmallBackward:
     """A backward pass, as `BackwardPass` runs it."""
 
-    def __init__(self, made: BackwardPass, kernel: Kernel, has_states: bool) -> None:
+    def __init__(self, made: BackwardPass, call: SmallCall, kernel: Kernel) -> None:
+        has_states = call.has_states
         self._made, self._has_states = made, has_states
         graph, schedule = made.kernels.graph, made.schedule
         self._batch, self._rows, dtype = schedule.batch, schedule.rows, kernel.dtype
@@ -117,7 +130,8 @@ class SmallBackward:
                 extra[f"pair {place}"] = 2 * self._batch * width * dtype.itemsize
         for name, width in made.held:
             extra[name] = made.most * width * dtype.itemsize
-        self._gates_width = dict(made.held).get("gates", 0)
+        self._held = dict(made.held)
+        self._gates_width = self._held.get("gates", 0)
         firsts, histories = [], []
         for name in made.carried:
             own = made.own.get(name)
@@ -129,10 +143,13 @@ class SmallBackward:
                 firsts.append(arriving[own])
                 histories.append(pairs[own])
         probe = CpuRun(kernel, made.shape)
-        drawn = {} if made.beside is None else made.beside.operands()
-        given = [weights[drawn[name]] if name in drawn else name for name in made.given]
+        self._beside = GivenBeside(made.beside, call)
+        beside = self._beside.places
+        given = [weights[beside[name]] if name in beside else name for name in made.given]
         positions = list(zip(given, probe.given, strict=True)) + _carried(probe, firsts, histories)
-        self._is_drawn = [place in drawn.values() for place in range(len(weights))]
+        self._is_beside = [place in beside.values() for place in range(len(weights))]
+        # As in the forward pass.
+        self._restarts = call.has_resets and has_states and not schedule.backwards
         whole, parameters = made.recipe.whole, made.kernels.plan.parameters
         # Of which weights every number of the gradient is written.
         self._covered = [stem in parameters or stem.replace("bias", "weight") in whole for stem in made.stems]
@@ -140,7 +157,9 @@ class SmallBackward:
         names = ("x", *states, *weights, "output", *made.saved, "gradient output", *arriving, *gradients)
         if has_states:
             names += tuple(f"gradient {place}" for place in range(count))
-        self._runs = SmallRuns(kernel, made.shape, positions, self._jobs, extra, names)
+        names += _RESETS[: call.has_resets]
+        forms = self._beside.forms(given)
+        self._runs = SmallRuns(kernel, made.shape, positions, self._jobs, extra, names, forms)
 
     def _jobs(self, run: SmallRun) -> Jobs:
         made, sizes = self._made, self._made.sizes
@@ -213,6 +232,7 @@ class SmallBackward:
         saved: Sequence[Tensor],
         gradients: Sequence[Tensor | None],
         wants_input: bool,
+        *resets: Tensor,
     ) -> tuple[Tensor | None, ...]:
         """The gradients at x, in its shape, at the states if any were given to the layer, and at the weights; None at
         what was drawn.
@@ -221,18 +241,31 @@ class SmallBackward:
             zeros if each is None else each.contiguous()
             for each, zeros in zip(gradients, self._zeros, strict=True)
         ]
-        at_weights = [
-            each if drawn else torch.empty_like(each) if whole else torch.zeros_like(each)
-            for each, whole, drawn in zip(weights, self._covered, self._is_drawn, strict=True)
+        at_weights: list[Any] = [
+            each if beside else torch.empty_like(each) if whole else torch.zeros_like(each)
+            for each, whole, beside in zip(weights, self._covered, self._is_beside, strict=True)
         ]
         at_states = [torch.empty_like(each) for each in states] if self._has_states else []
-        tensors = (x, *states, *weights, output, *saved, *arriving, *at_weights, *at_states)
+        if self._restarts:
+            states = restarted(states, resets[0])
+        rows = self._beside.whole(weights)
+        tensors = (x, *states, *rows, output, *saved, *arriving, *at_weights, *at_states, *resets)
         run, block = self._runs.enter(tensors)
         dx = self._at_input(run, block, x, weights) if wants_input else None
-        if any(self._is_drawn):
-            pairs = zip(at_weights, self._is_drawn, strict=True)
-            return dx, *at_states, *[None if drawn else each for each, drawn in pairs]
+        if self._beside.places:
+            self._at_beside(run, block, weights, at_weights)
         return dx, *at_states, *at_weights
+
+    def _at_beside(self, run: SmallRun, block: Any, weights: Sequence[Tensor], at_weights: list[Any]) -> None:
+        """Put the gradients at values beside x into their places."""
+        made, found = self._made, {}
+        if BESIDE_GRADIENTS in self._held:
+            start, width = run.offset_of[BESIDE_GRADIENTS], self._held[BESIDE_GRADIENTS]
+            held = block.tensor(start, self._rows, width, run.kernel.dtype)
+            assert made.beside is not None
+            found = dict(made.beside.gradients(held, dict(zip(made.stems, weights, strict=True))))
+        for place in self._beside.places.values():
+            at_weights[place] = self._beside.gradient(place, found.get(made.stems[place]), weights[place])
 
     def _at_input(self, run: SmallRun, block: Any, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
         made, inputs = self._made, self._made.recipe.inputs
@@ -281,8 +314,9 @@ class CpuSmallPass(SmallPass):
     def _forward(self, tape: bool) -> SmallForward:
         call, kernels = self._call, self._kernels
         device = torch.device("cpu")
-        made = ForwardPass(call.kernels, call.bias, call.lengths, call.schedule, False, tape, device)
-        return SmallForward(made, call.given, kernels.training if tape else kernels.inference, tape)
+        given = (call.kernels, call.bias, call.lengths, call.schedule, call.has_resets, tape, device)
+        kernel = kernels.training if tape else kernels.inference
+        return SmallForward(ForwardPass(*given), call, kernel, tape)
 
     @property
     def _kernels(self) -> Any:
@@ -300,14 +334,18 @@ class CpuSmallPass(SmallPass):
     @cached_property
     def _differentiates(self) -> SmallBackward:
         call, device = self._call, torch.device("cpu")
-        made = BackwardPass(call.kernels, call.bias, call.lengths, call.schedule, False, device)
-        return SmallBackward(made, self._kernels.backward, call.has_states)
+        given = (call.kernels, call.bias, call.lengths, call.schedule, call.has_resets, device)
+        return SmallBackward(BackwardPass(*given), call, self._kernels.backward)
 
-    def infer(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Any, ...]:
-        return self._infers.run(x, states, weights)
+    def infer(
+        self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], *resets: Tensor
+    ) -> tuple[Any, ...]:
+        return self._infers.run(x, states, weights, *resets)
 
-    def record(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Any, ...]:
-        return self._records.run(x, states, weights)
+    def record(
+        self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], *resets: Tensor
+    ) -> tuple[Any, ...]:
+        return self._records.run(x, states, weights, *resets)
 
     def differentiate(self, *arguments: Any) -> tuple[Tensor | None, ...]:
         return self._differentiates.run(*arguments)
@@ -317,17 +355,16 @@ def small_pass(call: SmallCall) -> CpuSmallPass | None:
     """The way for calls of this shape, if they are small: dense, of few rows, in whole vectors, for one thread."""
     kernels, schedule = call.kernels, call.schedule
     graph, (width, hidden, projected) = kernels.graph, call.lengths
-    gates = max(len(graph.input_gates), len(graph.state_gates), 1) * hidden
+    gates = max(len(graph.input_gates), len(graph.state_gates), 1) + len(graph.asked_inputs)
     rows, element = schedule.rows, kernels.dtype.itemsize
     inner = len(graph.input_gates) * width + len(graph.state_gates) * hidden
     if (
         kernels.dtype is torch.bfloat16
         or projected
         or graph.scalars
-        or graph.asked_inputs
         or not (schedule.is_dense and 0 < rows <= _MOST_ROWS)
         or kernels.padded(hidden) != hidden
-        or rows * gates * element > _MOST_BYTES
+        or rows * gates * hidden * element > _MOST_BYTES
         or threads_for(rows * hidden * (inner + 20)) > 1
     ):
         return None

@@ -85,7 +85,8 @@ class SmallRun(CpuRun):
         places: by tensor, where among the kernel's pointers its address stands.
         make_jobs: from the run, whose sums they may read, what is done after the kernel.
         extra: by name, bytes of scratch memory of the call's own, which `places` and `jobs` may name.
-        names: of the tensors, in the order in which `enter` is given them.
+        names: of the tensors, in the order in which `enter` is given them; "resets" of what marks steps.
+        forms: how wide the rows are of each value beside x, in the order of the kernel's pointers.
     """
 
     def __init__(
@@ -96,13 +97,16 @@ class SmallRun(CpuRun):
         make_jobs: Callable[[SmallRun], Jobs],
         extra: dict[str, int],
         names: Sequence[str],
+        forms: Sequence[int],
     ) -> None:
         super().__init__(kernel, shape)
         self._share(1)
         self.sizes[0][1] = shape.schedule.steps
+        for (_, _, form), width in zip(self.forms, forms, strict=True):
+            form[:] = width, width == shape.sizes.padded
         table, in_table = make_jobs(self).table()
         pointers, view = self.views[0], table.data
-        by_name: dict[str, list[Place]] = {}
+        by_name: dict[str, list[Place]] = {"resets": [(pointers, len(pointers) - 1, 0)]}
         for name, index in places:
             by_name.setdefault(name, []).append((pointers, index, 0))
         for name, index, behind in in_table:

@@ -289,10 +289,14 @@ class DirectPass(SmallPass):
         """How many blocks of threads a forward pass starts."""
         return (self._records if tape else self._infers).launch.blocks()
 
-    def infer(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Any, ...]:
+    def infer(
+        self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], *_: Tensor
+    ) -> tuple[Any, ...]:
         return self._infers.run(x, states, weights)
 
-    def record(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Any, ...]:
+    def record(
+        self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], *_: Tensor
+    ) -> tuple[Any, ...]:
         return self._records.run(x, states, weights)
 
     def differentiate(self, *arguments: Any) -> tuple[Tensor | None, ...]:
@@ -338,7 +342,7 @@ class _Generally:
 def direct_pass(call: SmallCall) -> DirectPass | None:
     """The way for calls of this shape: those of a dense batch, with kernels that run all steps at once."""
     schedule = call.schedule
-    if call.kernels.projected or not schedule.rows or not schedule.is_dense:
+    if call.has_resets or call.kernels.projected or not schedule.rows or not schedule.is_dense:
         return None
     shape = ForwardPass(call.kernels, call.bias, call.lengths, schedule, False, False, call.device).shape
     return DirectPass(call) if _runs_at_once(call.kernels.inference, shape) else None

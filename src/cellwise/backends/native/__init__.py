@@ -41,8 +41,9 @@ class Native(Backend):
     def prepare(self, stack: LayerSpec, context: CallContext) -> str:
         return _operators()[stack.graph.fingerprint]
 
-    def shortcut(self, stack: LayerSpec, prepared: str, batch: PlainBatch) -> Shortcut:
-        return _Direct(stack, prepared, batch)
+    def shortcut(self, stack: LayerSpec, prepared: str, batch: PlainBatch) -> Shortcut | None:
+        # Torch's operators want a step of every row.
+        return None if batch.padded else _Direct(stack, prepared, batch)
 
     def run(self, stack: LayerSpec, call: Call) -> Result:
         operator = getattr(operators, call.prepared)
@@ -81,6 +82,7 @@ class _Direct(Shortcut):
         dropout: float,
         training: bool,
         sizes: Tensor | None,
+        resets: Tensor | None = None,
     ) -> Result:
         given = states or [torch.zeros(shape, dtype=x.dtype, device=x.device) for shape in self._states]
         first = given[0] if len(given) == 1 else given

@@ -1,0 +1,59 @@
+"""What small calls are given beside x, states and weights: values of each step, random numbers, marks of resets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from cellwise.backends.compiled.beside import Beside
+from cellwise.backends.compiled.compiler import SmallCall
+
+
+class GivenBeside:
+    """What stands beside x, as a chain is given it: rows where they lie, and of a number for all units whole vectors.
+
+    places: by the name of a buffer, which of the operands it holds.
+    """
+
+    def __init__(self, beside: Beside | None, call: SmallCall) -> None:
+        graph, kernels, hidden = call.kernels.graph, call.kernels, call.lengths[1]
+        stems = kernels.stems[call.bias]
+        self.places = {} if beside is None else beside.operands()
+        values = [stems.index(name) for name in graph.asked_inputs]
+        self._widths = dict(zip(values, call.beside, strict=True))
+        self._lanes = kernels.padded(1)
+        self._row = {
+            f"weight {place}": self._lanes if width == 1 else hidden for place, width in self._widths.items()
+        }
+
+    def gradient(self, place: int, found: Tensor | None, like: Tensor) -> Tensor | None:
+        """The gradient at an operand, from what the kernel left: a copy of rows that are the next call's; zeros where
+        no gradient reaches a value; None at what was drawn.
+        """
+        if place not in self._widths:
+            return None
+        if found is None:
+            return torch.zeros_like(like, memory_format=torch.contiguous_format)
+        return found if self._widths[place] == 1 else found.clone(memory_format=torch.contiguous_format)
+
+    def forms(self, names: Iterable[str]) -> list[int]:
+        """How wide the rows are of each of these that is a value."""
+        return [self._row[name] for name in names if name in self._row]
+
+    def whole(self, weights: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The operands as a kernel reads them."""
+        if not self._widths:
+            return weights
+        found = list(weights)
+        for place, width in self._widths.items():
+            rows = found[place]
+            found[place] = (rows.expand(-1, self._lanes) if width == 1 else rows).contiguous()
+        return found
+
+
+def restarted(states: Sequence[Tensor], resets: Tensor) -> list[Tensor]:
+    """States (B, H), or (1, B, H), zero where a row's first step is marked."""
+    marks = resets[: states[0].shape[-2]].bool().unsqueeze(-1)
+    return [each.masked_fill(marks, 0) for each in states]
