@@ -164,9 +164,9 @@ def _decide(layer: RecurrentLayer, key: tuple[Any, ...], x: Any, state: Any) -> 
 
 
 def _route(layer: RecurrentLayer, x: Any, state: Any) -> Route | None:
-    chosen, form, info, dtype, _ = layer._examined(x, state)
+    chosen, form, info, dtype, parts, _ = layer._examined(x, state)
     graph = info.stack.graph
-    if graph.asked_inputs or (layer.weight_dropout and layer.training):
+    if graph.asked_inputs or parts > 1 or (layer.weight_dropout and layer.training):
         return None
     if chosen is None or (chosen.backend.accepts_padding and _watchers()):
         return None

@@ -11,7 +11,9 @@ How it is counted:
 - Parts of the input that equations take as they are have been read with it; only the gradients at them are written
   apart, and added to those of a product with the input where there is one.
 - A weight that is made of others is made once in a pass, not at each step, and the products of steps are those with the
-  whole of it: this is what kernels do. It is written, read and held besides what it is made of.
+  whole of it: this is what kernels do. It is written, read and held besides what it is made of. But where the units of
+  a cell fall into heads (`cellwise.graph.heads`), products are those of the blocks: what is needed, and what a CPU
+  computes but for narrow heads and small calls (`cellwise.backends.cpu.heads`), which take a whole matrix.
 - A value beside x is counted as one number a row, to whose gradient all units add. Random numbers are one for each row
   and unit, written once by what draws them; what the drawing computes is not counted.
 - Bytes read and written are those that must move: each array once in each pass that uses it. The weights are
@@ -32,6 +34,7 @@ from typing import Any
 from cellwise.graph import Node, Shape, StepGraph
 from cellwise.graph.expr import postorder
 from cellwise.graph.forms import FORMS, LOW_RANK, stems_of
+from cellwise.graph.heads import heads_of
 from cellwise.graph.ops import INPUT, PROJECT, SCALAR, STATE, VECTOR, Kind
 from cellwise.passes import Derivative, differentiate
 from cellwise.passes.differentiate import PULLBACK
@@ -207,6 +210,8 @@ class _Cell:
         made = postorder(roots, self.saved)
         self.backward_nodes = (*self.saved, *made)
         self.made = tuple(made)
+        # What a step multiplies by, of one gate.
+        self.weight = h * h // heads_of(graph)
         self.states = len(self.graph.states) * b * h
         # One number a row of each input beside x; masks are drawn for each layer.
         self.beside = (len(graph.asked_inputs) - len(graph.input_parts)) * ROWS
@@ -248,7 +253,7 @@ class _Cell:
             made = self._operation(node, by_row[node])
             again = made.pointwise if node in step else ZERO
             total += Operations(made.products, made.pointwise, made.functions, again)
-        weights = len(self.derivative.products) * 2 * ROWS * h * h
+        weights = len(self.derivative.products) * 2 * ROWS * self.weight
         # What comes of a part of the input is added to what comes of the product with it, if there is one.
         beside = {*self.derivative.beside} - (
             frozenset() if self.graph.input_gates else self.graph.part_nodes
@@ -259,10 +264,10 @@ class _Cell:
 
     def _operation(self, node: Node, in_rows: bool) -> Operations:
         if node.op in (INPUT, PROJECT):
-            product = 2 * ROWS * h * h if node.op is PROJECT else ZERO
+            product = 2 * ROWS * self.weight if node.op is PROJECT else ZERO
             return Operations(product, ROWS * h if self.bias and not node.linear else ZERO)
         if node.op is PULLBACK:
-            return Operations(products=len(node.inputs) * 2 * ROWS * h * h)
+            return Operations(products=len(node.inputs) * 2 * ROWS * self.weight)
         if not node.inputs or node.op.free:
             return Operations()
         if node.shape is Shape.ROWS:
@@ -283,8 +288,8 @@ class _Layer:
         self.parameters = _sum(_size(spec) for spec in self.specs)
         forms = cell.graph.forms
         self.made = {
-            kind: sum(of == kind for of, _ in forms) * h * columns
-            for kind, columns in (("ih", width), ("hh", h))
+            kind: sum(of == kind for of, _ in forms) * size
+            for kind, size in (("ih", h * width), ("hh", cell.weight))
         }
         # What it takes to make them: products and others, and both for the gradients.
         counts = [

@@ -1,0 +1,27 @@
+"""Cells whose units fall into heads: each sees the states of its own head alone, and so could run by itself."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from cellwise.graph.expr import StepGraph
+from cellwise.graph.forms import BLOCKS
+from cellwise.graph.ops import PROJECT
+
+
+@lru_cache(maxsize=512)
+def heads_of(graph: StepGraph) -> int:
+    """Into how many heads the units of a cell fall, all of one size; 1 where they do not.
+
+    Units meet in a product with a state, whose weight must then be of as many blocks as any other one, and in a
+    reduction, of which there must be none. All else is computed unit by unit, or is the same number for all.
+
+    >>> from cellwise import cells
+    >>> heads_of(cells.SLSTM(heads=4).graph), heads_of(cells.SLSTM().graph)
+    (4, 1)
+    """
+    forms = {node.form for node in graph.of(PROJECT)}
+    if len(forms) != 1 or graph.reductions:
+        return 1
+    (form,) = forms
+    return int(form.number) if form is not None and form.kind == BLOCKS else 1
