@@ -8,7 +8,7 @@ from cellwise.graph.heads import heads_of
 # A part of fewer units gains nothing: its steps are short of work. (`benchmarks/heads.py --parts` has the figures.)
 FEWEST_UNITS = 32
 # What a part costs besides its products, in their multiply-adds; and the steps in whose time a whole weight is made.
-COST_OF_A_PART, ROWS_OF_MAKING = 3_000_000, 16
+COST_OF_A_PART, ROWS_OF_MAKING = 5_000_000, 32
 
 
 def parts_for(graph: StepGraph, hidden: int, rows: int | None) -> int:
