@@ -188,7 +188,10 @@ def test_what_falls_into_heads_is_known_by_the_equations() -> None:
     assert count(lambda self, x, h: tanh(x.a + blocks(h.a) + blocks((h * x.b).b))) == 3
     assert count(lambda self, x, h, s: (tanh(x.a + blocks(h.a)), s + blocks(s.b)), ("h", "s")) == 3
     assert count(lambda self, x, h: tanh(x.a + blocks(h.a) + h.b)) == 1, "one product of all units"
-    assert count(lambda self, x, h: tanh(x.a + blocks(h.a) + blocks(h.b, 2))) == 1, "heads of two sizes"
+    assert count(lambda self, x, h: tanh(x.a + blocks(h.a) + blocks(h.b, 2))) == 1, (
+        "heads that cut each other"
+    )
+    assert count(lambda self, x, h: tanh(x.a + blocks(h.a, 4) + blocks(h.b, 6))) == 2
     assert count(lambda self, x, h: tanh(x.a + blocks(h.a) - mean(h))) == 1, "a sum over all units"
     assert count(lambda self, x, h: tanh(blocks(x.a) + low_rank(h.a, 3))) == 1
     assert count(lambda self, x, h: tanh(x.a) + h) == 1, "no product, so nothing to save"

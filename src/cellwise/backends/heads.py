@@ -63,7 +63,7 @@ def _columns(value: Tensor, parts: int) -> Sequence[Tensor]:
     return value.unflatten(-1, (parts, -1)).transpose(0, 1).contiguous().unbind()
 
 
-def _side_by_side(outputs: Sequence[Tensor], several: int) -> Tensor:
+def _side_by_side(outputs: list[Tensor], several: int) -> Tensor:
     if several == 1:
         return torch.cat(outputs, dim=-1)
     return torch.cat([each.unflatten(-1, (several, -1)) for each in outputs], dim=-1).flatten(-2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 from cellwise.graph.expr import StepGraph
@@ -13,15 +14,14 @@ from cellwise.graph.ops import PROJECT
 def heads_of(graph: StepGraph) -> int:
     """Into how many heads the units of a cell fall, all of one size; 1 where they do not.
 
-    Units meet in a product with a state, whose weight must then be of as many blocks as any other one, and in a
-    reduction, of which there must be none. All else is computed unit by unit, or is the same number for all.
+    Units meet in a product with a state, whose weight must then be of blocks, and in a reduction, of which there must
+    be none. All else is computed unit by unit, or is the same number for all. Of gates with 4 and with 6 blocks a head
+    has 2 of the ones and 3 of the others, and there are two.
 
     >>> from cellwise import cells
     >>> heads_of(cells.SLSTM(heads=4).graph), heads_of(cells.SLSTM().graph)
     (4, 1)
     """
-    forms = {node.form for node in graph.of(PROJECT)}
-    if len(forms) != 1 or graph.reductions:
-        return 1
-    (form,) = forms
-    return int(form.number) if form is not None and form.kind == BLOCKS else 1
+    forms = [node.form for node in graph.of(PROJECT)]
+    counts = [int(form.number) for form in forms if form is not None and form.kind == BLOCKS]
+    return math.gcd(*counts) if counts and len(counts) == len(forms) and not graph.reductions else 1
