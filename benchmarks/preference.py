@@ -118,21 +118,22 @@ def clock_of(threads: int) -> Callable[[], float]:
     return time.process_time if threads == 1 else time.perf_counter
 
 
-def samples(pair: list[Callable[[], Any]], clock: Callable[[], float], seconds: float) -> list[list[float]]:
-    """The seconds of each of two works, which take turns, round by round."""
+def samples(works: list[Callable[[], Any]], clock: Callable[[], float], seconds: float) -> list[list[float]]:
+    """The seconds of each of several works, which take turns, round by round."""
     calls = []
-    for each in pair:
+    for each in works:
         each()
         start = clock()
         each()
         calls.append(max(1, round(_SAMPLE / max(clock() - start, 1e-6))))
-    taken: list[list[float]] = [[], []]
+    taken: list[list[float]] = [[] for _ in works]
+    turns = [*range(len(works))]
     begin, rounds = clock(), 0
     while rounds < 3 or (rounds < 25 and clock() - begin < seconds):
-        for which in (0, 1) if rounds % 2 == 0 else (1, 0):
+        for which in turns if rounds % 2 == 0 else reversed(turns):
             start = clock()
             for _ in range(calls[which]):
-                pair[which]()
+                works[which]()
             taken[which].append((clock() - start) / calls[which])
         rounds += 1
     return taken

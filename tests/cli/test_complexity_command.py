@@ -77,6 +77,20 @@ def test_a_cell_of_ones_own(run: Any, tmp_path: Path) -> None:
     assert "Formulas for 2 layers" in out
 
 
+def test_what_a_cell_of_heads_computes_at_these_sizes_is_told(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    file.write_text("from cellwise import cells\nclass Mine(cells.SLSTM):\n    heads: int = 4\n")
+    for size, said in (
+        ("512", "a CPU's kernels run it as 4 layers of 128 units."),
+        ("64", "kernels run it as 2 layers of 32 units, 2 times the products with the state."),
+        ("32", "kernels multiply by the whole matrices, 4 times the products with the state."),
+    ):
+        code, out, _ = run(f"{file}:Mine", "slstm", "--hidden-size", size)
+        assert code == 0
+        assert "mine has 4 heads" in out.splitlines()[-1]
+        assert out.rstrip().endswith(said)
+
+
 def test_what_computing_steps_again_saves_and_costs(run: Any) -> None:
     _, kept, _ = run("lstm", "gru")
     code, again, _ = run("lstm", "gru", "--recompute")

@@ -21,6 +21,7 @@ from cellwise import Cell, cells, stop_gradient, tanh
 from cellwise.graph import Node, Shape, StepGraph
 from cellwise.graph.expr import postorder
 from cellwise.graph.forms import FORMS, made
+from cellwise.graph.heads import heads_of
 from cellwise.graph.ops import (
     BESIDE,
     CONSTANT,
@@ -242,13 +243,23 @@ def run_gate_by_gate(
             if node.op is PROJECT:
                 gate = str(node.attribute)
                 bias = None if node.linear else value(f"bias_hh {gate}")
-                values[node] = F.linear(values[node.inputs[0]], value(f"weight_hh {gate}"), bias)
+                operands = values[node.inputs[0]], value(f"weight_hh {gate}"), bias
+                values[node] = multiplied(*operands, heads_of(graph))
             else:
                 assert node.op.torch is not None
                 values[node] = node.op.torch(*(values[i] for i in node.inputs))
         outputs += [values[node] for node in (graph.output, *graph.others)]
         states = [values[node] for node in graph.new_states]
     return [*outputs, *states]
+
+
+def multiplied(operand: Tensor, weight: Tensor, bias: Tensor | None, heads: int) -> Tensor:
+    """Head by head, where the weight is zero between them."""
+    if heads == 1 or bias is None:
+        return F.linear(operand, weight, bias)
+    rows = [each.chunk(heads, dim=1)[place] for place, each in enumerate(weight.chunk(heads))]
+    pieces = zip(operand.chunk(heads, dim=1), rows, bias.chunk(heads), strict=True)
+    return torch.cat([F.linear(*each) for each in pieces], dim=1)
 
 
 def formed(graph: StepGraph, value: Callable[[str], Tensor], width: int) -> Callable[[str], Tensor]:
@@ -339,8 +350,9 @@ def roots(derivative: Derivative) -> list[Node]:
     return [node for each in found for node in each.values()]
 
 
-def test_operations_of_a_cell_with_all_parts() -> None:
-    check_operations(Parts())
+@pytest.mark.parametrize("cell", [Parts(), cells.SLSTM(heads=2)])
+def test_operations_of_a_cell_with_all_parts_and_of_one_with_heads(cell: Cell) -> None:
+    check_operations(cell)
 
 
 @given(cell=drawn_cells())

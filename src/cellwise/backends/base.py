@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cellwise.backends.heads import in_parts
 from cellwise.graph import StepGraph
 from cellwise.torch_internals import TransformType
 
@@ -78,13 +79,18 @@ class Weights:
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One call of a layer. `states` holds for each state of the cell a tensor (L * directions, B, size)."""
+    """One call of a layer. `states` holds for each state of the cell a tensor (L * directions, B, size).
+
+    `parts`: into how many layers of as many units each layer is cut, where its units fall into heads; its recurrent
+    weight then comes in parts (`backends.heads`).
+    """
 
     sequences: Sequences
     states: tuple[Tensor, ...]
     weights: tuple[Weights, ...]
     training: bool
     prepared: Any = None  # by the backend, see Backend.prepare
+    parts: int = 1
 
 
 class CallContext(NamedTuple):
@@ -234,6 +240,12 @@ class Backend(ABC):
         """What `run` wants to know beside the call, as plain data; worked out once and kept, never traced."""
         return None
 
+    def parts(self, stack: LayerSpec, rows: int | None) -> int:
+        """Into how many parts a layer whose units fall into heads is cut, in a call of so many valid steps of all rows;
+        None where they are not known.
+        """
+        return 1
+
     def detail(self, stack: LayerSpec, context: CallContext, steps: int, batch: int) -> str | None:
         """How it would run a call of this T and B, as the end of a sentence, where it has several ways."""
         return None
@@ -276,20 +288,30 @@ def joined(outputs: list[Tensor], count: int, is_last: bool) -> Tensor:
     return whole.flatten(-2) if is_last else whole.select(-2, 0).contiguous()
 
 
+def _without_gradient(sequences: Sequences) -> Sequences:
+    data = sequences.data.detach()
+    return Sequences(data, sequences.steps, sequences.batch, sequences.sizes, sequences.resets)
+
+
 def run_stacked(stack: LayerSpec, call: Call, run_direction: RunDirection, fresh: bool = False) -> Result:
     """Run a stack layer by layer with a function for one layer in one direction; dropout stands between layers.
 
     `fresh` says that its final states are nobody else's. They then are no views, on which some of torch is forbidden.
     """
     sequences = call.sequences
+    if call.parts > 1:
+        run_direction = in_parts(run_direction, call.parts)
     finals: list[tuple[Tensor, ...]] = []
+    # Then no product gives a gradient back to it, and zeros would be as large as it.
+    is_taken_in_parts = bool(stack.graph.input_parts) and not stack.graph.input_gates
     for layer in range(stack.num_layers):
         outputs = []
+        rows = _without_gradient(sequences) if is_taken_in_parts else sequences
         for direction in range(stack.directions):
             index = layer * stack.directions + direction
             initial = tuple([state.select(0, index) for state in call.states])
             weights = with_parts(call.weights[index], stack.graph, sequences.data)
-            output, final = run_direction(stack.graph, weights, sequences, initial, direction == 1)
+            output, final = run_direction(stack.graph, weights, rows, initial, direction == 1)
             outputs.append(output)
             finals.append(final)
         data = joined(outputs, 1 + len(stack.graph.others), layer == stack.num_layers - 1)

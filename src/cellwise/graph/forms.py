@@ -77,10 +77,10 @@ def _low_rank(_: int, left: Tensor, right: Tensor) -> Tensor:
 def _block_diagonal(count: int, blocks: Tensor) -> Tensor:
     import torch
 
-    _, rows, columns = blocks.shape
+    *several, _, rows, columns = blocks.shape
     # (blocks, rows, blocks, columns), zero but where both blocks are one.
-    spread = torch.diag_embed(blocks.permute(1, 2, 0), dim1=0, dim2=2)
-    return spread.reshape(count * rows, count * columns)
+    spread = torch.diag_embed(blocks.movedim(-3, -1), dim1=-4, dim2=-2)
+    return spread.reshape(*several, count * rows, count * columns)
 
 
 def _triangle(hidden: int, like: Tensor) -> Tensor:

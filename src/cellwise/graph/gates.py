@@ -68,7 +68,7 @@ def block_diagonal(gate: Any, heads: int) -> Any:
     """A gate whose weight has blocks on its diagonal and zeros elsewhere: units of one head see no other's.
 
     `block_diagonal(h.n, 4)` has 4 blocks (H / 4, H / 4), as the heads of sLSTM (Beck et al. 2024). With one head it is
-    the gate as it is.
+    the gate as it is. Where all products with states are of heads, these run apart (`cellwise.graph.heads`).
     """
     count = _count("block_diagonal", "heads", heads)
     return gate if count == 1 and isinstance(gate, Value) else _formed("block_diagonal", gate, BLOCKS, count)

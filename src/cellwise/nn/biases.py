@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cellwise.backends.base import Weights
-from cellwise.graph.forms import Form, made
+from cellwise.graph.forms import BLOCKS, Form, made
 from cellwise.nn.padding import padded_weights
 from cellwise.plan import Filling, Padding
 
@@ -20,9 +20,14 @@ _BEFORE = ("weight_ih", "weight_hh", "bias_ih")
 
 
 def filled(
-    weights: tuple[Weights, ...], filling: Filling | None, padding: Padding | None = None
+    weights: tuple[Weights, ...], filling: Filling | None, padding: Padding | None = None, parts: int = 1
 ) -> tuple[Weights, ...]:
-    """The weights of all layers and directions, as kernels take them."""
+    """The weights of all layers and directions, as kernels take them.
+
+    Args:
+        parts: of a cell whose units fall into heads; with more than one the recurrent weight, of G gates, comes as
+            (parts, G * H / parts, H / parts), without what is zero between them.
+    """
     if padding is not None:
         return tuple(
             [
@@ -32,7 +37,7 @@ def filled(
         )
     if filling is None:
         return weights
-    return tuple([Weights(_filled(each.by_stem, filling)) for each in weights])
+    return tuple([Weights(_filled(each.by_stem, filling, parts)) for each in weights])
 
 
 def filler(
@@ -53,10 +58,13 @@ def filler(
     return fill
 
 
-def _filled(by_stem: Mapping[str, Tensor], filling: Filling) -> dict[str, Tensor]:
+def _filled(by_stem: Mapping[str, Tensor], filling: Filling, parts: int = 1) -> dict[str, Tensor]:
     first = next(iter(by_stem.values()))
     found = dict(by_stem)
     for stem, gates in filling.derived:
+        if parts > 1 and stem == "weight_hh":
+            found[stem] = _in_parts([(number, found.pop(name)) for _, number, (name,) in gates], parts)
+            continue
         whole = by_stem.get(stem)
         blocks: Sequence[Tensor] = () if whole is None else whole.split(filling.hidden_size)
         rows = [
@@ -77,3 +85,10 @@ def _filled(by_stem: Mapping[str, Tensor], filling: Filling) -> dict[str, Tensor
     # In the order of a layer's parameters.
     names = [stem for stem in (*_BEFORE, "bias_hh") if stem in found]
     return {stem: found[stem] for stem in dict.fromkeys((*names, *found))}
+
+
+def _in_parts(heads: Sequence[tuple[float, Tensor]], parts: int) -> Tensor:
+    """The recurrent weight in parts, from the blocks of each gate and their number."""
+    make = FORMS[BLOCKS].make
+    rows = [make(int(number) // parts, blocks.unflatten(0, (parts, -1))) for number, blocks in heads]
+    return torch.cat(rows, dim=1)

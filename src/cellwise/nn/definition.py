@@ -189,6 +189,13 @@ def dispatch_id_for(
     return dispatch.dispatch_id(backend, stack, context, workload)
 
 
+@constant_result
+def parts_for(number: int, rows: int | None) -> int:
+    """Into how many parts the backend of this number cuts a layer in a call of so many rows (`Backend.parts`)."""
+    backend, stack, _ = dispatch.DISPATCHES[number]
+    return backend.parts(stack, rows)
+
+
 def stack_for(info: LayerInfo, resets: bool) -> tuple[LayerSpec, bool]:
     """What is run in a call, with resets or without; and whether its backend is given these, or its equations are."""
     return (info.first.restarting, False) if resets and info.first is not None else (info.stack, resets)

@@ -29,6 +29,7 @@ from cellwise.nn.definition import (
     dispatch_id_for,
     info_of,
     key_of,
+    parts_for,
     stack_for,
 )
 from cellwise.nn.first_states import first_values, marks_of, with_first_values
@@ -41,12 +42,15 @@ from cellwise.runtime.stream import Stream, StreamBeside, StreamOfSeveral, Watch
 
 
 class Examined(NamedTuple):
-    """A call after all checks: who would run it (None if nobody can), its form, and the dtype to compute in."""
+    """A call after all checks: who would run it (None if nobody can), its form, the dtype to compute in, and in how
+    many parts.
+    """
 
     chosen: dispatch.Dispatch | None
     form: Form
     info: LayerInfo
     dtype: torch.dtype
+    parts: int
     explanation: dispatch.Explanation
 
 
@@ -157,7 +161,10 @@ class RecurrentLayer(nn.Module):
             x, lengths, resets = self._as_batch(x, lengths, resets)
         form = form_of(x, self.batch_first, lengths, resets, surplus)
         workload = None if traced else self._workload(form.sequences, weights)
-        backend, stack, prepared = dispatch.DISPATCHES[dispatch_id_for(*asked, workload, *definition)]
+        number = dispatch_id_for(*asked, workload, *definition)
+        backend, stack, prepared = dispatch.DISPATCHES[number]
+        parts = self._parts(number, None if traced else len(form.sequences.data))
+        weights = filled(weights, info.filling, info.padding, parts)
         states = padded_states(self._states(state, form.sequences.batch, data, unbatched, info), info.padding)
         states = tuple([form.sort(each) for each in states])
         sequences = form.sequences
@@ -167,10 +174,11 @@ class RecurrentLayer(nn.Module):
         else:
             weights = self._given(weights, stack.graph, beside, form, unbatched, info)
         if self.weight_dropout and self.training:
-            fixed = len(stack.graph.functions) * (info.padding.width if info.padding else self.hidden_size)
+            fixed = len(self.cell.graph.functions) * (
+                info.padding.width if info.padding else self.hidden_size
+            )
             weights = drop_weights(weights, self.weight_dropout, info.padding, fixed)
-        call = Call(sequences, states, weights, self.training, prepared)
-        output, finals = backend.run(stack, call)
+        output, finals = backend.run(stack, Call(sequences, states, weights, self.training, prepared, parts))
         output = form.output(true_output(output, info.padding))
         finals = tuple([form.unsort(final) for final in true_states(finals, info.padding)])
         if unbatched:
@@ -202,7 +210,7 @@ class RecurrentLayer(nn.Module):
         return with_first_values(self, given, restarts, graph, form.sequences)
 
     def _checked(self, x: Any, info: LayerInfo) -> tuple[Tensor, tuple[Weights, ...], torch.dtype]:
-        """The numbers of an input that fits this layer, the weights as they are now, and the dtype to compute in."""
+        """The numbers of an input that fits this layer, the parameters as they are now, and the dtype to compute in."""
         packed = isinstance(x, PackedSequence)
         data = x.data if packed else x
         if not isinstance(data, Tensor):
@@ -217,9 +225,12 @@ class RecurrentLayer(nn.Module):
         alike = check_weights(
             type(self).__name__, [each.by_stem for each in weights], info.names, info.shapes, data
         )
-        weights = filled(weights, info.filling, info.padding)
         # Under autocast weights may have other dtypes than the input; then only what casts them can compute.
         return data, weights, data.dtype if alike else torch.get_autocast_dtype(data.device.type)
+
+    def _parts(self, number: int, rows: int | None) -> int:
+        """How many parts a layer is cut into. Weights are dropped from the whole, as they always were."""
+        return 1 if self.weight_dropout and self.training else parts_for(number, rows)
 
     def _as_node(self, x: Proxy, state: Any, lengths: Any, resets: Any, beside: Mapping[str, Any]) -> Any:
         """One call of this module in a graph of torch.fx, as its tracers make one of torch.nn's modules."""
@@ -248,10 +259,11 @@ class RecurrentLayer(nn.Module):
         context = dispatch.context_of(data.device, dtype, resetting, False, self.recompute)
         workload = self._workload(form.sequences, weights)
         explanation = dispatch.explain(self._backend, stack, context, workload)
-        chosen = None
+        chosen, parts = None, 1
         if explanation.chosen is not None:
-            chosen = dispatch.DISPATCHES[dispatch.dispatch_id(explanation.chosen, stack, context, None)]
-        return Examined(chosen, form, info, dtype, explanation)
+            number = dispatch.dispatch_id(explanation.chosen, stack, context, None)
+            chosen, parts = dispatch.DISPATCHES[number], self._parts(number, len(form.sequences.data))
+        return Examined(chosen, form, info, dtype, parts, explanation)
 
     def _workload(self, sequences: Sequences, weights: tuple[Weights, ...]) -> dispatch.Workload | None:
         """How much a call computes, if its backend is to be chosen by that and its sizes are numbers."""
@@ -362,9 +374,11 @@ class RecurrentLayer(nn.Module):
         steps = {
             name: value.unsqueeze(0) if isinstance(value, Tensor) else value for name, value in beside.items()
         }
+        parts = self._parts(number, len(data[0]))
+        weights = filled(weights, info.filling, info.padding, parts)
         weights = self._given(weights, stack.graph, steps, form, False, info)
         states = padded_states(states, info.padding)
-        output, finals = backend.run(stack, Call(form.sequences, states, weights, False, prepared))
+        output, finals = backend.run(stack, Call(form.sequences, states, weights, False, prepared, parts))
         return form.output(true_output(output, info.padding))[0], true_states(finals, info.padding)
 
     def _stepper(self, batch_size: int) -> tuple[Stepper, Watched] | None:

@@ -194,9 +194,9 @@ def _route(
     beside: Mapping[str, Any],
 ) -> Route | None:
     """Decide, after all checks, for this call and all with the same key."""
-    chosen, form, info, dtype, _ = layer._examined(x, state, lengths, resets, beside)
+    chosen, form, info, dtype, parts, _ = layer._examined(x, state, lengths, resets, beside)
     graph, sequences = info.stack.graph, form.sequences
-    if info.padding is not None:
+    if info.padding is not None or parts > 1:
         return None
     if chosen is None or (chosen.backend.accepts_padding and _watchers()):
         return None

@@ -235,13 +235,15 @@ def explain(
         raise InputError(
             f"explain takes a layer of cellwise; got {type(layer).__name__}. Swap it first: cellwise.convert(model)."
         )
-    chosen, form, info, dtype, explanation = layer._examined(x, state, lengths, resets, beside)
+    chosen, form, info, dtype, parts, explanation = layer._examined(x, state, lengths, resets, beside)
     if chosen is None:
         return explanation
     batch = form.sequences
     stack, resetting = stack_for(info, resets is not None)
     context = dispatch.context_of(batch.data.device, dtype, resetting, False, layer.recompute)
-    return replace(explanation, detail=chosen.backend.detail(stack, context, batch.steps, batch.batch))
+    how = chosen.backend.detail(stack, context, batch.steps, batch.batch)
+    cut = f"in {parts} parts, one after another, as its heads allow" if parts > 1 else None
+    return replace(explanation, detail="; ".join(filter(None, (how, cut))) or None)
 
 
 def _positive(name: str, value: Any) -> int:

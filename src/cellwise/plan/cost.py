@@ -11,7 +11,9 @@ How it is counted:
 - Parts of the input that equations take as they are have been read with it; only the gradients at them are written
   apart, and added to those of a product with the input where there is one.
 - A weight that is made of others is made once in a pass, not at each step, and the products of steps are those with the
-  whole of it: this is what kernels do. It is written, read and held besides what it is made of.
+  whole of it: this is what kernels do. It is written, read and held besides what it is made of. But where the units of
+  a cell fall into heads (`cellwise.graph.heads`), products are those of the blocks: what is needed, and what a CPU
+  computes but for narrow heads and small calls (`cellwise.backends.cpu.heads`), which take a whole matrix.
 - A value of M units counts M, as a cell says it: this is what is needed. Kernels compute all values of such a cell with
   rows of the widest (`computed_cost`).
 - A value beside x is counted as one number a row, to whose gradient all units add. Random numbers are one for each row
@@ -34,6 +36,7 @@ from typing import Any
 from cellwise.graph import Node, Shape, StepGraph
 from cellwise.graph.expr import postorder
 from cellwise.graph.forms import FORMS, LOW_RANK, apart_stem, stems_of
+from cellwise.graph.heads import heads_of
 from cellwise.graph.ops import INPUT, PROJECT, SCALAR, STATE, VECTOR, Kind
 from cellwise.graph.widths import row_width
 from cellwise.passes import Derivative, differentiate, padded
@@ -311,8 +314,8 @@ class _Layer:
             for kind, gate in forms
         }
         self.made = {
-            kind: _sum(rows * columns for (of, _), (rows, columns) in sizes.items() if of == kind)
-            for kind in ("ih", "hh")
+            kind: _sum(rows * columns // parts for (of, _), (rows, columns) in sizes.items() if of == kind)
+            for kind, parts in (("ih", 1), ("hh", heads_of(cell.graph)))
         }
         # What it takes to make them: products and others, and both for the gradients.
         counts = [FORMS[form.kind].operations(form.number, *sizes[place]) for place, form in forms.items()]

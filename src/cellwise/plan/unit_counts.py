@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from cellwise.graph import Node, StepGraph
 from cellwise.graph.expr import postorder
+from cellwise.graph.heads import heads_of
 from cellwise.graph.ops import PROJECT, Kind
 from cellwise.graph.units import HIDDEN, Units
 from cellwise.graph.widths import widths_of
@@ -18,6 +19,7 @@ class UnitCounts:
 
     def __init__(self, graph: StepGraph, others: Iterable[Node] = ()) -> None:
         self._widths = widths_of(graph) if graph.widths else None
+        self._heads = heads_of(graph)
         self._found: dict[Node, Units | None] = {}
         if self._widths is None:
             return
@@ -32,9 +34,9 @@ class UnitCounts:
         return _count(self._found.get(node))
 
     def weight(self, gate: str) -> Polynomial:
-        """The numbers of a gate's recurrent weight."""
+        """The numbers of a gate's recurrent weight that are not zero between heads."""
         if self._widths is None:
-            return h * h
+            return h * h // self._heads
         return _count(self._widths.gates[gate]) * _count(self._widths.columns[gate])
 
     def columns(self, gate: str) -> Polynomial:

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from cellwise import cells
+from cellwise.backends.cpu.heads import parts_for
 from cellwise.cells.base import Cell
+from cellwise.graph.heads import heads_of
 from cellwise.plan.cost import Cost, cost_of
 from cellwise.plan.polynomial import Polynomial
 from cellwise.understand.sizes import ComplexityError, Sizes
@@ -96,6 +98,22 @@ QUANTITIES = (
         held=lambda c, lanes, **sizes: c.training_memory.part("tape", lanes, **sizes),
     ),
 )
+
+
+def heads_note(cell: Cell, sizes: Sizes) -> str | None:
+    """Of a cell whose units fall into heads, how a CPU computes what is counted, as a sentence; None of another one."""
+    heads = heads_of(cell.graph)
+    if heads == 1:
+        return None
+    hidden, rows = sizes.hidden_size, sizes.batch * sizes.length
+    parts = parts_for(cell.graph, hidden, rows)
+    how = (
+        f"kernels run it as {parts} layers of {hidden // parts} units"
+        if parts > 1
+        else "kernels multiply by the whole matrices"
+    )
+    more = f", {heads // parts} times the products with the state" if parts < heads else ""
+    return f"{cell.name} has {heads} heads, whose products are counted; at these sizes a CPU's {how}{more}."
 
 
 def values(

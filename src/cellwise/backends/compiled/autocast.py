@@ -21,6 +21,6 @@ def run_cast(
     weights = tuple(Weights({stem: w.to(dtype) for stem, w in e.by_stem.items()}) for e in call.weights)
     states = tuple(state.to(dtype) for state in call.states)
     with torch.autocast(device_type, enabled=False):
-        cast = Call(sequences, states, weights, call.training, made)
+        cast = Call(sequences, states, weights, call.training, made, call.parts)
         output, finals = run_stacked(stack, cast, made.run, fresh=True)
         return (output, finals) if given is None else (output.to(given), tuple([f.to(given) for f in finals]))

@@ -28,6 +28,7 @@ from cellwise.backends.base import (
 )
 from cellwise.backends.compiled import Compiled
 from cellwise.backends.compiled.compiler import KernelCompiler
+from cellwise.backends.cpu.heads import parts_for
 from cellwise.cells.lstm import LSTM
 from cellwise.cells.rnn import RNN
 from cellwise.torch_internals import is_autocast_enabled
@@ -62,6 +63,9 @@ class Cpu(Compiled):
     def shortcut(self, stack: LayerSpec, prepared: Any, batch: PlainBatch) -> Shortcut | None:
         # Calls that have a short way are told apart by whether autocast is on, not by what it wants where.
         return None if is_autocast_enabled() else super().shortcut(stack, prepared, batch)
+
+    def parts(self, stack: LayerSpec, rows: int | None) -> int:
+        return 1 if stack.proj_size else parts_for(stack.graph, stack.hidden_size, rows)
 
     def run(self, stack: LayerSpec, call: Call) -> Result:
         if not isinstance(call.prepared, _Casting):
