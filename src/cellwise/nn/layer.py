@@ -158,7 +158,8 @@ class RecurrentLayer(nn.Module):
         workload = None if traced else self._workload(form.sequences, weights)
         backend, stack, prepared = dispatch.DISPATCHES[dispatch_id_for(*asked, workload, *definition)]
         states = self._states(state, form.sequences.batch, data, unbatched, info)
-        states = tuple([form.sort(each) for each in states])
+        if state is not None:
+            states = tuple([form.sort(each) for each in states])
         sequences = form.sequences
         if info.first is not None and resets is not None:
             weights = self._given(weights, stack.graph, beside, form, unbatched, info.first)

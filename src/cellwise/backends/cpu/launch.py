@@ -144,8 +144,10 @@ class CpuRun(KernelRun):
     def _fixed(self) -> None:
         """Write the addresses that are the same in every call of this shape."""
         schedule = self.shape.schedule
-        self.opposite = schedule.reversed  # held, since the kernel is given addresses in it
-        own, opposite = schedule.addresses, self.opposite.addresses
+        own = opposite = schedule.addresses
+        if Carried.OPPOSITE in self.shape.carried:
+            self.opposite = schedule.reversed  # held, since the kernel is given addresses in it
+            opposite = self.opposite.addresses
         for (before, after), way in zip(self.before, self.shape.carried, strict=True):
             at = opposite if way is Carried.OPPOSITE else own
             kind = "pair_" if way is Carried.PAIR else ""
