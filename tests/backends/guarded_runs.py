@@ -31,7 +31,7 @@ from cellwise.backends.compiled.plain import run_backward, run_forward
 from cellwise.backends.compiled.time_schedule import schedule_of
 from cellwise.backends.cpu import blocks, pack, threads
 from cellwise.backends.cpu.compiler import Kernel, llvm_compiler
-from cellwise.backends.cpu.kernel import ADDRESSES, BLOCK_SIZES, SIZES
+from cellwise.backends.cpu.kernel import ADDRESSES, size_names
 from cellwise.backends.cpu.stepper import CpuStepper
 from cellwise.backends.cpu.target import Target, host
 from cellwise.backends.cpu.tiles import groups_of
@@ -154,7 +154,7 @@ class Watched:
             self._look("sizes", sizes)
             self.calls += 1
             self.guards.running = f"{kernel.program.name} ({self.case})"
-            words = len(SIZES) + len(BLOCK_SIZES) * bool(kernel.program.before_loop)
+            words = len(size_names(kernel.program))
             assert len(_int64(sizes, words)) == words
             kernel.call(pointers, sizes)
 

@@ -24,7 +24,7 @@ from cellwise.backends.compiled.plain import run_backward, run_forward
 from cellwise.backends.compiled.saved import make_sizes
 from cellwise.backends.compiled.scratch import Pool, Scratch
 from cellwise.backends.compiled.time_schedule import schedule_of
-from cellwise.backends.cpu import threads
+from cellwise.backends.cpu import launch, threads
 from cellwise.backends.cpu.compile import object_code
 from cellwise.backends.cpu.compiler import llvm_compiler
 from cellwise.backends.cpu.kernel import emit
@@ -258,6 +258,18 @@ def test_two_threads_compute_what_one_does(monkeypatch: pytest.MonkeyPatch) -> N
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_a_tape_is_the_same_past_caches(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = cellwise.Recurrent("lstm", 3, 21, backend="cpu", dtype=dtype)
+    x = torch.randn(40, 19, 3, dtype=dtype, requires_grad=True)
+    found = []
+    for most in (launch._PAST_CACHES, -1):
+        monkeypatch.setattr(launch, "_PAST_CACHES", most)
+        output = layer(x)[0]
+        found.append(torch.autograd.grad(output.square().sum(), [x, *layer.parameters()]))
+    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
+
+
 @pytest.mark.parametrize("kernel", ["inference", "backward"])
 @pytest.mark.parametrize("name", cells.FAMILIAR)
 def test_jobs_of_a_packing_may_be_done_in_any_order(name: str, kernel: str) -> None:
@@ -319,8 +331,8 @@ def test_a_block_is_lent_again_only_when_no_tensor_is_on_it() -> None:
 
 def test_a_block_that_is_not_used_is_let_go() -> None:
     pool = Pool(patience=3)
-    pool.tensor(100_000, dtype=torch.float64)
-    assert pool.idle_bytes == 800_000
+    assert pool.tensor(100_000, dtype=torch.float64).data_ptr() % 64 == 0
+    assert pool.idle_bytes == 800_064
     kept = [pool.tensor(20_000, dtype=torch.float32) for _ in range(5)]
     assert len(kept) == 5
     assert pool.idle_bytes == 0

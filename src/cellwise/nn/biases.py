@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cellwise.backends.base import Weights
-from cellwise.graph.forms import BLOCKS, Form, made
+from cellwise.graph.forms import BLOCKS, FORMS, Form, made
 from cellwise.nn.padding import padded_weights
 from cellwise.plan import Filling, Padding
 

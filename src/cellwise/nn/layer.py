@@ -166,7 +166,8 @@ class RecurrentLayer(nn.Module):
         parts = self._parts(number, None if traced else len(form.sequences.data))
         weights = filled(weights, info.filling, info.padding, parts)
         states = padded_states(self._states(state, form.sequences.batch, data, unbatched, info), info.padding)
-        states = tuple([form.sort(each) for each in states])
+        if state is not None:
+            states = tuple([form.sort(each) for each in states])
         sequences = form.sequences
         if info.first is not None and resets is not None:
             weights = self._given(weights, stack.graph, beside, form, unbatched, info, info.first)

@@ -12,7 +12,7 @@ from cellwise.plan.program import Buffer, Slot, StorageClass, Width
 # For each state where it is before a step, and where it is after it.
 States = tuple[tuple[Buffer, Buffer], ...]
 
-ROW_TAPE = "row tape"
+TAPE, ROW_TAPE = "tape", "row tape"
 _BESIDE = "beside x: "  # no state has such a name
 X = Slot(Buffer("x", StorageClass.PER_STEP, width=Width.INPUT))
 
@@ -33,7 +33,7 @@ class Tape:
     @property
     def slots(self) -> dict[Node, Slot]:
         """Where each of them lies."""
-        buffer = Buffer("tape", StorageClass.PER_STEP, len(self.columns))
+        buffer = Buffer(TAPE, StorageClass.PER_STEP, len(self.columns))
         rows = Buffer(ROW_TAPE, StorageClass.PER_STEP, len(self.row_columns), Width.ROW)
         found = {node: Slot(buffer, column) for node, column in self.columns.items()}
         return found | {node: Slot(rows, column) for node, column in self.row_columns.items()}

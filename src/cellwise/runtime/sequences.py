@@ -81,7 +81,7 @@ class Ragged(Form):
     def output(self, data: Tensor) -> Tensor:
         data = _rows(data)
         width = data.shape[-1]
-        padded = data.new_zeros(self.steps * self.sequences.batch, width).index_copy(0, self.places, data)
+        padded = data.new_zeros(self.steps * self.sequences.batch, width).index_copy_(0, self.places, data)
         shape = (self.sequences.batch, self.steps) if self.batch_first else (self.steps, self.sequences.batch)
         return padded.view(*shape, width)
 
@@ -170,35 +170,31 @@ def form_of(
     valid = _checked_lengths(lengths, x, batch_first)
     order = torch.argsort(valid, descending=True, stable=True)
     longest = steps if surplus else int(valid.max()) if batch else 0
-    inside = valid > torch.arange(longest, device="cpu").unsqueeze(1)
-    sizes = inside.sum(1)
-    places = (
-        _places_with_surplus(order, inside, batch_first)
-        if surplus
-        else _places(order, sizes, steps, batch, batch_first)
-    ).to(x.device)
+    inside = valid.index_select(0, order) > torch.arange(longest, device="cpu").unsqueeze(1)
+    places = _places(order, inside, steps, batch_first, surplus).to(x.device)
     data = x.reshape(steps * batch, x.shape[-1]).index_select(0, places)
     if resets is not None:
         resets = resets.reshape(-1).to(x.device).index_select(0, places)
-    sequences = Sequences(data, longest, batch, sizes, resets)
+    sequences = Sequences(data, longest, batch, inside.sum(1), resets)
     return Ragged(sequences, steps, batch_first, places, order.to(x.device))
 
 
-def _places(order: Tensor, sizes: Tensor, steps: int, batch: int, batch_first: bool) -> Tensor:
-    """Where each valid step lies in the flattened padded tensor, in the internal order."""
-    time = torch.repeat_interleave(torch.arange(len(sizes), device="cpu"), sizes)
-    first = torch.cumsum(sizes, 0) - sizes
-    row = order[torch.arange(len(time), device="cpu") - torch.repeat_interleave(first, sizes)]
-    return row * steps + time if batch_first else time * batch + row
+def _places(
+    order: Tensor, inside: Tensor, steps: int, batch_first: bool, surplus: bool = False
+) -> Tensor:
+    """Where each valid step lies in the flattened padded tensor, in the internal order.
 
-
-def _places_with_surplus(order: Tensor, inside: Tensor, batch_first: bool) -> Tensor:
-    """As `_places`, then the places outside of all rows, without reading how many; `inside` is (T, B)."""
-    steps, batch = inside.shape
-    outside = inside.index_select(1, order).logical_not().reshape(-1)
-    found = torch.argsort(outside.to(torch.uint8), stable=True)
-    time, row = found // max(batch, 1), order.index_select(0, found % max(batch, 1))
-    return row * steps + time if batch_first else time * batch + row
+    Args:
+        order: (B,) the rows in their internal order. inside: (T, B) which steps of these are valid.
+        surplus: then the places outside of all rows, without reading how many.
+    """
+    longest, batch = inside.shape
+    time = torch.arange(longest, device="cpu").unsqueeze(1)
+    places = order * steps + time if batch_first else time * batch + order
+    if not surplus:
+        return places[inside]
+    found = torch.argsort(inside.logical_not().reshape(-1).to(torch.uint8), stable=True)
+    return places.reshape(-1).index_select(0, found)
 
 
 def _packed(x: PackedSequence, batch_first: bool, resets: Tensor | None) -> Packed:
@@ -218,7 +214,8 @@ def _packed(x: PackedSequence, batch_first: bool, resets: Tensor | None) -> Pack
 def _places_of_packed(x: PackedSequence, batch: int, batch_first: bool) -> Tensor:
     """Where the rows of a packed batch would lie in a padded one, flattened."""
     order = torch.arange(batch, device="cpu") if x.sorted_indices is None else x.sorted_indices.cpu()
-    return _places(order, x.batch_sizes, x.batch_sizes.shape[0], batch, batch_first)
+    inside = torch.arange(batch, device="cpu") < x.batch_sizes.unsqueeze(1)
+    return _places(order, inside, x.batch_sizes.shape[0], batch_first)
 
 
 def _check_packed(x: PackedSequence) -> None:
@@ -264,10 +261,11 @@ def _checked_lengths(lengths: Lengths, x: Tensor, batch_first: bool) -> Tensor:
 
 
 def _check_within(lengths: Tensor, steps: int) -> None:
-    wrong = lengths[(lengths < 0) | (lengths > steps)]
-    if len(wrong):
+    least, most = map(int, lengths.aminmax()) if len(lengths) else (0, 0)
+    if least < 0 or most > steps:
         raise InputError(
-            f"lengths must lie between 0 and the number of steps, {steps}; one of them is {int(wrong[0])}."
+            f"lengths must lie between 0 and the number of steps, {steps}; "
+            f"one of them is {least if least < 0 else most}."
         )
 
 

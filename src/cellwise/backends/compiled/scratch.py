@@ -97,7 +97,7 @@ class Scratch(threading.local):
 
 
 class Pool:
-    """Blocks for what outlives a run, taken back when the last tensor on them is gone, and used again.
+    """Memory from a multiple of 64 bytes on for what outlives a run, taken back when the last tensor on them is gone, and used again.
 
     A block that many later ones did without is let go.
     """
@@ -115,8 +115,8 @@ class Pool:
         size = math.prod(shape) * dtype.itemsize
         if size <= _SMALL:
             return torch.empty(shape, dtype=dtype, device="cpu")
-        block = self._take(size)
-        array = block[:size]
+        block = self._take(size + _ALIGNED)
+        array = block[-block.ctypes.data % _ALIGNED :][:size]
         # The tensor holds this very array, not its base, and so the array lives as long as the tensor's memory is used.
         weakref.finalize(array, self._back.append, block).atexit = False
         if _poisoned():

@@ -69,10 +69,9 @@ class TimeSchedule:
     @cached_property
     def lengths(self) -> np.ndarray:
         """(B,) the steps of each row."""
-        sizes = np.diff(self.offsets)
-        return (
-            (sizes[:, None] > np.arange(self.batch)).sum(0) if len(sizes) else np.zeros(self.batch, np.int64)
-        )
+        sizes = self.offsets[1:] - self.offsets[:-1]
+        # A row has the steps that more rows have than come before it; sizes never rise.
+        return len(sizes) - np.searchsorted(sizes[::-1], np.arange(self.batch), side="right")
 
     def spans(self, rows: int) -> list[tuple[int, int]]:
         """All steps as (first, end) of spans of about so many valid steps each, in the order in which they run."""
@@ -100,20 +99,26 @@ class TimeSchedule:
                 if found.shape[1] == size
                 else found[:, :size].clone(memory_format=torch.contiguous_format)
             )
-        rows, has_steps = [each.to(history.device) for each in (self._ends[pair], self._has_steps)]
-        return torch.where(has_steps, history[rows, : initial.shape[1]], initial)
+        rows = self._pair_ends if pair else self._ends
+        found = history[:, : initial.shape[1]].index_select(0, rows.to(history.device))
+        if self.lengths[-1] > 0:
+            return found
+        has_steps = torch.from_numpy(self.lengths > 0)[:, None].to(history.device)
+        return torch.where(has_steps, found, initial)
 
     @cached_property
-    def _ends(self) -> tuple[Tensor, Tensor]:
-        """Where the states after each row's last step are, in a history and in a pair; 0 where it has none."""
+    def _ends(self) -> Tensor:
+        """Where the states after each row's last step are in a history; 0 where it has none."""
+        return self._ends_in(self.after)
+
+    @cached_property
+    def _pair_ends(self) -> Tensor:
+        """The same in a pair."""
+        return self._ends_in(self.pair_after)
+
+    def _ends_in(self, after: np.ndarray) -> Tensor:
         last = np.zeros(self.batch, np.int64) if self.backwards else np.maximum(self.lengths - 1, 0)
-        rows = [after[last] + np.arange(self.batch) for after in (self.after, self.pair_after)]
-        first, second = [torch.from_numpy(np.where(self.lengths > 0, each, 0)) for each in rows]
-        return first, second
-
-    @cached_property
-    def _has_steps(self) -> Tensor:
-        return torch.from_numpy(self.lengths > 0)[:, None]
+        return torch.from_numpy(np.where(self.lengths > 0, after[last] + np.arange(self.batch), 0))
 
     @cached_property
     def predecessors(self) -> tuple[Tensor, Tensor, Tensor]:

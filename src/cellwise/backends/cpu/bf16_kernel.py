@@ -67,6 +67,10 @@ class Bf16Emitter(Bf16Memory, Emitter):
         self.scratch = {slot for slot in _read(program) if slot.buffer.storage is StorageClass.SCRATCH}
         self.operands = {term.operand for stage in program.stages for term in stage.terms}
 
+    @property
+    def vectors_are_lines(self) -> bool:
+        return False
+
     def products_name(self, width: int) -> str:
         return bf16_routine_name(width, self.target)
 

@@ -43,7 +43,7 @@ _BUSY = 8
 # Numbers of an operand that a round of the loop takes; the loop's own work shows when two threads share a core.
 _UNROLLED = 4
 FEW_ROWS = 2  # so few take several panels at once
-_LINE = 64  # bytes of a line of the cache
+LINE = 64  # bytes of a line of the cache
 # Additions to one sum before it is put away.
 LONGEST = 160
 
@@ -284,7 +284,7 @@ class Products(Code):
 
     def _fetch(self, start: Value, vectors: int) -> None:
         """Ask for so many vectors from there on, line by line, into the cache of the second level."""
-        for vector in range(0, vectors, max(1, _LINE // (self.v.lanes * self.element_bytes))):
+        for vector in range(0, vectors, max(1, LINE // (self.v.lanes * self.element_bytes))):
             self.prefetch(self.beside(start, self.whole(vector * self.v.lanes)))
 
     def _at(self, k: Value, operands: list[Value], panels: list[Value]) -> tuple[list[Value], list[Value]]:
