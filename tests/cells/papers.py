@@ -674,6 +674,7 @@ def _(p: Any, h: Tensor) -> Any:
 
 # --- forms that are options ---------------------------------------------------------------------------------------
 
+
 @option(cells.AntisymmetricRNN(step_size=0.3, diffusion=0.2, gated=False))
 def _(p: Any, h: Tensor) -> Any:
     w = p.weight_hh_n - p.weight_hh_n.t() - 0.2 * torch.eye(4, dtype=h.dtype)

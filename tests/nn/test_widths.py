@@ -25,14 +25,14 @@ T, B, D, H = 5, 3, 4, 6
 
 
 class Slots(Cell):
-    """A slow memory of its own size beside h, with all that counts units: norms, sums, a gate made of another weight."""
+    """A slow memory of its own size beside h, with all that counts units: norms, sums, a weight made of another."""
 
     gates = ("s", "n", "m", "k", "w", "p")
     states = ("h", "s", "c")
     outputs = ("h", "s", "p")
     inputs = ("dt",)
-    slots: int | str | None = 3
-    widths = {"s": "slots", "c": 1, "p": 2}
+    slots: int = 3
+    widths = {"s": "slots", "c": 1, "p": 2}  # noqa: RUF012
     gain, rate = Vector((0.5, 1.5)), Scalar(0.3)
     h0, s0 = Initial((-1.0, 1.0)), Initial((-1.0, 1.0))
 
@@ -105,17 +105,17 @@ def test_a_stack_is_a_plain_loop_with_lengths_resets_and_both_directions(context
     sources = (output, *finals)
     seeds = [torch.randn_like(each) for each in sources]
     found = torch.autograd.grad(sources, read, seeds)
-    for one, other in zip((*sources, *found), (*wanted, *torch.autograd.grad(wanted, read, seeds)), strict=True):
+    for one, other in zip(
+        (*sources, *found), (*wanted, *torch.autograd.grad(wanted, read, seeds)), strict=True
+    ):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
     single = copy.deepcopy(layer).float()(x.float(), (h.float(), s.float()), lengths=lengths, resets=resets)
     torch.testing.assert_close(single[0].double(), output, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("slots", [2, 8, "H"])
-def test_a_cell_with_all_kinds_is_checked(slots: Any) -> None:
-    made = type("Sized", (Slots,), {"widths": {**Slots.widths, "s": slots}, "step": Slots.step})()
-    report = str(check_cell(made, "cpu"))
-    assert "gradients, agreement, stream, ragged, resets" in report
+def test_a_cell_with_all_kinds_is_checked() -> None:
+    # More than the 3 units of h in most cases, fewer than the 17 in others.
+    assert "gradients, agreement, stream, ragged, resets" in str(check_cell(Slots(slots=5), "cpu"))
 
 
 def test_sizes_are_the_true_ones_wherever_they_are_seen() -> None:
@@ -126,12 +126,15 @@ def test_sizes_are_the_true_ones_wherever_they_are_seen() -> None:
     assert [each.shape for each in (h, s, c)] == [(2, B, H), (2, B, 3), (2, B, 1)]
     assert all(each.is_contiguous() for each in (h, s, c))
     assert layer.s0_l0.shape == layer.gain_l0.shape == (3,)
-    assert layer.weight_hh_w_l0.shape == (3, 3) and layer.weight_hh_k_l0.shape == (1, H)
+    assert layer.weight_hh_w_l0.shape == (3, 3) and layer.weight_hh_m_l0.shape == (H, 3)
+    assert layer.weight_hh_l0.shape == (3 + 1 + 2, H) and layer.bias_hh_l0.shape == (3 + 2,)
     stream = _layer(Slots).stream(B)
     step = stream(_x()[0], dt=dt[0])
-    assert step.p.shape == (B, 2) and stream.state[1].shape == (B, 3)[:0] + (1, B, 3)
+    assert step.p.shape == (B, 2) and stream.state[1].shape == (1, B, 3)
     packed = torch.nn.utils.rnn.pack_padded_sequence(_x(), torch.tensor([5, 4, 1]))
-    several, _ = _layer(Slots)(packed, dt=torch.nn.utils.rnn.pack_padded_sequence(dt, torch.tensor([5, 4, 1])))
+    several, _ = _layer(Slots)(
+        packed, dt=torch.nn.utils.rnn.pack_padded_sequence(dt, torch.tensor([5, 4, 1]))
+    )
     assert several.s.data.shape == (10, 3)
     with pytest.raises(InputError, match="one number a row, as it is used with values of several widths"):
         layer(_x(), dt=torch.rand(T, B, H, dtype=torch.float64))
@@ -165,7 +168,7 @@ def test_nothing_is_in_the_padding_that_is_not_in_the_value() -> None:
     class Divided(Cell):
         gates = ("s", "n")
         states = ("h", "s")
-        widths = {"s": 2}
+        widths = {"s": 2}  # noqa: RUF012
         scale = Vector((1.0, 2.0))
 
         def step(self, x, h, s):
@@ -196,7 +199,9 @@ def test_it_is_stored_shown_and_counted() -> None:
     cell = Slots()
     assert restore(store(cell.graph)).fingerprint == cell.graph.fingerprint
     again = restore_cell(store_cell(cell))
-    torch.testing.assert_close(_layer(again)(_x(), dt=_x()[..., 0])[0], _layer(cell)(_x(), dt=_x()[..., 0])[0])
+    torch.testing.assert_close(
+        _layer(again)(_x(), dt=_x()[..., 0])[0], _layer(cell)(_x(), dt=_x()[..., 0])[0]
+    )
     assert pickle.loads(pickle.dumps(cell)).graph.widths == cell.graph.widths
     assert "s has 3 units\nc has 1 unit\np has 2 units" in view(cell, "equations")
     assert r"s_t &\in \mathbb{R}^3" in view(cell, "latex")
@@ -221,14 +226,18 @@ def test_what_cannot_be_is_said_in_a_sentence() -> None:
         _ = SCRN(context="h").graph
     with pytest.raises(LayerError, match=r"s of SCRN has H/4 units; got hidden_size=6, no multiple of 4"):
         Recurrent(SCRN(context="H / 4"), 2, 6)
-    for widths, problem in (({"q": 3}, "which is no state"), ({"s": 0}, "says that s has 0 units"), (3, "has widths = 3")):
+    for widths, problem in (
+        ({"q": 3}, "which is no state"),
+        ({"s": 0}, "says that s has 0 units"),
+        (3, "has widths = 3"),
+    ):
         with pytest.raises(CellDefinitionError, match=problem):
             type("Wrong", (SCRN,), {"widths": widths, "step": SCRN.step})
 
     class Raw(Cell):
         gates = ("s",)
         states = ("h", "s")
-        widths = {"s": 2}
+        widths = {"s": 2}  # noqa: RUF012
 
         def step(self, x, h, s):
             return x + h, s + x.s

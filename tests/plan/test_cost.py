@@ -34,9 +34,9 @@ from cellwise.graph.ops import (
     Kind,
     constant_tensor,
 )
-from cellwise.passes import Derivative, differentiate
 from cellwise.graph.units import HIDDEN
 from cellwise.graph.widths import widths_of
+from cellwise.passes import Derivative, differentiate
 from cellwise.passes.differentiate import GRADIENT, PULLBACK, SHARE, arriving_outputs
 from cellwise.plan.backward import backward_plan
 from cellwise.plan.polynomial import b, d, h, t
@@ -311,8 +311,8 @@ def unreached(graph: StepGraph, width: int) -> int:
 
 
 def done_again(graph: StepGraph) -> int:
-    """How many numbers of weights a row is multiplied by twice by autograd: where one gate has two operands, and the same gradient comes back
-    to both through the same rows, the plan multiplies once."""
+    """How many numbers of weights a row is multiplied by twice by autograd: where one gate has two operands, and the
+    same gradient comes back to both through the same rows, the plan multiplies once."""
     derivative = differentiate(graph)
     live = {node for node in postorder(roots(derivative)) if node.op is PULLBACK}
     seen: dict[tuple[Node, ...], set[str]] = {}
@@ -402,7 +402,9 @@ def check_backward_pointwise(cell: Cell, recompute: bool = False) -> None:
     counted = cost(cell, recompute=recompute).backward
     one = {"b": 1, "t": 1, "d": D, "h": H}
     making = sum(
-        FORMS[form.kind].operations(form.number, widths.gates[gate].at(H), D if kind == "ih" else widths.columns[gate].at(H))[3]
+        FORMS[form.kind].operations(
+            form.number, widths.gates[gate].at(H), D if kind == "ih" else widths.columns[gate].at(H)
+        )[3]
         for (kind, gate), form in graph.forms.items()
     )
     assert counted.pointwise.at(**one) == watch.pointwise + sums + biases + making

@@ -21,7 +21,9 @@ def said_widths(cell: Cell) -> tuple[tuple[str, Units], ...]:
         CellOptionError: an option that is to be a number of units is none.
     """
     said: Any = type(cell).widths
-    if "widths" in cell.options or not isinstance(said, Mapping):  # a cell's own option or parameter of this name
+    if "widths" in cell.options or not isinstance(
+        said, Mapping
+    ):  # a cell's own option or parameter of this name
         return ()
     found = [(name, _resolved(cell, value)) for name, value in said.items()]
     return tuple((name, units) for name, units in found if units != HIDDEN)

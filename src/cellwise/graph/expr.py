@@ -200,7 +200,9 @@ class StepGraph:
     def row_gates(self, kind: str) -> tuple[str, ...]:
         """The gates whose weights are learned as they are: row blocks of the parameter `weight_ih` or `weight_hh`."""
         gates = self.input_gates if kind == "ih" else self.state_gates
-        return tuple(gate for gate in gates if (kind, gate) not in self.forms and gate not in self.apart(kind))
+        return tuple(
+            gate for gate in gates if (kind, gate) not in self.forms and gate not in self.apart(kind)
+        )
 
     def apart(self, kind: str) -> tuple[str, ...]:
         """The gates whose weight is a parameter of its own, since it has other columns than the others: H for "hh"."""
@@ -296,7 +298,6 @@ class StepGraph:
         sizes = f"{len(self.gates)}/{len(self.states)}{self._widths_text}"
         ends = [digests[node] for node in (self.output, *self.new_states)]
         return _digest(";".join((sizes, *ends, *(f"output {digests[node]}" for node in self.others))))
-
 
     @property
     def _widths_text(self) -> str:

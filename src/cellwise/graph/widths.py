@@ -68,7 +68,11 @@ def widths_of(graph: StepGraph) -> Widths:
     for name, node in zip(names, outputs, strict=True):
         found.meets(node, ("output", name), f"the output {name}".rstrip())
     return Widths(
-        values={node: found.of(node) for node in graph.nodes if node.shape.has_units and node not in found.flexible},
+        values={
+            node: found.of(node)
+            for node in graph.nodes
+            if node.shape.has_units and node not in found.flexible
+        },
         gates={gate: found.of(("gate", gate)) for gate in graph.gates},
         columns={gate: found.of(("columns", gate)) for gate in graph.gates},
         states={state: found.of(("state", state)) for state in graph.states},

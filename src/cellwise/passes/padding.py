@@ -37,7 +37,9 @@ def padded(graph: StepGraph, hidden_size: int) -> StepGraph:
     for node in graph.nodes:
         # Weights that are made of others come whole.
         made = replace(node, inputs=tuple(new[i] for i in node.inputs), form=None)
-        new[node] = once.of(made) if node not in reduced else _masked(made, names[reduced[node]], reduced[node], once)
+        new[node] = (
+            once.of(made) if node not in reduced else _masked(made, names[reduced[node]], reduced[node], once)
+        )
     return verify(
         replace(
             graph,

@@ -225,7 +225,9 @@ class _Cell:
         self.beside = (len(graph.asked_inputs) - len(graph.input_parts)) * ROWS
         self.width = len(graph.input_parts) * h or d
         self.at_parts = len(derivative.beside.keys() & graph.part_nodes) * ROWS * h
-        self.masks = _sum((b if draw.per_sequence else ROWS) * units.draw(draw.name) for draw in graph.asked_draws)
+        self.masks = _sum(
+            (b if draw.per_sequence else ROWS) * units.draw(draw.name) for draw in graph.asked_draws
+        )
         self.tape = _sum(ROWS * units.of(node) for node in backward.tape.columns)
         self.tape += _sum(ROWS * units.state(state) for state in backward.histories)
         self.tape += len(backward.tape.row_columns) * ROWS
@@ -313,9 +315,7 @@ class _Layer:
             for kind in ("ih", "hh")
         }
         # What it takes to make them: products and others, and both for the gradients.
-        counts = [
-            FORMS[form.kind].operations(form.number, *sizes[place]) for place, form in forms.items()
-        ]
+        counts = [FORMS[form.kind].operations(form.number, *sizes[place]) for place, form in forms.items()]
         products, others, *backward = (
             (_sum(each) for each in zip(*counts, strict=True)) if counts else (ZERO,) * 4
         )
@@ -349,7 +349,9 @@ class _Layer:
         needed = {str(node.attribute) for node in cell.made if node.op in (VECTOR, SCALAR)}
         ops = {node.op for node in cell.made}
         needed |= {"weight_ih"} if cell.derivative.inputs else set()
-        needed |= {"weight_hh", *map(apart_stem, cell.graph.apart("hh"))} if ops & {PULLBACK, PROJECT} else set()
+        needed |= (
+            {"weight_hh", *map(apart_stem, cell.graph.apart("hh"))} if ops & {PULLBACK, PROJECT} else set()
+        )
         needed |= {stem for stem, op in (("bias_ih", INPUT), ("bias_hh", PROJECT)) if op in ops}
         weights = _sum(_size(spec) for spec in self.specs if spec.stem in needed)
         weights += _sum(size for kind, size in self.made.items() if f"weight_{kind}" in needed)

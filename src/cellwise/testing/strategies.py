@@ -275,7 +275,11 @@ class _Values:
 
     def note(self, made: Operand, operands: Sequence[Operand]) -> None:
         """What is made has the units of what it is made of."""
-        units = [self._units[each._node] for each in operands if not isinstance(each, float) and each._node in self._units]
+        units = [
+            self._units[each._node]
+            for each in operands
+            if not isinstance(each, float) and each._node in self._units
+        ]
         if units and made._node.shape.has_units:
             self._units.setdefault(made._node, units[0])
 
@@ -324,9 +328,7 @@ _STATE_FORM = st.sampled_from(["whole", "whole", "whole", "low_rank", "skew"])
 
 
 @st.composite
-def programs(
-    draw: st.DrawFn, gradient: bool = True, most_lines: int = 12, widths: bool = True
-) -> Program:
+def programs(draw: st.DrawFn, gradient: bool = True, most_lines: int = 12, widths: bool = True) -> Program:
     """A random program. With `gradient=False` it may stop gradients, which finite differences cannot check."""
     gates = ("a", "b", "c")[: draw(st.sampled_from([1, 2, 3, 1, 2, 3, 0]))]
     ops = [*POINTWISE, *REDUCTIONS]

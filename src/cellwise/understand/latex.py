@@ -175,7 +175,8 @@ def latex(graph: StepGraph, bias: bool = True) -> str:
     rest += [rf"&\text{{outputs }} {', '.join(output_signs(graph, LATEX))}"] if graph.outputs else []
     units = widths_of(graph).states
     rest += [
-        rf"{_indexed(state, '0')} &\in {_space(units[state])} \text{{, learned}}" for state in graph.learned_first
+        rf"{_indexed(state, '0')} &\in {_space(units[state])} \text{{, learned}}"
+        for state in graph.learned_first
     ]
     rest += [rf"{sign} &\in {_space(units)}" for sign, units in width_signs(graph, LATEX)]
     return aligned((*lines(graph, LATEX, bias), *form_lines(graph, LATEX)), rest)

@@ -173,7 +173,8 @@ def _weights(layer: RecurrentLayer, number: int) -> LayerWeights:
 def _record_layer(graph: StepGraph, weights: LayerWeights, x: Tensor, hidden_size: int) -> LayerRecording:
     sizes = dict(zip(graph.states, state_sizes(graph, hidden_size), strict=True))
     states = {
-        name: weights.own.get(first_name(name), x.new_zeros(size)).unsqueeze(0) for name, size in sizes.items()
+        name: weights.own.get(first_name(name), x.new_zeros(size)).unsqueeze(0)
+        for name, size in sizes.items()
     }
     fixed = leaf_values(graph, weights, x)
     met: dict[str, list[Tensor]] = {name: [] for name in graph.states}
