@@ -20,6 +20,7 @@ from cellwise.nn.definition import info_of
 from cellwise.plan.cost import computed_cost, cost_of
 from cellwise.testing import check_cell
 from cellwise.understand import view
+from cellwise.understand.complexity import Sizes, computed_beyond
 
 T, B, D, H = 5, 3, 4, 6
 
@@ -208,6 +209,7 @@ def test_it_is_stored_shown_and_counted() -> None:
     assert "/ 3" in view(cell, "gradient")
     scrn = SCRN(context="H / 3")
     assert str(cost_of(scrn.graph).parameters) == "h(4d + 8h + 9)/3"
+    assert "Kernels compute rows of 9, " in str(computed_beyond(SCRN(context=9), Sizes(hidden_size=H)))
     needed, (computed, width) = cost_of(scrn.graph), computed_cost(scrn.graph, H)
     assert width == H and computed.forward.products.at(b=1, t=1, d=D, h=width) == 2 * (2 * H * D + 4 * H * H)
     assert needed.forward.products.at(b=1, t=1, d=D, h=H) == 2 * ((H + 2) * D + 2 * H * H + 2 * H * 2)
