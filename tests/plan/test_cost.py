@@ -35,9 +35,9 @@ from cellwise.graph.ops import (
     Kind,
     constant_tensor,
 )
-from cellwise.passes import Derivative, differentiate
 from cellwise.graph.units import HIDDEN
 from cellwise.graph.widths import widths_of
+from cellwise.passes import Derivative, differentiate
 from cellwise.passes.differentiate import GRADIENT, PULLBACK, SHARE, arriving_outputs
 from cellwise.plan.backward import backward_plan
 from cellwise.plan.polynomial import b, d, h, t
@@ -324,8 +324,8 @@ def unreached(graph: StepGraph, width: int) -> int:
 
 
 def done_again(graph: StepGraph) -> int:
-    """How many numbers of weights a row is multiplied by twice by autograd: where one gate has two operands, and the same gradient comes back
-    to both through the same rows, the plan multiplies once."""
+    """How many numbers of weights a row is multiplied by twice by autograd: where one gate has two operands, and the
+    same gradient comes back to both through the same rows, the plan multiplies once."""
     derivative = differentiate(graph)
     live = {node for node in postorder(roots(derivative)) if node.op is PULLBACK}
     seen: dict[tuple[Node, ...], set[str]] = {}

@@ -207,7 +207,9 @@ def _default_options(cell: type[Cell]) -> dict[str, Any]:
         if not issubclass(kind, Cell) or kind is Cell:
             continue
         for name in inspect.get_annotations(kind):
-            if name not in _OWN_WORDS and not isinstance(vars(kind).get(name), Parameter):
+            value = vars(kind).get(name)
+            is_widths = name == "widths" and isinstance(value, Mapping)
+            if name not in _OWN_WORDS and not is_widths and not isinstance(value, Parameter):
                 if name not in vars(kind):
                     raise CellDefinitionError(
                         problem=f"The option '{name}' of {kind.__name__} has no default.",

@@ -16,7 +16,7 @@ class FastSlowLSTM(Cell):
         *("vi", "vf", "vg", "vo", "wi", "wf", "wg", "wo"),
     )
     states = ("h", "c", "slow_h", "slow_c")
-    widths = {"slow_h": "slow", "slow_c": "slow"}
+    widths = {"slow_h": "slow", "slow_c": "slow"}  # noqa: RUF012  (a table, as gates are)
     slow: int | str | None = None
 
     def step(self, x, h, c, slow_h, slow_c):

@@ -12,7 +12,7 @@ class SCRN(Cell):
     gates = ("s", "n", "m", "o", "p")
     states = ("h", "s")
     output = "y"
-    widths = {"s": "context"}
+    widths = {"s": "context"}  # noqa: RUF012  (a table, as gates are)
     alpha: float = 0.95
     context: int | str | None = None
 

@@ -55,7 +55,7 @@ def complexity(
     as_json: Json = False,
 ) -> None:
     """Count parameters, operations, bytes, memory and depth of cells; with --measure, time them too."""
-    from cellwise.understand.complexity import DEFINITION, heads_note
+    from cellwise.understand.complexity import DEFINITION, computed_beyond, heads_note
     from cellwise.understand.complexity import complexity as count
 
     chosen = [cell_of(name) for name in dict.fromkeys(names or known.FAMILIAR)]
@@ -85,7 +85,8 @@ def complexity(
         f"bytes of float32 ({_BYTES} a number){padded}:"
     )
     print_table(["", *labels], _numbers(costs, sizes, lanes))
-    for note in filter(None, (heads_note(cell, sizes) for cell in chosen)):
+    notes = [note(cell, sizes) for cell in chosen for note in (heads_note, computed_beyond)]
+    for note in filter(None, notes):
         click.echo(note)
     if measure:
         _measure(chosen, sizes, repeats, out)

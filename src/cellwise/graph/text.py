@@ -292,6 +292,7 @@ def listing(graph: StepGraph) -> str:
     """The nodes in order, each with its operands, shape, the user's name for it and the user's line."""
     number = {node: f"%{i}" for i, node in enumerate(graph.nodes)}
     names = dict(graph.names)
+    units = widths_of(graph).values if graph.widths else {}
     rows = []
     for node in graph.nodes:
         attribute = "" if node.attribute is None else f" {node.attribute}"
@@ -300,7 +301,8 @@ def listing(graph: StepGraph) -> str:
         mask = " mask" if node.is_mask else ""
         left = f"{number[node]:>4} = {node.op.name}{attribute} {operands}".rstrip()
         comment = "  ".join(filter(None, (names.get(node, ""), _line(node))))
-        rows.append((left, f"{node.shape}{mask}", comment))
+        shape = str(node.shape).replace("H", str(units.get(node, HIDDEN)))
+        rows.append((left, f"{shape}{mask}", comment))
     widths = [max(len(row[i]) for row in rows) for i in range(2)]
     body = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}".rstrip() for a, b, c in rows]
     ends = [f"{state}' = {number[node]}" for state, node in zip(graph.states, graph.new_states, strict=True)]

@@ -11,25 +11,25 @@ _OF_HIDDEN = re.compile(r"(?:(\d{1,7})\s*\*?\s*)?H(?:\s*/\s*(\d{1,7}))?")
 
 
 class Units(NamedTuple):
-    """`count` units; or `count` times H over `per`, where that is not 0."""
+    """`times` units; or `times` H over `per`, where that is not 0."""
 
-    count: int = 1
+    times: int = 1
     per: int = 1
 
     def at(self, hidden_size: Any) -> Any:
         """The number of units at some H, a number or a formula; of a number H must be a multiple of `per`."""
         if not self.per:
-            return self.count
-        return hidden_size if self == HIDDEN else (self.count * hidden_size) // self.per
+            return self.times
+        return hidden_size if self == HIDDEN else (self.times * hidden_size) // self.per
 
     def misfit(self, hidden_size: int) -> bool:
         """Whether there is no such part of H."""
-        return bool(self.per) and self.count * hidden_size % self.per != 0
+        return bool(self.per) and self.times * hidden_size % self.per != 0
 
     def __str__(self) -> str:
         if not self.per:
-            return str(self.count)
-        return f"{self.count if self.count > 1 else ''}H{f'/{self.per}' if self.per > 1 else ''}"
+            return str(self.times)
+        return f"{self.times if self.times > 1 else ''}H{f'/{self.per}' if self.per > 1 else ''}"
 
 
 HIDDEN = Units()

@@ -139,8 +139,7 @@ def _first_states(
 
 def all_specs(definition: Definition) -> list[tuple[str, tuple[int, ...]]]:
     """All parameters of a layer, those where states begin among them: name and shape, in order."""
-    key, *sizes = definition
-    stack = LayerSpec(_graphs_of(key)[0], *sizes)
+    stack = LayerSpec(_graphs_of(definition[0])[0], *definition[1:])
     return [(spec.name(*place), spec.shape) for place, each in specs_of(stack).items() for spec in each]
 
 

@@ -388,8 +388,8 @@ class RecurrentLayer(nn.Module):
         if info.stack.graph.given:
             return None
         names = tuple(name for each in info.names for _, name in each)
-        made = info.filling is not None or info.padding is not None
-        if made or any(name not in self._parameters for name in names):
+        is_made = info.filling is not None or info.padding is not None
+        if is_made or any(name not in self._parameters for name in names):
             return None  # a stepper reads its weights again, to see them change
         weights = self._weights(info.names)
         first = next(iter(weights[0].by_stem.values()))

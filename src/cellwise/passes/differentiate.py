@@ -12,7 +12,7 @@ Gradients at parameters are not summed here: one of a row is shared out among it
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -32,7 +32,7 @@ from cellwise.graph.ops import (
     Op,
     Shape,
 )
-from cellwise.graph.units import HIDDEN
+from cellwise.graph.units import HIDDEN, Units
 from cellwise.graph.widths import widths_of
 
 # The gradient that arrives at the output, or at a new state (its name, and no state is called as the output is here).
@@ -72,9 +72,9 @@ class Derivative:
 class _Writer:
     """Makes nodes, equal ones once, and leaves out what multiplies by one or adds nothing."""
 
-    def __init__(self, graph: StepGraph) -> None:
-        self._step = set(graph.nodes)
-        self._units = widths_of(graph).values if graph.widths else {}
+    def __init__(self, step: Iterable[Node], units: Mapping[Node, Units]) -> None:
+        self._step = set(step)
+        self._units = units
         self._made: dict[tuple[object, ...], Node] = {}
 
     def node(self, op: Op, *inputs: Node, attribute: str | float | None = None) -> Node:
@@ -254,7 +254,12 @@ RULES: dict[str, _Rule] = {
 @lru_cache(maxsize=512)
 def differentiate(graph: StepGraph) -> Derivative:
     """The gradients of one step at everything that it reads, from those at its output and its new states."""
-    w = _Writer(graph)
+    return derivative_of(graph, widths_of(graph).values if graph.widths else {})
+
+
+def derivative_of(graph: StepGraph, units: Mapping[Node, Units]) -> Derivative:
+    """The same, of a step whose values have these units, H where nothing is said."""
+    w = _Writer(graph.nodes, units)
     arriving: dict[Node, Node] = {}
     # A number of a row -> what arrives at it from units, to be summed over these.
     at_units: dict[Node, Node] = {}

@@ -18,7 +18,6 @@ from cellwise.plan.layout import (
     state_sizes,
     width_problem,
 )
-
 from cellwise.plan.padding import PaddedGate, Padding, padding_of
 
 __all__ = [

@@ -47,7 +47,8 @@ def by_name(
 ) -> Any:
     """Outputs that lie side by side in the last dimension, each in the form in which they all came.
 
-    `sizes` are their sizes, where they are not all alike. An exported program returns a plain tuple: whoever loads it may know nothing of the names.
+    `sizes` are their sizes, where they are not all alike. An exported program returns a plain tuple: whoever loads it
+    may know nothing of the names.
     """
     kind = (lambda *each: each) if torch.compiler.is_exporting() else kind_of(names)
     data = output.data if isinstance(output, PackedSequence) else output

@@ -11,19 +11,21 @@ Longer than other files: taking the equations apart, differentiating each and pu
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from cellwise.graph.expr import RAW, Node, Shape, StepGraph, postorder
 from cellwise.graph.ops import BESIDE, OPS, SCALAR, STATE, SUM, VECTOR, Kind, Op
 from cellwise.graph.text import TEXT, Line, Notation, arriving_names, display_names, form_lines, write
+from cellwise.graph.units import Units
+from cellwise.graph.widths import widths_of
 from cellwise.passes.differentiate import (
     GRADIENT,
     PULLBACK,
     ROW,
     ROW_GRADIENT,
     Derivative,
-    differentiate,
+    derivative_of,
 )
 from cellwise.understand.latex import LATEX, aligned
 
@@ -125,10 +127,13 @@ class _Named:
 
 @dataclass(frozen=True, eq=False)
 class _Cut:
-    """The step with each named value replaced, where it is used, by a leaf. `ends`: outputs and new states."""
+    """The step with each named value replaced, where it is used, by a leaf. `ends`: outputs and new states; `units` of
+    values that may have others than H.
+    """
 
     named: tuple[_Named, ...]
     ends: tuple[Node, ...]
+    units: Mapping[Node, Units]
 
 
 def _cut(graph: StepGraph, notation: Notation) -> _Cut:
@@ -143,7 +148,12 @@ def _cut(graph: StepGraph, notation: Notation) -> _Cut:
             named.append(_Named(leaf, new[node], names[node]))
             new[node] = leaf
     ends = (graph.output, *graph.others, *graph.new_states)
-    return _Cut(tuple(named), tuple(new[node] for node in ends))
+    units = widths_of(graph).values if graph.widths else {}
+    return _Cut(
+        tuple(named),
+        tuple(new[node] for node in ends),
+        {new[node]: each for node, each in units.items() if node in new},
+    )
 
 
 def _differentiated(graph: StepGraph, cut: _Cut) -> tuple[tuple[_Named, ...], Derivative]:
@@ -160,7 +170,7 @@ def _differentiated(graph: StepGraph, cut: _Cut) -> tuple[tuple[_Named, ...], De
             output=nowhere,
             new_states=tuple(each.equation for each in reached),
         )
-        derivative = differentiate(step)
+        derivative = derivative_of(step, cut.units)
         with_gradient = {*derivative.states, *(str(node.attribute) for node in derivative.parameters)}
         still = tuple(each for each in reached if each.leaf in cut.ends or each.key in with_gradient)
         if len(still) == len(reached):

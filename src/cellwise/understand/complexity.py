@@ -16,11 +16,21 @@ from cellwise import cells
 from cellwise.backends.cpu.heads import parts_for
 from cellwise.cells.base import Cell
 from cellwise.graph.heads import heads_of
-from cellwise.plan.cost import Cost, cost_of
+from cellwise.plan.cost import Cost, computed_cost, cost_of
 from cellwise.plan.polynomial import Polynomial
 from cellwise.understand.sizes import ComplexityError, Sizes
 
-__all__ = ["DEFINITION", "QUANTITIES", "ComplexityError", "Cost", "Quantity", "Sizes", "complexity", "values"]
+__all__ = [
+    "DEFINITION",
+    "QUANTITIES",
+    "ComplexityError",
+    "Cost",
+    "Quantity",
+    "Sizes",
+    "complexity",
+    "computed_beyond",
+    "values",
+]
 
 DEFINITION = (
     "An operation is one multiplication or addition of a matrix product (a multiply-add counts 2), or one number "
@@ -42,6 +52,19 @@ def complexity(
         ComplexityError: fewer than one layer.
     """
     return cost_of(cells.get(cell).graph, Sizes(layers=layers).layers, bias, recompute)
+
+
+def computed_beyond(cell: Cell, sizes: Sizes) -> str | None:
+    """What kernels compute beyond what is needed for a cell of several widths, as a sentence; None for all others."""
+    if not cell.graph.widths:
+        return None
+    needed = cost_of(cell.graph, sizes.layers).forward.products.at(**sizes.letters)
+    computed, width = computed_cost(cell.graph, sizes.hidden_size, sizes.layers)
+    made = computed.forward.products.at(**(sizes.letters | {"h": width}))
+    return (
+        f"{cell.name} has values of several widths: counted is what is needed. Kernels compute rows of {width}, "
+        f"{made:,} operations in products forward for {needed:,}."
+    )
 
 
 @dataclass(frozen=True)
