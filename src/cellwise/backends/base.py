@@ -266,7 +266,17 @@ def joined(outputs: list[Tensor], count: int, is_last: bool) -> Tensor:
     return whole.flatten(-2) if is_last else whole.select(-2, 0).contiguous()
 
 
-def run_stacked(stack: LayerSpec, call: Call, run_direction: RunDirection, fresh: bool = False) -> Result:
+# The same of both directions of a layer at once, forward first; None where one is to run after the other.
+RunBoth = Callable[[Sequence[Weights], Sequences, Sequence[tuple[Tensor, ...]]], list[Result] | None]
+
+
+def run_stacked(
+    stack: LayerSpec,
+    call: Call,
+    run_direction: RunDirection,
+    fresh: bool = False,
+    run_both: RunBoth | None = None,
+) -> Result:
     """Run a stack layer by layer with a function for one layer in one direction; dropout stands between layers.
 
     `fresh` says that its final states are nobody else's. They then are no views, on which some of torch is forbidden.
@@ -274,14 +284,19 @@ def run_stacked(stack: LayerSpec, call: Call, run_direction: RunDirection, fresh
     sequences = call.sequences
     finals: list[tuple[Tensor, ...]] = []
     for layer in range(stack.num_layers):
-        outputs = []
-        for direction in range(stack.directions):
-            index = layer * stack.directions + direction
-            initial = tuple([state.select(0, index) for state in call.states])
-            weights = with_parts(call.weights[index], stack.graph, sequences.data)
-            output, final = run_direction(stack.graph, weights, sequences, initial, direction == 1)
-            outputs.append(output)
-            finals.append(final)
+        indices = range(layer * stack.directions, (layer + 1) * stack.directions)
+        initial = [tuple([state.select(0, index) for state in call.states]) for index in indices]
+        weights = [with_parts(call.weights[index], stack.graph, sequences.data) for index in indices]
+        found = None
+        if run_both is not None and stack.directions == 2:
+            found = run_both(weights, sequences, initial)
+        if found is None:
+            found = [
+                run_direction(stack.graph, weights[direction], sequences, initial[direction], direction == 1)
+                for direction in range(stack.directions)
+            ]
+        finals += [final for _, final in found]
+        outputs = [output for output, _ in found]
         data = joined(outputs, 1 + len(stack.graph.others), layer == stack.num_layers - 1)
         if stack.dropout and call.training and layer < stack.num_layers - 1:
             data = F.dropout(data, stack.dropout)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cellwise.backends.base import LayerSpec, PlainBatch, Result, Shortcut, joined
+from cellwise.backends.compiled.both import Both, run_both
 from cellwise.backends.compiled.compiler import SmallCall
 from cellwise.backends.compiled.layer_pass import LayerPass
 from cellwise.backends.compiled.plain import Forward, PassCall, run_forward
@@ -51,10 +52,9 @@ class CompiledShortcut(Shortcut):
 
     def _call(self, number: int, has_states: bool, device: torch.device) -> PassCall:
         """What is known beforehand of one layer and direction."""
-        stack, made = self._stack, self._made
-        layer, direction = divmod(number, stack.directions)
-        width = (stack.proj_size or stack.hidden_size) * stack.directions if layer else stack.input_size
-        lengths, schedule = (width, stack.hidden_size, stack.proj_size), self._schedules[direction]
+        made = self._made
+        layer, direction = divmod(number, self._stack.directions)
+        lengths, schedule = self._lengths(layer), self._schedules[direction]
         given = (made.kernels, made.bias)
         small = made.kernels.compiler.small_pass(
             SmallCall(*given, lengths, schedule, self._given, has_states, device)
@@ -121,16 +121,10 @@ class CompiledShortcut(Shortcut):
     ) -> tuple[Tensor, list[Tensor]]:
         stack, found = self._stack, []
         for layer in range(stack.num_layers):
-            outputs = []
-            beside = self._beside(layer, x, states, weights, records) if stack.directions == 2 else None
-            for direction in range(stack.directions):
-                number = layer * stack.directions + direction
-                taken = weights[number * self._stems : (number + 1) * self._stems]
-                first = [state[number] for state in states]
-                with beside if direction and beside is not None else nullcontext():
-                    output, *finals = self._direction(number, x, first, taken, records)
-                outputs.append(output)
-                found.append(finals)
+            both = self._both(layer, x, states, weights, records) if stack.directions == 2 else None
+            passes = self._in_turn(layer, x, states, weights, records) if both is None else both
+            outputs = [output for output, *_ in passes]
+            found += [finals for _, *finals in passes]
             x = joined(outputs, self._outputs, layer == stack.num_layers - 1)
             if dropout and layer < stack.num_layers - 1:
                 x = torch.nn.functional.dropout(x, dropout)
@@ -138,6 +132,54 @@ class CompiledShortcut(Shortcut):
             x = x.clone()
         x = x.view(*self._lead, x.shape[1])
         return x, [torch.stack(each) for each in zip(*found, strict=True)]
+
+    def _in_turn(
+        self, layer: int, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], records: bool
+    ) -> list[Sequence[Tensor]]:
+        """The output and the final states of each direction, the second perhaps beside the first."""
+        directions, found = self._stack.directions, []
+        beside = self._beside(layer, x, states, weights, records) if directions == 2 else None
+        for direction in range(directions):
+            number = layer * directions + direction
+            taken = weights[number * self._stems : (number + 1) * self._stems]
+            first = [state[number] for state in states]
+            with beside if direction and beside is not None else nullcontext():
+                found.append(self._direction(number, x, first, taken, records))
+        return found
+
+    def _both(
+        self, layer: int, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], records: bool
+    ) -> list[Sequence[Tensor]] | None:
+        """The same of both directions at once; None where one is to run after the other."""
+        calls = [self._call_of(2 * layer + direction, states, x) for direction in range(2)]
+        if not self._at_once(layer, calls):
+            return None
+        taken = [
+            weights[number * self._stems : (number + 1) * self._stems]
+            for number in (2 * layer, 2 * layer + 1)
+        ]
+        firsts = [[state[number] for state in states] for number in (2 * layer, 2 * layer + 1)]
+        others = [*firsts[0], *taken[0], *firsts[1], *taken[1]]
+        if records and any(each.requires_grad for each in (x, *others)):
+            first, second, *finals = Both.apply(calls, (None, None), x, *others)
+            count = len(finals) // 2
+            return [(first, *finals[:count]), (second, *finals[count:])]
+        given = [call.zeros or first for call, first in zip(calls, firsts, strict=True)]
+        passes = run_both(calls, (None, None), x.reshape(self._rows, x.shape[-1]), given, taken, False)
+        return [(output, *finals) for output, finals, _ in passes]
+
+    def _at_once(self, layer: int, calls: Sequence[PassCall]) -> bool:
+        """Whether both directions of a layer are to be launched together: asked each time, as threads are."""
+        if any(call.small is not None for call in calls):
+            return False
+        compiler = self._made.kernels.compiler
+        return compiler.runs_at_once(self._made.kernels, self._lengths(layer), self._schedules[0])
+
+    def _lengths(self, layer: int) -> tuple[int, int, int]:
+        """D, H and P of a layer."""
+        stack = self._stack
+        width = (stack.proj_size or stack.hidden_size) * stack.directions if layer else stack.input_size
+        return width, stack.hidden_size, stack.proj_size
 
     def _beside(
         self, layer: int, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], records: bool

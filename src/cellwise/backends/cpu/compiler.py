@@ -21,6 +21,7 @@ from cellwise.backends.compiled.compiler import (
     SmallPass,
 )
 from cellwise.backends.compiled.scratch import POOL, SCRATCH
+from cellwise.backends.compiled.time_schedule import TimeSchedule
 from cellwise.backends.cpu import DTYPES
 from cellwise.backends.cpu.bf16 import WORD
 from cellwise.backends.cpu.bf16_kernel import SCRATCH_BYTES, emit_bf16, with_wide_states
@@ -30,10 +31,11 @@ from cellwise.backends.cpu.blocks import in_blocks
 from cellwise.backends.cpu.code import symbol
 from cellwise.backends.cpu.compile import load, object_code
 from cellwise.backends.cpu.kernel import emit, widths_of
-from cellwise.backends.cpu.launch import CpuRun
+from cellwise.backends.cpu.launch import CpuRun, launch, work_of
 from cellwise.backends.cpu.pack import Packer, Packing, emit_pack
 from cellwise.backends.cpu.products import routine
 from cellwise.backends.cpu.target import Target
+from cellwise.backends.cpu.threads import threads_for
 from cellwise.backends.cpu.tiles import TILES, groups_of
 from cellwise.plan.hoist import hoisted
 from cellwise.plan.program import Program, Width
@@ -160,6 +162,16 @@ class LlvmCompiler(KernelCompiler):
         from cellwise.backends.cpu.small_calls import small_pass
 
         return small_pass(call)
+
+    def runs_at_once(
+        self, kernels: CellKernels, lengths: tuple[int, int, int], schedule: TimeSchedule
+    ) -> bool:
+        width, hidden, projected = lengths
+        work = work_of(kernels.graph, schedule.rows, width, hidden, projected or hidden)
+        return threads_for(2 * work) > 1
+
+    def launch(self, runs: Sequence[tuple[CpuRun, int, int]]) -> None:  # type: ignore[override]
+        launch(runs)
 
     def stepper(
         self, kernels: CellKernels, stack: LayerSpec, weights: Sequence[Sequence[Tensor]], batch: int

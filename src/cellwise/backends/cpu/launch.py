@@ -8,7 +8,7 @@ which mostly is where it was in the last call; then only the addresses of the ca
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from cellwise.backends.cpu.blocks import block_steps
 from cellwise.backends.cpu.kernel import ADDRESSES
 from cellwise.backends.cpu.pack import Packing
 from cellwise.backends.cpu.threads import row_shares, threads_for, together
+from cellwise.graph import StepGraph
 from cellwise.plan.program import StorageClass, Width
 
 if TYPE_CHECKING:
@@ -31,8 +32,16 @@ if TYPE_CHECKING:
 # Numbers that a core packs in the time that it takes to hand work to another thread.
 _PACKED_MEANWHILE = 100_000
 _ALIGNED = 64
+Call = Callable[[], None]
+Phase = Sequence[Call]  # calls that may be made at once, after all of the phase before
 _OWN = (StorageClass.PER_UNIT, StorageClass.SCALAR)
 PACKED = ("weight_", "bias_")
+
+
+def work_of(graph: StepGraph, rows: int, input_size: int, hidden: int, output: int) -> int:
+    """Multiply-adds of a pass; the pointwise work of a unit costs about as much as 20 of them."""
+    inner = len(graph.input_gates) * input_size + len(graph.state_gates) * output
+    return rows * hidden * (inner + 20)
 
 
 class CpuRun(KernelRun):
@@ -46,9 +55,7 @@ class CpuRun(KernelRun):
             Width.ROW: 1,
             Width.PARTIAL: kernel.lanes,
         }
-        # The pointwise work of a unit costs about as much as this many multiply-adds.
-        inner = len(graph.input_gates) * sizes.input + len(graph.state_gates) * sizes.output
-        self.work = shape.schedule.rows * sizes.hidden * (inner + 20)
+        self.work = work_of(graph, shape.schedule.rows, sizes.input, sizes.hidden, sizes.output)
         self.packed = [i for i, stem in enumerate(shape.stems) if stem.startswith(PACKED)]
         self.packing = (
             kernel.packing(sizes, tuple(shape.stems[i] for i in self.packed)) if self.packed else None
@@ -195,7 +202,7 @@ class CpuRun(KernelRun):
         weights: Sequence[Tensor],
         resets: Tensor | None,
     ) -> None:
-        threads = threads_for(self.work)
+        threads = max(1, threads_for(self.work * self.at_once) // self.at_once)
         if not self.shares or threads != self.threads:
             self._share(threads)
         self._take()
@@ -219,26 +226,47 @@ class CpuRun(KernelRun):
             form[:] = width, width == self.shape.sizes.padded
         for total in self.totals:
             total.fill(0)
+        self.unpacked: list[Phase] = []
         if self.packs is not None:
-            self.packs.run(self.packed_start, [weights[place] for place in self.packed])
+            packed = [weights[place].contiguous() for place in self.packed]
+            self.held += packed
+            self.unpacked = self.packs.phases(self.packed_start, packed)
+        if self.at_once == 1:
+            while self.unpacked:
+                together(self.unpacked.pop(0))
 
     def launch(self, first: int, end: int) -> None:
+        launch([(self, first, end)])
+
+    def phases(self, first: int, end: int) -> list[Phase]:
+        """What is to be done for these steps, packing too if that was left to do."""
         for sizes in self.sizes:
             sizes[0] = first
             sizes[1] = end - first
-        if len(self.calls) == 1:
-            self.calls[0]()
-        else:
-            together(self.calls)
+        found, self.unpacked = [*self.unpacked, self.calls], []
+        if len(found) > 1 and all(len(phase) == 1 for phase in found):
+            return [[partial(_in_turn, [call for (call,) in found])]]
+        return found
 
     def release(self) -> None:
-        self.held = []
+        self.held, self.unpacked = [], []
 
     def sums(self) -> dict[str, Tensor]:
         return {
             name: rows.sum(0) if len(self.shares) > 1 else rows
             for (_, name, _), rows in zip(self.summed, self.sum_rows, strict=True)
         }
+
+
+def launch(runs: Sequence[tuple[CpuRun, int, int]]) -> None:
+    """Run steps of several runs at once: of each from the first up to the end."""
+    for calls in itertools.zip_longest(*[run.phases(first, end) for run, first, end in runs], fillvalue=()):
+        together([*itertools.chain(*calls)])
+
+
+def _in_turn(calls: Sequence[Call]) -> None:
+    for call in calls:
+        call()
 
 
 class Packs:
@@ -262,18 +290,15 @@ class Packs:
         (given,) = self._given
         return given, given.ctypes.data
 
-    def run(self, start: int, weights: Sequence[Tensor]) -> None:
-        """Pack the weights, those of the packing in their order, from an address on."""
-        weights = [weight.contiguous() for weight in weights]
+    def phases(self, start: int, weights: Sequence[Tensor]) -> list[Phase]:
+        """What packs the weights, contiguous ones in the order of the packing, from an address on."""
         for given in self._views:
             given[2] = start
             for place, weight in enumerate(weights, 3):
                 given[place] = weight.data_ptr()
         if len(self._calls) == 1:
-            self._calls[0]()
-            return
-        together(self._calls[: self._threads])
-        together(self._calls[self._threads :])
+            return [self._calls]
+        return [self._calls[: self._threads], self._calls[self._threads :]]
 
 
 def _own(weight: Tensor, width: int) -> Tensor:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
 
 import numpy as np
@@ -37,12 +39,51 @@ def threads_for(multiply_adds: int) -> int:
 
 
 def together(calls: Sequence[Callable[[], None]]) -> None:
-    """Run all of them, the first on this thread, and return when all are done."""
-    futures = [_pool(len(calls) - 1).submit(call) for call in calls[1:]]
-    for call in calls[:1]:
-        call()
-    for future in futures:
-        future.result()
+    """Run all of them, the first on this thread, and return when all are done.
+
+    What no other thread has begun when this one is free, this one does: where cores are taken, a thread that was woken
+    may wait for one for many milliseconds. Whatever is raised, Ctrl-C too, nothing runs any more when it arrives.
+    """
+    if len(calls) == 1:
+        calls[0]()
+        return
+    others = [_Once(call) for call in calls[1:]]
+    try:
+        futures = [_pool(len(others)).submit(call) for call in others]
+        for call in calls[:1]:
+            call()
+        for call in others:
+            call()
+        for future in futures:
+            if not future.cancel():
+                future.result()
+    finally:
+        for call in others:
+            call.end()
+
+
+class _Once:
+    """A call that is made by whoever is the first to ask for it."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+        self._begun, self._running = threading.Lock(), threading.Lock()
+        self._running.acquire()
+
+    def __call__(self) -> None:
+        if self._begun.acquire(blocking=False):
+            try:
+                self._call()
+            finally:
+                self._running.release()
+
+    def end(self) -> None:
+        """Return when it is over; if nobody has begun it, nobody will."""
+        while not self._begun.acquire(blocking=False):
+            with suppress(KeyboardInterrupt):  # it arrives when nothing runs any more
+                self._running.acquire()
+                self._running.release()
+                return
 
 
 @lru_cache(maxsize=8)

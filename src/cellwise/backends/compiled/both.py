@@ -1,0 +1,151 @@
+"""The two directions of a layer launched together, each on its share of the threads.
+
+They want nothing of each other, and a single row cannot be shared among threads. One node of autograd stands for both,
+so that their backward kernels run together too; everything else is as in two passes, one after the other.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cellwise import torch_internals
+from cellwise.backends.compiled.backward_pass import BackwardCall, backward_pass
+from cellwise.backends.compiled.forward_pass import forward_pass
+from cellwise.backends.compiled.plain import (
+    PassCall,
+    Told,
+    are_transformed,
+    check_unchanged,
+    differentiated,
+    in_order,
+    is_too_large,
+    lengths_of,
+    too_large,
+)
+
+Found = tuple[Tensor, list[Tensor], list[Tensor]]
+Resets = Sequence[Tensor | None]
+
+
+def run_both(
+    calls: Sequence[PassCall],
+    resets: Resets,
+    x: Tensor,
+    states: Sequence[Sequence[Tensor]],
+    weights: Sequence[Sequence[Tensor]],
+    tape: bool,
+) -> list[Found]:
+    """What `run_forward` returns, of each direction; all but x is given for each."""
+    kernels, bias, has_resets = calls[0].kernels, calls[0].bias, resets[0] is not None
+    lengths = lengths_of(kernels, bias, x, states[0], weights[0])
+    made = [forward_pass(kernels, bias, lengths, call.schedule, has_resets, tape, x.device) for call in calls]
+    try:
+        kernels.compiler.begin()
+        begun = [
+            each.begin(x, *given, at_once=len(made))
+            for each, *given in zip(made, states, weights, resets, strict=True)
+        ]
+        kernels.compiler.launch(
+            [(one.run, 0, each.schedule.steps) for one, each in zip(begun, made, strict=True)]
+        )
+        return [each.end(one) for one, each in zip(begun, made, strict=True)]
+    except (MemoryError, RuntimeError) as error:
+        if not is_too_large(error):
+            raise
+        raise too_large(kernels, bias, x, states[0], weights[0], has_resets, tape) from None
+
+
+def parts_of(
+    calls: Sequence[PassCall], others: Sequence[Tensor]
+) -> tuple[list[Sequence[Tensor]], list[Sequence[Tensor]]]:
+    """The states of each direction and its weights, from all that were given: none where states are zeros."""
+    half = len(others) // len(calls)
+    parts = [others[:half], others[half:]]
+    counts = [0 if call.zeros else len(call.kernels.graph.states) for call in calls]
+    states = [call.zeros or part[:count] for call, part, count in zip(calls, parts, counts, strict=True)]
+    return states, [part[count:] for part, count in zip(parts, counts, strict=True)]
+
+
+class Both(torch.autograd.Function):
+    """`Both.apply(calls, resets, x, *states, *weights, *states, *weights)` -> (both outputs, *final states of each); x
+    (N, D), in any shape if it lies so in memory.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, calls: Sequence[PassCall], resets: Resets, x: Tensor, *others: Tensor
+    ) -> tuple[Tensor, ...]:
+        states, weights = parts_of(calls, others)
+        ctx.calls, ctx.resets = calls, resets
+        ctx.seen = [(each.dtype, each.shape) for each in (x, *others)]
+        ctx.hooked = torch_internals.has_saved_tensors_hooks()
+        ctx.set_materialize_grads(False)
+        found = run_both(calls, resets, x.reshape(-1, x.shape[-1]), states, weights, True)
+        kept = []
+        for output, _, saved in found:
+            # Rows that were copied for the caller may be written to as any copy may.
+            kept += [output.data if calls[0].kernels.pads(output) else output, *saved]
+        ctx.save_for_backward(x, *others, *kept)
+        return *[output for output, *_ in found], *[final for _, finals, _ in found for final in finals]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
+        x, *rest = ctx.saved_tensors
+        calls, end = ctx.calls, len(ctx.seen) - 1
+        others, saved = rest[:end], rest[end:]
+        check_unchanged((x, *others), ctx.seen)
+        states, weights = parts_of(calls, others)
+        count, size = len(states[0]), len(saved) // 2
+        passes = []
+        for place, call in enumerate(calls):
+            kept = saved[place * size : (place + 1) * size]
+            at_finals = gradients[2 + place * count : 2 + (place + 1) * count]
+            told = Told(call, ctx.resets[place], ctx.hooked, ctx.needs_input_grad[2])
+            inner = [*states[place], *weights[place]]
+            given = (gradients[place], *at_finals)
+            passes.append((told, kept[0], x.reshape(-1, x.shape[-1]), inner, kept[1:], given))
+        found = _differentiated(passes)
+        dx = None
+        at_others: list[Tensor | None] = []
+        for call, (at_x, *at_rest) in zip(calls, found, strict=True):
+            dx = at_x if dx is None else dx if at_x is None else dx + at_x
+            at_others += at_rest[len(call.zeros) :]
+        return None, None, None if dx is None else dx.reshape(x.shape), *at_others
+
+
+def _differentiated(passes: Sequence[tuple[Any, ...]]) -> list[Sequence[Tensor | None]]:
+    """The gradients at x (N, D), states and weights, of each direction; None where no gradient arrives."""
+    arriving = [each for *_, given in passes for each in given]
+    reached = [any(each is not None for each in given) for *_, given in passes]
+    if all(reached) and not (are_transformed(arriving) or torch.is_grad_enabled()):
+        return _run_backward(passes)
+    return [
+        differentiated(*each) if is_reached else (None,) * (1 + len(each[3]))
+        for each, is_reached in zip(passes, reached, strict=True)
+    ]
+
+
+def _run_backward(passes: Sequence[tuple[Any, ...]]) -> list[Sequence[Tensor | None]]:
+    begun: list[BackwardCall] = []
+    compiler = passes[0][0].call.kernels.compiler
+    compiler.begin()
+    for told, *rest in passes:
+        call = told.call
+        x, states, weights, resets, output, saved, at_output, at_states, wants_input = in_order(told, *rest)
+        lengths = lengths_of(call.kernels, call.bias, x, states, weights)
+        made = backward_pass(call.kernels, call.bias, lengths, call.schedule, resets is not None, x.device)
+        begun.append(BackwardCall(made, x, states, weights, resets, output, saved))
+        begun[-1].begin(at_output, at_states, wants_input, at_once=len(passes))
+    # Spans of the two begin at other steps where rows have different lengths, but are about as many.
+    for number, spans in enumerate(itertools.zip_longest(*[each.made.spans for each in begun])):
+        here = [(each, span) for each, span in zip(begun, spans, strict=True) if span is not None]
+        compiler.launch([(each.launched, first, end) for each, (first, end, _) in here])
+        for each, _ in here:
+            each.after(number)
+    ends = [each.end() for each in begun]
+    return [(dx, *dstates, *dweights) for dx, dstates, dweights in ends]
