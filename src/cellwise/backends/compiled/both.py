@@ -109,7 +109,11 @@ class Both(torch.autograd.Function):
             inner = [*states[place], *weights[place]]
             given = (gradients[place], *at_finals)
             passes.append((told, kept[0], x.reshape(-1, x.shape[-1]), inner, kept[1:], given))
-        found = _differentiated(passes)
+        found = (
+            [differentiated(*each) for each in passes]
+            if are_transformed(gradients) or torch.is_grad_enabled()
+            else _run_backward(passes)
+        )
         dx = None
         at_others: list[Tensor | None] = []
         for call, (at_x, *at_rest) in zip(calls, found, strict=True):
@@ -118,19 +122,8 @@ class Both(torch.autograd.Function):
         return None, None, None if dx is None else dx.reshape(x.shape), *at_others
 
 
-def _differentiated(passes: Sequence[tuple[Any, ...]]) -> list[Sequence[Tensor | None]]:
-    """The gradients at x (N, D), states and weights, of each direction; None where no gradient arrives."""
-    arriving = [each for *_, given in passes for each in given]
-    reached = [any(each is not None for each in given) for *_, given in passes]
-    if all(reached) and not (are_transformed(arriving) or torch.is_grad_enabled()):
-        return _run_backward(passes)
-    return [
-        differentiated(*each) if is_reached else (None,) * (1 + len(each[3]))
-        for each, is_reached in zip(passes, reached, strict=True)
-    ]
-
-
 def _run_backward(passes: Sequence[tuple[Any, ...]]) -> list[Sequence[Tensor | None]]:
+    """The gradients at x (N, D), states and weights, of each direction."""
     begun: list[BackwardCall] = []
     compiler = passes[0][0].call.kernels.compiler
     compiler.begin()

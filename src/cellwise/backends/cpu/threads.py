@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import lru_cache
 
 import numpy as np
@@ -39,27 +39,29 @@ def threads_for(multiply_adds: int) -> int:
 
 
 def together(calls: Sequence[Callable[[], None]]) -> None:
-    """Run all of them, the first on this thread, and return when all are done.
+    """Run all of them, which take about as long, the first on this thread, and return when all are done.
 
-    What no other thread has begun when this one is free, this one does: where cores are taken, a thread that was woken
-    may wait for one for many milliseconds. Whatever is raised, Ctrl-C too, nothing runs any more when it arrives.
+    What no other thread has begun when this one is free, this one does; and all of it for a while after it had to wait
+    for another one (`_Patience`). Whatever is raised, Ctrl-C too, nothing runs any more when it arrives.
     """
-    if len(calls) == 1:
-        calls[0]()
+    if len(calls) == 1 or _PATIENCE.is_over():
+        for call in calls:
+            call()
         return
     others = [_Once(call) for call in calls[1:]]
     try:
         futures = [_pool(len(others)).submit(call) for call in others]
-        for call in calls[:1]:
-            call()
+        start = time.perf_counter()
+        calls[0]()
         for call in others:
             call()
+        free = time.perf_counter()
         for future in futures:
             if not future.cancel():
                 future.result()
+        _PATIENCE.waited(free - start, time.perf_counter() - free)
     finally:
-        for call in others:
-            call.end()
+        _end(others)
 
 
 class _Once:
@@ -79,11 +81,52 @@ class _Once:
 
     def end(self) -> None:
         """Return when it is over; if nobody has begun it, nobody will."""
-        while not self._begun.acquire(blocking=False):
-            with suppress(KeyboardInterrupt):  # it arrives when nothing runs any more
-                self._running.acquire()
-                self._running.release()
-                return
+        if not self._begun.acquire(blocking=False):
+            _wait(self._running)
+
+
+def _end(calls: Sequence[_Once]) -> None:
+    """End all of them, whatever is raised meanwhile."""
+    if calls:
+        try:
+            calls[0].end()
+        finally:
+            _end(calls[1:])
+
+
+def _wait(lock: threading.Lock) -> None:
+    """Wait for a lock, however often Ctrl-C is pressed."""
+    try:
+        with lock:
+            return
+    except KeyboardInterrupt:
+        _wait(lock)
+        raise
+
+
+class _Patience:
+    """Whether to share work with other threads, from how long was waited for them.
+
+    Where other processes want the cores, a thread that has begun may be without one for 4 to 30 ms, and whoever shares
+    work is as slow as the slowest share. Such a wait is paid for once in ten times as long: until then a thread does
+    the work alone.
+    """
+
+    _NOTABLE, _TIMES = 0.001, 10
+
+    def __init__(self) -> None:
+        self._resumes = 0.0
+
+    def is_over(self) -> bool:
+        return time.perf_counter() < self._resumes
+
+    def waited(self, worked: float, idle: float) -> None:
+        """A thread worked for so many seconds, then it waited so long for others who had as much to do."""
+        if idle - worked > self._NOTABLE:
+            self._resumes = time.perf_counter() + self._TIMES * (idle - worked)
+
+
+_PATIENCE = _Patience()
 
 
 @lru_cache(maxsize=8)
