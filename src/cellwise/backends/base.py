@@ -266,8 +266,12 @@ def joined(outputs: list[Tensor], count: int, is_last: bool) -> Tensor:
     return whole.flatten(-2) if is_last else whole.select(-2, 0).contiguous()
 
 
-# The same of both directions of a layer at once, forward first; None where one is to run after the other.
-RunBoth = Callable[[Sequence[Weights], Sequences, Sequence[tuple[Tensor, ...]]], list[Result] | None]
+# The same of both directions of a layer at once: their outputs side by side, and the final states of each. None where
+# one is to run after the other.
+RunBoth = Callable[
+    [Sequence[Weights], Sequences, Sequence[tuple[Tensor, ...]]],
+    tuple[Tensor, list[tuple[Tensor, ...]]] | None,
+]
 
 
 def run_stacked(
@@ -287,17 +291,20 @@ def run_stacked(
         indices = range(layer * stack.directions, (layer + 1) * stack.directions)
         initial = [tuple([state.select(0, index) for state in call.states]) for index in indices]
         weights = [with_parts(call.weights[index], stack.graph, sequences.data) for index in indices]
-        found = None
+        both = None
         if run_both is not None and stack.directions == 2:
-            found = run_both(weights, sequences, initial)
-        if found is None:
+            both = run_both(weights, sequences, initial)
+        if both is None:
             found = [
                 run_direction(stack.graph, weights[direction], sequences, initial[direction], direction == 1)
                 for direction in range(stack.directions)
             ]
-        finals += [final for _, final in found]
-        outputs = [output for output, _ in found]
-        data = joined(outputs, 1 + len(stack.graph.others), layer == stack.num_layers - 1)
+            finals += [final for _, final in found]
+            outputs = [output for output, _ in found]
+            data = joined(outputs, 1 + len(stack.graph.others), layer == stack.num_layers - 1)
+        else:
+            data, ends = both
+            finals += ends
         if stack.dropout and call.training and layer < stack.num_layers - 1:
             data = F.dropout(data, stack.dropout)
         # Not `dataclasses.replace`: a compiled program would look at all that it reads before each run.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cellwise.backends.base import Result, Sequences, Weights
 from cellwise.backends.compiled import compiler as compilers
-from cellwise.backends.compiled.both import Both, run_both
+from cellwise.backends.compiled.both import Both, infer_both
 from cellwise.backends.compiled.cell_kernels import CellKernels, kernels_for, key_of
 from cellwise.backends.compiled.compiler import SmallCall, SmallPass
 from cellwise.backends.compiled.plain import (
@@ -96,28 +96,27 @@ class LayerPass:
 
     def run_both(
         self, weights: Sequence[Weights], sequences: Sequences, initial: Sequence[tuple[Tensor, ...]]
-    ) -> list[Result] | None:
-        """Run both directions at once, forward first; None where one is to run after the other."""
+    ) -> tuple[Tensor, list[tuple[Tensor, ...]]] | None:
+        """Run both directions at once; None where one is to run after the other."""
         if torch.compiler.is_compiling():
             return None
         data, kernels, taken = sequences.data, self.kernels, [tuple(e.by_stem.values()) for e in weights]
         others = [each for pair in zip(initial, taken, strict=True) for part in pair for each in part]
         if not (is_plain(data) and lie_in_memory((data, *others))):
             return None
-        schedules = [_schedule(sequences, reverse) for reverse in (False, True)]
+        ways = (False, True)
+        schedules = [_schedule(sequences, reverse) for reverse in ways]
         lengths = lengths_of(kernels, self.bias, data, initial[0], taken[0])
         if not kernels.compiler.runs_at_once(kernels, lengths, schedules[0]):
             return None
         calls = [PassCall(kernels, self.bias, schedule) for schedule in schedules]
-        resets = [
-            None if sequences.resets is None else _resets(sequences, reverse) for reverse in (False, True)
-        ]
+        resets = [None if sequences.resets is None else _resets(sequences, reverse) for reverse in ways]
         if _needs_gradient((data, *others)):
-            first, second, *finals = Both.apply(calls, resets, data, *others)
-            count = len(initial[0])
-            return [(first, tuple(finals[:count])), (second, tuple(finals[count:]))]
-        found = run_both(calls, resets, data, initial, taken, False)
-        return [(output, tuple(finals)) for output, finals, _ in found]
+            output, *finals = Both.apply(calls, resets, data, *others)
+        else:
+            output, *finals = infer_both(calls, resets, data, initial, taken)
+        count = len(initial[0])
+        return output, [tuple(finals[:count]), tuple(finals[count:])]
 
     def _plan(
         self, sequences: Sequences, schedule: TimeSchedule, tensors: Sequence[Tensor]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cellwise.backends.base import LayerSpec, PlainBatch, Result, Shortcut, joined
-from cellwise.backends.compiled.both import Both, run_both
+from cellwise.backends.compiled.both import Both, infer_both
 from cellwise.backends.compiled.compiler import SmallCall
 from cellwise.backends.compiled.layer_pass import LayerPass
 from cellwise.backends.compiled.plain import Forward, PassCall, run_forward
@@ -122,10 +122,13 @@ class CompiledShortcut(Shortcut):
         stack, found = self._stack, []
         for layer in range(stack.num_layers):
             both = self._both(layer, x, states, weights, records) if stack.directions == 2 else None
-            passes = self._in_turn(layer, x, states, weights, records) if both is None else both
-            outputs = [output for output, *_ in passes]
-            found += [finals for _, *finals in passes]
-            x = joined(outputs, self._outputs, layer == stack.num_layers - 1)
+            if both is None:
+                passes = self._in_turn(layer, x, states, weights, records)
+                found += [finals for _, *finals in passes]
+                x = joined([each for each, *_ in passes], self._outputs, layer == stack.num_layers - 1)
+            else:
+                x, *finals = both
+                found += [finals[: len(finals) // 2], finals[len(finals) // 2 :]]
             if dropout and layer < stack.num_layers - 1:
                 x = torch.nn.functional.dropout(x, dropout)
         if getattr(x.grad_fn, "reads_output", False):
@@ -149,8 +152,8 @@ class CompiledShortcut(Shortcut):
 
     def _both(
         self, layer: int, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], records: bool
-    ) -> list[Sequence[Tensor]] | None:
-        """The same of both directions at once; None where one is to run after the other."""
+    ) -> Sequence[Tensor] | None:
+        """Both directions at once, the output and the final states of each; None where they are to run in turn."""
         calls = [self._call_of(2 * layer + direction, states, x) for direction in range(2)]
         if not self._at_once(layer, calls):
             return None
@@ -161,12 +164,10 @@ class CompiledShortcut(Shortcut):
         firsts = [[state[number] for state in states] for number in (2 * layer, 2 * layer + 1)]
         others = [*firsts[0], *taken[0], *firsts[1], *taken[1]]
         if records and any(each.requires_grad for each in (x, *others)):
-            first, second, *finals = Both.apply(calls, (None, None), x, *others)
-            count = len(finals) // 2
-            return [(first, *finals[:count]), (second, *finals[count:])]
+            recorded: Sequence[Tensor] = Both.apply(calls, (None, None), x, *others)
+            return recorded
         given = [call.zeros or first for call, first in zip(calls, firsts, strict=True)]
-        passes = run_both(calls, (None, None), x.reshape(self._rows, x.shape[-1]), given, taken, False)
-        return [(output, *finals) for output, finals, _ in passes]
+        return infer_both(calls, (None, None), x.reshape(self._rows, x.shape[-1]), given, taken)
 
     def _at_once(self, layer: int, calls: Sequence[PassCall]) -> bool:
         """Whether both directions of a layer are to be launched together: asked each time, as threads are."""

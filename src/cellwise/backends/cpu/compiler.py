@@ -166,6 +166,8 @@ class LlvmCompiler(KernelCompiler):
     def runs_at_once(
         self, kernels: CellKernels, lengths: tuple[int, int, int], schedule: TimeSchedule
     ) -> bool:
+        if kernels.graph.others:  # outputs of several kinds lie otherwise side by side
+            return False
         width, hidden, projected = lengths
         work = work_of(kernels.graph, schedule.rows, width, hidden, projected or hidden)
         return threads_for(2 * work) > 1

@@ -232,8 +232,9 @@ class CpuRun(KernelRun):
             self.held += packed
             self.unpacked = self.packs.phases(self.packed_start, packed)
         if self.at_once == 1:
-            while self.unpacked:
-                together(self.unpacked.pop(0))
+            for phase in self.unpacked:
+                together(phase)
+            self.unpacked = []
 
     def launch(self, first: int, end: int) -> None:
         launch([(self, first, end)])
@@ -245,7 +246,7 @@ class CpuRun(KernelRun):
             sizes[1] = end - first
         found, self.unpacked = [*self.unpacked, self.calls], []
         if len(found) > 1 and all(len(phase) == 1 for phase in found):
-            return [[partial(_in_turn, [call for (call,) in found])]]
+            return [[partial(_in_turn, [phase[0] for phase in found])]]
         return found
 
     def release(self) -> None:
@@ -260,8 +261,9 @@ class CpuRun(KernelRun):
 
 def launch(runs: Sequence[tuple[CpuRun, int, int]]) -> None:
     """Run steps of several runs at once: of each from the first up to the end."""
-    for calls in itertools.zip_longest(*[run.phases(first, end) for run, first, end in runs], fillvalue=()):
-        together([*itertools.chain(*calls)])
+    phases = [run.phases(first, end) for run, first, end in runs]
+    for number in range(max(map(len, phases))):
+        together([call for each in phases for phase in each[number : number + 1] for call in phase])
 
 
 def _in_turn(calls: Sequence[Call]) -> None:
@@ -289,6 +291,11 @@ class Packs:
         """What a single thread is given, and where that is: the first job, the end, to where, and the weights."""
         (given,) = self._given
         return given, given.ctypes.data
+
+    def run(self, start: int, weights: Sequence[Tensor]) -> None:
+        """Pack the weights, contiguous ones in the order of the packing, from an address on."""
+        for phase in self.phases(start, weights):
+            together(phase)
 
     def phases(self, start: int, weights: Sequence[Tensor]) -> list[Phase]:
         """What packs the weights, contiguous ones in the order of the packing, from an address on."""
