@@ -73,7 +73,8 @@ class Ahead:
         operands = k.addresses[self.buffer, "operands"]
         term = {"operand": operands, "first": operands, "limit": rows, "row": width, "length": width}
         term |= {"run": k.runs[Width.INPUT], "weights": k.weights[group, group.terms[0]]}
-        with k.loop("ahead.pair", tiles, step=TILES) as first:
+        start, end = k.share(tiles)
+        with k.loop("ahead.pair", end, first=start, step=TILES) as first:
             pair = b.sdiv(first, k.whole(TILES))
             given = {"rows": rows, "stride": k.size["block rows"], "room": self._sums(pair)}
             k.describe(group, tiles, given, [term])

@@ -28,6 +28,7 @@ from cellwise.backends.cpu.bf16_kernel import SCRATCH_BYTES, emit_bf16, with_wid
 from cellwise.backends.cpu.bf16_pack import Bf16Packer, emit_bf16_pack
 from cellwise.backends.cpu.bf16_products import bf16_routine
 from cellwise.backends.cpu.blocks import in_blocks
+from cellwise.backends.cpu.by_units import SUFFIX, emit_by_units
 from cellwise.backends.cpu.code import symbol
 from cellwise.backends.cpu.compile import load, object_code
 from cellwise.backends.cpu.kernel import emit, widths_of
@@ -93,6 +94,14 @@ class Kernel(CompiledKernel):
     def hoisted(self) -> Kernel:
         """The same, with the products of the input for a block of steps at once."""
         return compiled(hoisted(self.program), self.dtype, self.target)
+
+    @cached_property
+    def by_units(self) -> Native:
+        """The same program for two threads that share the units of all rows."""
+        size = self.dtype.itemsize
+        code = object_code(emit_by_units(self.program, size, self.target), self.target)
+        shared = [routine(width, size, self.target) for width in widths_of(self.program, self.target)]
+        return load(symbol(self.program.name) + SUFFIX, code, *shared)
 
     def open(self, shape: RunShape) -> CpuRun:
         # Kernels of bfloat16 have each step's products within the step only.

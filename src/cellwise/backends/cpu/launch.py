@@ -20,9 +20,10 @@ from cellwise.backends.compiled.compiler import GIVEN, Carried, KernelRun, RunSh
 from cellwise.backends.compiled.rows import in_rows
 from cellwise.backends.compiled.scratch import SCRATCH
 from cellwise.backends.cpu.blocks import block_steps
+from cellwise.backends.cpu.by_units import UNIT_SIZES, give_way, in_units
 from cellwise.backends.cpu.kernel import ADDRESSES
 from cellwise.backends.cpu.pack import Packing
-from cellwise.backends.cpu.threads import row_shares, threads_for, together
+from cellwise.backends.cpu.threads import in_step, row_shares, threads_for, together
 from cellwise.graph import StepGraph
 from cellwise.plan.program import StorageClass, Width
 
@@ -36,6 +37,7 @@ Call = Callable[[], None]
 Phase = Sequence[Call]  # calls that may be made at once, after all of the phase before
 _OWN = (StorageClass.PER_UNIT, StorageClass.SCALAR)
 PACKED = ("weight_", "bias_")
+_THREADS = UNIT_SIZES.index("threads") - len(UNIT_SIZES)  # of the sizes of a kernel that is shared by units
 
 
 def work_of(graph: StepGraph, rows: int, input_size: int, hidden: int, output: int) -> int:
@@ -103,7 +105,10 @@ class CpuRun(KernelRun):
     def _share(self, threads: int) -> None:
         """Lay out pointers and memory for so many threads."""
         kernel, shape = self.kernel, self.shape
-        self.threads, self.shares = threads, row_shares(shape.schedule, threads)
+        self.threads, self.by_units = threads, self._goes_by_units(threads)
+        self.shares = (
+            ((0, shape.schedule.batch),) * 2 if self.by_units else row_shares(shape.schedule, threads)
+        )
         element, schedule = kernel.word, shape.schedule
         # Bytes of each part of scratch memory: rows within a step, packed weights, of each share sums and operands of a
         # block of steps, and room.
@@ -128,12 +133,28 @@ class CpuRun(KernelRun):
         self.pointers = [np.zeros(self.count + packed + 3, np.int64) for _ in self.shares]
         self.views = [pointers.data for pointers in self.pointers]  # written to in half the time
         self.sizes = [self._sizes(first, count) for first, count in self.shares]
+        call = kernel.call
+        if self.by_units:
+            self.arrivals, call = np.zeros(1, np.int64), kernel.by_units
+            self.sizes = [
+                np.append(sizes, np.array([number, 2, self.arrivals.ctypes.data, give_way()], np.int64))
+                for number, sizes in enumerate(self.sizes)
+            ]
         self.calls = [
-            partial(kernel.call, pointers.ctypes.data, sizes.ctypes.data)
+            partial(call, pointers.ctypes.data, sizes.ctypes.data)
             for pointers, sizes in zip(self.pointers, self.sizes, strict=True)
         ]
         self.packs = Packs(kernel, self.packing, len(self.packed), len(self.shares)) if self.packing else None
         self._fixed()
+
+    def _goes_by_units(self, threads: int) -> bool:
+        """Whether two threads share units and not rows."""
+        return (
+            threads > 1
+            and self.at_once == 1
+            and self.kernel.dtype is not torch.bfloat16
+            and in_units(self.kernel.program, self.shape)
+        )
 
     def _sizes(self, first: int, count: int) -> np.ndarray:
         """What `kernel.SIZES` names: for a share of the rows, and no steps yet."""
@@ -237,7 +258,21 @@ class CpuRun(KernelRun):
             self.unpacked = []
 
     def launch(self, first: int, end: int) -> None:
-        launch([(self, first, end)])
+        if not self.by_units:
+            launch([(self, first, end)])
+            return
+        for sizes in self.sizes:
+            sizes[0] = first
+            sizes[1] = end - first
+        self.arrivals[0] = 0
+        in_step(self.calls, self._alone, self.arrivals)
+
+    def _alone(self) -> None:
+        """All units in one thread."""
+        sizes = self.sizes[0]
+        sizes[_THREADS] = 1
+        self.calls[0]()
+        sizes[_THREADS] = 2
 
     def phases(self, first: int, end: int) -> list[Phase]:
         """What is to be done for these steps, packing too if that was left to do."""

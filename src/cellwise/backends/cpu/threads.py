@@ -17,6 +17,9 @@ from cellwise.backends.compiled.time_schedule import TimeSchedule
 
 # Handing work to another thread takes 50 to 100 us, in which one core does a few million multiply-adds.
 _WORTH_A_THREAD = 2_000_000
+# Seconds in which a thread that was woken has begun if there is a core for it.
+_SOON = 3e-4
+_NO_WAITING = 2**62  # arrivals: more than anybody waits for
 
 
 def row_shares(schedule: TimeSchedule, threads: int) -> tuple[tuple[int, int], ...]:
@@ -64,6 +67,36 @@ def together(calls: Sequence[Callable[[], None]]) -> None:
         _end(others)
 
 
+def in_step(calls: Sequence[Callable[[], None]], alone: Callable[[], None], arrivals: np.ndarray) -> None:
+    """Run two calls that wait for each other, the first on this thread; or `alone`, which does the work of both.
+
+    It is done alone where the other thread has not begun after a moment: it may be without a core for long.
+
+    Args:
+        arrivals: where they count that they have come so far.
+    """
+    if _PATIENCE.is_over():
+        alone()
+        return
+    other, is_done = _Once(calls[1]), False
+    try:
+        future = _pool(1).submit(other)
+        start = time.perf_counter()
+        while not other.has_begun and time.perf_counter() < start + _SOON:
+            time.sleep(0)  # which lets the other thread have the interpreter
+        if other.cancel():
+            _PATIENCE.lost(time.perf_counter() - start)
+            alone()
+        else:
+            calls[0]()
+            future.result()
+        is_done = True
+    finally:
+        if not is_done:
+            arrivals[0] = _NO_WAITING
+        _end([other])
+
+
 class _Once:
     """A call that is made by whoever is the first to ask for it."""
 
@@ -71,6 +104,17 @@ class _Once:
         self._call = call
         self._begun, self._running = threading.Lock(), threading.Lock()
         self._running.acquire()
+
+    @property
+    def has_begun(self) -> bool:
+        return self._begun.locked()
+
+    def cancel(self) -> bool:
+        """Whether nobody has begun it; then nobody will."""
+        if not self._begun.acquire(blocking=False):
+            return False
+        self._running.release()
+        return True
 
     def __call__(self) -> None:
         if self._begun.acquire(blocking=False):
@@ -80,8 +124,8 @@ class _Once:
                 self._running.release()
 
     def end(self) -> None:
-        """Return when it is over; if nobody has begun it, nobody will."""
-        if not self._begun.acquire(blocking=False):
+        """Return when it is over, or will never be begun."""
+        if not self.cancel():
             _wait(self._running)
 
 
@@ -123,7 +167,11 @@ class _Patience:
     def waited(self, worked: float, idle: float) -> None:
         """A thread worked for so many seconds, then it waited so long for others who had as much to do."""
         if idle - worked > self._NOTABLE:
-            self._resumes = time.perf_counter() + self._TIMES * (idle - worked)
+            self.lost(idle - worked)
+
+    def lost(self, seconds: float) -> None:
+        """So much time was lost."""
+        self._resumes = time.perf_counter() + self._TIMES * seconds
 
 
 _PATIENCE = _Patience()
