@@ -21,29 +21,29 @@ from cellwise.backends.cpu.code import I64, Value
 from cellwise.backends.cpu.kernel import Emitter
 from cellwise.backends.cpu.target import Target
 from cellwise.backends.cpu.tiles import TILES
-from cellwise.plan.program import Program
+from cellwise.plan.program import Program, StorageClass
 
 # The last of the words of `sizes`: this thread's number, how many there are, where they count arrivals, and the address
 # of a function that gives way to other threads.
+ARRIVALS = 16  # numbers between those of the two threads: two lines of a cache
 UNIT_SIZES = ("thread", "threads", "arrivals", "give way")
 # Rounds of the loop before it gives way: about 40 us.
-_PATIENCE = 2000
-# So many rows are better shared by rows (docs/decisions/0068), and steps of fewer weights take no longer than waiting.
-_MOST_ROWS, _LEAST_WEIGHTS = 7, 50_000
+_ROUNDS = 2000
+# More rows are better shared by rows; and waiting, which costs 1 to 2 us a step, beside 100 us to begin, must be little
+# beside the work (docs/decisions/0068). Weights of a step, and those read in all steps.
+_MOST_ROWS, _LEAST_WEIGHTS, _LEAST_READ = 5, 250_000, 16_000_000
+_OF_A_STEP = (StorageClass.PER_STEP, StorageClass.PER_CHUNK)
 SUFFIX = "_by_units"
 
 
-def may_share_units(program: Program) -> bool:
-    """Whether a program's stages are lists of units: none sums over the units of a row."""
-    return not program.rows
-
-
 def in_units(program: Program, shape: RunShape) -> bool:
-    """Whether two threads are to share such calls by units, whose work is enough for two."""
-    graph, sizes = program.graph, shape.sizes
+    """Whether two threads are to share such calls by units; not programs that sum over the units of a row."""
+    graph, sizes, schedule = program.graph, shape.sizes, shape.schedule
     weights = sizes.hidden * (len(graph.input_gates) * sizes.input + len(graph.state_gates) * sizes.output)
-    rows = shape.schedule.batch
-    return may_share_units(program) and not shape.resets and rows <= _MOST_ROWS and weights >= _LEAST_WEIGHTS
+    is_worth_it = (
+        schedule.batch <= _MOST_ROWS and weights >= _LEAST_WEIGHTS and schedule.steps * weights >= _LEAST_READ
+    )
+    return is_worth_it and not (program.rows or shape.resets)
 
 
 class UnitsEmitter(Emitter):
@@ -74,29 +74,47 @@ class UnitsEmitter(Emitter):
         thread = self.size["thread"]
         return edge(thread), edge(b.add(thread, whole(1)))
 
-    def stage_is_done(self) -> None:
-        """Wait until all threads have come so far. Arrivals are counted on and on: who comes last lets all go."""
+    def _is_awaited(self, number: int) -> bool:
+        """Whether a thread may begin the stage after this one only when all have done this one."""
+        stages = self.program.stages
+        stage, following = stages[number], stages[(number + 1) % len(stages)]
+        if following.terms:  # it reads units of others
+            return True
+        # Nor may it write what others are still reading. From one step to the next most rows are others.
+        is_last = number == len(stages) - 1
+        read = {term.operand.buffer for term in stage.terms}
+        written = {slot.buffer for _, slot in following.writes}
+        return any(not is_last or each.storage not in _OF_A_STEP for each in read & written)
+
+    def stage_is_done(self, number: int) -> None:
+        """Say that this thread has come so far, and wait until the other has. Each counts on a line of its own, which
+        so goes to the other core once.
+        """
         b, whole = self.b, self.whole
+        if not self._is_awaited(number):
+            return
         arrivals = b.inttoptr(self.size["arrivals"], ir.PointerType(), name="arrivals")
-        expected = b.add(self.load_whole(self._expected, 0), self.size["threads"])
+        expected = b.add(self.load_whole(self._expected, 0), whole(1))
         b.store(expected, self._expected)
-        b.atomic_rmw("add", arrivals, whole(1), "seq_cst")
+        mine, other = self.size["thread"], b.sub(whole(1), self.size["thread"])
+        b.atomic_rmw("xchg", self.at(arrivals, b.mul(mine, whole(ARRIVALS)), I64), expected, "release")
+        theirs = self.at(arrivals, b.mul(other, whole(ARRIVALS)), I64)
         start = b.block
         look, again, yields, after = (
             b.append_basic_block(name) for name in ("look", "again", "give_way", "all_are_here")
         )
-        b.branch(look)
+        b.cbranch(b.icmp_signed(">", self.size["threads"], whole(1)), look, after)
         b.position_at_end(look)
         rounds = b.phi(I64, "rounds")
         rounds.add_incoming(whole(0), start)
-        found = b.load_atomic(arrivals, "acquire", align=8, typ=I64)
+        found = b.load_atomic(theirs, "acquire", align=8, typ=I64)
         b.cbranch(b.icmp_signed("<", found, expected), again, after)
         b.position_at_end(again)
         self._pause()
         following = b.add(rounds, whole(1))
         rounds.add_incoming(following, again)
         rounds.add_incoming(following, yields)
-        b.cbranch(b.icmp_signed("<", following, whole(_PATIENCE)), look, yields)
+        b.cbranch(b.icmp_signed("<", following, whole(_ROUNDS)), look, yields)
         b.position_at_end(yields)
         kind = ir.FunctionType(ir.IntType(32), [])
         b.call(b.inttoptr(self.size["give way"], ir.PointerType(kind)), [])

@@ -203,7 +203,7 @@ class Emitter(Code):
             else:
                 for number, stage in enumerate(self.program.stages):
                     self.stage(number, stage)
-                    self.stage_is_done()
+                    self.stage_is_done(number)
             self._zero("zero after", after)
             if self.ahead is not None:
                 self.ahead.step_is_done()
@@ -321,8 +321,8 @@ class Emitter(Code):
         """The tiles of a stage that this thread does, from and to: all of them."""
         return self.whole(0), tiles
 
-    def stage_is_done(self) -> None:
-        """What follows a stage: nothing, where a thread waits for no other."""
+    def stage_is_done(self, number: int) -> None:
+        """What follows a stage of this number: nothing, where a thread waits for no other."""
         return
 
     def comment(self, node: Node) -> None:

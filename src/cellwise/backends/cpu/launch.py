@@ -8,6 +8,7 @@ which mostly is where it was in the last call; then only the addresses of the ca
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from cellwise.backends.compiled.compiler import GIVEN, Carried, KernelRun, RunSh
 from cellwise.backends.compiled.rows import in_rows
 from cellwise.backends.compiled.scratch import SCRATCH
 from cellwise.backends.cpu.blocks import block_steps
-from cellwise.backends.cpu.by_units import UNIT_SIZES, give_way, in_units
+from cellwise.backends.cpu.by_units import ARRIVALS, UNIT_SIZES, give_way, in_units
 from cellwise.backends.cpu.kernel import ADDRESSES
 from cellwise.backends.cpu.pack import Packing
 from cellwise.backends.cpu.threads import in_step, row_shares, threads_for, together
@@ -134,8 +135,9 @@ class CpuRun(KernelRun):
         self.views = [pointers.data for pointers in self.pointers]  # written to in half the time
         self.sizes = [self._sizes(first, count) for first, count in self.shares]
         call = kernel.call
+        self.at_best = math.inf  # seconds of a step
         if self.by_units:
-            self.arrivals, call = np.zeros(1, np.int64), kernel.by_units
+            self.arrivals, call = np.zeros(4 * ARRIVALS, np.int64)[ARRIVALS:], kernel.by_units
             self.sizes = [
                 np.append(sizes, np.array([number, 2, self.arrivals.ctypes.data, give_way()], np.int64))
                 for number, sizes in enumerate(self.sizes)
@@ -264,8 +266,10 @@ class CpuRun(KernelRun):
         for sizes in self.sizes:
             sizes[0] = first
             sizes[1] = end - first
-        self.arrivals[0] = 0
-        in_step(self.calls, self._alone, self.arrivals)
+        self.arrivals[:] = 0
+        steps = max(1, end - first)
+        took = in_step(self.calls, self._alone, self.arrivals, self.at_best * steps)
+        self.at_best = min(self.at_best, took / steps)
 
     def _alone(self) -> None:
         """All units in one thread."""
@@ -279,7 +283,8 @@ class CpuRun(KernelRun):
         for sizes in self.sizes:
             sizes[0] = first
             sizes[1] = end - first
-        found, self.unpacked = [*self.unpacked, self.calls], []
+        found: list[Phase] = [*self.unpacked, self.calls]
+        self.unpacked = []
         if len(found) > 1 and all(len(phase) == 1 for phase in found):
             return [[partial(_in_turn, [phase[0] for phase in found])]]
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import threading
 import time
@@ -67,21 +68,31 @@ def together(calls: Sequence[Callable[[], None]]) -> None:
         _end(others)
 
 
-def in_step(calls: Sequence[Callable[[], None]], alone: Callable[[], None], arrivals: np.ndarray) -> None:
+def in_step(
+    calls: Sequence[Callable[[], None]],
+    alone: Callable[[], None],
+    arrivals: np.ndarray,
+    at_best: float = math.inf,
+) -> float:
     """Run two calls that wait for each other, the first on this thread; or `alone`, which does the work of both.
 
-    It is done alone where the other thread has not begun after a moment: it may be without a core for long.
+    It is done alone where the other thread has not begun after a moment: it may be without a core for long; and for a
+    while after the two took far longer than they do.
 
     Args:
         arrivals: where they count that they have come so far.
+        at_best: seconds that this took at best so far.
+
+    Returns:
+        The seconds that it took.
     """
+    start = time.perf_counter()
     if _PATIENCE.is_over():
         alone()
-        return
+        return time.perf_counter() - start
     other, is_done = _Once(calls[1]), False
     try:
         future = _pool(1).submit(other)
-        start = time.perf_counter()
         while not other.has_begun and time.perf_counter() < start + _SOON:
             time.sleep(0)  # which lets the other thread have the interpreter
         if other.cancel():
@@ -90,11 +101,13 @@ def in_step(calls: Sequence[Callable[[], None]], alone: Callable[[], None], arri
         else:
             calls[0]()
             future.result()
+            _PATIENCE.took(time.perf_counter() - start, at_best)
         is_done = True
     finally:
         if not is_done:
-            arrivals[0] = _NO_WAITING
+            arrivals[:] = _NO_WAITING
         _end([other])
+    return time.perf_counter() - start
 
 
 class _Once:
@@ -168,6 +181,11 @@ class _Patience:
         """A thread worked for so many seconds, then it waited so long for others who had as much to do."""
         if idle - worked > self._NOTABLE:
             self.lost(idle - worked)
+
+    def took(self, seconds: float, at_best: float) -> None:
+        """Two threads that wait for each other at every step took so long."""
+        if seconds > 2 * at_best + self._NOTABLE:
+            self.lost(seconds - at_best)
 
     def lost(self, seconds: float) -> None:
         """So much time was lost."""
