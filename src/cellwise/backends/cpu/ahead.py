@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cellwise.backends.cpu.code import I64, Value
@@ -43,7 +44,7 @@ class Ahead:
         with k.loop("block", steps, step=length) as first:
             end = b.add(first, length)
             end = b.select(b.icmp_signed("<", end, steps), end, steps)
-            self._multiply(self._copy(first, end))
+            k.part("ahead", partial(self._multiply, self._copy(first, end)))
             b.store(k.whole(0), self.done)
             yield first, end
 

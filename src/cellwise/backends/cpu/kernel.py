@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 from llvmlite import ir
 
@@ -202,8 +202,7 @@ class Emitter(Code):
                 self.reductions.stages()
             else:
                 for number, stage in enumerate(self.program.stages):
-                    self.stage(number, stage)
-                    self.stage_is_done(number)
+                    self.part(f"s{number}", partial(self.stage, number, stage))
             self._zero("zero after", after)
             if self.ahead is not None:
                 self.ahead.step_is_done()
@@ -321,9 +320,9 @@ class Emitter(Code):
         """The tiles of a stage that this thread does, from and to: all of them."""
         return self.whole(0), tiles
 
-    def stage_is_done(self, number: int) -> None:
-        """What follows a stage of this number: nothing, where a thread waits for no other."""
-        return
+    def part(self, name: str, work: Callable[[], None]) -> None:
+        """Work for the tiles of `share`, whose results what follows reads."""
+        work()
 
     def comment(self, node: Node) -> None:
         """The equation that the code from here on computes."""

@@ -137,7 +137,7 @@ class CpuRun(KernelRun):
         call = kernel.call
         self.at_best = math.inf  # seconds of a step
         if self.by_units:
-            self.arrivals, call = np.zeros(4 * ARRIVALS, np.int64)[ARRIVALS:], kernel.by_units
+            self.arrivals, call = np.zeros(5 * ARRIVALS, np.int64)[ARRIVALS:], kernel.by_units
             self.sizes = [
                 np.append(sizes, np.array([number, 2, self.arrivals.ctypes.data, give_way()], np.int64))
                 for number, sizes in enumerate(self.sizes)
@@ -185,7 +185,9 @@ class CpuRun(KernelRun):
                     pointers[after + 1] = at[f"{kind}after"]
         for (place, _, _), total in zip(self.summed, self.totals, strict=True):
             for pointers, row in zip(self.pointers, total, strict=True):
-                pointers[place] = row.ctypes.data
+                pointers[place] = (
+                    total[0] if self.by_units else row
+                ).ctypes.data  # of units each has its own
         for pointers in self.pointers:
             pointers[-2] = own["offsets"]
             for place, _, form in self.forms:
@@ -214,6 +216,8 @@ class CpuRun(KernelRun):
             if self.ahead is not None:
                 own = self.first_ahead + 2 * number
                 pointers[self.ahead : self.ahead + 2] = parts[own : own + 2]
+                if self.by_units:  # either may go on with what the other has done
+                    pointers[self.ahead] = parts[self.first_ahead]
             pointers[count : count + len(places)] = places
             pointers[-3] = room
 
