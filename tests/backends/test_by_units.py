@@ -82,6 +82,28 @@ def test_two_threads_have_the_bits_of_one(
     assert all(torch.equal(a, b) for a, b in zip(alone, wanted, strict=True))
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru-reset-before"])
+def test_the_first_thread_goes_on_alone_where_the_second_is_late(cell: str, two_threads: None) -> None:
+    """And with the same bits, whatever the second had done by then."""
+    layer, x = cellwise.Recurrent(cell, 17, 70, backend="cpu"), torch.randn(12, 2, 17)
+    asked = []
+
+    def late(calls: Any, alone: Any, arrivals: np.ndarray, at_best: float) -> float:
+        def second() -> None:
+            time.sleep(0.01)
+            calls[1]()
+
+        seconds = threads.in_step([calls[0], second], alone, arrivals, at_best)
+        asked.append((int(arrivals[2 * by_units.ARRIVALS]), int(arrivals[by_units.ARRIVALS])))
+        return seconds
+
+    with mock.patch.object(launch, "in_step", late):
+        found = _everything(layer, x)
+    assert len(asked) == 2
+    assert all(has_asked and parts > by_units._LEFT for has_asked, parts in asked)
+    assert all(torch.equal(a, b) for a, b in zip(found, _in_one_thread(layer, x), strict=True))
+
+
 def test_few_units_leave_nothing_for_the_second_thread(two_threads: None) -> None:
     layer, x = cellwise.Recurrent("gru", 3, 5, backend="cpu"), torch.randn(4, 2, 3)
     found, wanted = _everything(layer, x), _in_one_thread(layer, x)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import cellwise
-from cellwise.backends.cpu import threads
+from cellwise.backends.cpu import by_units, threads
 
 
 def _gradients(layer: torch.nn.Module, x: Tensor, lengths: Tensor) -> list[Tensor]:
@@ -26,9 +26,11 @@ def _gradients(layer: torch.nn.Module, x: Tensor, lengths: Tensor) -> list[Tenso
 
 @pytest.mark.parametrize("shared", [False, True], ids=["two layers", "one layer"])
 def test_python_threads_may_train_at_once(shared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        threads, "_WORTH_A_THREAD", 1
-    )  # each call shares its rows among two threads of its own
+    # Each call shares its work with a thread of the engine's: the first layer of the one by rows, the second by units;
+    # the other one has two directions.
+    monkeypatch.setattr(threads, "_WORTH_A_THREAD", 1)
+    for name, value in (("_MOST_ROWS", 6), ("_LEAST_WEIGHTS", 2000), ("_LEAST_READ", 1)):
+        monkeypatch.setattr(by_units, name, value)
     torch.set_num_threads(2)
     layers = [
         cellwise.Recurrent(name, 3, 20, 2, bidirectional=both, backend="cpu")
