@@ -174,3 +174,28 @@ def test_waiting_compiles_for_arm() -> None:
     text = str(by_units.emit_by_units(kernels.inference.program, 4, ARM))
     assert "llvm.aarch64.hint" in text
     assert len(compiled(text, ARM)) > 1000
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "wanted"),
+    [
+        (
+            lambda: cellwise.LSTM(128, 128, bidirectional=True),
+            (100, 1, 128),
+            "both directions at once, a thread for each",
+        ),
+        (lambda: cellwise.LSTM(512, 512), (50, 2, 512), "two threads, each half of the units"),
+        (lambda: cellwise.LSTM(128, 128), (100, 16, 128), "2 threads share the rows"),
+        (lambda: cellwise.LSTM(64, 64), (10, 1, 64), None),
+    ],
+)
+def test_explain_says_how_threads_share_a_call(
+    layer: Callable[[], Any], shape: tuple[int, ...], wanted: str | None
+) -> None:
+    made, before = layer(), torch.get_num_threads()
+    made.backend = "cpu"
+    torch.set_num_threads(2)
+    try:
+        assert cellwise.explain(made, torch.zeros(shape)).detail == wanted
+    finally:
+        torch.set_num_threads(before)

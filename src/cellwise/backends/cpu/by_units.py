@@ -22,6 +22,7 @@ from cellwise.backends.cpu.code import I64, Value
 from cellwise.backends.cpu.kernel import Emitter
 from cellwise.backends.cpu.target import Target
 from cellwise.backends.cpu.tiles import TILES
+from cellwise.graph import StepGraph
 from cellwise.plan.program import Program
 
 # The last of the words of `sizes`: this thread's number, how many there are, where they count arrivals, and the address
@@ -40,12 +41,18 @@ SUFFIX = "_by_units"
 
 def in_units(program: Program, shape: RunShape) -> bool:
     """Whether two threads are to share such calls by units; not programs that sum over the units of a row."""
-    graph, sizes, schedule = program.graph, shape.sizes, shape.schedule
-    weights = sizes.hidden * (len(graph.input_gates) * sizes.input + len(graph.state_gates) * sizes.output)
-    is_worth_it = (
-        schedule.batch <= _MOST_ROWS and weights >= _LEAST_WEIGHTS and schedule.steps * weights >= _LEAST_READ
+    sizes, schedule = shape.sizes, shape.schedule
+    lengths = sizes.input, sizes.hidden, sizes.output
+    return not (program.rows or shape.resets) and is_worth_it(
+        program.graph, lengths, schedule.steps, schedule.batch
     )
-    return is_worth_it and not (program.rows or shape.resets)
+
+
+def is_worth_it(graph: StepGraph, lengths: tuple[int, int, int], steps: int, batch: int) -> bool:
+    """Whether sharing by units is the quicker, by size; `lengths` are D, H and the outputs of a step."""
+    width, hidden, output = lengths
+    weights = hidden * (len(graph.input_gates) * width + len(graph.state_gates) * output)
+    return batch <= _MOST_ROWS and weights >= _LEAST_WEIGHTS and steps * weights >= _LEAST_READ
 
 
 class UnitsEmitter(Emitter):
