@@ -119,7 +119,7 @@ import os, torch, cellwise
 torch.manual_seed(0)
 torch.set_num_threads(2)
 layer = cellwise.Recurrent("gru", 8, 64, backend="cpu", bidirectional=True)
-x = torch.randn(40, 4, 8)  # so small that torch joins the directions in one thread: its own ones do not survive a fork
+x = torch.randn(80, 4, 8)  # so small that torch joins the directions in one thread: its own ones do not survive a fork
 with torch.no_grad():
     wanted = layer(x)[0]                      # the engine's threads are running from here on
     child = os.fork()

@@ -16,8 +16,8 @@ import torch
 
 from cellwise.backends.compiled.time_schedule import TimeSchedule
 
-# Handing work to another thread takes 50 to 100 us, in which one core does a few million multiply-adds.
-_WORTH_A_THREAD = 2_000_000
+# Handing work to another thread and waiting for it takes 50 to 100 us, in which one core does so many multiply-adds.
+_WORTH_A_THREAD = 4_000_000
 # Seconds in which a thread that was woken has begun if there is a core for it.
 _SOON = 3e-4
 _NO_WAITING = 2**62  # arrivals: more than anybody waits for
