@@ -36,20 +36,30 @@ _LEFT = 2**61
 # More rows are better shared by rows; and waiting, which costs 1 to 2 us a step, beside 100 us to begin, must be little
 # beside the work (docs/decisions/0068). Weights of a step, and those read in all steps.
 _MOST_ROWS, _LEAST_WEIGHTS, _LEAST_READ = 5, 250_000, 16_000_000
+_MOST_OF_MANY = 3
 SUFFIX = "_by_units"
 
 
-def in_units(program: Program, shape: RunShape) -> bool:
-    """Whether two threads are to share such calls by units; not programs that sum over the units of a row."""
+def in_units(program: Program, shape: RunShape, threads: int) -> bool:
+    """Whether two of so many threads are to share such calls by units, and no programs that sum over these."""
     sizes, schedule = shape.sizes, shape.schedule
     lengths = sizes.input, sizes.hidden, sizes.output
     return not (program.rows or shape.resets) and is_worth_it(
-        program.graph, lengths, schedule.steps, schedule.batch
+        program.graph, lengths, schedule.steps, schedule.batch, threads
     )
 
 
-def is_worth_it(graph: StepGraph, lengths: tuple[int, int, int], steps: int, batch: int) -> bool:
-    """Whether sharing by units is the quicker, by size; `lengths` are D, H and the outputs of a step."""
+def is_worth_it(
+    graph: StepGraph, lengths: tuple[int, int, int], steps: int, batch: int, threads: int
+) -> bool:
+    """Whether two threads that share units are quicker than so many that share rows.
+
+    Args:
+        lengths: D, H and the outputs of a step.
+    """
+    # Half of the units of four rows take longer than a row for each of four threads.
+    if threads < 2 or (threads > 2 and batch > _MOST_OF_MANY):
+        return False
     width, hidden, output = lengths
     weights = hidden * (len(graph.input_gates) * width + len(graph.state_gates) * output)
     return batch <= _MOST_ROWS and weights >= _LEAST_WEIGHTS and steps * weights >= _LEAST_READ

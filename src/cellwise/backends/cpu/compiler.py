@@ -198,7 +198,7 @@ class LlvmCompiler(KernelCompiler):
         threads = threads_for(work)
         can = not context.resets and context.dtype is not torch.bfloat16
         can = can and not forward_program(graph, None, bool(stack.proj_size)).rows
-        if threads > 1 and can and is_worth_it(graph, lengths, steps, batch):
+        if can and is_worth_it(graph, lengths, steps, batch, threads):
             return "two threads, each half of the units"
         return f"{min(threads, batch)} threads share the rows" if min(threads, batch) > 1 else None
 

@@ -151,12 +151,8 @@ class CpuRun(KernelRun):
 
     def _goes_by_units(self, threads: int) -> bool:
         """Whether two threads share units and not rows."""
-        return (
-            threads > 1
-            and self.at_once == 1
-            and self.kernel.dtype is not torch.bfloat16
-            and in_units(self.kernel.program, self.shape)
-        )
+        can = self.at_once == 1 and self.kernel.dtype is not torch.bfloat16
+        return can and in_units(self.kernel.program, self.shape, threads)
 
     def _sizes(self, first: int, count: int) -> np.ndarray:
         """What `kernel.SIZES` names: for a share of the rows, and no steps yet."""
