@@ -36,12 +36,12 @@ _LEFT = 2**61
 # More rows are better shared by rows; and waiting, which costs 1 to 2 us a step, beside 100 us to begin, must be little
 # beside the work (docs/decisions/0068). Weights of a step, and those read in all steps.
 _MOST_ROWS, _LEAST_WEIGHTS, _LEAST_READ = 5, 250_000, 16_000_000
-_MOST_OF_MANY = 3
+_MOST_OF_MANY = 3  # rows, where more than two threads could have a row each
 SUFFIX = "_by_units"
 
 
 def in_units(program: Program, shape: RunShape, threads: int) -> bool:
-    """Whether two of so many threads are to share such calls by units, and no programs that sum over these."""
+    """Whether two of so many threads are to share such calls by units: not of programs that sum over these."""
     sizes, schedule = shape.sizes, shape.schedule
     lengths = sizes.input, sizes.hidden, sizes.output
     return not (program.rows or shape.resets) and is_worth_it(
@@ -68,14 +68,15 @@ def is_worth_it(
 class UnitsEmitter(Emitter):
     """Emits the kernel of a program that two threads share by units.
 
-    The first thread has the last word. Where it waits in vain for a while, it asks the second to leave after what it is
+    The first thread decides. Where it waits in vain for a while, it asks the second to leave after what it is
     doing, does what the second left undone of this part, and goes on alone: so a core that is taken costs one wait.
     """
 
     def __init__(self, program: Program, element_bytes: int, target: Target) -> None:
         super().__init__(program, element_bytes, target)
         self.function.name = f"{self.function.name}{SUFFIX}"
-        # Whose share is done, of how many; `left` is what a thread has that has left: all others do its work.
+        # Whose share is done, of how many: the third of two has none. Then how many parts were begun, and whether the
+        # share that is done is the last that two have.
         self._state = {name: self.b.alloca(I64, name=name) for name in ("who", "of", "parts", "last")}
 
     @property

@@ -1,4 +1,6 @@
-"""How rows are shared among threads, and the threads. Each runs all steps for its rows, without waiting in between."""
+"""How work is shared among threads, and the threads. Each runs all steps for its rows, without waiting in between; two
+that share units wait for each other at every stage (`by_units.py`).
+"""
 
 from __future__ import annotations
 
@@ -76,8 +78,8 @@ def in_step(
 ) -> float:
     """Run two calls that wait for each other, the first on this thread; or `alone`, which does the work of both.
 
-    It is done alone where the other thread has not begun after a moment: it may be without a core for long; and for a
-    while after the two took far longer than they do.
+    It is done alone where the other thread has not begun after a moment, since it may be without a core for long, and
+    for a while after the two took far longer than they can.
 
     Args:
         arrivals: where they count that they have come so far.
