@@ -29,7 +29,7 @@ from cellwise import cells
 from cellwise.backends.compiled.cell_kernels import CellKernels
 from cellwise.backends.compiled.plain import run_backward, run_forward
 from cellwise.backends.compiled.time_schedule import schedule_of
-from cellwise.backends.cpu import blocks, pack, threads
+from cellwise.backends.cpu import blocks, by_units, pack, threads
 from cellwise.backends.cpu.compiler import Kernel, llvm_compiler
 from cellwise.backends.cpu.kernel import ADDRESSES, size_names
 from cellwise.backends.cpu.stepper import CpuStepper
@@ -335,7 +335,13 @@ def prepare(name: str) -> None:
 def main(name: str, at_end: bool, short: str | None) -> None:
     graph = cells.get(name).graph
     calls, seen = 0, set[str]()
-    with mock.patch.object(threads, "_WORTH_A_THREAD", 1), mock.patch.object(blocks, "_ROWS", 5):
+    # Two threads share the units of a single row, and more rows than that.
+    limits = {"_MOST_ROWS": 1, "_LEAST_WEIGHTS": 1, "_LEAST_READ": 1}
+    with (
+        mock.patch.object(threads, "_WORTH_A_THREAD", 1),
+        mock.patch.object(blocks, "_ROWS", 5),
+        mock.patch.multiple(by_units, **limits),
+    ):
         for case in cases(projects(graph)):
             if short and case.steps < max(STEPS):
                 continue  # in a few steps not all of a history is used

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import cellwise
-from cellwise.backends.cpu import threads
+from cellwise.backends.cpu import by_units, threads
 
 
 def _gradients(layer: torch.nn.Module, x: Tensor, lengths: Tensor) -> list[Tensor]:
@@ -26,12 +26,17 @@ def _gradients(layer: torch.nn.Module, x: Tensor, lengths: Tensor) -> list[Tenso
 
 @pytest.mark.parametrize("shared", [False, True], ids=["two layers", "one layer"])
 def test_python_threads_may_train_at_once(shared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        threads, "_WORTH_A_THREAD", 1
-    )  # each call shares its rows among two threads of its own
+    # Each call shares its work with a thread of the engine's: the first layer of the one by rows, the second by units;
+    # the other one has two directions.
+    monkeypatch.setattr(threads, "_WORTH_A_THREAD", 1)
+    for name, value in (("_MOST_ROWS", 6), ("_LEAST_WEIGHTS", 2000), ("_LEAST_READ", 1)):
+        monkeypatch.setattr(by_units, name, value)
     torch.set_num_threads(2)
-    layers = [cellwise.Recurrent(name, 3, 20, 2, backend="cpu") for name in ("gru", "lstm-peephole")]
-    layers = [layers[0], layers[0]] if shared else layers
+    layers = [
+        cellwise.Recurrent(name, 3, 20, 2, bidirectional=both, backend="cpu")
+        for name, both in (("gru", False), ("lstm-peephole", True))
+    ]
+    layers = [layers[1], layers[1]] if shared else layers
     lengths = torch.tensor([12, 9, 9, 5, 2, 0])
     inputs = [torch.randn(12, 6, 3) for _ in layers]
     rounds = 20
@@ -113,8 +118,8 @@ _FORKS = """
 import os, torch, cellwise
 torch.manual_seed(0)
 torch.set_num_threads(2)
-layer = cellwise.Recurrent("gru", 8, 64, backend="cpu")
-x = torch.randn(40, 64, 8)
+layer = cellwise.Recurrent("gru", 8, 64, backend="cpu", bidirectional=True)
+x = torch.randn(80, 4, 8)  # so small that torch joins the directions in one thread: its own ones do not survive a fork
 with torch.no_grad():
     wanted = layer(x)[0]                      # the engine's threads are running from here on
     child = os.fork()

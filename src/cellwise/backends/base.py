@@ -293,7 +293,21 @@ def _without_gradient(sequences: Sequences) -> Sequences:
     return Sequences(data, sequences.steps, sequences.batch, sequences.sizes, sequences.resets)
 
 
-def run_stacked(stack: LayerSpec, call: Call, run_direction: RunDirection, fresh: bool = False) -> Result:
+# The same of both directions of a layer at once: their outputs side by side, and the final states of each. None where
+# one is to run after the other.
+RunBoth = Callable[
+    [Sequence[Weights], Sequences, Sequence[tuple[Tensor, ...]]],
+    tuple[Tensor, list[tuple[Tensor, ...]]] | None,
+]
+
+
+def run_stacked(
+    stack: LayerSpec,
+    call: Call,
+    run_direction: RunDirection,
+    fresh: bool = False,
+    run_both: RunBoth | None = None,
+) -> Result:
     """Run a stack layer by layer with a function for one layer in one direction; dropout stands between layers.
 
     `fresh` says that its final states are nobody else's. They then are no views, on which some of torch is forbidden.
@@ -305,16 +319,24 @@ def run_stacked(stack: LayerSpec, call: Call, run_direction: RunDirection, fresh
     # Then no product gives a gradient back to it, and zeros would be as large as it.
     is_taken_in_parts = bool(stack.graph.input_parts) and not stack.graph.input_gates
     for layer in range(stack.num_layers):
-        outputs = []
+        indices = range(layer * stack.directions, (layer + 1) * stack.directions)
         rows = _without_gradient(sequences) if is_taken_in_parts else sequences
-        for direction in range(stack.directions):
-            index = layer * stack.directions + direction
-            initial = tuple([state.select(0, index) for state in call.states])
-            weights = with_parts(call.weights[index], stack.graph, sequences.data)
-            output, final = run_direction(stack.graph, weights, rows, initial, direction == 1)
-            outputs.append(output)
-            finals.append(final)
-        data = joined(outputs, 1 + len(stack.graph.others), layer == stack.num_layers - 1)
+        initial = [tuple([state.select(0, index) for state in call.states]) for index in indices]
+        weights = [with_parts(call.weights[index], stack.graph, sequences.data) for index in indices]
+        both = None
+        if run_both is not None and stack.directions == 2 and call.parts == 1:
+            both = run_both(weights, rows, initial)
+        if both is None:
+            found = [
+                run_direction(stack.graph, weights[direction], rows, initial[direction], direction == 1)
+                for direction in range(stack.directions)
+            ]
+            finals += [final for _, final in found]
+            outputs = [output for output, _ in found]
+            data = joined(outputs, 1 + len(stack.graph.others), layer == stack.num_layers - 1)
+        else:
+            data, ends = both
+            finals += ends
         if stack.dropout and call.training and layer < stack.num_layers - 1:
             data = F.dropout(data, stack.dropout)
         # Not `dataclasses.replace`: a compiled program would look at all that it reads before each run.

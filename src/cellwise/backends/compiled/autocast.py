@@ -22,5 +22,5 @@ def run_cast(
     states = tuple(state.to(dtype) for state in call.states)
     with torch.autocast(device_type, enabled=False):
         cast = Call(sequences, states, weights, call.training, made, call.parts)
-        output, finals = run_stacked(stack, cast, made.run, fresh=True)
+        output, finals = run_stacked(stack, cast, made.run, True, made.run_both)
         return (output, finals) if given is None else (output.to(given), tuple([f.to(given) for f in finals]))

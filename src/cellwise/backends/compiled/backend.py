@@ -72,7 +72,7 @@ class Compiled(Backend):
         return LayerPass.of(stack.graph, context.dtype, self.name, stack.bias, *options)
 
     def run(self, stack: LayerSpec, call: Call) -> Result:
-        return run_stacked(stack, call, call.prepared.run, fresh=True)
+        return run_stacked(stack, call, call.prepared.run, True, call.prepared.run_both)
 
     def shortcut(self, stack: LayerSpec, prepared: Any, batch: PlainBatch) -> Shortcut | None:
         from cellwise.backends.compiled.shortcut import CompiledShortcut

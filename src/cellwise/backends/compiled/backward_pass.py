@@ -122,8 +122,13 @@ class BackwardPass:
         A gradient that is None is zero. Returns the gradients at x (N, D) if wanted, at the initial states (B, H)
         each, and at the weights, in their order; None at what was drawn at random.
         """
-        call = _Call(self, x, states, weights, resets, output, saved)
-        return call.run(output_gradient, state_gradients, wants_input)
+        self.kernels.compiler.begin()
+        call = BackwardCall(self, x, states, weights, resets, output, saved)
+        call.begin(output_gradient, state_gradients, wants_input)
+        for number, (first, end, _) in enumerate(self.spans):
+            call.launched.launch(first, end)
+            call.after(number)
+        return call.end()
 
 
 @lru_cache(maxsize=64)
@@ -139,7 +144,7 @@ def backward_pass(
     return BackwardPass(kernels, bias, lengths, schedule, has_resets, device)
 
 
-class _Call:
+class BackwardCall:
     """The tensors of one call, and the gradients that come of them."""
 
     def __init__(
@@ -154,7 +159,6 @@ class _Call:
     ) -> None:
         self.made, self.x, self.states, self.resets = made, x, states, resets
         self.compiler, self.sizes, self.recipe = made.kernels.compiler, made.sizes, made.recipe
-        self.compiler.begin()
         self.ordered, self.weights = weights, dict(zip(made.stems, weights, strict=True))
         self.tensors = {"output": output} | dict(zip(made.saved, saved, strict=True))
         if made.beside is not None:
@@ -166,42 +170,55 @@ class _Call:
         self.is_wide = len(made.spans) > 1 and x.dtype.itemsize == 2
         self.products = self.compiler.gradient_products(x.dtype)
 
-    def run(
-        self, output_gradient: Tensor | None, state_gradients: Sequence[Tensor | None], wants_input: bool
-    ) -> tuple[Tensor | None, list[Tensor], list[Tensor | None]]:
+    def begin(
+        self,
+        output_gradient: Tensor | None,
+        state_gradients: Sequence[Tensor | None],
+        wants_input: bool,
+        at_once: int = 1,
+    ) -> None:
+        """Make room, and bind a run that is to be launched with others, so many together."""
         made, x = self.made, self.x
+        self.wants_input = wants_input
         self.held = {name: self.compiler.empty(made.most, width, x, True) for name, width in made.held}
-        arriving = [
+        self.arriving = [
             made.zeros(place, state) if gradient is None else gradient.contiguous()
             for place, (state, gradient) in enumerate(zip(self.states, state_gradients, strict=True))
         ]
         batch = made.schedule.batch
-        pairs = [
+        self.pairs = [
             x.new_empty((batch, width)) if is_final else self.compiler.empty(2 * batch, width, x, True)
             for width, is_final in zip(made.own_widths, made.are_finals, strict=True)
         ]
-        run = made.runs.take()
-        # Copies among them live as long as these names do.
-        buffers, (firsts, histories) = self._buffers(output_gradient), self._carried(arriving, pairs)
-        run.bind(buffers, firsts, histories, self.ordered, self.resets)
-        found: dict[str, Tensor] = {}
-        dx = None
-        for number, (first, end, rows) in enumerate(made.spans):
-            run.launch(first, end)
-            if rows.start < rows.stop:
-                self._at_weights(rows, found, add=number > 0)
-                dx = self._at_input(rows, dx) if wants_input else None
-                self._at_beside(rows, found)
-                if self.products is not None:
-                    self.products.run()
-        if wants_input and dx is None:
+        self.launched = made.runs.take(at_once)
+        # Copies among them live as long as this call does.
+        self.bound = self._buffers(output_gradient), self._carried(self.arriving, self.pairs)
+        buffers, (firsts, histories) = self.bound
+        self.launched.bind(buffers, firsts, histories, self.ordered, self.resets)
+        self.found: dict[str, Tensor] = {}
+        self.dx: Tensor | None = None
+
+    def after(self, number: int) -> None:
+        """What the steps of a span give to the gradients, when they have run."""
+        _, _, rows = self.made.spans[number]
+        if rows.start < rows.stop:
+            self._at_weights(rows, self.found, add=number > 0)
+            self.dx = self._at_input(rows, self.dx) if self.wants_input else None
+            self._at_beside(rows, self.found)
+            if self.products is not None:
+                self.products.run()
+
+    def end(self) -> tuple[Tensor | None, list[Tensor], list[Tensor | None]]:
+        """What `BackwardPass.run` returns, when all spans have run."""
+        made, x, found, dx = self.made, self.x, self.found, self.dx
+        if self.wants_input and dx is None:
             dx = self._input_gradient()
-        self._at_own(run.sums(), found)
-        made.runs.give_back(run)
+        self._at_own(self.launched.sums(), found)
+        made.runs.give_back(self.launched)
         schedule = made.backwards
         finals = [
             pair if is_final else schedule.finals(pair, given, pair=True)
-            for pair, is_final, given in zip(pairs, made.are_finals, arriving, strict=True)
+            for pair, is_final, given in zip(self.pairs, made.are_finals, self.arriving, strict=True)
         ]
         drawn = frozenset[str]() if made.beside is None else made.beside.drawn
         gradients = [

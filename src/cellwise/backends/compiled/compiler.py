@@ -78,7 +78,12 @@ class RunShape(NamedTuple):
 
 
 class KernelRun(ABC):
-    """A kernel for one shape of call. One call uses it at a time."""
+    """A kernel for one shape of call. One call uses it at a time.
+
+    at_once: how many runs, this one among them, `KernelCompiler.launch` is to be given together; set before `bind`.
+    """
+
+    at_once: int = 1
 
     @abstractmethod
     def bind(
@@ -266,6 +271,17 @@ class KernelCompiler(ABC):
             None if they are to run one after the other.
         """
         return None
+
+    def runs_at_once(
+        self, kernels: CellKernels, lengths: tuple[int, int, int], schedule: TimeSchedule
+    ) -> bool:
+        """Whether the two directions of a layer on such calls are to be launched together; `lengths` are D, H and P."""
+        return False
+
+    def launch(self, runs: Sequence[tuple[KernelRun, int, int]]) -> None:
+        """Run steps of several runs that want nothing of each other: of each from the first up to the end."""
+        for run, first, end in runs:
+            run.launch(first, end)
 
     def stepper(
         self, kernels: CellKernels, stack: LayerSpec, weights: Sequence[Sequence[Tensor]], batch: int

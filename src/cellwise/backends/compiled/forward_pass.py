@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,15 +34,29 @@ class Runs:
         self._kernel, self._shape = kernel, shape
         self._idle: deque[KernelRun] = deque()
 
-    def take(self) -> KernelRun:
+    def take(self, at_once: int = 1) -> KernelRun:
+        """A run, which is to be launched with others, so many together."""
         try:
-            return self._idle.pop()
+            run = self._idle.pop()
         except IndexError:
-            return self._kernel.open(self._shape)
+            run = self._kernel.open(self._shape)
+        run.at_once = at_once
+        return run
 
     def give_back(self, run: KernelRun) -> None:
         run.release()
         self._idle.append(run)
+
+
+class Begun(NamedTuple):
+    """A forward pass that is yet to be launched. held: tensors that must live until it was."""
+
+    run: KernelRun
+    output: Tensor
+    saved: list[Tensor]
+    histories: list[Tensor]
+    initial: Sequence[Tensor]
+    held: tuple[Tensor, ...]
 
 
 class ForwardPass:
@@ -90,8 +105,21 @@ class ForwardPass:
         self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], resets: Tensor | None
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Outputs (N, H), final states (B, H), and with a tape what is kept, in the order of `saved_layout`."""
+        self.compiler.begin()
+        begun = self.begin(x, states, weights, resets)
+        begun.run.launch(0, self.schedule.steps)
+        return self.end(begun)
+
+    def begin(
+        self,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        resets: Tensor | None,
+        at_once: int = 1,
+    ) -> Begun:
+        """Make the call's tensors, and bind a run that is to be launched with others, so many together."""
         compiler, schedule, sizes, rows = self.compiler, self.schedule, self.sizes, x.shape[0]
-        compiler.begin()
         x = x.contiguous()
         output = x.new_empty((rows, sizes.outputs * sizes.padded_output))
         saved = [compiler.empty(rows, width, x, False) for width in self.made]
@@ -107,17 +135,21 @@ class ForwardPass:
             else compiler.empty(2 * schedule.batch, width, x, True)
             for place, width, is_final in zip(self.histories, self.widths, self.are_finals, strict=True)
         ]
-        run = self._runs.take()
+        run = self._runs.take(at_once)
         run.bind([tensors[place] for place in self.given], firsts, histories, weights, resets)
-        run.launch(0, schedule.steps)
-        self._runs.give_back(run)
+        return Begun(run, output, saved, histories, initial, (*tensors, *firsts))
+
+    def end(self, begun: Begun) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """What `run` returns, of a run that was launched."""
+        schedule, sizes, output, saved = self.schedule, self.sizes, begun.output, begun.saved
+        self._runs.give_back(begun.run)
         finals = [
             history if is_final else schedule.finals(history, state, place is None)
             for history, is_final, state, place in zip(
-                histories, self.are_finals, initial, self.histories, strict=True
+                begun.histories, self.are_finals, begun.initial, self.histories, strict=True
             )
         ]
-        if schedule.rows < rows:
+        if schedule.rows < len(output):
             output[schedule.rows :] = 0
         given = output
         if sizes.output != sizes.padded_output:

@@ -12,9 +12,17 @@ from torch import Tensor
 
 from cellwise.backends.base import Result, Sequences, Weights
 from cellwise.backends.compiled import compiler as compilers
+from cellwise.backends.compiled.both import Both, infer_both
 from cellwise.backends.compiled.cell_kernels import CellKernels, kernels_for, key_of
 from cellwise.backends.compiled.compiler import SmallCall, SmallPass
-from cellwise.backends.compiled.plain import Forward, PassCall, is_plain, lie_in_memory, run_forward
+from cellwise.backends.compiled.plain import (
+    Forward,
+    PassCall,
+    is_plain,
+    lengths_of,
+    lie_in_memory,
+    run_forward,
+)
 from cellwise.backends.compiled.time_schedule import TimeSchedule, even_schedule, schedule_of
 from cellwise.graph import StepGraph
 from cellwise.torch_internals import tracing_state
@@ -72,10 +80,7 @@ class LayerPass:
             kernels = self.kernels
             key = self.key or key_of(kernels.graph, kernels.projected, kernels.recompute, self.name)
             return self._traced(key, weights, sequences, initial, reverse)
-        if sequences.sizes is None:
-            schedule = even_schedule(sequences.steps, sequences.batch, reverse)
-        else:
-            schedule = schedule_of(_offsets(sequences), sequences.batch, reverse)
+        schedule = _schedule(sequences, reverse)
         resets = None if sequences.resets is None else _resets(sequences, reverse)
         small = self._plan(sequences, schedule, tensors)
         if _needs_gradient(tensors):
@@ -88,6 +93,30 @@ class LayerPass:
                 self.kernels, self.bias, schedule, data, initial, taken, resets, False
             )
         return output, tuple(finals)
+
+    def run_both(
+        self, weights: Sequence[Weights], sequences: Sequences, initial: Sequence[tuple[Tensor, ...]]
+    ) -> tuple[Tensor, list[tuple[Tensor, ...]]] | None:
+        """Run both directions at once; None where one is to run after the other."""
+        if torch.compiler.is_compiling():
+            return None
+        data, kernels, taken = sequences.data, self.kernels, [tuple(e.by_stem.values()) for e in weights]
+        others = [each for pair in zip(initial, taken, strict=True) for part in pair for each in part]
+        if not (is_plain(data) and lie_in_memory((data, *others))):
+            return None
+        ways = (False, True)
+        schedules = [_schedule(sequences, reverse) for reverse in ways]
+        lengths = lengths_of(kernels, self.bias, data, initial[0], taken[0])
+        if not kernels.compiler.runs_at_once(kernels, lengths, schedules[0]):
+            return None
+        calls = [PassCall(kernels, self.bias, schedule) for schedule in schedules]
+        resets = [None if sequences.resets is None else _resets(sequences, reverse) for reverse in ways]
+        if _needs_gradient((data, *others)):
+            output, *finals = Both.apply(calls, resets, data, *others)
+        else:
+            output, *finals = infer_both(calls, resets, data, initial, taken)
+        count = len(initial[0])
+        return output, [tuple(finals[:count]), tuple(finals[count:])]
 
     def _plan(
         self, sequences: Sequences, schedule: TimeSchedule, tensors: Sequence[Tensor]
@@ -117,6 +146,12 @@ class LayerPass:
             key, sequences.data, offsets, states, resets, taken, self.bias, reverse, tape
         )
         return output, tuple(rest[: len(states)])
+
+
+def _schedule(sequences: Sequences, reverse: bool) -> TimeSchedule:
+    if sequences.sizes is None:
+        return even_schedule(sequences.steps, sequences.batch, reverse)
+    return schedule_of(_offsets(sequences), sequences.batch, reverse)
 
 
 @lru_cache(maxsize=64)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,14 +35,14 @@ def run_forward(
     tape: bool,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """Outputs (N, H), final states (B, H), and with a tape what is kept for the backward pass."""
-    lengths = _lengths(kernels, bias, x, states, weights)
+    lengths = lengths_of(kernels, bias, x, states, weights)
     made = forward_pass(kernels, bias, lengths, schedule, resets is not None, tape, x.device)
     try:
         return made.run(x, states, weights, resets)
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
+        if not is_too_large(error):
             raise
-        raise _too_large(kernels, bias, x, states, weights, resets is not None, tape) from None
+        raise too_large(kernels, bias, x, states, weights, resets is not None, tape) from None
 
 
 def run_backward(
@@ -60,12 +60,12 @@ def run_backward(
     wants_input: bool,
 ) -> tuple[Tensor | None, list[Tensor], list[Tensor | None]]:
     """The gradients at x, states and weights; `schedule` is that of the forward pass."""
-    lengths = _lengths(kernels, bias, x, states, weights)
+    lengths = lengths_of(kernels, bias, x, states, weights)
     made = backward_pass(kernels, bias, lengths, schedule, resets is not None, x.device)
     return made.run(x, states, weights, resets, output, saved, output_gradient, state_gradients, wants_input)
 
 
-def _lengths(
+def lengths_of(
     kernels: CellKernels, bias: bool, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]
 ) -> tuple[int, int, int]:
     """D, H and P."""
@@ -75,7 +75,12 @@ def _lengths(
     return x.shape[1], states[0].shape[1], 0
 
 
-def _too_large(
+def is_too_large(error: Exception) -> bool:
+    """Whether there was no memory for a call."""
+    return isinstance(error, MemoryError) or "allocate memory" in str(error)
+
+
+def too_large(
     kernels: CellKernels,
     bias: bool,
     x: Tensor,
@@ -178,7 +183,8 @@ class Forward(torch.autograd.Function):
         # Those of a layer that was given no states are zeros, and nobody wants a gradient at them.
         states = call.zeros or [each.reshape(each.shape[-2:]) for each in others[:count]]
         inner = [*states, *others[count:]]
-        dx, *found = _differentiated(ctx, output, x.reshape(-1, x.shape[-1]), inner, saved, gradients)
+        told = Told(call, ctx.resets, ctx.hooked, wants_input)
+        dx, *found = differentiated(told, output, x.reshape(-1, x.shape[-1]), inner, saved, gradients)
         found = [dx, *found[len(call.zeros) :]]
         shapes = [each.shape for each in (x, *others)]
         return *_NOTHING, *[
@@ -207,11 +213,25 @@ def _are_plain(gradients: Sequence[Tensor | None]) -> bool:
     return True
 
 
-def _differentiated(
-    ctx: Any, output: Tensor, x: Tensor, others: list[Tensor], saved: list[Tensor], gradients: Sequence[Any]
+class Told(NamedTuple):
+    """What a backward pass is told. hooked: hooks brought back what was kept, which so must be checked."""
+
+    call: PassCall
+    resets: Tensor | None
+    hooked: bool
+    wants_input: bool
+
+
+def differentiated(
+    told: Told,
+    output: Tensor,
+    x: Tensor,
+    others: list[Tensor],
+    saved: Sequence[Tensor],
+    gradients: Sequence[Any],
 ) -> Sequence[Tensor | None]:
     """The gradients at x (N, D), states and weights, whatever the gradients at what came out are."""
-    call, resets = ctx.call, ctx.resets
+    call, resets = told.call, told.resets
     kernels, bias, schedule = call.kernels, call.bias, call.schedule
     count = len(kernels.graph.states)
     # Those at what was handed to the caller, in the shape of what a layer pass computed.
@@ -231,19 +251,34 @@ def _differentiated(
             for r, g in zip(results, gradients, strict=True)
         ]
         found: Sequence[Tensor | None] = Backward.apply(
-            kernels, bias, schedule, resets, output, saved, x, *others, *given
+            kernels, bias, schedule, resets, output, list(saved), x, *others, *given
         )
         return found
-    at_output, *at_states = [None if each is None else in_memory(each) for each in gradients]
-    states, weights, wanted = others[:count], others[count:], ctx.needs_input_grad[2]
-    if ctx.hooked:
-        sizes = sizes_of(kernels, bias, x, states, weights)
-        check_backward(kernels, sizes, x, states, resets is not None, output, saved, at_output, at_states)
-        output, saved = output.contiguous(), [each.contiguous() for each in saved]
     dx, dstates, dweights = run_backward(
-        kernels, bias, schedule, x, states, weights, resets, output, saved, at_output, at_states, wanted
+        kernels, bias, schedule, *in_order(told, output, x, others, saved, gradients)
     )
     return dx, *dstates, *dweights
+
+
+def in_order(
+    told: Told,
+    output: Tensor,
+    x: Tensor,
+    others: Sequence[Tensor],
+    saved: Sequence[Tensor],
+    gradients: Sequence[Any],
+) -> tuple[Any, ...]:
+    """What `BackwardPass.run` takes, of gradients that kernels are given."""
+    kernels, bias = told.call.kernels, told.call.bias
+    at_output, *at_states = [None if each is None else in_memory(each) for each in gradients]
+    count = len(at_states)
+    states, weights = others[:count], others[count:]
+    if told.hooked:
+        sizes = sizes_of(kernels, bias, x, states, weights)
+        has_resets = told.resets is not None
+        check_backward(kernels, sizes, x, states, has_resets, output, saved, at_output, at_states)
+        output, saved = output.contiguous(), [each.contiguous() for each in saved]
+    return x, states, weights, told.resets, output, saved, at_output, at_states, told.wants_input
 
 
 class Backward(torch.autograd.Function):

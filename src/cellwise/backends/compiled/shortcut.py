@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cellwise.backends.base import LayerSpec, PlainBatch, Result, Shortcut, joined
+from cellwise.backends.compiled.both import Both, infer_both
 from cellwise.backends.compiled.compiler import SmallCall
 from cellwise.backends.compiled.layer_pass import LayerPass
 from cellwise.backends.compiled.plain import Forward, PassCall, run_forward
@@ -54,12 +55,10 @@ class CompiledShortcut(Shortcut):
 
     def _call(self, number: int, has_states: bool, device: torch.device) -> PassCall:
         """What is known beforehand of one layer and direction."""
-        stack, made = self._stack, self._made
-        layer, direction = divmod(number, stack.directions)
-        width = (stack.proj_size or stack.hidden_size) * stack.directions if layer else stack.input_size
-        lengths, schedule = (width, stack.hidden_size, stack.proj_size), self._schedules[direction]
-        given, parts = (made.kernels, made.bias), [stack.hidden_size] * len(stack.graph.input_parts)
-        beside = (*self._form.beside, *parts)
+        made, parts = self._made, [self._stack.hidden_size] * len(self._stack.graph.input_parts)
+        layer, direction = divmod(number, self._stack.directions)
+        lengths, schedule = self._lengths(layer), self._schedules[direction]
+        given, beside = (made.kernels, made.bias), (*self._form.beside, *parts)
         small = made.kernels.compiler.small_pass(
             SmallCall(*given, lengths, schedule, self._given, has_states, device, self._form.resets, beside)
         )
@@ -107,10 +106,7 @@ class CompiledShortcut(Shortcut):
         resets: Tensor | None,
     ) -> Sequence[Tensor]:
         call = self._call_of(number, states, x)
-        if self._parts is not None:
-            count, place = self._parts
-            parts = x.reshape(self._rows, x.shape[-1]).chunk(count, dim=-1)
-            weights = [*weights[:place], *parts, *weights[place:]]
+        weights = self._with_parts(x, weights)
         if call.small is not None:
             states = [each if each.is_contiguous() else each.contiguous() for each in states]
         elif self._alone:
@@ -145,17 +141,14 @@ class CompiledShortcut(Shortcut):
         stack, found = self._stack, []
         marks = (resets, self._backwards(resets))
         for layer in range(stack.num_layers):
-            outputs = []
-            beside = self._beside(layer, x, states, weights, records) if stack.directions == 2 else None
-            for direction in range(stack.directions):
-                number = layer * stack.directions + direction
-                taken = weights[number * self._stems : (number + 1) * self._stems]
-                first = [state[number] for state in states]
-                with beside if direction and beside is not None else nullcontext():
-                    output, *finals = self._direction(number, x, first, taken, records, marks[direction])
-                outputs.append(output)
-                found.append(finals)
-            x = joined(outputs, self._outputs, layer == stack.num_layers - 1)
+            both = self._both(layer, x, states, weights, records, marks) if stack.directions == 2 else None
+            if both is None:
+                passes = self._in_turn(layer, x, states, weights, records, marks)
+                found += [finals for _, *finals in passes]
+                x = joined([each for each, *_ in passes], self._outputs, layer == stack.num_layers - 1)
+            else:
+                x, *finals = both
+                found += [finals[: len(finals) // 2], finals[len(finals) // 2 :]]
             if dropout and layer < stack.num_layers - 1:
                 x = torch.nn.functional.dropout(x, dropout)
         if getattr(x.grad_fn, "reads_output", False):
@@ -170,6 +163,72 @@ class CompiledShortcut(Shortcut):
         found = resets.clone()
         found[: int(self._schedules[0].offsets[1])] = 0
         return found
+
+    def _in_turn(
+        self,
+        layer: int,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        records: bool,
+        marks: Sequence[Tensor | None],
+    ) -> list[Sequence[Tensor]]:
+        """The output and the final states of each direction, the second perhaps beside the first."""
+        directions, found = self._stack.directions, []
+        beside = self._beside(layer, x, states, weights, records) if directions == 2 else None
+        for direction in range(directions):
+            number = layer * directions + direction
+            taken = weights[number * self._stems : (number + 1) * self._stems]
+            first = [state[number] for state in states]
+            with beside if direction and beside is not None else nullcontext():
+                found.append(self._direction(number, x, first, taken, records, marks[direction]))
+        return found
+
+    def _both(
+        self,
+        layer: int,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        records: bool,
+        marks: Sequence[Tensor | None],
+    ) -> Sequence[Tensor] | None:
+        """Both directions at once, the output and the final states of each; None where they are to run in turn."""
+        calls = [self._call_of(2 * layer + direction, states, x) for direction in range(2)]
+        if not self._at_once(layer, calls):
+            return None
+        taken = [
+            self._with_parts(x, weights[number * self._stems : (number + 1) * self._stems])
+            for number in (2 * layer, 2 * layer + 1)
+        ]
+        firsts = [[state[number] for state in states] for number in (2 * layer, 2 * layer + 1)]
+        others = [*firsts[0], *taken[0], *firsts[1], *taken[1]]
+        if records and any(each.requires_grad for each in (x, *others)):
+            recorded: Sequence[Tensor] = Both.apply(calls, marks, x, *others)
+            return recorded
+        given = [call.zeros or first for call, first in zip(calls, firsts, strict=True)]
+        return infer_both(calls, marks, x.reshape(self._rows, x.shape[-1]), given, taken)
+
+    def _with_parts(self, x: Tensor, weights: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Weights of a layer, among which are the parts of its input that it takes as they are."""
+        if self._parts is None:
+            return weights
+        count, place = self._parts
+        parts = x.reshape(self._rows, x.shape[-1]).chunk(count, dim=-1)
+        return [*weights[:place], *parts, *weights[place:]]
+
+    def _at_once(self, layer: int, calls: Sequence[PassCall]) -> bool:
+        """Whether both directions of a layer are to be launched together: asked each time, as threads are."""
+        if any(call.small is not None for call in calls):
+            return False
+        compiler = self._made.kernels.compiler
+        return compiler.runs_at_once(self._made.kernels, self._lengths(layer), self._schedules[0])
+
+    def _lengths(self, layer: int) -> tuple[int, int, int]:
+        """D, H and P of a layer."""
+        stack = self._stack
+        width = (stack.proj_size or stack.hidden_size) * stack.directions if layer else stack.input_size
+        return width, stack.hidden_size, stack.proj_size
 
     def _beside(
         self, layer: int, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], records: bool

@@ -51,6 +51,12 @@ class Cpu(Compiled):
 
         return llvm_compiler(host())
 
+    def detail(self, stack: LayerSpec, context: CallContext, steps: int, batch: int) -> str | None:
+        from cellwise.backends.cpu.compiler import llvm_compiler
+        from cellwise.backends.cpu.target import host
+
+        return llvm_compiler(host()).described(stack, context, steps, batch)
+
     def prepare(self, stack: LayerSpec, context: CallContext) -> Any:
         made = super().prepare(stack, context)
         # Autocast leaves float64 as it is; and there are no kernels for float16, its other choice.

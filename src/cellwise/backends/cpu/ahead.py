@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cellwise.backends.cpu.code import I64, Value
@@ -43,7 +44,7 @@ class Ahead:
         with k.loop("block", steps, step=length) as first:
             end = b.add(first, length)
             end = b.select(b.icmp_signed("<", end, steps), end, steps)
-            self._multiply(self._copy(first, end))
+            k.part("ahead", partial(self._multiply, self._copy(first, end)))
             b.store(k.whole(0), self.done)
             yield first, end
 
@@ -73,7 +74,8 @@ class Ahead:
         operands = k.addresses[self.buffer, "operands"]
         term = {"operand": operands, "first": operands, "limit": rows, "row": width, "length": width}
         term |= {"run": k.runs[Width.INPUT], "weights": k.weights[group, group.terms[0]]}
-        with k.loop("ahead.pair", tiles, step=TILES) as first:
+        start, end = k.share(tiles)
+        with k.loop("ahead.pair", end, first=start, step=TILES) as first:
             pair = b.sdiv(first, k.whole(TILES))
             given = {"rows": rows, "stride": k.size["block rows"], "room": self._sums(pair)}
             k.describe(group, tiles, given, [term])

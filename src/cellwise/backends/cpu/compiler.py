@@ -9,8 +9,8 @@ from functools import cache, cached_property, lru_cache
 import torch
 from torch import Tensor
 
-from cellwise.backends.base import LayerSpec, Stepper
-from cellwise.backends.compiled.cell_kernels import CellKernels
+from cellwise.backends.base import CallContext, LayerSpec, Stepper
+from cellwise.backends.compiled.cell_kernels import CellKernels, kernels_for
 from cellwise.backends.compiled.compiler import (
     CompiledKernel,
     GradientProducts,
@@ -21,20 +21,24 @@ from cellwise.backends.compiled.compiler import (
     SmallPass,
 )
 from cellwise.backends.compiled.scratch import POOL, SCRATCH
+from cellwise.backends.compiled.time_schedule import TimeSchedule, even_schedule
 from cellwise.backends.cpu import DTYPES
 from cellwise.backends.cpu.bf16 import WORD
 from cellwise.backends.cpu.bf16_kernel import SCRATCH_BYTES, emit_bf16, with_wide_states
 from cellwise.backends.cpu.bf16_pack import Bf16Packer, emit_bf16_pack
 from cellwise.backends.cpu.bf16_products import bf16_routine
 from cellwise.backends.cpu.blocks import in_blocks
+from cellwise.backends.cpu.by_units import SUFFIX, emit_by_units, is_worth_it
 from cellwise.backends.cpu.code import symbol
 from cellwise.backends.cpu.compile import load, object_code
 from cellwise.backends.cpu.kernel import emit, widths_of
-from cellwise.backends.cpu.launch import CpuRun
+from cellwise.backends.cpu.launch import CpuRun, launch, work_of
 from cellwise.backends.cpu.pack import Packer, Packing, emit_pack
 from cellwise.backends.cpu.products import routine
 from cellwise.backends.cpu.target import Target
+from cellwise.backends.cpu.threads import threads_for
 from cellwise.backends.cpu.tiles import TILES, groups_of
+from cellwise.plan.forward import forward_program
 from cellwise.plan.hoist import hoisted
 from cellwise.plan.program import Program, Width
 
@@ -91,6 +95,14 @@ class Kernel(CompiledKernel):
     def hoisted(self) -> Kernel:
         """The same, with the products of the input for a block of steps at once."""
         return compiled(hoisted(self.program), self.dtype, self.target)
+
+    @cached_property
+    def by_units(self) -> Native:
+        """The same program for two threads that share the units of all rows."""
+        size = self.dtype.itemsize
+        code = object_code(emit_by_units(self.program, size, self.target), self.target)
+        shared = [routine(width, size, self.target) for width in widths_of(self.program, self.target)]
+        return load(symbol(self.program.name) + SUFFIX, code, *shared)
 
     def open(self, shape: RunShape) -> CpuRun:
         # Kernels of bfloat16 have each step's products within the step only.
@@ -160,6 +172,35 @@ class LlvmCompiler(KernelCompiler):
         from cellwise.backends.cpu.small_calls import small_pass
 
         return small_pass(call)
+
+    def runs_at_once(
+        self, kernels: CellKernels, lengths: tuple[int, int, int], schedule: TimeSchedule
+    ) -> bool:
+        if kernels.graph.others:  # outputs of several kinds lie otherwise side by side
+            return False
+        width, hidden, projected = lengths
+        work = work_of(kernels.graph, schedule.rows, width, hidden, projected or hidden)
+        return threads_for(2 * work) > 1
+
+    def launch(self, runs: Sequence[tuple[CpuRun, int, int]]) -> None:  # type: ignore[override]
+        launch(runs)
+
+    def described(self, stack: LayerSpec, context: CallContext, steps: int, batch: int) -> str | None:
+        """How threads share the first layer of such a call; None if one does it all."""
+        graph, output = stack.graph, stack.proj_size or stack.hidden_size
+        lengths = stack.input_size, stack.hidden_size, output
+        work = work_of(graph, steps * batch, *lengths)
+        kernels = kernels_for(graph, context.dtype, self, bool(stack.proj_size), context.recompute)
+        both = (stack.input_size, stack.hidden_size, stack.proj_size), even_schedule(steps, batch, False)
+        if stack.bidirectional and self.runs_at_once(kernels, *both):
+            threads = max(1, threads_for(2 * work) // 2)
+            return f"both directions at once, {'a thread' if threads == 1 else f'{threads} threads'} for each"
+        threads = threads_for(work)
+        can = not context.resets and context.dtype is not torch.bfloat16
+        can = can and not forward_program(graph, None, bool(stack.proj_size)).rows
+        if can and is_worth_it(graph, lengths, steps, batch, threads):
+            return "two threads, each half of the units"
+        return f"{min(threads, batch)} threads share the rows" if min(threads, batch) > 1 else None
 
     def stepper(
         self, kernels: CellKernels, stack: LayerSpec, weights: Sequence[Sequence[Tensor]], batch: int

@@ -34,7 +34,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 from llvmlite import ir
 
@@ -117,7 +117,7 @@ class Emitter(Code):
     def emit(self) -> ir.Module:
         b = self.b
         pointers, sizes = self.function.args
-        named = size_names(self.program)
+        named = self.sizes
         names = [name.replace(" ", "_") for name in named]
         self.size = {name: self.load_whole(sizes, i, names[i]) for i, name in enumerate(named)}
         self._take(pointers)
@@ -134,6 +134,11 @@ class Emitter(Code):
             restore()
         b.ret_void()
         return self.module
+
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """The names of the words of `sizes`."""
+        return size_names(self.program)
 
     def _steps(self, first: Value, end: Value) -> None:
         """The steps of these numbers, in the order in which they run."""
@@ -213,7 +218,7 @@ class Emitter(Code):
                 self.reductions.stages()
             else:
                 for number, stage in enumerate(self.program.stages):
-                    self.stage(number, stage)
+                    self.part(f"s{number}", partial(self.stage, number, stage))
             self._zero("zero after", after)
             if self.ahead is not None:
                 self.ahead.step_is_done()
@@ -311,13 +316,14 @@ class Emitter(Code):
         """A stage for the rows of the block, which are all unless `Reductions` says otherwise."""
         b = self.b
         tiles = b.sdiv(self.padded(stage.width), self.whole(self.v.lanes))
+        start, end = self.share(tiles)
         if not stage.accumulators:
-            with self.loop(f"s{number}.tile", tiles) as tile:
+            with self.loop(f"s{number}.tile", end, first=start) as tile:
                 self._pointwise(number, stage, tile, self.whole(0))
             return
         for group in self.groups[stage]:
             self._write_descriptor(stage, group, tiles)
-        with self.loop(f"s{number}.pair", tiles, step=TILES) as first:
+        with self.loop(f"s{number}.pair", end, first=start, step=TILES) as first:
             pair = b.sdiv(first, self.whole(TILES))
             for group in self.groups[stage]:
                 self.products(stage, group, pair)
@@ -325,6 +331,14 @@ class Emitter(Code):
             here = b.select(b.icmp_signed("<", left, self.whole(TILES)), left, self.whole(TILES))
             with self.loop(f"s{number}.tile", here) as u:
                 self._pointwise(number, stage, b.add(first, u), u)
+
+    def share(self, tiles: Value) -> tuple[Value, Value]:
+        """The tiles of a stage that this thread does, from and to: all of them."""
+        return self.whole(0), tiles
+
+    def part(self, name: str, work: Callable[[], None]) -> None:
+        """Work for the tiles of `share`, whose results what follows reads."""
+        work()
 
     def comment(self, node: Node) -> None:
         """The equation that the code from here on computes."""

@@ -8,7 +8,8 @@ which mostly is where it was in the last call; then only the addresses of the ca
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,11 @@ from cellwise.backends.compiled.compiler import GIVEN, Carried, KernelRun, RunSh
 from cellwise.backends.compiled.rows import in_rows
 from cellwise.backends.compiled.scratch import SCRATCH
 from cellwise.backends.cpu.blocks import block_steps
-from cellwise.backends.cpu.kernel import ADDRESSES, keeps_tape
+from cellwise.backends.cpu.by_units import ARRIVALS, UNIT_SIZES, give_way, in_units
+from cellwise.backends.cpu.kernel import ADDRESSES, keeps_tape, size_names
 from cellwise.backends.cpu.pack import Packing
-from cellwise.backends.cpu.threads import row_shares, threads_for, together
+from cellwise.backends.cpu.threads import in_step, row_shares, threads_for, together
+from cellwise.graph import StepGraph
 from cellwise.plan.buffers import TAPE
 from cellwise.plan.program import StorageClass, Width
 
@@ -35,14 +38,24 @@ _ALIGNED = 64
 # A tape of more bytes goes past caches: less of it is left there for the backward pass than the stores would cost.
 # 4 MiB (LSTM, 100,16,64,128) took 1.0 times as long either way, 8 MiB (50,256,32,32) 0.98, 33 MiB (100,64,256,256) 0.97.
 _PAST_CACHES = 4 * 2**20
+Call = Callable[[], None]
+Phase = Sequence[Call]  # calls that may be made at once, after all of the phase before
 _OWN = (StorageClass.PER_UNIT, StorageClass.SCALAR)
 PACKED = ("weight_", "bias_")
+_THREADS = UNIT_SIZES.index("threads") - len(UNIT_SIZES)  # of the sizes of a kernel that is shared by units
+
+
+def work_of(graph: StepGraph, rows: int, input_size: int, hidden: int, output: int) -> int:
+    """Multiply-adds of a pass; the pointwise work of a unit costs about as much as 20 of them."""
+    inner = len(graph.input_gates) * input_size + len(graph.state_gates) * output
+    return rows * hidden * (inner + 20)
 
 
 class CpuRun(KernelRun):
     def __init__(self, kernel: Kernel, shape: RunShape) -> None:
         self.kernel, self.shape = kernel, shape
         self.keeps_tape = keeps_tape(kernel.program)
+        self.past_caches = len(size_names(kernel.program)) - 1  # of the words of sizes, if a tape is kept
         sizes, graph = shape.sizes, kernel.program.graph
         self.widths = {
             Width.INPUT: sizes.input,
@@ -51,9 +64,7 @@ class CpuRun(KernelRun):
             Width.ROW: 1,
             Width.PARTIAL: kernel.lanes,
         }
-        # The pointwise work of a unit costs about as much as this many multiply-adds.
-        inner = len(graph.input_gates) * sizes.input + len(graph.state_gates) * sizes.output
-        self.work = shape.schedule.rows * sizes.hidden * (inner + 20)
+        self.work = work_of(graph, shape.schedule.rows, sizes.input, sizes.hidden, sizes.output)
         self.packed = [i for i, stem in enumerate(shape.stems) if stem.startswith(PACKED)]
         self.packing = (
             kernel.packing(sizes, tuple(shape.stems[i] for i in self.packed)) if self.packed else None
@@ -104,7 +115,10 @@ class CpuRun(KernelRun):
     def _share(self, threads: int) -> None:
         """Lay out pointers and memory for so many threads."""
         kernel, shape = self.kernel, self.shape
-        self.threads, self.shares = threads, row_shares(shape.schedule, threads)
+        self.threads, self.by_units = threads, self._goes_by_units(threads)
+        self.shares = (
+            ((0, shape.schedule.batch),) * 2 if self.by_units else row_shares(shape.schedule, threads)
+        )
         element, schedule = kernel.word, shape.schedule
         # Bytes of each part of scratch memory: rows within a step, packed weights, of each share sums and operands of a
         # block of steps, and room.
@@ -129,12 +143,25 @@ class CpuRun(KernelRun):
         self.pointers = [np.zeros(self.count + packed + 3, np.int64) for _ in self.shares]
         self.views = [pointers.data for pointers in self.pointers]  # written to in half the time
         self.sizes = [self._sizes(first, count) for first, count in self.shares]
+        call = kernel.call
+        self.at_best = math.inf  # seconds of a step
+        if self.by_units:
+            self.arrivals, call = np.zeros(5 * ARRIVALS, np.int64)[ARRIVALS:], kernel.by_units
+            self.sizes = [
+                np.append(sizes, np.array([number, 2, self.arrivals.ctypes.data, give_way()], np.int64))
+                for number, sizes in enumerate(self.sizes)
+            ]
         self.calls = [
-            partial(kernel.call, pointers.ctypes.data, sizes.ctypes.data)
+            partial(call, pointers.ctypes.data, sizes.ctypes.data)
             for pointers, sizes in zip(self.pointers, self.sizes, strict=True)
         ]
         self.packs = Packs(kernel, self.packing, len(self.packed), len(self.shares)) if self.packing else None
         self._fixed()
+
+    def _goes_by_units(self, threads: int) -> bool:
+        """Whether two threads share units and not rows."""
+        can = self.at_once == 1 and self.kernel.dtype is not torch.bfloat16
+        return can and in_units(self.kernel.program, self.shape, threads)
 
     def _sizes(self, first: int, count: int) -> np.ndarray:
         """What `kernel.SIZES` names: for a share of the rows, and no steps yet."""
@@ -166,7 +193,9 @@ class CpuRun(KernelRun):
                     pointers[after + 1] = at[f"{kind}after"]
         for (place, _, _), total in zip(self.summed, self.totals, strict=True):
             for pointers, row in zip(self.pointers, total, strict=True):
-                pointers[place] = row.ctypes.data
+                pointers[place] = (
+                    total[0] if self.by_units else row
+                ).ctypes.data  # of units each has its own
         for pointers in self.pointers:
             pointers[-2] = own["offsets"]
             for place, _, form in self.forms:
@@ -195,6 +224,8 @@ class CpuRun(KernelRun):
             if self.ahead is not None:
                 own = self.first_ahead + 2 * number
                 pointers[self.ahead : self.ahead + 2] = parts[own : own + 2]
+                if self.by_units:  # either may go on with what the other has done
+                    pointers[self.ahead] = parts[self.first_ahead]
             pointers[count : count + len(places)] = places
             pointers[-3] = room
 
@@ -206,7 +237,7 @@ class CpuRun(KernelRun):
         weights: Sequence[Tensor],
         resets: Tensor | None,
     ) -> None:
-        threads = threads_for(self.work)
+        threads = max(1, threads_for(self.work * self.at_once) // self.at_once)
         if not self.shares or threads != self.threads:
             self._share(threads)
         self._take()
@@ -232,29 +263,69 @@ class CpuRun(KernelRun):
             tape = buffers[self.tape]
             past = tape.nbytes > _PAST_CACHES and tape.data_ptr() % _ALIGNED == 0
             for sizes in self.sizes:
-                sizes[-1] = past
+                sizes[self.past_caches] = past
         for total in self.totals:
             total.fill(0)
+        self.unpacked: list[Phase] = []
         if self.packs is not None:
-            self.packs.run(self.packed_start, [weights[place] for place in self.packed])
+            packed = [weights[place].contiguous() for place in self.packed]
+            self.held += packed
+            self.unpacked = self.packs.phases(self.packed_start, packed)
+        if self.at_once == 1:
+            for phase in self.unpacked:
+                together(phase)
+            self.unpacked = []
 
     def launch(self, first: int, end: int) -> None:
+        if not self.by_units:
+            launch([(self, first, end)])
+            return
         for sizes in self.sizes:
             sizes[0] = first
             sizes[1] = end - first
-        if len(self.calls) == 1:
-            self.calls[0]()
-        else:
-            together(self.calls)
+        self.arrivals[:] = 0
+        steps = max(1, end - first)
+        took = in_step(self.calls, self._alone, self.arrivals, self.at_best * steps)
+        self.at_best = min(self.at_best, took / steps)
+
+    def _alone(self) -> None:
+        """All units in one thread."""
+        sizes = self.sizes[0]
+        sizes[_THREADS] = 1
+        self.calls[0]()
+        sizes[_THREADS] = 2
+
+    def phases(self, first: int, end: int) -> list[Phase]:
+        """What is to be done for these steps, packing too if that was left to do."""
+        for sizes in self.sizes:
+            sizes[0] = first
+            sizes[1] = end - first
+        found: list[Phase] = [*self.unpacked, self.calls]
+        self.unpacked = []
+        if len(found) > 1 and all(len(phase) == 1 for phase in found):
+            return [[partial(_in_turn, [phase[0] for phase in found])]]
+        return found
 
     def release(self) -> None:
-        self.held = []
+        self.held, self.unpacked = [], []
 
     def sums(self) -> dict[str, Tensor]:
         return {
             name: rows.sum(0) if len(self.shares) > 1 else rows
             for (_, name, _), rows in zip(self.summed, self.sum_rows, strict=True)
         }
+
+
+def launch(runs: Sequence[tuple[CpuRun, int, int]]) -> None:
+    """Run steps of several runs at once: of each from the first up to the end."""
+    phases = [run.phases(first, end) for run, first, end in runs]
+    for number in range(max(map(len, phases))):
+        together([call for each in phases for phase in each[number : number + 1] for call in phase])
+
+
+def _in_turn(calls: Sequence[Call]) -> None:
+    for call in calls:
+        call()
 
 
 class Packs:
@@ -279,17 +350,19 @@ class Packs:
         return given, given.ctypes.data
 
     def run(self, start: int, weights: Sequence[Tensor]) -> None:
-        """Pack the weights, those of the packing in their order, from an address on."""
-        weights = [weight.contiguous() for weight in weights]
+        """Pack the weights, contiguous ones in the order of the packing, from an address on."""
+        for phase in self.phases(start, weights):
+            together(phase)
+
+    def phases(self, start: int, weights: Sequence[Tensor]) -> list[Phase]:
+        """What packs the weights, contiguous ones in the order of the packing, from an address on."""
         for given in self._views:
             given[2] = start
             for place, weight in enumerate(weights, 3):
                 given[place] = weight.data_ptr()
         if len(self._calls) == 1:
-            self._calls[0]()
-            return
-        together(self._calls[: self._threads])
-        together(self._calls[self._threads :])
+            return [self._calls]
+        return [self._calls[: self._threads], self._calls[self._threads :]]
 
 
 def _own(weight: Tensor, width: int) -> Tensor:

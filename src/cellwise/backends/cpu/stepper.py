@@ -229,7 +229,7 @@ class _Layer:
         memory = np.empty(packing.elements * kernel.dtype.itemsize + 64, np.uint8)
         self._held.append(memory)
         start: int = memory.ctypes.data + -memory.ctypes.data % 64
-        Packs(kernel, packing, len(given), 1).run(start, list(given.values()))
+        Packs(kernel, packing, len(given), 1).run(start, [each.contiguous() for each in given.values()])
         return [start + place for place in packing.places]
 
     def _own(

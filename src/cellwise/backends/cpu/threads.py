@@ -1,9 +1,14 @@
-"""How rows are shared among threads, and the threads. Each runs all steps for its rows, without waiting in between."""
+"""How work is shared among threads, and the threads. Each runs all steps for its rows, without waiting in between; two
+that share units wait for each other at every stage (`by_units.py`).
+"""
 
 from __future__ import annotations
 
 import itertools
+import math
 import os
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -13,8 +18,11 @@ import torch
 
 from cellwise.backends.compiled.time_schedule import TimeSchedule
 
-# Handing work to another thread takes 50 to 100 us, in which one core does a few million multiply-adds.
-_WORTH_A_THREAD = 2_000_000
+# Handing work to another thread and waiting for it takes 50 to 100 us, in which one core does so many multiply-adds.
+_WORTH_A_THREAD = 4_000_000
+# Seconds in which a thread that was woken has begun if there is a core for it.
+_SOON = 3e-4
+_NO_WAITING = 2**62  # arrivals: more than anybody waits for
 
 
 def row_shares(schedule: TimeSchedule, threads: int) -> tuple[tuple[int, int], ...]:
@@ -37,12 +45,156 @@ def threads_for(multiply_adds: int) -> int:
 
 
 def together(calls: Sequence[Callable[[], None]]) -> None:
-    """Run all of them, the first on this thread, and return when all are done."""
-    futures = [_pool(len(calls) - 1).submit(call) for call in calls[1:]]
-    for call in calls[:1]:
-        call()
-    for future in futures:
-        future.result()
+    """Run all of them, which take about as long, the first on this thread, and return when all are done.
+
+    What no other thread has begun when this one is free, this one does; and all of it for a while after it had to wait
+    for another one (`_Patience`). Whatever is raised, Ctrl-C too, nothing runs any more when it arrives.
+    """
+    if len(calls) == 1 or _PATIENCE.is_over():
+        for call in calls:
+            call()
+        return
+    others = [_Once(call) for call in calls[1:]]
+    try:
+        futures = [_pool(len(others)).submit(call) for call in others]
+        start = time.perf_counter()
+        calls[0]()
+        for call in others:
+            call()
+        free = time.perf_counter()
+        for future in futures:
+            if not future.cancel():
+                future.result()
+        _PATIENCE.waited(free - start, time.perf_counter() - free)
+    finally:
+        _end(others)
+
+
+def in_step(
+    calls: Sequence[Callable[[], None]],
+    alone: Callable[[], None],
+    arrivals: np.ndarray,
+    at_best: float = math.inf,
+) -> float:
+    """Run two calls that wait for each other, the first on this thread; or `alone`, which does the work of both.
+
+    It is done alone where the other thread has not begun after a moment, since it may be without a core for long, and
+    for a while after the two took far longer than they can.
+
+    Args:
+        arrivals: where they count that they have come so far.
+        at_best: seconds that this took at best so far.
+
+    Returns:
+        The seconds that it took.
+    """
+    start = time.perf_counter()
+    if _PATIENCE.is_over():
+        alone()
+        return time.perf_counter() - start
+    other, is_done = _Once(calls[1]), False
+    try:
+        future = _pool(1).submit(other)
+        while not other.has_begun and time.perf_counter() < start + _SOON:
+            time.sleep(0)  # which lets the other thread have the interpreter
+        if other.cancel():
+            _PATIENCE.lost(time.perf_counter() - start)
+            alone()
+        else:
+            calls[0]()
+            future.result()
+            _PATIENCE.took(time.perf_counter() - start, at_best)
+        is_done = True
+    finally:
+        if not is_done:
+            arrivals[:] = _NO_WAITING
+        _end([other])
+    return time.perf_counter() - start
+
+
+class _Once:
+    """A call that is made by whoever is the first to ask for it."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+        self._begun, self._running = threading.Lock(), threading.Lock()
+        self._running.acquire()
+
+    @property
+    def has_begun(self) -> bool:
+        return self._begun.locked()
+
+    def cancel(self) -> bool:
+        """Whether nobody has begun it; then nobody will."""
+        if not self._begun.acquire(blocking=False):
+            return False
+        self._running.release()
+        return True
+
+    def __call__(self) -> None:
+        if self._begun.acquire(blocking=False):
+            try:
+                self._call()
+            finally:
+                self._running.release()
+
+    def end(self) -> None:
+        """Return when it is over, or will never be begun."""
+        if not self.cancel():
+            _wait(self._running)
+
+
+def _end(calls: Sequence[_Once]) -> None:
+    """End all of them, whatever is raised meanwhile."""
+    if calls:
+        try:
+            calls[0].end()
+        finally:
+            _end(calls[1:])
+
+
+def _wait(lock: threading.Lock) -> None:
+    """Wait for a lock, however often Ctrl-C is pressed."""
+    try:
+        with lock:
+            return
+    except KeyboardInterrupt:
+        _wait(lock)
+        raise
+
+
+class _Patience:
+    """Whether to share work with other threads, from how long was waited for them.
+
+    Where other processes want the cores, a thread that has begun may be without one for 4 to 30 ms, and whoever shares
+    work is as slow as the slowest share. Such a wait is paid for once in ten times as long: until then a thread does
+    the work alone.
+    """
+
+    _NOTABLE, _TIMES = 0.001, 10
+
+    def __init__(self) -> None:
+        self._resumes = 0.0
+
+    def is_over(self) -> bool:
+        return time.perf_counter() < self._resumes
+
+    def waited(self, worked: float, idle: float) -> None:
+        """A thread worked for so many seconds, then it waited so long for others who had as much to do."""
+        if idle - worked > self._NOTABLE:
+            self.lost(idle - worked)
+
+    def took(self, seconds: float, at_best: float) -> None:
+        """Two threads that wait for each other at every step took so long."""
+        if seconds > 2 * at_best + self._NOTABLE:
+            self.lost(seconds - at_best)
+
+    def lost(self, seconds: float) -> None:
+        """So much time was lost."""
+        self._resumes = time.perf_counter() + self._TIMES * seconds
+
+
+_PATIENCE = _Patience()
 
 
 @lru_cache(maxsize=8)

@@ -1,0 +1,223 @@
+"""A bidirectional layer on two threads: both directions at once, or one after the other on shared rows; and on one.
+
+    python benchmarks/two_directions.py --pin
+    python benchmarks/two_directions.py --pin --cells gru --shapes 100,1,128,128 --seconds 1
+    python benchmarks/two_directions.py --busy 1                  # beside a process that never rests
+
+The sides take turns in one process, call by call, on the same numbers. Two times are printed of each, in ms:
+
+clock: the fastest call, and in brackets the median. Only calls count whose threads were given a core throughout: where
+    one was taken away for a moment, its processor time is less than the time of day. `calls` says how many of the calls
+    of "at once" counted. With --busy all calls count, and the median is what matters.
+path: the processor time of a call in which work that threads share is done by one of them, piece by piece, less all
+    pieces but the longest of those that run together: what threads would take on cores that are free, without what it
+    costs to hand work over and to share a cache. The fastest call. It is the same on a busy machine.
+
+The ratios are those of the other sides to "at once": above 1 it is the quicker. --pin keeps this thread and the one
+beside it on a core each, as an idle machine does: where other processes keep both cores busy, Linux leaves a thread
+that is woken on the core that woke it, and two threads share one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from statistics import median
+from typing import NamedTuple
+from unittest import mock
+
+import torch
+
+import cellwise
+from cellwise.backends.cpu import gradient_products, launch, threads
+from cellwise.backends.cpu.compiler import LlvmCompiler
+
+SHAPES = tuple(f"100,{batch},{size},{size}" for size in (64, 128, 256, 512) for batch in (1, 2, 4, 8, 16))
+SIDES = ("one thread", "in turn", "at once")
+_TAKEN = 0.02, 5e-5  # a core was taken away for more than this part of a piece, and so many seconds
+
+Work = Callable[[], object]
+
+
+class Times(NamedTuple):
+    """Seconds of the calls of a side: by the clock, those that were disturbed apart, and of the path."""
+
+    clock: list[float]
+    disturbed: list[float]
+    path: list[float]
+
+
+class Shared:
+    """In place of `threads.together`: looks at the pieces that run together."""
+
+    def __init__(self, alone: bool) -> None:
+        self._alone, self.spared, self.was_disturbed = alone, 0.0, False
+
+    def together(self, calls: Sequence[Work]) -> None:
+        pieces: list[tuple[float, float]] = []
+
+        def timed(call: Work) -> Callable[[], None]:
+            def piece() -> None:
+                clock, processor = time.perf_counter(), time.thread_time()
+                call()
+                pieces.append((time.perf_counter() - clock, time.thread_time() - processor))
+
+            return piece
+
+        timed_calls = [timed(call) for call in calls]
+        if self._alone:
+            for call in timed_calls:
+                call()
+        else:
+            threads.together(timed_calls)
+        used = [processor for _, processor in pieces]
+        self.spared += sum(used) - max(used)
+        part, least = _TAKEN
+        self.was_disturbed |= any(clock - own > max(least, part * own) for clock, own in pieces)
+
+
+def works(layer: torch.nn.Module, x: torch.Tensor, mode: str) -> Work:
+    """A call, or a training step."""
+    gradient = torch.ones_like(layer(x)[0])
+
+    def infer() -> object:
+        with torch.inference_mode():
+            return layer(x)
+
+    def train() -> object:
+        layer.zero_grad()
+        output, _ = layer(x)
+        output.backward(gradient)
+        return output
+
+    return train if mode == "train" else infer
+
+
+@contextlib.contextmanager
+def side(name: str, patient: bool) -> Iterator[None]:
+    """Within, calls run in this way.
+
+    Args:
+        patient: as ever; else work is shared also right after the other thread was waited for.
+    """
+    torch.set_num_threads(1 if name == "one thread" else 2)
+    with contextlib.ExitStack() as stack:
+        if name == "in turn":
+            stack.enter_context(mock.patch.object(LlvmCompiler, "runs_at_once", lambda *_: False))
+        if not patient:
+            stack.enter_context(mock.patch.object(threads._PATIENCE, "is_over", lambda: False))
+        yield
+
+
+def timed(work: Work, times: Times, is_busy: bool) -> None:
+    """A call by the clock, and unless the machine is kept busy one for its path."""
+    for alone in (False,) if is_busy else (False, True):
+        shared = Shared(alone)
+        with contextlib.ExitStack() as stack:
+            if not is_busy:
+                for module in (launch, gradient_products):
+                    stack.enter_context(mock.patch.object(module, "together", shared.together))
+            clock, processor = time.perf_counter(), time.thread_time()
+            work()
+            clock, processor = time.perf_counter() - clock, time.thread_time() - processor
+        if alone:
+            times.path.append(processor - shared.spared)
+        else:
+            (times.disturbed if shared.was_disturbed else times.clock).append(clock)
+
+
+def measured(cell: str, shape: tuple[int, ...], mode: str, seconds: float, is_busy: bool) -> dict[str, Times]:
+    T, B, D, H = shape
+    layer, x = cellwise.Recurrent(cell, D, H, bidirectional=True, backend="cpu"), torch.randn(T, B, D)
+    work = works(layer, x, mode)
+    found = {name: Times([], [], []) for name in SIDES}
+    for name in SIDES:
+        with side(name, is_busy):
+            work()
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        for name in SIDES:
+            with side(name, is_busy):
+                timed(work, found[name], is_busy)
+    return found
+
+
+def pin() -> None:
+    """This thread on one core, the one beside it on another."""
+    first, second, *_ = sorted(os.sched_getaffinity(0))
+    torch.ones(10**6).add_(1)  # those of torch begin here, and may be on either
+    done: list[bool] = []
+
+    def move() -> None:
+        os.sched_setaffinity(0, {second})
+        done.append(True)
+
+    def wait() -> None:  # else a call that no other thread has begun would be made by this one
+        while not done:
+            time.sleep(0.01)
+
+    threads.together([wait, move])
+    os.sched_setaffinity(0, {first})
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+@contextlib.contextmanager
+def busy(count: int) -> Iterator[None]:
+    """So many processes that never rest."""
+    context = multiprocessing.get_context("spawn")
+    others = [context.Process(target=spin, daemon=True) for _ in range(count)]
+    for other in others:
+        other.start()
+    time.sleep(1 if others else 0)
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+
+
+def line(name: str, found: dict[str, Times]) -> str:
+    told, best = [], {}
+    for each, (clock, _, path) in found.items():
+        best[each] = (min(clock, default=float("nan")), min(path, default=float("nan")))
+        middle = median(clock) if clock else float("nan")
+        told.append(f"{each} {1e3 * best[each][0]:.2f} ({1e3 * middle:.2f}) path {1e3 * best[each][1]:.2f}")
+    ours = best["at once"]
+    ratios = ["/".join(f"{best[each][place] / ours[place]:.2f}" for each in SIDES[:-1]) for place in range(2)]
+    count = f"{len(found['at once'].clock)} of {len(found['at once'].clock + found['at once'].disturbed)}"
+    return f"{name:<28} {'  '.join(told)}   clock {ratios[0]} path {ratios[1]}   calls {count}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cells", nargs="+", default=["lstm", "gru"])
+    parser.add_argument("--shapes", nargs="+", default=SHAPES, metavar="T,B,D,H")
+    parser.add_argument("--modes", nargs="+", default=["infer", "train"], choices=["infer", "train"])
+    parser.add_argument("--seconds", type=float, default=0.5, help="For each line.")
+    parser.add_argument("--pin", action="store_true", help="Keep each thread on a core of its own.")
+    parser.add_argument("--busy", type=int, default=0, help="Beside so many processes that never rest.")
+    given = parser.parse_args()
+    torch.set_num_threads(2)
+    with busy(given.busy):
+        if given.pin:
+            pin()
+        for text in given.shapes:
+            for cell in given.cells:
+                for mode in given.modes:
+                    shape = tuple(map(int, text.split(",")))
+                    found = measured(cell, shape, mode, given.seconds, bool(given.busy))
+                    print(line(f"{cell} {text} {mode}", found), flush=True)
+
+
+if __name__ == "__main__":
+    main()
