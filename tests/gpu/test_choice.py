@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from agreement import Several
 
-from cellwise import cells
+from cellwise import Cell, cells
 from cellwise.backends import registry
 from cellwise.backends.base import CallContext, LayerSpec, Workload
 from cellwise.backends.cuda.compiler import CudaCompiler
@@ -57,10 +58,16 @@ def test_auto_leaves_torchs_operator_where_nothing_was_measured() -> None:
 
 @pytest.mark.parametrize(
     ("cell", "backend"),
-    [("layernorm-gru", "reference"), ("time-aware-lstm", "reference"), ("lstm-peephole", "cuda")],
+    [
+        ("layernorm-gru", "reference"),
+        ("time-aware-lstm", "reference"),
+        (Several(), "reference"),
+        ("lstm-peephole", "cuda"),
+    ],
+    ids=str,
 )
 def test_auto_leaves_what_has_not_run_on_a_device(
-    cell: str, backend: str, monkeypatch: pytest.MonkeyPatch
+    cell: str | Cell, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for each in registry.BACKENDS:
         willing = each.name in ("cuda", "reference")

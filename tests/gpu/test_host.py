@@ -9,14 +9,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from agreement import ThreeProducts, check
+from agreement import Several, ThreeProducts, check
 from emulated import Emulated, EmulatedMachine
 from torch import Tensor
 
 from cellwise import Cell, Recurrent, Scalar, Vector, sigmoid, tanh
 from cellwise.backends import registry
 from cellwise.backends.cuda import direct
-from cellwise.backends.cuda.layout import Layout
+from cellwise.backends.cuda.layout import Layout, trying
 from cellwise.backends.cuda.machine import Machine
 from cellwise.backends.reference.loop import run_direction
 from cellwise.testing import cases_of
@@ -64,6 +64,7 @@ class Twice(Cell):
         ("gru", 32, "float32", WIDE),
         ("mingru", 17, "bfloat16", None),
         (ThreeProducts, 32, "float32", None),
+        (Several, 17, "bfloat16", WIDE),
         (Own, 17, "float32", None),
         (Twice, 32, "float32", None),
     ],
@@ -99,6 +100,17 @@ def test_what_comes_of_a_call_without_a_short_way_may_be_changed_in_place(
     for each in (y, *finals):
         each.mul_(2)
     (y.sum() + finals[1].sum()).backward()
+
+
+def test_outputs_that_nobody_wants_a_gradient_at_give_none() -> None:
+    layer = Recurrent(Several, 3, 17, dtype=torch.bfloat16)
+    x = torch.randn(6, 4, 3, dtype=torch.bfloat16)
+    found = []
+    for layer.backend in ("emulated", "reference"):
+        with trying(WIDE, WIDE):
+            (_, c) = layer(x)[1]
+            found.append(torch.autograd.grad(c.sum(), list(layer.parameters())))
+    torch.testing.assert_close(*found, atol=0.02, rtol=0.02)
 
 
 @pytest.mark.parametrize("cell", ["gru", Own], ids=str)

@@ -37,8 +37,6 @@ class Cuda(Compiled):
         reason = super().supports(stack, context)
         if reason is not None:
             return reason
-        if stack.graph.others:
-            return "these kernels write one output a step"
         from cellwise.backends.cuda.compiler import cuda_compiler, unknown_to_kernels
 
         unknown = unknown_to_kernels(stack.graph)

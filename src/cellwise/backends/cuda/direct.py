@@ -17,6 +17,7 @@ from torch import Tensor
 from cellwise.backends.compiled.backward_pass import BackwardPass
 from cellwise.backends.compiled.compiler import CompiledKernel, RunShape, SmallCall, SmallPass
 from cellwise.backends.compiled.forward_pass import OUTPUT, ForwardPass
+from cellwise.backends.compiled.rows import without_padding
 from cellwise.backends.cuda.direct_gradients import WeightGradients
 from cellwise.backends.cuda.frame import SUMS, Key
 from cellwise.backends.cuda.launch import CudaRun
@@ -130,7 +131,7 @@ class DirectForward:
         self.launch.run.leaves_lasts = True
         schedule, sizes, given = made.schedule, made.sizes, call.given
         rows, self._batch = schedule.rows, schedule.batch
-        self._given = given or (rows, sizes.hidden)
+        self._given = given or (rows, sizes.outputs * sizes.hidden)
         self._final_shape = (*(() if given is None else (1,)), self._batch, sizes.hidden)
         self._is_padded = sizes.padded != sizes.hidden
         # What is kept is not the caller's, who may write to it: the kernel writes both, or the caller gets a copy.
@@ -140,7 +141,7 @@ class DirectForward:
         with torch.inference_mode(False):
             like = torch.empty((), dtype=self.launch.run.dtype, device=call.device)
             self._saved = [like.expand(rows, width) for width in made.made]
-            self._output = like.expand(rows, sizes.padded)
+            self._output = like.expand(rows, sizes.outputs * sizes.padded)
             padded = self._batch, sizes.padded
             self._final = like.expand(padded if self._is_padded else self._final_shape)
             # States that nobody gave are zeros in whole rows.
@@ -165,7 +166,7 @@ class DirectForward:
         firsts = [self._in_rows(each) if self._zeros is None else self._zeros for each in states]
         self.launch(rows, firsts, histories, lasts, by_stem, products)
         if self._is_padded:
-            given = output[:, :hidden].clone(memory_format=torch.contiguous_format)
+            given = self._cut(output)
             kept = given.data
         elif self._copies and not self._writes_both:
             given = output.clone()
@@ -178,6 +179,13 @@ class DirectForward:
             for each in lasts if len(self._final_shape) > 2 else ():
                 each.unsqueeze_(0)  # a view that a node of autograd returns could not be written to
         return given, kept, lasts, saved
+
+    def _cut(self, output: Tensor) -> Tensor:
+        """A copy without padding."""
+        sizes = self._sizes
+        if sizes.outputs > 1:
+            return without_padding(output, sizes.outputs, sizes.hidden)
+        return output[:, : sizes.hidden].clone(memory_format=torch.contiguous_format)
 
     def _in_rows(self, state: Tensor) -> Tensor:
         width = self._sizes.padded
@@ -199,7 +207,8 @@ class DirectBackward:
         with torch.inference_mode(False):
             like = torch.empty((), dtype=run.dtype, device=made.shape.device)
             self._held = {name: like.expand(self._rows, size) for name, size in made.held}
-            self._state, self._output = like.expand(self._batch, width), like.expand(self._rows, width)
+            self._state = like.expand(self._batch, width)
+            self._output = like.expand(self._rows, sizes.outputs * width)
             self._zeros = like.new_zeros(self._batch, width)
         run.machine.settle()
 

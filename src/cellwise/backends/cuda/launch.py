@@ -106,7 +106,7 @@ class CudaRun(KernelRun):
             shape.schedule.is_dense,
             shape.resets,
             "bias_hh" in shape.stems,
-            graph.output is graph.new_states[0] and not shape.resets and not self.copies_output,
+            graph.output_is_history and not shape.resets and not self.copies_output,
             frozenset(name for name, way in self.ways.items() if way is not Carried.PAIR),
             shape.sizes.projected,
             shape.sizes.padded_projected,
