@@ -80,6 +80,20 @@ def test_a_mistake_is_shown_as_nvrtc_says_it(monkeypatch: pytest.MonkeyPatch) ->
         nvrtc.machine_code('extern "C" __global__ void k(int* p) { *p = nothing; }', 90)
 
 
+def test_a_device_that_nvrtc_does_not_know_gets_what_came_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nvrtc, "architectures", lambda: (80, 90, 100, 120))
+    targets = {each: nvrtc.target_of(each) for each in (80, 86, 89, 103, 121)}
+    assert targets == {
+        80: "sm_80",
+        86: "compute_80",
+        89: "compute_80",
+        103: "compute_100",
+        121: "compute_120",
+    }
+    with pytest.raises(nvrtc.CompileError, match=r"8\.0 and later; this device has 7\.5"):
+        nvrtc.target_of(75)
+
+
 def test_a_device_newer_than_nvrtc_gets_ptx() -> None:
     code = nvrtc.machine_code('extern "C" __global__ void k(int* p) { *p = 1; }', 999)
     assert code.lstrip().startswith(b"//") and b".target sm_" in code

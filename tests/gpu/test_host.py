@@ -16,7 +16,7 @@ from torch import Tensor
 from cellwise import Cell, Recurrent, Scalar, Vector, sigmoid, tanh
 from cellwise.backends import registry
 from cellwise.backends.cuda import direct
-from cellwise.backends.cuda.layout import Layout, trying
+from cellwise.backends.cuda.layout import STEPWISE, Layout, trying
 from cellwise.backends.cuda.machine import Machine
 from cellwise.backends.reference.loop import run_direction
 from cellwise.testing import cases_of
@@ -79,6 +79,27 @@ def test_a_plan_gives_what_the_general_way_gives(
     for initial in (False, True):
         check(replace(case, initial=initial), "emulated", number, layout)
     assert ran
+
+
+@pytest.mark.parametrize("cell", ["lstm", Several], ids=str)
+def test_a_plan_goes_the_general_way_where_another_layout_is_wanted_meanwhile(
+    cell: str | type[Cell],
+) -> None:
+    layer = Recurrent(cell, 3, 16, backend="emulated")
+    x, state = torch.randn(3, 2, 3, requires_grad=True), torch.randn(2, 1, 2, 16)
+
+    def run() -> list[Tensor]:
+        output, finals = layer(x, tuple(state))
+        output = torch.cat(output, -1) if isinstance(output, tuple) else output
+        score = output.square().sum() + sum(each.sum() for each in finals)
+        return [output, *finals, *torch.autograd.grad(score, [x, *layer.parameters()])]
+
+    wanted = run()
+    with trying(STEPWISE, STEPWISE):
+        found = run()
+        with torch.no_grad():
+            torch.testing.assert_close(layer(x, tuple(state))[1], tuple(wanted[1:3]))
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("number", ["float32", "bfloat16"])

@@ -20,6 +20,7 @@ from cellwise.backends.compiled.forward_pass import OUTPUT, ForwardPass
 from cellwise.backends.compiled.rows import without_padding
 from cellwise.backends.cuda.direct_gradients import WeightGradients
 from cellwise.backends.cuda.frame import SUMS, Key
+from cellwise.backends.cuda.general import GeneralBackward, GeneralForward
 from cellwise.backends.cuda.launch import CudaRun
 from cellwise.backends.cuda.numbers import number_of
 from cellwise.backends.cuda.reads import INPUT_PRODUCTS
@@ -28,6 +29,7 @@ from cellwise.errors import InputError
 # Layouts whose kernels run all steps in one launch.
 KINDS = ("wide", "solo", "narrow")
 
+_MANY = 2**31
 # By the name of a weight, or of what a kernel is given.
 Named = Mapping[str, Tensor]
 
@@ -52,6 +54,12 @@ class Launch:
             self._rows = {name: like.expand(rows, count * self.width) for name, count in columns.items()}
             self._history = like.expand(rows, self.width)
             self._sums = like.float().expand(self.batch, columns.get(SUMS, 0) * self.width)
+
+    def is_ready(self) -> bool:
+        """Whether the layout of now runs all steps at once, as that did for which the plan was made. The precision of
+        products may have changed since, or a layout may be tried.
+        """
+        return self.run.variant().layout.kind in KINDS
 
     def products(self, x: Tensor, weights: Named) -> Tensor | None:
         """Those of the input (..., D), where the kernel wants them: what a call begins with, since it takes longest."""
@@ -112,7 +120,9 @@ class Launch:
         return values.get(("sums",))  # type: ignore[return-value]
 
     def blocks(self) -> int:
-        """How many blocks of threads it starts."""
+        """How many blocks of threads it starts; of many launches more than any device runs at once."""
+        if not self.is_ready():
+            return _MANY
         across, groups = self.run.grid(self.run.variant())
         return across * groups
 
@@ -128,6 +138,7 @@ class DirectForward:
 
     def __init__(self, made: ForwardPass, kernel: CompiledKernel, call: SmallCall, tape: bool) -> None:
         self._pass, self.launch, self._sizes = made, Launch(kernel, made.shape), made.sizes
+        self._general = GeneralForward(made, call.given)
         self.launch.run.leaves_lasts = True
         schedule, sizes, given = made.schedule, made.sizes, call.given
         rows, self._batch = schedule.rows, schedule.batch
@@ -151,6 +162,8 @@ class DirectForward:
     def run(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Any, ...]:
         """The output, what is kept of it, the final states, and what else is kept; x (rows, D) in any shape."""
         made, hidden = self._pass, self._sizes.hidden
+        if not self.launch.is_ready():
+            return self._general.run(x, states, weights)
         by_stem = dict(zip(made.shape.stems, weights, strict=True))
         products = self.launch.products(x, by_stem)
         saved = [torch.empty_like(each) for each in self._saved]
@@ -199,7 +212,7 @@ class DirectBackward:
 
     def __init__(self, made: BackwardPass, kernel: CompiledKernel, has_states: bool) -> None:
         self._pass, self._has_states, sizes = made, has_states, made.sizes
-        self._launch = Launch(kernel, made.shape)
+        self._launch, self._general = Launch(kernel, made.shape), GeneralBackward(made, has_states)
         schedule, run, width = made.schedule, self._launch.run, made.sizes.padded
         self._batch, self._rows = schedule.batch, schedule.rows
         self._is_padded = width != sizes.hidden
@@ -224,6 +237,8 @@ class DirectBackward:
     ) -> tuple[Tensor | None, ...]:
         """The gradients at x, in its shape, at the states if any were given to the layer, and at the weights."""
         made = self._pass
+        if not self._launch.is_ready():
+            return self._general.run(x, states, weights, output, saved, gradients, wants_input)
         at_output, *at_states = gradients
         held = {name: torch.empty_like(each) for name, each in self._held.items()}
         arriving = torch.zeros_like(self._output) if at_output is None else self._in_rows(at_output)
@@ -308,40 +323,12 @@ class DirectPass(SmallPass):
         return self._differentiates.run(*arguments)
 
     @cached_property
-    def _differentiates(self) -> DirectBackward | _Generally:
+    def _differentiates(self) -> DirectBackward | GeneralBackward:
         call = self._call
         made = BackwardPass(*self._shape, call.device)
         if len(made.spans) > 1 or not _runs_at_once(call.kernels.backward, made.shape):
-            return _Generally(made, call.has_states)
+            return GeneralBackward(made, call.has_states)
         return DirectBackward(made, call.kernels.backward, call.has_states)
-
-
-class _Generally:
-    """A backward pass of several launches, the general way."""
-
-    def __init__(self, made: BackwardPass, has_states: bool) -> None:
-        self._made, self._has_states = made, has_states
-
-    def run(
-        self,
-        x: Tensor,
-        states: Sequence[Tensor],
-        weights: Sequence[Tensor],
-        output: Tensor,
-        saved: Sequence[Tensor],
-        gradients: Sequence[Tensor | None],
-        wants_input: bool,
-    ) -> tuple[Tensor | None, ...]:
-        rows = x.reshape(-1, x.shape[-1])
-        at_output, *at_states = [
-            None if each is None else each.reshape(-1, each.shape[-1]) for each in gradients
-        ]
-        begins = [each.reshape(-1, each.shape[-1]) for each in states]
-        call = (rows, begins, weights, None, output, saved, at_output, at_states, wants_input)
-        dx, finals, at_weights = self._made.run(*call)
-        finals = [each.view(of.shape) for each, of in zip(finals, states, strict=True)]
-        dx = None if dx is None else dx.view(x.shape)
-        return dx, *(finals if self._has_states else ()), *at_weights
 
 
 def direct_pass(call: SmallCall) -> DirectPass | None:
