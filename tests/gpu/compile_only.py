@@ -34,11 +34,14 @@ class NeverLaunched(Launcher):
         return
 
 
-class Listing(Machine):
-    """An H100 whose kernels are only written down, in `sources`."""
+H100 = Device("sm_90", 132, 227 * 1024)
 
-    def __init__(self) -> None:
-        self.device = Device("sm_90", 132, 227 * 1024)
+
+class Listing(Machine):
+    """A device, an H100 if none is named, whose kernels are only written down, in `sources`."""
+
+    def __init__(self, device: Device = H100) -> None:
+        self.device = device
         self.late = torch.zeros(1, dtype=torch.int32)
         self.sources: dict[str, str] = {}
 
@@ -104,7 +107,7 @@ def main() -> None:
         first_of(layer(torch.randn(2, batch, 4, dtype=dtype))[0]).sum().backward()
         context = CallContext(torch.device("cpu"), dtype)
         spec = LayerSpec(layer.cell.graph, 4, hidden)
-        print(f"H {hidden}, B {batch}: {backend.made.described(spec, context, 2, batch, Listing().device)}")
+        print(f"H {hidden}, B {batch}: {backend.made.described(spec, context, 2, batch, Listing())}")
         for way, (source, shared) in zip(
             ("forward", "backward"), backend.made.listing.sources.items(), strict=True
         ):

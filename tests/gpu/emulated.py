@@ -8,7 +8,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import torch
@@ -38,7 +38,11 @@ class EmulatedLauncher(Launcher):
         self.shared = shared
         kinds = [each.rsplit(" ", 1)[0].replace("__restrict__", "") for each in arguments]
         values = ", ".join(f"*({kind}*)given[{place}]" for place, kind in enumerate(kinds))
-        text = f'#include "{HEADER}"\n{source}{LAUNCH % (KERNEL, values)}'
+        self._text = f'#include "{HEADER}"\n{source}{LAUNCH % (KERNEL, values)}'
+
+    @cached_property
+    def _library(self) -> ctypes.CDLL:
+        text = self._text
         name = hashlib.sha256((text + HEADER.read_text()).encode()).hexdigest()[:24]
         FOLDER.mkdir(exist_ok=True)
         made, written = FOLDER / f"{name}.so", FOLDER / f"{name}.cpp"
@@ -48,7 +52,7 @@ class EmulatedLauncher(Launcher):
             options = ["-O0", "-std=c++17", "-fno-strict-aliasing", "-w", "-shared", "-fPIC"]
             subprocess.run(["g++", *options, "-o", part, written], check=True, capture_output=True, text=True)
             part.rename(made)
-        self._library = ctypes.CDLL(str(made))
+        return ctypes.CDLL(str(made))
 
     def launch(
         self, grid: tuple[int, int], threads: int, values: Sequence[Tensor | int], together: bool

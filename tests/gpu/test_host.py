@@ -6,18 +6,22 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
+from typing import Any
 
+import emulated
 import pytest
 import torch
 from agreement import Several, ThreeProducts, check
-from emulated import Emulated, EmulatedMachine
+from emulated import Emulated, EmulatedLauncher, EmulatedMachine
 from torch import Tensor
 
 from cellwise import Cell, Recurrent, Scalar, Vector, sigmoid, tanh
 from cellwise.backends import registry
+from cellwise.backends.base import CallContext, LayerSpec
 from cellwise.backends.cuda import direct
 from cellwise.backends.cuda.layout import STEPWISE, Layout, trying
-from cellwise.backends.cuda.machine import Machine
+from cellwise.backends.cuda.machine import Machine, RefusedError
 from cellwise.backends.reference.loop import run_direction
 from cellwise.testing import cases_of
 
@@ -100,6 +104,29 @@ def test_a_plan_goes_the_general_way_where_another_layout_is_wanted_meanwhile(
         with torch.no_grad():
             torch.testing.assert_close(layer(x, tuple(state))[1], tuple(wanted[1:3]))
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("lengths", [None, (3, 1)])
+def test_what_a_device_does_not_start_together_goes_step_by_step_and_explain_says_so(
+    lengths: tuple[int, ...] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch, refusals = EmulatedLauncher.launch, []
+
+    def refused(launcher: EmulatedLauncher, *given: Any) -> None:
+        if given[-1]:
+            refusals.append(1)
+            raise RefusedError("blocks of another process hold it")
+        launch(launcher, *given)
+
+    monkeypatch.setattr(emulated, "machine", cache(EmulatedMachine))
+    monkeypatch.setattr(EmulatedLauncher, "launch", refused)
+    case = replace(cases_of("gru")[0], steps=3, batch=2, hidden_size=80, lengths=lengths, initial=True)
+    for _ in range(2):
+        check(case, "emulated")
+    assert len(refusals) == 2, "forward and backward, once"
+    stack, context = LayerSpec(case.cell.graph, 5, 80), CallContext(torch.device("cpu"), torch.float32)
+    told = EMULATED.compiler().described(stack, context, 3, 2, emulated.machine())
+    assert told.startswith("stepwise") and told.endswith(", since blocks of another process hold it")
 
 
 @pytest.mark.parametrize("number", ["float32", "bfloat16"])

@@ -22,6 +22,7 @@ from cellwise.backends.cuda.direct_gradients import WeightGradients
 from cellwise.backends.cuda.frame import SUMS, Key
 from cellwise.backends.cuda.general import GeneralBackward, GeneralForward
 from cellwise.backends.cuda.launch import CudaRun
+from cellwise.backends.cuda.machine import RefusedError
 from cellwise.backends.cuda.numbers import number_of
 from cellwise.backends.cuda.reads import INPUT_PRODUCTS
 from cellwise.errors import InputError
@@ -93,6 +94,9 @@ class Launch:
 
         Returns:
             The sums over the steps of each row (B, columns * width), in float32, if the kernel has any.
+
+        Raises:
+            RefusedError: the device does not start its blocks together; from now on the plan is not ready.
         """
         run = self.run
         built = run.variant()
@@ -116,7 +120,11 @@ class Launch:
             place: Key = ("history", name) if name in run.own else ("rows", name)
             run.machine.mark(values[place])  # type: ignore[arg-type]
         arguments = [values[key] for key in built.frame.arguments]
-        built.launcher.launch(run.grid(built), built.layout.threads, arguments, built.is_together)
+        try:
+            built.launcher.launch(run.grid(built), built.layout.threads, arguments, built.is_together)
+        except RefusedError as error:
+            run.refuse(built, error)
+            raise
         return values.get(("sums",))  # type: ignore[return-value]
 
     def blocks(self) -> int:
@@ -177,7 +185,10 @@ class DirectForward:
         lasts = [torch.empty_like(self._final) for _ in histories]
         rows = {name: tensors[place] for name, place in zip(self.launch.run.given, made.given, strict=True)}
         firsts = [self._in_rows(each) if self._zeros is None else self._zeros for each in states]
-        self.launch(rows, firsts, histories, lasts, by_stem, products)
+        try:
+            self.launch(rows, firsts, histories, lasts, by_stem, products)
+        except RefusedError:
+            return self._general.run(x, states, weights)
         if self._is_padded:
             given = self._cut(output)
             kept = given.data
@@ -253,7 +264,10 @@ class DirectBackward:
         rows = {name: tensors[name] for name in made.given}
         firsts, histories = [each for each, _ in carried], [each for _, each in carried]
         products = self._launch.products(x, by_stem)  # where steps are computed again
-        sums = self._launch(rows, firsts, histories, lasts, by_stem, products)
+        try:
+            sums = self._launch(rows, firsts, histories, lasts, by_stem, products)
+        except RefusedError:
+            return self._general.run(x, states, weights, output, saved, gradients, wants_input)
         dx, at_weights = self._gradients(x, states, by_stem, tensors, sums, wants_input)
         if not self._has_states:
             return dx, *at_weights
