@@ -26,11 +26,23 @@ FOLDER = Path(tempfile.gettempdir()) / "cellwise-emulation"
 LAUNCH = """
 static void** given;
 static void body() { %s(%s); }
-extern "C" void launch(void** values, int x, int y, int threads, int shared) {
+extern "C" int launch(void** values, int x, int y, int threads, int shared, unsigned seed) {
   given = values;
+  adverse = seed;
   run_grid(Place{x, y}, threads, shared, body);
+  return broken;
 }
 """
+
+
+class BrokenRuleError(Exception):
+    """Blocks wrote what others wait for otherwise than docs/decisions/0039 says."""
+
+
+class Schedule:
+    """How the threads of all launches take turns: 0 in order, else as badly as follows from this number."""
+
+    seed = 0
 
 
 class EmulatedLauncher(Launcher):
@@ -62,7 +74,11 @@ class EmulatedLauncher(Launcher):
             for each in values
         ]
         pointers = (ctypes.c_void_p * len(held))(*[ctypes.addressof(each) for each in held])
-        self._library.launch(pointers, *grid, threads, self.shared)
+        broken = self._library.launch(pointers, *grid, threads, self.shared, Schedule.seed)
+        if broken & 1:
+            raise BrokenRuleError("a place that was not marked as empty, or was written to before")
+        if broken & 2:
+            raise BrokenRuleError("a number that looks like an empty place")
 
 
 class EmulatedMachine(Machine):
