@@ -56,6 +56,20 @@ class ThreeProducts(Cell):
         return tanh(x.d + (a * c2).d) * n, c2
 
 
+class Several(Cell):
+    """Outputs beside the state: gates, of which a product reads one and nobody another, and a state's new value."""
+
+    gates = ("a", "b", "d")
+    states = ("h", "c")
+    outputs = ("h", "a", "m", "shown", "c")
+
+    def step(self, x, h, c):
+        a = sigmoid(x.a + h.a)
+        m = a * tanh(x.b + c.b)
+        c2 = 0.5 * c + m
+        return a, m, sigmoid(x.d), tanh(x.d + m.d) * (1 - a) + a * h, c2
+
+
 class Given(Cell):
     """An input beside x in a product and by itself; masks of each step and of a whole sequence."""
 
@@ -70,10 +84,11 @@ class Given(Cell):
 
 
 class Normed(Cell):
-    """Numbers of a row that one product lies between, a state that is normed, and the largest of a gate."""
+    """Numbers of a row that one product lies between, a state that is normed, the largest of a gate; two outputs."""
 
     gates = ("a", "b")
     states = ("h", "m")
+    outputs = ("read", "h")
     inputs = ("d",)
     gain = Vector(1.0)
 
@@ -81,7 +96,7 @@ class Normed(Cell):
         middle = mean(x.a)
         read = softmax(x.a + h.a) * rms_norm(m + x.b, self.gain)
         n = tanh(x.b + (read + d * h).b + middle)
-        return layer_norm(0.5 * h + n) * sigmoid(middle), 0.5 * m + n * where(amax(x.b) < 1, 1, 0.5)
+        return read, layer_norm(0.5 * h + n) * sigmoid(middle), 0.5 * m + n * where(amax(x.b) < 1, 1, 0.5)
 
 
 def errors_of(case: Case, backend: str, dtype: torch.dtype, device: str = "cpu") -> dict[str, float]:

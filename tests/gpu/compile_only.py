@@ -1,6 +1,6 @@
 """A compiler for a GPU that is not there: kernels are compiled by NVRTC and never run.
 
-python tests/gpu/compile_only.py layernorm-lstm    # registers and spills of its kernels
+python tests/gpu/compile_only.py layernorm-lstm    # registers and spills of its kernels; or a cell of agreement.py
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import ctypes
 import re
 from collections.abc import Sequence
 
+import agreement
 import torch
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from cellwise.backends.cuda.compiler import CudaCompiler
 from cellwise.backends.cuda.layout import Device
 from cellwise.backends.cuda.machine import Launcher, Machine
 from cellwise.backends.reference.loop import run_direction
+from cellwise.runtime.outputs import first_of
 
 
 class NeverLaunched(Launcher):
@@ -32,11 +34,14 @@ class NeverLaunched(Launcher):
         return
 
 
-class Listing(Machine):
-    """An H100 whose kernels are only written down, in `sources`."""
+H100 = Device("sm_90", 132, 227 * 1024)
 
-    def __init__(self) -> None:
-        self.device = Device("sm_90", 132, 227 * 1024)
+
+class Listing(Machine):
+    """A device, an H100 if none is named, whose kernels are only written down, in `sources`."""
+
+    def __init__(self, device: Device = H100) -> None:
+        self.device = device
         self.late = torch.zeros(1, dtype=torch.int32)
         self.sources: dict[str, str] = {}
 
@@ -95,12 +100,14 @@ def main() -> None:
     registry.BACKENDS = (*registry.BACKENDS, backend)
     for shape in given.shapes:
         hidden, batch = map(int, shape.split(","))
-        layer = Recurrent(given.cell, 4, hidden, backend=backend.name, dtype=dtype)
+        layer = Recurrent(
+            getattr(agreement, given.cell, given.cell), 4, hidden, backend=backend.name, dtype=dtype
+        )
         backend.made.listing.sources = {}
-        layer(torch.randn(2, batch, 4, dtype=dtype))[0].sum().backward()
+        first_of(layer(torch.randn(2, batch, 4, dtype=dtype))[0]).sum().backward()
         context = CallContext(torch.device("cpu"), dtype)
         spec = LayerSpec(layer.cell.graph, 4, hidden)
-        print(f"H {hidden}, B {batch}: {backend.made.described(spec, context, 2, batch, Listing().device)}")
+        print(f"H {hidden}, B {batch}: {backend.made.described(spec, context, 2, batch, Listing())}")
         for way, (source, shared) in zip(
             ("forward", "backward"), backend.made.listing.sources.items(), strict=True
         ):

@@ -8,7 +8,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import torch
@@ -26,11 +26,23 @@ FOLDER = Path(tempfile.gettempdir()) / "cellwise-emulation"
 LAUNCH = """
 static void** given;
 static void body() { %s(%s); }
-extern "C" void launch(void** values, int x, int y, int threads, int shared) {
+extern "C" int launch(void** values, int x, int y, int threads, int shared, unsigned seed) {
   given = values;
+  adverse = seed;
   run_grid(Place{x, y}, threads, shared, body);
+  return broken;
 }
 """
+
+
+class BrokenRuleError(Exception):
+    """Blocks wrote what others wait for otherwise than docs/decisions/0039 says."""
+
+
+class Schedule:
+    """How the threads of all launches take turns: 0 in order, else as badly as follows from this number."""
+
+    seed = 0
 
 
 class EmulatedLauncher(Launcher):
@@ -38,7 +50,11 @@ class EmulatedLauncher(Launcher):
         self.shared = shared
         kinds = [each.rsplit(" ", 1)[0].replace("__restrict__", "") for each in arguments]
         values = ", ".join(f"*({kind}*)given[{place}]" for place, kind in enumerate(kinds))
-        text = f'#include "{HEADER}"\n{source}{LAUNCH % (KERNEL, values)}'
+        self._text = f'#include "{HEADER}"\n{source}{LAUNCH % (KERNEL, values)}'
+
+    @cached_property
+    def _library(self) -> ctypes.CDLL:
+        text = self._text
         name = hashlib.sha256((text + HEADER.read_text()).encode()).hexdigest()[:24]
         FOLDER.mkdir(exist_ok=True)
         made, written = FOLDER / f"{name}.so", FOLDER / f"{name}.cpp"
@@ -48,7 +64,7 @@ class EmulatedLauncher(Launcher):
             options = ["-O0", "-std=c++17", "-fno-strict-aliasing", "-w", "-shared", "-fPIC"]
             subprocess.run(["g++", *options, "-o", part, written], check=True, capture_output=True, text=True)
             part.rename(made)
-        self._library = ctypes.CDLL(str(made))
+        return ctypes.CDLL(str(made))
 
     def launch(
         self, grid: tuple[int, int], threads: int, values: Sequence[Tensor | int], together: bool
@@ -58,7 +74,11 @@ class EmulatedLauncher(Launcher):
             for each in values
         ]
         pointers = (ctypes.c_void_p * len(held))(*[ctypes.addressof(each) for each in held])
-        self._library.launch(pointers, *grid, threads, self.shared)
+        broken = self._library.launch(pointers, *grid, threads, self.shared, Schedule.seed)
+        if broken & 1:
+            raise BrokenRuleError("a place that was not marked as empty, or was written to before")
+        if broken & 2:
+            raise BrokenRuleError("a number that looks like an empty place")
 
 
 class EmulatedMachine(Machine):

@@ -7,20 +7,32 @@ from dataclasses import replace
 
 import pytest
 import torch
+from agreement import Normed, Several, ThreeProducts
+from compile_only import H100, Listing
 
-from cellwise import cells
+from cellwise import Cell, cells, sigmoid, tanh
 from cellwise.backends import registry
 from cellwise.backends.base import CallContext, LayerSpec, Workload
+from cellwise.backends.cuda.choice import chosen, written
 from cellwise.backends.cuda.compiler import CudaCompiler
 from cellwise.backends.cuda.expressions import LOWERINGS
-from cellwise.backends.cuda.layout import Device, Form, Layout, layout_for, trying
-from cellwise.backends.cuda.numbers import BF16
+from cellwise.backends.cuda.layout import BY_CUBLAS, Device, Form, Layout, layout_for, trying
+from cellwise.backends.cuda.numbers import BF16, F32
 from cellwise.backends.cuda.reductions import TOGETHER
 from cellwise.backends.cuda_preference import preferred_on_cuda
 from cellwise.graph.ops import POINTWISE, REDUCTIONS
 from cellwise.plan.backward import backward_plan
 
-H100 = Device("sm_90", 132, 227 * 1024)
+DEVICES = {
+    "A100": Device("sm_80", 108, 163 * 1024),
+    "a slice of an A100": Device("sm_80", 14, 163 * 1024),
+    "RTX 3060": Device("sm_86", 28, 99 * 1024),
+    "Orin": Device("sm_87", 8, 163 * 1024),
+    "a slice of an H100": Device("sm_90", 16, 227 * 1024),
+    "B200": Device("sm_100", 148, 227 * 1024),
+    "one multiprocessor": Device("sm_89", 1, 99 * 1024),
+    "no blocks together": Device("sm_90", 132, 227 * 1024, together=False),
+}
 
 
 def test_every_op_has_an_expression() -> None:
@@ -57,10 +69,16 @@ def test_auto_leaves_torchs_operator_where_nothing_was_measured() -> None:
 
 @pytest.mark.parametrize(
     ("cell", "backend"),
-    [("layernorm-gru", "reference"), ("time-aware-lstm", "reference"), ("lstm-peephole", "cuda")],
+    [
+        ("layernorm-gru", "reference"),
+        ("time-aware-lstm", "reference"),
+        (Several(), "reference"),
+        ("lstm-peephole", "cuda"),
+    ],
+    ids=str,
 )
 def test_auto_leaves_what_has_not_run_on_a_device(
-    cell: str, backend: str, monkeypatch: pytest.MonkeyPatch
+    cell: str | Cell, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for each in registry.BACKENDS:
         willing = each.name in ("cuda", "reference")
@@ -106,14 +124,70 @@ def test_weights_beyond_the_registers_go_step_by_step() -> None:
         assert _layout(hidden, device).kind == kind
 
 
+class ManyInputs(Cell):
+    """One product in time, and more gates of the input than the shared memory of a small device has reads of."""
+
+    gates = tuple(f"g{i}" for i in range(48))
+    states = ("h",)
+
+    def step(self, x, h):
+        return tanh(sum((sigmoid(getattr(x, gate)) for gate in self.gates[1:]), x.g0 + h.g0))
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_whatever_is_chosen_can_be_launched(name: str) -> None:
+    """On devices that nobody measured: any size, and never more than a block or the device has."""
+    device, kinds = DEVICES[name], set()
+    for cell in ("lstm", "gru-reset-before", "mingru", Normed, Several, ThreeProducts, ManyInputs):
+        program = backward_plan(cells.get(cell).graph, False).program
+        for number, hidden, batch in (
+            (BF16, 17, 1),
+            (BF16, 128, 300),
+            (F32, 64, 5),
+            (F32, 520, 64),
+            (BF16, 900, 9000),
+        ):
+            width = -(-hidden * number.bytes // 64) * 64 // number.bytes
+            form = Form(number, hidden, width, True, False, True, False, frozenset())
+            layout, because = chosen(program, form, batch, Listing(device))
+            blocks = width // layout.units
+            if layout.kind == "wide":
+                assert width % layout.units == 0 and blocks <= device.multiprocessors and device.together
+            assert layout.threads <= 512 and written(program, form, layout)[0].shared_bytes <= device.shared
+            assert (because is not None) == (layout.kind in BY_CUBLAS)
+            kinds.add(layout.kind)
+    assert {"narrow", "stepwise", "rowwise"} <= kinds
+    assert ("wide" in kinds) == (device.together and device.multiprocessors > 1)
+
+
+@pytest.mark.parametrize(
+    ("cell", "hidden", "device", "reason"),
+    [
+        ("lstm", 2048, H100, "132 multiprocessors do not hold the weights"),
+        ("lstm", 512, DEVICES["one multiprocessor"], "1 multiprocessors do not hold the weights"),
+        ("lstm", 512, DEVICES["no blocks together"], "this device starts no blocks that wait for each other"),
+        (ManyInputs, 128, DEVICES["RTX 3060"], "a block would want more shared memory than the 99 KiB of this device"),
+        ("layernorm-lstm", 512, H100, "a block, which is to have all units, does not hold the weights"),
+    ],
+)  # fmt: skip
+def test_explain_says_why_a_call_goes_step_by_step(
+    cell: str | type[Cell], hidden: int, device: Device, reason: str
+) -> None:
+    stack = LayerSpec(cells.get(cell).graph, 8, hidden)
+    context = CallContext(torch.device("cuda", 0), torch.bfloat16)
+    assert CudaCompiler().described(stack, context, 9, 64, Listing(device)).endswith(f", since {reason}")
+
+
 def test_explain_is_told_the_layouts_of_both_ways() -> None:
     stack = LayerSpec(cells.get("lstm").graph, 8, 4096)
     context = CallContext(torch.device("cuda", 0), torch.bfloat16)
-    assert CudaCompiler().described(stack, context, 9, 64, H100).startswith("stepwise, products by cuBLAS")
+    assert (
+        CudaCompiler().described(stack, context, 9, 64, Listing()).startswith("stepwise, products by cuBLAS")
+    )
     small = replace(stack, hidden_size=512)
     assert re.fullmatch(
         r"wide, 16 units and \d+ rows a block, \d+ warps",
-        CudaCompiler().described(small, context, 9, 64, H100),
+        CudaCompiler().described(small, context, 9, 64, Listing()),
     )
 
 
@@ -121,7 +195,7 @@ def test_few_rows_of_a_cell_without_products_run_in_stretches_of_time() -> None:
     stack = LayerSpec(cells.get("mingru").graph, 8, 64)
     context = CallContext(torch.device("cuda", 0), torch.bfloat16)
     told = {
-        (T, B): CudaCompiler().described(stack, context, T, B, H100).split(",")[0]
+        (T, B): CudaCompiler().described(stack, context, T, B, Listing()).split(",")[0]
         for T, B in ((16384, 4), (100, 4), (16384, 4096))
     }
     assert told == {(16384, 4): "scan", (100, 4): "narrow", (16384, 4096): "solo"}
@@ -133,10 +207,10 @@ def test_few_rows_of_a_cell_without_products_run_in_stretches_of_time() -> None:
 def test_a_cell_that_adds_up_over_units_has_its_rows_whole(hidden: int, kind: str) -> None:
     stack = LayerSpec(cells.get("layernorm-lstm").graph, 8, hidden)
     context = CallContext(torch.device("cuda", 0), torch.bfloat16)
-    told = CudaCompiler().described(stack, context, 9, 64, H100)
+    told = CudaCompiler().described(stack, context, 9, 64, Listing())
     assert told.startswith(kind) and "backward" not in told
     with trying(Layout("wide"), Layout("narrow", warps=1)):
-        assert CudaCompiler().described(stack, context, 9, 64, H100) == told, (
+        assert CudaCompiler().described(stack, context, 9, 64, Listing()) == told, (
             "a layout that parts rows is not taken"
         )
 

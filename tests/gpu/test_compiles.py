@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from agreement import Normed
+from agreement import Normed, Several
 from compile_only import CompileOnly, registers_of
 
 from cellwise import Cell, Recurrent, cells
@@ -16,8 +16,10 @@ from cellwise.backends.cuda import layout as layouts
 from cellwise.backends.cuda import nvrtc
 from cellwise.backends.cuda.layout import STEPWISE, Layout, trying
 from cellwise.backends.reference.loop import run_direction
+from cellwise.runtime.outputs import first_of
 
 BACKEND = CompileOnly(run_direction)
+WIDE = Layout("wide", units=8, warps=4)
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("nvidia") is None,
     reason="NVRTC is not installed (pip install nvidia-cuda-nvrtc)",
@@ -38,7 +40,7 @@ def _sources(
     layer = Recurrent(cell, 4, hidden, backend=BACKEND.name, dtype=dtype)
     beside = {name: torch.rand(2, batch, dtype=dtype) for name in layer.cell.inputs}
     with trying(layout, layout):
-        layer(torch.randn(2, batch, 4, dtype=dtype), **beside)[0].sum().backward()
+        first_of(layer(torch.randn(2, batch, 4, dtype=dtype), **beside)[0]).sum().backward()
     return list(BACKEND.made.listing.sources)
 
 
@@ -56,6 +58,7 @@ def test_kernels_compile_for(architecture: int, monkeypatch: pytest.MonkeyPatch)
     rowwise = Layout("rowwise", warps=1) if architecture != 90 else None
     dtype = (torch.float32, torch.bfloat16, torch.float16)[architecture % 3]
     sources += _sources(monkeypatch, Normed, 24, 5, dtype, rowwise)
+    sources += _sources(monkeypatch, Several, 24, 5, dtype, WIDE if architecture == 90 else None)
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda source: nvrtc.machine_code(source, architecture), sources))
     assert len(found) >= 4 * len(cells.FAMILIAR) and all(code[:4] == b"\x7fELF" for code in found)
@@ -75,6 +78,20 @@ def test_weights_stay_in_registers(
 def test_a_mistake_is_shown_as_nvrtc_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(nvrtc.CompileError, match=r"(?s)sm_90.*undefined"):
         nvrtc.machine_code('extern "C" __global__ void k(int* p) { *p = nothing; }', 90)
+
+
+def test_a_device_that_nvrtc_does_not_know_gets_what_came_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nvrtc, "architectures", lambda: (80, 90, 100, 120))
+    targets = {each: nvrtc.target_of(each) for each in (80, 86, 89, 103, 121)}
+    assert targets == {
+        80: "sm_80",
+        86: "compute_80",
+        89: "compute_80",
+        103: "compute_100",
+        121: "compute_120",
+    }
+    with pytest.raises(nvrtc.CompileError, match=r"8\.0 and later; this device has 7\.5"):
+        nvrtc.target_of(75)
 
 
 def test_a_device_newer_than_nvrtc_gets_ptx() -> None:

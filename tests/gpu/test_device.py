@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from agreement import Given, Normed, ThreeProducts, check, on_streams
+from agreement import Given, Normed, Several, ThreeProducts, check, on_streams
 from torch import Tensor
 
 from cellwise import Cell, Recurrent, cells
@@ -61,8 +61,10 @@ def test_larger_layers_agree(cell: str | type[Cell], hidden: int, number: str) -
 
 @pytest.mark.parametrize("number", ["bfloat16", "float16", "tf32", "float32"])
 @pytest.mark.parametrize("hidden", [33, 128, 500])
-@pytest.mark.parametrize("cell", ["layernorm-lstm", "zoneout-lstm", Given, Normed], ids=str)
-def test_norms_masks_and_inputs_agree(cell: str | type[Cell], hidden: int, number: str) -> None:
+@pytest.mark.parametrize("cell", ["layernorm-lstm", "zoneout-lstm", Given, Normed, Several], ids=str)
+def test_norms_masks_inputs_and_several_outputs_agree(
+    cell: str | type[Cell], hidden: int, number: str
+) -> None:
     lengths = tuple(1 + 5 * row % 12 for row in range(21)) if hidden == 128 else None
     case = replace(
         cases_of(cell)[0], steps=12, batch=21, input_size=40, hidden_size=hidden, initial=hidden > 33, lengths=lengths,

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from agreement import Given, Normed, ThreeProducts, check
+from agreement import Given, Normed, Several, ThreeProducts, check
 from emulated import Emulated
 
 from cellwise import (
@@ -84,14 +84,16 @@ class AllOps(Cell):
 
 
 class Fading(Cell):
-    """Affine in its state, by an input and a mask."""
+    """Affine in its state, by an input and a mask; what it adds is an output, too."""
 
     gates = ("n",)
     states = ("h",)
     inputs = ("d",)
+    outputs = ("h", "n")
 
     def step(self, x, h, d):
-        return exp(-d) * h + dropout(tanh(x.n), 0.5)
+        n = dropout(tanh(x.n), 0.5)
+        return n, exp(-d) * h + n
 
 
 def _case(cell: str | type[Cell], situation: str) -> Case:
@@ -127,6 +129,11 @@ def _case(cell: str | type[Cell], situation: str) -> Case:
         (ThreeProducts, "resets-ragged-both-ways", None, "float32"),
         (ThreeProducts, "seventeen-units", WIDE, "bfloat16"),
         (ThreeProducts, "ragged-none-full", LOOPS, "float32"),
+        (Several, "plain", None, "float16"),
+        (Several, "resets-ragged-both-ways", WIDE, "bfloat16"),
+        (Several, "seventeen-units", LOOPS, "bfloat16"),
+        (Several, "ragged-none-full", Layout("solo", warps=1), "float32"),
+        (Several, "no-bias", STEPWISE, "tf32"),
         ("time-aware-lstm", "ragged-full", WIDE, "float32"),
         ("zoneout-lstm", "ragged-both-ways", None, "float16"),
         (Given, "plain", None, "bfloat16"),

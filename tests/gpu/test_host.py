@@ -6,18 +6,22 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
+from typing import Any
 
+import emulated
 import pytest
 import torch
-from agreement import ThreeProducts, check
-from emulated import Emulated, EmulatedMachine
+from agreement import Several, ThreeProducts, check
+from emulated import Emulated, EmulatedLauncher, EmulatedMachine
 from torch import Tensor
 
 from cellwise import Cell, Recurrent, Scalar, Vector, sigmoid, tanh
 from cellwise.backends import registry
+from cellwise.backends.base import CallContext, LayerSpec
 from cellwise.backends.cuda import direct
-from cellwise.backends.cuda.layout import Layout
-from cellwise.backends.cuda.machine import Machine
+from cellwise.backends.cuda.layout import STEPWISE, Layout, trying
+from cellwise.backends.cuda.machine import Machine, RefusedError
 from cellwise.backends.reference.loop import run_direction
 from cellwise.testing import cases_of
 
@@ -64,6 +68,7 @@ class Twice(Cell):
         ("gru", 32, "float32", WIDE),
         ("mingru", 17, "bfloat16", None),
         (ThreeProducts, 32, "float32", None),
+        (Several, 17, "bfloat16", WIDE),
         (Own, 17, "float32", None),
         (Twice, 32, "float32", None),
     ],
@@ -78,6 +83,50 @@ def test_a_plan_gives_what_the_general_way_gives(
     for initial in (False, True):
         check(replace(case, initial=initial), "emulated", number, layout)
     assert ran
+
+
+@pytest.mark.parametrize("cell", ["lstm", Several], ids=str)
+def test_a_plan_goes_the_general_way_where_another_layout_is_wanted_meanwhile(
+    cell: str | type[Cell],
+) -> None:
+    layer = Recurrent(cell, 3, 16, backend="emulated")
+    x, state = torch.randn(3, 2, 3, requires_grad=True), torch.randn(2, 1, 2, 16)
+
+    def run() -> list[Tensor]:
+        output, finals = layer(x, tuple(state))
+        output = torch.cat(output, -1) if isinstance(output, tuple) else output
+        score = output.square().sum() + sum(each.sum() for each in finals)
+        return [output, *finals, *torch.autograd.grad(score, [x, *layer.parameters()])]
+
+    wanted = run()
+    with trying(STEPWISE, STEPWISE):
+        found = run()
+        with torch.no_grad():
+            torch.testing.assert_close(layer(x, tuple(state))[1], tuple(wanted[1:3]))
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("lengths", [None, (3, 1)])
+def test_what_a_device_does_not_start_together_goes_step_by_step_and_explain_says_so(
+    lengths: tuple[int, ...] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch, refusals = EmulatedLauncher.launch, []
+
+    def refused(launcher: EmulatedLauncher, *given: Any) -> None:
+        if given[-1]:
+            refusals.append(1)
+            raise RefusedError("blocks of another process hold it")
+        launch(launcher, *given)
+
+    monkeypatch.setattr(emulated, "machine", cache(EmulatedMachine))
+    monkeypatch.setattr(EmulatedLauncher, "launch", refused)
+    case = replace(cases_of("gru")[0], steps=3, batch=2, hidden_size=80, lengths=lengths, initial=True)
+    for _ in range(2):
+        check(case, "emulated")
+    assert len(refusals) == 2, "forward and backward, once"
+    stack, context = LayerSpec(case.cell.graph, 5, 80), CallContext(torch.device("cpu"), torch.float32)
+    told = EMULATED.compiler().described(stack, context, 3, 2, emulated.machine())
+    assert told.startswith("stepwise") and told.endswith(", since blocks of another process hold it")
 
 
 @pytest.mark.parametrize("number", ["float32", "bfloat16"])
@@ -99,6 +148,17 @@ def test_what_comes_of_a_call_without_a_short_way_may_be_changed_in_place(
     for each in (y, *finals):
         each.mul_(2)
     (y.sum() + finals[1].sum()).backward()
+
+
+def test_outputs_that_nobody_wants_a_gradient_at_give_none() -> None:
+    layer = Recurrent(Several, 3, 17, dtype=torch.bfloat16)
+    x = torch.randn(6, 4, 3, dtype=torch.bfloat16)
+    found = []
+    for layer.backend in ("emulated", "reference"):
+        with trying(WIDE, WIDE):
+            (_, c) = layer(x)[1]
+            found.append(torch.autograd.grad(c.sum(), list(layer.parameters())))
+    torch.testing.assert_close(*found, atol=0.02, rtol=0.02)
 
 
 @pytest.mark.parametrize("cell", ["gru", Own], ids=str)

@@ -40,7 +40,9 @@ class Measured(NamedTuple):
 def untried_on_cuda(stack: LayerSpec) -> Preference | None:
     """What runs where the kernels have been emulated and compiled for such equations, and not yet run on a device; None
     for those that have."""
-    what = "norms" if stack.graph.reductions else "values beside x" if stack.graph.given else None
+    graph = stack.graph
+    found = {"norms": graph.reductions, "values beside x": graph.given, "several outputs": graph.others}
+    what = next((name for name, nodes in found.items() if nodes), None)
     if what is None:
         return None
     return Preference(

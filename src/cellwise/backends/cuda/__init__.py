@@ -2,9 +2,11 @@
 
 compiler  what `compiled` asks of a compiler     frame        what layouts share of a kernel's text
 layout    how work lies on a device              wide, solo, scan, stepwise, rowwise   the layouts
+choice    which layout a call gets, and why
 reads     what a kernel reads at each step       reductions   what the units of a row give together
 launch    a kernel's arguments, and the launch   products     recurrent products, and their weights packed
 direct    layer passes of one shape of call      direct_gradients   what weights and input get of a backward pass
+general   the same calls by several launches
 tuned     layouts that were measured to be faster
 nvrtc, driver, machine   text to code to device  expressions  each op as C++ (numbers, text, prelude.cuh)
 """
@@ -37,8 +39,6 @@ class Cuda(Compiled):
         reason = super().supports(stack, context)
         if reason is not None:
             return reason
-        if stack.graph.others:
-            return "these kernels write one output a step"
         from cellwise.backends.cuda.compiler import cuda_compiler, unknown_to_kernels
 
         unknown = unknown_to_kernels(stack.graph)
@@ -48,7 +48,7 @@ class Cuda(Compiled):
         from cellwise.backends.cuda.compiler import cuda_compiler
 
         compiler = cuda_compiler()
-        return compiler.described(stack, context, steps, batch, compiler.machine(context.device).device)
+        return compiler.described(stack, context, steps, batch, compiler.machine(context.device))
 
     def shortcut(self, stack: LayerSpec, prepared: Any, batch: PlainBatch) -> Shortcut | None:
         return (

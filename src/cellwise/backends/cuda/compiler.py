@@ -14,18 +14,13 @@ from cellwise.backends.base import CallContext, LayerSpec
 from cellwise.backends.compiled.cell_kernels import kernels_for
 from cellwise.backends.compiled.compiler import CompiledKernel, KernelCompiler, RunShape, SmallCall, SmallPass
 from cellwise.backends.cuda import DTYPES
+from cellwise.backends.cuda.choice import chosen
 from cellwise.backends.cuda.expressions import LOWERINGS
-from cellwise.backends.cuda.frame import Frame
 from cellwise.backends.cuda.launch import CudaRun
-from cellwise.backends.cuda.layout import Device, Form, Layout, layout_for
+from cellwise.backends.cuda.layout import Form
 from cellwise.backends.cuda.machine import Machine
 from cellwise.backends.cuda.numbers import number_of
 from cellwise.backends.cuda.reductions import TOGETHER
-from cellwise.backends.cuda.rowwise import Rowwise
-from cellwise.backends.cuda.scan import Scan
-from cellwise.backends.cuda.solo import Solo
-from cellwise.backends.cuda.stepwise import Stepwise
-from cellwise.backends.cuda.wide import Wide
 from cellwise.graph import StepGraph
 from cellwise.graph.ops import BESIDE, CONSTANT, DRAW, INPUT, PROJECT, SCALAR, STATE, VECTOR
 from cellwise.plan.forward import forward_program
@@ -98,9 +93,9 @@ class CudaCompiler(KernelCompiler):
         return None
 
     def described(
-        self, stack: LayerSpec, context: CallContext, steps: int, batch: int, device: Device
+        self, stack: LayerSpec, context: CallContext, steps: int, batch: int, machine: Machine
     ) -> str:
-        """The layouts of a call of this T and B."""
+        """The layouts of a call of this T and B, and why none that holds the weights."""
         projected = stack.proj_size
         kernels = kernels_for(stack.graph, context.dtype, self, bool(projected), context.recompute)
         widths = [self.row_width(size, context.dtype) for size in (stack.hidden_size, projected)]
@@ -117,7 +112,7 @@ class CudaCompiler(KernelCompiler):
             widths[1],
         )
         programs = kernels.inference.program, kernels.backward.program
-        forward, backward = (str(layout_for(program, form, batch, device, steps)) for program in programs)
+        forward, backward = (str(chosen(program, form, batch, machine, steps)) for program in programs)
         return forward if forward == backward else f"forward {forward}; backward {backward}"
 
     def machine(self, device: torch.device) -> Machine:
@@ -142,13 +137,6 @@ def unknown_to_kernels(graph: StepGraph) -> str | None:
         if buffer.width not in _WIDTHS:
             return f"these kernels know no rows of {buffer.width.value} numbers, as {buffer.name} has them"
     return None
-
-
-def written(program: Program, form: Form, layout: Layout) -> tuple[Frame, str]:
-    """The text of a kernel, and who wrote it."""
-    kinds: dict[str, type[Frame]] = {"wide": Wide, "scan": Scan, "stepwise": Stepwise, "rowwise": Rowwise}
-    frame = kinds.get(layout.kind, Solo)(program, form, layout)
-    return frame, frame.source()
 
 
 @cache

@@ -17,9 +17,12 @@ from torch import Tensor
 from cellwise.backends.compiled.backward_pass import BackwardPass
 from cellwise.backends.compiled.compiler import CompiledKernel, RunShape, SmallCall, SmallPass
 from cellwise.backends.compiled.forward_pass import OUTPUT, ForwardPass
+from cellwise.backends.compiled.rows import without_padding
 from cellwise.backends.cuda.direct_gradients import WeightGradients
 from cellwise.backends.cuda.frame import SUMS, Key
+from cellwise.backends.cuda.general import GeneralBackward, GeneralForward
 from cellwise.backends.cuda.launch import CudaRun
+from cellwise.backends.cuda.machine import RefusedError
 from cellwise.backends.cuda.numbers import number_of
 from cellwise.backends.cuda.reads import INPUT_PRODUCTS
 from cellwise.errors import InputError
@@ -27,6 +30,7 @@ from cellwise.errors import InputError
 # Layouts whose kernels run all steps in one launch.
 KINDS = ("wide", "solo", "narrow")
 
+_MANY = 2**31
 # By the name of a weight, or of what a kernel is given.
 Named = Mapping[str, Tensor]
 
@@ -51,6 +55,12 @@ class Launch:
             self._rows = {name: like.expand(rows, count * self.width) for name, count in columns.items()}
             self._history = like.expand(rows, self.width)
             self._sums = like.float().expand(self.batch, columns.get(SUMS, 0) * self.width)
+
+    def is_ready(self) -> bool:
+        """Whether the layout of now runs all steps at once, as that did for which the plan was made. The precision of
+        products may have changed since, or a layout may be tried.
+        """
+        return self.run.variant().layout.kind in KINDS
 
     def products(self, x: Tensor, weights: Named) -> Tensor | None:
         """Those of the input (..., D), where the kernel wants them: what a call begins with, since it takes longest."""
@@ -84,6 +94,9 @@ class Launch:
 
         Returns:
             The sums over the steps of each row (B, columns * width), in float32, if the kernel has any.
+
+        Raises:
+            RefusedError: the device does not start its blocks together; from now on the plan is not ready.
         """
         run = self.run
         built = run.variant()
@@ -107,11 +120,17 @@ class Launch:
             place: Key = ("history", name) if name in run.own else ("rows", name)
             run.machine.mark(values[place])  # type: ignore[arg-type]
         arguments = [values[key] for key in built.frame.arguments]
-        built.launcher.launch(run.grid(built), built.layout.threads, arguments, built.is_together)
+        try:
+            built.launcher.launch(run.grid(built), built.layout.threads, arguments, built.is_together)
+        except RefusedError as error:
+            run.refuse(built, error)
+            raise
         return values.get(("sums",))  # type: ignore[return-value]
 
     def blocks(self) -> int:
-        """How many blocks of threads it starts."""
+        """How many blocks of threads it starts; of many launches more than any device runs at once."""
+        if not self.is_ready():
+            return _MANY
         across, groups = self.run.grid(self.run.variant())
         return across * groups
 
@@ -127,10 +146,11 @@ class DirectForward:
 
     def __init__(self, made: ForwardPass, kernel: CompiledKernel, call: SmallCall, tape: bool) -> None:
         self._pass, self.launch, self._sizes = made, Launch(kernel, made.shape), made.sizes
+        self._general = GeneralForward(made, call.given)
         self.launch.run.leaves_lasts = True
         schedule, sizes, given = made.schedule, made.sizes, call.given
         rows, self._batch = schedule.rows, schedule.batch
-        self._given = given or (rows, sizes.hidden)
+        self._given = given or (rows, sizes.outputs * sizes.hidden)
         self._final_shape = (*(() if given is None else (1,)), self._batch, sizes.hidden)
         self._is_padded = sizes.padded != sizes.hidden
         # What is kept is not the caller's, who may write to it: the kernel writes both, or the caller gets a copy.
@@ -140,7 +160,7 @@ class DirectForward:
         with torch.inference_mode(False):
             like = torch.empty((), dtype=self.launch.run.dtype, device=call.device)
             self._saved = [like.expand(rows, width) for width in made.made]
-            self._output = like.expand(rows, sizes.padded)
+            self._output = like.expand(rows, sizes.outputs * sizes.padded)
             padded = self._batch, sizes.padded
             self._final = like.expand(padded if self._is_padded else self._final_shape)
             # States that nobody gave are zeros in whole rows.
@@ -150,6 +170,8 @@ class DirectForward:
     def run(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Any, ...]:
         """The output, what is kept of it, the final states, and what else is kept; x (rows, D) in any shape."""
         made, hidden = self._pass, self._sizes.hidden
+        if not self.launch.is_ready():
+            return self._general.run(x, states, weights)
         by_stem = dict(zip(made.shape.stems, weights, strict=True))
         products = self.launch.products(x, by_stem)
         saved = [torch.empty_like(each) for each in self._saved]
@@ -163,9 +185,12 @@ class DirectForward:
         lasts = [torch.empty_like(self._final) for _ in histories]
         rows = {name: tensors[place] for name, place in zip(self.launch.run.given, made.given, strict=True)}
         firsts = [self._in_rows(each) if self._zeros is None else self._zeros for each in states]
-        self.launch(rows, firsts, histories, lasts, by_stem, products)
+        try:
+            self.launch(rows, firsts, histories, lasts, by_stem, products)
+        except RefusedError:
+            return self._general.run(x, states, weights)
         if self._is_padded:
-            given = output[:, :hidden].clone(memory_format=torch.contiguous_format)
+            given = self._cut(output)
             kept = given.data
         elif self._copies and not self._writes_both:
             given = output.clone()
@@ -179,6 +204,13 @@ class DirectForward:
                 each.unsqueeze_(0)  # a view that a node of autograd returns could not be written to
         return given, kept, lasts, saved
 
+    def _cut(self, output: Tensor) -> Tensor:
+        """A copy without padding."""
+        sizes = self._sizes
+        if sizes.outputs > 1:
+            return without_padding(output, sizes.outputs, sizes.hidden)
+        return output[:, : sizes.hidden].clone(memory_format=torch.contiguous_format)
+
     def _in_rows(self, state: Tensor) -> Tensor:
         width = self._sizes.padded
         if not self._is_padded or state.shape[-1] == width:
@@ -191,7 +223,7 @@ class DirectBackward:
 
     def __init__(self, made: BackwardPass, kernel: CompiledKernel, has_states: bool) -> None:
         self._pass, self._has_states, sizes = made, has_states, made.sizes
-        self._launch = Launch(kernel, made.shape)
+        self._launch, self._general = Launch(kernel, made.shape), GeneralBackward(made, has_states)
         schedule, run, width = made.schedule, self._launch.run, made.sizes.padded
         self._batch, self._rows = schedule.batch, schedule.rows
         self._is_padded = width != sizes.hidden
@@ -199,7 +231,8 @@ class DirectBackward:
         with torch.inference_mode(False):
             like = torch.empty((), dtype=run.dtype, device=made.shape.device)
             self._held = {name: like.expand(self._rows, size) for name, size in made.held}
-            self._state, self._output = like.expand(self._batch, width), like.expand(self._rows, width)
+            self._state = like.expand(self._batch, width)
+            self._output = like.expand(self._rows, sizes.outputs * width)
             self._zeros = like.new_zeros(self._batch, width)
         run.machine.settle()
 
@@ -215,6 +248,8 @@ class DirectBackward:
     ) -> tuple[Tensor | None, ...]:
         """The gradients at x, in its shape, at the states if any were given to the layer, and at the weights."""
         made = self._pass
+        if not self._launch.is_ready():
+            return self._general.run(x, states, weights, output, saved, gradients, wants_input)
         at_output, *at_states = gradients
         held = {name: torch.empty_like(each) for name, each in self._held.items()}
         arriving = torch.zeros_like(self._output) if at_output is None else self._in_rows(at_output)
@@ -229,7 +264,10 @@ class DirectBackward:
         rows = {name: tensors[name] for name in made.given}
         firsts, histories = [each for each, _ in carried], [each for _, each in carried]
         products = self._launch.products(x, by_stem)  # where steps are computed again
-        sums = self._launch(rows, firsts, histories, lasts, by_stem, products)
+        try:
+            sums = self._launch(rows, firsts, histories, lasts, by_stem, products)
+        except RefusedError:
+            return self._general.run(x, states, weights, output, saved, gradients, wants_input)
         dx, at_weights = self._gradients(x, states, by_stem, tensors, sums, wants_input)
         if not self._has_states:
             return dx, *at_weights
@@ -303,40 +341,12 @@ class DirectPass(SmallPass):
         return self._differentiates.run(*arguments)
 
     @cached_property
-    def _differentiates(self) -> DirectBackward | _Generally:
+    def _differentiates(self) -> DirectBackward | GeneralBackward:
         call = self._call
         made = BackwardPass(*self._shape, call.device)
         if len(made.spans) > 1 or not _runs_at_once(call.kernels.backward, made.shape):
-            return _Generally(made, call.has_states)
+            return GeneralBackward(made, call.has_states)
         return DirectBackward(made, call.kernels.backward, call.has_states)
-
-
-class _Generally:
-    """A backward pass of several launches, the general way."""
-
-    def __init__(self, made: BackwardPass, has_states: bool) -> None:
-        self._made, self._has_states = made, has_states
-
-    def run(
-        self,
-        x: Tensor,
-        states: Sequence[Tensor],
-        weights: Sequence[Tensor],
-        output: Tensor,
-        saved: Sequence[Tensor],
-        gradients: Sequence[Tensor | None],
-        wants_input: bool,
-    ) -> tuple[Tensor | None, ...]:
-        rows = x.reshape(-1, x.shape[-1])
-        at_output, *at_states = [
-            None if each is None else each.reshape(-1, each.shape[-1]) for each in gradients
-        ]
-        begins = [each.reshape(-1, each.shape[-1]) for each in states]
-        call = (rows, begins, weights, None, output, saved, at_output, at_states, wants_input)
-        dx, finals, at_weights = self._made.run(*call)
-        finals = [each.view(of.shape) for each, of in zip(finals, states, strict=True)]
-        dx = None if dx is None else dx.view(x.shape)
-        return dx, *(finals if self._has_states else ()), *at_weights
 
 
 def direct_pass(call: SmallCall) -> DirectPass | None:

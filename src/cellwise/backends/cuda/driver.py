@@ -15,14 +15,15 @@ from torch import Tensor
 from cellwise import torch_internals
 from cellwise.backends.cuda.frame import KERNEL
 from cellwise.backends.cuda.layout import Device
-from cellwise.backends.cuda.machine import Launcher, Machine
+from cellwise.backends.cuda.machine import Launcher, Machine, RefusedError
 from cellwise.backends.cuda.nvrtc import machine_code
 from cellwise.errors import CellwiseError
 
 # Of CUfunction_attribute and CUdevice_attribute.
 _REGISTERS, _LOCAL, _MOST_SHARED = 4, 3, 8
-_SHARED_OF_BLOCK = 97
-_NO_CONTEXT = 201  # of CUresult
+_SHARED_OF_BLOCK, _TOGETHER = 97, 95
+# Of CUresult: of a cooperative launch that it has more blocks than run at once, or that the device has none such.
+_NO_CONTEXT, _REFUSED = 201, (720, 801)
 _NON_BLOCKING = 1  # of CUstream_flags: it does not wait for the default stream
 
 
@@ -45,9 +46,13 @@ def library() -> ctypes.CDLL:
 
 def check(code: int) -> None:
     if code:
-        text = ctypes.c_char_p()
-        library().cuGetErrorString(code, ctypes.byref(text))
-        raise DriverError(f"The CUDA driver fails: {(text.value or b'an unknown error').decode()} ({code}).")
+        raise DriverError(f"The CUDA driver fails: {_said(code)}.")
+
+
+def _said(code: int) -> str:
+    text = ctypes.c_char_p()
+    library().cuGetErrorString(code, ctypes.byref(text))
+    return f"{(text.value or b'an unknown error').decode()} ({code})"
 
 
 class Context:
@@ -132,6 +137,8 @@ def _launch(where: Sequence[Any], pointers: Any, stream: int) -> int:
 
 def _launch_together(where: Sequence[Any], pointers: Any, stream: int) -> int:
     code: int = library().cuLaunchCooperativeKernel(*where, stream, pointers)
+    if code in _REFUSED:
+        raise RefusedError(f"the driver did not start its blocks together: {_said(code)}")
     return code
 
 
@@ -145,7 +152,11 @@ class CudaMachine(Machine):
         self._capability = properties.major * 10 + properties.minor
         shared = ctypes.c_int()
         check(library().cuDeviceGetAttribute(ctypes.byref(shared), _SHARED_OF_BLOCK, device.index))
-        self.device = Device(f"sm_{self._capability}", properties.multi_processor_count, shared.value)
+        together = ctypes.c_int()
+        check(library().cuDeviceGetAttribute(ctypes.byref(together), _TOGETHER, device.index))
+        self.device = Device(
+            f"sm_{self._capability}", properties.multi_processor_count, shared.value, bool(together.value)
+        )
         # In memory of the host that the device writes to: it is looked at without waiting for the device.
         self.late = torch.zeros(1, dtype=torch.int32, pin_memory=True)
         # By the number of the stream beside which it is, and whether a graph is recorded.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
@@ -19,16 +19,17 @@ from cellwise.backends.compiled.compiler import (
     carried_buffers,
     given_buffers,
 )
+from cellwise.backends.cuda.choice import chosen, with_room, written
 from cellwise.backends.cuda.frame import BIAS_SUMS, SUMS, Frame, Key
-from cellwise.backends.cuda.layout import Form, Layout, layout_for, stretches_of, tried
-from cellwise.backends.cuda.machine import Launcher, Machine
+from cellwise.backends.cuda.layout import Form, Layout, is_together, stretches_of, tried
+from cellwise.backends.cuda.machine import Launcher, Machine, RefusedError
 from cellwise.backends.cuda.numbers import Number, number_of
 from cellwise.backends.cuda.products import INPUT, RECURRENT, pack
 from cellwise.backends.cuda.reads import INPUT_PRODUCTS
 from cellwise.backends.cuda.scan import ALL, SUMMARY, WHOLE, Scan
 from cellwise.backends.cuda.stepwise import Stepwise
 from cellwise.backends.cuda.stepwise_run import run_steps
-from cellwise.backends.cuda.tuned import TUNED, changes, tuned
+from cellwise.backends.cuda.tuned import call_of, changes
 from cellwise.plan.program import Program, StorageClass
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Built:
     @cached_property
     def is_together(self) -> bool:
         """Whether all blocks of a launch are to run at once."""
-        return self.layout.kind == "wide" and bool(self.frame.posted)
+        return is_together(self.layout) and bool(self.frame.posted)
 
     @cached_property
     def weights(self) -> tuple[Key, ...]:
@@ -61,13 +62,8 @@ class Built:
 
 @lru_cache(maxsize=512)
 def _built(program: Program, form: Form, layout: Layout, machine: Machine) -> Built:
-    from cellwise.backends.cuda.compiler import written
-
-    while True:
-        frame, source = written(program, form, layout)
-        if frame.shared_bytes <= machine.device.shared or layout.ahead == 2:
-            break
-        layout = replace(layout, ahead=layout.ahead // 2)
+    layout = with_room(program, form, layout, machine.device) or layout
+    frame, source = written(program, form, layout)
     launcher = machine.build(source, frame.shared_bytes, frame.declarations)
     return Built(frame, layout, launcher)
 
@@ -88,7 +84,7 @@ class CudaRun(KernelRun):
         self._transposed = (tuple((gate, True) for gate in program.graph.state_gates),)
         self.leaves_lasts = False  # of the states whose history is kept
         self.copies_output = False  # where it is the first state's history
-        self._variants: dict[tuple[Number, object, int], Built] = {}
+        self._variants: dict[tuple[Number, object, int, int], Built] = {}
         if not schedule.is_dense:
             self.times = torch.tensor(self.offsets, dtype=torch.int32).to(shape.device)
         own = program.graph.vectors or program.graph.scalars
@@ -106,7 +102,7 @@ class CudaRun(KernelRun):
             shape.schedule.is_dense,
             shape.resets,
             "bias_hh" in shape.stems,
-            graph.output is graph.new_states[0] and not shape.resets and not self.copies_output,
+            graph.output_is_history and not shape.resets and not self.copies_output,
             frozenset(name for name, way in self.ways.items() if way is not Carried.PAIR),
             shape.sizes.projected,
             shape.sizes.padded_projected,
@@ -115,11 +111,8 @@ class CudaRun(KernelRun):
 
     def layout(self, number: Number) -> Layout:
         """How its work lies on the device, in this precision."""
-        form, schedule = self.form(number), self.shape.schedule
-        layout = layout_for(self.program, form, schedule.batch, self.machine.device, schedule.steps)
-        if layout.kind in TUNED and tried() == (None, None):
-            return tuned(self.program, form, schedule.batch, self.machine) or layout
-        return layout
+        schedule = self.shape.schedule
+        return chosen(self.program, self.form(number), schedule.batch, self.machine, schedule.steps).layout
 
     def build(self, layout: Layout) -> Built:
         """The kernel in the precision of now, in some layout."""
@@ -128,10 +121,15 @@ class CudaRun(KernelRun):
     def variant(self) -> Built:
         """The kernel in the precision of now, which may change from call to call, and the layout that is tried."""
         number = number_of(self.dtype)
-        key = number, tried(), changes()
+        key = number, tried(), changes(), len(self.machine.refused)
         if key not in self._variants:
             self._variants[key] = self.build(self.layout(number))
         return self._variants[key]
+
+    def refuse(self, built: Built, error: RefusedError) -> None:
+        """From now on such calls have no such layout here."""
+        call = call_of(self.program, self.form(built.frame.number), self.shape.schedule.batch)
+        self.machine.refused[call, built.layout] = str(error)
 
     def bind(
         self,
@@ -163,6 +161,7 @@ class CudaRun(KernelRun):
             values["offsets",] = self.times
         if resets is not None:
             values["resets",] = resets
+        self._values = values
         self.values = {**values, **self.packed(self.built, self.weights)}
         self.total: dict[str, Tensor] = {}
 
@@ -233,8 +232,19 @@ class CudaRun(KernelRun):
         else:
             for name in self.built.posted:
                 self._mark(name, values, start, stop)
-            self._launch(values, count)
+            try:
+                self._launch(values, count)
+            except RefusedError as error:
+                self._go_on_step_by_step(error)
+                self.launch(first, end)
+                return
         self._add(values, stop - start)
+
+    def _go_on_step_by_step(self, error: RefusedError) -> None:
+        """The kernel of now was not started."""
+        self.refuse(self.built, error)
+        self.built, self.launches = self.variant(), self.launches - 1
+        self.values = {**self._values, **self.packed(self.built, self.weights)}
 
     def _launch(self, values: dict[Key, Tensor | int], stretches: int) -> None:
         built = self.built
@@ -301,7 +311,7 @@ class CudaRun(KernelRun):
         return self.total
 
     def release(self) -> None:
-        del self.rows, self.weights, self.values, self.like, self.total
+        del self.rows, self.weights, self.values, self._values, self.like, self.total
 
 
 def padded_gates(weight: Tensor, gates: int, sizes: Sizes) -> Tensor:

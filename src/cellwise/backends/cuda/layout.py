@@ -118,11 +118,15 @@ class Form:
 
 @dataclass(frozen=True)
 class Device:
-    """What of a device decides: its architecture, multiprocessors, and the shared memory that a block may have."""
+    """What of a device decides: its architecture, multiprocessors, and the shared memory that a block may have.
+
+    together: whether it starts blocks that are to run all at once.
+    """
 
     architecture: str
     multiprocessors: int
     shared: int
+    together: bool = True
 
 
 # Those that a measurement tries, by whether the program goes backward.
@@ -187,6 +191,31 @@ def has_whole_rows(layout: Layout, form: Form) -> bool:
     return alone or layout.kind == "rowwise"
 
 
+def is_together(layout: Layout) -> bool:
+    """Whether the blocks of a launch wait for each other."""
+    return layout.kind == "wide"
+
+
+def step_by_step(program: Program, form: Form) -> Layout:
+    """The layout that takes a program of any size, on any device."""
+    if not knows_rows(program):
+        return STEPWISE
+    return Layout("rowwise", warps=min(-(-max(form.width, form.projected_width) // 32), _MOST_OF_ROW))
+
+
+def why_step_by_step(program: Program, form: Form, batch: int, device: Device) -> str | None:
+    """Why the rules have a call go step by step, as the end of a sentence; None where that is its only way, or it goes
+    another one, which somebody tries.
+    """
+    if form.projected or _chosen(program, form, batch, device).kind not in BY_CUBLAS:
+        return None
+    if knows_rows(program):
+        return "a block, which is to have all units, does not hold the weights"
+    if _holding(program, form, batch, device):
+        return f"{batch} rows would be too many for blocks that go through them in turn"
+    return f"{device.multiprocessors} multiprocessors do not hold the weights"
+
+
 def is_backward(program: Program) -> bool:
     """Whether a program is that of a backward pass: it writes gradients at gates."""
     return any(buffer.name == "gates" for buffer in program.buffers)
@@ -196,19 +225,15 @@ def is_backward(program: Program) -> bool:
 def _chosen(program: Program, form: Form, batch: int, device: Device) -> Layout:
     products = [product for stage in program.stages for product in products_of(stage)]
     if knows_rows(program):
-        rowwise = Layout("rowwise", warps=min(-(-max(form.width, form.projected_width) // 32), _MOST_OF_ROW))
-        return rowwise if form.projected else _solo(products, form, batch, device) or rowwise
+        whole = step_by_step(program, form)
+        return whole if form.projected else _solo(products, form, batch, device) or whole
     if not products:  # units have nothing to do with each other, and the more reads are under way the better
         few = batch * form.hidden <= _FEW_NUMBERS
         return NARROW if few else Layout("solo", warps=1)
     solo = _solo(products, form, batch, device)
     if solo is not None:
         return solo
-    fitting = [
-        layout
-        for layout in _candidates(products, form, batch, device)
-        if _fits(products, form, layout, device)
-    ]
+    fitting = _holding(program, form, batch, device)
     if not fitting:
         return STEPWISE
     thrice = form.number.product == "mma_tf32_thrice"
@@ -220,6 +245,16 @@ def _chosen(program: Program, form: Form, batch: int, device: Device) -> Layout:
 
     best = min(fitting, key=rank)
     return STEPWISE if best.tiles >= _MANY_TILES and form.hidden >= _LARGE else best
+
+
+def _holding(program: Program, form: Form, batch: int, device: Device) -> list[Layout]:
+    """The wide layouts whose blocks hold the weights."""
+    products = [product for stage in program.stages for product in products_of(stage)]
+    return [
+        layout
+        for layout in _candidates(products, form, batch, device)
+        if _fits(products, form, layout, device)
+    ]
 
 
 def _solo(products: list[Product], form: Form, batch: int, device: Device) -> Layout | None:
@@ -300,16 +335,15 @@ def alternatives(program: Program, form: Form, batch: int, device: Device) -> li
         return [first, replace(first, kind="narrow" if first.kind == "solo" else "solo")]
     if first.kind != "wide" or not products:
         return [first]
-    fitting = [
-        layout
-        for layout in _candidates(products, form, batch, device)
-        if _fits(products, form, layout, device) and layout.rows <= 2 * first.rows
-    ]
+    holding = _holding(program, form, batch, device)
+    fitting = [layout for layout in holding if layout.rows <= 2 * first.rows]
     return [first, *[layout for layout in fitting if layout != first]]
 
 
 def variants(program: Program, form: Form, layout: Layout) -> tuple[list[Layout], list[Layout]]:
     """The same with other reads under way, and with other holds."""
+    if layout.kind in BY_CUBLAS:
+        return [], []
     if layout.kind != "wide":
         return [replace(layout, ahead=each) for each in _AHEAD], []
     products = [product for stage in program.stages for product in products_of(stage)]

@@ -11,12 +11,16 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from cellwise.backends.cuda.layout import Device
+from cellwise.backends.cuda.layout import Device, Layout
 from cellwise.errors import CellwiseError
 
 
 class LateError(CellwiseError):
     """A block waited in vain for what others were to post. The results of an earlier call are not to be used."""
+
+
+class RefusedError(CellwiseError):
+    """A device does not start so many blocks at once."""
 
 
 class Launcher(ABC):
@@ -29,7 +33,11 @@ class Launcher(ABC):
     def launch(
         self, grid: tuple[int, int], threads: int, values: Sequence[Tensor | int], together: bool
     ) -> None:
-        """Start it with these arguments. together: all blocks are to run at once, since they wait for each other."""
+        """Start it with these arguments. together: all blocks are to run at once, since they wait for each other.
+
+        Raises:
+            RefusedError: they cannot; nothing was started.
+        """
 
 
 class Machine(ABC):
@@ -38,6 +46,11 @@ class Machine(ABC):
     device: Device
     late: Tensor
     name: str = "none"  # what the maker calls the device
+
+    @cached_property
+    def refused(self) -> dict[tuple[str, Layout], str]:
+        """Of what a call was measured for (`tuned.call_of`) the layouts that the device did not start, and why."""
+        return {}
 
     @abstractmethod
     def build(self, source: str, shared: int, arguments: tuple[str, ...]) -> Launcher:

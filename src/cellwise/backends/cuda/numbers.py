@@ -48,7 +48,7 @@ def finer_values(graph: StepGraph) -> frozenset[Node]:
     where a gate is nearly open or shut. Not so what products read, and what is compared: both passes are to compare
     the same number.
     """
-    others = {node.inputs[0] for node in graph.of(PROJECT)} | {graph.output, *graph.new_states}
+    others = {node.inputs[0] for node in graph.of(PROJECT)} | {graph.output, *graph.others, *graph.new_states}
     others |= {operand for node in graph.nodes if node.is_mask for operand in node.inputs}
     others |= {node.inputs[0] for node in graph.reductions if node.op.name == "amax"}
     bounded = {node for node in graph.nodes if node.op.range and max(map(abs, node.op.range)) <= 1}

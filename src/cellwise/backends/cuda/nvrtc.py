@@ -63,14 +63,30 @@ def architectures() -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
+def target_of(capability: int) -> str:
+    """What NVRTC is asked to compile for: the device itself, or the newest that it knows of those before it, whose PTX
+    a device takes; that of a later one it would refuse.
+
+    Raises:
+        CompileError: it knows none of these.
+    """
+    known = [each for each in architectures() if each <= capability]
+    if not known:
+        raise CompileError(
+            f"NVRTC {version()} compiles for compute capability {min(architectures()) / 10} and later; this device has "
+            f"{capability / 10}."
+        )
+    return f"sm_{capability}" if capability in known else f"compute_{max(known)}"
+
+
 def machine_code(source: str, capability: int) -> bytes:
-    """A cubin, from the cache if it was compiled before; PTX, which the driver compiles, for a device newer than NVRTC.
+    """A cubin, from the cache if it was compiled before; PTX, which the driver compiles, for a device that NVRTC does
+    not know.
 
     Raises:
         CompileError: with what NVRTC has to say.
     """
-    known = capability in architectures()
-    name = f"sm_{capability}" if known else f"compute_{max(architectures())}"
+    name = target_of(capability)
     return cached("\n".join((version(), name, source)), lambda: _compiled(source, name), ".cubin")
 
 

@@ -1,0 +1,116 @@
+"""Kernels whose blocks wait for each other, under the worst turns and the worst memory that the emulation has.
+
+Blocks and warps run far ahead of others, and each posted word arrives by itself in any order (`emulation.h`). The texts
+that are written give the same bits whatever happens. Texts from which a wait, a barrier or a change of buffers was taken
+do not: so the emulation would see it if one were missing.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from emulated import BrokenRuleError, Emulated, EmulatedLauncher, EmulatedMachine, Schedule
+from torch import Tensor
+
+from cellwise import Cell, Recurrent, sigmoid, tanh
+from cellwise.backends import registry
+from cellwise.backends.compiled import backward_pass
+from cellwise.backends.cuda import launch
+from cellwise.backends.cuda.layout import Layout, trying
+from cellwise.backends.cuda.machine import LateError
+from cellwise.backends.reference.loop import run_direction
+from cellwise.nn import plain
+
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the emulation is compiled by g++")
+EMULATED = Emulated(run_direction)
+# Warps whose part of the inner dimension is other blocks' alone, and which so may run ahead of their own.
+WIDE = Layout("wide", units=16, warps=4, hold=1)
+SOLO = Layout("solo", warps=4)
+SEEDS = range(1, 4)
+
+
+class TwoStages(Cell):
+    """A product of the state, and one of what came of it: two exchanges a step, and shared memory used twice."""
+
+    gates = ("a", "b")
+    states = ("h",)
+
+    def step(self, x, h):
+        a = sigmoid(x.a + h.a)
+        return a * h + tanh(x.b + (a * h).b)
+
+
+@pytest.fixture(autouse=True)
+def _known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(registry, "BACKENDS", (*registry.BACKENDS, EMULATED))
+    yield
+    Schedule.seed = 0
+    EMULATED.compiler().machine(torch.device("cpu")).late.zero_()
+
+
+def _outputs(layout: Layout, seeds: range) -> Iterator[Tensor]:
+    """Of a layer's call in order, then as badly as each seed says."""
+    torch.manual_seed(0)
+    layer = Recurrent(TwoStages, 3, 64, backend=EMULATED.name, dtype=torch.bfloat16)
+    x = torch.randn(3, 4, 3, dtype=torch.bfloat16)
+    with trying(layout, layout), torch.no_grad():
+        for Schedule.seed in (0, *seeds):
+            yield layer(x)[0]
+
+
+@pytest.mark.parametrize("layout", [WIDE, SOLO], ids=str)
+def test_whatever_turns_threads_take_the_bits_are_the_same(layout: Layout) -> None:
+    wanted, *found = _outputs(layout, SEEDS)
+    assert all(torch.equal(each, wanted) for each in found)
+
+
+@contextmanager
+def _mutated(old: str, new: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    build = EmulatedMachine.build
+
+    def other(
+        machine: EmulatedMachine, source: str, shared: int, arguments: tuple[str, ...]
+    ) -> EmulatedLauncher:
+        assert old in source
+        return build(machine, source.replace(old, new), shared, arguments)
+
+    with monkeypatch.context() as patched:
+        _forget()
+        patched.setattr(EmulatedMachine, "build", other)
+        yield
+    _forget()
+
+
+def _forget() -> None:
+    """Kernels are written anew, and calls decided."""
+    launch._built.cache_clear()
+    plain._ROUTES.clear()
+
+
+@pytest.mark.parametrize(
+    ("layout", "old", "new"),
+    [
+        (WIDE, "if (wait[n] && has_absent(to))", "if (false)"),
+        (WIDE, "part ^= 1;", ""),
+        (WIDE, "__syncthreads();", ""),
+        (WIDE, "(i64)at * 1 * WIDTH", "(i64)0 * WIDTH"),
+        (SOLO, "((i + 1) & 1) *", "0 *"),
+    ],
+)
+def test_what_a_text_needs_is_missed_if_it_is_taken_away(
+    layout: Layout, old: str, new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = next(_outputs(layout, range(0)))
+    with _mutated(old, new, monkeypatch), pytest.raises((AssertionError, BrokenRuleError, LateError)):
+        for each in _outputs(layout, SEEDS):
+            assert torch.equal(each, wanted)
+
+
+def test_memory_that_was_not_marked_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EmulatedMachine, "mark", lambda _, rows: rows.zero_())
+    with pytest.raises(BrokenRuleError, match="not marked"):
+        next(_outputs(WIDE, range(0)))
