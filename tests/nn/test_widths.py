@@ -18,6 +18,8 @@ from cellwise.errors import CellDefinitionError, CellOptionError, InputError, La
 from cellwise.graph.stored import restore, store
 from cellwise.nn.definition import info_of
 from cellwise.plan.cost import computed_cost, cost_of
+from cellwise.tasks.errors import OptionError
+from cellwise.tasks.member_cells import cells_of
 from cellwise.testing import check_cell
 from cellwise.understand import view
 from cellwise.understand.complexity import Sizes, computed_beyond
@@ -235,6 +237,13 @@ def test_what_cannot_be_is_said_in_a_sentence() -> None:
     ):
         with pytest.raises(CellDefinitionError, match=problem):
             type("Wrong", (SCRN,), {"widths": widths, "step": SCRN.step})
+
+    narrow = type("Narrow", (SCRN,), {"widths": {"y": 3}, "step": SCRN.step})
+    assert _layer(narrow)(_x())[0].shape == (T, B, 3)
+    with pytest.raises(
+        OptionError, match="gives 3 units a step, and a task reads one output of hidden_size units"
+    ):
+        cells_of(narrow)
 
     class Raw(Cell):
         gates = ("s",)

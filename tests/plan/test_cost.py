@@ -283,7 +283,7 @@ def check_operations(cell: Cell) -> None:
     def value(name: str) -> Tensor:
         stem, _, gate = name.partition(" ")
         if gate:
-            rows, columns = widths.gates[gate].at(H), widths.columns[gate].at(H)
+            rows, columns = widths.gates[gate].at(H), widths.columns.get(gate, HIDDEN).at(H)
             shape = {"weight_ih": (rows, width), "weight_hh": (rows, columns)}.get(stem, (rows,))
         else:
             shape = () if name in cell.scalars else (widths.vectors[name].at(H),)

@@ -28,7 +28,7 @@ class WidthError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Widths:
-    """The units of all that has units.
+    """The units of all that has units: of gates those that are asked for.
 
     `columns` are those of what each gate is asked of; of `inputs` None where a value beside x meets several widths,
     and so can be only one number a row.
@@ -65,6 +65,7 @@ def widths_of(graph: StepGraph) -> Widths:
         found.meets(node, ("state", state), f"the new value of {state}")
     outputs = (graph.output, *graph.others)
     names = graph.outputs or ONLY_OUTPUT
+    asked = {*graph.input_gates, *graph.state_gates}
     for name, node in zip(names, outputs, strict=True):
         found.meets(node, ("output", name), f"the output {name}".rstrip())
     return Widths(
@@ -73,8 +74,8 @@ def widths_of(graph: StepGraph) -> Widths:
             for node in graph.nodes
             if node.shape.has_units and node not in found.flexible
         },
-        gates={gate: found.of(("gate", gate)) for gate in graph.gates},
-        columns={gate: found.of(("columns", gate)) for gate in graph.gates},
+        gates={gate: found.of(("gate", gate)) for gate in graph.gates if gate in asked},
+        columns={gate: found.of(("columns", gate)) for gate in graph.state_gates},
         states={state: found.of(("state", state)) for state in graph.states},
         vectors={name: found.of(("vector", name)) for name in graph.vectors},
         draws={draw.name: found.of(("draw", draw.name)) for draw in graph.draws},

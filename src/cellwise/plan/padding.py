@@ -80,7 +80,8 @@ def padding_of(graph: StepGraph, hidden_size: int, bias: bool, directions: int) 
 
 
 def _gate(graph: StepGraph, widths: Widths, kind: str, gate: str, hidden_size: int) -> PaddedGate:
-    rows, columns = (each[gate].at(hidden_size) for each in (widths.gates, widths.columns))
+    rows = widths.gates[gate].at(hidden_size)
+    columns = widths.columns[gate].at(hidden_size) if kind == "hh" else 0
     form = graph.forms.get((kind, gate))
     if form is not None:
         return PaddedGate(rows, columns, form.kind, form.number, stems_of(kind, gate, form))

@@ -298,7 +298,8 @@ def _work(layer: nn.Module, sizes: Sizes, work: str) -> Callable[[], object]:
 
         return forward
     x.requires_grad_()
-    gradient = torch.ones(sizes.length, sizes.batch, sizes.hidden_size)
+    with torch.no_grad():
+        gradient = torch.ones_like(layer(x)[0])
 
     def train() -> None:
         for tensor in (x, *layer.parameters()):
