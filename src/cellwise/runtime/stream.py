@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -33,6 +33,11 @@ class Streamed(Protocol):
 
     def _stream_outputs(self, output: Tensor) -> Any:
         """Several outputs that lie side by side, by their names."""
+
+    def _stream_beside(self) -> tuple[tuple[str, ...], Mapping[str, float | None], int]:
+        """The inputs beside x that a stepper takes, all that there are with the number of each where none is given, and
+        how many numbers one for each unit has.
+        """
 
     def _stepper(self, batch: int) -> tuple[Stepper, Watched] | None:
         """Kernels for single steps on the weights as they are now, and these watched; None if there are none."""
@@ -168,7 +173,7 @@ class Stream:
             return self._slow(x, out)
         if self._changed():
             self._prepare(self._present())
-            return self(x, out)
+            return Stream.__call__(self, x, out)
         if not x.is_contiguous():
             x = x.contiguous()
         if out is None:
@@ -180,12 +185,14 @@ class Stream:
                 x = x.clone()  # it is still read while the result is written
         if not step(x, y):
             self._prepare(self._present())
-            return self(x, y)
+            return Stream.__call__(self, x, y)
         return y
 
-    def _slow(
-        self, x: Tensor, out: Tensor | None, beside: Mapping[str, Tensor] = MappingProxyType({})
-    ) -> Tensor:
+    # What a step was given beside x; and, for each that the cell asks for, what a stepper takes: None if that is none.
+    _beside: Mapping[str, Any] = MappingProxyType({})
+    _taken: Sequence[Any] | None = ()
+
+    def _slow(self, x: Tensor, out: Tensor | None) -> Tensor:
         """A step that is checked in full: for inputs of unusual kinds, and layers that no kernel runs."""
         if self._layer._stream_sizes()[1:] != (self._dtype, self._device):
             self._prepare(self._present())
@@ -204,9 +211,10 @@ class Stream:
             self._checked(out, like)
         with torch.no_grad():
             rows = x.detach().view(self._rows)
-            if self._stepper is not None and type(rows) is Tensor and x.is_cpu:
-                return self(torch.clone(rows).view(x.shape), out)
-            output, states = self._layer._stream_step(rows, self._present(), beside)
+            is_plain = type(rows) is Tensor and x.is_cpu and self._taken is not None
+            if self._stepper is not None and is_plain:
+                return Stream.__call__(self, torch.clone(rows).view(x.shape), out)
+            output, states = self._layer._stream_step(rows, self._present(), self._beside)
         self._states = states
         if self._stepper is not None:
             self._stepper.states = states
@@ -311,13 +319,53 @@ class StreamBeside(Stream):
     (H,).
     """
 
+    def _prepare(self, states: tuple[Tensor, ...]) -> None:
+        super()._prepare(states)
+        self._names, self._defaults, self._units = self._layer._stream_beside()
+        if self._stepper is not None and self._names:
+            self._step = self._step_given
+
+    def _step_given(self, x: Tensor, y: Tensor) -> bool:
+        assert self._stepper is not None and self._taken is not None
+        self._stepper.give(self._taken)
+        return self._stepper.step(x, y)
+
     def __call__(self, x: Tensor, out: Tensor | None = None, **beside: Any) -> Tensor:
         """One step, as of any stream.
 
         Raises:
             InputError: as of any stream; or a value beside x is missing, unknown or does not fit.
         """
-        return self._slow(x, out, {name: self._value(each, x) for name, each in beside.items()})
+        self._taken = self._values(beside, x) if self._step is not None else None
+        if self._taken is not None:
+            return super().__call__(x, out)
+        self._beside = {name: self._value(each, x) for name, each in beside.items()}
+        return self._slow(x, out)
+
+    def _values(self, beside: Mapping[str, Any], x: Any) -> Sequence[Any] | None:
+        """What a stepper takes of these; None if one is missing, unknown, of another kind, or does not fit."""
+        known = self._defaults
+        if not (known or beside):
+            return ()
+        if any(name not in known for name in beside):
+            return None
+        flat = self.batch_size == 1 and x.dim() == 1
+        lead = () if flat else (self.batch_size,)
+        shapes = (lead, (*lead, 1), (*lead, self._units))
+        found: list[Any] = []
+        for name, default in known.items():
+            value = beside.get(name)
+            value = default if value is None else value
+            if type(value) is Tensor:
+                is_plain = value.dtype is self._dtype and value.is_cpu and not value.is_neg()
+                if value.shape not in shapes or not is_plain:
+                    return None
+                value = value.detach()
+            elif value is None or not isinstance(value, int | float) or isinstance(value, bool):
+                return None
+            if name in self._names:
+                found.append(value)
+        return found
 
     def _value(self, value: Any, x: Tensor) -> Any:
         """A value of this step as one of a batch of rows; what is none is left for the layer to refuse."""

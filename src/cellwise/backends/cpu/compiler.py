@@ -162,13 +162,18 @@ class LlvmCompiler(KernelCompiler):
         return small_pass(call)
 
     def stepper(
-        self, kernels: CellKernels, stack: LayerSpec, weights: Sequence[Sequence[Tensor]], batch: int
+        self,
+        kernels: CellKernels,
+        stack: LayerSpec,
+        weights: Sequence[Sequence[Tensor]],
+        batch: int,
+        watched: Sequence[Tensor],
     ) -> Stepper | None:
         if kernels.dtype is torch.bfloat16:
             return None
         from cellwise.backends.cpu.stepper import CpuStepper
 
-        return CpuStepper(kernels, stack, weights, batch)
+        return CpuStepper(kernels, stack, weights, batch, watched)
 
 
 @cache
