@@ -185,7 +185,12 @@ class Follower(ABC):
 
 
 class Stepper(ABC):
-    """A stack of layers that is fed one step at a time and keeps its states, which are zero at first."""
+    """A stack of layers that is fed one step at a time and keeps its states, which are zero at first.
+
+    reads_all: whether every step looks at every number of the weights.
+    """
+
+    reads_all = False
 
     @abstractmethod
     def step(self, x: Tensor, y: Tensor) -> bool:

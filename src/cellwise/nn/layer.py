@@ -383,7 +383,7 @@ class RecurrentLayer(nn.Module):
         with torch.no_grad():
             weights = filled(weights, info.filling)
         made = dispatch.stepper(self._backend, info.stack, context, weights, batch_size, watched)
-        return None if made is None else (made, Watched(self._parameters, names))
+        return None if made is None else (made, Watched(self._parameters, names, made.reads_all))
 
     def extra_repr(self) -> str:
         shown = f"{self.input_size}, {self.hidden_size}"

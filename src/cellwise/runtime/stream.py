@@ -14,6 +14,8 @@ from cellwise import torch_internals
 from cellwise.backends.base import Stepper
 from cellwise.errors import InputError
 
+_empty_like = torch.empty_like
+
 
 class Streamed(Protocol):
     """What a stream asks of its layer."""
@@ -46,10 +48,13 @@ class Streamed(Protocol):
 class Watched:
     """Parameters of a module, and whether they are still what they were, as far as torch keeps count of it.
 
-    What torch does not count the stepper sees, by reading (Stepper.is_stale).
+    What torch does not count the stepper sees, by reading. One that `reads_all` of them at every step sees all that is
+    written to them; then it is left to ask whether they are the same tensors, in the same place.
     """
 
-    def __init__(self, parameters: Mapping[str, Any], names: tuple[str, ...]) -> None:
+    def __init__(
+        self, parameters: Mapping[str, Any], names: tuple[str, ...], reads_all: bool = False
+    ) -> None:
         self._parameters = parameters
         tensors = [parameters[name] for name in names]
         # Bound methods, since every step asks them.
@@ -57,10 +62,22 @@ class Watched:
             (name, each, each._version, each.data_ptr, each.data_ptr(), each.numel, each.numel())
             for name, each in zip(names, tensors, strict=True)
         ]
+        self._places = [
+            (name, each, at, was, count, many) for name, each, _, at, was, count, many in self._seen
+        ]
         self._optimizers = _optimizers()
         self._steps = self._optimizers.steps
+        self.changed = self._have_moved if reads_all else self._have_changed
 
-    def changed(self) -> bool:
+    def _have_moved(self) -> bool:
+        """Whether one was replaced, or given other data."""
+        parameters = self._parameters
+        for name, tensor, address, was_there, count, were_so_many in self._places:
+            if parameters[name] is not tensor or address() != was_there or count() != were_so_many:
+                return True
+        return False
+
+    def _have_changed(self) -> bool:
         """Whether one was replaced, given other data or written to in place, or any optimizer made a step."""
         parameters = self._parameters
         for name, tensor, version, address, was_there, count, were_so_many in self._seen:
@@ -131,6 +148,8 @@ class Stream:
         self._states = states
         self._dtype, self._device = dtype, device
         rows = torch.empty(self.batch_size, size, dtype=dtype, device=device)
+        # Bytes of x and of y: a step asks no tensor what is known.
+        self._bytes = self.batch_size * self.input_size * dtype.itemsize, rows.nbytes
         self._like: dict[tuple[int, ...], Tensor] = {self._rows: rows}
         if self.batch_size == 1:
             self._like[self._flat] = rows[0]
@@ -177,11 +196,11 @@ class Stream:
         if not x.is_contiguous():
             x = x.contiguous()
         if out is None:
-            y = torch.empty_like(like)
+            y = _empty_like(like)
         else:
             y = self._checked(out, like)
-            start, its_start = y.data_ptr(), x.data_ptr()
-            if start < its_start + x.nbytes and its_start < start + y.nbytes:
+            start, its_start, (of_x, of_y) = y.data_ptr(), x.data_ptr(), self._bytes
+            if start < its_start + of_x and its_start < start + of_y:
                 x = x.clone()  # it is still read while the result is written
         if not step(x, y):
             self._prepare(self._present())
@@ -222,7 +241,7 @@ class Stream:
         return y if out is None else out.copy_(y)
 
     def _checked(self, out: Tensor, like: Tensor) -> Tensor:
-        fits = type(out) is Tensor and out.dtype is like.dtype and out.shape == like.shape
+        fits = type(out) is Tensor and out.dtype is self._dtype and out.shape == like.shape
         if not (fits and out.is_cpu and out.is_contiguous() and not out.requires_grad and not out.is_neg()):
             self._refuse(out, like)
         if not out.is_inference():

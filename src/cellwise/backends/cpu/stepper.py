@@ -74,6 +74,7 @@ class CpuStepper(Stepper):
         self._turns = tuple(self._step(turn, work <= _MOMENT) for turn in (0, 1))
         self.turn = 0
         self._parts, self._part = self._memory.parts, 0
+        self.reads_all = len(self._parts) == 1
         self._look_at(0)
 
     def _step(self, turn: int, keeps_lock: bool) -> tuple[Any, Any, Callable[[], None]]:
