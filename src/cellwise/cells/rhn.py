@@ -21,7 +21,7 @@ class RHN(Cell):
             raise CellOptionError(cell="RHN", problem=f"depth={self.depth} (it takes 1 to {_MOST})")
 
     @property
-    def gates(self):
+    def gates(self):  # type: ignore[override]  # what an option decides
         return tuple(f"{kind}{level}" for level in range(1, self.depth + 1) for kind in "ht")
 
     def step(self, x, h):

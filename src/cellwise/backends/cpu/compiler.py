@@ -92,10 +92,14 @@ class Kernel(CompiledKernel):
         """The same, with the products of the input for a block of steps at once."""
         return compiled(hoisted(self.program), self.dtype, self.target)
 
-    def open(self, shape: RunShape) -> CpuRun:
+    def for_shape(self, shape: RunShape) -> Kernel:
+        """This, or what multiplies the inputs of such calls for a block of steps at once."""
         # Kernels of bfloat16 have each step's products within the step only.
         ahead = self.dtype is not torch.bfloat16 and in_blocks(self.program, shape, self.word)
-        return CpuRun(self.hoisted if ahead else self, shape)
+        return self.hoisted if ahead else self
+
+    def open(self, shape: RunShape) -> CpuRun:
+        return CpuRun(self.for_shape(shape), shape)
 
 
 def compiled(program: Program, dtype: torch.dtype, target: Target) -> Kernel:
