@@ -1,11 +1,12 @@
-"""What masks and inputs beside x cost: training steps of cells that have them, beside the plain LSTM.
+"""What masks, inputs beside x, resets and lengths cost: training steps with them, beside the plain LSTM.
 
-    python benchmarks/beside.py [--shape 64,32,128,128] [--seconds 20]
+    python benchmarks/beside.py [--shape 64,32,128,128] [--seconds 20] [--ways] [--infer]
 
 For a shape (T, B, D, H), in float32 on backend="cpu": processor time of forward and backward, the median over rounds in
 which the sides take turns in one process, with quartiles; and over that of the LSTM. Beside them a loop over time of
 torch's own operators that computes the zoneout LSTM (F.linear, dropout masks by torch.rand), and the drawing of two
-masks alone. One thread.
+masks alone. With `--ways` each call also by the way of all calls, without the short one; with `--infer` forward passes
+without gradients. One thread.
 """
 
 from __future__ import annotations
@@ -20,14 +21,29 @@ from torch import Tensor, nn
 
 import cellwise
 from cellwise.bench import machine
+from cellwise.nn import plain
 
 
 def training(layer: nn.Module, x: Tensor, **beside: Tensor) -> Callable[[], None]:
     def run() -> None:
+        if not torch.is_grad_enabled():
+            layer(x, **beside)
+            return
         layer(x, **beside)[0].sum().backward()
         layer.zero_grad()
 
     return run
+
+
+def by_the_long_way(run: Callable[[], None]) -> Callable[[], None]:
+    """The same without the short way of plain calls."""
+
+    def other() -> None:
+        short, plain.call = plain.call, lambda *_: None
+        run()
+        plain.call = short
+
+    return other
 
 
 class ZoneoutLoop(nn.Module):
@@ -61,6 +77,9 @@ def sides_of(T: int, B: int, D: int, H: int) -> dict[str, Callable[[], None]]:
     sides = {name: training(layer, x) for name, layer in layers.items()}
     sides["time-aware-lstm, dt a row"] = training(aware, x, dt=dt)
     sides["time-aware-lstm, dt a unit"] = training(aware, x, dt=dt.unsqueeze(-1).repeat(1, 1, H))
+    lengths = torch.arange(B) % T + 1
+    sides["lstm, resets"] = training(layers["lstm"], x, resets=torch.rand(T, B) < 0.1)
+    sides["lstm, lengths"] = training(layers["lstm"], x, lengths=lengths)
     sides["lstm, weight_dropout"] = training(
         cellwise.Recurrent("lstm", D, H, backend="cpu", weight_dropout=0.5), x
     )
@@ -79,12 +98,19 @@ def main() -> None:
     )
     parser.add_argument("--shape", default="64,32,128,128")
     parser.add_argument("--seconds", type=float, default=20.0, help="processor time for all sides together")
+    parser.add_argument("--ways", action="store_true", help="each call also by the way of all calls")
+    parser.add_argument("--infer", action="store_true", help="forward passes without gradients")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    torch.set_grad_enabled(not options.infer)
     sides = sides_of(*map(int, options.shape.split(",")))
+    if options.ways:
+        own = [name for name in sides if name not in ("zoneout as a torch loop", "two masks drawn")]
+        sides |= {f"{name}, long way": by_the_long_way(sides[name]) for name in own}
     times: dict[str, list[float]] = {name: [] for name in sides}
     for run in sides.values():
         run()
+        run()  # lengths are known the second time
     while sum(map(sum, times.values())) < options.seconds:
         for name, run in sides.items():
             start = time.process_time()
@@ -95,7 +121,7 @@ def main() -> None:
     for name, found in times.items():
         low, middle, high = statistics.quantiles(found, n=4)
         spread = f"{low * 1e3:7.2f} to {high * 1e3:7.2f}"
-        print(f"{name:<28} {middle * 1e3:8.2f} ms  {spread}  {middle / base:5.2f} of the LSTM")
+        print(f"{name:<36} {middle * 1e3:8.2f} ms  {spread}  {middle / base:5.2f} of the LSTM")
 
 
 if __name__ == "__main__":

@@ -294,12 +294,14 @@ def streamed(engine: CellKernels, case: Case, data: dict[str, Any]) -> Tensor:
     upper = dict(lower)
     if "weight_ih" in lower:
         upper["weight_ih"] = lower["weight_ih"][:, :1].expand(-1, size).clone()
-    stepper = CpuStepper(engine, stack, [[*lower.values()], [*upper.values()]], case.batch)
+    weights = [[*lower.values()], [*upper.values()]]
+    stepper = CpuStepper(engine, stack, weights, case.batch, [*weights[0], *weights[1]])
     given = [x.clone() for x in data["x"].split(case.batch)]
-    found = [x.new_empty(case.batch, size) for x in given]
+    width = size * (1 + len(engine.graph.others))
+    found = [x.new_empty(case.batch, width) for x in given]
     for x, y in zip(given, found, strict=True):
         stepper.step(x, y)
-    return torch.stack([*found, *stepper.states[0]])
+    return torch.cat([torch.stack(found).flatten(), stepper.states[0].flatten()])
 
 
 @cache

@@ -251,6 +251,28 @@ def test_lengths_that_are_met_once_are_not_kept(monkeypatch: pytest.MonkeyPatch)
                 layer(x, lengths=wrong)
 
 
+def test_inputs_are_multiplied_for_a_block_of_steps_where_all_calls_do_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Long calls of one row: with the kernels, and so the bits, of the way of all calls."""
+    torch.manual_seed(0)
+    layer = cellwise.Recurrent("lstm", 2 * H, H, backend="cpu", dtype=torch.float64)
+    x = torch.randn(12, 1, 2 * H, dtype=torch.float64, requires_grad=True)
+    kernels: list[Any] = []
+    enter = small_run.SmallRun.enter
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            small_run.SmallRun, "enter", lambda run, *each: kernels.append(run.kernel) or enter(run, *each)
+        )
+        found = everything(layer, x, None)
+    assert kernels
+    assert all(kernel.program.before_loop for kernel in kernels[:2])
+    monkeypatch.setattr(plain, "call", lambda *_: None)
+    for place, (one, other) in enumerate(zip(found, everything(layer, x, None), strict=True)):
+        is_gradient = 3 <= place < len(found) - 3
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12 if is_gradient else 0)
+
+
 @pytest.mark.parametrize("cell", ["gru", "lstm", "zoneout-lstm", "time-aware-lstm", Shown])
 def test_nothing_is_written_beside_what_is_given_and_all_of_it_is_written(
     cell: Any, monkeypatch: pytest.MonkeyPatch

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -315,9 +316,9 @@ def _(p: Any, h: Tensor) -> Any:
 
 
 @paper("rhn")
-def _(p: Any, h: Tensor) -> Any:
+def _(p: Any, h: Tensor, depth: int = 3) -> Any:
     h = _mix(sigmoid(p.both("t1", h)), tanh(p.both("h1", h)), h)
-    for level in "23":
+    for level in range(2, depth + 1):
         h = _mix(sigmoid(p.h(f"t{level}", h)), tanh(p.h(f"h{level}", h)), h)
     return (h,)
 
@@ -754,3 +755,7 @@ def _(p: Any, h: Tensor) -> Any:
 def _(p: Any, h: Tensor) -> Any:
     n = tanh(p.both("n", sigmoid(p.input + p.h("r", h)) * h))
     return (_mix(sigmoid(p.both("z", h)), n, h),)
+
+
+for _depth in (1, 5):
+    option(cells.RHN(depth=_depth))(partial(STEPS["rhn"], depth=_depth))

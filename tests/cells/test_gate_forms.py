@@ -127,8 +127,16 @@ def test_streams_traces_and_dropped_weights_take_what_is_made() -> None:
     x = torch.randn(4, D, dtype=torch.float64)
     with torch.no_grad():
         whole = layer(x)[0]
-    stream = layer.stream()
-    torch.testing.assert_close(torch.stack([stream(each) for each in x]), whole)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Recurrent, "_stream_step", None)  # by compiled steps
+        stream = layer.stream()
+        assert torch.equal(torch.stack([stream(each) for each in x]), whole)
+        for each in layer.parameters():
+            each.data.mul_(1.5)  # which only reading tells, of each that weights are made of
+            stream.reset()
+            assert torch.equal(stream(x[0]), layer(x[:1])[0][0])
+            each.data.div_(1.5)
+    whole = layer(x)[0]
     torch.testing.assert_close(record(layer, x).output, whole)
     layer.train().weight_dropout = 0.999999
     state = torch.ones(1, H, dtype=torch.float64)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 import cellwise
 from cellwise import Recurrent, cells
+from cellwise.errors import CellDefinitionError, CellOptionError
 from cellwise.plan import state_sizes
 
 
@@ -73,6 +74,27 @@ def test_a_cell_computes_what_its_paper_says(name: str) -> None:
 @pytest.mark.parametrize("cell", OPTIONS, ids=repr)
 def test_a_cell_with_options_computes_what_its_paper_says(cell: cellwise.Cell) -> None:
     check_with_paper(cell, OPTIONS[cell], hidden_size=4)
+
+
+def test_gates_that_follow_from_an_option() -> None:
+    assert cells.RHN(depth=2).gates == ("h1", "t1", "h2", "t2")
+    for depth in (0, 33):
+        with pytest.raises(CellOptionError, match="it takes 1 to 32"):
+            cells.RHN(depth=depth)
+
+    class Levels(cellwise.Cell):
+        count: int = 2
+
+        @property
+        def gates(self):
+            return tuple(f"n {level}" for level in range(self.count))
+
+        def step(self, x, h):
+            return x.n + h.n
+
+    with pytest.raises(CellDefinitionError, match="'n 0'"):
+        Levels()
+    assert Levels(count=0).gates == ()
 
 
 def test_a_relu_network_is_an_option_of_the_plain_one() -> None:

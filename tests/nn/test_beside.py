@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import cellwise
 from cellwise import Cell, exp, tanh
 from cellwise.errors import CellDefinitionError, InputError, ShapeError
+from cellwise.nn.layer import RecurrentLayer
 from cellwise.testing import check_cell
 
 T, B, D, H = 6, 4, 3, 19
@@ -174,16 +175,43 @@ def test_autocast_takes_any_dtype() -> None:
     assert float((found - layer(x, dt=dt.float())[0]).detach().abs().max()) < 0.05
 
 
-def test_a_stream_takes_numbers_too() -> None:
+def test_a_stream_takes_numbers_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By compiled steps; what does not fit is refused by the layer, and the state is as it was."""
     layer, x = _layer(), torch.rand(D, dtype=torch.float64)
     first, second, third = (layer.stream() for _ in range(3))
+    general: list[int] = []
+    run = RecurrentLayer._stream_step
+    monkeypatch.setattr(RecurrentLayer, "_stream_step", lambda *each: general.append(1) or run(*each))
     wanted = first(x, dt=0.25)
     assert torch.equal(second(x, dt=torch.tensor(0.25, dtype=torch.float64)), wanted)
     assert torch.equal(third(x, dt=torch.full((H,), 0.25, dtype=torch.float64)), wanted)
-    with pytest.raises(InputError, match="Needed takes dt beside x"):
-        first(x)
-    with pytest.raises(InputError, match="dt must be a tensor"):
-        first(x, dt="soon")
+    assert not general
+    before = first.state
+    for wrong, message in (
+        ({}, "Needed takes dt beside x"),
+        ({"dt": "soon"}, "dt must be a tensor"),
+        ({"dt": torch.rand(H + 1, dtype=torch.float64)}, "dt must have shape"),
+        ({"dt": torch.rand(1)}, "dt has torch.float32"),
+        ({"dt": 1.0, "gap": 1.0}, "takes no 'gap'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            first(x, **wrong)
+    assert torch.equal(first.state, before)
+    layer.weight_hh_l0.data.mul_(0.5)  # seen, and the step is made again with the same time
+    gap = torch.tensor([0.5], dtype=torch.float64, requires_grad=True)
+    again = first(x, dt=gap)
+    assert torch.equal(again, layer(x[None], before[:, 0], dt=gap)[0][0])
+    assert not again.requires_grad
+
+
+def test_a_stream_gives_what_the_cell_says_where_it_is_given_nothing() -> None:
+    layer, x = _layer(Decay, num_layers=2), torch.rand(3, B, D, dtype=torch.float64)
+    push = torch.rand(3, B, H, dtype=torch.float64)
+    stream = layer.stream(B)
+    steps = [stream(now, push=each) for now, each in zip(x, push, strict=True)]
+    assert torch.equal(torch.stack(steps), layer(x, push=push)[0])
+    stream.reset()
+    assert torch.equal(stream(x[0]), layer(x)[0][0])
 
 
 def test_a_stream_of_a_batch_first_layer() -> None:

@@ -17,6 +17,7 @@ from cellwise import Cell, Initial, amax, exp, sigmoid, tanh
 from cellwise.cells.stored import restore_cell, store_cell
 from cellwise.errors import CellDefinitionError, InputError, ReturnError
 from cellwise.graph.stored import restore, store
+from cellwise.nn.layer import RecurrentLayer
 from cellwise.plan.cost import cost_of
 from cellwise.testing import check_cell
 from cellwise.understand import view
@@ -179,17 +180,25 @@ def test_compiled_and_exported() -> None:
     torch.testing.assert_close((h, z), (one.h, one.z))
 
 
-def test_streams() -> None:
+@pytest.mark.parametrize("batch", [1, B])
+def test_streams(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By compiled steps, whose rows have padding between the outputs, and which see a weight that was written to."""
+    monkeypatch.setattr(RecurrentLayer, "_stream_step", None)
     for cell in (Watched, Attentive):
-        layer, x = _layer(cell, num_layers=2), torch.randn(T, B, D, dtype=torch.float64)
-        with torch.no_grad():
-            whole, _ = layer(x)
-            stream = layer.stream(B)
+        layer, x = _layer(cell, num_layers=2), torch.randn(T, batch, D, dtype=torch.float64)
+        stream = layer.stream(batch)
+        for _ in range(2):
+            with torch.no_grad():
+                whole, _ = layer(x)
             for t, now in enumerate(x):
                 step = stream(now)
                 for name in step._fields:
-                    torch.testing.assert_close(getattr(step, name), getattr(whole, name)[t])
-    out = torch.empty(B, 3 * H, dtype=torch.float64)
+                    assert torch.equal(getattr(step, name), getattr(whole, name)[t])
+            stream.reset()
+            layer.weight_hh_l1.data.mul_(0.5)
+    if batch == 1:
+        assert stream.follower(torch.zeros(5, D).double(), torch.zeros(3 * H, 5).double(), 4) is None
+    out = torch.empty(batch, 3 * H, dtype=torch.float64)
     assert stream(x[0], out).y.data_ptr() == out.data_ptr()
 
 

@@ -191,16 +191,30 @@ class Follower(ABC):
 
 
 class Stepper(ABC):
-    """A stack of layers that is fed one step at a time and keeps its states, which are zero at first."""
+    """A stack of layers that is fed one step at a time and keeps its states, which are zero at first.
+
+    reads_all: whether every step looks at every number of the weights.
+    """
+
+    reads_all = False
 
     @abstractmethod
     def step(self, x: Tensor, y: Tensor) -> bool:
-        """From x (B, D) to y (B, H), both contiguous and apart.
+        """From x (B, D) to y (B, outputs * H), both contiguous and apart.
 
         Returns:
             False if the weights it was made on are seen to hold other numbers by now: then the states are as they were,
             and y means nothing. All weights are seen in time.
         """
+
+    def give(self, beside: Sequence[Any]) -> None:
+        """Say what stands beside x from now on.
+
+        Args:
+            beside: for each of `StepGraph.asked_inputs` a number, or a tensor of B or B * H numbers of the stepper's
+                dtype, without gradients.
+        """
+        raise NotImplementedError
 
     def holds(self) -> bool:
         """Whether all weights hold what they held when it was made."""
@@ -259,9 +273,18 @@ class Backend(ABC):
         return None
 
     def stepper(
-        self, stack: LayerSpec, prepared: Any, weights: tuple[Weights, ...], batch: int
+        self,
+        stack: LayerSpec,
+        prepared: Any,
+        weights: tuple[Weights, ...],
+        batch: int,
+        watched: Sequence[Tensor],
     ) -> Stepper | None:
-        """A stepper on these weights as they are now, for a stack of one direction; None if there is no special one."""
+        """A stepper on these weights as they are now, for a stack of one direction; None if there is no special one.
+
+        Args:
+            watched: what the weights are made of, and are again when that changes; mostly they themselves.
+        """
         return None
 
 

@@ -44,7 +44,8 @@ class Cell:
     """A recurrent cell: subclass it and write `step`.
 
     Class attributes:
-        gates: names of the row blocks of `weight_ih` and `weight_hh`, in this order.
+        gates: names of the row blocks of `weight_ih` and `weight_hh`, in this order; a property, where they follow from
+            an option.
         states: names of what is carried through time; the first is the output.
         inputs: names of values beside x, one number a step for each row or unit; with numbers for calls without.
         output: the name of an output that is not a state; `step` then returns it first.
@@ -98,6 +99,8 @@ class Cell:
         checked = _checked(type(self), {**_default_options(type(self)), **options})
         self.__dict__["options"] = MappingProxyType(checked)
         self.__dict__.update(self.options)
+        if _is_property(type(self).gates):
+            _check_names(type(self), "gates", self.gates)
 
     options: Mapping[str, Any]
 
@@ -189,6 +192,10 @@ def _remake(kind: type[Cell], options: dict[str, Any]) -> Cell:
     return kind(**options)
 
 
+def _is_property(value: object) -> bool:
+    return isinstance(value, property)
+
+
 def own_parameters(cell: type[Cell]) -> tuple[Parameter, ...]:
     """The `Vector`s, `Scalar`s and `Initial`s of a cell, base classes first, in the order they are written."""
     found: dict[str, Parameter] = {}
@@ -276,7 +283,8 @@ def check_names(cell: type[Cell]) -> None:
             f"has the name {cell.name!r:.80}",
             f'A name is a text of 1 to {LONGEST_NAME} characters that can be printed: name = "my-cell".',
         )
-    _check_names(cell, "gates", cell.gates)
+    if not _is_property(cell.gates):
+        _check_names(cell, "gates", cell.gates)
     _check_names(cell, "states", cell.states)
     _check_names(cell, "inputs", tuple(cell.inputs) if isinstance(cell.inputs, Mapping) else cell.inputs)
     for name, value in cell.inputs.items() if isinstance(cell.inputs, Mapping) else ():

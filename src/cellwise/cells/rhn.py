@@ -1,20 +1,33 @@
 from cellwise.cells.base import Cell
+from cellwise.errors import CellOptionError
 from cellwise.graph.functions import sigmoid, tanh
+
+_MOST = 32  # levels: a step is unrolled, and a kernel compiled of all of it
 
 
 class RHN(Cell):
-    """Recurrent highway network, of three steps of highway within a step of time (Zilly et al. 2017).
+    """Recurrent highway network, of several steps of highway within a step of time (Zilly et al. 2017).
 
-    With the carry gate 1 - t, as in the paper's experiments. A depth of three is in its gates.
+    With the carry gate 1 - t, as in the paper's experiments. `depth` is how many steps of highway there are, 1 to 32;
+    each has a gate h and a gate t of its own, and the first alone is given the input.
     """
 
-    gates = ("h1", "t1", "h2", "t2", "h3", "t3")
     states = ("h",)
+    depth: int = 3
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        if not 1 <= self.depth <= _MOST:
+            raise CellOptionError(cell="RHN", problem=f"depth={self.depth} (it takes 1 to {_MOST})")
+
+    @property
+    def gates(self):  # type: ignore[override]  # what an option decides
+        return tuple(f"{kind}{level}" for level in range(1, self.depth + 1) for kind in "ht")
 
     def step(self, x, h):
         t = sigmoid(x.t1 + h.t1)
         h = t * tanh(x.h1 + h.h1) + (1 - t) * h
-        t = sigmoid(h.t2)
-        h = t * tanh(h.h2) + (1 - t) * h
-        t = sigmoid(h.t3)
-        return t * tanh(h.h3) + (1 - t) * h
+        for level in range(2, self.depth + 1):
+            t = sigmoid(getattr(h, f"t{level}"))
+            h = t * tanh(getattr(h, f"h{level}")) + (1 - t) * h
+        return h

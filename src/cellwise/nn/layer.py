@@ -343,6 +343,11 @@ class RecurrentLayer(nn.Module):
     def _stream_outputs(self, output: Tensor) -> Any:
         return by_name(output, self.cell.outputs, output_widths(info_of(*self._definition()).padding))
 
+    def _stream_beside(self) -> tuple[tuple[str, ...], Mapping[str, float | None], int]:
+        inputs, graph = self.cell.inputs, info_of(*self._definition()).stack.graph
+        defaults = dict(inputs) if isinstance(inputs, Mapping) else dict.fromkeys(inputs)
+        return graph.asked_inputs, defaults, self.hidden_size
+
     def _first_weight(self) -> Tensor:
         return next(iter(self._weights(info_of(*self._definition()).names)[0].by_stem.values()))
 
@@ -385,22 +390,22 @@ class RecurrentLayer(nn.Module):
     def _stepper(self, batch_size: int) -> tuple[Stepper, Watched] | None:
         """What makes single steps on the weights as they are now, and these watched; None if no backend has it."""
         info = info_of(*self._definition())
-        if info.stack.graph.given:
-            return None
         names = tuple(name for each in info.names for _, name in each)
-        is_made = info.filling is not None or info.padding is not None
-        if is_made or any(name not in self._parameters for name in names):
-            return None  # a stepper reads its weights again, to see them change
+        if info.padding is not None or any(name not in self._parameters for name in names):
+            return None  # a stepper reads them again, to see them change
         weights = self._weights(info.names)
-        first = next(iter(weights[0].by_stem.values()))
-        if any(weight.is_inference() for each in weights for weight in each.by_stem.values()):
-            return None
         stems = [each.by_stem for each in weights]
+        watched = [weight for each in stems for weight in each.values()]
+        if any(weight.is_inference() for weight in watched):
+            return None
+        first = watched[0]
         if not check_weights(type(self).__name__, stems, info.names, info.shapes, first):
             return None  # under autocast
         context = dispatch.context_of(first.device, first.dtype, False, traced=False)
-        made = dispatch.stepper(self._backend, info.stack, context, weights, batch_size)
-        return None if made is None else (made, Watched(self._parameters, names))
+        with torch.no_grad():
+            weights = filled(weights, info.filling)
+        made = dispatch.stepper(self._backend, info.stack, context, weights, batch_size, watched)
+        return None if made is None else (made, Watched(self._parameters, names, made.reads_all))
 
     def extra_repr(self) -> str:
         shown = f"{self.input_size}, {self.hidden_size}"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from cellwise import torch_internals
 from cellwise.backends.base import Backend, CallContext, LayerSpec, Stepper, Weights, Workload
@@ -94,12 +96,17 @@ def _dispatch_id(backend: str, stack: LayerSpec, context: CallContext) -> int:
 
 
 def stepper(
-    backend: str, stack: LayerSpec, context: CallContext, weights: tuple[Weights, ...], batch: int
+    backend: str,
+    stack: LayerSpec,
+    context: CallContext,
+    weights: tuple[Weights, ...],
+    batch: int,
+    watched: Sequence[Tensor],
 ) -> Stepper | None:
     """What makes single steps on these weights as they are now; None if no backend that can run them has it."""
     for name in willing(backend, stack, context):
         found, _, prepared = DISPATCHES[_dispatch_id(name, stack, context)]
-        made = found.stepper(stack, prepared, weights, batch)
+        made = found.stepper(stack, prepared, weights, batch, watched)
         if made is not None:
             return made
     return None

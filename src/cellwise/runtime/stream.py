@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -13,6 +13,8 @@ from torch import Tensor
 from cellwise import torch_internals
 from cellwise.backends.base import Stepper
 from cellwise.errors import InputError
+
+_empty_like = torch.empty_like
 
 
 class Streamed(Protocol):
@@ -34,6 +36,11 @@ class Streamed(Protocol):
     def _stream_outputs(self, output: Tensor) -> Any:
         """Several outputs that lie side by side, by their names."""
 
+    def _stream_beside(self) -> tuple[tuple[str, ...], Mapping[str, float | None], int]:
+        """The inputs beside x that a stepper takes, all that there are with the number of each where none is given, and
+        how many numbers one for each unit has.
+        """
+
     def _stepper(self, batch: int) -> tuple[Stepper, Watched] | None:
         """Kernels for single steps on the weights as they are now, and these watched; None if there are none."""
 
@@ -41,10 +48,13 @@ class Streamed(Protocol):
 class Watched:
     """Parameters of a module, and whether they are still what they were, as far as torch keeps count of it.
 
-    What torch does not count the stepper sees, by reading (Stepper.is_stale).
+    What torch does not count the stepper sees, by reading. One that `reads_all` of them at every step sees all that is
+    written to them; then it is left to ask whether they are the same tensors, in the same place.
     """
 
-    def __init__(self, parameters: Mapping[str, Any], names: tuple[str, ...]) -> None:
+    def __init__(
+        self, parameters: Mapping[str, Any], names: tuple[str, ...], reads_all: bool = False
+    ) -> None:
         self._parameters = parameters
         tensors = [parameters[name] for name in names]
         # Bound methods, since every step asks them.
@@ -52,10 +62,22 @@ class Watched:
             (name, each, each._version, each.data_ptr, each.data_ptr(), each.numel, each.numel())
             for name, each in zip(names, tensors, strict=True)
         ]
+        self._places = [
+            (name, each, at, was, count, many) for name, each, _, at, was, count, many in self._seen
+        ]
         self._optimizers = _optimizers()
         self._steps = self._optimizers.steps
+        self.changed = self._have_moved if reads_all else self._have_changed
 
-    def changed(self) -> bool:
+    def _have_moved(self) -> bool:
+        """Whether one was replaced, or given other data."""
+        parameters = self._parameters
+        for name, tensor, address, was_there, count, were_so_many in self._places:
+            if parameters[name] is not tensor or address() != was_there or count() != were_so_many:
+                return True
+        return False
+
+    def _have_changed(self) -> bool:
         """Whether one was replaced, given other data or written to in place, or any optimizer made a step."""
         parameters = self._parameters
         for name, tensor, version, address, was_there, count, were_so_many in self._seen:
@@ -126,6 +148,8 @@ class Stream:
         self._states = states
         self._dtype, self._device = dtype, device
         rows = torch.empty(self.batch_size, size, dtype=dtype, device=device)
+        # Bytes of x and of y: a step asks no tensor what is known.
+        self._bytes = self.batch_size * self.input_size * dtype.itemsize, rows.nbytes
         self._like: dict[tuple[int, ...], Tensor] = {self._rows: rows}
         if self.batch_size == 1:
             self._like[self._flat] = rows[0]
@@ -168,24 +192,26 @@ class Stream:
             return self._slow(x, out)
         if self._changed():
             self._prepare(self._present())
-            return self(x, out)
+            return Stream.__call__(self, x, out)
         if not x.is_contiguous():
             x = x.contiguous()
         if out is None:
-            y = torch.empty_like(like)
+            y = _empty_like(like)
         else:
             y = self._checked(out, like)
-            start, its_start = y.data_ptr(), x.data_ptr()
-            if start < its_start + x.nbytes and its_start < start + y.nbytes:
+            start, its_start, (of_x, of_y) = y.data_ptr(), x.data_ptr(), self._bytes
+            if start < its_start + of_x and its_start < start + of_y:
                 x = x.clone()  # it is still read while the result is written
         if not step(x, y):
             self._prepare(self._present())
-            return self(x, y)
+            return Stream.__call__(self, x, y)
         return y
 
-    def _slow(
-        self, x: Tensor, out: Tensor | None, beside: Mapping[str, Tensor] = MappingProxyType({})
-    ) -> Tensor:
+    # What a step was given beside x; and, for each that the cell asks for, what a stepper takes: None if that is none.
+    _beside: Mapping[str, Any] = MappingProxyType({})
+    _taken: Sequence[Any] | None = ()
+
+    def _slow(self, x: Tensor, out: Tensor | None) -> Tensor:
         """A step that is checked in full: for inputs of unusual kinds, and layers that no kernel runs."""
         if self._layer._stream_sizes()[1:] != (self._dtype, self._device):
             self._prepare(self._present())
@@ -204,9 +230,10 @@ class Stream:
             self._checked(out, like)
         with torch.no_grad():
             rows = x.detach().view(self._rows)
-            if self._stepper is not None and type(rows) is Tensor and x.is_cpu:
-                return self(torch.clone(rows).view(x.shape), out)
-            output, states = self._layer._stream_step(rows, self._present(), beside)
+            is_plain = type(rows) is Tensor and x.is_cpu and self._taken is not None
+            if self._stepper is not None and is_plain:
+                return Stream.__call__(self, torch.clone(rows).view(x.shape), out)
+            output, states = self._layer._stream_step(rows, self._present(), self._beside)
         self._states = states
         if self._stepper is not None:
             self._stepper.states = states
@@ -214,7 +241,7 @@ class Stream:
         return y if out is None else out.copy_(y)
 
     def _checked(self, out: Tensor, like: Tensor) -> Tensor:
-        fits = type(out) is Tensor and out.dtype is like.dtype and out.shape == like.shape
+        fits = type(out) is Tensor and out.dtype is self._dtype and out.shape == like.shape
         if not (fits and out.is_cpu and out.is_contiguous() and not out.requires_grad and not out.is_neg()):
             self._refuse(out, like)
         if not out.is_inference():
@@ -311,13 +338,53 @@ class StreamBeside(Stream):
     (H,).
     """
 
+    def _prepare(self, states: tuple[Tensor, ...]) -> None:
+        super()._prepare(states)
+        self._names, self._defaults, self._units = self._layer._stream_beside()
+        if self._stepper is not None and self._names:
+            self._step = self._step_given
+
+    def _step_given(self, x: Tensor, y: Tensor) -> bool:
+        assert self._stepper is not None and self._taken is not None
+        self._stepper.give(self._taken)
+        return self._stepper.step(x, y)
+
     def __call__(self, x: Tensor, out: Tensor | None = None, **beside: Any) -> Tensor:
         """One step, as of any stream.
 
         Raises:
             InputError: as of any stream; or a value beside x is missing, unknown or does not fit.
         """
-        return self._slow(x, out, {name: self._value(each, x) for name, each in beside.items()})
+        self._taken = self._values(beside, x) if self._step is not None else None
+        if self._taken is not None:
+            return super().__call__(x, out)
+        self._beside = {name: self._value(each, x) for name, each in beside.items()}
+        return self._slow(x, out)
+
+    def _values(self, beside: Mapping[str, Any], x: Any) -> Sequence[Any] | None:
+        """What a stepper takes of these; None if one is missing, unknown, of another kind, or does not fit."""
+        known = self._defaults
+        if not (known or beside):
+            return ()
+        if any(name not in known for name in beside):
+            return None
+        flat = self.batch_size == 1 and x.dim() == 1
+        lead = () if flat else (self.batch_size,)
+        shapes = (lead, (*lead, 1), (*lead, self._units))
+        found: list[Any] = []
+        for name, default in known.items():
+            value = beside.get(name)
+            value = default if value is None else value
+            if type(value) is Tensor:
+                is_plain = value.dtype is self._dtype and value.is_cpu and not value.is_neg()
+                if value.shape not in shapes or not is_plain:
+                    return None
+                value = value.detach()
+            elif value is None or not isinstance(value, int | float) or isinstance(value, bool):
+                return None
+            if name in self._names:
+                found.append(value)
+        return found
 
     def _value(self, value: Any, x: Tensor) -> Any:
         """A value of this step as one of a batch of rows; what is none is left for the layer to refuse."""

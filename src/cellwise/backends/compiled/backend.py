@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from cellwise.backends.base import (
     Backend,
@@ -80,10 +82,16 @@ class Compiled(Backend):
         return CompiledShortcut(stack, prepared, batch)
 
     def stepper(
-        self, stack: LayerSpec, prepared: Any, weights: tuple[Weights, ...], batch: int
+        self,
+        stack: LayerSpec,
+        prepared: Any,
+        weights: tuple[Weights, ...],
+        batch: int,
+        watched: Sequence[Tensor],
     ) -> Stepper | None:
-        kernels = prepared.kernels
-        if stack.graph.others:
+        kernels, graph = prepared.kernels, stack.graph
+        if graph.asked_draws or graph.input_parts:
             return None
-        taken = [[each.by_stem[stem] for stem in prepared.stems] for each in weights]
-        return kernels.compiler.stepper(kernels, stack, taken, batch)
+        stems = prepared.stems[: len(prepared.stems) - len(graph.given)]
+        taken = [[each.by_stem[stem] for stem in stems] for each in weights]
+        return kernels.compiler.stepper(kernels, stack, taken, batch, watched)

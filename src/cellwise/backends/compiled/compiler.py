@@ -284,9 +284,16 @@ class KernelCompiler(ABC):
             run.launch(first, end)
 
     def stepper(
-        self, kernels: CellKernels, stack: LayerSpec, weights: Sequence[Sequence[Tensor]], batch: int
+        self,
+        kernels: CellKernels,
+        stack: LayerSpec,
+        weights: Sequence[Sequence[Tensor]],
+        batch: int,
+        watched: Sequence[Tensor],
     ) -> Stepper | None:
-        """A stepper on these weights, those of each layer, if there is a way for single steps that is faster."""
+        """A stepper on these weights, those of each layer, if there is a way for single steps that is faster;
+        `watched` as in `Backend.stepper`.
+        """
         return None
 
 

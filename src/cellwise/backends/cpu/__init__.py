@@ -11,10 +11,12 @@ bf16      numbers of bfloat16; and as bf16_kernel, bf16_products and bf16_pack w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from cellwise.backends.base import (
     Call,
@@ -82,10 +84,15 @@ class Cpu(Compiled):
         return run_cast(stack, call, cast, "cpu", call.sequences.data.dtype if keeps_dtype else None)
 
     def stepper(
-        self, stack: LayerSpec, prepared: Any, weights: tuple[Weights, ...], batch: int
+        self,
+        stack: LayerSpec,
+        prepared: Any,
+        weights: tuple[Weights, ...],
+        batch: int,
+        watched: Sequence[Tensor],
     ) -> Stepper | None:
         made = prepared.made if isinstance(prepared, _Casting) else prepared
-        return super().stepper(stack, made, weights, batch)
+        return super().stepper(stack, made, weights, batch, watched)
 
 
 class _Casting(NamedTuple):

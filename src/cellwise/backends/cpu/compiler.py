@@ -104,10 +104,14 @@ class Kernel(CompiledKernel):
         shared = [routine(width, size, self.target) for width in widths_of(self.program, self.target)]
         return load(symbol(self.program.name) + SUFFIX, code, *shared)
 
-    def open(self, shape: RunShape) -> CpuRun:
+    def for_shape(self, shape: RunShape) -> Kernel:
+        """This, or what multiplies the inputs of such calls for a block of steps at once."""
         # Kernels of bfloat16 have each step's products within the step only.
         ahead = self.dtype is not torch.bfloat16 and in_blocks(self.program, shape, self.word)
-        return CpuRun(self.hoisted if ahead else self, shape)
+        return self.hoisted if ahead else self
+
+    def open(self, shape: RunShape) -> CpuRun:
+        return CpuRun(self.for_shape(shape), shape)
 
 
 def compiled(program: Program, dtype: torch.dtype, target: Target) -> Kernel:
@@ -203,13 +207,18 @@ class LlvmCompiler(KernelCompiler):
         return f"{min(threads, batch)} threads share the rows" if min(threads, batch) > 1 else None
 
     def stepper(
-        self, kernels: CellKernels, stack: LayerSpec, weights: Sequence[Sequence[Tensor]], batch: int
+        self,
+        kernels: CellKernels,
+        stack: LayerSpec,
+        weights: Sequence[Sequence[Tensor]],
+        batch: int,
+        watched: Sequence[Tensor],
     ) -> Stepper | None:
         if kernels.dtype is torch.bfloat16:
             return None
         from cellwise.backends.cpu.stepper import CpuStepper
 
-        return CpuStepper(kernels, stack, weights, batch)
+        return CpuStepper(kernels, stack, weights, batch, watched)
 
 
 @cache

@@ -38,7 +38,7 @@ class SmallForward:
     """A forward pass, as `ForwardPass` runs it: what comes out has the shapes that the caller is given."""
 
     def __init__(self, made: ForwardPass, call: SmallCall, kernel: Kernel, tape: bool) -> None:
-        given = call.given
+        given, kernel = call.given, kernel.for_shape(made.shape)
         sizes, dtype = made.sizes, kernel.dtype
         batch, rows = made.schedule.batch, made.schedule.rows
         width = sizes.outputs * sizes.output
@@ -111,7 +111,7 @@ class SmallBackward:
     """A backward pass, as `BackwardPass` runs it."""
 
     def __init__(self, made: BackwardPass, call: SmallCall, kernel: Kernel) -> None:
-        has_states = call.has_states
+        has_states, kernel = call.has_states, kernel.for_shape(made.shape)
         self._made, self._has_states = made, has_states
         graph, schedule = made.kernels.graph, made.schedule
         self._batch, self._rows, dtype = schedule.batch, schedule.rows, kernel.dtype

@@ -19,6 +19,7 @@ from cellwise.backends.cpu.chain import Chain
 from cellwise.backends.cpu.digest import digest
 from cellwise.backends.cpu.launch import PACKED, Packs
 from cellwise.backends.cpu.target import Target
+from cellwise.plan.buffers import beside_buffer
 from cellwise.plan.program import StorageClass, Width
 
 if TYPE_CHECKING:
@@ -32,19 +33,30 @@ class CpuStepper(Stepper):
     """The layers of a stack for a fixed batch, with states of its own, zero at first."""
 
     def __init__(
-        self, kernels: CellKernels, stack: LayerSpec, weights: Sequence[Sequence[Tensor]], batch: int
+        self,
+        kernels: CellKernels,
+        stack: LayerSpec,
+        weights: Sequence[Sequence[Tensor]],
+        batch: int,
+        watched: Sequence[Tensor],
     ) -> None:
-        # Before the weights are packed: what is written meanwhile is seen later.
-        taken = [weight.detach() for each in weights for weight in each]
-        self._memory = Memory(taken, digest())
-        self._kept = taken  # so that the memory stays theirs
+        self._kept = [each.detach() for each in watched]  # so that the memory stays theirs
+        self._memory = Memory(self._kept, digest())
         self._layers: list[_Layer] = []
         self._tables: list[Any] = []  # the first link of a step's chain, which looks at the weights
         below = 0
+        self._beside = {
+            beside_buffer(name).name: torch.zeros(
+                batch, kernels.padded(stack.hidden_size), dtype=kernels.dtype, device="cpu"
+            )
+            for name in kernels.graph.asked_inputs
+        }
+        self._values = [rows[:, : stack.hidden_size] for rows in self._beside.values()]
         for number, each in enumerate(weights):
-            named = dict(zip(kernels.stems[stack.bias], each, strict=True))
+            # Behind the weights there are names of what is given beside x.
+            named = dict(zip(kernels.stems[stack.bias], each, strict=False))
             width = stack.input_size if number == 0 else stack.proj_size or stack.hidden_size
-            layer = _Layer(kernels, stack, named, batch, width, below)
+            layer = _Layer(kernels, stack, named, batch, width, below, self._beside)
             self._layers.append(layer)
             below = layer.above.data_ptr()
         self._first, self._last = self._layers[0], self._layers[-1]
@@ -52,14 +64,17 @@ class CpuStepper(Stepper):
         compiler: Any = kernels.compiler
         self.target: Target = compiler.target
         self._x, self._y = self._first.x, self._last.y
-        self._whole = self._last.output.shape[1] == self._size
-        work = sum(each.numel() for each in taken) * batch
+        several = self._last.output.unflatten(1, (1 + len(kernels.graph.others), -1))
+        self._result = several[..., : self._size]
+        self._whole = self._result.shape == several.shape
+        work = sum(weight.numel() for each in weights for weight in each) * batch
         self._digest = np.zeros(1, np.int64)
         self._seen = self._digest.data
         # Two buffers for the states, which change places with every step.
         self._turns = tuple(self._step(turn, work <= _MOMENT) for turn in (0, 1))
         self.turn = 0
         self._parts, self._part = self._memory.parts, 0
+        self.reads_all = len(self._parts) == 1
         self._look_at(0)
 
     def _step(self, turn: int, keeps_lock: bool) -> tuple[Any, Any, Callable[[], None]]:
@@ -103,7 +118,8 @@ class CpuStepper(Stepper):
     def follower(self, table: Tensor, weight: Tensor, most: int) -> CpuFollower | None:
         from cellwise.backends.cpu.follower import CpuFollower
 
-        return CpuFollower(self, table, weight, most) if self._batch == 1 else None
+        is_one = self._batch == self._result.shape[1] == 1 and not self._values
+        return CpuFollower(self, table, weight, most) if is_one else None
 
     def _look_at(self, part: int) -> None:
         """Say which part of the weights is looked at from now on."""
@@ -121,11 +137,18 @@ class CpuStepper(Stepper):
         if self._seen[0] != self._held:
             return False
         if not self._whole:
-            y.copy_(self._last.output[:, : self._size].view_as(y))
+            y.view(self._result.shape).copy_(self._result)
         self.turn = 1 - self.turn
         if len(self._parts) > 1:
             self._look_at(self._part + 1)
         return True
+
+    def give(self, beside: Sequence[Any]) -> None:
+        for rows, value in zip(self._values, beside, strict=True):
+            if isinstance(value, Tensor):
+                rows.copy_(value.reshape(self._batch, -1))
+            else:
+                rows.fill_(value)
 
     @property
     def output(self) -> Tensor:
@@ -159,6 +182,7 @@ class _Layer:
         batch: int,
         width: int,
         x: int,
+        beside: Mapping[str, Tensor],
     ) -> None:
         kernel: Any = kernels.inference
         self.call = kernel.call
@@ -166,11 +190,12 @@ class _Layer:
         sizes = make_sizes(kernels, width, stack.hidden_size, stack.proj_size)
         wide = {Width.HIDDEN: sizes.padded, Width.PROJECTED: sizes.padded_projected, Width.INPUT: width}
         wide |= {Width.ROW: 1, Width.PARTIAL: kernel.lanes}
-        self.output = torch.zeros(batch, sizes.padded_output, dtype=kernels.dtype, device="cpu")
-        # The layer above reads rows without padding.
+        count = sizes.outputs * sizes.padded_output
+        self.output = torch.zeros(batch, count, dtype=kernels.dtype, device="cpu")
+        # The layer above reads rows of the first output, without padding.
         self.above = self.output
         self.cut: tuple[Tensor, Tensor] | None = None
-        if batch > 1 and sizes.padded_output != sizes.output:
+        if batch > 1 and count != sizes.output:
             self.above = torch.zeros(batch, sizes.output, dtype=kernels.dtype, device="cpu")
             self.cut = (self.above, self.output[:, : sizes.output])
         self.states = [
@@ -183,6 +208,7 @@ class _Layer:
         self._held: list[object] = []
         packed = self._packed(kernel, sizes, weights)
         nothing, offsets = np.zeros(1, np.int64), np.array([0, batch], np.int64)
+        form = np.array([sizes.padded, 1], np.int64)
         room = np.empty(kernel.vectors * batch * kernel.lanes * kernels.dtype.itemsize, np.uint8)
         rows = {
             buffer.name: torch.empty(
@@ -191,7 +217,7 @@ class _Layer:
             for buffer in kernel.program.buffers
             if buffer.storage is StorageClass.SCRATCH
         }
-        self._held += [nothing, offsets, room, rows]
+        self._held += [nothing, offsets, form, room, rows]
         own = self._own(kernels, weights, wide)
         pairs = kernel.program.states
         position = {buffer.name: place for place, pair in enumerate(pairs) for buffer in pair}
@@ -213,6 +239,8 @@ class _Layer:
                     taken += [there, nothing.ctypes.data]
                 elif buffer.storage is StorageClass.SCRATCH:
                     taken.append(rows[buffer.name].data_ptr())
+                elif buffer.storage is StorageClass.BESIDE:
+                    taken += [beside[buffer.name].data_ptr(), form.ctypes.data]
                 else:
                     taken.append(own[buffer.name])
             taken += [*packed, room.ctypes.data, offsets.ctypes.data, 0]
