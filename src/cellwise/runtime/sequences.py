@@ -179,9 +179,7 @@ def form_of(
     return Ragged(sequences, steps, batch_first, places, order.to(x.device))
 
 
-def _places(
-    order: Tensor, inside: Tensor, steps: int, batch_first: bool, surplus: bool = False
-) -> Tensor:
+def _places(order: Tensor, inside: Tensor, steps: int, batch_first: bool, surplus: bool = False) -> Tensor:
     """Where each valid step lies in the flattened padded tensor, in the internal order.
 
     Args:
