@@ -123,7 +123,7 @@ def model_of(key: Key, rows: list[dict[str, Any]]) -> Model:
     measured, estimated = measured_ratios(rows, key.mode), left_out(rows, key.mode)
     # The median is what is typical, whatever was disturbed; 1.48 times it is a standard deviation.
     model = fitted(rows, key.mode, 1.48 * float(np.median(np.abs(estimated - measured))))
-    taken = estimated > math.log(margin_of(model))
+    taken = estimated > math.log(margin_of(model.uncertainty))
     worst = f"{math.exp(measured[taken].min()):.2f}" if taken.any() else "-"
     losses = int((measured[taken] < math.log(0.95)).sum())
     missed = np.exp(np.where(taken, 0, np.maximum(measured, 0))).mean() - 1

@@ -50,7 +50,7 @@ MOST_WORK = 6e7  # multiply-adds of one gate in a call: a training step of some 
 
 def shapes(count: int, seed: int, most: float) -> list[tuple[int, int, int, int]]:
     """The named shapes, then as many drawn ones, spread evenly over the logarithms of their sizes."""
-    draw, found = random.Random(seed), [shape for shape in NAMED if work(*shape) <= most * 10]
+    draw, found = random.Random(seed), [shape for shape in NAMED if work(*shape) <= most * 15]
     while len(found) < count:
         shape = tuple(draw.choice(each) for each in (STEPS, ROWS_OF_A_BATCH, INPUTS, HIDDEN))
         if work(*shape) <= most and shape not in found:

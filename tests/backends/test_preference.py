@@ -78,7 +78,8 @@ def test_the_table_is_what_the_rows_give(key: Key, fit: Any) -> None:
 def test_what_is_chosen_is_what_was_measured_faster(key: Key, fit: Any) -> None:
     model, rows = cost_model.models()[key], rows_of(key)
     measured = [row[key.mode][0] / row[key.mode][1] for row in rows]
-    taken = [model.ratio([fit.size_of(row)]) > preference.margin_of(model) for row in rows]
+    sizes = [[fit.size_of(row)] for row in rows]
+    taken = [model.ratio(size) > preference.margin_of(model.uncertainty_at(size)) for size in sizes]
     got = [ratio if kernels else 1.0 for ratio, kernels in zip(measured, taken, strict=True)]
     best = [max(ratio, 1.0) for ratio in measured]
     # One row in ten or so is disturbed: the machine measured was in use.
@@ -136,7 +137,7 @@ def test_threads_are_never_thought_to_help_the_kernels_more_than_torch(key: Key)
     for B, H in ((1, 64), (16, 128), (256, 512)):
         size = [LayerSize(100, B, 100 * B, H, H)]
         assert model.ratio(size, 2) <= model.ratio(size, 1)
-        assert preference.margin_of(model, 2) > preference.margin_of(model, 1)
+        assert preference.margin_of(0.1, 2) > preference.margin_of(0.1, 1)
 
 
 def test_near_a_known_call_its_own_measurement_counts_most() -> None:
@@ -148,6 +149,11 @@ def test_near_a_known_call_its_own_measurement_counts_most() -> None:
     model = replace(a_model(), known=((cost_model.sizes_of(call), math.log(2)),))
     assert 0.5 < model.ratio([near]) < model.ratio([call]) < 1
     assert model.ratio([call]) == pytest.approx(0.5 * 2 ** (1 / 1.3))
+    wide = replace(model, uncertainty=0.3)
+    assert (
+        0.2 > wide.uncertainty_at([near]) > wide.uncertainty_at([call]) == pytest.approx(cost_model._SPREAD)
+    )
+    assert wide.uncertainty_at([call, far]) == pytest.approx(0.3)
     assert model.ratio([far]) == pytest.approx(0.5)
 
 

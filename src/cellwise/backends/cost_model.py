@@ -79,6 +79,13 @@ class Model:
             return alone
         return min(alone, self._seconds(NATIVE, sizes, threads) / self._seconds(CPU, sizes, threads))
 
+    def uncertainty_at(self, sizes: Sequence[LayerSize]) -> float:
+        """The same for these layers: where each is a known call, a measurement's own spread."""
+        nearest = min(
+            max([_weight(size, known, _SAME) for known, _ in self.known], default=0.0) for size in sizes
+        )
+        return self.uncertainty + nearest * (min(_SPREAD, self.uncertainty) - self.uncertainty)
+
     def _seconds(self, side: str, sizes: Sequence[LayerSize], threads: int) -> float:
         if side == CPU:
             return sum(
@@ -97,8 +104,7 @@ class Model:
         explained = min(1.0, max(-1.0, _sum(self.polynomial, polynomial_terms(inside))))
         total, weights = 0.0, _DOUBT
         for sizes, beyond in self.known:
-            distance = sum([math.log(a / b) ** 2 for a, b in zip(sizes_of(size), sizes, strict=True)])
-            weight = math.exp(-distance / (2 * _NEAR**2))
+            weight = _weight(size, sizes, _NEAR)
             total, weights = total + weight * beyond, weights + weight
         return explained + total / weights
 
@@ -112,6 +118,12 @@ def sizes_of(size: LayerSize) -> tuple[float, ...]:
     """T, rows of a step, D and H."""
     T, _, N, D, H = size
     return T, max(1.0, N / T), D, H
+
+
+def _weight(size: LayerSize, known: Sequence[float], near: float) -> float:
+    """1 at a known call, and less the further the logarithms of the sizes are from its own."""
+    distance = sum([math.log(a / b) ** 2 for a, b in zip(sizes_of(size), known, strict=True)])
+    return math.exp(-distance / (2 * near**2))
 
 
 def _sum(factors: Sequence[float], terms: Sequence[float]) -> float:
@@ -134,6 +146,8 @@ def polynomial_terms(size: LayerSize) -> tuple[float, ...]:
 
 # Calls are near a known one if the logarithms of their sizes differ by so much; a known one may itself be disturbed.
 _NEAR, _DOUBT = 0.6, 0.3
+# A call is a known one if they differ by less than this; and how far apart two measurements of a call are.
+_SAME, _SPREAD = 0.15, 0.1
 # Weights of more bytes than this are read from a slower cache at every step. The second is the cache by whose size the
 # kernels choose, as it was where calls were measured.
 _CACHES = (2**17, 2**20, 2**22)

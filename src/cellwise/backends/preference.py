@@ -55,8 +55,9 @@ def preferred(stack: LayerSpec, context: CallContext, workload: Workload | None)
         return _TRACED if context.traced else _UNKNOWN
     if _is_small(stack, context, workload):
         return _SMALL
+    layers, threads = _layers(stack, workload), workload.threads
     estimates = [
-        (mode, model.ratio(_layers(stack, workload), workload.threads), margin_of(model, workload.threads))
+        (mode, model.ratio(layers, threads), margin_of(model.uncertainty_at(layers), threads))
         for mode in _modes(workload)
         if (model := _model(stack, context, workload, mode)) is not None
     ]
@@ -83,9 +84,9 @@ def _is_small(stack: LayerSpec, context: CallContext, workload: Workload) -> boo
     )
 
 
-def margin_of(model: Model, threads: int = 1) -> float:
+def margin_of(uncertainty: float, threads: int = 1) -> float:
     """How many times as long torch's operator has to take before the kernels are taken."""
-    return math.exp(_LEAST_GAIN + _CAUTION * model.uncertainty + (_THREADS if threads > 1 else 0))
+    return math.exp(_LEAST_GAIN + _CAUTION * uncertainty + (_THREADS if threads > 1 else 0))
 
 
 def _modes(workload: Workload) -> tuple[str, ...]:

@@ -76,6 +76,7 @@ class ForwardPass:
         graph, sizes = kernels.graph, self.sizes
         kernel = kernels.training if tape else kernels.inference
         layout = saved_layout(kernels, sizes, has_resets).shapes if tape else {}
+        self.keeps = tape
         names = [name for name in layout if name != "output"]
         self.made = [columns * width for name, (columns, width) in layout.items() if name != "output"]
         # The outputs in whole rows are kept as they are, in their place among the others.
@@ -121,7 +122,9 @@ class ForwardPass:
         """Make the call's tensors, and bind a run that is to be launched with others, so many together."""
         compiler, schedule, sizes, rows = self.compiler, self.schedule, self.sizes, x.shape[0]
         x = x.contiguous()
-        output = x.new_empty((rows, sizes.outputs * sizes.padded_output))
+        width = sizes.outputs * sizes.padded_output
+        # With a tape it is kept, and the caller has a copy.
+        output = compiler.empty(rows, width, x, False) if self.keeps else x.new_empty((rows, width))
         saved = [compiler.empty(rows, width, x, False) for width in self.made]
         beside = [] if self.beside is None else self.beside.rows(weights)
         tensors = [*saved, *beside, x, output]

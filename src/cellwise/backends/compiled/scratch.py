@@ -97,9 +97,9 @@ class Scratch(threading.local):
 
 
 class Pool:
-    """Memory from a multiple of 64 bytes on for what outlives a run, taken back when the last tensor on them is gone, and used again.
+    """Blocks for what outlives a run, taken back when the last tensor on them is gone, and used again.
 
-    A block that many later ones did without is let go.
+    A tensor begins at a multiple of 64 bytes. A block that many later ones did without is let go.
     """
 
     def __init__(self, patience: int = 32) -> None:

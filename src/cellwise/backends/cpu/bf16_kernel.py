@@ -69,7 +69,7 @@ class Bf16Emitter(Bf16Memory, Emitter):
 
     @property
     def vectors_are_lines(self) -> bool:
-        return False
+        return False  # they are half as long in memory
 
     def products_name(self, width: int) -> str:
         return bf16_routine_name(width, self.target)
