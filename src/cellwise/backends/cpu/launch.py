@@ -180,10 +180,10 @@ class CpuRun(KernelRun):
                 if after is not None:
                     pointers[after + 1] = at[f"{kind}after"]
         for (place, _, _), total in zip(self.summed, self.totals, strict=True):
-            for pointers, row in zip(self.pointers, total, strict=True):
-                pointers[place] = (
-                    total[0] if self.by_units else row
-                ).ctypes.data  # of units each has its own
+            # Of units each has its own, which the other may have to go on with.
+            rows = [total[0]] * 2 if self.by_units else total
+            for pointers, row in zip(self.pointers, rows, strict=True):
+                pointers[place] = row.ctypes.data
         for pointers in self.pointers:
             pointers[-2] = own["offsets"]
             for place, _, form in self.forms:
