@@ -19,7 +19,7 @@ from cellwise.backends.compiled import backward_pass, forward_pass
 from cellwise.backends.compiled.cell_kernels import CellKernels
 from cellwise.backends.cpu import by_units, launch, threads
 from cellwise.backends.cpu.compile import compiled
-from cellwise.backends.cpu.compiler import llvm_compiler
+from cellwise.backends.cpu.compiler import LlvmCompiler, llvm_compiler
 from cellwise.backends.cpu.target import Target, host
 
 ARM = Target("aarch64-unknown-linux-gnu", "neoverse-n1", "+neon", 16, 32)
@@ -121,6 +121,20 @@ def test_what_is_too_small_or_sums_over_units_is_not_shared(
         _everything(normalized, torch.randn(4, 2, 3))
         monkeypatch.setattr(by_units, "_LEAST_WEIGHTS", 1000)
         _everything(cellwise.Recurrent("gru", 3, 10, backend="cpu"), torch.randn(4, 2, 3))
+
+
+def test_a_run_that_was_launched_with_another_is_laid_out_anew_for_itself(two_threads: None) -> None:
+    layer = cellwise.Recurrent("gru", 17, 70, bidirectional=True, backend="cpu")
+    x = torch.randn(12, 2, 17)
+    with mock.patch.object(LlvmCompiler, "runs_at_once", lambda *_: False), torch.no_grad():
+        wanted = layer(x)[0]
+    forward_pass.forward_pass.cache_clear()
+    torch.set_num_threads(4)
+    with torch.no_grad():
+        layer(x)  # both at once, each in two threads that share rows
+    torch.set_num_threads(2)
+    with mock.patch.object(LlvmCompiler, "runs_at_once", lambda *_: False), torch.no_grad():
+        assert torch.equal(layer(x)[0], wanted)
 
 
 def _waiting(arrivals: np.ndarray, begun: threading.Event, ended: list[int]) -> Callable[[], None]:

@@ -64,7 +64,7 @@ class CpuRun(KernelRun):
             kernel.packing(sizes, tuple(shape.stems[i] for i in self.packed)) if self.packed else None
         )
         self._place()
-        self.shares: tuple[tuple[int, int], ...] = ()
+        self.laid_out: tuple[int, int] | None = None  # for how many threads, and runs that are launched together
 
     def _place(self) -> None:
         """Where each buffer stands among the pointers."""
@@ -106,7 +106,7 @@ class CpuRun(KernelRun):
     def _share(self, threads: int) -> None:
         """Lay out pointers and memory for so many threads."""
         kernel, shape = self.kernel, self.shape
-        self.threads, self.by_units = threads, self._goes_by_units(threads)
+        self.laid_out, self.by_units = (threads, self.at_once), self._goes_by_units(threads)
         self.shares = (
             ((0, shape.schedule.batch),) * 2 if self.by_units else row_shares(shape.schedule, threads)
         )
@@ -226,7 +226,7 @@ class CpuRun(KernelRun):
         resets: Tensor | None,
     ) -> None:
         threads = max(1, threads_for(self.work * self.at_once) // self.at_once)
-        if not self.shares or threads != self.threads:
+        if self.laid_out != (threads, self.at_once):
             self._share(threads)
         self._take()
         # In memory until the call is over; the caller has the other tensors.
