@@ -64,7 +64,9 @@ class CpuRun(KernelRun):
             kernel.packing(sizes, tuple(shape.stems[i] for i in self.packed)) if self.packed else None
         )
         self._place()
-        self.laid_out: tuple[int, int] | None = None  # for how many threads, and runs that are launched together
+        self.laid_out: tuple[int, int] | None = (
+            None  # for how many threads, and runs that are launched together
+        )
 
     def _place(self) -> None:
         """Where each buffer stands among the pointers."""
