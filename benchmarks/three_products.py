@@ -2,8 +2,8 @@
 
     python benchmarks/three_products.py
 
-Independent chains in registers, through the engine's own words for code: multiply-adds of float32 (`vfmadd`), and sums of
-two products of bfloat16 numbers (`vdpbf16ps`). Rounds of the two take turns; printed are billions of multiply-adds a
+Independent chains in registers, through the engine's own words for code: multiply-adds of float32 (`vfmadd`), and sums
+of two products of bfloat16 numbers (`vdpbf16ps`). Rounds of the two take turns; printed are billions of multiply-adds a
 second of processor time, the fastest and the median round, and what three products in place of one would be.
 """
 

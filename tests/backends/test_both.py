@@ -16,6 +16,7 @@ from torch import Tensor
 import cellwise
 from cellwise.backends.cpu import launch, threads
 from cellwise.backends.cpu.compiler import LlvmCompiler
+from cellwise.errors import InputError
 
 STEPS, INPUT, HIDDEN = 7, 5, 20
 
@@ -127,6 +128,18 @@ def test_second_derivatives_and_many_gradients_at_once(two_threads: None) -> Non
     with _in_turn(2):
         for a, b in zip(at_once, found(), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_what_hooks_bring_back_is_read_and_checked(two_threads: None) -> None:
+    layer, x = _layer("lstm"), _x(3)
+    wanted = _everything(layer, x)
+    with torch.autograd.graph.saved_tensors_hooks(lambda each: each.double(), lambda each: each.float()):
+        found = _everything(layer, x)
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+    with torch.autograd.graph.saved_tensors_hooks(lambda each: each, lambda each: each[:1]):
+        output, _ = layer(x)
+    with pytest.raises(InputError):
+        output.sum().backward()
 
 
 def test_gradients_of_one_final_state_alone(two_threads: None) -> None:

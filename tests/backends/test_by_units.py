@@ -19,7 +19,7 @@ from cellwise.backends.compiled import backward_pass, forward_pass
 from cellwise.backends.compiled.cell_kernels import CellKernels
 from cellwise.backends.cpu import by_units, launch, threads
 from cellwise.backends.cpu.compile import compiled
-from cellwise.backends.cpu.compiler import llvm_compiler
+from cellwise.backends.cpu.compiler import LlvmCompiler, llvm_compiler
 from cellwise.backends.cpu.target import Target, host
 
 ARM = Target("aarch64-unknown-linux-gnu", "neoverse-n1", "+neon", 16, 32)
@@ -82,10 +82,13 @@ def test_two_threads_have_the_bits_of_one(
     assert all(torch.equal(a, b) for a, b in zip(alone, wanted, strict=True))
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru-reset-before"])
-def test_the_first_thread_goes_on_alone_where_the_second_is_late(cell: str, two_threads: None) -> None:
+@pytest.mark.parametrize(("cell", "dtype"), [("lstm", torch.float32), ("gru-reset-before", torch.float64)])
+def test_the_first_thread_goes_on_alone_where_the_second_is_late(
+    cell: str, dtype: torch.dtype, two_threads: None
+) -> None:
     """And with the same bits, whatever the second had done by then."""
-    layer, x = cellwise.Recurrent(cell, 17, 70, backend="cpu"), torch.randn(12, 2, 17)
+    layer = cellwise.Recurrent(cell, 17, 70, backend="cpu", dtype=dtype)
+    x = torch.randn(12, 2, 17, dtype=dtype)
     asked = []
 
     def late(calls: Any, alone: Any, arrivals: np.ndarray, at_best: float) -> float:
@@ -120,12 +123,27 @@ def test_what_is_too_small_or_sums_over_units_is_not_shared(
         _everything(cellwise.Recurrent("gru", 3, 10, backend="cpu"), torch.randn(4, 2, 3))
 
 
+def test_a_run_that_was_launched_with_another_is_laid_out_anew_for_itself(two_threads: None) -> None:
+    layer = cellwise.Recurrent("gru", 17, 70, bidirectional=True, backend="cpu")
+    x = torch.randn(12, 2, 17)
+    with mock.patch.object(LlvmCompiler, "runs_at_once", lambda *_: False), torch.no_grad():
+        wanted = layer(x)[0]
+    forward_pass.forward_pass.cache_clear()
+    torch.set_num_threads(4)
+    with torch.no_grad():
+        layer(x)  # both at once, each in two threads that share rows
+    torch.set_num_threads(2)
+    with mock.patch.object(LlvmCompiler, "runs_at_once", lambda *_: False), torch.no_grad():
+        assert torch.equal(layer(x)[0], wanted)
+
+
 def _waiting(arrivals: np.ndarray, begun: threading.Event, ended: list[int]) -> Callable[[], None]:
     """What a thread does that waits for another one."""
 
     def wait() -> None:
         begun.set()
-        while arrivals[0] < 1:
+        end = time.perf_counter() + 5
+        while arrivals[0] < 1 and time.perf_counter() < end:
             time.sleep(0.001)
         ended.append(int(arrivals[0]))
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cellwise import torch_internals
 from cellwise.backends.compiled.backward_pass import BackwardCall, backward_pass
+from cellwise.backends.compiled.compiler import KernelCompiler
 from cellwise.backends.compiled.forward_pass import forward_pass
 from cellwise.backends.compiled.plain import (
     PassCall,
@@ -46,10 +47,10 @@ def _side_by_side(first: Tensor, second: Tensor) -> Tensor:
     return found
 
 
-def _apart(joined: Tensor) -> list[Tensor]:
-    """The halves of rows (N, 2 H)."""
+def _apart(joined: Tensor, compiler: KernelCompiler) -> list[Tensor]:
+    """The halves of rows (N, 2 H), for this call alone."""
     rows, width = joined.shape[0], joined.shape[1] // 2
-    found = [joined.new_empty(rows, width) for _ in range(2)]
+    found = [compiler.empty(rows, width, joined, True) for _ in range(2)]
     for place, each in enumerate(found):
         _numbers(each)[:] = _numbers(joined)[:, place * width : (place + 1) * width]
     return found
@@ -147,17 +148,21 @@ class Both(torch.autograd.Function):
         check_unchanged((x, *others), ctx.seen)
         states, weights = _parts_of(calls, others)
         count, size = len(states[0]), len(saved) // 2
-        at_outputs: list[Any] = [None, None]
+        compiler = calls[0].kernels.compiler
+        at_outputs: Sequence[Any] = (None, None)
         is_plain = not (are_transformed(gradients) or torch.is_grad_enabled())
+        if is_plain:
+            compiler.begin()
         if gradients[0] is not None:
-            at_outputs = _apart(in_memory(gradients[0])) if is_plain else list(gradients[0].chunk(2, dim=-1))
+            given = gradients[0]
+            at_outputs = _apart(in_memory(given), compiler) if is_plain else given.chunk(2, dim=-1)
         passes = []
         for place, (call, at_output) in enumerate(zip(calls, at_outputs, strict=True)):
             output, *kept = saved[place * size : (place + 1) * size]
-            given = (at_output, *gradients[1 + place * count : 1 + (place + 1) * count])
+            arriving = (at_output, *gradients[1 + place * count : 1 + (place + 1) * count])
             told = Told(call, ctx.resets[place], ctx.hooked, ctx.needs_input_grad[2])
             inner = [*states[place], *weights[place]]
-            passes.append((told, output, x.reshape(-1, x.shape[-1]), inner, kept, given))
+            passes.append((told, output, x.reshape(-1, x.shape[-1]), inner, kept, arriving))
         found = _run_backward(passes) if is_plain else [differentiated(*each) for each in passes]
         at_x = [each for each, *_ in found if each is not None]
         at_others = [
@@ -175,10 +180,9 @@ def _sum(gradients: Sequence[Tensor], is_plain: bool) -> Tensor:
 
 
 def _run_backward(passes: Sequence[tuple[Any, ...]]) -> list[Sequence[Tensor | None]]:
-    """The gradients at x (N, D), states and weights, of each direction."""
+    """The gradients at x (N, D), states and weights, of each direction; the compiler knows that a call began."""
     begun: list[BackwardCall] = []
     compiler = passes[0][0].call.kernels.compiler
-    compiler.begin()
     for told, *rest in passes:
         call = told.call
         x, states, weights, resets, output, saved, at_output, at_states, wants_input = in_order(told, *rest)

@@ -70,7 +70,9 @@ class CpuRun(KernelRun):
             kernel.packing(sizes, tuple(shape.stems[i] for i in self.packed)) if self.packed else None
         )
         self._place()
-        self.shares: tuple[tuple[int, int], ...] = ()
+        self.laid_out: tuple[int, int] | None = (
+            None  # for how many threads, and runs that are launched together
+        )
 
     def _place(self) -> None:
         """Where each buffer stands among the pointers."""
@@ -115,7 +117,7 @@ class CpuRun(KernelRun):
     def _share(self, threads: int) -> None:
         """Lay out pointers and memory for so many threads."""
         kernel, shape = self.kernel, self.shape
-        self.threads, self.by_units = threads, self._goes_by_units(threads)
+        self.laid_out, self.by_units = (threads, self.at_once), self._goes_by_units(threads)
         self.shares = (
             ((0, shape.schedule.batch),) * 2 if self.by_units else row_shares(shape.schedule, threads)
         )
@@ -192,10 +194,10 @@ class CpuRun(KernelRun):
                 if after is not None:
                     pointers[after + 1] = at[f"{kind}after"]
         for (place, _, _), total in zip(self.summed, self.totals, strict=True):
-            for pointers, row in zip(self.pointers, total, strict=True):
-                pointers[place] = (
-                    total[0] if self.by_units else row
-                ).ctypes.data  # of units each has its own
+            # Of units each has its own, which the other may have to go on with.
+            rows = [total[0]] * 2 if self.by_units else total
+            for pointers, row in zip(self.pointers, rows, strict=True):
+                pointers[place] = row.ctypes.data
         for pointers in self.pointers:
             pointers[-2] = own["offsets"]
             for place, _, form in self.forms:
@@ -238,7 +240,7 @@ class CpuRun(KernelRun):
         resets: Tensor | None,
     ) -> None:
         threads = max(1, threads_for(self.work * self.at_once) // self.at_once)
-        if not self.shares or threads != self.threads:
+        if self.laid_out != (threads, self.at_once):
             self._share(threads)
         self._take()
         # In memory until the call is over; the caller has the other tensors.
