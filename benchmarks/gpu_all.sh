@@ -19,6 +19,7 @@ part() { # NAME LIMIT COMMAND...
   shift 2
   [ -e "$out/$name.done" ] && return
   left=$((${BUDGET:-840} - $(date +%s) + began))
+  [ -n "${REHEARSAL:-}" ] && limit=$left
   [ "$left" -lt "$limit" ] && limit=$left
   if [ "$limit" -lt 10 ]; then
     echo "$name: no time left" | tee -a "$out/summary.txt"
