@@ -119,26 +119,35 @@ def row(cell: str, name: str, shape: tuple[int, int, int], rounds: int) -> str:
     return f"{text}  error {error:.1e}"
 
 
-def table(cells: list[str], names: list[str]) -> list[str]:
-    """Lines of the table that "auto" chooses by: milliseconds of a call at each of two lengths, ours and cuDNN's."""
-    lines = [
-        "cell,numbers,mode,batch,hidden,"
-        + ",".join(f"{who}_{T}" for who in ("ours", "torch") for T in LENGTHS)
-    ]
+def table(cells: list[str], names: list[str], path: Path) -> None:
+    """Write the table that "auto" chooses by: milliseconds of a call at each of two lengths, ours and cuDNN's.
+
+    Lines go to the file as they are measured; those that are there already are not measured again.
+    """
+    lengths = [f"{who}_{T}" for who in ("ours", "torch") for T in LENGTHS]
+    if not path.exists():
+        path.write_text(",".join(["cell", "numbers", "mode", "batch", "hidden", *lengths]) + "\n")
+    there = path.read_text()
     torch.backends.cudnn.allow_tf32 = True  # as it is unless a user forbids it
     for cell in cells:
         for name in names:
             prepare(name)
             for B, H in GRID:
+                if f"\n{cell},{name},both,{B},{H}," in there:
+                    continue
                 try:
                     short, long = (measured(cell, name, T, B, H, DTYPES[name], 5) for T in LENGTHS)
                 except BackendError as error:
                     print(error)
                     continue
+                lines = ""
                 for place, mode in enumerate(("forward", "both")):
                     times = (short[place], long[place], short[2 + place], long[2 + place])
-                    lines.append(f"{cell},{name},{mode},{B},{H}," + ",".join(f"{each:.3f}" for each in times))
-    return lines
+                    lines += (
+                        f"{cell},{name},{mode},{B},{H}," + ",".join(f"{each:.3f}" for each in times) + "\n"
+                    )
+                with path.open("a") as file:
+                    file.write(lines)
 
 
 def main() -> None:
@@ -152,7 +161,7 @@ def main() -> None:
     options.add_argument("--table", type=Path, help="write what auto chooses by to this file")
     given = options.parse_args()
     if given.table is not None:
-        given.table.write_text("\n".join(table(given.cell, given.dtype)) + "\n")
+        table(given.cell, given.dtype, given.table)
         return
     print(torch.cuda.get_device_name(0), "torch", torch.__version__)
     print("cell             dtype        T,   B,    H     ours    both    cuDNN    both  ratio  both")

@@ -1,19 +1,68 @@
 #!/bin/sh
-# Everything that is asked of a GPU, in the order in which it is worth most, where time on one is short: the new layouts'
-# tests, all tests, cells with norms and inputs, the table of LSTM and GRU. torch with CUDA and the package are installed.
+# Everything that is asked of a GPU, what is worth most first, for whoever has one for a quarter of an hour. torch with CUDA
+# and the package are installed.
 #
-#     sh benchmarks/gpu_all.sh [FOLDER]     # what is printed also goes there
+#     sh benchmarks/gpu_all.sh [FOLDER]       # all that documents are made from goes there, as it comes
+#     REHEARSAL=1 sh benchmarks/gpu_all.sh    # the same steps on a machine without a GPU: tiny, emulated, no figures
+#
+# Each part has a limit of its own, and all of them BUDGET seconds (840). A part that has ended well is not run again: after
+# an interruption the same command goes on with the next one. FOLDER/summary.txt says what became of each.
 set -u
+cd "$(dirname "$0")/.." || exit 1
 out=${1:-gpu-results}
 mkdir -p "$out"
-export CUBLAS_WORKSPACE_CONFIG=:4096:8 PYTHON="${PYTHON:-python3}"
-keep() {
-  name=$1
-  shift
-  "$@" 2>&1 | tee "$out/$name.txt"
+export CUBLAS_WORKSPACE_CONFIG=:4096:8 PYTHONUNBUFFERED=1 PYTHON="${PYTHON:-python3}"
+began=$(date +%s)
+
+part() { # NAME LIMIT COMMAND...
+  name=$1 limit=$2
+  shift 2
+  [ -e "$out/$name.done" ] && return
+  left=$((${BUDGET:-840} - $(date +%s) + began))
+  [ -n "${REHEARSAL:-}" ] && limit=$left
+  [ "$left" -lt "$limit" ] && limit=$left
+  if [ "$limit" -lt 10 ]; then
+    echo "$name: no time left" | tee -a "$out/summary.txt"
+    return
+  fi
+  at=$(date +%s)
+  timeout -k 5 "$limit" "$@" >"$out/$name.txt" 2>&1
+  code=$?
+  [ "$code" -eq 0 ] && : >"$out/$name.done"
+  case $code in 0) said="done" ;; 124 | 137) said="cut off" ;; *) said="failed ($code)" ;; esac
+  echo "$name: $said after $(($(date +%s) - at)) s: $(tail -n 1 "$out/$name.txt")" | tee -a "$out/summary.txt"
 }
-keep new "$PYTHON" -m pytest -n auto tests/gpu/test_device.py -k "norms or layernorm or aware" --durations=5
-keep tests make test-gpu PYTHON="$PYTHON"
-keep cells "$PYTHON" benchmarks/gpu_cells.py
-keep cells-float32 "$PYTHON" benchmarks/gpu_cells.py --dtype float32 --hidden 64 256
-keep gpu "$PYTHON" benchmarks/gpu.py --cell lstm gru --rounds 3
+
+tests() { # NAME LIMIT FILES AND OPTIONS...: a line for each as it ends; failures once more at the end
+  name=$1 limit=$2
+  shift 2
+  part "$name" "$limit" "$PYTHON" -m pytest $workers -v -p no:cacheprovider --durations=5 --tb=short "$@"
+}
+
+script() { # NAME LIMIT SCRIPT OPTIONS...
+  name=$1 limit=$2
+  shift 2
+  part "$name" "$limit" "$PYTHON" $by "benchmarks/$@"
+}
+
+new="norms or layernorm or aware or several"
+if [ -n "${REHEARSAL:-}" ]; then
+  workers=--collect-only by=benchmarks/gpu_rehearsal.py small="--hidden 16" own="--steps 3 --batch 2 --hidden 16"
+else
+  workers="-n auto" by= small= own=
+fi
+part machine 60 "$PYTHON" -c "import torch, cellwise; print(cellwise.__version__, torch.__version__, torch.version.cuda)
+print(torch.cuda.get_device_properties(0) if torch.cuda.is_available() else 'no GPU')"
+tests new 150 tests/gpu/test_device.py -k "$new"
+tests tests 240 tests/gpu tests/nn/test_cuda.py -k "not ($new)"
+script gpu 120 gpu.py --cell lstm gru --rounds 3
+script cells 100 gpu_cells.py --rounds 3
+script host 60 gpu_host.py --rounds 3 $small
+script cells-float32 60 gpu_cells.py --rounds 3 --dtype float32 --hidden 64 256
+script own 60 gpu_own_cell.py $own
+script float32 60 gpu.py --cell lstm --rounds 3 --dtype float32 tf32
+for shape in 256,64,512,512 512,64,256,256; do
+  [ -z "${REHEARSAL:-}" ] && part "tune-$shape" 60 "$PYTHON" -m cellwise bench lstm --device cuda --tune --dtype bfloat16 \
+    --shapes "$shape" --modes forward,train --out "$out/bench-$shape"
+done
+script table 120 gpu.py --cell lstm gru --dtype bfloat16 float16 float32 tf32 --table "$out/measured.csv"

@@ -1,8 +1,8 @@
 """Kernels whose blocks wait for each other, under the worst turns and the worst memory that the emulation has.
 
-Blocks and warps run far ahead of others, and each posted word arrives by itself in any order (`emulation.h`). The texts
-that are written give the same bits whatever happens. Texts from which a wait, a barrier or a change of buffers was taken
-do not: so the emulation would see it if one were missing.
+Blocks and warps run far ahead of others, and each posted word arrives by itself in any order (`emulation.h`). Kernels
+as they are written give the same bits whatever happens. Those from which a wait, a barrier or a change of buffers was
+taken do not: so the emulation would see it if one were missing.
 """
 
 from __future__ import annotations
@@ -66,6 +66,33 @@ def _outputs(layout: Layout, seeds: range) -> Iterator[Tensor]:
 def test_whatever_turns_threads_take_the_bits_are_the_same(layout: Layout) -> None:
     wanted, *found = _outputs(layout, SEEDS)
     assert all(torch.equal(each, wanted) for each in found)
+
+
+class Linear(Cell):
+    """A state whose gradient is multiplied as it is carried from step to step."""
+
+    gates = ("a", "b")
+    states = ("h", "c")
+
+    def step(self, x, h, c):
+        return tanh(x.b + h.b + c), c.a
+
+
+def test_what_a_launch_begins_with_is_not_what_it_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block that has ended writes what the steps left, while another still reads what they began with."""
+    monkeypatch.setattr(backward_pass, "span_rows", lambda *_: 3)  # a launch for each step
+    backward_pass.backward_pass.cache_clear()
+    plain._ROUTES.clear()
+    torch.manual_seed(0)
+    layer = Recurrent(Linear, 3, 64, backend=EMULATED.name, dtype=torch.bfloat16)
+    x, found = torch.randn(4, 4, 3, dtype=torch.bfloat16, requires_grad=True), []
+    for Schedule.seed in (0, *SEEDS):
+        with trying(WIDE, WIDE):
+            y = layer(x, lengths=[4, 4, 2, 1])[0]  # rows that begin in each of the launches
+            found.append(torch.autograd.grad(y.square().sum(), [x, *layer.parameters()]))
+    backward_pass.backward_pass.cache_clear()
+    plain._ROUTES.clear()
+    assert all(torch.equal(a, b) for other in found for a, b in zip(found[0], other, strict=True))
 
 
 @contextmanager

@@ -163,8 +163,8 @@ def test_whatever_is_chosen_can_be_launched(name: str) -> None:
 @pytest.mark.parametrize(
     ("cell", "hidden", "device", "reason"),
     [
-        ("lstm", 2048, H100, "132 multiprocessors do not hold the weights"),
-        ("lstm", 512, DEVICES["one multiprocessor"], "1 multiprocessors do not hold the weights"),
+        ("lstm", 2048, H100, "the registers of 132 multiprocessors do not hold the weights"),
+        ("lstm", 512, DEVICES["one multiprocessor"], "the registers of 1 multiprocessor do not hold the weights"),
         ("lstm", 512, DEVICES["no blocks together"], "this device starts no blocks that wait for each other"),
         (ManyInputs, 128, DEVICES["RTX 3060"], "a block would want more shared memory than the 99 KiB of this device"),
         ("layernorm-lstm", 512, H100, "a block, which is to have all units, does not hold the weights"),

@@ -19,7 +19,7 @@ from cellwise.backends.compiled.time_schedule import even_schedule
 from cellwise.backends.cuda.launch import CudaRun
 from cellwise.backends.cuda.layout import Layout, alternatives, trying, variants
 from cellwise.backends.cuda.numbers import number_of
-from cellwise.backends.cuda.tuned import call_of, remember
+from cellwise.backends.cuda.tuned import call_of, remember, written
 from cellwise.bench import devices
 from cellwise.bench.settings import Shape
 from cellwise.cells.base import Cell
@@ -48,7 +48,7 @@ class Tuned:
 
     def __str__(self) -> str:
         gain = (
-            f"{self.rules_ms:.3f} ms, now {self.best_ms:.3f}"
+            f"{self.rules_ms:.3f} ms, now {self.best_ms:.3f} as {written(self.best)}"
             if self.is_better
             else f"{self.rules_ms:.3f} ms stays"
         )

@@ -29,8 +29,8 @@ from cellwise.errors import InputError
 
 # Layouts whose kernels run all steps in one launch.
 KINDS = ("wide", "solo", "narrow")
+_MANY = 2**31  # blocks, more than any device runs at once
 
-_MANY = 2**31
 # By the name of a weight, or of what a kernel is given.
 Named = Mapping[str, Tensor]
 

@@ -213,8 +213,8 @@ class CudaRun(KernelRun):
         if self.launches:  # the states are where the steps before left them
             for name in self.own:
                 left: Tensor = self.values["last", name][:batch]  # type: ignore[index]
-                # Of a scan some blocks may begin when the last one has ended, and left others there.
-                values["first", name] = left.clone() if is_scan else left
+                # Some blocks may read what they begin with when others have ended, and left other states there.
+                values["first", name] = left.clone() if is_scan or self.built.is_together else left
         self.launches += 1
         count = stretches_of(end - first, batch, shape.sizes.padded, self.machine.device) if is_scan else 1
         values |= {
@@ -227,6 +227,8 @@ class CudaRun(KernelRun):
         for key in frame.arguments:
             if key not in values:
                 values[key] = self._made(key, start, stop, count)
+                if key[0] == "history":  # where the steps of a later launch find those before them
+                    self.values[key] = values[key]
         if isinstance(frame, Stepwise):
             run_steps(self.built, self.machine, shape, self.weights, values, end - first)
         else:

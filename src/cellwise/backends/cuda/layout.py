@@ -213,7 +213,8 @@ def why_step_by_step(program: Program, form: Form, batch: int, device: Device) -
         return "a block, which is to have all units, does not hold the weights"
     if _holding(program, form, batch, device):
         return f"{batch} rows would be too many for blocks that go through them in turn"
-    return f"{device.multiprocessors} multiprocessors do not hold the weights"
+    count = device.multiprocessors
+    return f"the registers of {count} multiprocessor{'s' * (count > 1)} do not hold the weights"
 
 
 def is_backward(program: Program) -> bool:

@@ -1,0 +1,108 @@
+"""Runs a benchmark for a GPU on a machine without one, so that no mistake of Python's waits for a device.
+
+    python benchmarks/gpu_rehearsal.py gpu --cell lstm --rounds 1
+
+Tensors lie on the CPU, the emulated kernels of `tests/gpu` stand for the backend "cuda", and shapes are tiny. What is
+printed has the form of the real thing; its numbers mean nothing. g++ is needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+HERE = Path(__file__).parent
+sys.path += [str(HERE), str(HERE.parent / "tests" / "gpu")]
+
+from emulated import Emulated  # noqa: E402  it lies with the tests
+
+from cellwise.backends import registry  # noqa: E402
+from cellwise.backends.compiled import compiler  # noqa: E402
+from cellwise.backends.reference.loop import run_direction  # noqa: E402
+
+# What scripts have of these names becomes tiny.
+TINY = {
+    "SHAPES": ((3, 2, 16),),
+    "GRID": ((2, 16),),
+    "LENGTHS": (2, 3),
+    "COMPARED": 3,
+    "BATCH": 2,
+    "_CALLS": 1,
+}
+
+
+class OnTheCpu(TorchFunctionMode):
+    """Whoever asks for a GPU is given the CPU."""
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        def moved(value: Any) -> Any:
+            is_gpu = value == "cuda" if isinstance(value, str) else isinstance(value, torch.device)
+            return "cpu" if is_gpu else value
+
+        given = {name: moved(value) for name, value in (kwargs or {}).items()}
+        return function(*[moved(value) for value in args], **given)
+
+
+class Moment:
+    """Stands for an event of the device."""
+
+    def __init__(self, enable_timing: bool = False) -> None:
+        self.at = 0.0
+
+    def record(self, stream: object = None) -> None:
+        self.at = time.perf_counter()
+
+    def elapsed_time(self, other: Moment) -> float:
+        return (other.at - self.at) * 1e3 + 1e-6
+
+
+class Rehearsed(Emulated):
+    name = "cuda"
+    summary = "kernels for a GPU, emulated for a rehearsal"
+
+
+@contextlib.contextmanager
+def rehearsing() -> Iterator[None]:
+    """While this lasts torch has a GPU, whose kernels are emulated."""
+    backend = Rehearsed(run_direction)
+    others = tuple(each for each in registry.BACKENDS if each.name != "cuda")
+    with contextlib.ExitStack() as stack:
+        for name, value in {
+            "is_available": lambda: True,
+            "get_device_name": lambda *_: "a rehearsal",
+            "get_device_capability": lambda *_: (9, 0),
+            "synchronize": lambda *_: None,
+            "Event": Moment,
+        }.items():
+            stack.enter_context(mock.patch.object(torch.cuda, name, value))
+        stack.enter_context(mock.patch.object(registry, "BACKENDS", (backend, *others)))
+        stack.enter_context(mock.patch.dict(compiler._LOADERS, {"cuda": backend.compiler}))
+        stack.enter_context(OnTheCpu())
+        yield
+
+
+def main() -> None:
+    if len(sys.argv) < 2:
+        raise SystemExit(__doc__)
+    with rehearsing():
+        script = importlib.import_module(Path(sys.argv[1]).stem)
+        for module in {script, importlib.import_module("gpu")}:
+            for name in TINY.keys() & vars(module).keys():
+                setattr(module, name, TINY[name])
+        sys.argv = sys.argv[1:]
+        script.main()
+
+
+if __name__ == "__main__":
+    main()
