@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import copy
 import pickle
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor
 
 import cellwise
-from cellwise import Cell, Initial, Recurrent, Scalar, Vector, amax, exp, layer_norm, linear, mean, skew, tanh
+from cellwise import (
+    Cell,
+    Initial,
+    Recurrent,
+    Scalar,
+    Vector,
+    amax,
+    cumsum,
+    exp,
+    layer_norm,
+    linear,
+    mean,
+    skew,
+    tanh,
+)
 from cellwise.cells import SCRN
 from cellwise.cells.stored import restore_cell, store_cell
 from cellwise.errors import CellDefinitionError, CellOptionError, InputError, LayerError, ShapeError
@@ -255,3 +269,21 @@ def test_what_cannot_be_is_said_in_a_sentence() -> None:
 
     with pytest.raises(ShapeError, match="takes x as it is"):
         _ = Raw().graph
+
+
+def test_sums_of_units_are_those_of_their_own_width() -> None:
+    class Sums(Cell):
+        gates = ("n", "s", "a")
+        states = ("h", "s")
+        widths: ClassVar = {"s": 3}
+
+        def step(self, x, h, s):
+            s = tanh(x.s + h.s + cumsum(s))
+            return tanh(x.n + cumsum(h) + linear(s.a)), s
+
+    layer = Recurrent(Sums, 2, 5, dtype=torch.float64)
+    x, h, s = (torch.randn(1, *shape, dtype=torch.float64) for shape in ((4, 2), (4, 5), (4, 3)))
+    of_x = x[0] @ layer.weight_ih_l0.t() + layer.bias_ih_l0
+    new_s = torch.tanh(of_x[:, 5:] + h[0] @ layer.weight_hh_l0.t() + layer.bias_hh_l0 + s[0].cumsum(-1))
+    wanted = torch.tanh(of_x[:, :5] + h[0].cumsum(-1) + new_s @ layer.weight_hh_a_l0.t())
+    torch.testing.assert_close(layer(x, (h, s))[0][0], wanted, rtol=1e-12, atol=1e-12)

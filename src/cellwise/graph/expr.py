@@ -73,9 +73,9 @@ class Node:
         return self.op.makes_mask
 
     @property
-    def is_function(self) -> bool:
-        """Whether it is a product with a weight that nothing is learned of, and so a function of what it multiplies."""
-        return self.form is not None and FORMS[self.form.kind].is_function
+    def function(self) -> str:
+        """What a product is called as a function of what it multiplies, if nothing is learned of its weight; else ""."""
+        return self.form.kind if self.form is not None and FORMS[self.form.kind].is_function else ""
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ class StepGraph:
     @cached_property
     def functions(self) -> tuple[str, ...]:
         """The last of `state_gates`, whose weights nothing is learned of."""
-        return tuple(dict.fromkeys(str(node.attribute) for node in self.of(PROJECT) if node.is_function))
+        return tuple(dict.fromkeys(str(node.attribute) for node in self.of(PROJECT) if node.function))
 
     def row_gates(self, kind: str) -> tuple[str, ...]:
         """The gates whose weights are learned as they are: row blocks of the parameter `weight_ih` or `weight_hh`."""

@@ -240,10 +240,10 @@ def write(
     binds = notation.binds.get(op.name, op.binds)
     if op in (INPUT, PROJECT) and (node.linear or not bias):
         template, binds = template.split(" + b_")[0], ATOM
-    if node.is_function:
-        template, binds = notation.function(str(node.attribute)), ATOM
+    if node.function:
+        template, binds = notation.function(node.function), ATOM
     texts = [
-        notation.brackets(text) if not node.is_function and _needs_brackets(op, position, inner) else text
+        notation.brackets(text) if not node.function and _needs_brackets(op, position, inner) else text
         for position, (text, inner) in enumerate(operands)
     ]
     return notation.fill(template, texts, notation.gate(str(node.attribute))), binds

@@ -65,7 +65,7 @@ def _read(cell: Definition, training: bool) -> tuple[Tracer, StepGraph]:
     output, *others = [ends[name] for name in outputs]
     graph = StepGraph(
         name=tracer.name,
-        gates=(*cell.gates, *tracer.fixed_gates),
+        gates=(*cell.gates, *tracer.fixed_gates.values()),
         states=cell.states,
         vectors=cell.vectors,
         scalars=cell.scalars,

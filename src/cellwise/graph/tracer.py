@@ -91,7 +91,7 @@ class Tracer:
         self.cell = cell
         self.training, self.asked_training = training, False
         self.draws: list[Draw] = []
-        self.fixed_gates: list[str] = []
+        self.fixed_gates: dict[tuple[Form, Node], str] = {}
         self.name = type(cell).__name__
         self._nodes: dict[tuple[object, ...], Node] = {}
         self.code: CodeType = cell.step.__code__
@@ -120,16 +120,17 @@ class Tracer:
         return self.node(DRAW, attribute=name)
 
     def fixed(self, node: Node, form: Form) -> Node:
-        """The product of a value with a weight that is given by its form, as a gate that is called after it."""
-        cell, name = self.cell, form.kind
+        """The product of a value with a weight that is given by its form, as a gate that is called after it; each value
+        has one of its own, since they may have other numbers of units."""
+        cell, of_kind = self.cell, [each for each, _ in self.fixed_gates if each.kind == form.kind]
+        name = self.fixed_gates.get((form, node)) or f"{form.kind}{len(of_kind) + 1 if of_kind else ''}"
         if name in (*cell.gates, *cell.states, *cell.vectors, *cell.scalars, *cell.inputs):
             self.fail(
                 ShapeError,
-                problem=f"{self.name} asks for {name}(...) and calls something of its own {name}.",
+                problem=f"{self.name} asks for {form.kind}(...), and calls something of its own {name}.",
                 remedy="Give the gate, the state, the parameter or the input of this name another.",
             )
-        if name not in self.fixed_gates:
-            self.fixed_gates.append(name)
+        self.fixed_gates[form, node] = name
         return self.node(PROJECT, node, attribute=name, linear=True, form=form)
 
     @property

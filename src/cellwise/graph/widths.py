@@ -114,7 +114,7 @@ class _Classes:
         if node.op is PROJECT:
             gate = str(node.attribute)
             self.meets(node.inputs[0], ("columns", gate), f"what the gate {gate} is asked of")
-            if node.is_function:  # of as many units as it takes
+            if node.function:  # of as many units as it takes
                 self.meets(node.inputs[0], ("gate", gate), f"what {gate} is taken of")
         if node.op.kind is Kind.REDUCTION and node.inputs[0] in self.flexible:
             self._meets[node.inputs[0]].append(("all", node))

@@ -332,7 +332,7 @@ class _Writer:
         ordered = self._in_order(self.derivative.products)
         operands: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for (node, _), name in zip(ordered, self._product_names(), strict=True):
-            if not node.is_function:
+            if not node.function:
                 operands[str(node.attribute)].append((name, self._operand(node.inputs[0])))
         alike: dict[str, list[str]] = defaultdict(list)
         for gate, used in operands.items():

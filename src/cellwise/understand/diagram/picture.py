@@ -324,7 +324,7 @@ class _Builder:
         if node.shape is Shape.ROWS or any(each in self.hidden for each in units_of(node)):
             return self._row_label(node)
         operands = [None if each in self.flowing else self._written(each) for each in node.inputs]
-        name = str(node.attribute) if node.is_function else node.op.name
+        name = node.function or node.op.name
         sign = _SIGNS.get(name, name)
         if len(node.inputs) == 2 and node.inputs[0] is node.inputs[1]:
             return {"mul": "( )²", "add": "2 ×"}.get(name, sign)
@@ -357,4 +357,4 @@ class _Builder:
 
 def _is_product(node: Node) -> bool:
     """Whether it is a product with a learned weight."""
-    return node.op in (INPUT, PROJECT) and not node.is_function
+    return node.op in (INPUT, PROJECT) and not node.function
