@@ -101,6 +101,7 @@ class Cell:
         self.__dict__.update(self.options)
         if _is_property(type(self).gates):
             _check_names(type(self), "gates", self.gates)
+            _check_widths(type(self), self.gates)
 
     options: Mapping[str, Any]
 
@@ -306,7 +307,8 @@ def check_names(cell: type[Cell]) -> None:
             'It names an output that is not a state: output = "y". Without it the first state is the output.',
         )
     _check_outputs(cell)
-    _check_widths(cell)
+    if not _is_property(cell.gates):
+        _check_widths(cell, cell.gates)
     for name in _default_options(cell):
         if name in _OF_CELL:
             _refuse(cell, f"calls an option '{name}', which is taken", "Choose another name.")
@@ -338,12 +340,12 @@ def _check_outputs(cell: type[Cell]) -> None:
             _refuse(cell, f"calls an output '{name}', which is taken", "Choose another name.")
 
 
-def _check_widths(cell: type[Cell]) -> None:
+def _check_widths(cell: type[Cell], gates: tuple[str, ...]) -> None:
     options, widths = _default_options(cell), cell.widths
     if "widths" in options or isinstance(widths, Parameter):
         return
     outputs = (*cell.outputs, *((cell.output,) if cell.output else ()))
-    problem = problem_of(widths, (*cell.states, *cell.gates, *outputs), options)
+    problem = problem_of(widths, (*cell.states, *gates, *outputs), options)
     if problem is not None:
         _refuse(cell, *problem)
 

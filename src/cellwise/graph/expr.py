@@ -74,7 +74,7 @@ class Node:
 
     @property
     def function(self) -> str:
-        """What a product is called as a function of what it multiplies, if nothing is learned of its weight; else ""."""
+        """What a product is called as a function of what it multiplies, if its weight is not learned; else ""."""
         return self.form.kind if self.form is not None and FORMS[self.form.kind].is_function else ""
 
 

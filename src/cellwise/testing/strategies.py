@@ -76,8 +76,9 @@ APPLY: dict[str, Callable[..., Operand]] = {
     "sum": f.sum,
     "mean": f.mean,
     "amax": f.amax,
-    CUMSUM: cumsum,
 }
+# What is a gate in the graph and no op of the table.
+_FUNCTIONS: dict[str, Callable[..., Operand]] = {CUMSUM: cumsum}
 # What takes together the units of a row, and so a value that has some.
 _OF_UNITS = {*REDUCTIONS, CUMSUM}
 
@@ -237,7 +238,7 @@ class _Values:
             operands = [_pick(from_, each) for each in line.operands]
             if isinstance(operands[0], float):  # Python itself would compute with constants alone
                 operands[0] = self.batch[0]
-            made = APPLY[line.op](*self._alike(operands))
+            made = (APPLY | _FUNCTIONS)[line.op](*self._alike(operands))
             self.note(made, operands)
         self._used += operands
         self._wanted.append(made)
