@@ -172,8 +172,11 @@ def gradients_of(problem: Problem, plan: BackwardPlan, back: Interpreter) -> dic
         index, gradient = problem.gates[stem].index(gate), at_gates[:, column]
         blocks = found.setdefault(stem, torch.zeros_like(problem.weights[stem]))
         blocks.view(len(problem.gates[stem]), H, -1)[index] += torch.einsum("tbh,tbk->hk", gradient, operand)
-        bias = found.setdefault(stem.replace("weight", "bias"), torch.zeros(len(blocks), dtype=torch.float64))
-        bias.view(-1, H)[index] += back.sums["bias sums", column]
+        biases = problem.graph.input_biases if stem == "weight_ih" else problem.graph.state_biases
+        if gate in biases:
+            zeros = torch.zeros(len(biases) * H, dtype=torch.float64)
+            bias = found.setdefault(stem.replace("weight", "bias"), zeros)
+            bias.view(-1, H)[biases.index(gate)] += back.sums["bias sums", column]
 
     for gate, column in plan.inputs:
         add("weight_ih", gate, column, problem.x.detach())
@@ -199,8 +202,9 @@ def gradients_of(problem: Problem, plan: BackwardPlan, back: Interpreter) -> dic
         sources = [name for name in problem.parameters if name.startswith(stem)]
         whole, gradient = problem.whole[stem], found.pop(stem, torch.zeros_like(problem.whole[stem]))
         given = [problem.parameters[name] for name in sources]
-        made = torch.autograd.grad(whole, given, gradient, retain_graph=True)
-        found |= zip(sources, made, strict=True)
+        if given:  # else nothing is learned of it
+            made = torch.autograd.grad(whole, given, gradient, retain_graph=True)
+            found |= zip(sources, made, strict=True)
     return found
 
 

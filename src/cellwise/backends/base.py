@@ -339,11 +339,12 @@ def run_stacked(
     if call.parts > 1:
         run_direction = in_parts(run_direction, call.parts)
     finals: list[tuple[Tensor, ...]] = []
-    # Then no product gives a gradient back to it, and zeros would be as large as it.
-    is_taken_in_parts = bool(stack.graph.input_parts) and not stack.graph.input_gates
+    # Parts of the input that equations take as they are. Without a product with all of it no gradient comes back to it
+    # but through these, and zeros would be as large as it.
+    takes_parts_alone = bool(stack.graph.input_parts) and not stack.graph.input_gates
     for layer in range(stack.num_layers):
         indices = range(layer * stack.directions, (layer + 1) * stack.directions)
-        rows = _without_gradient(sequences) if is_taken_in_parts else sequences
+        rows = _without_gradient(sequences) if takes_parts_alone else sequences
         initial = [tuple([state.select(0, index) for state in call.states]) for index in indices]
         weights = [with_parts(call.weights[index], stack.graph, sequences.data) for index in indices]
         both = None
