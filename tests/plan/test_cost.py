@@ -226,8 +226,7 @@ def run_gate_by_gate(
             pieces[node] = x.chunk(len(parts), dim=-1)[parts.index(str(node.attribute))]
         elif node.op is BESIDE:
             units = widths.inputs[str(node.attribute)]
-            assert units is not None, "such a value is counted as one number a row"
-            pieces[node] = torch.rand(len(x), x.shape[1], units.at(H))
+            pieces[node] = torch.rand(len(x), x.shape[1], units.at(H) if units else 1)
         elif node.inputs and all(i in values for i in node.inputs):
             assert node.op.torch is not None
             values[node] = node.op.torch(*(values[i] for i in node.inputs))
@@ -361,14 +360,14 @@ def check_backward_pointwise(cell: Cell, recompute: bool = False) -> None:
         elif node.op is PULLBACK:
             units = widths.columns[name.split()[0]]
         else:
-            units = widths.values.get(node) or widths.inputs.get(name) or HIDDEN
-        return int(units.at(H))
+            units = widths.values[node] if node in widths.values else widths.beside[node]
+        return int(units.at(H)) if units else 1
 
     def leaf(node: Node) -> Tensor:
         if node in kept or node.op in (GRADIENT, PULLBACK, INPUT, PROJECT, BESIDE):
             return torch.rand(1, 1 if node.shape is Shape.ROWS else size(node))
-        shape = {VECTOR: (size(node),), SCALAR: (), CONSTANT: ()}[node.op]
-        return torch.rand(shape)
+        assert node.op in (VECTOR, SCALAR, CONSTANT)
+        return torch.rand((size(node),) if node.op is VECTOR else ())
 
     def ask(node: Node) -> Tensor:
         if node not in values:

@@ -61,6 +61,8 @@ class UnitCounts:
         widths, name = self._widths, str(node.attribute)
         if node in widths.values:
             return widths.values[node]
+        if node in widths.beside:
+            return widths.beside[node] or Units(1, 0)
         if node.op is GRADIENT:
             return widths.outputs[self._outputs[name]] if name in self._outputs else widths.states[name]
         if node.op is PULLBACK:
