@@ -31,6 +31,7 @@ from cellwise.backends.cpu.products import TERM
 from cellwise.backends.cpu.target import Target, host, with_vectors_of
 from cellwise.backends.cpu.tiles import most_rows
 from cellwise.backends.cpu.vectors import LOWERINGS
+from cellwise.plan import state_sizes
 from cellwise.testing import Arguments, Results, assert_as_good, cases_of, pooled, results, strategies
 from cellwise.testing.compare import call_layer
 
@@ -129,7 +130,7 @@ def test_random_cells(cell: Cell) -> None:
     width = len(cell.graph.input_parts) * 19 or 5
     ours, other = (cellwise.Recurrent(cell, width, 19, backend=name) for name in ("cpu", "reference"))
     other.load_state_dict(ours.state_dict())
-    states = tuple(torch.randn(1, 6, 19) for _ in cell.states)
+    states = tuple(torch.randn(1, 6, size) for size in state_sizes(cell.graph, 19))
     every = three(other, ours, Arguments(torch.randn(5, 6, width), states if len(states) > 1 else states[0]))
     kept = [{name: value for name, value in each.items() if "gradient" not in name} for each in every]
     assert_as_good(*kept)

@@ -227,8 +227,7 @@ def run_gate_by_gate(
             pieces[node] = x.chunk(len(parts), dim=-1)[parts.index(str(node.attribute))]
         elif node.op is BESIDE:
             units = widths.inputs[str(node.attribute)]
-            assert units is not None, "such a value is counted as one number a row"
-            pieces[node] = torch.rand(len(x), x.shape[1], units.at(H))
+            pieces[node] = torch.rand(len(x), x.shape[1], units.at(H) if units else 1)
         elif node.inputs and all(i in values for i in node.inputs):
             assert node.op.torch is not None
             values[node] = node.op.torch(*(values[i] for i in node.inputs))
@@ -375,14 +374,14 @@ def check_backward_pointwise(cell: Cell, recompute: bool = False) -> None:
         elif node.op is PULLBACK:
             units = widths.columns[name.split()[0]]
         else:
-            units = widths.values.get(node) or widths.inputs.get(name) or HIDDEN
-        return int(units.at(H))
+            units = widths.values[node] if node in widths.values else widths.beside.get(node)
+        return int(units.at(H)) if units else 1
 
     def leaf(node: Node) -> Tensor:
         if node in kept or node.op in (GRADIENT, PULLBACK, INPUT, PROJECT, BESIDE):
-            return torch.rand(1, 1 if node.shape is Shape.ROWS else size(node))
-        shape = {VECTOR: (size(node),), SCALAR: (), CONSTANT: ()}[node.op]
-        return torch.rand(shape)
+            return torch.rand(1, H if not graph.widths and node.shape is not Shape.ROWS else size(node))
+        assert node.op in (VECTOR, SCALAR, CONSTANT)
+        return torch.rand((size(node),) if node.op is VECTOR else ())
 
     def ask(node: Node) -> Tensor:
         if node not in values:
@@ -401,8 +400,16 @@ def check_backward_pointwise(cell: Cell, recompute: bool = False) -> None:
     def in_row(node: Node, operand: Tensor) -> Tensor:
         """An operand as it stands in a row: all units to a reduction, one of them to what is a number of the row."""
         if node.op.kind is Kind.REDUCTION:
-            return operand.expand(1, operand.shape[-1] if operand.dim() and graph.widths else H)
+            return operand.expand(1, size_of_operand(node, operand))
         return operand[..., :1] if node.shape is Shape.ROWS and operand.dim() else operand
+
+    def size_of_operand(node: Node, operand: Tensor) -> int:
+        return operand.shape[-1] if node.inputs[0].shape.has_units and graph.widths else H
+
+    def lies(leaf: Node, gradient: Node) -> int:
+        if leaf.shape.has_units:
+            return size(leaf)
+        return values[gradient].numel() if graph.widths and gradient.shape.has_units else H
 
     unsummed = frozenset() if graph.input_gates else graph.part_nodes
     at_gates = {
@@ -414,9 +421,10 @@ def check_backward_pointwise(cell: Cell, recompute: bool = False) -> None:
     with Watch() as watch:
         for root in roots(derivative):
             ask(root)
-    summed = [*at_gates, *derivative.parameters.values()]
-    summed += [derivative.beside[node] for node in {*derivative.beside} - unsummed]
-    sums = sum(H if not graph.widths else values[node].numel() for node in summed)
+    leaves = {g: leaf for each in (derivative.inputs, derivative.products) for leaf, g in each.items()}
+    sums = sum(lies(leaves[gradient], gradient) for gradient in at_gates)
+    sums += sum(lies(*each) for each in derivative.parameters.items())
+    sums += sum(lies(node, derivative.beside[node]) for node in {*derivative.beside} - unsummed)
     biases = sum(
         size(node) for node in values if node.op in (INPUT, PROJECT) and not node.linear and node not in kept
     )

@@ -31,10 +31,11 @@ class Widths:
     """The units of all that has units: of gates those that are asked for.
 
     `columns` are those of what each gate is asked of; of `inputs` None where a value beside x meets several widths,
-    and so can be only one number a row.
+    and so can be only one number a row. `beside` has what is computed of such values alone, which `values` has not.
     """
 
     values: Mapping[Node, Units]
+    beside: Mapping[Node, Units | None]
     gates: Mapping[str, Units]
     columns: Mapping[str, Units]
     states: Mapping[str, Units]
@@ -74,6 +75,7 @@ def widths_of(graph: StepGraph) -> Widths:
             for node in graph.nodes
             if node.shape.has_units and node not in found.flexible
         },
+        beside={node: found.of_beside(node) for node in found.flexible},
         gates={gate: found.of(("gate", gate)) for gate in graph.gates if gate in asked},
         columns={gate: found.of(("columns", gate)) for gate in graph.state_gates},
         states={state: found.of(("state", state)) for state in graph.states},
@@ -108,6 +110,11 @@ class _Classes:
         """Of a value beside x what all of its uses have; None if they differ."""
         met = {self.of(each) for node, keys in self._meets.items() if _reads(node, name) for each in keys}
         return next(iter(met or {HIDDEN})) if len(met) < 2 else None
+
+    def of_beside(self, node: Node) -> Units | None:
+        """Of what is computed of values beside x; None if it is one number a row."""
+        units = (self.of_input(name) for name in sorted(self._inputs) if _reads(node, name))
+        return next((each for each in units if each is not None), None)
 
     def add(self, node: Node) -> None:
         """Have a node meet what it is computed of."""

@@ -243,7 +243,13 @@ class _Cell:
         else:
             self.outputs_read = self.outputs if first or backward.reads_output else ZERO
         self.keeps_output = backward.reads_output or graph.output_is_history
-        self.gates = _sum(ROWS * units.of(gradient) for gradient in self.at_gates)
+        at = {
+            g: leaf
+            for each in (*at_biases, derivative.parameters, derivative.beside)
+            for leaf, g in each.items()
+        }
+        self.lies = {g: units.gradient(leaf, g) for g, leaf in at.items()}
+        self.gates = _sum(ROWS * self.lies[gradient] for gradient in self.at_gates)
         self.again = ZERO
         if any(array.name == RECOMPUTED for array in backward.program.buffers):
             lie = {*graph.of(STATE), graph.output, *graph.others}
@@ -279,7 +285,7 @@ class _Cell:
         )
         summed = [*self.at_parameters, *(self.derivative.beside[node] for node in beside)]
         summed += self.at_biases if self.bias else []
-        sums = _sum(ROWS * self.units.of(gradient) for gradient in summed)
+        sums = _sum(ROWS * self.lies[gradient] for gradient in summed)
         return total + Operations(products=weights, pointwise=sums)
 
     def _operation(self, node: Node, in_rows: bool) -> Operations:

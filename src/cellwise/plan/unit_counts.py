@@ -28,10 +28,17 @@ class UnitCounts:
             self._found[node] = self._of(node)
 
     def of(self, node: Node) -> Polynomial:
-        """The units of a value; of a reduction those that it takes together."""
+        """The units of a value; of a reduction those that it takes together, H of what has none."""
         if node.op.kind is Kind.REDUCTION:
             (node,) = node.inputs
+            return _count(self._found.get(node) if node.shape.has_units else None)
         return _count(self._found.get(node))
+
+    def gradient(self, leaf: Node, gradient: Node) -> Polynomial:
+        """Those in which the gradient at a leaf or gate lies: its own; at a number, those that it is summed over."""
+        if leaf.shape.has_units:
+            return self.of(leaf)
+        return self.of(gradient) if gradient.shape.has_units else h
 
     def weight(self, gate: str) -> Polynomial:
         """The numbers of a gate's recurrent weight that are not zero between heads."""
@@ -63,14 +70,16 @@ class UnitCounts:
         widths, name = self._widths, str(node.attribute)
         if node in widths.values:
             return widths.values[node]
+        if not node.shape.has_units:
+            return Units(1, 0)
+        if node in widths.beside:
+            return widths.beside[node] or Units(1, 0)
         if node.op is GRADIENT:
             return widths.outputs[self._outputs[name]] if name in self._outputs else widths.states[name]
         if node.op is PULLBACK:
             return widths.columns[name.split()[0]]
         if node.op is PROJECT:
             return widths.gates[name]
-        if node.op.kind is Kind.REDUCTION:
-            return None
         known = (self._found[each] for each in node.inputs if each.shape.has_units)
         return next((units for units in known if units is not None), None)
 
