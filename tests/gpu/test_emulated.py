@@ -132,7 +132,6 @@ def _case(cell: str | type[Cell], situation: str) -> Case:
         (Several, "plain", None, "float16"),
         (Several, "resets-ragged-both-ways", WIDE, "bfloat16"),
         (Several, "seventeen-units", LOOPS, "bfloat16"),
-        (Several, "ragged-none-full", Layout("solo", warps=1), "float32"),
         (Several, "no-bias", STEPWISE, "tf32"),
         ("time-aware-lstm", "ragged-full", WIDE, "float32"),
         ("zoneout-lstm", "ragged-both-ways", None, "float16"),
