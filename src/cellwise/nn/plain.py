@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import PackedSequence
 from cellwise import torch_internals
 from cellwise.backends.base import PlainBatch, Shortcut
 from cellwise.nn.biases import filler
-from cellwise.nn.plain_rows import Give, Places, giver, key_of_given, widths_of
+from cellwise.nn.plain_rows import Give, Places, are_even, giver, key_of_given, widths_of
 from cellwise.runtime.outputs import by_name
 from cellwise.runtime.sequences import Lengths
 
@@ -77,8 +77,10 @@ def call(
     routes = _ROUTES if lengths is None else _RAGGED
     route = routes.get(key, _UNKNOWN)
     if route is _UNKNOWN:
-        if lengths is not None and key not in _ROUTES:
-            _remember(_ROUTES, key, None)  # most lengths are met once
+        if lengths is not None and key not in _ROUTES and not are_even(lengths):
+            # Most lengths are met once. Rows of one length may run in the chain, whose gradients have other bits, and do
+            # so from the first time on.
+            _remember(_ROUTES, key, None)
             return None
         route = _route(layer, x, state, lengths, resets, beside)
         _remember(routes, key, route)
@@ -203,6 +205,9 @@ def _route(
     if (layer.weight_dropout and layer.training) or (resets is not None and info.first is not None):
         return None
     if lengths is not None and not 0 < len(sequences.data) <= _MOST_ROWS:
+        return None
+    # Autograd would add up the gradient at x in another order than it did the first time.
+    if lengths is not None and graph.input_parts and layer.bidirectional:
         return None
     is_packed = isinstance(x, PackedSequence)
     sizes = sequences.batch_sizes if is_packed or lengths is not None else None

@@ -54,6 +54,12 @@ def _numbers(lengths: Lengths) -> tuple[Any, ...] | bytes | None:
     return tuple(lengths)
 
 
+def are_even(lengths: Lengths) -> bool:
+    """Whether all rows have as many steps; of lengths that have a key."""
+    numbers = lengths.tolist() if isinstance(lengths, Tensor) else lengths
+    return len(set(numbers)) == 1
+
+
 class Places(NamedTuple):
     """Where rows of a padded batch lie, as long as all have the steps that they had.
 
