@@ -78,8 +78,8 @@ def call(
     route = routes.get(key, _UNKNOWN)
     if route is _UNKNOWN:
         if lengths is not None and key not in _ROUTES and not are_even(lengths):
-            # Most lengths are met once. Rows of one length may run in the chain, whose gradients have other bits, and do
-            # so from the first time on.
+            # Most lengths are met once. Rows of one length may run in the chain, whose gradients have other bits, and
+            # do so from the first time on.
             _remember(_ROUTES, key, None)
             return None
         route = _route(layer, x, state, lengths, resets, beside)
