@@ -44,17 +44,17 @@ class Cell:
     """A recurrent cell: subclass it and write `step`.
 
     Class attributes:
-        gates: names of the row blocks of `weight_ih` and `weight_hh`, in this order; a property, where they follow from
-            an option.
+        gates: names of the row blocks of `weight_ih` and `weight_hh`, in this order; a property if an option decides.
         states: names of what is carried through time; the first is the output.
         inputs: names of values beside x, one number a step for each row or unit; with numbers for calls without.
         output: the name of an output that is not a state; `step` then returns it first.
         outputs: the names of several; `step` returns those that are no states first, the layer all of them by name.
-        widths: how many units states have, where not H: `{"s": 40}`, `{"s": "H / 4"}`, or the name of an option that
-            is such a number. Gates follow from the states that they meet; a gate or an output may be named too.
+        widths: units of states that have not H: `{"s": 40}`, `{"s": "H / 4"}`, or the name of an option that says it.
         annotated attributes with a default are options, given by keyword to the constructor.
         `Vector()` and `Scalar()` attributes are learned parameters; `h0 = Initial()` is where the state h begins,
         which is zero without it.
+
+    In `widths` an output or a gate may be named, too; other gates follow from what they meet.
 
     In `step(self, x, *states, *inputs)`, `x.g` is W_ig x + b_ig, and `v.g` is W_hg v + b_hg for a state or an
     expression v. The recurrent rows belong to the gate: `h.g` and `(r * h).g` multiply by the same W_hg. `x` by itself
