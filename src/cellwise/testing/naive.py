@@ -210,7 +210,9 @@ def _step(
             values[node] = affine("ih", str(node.attribute), x)
         elif node.op is PROJECT:
             gate = str(node.attribute)
-            values[node] = affine("hh", gate, expanded(values[node.inputs[0]], widths.columns[gate]))
+            operand = values[node.inputs[0]]
+            operand = operand if layer.proj_size else expanded(operand, widths.columns[gate])
+            values[node] = affine("hh", gate, operand)
         elif node.op is STATE:
             values[node] = carried[graph.states.index(str(node.attribute))]
         elif node.op in (VECTOR, SCALAR):
