@@ -268,7 +268,7 @@ class _Values:
         # What is a part of x has no weights of a state: times one it is a value of the step's own.
         operand = 1.0 * operand if operand._node.op is BESIDE else operand
         form = self._forms.get(gate, "whole")
-        if self._leads is not None and form == "skew" and len({*self._leads[gate]}) > 1:
+        if self._leads is not None and form in ("skew", "symmetric_skew") and len({*self._leads[gate]}) > 1:
             form = "whole"  # it is no square
         made = FORMS_OF_GATES[form](getattr(operand, gate))
         if self._leads is not None:
