@@ -135,6 +135,20 @@ def test_streams_begin_there_and_again_after_a_reset() -> None:
         torch.testing.assert_close(torch.stack([stream(now) for now in x]), layer(x)[0])
 
 
+def test_resets_of_a_cell_that_does_not_read_its_state() -> None:
+    class Unread(Cell):
+        gates = ("n",)
+        inputs = {"d": 0.5}  # noqa: RUF012
+        h0 = Initial(0.5)
+
+        def step(self, x, h, d):
+            return tanh(x.n) * d
+
+    layer, x = cellwise.Recurrent(Unread, 3, 4, backend="cpu"), torch.randn(5, 2, 3)
+    resets = torch.ones(5, 2, dtype=torch.bool)
+    assert torch.equal(layer(x, resets=resets)[0], layer(x)[0])
+
+
 def test_as_a_module() -> None:
     layer, x = _layer("gru", num_layers=2), torch.randn(T, B, D, dtype=torch.float64)
     assert [name for name, _ in layer.named_parameters() if name.startswith("h0")] == ["h0_l0", "h0_l1"]

@@ -99,6 +99,7 @@ class FirstStates(NamedTuple):
     mark: str
     sizes: tuple[int, ...]
     width: int  # of the rows in which kernels take them
+    are_read: bool  # whether any equation reads a state, so that it matters where states begin anew
 
 
 @lru_cache(maxsize=1024)
@@ -134,7 +135,8 @@ def _first_states(
     )
     made = restarting(graph)
     stack = LayerSpec(made, *sizes)
-    return FirstStates(graph.states, names, stack, made.inputs[-1], each_size, stack.hidden_size)
+    are_read = made.inputs[-1] in made.asked_inputs
+    return FirstStates(graph.states, names, stack, made.inputs[-1], each_size, stack.hidden_size, are_read)
 
 
 def all_specs(definition: Definition) -> list[tuple[str, tuple[int, ...]]]:
@@ -197,4 +199,5 @@ def parts_for(number: int, rows: int | None) -> int:
 
 def stack_for(info: LayerInfo, resets: bool) -> tuple[LayerSpec, bool]:
     """What is run in a call, with resets or without; and whether its backend is given these, or its equations are."""
-    return (info.first.restarting, False) if resets and info.first is not None else (info.stack, resets)
+    restarts = resets and info.first is not None and info.first.are_read
+    return (info.first.restarting, False) if restarts and info.first is not None else (info.stack, resets)

@@ -169,7 +169,7 @@ class RecurrentLayer(nn.Module):
         if state is not None:
             states = tuple([form.sort(each) for each in states])
         sequences = form.sequences
-        if info.first is not None and resets is not None:
+        if info.first is not None and info.first.are_read and resets is not None:
             weights = self._given(weights, stack.graph, beside, form, unbatched, info, info.first)
             sequences = Sequences(sequences.data, sequences.steps, sequences.batch, sequences.sizes)
         else:
