@@ -115,7 +115,7 @@ def is_zero_without_memory(tensor: Tensor) -> bool:
 
 
 # Streams read Tensor._version, how often a tensor was written to in place, as torch counts: at every step, and so where
-# they need it (`runtime.stream.Watched`).
+# they need it (`runtime.watched.Watched`).
 
 
 # --- optional: without one of these something goes without --------------------------------------------------------

@@ -38,7 +38,8 @@ from cellwise.runtime import dispatch
 from cellwise.runtime.compiling import is_tracing, specialize
 from cellwise.runtime.outputs import by_name
 from cellwise.runtime.sequences import Form, Lengths, form_of
-from cellwise.runtime.stream import Stream, StreamBeside, StreamOfSeveral, Watched
+from cellwise.runtime.stream import Stream, StreamBeside, StreamOfSeveral
+from cellwise.runtime.watched import Watched
 
 
 class Examined(NamedTuple):

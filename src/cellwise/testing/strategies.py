@@ -13,6 +13,8 @@ Results take every form that a derivative can meet (`RESULTS`): most are a tanh,
 leaky sum, a gate of another result. Numbers stay tame: an operand that an op would send to infinity (a divisor near
 zero, the logarithm of a negative number) is first brought to where the op is smooth, and no state can grow by more than
 a gate's row sums from step to step.
+
+Longer than other files: what can be drawn and how it is put into a step name each other.
 """
 
 from __future__ import annotations

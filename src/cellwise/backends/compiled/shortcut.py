@@ -178,8 +178,7 @@ class CompiledShortcut(Shortcut):
         beside = self._beside(layer, x, states, weights, records) if directions == 2 else None
         for direction in range(directions):
             number = layer * directions + direction
-            taken = weights[number * self._stems : (number + 1) * self._stems]
-            first = [state[number] for state in states]
+            first, taken = self._of(number, states, weights)
             with beside if direction and beside is not None else nullcontext():
                 found.append(self._direction(number, x, first, taken, records, marks[direction]))
         return found
@@ -197,17 +196,20 @@ class CompiledShortcut(Shortcut):
         calls = [self._call_of(2 * layer + direction, states, x) for direction in range(2)]
         if not self._at_once(layer, calls):
             return None
-        taken = [
-            self._with_parts(x, weights[number * self._stems : (number + 1) * self._stems])
-            for number in (2 * layer, 2 * layer + 1)
-        ]
-        firsts = [[state[number] for state in states] for number in (2 * layer, 2 * layer + 1)]
+        each = [self._of(2 * layer + direction, states, weights) for direction in range(2)]
+        firsts, taken = [first for first, _ in each], [self._with_parts(x, own) for _, own in each]
         others = [*firsts[0], *taken[0], *firsts[1], *taken[1]]
-        if records and any(each.requires_grad for each in (x, *others)):
+        if records and any(tensor.requires_grad for tensor in (x, *others)):
             recorded: Sequence[Tensor] = Both.apply(calls, marks, x, *others)
             return recorded
         given = [call.zeros or first for call, first in zip(calls, firsts, strict=True)]
         return infer_both(calls, marks, x.reshape(self._rows, x.shape[-1]), given, taken)
+
+    def _of(
+        self, number: int, states: Sequence[Tensor], weights: Sequence[Tensor]
+    ) -> tuple[list[Tensor], Sequence[Tensor]]:
+        """The first states and the weights of one layer and direction."""
+        return [state[number] for state in states], weights[number * self._stems : (number + 1) * self._stems]
 
     def _with_parts(self, x: Tensor, weights: Sequence[Tensor]) -> Sequence[Tensor]:
         """Weights of a layer, among which are the parts of its input that it takes as they are."""
