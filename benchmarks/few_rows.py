@@ -15,7 +15,6 @@ medians do, and passes run as they do for everybody, alone for a while after the
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import math
 import time
@@ -25,7 +24,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from two_directions import busy, pin
+from two_directions import arguments, busy, pin
 
 import cellwise
 from cellwise.backends.compiled.backward_pass import BackwardPass
@@ -152,15 +151,7 @@ def lines(name: str, found: dict[str, dict[str, list[tuple[float, float]]]]) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--cells", nargs="+", default=["lstm", "gru"])
-    parser.add_argument("--shapes", nargs="+", default=SHAPES, metavar="T,B,D,H")
-    parser.add_argument("--seconds", type=float, default=0.5, help="For each shape.")
-    parser.add_argument("--pin", action="store_true", help="Keep each thread on a core of its own.")
-    parser.add_argument("--busy", type=int, default=0, help="Beside so many processes that never rest.")
-    given = parser.parse_args()
+    given = arguments(__doc__, SHAPES).parse_args()
     torch.set_num_threads(2)
     with busy(given.busy):
         if given.pin:

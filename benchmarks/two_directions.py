@@ -196,16 +196,22 @@ def line(name: str, found: dict[str, Times]) -> str:
     return f"{name:<28} {'  '.join(told)}   clock {ratios[0]} path {ratios[1]}   calls {count}"
 
 
-def main() -> None:
+def arguments(description: str | None, shapes: Sequence[str]) -> argparse.ArgumentParser:
+    """What both benchmarks of two threads are asked."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--cells", nargs="+", default=["lstm", "gru"])
-    parser.add_argument("--shapes", nargs="+", default=SHAPES, metavar="T,B,D,H")
-    parser.add_argument("--modes", nargs="+", default=["infer", "train"], choices=["infer", "train"])
+    parser.add_argument("--shapes", nargs="+", default=shapes, metavar="T,B,D,H")
     parser.add_argument("--seconds", type=float, default=0.5, help="For each line.")
     parser.add_argument("--pin", action="store_true", help="Keep each thread on a core of its own.")
     parser.add_argument("--busy", type=int, default=0, help="Beside so many processes that never rest.")
+    return parser
+
+
+def main() -> None:
+    parser = arguments(__doc__, SHAPES)
+    parser.add_argument("--modes", nargs="+", default=["infer", "train"], choices=["infer", "train"])
     given = parser.parse_args()
     torch.set_num_threads(2)
     with busy(given.busy):
