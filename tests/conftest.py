@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from hypothesis import settings
+from hypothesis.internal.conjecture import providers
 
 from cellwise.testing import poisoned_memory
 
@@ -22,6 +23,10 @@ from cellwise.testing import poisoned_memory
 settings.register_profile("suite", max_examples=20, derandomize=True, deadline=None, database=None)
 settings.register_profile("search", max_examples=1000, deadline=None)
 settings.load_profile("suite")
+
+# Hypothesis also draws numbers that it finds in the modules that a process has imported: other examples in each worker
+# and on each machine, and so a suite that was green here and red there.
+providers._get_local_constants = lambda: providers._local_constants
 
 # For the processes that tests start. Two threads that meet at every step wait for each other where another worker of
 # the tests has one of the cores: test_growth.py's LSTM took 256 s of processor time so, and takes 8 with one thread.

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 import cellwise
-from cellwise import Cell, cells, stop_gradient, tanh
+from cellwise import Cell, Scalar, Vector, cells, exp, mean, stop_gradient, tanh, where
 from cellwise.graph import Node, Shape, StepGraph
 from cellwise.graph.expr import postorder
 from cellwise.graph.forms import FORMS, made
@@ -448,6 +448,41 @@ def check_backward_pointwise(cell: Cell, recompute: bool = False) -> None:
 @pytest.mark.parametrize("cell", EVERY)
 def test_backward_pointwise_work_is_what_an_interpreter_does(cell: Any, recompute: bool) -> None:
     check_backward_pointwise(cells.get(cell), recompute)
+
+
+def _of_two_widths(met: Callable[..., Any]) -> Cell:
+    """A value without units of its own, that units of two widths meet."""
+
+    class OfTwoWidths(Cell):
+        gates, states, inputs = ("a", "b"), ("h", "s"), ("dt",)
+        widths = {"s": 2}  # noqa: RUF012
+        k, v = Scalar(0.5), Vector(0.5)
+
+        def step(self, x: Any, h: Any, s: Any, dt: Any) -> Any:
+            value = met(self, h, dt)
+            return tanh(x.a + self.k * self.v * dt + value * h), tanh(x.b + value * s)
+
+    return OfTwoWidths()
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize(
+    "met",
+    [
+        pytest.param(lambda cell, h, dt: cell.k, id="number"),
+        pytest.param(lambda cell, h, dt: exp(-cell.k), id="of a number"),
+        pytest.param(lambda cell, h, dt: mean(h), id="reduction"),
+        pytest.param(
+            lambda cell, h, dt: mean(where(cell.v > 0, mean(h), cellwise.sum(h))),
+            id="reduction of reductions",
+        ),
+        pytest.param(lambda cell, h, dt: dt, id="beside"),
+        pytest.param(lambda cell, h, dt: cell.k * exp(-dt), id="of beside"),
+    ],
+)
+def test_what_units_of_two_widths_meet(met: Callable[..., Any], recompute: bool) -> None:
+    check_operations(_of_two_widths(met))
+    check_backward_pointwise(_of_two_widths(met), recompute)
 
 
 @given(cell=drawn_cells(gradient=False), recompute=st.booleans())

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis.internal.conjecture import providers
 from torch import Tensor
 
 import cellwise
@@ -340,3 +341,8 @@ def test_every_new_thing_of_a_cell_goes_with_the_others() -> None:
         "resets",
         "training",
     }
+
+
+def test_what_hypothesis_draws_does_not_depend_on_what_was_imported() -> None:
+    drawn_from = providers.HypothesisProvider(None)._local_constants
+    assert all(not drawn_from.set_for_type(kind) for kind in ("integer", "float", "bytes", "string"))

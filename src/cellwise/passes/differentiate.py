@@ -72,7 +72,7 @@ class Derivative:
 class _Writer:
     """Makes nodes, equal ones once, and leaves out what multiplies by one or adds nothing."""
 
-    def __init__(self, step: Iterable[Node], units: Mapping[Node, Units]) -> None:
+    def __init__(self, step: Iterable[Node], units: Mapping[Node, Units | None]) -> None:
         self._step = set(step)
         self._units = units
         self._made: dict[tuple[object, ...], Node] = {}
@@ -254,18 +254,35 @@ RULES: dict[str, _Rule] = {
 @lru_cache(maxsize=512)
 def differentiate(graph: StepGraph) -> Derivative:
     """The gradients of one step at everything that it reads, from those at its output and its new states."""
-    return derivative_of(graph, widths_of(graph).values if graph.widths else {})
+    if not graph.widths:
+        return derivative_of(graph, {})
+    widths = widths_of(graph)
+    return derivative_of(graph, {**widths.values, **widths.beside})
 
 
-def derivative_of(graph: StepGraph, units: Mapping[Node, Units]) -> Derivative:
-    """The same, of a step whose values have these units, H where nothing is said."""
+def derivative_of(graph: StepGraph, units: Mapping[Node, Units | None]) -> Derivative:
+    """The same, of a step whose values have these units, H where nothing is said; None for one number a row."""
     w = _Writer(graph.nodes, units)
     arriving: dict[Node, Node] = {}
-    # A number of a row -> what arrives at it from units, to be summed over these.
-    at_units: dict[Node, Node] = {}
+    # A value without units of its own -> what arrives at it from units, by how many these are: what arrives at a number
+    # of a row is summed over them, and so is what arrives from units of several widths.
+    at_units: dict[Node, dict[Units | None, Node]] = {}
 
-    def arrive(node: Node, gradient: Node, at: dict[Node, Node] = arriving) -> None:
-        at[node] = w.add(at[node], gradient) if node in at else gradient
+    def arrive(node: Node, gradient: Node) -> None:
+        arriving[node] = w.add(arriving[node], gradient) if node in arriving else gradient
+
+    def arrive_from_units(node: Node, gradient: Node, user: Node) -> None:
+        found, of_user = at_units.setdefault(node, {}), units.get(user, HIDDEN)
+        found[of_user] = w.add(found[of_user], gradient) if of_user in found else gradient
+
+    def sum_up(node: Node, found: Mapping[Units | None, Node]) -> None:
+        for gradient in found.values():
+            if node.shape is Shape.ROWS:
+                arrive(node, w.sum_of_units(gradient))
+            elif len(found) == 1:
+                arrive(node, gradient)
+            else:
+                arrive(node, w.node(SHARE, w.sum_of_units(gradient)))
 
     for output, name in zip((graph.output, *graph.others), arriving_outputs(graph), strict=True):
         arrive(output, w.node(GRADIENT, attribute=name))
@@ -278,7 +295,7 @@ def derivative_of(graph: StepGraph, units: Mapping[Node, Units]) -> Derivative:
         if node in pulled:
             arrive(node, _pullback(w, graph, pulled[node], products))
         if node in at_units:
-            arrive(node, w.sum_of_units(at_units[node]))
+            sum_up(node, at_units[node])
         if node not in arriving or not node.inputs:
             continue
         gradient = arriving[node]
@@ -291,8 +308,9 @@ def derivative_of(graph: StepGraph, units: Mapping[Node, Units]) -> Derivative:
         ):
             if each is None or operand.op in (CONSTANT, DRAW):
                 continue
-            if operand.shape is Shape.ROWS and node.shape.has_units:
-                arrive(operand, each, at_units)
+            has_own = operand.shape.has_units and units.get(operand, HIDDEN) is not None
+            if node.shape.has_units and (operand.shape is Shape.ROWS or (units and not has_own)):
+                arrive_from_units(operand, each, node)
             elif operand.shape is Shape.NUMBER and node.shape is Shape.ROWS:
                 arrive(operand, w.node(SHARE, each))
             else:
