@@ -23,7 +23,9 @@ from cellwise.backends.compiled.compiler import (
 from cellwise.backends.compiled.scratch import POOL, SCRATCH
 from cellwise.backends.compiled.time_schedule import TimeSchedule, even_schedule
 from cellwise.backends.cpu import DTYPES
-from cellwise.backends.cpu.bf16 import WORD
+from cellwise.backends.cpu.amx_kernel import copied_numbers
+from cellwise.backends.cpu.amx_support import with_tiles
+from cellwise.backends.cpu.bf16 import BYTES, WORD
 from cellwise.backends.cpu.bf16_kernel import SCRATCH_BYTES, emit_bf16, with_wide_states
 from cellwise.backends.cpu.bf16_pack import Bf16Packer, emit_bf16_pack
 from cellwise.backends.cpu.bf16_products import bf16_routine
@@ -37,7 +39,7 @@ from cellwise.backends.cpu.pack import Packer, Packing, emit_pack
 from cellwise.backends.cpu.products import routine
 from cellwise.backends.cpu.target import Target
 from cellwise.backends.cpu.threads import threads_for
-from cellwise.backends.cpu.tiles import TILES, groups_of
+from cellwise.backends.cpu.tiles import TILES, groups_of, room_vectors
 from cellwise.plan.forward import forward_program
 from cellwise.plan.hoist import hoisted
 from cellwise.plan.program import Program, Width
@@ -72,8 +74,13 @@ class Kernel(CompiledKernel):
     @cached_property
     def vectors(self) -> int:
         """Sums that a row and a pair of tiles have, in the stage that has the most."""
-        groups = [groups_of(stage, self.target) for stage in self.program.stages]
-        return max([sum(group.vectors for group in each) for each in groups], default=0)
+        return room_vectors(self.program, self.target)
+
+    def room_bytes(self, sizes: Sizes) -> int:
+        """Of the room that a row has within a step: for sums, and for copies of operands."""
+        lengths = dict(zip((Width.INPUT, Width.HIDDEN, Width.PROJECTED), sizes[:3], strict=True))
+        copied = copied_numbers(self.program, self.target, lengths)
+        return self.vectors * self.lanes * self.word + copied * BYTES
 
     def sums_ahead(self, padded: int) -> int:
         """Numbers that the input of a row adds to the sums of a step, whose units take up so many."""
@@ -117,7 +124,7 @@ class Kernel(CompiledKernel):
 def compiled(program: Program, dtype: torch.dtype, target: Target) -> Kernel:
     """The kernel of a program for a target."""
     if dtype is torch.bfloat16:
-        program = with_wide_states(program)
+        program, target = with_wide_states(program), with_tiles(target)
         code = object_code(emit_bf16(program, target), target)
         shared = [bf16_routine(width, target) for width in widths_of(program, target)]
     else:

@@ -132,6 +132,7 @@ class Emitter(Code):
                 self._steps(first, end)
         if restore is not None:
             restore()
+        self._end()
         if keeps_tape(self.program) and self.vectors_are_lines:
             b.fence("seq_cst")  # what went past caches is there for other threads too
         b.ret_void()
@@ -146,6 +147,9 @@ class Emitter(Code):
         """The steps of these numbers, in the order in which they run."""
         with self.loop("step", end, first=first) as count:
             self._step(self.time(count))
+
+    def _end(self) -> None:
+        """What is left to do when all steps are done."""
 
     def time(self, count: Value) -> Value:
         """The time of the step of a number."""

@@ -133,7 +133,8 @@ class CpuRun(KernelRun):
                 widths = (kernel.sums_ahead(shape.sizes.padded), shape.sizes.input)
                 self.parts += [most * width * element for width in widths]
         self.first_room = len(self.parts)
-        self.parts += [kernel.vectors * kernel.lanes * element * count for _, count in self.shares]
+        room = kernel.room_bytes(shape.sizes)
+        self.parts += [room * count for _, count in self.shares]
         edges = itertools.accumulate(map(_rounded, self.parts), initial=0)
         *self.starts, self.bytes = edges
         self.base = -1

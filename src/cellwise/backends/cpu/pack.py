@@ -214,7 +214,7 @@ class Packer:
         row = units if block.transposed else length  # how long a row of the weight is
         height = length if block.transposed else units  # how many rows a gate has
         from_unit, from_k = (1, row) if block.transposed else (row, 1)
-        start = self._take(group, pairs, length)
+        start = self._take(group, pairs, self.steps(length))
         for accumulator in group.accumulators:
             gate = gates.index(block.gates[term.accumulators.index(accumulator)])
             first = gate * height * row
@@ -237,11 +237,11 @@ class Packer:
         """How many vectors of a unit's lanes hold so many weights."""
         return length
 
-    def _take(self, group: Group, pairs: int, length: int) -> int:
-        """Room for a group's vectors of this length, where no one else's are."""
+    def _take(self, group: Group, pairs: int, steps: int) -> int:
+        """Room for so many times the vectors of a group, where no one else's are."""
         start = self.elements
         self.places.append(start)
-        self.elements += pairs * group.vectors * self.steps(length) * self.lanes
+        self.elements += pairs * group.vectors * steps * self.lanes
         return start
 
     def _vectors(
@@ -260,15 +260,16 @@ class Packer:
     ) -> None:
         """The jobs for the two tiles of one accumulator, from element `first` of a weight."""
         wide = group.width * self.lanes
+        steps = self.steps(length) if from_k else 1  # of a bias there is one
         for tile in range(TILES):
             panel, vector = group.place(accumulator, tile)
-            to = start + panel * self.steps(length) * wide + vector * self.lanes
+            to = start + panel * steps * wide + vector * self.lanes
             before = tile * self.lanes
             source = first + before * from_unit
             for pair in range(pairs):
                 begin = pair * TILES * self.lanes  # of units
                 job = Job(
-                    to=(to + pair * group.panels * self.steps(length) * wide) * self.bytes,
+                    to=(to + pair * group.panels * steps * wide) * self.bytes,
                     source=(source + begin * from_unit) * (self.source_bytes or self.bytes),
                     weight=self.stems.index(stem),
                     length=length,
