@@ -32,6 +32,7 @@ from cellwise.backends.compiled.cell_kernels import CellKernels
 from cellwise.backends.compiled.plain import run_backward, run_forward
 from cellwise.backends.compiled.time_schedule import schedule_of
 from cellwise.backends.cpu import blocks, by_units, launch, pack, threads
+from cellwise.backends.cpu.amx import LOOPS
 from cellwise.backends.cpu.compiler import Kernel, llvm_compiler
 from cellwise.backends.cpu.kernel import ADDRESSES, size_names
 from cellwise.backends.cpu.stepper import CpuStepper
@@ -62,7 +63,7 @@ class Case:
 
     def __str__(self) -> str:
         sizes = f"T {self.steps}, B {self.batch}, D {self.inputs}, H {self.hidden}, P {self.projected}"
-        sizes += f", vectors of {self.target.vector_bytes} bytes"
+        sizes += f", vectors of {self.target.vector_bytes} bytes{', tiles' if self.target.tiles else ''}"
         flags = [
             name for name in ("ragged", "resets", "backwards", "recompute", "blocks") if getattr(self, name)
         ]
@@ -76,6 +77,7 @@ def cases(can_project: bool) -> Iterator[Case]:
     # Code shaped for other registers; LLVM makes it from the instructions that this machine has.
     narrow, wide = (replace(host(), vector_bytes=n, registers=r) for n, r in ((16, 16), (64, 32)))
     targets = itertools.cycle([host(), narrow, host(), wide])
+    tiles = itertools.cycle([LOOPS, "", LOOPS])  # of kernels of bfloat16
     inputs, counts = itertools.cycle(INPUTS), itertools.cycle([1, 2, 1, 1])
     recompute = itertools.cycle([False, False, True, False, False, True, False])
     blocks = itertools.cycle([True, False, False])
@@ -84,8 +86,11 @@ def cases(can_project: bool) -> Iterator[Case]:
     for is_single in (True, False):
         for hidden, batch, steps in itertools.product(HIDDEN, BATCHES, STEPS):
             for projected in (0, max(1, hidden // 2)) if can_project else (0,):
+                dtype, target = torch.float32 if is_single else next(others), next(targets)
+                if dtype is torch.bfloat16:
+                    target = replace(target, tiles=next(tiles))
                 yield Case(
-                    torch.float32 if is_single else next(others),
+                    dtype,
                     projected,
                     hidden,
                     batch,
@@ -95,10 +100,14 @@ def cases(can_project: bool) -> Iterator[Case]:
                     next(resets),
                     next(directions),
                     next(counts),
-                    next(targets),
+                    target,
                     next(recompute),
                     next(blocks),
                 )
+    # Rows that are whole tiles are read where they lie.
+    for is_ragged, backwards in ((False, False), (True, True)):
+        where = (is_ragged, False, backwards, 1, replace(host(), tiles=LOOPS))
+        yield Case(torch.bfloat16, 0, 64, 20, 3, 32, *where)
 
 
 def buffers(program: Program, kernel: Kernel) -> list[str]:

@@ -7,6 +7,7 @@ target    the processor                          launch    a kernel's arguments;
 stages    all of it as text                      stepper   one step at a time (digest)
 gradient_products   gradients of weights and of the input from those at gates (block_products)
 bf16      numbers of bfloat16; and as bf16_kernel, bf16_products and bf16_pack what differs with them
+amx       tile registers; and as amx_products and amx_kernel what goes by them, as amx_support who has them
 """
 
 from __future__ import annotations
@@ -57,7 +58,13 @@ class Cpu(Compiled):
         from cellwise.backends.cpu.compiler import llvm_compiler
         from cellwise.backends.cpu.target import host
 
-        return llvm_compiler(host()).described(stack, context, steps, batch)
+        shared = llvm_compiler(host()).described(stack, context, steps, batch)
+        is_cast = context.autocast is torch.bfloat16 and context.dtype is torch.float32
+        if context.dtype is not torch.bfloat16 and not is_cast:
+            return shared
+        from cellwise.backends.cpu.amx_support import in_words
+
+        return "; ".join(filter(None, (shared, in_words(host()))))
 
     def prepare(self, stack: LayerSpec, context: CallContext) -> Any:
         made = super().prepare(stack, context)

@@ -21,7 +21,7 @@ import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 
-from cellwise.backends.cpu.amx import INSTRUCTIONS, LOOPS, NUMBERS, tile_rows, tiles_for
+from cellwise.backends.cpu.amx import FEWEST_ROWS, INSTRUCTIONS, LOOPS, NUMBERS, tile_rows, tiles_for
 from cellwise.backends.cpu.bf16 import WORD
 from cellwise.backends.cpu.bf16_products import bf16_routine, bf16_routine_name
 from cellwise.backends.cpu.code import I64, POINTER, Code
@@ -74,6 +74,15 @@ def with_tiles(target: Target) -> Target:
     form = support().form
     has_them = target.vector_bytes == 64 and all(f"+{each}" in target.features for each in _FEATURES)
     return replace(target, tiles=form) if form == LOOPS or (form and has_them) else target
+
+
+def in_words(target: Target) -> str:
+    """How kernels for a target multiply bfloat16 numbers."""
+    form = with_tiles(target).tiles
+    few = f" from {FEWEST_ROWS} rows on"
+    ways = {INSTRUCTIONS: f"AMX{few}", LOOPS: f"loops in place of AMX{few} ({VARIABLE}={LOOPS})"}
+    found = f"bfloat16 products by {ways.get(form) or ('vdpbf16ps' if target.dots else 'float32 arithmetic')}"
+    return f"{found}, without AMX: {support().why_not}" if support().why_not else found
 
 
 def processor_has_tiles() -> bool:
