@@ -50,7 +50,7 @@ def loops(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     def forget() -> None:
         plain._ROUTES.clear()
-        for remembered in (amx_support.support, kernels_for, kernels_of):
+        for remembered in (amx_support.support, amx_support.may_have_tiles, kernels_for, kernels_of):
             remembered.cache_clear()
 
     monkeypatch.setenv(VARIABLE, LOOPS)

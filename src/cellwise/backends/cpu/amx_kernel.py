@@ -36,6 +36,8 @@ def copied_numbers(program: Program, target: Target, lengths: Mapping[Width, int
 class TiledEmitter(Emitter):
     """A kernel whose products are those of `bf16_products`; without tile registers nothing is added to it."""
 
+    copies_of_a_row = 1
+
     def __init__(self, program: Program, element_bytes: int, target: Target) -> None:
         super().__init__(program, element_bytes, target)
         self.tiles = tiles_for(self) if any(stage.terms for stage in program.stages) else None
@@ -73,16 +75,16 @@ class TiledEmitter(Emitter):
         if self.tiles is None:
             return words
         if term.operand not in self.copies:
-            self.copies[term.operand] = self._in_whole_tiles(words)
+            self.copies[term.operand] = self.in_whole_tiles(words)
         return words | self.copies[term.operand]
 
-    def _in_whole_tiles(self, words: dict[str, Value]) -> dict[str, Value]:
+    def in_whole_tiles(self, words: dict[str, Value]) -> dict[str, Value]:
         """The words of a term that say where its rows are, for tiles."""
         b, length, limit, rows = self.b, words["length"], words["limit"], self.active
         apart = b.and_(b.icmp_signed(">", limit, self.whole(0)), b.icmp_signed("<", limit, rows))
         cut = b.icmp_signed("!=", b.and_(length, self.whole(NUMBERS - 1)), self.whole(0))
         copied = b.and_(b.icmp_signed(">=", rows, self.whole(FEWEST_ROWS)), b.or_(apart, cut), name="copied")
-        start, width = self._copies_start(), _in_tiles(self, length)
+        start, width = self.copies_start(), in_tiles(self, length)
         with b.if_then(b.and_(copied, b.icmp_signed(">", length, self.whole(0)))):
             rest = b.sub(width, self.whole(NUMBERS))
             mask = _is_below(self, b.sub(length, rest))
@@ -101,18 +103,18 @@ class TiledEmitter(Emitter):
             "row": b.select(copied, width, words["row"]),
         }
 
-    def _copies_start(self) -> Value:
+    def copies_start(self) -> Value:
         """Where the next copy of the stage begins."""
         b, rows = self.b, self.size["rows"]
         sums = self.whole(room_vectors(self.program, self.target) * self.v.lanes)
         start = self.at(self.room, b.mul(sums, rows), self.v.element)
         for other in self.copies:
-            numbers = _in_tiles(self, self.size[other.buffer.width.value])
-            start = self.at(start, b.mul(numbers, rows), I16)
+            numbers = in_tiles(self, self.size[other.buffer.width.value])
+            start = self.at(start, b.mul(b.mul(numbers, rows), self.whole(self.copies_of_a_row)), I16)
         return start
 
 
-def _in_tiles(code: Code, length: Value) -> Value:
+def in_tiles(code: Code, length: Value) -> Value:
     """A length rounded up to whole tiles."""
     b = code.b
     return b.and_(b.add(length, code.whole(NUMBERS - 1)), code.whole(-NUMBERS))

@@ -19,6 +19,7 @@ from functools import cache
 
 import llvmlite.binding as llvm
 import numpy as np
+import torch
 from llvmlite import ir
 
 from cellwise.backends.cpu.amx import FEWEST_ROWS, INSTRUCTIONS, LOOPS, NUMBERS, tile_rows, tiles_for
@@ -78,11 +79,26 @@ def with_tiles(target: Target) -> Target:
 
 def in_words(target: Target) -> str:
     """How kernels for a target multiply bfloat16 numbers."""
-    form = with_tiles(target).tiles
+    found = f"bfloat16 products by {_way(target)}"
+    return f"{found}, without AMX: {support().why_not}" if support().why_not else found
+
+
+def three_in_words(target: Target) -> str:
+    """How kernels multiply float32 numbers where torch's setting allows three products of bfloat16."""
+    asked = f"(precision {torch.get_float32_matmul_precision()!r})"
+    return f"in calls that are not small, float32 products of three of bfloat16 {asked}, by {_way(target)}"
+
+
+def _way(target: Target) -> str:
     few = f" from {FEWEST_ROWS} rows on"
     ways = {INSTRUCTIONS: f"AMX{few}", LOOPS: f"loops in place of AMX{few} ({VARIABLE}={LOOPS})"}
-    found = f"bfloat16 products by {ways.get(form) or ('vdpbf16ps' if target.dots else 'float32 arithmetic')}"
-    return f"{found}, without AMX: {support().why_not}" if support().why_not else found
+    return ways.get(with_tiles(target).tiles) or ("vdpbf16ps" if target.dots else "float32 arithmetic")
+
+
+@cache
+def may_have_tiles() -> bool:
+    """Whether it is worth asking for `support`: without AMX nothing is."""
+    return bool(os.environ.get(VARIABLE)) or processor_has_tiles()
 
 
 def processor_has_tiles() -> bool:

@@ -34,12 +34,13 @@ class Bf16Packer(Packer):
         return -(-length // (2 * self.rounded)) * self.rounded
 
 
-class _Pack(Code):
+class PackWords(Code):
     """Emits the loop over jobs."""
 
     def __init__(self, target: Target) -> None:
         super().__init__("pack", WORD, target)
         self.vector = ir.VectorType(I32, self.v.lanes)
+        self.source: ir.Type = I16  # a number of a weight
 
     def emit(self) -> ir.Module:
         b, whole = self.b, self.whole
@@ -82,7 +83,9 @@ class _Pack(Code):
         with b.if_else(b.icmp_signed(">", valid, whole(0))) as (some, none):
             with some, b.if_else(is_bias) as (bias, weight):
                 with bias:
-                    self._bias(job, into, gathered(lambda unit: self._number(self.at(out_of, unit, I16))))
+                    self._bias(
+                        job, into, gathered(lambda unit: self._number(self.at(out_of, unit, self.source)))
+                    )
                 with weight:
                     self._words(job, into, out_of, gathered)
                     if self.target.tiles:
@@ -144,4 +147,4 @@ class _Pack(Code):
 
 def emit_bf16_pack(target: Target) -> ir.Module:
     """void pack(int64 *jobs, int64 *given), as `pack.emit_pack` has it for weights of the type that is computed in."""
-    return _Pack(target).emit()
+    return PackWords(target).emit()

@@ -107,6 +107,8 @@ class _Rows:
 class Emitter(Code):
     """Emits the kernel of one program for one element type and target."""
 
+    products_of_a_term = 1
+
     def __init__(self, program: Program, element_bytes: int, target: Target) -> None:
         super().__init__(program.name, element_bytes, target)
         self.program = program
@@ -189,7 +191,7 @@ class Emitter(Code):
         self.calls: dict[Group, Value] = {}
         for group in (group for groups in self.groups.values() for group in groups):
             self.routines[group.width] = self.declared(self.products_name(group.width), Products.kinds)
-            words = len(CALL) + len(TERM) * len(group.terms)
+            words = len(CALL) + len(TERM) * len(group.terms) * self.products_of_a_term
             self.calls[group] = self.b.alloca(POINTER, words, name="call")
 
     def products_name(self, width: int) -> str:
@@ -371,7 +373,7 @@ class Emitter(Code):
             "last": b.select(b.trunc(tiles, ir.IntType(1)), b.sdiv(tiles, self.whole(TILES)), self.whole(-1)),
             "of last": self.whole(group.panels // TILES if group.by_tile else group.panels),
             "biases": self.biases[group],
-            "terms": self.whole(len(group.terms)),
+            "terms": self.whole(len(terms)),
         }
         descriptor = [words[name] for name in CALL]
         for term in terms:

@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -163,7 +163,7 @@ class CpuRun(KernelRun):
 
     def _goes_by_units(self, threads: int) -> bool:
         """Whether two threads share units and not rows."""
-        can = self.at_once == 1 and self.kernel.dtype is not torch.bfloat16
+        can = self.at_once == 1 and not self.kernel.multiplies_bf16
         return can and in_units(self.kernel.program, self.shape, threads)
 
     def _sizes(self, first: int, count: int) -> np.ndarray:
@@ -319,7 +319,13 @@ class CpuRun(KernelRun):
         }
 
 
-def launch(runs: Sequence[tuple[CpuRun, int, int]]) -> None:
+class Phased(Protocol):
+    """What `launch` takes: a `CpuRun`, or what chooses among some."""
+
+    def phases(self, first: int, end: int) -> list[Phase]: ...
+
+
+def launch(runs: Sequence[tuple[Phased, int, int]]) -> None:
     """Run steps of several runs at once: of each from the first up to the end."""
     phases = [run.phases(first, end) for run, first, end in runs]
     for number in range(max(map(len, phases))):

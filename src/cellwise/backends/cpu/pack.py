@@ -11,6 +11,7 @@ it is in the cache.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -26,7 +27,10 @@ from cellwise.plan.program import MatmulTerm, Program, Stage, Width
 
 @dataclass(frozen=True)
 class Job:
-    """Places are in bytes, strides in elements. `units`: how many there are from the first lane on, maybe none."""
+    """Places are in bytes, strides in elements. `units`: how many there are from the first lane on, maybe none.
+
+    `low`: whether it is what bfloat16 leaves of a weight that is packed (`three_pack.py`), not what it holds.
+    """
 
     to: int
     source: int
@@ -37,6 +41,7 @@ class Job:
     from_k: int
     units: int
     add: int
+    low: int = 0
 
 
 COLUMNS = tuple(field.name for field in fields(Job))
@@ -176,6 +181,7 @@ class Packer:
     """
 
     source_bytes: int | None = None  # of a number of a weight, if it is not what is packed
+    parts = 1  # how often a weight is packed
 
     def __init__(
         self,
@@ -214,12 +220,13 @@ class Packer:
         row = units if block.transposed else length  # how long a row of the weight is
         height = length if block.transposed else units  # how many rows a gate has
         from_unit, from_k = (1, row) if block.transposed else (row, 1)
-        start = self._take(group, pairs, self.steps(length))
-        for accumulator in group.accumulators:
+        start = self._take(group, pairs, self.parts * self.steps(length))
+        part = pairs * group.vectors * self.steps(length) * self.lanes
+        for low, accumulator in itertools.product(range(self.parts), group.accumulators):
             gate = gates.index(block.gates[term.accumulators.index(accumulator)])
-            first = gate * height * row
+            first, begin = gate * height * row, start + low * part
             self._vectors(
-                group, accumulator, pairs, start, length, units, block.stem, first, from_unit, from_k
+                group, accumulator, pairs, begin, length, units, block.stem, first, from_unit, from_k, low=low
             )
 
     def _biases(self, stage: Stage, group: Group, pairs: int) -> None:
@@ -257,6 +264,7 @@ class Packer:
         from_unit: int,
         from_k: int,
         add: bool = False,
+        low: int = 0,
     ) -> None:
         """The jobs for the two tiles of one accumulator, from element `first` of a weight."""
         wide = group.width * self.lanes
@@ -278,6 +286,7 @@ class Packer:
                     from_k=from_k,
                     units=units - before - begin,
                     add=int(add),
+                    low=low,
                 )
                 self.jobs.append(job)
 
