@@ -149,8 +149,8 @@ class Settings:
             )
         if self.precision != PRECISIONS[0] and (self.device, self.dtype) != ("cpu", "float32"):
             raise BenchError(
-                f"--precision is of float32 products on a CPU; got {self.dtype} on {self.device}. On a GPU --dtype tf32 "
-                "asks for it."
+                f"--precision is of float32 products on a CPU; got {self.dtype} on {self.device}. On a GPU it is "
+                "--dtype tf32."
             )
         if self.load and self.device != "cpu":
             raise BenchError("--load keeps the cores of this machine busy; it goes with --device cpu alone.")

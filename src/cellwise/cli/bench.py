@@ -77,8 +77,8 @@ def bench(
     precision: Annotated[
         str,
         option(
-            help="Of float32 products on a CPU, for all sides: highest, or high, by which the kernels have three products "
-            "of bfloat16 where there is AMX (torch.set_float32_matmul_precision)."
+            help="Of float32 products on a CPU, for all sides: highest or high (torch.set_float32_matmul_precision). "
+            "With high, kernels on a processor with AMX make three products of bfloat16 for one."
         ),
     ] = _DEFAULT.precision,
     device: Annotated[
