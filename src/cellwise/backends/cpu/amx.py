@@ -62,7 +62,7 @@ class Tiles(ABC):
 
     @abstractmethod
     def load(self, tile: int, start: Value, stride: Value, rows: Value) -> None:
-        """Fill a tile with rows that are so many bytes apart, which may be none. `rows` as it is configured."""
+        """Fill a tile with rows that are so many bytes apart, 0 for one row again and again. `rows` as configured."""
 
     @abstractmethod
     def store(self, tile: int, start: Value, stride: Value, rows: Value) -> None:
@@ -167,9 +167,8 @@ class _Loops(Tiles):
 
 def _room(code: Code, size: int, name: str) -> Value:
     """So many bytes on the stack, in whole lines."""
-    room = code.b.alloca(
-        POINTER, size // 8, name=name
-    )  # of what else llvmlite would give a pointer with a type
+    # As pointers: of anything else llvmlite gives a pointer with a type.
+    room = code.b.alloca(POINTER, size // 8, name=name)
     room.align = _ROW_BYTES
     return room
 

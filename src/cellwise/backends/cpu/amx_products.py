@@ -5,11 +5,12 @@ for four products. A tile has as many rows as there are, at most 16. The last on
 again what those before them did: the same numbers at the same place.
 
 Here all rows of an operand lie behind `operand`, or all behind `first`, and what lies behind the numbers of a row is
-zero up to a whole tile (`bf16_kernel` sees to both). Whoever calls the routine has configured tiles of as many rows.
+zero up to a whole tile (`amx_kernel` sees to both). Whoever calls the routine has configured tiles of as many rows.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from cellwise.backends.cpu.amx import NUMBERS, OPERANDS, SUMS, WEIGHTS, WORDS, Tiles, tile_rows
@@ -45,12 +46,8 @@ class TileProducts:
         """The sums of tiles that begin with these rows, by some vectors of units of a panel."""
         code, b, tiles = self.code, self.code.b, self.tiles
         vector, width = code.target.vector_bytes, code.width
-        sums = {
-            (row, column): SUMS[place]
-            for place, (row, column) in enumerate(
-                (r, c) for r in range(len(rows)) for c in range(len(columns))
-            )
-        }
+        places = itertools.product(range(len(rows)), range(len(columns)))
+        sums = dict(zip(places, SUMS, strict=False))
         first = b.add(code.before, panel)
         biases = self._bytes(code.descriptor["biases"], b.mul(first, code.whole(width * vector)))
         for (_, column), tile in sums.items():
