@@ -198,10 +198,10 @@ def told(emulator: Path, how: str) -> list[str]:
 
 @pytest.mark.slow
 def test_instructions_have_the_bits_of_the_loops(emulator: Path) -> None:
-    """All kernels of all cells, on an emulator that refuses tiles which are not configured, or do not fit."""
+    """All kernels of four cells, on an emulator that refuses tiles which are not configured, or do not fit."""
     support, runs, counts = told(emulator, "right")
     assert support == str(Support(INSTRUCTIONS))
-    assert int(runs.split()[0]) >= 15
+    assert runs == "28 runs"
     done = dict(re.findall(r"'(\w+)': (\d+)", counts))
     assert int(done["products"]) > 1000 and int(done["configurations"]) >= int(done["releases"]) > 0
 
