@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-gpu quick trials widths docs check dist dist-test install format clean
+.PHONY: demo test test-gpu quick trials widths tiles docs check dist dist-test install format clean
 
 demo: install
 	$(BIN)/cellwise forecast demo --out runs/demo --overwrite
@@ -28,6 +28,10 @@ widths: install
 	for bytes in 16 32 64; do \
 	  CELLWISE_VECTOR_BYTES=$$bytes $(BIN)/python -m pytest -n auto tests/backends tests/nn tests/plan tests/testing || exit 1; \
 	done
+
+# The same with loops in place of AMX's tile registers, for whoever changes what surrounds them.
+tiles: install
+	CELLWISE_AMX=loops $(BIN)/python -m pytest -n auto tests/backends tests/nn tests/plan tests/testing
 
 # -E: every page is made anew, since its figures come from code that Sphinx does not watch. -W: a warning is an error.
 docs: install

@@ -3,8 +3,8 @@
     python benchmarks/bfloat16.py [--cells lstm,gru,rnn_tanh] [--shapes 100,64,256,256 ...] [--rounds 9]
 
 All sides take turns in one process, on one thread, in processor time, which a machine that others use disturbs least.
-Printed are milliseconds of the kernels in bfloat16 and, as medians with quartiles over the rounds, how many times as
-long the others take.
+Printed are how the kernels multiply, their milliseconds in bfloat16 and, as medians with quartiles over the rounds, how
+many times as long the others take. CELLWISE_AMX=off has the same without AMX.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from preference import batch, layers, works
 
+from cellwise.backends.cpu.amx_support import in_words
+from cellwise.backends.cpu.target import host
 from cellwise.bench.settings import Shape
 from cellwise.bench.speedup import Spread, speedups, spread
 
@@ -65,6 +67,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    print(in_words(host()))
     print(f"{'T,B,D,H':16}{'cell':10}{'mode':8}{'ours':>9}   {'torch / ours':24}float32 / bfloat16")
     for shape in map(Shape.parse, arguments.shapes):
         for family in arguments.cells.split(","):

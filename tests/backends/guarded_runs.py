@@ -32,6 +32,7 @@ from cellwise.backends.compiled.cell_kernels import CellKernels
 from cellwise.backends.compiled.plain import run_backward, run_forward
 from cellwise.backends.compiled.time_schedule import schedule_of
 from cellwise.backends.cpu import blocks, by_units, launch, pack, threads
+from cellwise.backends.cpu.amx import LOOPS
 from cellwise.backends.cpu.compiler import Kernel, llvm_compiler
 from cellwise.backends.cpu.kernel import ADDRESSES, size_names
 from cellwise.backends.cpu.stepper import CpuStepper
@@ -59,13 +60,13 @@ class Case:
     target: Target
     recompute: bool = False
     blocks: bool = False
+    three: bool = False
 
     def __str__(self) -> str:
         sizes = f"T {self.steps}, B {self.batch}, D {self.inputs}, H {self.hidden}, P {self.projected}"
-        sizes += f", vectors of {self.target.vector_bytes} bytes"
-        flags = [
-            name for name in ("ragged", "resets", "backwards", "recompute", "blocks") if getattr(self, name)
-        ]
+        sizes += f", vectors of {self.target.vector_bytes} bytes{', tiles' if self.target.tiles else ''}"
+        names = ("ragged", "resets", "backwards", "recompute", "blocks", "three")
+        flags = [name for name in names if getattr(self, name)]
         return f"{self.dtype}, {sizes}, {self.threads} threads {' '.join(flags)}".rstrip()
 
 
@@ -76,6 +77,7 @@ def cases(can_project: bool) -> Iterator[Case]:
     # Code shaped for other registers; LLVM makes it from the instructions that this machine has.
     narrow, wide = (replace(host(), vector_bytes=n, registers=r) for n, r in ((16, 16), (64, 32)))
     targets = itertools.cycle([host(), narrow, host(), wide])
+    tiles = itertools.cycle([LOOPS, "", LOOPS])  # of kernels of bfloat16
     inputs, counts = itertools.cycle(INPUTS), itertools.cycle([1, 2, 1, 1])
     recompute = itertools.cycle([False, False, True, False, False, True, False])
     blocks = itertools.cycle([True, False, False])
@@ -84,8 +86,11 @@ def cases(can_project: bool) -> Iterator[Case]:
     for is_single in (True, False):
         for hidden, batch, steps in itertools.product(HIDDEN, BATCHES, STEPS):
             for projected in (0, max(1, hidden // 2)) if can_project else (0,):
+                dtype, target = torch.float32 if is_single else next(others), next(targets)
+                if dtype is torch.bfloat16:
+                    target = replace(target, tiles=next(tiles))
                 yield Case(
-                    torch.float32 if is_single else next(others),
+                    dtype,
                     projected,
                     hidden,
                     batch,
@@ -95,10 +100,16 @@ def cases(can_project: bool) -> Iterator[Case]:
                     next(resets),
                     next(directions),
                     next(counts),
-                    next(targets),
+                    target,
                     next(recompute),
                     next(blocks),
                 )
+    # Rows that are whole tiles are read where they lie.
+    for is_ragged, backwards in ((False, False), (True, True)):
+        where = (is_ragged, False, backwards, 1, replace(host(), tiles=LOOPS))
+        yield Case(torch.bfloat16, 0, 64, 20, 3, 32, *where)
+        for hidden, inputs in ((64, 32), (50, 9)):
+            yield Case(torch.float32, 0, hidden, 20, 3, inputs, *where, three=True)
 
 
 def buffers(program: Program, kernel: Kernel) -> list[str]:
@@ -278,7 +289,9 @@ def everything(engine: CellKernels, case: Case, data: dict[str, Any]) -> dict[st
     assert dx is not None
     found = dict(zip(data["weights"], dweights, strict=True))
     named = {"output": output, "inference": alone, "dx": dx, **found}
-    plain = not (case.ragged or case.resets or case.backwards or case.blocks or engine.graph.given)
+    plain = not (
+        case.ragged or case.resets or case.backwards or case.blocks or case.three or engine.graph.given
+    )
     if plain and case.dtype is not torch.bfloat16:
         named |= {"stream": streamed(engine, case, data)}
     for kind, each in (("state", finals), ("last", last), ("gradient", dstates)):
@@ -308,12 +321,14 @@ def streamed(engine: CellKernels, case: Case, data: dict[str, Any]) -> Tensor:
 
 @cache
 def kernels_for(
-    name: str, dtype: torch.dtype, target: Target, projected: bool, recompute: bool, in_blocks: bool
+    name: str, dtype: torch.dtype, target: Target, projected: bool, recompute: bool, form: str
 ) -> CellKernels:
-    """With `in_blocks` all of them are those that multiply the inputs of a block of steps at once."""
+    """All of them in another form, if one is named: "hoisted" multiplies the inputs of a block of steps at once,
+    "by_three" numbers of float32 as three products of bfloat16.
+    """
     made = CellKernels(cells.get(name).graph, dtype, llvm_compiler(target), projected, recompute)
-    if in_blocks:
-        made.__dict__.update({kernel: getattr(made, kernel).hoisted for kernel in KERNELS})
+    if form:
+        made.__dict__.update({kernel: getattr(getattr(made, kernel), form) for kernel in KERNELS})
     return made
 
 
@@ -324,7 +339,7 @@ def engine_of(name: str, case: Case) -> CellKernels:
         case.target,
         case.projected > 0,
         case.recompute,
-        case.blocks and case.dtype is not torch.bfloat16,
+        "by_three" if case.three else "hoisted" if case.blocks and case.dtype is not torch.bfloat16 else "",
     )
 
 

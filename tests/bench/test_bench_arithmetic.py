@@ -215,7 +215,16 @@ def test_what_is_no_shape(text):
 
 
 @pytest.mark.parametrize(
-    "given", [{"modes": ("backwards",)}, {"repeats": 2}, {"seconds": 0.0}, {"seconds": float("nan")}]
+    "given",
+    [
+        {"modes": ("backwards",)},
+        {"repeats": 2},
+        {"seconds": 0.0},
+        {"seconds": float("nan")},
+        {"precision": "low"},
+        {"precision": "high", "dtype": "bfloat16"},
+        {"precision": "high", "device": "cuda"},
+    ],
 )
 def test_settings_that_cannot_be(given):
     with pytest.raises(BenchError):

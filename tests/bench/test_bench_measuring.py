@@ -47,6 +47,16 @@ def test_every_cell_is_compared_and_timed_in_every_mode(cell):
     assert all(len(rows) == measure.count(settings(cell)) for _ in rows)
 
 
+def test_all_sides_multiply_in_the_precision_that_is_asked_for(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        measure, "_first_mismatch", lambda _: seen.append(torch.get_float32_matmul_precision()) or "not timed"
+    )
+    for precision in ("high", "highest"):
+        list(measure.rows(settings("rnn", modes=("forward",), precision=precision)))
+    assert seen == ["high", "highest"] and torch.get_float32_matmul_precision() == "highest"
+
+
 def spoilt(monkeypatch, spoil):
     """Benchmarks see layers of which one was tampered with; nothing may then be timed."""
 

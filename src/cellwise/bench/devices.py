@@ -38,15 +38,17 @@ def dtype_of(name: str) -> torch.dtype:
 
 
 @contextmanager
-def numbers(name: str) -> Iterator[None]:
-    """While this lasts all sides multiply float32 as its name says. cuDNN takes TF32 unless that is forbidden."""
+def numbers(name: str, precision: str = "highest") -> Iterator[None]:
+    """While this lasts all sides multiply float32 as its name says, or on a CPU the precision. cuDNN takes TF32 unless
+    that is forbidden.
+    """
     before, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn
     kept = {
         "enabled": cudnn.enabled,
         "benchmark": cudnn.benchmark,
         "deterministic": cudnn.deterministic,
     }
-    torch.set_float32_matmul_precision("high" if name == TF32 else "highest")
+    torch.set_float32_matmul_precision("high" if name == TF32 else precision)
     try:
         with cudnn.flags(allow_tf32=name == TF32, **kept):  # the flags may be frozen to assignments
             yield

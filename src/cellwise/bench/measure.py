@@ -97,7 +97,7 @@ class Row:
 
 def rows(settings: Settings) -> Iterator[Row]:
     """Measure; each row comes when it is there. Kernels are compiled anew and not kept."""
-    with _empty_kernel_cache(), devices.numbers(settings.dtype):
+    with _empty_kernel_cache(), devices.numbers(settings.dtype, settings.precision):
         _load_compiler(settings.device)
         for name, shape, modes in settings.jobs():
             yield from _job(name, shape, modes, settings)

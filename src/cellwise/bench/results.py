@@ -14,8 +14,8 @@ from cellwise.bench.peak import Peak
 from cellwise.bench.settings import Settings
 
 
-def _tolerances(dtype: str) -> dict[str, float]:
-    with devices.numbers(dtype):
+def _tolerances(dtype: str, precision: str) -> dict[str, float]:
+    with devices.numbers(dtype, precision):
         return tolerances(devices.dtype_of(dtype))
 
 
@@ -48,7 +48,8 @@ class BenchResults:
                 "load": settings.load,
                 "dtype": settings.dtype,
                 "device": settings.device,
-                "tolerances": _tolerances(settings.dtype),
+                "precision": settings.precision,
+                "tolerances": _tolerances(settings.dtype, settings.precision),
             },
             "interrupted": self.interrupted,
             "rows": [row.to_json(self.peak) for row in self.rows],

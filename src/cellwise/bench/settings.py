@@ -98,6 +98,8 @@ MODES = {
 }
 # Of weights, inputs and states, by the type of device; tf32 is float32 whose products may be in TF32.
 DTYPES = {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "tf32", "bfloat16", "float16")}
+# torch.set_float32_matmul_precision for all sides. "medium" would compare what libraries round in different ways.
+PRECISIONS = ("highest", "high")
 DEVICES = tuple(DTYPES)
 DEFAULT_MODES = ("forward", "train", "step", "ragged")
 # One word for several modes.
@@ -118,6 +120,7 @@ class Settings:
         load: measure all again while other processes keep all cores busy.
         dtype: of all sides, one of `DTYPES` for the device.
         device: "cpu" or "cuda", the GPU that torch works on.
+        precision: of float32 products on a CPU, one of `PRECISIONS`; on a GPU the dtype "tf32" says it.
     """
 
     cells: dict[str, Cell]
@@ -128,6 +131,7 @@ class Settings:
     load: bool = False
     dtype: str = "float32"
     device: str = "cpu"
+    precision: str = PRECISIONS[0]
 
     def __post_init__(self) -> None:
         if self.device not in DEVICES:
@@ -138,6 +142,15 @@ class Settings:
         if self.dtype not in known:
             raise BenchError(
                 f"There is no benchmark in '{self.dtype}' on {self.device}; the dtypes are: {', '.join(known)}."
+            )
+        if self.precision not in PRECISIONS:
+            raise BenchError(
+                f"There is no benchmark in precision '{self.precision}'; there is: {', '.join(PRECISIONS)}."
+            )
+        if self.precision != PRECISIONS[0] and (self.device, self.dtype) != ("cpu", "float32"):
+            raise BenchError(
+                f"--precision is of float32 products on a CPU; got {self.dtype} on {self.device}. On a GPU it is "
+                "--dtype tf32."
             )
         if self.load and self.device != "cpu":
             raise BenchError("--load keeps the cores of this machine busy; it goes with --device cpu alone.")

@@ -74,6 +74,13 @@ def bench(
             f"{' or '.join(each for each in DTYPES['cuda'] if each not in DTYPES['cpu'])}."
         ),
     ] = _DEFAULT.dtype,
+    precision: Annotated[
+        str,
+        option(
+            help="Of float32 products on a CPU, for all sides: highest or high (torch.set_float32_matmul_precision). "
+            "With high, kernels on a processor with AMX make three products of bfloat16 for one."
+        ),
+    ] = _DEFAULT.precision,
     device: Annotated[
         str, option(help=f"Where all sides run: {' or '.join(DEVICES)}. On a GPU torch.nn is cuDNN.")
     ] = _DEFAULT.device,
@@ -118,7 +125,7 @@ def bench(
     if calls < 1:
         raise BenchError(f"--calls must be at least 1; got {calls}.")
     asked = tuple(dict.fromkeys(map(Shape.parse, shape_texts))) or None
-    settings = Settings(cells, asked, parse_modes(modes), repeats, seconds, load, dtype, device)
+    settings = Settings(cells, asked, parse_modes(modes), repeats, seconds, load, dtype, device, precision)
     if tune and device == "cpu":
         raise BenchError("--tune chooses how kernels lie on a GPU; it goes with --device cuda.")
     if memory and device != "cpu":

@@ -7,6 +7,8 @@ target    the processor                          launch    a kernel's arguments;
 stages    all of it as text                      stepper   one step at a time (digest)
 gradient_products   gradients of weights and of the input from those at gates (block_products)
 bf16      numbers of bfloat16; and as bf16_kernel, bf16_products and bf16_pack what differs with them
+amx       tile registers; and as amx_products and amx_kernel what goes by them, as amx_support who has them
+three_kernel   float32 products of three of bfloat16 each on these, with three_pack and three_run
 """
 
 from __future__ import annotations
@@ -57,7 +59,21 @@ class Cpu(Compiled):
         from cellwise.backends.cpu.compiler import llvm_compiler
         from cellwise.backends.cpu.target import host
 
-        return llvm_compiler(host()).described(stack, context, steps, batch)
+        shared = llvm_compiler(host()).described(stack, context, steps, batch)
+        from cellwise.backends.cpu.amx_support import in_words, three_in_words
+        from cellwise.backends.cpu.three_run import goes_by_three
+
+        how = None
+        if context.dtype is torch.bfloat16 or self._casts(context):
+            how = in_words(host())
+        elif context.dtype is torch.float32 and goes_by_three(batch):
+            how = three_in_words(host())
+        return "; ".join(filter(None, (shared, how))) or None
+
+    @staticmethod
+    def _casts(context: CallContext) -> bool:
+        """Whether autocast wants float32 layers in bfloat16."""
+        return context.autocast is torch.bfloat16 and context.dtype is torch.float32
 
     def prepare(self, stack: LayerSpec, context: CallContext) -> Any:
         made = super().prepare(stack, context)

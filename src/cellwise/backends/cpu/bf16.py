@@ -63,13 +63,14 @@ def dot(v: Lanes, words: Value, weights: Value, sums: Value, dots: bool) -> Valu
     if dots:
         pairs = ir.VectorType(_BFLOAT, 2 * v.lanes)
         return _instruction(v, "dpbf16ps", v.vector, sums, b.bitcast(words, pairs), b.bitcast(weights, pairs))
-
-    def halves(of: Value) -> tuple[Value, Value]:
-        low = b.shl(of, v.whole(16))
-        return b.bitcast(low, v.vector), b.bitcast(b.and_(of, v.whole(_HIGH)), v.vector)
-
-    (low, high), (low_weights, high_weights) = halves(words), halves(weights)
+    (low, high), (low_weights, high_weights) = halves(v, words), halves(v, weights)
     return v.fma(high, high_weights, v.fma(low, low_weights, sums))
+
+
+def halves(v: Lanes, words: Value) -> tuple[Value, Value]:
+    """The first and the second numbers of a vector of words, in float32."""
+    b = v.b
+    return b.bitcast(b.shl(words, v.whole(16)), v.vector), b.bitcast(b.and_(words, v.whole(_HIGH)), v.vector)
 
 
 class Bf16Memory(Code):

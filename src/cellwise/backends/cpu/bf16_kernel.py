@@ -15,10 +15,11 @@ from dataclasses import replace
 
 from llvmlite import ir
 
+from cellwise.backends.cpu.amx_kernel import TiledEmitter
 from cellwise.backends.cpu.bf16 import WORD, Bf16Memory
 from cellwise.backends.cpu.bf16_products import Bf16Products, bf16_routine_name
 from cellwise.backends.cpu.code import Value
-from cellwise.backends.cpu.kernel import Emitter, _Rows, widths_of
+from cellwise.backends.cpu.kernel import _Rows, widths_of
 from cellwise.backends.cpu.target import Target
 from cellwise.plan.program import Buffer, Program, Slot, StorageClass
 
@@ -56,7 +57,7 @@ def _read(program: Program) -> set[Slot]:
     return found
 
 
-class Bf16Emitter(Bf16Memory, Emitter):
+class Bf16Emitter(Bf16Memory, TiledEmitter):
     """Emits the kernel of a program that has room for wide states."""
 
     def __init__(self, program: Program, target: Target) -> None:

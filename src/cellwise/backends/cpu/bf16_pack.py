@@ -2,20 +2,23 @@
 
 The jobs are those of `pack`, whose strides count words of what is packed and numbers of a weight:
 
-    for word, lane:  to[word, lane] = from[lane, 2 word], from[lane, 2 word + 1]
+    for word, lane:  to[word, lane] = from[lane, 2 word], from[lane, 2 word + 1]; zero up to a whole tile
     for lane:        to[lane] (+)= from[lane], of a bias, whose `from_k` is 0
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from llvmlite import ir
 
+from cellwise.backends.cpu.amx import WORDS, whole_words
 from cellwise.backends.cpu.bf16 import BYTES, I16, I32, WORD, one_widened
 from cellwise.backends.cpu.code import I64, Code, Value
 from cellwise.backends.cpu.pack import COLUMNS, Packer
 from cellwise.backends.cpu.target import Target
+from cellwise.plan.program import Program
 
 
 class Bf16Packer(Packer):
@@ -23,16 +26,21 @@ class Bf16Packer(Packer):
 
     source_bytes = BYTES
 
+    def __init__(self, program: Program, target: Target, *sizes: Any) -> None:
+        self.rounded = WORDS if target.tiles else 1  # words to which lengths are rounded up
+        super().__init__(program, target, *sizes)
+
     def steps(self, length: int) -> int:
-        return -(-length // 2)
+        return -(-length // (2 * self.rounded)) * self.rounded
 
 
-class _Pack(Code):
+class PackWords(Code):
     """Emits the loop over jobs."""
 
     def __init__(self, target: Target) -> None:
         super().__init__("pack", WORD, target)
         self.vector = ir.VectorType(I32, self.v.lanes)
+        self.source: ir.Type = I16  # a number of a weight
 
     def emit(self) -> ir.Module:
         b, whole = self.b, self.whole
@@ -69,14 +77,26 @@ class _Pack(Code):
 
         is_bias = b.icmp_signed("==", job["from_k"], whole(0))
         words = b.lshr(b.add(job["length"], whole(1)), whole(1))
+        all_words = words
+        if self.target.tiles:
+            all_words = b.select(is_bias, words, whole_words(self, words))
         with b.if_else(b.icmp_signed(">", valid, whole(0))) as (some, none):
             with some, b.if_else(is_bias) as (bias, weight):
                 with bias:
-                    self._bias(job, into, gathered(lambda unit: self._number(self.at(out_of, unit, I16))))
+                    self._bias(
+                        job, into, gathered(lambda unit: self._number(self.at(out_of, unit, self.source)))
+                    )
                 with weight:
                     self._words(job, into, out_of, gathered)
-            with none, b.if_then(b.icmp_signed("==", job["add"], whole(0))), self.loop("none", words) as word:
-                b.store(self.v.whole(0), self.at(into, b.mul(word, job["to_k"])), align=WORD)
+                    if self.target.tiles:
+                        self._zero(job, into, words, all_words)
+            with none, b.if_then(b.icmp_signed("==", job["add"], whole(0))):
+                self._zero(job, into, whole(0), all_words)
+
+    def _zero(self, job: dict[str, Value], into: Value, first: Value, end: Value) -> None:
+        with self.loop("none", end, first=first) as word:
+            place = self.at(into, self.b.mul(word, job["to_k"]))
+            self.b.store(self.v.whole(0), place, align=WORD)
 
     def _number(self, pointer: Value) -> Value:
         """The bits in float32 of a number."""
@@ -127,4 +147,4 @@ class _Pack(Code):
 
 def emit_bf16_pack(target: Target) -> ir.Module:
     """void pack(int64 *jobs, int64 *given), as `pack.emit_pack` has it for weights of the type that is computed in."""
-    return _Pack(target).emit()
+    return PackWords(target).emit()

@@ -6,8 +6,10 @@ Where that reads a number of an operand, this reads a word: two numbers, whose p
 added to its sum. Sums, biases and `room` are float32.
 
 A `row` and `length` of a descriptor count numbers. Weights lie as (pair, panel, word, vector, lane, 2), k = 2 word + 0
-or 1, zero behind the last; this is also the order in which AMX's tiles take them. Of an odd length the last number of
-an operand is read alone: what lies behind it may be anything.
+or 1, zero behind the last; this is also the order in which tile registers take them, for which zeros fill whole tiles.
+Of an odd length the last number of an operand is read alone: what lies behind it may be anything.
+
+Where the target has tile registers, `amx_products` does all rows if they are not few.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from pathlib import Path
 
 from llvmlite import ir
 
+from cellwise.backends.cpu.amx import FEWEST_ROWS, tiles_for, whole_words
+from cellwise.backends.cpu.amx_products import TileProducts
 from cellwise.backends.cpu.bf16 import BYTES, I16, I32, WORD, dot
 from cellwise.backends.cpu.code import Value
 from cellwise.backends.cpu.compile import object_code_by
@@ -26,7 +30,8 @@ from cellwise.backends.cpu.target import Target
 
 def bf16_routine_name(width: int, target: Target) -> str:
     """Of the routine for panels of so many vectors."""
-    return f"products_{width}v{target.lanes(WORD)}bf16"
+    tiles = f"_tiles_{target.tiles}" if target.tiles else ""
+    return f"products_{width}v{target.lanes(WORD)}bf16{tiles}"
 
 
 class Bf16Products(Products):
@@ -34,6 +39,18 @@ class Bf16Products(Products):
 
     def __init__(self, width: int, target: Target, module: ir.Module | None = None) -> None:
         super().__init__(width, WORD, target, module, bf16_routine_name(width, target))
+        self.tiles = tiles_for(self)
+
+    def _rows(self, rows: Value) -> None:
+        if self.tiles is None:
+            super()._rows(rows)
+            return
+        b = self.b
+        with b.if_else(b.icmp_signed(">=", rows, self.whole(FEWEST_ROWS))) as (many, few):
+            with many:
+                TileProducts(self, self.tiles, rows).emit()
+            with few:
+                super()._rows(rows)
 
     def _term(
         self,
@@ -50,6 +67,7 @@ class Bf16Products(Products):
         words = self.term_words(term)
         length = words["length"]
         pairs = b.lshr(b.add(length, self.whole(1)), self.whole(1), name="words")
+        pairs = pairs if self.tiles is None else whole_words(self, pairs)
         operands = self.operands(words, row, rows, I16)
         weights = self.panel_weights(words, first, len(rooms), pairs)
         ahead = None if block is None else self._ahead(weights[0], pairs, block)
@@ -122,7 +140,13 @@ class Bf16Products(Products):
 
 
 # All files whose text the routine depends on.
-BF16_MADE_BY = (*MADE_BY, *(Path(__file__).with_name(name) for name in ("bf16_products.py", "bf16.py")))
+BF16_MADE_BY = (
+    *MADE_BY,
+    *(
+        Path(__file__).with_name(name)
+        for name in ("bf16_products.py", "bf16.py", "amx.py", "amx_products.py")
+    ),
+)
 
 
 @cache

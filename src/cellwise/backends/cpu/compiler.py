@@ -23,7 +23,9 @@ from cellwise.backends.compiled.compiler import (
 from cellwise.backends.compiled.scratch import POOL, SCRATCH
 from cellwise.backends.compiled.time_schedule import TimeSchedule, even_schedule
 from cellwise.backends.cpu import DTYPES
-from cellwise.backends.cpu.bf16 import WORD
+from cellwise.backends.cpu.amx_kernel import copied_numbers
+from cellwise.backends.cpu.amx_support import may_have_tiles, with_tiles
+from cellwise.backends.cpu.bf16 import BYTES, WORD
 from cellwise.backends.cpu.bf16_kernel import SCRATCH_BYTES, emit_bf16, with_wide_states
 from cellwise.backends.cpu.bf16_pack import Bf16Packer, emit_bf16_pack
 from cellwise.backends.cpu.bf16_products import bf16_routine
@@ -37,7 +39,10 @@ from cellwise.backends.cpu.pack import Packer, Packing, emit_pack
 from cellwise.backends.cpu.products import routine
 from cellwise.backends.cpu.target import Target
 from cellwise.backends.cpu.threads import threads_for
-from cellwise.backends.cpu.tiles import TILES, groups_of
+from cellwise.backends.cpu.three_kernel import ThreeEmitter, emit_three
+from cellwise.backends.cpu.three_pack import ThreePacker, emit_three_pack
+from cellwise.backends.cpu.three_run import PreciseRun
+from cellwise.backends.cpu.tiles import TILES, groups_of, room_vectors
 from cellwise.plan.forward import forward_program
 from cellwise.plan.hoist import hoisted
 from cellwise.plan.program import Program, Width
@@ -54,6 +59,7 @@ class Kernel(CompiledKernel):
     dtype: torch.dtype
     target: Target
     call: Native
+    is_three: bool = False  # float32 whose products are three of bfloat16
 
     @property
     def word(self) -> int:
@@ -72,8 +78,19 @@ class Kernel(CompiledKernel):
     @cached_property
     def vectors(self) -> int:
         """Sums that a row and a pair of tiles have, in the stage that has the most."""
-        groups = [groups_of(stage, self.target) for stage in self.program.stages]
-        return max([sum(group.vectors for group in each) for each in groups], default=0)
+        return room_vectors(self.program, self.target)
+
+    def room_bytes(self, sizes: Sizes) -> int:
+        """Of the room that a row has within a step: for sums, and for copies of operands."""
+        lengths = dict(zip((Width.INPUT, Width.HIDDEN, Width.PROJECTED), sizes[:3], strict=True))
+        copied = copied_numbers(self.program, self.target, lengths) if self.multiplies_bf16 else 0
+        copied *= ThreeEmitter.copies_of_a_row if self.is_three else 1
+        return self.vectors * self.lanes * self.word + copied * BYTES
+
+    @property
+    def multiplies_bf16(self) -> bool:
+        """Whether what it multiplies is bfloat16."""
+        return self.is_three or self.dtype is torch.bfloat16
 
     def sums_ahead(self, padded: int) -> int:
         """Numbers that the input of a row adds to the sums of a step, whose units take up so many."""
@@ -85,7 +102,7 @@ class Kernel(CompiledKernel):
     @cached_property
     def pack(self) -> Native:
         """The compiled loop over the jobs of a packing."""
-        return _pack(self.dtype, self.target)
+        return _pack(self.dtype, self.target, self.is_three)
 
     def packing(self, sizes: Sizes, stems: tuple[str, ...]) -> Packing:
         """How the weights `stems`, all but a cell's own, are packed for this kernel."""
@@ -104,20 +121,31 @@ class Kernel(CompiledKernel):
         shared = [routine(width, size, self.target) for width in widths_of(self.program, self.target)]
         return load(symbol(self.program.name) + SUFFIX, code, *shared)
 
+    @cached_property
+    def by_three(self) -> Kernel:
+        """The same program in float32 with products of three of bfloat16 each, on tile registers."""
+        target = with_tiles(self.target)
+        code = object_code(emit_three(self.program, target), target)
+        shared = [bf16_routine(width, target) for width in widths_of(self.program, target)]
+        run = load(symbol(self.program.name), code, *shared)
+        return Kernel(self.program, self.dtype, target, run, is_three=True)
+
     def for_shape(self, shape: RunShape) -> Kernel:
         """This, or what multiplies the inputs of such calls for a block of steps at once."""
-        # Kernels of bfloat16 have each step's products within the step only.
-        ahead = self.dtype is not torch.bfloat16 and in_blocks(self.program, shape, self.word)
+        # Products of bfloat16 are within their steps only.
+        ahead = not self.multiplies_bf16 and in_blocks(self.program, shape, self.word)
         return self.hoisted if ahead else self
 
-    def open(self, shape: RunShape) -> CpuRun:
+    def open(self, shape: RunShape) -> CpuRun | PreciseRun:
+        if self.dtype is torch.float32 and not self.is_three and may_have_tiles():
+            return PreciseRun(self, shape)
         return CpuRun(self.for_shape(shape), shape)
 
 
 def compiled(program: Program, dtype: torch.dtype, target: Target) -> Kernel:
     """The kernel of a program for a target."""
     if dtype is torch.bfloat16:
-        program = with_wide_states(program)
+        program, target = with_wide_states(program), with_tiles(target)
         code = object_code(emit_bf16(program, target), target)
         shared = [bf16_routine(width, target) for width in widths_of(program, target)]
     else:
@@ -133,7 +161,7 @@ def _packing(kernel: Kernel, lengths: tuple[int, int, int], stems: tuple[str, ..
     rows = {"weight_ih": graph.input_gates, "weight_hh": graph.state_gates, "weight_hr": ("",)}
     rows |= {"bias_ih": graph.input_gates, "bias_hh": graph.state_gates}
     by_width = dict(zip((Width.INPUT, Width.HIDDEN, Width.PROJECTED), lengths, strict=True))
-    packer = Bf16Packer if kernel.dtype is torch.bfloat16 else Packer
+    packer = ThreePacker if kernel.is_three else Bf16Packer if kernel.dtype is torch.bfloat16 else Packer
     return packer(kernel.program, kernel.target, kernel.word, rows, by_width, stems).plan()
 
 
@@ -186,7 +214,7 @@ class LlvmCompiler(KernelCompiler):
         work = work_of(kernels.graph, schedule.rows, width, hidden, projected or hidden)
         return threads_for(2 * work) > 1
 
-    def launch(self, runs: Sequence[tuple[CpuRun, int, int]]) -> None:  # type: ignore[override]
+    def launch(self, runs: Sequence[tuple[CpuRun | PreciseRun, int, int]]) -> None:  # type: ignore[override]
         launch(runs)
 
     def described(self, stack: LayerSpec, context: CallContext, steps: int, batch: int) -> str | None:
@@ -228,8 +256,11 @@ def llvm_compiler(target: Target) -> LlvmCompiler:
 
 
 @cache
-def _pack(dtype: torch.dtype, target: Target) -> Native:
-    module = emit_bf16_pack(target) if dtype is torch.bfloat16 else emit_pack(dtype.itemsize, target)
+def _pack(dtype: torch.dtype, target: Target, is_three: bool) -> Native:
+    if is_three:
+        module = emit_three_pack(target)
+    else:
+        module = emit_bf16_pack(target) if dtype is torch.bfloat16 else emit_pack(dtype.itemsize, target)
     return load("pack", object_code(module, target))
 
 

@@ -107,6 +107,8 @@ class _Rows:
 class Emitter(Code):
     """Emits the kernel of one program for one element type and target."""
 
+    products_of_a_term = 1
+
     def __init__(self, program: Program, element_bytes: int, target: Target) -> None:
         super().__init__(program.name, element_bytes, target)
         self.program = program
@@ -132,6 +134,7 @@ class Emitter(Code):
                 self._steps(first, end)
         if restore is not None:
             restore()
+        self._end()
         if keeps_tape(self.program) and self.vectors_are_lines:
             b.fence("seq_cst")  # what went past caches is there for other threads too
         b.ret_void()
@@ -146,6 +149,9 @@ class Emitter(Code):
         """The steps of these numbers, in the order in which they run."""
         with self.loop("step", end, first=first) as count:
             self._step(self.time(count))
+
+    def _end(self) -> None:
+        """What is left to do when all steps are done."""
 
     def time(self, count: Value) -> Value:
         """The time of the step of a number."""
@@ -185,7 +191,7 @@ class Emitter(Code):
         self.calls: dict[Group, Value] = {}
         for group in (group for groups in self.groups.values() for group in groups):
             self.routines[group.width] = self.declared(self.products_name(group.width), Products.kinds)
-            words = len(CALL) + len(TERM) * len(group.terms)
+            words = len(CALL) + len(TERM) * len(group.terms) * self.products_of_a_term
             self.calls[group] = self.b.alloca(POINTER, words, name="call")
 
     def products_name(self, width: int) -> str:
@@ -367,7 +373,7 @@ class Emitter(Code):
             "last": b.select(b.trunc(tiles, ir.IntType(1)), b.sdiv(tiles, self.whole(TILES)), self.whole(-1)),
             "of last": self.whole(group.panels // TILES if group.by_tile else group.panels),
             "biases": self.biases[group],
-            "terms": self.whole(len(group.terms)),
+            "terms": self.whole(len(terms)),
         }
         descriptor = [words[name] for name in CALL]
         for term in terms:

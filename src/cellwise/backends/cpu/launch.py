@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -133,7 +133,8 @@ class CpuRun(KernelRun):
                 widths = (kernel.sums_ahead(shape.sizes.padded), shape.sizes.input)
                 self.parts += [most * width * element for width in widths]
         self.first_room = len(self.parts)
-        self.parts += [kernel.vectors * kernel.lanes * element * count for _, count in self.shares]
+        room = kernel.room_bytes(shape.sizes)
+        self.parts += [room * count for _, count in self.shares]
         edges = itertools.accumulate(map(_rounded, self.parts), initial=0)
         *self.starts, self.bytes = edges
         self.base = -1
@@ -162,7 +163,7 @@ class CpuRun(KernelRun):
 
     def _goes_by_units(self, threads: int) -> bool:
         """Whether two threads share units and not rows."""
-        can = self.at_once == 1 and self.kernel.dtype is not torch.bfloat16
+        can = self.at_once == 1 and not self.kernel.multiplies_bf16
         return can and in_units(self.kernel.program, self.shape, threads)
 
     def _sizes(self, first: int, count: int) -> np.ndarray:
@@ -318,7 +319,13 @@ class CpuRun(KernelRun):
         }
 
 
-def launch(runs: Sequence[tuple[CpuRun, int, int]]) -> None:
+class Phased(Protocol):
+    """What `launch` takes: a `CpuRun`, or what chooses among some."""
+
+    def phases(self, first: int, end: int) -> list[Phase]: ...
+
+
+def launch(runs: Sequence[tuple[Phased, int, int]]) -> None:
     """Run steps of several runs at once: of each from the first up to the end."""
     phases = [run.phases(first, end) for run, first, end in runs]
     for number in range(max(map(len, phases))):

@@ -11,6 +11,7 @@ it is in the cache.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -26,7 +27,10 @@ from cellwise.plan.program import MatmulTerm, Program, Stage, Width
 
 @dataclass(frozen=True)
 class Job:
-    """Places are in bytes, strides in elements. `units`: how many there are from the first lane on, maybe none."""
+    """Places are in bytes, strides in elements. `units`: how many there are from the first lane on, maybe none.
+
+    `low`: whether it is what bfloat16 leaves of a weight that is packed (`three_pack.py`), not what it holds.
+    """
 
     to: int
     source: int
@@ -37,6 +41,7 @@ class Job:
     from_k: int
     units: int
     add: int
+    low: int = 0
 
 
 COLUMNS = tuple(field.name for field in fields(Job))
@@ -176,6 +181,7 @@ class Packer:
     """
 
     source_bytes: int | None = None  # of a number of a weight, if it is not what is packed
+    parts = 1  # how often a weight is packed
 
     def __init__(
         self,
@@ -214,12 +220,13 @@ class Packer:
         row = units if block.transposed else length  # how long a row of the weight is
         height = length if block.transposed else units  # how many rows a gate has
         from_unit, from_k = (1, row) if block.transposed else (row, 1)
-        start = self._take(group, pairs, length)
-        for accumulator in group.accumulators:
+        start = self._take(group, pairs, self.parts * self.steps(length))
+        part = pairs * group.vectors * self.steps(length) * self.lanes
+        for low, accumulator in itertools.product(range(self.parts), group.accumulators):
             gate = gates.index(block.gates[term.accumulators.index(accumulator)])
-            first = gate * height * row
+            first, begin = gate * height * row, start + low * part
             self._vectors(
-                group, accumulator, pairs, start, length, units, block.stem, first, from_unit, from_k
+                group, accumulator, pairs, begin, length, units, block.stem, first, from_unit, from_k, low=low
             )
 
     def _biases(self, stage: Stage, group: Group, pairs: int) -> None:
@@ -237,11 +244,11 @@ class Packer:
         """How many vectors of a unit's lanes hold so many weights."""
         return length
 
-    def _take(self, group: Group, pairs: int, length: int) -> int:
-        """Room for a group's vectors of this length, where no one else's are."""
+    def _take(self, group: Group, pairs: int, steps: int) -> int:
+        """Room for so many times the vectors of a group, where no one else's are."""
         start = self.elements
         self.places.append(start)
-        self.elements += pairs * group.vectors * self.steps(length) * self.lanes
+        self.elements += pairs * group.vectors * steps * self.lanes
         return start
 
     def _vectors(
@@ -257,18 +264,20 @@ class Packer:
         from_unit: int,
         from_k: int,
         add: bool = False,
+        low: int = 0,
     ) -> None:
         """The jobs for the two tiles of one accumulator, from element `first` of a weight."""
         wide = group.width * self.lanes
+        steps = self.steps(length) if from_k else 1  # of a bias there is one
         for tile in range(TILES):
             panel, vector = group.place(accumulator, tile)
-            to = start + panel * self.steps(length) * wide + vector * self.lanes
+            to = start + panel * steps * wide + vector * self.lanes
             before = tile * self.lanes
             source = first + before * from_unit
             for pair in range(pairs):
                 begin = pair * TILES * self.lanes  # of units
                 job = Job(
-                    to=(to + pair * group.panels * self.steps(length) * wide) * self.bytes,
+                    to=(to + pair * group.panels * steps * wide) * self.bytes,
                     source=(source + begin * from_unit) * (self.source_bytes or self.bytes),
                     weight=self.stems.index(stem),
                     length=length,
@@ -277,6 +286,7 @@ class Packer:
                     from_k=from_k,
                     units=units - before - begin,
                     add=int(add),
+                    low=low,
                 )
                 self.jobs.append(job)
 

@@ -92,14 +92,18 @@ class Products(Code):
         self.panels = b.select(
             is_last, self.descriptor["of last"], self.descriptor["panels"], name="panels_here"
         )
-        rows = self.descriptor["rows"]
+        self._rows(self.descriptor["rows"])
+        b.ret_void()
+        return self.module
+
+    def _rows(self, rows: Value) -> None:
+        """The sums of all rows and panels of the pair."""
+        b = self.b
         for size in range(1, FEW_ROWS + 1):
             with b.if_then(b.icmp_signed("==", rows, self.whole(size))):
                 self._few(size)
         with b.if_then(b.icmp_signed(">", rows, self.whole(FEW_ROWS))):
             self._many(rows)
-        b.ret_void()
-        return self.module
 
     def _words(self, table: Value, names: Sequence[str]) -> dict[str, Value]:
         return {

@@ -25,7 +25,8 @@ class Target:
     """A machine as the emitter sees it: LLVM's names for it, bytes of a vector, number of vector registers.
 
     `fused`: whether it multiplies and adds in one instruction. `dots`: whether it adds two products of bfloat16 numbers
-    in one (AVX-512 BF16).
+    in one (AVX-512 BF16). `tiles`: how it multiplies bfloat16 numbers by tile registers (`amx.py`), by "instructions"
+    of AMX or by "loops" that do what these would; empty if it does not.
     """
 
     triple: str
@@ -35,6 +36,7 @@ class Target:
     registers: int
     fused: bool = True
     dots: bool = False
+    tiles: str = ""
 
     def lanes(self, element_bytes: int) -> int:
         return self.vector_bytes // element_bytes

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cellwise.backends.cpu.target import Target
-from cellwise.plan.program import MatmulTerm, Stage
+from cellwise.plan.program import MatmulTerm, Program, Stage
 
 TILES = 2
 _MOST_ROWS = 8
@@ -58,6 +58,12 @@ def groups_of(stage: Stage, target: Target) -> tuple[Group, ...]:
         first = sum(group.vectors for group in groups)
         groups.append(Group(terms, tuple(accumulators), width, first))
     return tuple(groups)
+
+
+def room_vectors(program: Program, target: Target) -> int:
+    """Sums that a row and a pair of tiles have, in the stage within steps that has the most."""
+    groups = [groups_of(stage, target) for stage in program.stages]
+    return max([sum(group.vectors for group in each) for each in groups], default=0)
 
 
 def most_rows(width: int, target: Target) -> int:
