@@ -294,6 +294,30 @@ def test_the_linear_model_equals_sums_of_its_weights():
         )
 
 
+def test_a_linear_model_takes_a_type_from_words_at_other_places_of_an_entity():
+    # "Rio" is only ever the end of a place; alone it must be a place too, which no weight of S-LOC has learned from it.
+    words = [
+        ["to", "old", "Rio"],
+        ["to", "New", "Oslo"],
+        ["to", "Oslo", "now"],
+        ["by", "Ann", "now"],
+        ["a", "b"],
+    ] * 4
+    spans = [(1, 3, "LOC"), (1, 3, "LOC"), (1, 2, "LOC"), (1, 2, "PER"), None] * 4
+    marks = [
+        encode([] if span is None else [span], len(row), "BIOES")
+        for row, span in zip(words, spans, strict=True)
+    ]
+    names = [f"{prefix}-{kind}" for kind in ("LOC", "PER") for prefix in "BIES"]
+    lexicon = Lexicon.of(words, ["O", *names], 99)
+    tags = Ragged.of(map(lexicon.tag_ids, marks))
+    model = LinearTagger.fit(Forms(lexicon, words), tags, lexicon.tags, crf=True, is_bioes=True)
+    row = model.index.hashes.tolist().index(feature_hash("word Rio"))
+    weights = dict(zip(lexicon.tags, model.weights[row].tolist(), strict=True))
+    assert weights["E-LOC"] > weights["S-LOC"] > 0.01 > weights["O"]
+    assert weights["S-LOC"] > weights["S-PER"]
+
+
 def test_the_blend_follows_who_is_right():
     truth = torch.randint(3, (6, 40), generator=torch.Generator().manual_seed(0))
     right, noise = 4.0 * torch.nn.functional.one_hot(truth, 3), torch.randn(6, 40, 3)
