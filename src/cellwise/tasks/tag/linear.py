@@ -60,16 +60,14 @@ class LinearTagger(nn.Module):
     ) -> LinearTagger:
         """Fit to sentences and their tags, by L-BFGS (Liu and Nocedal 1989).
 
-        Where tags mark entities, a feature has weights for what tags have in common too: that a word belongs to a
-        name, or to one of some type, can be learned from more words than that it ends one of that type."""
+        Where tags mark entities, a feature has weights for what tags have in common too: that a word belongs to an
+        entity, or to one of some type, can be learned from more words than that it ends one of that type."""
         counts = forms.sentences.values.bincount(minlength=len(forms)).tolist()
         made = cls(FeatureIndex.of(forms.forms, counts), names, new_crf(names, is_bioes) if crf else None)
         shares = _shares(names) if is_bioes else None
-        own = (
-            made.weights
-            if shares is None
-            else nn.Parameter(made.weights.new_zeros(len(made.weights), len(shares)))
-        )
+        own = made.weights
+        if shares is not None:
+            own = nn.Parameter(own.new_zeros(len(own), len(shares)))
         features = made._features(forms)
         lengths = forms.sentences.lengths
         batches = [torch.tensor(chosen) for chosen in by_length(lengths.tolist(), WORDS)]

@@ -187,14 +187,14 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
         if validation is None or not self._data.plan.has_entities or self.network_.crf is None:
             return ()
         self.entity_bonus_ = bonus_for(self._measured(self.network_, self._data, validation)["f1"])
+        if not self.entity_bonus_:
+            return ()
         return (f"the score of an entity has a bonus of {self.entity_bonus_:.2f}, so that more are found",)
 
     def _completion(self) -> Mapping[str, Checkpoint]:
-        return (
-            {}
-            if not self.entity_bonus_
-            else {WINDOWS: Checkpoint({BONUS: torch.tensor(self.entity_bonus_, dtype=torch.float64)}, {})}
-        )
+        if not self.entity_bonus_:
+            return {}
+        return {WINDOWS: Checkpoint({BONUS: torch.tensor(self.entity_bonus_, dtype=torch.float64)}, {})}
 
     def _restore_completion(self, run: RunFolder | None) -> tuple[str, ...]:
         if run is not None:  # runs of 0.8.0 have none
