@@ -139,7 +139,7 @@ def bonus_for(f1: float) -> float:
     """What to add to the score of each entity, where entities chosen without it have this F1.
 
     The most probable tags have a high precision and a low recall where entities are rare. F1 is highest if all are
-    taken whose probability is over F1 / 2 (Lipton, Elkan and Naryanaswamy 2014), and the most probable tags take about
+    taken whose probability is over F1 / 2 (Lipton, Elkan and Narayanaswamy 2014), and the most probable tags take about
     those over 1 / 2. The bonus is the difference of the two in the logarithm of the odds.
 
     >>> [round(bonus_for(f1), 2) for f1 in (0.0, 0.4, 0.5, 0.9, 1.0)]
