@@ -195,7 +195,11 @@ def test_conllu():
     ("text", "options", "message"),
     [
         ("a X\nb\n", {}, "line 2 has 1 column, line 1 has 2"),
-        ("a\nb\n", {}, "it has 1 column; |it needs one with words and one with their tags"),
+        (
+            "a\nb\n",
+            {},
+            "it has 1 column; |it needs one with words and one with their tags, with tabs or spaces",
+        ),
         ("a X\n", {"tag": "3"}, "no column '3' for the tags; it has 2 columns"),
         ("a X\n", {"word": "FORM"}, "no column 'FORM' for the words"),
         ("\n\n", {}, "holds no words"),
