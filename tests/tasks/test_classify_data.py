@@ -243,7 +243,9 @@ def test_bundled_data_have_their_test_part() -> None:
 def test_words() -> None:
     assert words_of("Don't STOP, it’s 8) great!") == ["don't", "stop", ",", "it's", "8", ")", "great", "!"]
     assert words_of("映画は良い") == list("映画は良い")
-    assert choose_unit(["two words"]) == "words"
+    assert choose_unit(["these are words"]) == "words"
+    assert choose_unit(["Bo", "Li", "Li", "Ann Lee", "Cy"]) == "characters"
+    assert choose_unit(["good", "bad", "very good", "bad"]) == "words"  # which come again
     assert choose_unit(["x" * 400]) == "characters"
 
 

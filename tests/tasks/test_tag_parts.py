@@ -195,7 +195,11 @@ def test_conllu():
     ("text", "options", "message"),
     [
         ("a X\nb\n", {}, "line 2 has 1 column, line 1 has 2"),
-        ("a\nb\n", {}, "it has 1 column; |it needs one with words and one with their tags"),
+        (
+            "a\nb\n",
+            {},
+            "it has 1 column; |it needs one with words and one with their tags, with tabs or spaces",
+        ),
         ("a X\n", {"tag": "3"}, "no column '3' for the tags; it has 2 columns"),
         ("a X\n", {"word": "FORM"}, "no column 'FORM' for the words"),
         ("\n\n", {}, "holds no words"),
@@ -292,6 +296,30 @@ def test_the_linear_model_equals_sums_of_its_weights():
         LinearTagger.restored(
             model.tensors() | {"linear/hashes": model.index.hashes.flip(0)}, lexicon.tags, is_bioes=False
         )
+
+
+def test_a_linear_model_takes_a_type_from_words_at_other_places_of_an_entity():
+    # "Rio" is only ever the end of a place; alone it must be a place too, which no weight of S-LOC has learned from it.
+    words = [
+        ["to", "old", "Rio"],
+        ["to", "New", "Oslo"],
+        ["to", "Oslo", "now"],
+        ["by", "Ann", "now"],
+        ["a", "b"],
+    ] * 4
+    spans = [(1, 3, "LOC"), (1, 3, "LOC"), (1, 2, "LOC"), (1, 2, "PER"), None] * 4
+    marks = [
+        encode([] if span is None else [span], len(row), "BIOES")
+        for row, span in zip(words, spans, strict=True)
+    ]
+    names = [f"{prefix}-{kind}" for kind in ("LOC", "PER") for prefix in "BIES"]
+    lexicon = Lexicon.of(words, ["O", *names], 99)
+    tags = Ragged.of(map(lexicon.tag_ids, marks))
+    model = LinearTagger.fit(Forms(lexicon, words), tags, lexicon.tags, crf=True, is_bioes=True)
+    row = model.index.hashes.tolist().index(feature_hash("word Rio"))
+    weights = dict(zip(lexicon.tags, model.weights[row].tolist(), strict=True))
+    assert weights["E-LOC"] > weights["S-LOC"] > 0.01 > weights["O"]
+    assert weights["S-LOC"] > weights["S-PER"]
 
 
 def test_the_blend_follows_who_is_right():

@@ -57,6 +57,25 @@ def test_other_encodings_are_asked_for(read, encoding: str) -> None:
     assert read(raw, encoding=encoding).panel.ids[0] == text[15:19]
 
 
+KOELN = "\n".join(f"{line};Köln" for line in numbers([str(i) for i in range(30)]).splitlines()).encode()
+
+
+def test_a_file_that_is_cut_off_within_a_letter_is_said_to_be(read) -> None:
+    with pytest.raises(
+        DataError, match=r"is cut off: it ends within a letter of line 31; copy the file again"
+    ):
+        read(KOELN[:-3])
+    with pytest.raises(DataError, match="is not UTF-8: line 2"):  # a single letter may be of any encoding
+        read("unique_id;ds;y\nKé".encode("cp1252"))
+
+
+def test_utf8_that_is_damaged_is_not_taken_for_another_encoding(read) -> None:
+    with pytest.raises(
+        DataError, match=r"is UTF-8 up to line 31, which holds the byte 0xff .*correct that line"
+    ):
+        read(KOELN + b"\xff\n")
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8", "utf-16"])
 def test_an_encoding_that_is_not_that_of_the_file(read, encoding: str) -> None:
     with pytest.raises(DataError, match="give its true encoding"):

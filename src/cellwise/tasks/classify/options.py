@@ -117,7 +117,7 @@ class SequenceOptions(CommonOptions):
         default=None,
         help="Tokens of a text.",
         choices=("words", "characters", "subwords"),
-        none="words, or characters where texts have no words; with --pretrained, those of that run",
+        none="words, or characters where texts have none, or are names; with --pretrained, those of that run",
         group=TEXTS,
     )
     pretrained: str | None = option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 __all__ = [
@@ -30,6 +31,7 @@ TOKEN = re.compile(
     rf"|[{UNSPACED}]|(?:(?![{UNSPACED}])\w)+(?:['’](?:(?![{UNSPACED}])\w)+)*|[^\w\s]"
 )
 PLACES = re.compile(r"https?://\S+|www\.\S+|@\w+")
+NAME = 3  # words that a name has not
 LONG_WORD = 24  # characters; texts whose words are mostly longer are not parted into words at all
 
 
@@ -55,13 +57,22 @@ def spans_of(text: str, unit: str) -> list[tuple[int, int]]:
 
 
 def choose_unit(texts: Iterable[str]) -> str:
-    """Words, unless they are too long to be any."""
-    words = letters = 0
+    """Words, unless they are too long to be any, or texts are one or two of them and most are there once: names, which
+    say what they are by their letters.
+
+    >>> choose_unit(["Anna", "Hanna Maria", "Otto"]), choose_unit(["yes", "no", "yes", "no"])
+    ('characters', 'words')
+    """
+    count = letters = 0
+    words: Counter[str] = Counter()
     for text in texts:
         found = words_of(text)
-        words += len(found)
+        count += 1
+        words.update(found)
         letters += sum(map(len, found))
-    return CHARACTERS if letters > LONG_WORD * words else WORDS
+    total = words.total()
+    has_names = total < NAME * count and 2 * sum(each == 1 for each in words.values()) > total
+    return CHARACTERS if letters > LONG_WORD * total or has_names else WORDS
 
 
 def folded(text: str) -> str:

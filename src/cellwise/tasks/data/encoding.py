@@ -36,6 +36,7 @@ SAMPLE = 4096  # bytes that show whether every second one is zero
 # A table of repeated values may shrink a lot, but not to this share; what does was made to fill a memory.
 MOST_UNPACKED, SAFE_UNPACKED = 200, 256 * 2**20
 CHUNK = 2**20
+LETTERS = 8  # bytes that UTF-8 needs more than letters, in a text that is it without doubt
 # no text holds these; a damaged one does
 CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -146,7 +147,15 @@ def _not_utf8(path: Path, data: bytes, error: UnicodeDecodeError, asked: bool) -
     byte = data[error.start]
     letter = bytes([byte]).decode("cp1252", errors="replace")
     guess = "" if letter == "\ufffd" else f" ({letter!r} in Windows' encoding of Western Europe, cp1252)"
-    found = f"line {line_at(data, error.start)} holds the byte 0x{byte:02x}{guess}"
+    line = line_at(data, error.start)
+    if len(data[: error.start].decode("utf-8")) <= error.start - LETTERS:  # no other encoding looks like that
+        if error.reason == "unexpected end of data":
+            return f"{path} is cut off: it ends within a letter of line {line}; copy the file again"
+        return (
+            f"{path} is UTF-8 up to line {line}, which holds the byte 0x{byte:02x}{guess}: it is damaged, or parts of "
+            "two encodings were put together; correct that line"
+        )
+    found = f"line {line} holds the byte 0x{byte:02x}{guess}"
     if asked:
         return f"{path} is not UTF-8: {found}; give its true encoding"
     return (

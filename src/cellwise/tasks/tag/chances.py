@@ -11,7 +11,7 @@ from cellwise.tasks.tag.conll import Sentences
 from cellwise.tasks.tag.data import TagPlan
 from cellwise.tasks.tag.linear import LinearTagger
 from cellwise.tasks.tag.network import TagNetwork
-from cellwise.tasks.tag.tagging import blended_chain, decide, probabilities, scored
+from cellwise.tasks.tag.tagging import blended_chain, decide, favoured, probabilities, scored
 from cellwise.tasks.tag.vocabulary import Lexicon
 
 __all__ = ["Tagging", "tagged"]
@@ -28,14 +28,21 @@ class Tagging:
 
 
 def tagged(
-    network: TagNetwork, lexicon: Lexicon, linear: LinearTagger | None, plan: TagPlan, sentences: Sentences
+    network: TagNetwork,
+    lexicon: Lexicon,
+    linear: LinearTagger | None,
+    plan: TagPlan,
+    sentences: Sentences,
+    bonus: float = 0.0,
 ) -> list[Tagging]:
-    """The tags of each sentence. A true tag that training has not seen has the probability 0."""
+    """The tags of each sentence, chosen with a bonus for each entity. A true tag that training has not seen has the
+    probability 0."""
     made: list[Tagging] = [Tagging((), ())] * len(sentences)
     weights = network.blend.cpu()
     chain = blended_chain(network, linear, weights)
+    choosing = favoured(chain, lexicon.tags, bonus)
     for batch in scored(network, lexicon, linear, sentences.words):
-        best, chances = decide(batch, weights, chain), probabilities(batch, weights, chain)
+        best, chances = decide(batch, weights, choosing), probabilities(batch, weights, chain)
         of_best = chances.gather(2, best[..., None])[..., 0]
         for column, (number, length) in enumerate(zip(batch.numbers, batch.lengths.tolist(), strict=True)):
             tags = plan.restored([lexicon.tags[i] for i in best[:length, column].tolist()])

@@ -195,7 +195,10 @@ def _choose(name: str, width: int, names: tuple[str, ...], layout: Layout, needs
     if width > 1 or layout.tag is not None:
         columns.append(_index(name, layout.tag or default[1], width, names, "tag"))
     if needs_tags and (len(columns) == 1 or columns[0] == columns[1]):
-        raise DataError(f"{name} has {_columns(width)}; it needs one with words and one with their tags")
+        raise DataError(
+            f"{name} has {_columns(width)}; it needs one with words and one with their tags, with tabs or spaces "
+            "between them"
+        )
     return columns if len(columns) > 1 and columns[0] != columns[1] else columns[:1]
 
 

@@ -17,6 +17,7 @@ from cellwise.tasks.tag.batches import by_length
 from cellwise.tasks.tag.crf import Chain, Crf
 from cellwise.tasks.tag.features import OFFSETS, FeatureIndex
 from cellwise.tasks.tag.network import NO_TAG, new_crf, tag_loss
+from cellwise.tasks.tag.schemes import kinships
 from cellwise.tasks.tag.vocabulary import Forms, Ragged
 
 __all__ = ["LinearTagger", "Tables"]
@@ -57,15 +58,23 @@ class LinearTagger(nn.Module):
     def fit(
         cls, forms: Forms, tags: Ragged, names: Sequence[str], *, crf: bool, is_bioes: bool
     ) -> LinearTagger:
-        """Fit to sentences and their tags, by L-BFGS (Liu and Nocedal 1989)."""
+        """Fit to sentences and their tags, by L-BFGS (Liu and Nocedal 1989).
+
+        Where tags mark entities, a feature has weights for what tags have in common too: that a word belongs to an
+        entity, or to one of some type, can be learned from more words than that it ends one of that type."""
         counts = forms.sentences.values.bincount(minlength=len(forms)).tolist()
         made = cls(FeatureIndex.of(forms.forms, counts), names, new_crf(names, is_bioes) if crf else None)
+        shares = _shares(names) if is_bioes else None
+        own = made.weights
+        if shares is not None:
+            own = nn.Parameter(own.new_zeros(len(own), len(shares)))
         features = made._features(forms)
         lengths = forms.sentences.lengths
         batches = [torch.tensor(chosen) for chosen in by_length(lengths.tolist(), WORDS)]
         count = int(lengths.sum())
+        parameters = [own, *(made.crf.parameters() if made.crf is not None else ())]
         solver = torch.optim.LBFGS(
-            made.parameters(),
+            parameters,
             max_iter=STEPS,
             history_size=5,
             tolerance_change=1e-7,
@@ -74,7 +83,7 @@ class LinearTagger(nn.Module):
 
         def loss() -> float:
             solver.zero_grad()
-            tables = made._tables(features)
+            tables = _tables(features, own, shares)
             cut = Tables([table.detach().requires_grad_() for table in tables.scores])
             total = 0.0
             for rows in batches:  # each is differentiated by itself, so that one is in memory
@@ -83,7 +92,7 @@ class LinearTagger(nn.Module):
                 part.backward()
                 total += float(part.detach())
             torch.autograd.backward(list(tables.scores), [table.grad for table in cut.scores])
-            for parameter in made.parameters():
+            for parameter in parameters:
                 assert parameter.grad is not None
                 parameter.grad.add_(parameter.detach(), alpha=DECAY / count)
                 total += float(parameter.detach().square().sum()) * DECAY / (2 * count)
@@ -91,6 +100,8 @@ class LinearTagger(nn.Module):
 
         with torch.enable_grad():
             solver.step(loss)
+        if shares is not None:
+            made.weights.data = own.detach() @ shares
         return made.requires_grad_(False)
 
     @property
@@ -100,17 +111,10 @@ class LinearTagger(nn.Module):
 
     def tables(self, forms: Forms) -> Tables:
         """What the words of some sentences say."""
-        return self._tables(self._features(forms))
+        return _tables(self._features(forms), self.weights)
 
     def _features(self, forms: Forms) -> list[Ragged]:
         return [self.index.rows(forms.forms, offset) for offset in OFFSETS]
-
-    def _tables(self, features: Sequence[Ragged]) -> Tables:
-        made = []
-        for offset, rows in zip(OFFSETS, features, strict=True):
-            table = functional.embedding_bag(rows.values, self.weights, rows.starts[:-1], mode="sum")
-            made.append(table + self.weights[-1] if offset == 0 else table)
-        return Tables(made)
 
     def tensors(self) -> dict[str, Tensor]:
         """What a run folder holds of it."""
@@ -139,3 +143,19 @@ class LinearTagger(nn.Module):
             raise ValueError("the weights of its linear model are none")
         made.load_state_dict(own)
         return made.requires_grad_(False)
+
+
+def _tables(features: Sequence[Ragged], weights: Tensor, shares: Tensor | None = None) -> Tables:
+    """What words with these features at each offset say; weights (N + 1, M), of which a tag has `shares` (M, K)."""
+    made = []
+    for offset, rows in zip(OFFSETS, features, strict=True):
+        table = functional.embedding_bag(rows.values, weights, rows.starts[:-1], mode="sum")
+        table = table + weights[-1] if offset == 0 else table
+        made.append(table if shares is None else table @ shares)
+    return Tables(made)
+
+
+def _shares(tags: Sequence[str]) -> Tensor:
+    """Of weights of tags, and of what tags of BIOES have in common, the share that each tag has, (M, K). A tag has four
+    of them in all, each a half, so that its squares weigh as much as those of one weight would."""
+    return torch.cat([torch.eye(len(tags)), torch.tensor(kinships(tags)).float()]) / 2

@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-__all__ = ["OUTSIDE", "SCHEMES", "Entity", "allowed_moves", "encode", "entities", "find_scheme"]
+__all__ = [
+    "OUTSIDE",
+    "SCHEMES",
+    "Entity",
+    "allowed_moves",
+    "encode",
+    "entities",
+    "find_scheme",
+    "is_begin",
+    "kinships",
+]
 
 Entity = tuple[int, int, str]
 SCHEMES = ("IOB1", "IOB2", "BIOES")
@@ -27,6 +37,31 @@ def split_tag(tag: str) -> tuple[str, str]:
         return OUTSIDE, ""
     prefix, _, kind = tag.partition("-")
     return _LETTERS.get(prefix, prefix), kind
+
+
+def is_begin(tag: str) -> bool:
+    """Whether an entity begins with this tag of BIOES.
+
+    >>> [is_begin(tag) for tag in ("B-PER", "I-PER", "E-PER", "S-PER", "O")]
+    [True, False, False, True, False]
+    """
+    return split_tag(tag)[0] in _BEGINS
+
+
+def kinships(tags: Sequence[str]) -> list[list[bool]]:
+    """What tags of BIOES have in common, each as a mask of the tags: a type, a prefix, that they mark an entity at all.
+
+    >>> kinships(["O", "B-PER", "S-PER"])
+    [[False, True, True], [False, True, False], [False, False, True], [False, True, True]]
+    """
+    parts = [split_tag(tag) for tag in tags]
+    inside = [prefix != OUTSIDE for prefix, _ in parts]
+    shared = [
+        [own[place] == value for own in parts]
+        for place in (1, 0)
+        for value in sorted({own[place] for own, has in zip(parts, inside, strict=True) if has})
+    ]
+    return [*([a and b for a, b in zip(mask, inside, strict=True)] for mask in shared), inside]
 
 
 def find_scheme(sentences: Iterable[Sequence[str]]) -> str | None:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,32 +24,28 @@ from cellwise.tasks.tag.metrics import measure_tags
 from cellwise.tasks.tag.network import TagNetwork, TagSizes
 from cellwise.tasks.tag.objective import TagObjective
 from cellwise.tasks.tag.options import TagOptions
-from cellwise.tasks.tag.schemes import SCHEMES, find_scheme
-from cellwise.tasks.tag.tagging import Scored, blended_chain, decide, scored, scored_by_linear
+from cellwise.tasks.tag.schemes import find_scheme
+from cellwise.tasks.tag.stored import BONUS, TagData, restored, restored_bonus, stored
+from cellwise.tasks.tag.tagging import (
+    Scored,
+    blended_chain,
+    bonus_for,
+    decide,
+    favoured,
+    scored,
+    scored_by_linear,
+)
 from cellwise.tasks.tag.vocabulary import Forms, Lexicon, Ragged
 from cellwise.tasks.training.loop import torch_threads
-from cellwise.tasks.training.run_folder import DATA, RunFolder
+from cellwise.tasks.training.run_folder import DATA, WINDOWS, Checkpoint, RunFolder
 
-__all__ = ["SequenceTagger", "TagData"]
+__all__ = ["SequenceTagger"]
 
 Tags = list[list[str]]
 MOST_SCORES = 30_000_000  # words times tags of the training: beyond it the linear model would take minutes
 # Epochs where nobody says how many: so that about so many words are read in all, within bounds.
 EPOCH_WORDS, FEWEST_EPOCHS, MOST_EPOCHS = 300_000, 6, 40
 BLENDED = 20_000  # words that the blend is fitted on, about
-
-
-@dataclass(frozen=True, eq=False)
-class TagData:
-    """What predictions need besides weights, and what the report measures on."""
-
-    lexicon: Lexicon
-    plan: TagPlan
-    baseline: MostFrequentTag
-    linear: LinearTagger | None
-    held_out: Sentences | None
-    is_test: bool
-    fingerprint: str
 
 
 class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
@@ -69,7 +64,8 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
     they came.
 
     What `fit` learns ends in an underscore: `network_`, `tags_` (as learned), `scheme_` (None if they mark no
-    entities), `held_out_` (the sentences that it is measured on, None if too few), `trained_` (the epochs)."""
+    entities), `held_out_` (the sentences that it is measured on, None if too few), `entity_bonus_` (what is added to
+    the score of each entity, for a high F1), `trained_` (the epochs)."""
 
     task = TASK.name
     metric = "accuracy"
@@ -81,6 +77,9 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
     held_out_: Sentences | None
     speed_: float
     """Words a second of the last prediction."""
+    entity_bonus_: float
+    """What is added to the score of each entity when tags are chosen, so that F1 is high; 0 where none are marked."""
+    _validation: Sentences | None = None  # by which the bonus is chosen
 
     def _read(self, data: Any, target: Any = None, valid: Any = None) -> tuple[TagData, TagTraining]:
         sentences = as_sentences(data, target, self.layout)
@@ -143,6 +142,8 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
         )
 
     def _objective(self, network: TagNetwork, data: TagData, training: TagTraining) -> TagObjective:
+        self._validation = training.validation
+
         def validate() -> dict[str, float]:
             if training.validation is None:
                 return {}
@@ -165,24 +166,7 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
         return max(FEWEST_EPOCHS, min(MOST_EPOCHS, EPOCH_WORDS // words))
 
     def _store(self, data: TagData) -> Stored:
-        kept = {
-            "words": data.lexicon.words,
-            "letters": data.lexicon.letters,
-            "tags": data.lexicon.tags,
-            "least": data.lexicon.least,
-            "frequent": [data.baseline.tags[word] for word in data.lexicon.words],
-            "otherwise": data.baseline.otherwise,
-            "scheme": data.plan.scheme,
-            "held_out": None if data.held_out is None else [data.held_out.words, data.held_out.tags],
-            "is_test": data.is_test,
-        }
-        text = json.dumps(kept, ensure_ascii=False).encode("utf8", "surrogatepass")
-        tensors = {
-            "text": torch.frombuffer(bytearray(text), dtype=torch.uint8),
-            "counts": torch.tensor(data.lexicon.counts),
-            **({} if data.linear is None else data.linear.tensors()),
-        }
-        return Stored(data.fingerprint, tensors)
+        return Stored(data.fingerprint, stored(data))
 
     def _restore(self, run: RunFolder, config: Mapping[str, Any]) -> TagData:
         tensors = run.read_tensors(DATA).tensors
@@ -190,11 +174,35 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
         if not isinstance(fingerprint, str):
             raise ValueError("its data has no fingerprint")
         return run.guarded(
-            f"{DATA} does not hold what a tagger knows", lambda: _rebuild(tensors, fingerprint)
+            f"{DATA} does not hold what a tagger knows", lambda: restored(tensors, fingerprint)
         )
 
     def _learned(self, data: TagData) -> None:
         self.tags_, self.scheme_, self.held_out_ = data.lexicon.tags, data.plan.scheme, data.held_out
+        self.entity_bonus_ = 0.0
+
+    def _complete(self) -> tuple[str, ...]:
+        """Choose the bonus of entities."""
+        validation, self._validation = self._validation, None
+        if validation is None or not self._data.plan.has_entities or self.network_.crf is None:
+            return ()
+        self.entity_bonus_ = bonus_for(self._measured(self.network_, self._data, validation)["f1"])
+        if not self.entity_bonus_:
+            return ()
+        return (f"the score of an entity has a bonus of {self.entity_bonus_:.2f}, so that more are found",)
+
+    def _completion(self) -> Mapping[str, Checkpoint]:
+        if not self.entity_bonus_:
+            return {}
+        return {WINDOWS: Checkpoint({BONUS: torch.tensor(self.entity_bonus_, dtype=torch.float64)}, {})}
+
+    def _restore_completion(self, run: RunFolder | None) -> tuple[str, ...]:
+        if run is not None:  # runs of 0.8.0 have none
+            tensors = run.read_tensors(WINDOWS).tensors
+            self.entity_bonus_ = run.guarded(
+                f"{WINDOWS} does not hold the bonus of entities", lambda: restored_bonus(tensors)
+            )
+        return ()
 
     def _notes(self, data: TagData) -> tuple[str, ...]:
         notes = []
@@ -227,7 +235,7 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
         self._check_fitted()
         words, start = words_of(data), time.perf_counter()
         with torch_threads(self.threads):
-            made = self._predicted(self.network_, self._data, words)
+            made = self._predicted(self.network_, self._data, words, self.entity_bonus_)
         self.speed_ = sum(map(len, words)) / max(1e-9, time.perf_counter() - start)
         return made
 
@@ -236,7 +244,14 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
         self._check_fitted()
         with torch_threads(self.threads):
             return list(
-                tagged(self.network_, self._data.lexicon, self._data.linear, self._data.plan, sentences)
+                tagged(
+                    self.network_,
+                    self._data.lexicon,
+                    self._data.linear,
+                    self._data.plan,
+                    sentences,
+                    self.entity_bonus_,
+                )
             )
 
     def tagged_by_linear(self, sentences: Sentences) -> Tags | None:
@@ -273,9 +288,11 @@ class SequenceTagger(TagOptions, Estimator[TagData, TagTraining]):
         network.blend.copy_(fit_blend(batches, ids, chain, data.linear.chain))
 
     @staticmethod
-    def _predicted(network: TagNetwork, data: TagData, words: Sequence[Sequence[str]]) -> Tags:
+    def _predicted(
+        network: TagNetwork, data: TagData, words: Sequence[Sequence[str]], bonus: float = 0.0
+    ) -> Tags:
         weights = network.blend.cpu()
-        chain = blended_chain(network, data.linear, weights)
+        chain = favoured(blended_chain(network, data.linear, weights), data.lexicon.tags, bonus)
         return _decided(data, words, scored(network, data.lexicon, data.linear, words), weights, chain)
 
 
@@ -319,37 +336,3 @@ def _fingerprint(parts: Parts) -> str:
         for row in () if each is None else zip(each.words, each.tags or (), strict=True):
             digest.update(json.dumps(row).encode("ascii"))
     return digest.hexdigest()
-
-
-def _rebuild(tensors: Mapping[str, torch.Tensor], fingerprint: str) -> TagData:
-    """Raises ValueError, KeyError or TypeError for what no tagger wrote."""
-    kept = json.loads(tensors["text"].numpy().tobytes().decode("utf8", "surrogatepass"))
-    lists = {name: tuple(kept[name]) for name in ("words", "letters", "tags", "frequent")}
-    counts = tuple(tensors["counts"].tolist())
-    scheme, otherwise = kept["scheme"], kept["otherwise"]
-    if not all(isinstance(each, str) for values in lists.values() for each in values) or not isinstance(
-        otherwise, str
-    ):
-        raise ValueError("a word, letter or tag is none")
-    if (
-        any(len(set(lists[name])) != len(lists[name]) for name in ("words", "letters", "tags"))
-        or len(lists["tags"]) < 2
-    ):
-        raise ValueError("a word, letter or tag stands there twice, or there are too few tags")
-    if not all(isinstance(each, int) for each in counts) or not len(counts) == len(lists["words"]) == len(
-        lists["frequent"]
-    ):
-        raise ValueError("its words have no counts")
-    if scheme is not None and scheme not in SCHEMES:
-        raise ValueError(f"there is no scheme {scheme!r:.40}")
-    least = kept.get("least", 1)  # runs of 0.3.0 have an embedding of every word
-    if type(least) is not int or least < 1:
-        raise ValueError("it has no least count of a word")
-    lexicon = Lexicon(lists["words"], counts, lists["letters"], lists["tags"], least)
-    frequent = MostFrequentTag(dict(zip(lists["words"], lists["frequent"], strict=True)), otherwise)
-    held_out = None
-    if kept["held_out"] is not None:
-        words, tags = kept["held_out"]
-        held_out = as_sentences(words, tags, what="measuring")
-    linear = LinearTagger.restored(tensors, lexicon.tags, is_bioes=scheme is not None)
-    return TagData(lexicon, TagPlan(scheme), frequent, linear, held_out, bool(kept["is_test"]), fingerprint)

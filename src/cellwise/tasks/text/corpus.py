@@ -132,7 +132,9 @@ def files_of(source: str | Path) -> TextFiles:
         return TextFiles((path,))
     paths = tuple(sorted(each for each in path.rglob("*.txt") if each.is_file()))
     if not paths:
-        raise DataError(f"there is no .txt file in the folder {path}")
+        raise DataError(
+            f"there is no .txt file in the folder {path}; name its texts so, or give one of its files"
+        )
     return TextFiles(paths)
 
 
