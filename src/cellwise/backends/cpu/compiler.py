@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 
 import torch
@@ -31,6 +31,9 @@ from cellwise.backends.cpu.blocks import in_blocks
 from cellwise.backends.cpu.by_units import SUFFIX, emit_by_units, is_worth_it
 from cellwise.backends.cpu.code import symbol
 from cellwise.backends.cpu.compile import load, object_code
+from cellwise.backends.cpu.in_place import SUFFIX as IN_PLACE
+from cellwise.backends.cpu.in_place import InPlacePacker, emit_in_place, in_place
+from cellwise.backends.cpu.in_place_products import in_place_routine
 from cellwise.backends.cpu.kernel import emit, widths_of
 from cellwise.backends.cpu.launch import CpuRun, launch, work_of
 from cellwise.backends.cpu.pack import Packer, Packing, emit_pack
@@ -54,6 +57,7 @@ class Kernel(CompiledKernel):
     dtype: torch.dtype
     target: Target
     call: Native
+    reads_in_place: bool = False  # weights where they lie; nothing is packed
 
     @property
     def word(self) -> int:
@@ -97,6 +101,14 @@ class Kernel(CompiledKernel):
         return compiled(hoisted(self.program), self.dtype, self.target)
 
     @cached_property
+    def in_place(self) -> Kernel:
+        """The same, which packs no weights."""
+        program, size = self.program, self.dtype.itemsize
+        code = object_code(emit_in_place(program, size, self.target), self.target)
+        call = load(symbol(program.name) + IN_PLACE, code, in_place_routine(size, self.target))
+        return replace(self, call=call, reads_in_place=True)
+
+    @cached_property
     def by_units(self) -> Native:
         """The same program for two threads that share the units of all rows."""
         size = self.dtype.itemsize
@@ -105,10 +117,12 @@ class Kernel(CompiledKernel):
         return load(symbol(self.program.name) + SUFFIX, code, *shared)
 
     def for_shape(self, shape: RunShape) -> Kernel:
-        """This, or what multiplies the inputs of such calls for a block of steps at once."""
-        # Kernels of bfloat16 have each step's products within the step only.
-        ahead = self.dtype is not torch.bfloat16 and in_blocks(self.program, shape, self.word)
-        return self.hoisted if ahead else self
+        """This, or what multiplies the inputs of such calls for a block of steps at once, or packs no weights."""
+        if self.dtype is torch.bfloat16:  # with each step's products within the step only
+            return self
+        if in_blocks(self.program, shape, self.word):
+            return self.hoisted
+        return self.in_place if in_place(self.program, shape, self.lanes) else self
 
     def open(self, shape: RunShape) -> CpuRun:
         return CpuRun(self.for_shape(shape), shape)
@@ -133,7 +147,8 @@ def _packing(kernel: Kernel, lengths: tuple[int, int, int], stems: tuple[str, ..
     rows = {"weight_ih": graph.input_gates, "weight_hh": graph.state_gates, "weight_hr": ("",)}
     rows |= {"bias_ih": graph.input_gates, "bias_hh": graph.state_gates}
     by_width = dict(zip((Width.INPUT, Width.HIDDEN, Width.PROJECTED), lengths, strict=True))
-    packer = Bf16Packer if kernel.dtype is torch.bfloat16 else Packer
+    packer = InPlacePacker if kernel.reads_in_place else Packer
+    packer = Bf16Packer if kernel.dtype is torch.bfloat16 else packer
     return packer(kernel.program, kernel.target, kernel.word, rows, by_width, stems).plan()
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 # gates, which are read again for every few columns of the result, stay in the second cache.
 _MOST_ROWS, _MOST_BYTES = 256, 2**20
 _RESETS = ("resets",)
+_empty_like = torch.empty_like
 
 
 class SmallForward:
@@ -98,7 +99,7 @@ class SmallForward:
         self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], *resets: Tensor
     ) -> tuple[Any, ...]:
         """The output, what is kept of it, the final states, and what else is kept; x (rows, D) in any shape."""
-        made = [torch.empty_like(each) for each in self._templates]
+        made = list(map(_empty_like, self._templates))
         if self._restarts:
             states = restarted(states, resets[0])
         self._runs.enter((x, *states, *self._beside.whole(weights), *made, *resets))
