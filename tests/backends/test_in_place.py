@@ -20,7 +20,7 @@ from cellwise.backends.compiled.compiler import Carried, RunShape
 from cellwise.backends.compiled.forward_pass import forward_pass
 from cellwise.backends.compiled.saved import make_sizes
 from cellwise.backends.compiled.time_schedule import even_schedule
-from cellwise.backends.cpu import compiler
+from cellwise.backends.cpu import blocks, compiler, in_place
 from cellwise.backends.cpu.compile import load
 from cellwise.backends.cpu.compiler import Kernel, llvm_compiler
 from cellwise.backends.cpu.in_place import can_be_in_place
@@ -36,7 +36,7 @@ def everywhere(which: bool) -> Iterator[list[Kernel]]:
     taken: list[Kernel] = []
     made = Kernel.in_place.func  # type: ignore[attr-defined]
 
-    def is_taken(program: Any, shape: RunShape, lanes: int) -> bool:
+    def is_taken(program: Any, shape: RunShape, _: int, lanes: int, ahead: bool) -> bool:
         return which and can_be_in_place(program) and shape.sizes.hidden % lanes == 0
 
     def noted(kernel: Kernel) -> Kernel:
@@ -139,7 +139,9 @@ def is_taken(cell: str, *sizes: int, dtype: torch.dtype = torch.float32, width: 
     return kernels.inference.for_shape(shape).reads_in_place
 
 
-def test_it_is_done_where_it_was_measured_to_be_faster() -> None:
+def test_it_is_done_where_it_was_measured_to_be_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "second_level_cache", lambda: 2**20)
+    monkeypatch.setattr(in_place, "second_level_cache", lambda: 2**20)
     assert (
         is_taken("lstm", 1, 1, 64, 128)
         and is_taken("gru", 4, 8, 64, 128)
@@ -148,7 +150,9 @@ def test_it_is_done_where_it_was_measured_to_be_faster() -> None:
     assert not is_taken("lstm", 5, 8, 64, 128) and not is_taken("rnn", 1, 49, 256, 256)
     assert is_taken("lstm", 1, 5, 16, 16) and not is_taken("lstm", 1, 6, 16, 16)
     assert not is_taken("lstm", 1, 1, 64, 100)  # no whole vectors
-    assert not is_taken("lstm", 8, 1, 64, 128)  # the input is multiplied for a block of steps
+    # The inputs of a block of steps would be multiplied at once.
+    assert is_taken("lstm", 16, 1, 64, 128) and not is_taken("lstm", 17, 1, 64, 128)
+    assert is_taken("lstm", 7, 1, 256, 256) and not is_taken("lstm", 8, 1, 256, 256)
     assert is_taken("lstm", 1, 12, 64, 128, dtype=torch.float64)
     assert not is_taken("lstm", 1, 13, 64, 128, dtype=torch.float64)
     assert is_taken("lstm", 1, 12, 64, 128, width=32) and not is_taken("lstm", 1, 13, 64, 128, width=32)

@@ -120,9 +120,10 @@ class Kernel(CompiledKernel):
         """This, or what multiplies the inputs of such calls for a block of steps at once, or packs no weights."""
         if self.dtype is torch.bfloat16:  # with each step's products within the step only
             return self
-        if in_blocks(self.program, shape, self.word):
-            return self.hoisted
-        return self.in_place if in_place(self.program, shape, self.lanes) else self
+        ahead = in_blocks(self.program, shape, self.word)
+        if in_place(self.program, shape, self.word, self.lanes, ahead):
+            return self.in_place
+        return self.hoisted if ahead else self
 
     def open(self, shape: RunShape) -> CpuRun:
         return CpuRun(self.for_shape(shape), shape)

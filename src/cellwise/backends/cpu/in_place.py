@@ -25,6 +25,7 @@ from dataclasses import replace
 from llvmlite import ir
 
 from cellwise.backends.compiled.compiler import RunShape
+from cellwise.backends.cpu.blocks import second_level_cache
 from cellwise.backends.cpu.code import I64, POINTER, Value
 from cellwise.backends.cpu.in_place_products import BIASES, CALL, TERM, InPlaceProducts, routine_name
 from cellwise.backends.cpu.kernel import Emitter
@@ -159,12 +160,21 @@ def can_be_in_place(program: Program) -> bool:
     )
 
 
-def in_place(program: Program, shape: RunShape, lanes: int) -> bool:
-    """Whether such calls read weights where they lie. It depends on the shape alone, as `blocks.in_blocks` does."""
-    rows, sizes = shape.schedule.rows, shape.sizes
+def in_place(program: Program, shape: RunShape, element_bytes: int, lanes: int, ahead: bool) -> bool:
+    """Whether such calls read weights where they lie. It depends on the shape alone, as `blocks.in_blocks` does.
+
+    Args:
+        ahead: whether the inputs of a block of steps would be multiplied at once. Packing is made good sooner then, and
+            at once where weights fill the cache.
+    """
+    rows, sizes, graph = shape.schedule.rows, shape.sizes, program.graph
     at_most, each = _ROWS.get(lanes, (0, 0.0))
-    is_few = 0 < rows <= min(at_most, each * (sizes.input + sizes.hidden))
-    return is_few and sizes.hidden % lanes == 0 and can_be_in_place(program)
+    most = min(at_most, each * (sizes.input + sizes.hidden))
+    if ahead:
+        weights = len(graph.input_gates) * sizes.input + len(graph.state_gates) * sizes.output
+        is_near = weights * sizes.hidden * element_bytes <= second_level_cache() / 2
+        most = most / 2 if is_near else 0
+    return 0 < rows <= most and sizes.hidden % lanes == 0 and can_be_in_place(program)
 
 
 def emit_in_place(program: Program, element_bytes: int, target: Target) -> ir.Module:
