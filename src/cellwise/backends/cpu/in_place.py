@@ -27,6 +27,7 @@ from llvmlite import ir
 from cellwise.backends.compiled.compiler import RunShape
 from cellwise.backends.cpu.blocks import second_level_cache
 from cellwise.backends.cpu.code import I64, POINTER, Value
+from cellwise.backends.cpu.few_rows import most_in_place
 from cellwise.backends.cpu.in_place_products import BIASES, CALL, TERM, InPlaceProducts, routine_name
 from cellwise.backends.cpu.kernel import Emitter
 from cellwise.backends.cpu.pack import Packer, Packing
@@ -136,11 +137,6 @@ class InPlacePacker(Packer):
         return replace(super().plan(), as_they_are=as_they_are)
 
 
-# By lanes of a vector, how many rows of all steps a weight is read for where it lies: at most, and for each of D + H;
-# the longer the rows of weights, the less adding up lanes counts. Narrower vectors were not measured.
-_ROWS = {16: (48, 1 / 6), 8: (12, 1 / 10)}
-
-
 def can_be_in_place(program: Program) -> bool:
     """Whether a program's products are of weights as they lie, in whole vectors, and nothing is summed over units."""
     terms = [term for stage in program.all_stages for term in stage.terms]
@@ -168,13 +164,12 @@ def in_place(program: Program, shape: RunShape, element_bytes: int, lanes: int, 
             at once where weights fill the cache.
     """
     rows, sizes, graph = shape.schedule.rows, shape.sizes, program.graph
-    at_most, each = _ROWS.get(lanes, (0, 0.0))
-    most = min(at_most, each * (sizes.input + sizes.hidden))
+    most = most_in_place(sizes.input, sizes.hidden, lanes)
     if ahead:
         weights = len(graph.input_gates) * sizes.input + len(graph.state_gates) * sizes.output
         is_near = weights * sizes.hidden * element_bytes <= second_level_cache() / 2
         most = most / 2 if is_near else 0
-    return 0 < rows <= most and sizes.hidden % lanes == 0 and can_be_in_place(program)
+    return 0 < rows <= most and can_be_in_place(program)
 
 
 def emit_in_place(program: Program, element_bytes: int, target: Target) -> ir.Module:
