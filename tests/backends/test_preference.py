@@ -193,12 +193,16 @@ def test_a_few_rows_that_are_no_whole_vectors_go_to_torchs_operator(vectors: int
 
 
 def test_a_model_knows_what_kernels_do_for_few_rows() -> None:
-    size = LayerSize(1, 4, 4, 64, 128)
-    whole, other = (cost_model.TERMS["cpu"](size, lanes=lanes) for lanes in (16, 0))
-    assert whole[:9] == other[:9] and whole[10] == other[10]
-    assert (whole[9], *whole[11:]) == (0, 0, 0)  # nothing is packed, and the call is one chain
-    assert (other[9], *other[11:]) == (128 * 192, 1, 1)
-    assert cost_model.TERMS["cpu"](LayerSize(4, 64, 256, 64, 128), lanes=16)[9:12] == (128 * 192, 512, 0)
+    def last(size: LayerSize, lanes: int) -> tuple[float, ...]:
+        """What is packed, whether the call takes the long way, whether rows are padded, and their units."""
+        terms = cost_model.TERMS["cpu"](size, lanes=lanes)
+        return terms[9], *terms[11:]
+
+    assert last(LayerSize(1, 4, 4, 64, 128), 16) == (0, False, False, 0)
+    assert last(LayerSize(1, 4, 4, 64, 128), 0) == (128 * 192, True, False, 0)
+    assert last(LayerSize(4, 32, 128, 64, 128), 16) == (128 * 192, False, False, 0)
+    assert last(LayerSize(4, 32, 120, 64, 128), 16) == (128 * 192, True, False, 0)  # ragged
+    assert last(LayerSize(1, 4, 4, 64, 100), 16) == (100 * 164, True, True, 4 * 128)
     assert cost_model.lanes_of(64, "gru", "float64") == 8 and cost_model.lanes_of(32, "lstm", "float32") == 8
     assert (
         cost_model.lanes_of(64, "lstm_projected", "float32")

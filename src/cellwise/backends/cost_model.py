@@ -187,8 +187,9 @@ def _cpu_terms(size: LayerSize, in_blocks: bool = True, lanes: int = 0) -> tuple
     products = 6 * (blocks + (-(-N // 6) * tiles * D if ahead else 0))
     chain = T * size.batch == N and is_small(N, _GATE_BYTES, H, lanes)
     packed = 0 if most_in_place(D, H, lanes) >= N else H * (D + H)
-    long_way = 0 if chain else 1
-    return (1, T, N * tiles, N * D, products, *read, T * weights, packed, T * tiles, long_way, T * long_way)
+    is_padded = lanes > 0 and H % lanes > 0
+    ways = (not chain, is_padded, is_padded * N * tiles)
+    return (1, T, N * tiles, N * D, products, *read, T * weights, packed, T * tiles, *ways)
 
 
 TERMS: dict[str, Callable[..., tuple[float, ...]]] = {NATIVE: _native_terms, CPU: _cpu_terms}
