@@ -112,6 +112,10 @@ class Kernel(CompiledKernel):
     def by_units(self) -> Native:
         """The same program for two threads that share the units of all rows."""
         size = self.dtype.itemsize
+        if self.reads_in_place:
+            code = object_code(emit_in_place(self.program, size, self.target, by_units=True), self.target)
+            shared = [in_place_routine(size, self.target)]
+            return load(symbol(self.program.name) + SUFFIX + IN_PLACE, code, *shared)
         code = object_code(emit_by_units(self.program, size, self.target), self.target)
         shared = [routine(width, size, self.target) for width in widths_of(self.program, self.target)]
         return load(symbol(self.program.name) + SUFFIX, code, *shared)

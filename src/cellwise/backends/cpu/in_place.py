@@ -26,6 +26,7 @@ from llvmlite import ir
 
 from cellwise.backends.compiled.compiler import RunShape
 from cellwise.backends.cpu.blocks import second_level_cache
+from cellwise.backends.cpu.by_units import UnitsEmitter
 from cellwise.backends.cpu.code import I64, POINTER, Value
 from cellwise.backends.cpu.few_rows import most_in_place
 from cellwise.backends.cpu.in_place_products import BIASES, CALL, TERM, InPlaceProducts, routine_name
@@ -123,6 +124,10 @@ class InPlaceEmitter(Emitter):
         }
 
 
+class _SharedInPlaceEmitter(InPlaceEmitter, UnitsEmitter):
+    """Both at once."""
+
+
 class InPlacePacker(Packer):
     """Packs nothing, and says which weights there are."""
 
@@ -172,6 +177,11 @@ def in_place(program: Program, shape: RunShape, element_bytes: int, lanes: int, 
     return 0 < rows <= most and can_be_in_place(program)
 
 
-def emit_in_place(program: Program, element_bytes: int, target: Target) -> ir.Module:
-    """The kernel of a program as an LLVM module, without the routine that it calls."""
-    return InPlaceEmitter(program, element_bytes, target).emit()
+def emit_in_place(program: Program, element_bytes: int, target: Target, by_units: bool = False) -> ir.Module:
+    """The kernel of a program as an LLVM module, without the routine that it calls.
+
+    Args:
+        by_units: for two threads that share the units of all rows.
+    """
+    kind = _SharedInPlaceEmitter if by_units else InPlaceEmitter
+    return kind(program, element_bytes, target).emit()

@@ -175,7 +175,6 @@ class CpuRun(KernelRun):
     def _goes_by_units(self, threads: int) -> bool:
         """Whether two threads share units and not rows."""
         can = self.at_once == 1 and self.kernel.dtype is not torch.bfloat16
-        can = can and not self.kernel.reads_in_place
         return can and in_units(self.kernel.program, self.shape, threads)
 
     def _sizes(self, first: int, count: int) -> np.ndarray:
