@@ -32,6 +32,7 @@ from cellwise.backends.cost_model import (
     LayerSize,
     Model,
     has_blocks,
+    lanes_of,
     polynomial_terms,
     sizes_of,
 )
@@ -80,11 +81,13 @@ def fitted_polynomial(terms: np.ndarray, wanted: np.ndarray, importance: np.ndar
 
 
 def fitted(rows: list[dict[str, Any]], mode: str, uncertainty: float = 0.0) -> Model:
-    sizes, in_blocks = [size_of(row) for row in rows], has_blocks(rows[0]["dtype"])
+    sizes, first = [size_of(row) for row in rows], rows[0]
+    in_blocks = has_blocks(first["dtype"])
+    lanes = lanes_of(first["vectors"], first["family"], first["dtype"])
     importance = np.array([_NAMED if tuple(row["shape"]) in NAMED else 1.0 for row in rows])
     factors, times = {}, {}
     for side, place in ((NATIVE, 0), (CPU, 1)):
-        options = {"in_blocks": in_blocks} if side == CPU else {}
+        options = {"in_blocks": in_blocks, "lanes": lanes} if side == CPU else {}
         terms = np.array([TERMS[side](size, **options) for size in sizes], float)
         seconds = np.array([row[mode][place] for row in rows])
         factors[side] = fitted_factors(terms, seconds, importance)
@@ -95,7 +98,7 @@ def fitted(rows: list[dict[str, Any]], mode: str, uncertainty: float = 0.0) -> M
     )
     largest = LayerSize(*np.array(sizes).max(0).tolist())
     plain = {side: tuple(each.tolist()) for side, each in factors.items()}
-    model = Model(plain, tuple(polynomial.tolist()), largest, uncertainty, in_blocks=in_blocks)
+    model = Model(plain, tuple(polynomial.tolist()), largest, uncertainty, in_blocks=in_blocks, lanes=lanes)
     beyond = measured_ratios(rows, mode) - np.log([model.ratio([size]) for size in sizes])
     known = [
         (sizes_of(size), float(more))

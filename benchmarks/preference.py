@@ -12,9 +12,9 @@ On a processor with AVX-512 BF16 and without AMX, the same for bfloat16, whose t
 
 Each call becomes a line of preference_rows.jsonl beside this file: its shape, and the seconds of torch.nn's layer and
 of the same layer on the kernels, in inference, in a forward pass that records for a backward pass, and in a training
-step. What has a line is not measured again. Both sides take turns (A B B A) in one process on the same weights and
-input; results are compared first; the fastest of the samples is kept, which other processes disturbed least. One
-thread is used, and its processor time counted.
+step. What has a line is not measured again; `--like` a file with the lines that were taken out measures those anew.
+Both sides take turns (A B B A) in one process on the same weights and input; results are compared first; the fastest
+of the samples is kept, which other processes disturbed least. One thread is used, and its processor time counted.
 """
 
 from __future__ import annotations
@@ -199,6 +199,18 @@ def jobs(count: int) -> Iterator[tuple[tuple[int, int, int, int], bool, str]]:
                 yield shape, ragged, dtype
 
 
+def calls(arguments: argparse.Namespace) -> Iterator[tuple[str, tuple[int, int, int, int], bool, str]]:
+    """(family, shape, whether rows are ragged, dtype) of what is measured."""
+    if arguments.like:
+        for each in map(json.loads, arguments.like.read_text().splitlines()):
+            if each["vectors"] == arguments.vectors:
+                yield each["family"], tuple(each["shape"]), each["ragged"], each["dtype"]
+        return
+    for family in FAMILIES:
+        for job in jobs(round(FAMILIES[family] * arguments.part)):
+            yield family, *job
+
+
 def measure(arguments: argparse.Namespace) -> None:
     restrict(arguments.vectors)
     import torch
@@ -207,21 +219,21 @@ def measure(arguments: argparse.Namespace) -> None:
     done = arguments.out.read_text() if arguments.out.exists() else ""
     names = ("vectors", "family", "shape", "ragged", "dtype")
     known = [[each[name] for name in names] for each in map(json.loads, done.splitlines())]
-    for family in arguments.families.split(","):
-        for shape, ragged, dtype in jobs(round(FAMILIES[family] * arguments.part)):
-            if (
-                dtype not in arguments.dtypes.split(",")
-                or [arguments.vectors, family, list(shape), ragged, dtype] in known
-            ):
-                continue
-            found = row(family, shape, ragged, getattr(torch, dtype), arguments.seconds)
-            found["vectors"] = arguments.vectors
-            with arguments.out.open("a") as file:
-                file.write(json.dumps(found) + "\n")
-            ratios = " ".join(
-                f"{name} {found[name][0] / found[name][1]:.2f}" for name in ("infer", "record", "train")
-            )
-            print(family, shape, "ragged" if ragged else "dense", dtype, ratios, flush=True)
+    for family, shape, ragged, dtype in calls(arguments):
+        if (
+            family not in arguments.families.split(",")
+            or dtype not in arguments.dtypes.split(",")
+            or [arguments.vectors, family, list(shape), ragged, dtype] in known
+        ):
+            continue
+        found = row(family, shape, ragged, getattr(torch, dtype), arguments.seconds)
+        found["vectors"] = arguments.vectors
+        with arguments.out.open("a") as file:
+            file.write(json.dumps(found) + "\n")
+        ratios = " ".join(
+            f"{name} {found[name][0] / found[name][1]:.2f}" for name in ("infer", "record", "train")
+        )
+        print(family, shape, "ragged" if ragged else "dense", dtype, ratios, flush=True)
 
 
 def main() -> None:
@@ -235,6 +247,9 @@ def main() -> None:
     )
     parser.add_argument("--families", default=",".join(FAMILIES))
     parser.add_argument("--dtypes", default="float32,float64")
+    parser.add_argument(
+        "--like", type=Path, help="Of the calls that this file has lines of, in place of the drawn."
+    )
     parser.add_argument("--out", type=Path, default=ROWS)
     measure(parser.parse_args())
 

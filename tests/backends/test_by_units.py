@@ -16,8 +16,8 @@ from torch import Tensor
 
 import cellwise
 from cellwise.backends.compiled import backward_pass, forward_pass
-from cellwise.backends.compiled.cell_kernels import CellKernels
-from cellwise.backends.cpu import by_units, launch, threads
+from cellwise.backends.compiled.cell_kernels import CellKernels, kernels_of
+from cellwise.backends.cpu import by_units, compiler, in_place, launch, threads
 from cellwise.backends.cpu.compile import compiled
 from cellwise.backends.cpu.compiler import LlvmCompiler, llvm_compiler
 from cellwise.backends.cpu.target import Target, host
@@ -80,6 +80,27 @@ def test_two_threads_have_the_bits_of_one(
     with mock.patch.object(threads._PATIENCE, "is_over", lambda: True):  # one thread, for a while
         alone = _everything(layer, x, lengths)
     assert all(torch.equal(a, b) for a, b in zip(alone, wanted, strict=True))
+
+
+def test_two_threads_that_read_weights_where_they_lie(two_threads: None) -> None:
+    layer, x = cellwise.LSTM(17, 96, backend="cpu"), torch.randn(4, 2, 17)
+    if host().vector_bytes < 32:
+        pytest.skip("narrow vectors pack")
+    emitted = []
+    emit = in_place.emit_in_place
+
+    def noted(*given: Any, **options: Any) -> Any:
+        emitted.append(options)
+        return emit(*given, **options)
+
+    kernels_of.cache_clear()  # so that kernels are made anew
+    with (
+        mock.patch.object(compiler, "emit_in_place", noted),
+        mock.patch.object(launch, "in_step", wraps=threads.in_step) as in_step,
+    ):
+        found = _everything(layer, x)
+    assert {"by_units": True} in emitted and in_step.call_count == 2
+    assert all(torch.equal(a, b) for a, b in zip(found, _in_one_thread(layer, x), strict=True))
 
 
 @pytest.mark.parametrize(("cell", "dtype"), [("lstm", torch.float32), ("gru-reset-before", torch.float64)])

@@ -18,6 +18,7 @@ from operator import mul
 from typing import NamedTuple
 
 from cellwise.backends.cpu.blocks import is_worth_it
+from cellwise.backends.cpu.few_rows import is_small, most_in_place
 
 TABLE, BF16_TABLE = "preference_table.json", "preference_table_bfloat16.json"
 NATIVE, CPU = "native", "cpu"
@@ -57,7 +58,8 @@ class Model:
     the ratio is uncertain: the standard deviation of its logarithm at calls that were left out of the fit.
 
     known: calls that are asked about most, (T, rows of a step, D, H), and by how much the logarithm of their measured
-    ratio is larger than all the rest says; a call near one of them gets most of that.
+    ratio is larger than all the rest says; a call near one of them gets most of that. in_blocks, lanes: what kernels do
+    otherwise for some sizes (`has_blocks`, `lanes_of`).
     """
 
     factors: Mapping[str, tuple[float, ...]]
@@ -66,6 +68,7 @@ class Model:
     uncertainty: float
     known: tuple[tuple[tuple[float, ...], float], ...] = ()
     in_blocks: bool = True
+    lanes: int = 0
 
     def ratio(self, sizes: Sequence[LayerSize], threads: int = 1) -> float:
         """How many times as long torch's operator takes as the kernels, for all these layers and directions.
@@ -89,7 +92,8 @@ class Model:
     def _seconds(self, side: str, sizes: Sequence[LayerSize], threads: int) -> float:
         if side == CPU:
             return sum(
-                _sum(self.factors[CPU], TERMS[CPU](_share(size, threads), self.in_blocks)) for size in sizes
+                _sum(self.factors[CPU], TERMS[CPU](_share(size, threads), self.in_blocks, self.lanes))
+                for size in sizes
             )
         total = 0.0
         for size in sizes:
@@ -112,6 +116,13 @@ class Model:
 def has_blocks(dtype: str) -> bool:
     """Whether there are kernels of this dtype that multiply the inputs of a block of steps at once."""
     return dtype != "bfloat16"
+
+
+def lanes_of(vectors: int, family: str, dtype: str) -> int:
+    """Numbers of a vector of kernels that have a shorter way for few rows (`cpu.few_rows`); 0 where there is none."""
+    if dtype == "bfloat16" or family.endswith("_projected"):
+        return 0
+    return vectors // (8 if dtype == "float64" else 4)
 
 
 def sizes_of(size: LayerSize) -> tuple[float, ...]:
@@ -164,7 +175,7 @@ def _native_terms(size: LayerSize) -> tuple[float, ...]:
     return (1, T, N * H, N * D, *products, H * (D + H), T * H, H * D)
 
 
-def _cpu_terms(size: LayerSize, in_blocks: bool = True) -> tuple[float, ...]:
+def _cpu_terms(size: LayerSize, in_blocks: bool = True, lanes: int = 0) -> tuple[float, ...]:
     T, _, N, D, H = size
     tiles = -(-H // 32) * 32
     filled = _GATE_BYTES * H * (D + H) / _CACHES[1]
@@ -174,7 +185,11 @@ def _cpu_terms(size: LayerSize, in_blocks: bool = True) -> tuple[float, ...]:
     blocks = T * -(-N // (6 * T)) * weights
     read = [blocks * (cache < _GATE_BYTES * weights) for cache in _CACHES]
     products = 6 * (blocks + (-(-N // 6) * tiles * D if ahead else 0))
-    return (1, T, N * tiles, N * D, products, *read, T * weights, H * (D + H), T * tiles)
+    chain = T * size.batch == N and is_small(N, _GATE_BYTES, H, lanes)
+    packed = 0 if most_in_place(D, H, lanes) >= N else H * (D + H)
+    is_padded = lanes > 0 and H % lanes > 0
+    ways = (not chain, is_padded, is_padded * N * tiles)
+    return (1, T, N * tiles, N * D, products, *read, T * weights, packed, T * tiles, *ways)
 
 
 TERMS: dict[str, Callable[..., tuple[float, ...]]] = {NATIVE: _native_terms, CPU: _cpu_terms}
@@ -195,7 +210,8 @@ def read(text: str) -> dict[Key, Model]:
         key, largest = Key(*row["key"]), LayerSize(*row["largest"])
         known = tuple((tuple(sizes), beyond) for *sizes, beyond in row["known"])
         polynomial, blocks = tuple(row["polynomial"]), has_blocks(key.dtype)
-        found[key] = Model(factors, polynomial, largest, row["uncertainty"], known, blocks)
+        lanes = lanes_of(key.vectors, key.family, key.dtype)
+        found[key] = Model(factors, polynomial, largest, row["uncertainty"], known, blocks, lanes)
     return found
 
 

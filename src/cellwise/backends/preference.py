@@ -37,10 +37,6 @@ _MODES = {INFER: "inference", RECORD: "a recorded forward pass", TRAIN: "trainin
 # The kernels are to be faster by so much, and by so many times the uncertainty of the estimate; and by more with
 # several threads, for which nothing was measured.
 _LEAST_GAIN, _CAUTION, _THREADS = 0.04, 0.5, 0.2
-# Calls that `cpu/small_calls.py` runs were not in the table's measurements. Up to this size of a gate's weights the
-# kernels were 1.05 to 7.5 times as fast as torch, in each mode, with all three cells (docs/decisions/0048).
-_SMALL_ROWS, _SMALL_GATE = 256, 50_000
-_SMALL = Preference("cpu", "a small call, for which the kernels were measured to be the faster")
 
 
 def preferred(stack: LayerSpec, context: CallContext, workload: Workload | None) -> Preference | None:
@@ -53,8 +49,6 @@ def preferred(stack: LayerSpec, context: CallContext, workload: Workload | None)
         return None
     if context.traced or workload is None:
         return _TRACED if context.traced else _UNKNOWN
-    if _is_small(stack, context, workload):
-        return _SMALL
     layers, threads = _layers(stack, workload), workload.threads
     estimates = [
         (mode, model.ratio(layers, threads), margin_of(model.uncertainty_at(layers), threads))
@@ -66,22 +60,6 @@ def preferred(stack: LayerSpec, context: CallContext, workload: Workload | None)
     # What gains least decides: of a call that is recorded, only the caller knows whether it is a training step.
     mode, ratio, margin = min(estimates, key=lambda each: each[1] / each[2])
     return Preference(CPU if ratio > margin else NATIVE, _reason(stack, workload, mode, ratio, margin))
-
-
-def _is_small(stack: LayerSpec, context: CallContext, workload: Workload) -> bool:
-    """Whether a call is a small one of a kind that was measured: in float32, and in whole vectors of 64 bytes."""
-    return (
-        context.dtype is torch.float32
-        and context.autocast is None
-        and vector_bytes() == 64
-        and workload.threads == 1
-        and workload.rows <= _SMALL_ROWS
-        and not (workload.ragged or stack.proj_size or context.recompute)
-        and stack.num_layers * stack.directions == 1
-        and stack.hidden_size % 16 == 0
-        and stack.hidden_size * (stack.input_size + stack.hidden_size) <= _SMALL_GATE
-        and family_of(stack) is not None
-    )
 
 
 def margin_of(uncertainty: float, threads: int = 1) -> float:

@@ -106,9 +106,11 @@ class CompiledShortcut(Shortcut):
         resets: Tensor | None,
     ) -> Sequence[Tensor]:
         call = self._call_of(number, states, x)
-        weights = self._with_parts(x, weights)
+        if self._parts is not None:
+            weights = self._with_parts(x, weights)
         if call.small is not None:
-            states = [each if each.is_contiguous() else each.contiguous() for each in states]
+            if states:
+                states = [each if each.is_contiguous() else each.contiguous() for each in states]
         elif self._alone:
             states = [each[0] for each in states]
         if records:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 
 import torch
@@ -33,6 +33,9 @@ from cellwise.backends.cpu.blocks import in_blocks
 from cellwise.backends.cpu.by_units import SUFFIX, emit_by_units, is_worth_it
 from cellwise.backends.cpu.code import symbol
 from cellwise.backends.cpu.compile import load, object_code
+from cellwise.backends.cpu.in_place import SUFFIX as IN_PLACE
+from cellwise.backends.cpu.in_place import InPlacePacker, emit_in_place, in_place
+from cellwise.backends.cpu.in_place_products import in_place_routine
 from cellwise.backends.cpu.kernel import emit, widths_of
 from cellwise.backends.cpu.launch import CpuRun, launch, work_of
 from cellwise.backends.cpu.pack import Packer, Packing, emit_pack
@@ -60,6 +63,7 @@ class Kernel(CompiledKernel):
     target: Target
     call: Native
     is_three: bool = False  # float32 whose products are three of bfloat16
+    reads_in_place: bool = False  # weights where they lie; nothing is packed
 
     @property
     def word(self) -> int:
@@ -114,9 +118,21 @@ class Kernel(CompiledKernel):
         return compiled(hoisted(self.program), self.dtype, self.target)
 
     @cached_property
+    def in_place(self) -> Kernel:
+        """The same, which packs no weights."""
+        program, size = self.program, self.dtype.itemsize
+        code = object_code(emit_in_place(program, size, self.target), self.target)
+        call = load(symbol(program.name) + IN_PLACE, code, in_place_routine(size, self.target))
+        return replace(self, call=call, reads_in_place=True)
+
+    @cached_property
     def by_units(self) -> Native:
         """The same program for two threads that share the units of all rows."""
         size = self.dtype.itemsize
+        if self.reads_in_place:
+            code = object_code(emit_in_place(self.program, size, self.target, by_units=True), self.target)
+            shared = [in_place_routine(size, self.target)]
+            return load(symbol(self.program.name) + SUFFIX + IN_PLACE, code, *shared)
         code = object_code(emit_by_units(self.program, size, self.target), self.target)
         shared = [routine(width, size, self.target) for width in widths_of(self.program, self.target)]
         return load(symbol(self.program.name) + SUFFIX, code, *shared)
@@ -131,9 +147,12 @@ class Kernel(CompiledKernel):
         return Kernel(self.program, self.dtype, target, run, is_three=True)
 
     def for_shape(self, shape: RunShape) -> Kernel:
-        """This, or what multiplies the inputs of such calls for a block of steps at once."""
-        # Products of bfloat16 are within their steps only.
-        ahead = not self.multiplies_bf16 and in_blocks(self.program, shape, self.word)
+        """This, or what multiplies the inputs of such calls for a block of steps at once, or packs no weights."""
+        if self.multiplies_bf16:  # products of bfloat16 are within their steps only
+            return self
+        ahead = in_blocks(self.program, shape, self.word)
+        if in_place(self.program, shape, self.word, self.lanes, ahead):
+            return self.in_place
         return self.hoisted if ahead else self
 
     def open(self, shape: RunShape) -> CpuRun | PreciseRun:
@@ -161,7 +180,9 @@ def _packing(kernel: Kernel, lengths: tuple[int, int, int], stems: tuple[str, ..
     rows = {"weight_ih": graph.input_gates, "weight_hh": graph.state_gates, "weight_hr": ("",)}
     rows |= {"bias_ih": graph.input_gates, "bias_hh": graph.state_gates}
     by_width = dict(zip((Width.INPUT, Width.HIDDEN, Width.PROJECTED), lengths, strict=True))
-    packer = ThreePacker if kernel.is_three else Bf16Packer if kernel.dtype is torch.bfloat16 else Packer
+    packer: type[Packer] = InPlacePacker if kernel.reads_in_place else Packer
+    if kernel.multiplies_bf16:
+        packer = ThreePacker if kernel.is_three else Bf16Packer
     return packer(kernel.program, kernel.target, kernel.word, rows, by_width, stems).plan()
 
 

@@ -178,12 +178,16 @@ class Emitter(Code):
                     self.buffers[buffer.name] = value
         self.weights: dict[tuple[Group, MatmulTerm], Value] = {}
         self.biases: dict[Group, Value] = {}
+        self._take_weights(pointer)
+        self.room, self.offsets, self.resets = pointer("room"), pointer("offsets"), pointer("resets")
+
+    def _take_weights(self, pointer: Callable[[str], Value]) -> None:
+        """Where packed weights and biases are."""
         for stage in self.program.all_stages:
             for group in self.groups[stage]:
                 for term in group.terms:
                     self.weights[group, term] = pointer("weights")
                 self.biases[group] = pointer("biases")
-        self.room, self.offsets, self.resets = pointer("room"), pointer("offsets"), pointer("resets")
 
     def _routines(self) -> None:
         """The routines of products, and for each group room for the descriptor of its routine."""

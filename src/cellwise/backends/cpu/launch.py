@@ -142,7 +142,7 @@ class CpuRun(KernelRun):
         rows = [torch.from_numpy(total) for total in self.totals]
         # Of one share they are its row itself.
         self.sum_rows = rows if len(self.shares) > 1 else [row[0] for row in rows]
-        packed = len(self.packing.places) if self.packing else 0
+        packed = len(self.packing.places) + len(self.packing.as_they_are) if self.packing else 0
         self.pointers = [np.zeros(self.count + packed + 3, np.int64) for _ in self.shares]
         self.views = [pointers.data for pointers in self.pointers]  # written to in half the time
         self.sizes = [self._sizes(first, count) for first, count in self.shares]
@@ -160,6 +160,18 @@ class CpuRun(KernelRun):
         ]
         self.packs = Packs(kernel, self.packing, len(self.packed), len(self.shares)) if self.packing else None
         self._fixed()
+
+    @property
+    def as_they_are(self) -> list[tuple[int, int]]:
+        """Of each pointer to a weight as it lies: where it stands, and the number among what else is packed."""
+        if self.packing is None:
+            return []
+        first = self.count + len(self.packing.places)
+        return [
+            (place, number)
+            for place, number in enumerate(self.packing.as_they_are, first)
+            if number is not None
+        ]
 
     def _goes_by_units(self, threads: int) -> bool:
         """Whether two threads share units and not rows."""
@@ -273,6 +285,9 @@ class CpuRun(KernelRun):
         if self.packs is not None:
             packed = [weights[place].contiguous() for place in self.packed]
             self.held += packed
+            for pointers in self.views:
+                for place, number in self.as_they_are:
+                    pointers[place] = packed[number].data_ptr()
             self.unpacked = self.packs.phases(self.packed_start, packed)
         if self.at_once == 1:
             for phase in self.unpacked:

@@ -158,12 +158,14 @@ class Packing:
     """What is packed for a kernel of given sizes. `places`: offsets in bytes, in the order of the kernel's pointers.
 
     The first `placing` jobs may be done in any order, in several threads; then the others, which add to what is there.
+    `as_they_are`: of pointers behind those, each to a weight as it lies, the number of the weight; None of one to none.
     """
 
     elements: int
     places: tuple[int, ...]
     jobs: np.ndarray
     placing: int
+    as_they_are: tuple[int | None, ...] = ()
 
     @cached_property
     def address(self) -> int:

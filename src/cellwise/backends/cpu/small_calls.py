@@ -18,6 +18,7 @@ from cellwise.backends.compiled.backward_pass import BackwardPass
 from cellwise.backends.compiled.compiler import SmallCall, SmallPass
 from cellwise.backends.compiled.forward_pass import OUTPUT, ForwardPass, X
 from cellwise.backends.compiled.gradients import BlockSlice, at_operand, operand_in_one
+from cellwise.backends.cpu.few_rows import is_small
 from cellwise.backends.cpu.launch import CpuRun
 from cellwise.backends.cpu.small_beside import GivenBeside, restarted
 from cellwise.backends.cpu.small_run import Jobs, SmallRun, SmallRuns
@@ -28,10 +29,8 @@ from cellwise.plan.program import Slot, StorageClass
 if TYPE_CHECKING:
     from cellwise.backends.cpu.compiler import Kernel
 
-# Rows up to which the products of `small_products`, which pack nothing, take less time than MKL's, if the gradients at
-# gates, which are read again for every few columns of the result, stay in the second cache.
-_MOST_ROWS, _MOST_BYTES = 256, 2**20
 _RESETS = ("resets",)
+_empty_like = torch.empty_like
 
 
 class SmallForward:
@@ -98,7 +97,7 @@ class SmallForward:
         self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], *resets: Tensor
     ) -> tuple[Any, ...]:
         """The output, what is kept of it, the final states, and what else is kept; x (rows, D) in any shape."""
-        made = [torch.empty_like(each) for each in self._templates]
+        made = list(map(_empty_like, self._templates))
         if self._restarts:
             states = restarted(states, resets[0])
         self._runs.enter((x, *states, *self._beside.whole(weights), *made, *resets))
@@ -362,9 +361,7 @@ def small_pass(call: SmallCall) -> CpuSmallPass | None:
         kernels.dtype is torch.bfloat16
         or projected
         or graph.scalars
-        or not (schedule.is_dense and 0 < rows <= _MOST_ROWS)
-        or kernels.padded(hidden) != hidden
-        or rows * gates * hidden * element > _MOST_BYTES
+        or not (schedule.is_dense and is_small(rows, gates * element, hidden, kernels.padded(1)))
         or threads_for(rows * hidden * (inner + 20)) > 1
     ):
         return None

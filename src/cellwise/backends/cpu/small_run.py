@@ -4,24 +4,61 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
+from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from llvmlite import ir
 from torch import Tensor
 
 from cellwise.backends.compiled.compiler import RunShape
 from cellwise.backends.compiled.scratch import SCRATCH
 from cellwise.backends.cpu.chain import Chain
+from cellwise.backends.cpu.code import POINTER, Code
+from cellwise.backends.cpu.compile import load, object_code
 from cellwise.backends.cpu.launch import CpuRun
 from cellwise.backends.cpu.small_products import MOVE, NARROW, PRODUCT, WORD, small_products
+from cellwise.backends.cpu.target import Target
 
 if TYPE_CHECKING:
     from cellwise.backends.cpu.compiler import Kernel
 
 _ALIGNED = 64
+_address = Tensor.data_ptr
 
 # Where a word is written: of which array, at which index, and how many bytes behind the beginning of a tensor.
-Place = tuple[Any, int, int]
+Place = tuple[np.ndarray, int, int]
+_SPREAD = ("to", "which", "behind")
+
+
+def emit_spread(target: Target) -> ir.Module:
+    """void spread(int64 *table, int64 *addresses): write addresses, and how many bytes behind, to table[0] places."""
+    code = Code("spread", WORD, target)
+    b, whole = code.b, code.whole
+    table, addresses = code.function.args
+    with code.loop("place", code.load_whole(table, 0)) as number:
+        at = b.add(b.mul(number, whole(len(_SPREAD))), whole(1))
+        to, which, behind = (code.load_whole(table, b.add(at, whole(i))) for i in range(len(_SPREAD)))
+        b.store(b.add(code.load_whole(addresses, which), behind), b.inttoptr(to, POINTER))
+    b.ret_void()
+    return code.module
+
+
+@cache
+def spread(target: Target) -> Any:
+    return load("spread", object_code(emit_spread(target), target))
+
+
+def spread_table(places: Sequence[Sequence[Place]]) -> np.ndarray:
+    """What `spread` reads, for the places of each address."""
+    words = [
+        word
+        for which, each in enumerate(places)
+        for array, index, behind in each
+        for word in (array.ctypes.data + WORD * index, which, behind)
+    ]
+    return np.array([len(words) // len(_SPREAD), *words], np.int64)
 
 
 class Jobs:
@@ -105,27 +142,34 @@ class SmallRun(CpuRun):
         for (_, _, form), width in zip(self.forms, forms, strict=True):
             form[:] = width, width == shape.sizes.padded
         table, in_table = make_jobs(self).table()
-        pointers, view = self.views[0], table.data
+        pointers = self.pointers[0]
         by_name: dict[str, list[Place]] = {"resets": [(pointers, len(pointers) - 1, 0)]}
         for name, index in places:
             by_name.setdefault(name, []).append((pointers, index, 0))
         for name, index, behind in in_table:
-            by_name.setdefault(name, []).append((view, index, behind))
+            by_name.setdefault(name, []).append((table, index, behind))
         links: list[tuple[Any, int, int]] = []
         if self.packs is not None and self.packing is not None:
             given, address = self.packs.alone
             for place, weight in enumerate(self.packed, 3):
-                by_name.setdefault(f"weight {weight}", []).append((given.data, place, 0))
+                by_name.setdefault(f"weight {weight}", []).append((given, place, 0))
             self._packed_to = given.data
-            links.append((kernel.pack, self.packing.address, address))
+            if len(self.packing.jobs):
+                links.append((kernel.pack, self.packing.address, address))
+        for pointer, number in self.as_they_are:
+            by_name.setdefault(f"weight {self.packed[number]}", []).append((pointers, pointer, 0))
         for pointer, weight, _ in self.own:
             by_name.setdefault(f"weight {weight}", []).append((pointers, pointer, 0))
         links.append((kernel.call, self.pointers[0].ctypes.data, self.sizes[0].ctypes.data))
         if any(table[:3]):
             after = small_products(kernel.dtype.itemsize, kernel.target)
             links.append((after, table.ctypes.data, 0))
+        # First of all the addresses of tensors go where they are read.
+        self._addresses = np.zeros(len(names), np.int64)
+        self._spread = spread_table([by_name.get(name, []) for name in names])
+        links.insert(0, (spread(kernel.target), self._spread.ctypes.data, self._addresses.ctypes.data))
         self._table, self._chain = table, Chain(links)
-        self._order = [by_name.get(name, []) for name in names]
+        self._write = partial(Struct(f"{len(names)}q").pack_into, self._addresses.data, 0)
         self._extra: list[tuple[int, list[Place]]] = []
         self.offset_of: dict[str, int] = {}
         for name, size in extra.items():
@@ -138,10 +182,7 @@ class SmallRun(CpuRun):
         block = SCRATCH.fresh(self.bytes)
         if block.start != self.base:
             self._settle(block.start)
-        for tensor, places in zip(tensors, self._order):  # noqa: B905  quicker; `SmallForward` and `SmallBackward` see to it
-            address = tensor.data_ptr()
-            for view, index, behind in places:
-                view[index] = address + behind
+        self._write(*map(_address, tensors))
         for total in self.totals:
             total.fill(0)
         self._chain.run()
@@ -154,8 +195,8 @@ class SmallRun(CpuRun):
         if self.packing is not None:
             self._packed_to[2] = self.packed_start
         for start, places in self._extra:
-            for view, index, behind in places:
-                view[index] = base + start + behind
+            for array, index, behind in places:
+                array[index] = base + start + behind
 
 
 class SmallRuns:

@@ -1,0 +1,25 @@
+"""Which calls have so few rows that something is done otherwise for them: by size alone, for kernels and estimates.
+
+A weight is read where it lies (`in_place.py`) by so few rows of all steps that packing it would take longer.
+"""
+
+from __future__ import annotations
+
+# By lanes of a vector, how many rows that is at most, and how many for each of D + H: the longer the rows of weights,
+# the less adding up lanes counts. Narrower vectors were not measured.
+_ROWS = {16: (48, 1 / 6), 8: (12, 1 / 10)}
+# Rows up to which the products of `small_products`, which pack nothing, take less time than MKL's, if the gradients at
+# gates, which are read again for every few columns of the result, stay in the second cache.
+MOST_SMALL, MOST_SMALL_BYTES = 256, 2**20
+
+
+def most_in_place(input_size: int, hidden: int, lanes: int) -> float:
+    """The rows of all steps up to which weights are read where they lie."""
+    at_most, each = _ROWS.get(lanes, (0, 0.0))
+    return min(at_most, each * (input_size + hidden)) if lanes and hidden % lanes == 0 else 0
+
+
+def is_small(rows: int, gate_bytes: int, hidden: int, lanes: int) -> bool:
+    """Whether a dense call in one thread may go in one chain (`small_calls.py`); `gate_bytes`: of a unit's gates."""
+    is_whole = lanes > 0 and hidden % lanes == 0
+    return is_whole and 0 < rows <= MOST_SMALL and rows * gate_bytes * hidden <= MOST_SMALL_BYTES
