@@ -33,12 +33,12 @@ class Streamed(Protocol):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """One step (B, D) by whatever backend can, without gradients; beside x are (B,), (B, 1) or (B, H)."""
 
-    def _stream_outputs(self, output: Tensor) -> Any:
-        """Several outputs that lie side by side, by their names."""
+    def _stream_outputs(self) -> Callable[[Tensor], Any]:
+        """What gives several outputs that lie side by side by their names."""
 
-    def _stream_beside(self) -> tuple[tuple[str, ...], Mapping[str, float | None], int]:
+    def _stream_beside(self) -> tuple[tuple[str, ...], Mapping[str, float | None], Mapping[str, int]]:
         """The inputs beside x that a stepper takes, all that there are with the number of each where none is given, and
-        how many numbers one for each unit has.
+        how many numbers each has that is one a unit.
         """
 
     def _stepper(self, batch: int) -> tuple[Stepper, Watched] | None:
@@ -306,14 +306,13 @@ class StreamBeside(Stream):
             return None
         flat = self.batch_size == 1 and x.dim() == 1
         lead = () if flat else (self.batch_size,)
-        shapes = (lead, (*lead, 1), (*lead, self._units))
         found: list[Any] = []
         for name, default in known.items():
             value = beside.get(name)
             value = default if value is None else value
             if type(value) is Tensor:
                 is_plain = value.dtype is self._dtype and value.is_cpu and not value.is_neg()
-                if value.shape not in shapes or not is_plain:
+                if value.shape not in (lead, (*lead, 1), (*lead, self._units[name])) or not is_plain:
                     return None
                 value = value.detach()
             elif value is None or not isinstance(value, int | float) or isinstance(value, bool):
@@ -337,6 +336,12 @@ class StreamOfSeveral(StreamBeside):
     `out` takes all of them side by side, (B, outputs * H).
     """
 
+    def _prepare(self, states: tuple[Tensor, ...]) -> None:
+        super()._prepare(states)
+        self._named = self._layer._stream_outputs()
+
     def __call__(self, x: Tensor, out: Tensor | None = None, **beside: Any) -> Any:
         """One step, as of any stream."""
-        return self._layer._stream_outputs(super().__call__(x, out, **beside))
+        if beside or self._defaults:
+            return self._named(super().__call__(x, out, **beside))
+        return self._named(Stream.__call__(self, x, out))
