@@ -352,8 +352,9 @@ class RecurrentLayer(nn.Module):
     ) -> tuple[tuple[str, ...], Mapping[str, float | None], Mapping[str, int]]:
         inputs, info = self.cell.inputs, info_of(*self._definition())
         defaults = dict(inputs) if isinstance(inputs, Mapping) else dict.fromkeys(inputs)
-        sizes = sizes_beside(self.hidden_size, info.padding)
-        return info.stack.graph.asked_inputs, defaults, {name: sizes.of(name) or 1 for name in inputs}
+        graph, sizes = info.stack.graph, sizes_beside(self.hidden_size, info.padding)
+        asked = tuple(name for name in graph.asked_inputs if name not in graph.input_parts)
+        return asked, defaults, {name: sizes.of(name) or 1 for name in inputs}
 
     def _first_weight(self) -> Tensor:
         return next(iter(self._weights(info_of(*self._definition()).names)[0].by_stem.values()))

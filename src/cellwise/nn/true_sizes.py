@@ -43,7 +43,7 @@ class StepperInTrueSizes(Stepper):
     """Steps of a layer in rows of one width."""
 
     def __init__(self, stepper: Stepper, padding: Padding, batch: int, like: Tensor) -> None:
-        self._stepper, self._padding, self._batch = stepper, padding, batch
+        self.stepper, self._padding, self._batch = stepper, padding, batch
         self.reads_all = stepper.reads_all
         width, sizes = padding.width, padding.outputs
         self._is_whole = set(sizes) == {width}
@@ -55,8 +55,8 @@ class StepperInTrueSizes(Stepper):
 
     def step(self, x: Tensor, y: Tensor) -> bool:
         if self._is_whole:
-            return self._stepper.step(x, y)
-        if not self._stepper.step(x, self._rows):
+            return self.stepper.step(x, y)
+        if not self.stepper.step(x, self._rows):
             return False
         y = y.view(self._batch, -1)
         if len(self._cuts) == 1:
@@ -73,18 +73,18 @@ class StepperInTrueSizes(Stepper):
             else each
             for each in beside
         ]
-        self._stepper.give(given)
+        self.stepper.give(given)
 
     def holds(self) -> bool:
-        return self._stepper.holds()
+        return self.stepper.holds()
 
     def follower(self, table: Tensor, weight: Tensor, most: int) -> Follower | None:
-        return self._stepper.follower(table, weight, most) if self._is_whole else None
+        return self.stepper.follower(table, weight, most) if self._is_whole else None
 
     @property
     def states(self) -> tuple[Tensor, ...]:
-        return true_states(self._stepper.states, self._padding)
+        return true_states(self.stepper.states, self._padding)
 
     @states.setter
     def states(self, given: tuple[Tensor, ...]) -> None:
-        self._stepper.states = padded_states(given, self._padding)
+        self.stepper.states = padded_states(given, self._padding)

@@ -43,7 +43,7 @@ def first_of(output: Any) -> Any:
 
 
 def namer(names: tuple[str, ...], sizes: tuple[int, ...]) -> Callable[[Tensor], Any]:
-    """What takes outputs apart that lie side by side in rows of so many numbers each: `by_name`, in a third of its time."""
+    """What takes outputs apart that lie side by side, of so many numbers each: `by_name`, in less time."""
     kind: Any = kind_of(names)
     places = [(sum(sizes[:number]), size) for number, size in enumerate(sizes)]
     make, narrow = tuple.__new__, torch.narrow
