@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from cellwise.backends.base import Call, Sequences, Stepper, Weights
 from cellwise.cells.base import Cell
-from cellwise.errors import InputError, LayerError
+from cellwise.errors import InputError, LayerError, a_or_an
 from cellwise.graph import StepGraph
 from cellwise.nn.beside import drop_weights, rows_beside, sizes_beside, with_given
 from cellwise.nn.biases import filled
@@ -218,7 +218,7 @@ class RecurrentLayer(nn.Module):
         data = x.data if packed else x
         if not isinstance(data, Tensor):
             raise InputError(
-                f"{type(self).__name__} takes a tensor or a PackedSequence; got a {type(x).__name__}."
+                f"{type(self).__name__} takes a tensor or a PackedSequence; got {a_or_an(type(x).__name__)}."
             )
         weights = self._weights(info.names)
         first = next(iter(weights[0].by_stem.values()))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cellwise import torch_internals
 from cellwise.backends.base import Stepper
-from cellwise.errors import InputError
+from cellwise.errors import InputError, a_or_an
 from cellwise.runtime.watched import Watched
 
 _empty_like = torch.empty_like
@@ -202,7 +202,7 @@ class Stream:
                 f"{like.device}; got {found}."
             )
         if type(out) is not Tensor or out.is_neg():
-            raise InputError(f"out takes a plain tensor; got a {type(out).__name__}.")
+            raise InputError(f"out takes a plain tensor; got {a_or_an(type(out).__name__)}.")
 
     def follower(
         self, table: Tensor, weight: Tensor, most: int
