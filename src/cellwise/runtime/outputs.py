@@ -43,13 +43,17 @@ def first_of(output: Any) -> Any:
 
 
 def namer(names: tuple[str, ...], sizes: tuple[int, ...]) -> Callable[[Tensor], Any]:
-    """What takes outputs apart that lie side by side, of so many numbers each: `by_name`, in less time."""
+    """`by_name` for the contiguous outputs of a step, of so many numbers each, in less than half its time."""
     kind: Any = kind_of(names)
     places = [(sum(sizes[:number]), size) for number, size in enumerate(sizes)]
-    make, narrow = tuple.__new__, torch.narrow
+    whole, make, part = sum(sizes), tuple.__new__, torch.as_strided
 
     def named(output: Tensor) -> Any:
-        return make(kind, [narrow(output, -1, start, size) for start, size in places])
+        at = output.storage_offset()  # of a tensor that is part of another
+        if output.dim() == 1:
+            return make(kind, [part(output, (size,), (1,), at + start) for start, size in places])
+        rows = output.shape[0]
+        return make(kind, [part(output, (rows, size), (whole, 1), at + start) for start, size in places])
 
     return named
 

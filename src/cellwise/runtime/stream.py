@@ -15,6 +15,7 @@ from cellwise.errors import InputError, a_or_an
 from cellwise.runtime.watched import Watched
 
 _empty_like = torch.empty_like
+_increment_version = torch_internals.increment_version
 
 
 class Streamed(Protocol):
@@ -177,11 +178,19 @@ class Stream:
         return y if out is None else out.copy_(y)
 
     def _checked(self, out: Tensor, like: Tensor) -> Tensor:
-        fits = type(out) is Tensor and out.dtype is self._dtype and out.shape == like.shape
-        if not (fits and out.is_cpu and out.is_contiguous() and not out.requires_grad and not out.is_neg()):
+        # One question after the other, each step asks them all.
+        if (
+            type(out) is not Tensor
+            or out.dtype is not self._dtype
+            or out.shape != like.shape
+            or not out.is_cpu
+            or not out.is_contiguous()
+            or out.requires_grad
+            or out.is_neg()
+        ):
             self._refuse(out, like)
         if not out.is_inference():
-            torch_internals.increment_version((out,))  # who needs what it held for a backward pass is told
+            _increment_version((out,))  # who needs what it held for a backward pass is told
         return out
 
     def _refuse(self, out: Any, like: Tensor) -> None:
