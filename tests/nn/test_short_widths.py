@@ -37,9 +37,10 @@ class Shown(Cell):
     outputs = ("s", "h")
     inputs = {"push": 0.5}  # noqa: RUF012
     widths = {"s": 5}  # noqa: RUF012
+    rate = cellwise.Scalar(0.7)
 
     def step(self, x, h, s, push):
-        s = tanh(x.s + h.s + push * s)
+        s = tanh(x.s + h.s + self.rate * push * s)
         return tanh(x.n + h.n + s.k), s
 
 
