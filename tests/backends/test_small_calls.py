@@ -299,7 +299,9 @@ def test_rows_of_several_lengths_are_a_chain_when_they_come_again(
     entered: list[int] = []
     enter = small_run.SmallRun.enter
     monkeypatch.setattr(small_run.SmallRun, "enter", lambda *each: entered.append(1) or enter(*each))
-    wanted, *others = call(), call(), call(), call()
+    wanted = call()
+    assert not entered  # most lengths come once, and a plan is dearer than what it saves
+    others = call(), call(), call()
     assert len(entered) >= layer.num_layers * (2 if layer.bidirectional else 1)
     for each in others:
         assert all(map(torch.equal, wanted, each))
