@@ -276,6 +276,11 @@ class Stream:
         self._open(kept["layer"], kept["batch_size"], kept["states"])
 
 
+def _shapes(lead: tuple[int, ...], units: int) -> tuple[tuple[int, ...], ...]:
+    """Of a number a row, or one a unit."""
+    return lead, (*lead, 1), (*lead, units)
+
+
 class StreamBeside(Stream):
     """A stream of a cell that takes values beside x: `y = stream(x_t, dt=dt_t)`.
 
@@ -285,14 +290,21 @@ class StreamBeside(Stream):
 
     def _prepare(self, states: tuple[Tensor, ...]) -> None:
         super()._prepare(states)
-        self._names, self._defaults, self._units = self._layer._stream_beside()
-        if self._stepper is not None and self._names:
+        asked, self._defaults, units = self._layer._stream_beside()
+        # Of each value the number that it has where none is given, the shapes that fit a batch of rows and a single
+        # one, and whether the equations ask for it.
+        self._known = [
+            (name, default, [_shapes(lead, units[name]) for lead in ((self.batch_size,), ())], name in asked)
+            for name, default in self._defaults.items()
+        ]
+        if self._stepper is not None and asked:
+            self._give, self._step_alone = self._stepper.give, self._stepper.step
             self._step = self._step_given
 
     def _step_given(self, x: Tensor, y: Tensor) -> bool:
-        assert self._stepper is not None and self._taken is not None
-        self._stepper.give(self._taken)
-        return self._stepper.step(x, y)
+        assert self._taken is not None
+        self._give(self._taken)
+        return self._step_alone(x, y)
 
     def __call__(self, x: Tensor, out: Tensor | None = None, **beside: Any) -> Tensor:
         """One step, as of any stream.
@@ -302,33 +314,30 @@ class StreamBeside(Stream):
         """
         self._taken = self._values(beside, x) if self._step is not None else None
         if self._taken is not None:
-            return super().__call__(x, out)
+            return Stream.__call__(self, x, out)
         self._beside = {name: self._value(each, x) for name, each in beside.items()}
         return self._slow(x, out)
 
     def _values(self, beside: Mapping[str, Any], x: Any) -> Sequence[Any] | None:
         """What a stepper takes of these; None if one is missing, unknown, of another kind, or does not fit."""
-        known = self._defaults
-        if not (known or beside):
-            return ()
-        if any(name not in known for name in beside):
-            return None
-        flat = self.batch_size == 1 and x.dim() == 1
-        lead = () if flat else (self.batch_size,)
+        left = len(beside)
         found: list[Any] = []
-        for name, default in known.items():
+        for name, default, shapes, is_asked in self._known:
             value = beside.get(name)
+            left -= name in beside
             value = default if value is None else value
             if type(value) is Tensor:
                 is_plain = value.dtype is self._dtype and value.is_cpu and not value.is_neg()
-                if value.shape not in (lead, (*lead, 1), (*lead, self._units[name])) or not is_plain:
+                if not is_plain or value.shape not in shapes[self.batch_size == 1 and x.dim() == 1]:
                     return None
                 value = value.detach()
-            elif value is None or not isinstance(value, int | float) or isinstance(value, bool):
+            elif type(value) is not float and (
+                value is None or type(value) is bool or not isinstance(value, int | float)
+            ):
                 return None
-            if name in self._names:
+            if is_asked:
                 found.append(value)
-        return found
+        return None if left else found
 
     def _value(self, value: Any, x: Tensor) -> Any:
         """A value of this step as one of a batch of rows; what is none is left for the layer to refuse."""
