@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from test_other_widths import Slots
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
@@ -17,6 +19,9 @@ from cellwise import Cell, Recurrent, linear, tanh
 from cellwise.cells import SCRN, FastSlowLSTM
 from cellwise.errors import InputError
 from cellwise.nn import plain
+from cellwise.nn.biases import filled
+from cellwise.nn.definition import info_of
+from cellwise.nn.row_places import gatherer
 
 T, B, D, H = 5, 3, 4, 16
 
@@ -53,6 +58,14 @@ class Bare(SCRN):
         s = self.decay * linear(x.s) + (1 - self.decay) * s
         h = tanh(linear(x.n) + h.n + linear(s.m))
         return h.o + linear(s.p) + cellwise.mean(s), h, s
+
+
+class Narrow(SCRN):
+    """Whose output is narrower, or wider, than h; the layer above has a column for each number of it."""
+
+    def step(self, x, h, s):
+        _, h, s = super().step(x, h, s)
+        return linear(s.p) + s, h, s
 
 
 # A cell and the options of its layer; H is a whole number of vectors, and some rows are wider than that.
@@ -169,6 +182,62 @@ def test_resets_packed_and_single_sequences(case: str, monkeypatch: pytest.Monke
     both_ways(layer, x.detach()[0].requires_grad_(), monkeypatch)
     packed = pack_padded_sequence(x, torch.tensor([5, 5, 2]), layer.batch_first, enforce_sorted=False)
     both_ways(layer, packed, monkeypatch)
+
+
+@given(
+    cell=st.sampled_from([SCRN, FastSlowLSTM, Bare, Narrow]),
+    units=st.integers(1, 9),
+    sizes=st.tuples(st.integers(1, 5), st.integers(1, 9), st.integers(1, 3)),
+    flags=st.tuples(st.booleans(), st.booleans()),
+)
+def test_rows_are_those_of_the_definition(
+    cell: Any, units: int, sizes: tuple[int, int, int], flags: tuple[bool, bool]
+) -> None:
+    """Weights in rows, and what comes back to parameters if nothing comes to copies."""
+    option = "slow" if cell is FastSlowLSTM else "context"
+    layer = Recurrent(
+        cell(**{option: units}), *sizes, bias=flags[0], bidirectional=flags[1], dtype=torch.float64
+    )
+    info = info_of(*layer._definition())
+    if info.padding is None:
+        return  # all are equally wide
+    stems = [[stem for stem, _ in each] for each in info.names]
+    parameters = list(layer.parameters())
+    rows = gatherer(stems, info.shapes, info.padding, torch.float64)(parameters)
+    wanted = [
+        weight
+        for each in filled(layer._weights(info.names), None, info.padding)
+        for weight in each.by_stem.values()
+    ]
+    assert len(rows) == len(wanted) and all(map(torch.equal, rows, wanted))
+    assert all(each.is_contiguous() for each in rows)
+    numbers = [
+        torch.arange(1.0, 1 + each.numel(), dtype=torch.float64).view(each.shape) for each in parameters
+    ]
+    copies = gatherer(stems, info.shapes, info.padding, torch.float64)(numbers)
+    seeds = [_real(each, seed) for each, seed in zip(copies, map(torch.rand_like, rows), strict=True)]
+    pairs = [
+        (each, other, seed)
+        for each, other, seed in zip(rows, wanted, seeds, strict=True)
+        if each.requires_grad
+    ]
+    ours, theirs, given_to_both = map(list, zip(*pairs, strict=True))
+    options: Any = {"allow_unused": True, "materialize_grads": True}
+    found = torch.autograd.grad(ours, parameters, given_to_both, **options)
+    for one, other in zip(
+        found, torch.autograd.grad(theirs, parameters, given_to_both, **options), strict=True
+    ):
+        assert torch.equal(one, other)
+
+
+def _real(numbers: Tensor, seed: Tensor) -> Tensor:
+    """A gradient that is zero at what stands there for the second time, or is zero."""
+    met, found = {0.0}, seed.clone().view(-1)
+    for place, number in enumerate(numbers.reshape(-1).tolist()):
+        if number in met:
+            found[place] = 0
+        met.add(number)
+    return found.view(seed.shape)
 
 
 def test_second_derivatives_and_parameters_that_are_not_learned(monkeypatch: pytest.MonkeyPatch) -> None:
