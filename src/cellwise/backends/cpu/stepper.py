@@ -67,9 +67,8 @@ class CpuStepper(Stepper):
             layer = _Layer(kernels, stack, named, batch, width, below, given)
             self._layers.append(layer)
             below = layer.above.data_ptr()
-            places = [(layer.output.data_ptr(), layer.output.shape[1])] * len(
-                parts
-            )  # one, if there is one above
+            # A layer above takes one part, the first output.
+            places = [(layer.output.data_ptr(), layer.output.shape[1])] * len(parts)
         self._first, self._last = self._layers[0], self._layers[-1]
         self._size, self._batch = stack.proj_size or stack.hidden_size, batch
         compiler: Any = kernels.compiler
