@@ -1,4 +1,4 @@
-"""What masks, inputs beside x, resets and lengths cost: training steps with them, beside the plain LSTM.
+"""What masks, inputs beside x, resets, lengths and other widths cost: training steps with them, beside the plain LSTM.
 
     python benchmarks/beside.py [--shape 64,32,128,128] [--seconds 20] [--ways] [--infer]
 
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 import cellwise
 from cellwise.bench import machine
+from cellwise.cells import SCRN, FastSlowLSTM
 from cellwise.nn import plain
 
 
@@ -80,6 +81,8 @@ def sides_of(T: int, B: int, D: int, H: int) -> dict[str, Callable[[], None]]:
     lengths = torch.arange(B) % T + 1
     sides["lstm, resets"] = training(layers["lstm"], x, resets=torch.rand(T, B) < 0.1)
     sides["lstm, lengths"] = training(layers["lstm"], x, lengths=lengths)
+    for name, cell in (("scrn", SCRN(context="H / 2")), ("fast-slow-lstm", FastSlowLSTM(slow="H / 2"))):
+        sides[f"{name}, H / 2 slow units"] = training(cellwise.Recurrent(cell, D, H, backend="cpu"), x)
     sides["lstm, weight_dropout"] = training(
         cellwise.Recurrent("lstm", D, H, backend="cpu", weight_dropout=0.5), x
     )
@@ -109,8 +112,8 @@ def main() -> None:
         sides |= {f"{name}, long way": by_the_long_way(sides[name]) for name in own}
     times: dict[str, list[float]] = {name: [] for name in sides}
     for run in sides.values():
-        run()
-        run()  # lengths are known the second time
+        for _ in range(3):  # lengths are known the second time, and a plan is made the third
+            run()
     while sum(map(sum, times.values())) < options.seconds:
         for name, run in sides.items():
             start = time.process_time()

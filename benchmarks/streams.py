@@ -21,6 +21,7 @@ import cellwise
 from cellwise import Cell, sigmoid, tanh
 from cellwise.backends.cpu.chain import Chain
 from cellwise.bench import machine
+from cellwise.cells import SCRN
 
 STEPS, IN_A_ROW = 50, 50
 
@@ -36,6 +37,16 @@ class Shown(Cell):
         return z, (1 - z) * tanh(x.n + r * h.n) + z * h
 
 
+class Highway(Cell):
+    """A state that gives way to x as it is."""
+
+    gates = ("z",)
+
+    def step(self, x, h):
+        z = sigmoid(x.z + h.z)
+        return z * h + (1 - z) * x
+
+
 CELLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "rnn": ("rnn", {}),
     "gru": ("gru", {}),
@@ -43,6 +54,8 @@ CELLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "several outputs": (Shown, {}),
     "made weights (antisymmetric-rnn)": ("antisymmetric-rnn", {}),
     "gates without bias (mgu2)": ("mgu2", {}),
+    "two widths (scrn, 40 slow units)": (SCRN(context=40), {}),
+    "x as it is (highway)": (Highway, {}),
     "time-aware-lstm, dt a number": ("time-aware-lstm", {"dt": 0.5}),
     "time-aware-lstm, dt a tensor": ("time-aware-lstm", {"dt": torch.tensor(0.5)}),
 }
@@ -57,6 +70,7 @@ def ways(cell: Any, given: dict[str, Any], hidden: int) -> dict[str, tuple[Calla
     for _ in range(2):  # so that the kernel of either turn knows where x and y are
         bare(x, out, **given)
     stepper: Any = bare._stepper
+    stepper = getattr(stepper, "stepper", stepper)  # that of rows of one width
     links = [(each.call, each.pointers[0].ctypes.data, each.numbers.ctypes.data) for each in stepper._layers]
     chain = Chain(links * IN_A_ROW, keeps_lock=True)
 

@@ -39,6 +39,15 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
     return f"did you mean '{near[0]}'? Else, " if near else ""
 
 
+def a_or_an(noun: str) -> str:
+    """A noun, mostly the name of a type, behind its article.
+
+    >>> a_or_an("int"), a_or_an("str"), a_or_an("uint8"), a_or_an("ndarray")
+    ('an int', 'a str', 'a uint8', 'an ndarray')
+    """
+    return f"{'an' if noun[:1].lower() in tuple('aeio') or noun == 'ndarray' else 'a'} {noun}"
+
+
 class CellwiseWarning(UserWarning):
     """Base of all warnings that cellwise gives on purpose."""
 

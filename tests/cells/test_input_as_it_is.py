@@ -78,6 +78,48 @@ def test_it_is_what_a_loop_in_torch_computes(cell: Any, step: Any, layers: int, 
         torch.testing.assert_close(ours, wanted, rtol=1e-9, atol=1e-11)
 
 
+class _Pushed(Cell):
+    """Parts of x, which are all that it takes of it, beside a value of the call's."""
+
+    gates = ("z", "n")
+    inputs = {"push": 0.25}  # noqa: RUF012
+
+    def step(self, x, h, push):
+        z = sigmoid(ready(x.z) + h.z)
+        return z * h + (1 - z) * tanh(ready(x.n) + h.n + push)
+
+
+class _Two(Highway):
+    outputs = ("h", "z")
+
+    def step(self, x, h):
+        z = sigmoid(x.z + h.z)
+        return z, z * h + (1 - z) * x
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("hidden", [3, 16])
+@pytest.mark.parametrize(("cell", "layers"), [(Highway, 2), (Ready, 1), (_Pushed, 1), (_Two, 3)])
+def test_a_stream_steps_by_kernels(
+    cell: Any, layers: int, hidden: int, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In whole vectors they are read where x lies; else, and in no other memory, from a copy."""
+    width = hidden * len(cell().graph.input_parts)
+    layer = Recurrent(cell, width, hidden, layers, backend="cpu")
+    stream = layer.stream(batch)
+    monkeypatch.setattr(Recurrent, "_stream_step", None)  # whole calls
+    x = torch.randn(5, batch, width)
+    steps = [stream(each.clone()) for each in x]
+    output, state = layer(x)
+    outputs = output if isinstance(output, tuple) else (output,)
+    rows = zip(*steps, strict=True) if isinstance(output, tuple) else (steps,)
+    for one, each in zip(outputs, rows, strict=True):
+        torch.testing.assert_close(torch.stack(list(each)), one.detach())
+    torch.testing.assert_close(stream.state, state.detach())
+    table, weight = torch.randn(7, width), torch.randn(hidden, 7)
+    assert stream.follower(table, weight, 2) is None  # which follows x alone
+
+
 def test_a_ready_gate_has_no_weight_of_the_input() -> None:
     assert [name for name, _ in Recurrent(Ready, 2 * H, H).named_parameters()] == [
         "weight_hh_l0",

@@ -371,7 +371,7 @@ class Options(Cell):
         ({"rat": 1.0}, r"'rat' \(its options: rate, steps, norm, bound\)"),
         ({"rate": "fast"}, r"rate='fast' \(it takes a float\)"),
         ({"rate": True}, "rate=True"),
-        ({"steps": 0.5}, r"steps=0.5 \(it takes a int\)"),
+        ({"steps": 0.5}, r"steps=0.5 \(it takes an int\)"),
         ({"norm": 1}, r"norm=1 \(it takes a bool\)"),
         ({"bound": [1]}, "cannot change"),
     ],

@@ -198,8 +198,12 @@ def test_streams(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
             layer.weight_hh_l1.data.mul_(0.5)
     if batch == 1:
         assert stream.follower(torch.zeros(5, D).double(), torch.zeros(3 * H, 5).double(), 4) is None
-    out = torch.empty(batch, 3 * H, dtype=torch.float64)
-    assert stream(x[0], out).y.data_ptr() == out.data_ptr()
+    out = torch.empty(2, batch, 3 * H, dtype=torch.float64)[1]  # a part of another tensor
+    step = stream(x[0], out)
+    assert step.y.data_ptr() == out.data_ptr()
+    assert torch.equal(torch.cat(list(step), -1), out)
+    step.y.zero_()
+    assert not out[:, :H].any() and out[:, H:].all()
 
 
 def test_as_values() -> None:

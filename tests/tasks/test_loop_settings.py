@@ -22,6 +22,44 @@ from cellwise.tasks.training.loop import TrainSettings, train
 from cellwise.tasks.training.objective import Objective
 from cellwise.tasks.training.progress import Lines
 from cellwise.tasks.training.run_folder import RunFolder, open_run
+from cellwise.tasks.training.state import TrainingState, Within
+
+# --- updates ----------------------------------------------------------------------------------------------------------
+
+
+def test_updates_on_a_cpu_are_adamws_in_one_pass_and_go_on_from_either_kind() -> None:
+    """A run folder that was begun by an earlier version holds what the operators kept one by one."""
+    torch.manual_seed(0)
+    ours, theirs = (nn.Linear(37, 5) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    settings = TrainSettings(clip=1e9, average=0)
+    watch = Watch("error", higher_is_better=False)
+    state = TrainingState(ours, settings, watch)
+    assert state.optimizer.defaults["fused"]
+    plain = torch.optim.AdamW(
+        theirs.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=False
+    )
+
+    def steps(first: int, end: int) -> None:
+        for number in range(first, end):
+            for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+                one.grad = torch.randn(one.shape)
+                other.grad = one.grad.clone()
+            state.update(number, settings.learning_rate)
+            plain.step()
+        for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+
+    steps(0, 5)
+    state.within = Within(5)
+    kept = state.stored({})
+    for number, parameter in enumerate(theirs.parameters()):
+        for name, value in plain.state[parameter].items():
+            kept.tensors[f"optimizer/{number}/{name}"] = value.clone()
+    state = TrainingState(ours, settings, watch)
+    state.restore(kept)
+    steps(5, 10)
+
 
 # --- metrics ----------------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from cellwise.cells.parameters import Initial, Parameter, Scalar, Vector
 from cellwise.cells.widths import problem_of, said_widths
-from cellwise.errors import CellDefinitionError, CellOptionError, FrozenCellError
+from cellwise.errors import CellDefinitionError, CellOptionError, FrozenCellError, a_or_an
 from cellwise.graph import StepGraph, equations
 from cellwise.graph.expr import Source, first_name
 from cellwise.graph.trace import trace_both
@@ -249,7 +249,7 @@ def _not_fitting(value: Any, default: Any, annotation: Any) -> str | None:
     kind = annotation if isinstance(annotation, type) else type(default)
     fits = isinstance(value, (int, float) if kind is float else kind)
     if default is not None and (not fits or (isinstance(value, bool) and kind is not bool)):
-        return f"it takes a {kind.__name__}"
+        return f"it takes {a_or_an(kind.__name__)}"
     try:
         hash(value)
     except TypeError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from cellwise.errors import a_or_an
 from cellwise.graph.expr import Draw, Node, StepGraph
 from cellwise.graph.forms import form_of
 from cellwise.graph.ops import OPS
@@ -117,7 +118,7 @@ def _names(found: Any) -> tuple[str, ...]:
 
 def _text(found: Any) -> str:
     if not isinstance(found, str):
-        raise TypeError(f"a name is a text, not a {type(found).__name__}")
+        raise TypeError(f"a name is a text, not {a_or_an(type(found).__name__)}")
     return found
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, NoReturn, Protocol
 
-from cellwise.errors import CellError, ConcreteValueError, ShapeError
+from cellwise.errors import CellError, ConcreteValueError, ShapeError, a_or_an
 from cellwise.graph.expr import Draw, Node, Source
 from cellwise.graph.forms import Form
 from cellwise.graph.ops import CONSTANT, DRAW, PROJECT, Kind, Op, Shape
@@ -234,4 +234,4 @@ def describe(value: Any) -> str:
         if kind.__module__ in ("builtins", "__main__")
         else f"{kind.__module__}.{kind.__qualname__}"
     )
-    return f"a {name}" if value is not None else "None"
+    return a_or_an(name) if value is not None else "None"

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from cellwise.backends.base import Weights
 from cellwise.cells.base import Cell
-from cellwise.errors import InputError, UnknownInputError, did_you_mean
+from cellwise.errors import InputError, UnknownInputError, a_or_an, did_you_mean
 from cellwise.graph import StepGraph
 from cellwise.graph.expr import Draw
 from cellwise.nn.padding import copied, copied_again
@@ -94,7 +94,7 @@ def _rows(name: str, value: Any, form: Form, units: int | None, unbatched: bool)
     data, steps, batch, batch_first = form.sequences.data, form.steps, form.sequences.batch, form.batch_first
     numbers = value.data if isinstance(value, PackedSequence) else value
     if not isinstance(numbers, Tensor):
-        raise InputError(f"{name} must be a tensor, in the form of x; got a {type(value).__name__}.")
+        raise InputError(f"{name} must be a tensor, in the form of x; got {a_or_an(type(value).__name__)}.")
     if isinstance(value, PackedSequence):
         _check_packed(name, value, form)
         lead, letters = [data.shape[0]], "N"

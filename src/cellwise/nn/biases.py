@@ -14,6 +14,7 @@ from torch import Tensor
 from cellwise.backends.base import Weights
 from cellwise.graph.forms import BLOCKS, FORMS, Form, made
 from cellwise.nn.padding import padded_weights
+from cellwise.nn.row_places import gatherer
 from cellwise.plan import Filling, Padding
 
 _BEFORE = ("weight_ih", "weight_hh", "bias_ih")
@@ -41,19 +42,22 @@ def filled(
 
 
 def filler(
-    stems: Sequence[Sequence[str]], filling: Filling | None
+    stems: Sequence[Sequence[str]],
+    shapes: Sequence[Sequence[tuple[int, ...]]],
+    filling: Filling | None,
+    padding: Padding | None,
+    dtype: torch.dtype,
 ) -> Callable[[Sequence[Tensor]], list[Tensor]] | None:
     """The same for weights in a row, those of each layer and direction by their stems; None if kernels take these."""
-    if filling is None:
+    if filling is None and padding is None:
         return None
+    if padding is not None and not any(gate.kind for _, gates in padding.weights for gate in gates):
+        return gatherer(stems, shapes, padding, dtype)
 
     def fill(weights: Sequence[Tensor]) -> list[Tensor]:
         rest = iter(weights)
-        found: list[Tensor] = []
-        for each in stems:
-            given = dict(zip(each, rest, strict=False))
-            found += _filled(given, filling).values()
-        return found
+        given = tuple([Weights(dict(zip(each, rest, strict=False))) for each in stems])
+        return [weight for each in filled(given, filling, padding) for weight in each.by_stem.values()]
 
     return fill
 

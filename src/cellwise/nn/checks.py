@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from cellwise.errors import InputError, LayerError
+from cellwise.errors import InputError, LayerError, a_or_an
 from cellwise.torch_internals import is_autocast_enabled
 
 
@@ -87,7 +87,7 @@ def as_states(state: Any, count: int, name: str) -> tuple[Tensor, ...]:
         or not all(isinstance(s, Tensor) for s in given)
     ):
         wanted = "one tensor" if count == 1 else f"a tuple of {count} tensors"
-        found = f"{len(state)} values" if isinstance(state, (tuple, list)) else f"a {type(state).__name__}"
+        found = f"{len(state)} values" if isinstance(state, (tuple, list)) else a_or_an(type(state).__name__)
         raise InputError(f"{name} carries {wanted} as its state; got {found}.")
     return tuple(given)
 

@@ -5,7 +5,7 @@ Longer than other files: the shapes and errors of calls are described here, for 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from cellwise.backends.base import Call, Sequences, Stepper, Weights
 from cellwise.cells.base import Cell
-from cellwise.errors import InputError, LayerError
+from cellwise.errors import InputError, LayerError, a_or_an
 from cellwise.graph import StepGraph
 from cellwise.nn.beside import drop_weights, rows_beside, sizes_beside, with_given
 from cellwise.nn.biases import filled
@@ -34,9 +34,10 @@ from cellwise.nn.definition import (
 )
 from cellwise.nn.first_states import first_values, marks_of, with_first_values
 from cellwise.nn.padding import output_widths, padded_states, true_output, true_states
+from cellwise.nn.true_sizes import StepperInTrueSizes
 from cellwise.runtime import dispatch
 from cellwise.runtime.compiling import is_tracing, specialize
-from cellwise.runtime.outputs import by_name
+from cellwise.runtime.outputs import by_name, namer
 from cellwise.runtime.sequences import Form, Lengths, form_of
 from cellwise.runtime.stream import Stream, StreamBeside, StreamOfSeveral
 from cellwise.runtime.watched import Watched
@@ -217,7 +218,7 @@ class RecurrentLayer(nn.Module):
         data = x.data if packed else x
         if not isinstance(data, Tensor):
             raise InputError(
-                f"{type(self).__name__} takes a tensor or a PackedSequence; got a {type(x).__name__}."
+                f"{type(self).__name__} takes a tensor or a PackedSequence; got {a_or_an(type(x).__name__)}."
             )
         weights = self._weights(info.names)
         first = next(iter(weights[0].by_stem.values()))
@@ -341,13 +342,19 @@ class RecurrentLayer(nn.Module):
         size = (self.proj_size or self.hidden_size) * max(1, len(self.cell.outputs))
         return size if padding is None else sum(padding.outputs), weight.dtype, weight.device
 
-    def _stream_outputs(self, output: Tensor) -> Any:
-        return by_name(output, self.cell.outputs, output_widths(info_of(*self._definition()).padding))
+    def _stream_outputs(self) -> Callable[[Tensor], Any]:
+        names, size = self.cell.outputs, self._stream_sizes()[0]
+        widths = output_widths(info_of(*self._definition()).padding)
+        return namer(names, widths or (size // len(names),) * len(names))
 
-    def _stream_beside(self) -> tuple[tuple[str, ...], Mapping[str, float | None], int]:
-        inputs, graph = self.cell.inputs, info_of(*self._definition()).stack.graph
+    def _stream_beside(
+        self,
+    ) -> tuple[tuple[str, ...], Mapping[str, float | None], Mapping[str, int]]:
+        inputs, info = self.cell.inputs, info_of(*self._definition())
         defaults = dict(inputs) if isinstance(inputs, Mapping) else dict.fromkeys(inputs)
-        return graph.asked_inputs, defaults, self.hidden_size
+        graph, sizes = info.stack.graph, sizes_beside(self.hidden_size, info.padding)
+        asked = tuple(name for name in graph.asked_inputs if name not in graph.input_parts)
+        return asked, defaults, {name: sizes.of(name) or 1 for name in inputs}
 
     def _first_weight(self) -> Tensor:
         return next(iter(self._weights(info_of(*self._definition()).names)[0].by_stem.values()))
@@ -392,7 +399,7 @@ class RecurrentLayer(nn.Module):
         """What makes single steps on the weights as they are now, and these watched; None if no backend has it."""
         info = info_of(*self._definition())
         names = tuple(name for each in info.names for _, name in each)
-        if info.padding is not None or any(name not in self._parameters for name in names):
+        if any(name not in self._parameters for name in names):
             return None  # a stepper reads them again, to see them change
         weights = self._weights(info.names)
         stems = [each.by_stem for each in weights]
@@ -404,8 +411,10 @@ class RecurrentLayer(nn.Module):
             return None  # under autocast
         context = dispatch.context_of(first.device, first.dtype, False, traced=False)
         with torch.no_grad():
-            weights = filled(weights, info.filling)
+            weights = filled(weights, info.filling, info.padding)
         made = dispatch.stepper(self._backend, info.stack, context, weights, batch_size, watched)
+        if made is not None and info.padding is not None:
+            made = StepperInTrueSizes(made, info.padding, batch_size, first)
         return None if made is None else (made, Watched(self._parameters, names, made.reads_all))
 
     def extra_repr(self) -> str:

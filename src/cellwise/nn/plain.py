@@ -17,8 +17,11 @@ from torch.nn.utils.rnn import PackedSequence
 
 from cellwise import torch_internals
 from cellwise.backends.base import PlainBatch, Shortcut
+from cellwise.nn.beside import sizes_beside
 from cellwise.nn.biases import filler
+from cellwise.nn.padding import output_widths
 from cellwise.nn.plain_rows import Give, Places, are_even, giver, key_of_given, widths_of
+from cellwise.nn.true_sizes import InTrueSizes
 from cellwise.runtime.outputs import by_name
 from cellwise.runtime.sequences import Lengths
 
@@ -38,6 +41,7 @@ class Route(NamedTuple):
     fill: Callable[[Sequence[Tensor]], list[Tensor]] | None  # where kernels take others
     give: Give | None  # where steps are given values beside x, or draw random numbers
     outputs: tuple[str, ...]  # the names of several
+    output_sizes: tuple[int, ...] | None  # where these are not all alike
     places: Places  # of rows, where something is given for each
 
 
@@ -103,7 +107,7 @@ def call(
     found = run(layer, route, x, states, weights, marks)
     if not route.outputs:
         return found
-    return by_name(found[0], route.outputs), found[1]
+    return by_name(found[0], route.outputs, route.output_sizes), found[1]
 
 
 def _key_of(layer: RecurrentLayer, x: Any, state: Any) -> tuple[Any, ...] | None:
@@ -198,7 +202,7 @@ def _route(
     """Decide, after all checks, for this call and all with the same key."""
     chosen, form, info, dtype, parts, _ = layer._examined(x, state, lengths, resets, beside)
     graph, sequences = info.stack.graph, form.sequences
-    if info.padding is not None or parts > 1:
+    if parts > 1 or (info.padding is not None and not (x if type(x) is Tensor else x.data).is_cpu):
         return None
     if chosen is None or (chosen.backend.accepts_padding and _watchers()):
         return None
@@ -211,14 +215,15 @@ def _route(
         return None
     is_packed = isinstance(x, PackedSequence)
     sizes = sequences.batch_sizes if is_packed or lengths is not None else None
-    widths = widths_of(graph, beside, x, layer.hidden_size)
+    beside_sizes = sizes_beside(layer.hidden_size, info.padding)
+    widths = widths_of(graph, beside, x, beside_sizes)
     batch = PlainBatch(
         dtype,
         sequences.steps,
         sequences.batch,
         layer.batch_first,
         sizes,
-        tuple(widths.values()),
+        tuple([1 if width == 1 else beside_sizes.width for width in widths.values()]),
         resets is not None,
         lengths is not None,
     )
@@ -228,9 +233,12 @@ def _route(
     names = tuple(name for each in info.names for _, name in each)
     shapes = tuple(shape for each in info.shapes for shape in each)
     stems = [[stem for stem, _ in each] for each in info.names]
-    fill, places = filler(stems, info.filling), Places.of(form)
-    give = giver(layer.cell, graph, widths, len(info.names), places, layer.hidden_size)
-    return Route(shortcut, names, shapes, shortcut.reads_memory, fill, give, graph.outputs, places)
+    fill, places = filler(stems, info.shapes, info.filling, info.padding, dtype), Places.of(form)
+    give = giver(layer.cell, graph, widths, len(info.names), places, beside_sizes)
+    if info.padding is not None:
+        shortcut = InTrueSizes(shortcut, info.padding)
+    each_size = output_widths(info.padding)
+    return Route(shortcut, names, shapes, shortcut.reads_memory, fill, give, graph.outputs, each_size, places)
 
 
 def _weights(layer: RecurrentLayer, route: Route, data: Tensor) -> list[Tensor] | None:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from cellwise.cells.base import Cell
 from cellwise.graph import StepGraph
-from cellwise.nn.beside import drawn
+from cellwise.nn.beside import SizesBeside, drawn
+from cellwise.nn.padding import copied
 from cellwise.runtime.sequences import Form, Lengths, Ragged
 
 _WHOLE = (torch.int64, torch.int32)
@@ -104,12 +105,12 @@ class Places(NamedTuple):
 Give = Callable[[Sequence[Tensor], Tensor, Mapping[str, Any]], list[Tensor]]
 
 
-def widths_of(graph: StepGraph, given: Mapping[str, Any], x: Any, hidden: int) -> dict[str, int]:
+def widths_of(graph: StepGraph, given: Mapping[str, Any], x: Any, sizes: SizesBeside) -> dict[str, int]:
     """The width of the rows of each value beside x that equations ask for: a number for all units, or one for each."""
     asked = [name for name in graph.asked_inputs if name not in graph.input_parts]
     lead = x.dim() - 1 if isinstance(x, Tensor) else 1
     return {
-        name: hidden
+        name: sizes.of(name) or 1
         if (value := given.get(name)) is not None and value.dim() > lead and value.shape[-1] > 1
         else 1
         for name in asked
@@ -117,7 +118,12 @@ def widths_of(graph: StepGraph, given: Mapping[str, Any], x: Any, hidden: int) -
 
 
 def giver(
-    cell: Cell, graph: StepGraph, widths: Mapping[str, int], passes: int, places: Places, hidden: int
+    cell: Cell,
+    graph: StepGraph,
+    widths: Mapping[str, int],
+    passes: int,
+    places: Places,
+    sizes: SizesBeside,
 ) -> Give | None:
     """What puts values beside x and random numbers behind the weights of each of so many layer passes; None if there
     are none of either.
@@ -138,11 +144,14 @@ def giver(
             if value is None:
                 rows.append(like.new_full((places.rows, 1), defaults[name]))
             else:
-                rows.append(places.take(value, width))
+                row = places.take(value, width)
+                rows.append(row if width == 1 else copied(row, sizes.width, 1))
         for first in range(0, len(weights), count):
             found += weights[first : first + count]
             found += rows
-            found += [drawn(each, number, hidden, like) for each, number in many]
+            for each, number in many:
+                numbers = drawn(each, number, sizes.of(each.name), like)
+                found.append(copied(numbers, sizes.width, 1).contiguous())  # a chain reads rows as they lie
         return found
 
     return give

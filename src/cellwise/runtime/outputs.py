@@ -42,6 +42,22 @@ def first_of(output: Any) -> Any:
     return output if is_one else output[0]
 
 
+def namer(names: tuple[str, ...], sizes: tuple[int, ...]) -> Callable[[Tensor], Any]:
+    """`by_name` for the contiguous outputs of a step, of so many numbers each, in less than half its time."""
+    kind: Any = kind_of(names)
+    places = [(sum(sizes[:number]), size) for number, size in enumerate(sizes)]
+    whole, make, part = sum(sizes), tuple.__new__, torch.as_strided
+
+    def named(output: Tensor) -> Any:
+        at = output.storage_offset()  # of a tensor that is part of another
+        if output.dim() == 1:
+            return make(kind, [part(output, (size,), (1,), at + start) for start, size in places])
+        rows = output.shape[0]
+        return make(kind, [part(output, (rows, size), (whole, 1), at + start) for start, size in places])
+
+    return named
+
+
 def by_name(
     output: Tensor | PackedSequence, names: tuple[str, ...], sizes: tuple[int, ...] | None = None
 ) -> Any:

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from cellwise import torch_internals
 from cellwise.backends.base import Stepper
-from cellwise.errors import InputError
+from cellwise.errors import InputError, a_or_an
 from cellwise.runtime.watched import Watched
 
 _empty_like = torch.empty_like
+_increment_version = torch_internals.increment_version
 
 
 class Streamed(Protocol):
@@ -33,12 +34,12 @@ class Streamed(Protocol):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """One step (B, D) by whatever backend can, without gradients; beside x are (B,), (B, 1) or (B, H)."""
 
-    def _stream_outputs(self, output: Tensor) -> Any:
-        """Several outputs that lie side by side, by their names."""
+    def _stream_outputs(self) -> Callable[[Tensor], Any]:
+        """What gives several outputs that lie side by side by their names."""
 
-    def _stream_beside(self) -> tuple[tuple[str, ...], Mapping[str, float | None], int]:
+    def _stream_beside(self) -> tuple[tuple[str, ...], Mapping[str, float | None], Mapping[str, int]]:
         """The inputs beside x that a stepper takes, all that there are with the number of each where none is given, and
-        how many numbers one for each unit has.
+        how many numbers each has that is one a unit.
         """
 
     def _stepper(self, batch: int) -> tuple[Stepper, Watched] | None:
@@ -177,11 +178,19 @@ class Stream:
         return y if out is None else out.copy_(y)
 
     def _checked(self, out: Tensor, like: Tensor) -> Tensor:
-        fits = type(out) is Tensor and out.dtype is self._dtype and out.shape == like.shape
-        if not (fits and out.is_cpu and out.is_contiguous() and not out.requires_grad and not out.is_neg()):
+        # One question after the other, each step asks them all.
+        if (
+            type(out) is not Tensor
+            or out.dtype is not self._dtype
+            or out.shape != like.shape
+            or not out.is_cpu
+            or not out.is_contiguous()
+            or out.requires_grad
+            or out.is_neg()
+        ):
             self._refuse(out, like)
         if not out.is_inference():
-            torch_internals.increment_version((out,))  # who needs what it held for a backward pass is told
+            _increment_version((out,))  # who needs what it held for a backward pass is told
         return out
 
     def _refuse(self, out: Any, like: Tensor) -> None:
@@ -202,7 +211,7 @@ class Stream:
                 f"{like.device}; got {found}."
             )
         if type(out) is not Tensor or out.is_neg():
-            raise InputError(f"out takes a plain tensor; got a {type(out).__name__}.")
+            raise InputError(f"out takes a plain tensor; got {a_or_an(type(out).__name__)}.")
 
     def follower(
         self, table: Tensor, weight: Tensor, most: int
@@ -267,6 +276,11 @@ class Stream:
         self._open(kept["layer"], kept["batch_size"], kept["states"])
 
 
+def _shapes(lead: tuple[int, ...], units: int) -> tuple[tuple[int, ...], ...]:
+    """Of a number a row, or one a unit."""
+    return lead, (*lead, 1), (*lead, units)
+
+
 class StreamBeside(Stream):
     """A stream of a cell that takes values beside x: `y = stream(x_t, dt=dt_t)`.
 
@@ -276,14 +290,21 @@ class StreamBeside(Stream):
 
     def _prepare(self, states: tuple[Tensor, ...]) -> None:
         super()._prepare(states)
-        self._names, self._defaults, self._units = self._layer._stream_beside()
-        if self._stepper is not None and self._names:
+        asked, self._defaults, units = self._layer._stream_beside()
+        # Of each value the number that it has where none is given, the shapes that fit a batch of rows and a single
+        # one, and whether the equations ask for it.
+        self._known = [
+            (name, default, [_shapes(lead, units[name]) for lead in ((self.batch_size,), ())], name in asked)
+            for name, default in self._defaults.items()
+        ]
+        if self._stepper is not None and asked:
+            self._give, self._step_alone = self._stepper.give, self._stepper.step
             self._step = self._step_given
 
     def _step_given(self, x: Tensor, y: Tensor) -> bool:
-        assert self._stepper is not None and self._taken is not None
-        self._stepper.give(self._taken)
-        return self._stepper.step(x, y)
+        assert self._taken is not None
+        self._give(self._taken)
+        return self._step_alone(x, y)
 
     def __call__(self, x: Tensor, out: Tensor | None = None, **beside: Any) -> Tensor:
         """One step, as of any stream.
@@ -293,34 +314,30 @@ class StreamBeside(Stream):
         """
         self._taken = self._values(beside, x) if self._step is not None else None
         if self._taken is not None:
-            return super().__call__(x, out)
+            return Stream.__call__(self, x, out)
         self._beside = {name: self._value(each, x) for name, each in beside.items()}
         return self._slow(x, out)
 
     def _values(self, beside: Mapping[str, Any], x: Any) -> Sequence[Any] | None:
         """What a stepper takes of these; None if one is missing, unknown, of another kind, or does not fit."""
-        known = self._defaults
-        if not (known or beside):
-            return ()
-        if any(name not in known for name in beside):
-            return None
-        flat = self.batch_size == 1 and x.dim() == 1
-        lead = () if flat else (self.batch_size,)
-        shapes = (lead, (*lead, 1), (*lead, self._units))
+        left = len(beside)
         found: list[Any] = []
-        for name, default in known.items():
+        for name, default, shapes, is_asked in self._known:
             value = beside.get(name)
+            left -= name in beside
             value = default if value is None else value
             if type(value) is Tensor:
                 is_plain = value.dtype is self._dtype and value.is_cpu and not value.is_neg()
-                if value.shape not in shapes or not is_plain:
+                if not is_plain or value.shape not in shapes[self.batch_size == 1 and x.dim() == 1]:
                     return None
                 value = value.detach()
-            elif value is None or not isinstance(value, int | float) or isinstance(value, bool):
+            elif type(value) is not float and (
+                value is None or type(value) is bool or not isinstance(value, int | float)
+            ):
                 return None
-            if name in self._names:
+            if is_asked:
                 found.append(value)
-        return found
+        return None if left else found
 
     def _value(self, value: Any, x: Tensor) -> Any:
         """A value of this step as one of a batch of rows; what is none is left for the layer to refuse."""
@@ -337,6 +354,12 @@ class StreamOfSeveral(StreamBeside):
     `out` takes all of them side by side, (B, outputs * H).
     """
 
+    def _prepare(self, states: tuple[Tensor, ...]) -> None:
+        super()._prepare(states)
+        self._named = self._layer._stream_outputs()
+
     def __call__(self, x: Tensor, out: Tensor | None = None, **beside: Any) -> Any:
         """One step, as of any stream."""
-        return self._layer._stream_outputs(super().__call__(x, out, **beside))
+        if beside or self._defaults:
+            return self._named(super().__call__(x, out, **beside))
+        return self._named(Stream.__call__(self, x, out))

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from cellwise.cells import Cell
+from cellwise.errors import a_or_an
 from cellwise.tasks.common_options import CommonOptions
 from cellwise.tasks.comparable import Comparable
 from cellwise.tasks.errors import NotFittedError, OptionError, ReportWarning, RunFolderError, TaskError
@@ -140,7 +141,9 @@ class Estimator(CommonOptions, Parameters, Comparable, Hooks[Data, Training]):
 
         how: `fit_options` to check with them. Called before any work, and for the settings in a run folder."""
         if len(self._cells) > 1 and not self.takes_several_cells:
-            raise OptionError(f"cell must be one cell for a {type(self).__name__}, not {self.cell_name}")
+            raise OptionError(
+                f"cell must be one cell for {a_or_an(type(self).__name__)}, not {self.cell_name}"
+            )
         for cell in self._cells:
             _ = cell.graph  # an error in the equations is said here, with its line
         check_values(type(self), self.get_params())

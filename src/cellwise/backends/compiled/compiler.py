@@ -177,7 +177,11 @@ class SmallPass(ABC):
     x (rows, D) in any shape that lies so in memory, states (B, H) and weights are contiguous; what stands beside x need
     not be. A plan with resets is given these too, (rows,) uint8, behind all else. What is kept is what `ForwardPass`
     keeps: a backward pass may go either way.
+
+    differentiates: whether it is to go this one.
     """
+
+    differentiates = True
 
     @abstractmethod
     def infer(

@@ -176,10 +176,11 @@ class Forward(torch.autograd.Function):
         others, saved = rest[:end], rest[end:]
         check_unchanged((x, *others), ctx.seen)
         wants_input, count = ctx.needs_input_grad[2], 0 if call.zeros else len(gradients) - 1
-        if call.small is not None and not ctx.hooked and _are_plain(gradients):
+        small = call.small
+        if small is not None and small.differentiates and not ctx.hooked and _are_plain(gradients):
             states, weights = call.zeros or others[:count], others[count:]
             arguments = (x, states, weights, output, saved, gradients, wants_input)
-            return *_NOTHING, *call.small.differentiate(*arguments, *_those(ctx.resets))
+            return *_NOTHING, *small.differentiate(*arguments, *_those(ctx.resets))
         # Those of a layer that was given no states are zeros, and nobody wants a gradient at them.
         states = call.zeros or [each.reshape(each.shape[-2:]) for each in others[:count]]
         inner = [*states, *others[count:]]

@@ -51,17 +51,20 @@ class CompiledShortcut(Shortcut):
         # What the caller gets of a single layer pass comes from it as it is wanted.
         self._outputs = 1 + len(stack.graph.others)
         self._given = (*self._lead, self._outputs * self._sizes[0]) if self._alone else None
-        self._calls: dict[tuple[int, bool, torch.device], PassCall] = {}
+        self._calls: dict[tuple[int, bool, torch.device, bool], PassCall] = {}
+        # Most batches whose rows have several lengths come once, and a plan for them is dearer than what it saves.
+        self._is_met = self._schedules[0].is_dense
 
-    def _call(self, number: int, has_states: bool, device: torch.device) -> PassCall:
+    def _call(self, number: int, has_states: bool, device: torch.device, is_met: bool) -> PassCall:
         """What is known beforehand of one layer and direction."""
         made, parts = self._made, [self._stack.hidden_size] * len(self._stack.graph.input_parts)
         layer, direction = divmod(number, self._stack.directions)
         lengths, schedule = self._lengths(layer), self._schedules[direction]
         given, beside = (made.kernels, made.bias), (*self._form.beside, *parts)
-        small = made.kernels.compiler.small_pass(
-            SmallCall(*given, lengths, schedule, self._given, has_states, device, self._form.resets, beside)
+        shape = SmallCall(
+            *given, lengths, schedule, self._given, has_states, device, self._form.resets, beside
         )
+        small = made.kernels.compiler.small_pass(shape) if is_met else None
         if has_states:
             return PassCall(*given, schedule, self._given, small)
         zeros = [_zeros(self._batch, size, self._dtype, device) for size in self._sizes]
@@ -87,10 +90,11 @@ class CompiledShortcut(Shortcut):
         else:
             share = dropout if training else 0.0
             output, finals = self._stacked(x, states, weights, records, share, resets)
+        self._is_met = True
         return output.transpose(0, 1) if self._turned else output, tuple(finals)
 
     def _call_of(self, number: int, states: Sequence[Tensor], x: Tensor) -> PassCall:
-        key = (number, bool(states), x.device)
+        key = (number, bool(states), x.device, self._is_met)
         call = self._calls.get(key)
         if call is None:
             call = self._calls[key] = self._call(*key)

@@ -88,6 +88,20 @@ class TimeSchedule:
         """Where the states after the last step begin, if all rows have it."""
         return int((self.pair_after if pair else self.after)[0 if self.backwards else -1])
 
+    def ends(self, pair: bool) -> list[tuple[int, int, int | None]]:
+        """Where the states after each row's last step are: runs of rows of the batch, the first and how many, and where
+        in a history, or a pair, that of the first is; None of rows without a step.
+        """
+        after, count = self.pair_after if pair else self.after, int((self.lengths > 0).sum())
+        found: list[tuple[int, int, int | None]] = []
+        if self.backwards:
+            found = [(0, count, int(after[0]))] if count else []
+        else:
+            for steps, rows in itertools.groupby(range(count), self.lengths.__getitem__):
+                first, *rest = rows
+                found.append((first, 1 + len(rest), int(after[steps - 1]) + first))
+        return found + [(count, self.batch - count, None)] * (count < self.batch)
+
     def finals(self, history: Tensor, initial: Tensor, pair: bool = False) -> Tensor:
         """A copy of the states (B, size) after each row's last step; the initial ones where a row has none."""
         if self.rows == 0:

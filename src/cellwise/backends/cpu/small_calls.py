@@ -1,8 +1,9 @@
 """Calls that compute little, where what surrounds a kernel takes longer than the kernel.
 
-The same kernels on the same arrays as `compiled.forward_pass` and `backward_pass`, for dense batches of few rows in
-one thread. All that follows from the shape is at a fixed place beforehand: pointers, sizes, the jobs for gradients of
-weights and copies. A call makes its tensors, writes down where they begin, and enters one chain of compiled functions.
+The same kernels on the same arrays as `compiled.forward_pass` and `backward_pass`, for batches of few rows in one
+thread; backward for dense ones. All that follows from the shape is at a fixed place beforehand: pointers, sizes, the
+jobs for gradients of weights and copies. A call makes its tensors, writes down where they begin, and enters one chain
+of compiled functions.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from cellwise.backends.compiled.backward_pass import BackwardPass
 from cellwise.backends.compiled.compiler import SmallCall, SmallPass
-from cellwise.backends.compiled.forward_pass import OUTPUT, ForwardPass, X
+from cellwise.backends.compiled.forward_pass import OUTPUT, ForwardPass, X, first_states
 from cellwise.backends.compiled.gradients import BlockSlice, at_operand, operand_in_one
 from cellwise.backends.cpu.few_rows import is_small
 from cellwise.backends.cpu.launch import CpuRun
@@ -86,12 +87,18 @@ class SmallForward:
         made, schedule = self._pass, self._pass.schedule
         found = Jobs(run.kernel.dtype.itemsize)
         if self._copies:
-            found.move("output", ("kept output", 0), self._size)
+            found.move(("output", 0), ("kept output", 0), self._size)
         for place, width in enumerate(made.widths):
-            if not made.are_finals[place]:
-                start = schedule.last_row(made.histories[place] is None) * width
-                found.move(self._finals[place], (self._carried[place], start), schedule.batch * width)
+            for first, rows, at in schedule.ends(made.histories[place] is None):
+                if not made.are_finals[place]:
+                    source = (f"state {place}", first) if at is None else (self._carried[place], at)
+                    to = (self._finals[place], first * width)
+                    found.move(to, (source[0], source[1] * width), rows * width)
         return found
+
+    def _restarted(self, states: Sequence[Tensor], resets: Tensor) -> list[Tensor]:
+        schedule = self._pass.schedule
+        return restarted(states, resets) if schedule.is_dense else first_states(states, resets, schedule)
 
     def run(
         self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], *resets: Tensor
@@ -99,7 +106,7 @@ class SmallForward:
         """The output, what is kept of it, the final states, and what else is kept; x (rows, D) in any shape."""
         made = list(map(_empty_like, self._templates))
         if self._restarts:
-            states = restarted(states, resets[0])
+            states = self._restarted(states, resets[0])
         self._runs.enter((x, *states, *self._beside.whole(weights), *made, *resets))
         output = made[self._output]
         kept = made[self._saved] if self._copies else output
@@ -181,7 +188,7 @@ class SmallBackward:
             for place, width in enumerate(self._widths):
                 if not made.are_finals[place]:
                     start = made.backwards.last_row(pair=True) * width
-                    found.move(f"gradient {place}", (f"pair {place}", start), self._batch * width)
+                    found.move((f"gradient {place}", 0), (f"pair {place}", start), self._batch * width)
         return found
 
     def _weight_jobs(self, found: Jobs, gradient: dict[str, str]) -> None:
@@ -309,6 +316,9 @@ class CpuSmallPass(SmallPass):
 
     def __init__(self, call: SmallCall) -> None:
         self._call = call
+        # Where rows have several lengths, the backward pass is that of all calls: lengths are met there first, when no
+        # plan is worth making, and gradients must have the same bits ever after.
+        self.differentiates = call.schedule.is_dense
 
     def _forward(self, tape: bool) -> SmallForward:
         call, kernels = self._call, self._kernels
@@ -351,7 +361,7 @@ class CpuSmallPass(SmallPass):
 
 
 def small_pass(call: SmallCall) -> CpuSmallPass | None:
-    """The way for calls of this shape, if they are small: dense, of few rows, in whole vectors, for one thread."""
+    """The way for calls of this shape, if they are small: of few rows, in whole vectors, for one thread."""
     kernels, schedule = call.kernels, call.schedule
     graph, (width, hidden, projected) = kernels.graph, call.lengths
     gates = max(len(graph.input_gates), len(graph.state_gates), 1) + len(graph.asked_inputs)
@@ -361,7 +371,7 @@ def small_pass(call: SmallCall) -> CpuSmallPass | None:
         kernels.dtype is torch.bfloat16
         or projected
         or graph.scalars
-        or not (schedule.is_dense and is_small(rows, gates * element, hidden, kernels.padded(1)))
+        or not is_small(rows, gates * element, hidden, kernels.padded(1))
         or threads_for(rows * hidden * (inner + 20)) > 1
     ):
         return None

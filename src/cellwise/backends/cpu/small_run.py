@@ -97,8 +97,9 @@ class Jobs:
         """Numbers of float64 at an address, as those of the kernel's type."""
         self._add(1, ((out[0], out[1] * self.bytes), sums, count, int(add)))
 
-    def move(self, to: str, source: tuple[str, int], count: int) -> None:
-        self._add(2, ((to, 0), (source[0], source[1] * self.bytes), count * self.bytes // WORD))
+    def move(self, to: tuple[str, int], source: tuple[str, int], count: int) -> None:
+        to, source = ((name, start * self.bytes) for name, start in (to, source))
+        self._add(2, (to, source, count * self.bytes // WORD))
 
     def table(self) -> tuple[np.ndarray, list[tuple[str, int, int]]]:
         """The words, and of each address the tensor, its index among the words, and bytes behind the beginning."""

@@ -44,26 +44,43 @@ class CpuStepper(Stepper):
         self._memory = Memory(self._kept, digest())
         self._layers: list[_Layer] = []
         self._tables: list[Any] = []  # the first link of a step's chain, which looks at the weights
-        below = 0
-        self._beside = {
-            beside_buffer(name).name: torch.zeros(
-                batch, kernels.padded(stack.hidden_size), dtype=kernels.dtype, device="cpu"
-            )
-            for name in kernels.graph.asked_inputs
-        }
-        self._values = [rows[:, : stack.hidden_size] for rows in self._beside.values()]
+        below, graph, padded = 0, kernels.graph, kernels.padded(stack.hidden_size)
+        parts = [beside_buffer(name).name for name in graph.input_parts]
+        own = [beside_buffer(name).name for name in graph.asked_inputs]
+        own = [name for name in own if name not in parts]
+        self._beside = torch.zeros(len(own), batch, padded, dtype=kernels.dtype, device="cpu")
+        self._values = [rows[:, : stack.hidden_size] for rows in self._beside]
+        beside = {name: (rows.data_ptr(), padded) for name, rows in zip(own, self._beside, strict=True)}
+        # Parts of x that equations take as they are: where they lie, if in whole vectors; else in rows of their own.
+        self._copied: Tensor | None = None
+        if parts and padded != stack.hidden_size:
+            self._rows_of_x = torch.zeros(len(parts), batch, padded, dtype=kernels.dtype, device="cpu")
+            self._copied = self._rows_of_x[..., : stack.hidden_size].transpose(0, 1)
+            places = [(rows.data_ptr(), padded) for rows in self._rows_of_x]
+        else:
+            places = [(0, stack.input_size)] * len(parts)
         for number, each in enumerate(weights):
             # Behind the weights there are names of what is given beside x.
             named = dict(zip(kernels.stems[stack.bias], each, strict=False))
             width = stack.input_size if number == 0 else stack.proj_size or stack.hidden_size
-            layer = _Layer(kernels, stack, named, batch, width, below, self._beside)
+            given = beside | dict(zip(parts, places, strict=True))
+            layer = _Layer(kernels, stack, named, batch, width, below, given)
             self._layers.append(layer)
             below = layer.above.data_ptr()
+            # A layer above takes one part, the first output.
+            places = [(layer.output.data_ptr(), layer.output.shape[1])] * len(parts)
         self._first, self._last = self._layers[0], self._layers[-1]
         self._size, self._batch = stack.proj_size or stack.hidden_size, batch
         compiler: Any = kernels.compiler
         self.target: Target = compiler.target
         self._x, self._y = self._first.x, self._last.y
+        # Where the addresses of the parts of x are written, and how many bytes behind its beginning they are.
+        size = stack.hidden_size * kernels.dtype.itemsize
+        self._parts_of_x = [
+            (self._first.beside[name], number * size)
+            for number, name in enumerate(parts)
+            if self._copied is None and name in self._first.beside
+        ]
         several = self._last.output.unflatten(1, (1 + len(kernels.graph.others), -1))
         self._result = several[..., : self._size]
         self._whole = self._result.shape == several.shape
@@ -118,7 +135,7 @@ class CpuStepper(Stepper):
     def follower(self, table: Tensor, weight: Tensor, most: int) -> CpuFollower | None:
         from cellwise.backends.cpu.follower import CpuFollower
 
-        is_one = self._batch == self._result.shape[1] == 1 and not self._values
+        is_one = self._batch == self._result.shape[1] == 1 and not self._first.beside
         return CpuFollower(self, table, weight, most) if is_one else None
 
     def _look_at(self, part: int) -> None:
@@ -130,7 +147,11 @@ class CpuStepper(Stepper):
 
     def step(self, x: Tensor, y: Tensor) -> bool:
         inputs, outputs, run = self._turns[self.turn]
-        inputs[self._x] = x.data_ptr()
+        inputs[self._x] = start = x.data_ptr()
+        for place, behind in self._parts_of_x:
+            inputs[place] = start + behind
+        if self._copied is not None:
+            self._copied.copy_(x.view(self._copied.shape))
         if self._whole:
             outputs[self._y] = y.data_ptr()
         run()
@@ -182,8 +203,9 @@ class _Layer:
         batch: int,
         width: int,
         x: int,
-        beside: Mapping[str, Tensor],
+        beside: Mapping[str, tuple[int, int]],
     ) -> None:
+        # beside: of what stands beside x, where it begins, and how many numbers its rows are apart.
         kernel: Any = kernels.inference
         self.call = kernel.call
         self.hidden = stack.hidden_size
@@ -208,7 +230,7 @@ class _Layer:
         self._held: list[object] = []
         packed = self._packed(kernel, sizes, weights)
         nothing, offsets = np.zeros(1, np.int64), np.array([0, batch], np.int64)
-        form = np.array([sizes.padded, 1], np.int64)
+        forms = {name: np.array([stride, 1], np.int64) for name, (_, stride) in beside.items()}
         room = np.empty(kernel.vectors * batch * kernel.lanes * kernels.dtype.itemsize, np.uint8)
         rows = {
             buffer.name: torch.empty(
@@ -217,11 +239,12 @@ class _Layer:
             for buffer in kernel.program.buffers
             if buffer.storage is StorageClass.SCRATCH
         }
-        self._held += [nothing, offsets, form, room, rows]
+        self._held += [nothing, offsets, forms, room, rows]
         own = self._own(kernels, weights, wide)
         pairs = kernel.program.states
         position = {buffer.name: place for place, pair in enumerate(pairs) for buffer in pair}
         self.pointers = []
+        self.beside: dict[str, int] = {}  # where among the pointers
         for turn in (0, 1):
             taken: list[int] = []
             for buffer in kernel.program.buffers:
@@ -240,10 +263,14 @@ class _Layer:
                 elif buffer.storage is StorageClass.SCRATCH:
                     taken.append(rows[buffer.name].data_ptr())
                 elif buffer.storage is StorageClass.BESIDE:
-                    taken += [beside[buffer.name].data_ptr(), form.ctypes.data]
+                    self.beside[buffer.name] = len(taken)
+                    taken += [beside[buffer.name][0], forms[buffer.name].ctypes.data]
                 else:
                     taken.append(own[buffer.name])
             taken += [*packed, room.ctypes.data, offsets.ctypes.data, 0]
+            if all(buffer.name != "x" for buffer in kernel.program.buffers):
+                self.x = len(taken)  # where no kernel looks
+                taken.append(x)
             self.pointers.append(np.array(taken, np.int64))
         numbers = (0, 1, *sizes[:3], sizes.padded, sizes.padded_projected, 0, batch, 0, 0, 0)
         self.numbers = np.array(numbers, np.int64)

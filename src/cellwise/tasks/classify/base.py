@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from cellwise.errors import a_or_an
 from cellwise.tasks.classify.columns import Columns, Schema
 from cellwise.tasks.classify.convolutions import ConvolutionModel
 from cellwise.tasks.classify.data import (
@@ -222,7 +223,7 @@ class SequenceEstimator(SequenceOptions, Estimator[Known, Training]):
         saved = run.read_tensors(DATA)
         digest = config["data"]
         return run.guarded(
-            f"{DATA} does not hold what a {type(self).__name__} has learned",
+            f"{DATA} does not hold what {a_or_an(type(self).__name__)} has learned",
             lambda: restored(saved.tensors, saved.about, digest, self.has_classes),
         )
 

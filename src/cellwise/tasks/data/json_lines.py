@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cellwise.errors import a_or_an
 from cellwise.tasks.data.encoding import read_bytes, to_utf8
 from cellwise.tasks.data.optional import require
 from cellwise.tasks.data.origin import shown, shown_names
@@ -47,6 +48,6 @@ def _row(line: str, where: str) -> dict[str, str | None]:
 def _text(value: Any, name: str, where: str) -> str | None:
     if isinstance(value, list | dict):
         raise DataError(
-            f"{where}: {shown_names([name])} holds a {type(value).__name__}; write a text or a number"
+            f"{where}: {shown_names([name])} holds {a_or_an(type(value).__name__)}; write a text or a number"
         )
     return value if value is None or isinstance(value, str) else json.dumps(value)

