@@ -1,4 +1,4 @@
-"""Products with a matrix that is given: beside torch's own, what is said of them, what is stored, and what is refused."""
+"""Products with a matrix that is given: beside torch's own, what is said of them, what is stored and refused."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import cellwise
 from cellwise import Cell, Recurrent, cells, fixed, linear, sigmoid, tanh
 from cellwise.cells.lmu import _discretized
 from cellwise.cells.stored import restore_cell, store_cell
 from cellwise.errors import ShapeError
-from cellwise.graph import GraphError, listing
+from cellwise.graph import listing
 from cellwise.graph.forms import rows_of_text, size_of_text, text_of_rows
 from cellwise.graph.stored import restore, store
+from cellwise.graph.verify import GraphError
 from cellwise.plan.cost import cost_of
 from cellwise.testing import check_cell
-from cellwise.understand.backward_equations import backward_equations
+from cellwise.understand.backward_equations import gradient_text
 from cellwise.understand.catalogue import Entry
 
 TURN = ((0.6, -0.8), (0.8, 0.6))
@@ -33,12 +33,12 @@ WIDE = np.arange(6.0).reshape(2, 3) / 10
 class Turned(Cell):
     """Two units that turn, three that are summed up into them, and a state that reads them."""
 
-    gates = ("n", "s", "k")
+    gates = ("n", "w", "k")
     states = ("h", "s")
     widths = {"s": 2}  # noqa: RUF012  (a table)
 
     def step(self, x: Any, h: Any, s: Any) -> Any:
-        three = sigmoid(x.s + h.s)
+        three = sigmoid(x.w + h.w)
         s = fixed(TURN, s, name="R") + fixed(WIDE, three, name="P") + fixed(TURN, s * s, name="R")
         return tanh(x.n + h.n + linear(s.k)), s
 
@@ -56,7 +56,7 @@ def test_results_and_gradients_are_those_of_torch() -> None:
     x = torch.randn(6, 3, 4, dtype=torch.float64, requires_grad=True)
     first = (torch.randn(1, 3, 5).double().requires_grad_(), torch.randn(1, 3, 2).double().requires_grad_())
     output, final = layer(x, first)
-    turn, wide = torch.tensor(TURN).double(), torch.from_numpy(WIDE)
+    turn, wide = torch.tensor(TURN, dtype=torch.float64), torch.from_numpy(WIDE)
     (h, s), outputs = (each[0] for each in first), []
     for row in x:
         sums = row @ layer.weight_ih_l0.t() + layer.bias_ih_l0 + h @ layer.weight_hh_l0.t() + layer.bias_hh_l0
@@ -78,12 +78,12 @@ def test_every_backend_agrees_with_the_loop_that_defines_it(backend: str) -> Non
 
 def test_what_is_shown_and_counted() -> None:
     graph = Turned().graph
-    assert graph.gates == ("n", "s", "k", "R", "P") and graph.functions == ("R", "P")
+    assert graph.gates == ("n", "w", "k", "R", "P") and graph.functions == ("R", "P")
     shown = Turned().equations
-    assert "s' = R s + P σ(W_is x + b_is + W_hs h + b_hs) + R (s ⊙ s)" in shown
+    assert "s' = R s + P three + R (s ⊙ s)" in shown
     assert "R = (2 × 2, given)\nP = (2 × 3, given)" in shown
     assert "(fixed, 2 × 3)" in listing(graph) and "0.6" not in listing(graph)
-    assert "W_hR = R" in backward_equations(graph) and "δW_hR" not in backward_equations(graph)
+    assert "W_hR = R" in gradient_text(graph) and "δW_hR" not in gradient_text(graph)
     assert Entry(Turned()).matrices == 5
     cost = cost_of(graph)
     # A product of 2 × 2 twice and one of 2 × 3, two operations for each number, and row of the batch.
@@ -152,9 +152,9 @@ def test_what_is_no_matrix_is_one_sentence_with_its_line(matrix: Any, name: str,
 
 def test_units_that_follow_from_h_meet_no_matrix() -> None:
     with pytest.raises(ShapeError, match="What the matrix M takes has 2 units, and h has H units"):
-        _ = _cell(lambda self, x, h, m: (tanh(x.n + fixed(TURN, h)), m)).graph
-    with pytest.raises(ShapeError, match="fixed was given 2.0, of shape"):
-        _ = _cell(lambda self, x, h, m: (tanh(x.n), m + fixed(TURN, x.n * 0 < 1))).graph
+        _ = _cell(lambda self, x, h, m: (tanh(x.n + fixed(TURN, h)), m))().graph
+    with pytest.raises(ShapeError, match=r"fixed was given .*which has no units"):
+        _ = _cell(lambda self, x, h, m: (tanh(x.n), m + fixed(TURN, x.n * 0 < 1)))().graph
     with pytest.raises(TypeError, match="outside of one"):
         fixed(TURN, torch.zeros(2))
 
