@@ -23,7 +23,7 @@ class HyperLSTM(Cell):
         "hyper_c": "hyper",
         **{f"{z}_{gate}": "embedding" for z in ("zh", "zx", "zb") for gate in "ifgo"},
     }
-    hyper: int | str | None = 32
+    hyper: int | str | None = 16
     embedding: int = 4
 
     def step(self, x, h, c, hyper_h, hyper_c):
