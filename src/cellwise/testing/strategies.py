@@ -263,13 +263,11 @@ class _Values:
         made = fixed(numbers, operand)
         self._units[made._node] = 1
         self._used.append(operand)
-        for values in (
-            self._wanted,
-            self.values,
-            self.batch,
-            *([self.tame] if _is_in(operand, self.tame) else []),
-        ):
-            values.append(made)
+        self._wanted.append(made)
+        self.values.append(made)
+        self.batch.append(made)
+        if _is_in(operand, self.tame):
+            self.tame.append(made)
 
     def result(self, result: Result, own: Operand) -> Operand:
         """A result, for which `own` is the state before."""
