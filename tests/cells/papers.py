@@ -806,7 +806,7 @@ def _(p: Any, h: Tensor) -> Any:
 for _depth in (1, 5):
     option(cells.RHN(depth=_depth))(partial(STEPS["rhn"], depth=_depth))
 
-for _delays in (1, 6):
+for _delays in (1, 6, 70):  # more products than a byte can tell apart
     option(cells.NARX(delays=_delays))(partial(_narx, delays=_delays))
 option(cells.LMU(order=5, theta=3))(partial(_lmu, theta=3.0))
 for _delays in (1, 3):
