@@ -36,7 +36,7 @@ from cellwise.graph.functions import (
 from cellwise.graph.functions import (
     sum as sum,
 )  # not in __all__: a star import leaves Python's own in its place
-from cellwise.graph.gates import block_diagonal, cumsum, low_rank, ready, skew, symmetric_skew
+from cellwise.graph.gates import block_diagonal, cumsum, fixed, low_rank, ready, skew, symmetric_skew
 from cellwise.graph.parts import layer_norm, rms_norm, softmax
 from cellwise.graph.randomness import dropout, uniform, zoneout
 
@@ -80,6 +80,7 @@ __all__ = [
     "erf",
     "exp",
     "explain",
+    "fixed",
     "floor",
     "gelu",
     "hard_sigmoid",

@@ -693,6 +693,52 @@ def _(p: Any, h: Tensor) -> Any:
     return sigmoid(p.x("g")) * h, h
 
 
+def _narx(p: Any, *older: Tensor, delays: int = 3) -> Any:
+    gates = ["n", *(f"n{delay}" for delay in range(2, delays + 1))]
+    total = p.x("n") + sum(p.h(g, v) if g == "n" else p.uh(g, v) for g, v in zip(gates, older, strict=True))
+    return tanh(total), *older[:-1]
+
+
+def _mist(p: Any, *older: Tensor, delays: int = 4) -> Any:
+    h = older[0]
+    chosen = torch.stack([older[2**i - 1] for i in range(delays)], -1)  # (B, H, delays)
+    shares = torch.cat([p.both(f"a{2**i}", h) for i in range(delays)], -1).softmax(-1)
+    mixed = (chosen @ shares[:, :, None]).squeeze(-1)
+    return tanh(p.x("n") + p.h("n", sigmoid(p.both("r", h)) * mixed)), *older[:-1]
+
+
+paper("narx")(_narx)
+paper("mist")(_mist)
+
+
+@paper("hyper-lstm")
+def _(p: Any, h: Tensor, c: Tensor, small_h: Tensor, small_c: Tensor) -> Any:
+    sums = []
+    for gate in "ifgo":  # equations 11 and 12
+        z_h, z_x = p.h(f"zh_{gate}", small_h), p.h(f"zx_{gate}", small_h)
+        z_b = p.uh(f"zb_{gate}", small_h)
+        by_h, by_x = p.uh(f"dh_{gate}", z_h), p.uh(f"dx_{gate}", z_x)
+        sums.append(by_h * p.uh(gate, h) + by_x * p.wx(gate) + p.h(f"db_{gate}", z_b))
+    small = (p.x(f"p{gate}") + p.uh(f"p{gate}", small_h) + p.uh(f"q{gate}", h) for gate in "ifgo")
+    return *_lstm(*sums, c), *_lstm(*small, small_c)
+
+
+def _lmu(p: Any, h: Tensor, m: Tensor, theta: float = 100.0) -> Any:
+    order = m.shape[1]
+    i, j = torch.arange(order, dtype=h.dtype)[:, None], torch.arange(order, dtype=h.dtype)
+    a = (2 * i + 1) * torch.where(i < j, -1.0, (-1.0) ** (i - j + 1)) / theta
+    b = (2 * i + 1) * (-1.0) ** i / theta
+    # A step in which u stays: exp(A), and A^-1 (exp(A) - 1) B.
+    whole = torch.linalg.matrix_exp(a)
+    held = torch.linalg.solve(a, (whole - torch.eye(order, dtype=h.dtype)) @ b)
+    u = p.wx("u") + p.uh("u", h) + p.uh("v", m)
+    m = m @ whole.t() + u @ held.t()
+    return tanh(p.wx("n") + p.uh("n", h) + p.uh("k", m)), m
+
+
+paper("lmu")(_lmu)
+
+
 # --- forms that are options ---------------------------------------------------------------------------------------
 
 
@@ -759,3 +805,9 @@ def _(p: Any, h: Tensor) -> Any:
 
 for _depth in (1, 5):
     option(cells.RHN(depth=_depth))(partial(STEPS["rhn"], depth=_depth))
+
+for _delays in (1, 6, 70):  # more products than a byte can tell apart
+    option(cells.NARX(delays=_delays))(partial(_narx, delays=_delays))
+option(cells.LMU(order=5, theta=3))(partial(_lmu, theta=3.0))
+for _delays in (1, 3):
+    option(cells.MIST(delays=_delays))(partial(_mist, delays=_delays))

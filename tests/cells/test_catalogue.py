@@ -96,7 +96,7 @@ def test_the_command_searches_and_sorts(run: Any) -> None:
 def test_cells_are_read_when_they_are_asked_for() -> None:
     code = (
         "import sys, cellwise; from cellwise import cells\n"
-        "defined = {'cellwise.cells.base', 'cellwise.cells.parameters', 'cellwise.cells.widths'}\n"
+        "defined = {f'cellwise.cells.{name}' for name in ('base', 'checks', 'parameters', 'widths')}\n"
         "read = lambda: {m for m in sys.modules if m.startswith('cellwise.cells.')} - defined\n"
         "names = cells.names(); assert len(names) >= 45 and not read(), read()\n"
         "assert cells.PeepholeLSTM.name == 'lstm-peephole' and cells.get('gru') and cells.GRU\n"

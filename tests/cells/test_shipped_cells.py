@@ -78,7 +78,7 @@ def test_a_cell_with_options_computes_what_its_paper_says(cell: cellwise.Cell) -
 
 def test_gates_that_follow_from_an_option() -> None:
     assert cells.RHN(depth=2).gates == ("h1", "t1", "h2", "t2")
-    for depth in (0, 33):
+    for depth in (0, 33, 10**12):  # said before there are so many names
         with pytest.raises(CellOptionError, match="it takes 1 to 32"):
             cells.RHN(depth=depth)
 

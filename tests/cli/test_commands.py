@@ -39,7 +39,7 @@ def test_the_count_is_that_of_the_layer(name):
     total = 0
     for term in formula.split(" + "):
         number, kind = re.fullmatch("([0-9]*)(.*)", term).groups()
-        total += int(number or 1) * {"HD": H * D, "H²": H * H, "H": H, "": 1}[kind]
+        total += int(number or 1) * {"HD": H * D, "H²": H * H, "D": D, "H": H, "": 1}[kind]
     assert total == sum(p.numel() for p in cellwise.Recurrent(name, D, H).parameters())
 
 

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from cellwise import cells
 from cellwise.cells.base import Cell
 from cellwise.cli import main
 from cellwise.cli.cell_argument import cell_argument, cell_of
@@ -154,9 +155,52 @@ def test_the_only_cell_needs_no_name(file):
     assert type(cell_of("one.py")).__name__ == "Only"
 
 
+RATED = """
+from cellwise import Cell
+
+class Rated(Cell):
+    gates = ("n",)
+    rate: float = 0.5
+    slow: bool = False
+
+    def step(self, x, h):
+        return self.rate * h + x.n
+
+fast = Rated(rate=0.9)
+"""
+
+
 def test_estimators_get_names_of_known_cells_and_ones_own_cells_themselves(file):
     assert cell_argument("GRU") == "gru"
     assert isinstance(cell_argument("mine.py:Good"), Cell)
+
+
+def test_options_stand_in_brackets_behind_a_name(file):
+    assert cell_of("rhn(depth=2)") == cells.RHN(depth=2)
+    assert cell_of("hyper-lstm(hyper='H / 4', embedding=3)") == cells.HyperLSTM(hyper="H / 4", embedding=3)
+    (file.parent / "rated.py").write_text(RATED)
+    assert cell_of("rated.py:Rated(rate=0.25)").equations == "h' = 0.25 · h + W_in x + b_in"
+    assert cell_of("rated.py:fast(slow=True)").options == {"rate": 0.9, "slow": True}
+    # Of what has options an estimator is given the cell, since its name does not say them.
+    assert cell_argument("rhn(depth=2)") == cells.RHN(depth=2)
+    assert cell_argument("gru+rhn(depth=2)") == (cells.GRU(), cells.RHN(depth=2))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("rhn(2)", r"'rhn\(2\)' names no cell: in brackets stand its options, as in rhn\(rate=0.5\)"),
+        ("rhn(depth=__import__('os').getpid())", "in brackets stand its options"),
+        ("rhn(**{'depth': 2})", "in brackets stand its options"),
+        ("rhn(depth=2) + rhn()", "in brackets stand its options"),
+        ("rhn(depht=2)", r"RHN has no such option: 'depht' \(its options: depth\)"),
+        ("fastgrn(rank=2)", "No cell is called 'fastgrn'; did you mean 'fastgrnn'?"),
+        ("rhn(depth=2", r"No cell is called 'rhn\(depth=2'"),
+    ],
+)
+def test_options_that_are_none_are_one_sentence(text, says):
+    with pytest.raises(CellwiseError, match=says):
+        cell_of(text)
 
 
 @pytest.mark.parametrize("called", ["torch.py", "numpy.py", "cellwise.py", "typing.py"])

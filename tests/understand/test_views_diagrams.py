@@ -192,7 +192,7 @@ def test_a_step_too_large_for_a_page_says_so() -> None:
             return h
 
     with pytest.raises(
-        DiagramError, match=r"^The step of Long is 84 blocks, and a picture shows at most 60; "
+        DiagramError, match=r"^The step of Long is 84 blocks, and a picture shows at most 64; "
     ):
         view(Long, "svg")
     check_mermaid(view(Long, "mermaid"))

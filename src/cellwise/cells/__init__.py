@@ -13,7 +13,7 @@ from typing import Any
 from cellwise.cells.base import Cell, Scalar, Vector, class_source
 from cellwise.errors import CellDefinitionError, UnknownCellError, did_you_mean
 
-_NO_CELLS = ("base", "parameters", "stored", "widths")
+_NO_CELLS = ("base", "checks", "parameters", "stored", "widths")
 # The module of each cell that ships, by its name.
 _MODULES = {
     module.name.replace("_", "-"): module.name

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import inspect
-import keyword
-import math
+import types
 import typing
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from cellwise.cells.parameters import Initial, Parameter, Scalar, Vector
-from cellwise.cells.widths import problem_of, said_widths
+from cellwise.cells.checks import LONGEST_NAME, OWN_WORDS, check_class, check_made, class_source
+from cellwise.cells.parameters import Initial, Parameter, Scalar, Vector, own_parameters
+from cellwise.cells.widths import said_widths
 from cellwise.errors import CellDefinitionError, CellOptionError, FrozenCellError, a_or_an
 from cellwise.graph import StepGraph, equations
-from cellwise.graph.expr import Source, first_name
 from cellwise.graph.trace import trace_both
 from cellwise.graph.tracer import current_tracer
 from cellwise.graph.units import Units
@@ -32,19 +31,12 @@ __all__ = [
     "own_parameters",
 ]
 
-# Names that a layer's own weights have, and that a cell's parameters must therefore leave alone.
-_TAKEN = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-LONGEST_NAME = 200  # characters
-# What a layer's call takes by name, and a stream's, and so no input beside x.
-_OF_CALL = ("state", "lengths", "resets", "out", "input", "hx")
-_OWN_WORDS = ("gates", "states", "inputs", "output", "outputs", "name")
-
 
 class Cell:
     """A recurrent cell: subclass it and write `step`.
 
     Class attributes:
-        gates: names of the row blocks of `weight_ih` and `weight_hh`, in this order; a property if an option decides.
+        gates: names of the row blocks of `weight_ih` and `weight_hh`, in this order.
         states: names of what is carried through time; the first is the output.
         inputs: names of values beside x, one number a step for each row or unit; with numbers for calls without.
         output: the name of an output that is not a state; `step` then returns it first.
@@ -54,7 +46,9 @@ class Cell:
         `Vector()` and `Scalar()` attributes are learned parameters; `h0 = Initial()` is where the state h begins,
         which is zero without it.
 
-    In `widths` an output or a gate may be named, too; other gates follow from what they meet.
+    In `widths` an output or a gate may be named, too; other gates follow from what they meet. What an option decides is
+    a property: of `gates`, `states`, `inputs`, `output`, `outputs` and `widths` each may be one. `step` takes states
+    by their names, or together: `def step(self, x, *states)`, with inputs beside x behind that.
 
     In `step(self, x, *states, *inputs)`, `x.g` is W_ig x + b_ig, and `v.g` is W_hg v + b_hg for a state or an
     expression v. The recurrent rows belong to the gate: `h.g` and `(r * h).g` multiply by the same W_hg. `x` by itself
@@ -87,7 +81,7 @@ class Cell:
         if "name" not in cls.__dict__:
             cls.name = cls.__name__.lower()
         if cls.step is not Cell.step:
-            _check_definition(cls)
+            check_names(cls)
 
     def __init__(self, **options: Any) -> None:
         if type(self).step is Cell.step:
@@ -99,9 +93,7 @@ class Cell:
         checked = _checked(type(self), {**_default_options(type(self)), **options})
         self.__dict__["options"] = MappingProxyType(checked)
         self.__dict__.update(self.options)
-        if _is_property(type(self).gates):
-            _check_names(type(self), "gates", self.gates)
-            _check_widths(type(self), self.gates)
+        check_made(self)
 
     options: Mapping[str, Any]
 
@@ -186,27 +178,11 @@ def _graphs_of(cell: Cell) -> tuple[StepGraph, StepGraph]:
 
 # What a cell's parameters and options must not hide.
 # (An option or a parameter of a cell's own may be called training or widths, as before there were these.)
-_OF_CELL = ("options", *(name for name in vars(Cell) if name not in (*_OWN_WORDS, "training", "widths")))
+_OF_CELL = ("options", *(name for name in vars(Cell) if name not in (*OWN_WORDS, "training", "widths")))
 
 
 def _remake(kind: type[Cell], options: dict[str, Any]) -> Cell:
     return kind(**options)
-
-
-def _is_property(value: object) -> bool:
-    return isinstance(value, property)
-
-
-def own_parameters(cell: type[Cell]) -> tuple[Parameter, ...]:
-    """The `Vector`s, `Scalar`s and `Initial`s of a cell, base classes first, in the order they are written."""
-    found: dict[str, Parameter] = {}
-    for kind in reversed(cell.__mro__):
-        for name, value in vars(kind).items():
-            if isinstance(value, Parameter):
-                found[name] = value
-            else:
-                found.pop(name, None)
-    return tuple(found.values())
 
 
 def _default_options(cell: type[Cell]) -> dict[str, Any]:
@@ -217,7 +193,7 @@ def _default_options(cell: type[Cell]) -> dict[str, Any]:
         for name in inspect.get_annotations(kind):
             value = vars(kind).get(name)
             is_widths = name == "widths" and isinstance(value, Mapping)
-            if name not in _OWN_WORDS and not is_widths and not isinstance(value, Parameter):
+            if name not in OWN_WORDS and not is_widths and not isinstance(value, Parameter):
                 if name not in vars(kind):
                     raise CellDefinitionError(
                         problem=f"The option '{name}' of {kind.__name__} has no default.",
@@ -246,15 +222,21 @@ def _not_fitting(value: Any, default: Any, annotation: Any) -> str | None:
     if typing.get_origin(annotation) is literal:
         choices = typing.get_args(annotation)
         return None if value in choices else f"choose from {', '.join(map(str, choices))}"
-    kind = annotation if isinstance(annotation, type) else type(default)
-    fits = isinstance(value, (int, float) if kind is float else kind)
-    if default is not None and (not fits or (isinstance(value, bool) and kind is not bool)):
-        return f"it takes {a_or_an(kind.__name__)}"
+    kinds = _kinds(annotation) or (type(default),)
+    fits = isinstance(value, (*kinds, int) if float in kinds else kinds)
+    if default is not None and (not fits or (isinstance(value, bool) and bool not in kinds)):
+        return f"it takes {' or '.join(a_or_an(kind.__name__) for kind in kinds if kind is not type(None))}"
     try:
         hash(value)
     except TypeError:
         return "an option cannot change, as a list can; a tuple does"
     return None
+
+
+def _kinds(annotation: Any) -> tuple[type, ...]:
+    """The types that an annotation names, int | str | None for one; none if it says more than that."""
+    several = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    return several if all(isinstance(each, type) for each in several) else ()
 
 
 def _annotation(cell: type[Cell], name: str) -> Any:
@@ -266,133 +248,6 @@ def _annotation(cell: type[Cell], name: str) -> Any:
         return None
 
 
-def _check_definition(cell: type[Cell]) -> None:
-    """Everything about a cell that can be checked before its equations are read."""
-    check_names(cell)
-    _check_step(cell)
-
-
 def check_names(cell: type[Cell]) -> None:
-    """Raise CellDefinitionError if gates, states, output, options and parameters cannot be called what they are."""
-    if (
-        not isinstance(cell.name, str)
-        or not cell.name.isprintable()
-        or not 0 < len(cell.name) <= LONGEST_NAME
-    ):
-        _refuse(
-            cell,
-            f"has the name {cell.name!r:.80}",
-            f'A name is a text of 1 to {LONGEST_NAME} characters that can be printed: name = "my-cell".',
-        )
-    if not _is_property(cell.gates):
-        _check_names(cell, "gates", cell.gates)
-    _check_names(cell, "states", cell.states)
-    _check_names(cell, "inputs", tuple(cell.inputs) if isinstance(cell.inputs, Mapping) else cell.inputs)
-    for name, value in cell.inputs.items() if isinstance(cell.inputs, Mapping) else ():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            _refuse(
-                cell,
-                f"has {value!r} as the input '{name}' where a call gives none",
-                f'It is a number: inputs = {{"{name}": 1.0}}; or none is: inputs = ("{name}",).',
-            )
-    for name in cell.inputs:
-        if name in (*cell.states, "x", "self", *_OF_CALL) or name.startswith(_TAKEN):
-            _refuse(cell, f"calls an input beside x '{name}', which is taken", "Choose another name.")
-    if not cell.states:
-        _refuse(cell, "has no states", 'Name what is carried through time: states = ("h",)')
-    if cell.output is not None and (not isinstance(cell.output, str) or cell.output in cell.states):
-        _refuse(
-            cell,
-            f"has output = {cell.output!r}",
-            'It names an output that is not a state: output = "y". Without it the first state is the output.',
-        )
-    _check_outputs(cell)
-    if not _is_property(cell.gates):
-        _check_widths(cell, cell.gates)
-    for name in _default_options(cell):
-        if name in _OF_CELL:
-            _refuse(cell, f"calls an option '{name}', which is taken", "Choose another name.")
-    for parameter in own_parameters(cell):
-        taken = (*cell.states, *cell.inputs, *_OF_CELL, *_OWN_WORDS)
-        if parameter.name.startswith(_TAKEN) or parameter.name in taken:
-            _refuse(cell, f"calls a parameter '{parameter.name}', which is taken", "Choose another name.")
-        firsts = {first_name(state): state for state in cell.states}
-        if isinstance(parameter, Initial) and parameter.name not in firsts:
-            _refuse(
-                cell,
-                f"calls an Initial() '{parameter.name}'",
-                "It is called as its state, with 0 behind: "
-                + " or ".join(f"{name} = Initial()" for name in firsts)
-                + ".",
-            )
-
-
-def _check_outputs(cell: type[Cell]) -> None:
-    _check_names(cell, "outputs", cell.outputs)
-    if cell.outputs and cell.output is not None:
-        _refuse(
-            cell,
-            f"has output = {cell.output!r} and outputs = {cell.outputs!r}",
-            "outputs names all of them; leave out output.",
-        )
-    for name in cell.outputs:
-        if name in (*cell.inputs, "x", "self") or hasattr(tuple, name):
-            _refuse(cell, f"calls an output '{name}', which is taken", "Choose another name.")
-
-
-def _check_widths(cell: type[Cell], gates: tuple[str, ...]) -> None:
-    options, widths = _default_options(cell), cell.widths
-    if "widths" in options or isinstance(widths, Parameter):
-        return
-    outputs = (*cell.outputs, *((cell.output,) if cell.output else ()))
-    problem = problem_of(widths, (*cell.states, *gates, *outputs), options)
-    if problem is not None:
-        _refuse(cell, *problem)
-
-
-def _check_step(cell: type[Cell]) -> None:
-    arguments = list(inspect.signature(cell.step).parameters.values())
-    names = tuple(p.name for p in arguments if p.kind is p.POSITIONAL_OR_KEYWORD)[2:]
-    if names != (*cell.states, *cell.inputs) or len(arguments) != len(names) + 2:
-        wanted = ", ".join(("self", "x", *cell.states, *cell.inputs))
-        beside = f" and the inputs {', '.join(cell.inputs)}" if cell.inputs else ""
-        _refuse(
-            cell,
-            f"has the states {', '.join(cell.states)}{beside}, but its step takes "
-            f"{', '.join(p.name for p in arguments)}",
-            f"Write: def step({wanted}).",
-            cell.step.__code__.co_firstlineno,
-        )
-
-
-def _check_names(cell: type[Cell], what: str, names: object) -> None:
-    if not isinstance(names, tuple) or not all(isinstance(each, str) for each in names):
-        _refuse(
-            cell,
-            f"has {what} = {names!r}",
-            f'{what} is a tuple of names: {what} = ("a", "b"), or ("a",) for one.',
-        )
-    else:
-        for each in names:
-            if not each.isidentifier() or keyword.iskeyword(each) or each.startswith("_"):
-                _refuse(
-                    cell,
-                    f"has '{each}' among its {what}",
-                    "A name is a plain Python name without a leading _.",
-                )
-        if len(set(names)) != len(names):
-            _refuse(cell, f"names one of its {what} twice: {', '.join(names)}", "Each name may stand once.")
-
-
-def _refuse(cell: type[Cell], problem: str, remedy: str, line: int | None = None) -> None:
-    where = Source(cell.step.__code__.co_filename, line) if line else class_source(cell)
-    raise CellDefinitionError(problem=f"{cell.__name__} {problem}.", where=where, remedy=remedy)
-
-
-def class_source(cell: type) -> Source:
-    """Where a class is written, as well as Python knows."""
-    code = getattr(cell.__dict__.get("step"), "__code__", None)
-    try:
-        return Source(inspect.getfile(cell), inspect.getsourcelines(cell)[1])
-    except (OSError, TypeError):  # no source file: the interactive prompt, exec
-        return Source(code.co_filename if code else "<unknown>", code.co_firstlineno if code else 0)
+    """Raise CellDefinitionError if a class's names, options, parameters and step do not fit together."""
+    check_class(cell, _default_options(cell), _OF_CELL, cell.step is not Cell.step)

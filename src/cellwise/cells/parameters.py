@@ -81,3 +81,15 @@ class Initial(Parameter):
                 remedy=f"At the first step it is found in {self.state}. What every step reads is a Vector().",
             )
         return self
+
+
+def own_parameters(cell: type[Cell]) -> tuple[Parameter, ...]:
+    """The `Vector`s, `Scalar`s and `Initial`s of a cell, base classes first, in the order they are written."""
+    found: dict[str, Parameter] = {}
+    for kind in reversed(cell.__mro__):
+        for name, value in vars(kind).items():
+            if isinstance(value, Parameter):
+                found[name] = value
+            else:
+                found.pop(name, None)
+    return tuple(found.values())

@@ -7,7 +7,7 @@ class PhasedLSTM(Cell):
 
     `dt` is the time since the last step, 1 where a call gives none; the state t is the time itself. The period is
     exp(tau), `shift` the part of it that is over at time 0, `opening` the part in which a unit is open. In training a
-    closed unit leaks.
+    closed unit leaks. The output gate reads the proposed memory, as it does in the authors' code.
     """
 
     name = "phased-lstm"

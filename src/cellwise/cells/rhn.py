@@ -15,13 +15,10 @@ class RHN(Cell):
     states = ("h",)
     depth: int = 3
 
-    def __init__(self, **options):
-        super().__init__(**options)
-        if not 1 <= self.depth <= _MOST:
-            raise CellOptionError(cell="RHN", problem=f"depth={self.depth} (it takes 1 to {_MOST})")
-
     @property
     def gates(self):  # type: ignore[override]  # what an option decides
+        if not 1 <= self.depth <= _MOST:
+            raise CellOptionError(cell="RHN", problem=f"depth={self.depth} (it takes 1 to {_MOST})")
         return tuple(f"{kind}{level}" for level in range(1, self.depth + 1) for kind in "ht")
 
     def step(self, x, h):

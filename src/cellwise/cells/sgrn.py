@@ -3,9 +3,10 @@ from cellwise.graph.functions import sigmoid, tanh
 
 
 class SGRN(Cell):
-    """Simple gated recurrent network: the product with the input opens its own gate (IET Gener. Transm. Distrib. 2021).
+    """Simple gated recurrent network: the product with the input opens its own gate (Zu and Wei 2021).
 
-    IET Generation, Transmission and Distribution, doi 10.1049/gtd2.12056.
+    For the detection of power quality disturbances; IET Generation, Transmission and Distribution, doi
+    10.1049/gtd2.12056.
     """
 
     name = "sgrn"

@@ -20,7 +20,7 @@ def said_widths(cell: Cell) -> tuple[tuple[str, Units], ...]:
     Raises:
         CellOptionError: an option that is to be a number of units is none.
     """
-    said: Any = type(cell).widths
+    said: Any = cell.widths
     if "widths" in cell.options or not isinstance(
         said, Mapping
     ):  # a cell's own option or parameter of this name

@@ -1,10 +1,15 @@
-"""How a cell is named on the command line: by its name, or as FILE.py:Class for one of the user's own."""
+"""How a cell is named on the command line: by its name, or as FILE.py:Class for one of the user's own; behind either
+its options may stand in brackets, narx(delays=5).
+"""
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,7 +20,11 @@ from cellwise.tasks.member_cells import JOIN, joined_name
 
 __all__ = ["HELP", "CellFileError", "cell_argument", "cell_of", "complete"]
 
-HELP = "A cell's name (see `cellwise cells`), or FILE.py:Class for one of your own."
+HELP = (
+    "A cell's name (see `cellwise cells`), or FILE.py:Class for one of your own; with options 'rhn(depth=5)'."
+)
+# What may stand before the brackets, which no file's name ends: FILE.py:Class or a name.
+_WITH_OPTIONS = re.compile(r"((?:.*\.py:)?[^():]+)\((.*)\)", re.DOTALL)
 
 
 def cell_of(text: str) -> Cell:
@@ -24,12 +33,15 @@ def cell_of(text: str) -> Cell:
     Raises:
         UnknownCellError: no cell has this name.
         CellFileError: the file cannot be run, or what was named in it is no cell.
-        CellError: its definition or its equations are wrong.
+        CellError: its definition or its equations are wrong, or it has no such options.
     """
-    file, name = _parts(text)
-    if not file:
-        return cells.get(text)
-    cell = read_cell_file(Path(file)).find(name)
+    named, options = _options(text)
+    file, name = _parts(named)
+    cell = read_cell_file(Path(file)).find(name) if file else cells.get(named)
+    if options:
+        cell = type(cell)(**{**cell.options, **options})
+    elif not file:
+        return cell
     # Here, so that a mistake is said before anything else, and what step prints is no result of ours.
     with contextlib.redirect_stdout(sys.stderr):
         _ = cell.graph
@@ -45,15 +57,38 @@ def cell_argument(text: str) -> str | Cell | tuple[Cell, ...]:
     """
     if not _names_several(text):
         cell = cell_of(text)
-        return cell if _parts(text)[0] else cell.name
+        return cell.name if _is_name(text) else cell
     several = [each.strip() for each in text.split(JOIN)]
     found = tuple(cell_of(each) for each in several)
-    return found if any(_parts(each)[0] for each in several) else joined_name(found)
+    return joined_name(found) if all(map(_is_name, several)) else found
 
 
 def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """The names that a word may become, for the shell."""
     return [name for name in cells.names() if name.startswith(incomplete)]
+
+
+def _is_name(text: str) -> bool:
+    """Whether a text is a cell's name alone, which says all of it."""
+    named, options = _options(text)
+    return not options and not _parts(named)[0]
+
+
+def _options(text: str) -> tuple[str, dict[str, Any]]:
+    """What stands before the brackets, and the options in them: numbers, texts, True and False."""
+    match = _WITH_OPTIONS.fullmatch(text.strip())
+    if match is None:
+        return text, {}
+    named, inside = match.groups()
+    try:
+        call = ast.parse(f"cell({inside})", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args or any(each.arg is None for each in call.keywords):
+            raise ValueError(inside)
+        return named, {str(each.arg): ast.literal_eval(each.value) for each in call.keywords}
+    except (SyntaxError, ValueError):
+        raise CellFileError(
+            f"'{text}' names no cell: in brackets stand its options, as in {named}(rate=0.5) or {named}(rate='H / 4')."
+        ) from None
 
 
 def _names_several(text: str) -> bool:

@@ -77,6 +77,11 @@ class Node:
         """What a product is called as a function of what it multiplies, if its weight is not learned; else ""."""
         return self.form.kind if self.form is not None and FORMS[self.form.kind].is_function else ""
 
+    @property
+    def is_given(self) -> bool:
+        """Whether it is a product with a matrix whose numbers are given."""
+        return self.form is not None and FORMS[self.form.kind].size is not None
+
 
 @dataclass(frozen=True)
 class Draw:

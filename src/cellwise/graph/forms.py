@@ -1,8 +1,8 @@
 """Weights of gates that are made of others: W - W^T, a product of two narrow matrices, blocks on a diagonal.
 
 A form is a mark on a gate, as `linear` is. Its parameters are those of the layer; the weight that they make is made
-once in a call, and the kernels are given it as they are given any other. One form has no parameters: a triangle of
-ones, by which sums are taken from the first unit on.
+once in a call, and the kernels are given it as they are given any other. Two forms have no parameters: a triangle of
+ones, by which sums are taken from the first unit on, and a matrix whose numbers are given.
 """
 
 from __future__ import annotations
@@ -10,24 +10,28 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SKEW, SYMMETRIC_SKEW, LOW_RANK, BLOCKS = "skew", "symmetric_skew", "low_rank", "block_diagonal"
-CUMSUM = "cumsum"
+CUMSUM, FIXED = "cumsum", "fixed"
 MOST = 2**20  # rank or blocks
+MOST_GIVEN = 2**16  # numbers of a given matrix
 
 
 class Form(NamedTuple):
-    """How the weight of a gate is made: the name of a row of FORMS, and the number in it."""
+    """How the weight of a gate is made: the name of a row of FORMS, and the number in it; of a given matrix its numbers
+    as a text (`text_of_rows`).
+    """
 
     kind: str
-    number: float
+    number: float | str
 
     def __str__(self) -> str:
-        return f"{self.kind}={self.number!r}"
+        return f"{self.kind}={self.number if isinstance(self.number, str) else repr(self.number)}"
 
 
 @dataclass(frozen=True)
@@ -36,14 +40,15 @@ class FormKind:
 
     Args:
         parameters: number, R, C -> shape of each parameter, by what its name has behind that of the gate.
-        make: number, its parameters -> the weight (R, C); of a form without parameters: H and a tensor of the dtype and
-            device that are wanted.
+        make: number, its parameters -> the weight (R, C); of a form without parameters: number, H and a tensor of the
+            dtype and device that are wanted.
         bound: number, H -> parameters start uniform within it of zero.
         operations: number, R, C -> how many operations make the weight: those of products and others, and of both again
             for the gradients at its parameters.
         misfit: number, R, C -> why there is none of this shape, as the end of a sentence; or None.
         is_valid: whether there is a form with this number.
-        written, in_latex: what the weight is, and the gradients at its parameters; {w} is its index, {n} the number.
+        written, in_latex: what the weight is, and the gradients at its parameters; {w} is its index, {n} the number,
+            {g} what the gate is called.
     """
 
     parameters: Callable[[Any, Any, Any], Mapping[str, tuple[Any, ...]]]
@@ -54,9 +59,11 @@ class FormKind:
     is_valid: Callable[[Any], bool]
     written: tuple[tuple[str, str], ...]
     in_latex: tuple[tuple[str, str], ...]
-    is_function: bool = (
-        False  # whether a product with it is written as a function of its name, and W_{w} in gradients only
-    )
+    # Whether a product with it is a function of what it multiplies, since nothing is learned of it, and is written with
+    # the function's name, and with W_{w} in gradients only.
+    is_function: bool = False
+    # Of a function: number -> R and C, where these are not those of what it multiplies.
+    size: Callable[[Any], tuple[int, int]] | None = None
 
 
 def _skew(diagonal: float, a: Tensor) -> Tensor:
@@ -83,8 +90,50 @@ def _block_diagonal(count: int, blocks: Tensor) -> Tensor:
     return spread.reshape(*several, count * rows, count * columns)
 
 
-def _triangle(hidden: int, like: Tensor) -> Tensor:
+def _triangle(_: int, hidden: int, like: Tensor) -> Tensor:
     return like.new_ones(hidden, hidden).tril()
+
+
+def text_of_rows(rows: Sequence[Sequence[float]]) -> str:
+    """The numbers of a matrix as a text, which a graph carries: `1.0,0.5;0.0,2.0`. Exact."""
+    return ";".join(",".join(repr(float(each)) for each in row) for row in rows)
+
+
+def rows_of_text(text: str) -> tuple[tuple[float, ...], ...]:
+    """The rows of numbers that `text_of_rows` wrote."""
+    return tuple(tuple(float(each) for each in row.split(",")) for row in text.split(";"))
+
+
+def size_of_text(text: str) -> tuple[int, int]:
+    """Rows and columns of such a matrix."""
+    rows, _, _ = text.partition(";")
+    return text.count(";") + 1, rows.count(",") + 1
+
+
+@lru_cache(maxsize=128)
+def _array(text: str) -> Any:
+    import numpy as np
+
+    return np.array(rows_of_text(text))
+
+
+def _given(text: str, _: int, like: Tensor) -> Tensor:
+    import torch
+
+    if torch.compiler.is_compiling():  # which knows numbers as constants, and no arrays of others
+        return like.new_tensor(rows_of_text(text))
+    return torch.from_numpy(_array(text)).to(like)
+
+
+def _is_given(text: Any) -> bool:
+    if not isinstance(text, str):
+        return False
+    rows, columns = size_of_text(text)
+    if rows * columns > MOST_GIVEN:
+        return False
+    found = rows_of_text(text)
+    whole = all(len(row) == columns and all(map(math.isfinite, row)) for row in found)
+    return whole and text_of_rows(found) == text
 
 
 def _is_count(number: Any) -> bool:
@@ -181,6 +230,18 @@ FORMS: dict[str, FormKind] = {
         in_latex=((r"W_{{{w}}}", r"(1 \text{{ where }} k \le j \text{{, else }} 0)_{{jk}}"),),
         is_function=True,
     ),
+    FIXED: FormKind(
+        parameters=lambda n, rows, columns: {},
+        make=_given,
+        bound=lambda n, hidden: 0.0,
+        operations=lambda n, rows, columns: (0, 0, 0, 0),
+        misfit=lambda n, rows, columns: None,  # units follow from its size
+        is_valid=_is_given,
+        written=(("W_{w}", "{g}"),),
+        in_latex=((r"W_{{{w}}}", "{g}"),),
+        is_function=True,
+        size=size_of_text,
+    ),
 }
 
 
@@ -192,7 +253,7 @@ def _nth(size: Any, count: int) -> Any:
 def made(form: Form, parameters: Sequence[Tensor], hidden: int, like: Tensor) -> Tensor:
     """The weight of a gate of `hidden` units, made of its parameters; of the dtype and on the device of `like`."""
     make = FORMS[form.kind].make
-    return make(form.number, *parameters) if parameters else make(hidden, like)
+    return make(form.number, *parameters) if parameters else make(form.number, hidden, like)
 
 
 def stems_of(kind: str, gate: str, form: Form) -> tuple[str, ...]:
@@ -210,7 +271,11 @@ def form_of(mark: str) -> Form:
     kind, _, number = mark.partition("=")
     if kind not in FORMS:
         raise ValueError(f"{mark[:40]!r} is no form of a weight")
-    form = Form(kind, float(number) if kind in (SKEW, SYMMETRIC_SKEW) else int(number))
+    form = Form(kind, _READ.get(kind, int)(number))
     if str(form) != mark or not FORMS[kind].is_valid(form.number):
         raise ValueError(f"{mark[:40]!r} is no form of a weight")
     return form
+
+
+# How the number of a form is read; that of all others is a whole number.
+_READ: dict[str, Callable[[str], Any]] = {SKEW: float, SYMMETRIC_SKEW: float, FIXED: str}

@@ -1,7 +1,7 @@
 """What a gate may be beside W v + b, as functions of a gate.
 
 `ready(x.n)` are numbers of the input as they arrive; `skew`, `low_rank` and `block_diagonal` say how W is made; the W
-of `cumsum` is a triangle of ones.
+of `cumsum` is a triangle of ones, that of `fixed` is given.
 """
 
 from __future__ import annotations
@@ -11,10 +11,21 @@ from typing import Any
 
 from cellwise.errors import ShapeError
 from cellwise.graph.expr import Node, ready_part
-from cellwise.graph.forms import BLOCKS, CUMSUM, LOW_RANK, MOST, SKEW, SYMMETRIC_SKEW, Form
+from cellwise.graph.forms import (
+    BLOCKS,
+    CUMSUM,
+    FIXED,
+    LOW_RANK,
+    MOST,
+    MOST_GIVEN,
+    SKEW,
+    SYMMETRIC_SKEW,
+    Form,
+    text_of_rows,
+)
 from cellwise.graph.ops import BESIDE, DRAW, INPUT, OPS, PROJECT, Shape
 from cellwise.graph.text import short
-from cellwise.graph.tracer import current_tracer, describe
+from cellwise.graph.tracer import Tracer, current_tracer, describe
 from cellwise.graph.values import Value, node_of, part_of_input
 
 
@@ -80,23 +91,82 @@ def cumsum(v: Any) -> Any:
     Kernels make it as a product with a triangle of ones, which takes as long as a gate of a state. From the last unit
     on it is `sum(v) - cumsum(v) + v`.
     """
+    tracer = _tracer("cumsum", v, "torch.cumsum")
+    node = _multiplied(tracer, "cumsum", v, "which has no units to sum up", "cumsum(softmax(h.n))")
+    return Value(tracer, tracer.fixed(node, Form(CUMSUM, 1), CUMSUM))
+
+
+def fixed(matrix: Any, v: Any, name: str = "M") -> Any:
+    """The product of a given matrix with the units of v, of which nothing is learned: `fixed([[0.9, 0.1], [0, 1]], m)`.
+
+    Its columns are as many as v has units, which therefore is a number that `widths` says, and no H; its rows are the
+    units of the product. The numbers stand in the equations, and go where these go: into run folders and exported
+    programs.
+
+    Args:
+        matrix: rows of numbers, at most 65,536; or an array or a tensor of two dimensions.
+        name: what it is called in equations; the next free of M, M2, M3, ... if that is taken.
+    """
+    tracer = _tracer("fixed", v, "@")
+    node = _multiplied(tracer, "fixed", v, "which has no units to be multiplied", "fixed(matrix, h)")
+    if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
+        tracer.fail(
+            ShapeError,
+            problem=f"fixed was given the name {name!r:.60}.",
+            remedy='It is a plain Python name without a leading _: name="A".',
+        )
+    form = Form(FIXED, text_of_rows(_rows(tracer, matrix)))
+    return Value(tracer, tracer.fixed(node, form, name))
+
+
+def _tracer(name: str, v: Any, instead: str) -> Tracer:
     tracer = current_tracer()
     if tracer is None:
         raise TypeError(
-            f"cellwise.cumsum writes equations inside a Cell.step and was given {describe(v)} outside of one; to "
-            "compute with tensors use torch.cumsum."
+            f"cellwise.{name} writes equations inside a Cell.step and was given {describe(v)} outside of one; to "
+            f"compute with tensors use {instead}."
         )
+    return tracer
+
+
+def _multiplied(tracer: Tracer, name: str, v: Any, why: str, example: str) -> Node:
+    """What a function that is a product takes."""
     node = node_of(v)
     if not isinstance(node, Node) or node.shape is not Shape.BATCH or node.is_mask:
         what = f"{short(node)}, of shape {node.shape}" if isinstance(node, Node) else describe(v)
         tracer.fail(
             ShapeError,
-            problem=f"cumsum was given {what}, which has no units to sum up.",
-            remedy="It takes a value that differs from row to row and from unit to unit: cumsum(softmax(h.n)).",
+            problem=f"{name} was given {what}, {why}.",
+            remedy=f"It takes a value that differs from row to row and from unit to unit: {example}.",
         )
     if node.op in (BESIDE, DRAW):  # whose rows no product reads
         node = tracer.apply(OPS["mul"], node, 1.0)
-    return Value(tracer, tracer.fixed(node, Form(CUMSUM, 1)))
+    return node
+
+
+def _rows(tracer: Tracer, matrix: Any) -> list[list[float]]:
+    """The numbers of a matrix, by rows."""
+    try:
+        rows = [[float(each) for each in row] for row in matrix]
+    except (TypeError, ValueError):
+        rows = []
+    sizes = {len(row) for row in rows}
+    problem = None
+    if not sizes - {0}:
+        problem = f"{describe(matrix)}, which is no matrix of numbers"
+    elif len(sizes) > 1:
+        problem = f"rows of {min(sizes)} and of {max(sizes)} numbers"
+    elif not all(math.isfinite(each) for row in rows for each in row):
+        problem = "a matrix with a number that is not finite"
+    elif len(rows) * len(rows[0]) > MOST_GIVEN:
+        problem = f"a matrix of {len(rows)} × {len(rows[0])} numbers, and takes {MOST_GIVEN:,} at most"
+    if problem is not None:
+        tracer.fail(
+            ShapeError,
+            problem=f"fixed was given {problem}.",
+            remedy="Its matrix is rows of equally many numbers, [[1, 0.5], [0, 2]], or an array of two dimensions.",
+        )
+    return rows
 
 
 def _formed(name: str, gate: Any, kind: str, number: float) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cellwise.graph.expr import Node, StepGraph, first_name
-from cellwise.graph.forms import FORMS, FormKind
+from cellwise.graph.forms import FORMS, Form, FormKind
 from cellwise.graph.ops import (
     ATOM,
     BESIDE,
@@ -88,6 +88,10 @@ class Notation:
         """The template of a function of one value."""
         return f"{name}({{0}})"
 
+    def given(self, rows: int, columns: int) -> str:
+        """A matrix whose numbers are given."""
+        return f"({rows} × {columns}, given)"
+
     def brackets(self, text: str) -> str:
         return f"({text})"
 
@@ -127,11 +131,15 @@ def form_lines(graph: StepGraph, notation: Notation = TEXT, gradients: bool = Fa
     for (kind, gate), form in graph.forms.items():
         made = FORMS[form.kind]
         first, *rest = notation.form(made)
+        index, number, given = f"{kind[0]}{notation.gate(gate)}", "", notation.parameter(gate)
         shown = (rest or [first]) if gradients else [] if made.is_function else [first]
-        index, number = f"{kind[0]}{notation.gate(gate)}", notation.number(form.number)
+        if not isinstance(form.number, str):
+            number = notation.number(form.number)
         for name, text in shown:
             text = text.replace(*notation.no_diagonal) if not form.number else text
-            found.append(Line(name.format(w=index), text.format(w=index, n=number)))
+            found.append(Line(name.format(w=index), text.format(w=index, n=number, g=given)))
+        if made.size is not None:
+            found.append(Line(given, notation.given(*made.size(form.number))))
     return found
 
 
@@ -240,10 +248,13 @@ def write(
     binds = notation.binds.get(op.name, op.binds)
     if op in (INPUT, PROJECT) and (node.linear or not bias):
         template, binds = template.split(" + b_")[0], ATOM
-    if node.function:
+    if node.is_given:
+        template, binds = notation.parameter(str(node.attribute)) + " {0}", ATOM
+    elif node.function:
         template, binds = notation.function(node.function), ATOM
+    has_own = bool(node.function) and not node.is_given
     texts = [
-        notation.brackets(text) if not node.function and _needs_brackets(op, position, inner) else text
+        notation.brackets(text) if not has_own and _needs_brackets(op, position, inner) else text
         for position, (text, inner) in enumerate(operands)
     ]
     return notation.fill(template, texts, notation.gate(str(node.attribute))), binds
@@ -296,7 +307,7 @@ def listing(graph: StepGraph) -> str:
     rows = []
     for node in graph.nodes:
         attribute = "" if node.attribute is None else f" {node.attribute}"
-        attribute += f" ({node.form})" if node.form else ""
+        attribute += f" ({_shown(node.form)})" if node.form else ""
         operands = " ".join(number[i] for i in node.inputs)
         mask = " mask" if node.is_mask else ""
         left = f"{number[node]:>4} = {node.op.name}{attribute} {operands}".rstrip()
@@ -315,6 +326,12 @@ def listing(graph: StepGraph) -> str:
     head += f"  learned {' '.join(map(first_name, graph.learned_first))}" if graph.learned_first else ""
     body = [*(f"{draw.name} ~ {draw}" for draw in graph.asked_draws), *body]
     return "\n".join((head, *body, "return " + ", ".join(ends)))
+
+
+def _shown(form: Form) -> str:
+    """A form in a list of values: of a given matrix its size, in place of all its numbers."""
+    size = FORMS[form.kind].size
+    return str(form) if size is None else "{}, {} × {}".format(form.kind, *size(form.number))
 
 
 def _line(node: Node) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from cellwise.errors import CellDefinitionError, CellError, ReturnError, ShapeError
 from cellwise.graph.expr import ONLY_OUTPUT, Node, Shape, Source, StepGraph, ready_part
 from cellwise.graph.failing import step_error
+from cellwise.graph.forms import FORMS
 from cellwise.graph.ops import BESIDE, CONSTANT, DRAW, INPUT, SCALAR, STATE, VECTOR
 from cellwise.graph.repeatable import check_repeatable
 from cellwise.graph.tracer import Definition, Tracer, describe, tracing
@@ -52,10 +53,10 @@ def trace_both(cell: Definition) -> tuple[StepGraph, StepGraph]:
 def _read(cell: Definition, training: bool) -> tuple[Tracer, StepGraph]:
     tracer = Tracer(cell, training)
     states = [Value(tracer, tracer.node(STATE, attribute=name)) for name in cell.states]
-    beside = [Value(tracer, tracer.node(BESIDE, attribute=name)) for name in cell.inputs]
+    beside = {name: Value(tracer, tracer.node(BESIDE, attribute=name)) for name in cell.inputs}
     with tracing(tracer):
         try:
-            returned = cell.step(Input(tracer), *states, *beside)
+            returned = cell.step(Input(tracer), *states, **beside)
         except CellError:
             raise
         except Exception as error:
@@ -65,7 +66,7 @@ def _read(cell: Definition, training: bool) -> tuple[Tracer, StepGraph]:
     output, *others = [ends[name] for name in outputs]
     graph = StepGraph(
         name=tracer.name,
-        gates=(*cell.gates, *tracer.fixed_gates.values()),
+        gates=(*cell.gates, *tracer.fixed_gates),
         states=cell.states,
         vectors=cell.vectors,
         scalars=cell.scalars,
@@ -77,7 +78,7 @@ def _read(cell: Definition, training: bool) -> tuple[Tracer, StepGraph]:
         learned_first=cell.learned_first,
         outputs=outputs if others else (),
         others=tuple(others),
-        widths=_widths(cell, outputs),
+        widths=(*_widths(cell, outputs), *_given_widths(tracer)),
     )
     _check_widths(tracer, graph)
     return tracer, graph
@@ -89,6 +90,12 @@ def _widths(cell: Definition, outputs: tuple[str, ...]) -> tuple[tuple[str, Unit
     found = [(only.get(name, name), units) for name, units in cell._widths]
     found += [(name, units) for name, units in cell._widths if name in only and name in cell.gates]
     return tuple(found)
+
+
+def _given_widths(tracer: Tracer) -> tuple[tuple[str, Units], ...]:
+    """The rows of matrices that are given."""
+    sizes = {name: (FORMS[form.kind].size, form.number) for name, (_, form) in tracer.fixed_gates.items()}
+    return tuple((name, Units(size(number)[0], 0)) for name, (size, number) in sizes.items() if size)
 
 
 def _check_widths(tracer: Tracer, graph: StepGraph) -> None:

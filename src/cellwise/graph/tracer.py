@@ -17,7 +17,7 @@ from typing import Any, NoReturn, Protocol
 
 from cellwise.errors import CellError, ConcreteValueError, ShapeError, a_or_an
 from cellwise.graph.expr import Draw, Node, Source
-from cellwise.graph.forms import Form
+from cellwise.graph.forms import FORMS, Form
 from cellwise.graph.ops import CONSTANT, DRAW, PROJECT, Kind, Op, Shape
 from cellwise.graph.units import Units
 
@@ -91,7 +91,7 @@ class Tracer:
         self.cell = cell
         self.training, self.asked_training = training, False
         self.draws: list[Draw] = []
-        self.fixed_gates: dict[tuple[Form, Node], str] = {}
+        self.fixed_gates: dict[str, tuple[object, Form]] = {}  # by name what is alike, and its form
         self.name = type(cell).__name__
         self._nodes: dict[tuple[object, ...], Node] = {}
         self.code: CodeType = cell.step.__code__
@@ -119,18 +119,22 @@ class Tracer:
         self.draws.append(Draw(name, probability, per_sequence))
         return self.node(DRAW, attribute=name)
 
-    def fixed(self, node: Node, form: Form) -> Node:
-        """The product of a value with a weight that is given by its form, as a gate that is called after it; each value
-        has one of its own, since they may have other numbers of units."""
-        cell, of_kind = self.cell, [each for each, _ in self.fixed_gates if each.kind == form.kind]
-        name = self.fixed_gates.get((form, node)) or f"{form.kind}{len(of_kind) + 1 if of_kind else ''}"
+    def fixed(self, node: Node, form: Form, wanted: str) -> Node:
+        """The product of a value with a weight that is given by its form, as a gate that is called `wanted`, or by that
+        and a number if another is.
+
+        A given matrix is one gate, whatever it multiplies; what follows the size of its value is one for each value.
+        """
+        cell, alike = self.cell, form if FORMS[form.kind].size else (form, node)
+        names = (f"{wanted}{count if count > 1 else ''}" for count in itertools.count(1))
+        name = next(each for each in names if self.fixed_gates.get(each, (alike, form))[0] == alike)
         if name in (*cell.gates, *cell.states, *cell.vectors, *cell.scalars, *cell.inputs):
             self.fail(
                 ShapeError,
                 problem=f"{self.name} asks for {form.kind}(...), and calls something of its own {name}.",
                 remedy="Give the gate, the state, the parameter or the input of this name another.",
             )
-        self.fixed_gates[form, node] = name
+        self.fixed_gates[name] = alike, form
         return self.node(PROJECT, node, attribute=name, linear=True, form=form)
 
     @property

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import Counter
 
 from cellwise.graph.expr import ONLY_OUTPUT, RAW, Draw, Node, Shape, StepGraph, first_name
-from cellwise.graph.forms import Form, apart_stem, stems_of
+from cellwise.graph.forms import FORMS, Form, apart_stem, stems_of
 from cellwise.graph.ops import BESIDE, CONSTANT, DRAW, INPUT, OPS, PROJECT, SCALAR, STATE, VECTOR, Kind, Op
-from cellwise.graph.units import HIDDEN, units_of
+from cellwise.graph.units import HIDDEN, Units, units_of
 from cellwise.graph.widths import WidthError, widths_of
 
 _NAMES = {
@@ -147,6 +147,10 @@ def _check_widths(graph: StepGraph) -> None:
         raise GraphError(f"{graph.name}: the width of a name is said twice")
     if graph.widths and graph.input_parts:
         raise GraphError(f"{graph.name}: takes its input as it is, and has several widths")
+    for (_, gate), form in graph.forms.items():
+        size = FORMS[form.kind].size
+        if size is not None and (gate, Units(size(form.number)[0], 0)) not in graph.widths:
+            raise GraphError(f"{graph.name}: {gate[:40]!r} has not the rows of its matrix")
     try:
         if graph.widths:
             widths_of(graph)
@@ -191,6 +195,8 @@ def _problems(graph: StepGraph, node: Node, seen: set[Node]) -> list[str]:
         found.append("is linear, as only gates can be")
     if node.form is not None and node.op not in (INPUT, PROJECT):
         found.append("has a form, as only the weights of gates can have")
+    if node.function and (node.op is not PROJECT or not node.linear):
+        found.append("is a function, and no product without a bias")
     masks = [i.is_mask for i in node.inputs]
     if (masks and masks[0] != node.op.takes_mask) or any(masks[1:]):
         found.append("a mask may only be the first operand of where")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from cellwise.graph.expr import ONLY_OUTPUT, Node, StepGraph, postorder
+from cellwise.graph.forms import FORMS
 from cellwise.graph.ops import BESIDE, DRAW, INPUT, PROJECT, STATE, VECTOR, Kind
 from cellwise.graph.units import HIDDEN, Units
 
@@ -102,6 +103,11 @@ class _Classes:
             for kind, names in (("gate", graph.gates), ("output", graph.outputs or ONLY_OUTPUT)):
                 if name in names:
                     self._said[kind, name] = units
+        for (_, gate), form in graph.forms.items():
+            size = FORMS[form.kind].size
+            if size is not None:  # a matrix that is given
+                rows, columns = size(form.number)
+                self._said["gate", gate], self._said["columns", gate] = Units(rows, 0), Units(columns, 0)
 
     def of(self, key: Hashable) -> Units:
         return self._said.get(self._root(key), HIDDEN)
@@ -120,8 +126,11 @@ class _Classes:
         """Have a node meet what it is computed of."""
         if node.op is PROJECT:
             gate = str(node.attribute)
-            self.meets(node.inputs[0], ("columns", gate), f"what the gate {gate} is asked of")
-            if node.function:  # of as many units as it takes
+            asked_of = (
+                f"what the matrix {gate} takes" if node.is_given else f"what the gate {gate} is asked of"
+            )
+            self.meets(node.inputs[0], ("columns", gate), asked_of)
+            if node.function and not node.is_given:  # of as many units as it takes
                 self.meets(node.inputs[0], ("gate", gate), f"what {gate} is taken of")
         if node.op.kind is Kind.REDUCTION and node.inputs[0] in self.flexible:
             self._meets[node.inputs[0]].append(("all", node))

@@ -91,7 +91,7 @@ def _filled(by_stem: Mapping[str, Tensor], filling: Filling, parts: int = 1) -> 
     return {stem: found[stem] for stem in dict.fromkeys((*names, *found))}
 
 
-def _in_parts(heads: Sequence[tuple[float, Tensor]], parts: int) -> Tensor:
+def _in_parts(heads: Sequence[tuple[float | str, Tensor]], parts: int) -> Tensor:
     """The recurrent weight in parts, from the blocks of each gate and their number."""
     make = FORMS[BLOCKS].make
     rows = [make(int(number) // parts, blocks.unflatten(0, (parts, -1))) for number, blocks in heads]

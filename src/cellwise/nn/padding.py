@@ -13,8 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cellwise.graph.forms import Form, made
+from cellwise.graph.forms import Form, made, rows_of_text
 from cellwise.plan import PaddedGate, Padding
+from cellwise.runtime.compiling import constant_result
+
+constant_result(rows_of_text)  # a program holds the numbers of a given matrix
 
 
 def padded_weights(by_stem: Mapping[str, Tensor], padding: Padding, deeper: bool) -> dict[str, Tensor]:

@@ -163,7 +163,7 @@ class Derived(NamedTuple):
     """
 
     stem: str
-    gates: tuple[tuple[str, float, tuple[str, ...]], ...]
+    gates: tuple[tuple[str, float | str, tuple[str, ...]], ...]
 
 
 class Filling(NamedTuple):
@@ -185,7 +185,7 @@ def filling_of(graph: StepGraph, hidden_size: int, bias: bool) -> Filling | None
     return Filling(derived, partial, hidden_size) if derived or partial else None
 
 
-def _source(graph: StepGraph, kind: str, gate: str) -> tuple[str, float, tuple[str, ...]]:
+def _source(graph: StepGraph, kind: str, gate: str) -> tuple[str, float | str, tuple[str, ...]]:
     form = graph.forms.get((kind, gate))
     if form is None:
         return "", graph.row_gates(kind).index(gate), ()

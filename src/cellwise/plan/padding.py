@@ -21,7 +21,7 @@ class PaddedGate(NamedTuple):
     rows: int
     columns: int
     kind: str
-    number: float
+    number: float | str
     stems: tuple[str, ...]
 
 

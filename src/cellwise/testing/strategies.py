@@ -27,9 +27,9 @@ from typing import Any
 from hypothesis import note
 from hypothesis import strategies as st
 
-from cellwise import Cell, Initial, Scalar, Vector, cumsum, low_rank, ready, skew, symmetric_skew
+from cellwise import Cell, Initial, Scalar, Vector, cumsum, fixed, low_rank, ready, skew, symmetric_skew
 from cellwise.graph import functions as f
-from cellwise.graph.forms import CUMSUM
+from cellwise.graph.forms import CUMSUM, FIXED
 from cellwise.graph.ops import BESIDE, OPS, POINTWISE, REDUCTIONS, Shape
 
 Operand = Any
@@ -173,7 +173,10 @@ class Program:
         leads = dict(zip(self.gates, self.leads, strict=False)) if self.width is not None else None
         values = _Values(of_x, states, own, forms, leads)
         for line in self.lines:
-            values.add(line, projects=line.op in self.gates)
+            if line.op != FIXED:
+                values.add(line, projects=line.op in self.gates)
+            elif isinstance(self.width, int):
+                values.multiply(line, self.width)
         found = [values.result(each, state) for each, state in zip(self.results, states, strict=True)]
         if self.output is not None:
             # An output may be a gate of the new state, as an Elman network reads it out.
@@ -249,6 +252,22 @@ class _Values:
             self.batch.append(made)
             if line.op in _BOUNDED or (projects and _is_in(operands[0], self.tame)):
                 self.tame.append(made)
+
+    def multiply(self, line: Line, units: int) -> None:
+        """A product with a given matrix, of a value of the second state's units; its rows add up to less than one."""
+        asked = [each for each in self.batch if self._units.get(each._node) == 1]
+        if not asked:
+            return
+        operand = _pick(asked, line.operands[0])
+        numbers = [[math.cos(1 + row * column) / units for column in range(units)] for row in range(units)]
+        made = fixed(numbers, operand)
+        self._units[made._node] = 1
+        self._used.append(operand)
+        self._wanted.append(made)
+        self.values.append(made)
+        self.batch.append(made)
+        if _is_in(operand, self.tame):
+            self.tame.append(made)
 
     def result(self, result: Result, own: Operand) -> Operand:
         """A result, for which `own` is the state before."""
@@ -346,7 +365,12 @@ def programs(draw: st.DrawFn, gradient: bool = True, most_lines: int = 12, width
     ordinary = st.sampled_from(ops).flatmap(
         lambda name: st.tuples(*[index] * OPS[name].operands).map(lambda indices: Line(name, indices))
     )
-    lines = [ordinary, ordinary, ordinary, st.builds(Line, st.just(CUMSUM), st.tuples(index))]
+    lines = [
+        ordinary,
+        ordinary,
+        ordinary,
+        st.builds(Line, st.sampled_from([CUMSUM, FIXED]), st.tuples(index)),
+    ]
     if gates:
         lines += [st.builds(Line, st.sampled_from(gates), st.tuples(index))] * 2
     states = ("h", "s")[: draw(st.integers(1, 2))]

@@ -28,7 +28,7 @@ _LINEAR = {"add", "sub", "neg", "mul", "div"}
 def role_of(graph: StepGraph, value: Node) -> str:
     """The role of a value of the step, one of ROLES."""
     users = _users(graph)
-    if not value.op.may_gate and not value.function:
+    if not _may_gate(value):
         return _without_gate(graph, users, value)
     uses = list(_products(users, value))
     found = [_of_product(graph, users, product, other) for product, other, _ in uses]
@@ -43,7 +43,11 @@ def role_of(graph: StepGraph, value: Node) -> str:
 
 def is_gate(graph: StepGraph, value: Node) -> bool:
     """Whether a value is a gate: it cannot be negative, and multiplies something."""
-    return (value.op.may_gate or bool(value.function)) and any(True for _ in _products(_users(graph), value))
+    return _may_gate(value) and any(True for _ in _products(_users(graph), value))
+
+
+def _may_gate(value: Node) -> bool:
+    return value.op.may_gate or (bool(value.function) and not value.is_given)
 
 
 def _users(graph: StepGraph) -> dict[Node, list[Node]]:

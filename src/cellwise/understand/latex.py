@@ -141,6 +141,9 @@ class LatexNotation(Notation):
     def function(self, name: str) -> str:
         return rf"\operatorname{{{{{name}}}}}({{0}})"
 
+    def given(self, rows: int, columns: int) -> str:
+        return rf"(a_{{jk}}) \in \mathbb{{R}}^{{{rows} \times {columns}}} \text{{, given}}"
+
     def brackets(self, text: str) -> str:
         return rf"\left( {text} \right)" if _TALL.search(text) else f"({text})"
 

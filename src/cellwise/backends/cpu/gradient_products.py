@@ -230,7 +230,7 @@ class _Jobs:
                 found.append(np.stack(jobs, axis=2).reshape(2, -1))
         words, which = np.concatenate(found, axis=1)
         words[0] = (len(words) - 1) // len(JOB)
-        return words, which.astype(np.int8)
+        return words, which.astype(np.int32)
 
     def _jobs(self, at: np.ndarray, counts: np.ndarray) -> Iterable[np.ndarray]:
         """Each job for all blocks, which begin `at` these rows and have so many: (2, blocks, words)."""

@@ -58,8 +58,11 @@ def cells_of_run(run: RunFolder, config: Mapping[str, Any], name: object) -> tup
         raise run.damaged(f"{CONFIG} names one cell and holds the equations of another")
     for cell in dict.fromkeys(cells):
         if isinstance(cell, StoredCell):
-            known = "is not registered here" if known_cell(cell.name) is None else "has other equations here"
-            _LOG.warning("the cell '%s' %s; the equations kept in %s are used", cell.name, known, run.path)
+            known = known_cell(cell.name)
+            # With options it is another cell, and nothing is amiss.
+            other = "other equations or options" if known and known.options else "other equations"
+            told = "is not registered here" if known is None else f"has {other} here"
+            _LOG.warning("the cell '%s' %s; the equations kept in %s are used", cell.name, told, run.path)
     return cells
 
 

@@ -18,7 +18,7 @@ _TRACK = 15.0  # between two lines that run side by side
 _CLEAR = 18.0  # between a line and a block
 _GAP_X, _GAP_Y = 30.0, 26.0  # between two blocks without a line between them
 _MARGIN = 26.0
-_MOST_BLOCKS = 60
+_MOST_BLOCKS = 64
 # Arrangements that are tried, and steps of the search for lines after which no further one is: some seconds.
 _MOST_TRIES, _STEPS = 32, 60_000
 _FINALISTS, _HOPELESS = 2, 1.5

@@ -324,6 +324,8 @@ class _Builder:
         if node.shape is Shape.ROWS or any(each in self.hidden for each in units_of(node)):
             return self._row_label(node)
         operands = [None if each in self.flowing else self._written(each) for each in node.inputs]
+        if node.is_given:
+            return f"{node.attribute} ·"
         name = node.function or node.op.name
         sign = _SIGNS.get(name, name)
         if len(node.inputs) == 2 and node.inputs[0] is node.inputs[1]:
