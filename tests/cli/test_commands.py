@@ -18,6 +18,25 @@ def test_the_module_is_the_command():
     assert failed.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("closing", "words", "status", "said"),
+    [
+        ("<&-", ["text", "fit", "-", "--out", "run", "--quiet"], 2, "1,000 characters; this one has 0"),
+        ("<&-", ["classify", "fit", "-", "--out", "run"], 2, "standard input is empty"),
+        (">&-", ["cells", "lstm"], 0, None),
+        (">&-", ["show", "lsmt"], 2, "No cell is called 'lsmt'"),
+        (">&- <&- 2>&-", ["show", "lsmt"], 2, None),
+        (">/dev/full", ["cells", "lstm"], 2, "No space left on device"),
+    ],
+)
+def test_a_standard_stream_that_is_closed_or_full(closing, words, status, said, tmp_path):
+    shell = ["sh", "-c", f'exec "$@" {closing}', "sh", sys.executable, "-m", "cellwise", *words]
+    done = subprocess.run(shell, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (status, int(said is not None))
+    assert said is None or said in done.stderr
+    assert not any(tmp_path.iterdir())
+
+
 def test_help_lists_the_commands(run):
     assert {"demo", "show", "cells"} <= set(run("--help").stdout.split())
 
