@@ -227,7 +227,7 @@ def test_a_share_of_every_class_is_held_out_whatever_the_order() -> None:
     with pytest.raises(DataError, match="1 sequence is too few to hold any out; give more"):
         split_off(examples.select([0]), None, 0.1)
     with pytest.raises(
-        DataError, match="every sequence has a label of its own \\(2 labels\\), so none can be held out"
+        DataError, match="every one of 2 sequences has another label, so none can be held out"
     ):
         split_off(examples.select([0, 41]), np.array([0, 1]), 0.1)
 

@@ -169,10 +169,13 @@ def split_off(
         count = min(max(1, round(share * len(group))), len(group) - 1)
         held[group[:count]] = True
     if not held.any() or held.all():
-        found = f"{len(examples):,} {'sequence is' if len(examples) == 1 else 'sequences are'} too few to hold any out"
-        if labels is not None and len(groups) == len(examples) > 1:
-            found = f"every sequence has a label of its own ({len(groups):,} labels), so none can be held out"
-        raise DataError(f"{found}; give more of each, or validation data of their own")
+        count = len(examples)
+        found = (
+            f"{count:,} {'sequence is' if count == 1 else 'sequences are'} too few to hold any out; give more"
+        )
+        if labels is not None and len(groups) == count > 1:
+            found = f"every one of {count:,} sequences has another label, so none can be held out; give more of each"
+        raise DataError(f"{found}, or validation data of their own")
     return examples.select(np.flatnonzero(~held)), examples.select(np.flatnonzero(held))
 
 
