@@ -146,10 +146,11 @@ class Page(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         name = self.arguments[0]
-        folder = Path(self.env.app.outdir) / "pages"
-        folder.mkdir(parents=True, exist_ok=True)
-        copyfile(Path(_WORKPLACE.name) / name, folder / Path(name).name)
-        source, title = f"pages/{Path(name).name}", self.options["title"]
+        # With its folder: every run has a report.html.
+        source, title = f"pages/{name}", self.options["title"]
+        copy = Path(self.env.app.outdir) / source
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copyfile(Path(_WORKPLACE.name) / name, copy)
         frame = f'<iframe src="{source}" title="{title}" height="{self.options.get("height", 700)}"></iframe>'
         link = f'<p class="legend"><a href="{source}">{title}</a>, as a page of its own</p>'
         return [html(f'<div class="page">{frame}</div>{link}')]

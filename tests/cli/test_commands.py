@@ -18,6 +18,25 @@ def test_the_module_is_the_command():
     assert failed.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("closing", "words", "status", "said"),
+    [
+        ("<&-", ["text", "fit", "-", "--out", "run", "--quiet"], 2, "1,000 characters; this one has 0"),
+        ("<&-", ["classify", "fit", "-", "--out", "run"], 2, "standard input is empty"),
+        (">&-", ["cells", "lstm"], 0, None),
+        (">&-", ["show", "lsmt"], 2, "No cell is called 'lsmt'"),
+        (">&- <&- 2>&-", ["show", "lsmt"], 2, None),
+        (">/dev/full", ["cells", "lstm"], 2, "No space left on device"),
+    ],
+)
+def test_a_standard_stream_that_is_closed_or_full(closing, words, status, said, tmp_path):
+    shell = ["sh", "-c", f'exec "$@" {closing}', "sh", sys.executable, "-m", "cellwise", *words]
+    done = subprocess.run(shell, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (status, int(said is not None))
+    assert said is None or said in done.stderr
+    assert not any(tmp_path.iterdir())
+
+
 def test_help_lists_the_commands(run):
     assert {"demo", "show", "cells"} <= set(run("--help").stdout.split())
 
@@ -89,6 +108,9 @@ def test_a_mistake_in_ones_own_cell_shows_the_line(run, tmp_path):
         (("demo", "gru", "--epochs", "0"), "epochs must be at least 1; got 0"),
         (("demo", "gru", "--hidden-size", "-3"), "hidden size must be at least 1; got -3"),
         (("demo", "gru", "--learning-rate", "0"), "learning rate must be greater than 0"),
+        (("demo", "gru", "--learning-rate", "inf"), "greater than 0, and finite; got inf"),
+        (("demo", "gru", "--seed", "99999999999999999999"), "seed must be from 0 to 2147483647"),
+        (("demo", "gru", "--seed", "-1"), "seed must be from 0 to 2147483647; got -1"),
         (("show", "nowhere.py:Mine"), "nowhere.py, which does not exist"),
         (("show",), "Missing argument"),
         (("dmeo",), "No such command"),

@@ -38,6 +38,14 @@ CHAPTERS = {
 }
 CELLS = ("rnn", "lstm", "gru")
 SHOWN = ("lru", "mgu2", "fs-lstm")  # of the gallery
+REPORTS = {  # the chapters that show one, and what its title says
+    "forecasting": "forecast",
+    "classification": "classifier",
+    "tagging": "Tags",
+    "language-models": "Language model",
+    "translation": "Translation",
+    "speech": "Speech",
+}
 QUESTIONS = {
     "rnn": "What is the vanishing gradient problem?",
     "lstm": "How do the LSTM’s gates help?",
@@ -164,8 +172,18 @@ def test_how_it_works_ends_in_this_machines_code(book: Path) -> None:
 def test_charts_and_pages_lie_in_the_site(book: Path) -> None:
     for name in ("gradients", "memory", "scaling"):
         assert (book / "pictures" / f"{name}.svg").read_text("utf8").count("<path") > 50
-    for name in ("letters", "births", "report"):
+    for name in ("letters", "births"):
         assert len((book / "pages" / f"{name}.html").read_text("utf8")) > 20_000
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_chapter_shows_the_report_of_its_own_run(book: Path, name: str) -> None:
+    page = chapter(book, name)
+    (frame,) = page.select(".page iframe")
+    assert [link["href"] for link in page.select(".page + .legend a")] == [frame["src"]]
+    report = BeautifulSoup((book / str(frame["src"])).read_text("utf8"), "html.parser")
+    assert REPORTS[name] in report.h1.get_text()
+    assert len(report.encode()) > 20_000
 
 
 def test_the_reference_has_every_public_name(book: Path) -> None:

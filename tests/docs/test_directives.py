@@ -16,6 +16,7 @@ from book.kernel import busiest_loop, excerpt, first_product_block, instructions
 from book.math import FormulaError, mathml
 from book.measured import FOLDER, study, written
 from book.theme import diagram_css
+from bs4 import BeautifulSoup
 
 from cellwise import cells
 from cellwise.experiments.bakeoff.problems import PROBLEMS
@@ -206,3 +207,36 @@ def test_what_is_said_of_the_comparison_follows_from_its_runs() -> None:
         "Trainings diverged of rnn.",
         "Not measured yet for every cell: recall, digits, characters, forecast.",
     ]
+
+
+def test_every_page_of_a_run_is_its_own_though_all_are_called_report(tmp_path: Path) -> None:
+    source, built = tmp_path / "source", tmp_path / "built"
+    source.mkdir()
+    for name in ("one", "two"):
+        (source / f"{name}.md").write_text(
+            f"# {name}\n\n```{{run}}\nfrom pathlib import Path\n\nPath('runs/{name}').mkdir(parents=True)\n"
+            f"length = Path('runs/{name}/report.html').write_text('report of {name}')\n```\n\n"
+            f"```{{page}} runs/{name}/report.html\n:title: The report\n```\n"
+        )
+    (source / "index.md").write_text("# Index\n\n```{toctree}\none\ntwo\n```\n")
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-E",
+        "-W",
+        "-q",
+        "-b",
+        "html",
+        "-c",
+        str(DOCS),
+        str(source),
+        str(built),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("one", "two"):
+        page = BeautifulSoup((built / f"{name}.html").read_text("utf8"), "html.parser")
+        frame, link = page.select_one(".page iframe"), page.select_one(".page + .legend a")
+        assert frame is not None and link is not None and frame["src"] == link["href"]
+        assert (built / str(frame["src"])).read_text("utf8") == f"report of {name}"

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 import cellwise
-from cellwise import Cell, CellwiseError, Scalar, Vector, cells, exp, relu, tanh, where
+from cellwise import Cell, CellwiseError, Scalar, Vector, cells, cumsum, exp, relu, tanh, where
 from cellwise.errors import (
     CellDefinitionError,
     CellOptionError,
@@ -310,9 +310,11 @@ def test_unused_gates_and_parameters_are_named() -> None:
     unused = type("A", (Cell,), {"gates": ("n",), "u": Vector(), "step": lambda self, x, h: x.n + h})
     with pytest.raises(CellDefinitionError, match="parameter 'u'"):
         _ = unused().graph
-    nothing = type("A", (Cell,), {"step": lambda self, x, h: 0.5 * h})
-    with pytest.raises(CellDefinitionError, match="nothing to learn"):
-        _ = nothing().graph
+    # A sum of units is a product with ones, of which nothing is learned.
+    for step in (lambda self, x, h: 0.5 * h, lambda self, x, h: h + cumsum(x)):
+        nothing = type("A", (Cell,), {"step": step})
+        with pytest.raises(CellDefinitionError, match="nothing to learn"):
+            _ = nothing().graph
 
 
 # The body of a class; what the error says.

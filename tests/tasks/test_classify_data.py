@@ -14,7 +14,7 @@ from sequences import long_table, series, text_table, texts
 
 from cellwise.tasks.classify.coloured import ColouredText, coloured_texts
 from cellwise.tasks.classify.columns import Columns, Schema
-from cellwise.tasks.classify.data import split_off, without_empty
+from cellwise.tasks.classify.data import Classes, split_off, without_empty
 from cellwise.tasks.classify.datasets import bundled, parts_of
 from cellwise.tasks.classify.examples import Channel, Examples
 from cellwise.tasks.classify.tables import read_examples
@@ -224,8 +224,21 @@ def test_a_share_of_every_class_is_held_out_whatever_the_order() -> None:
     assert sizes == {10: 3, 42: 13}
     many = read_examples(["a"] * 1000, Columns())
     assert len(split_off(many, None)[1]) == 100
-    with pytest.raises(DataError, match="too few to hold any out"):
+    with pytest.raises(DataError, match="1 sequence is too few to hold any out; give more"):
+        split_off(examples.select([0]), None, 0.1)
+    with pytest.raises(
+        DataError, match="every one of 2 sequences has another label, so none can be held out"
+    ):
         split_off(examples.select([0, 41]), np.array([0, 1]), 0.1)
+
+
+def test_one_label_is_none_to_choose_from() -> None:
+    for labels, said in (
+        (["a"], "the one sequence has the label 'a'"),
+        (["a"] * 3, "all 3 sequences have the label"),
+    ):
+        with pytest.raises(DataError, match=said):
+            Classes.of(labels)
 
 
 def test_bundled_data_have_their_test_part() -> None:

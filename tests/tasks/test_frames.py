@@ -221,7 +221,14 @@ BAD = {
     "no values": ("ds,y\n2024-01-01,\n2024-01-02,\n", "no series has a single value"),
     "no rows": ("ds,y\n", "has columns ('ds', 'y') but no rows"),
     "empty": ("", "is empty"),
-    "no grid": ("ds,y\n2024-01-01,1\n2024-01-02,2\n2024-01-03,3\n2024-01-05 07:00,4\n", "times follow no regular grid"),
+    "no grid of two days": (
+        "ds,y\n2024-01-01,1\n2024-01-03,2\n2024-01-05,3\n2024-01-08,4\n",
+        "most are 2 days apart",
+    ),
+    "no grid": (
+        "ds,y\n2024-01-01,1\n2024-01-02,2\n2024-01-03,3\n2024-01-05 07:00,4\n",
+        "most are one day apart, but not all",
+    ),
 }  # fmt: skip
 
 

@@ -157,7 +157,7 @@ def test_what_is_no_weekday() -> None:
 
 
 def test_one_observation_shows_no_frequency() -> None:
-    with pytest.raises(FrequencyError, match="give it with freq"):
+    with pytest.raises(FrequencyError, match=r"give it with freq \(--freq\)"):
         infer_frequency([days("2024-01-01")])
 
 

@@ -34,6 +34,7 @@ class Narrow(Base):
     by: str = option(default="all", help="What to lay out.", choices=("all", "series"))
     name: str = option(default="y", help="Column.", what="the name of a column")
     quick: bool = option(default=False, help="Whether to hurry.")
+    members: int = option(default=1, help="Networks.", at_least=1, flag="--side-by-side")
     pairs: Any = option(
         default=(1, 2), help="Pairs.", what="two numbers", accepts=lambda pair: len(pair) == 2
     )
@@ -60,7 +61,19 @@ def test_another_default_keeps_help_and_range() -> None:
 
 def test_the_order_is_positional_then_own_then_shared() -> None:
     names = [each.name for each in options_of(Narrow)]
-    assert names == ["cell", "steps", "season", "names", "by", "name", "quick", "pairs", "size", "rate"]
+    assert names == [
+        "cell",
+        "steps",
+        "season",
+        "names",
+        "by",
+        "name",
+        "quick",
+        "members",
+        "pairs",
+        "size",
+        "rate",
+    ]
 
 
 def test_flags_are_named_after_the_option_unless_declared() -> None:
@@ -78,6 +91,7 @@ def test_flags_are_named_after_the_option_unless_declared() -> None:
         ("size", 2.0, "size must be a whole number from 1 to 64, not 2.0"),
         ("rate", 1.0, "rate must be a number above 0.0 and below 1.0, not 1.0"),
         ("rate", float("nan"), "rate must be a number above 0.0 and below 1.0, not nan"),
+        ("members", 0, "members must be a whole number of at least 1, not 0 (--side-by-side)"),
         ("season", 1, "season must be a whole number of at least 2, not 1"),
         ("names", "y", "names must be a list of column names, such as ['y']"),
         ("names", [1], "names must be a list of column names, not [1]"),

@@ -157,6 +157,7 @@ BROKEN = {
     "line in such a quote": ('ds,y,size\n2024-01-01,1,x"a\n2024-01-02,2,b"\n', "cannot be read: "),
     "control character": (PLAIN.replace("9\n", "\x019\n", 1), "the control character 0x01 in line 11"),
     "zero bytes": (PLAIN.replace("9\n", "\x00\n", 1), "the control character 0x00 in line 11"),
+    "neither UTF-8 nor text": (b"ds,y\n\xfc\x02,1\n", "the control character 0x02 in line 2"),
     "only blank": (" \n\n", "is empty"),
     "rows of nothing": ("ds,y\n,\n,\n", "but no rows"),
     "lost letters": (NAMED.replace("ö", "\ufffd"), "letters that an earlier conversion has lost, at line 2"),

@@ -245,6 +245,7 @@ BROKEN = {
     "gzip": b"\x1f\x8b\x08\x00",
     "pdf": b"%PDF-1.4",
     "zeros": b"ab\0c",
+    "neither UTF-8 nor text": b"a\xfc\0c",
 }
 SAID = {
     "latin": r"\(byte 300 is not\); convert it first, as from Windows' encoding, in which that byte is 'é': "
@@ -253,6 +254,7 @@ SAID = {
     "gzip": "is no text: by its first bytes it is packed with gzip",
     "pdf": "is no text: by its first bytes it is a PDF",
     "zeros": "is no text: it holds zero bytes",
+    "neither UTF-8 nor text": "is no text: it holds zero bytes",
 }
 
 

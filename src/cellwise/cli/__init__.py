@@ -81,6 +81,7 @@ app = Group(
 def main() -> None:
     """Run the command line; a mistake of the user's is one message and exit status 2."""
     set_quiet(False)
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):  # a stream that stands for another one
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # σ on a terminal that knows no Greek
@@ -100,10 +101,28 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     except OSError as error:
-        status = _say(2, f"{error.filename or 'a file'} cannot be used: {error.strerror or error}")
+        what = f"{error.filename} cannot be used" if error.filename else "reading or writing failed"
+        status = _say(2, f"{what}: {error.strerror or error}")
     except KeyboardInterrupt as stop:  # that of a training says what is saved, and how to go on
         status = _say(getattr(stop, "status", 130), f"{stop}" or "interrupted")
     sys.exit(status)
+
+
+def _open_closed_streams() -> None:
+    """Let the null device stand for each standard stream that was closed, as by `<&-` in a shell.
+
+    Python has None for it, and the next file that is opened would be given its number, and a stray print with it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            try:
+                os.fstat(number)
+            except OSError:
+                opened = os.open(os.devnull, os.O_RDWR)
+                if opened != number:
+                    os.dup2(opened, number)
+                    os.close(opened)
+            setattr(sys, name, open(os.devnull, "w" if number else "r", encoding="utf-8"))  # noqa: SIM115
 
 
 def _run() -> int:

@@ -84,7 +84,7 @@ def make(task: Task) -> click.Command:
         write(forecaster, file)
 
     file_or_run = argument(
-        help="CSV or Parquet file, or a run folder, whose data and settings are used.",
+        help="CSV, Excel or Parquet file, or a run folder, whose data and settings are used.",
         metavar="FILE|RUN",
     )
     parameters = [

@@ -20,7 +20,7 @@ def trace(
     source: Annotated[
         str | None,
         argument(
-            help="Series (CSV, Parquet) or text to read.  [default: the run's own data]",
+            help="Series (CSV, Excel, Parquet) or text to read.  [default: the run's own data]",
             metavar="[INPUT]",
         ),
     ] = None,

@@ -81,7 +81,9 @@ class MemorySettings:
                 f"What is the same for all cells is either units or parameters; got '{self.same}'."
             )
         if self.minutes is not None and not self.minutes > 0:
-            raise MemoryTaskError(f"The minutes must be more than 0; got {self.minutes:g}.")
+            raise MemoryTaskError(
+                f"The minutes must be more than 0; got {self.minutes:g}. None, or --minutes 0, is no limit."
+            )
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from cellwise.errors import CellwiseError
 from cellwise.experiments.checks import check_at_least
+
+LARGEST_SEED = 2**31 - 1  # as of every task
 
 
 class TextbookError(CellwiseError, ValueError):
@@ -27,5 +30,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_at_least(self, TextbookError, input_size=1, hidden_size=1, output_size=1, epochs=1)
-        if not self.learning_rate > 0:
-            raise TextbookError(f"The learning rate must be greater than 0; got {self.learning_rate:g}.")
+        if not 0 < self.learning_rate < math.inf:
+            raise TextbookError(
+                f"The learning rate must be greater than 0, and finite; got {self.learning_rate:g}."
+            )
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise TextbookError(f"The seed must be from 0 to {LARGEST_SEED}; got {self.seed}.")

@@ -211,7 +211,8 @@ def _weight_units(graph: StepGraph) -> tuple[object, ...]:
 
 
 def _check_used(tracer: Tracer, graph: StepGraph, training: StepGraph) -> None:
-    if not (graph.input_gates or graph.state_gates or graph.vectors or graph.scalars):
+    learned = {*graph.input_gates, *graph.state_gates} - {*graph.functions}
+    if not (learned or graph.vectors or graph.scalars):
         raise CellDefinitionError(
             problem=f"{graph.name} has nothing to learn: its equations ask for no gate with weights and no parameter.",
             where=Source(tracer.code.co_filename, tracer.code.co_firstlineno),

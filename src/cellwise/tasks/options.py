@@ -91,15 +91,21 @@ class Option:
             return
         if self.accepts is not None:
             if not self.accepts(value):
-                raise OptionError(f"{self.name} must be {self._wanted}, not {short_repr(value)}")
+                raise OptionError(f"{self.name} must be {self._wanted}, not {short_repr(value)}{self._flag}")
         elif self.is_list:
             self._check_list(value)
         elif not self._fits(value):
-            raise OptionError(f"{self.name} must be {self._wanted}, not {short_repr(value)}")
+            raise OptionError(f"{self.name} must be {self._wanted}, not {short_repr(value)}{self._flag}")
 
     def stored(self, value: Any) -> Any:
         """The value as JSON holds it: a list for any sequence, Python's own numbers for those of numpy."""
         return [plain(each) for each in value] if self.is_list and value is not None else plain(value)
+
+    @property
+    def _flag(self) -> str:
+        """The flag, where one who typed it would not recognise the name: --layers is num_layers in Python."""
+        spelled = "--" + self.name.replace("_", "-")
+        return "" if not self.flags or spelled in self.flags else f" ({self.flags[0]})"
 
     @property
     def _wanted(self) -> str:
@@ -126,9 +132,9 @@ class Option:
     def _check_list(self, value: Any) -> None:
         things = f"{self.name} must be a list of {self.what or 'values'}"
         if isinstance(value, str):
-            raise OptionError(f"{things}, such as [{value!r}]")
+            raise OptionError(f"{things}, such as [{value!r}]{self._flag}")
         if not isinstance(value, Iterable) or not all(self._fits(each) for each in value):
-            raise OptionError(f"{things}, not {short_repr(value)}")
+            raise OptionError(f"{things}, not {short_repr(value)}{self._flag}")
 
     def _fits(self, value: Any) -> bool:
         if self.choices:

@@ -46,9 +46,8 @@ class Classes:
         """The labels that there are. DataError for fewer than two, or for what are numbers rather than classes."""
         found = {str(label): label for label in labels}
         if len(found) < 2:
-            raise DataError(
-                f"all {len(labels):,} sequences have the label {next(iter(found))!r}; a classifier needs two"
-            )
+            having = f"all {len(labels):,} sequences have" if len(labels) > 1 else "the one sequence has"
+            raise DataError(f"{having} the label {next(iter(found))!r}; a classifier needs two labels")
         fractions = [label for label in found if _is_fraction(label)]
         if len(fractions) > MOST_FRACTIONS or any(isinstance(found[each], float) for each in fractions):
             raise DataError(
@@ -170,9 +169,13 @@ def split_off(
         count = min(max(1, round(share * len(group))), len(group) - 1)
         held[group[:count]] = True
     if not held.any() or held.all():
-        raise DataError(
-            f"{len(examples)} sequences are too few to hold any out; give more, or validation data of their own"
+        count = len(examples)
+        found = (
+            f"{count:,} {'sequence is' if count == 1 else 'sequences are'} too few to hold any out; give more"
         )
+        if labels is not None and len(groups) == count > 1:
+            found = f"every one of {count:,} sequences has another label, so none can be held out; give more of each"
+        raise DataError(f"{found}, or validation data of their own")
     return examples.select(np.flatnonzero(~held)), examples.select(np.flatnonzero(held))
 
 

@@ -106,6 +106,7 @@ def to_utf8(raw: bytes, path: Path, encoding: str | None = None) -> bytes:
         try:
             data.decode("utf-8")
         except UnicodeDecodeError as error:
+            _refuse_control(path, data)  # what is no text at all is no text in another encoding
             raise DataError(_not_utf8(path, data, error, asked=encoding is not None)) from error
     else:
         try:
@@ -116,15 +117,19 @@ def to_utf8(raw: bytes, path: Path, encoding: str | None = None) -> bytes:
                 f"{path} cannot be read as {chosen}{position}: {getattr(error, 'reason', error)}; "
                 + ("give its true encoding" if encoding else "it is damaged or cut off")
             ) from error
+    _refuse_control(path, data)
+    if b"\r" in data and b"\n" not in data:
+        data = data.replace(b"\r", b"\n")
+    return data
+
+
+def _refuse_control(path: Path, data: bytes) -> None:
     control = CONTROL.search(data)
     if control:
         raise DataError(
             f"{path} holds the control character 0x{control.group()[0]:02x} in line "
             f"{line_at(data, control.start())}; it is damaged, or no text"
         )
-    if b"\r" in data and b"\n" not in data:
-        data = data.replace(b"\r", b"\n")
-    return data
 
 
 def _recognise(raw: bytes) -> str:

@@ -56,17 +56,21 @@ def _blocks(file: BinaryIO, name: str) -> Iterator[str]:
         try:
             text = ends.decode(bytes_.decode(raw, final=not raw), final=not raw)
         except UnicodeDecodeError as error:
+            if encoding.startswith("utf-8"):  # in UTF-16 half of the bytes may be zero
+                _refuse_zeros(name, b"\0" in raw, begin + len(raw))
             raise DataError(_no_text(name, encoding, error, begin - waiting)) from error
-        if "\0" in text:
-            raise DataError(
-                f"{name} is no text: it holds zero bytes (in the first {begin + len(raw):,} bytes)"
-            )
+        _refuse_zeros(name, "\0" in text, begin + len(raw))
         if text:
             yield text
         if not raw:
             return
         begin += len(raw)
         raw = file.read(BLOCK)
+
+
+def _refuse_zeros(name: str, holds: bool, until: int) -> None:
+    if holds:
+        raise DataError(f"{name} is no text: it holds zero bytes (in the first {until:,} bytes)")
 
 
 def _no_text(name: str, encoding: str, error: UnicodeDecodeError, begin: int) -> str:

@@ -147,8 +147,8 @@ def read_table(
     frequency: str | Frequency | None = None,
     season_length: int | None = None,
 ) -> Table:
-    """Understand a pandas, polars or pyarrow frame, a CSV or Parquet file, or a list of arrays (T,), one for each
-    series. A Table is understood already.
+    """Understand a pandas, polars or pyarrow frame, a CSV, Excel or Parquet file, or a list of arrays (T,), one for
+    each series. A Table is understood already.
 
     Raises DataError, FrequencyError: one sentence on what is wrong and where.
     """
@@ -288,8 +288,8 @@ def _open(source: Any, columns: Columns) -> Any:
         raise DataError(f"the columns need different names: {' '.join(str(error).split())}") from error
     except TypeError as error:
         raise DataError(
-            f"a table is a pandas, polars or pyarrow frame, the path of a CSV or Parquet file, or a list of arrays, "
-            f"not {type(source).__name__}"
+            "a table is a pandas, polars or pyarrow frame, the path of a CSV, Excel or Parquet file, or a list of "
+            f"arrays, not {type(source).__name__}"
         ) from error
     return frame.collect() if isinstance(frame, narwhals.LazyFrame) else frame
 

@@ -214,7 +214,7 @@ def infer_frequency(times: Sequence[np.ndarray], season_length: int | None = Non
     longest = max(times, key=len)
     if len(longest) < 2:
         raise FrequencyError(
-            "no series has two times, so the frequency cannot be seen; give it with freq, for example D"
+            "no series has two times, so the frequency cannot be seen; give it with freq (--freq), for example D"
         )
     if longest.dtype.kind != "M":
         return _make("step", _most_common(np.concatenate([np.diff(t) for t in times])), "", season_length)

@@ -126,9 +126,10 @@ def _find_frequency(
             for part in groups.values():
                 found.steps(part.times[0], part.times)
         except FrequencyError as error:
+            gap = found.words if found.multiple > 1 else f"one {found.words}"
             raise FrequencyError(
-                f"the times follow no regular grid: most are one {found.words} apart, but not all "
-                f"({_inner(error)}); aggregate them first, or give the frequency"
+                f"the times follow no regular grid: most are {gap} apart, but not all ({_inner(error)}); aggregate "
+                "them first, or give the frequency with freq (--freq)"
             ) from error
         return found
     parsed = given if isinstance(given, Frequency) else parse_frequency(given, season_length)
