@@ -104,7 +104,7 @@ class UnknownCellError(CellwiseError, LookupError):
 
 
 class CellOptionError(CellwiseError, TypeError):
-    template = "{cell} has no such option: {problem}."
+    template = "{cell} cannot take the option {problem}."
 
 
 # --- running a layer --------------------------------------------------------------------------------------------

@@ -166,5 +166,5 @@ def test_a_step_that_does_not_take_the_states_of_an_option_says_how_to() -> None
 def test_one_of_several_kinds_of_an_option() -> None:
     assert cells.HyperLSTM(hyper="H / 4").options["hyper"] == "H / 4"
     assert cells.HyperLSTM(hyper=None).graph.widths != cells.HyperLSTM(hyper=7).graph.widths
-    with pytest.raises(CellOptionError, match=r"hyper=2.5 \(it takes a int or a str\)"):
+    with pytest.raises(CellOptionError, match=r"hyper=2.5 \(it takes an int or a str\)"):
         cells.HyperLSTM(hyper=2.5)

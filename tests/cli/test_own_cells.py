@@ -97,7 +97,7 @@ def test_an_instance_is_a_cell_too(file):
             "NameError: name 'NOT_THERE' is not defined.\n  mine.py:21:  gates = NOT_THERE",
         ),
         ("mine.py:Wrong", "If it is learned, write w = Vector()"),
-        ("mine.py:slow", "Good has no such option: 'rat'"),
+        ("mine.py:slow", "Good cannot take the option 'rat'"),
         (
             "mine.py:Plain",
             "Plain in mine.py is a class, but no cellwise.Cell; the cells in it are: Good, Wrong, ",
@@ -193,7 +193,7 @@ def test_options_stand_in_brackets_behind_a_name(file):
         ("rhn(depth=__import__('os').getpid())", "in brackets stand its options"),
         ("rhn(**{'depth': 2})", "in brackets stand its options"),
         ("rhn(depth=2) + rhn()", "in brackets stand its options"),
-        ("rhn(depht=2)", r"RHN has no such option: 'depht' \(its options: depth\)"),
+        ("rhn(depht=2)", r"RHN cannot take the option 'depht' \(its options: depth\)"),
         ("fastgrn(rank=2)", "No cell is called 'fastgrn'; did you mean 'fastgrnn'?"),
         ("rhn(depth=2", r"No cell is called 'rhn\(depth=2'"),
     ],
