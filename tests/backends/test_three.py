@@ -17,7 +17,8 @@ from cellwise.backends.cpu import amx_support
 from cellwise.backends.cpu.amx_support import OFF, VARIABLE
 from cellwise.testing import Arguments, results
 
-LENGTHS = torch.tensor([9, 9, 9, 9, 8, 8, 7, 7, 6, 5, 5, 4, 3, 2, 2, 1, 1])
+# More rows in all than a small call has.
+LENGTHS = torch.tensor([9, 9, 9, 9, 8, 8, 7, 7, 6, 5, 5, 4, 3, 2, 2, 1, 1] * 3)
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_about_16_bits(cell: Any, inputs: int, hidden: int) -> None:
     """Outputs, states and gradients: 2^-14 of their size at most, and farther off than float32, so that it was used."""
     torch.manual_seed(0)
     layer = cellwise.Recurrent(cell, inputs, hidden, bidirectional=True, backend="cpu")
-    arguments = Arguments(torch.randn(9, 17, inputs), lengths=LENGTHS)
+    arguments = Arguments(torch.randn(9, len(LENGTHS), inputs), lengths=LENGTHS)
     wide = Arguments(arguments.x.double(), lengths=LENGTHS)
     truth = results(deepcopy(layer).double(), wide)
     found, in_float32 = results(layer, arguments), exact(layer, arguments)
@@ -79,6 +80,20 @@ def test_few_rows_and_other_settings_are_true_float32() -> None:
         cellwise.explain(layer, x).detail
     )
     assert "three" not in str(cellwise.explain(layer, x[:, :7]).detail)
+
+
+@pytest.mark.usefixtures("loops", "high")
+@pytest.mark.parametrize("lengths", [None, torch.tensor([5, 4, 4, 3, 3, 2, 2, 1, 1])])
+def test_a_small_call_is_true_float32_by_any_way(lengths: torch.Tensor | None) -> None:
+    """Rows of several lengths go by the chain once they have come twice, before that by the way of all calls."""
+    layer = cellwise.Recurrent("gru", 24, 64, backend="cpu")
+    arguments = Arguments(torch.randn(5, 9, 24), lengths=lengths)
+    wanted = exact(deepcopy(layer), arguments)
+    for _ in range(4):
+        assert same_bits(results(layer, arguments), wanted)
+    with torch.no_grad():
+        found = [layer(arguments.x, lengths=lengths)[0] for _ in range(4)]
+    assert all(torch.equal(each, found[0]) for each in found)
 
 
 @pytest.mark.usefixtures("high")

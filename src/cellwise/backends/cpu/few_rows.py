@@ -5,6 +5,8 @@ A weight is read where it lies (`in_place.py`) by so few rows of all steps that 
 
 from __future__ import annotations
 
+from cellwise.graph import StepGraph
+
 # By lanes of a vector, how many rows that is at most, and how many for each of D + H: the longer the rows of weights,
 # the less adding up lanes counts. Narrower vectors were not measured.
 _ROWS = {16: (48, 1 / 6), 8: (12, 1 / 10)}
@@ -23,3 +25,8 @@ def is_small(rows: int, gate_bytes: int, hidden: int, lanes: int) -> bool:
     """Whether a dense call in one thread may go in one chain (`small_calls.py`); `gate_bytes`: of a unit's gates."""
     is_whole = lanes > 0 and hidden % lanes == 0
     return is_whole and 0 < rows <= MOST_SMALL and rows * gate_bytes * hidden <= MOST_SMALL_BYTES
+
+
+def gates_of(graph: StepGraph) -> int:
+    """The gates of a unit that a small call keeps gradients of, with what is asked of x as it is."""
+    return max(len(graph.input_gates), len(graph.state_gates), 1) + len(graph.asked_inputs)

@@ -19,7 +19,7 @@ from cellwise.backends.compiled.backward_pass import BackwardPass
 from cellwise.backends.compiled.compiler import SmallCall, SmallPass
 from cellwise.backends.compiled.forward_pass import OUTPUT, ForwardPass, X, first_states
 from cellwise.backends.compiled.gradients import BlockSlice, at_operand, operand_in_one
-from cellwise.backends.cpu.few_rows import is_small
+from cellwise.backends.cpu.few_rows import gates_of, is_small
 from cellwise.backends.cpu.launch import CpuRun
 from cellwise.backends.cpu.small_beside import GivenBeside, restarted
 from cellwise.backends.cpu.small_run import Jobs, SmallRun, SmallRuns
@@ -364,14 +364,13 @@ def small_pass(call: SmallCall) -> CpuSmallPass | None:
     """The way for calls of this shape, if they are small: of few rows, in whole vectors, for one thread."""
     kernels, schedule = call.kernels, call.schedule
     graph, (width, hidden, projected) = kernels.graph, call.lengths
-    gates = max(len(graph.input_gates), len(graph.state_gates), 1) + len(graph.asked_inputs)
     rows, element = schedule.rows, kernels.dtype.itemsize
     inner = len(graph.input_gates) * width + len(graph.state_gates) * hidden
     if (
         kernels.dtype is torch.bfloat16
         or projected
         or graph.scalars
-        or not is_small(rows, gates * element, hidden, kernels.padded(1))
+        or not is_small(rows, gates_of(graph) * element, hidden, kernels.padded(1))
         or threads_for(rows * hidden * (inner + 20)) > 1
     ):
         return None

@@ -16,6 +16,7 @@ from torch import Tensor
 from cellwise.backends.compiled.compiler import KernelRun, RunShape
 from cellwise.backends.cpu.amx import FEWEST_ROWS
 from cellwise.backends.cpu.amx_support import support
+from cellwise.backends.cpu.few_rows import gates_of, is_small
 from cellwise.backends.cpu.launch import CpuRun, Phase
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ class PreciseRun(KernelRun):
     def __init__(self, kernel: Kernel, shape: RunShape) -> None:
         self._kernel, self._shape = kernel, shape
         self._taken = self._exact = CpuRun(kernel.for_shape(shape), shape)
+        # A small call has the same numbers whether it comes by the chain or by the way of all calls.
+        gate_bytes = gates_of(kernel.program.graph) * kernel.word
+        self._is_small = is_small(shape.schedule.rows, gate_bytes, shape.sizes.hidden, kernel.lanes)
 
     @cached_property
     def _by_three(self) -> CpuRun:
@@ -54,7 +58,8 @@ class PreciseRun(KernelRun):
         weights: Sequence[Tensor],
         resets: Tensor | None,
     ) -> None:
-        self._taken = self._by_three if goes_by_three(self._shape.schedule.batch) else self._exact
+        by_three = not self._is_small and goes_by_three(self._shape.schedule.batch)
+        self._taken = self._by_three if by_three else self._exact
         self._taken.at_once = self.at_once
         self._taken.bind(buffers, firsts, histories, weights, resets)
 
