@@ -188,7 +188,9 @@ def test_a_layer_casts_moves_and_drops_none_of_it() -> None:
             each.zero_()
     memory = torch.randn(1, 2, 4).double()
     _, (_, after) = still.train()(x[:1], (torch.zeros(1, 2, 3).double(), memory))
-    torch.testing.assert_close(after[0], memory[0] @ torch.from_numpy(_discretized(4, 6.0)[0]).t())
+    torch.testing.assert_close(
+        after[0], memory[0] @ torch.tensor(_discretized(4, 6.0)[0], dtype=torch.float64).t()
+    )
 
 
 def test_a_program_holds_the_numbers() -> None:
@@ -220,14 +222,22 @@ def test_the_matrices_of_the_legendre_memory(order: int, theta: float) -> None:
     b = (2 * i + 1) * (-1.0) ** i / theta
     joined = torch.cat([torch.cat([a, b], 1), torch.zeros(1, order + 1).double()])
     wanted = torch.linalg.matrix_exp(joined)
-    found = [torch.from_numpy(each) for each in _discretized(order, theta)]
+    found = [torch.tensor(each, dtype=torch.float64) for each in _discretized(order, theta)]
     torch.testing.assert_close(found[0], wanted[:order, :order], rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(found[1], wanted[:order, order:], rtol=1e-10, atol=1e-12)
 
 
+def test_the_legendre_memory_has_the_same_numbers_in_lists_and_in_arrays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wanted = _discretized(9, 50.0)
+    monkeypatch.setattr("cellwise.cells.lmu._LONGEST_LIST", 4)
+    assert _discretized.__wrapped__(9, 50.0) == wanted
+
+
 def test_the_legendre_memory_holds_its_window() -> None:
     order, theta = 12, 50
-    a, b = _discretized(order, float(theta))
+    a, b = map(np.array, _discretized(order, float(theta)))
     wave = np.sin(np.arange(200) / 9)
     memory = np.zeros((order, 1))
     for value in wave:

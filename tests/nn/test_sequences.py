@@ -160,7 +160,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
         lambda f, x: f(x, resets=torch.zeros(2, 5, dtype=torch.bool)),
         r"shape \(T, B\) = \(5, 2\); they have shape \(2, 5\)",
     ),
-    "input-an-array": (lambda f, x: f(x.numpy()), "takes a tensor or a PackedSequence; got a ndarray"),
+    "input-an-array": (lambda f, x: f(x.numpy()), "takes a tensor or a PackedSequence; got an ndarray"),
     "two-states-for-one": (
         lambda f, x: f(x, (torch.zeros(1, 2, 4),) * 2),
         "one tensor as its state; got 2 values",

@@ -1,10 +1,13 @@
 from functools import lru_cache
+from math import ceil, log2
+from operator import add
 
 from cellwise.cells.base import Cell
 from cellwise.errors import CellOptionError
 from cellwise.graph.functions import linear, tanh
 from cellwise.graph.gates import fixed
 
+_LONGEST_LIST = 32  # numpy is quicker from there on, but takes longer to load than all cells to be listed
 _MOST = 128  # of the order: a product of order² numbers in each step, and as many in the equations
 
 
@@ -44,28 +47,40 @@ def _discretized(order, theta):
 
     Summed in an order of its own, so that they are the same numbers on every machine: a stored cell is known by them.
     """
-    import numpy as np
-
     size = order + 1
-    whole = np.zeros((size, size))
+    whole = [[0.0] * size for _ in range(size)]
     for i in range(order):
         for j in range(order):
-            whole[i, j] = (2 * i + 1) * (-1.0 if i < j else (-1.0) ** (i - j + 1)) / theta
-        whole[i, order] = (2 * i + 1) * (-1.0) ** i / theta
-    halvings = max(0, int(np.ceil(np.log2(np.abs(whole).sum(1).max()))) + 1)
-    whole /= 2.0**halvings  # to a norm of at most 1/2, where 18 terms are exact
-    found, term = np.eye(size), np.eye(size)
+            whole[i][j] = (2 * i + 1) * (-1.0 if i < j else (-1.0) ** (i - j + 1)) / theta
+        whole[i][order] = (2 * i + 1) * (-1.0) ** i / theta
+    halvings = max(0, ceil(log2(max(sum(map(abs, row)) for row in whole))) + 1)
+    whole = [
+        [each / 2.0**halvings for each in row] for row in whole
+    ]  # of a norm at most 1/2: 18 terms are exact
+    term = [[float(i == j) for j in range(size)] for i in range(size)]
+    found = term
     for number in range(1, 19):
-        term = _product(term, whole) / number
-        found += term
+        term = [[each / number for each in row] for row in _product(term, whole)]
+        found = [list(map(add, *rows)) for rows in zip(found, term, strict=True)]
     for _ in range(halvings):
         found = _product(found, found)
-    return found[:order, :order], found[:order, order:]
+    return tuple(tuple(row[:order]) for row in found[:order]), tuple((row[order],) for row in found[:order])
 
 
 def _product(a, b):
-    """The product, summed one column of `a` after another."""
-    found = a[:, :1] * b[:1]
+    """The product, summed one column of `a` after another; the same numbers in lists and in arrays."""
+    if len(b) > _LONGEST_LIST:
+        import numpy as np
+
+        a, b = np.array(a), np.array(b)
+        found = a[:, :1] * b[:1]
+        for k in range(1, len(b)):
+            found += a[:, k : k + 1] * b[k : k + 1]
+        return found.tolist()
+    found = [[row[0] * each for each in b[0]] for row in a]
     for k in range(1, len(b)):
-        found += a[:, k : k + 1] * b[k : k + 1]
+        found = [
+            [so_far + row[k] * each for so_far, each in zip(sums, b[k], strict=True)]
+            for sums, row in zip(found, a, strict=True)
+        ]
     return found
