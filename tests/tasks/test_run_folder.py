@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from cellwise.tasks.errors import RunFolderError
+from cellwise.tasks.training import run_files
 from cellwise.tasks.training.run_folder import Checkpoint, RunFolder, open_run, write_atomically
 
 SETTINGS = {"seed": 1, "sizes": (3, 4)}
@@ -165,3 +166,25 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(OSError, match="disk full"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a reader meets beside a training: the beginning of one file and the rest of the next."""
+    run = start(tmp_path / "run")
+    run.write_tensors("last.safetensors", Checkpoint({"w": torch.zeros(3)}, {"epoch": 1}))
+    reads, digest = [], run_files.tensors_digest
+
+    def replaced_meanwhile(tensors: dict[str, torch.Tensor], about: str) -> str:
+        reads.append(about)
+        if len(reads) == 1:
+            with monkeypatch.context() as patch:
+                patch.setattr(run_files, "tensors_digest", digest)
+                run.write_tensors("last.safetensors", Checkpoint({"w": torch.ones(3)}, {"epoch": 2}))
+            return "of neither"
+        return digest(tensors, about)
+
+    monkeypatch.setattr(run_files, "tensors_digest", replaced_meanwhile)
+    assert run.read_tensors("last.safetensors").about == {"epoch": 2}
+    assert len(reads) == 2

@@ -213,6 +213,23 @@ class RunFolder:
 
     def read_tensors(self, name: str) -> Checkpoint:
         """A file of `write_tensors`; RunFolderError if it is missing or damaged."""
+        while True:
+            before = self._file_number(name)
+            try:
+                return self._read_tensors(name)
+            except RunFolderError:
+                # safetensors opens a file twice: where a training put another in its place, it has parts of both.
+                if self._file_number(name) == before:
+                    raise
+
+    def _file_number(self, name: str) -> tuple[int, int] | None:
+        try:
+            found = (self.path / name).stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
+
+    def _read_tensors(self, name: str) -> Checkpoint:
         path = self.path / name
         if not path.is_file():
             raise self.damaged(f"{name} is missing")
