@@ -171,18 +171,11 @@ def _build(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
     (folder / "_static").mkdir()
     for name in ("book.css",):
         (folder / "_static" / name).write_text("", encoding="utf8")
-    command = [
-        sys.executable,
-        "-m",
-        "sphinx",
-        "-E",
-        "-W",
-        "-q",
-        "-b",
-        "html",
-        str(folder),
-        str(folder / "site"),
-    ]
+    return _sphinx(str(folder), str(folder / "site"))
+
+
+def _sphinx(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sphinx", "-E", "-W", "-q", "-b", "html", *words]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -219,21 +212,7 @@ def test_every_page_of_a_run_is_its_own_though_all_are_called_report(tmp_path: P
             f"```{{page}} runs/{name}/report.html\n:title: The report\n```\n"
         )
     (source / "index.md").write_text("# Index\n\n```{toctree}\none\ntwo\n```\n")
-    command = [
-        sys.executable,
-        "-m",
-        "sphinx",
-        "-E",
-        "-W",
-        "-q",
-        "-b",
-        "html",
-        "-c",
-        str(DOCS),
-        str(source),
-        str(built),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = _sphinx("-c", str(DOCS), str(source), str(built))
     assert done.returncode == 0, done.stdout + done.stderr
     for name in ("one", "two"):
         page = BeautifulSoup((built / f"{name}.html").read_text("utf8"), "html.parser")

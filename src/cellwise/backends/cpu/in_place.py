@@ -106,22 +106,11 @@ class InPlaceEmitter(Emitter):
         }
         descriptor = [words[name] for name in CALL] + self.starts[group, None]
         for term in group.terms:
-            given = self._term(group, term)
+            given = self._operand(term)
             descriptor += [given[name] for name in TERM] + self.starts[group, term]
         b.comment(f"descriptor: {', '.join(CALL)}, biases; for each term {', '.join(TERM)}, weights")
         for place, word in enumerate(descriptor):
             b.store(word, self.at(self.calls[group], whole(place), I64))
-
-    def _term(self, group: Group, term: MatmulTerm) -> dict[str, Value]:
-        buffer = term.operand.buffer
-        rows = self.rows[buffer.name]
-        return {
-            "operand": self._column(term.operand, rows.start),
-            "first": rows.first,
-            "limit": self.active if rows.limit is None else rows.limit,
-            "row": rows.stride,
-            "length": self.size[buffer.width.value],
-        }
 
 
 class _SharedInPlaceEmitter(InPlaceEmitter, UnitsEmitter):

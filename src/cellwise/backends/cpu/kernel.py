@@ -386,6 +386,10 @@ class Emitter(Code):
             b.store(word, self.at(self.calls[group], self.whole(place), I64))
 
     def _term(self, group: Group, term: MatmulTerm) -> dict[str, Value]:
+        run = self.runs[term.operand.buffer.width]
+        return {**self._operand(term), "run": run, "weights": self.weights[group, term]}
+
+    def _operand(self, term: MatmulTerm) -> dict[str, Value]:
         buffer = term.operand.buffer
         rows = self.rows[buffer.name]
         return {
@@ -394,8 +398,6 @@ class Emitter(Code):
             "limit": self.active if rows.limit is None else rows.limit,
             "row": rows.stride,
             "length": self.size[buffer.width.value],
-            "run": self.runs[buffer.width],
-            "weights": self.weights[group, term],
         }
 
     def products(self, stage: Stage, group: Group, pair: Value) -> None:
