@@ -151,6 +151,10 @@ class BlockProducts(SmallProducts):
         mask: Value | None,
     ) -> None:
         b, lanes = self.b, self.v.lanes
+        places = [self.at(out, self.whole(vector * lanes)) for out in outs for vector in range(vectors)]
+        # What the sums are put beside comes while they are made: rows, which need not begin with a line.
+        for place in [*places, *[self.at(out, self.whole(vectors * lanes - 1)) for out in outs if vectors > 1]]:
+            self.prefetch(place, write=True)
         sums = [self.v.number(0.0)] * (len(outs) * vectors)
         with self.summing("n", count, sums) as (n, running, following):
             at_right, offset = self.at(right, b.mul(n, by_n)), b.mul(n, self.by_n)
@@ -160,7 +164,6 @@ class BlockProducts(SmallProducts):
                 following += [
                     self.v.fma(number, value, running[i * vectors + v]) for v, value in enumerate(values)
                 ]
-        places = [self.at(out, self.whole(vector * lanes)) for out in outs for vector in range(vectors)]
         sums = self.changed_if(
             b.icmp_signed("!=", add, self.whole(0)),
             sums,

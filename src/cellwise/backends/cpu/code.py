@@ -73,14 +73,17 @@ class Code:
         """What `at` is, for an address that may lie outside of what the pointer points into."""
         return self.b.gep(pointer, [index], source_etype=self.v.element)
 
-    def prefetch(self, pointer: Value) -> None:
-        """Ask for a line of memory, to be read soon, into the cache of the second level; no address is a fault."""
+    def prefetch(self, pointer: Value, write: bool = False) -> None:
+        """Ask for a line of memory, to be read soon, into the cache of the second level; no address is a fault.
+
+        write: it is to be changed, too, and so asked for into the first.
+        """
         whole = ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [POINTER, whole, whole, whole])
         name = "llvm.prefetch.p0"
         function = self.module.globals.get(name) or ir.Function(self.module, kind, name)
-        read, second_level, data = (ir.Constant(whole, value) for value in (0, 2, 1))
-        self.b.call(function, [pointer, read, second_level, data])
+        how = [ir.Constant(whole, value) for value in ((1, 3, 1) if write else (0, 2, 1))]
+        self.b.call(function, [pointer, *how])
 
     def load(self, pointer: Value) -> Value:
         return self.b.load(pointer, typ=self.v.vector, align=self.element_bytes)
