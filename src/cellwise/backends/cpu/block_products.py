@@ -11,7 +11,7 @@ panels as wide as a tile.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -30,7 +30,8 @@ JOB = (
     "chunks", "fills", "panel",
 )  # fmt: skip
 CHUNK = 16  # rows of the result whose operands lie side by side
-_TILE = 6  # rows of a tile; a chunk has two of these and one of the rest
+_TILE = 6  # rows of a tile of the widest panel; a chunk has two of these and one of the rest
+_LEFT_OVER = 4  # rows of a tile of the last chunk, if that is not whole
 
 
 def panel_vectors(target: Target) -> int:
@@ -68,18 +69,29 @@ class BlockProducts(SmallProducts):
         self.left = self._pointer(b.select(is_chunked, job["chunks"], job["left"]))
         right, width = self._pointer(job["right"]), job["width"]
         vectors = panel_vectors(self.target)
-        panel = self._pointer(job["panel"])
-        is_packed = b.icmp_signed("!=", job["panel"], none)
         wide = b.sub(width, b.urem(width, self.whole(vectors * lanes)))
         with self.loop("k", wide, step=vectors * lanes) as k:
-            source = self.at(right, k)
-            with b.if_then(is_packed):
-                self._fill_panel(source, job, panel, vectors)
-            by_n = b.select(is_packed, self.whole(vectors * lanes), job["right row"])
-            self._rows(job, b.select(is_packed, panel, source), by_n, k, vectors, None)
-        with self.loop("k", width, first=wide, step=lanes) as k:
-            mask = self._mask(b.sub(width, k))
-            self._rows(job, self.at(right, k), job["right row"], k, 1, mask)
+            self._panel(job, self.at(right, k), k, vectors, None)
+        # What is left is a panel of so many vectors, the last of which may not be whole.
+        rest = b.sub(width, wide)
+        count = b.udiv(b.add(rest, self.whole(lanes - 1)), self.whole(lanes))
+        mask = self._mask(b.sub(rest, b.mul(b.sub(count, self.whole(1)), self.whole(lanes))))
+        for own in range(1, vectors + 1):
+            with b.if_then(b.icmp_signed("==", count, self.whole(own))):
+                self._panel(job, self.at(right, wide), wide, own, mask)
+
+    def _panel(
+        self, job: dict[str, Value], source: Value, k: Value, vectors: int, mask: Value | None
+    ) -> None:
+        """The columns from k on, so many vectors; `mask`: which lanes of the last one there are."""
+        b = self.b
+        masks = [*[None] * (vectors - 1), mask]
+        panel = self._pointer(job["panel"])
+        is_packed = b.icmp_signed("!=", job["panel"], self.whole(0))
+        with b.if_then(is_packed):
+            self._fill_panel(source, job, panel, masks)
+        by_n = b.select(is_packed, self.whole(vectors * self.v.lanes), job["right row"])
+        self._rows(job, b.select(is_packed, panel, source), by_n, k, masks)
 
     def _fill_chunks(self, job: dict[str, Value]) -> None:
         """Chunks of so many rows of left, whose rows lie side by side: (chunk, n, row); the last one may be shorter."""
@@ -99,19 +111,19 @@ class BlockProducts(SmallProducts):
                 number = self.load_one(self.at(source, i))
                 b.store(number, self.at(last, b.sub(i, whole)), align=self.element_bytes)
 
-    def _fill_panel(self, source: Value, job: dict[str, Value], panel: Value, vectors: int) -> None:
+    def _fill_panel(
+        self, source: Value, job: dict[str, Value], panel: Value, masks: Sequence[Value | None]
+    ) -> None:
         b, lanes = self.b, self.v.lanes
         with self.loop("n", job["n"]) as n:
             row = self.at(source, b.mul(n, job["right row"]))
-            place = self.at(panel, b.mul(n, self.whole(vectors * lanes)))
-            for vector in range(vectors):
-                self.store(
-                    self.load(self.at(row, self.whole(vector * lanes))),
-                    self.at(place, self.whole(vector * lanes)),
-                )
+            place = self.at(panel, b.mul(n, self.whole(len(masks) * lanes)))
+            for vector, mask in enumerate(masks):
+                value = self._read(self.at(row, self.whole(vector * lanes)), mask)
+                self.store(value, self.at(place, self.whole(vector * lanes)))
 
     def _rows(
-        self, job: dict[str, Value], right: Value, by_n: Value, k: Value, vectors: int, mask: Value | None
+        self, job: dict[str, Value], right: Value, by_n: Value, k: Value, masks: Sequence[Value | None]
     ) -> None:
         """All rows of the result, for the columns of a panel from k on."""
         b, height = self.b, job["height"]
@@ -123,21 +135,24 @@ class BlockProducts(SmallProducts):
             place = b.add(first, row)
             outs = [self.at(out, b.mul(b.add(place, self.whole(i)), job["out row"])) for i in range(rows)]
             lefts = [self.at(left, b.mul(self.whole(i), self.by_row)) for i in range(rows)]
-            self._tile(lefts, right, by_n, job["n"], outs, vectors, job["add"], mask)
+            self._tile(lefts, right, by_n, job["n"], outs, job["add"], masks)
 
+        size = _tile_rows(len(masks), self.target)
+        rest = CHUNK % size
         with self.loop("chunk", whole, step=CHUNK) as first:
             chunk = self.at(self.left, b.mul(b.udiv(first, self.whole(CHUNK)), self.by_chunk))
-            rest = CHUNK % _TILE
-            with self.loop("tile", self.whole(CHUNK - rest), step=_TILE) as row:
-                tile(chunk, row, first, _TILE)
-            tile(chunk, self.whole(CHUNK - rest), first, rest)
+            with self.loop("tile", self.whole(CHUNK - rest), step=size) as row:
+                tile(chunk, row, first, size)
+            if rest:
+                tile(chunk, self.whole(CHUNK - rest), first, rest)
         last = self.at(self.left, b.mul(b.udiv(whole, self.whole(CHUNK)), self.by_chunk))
         left_over = b.sub(height, whole)
-        most = b.sub(left_over, b.urem(left_over, self.whole(CHUNK % _TILE)))
-        with self.loop("tile", most, step=CHUNK % _TILE) as row:
-            tile(last, row, whole, CHUNK % _TILE)
-        with self.loop("tile", left_over, first=most) as row:
-            tile(last, row, whole, 1)
+        done: Value = self.whole(0)
+        for rows in (_LEFT_OVER, 1):
+            end = b.sub(left_over, b.urem(left_over, self.whole(rows)))
+            with self.loop("tile", end, first=done, step=rows) as row:
+                tile(last, row, whole, rows)
+            done = end
 
     def _tile(
         self,
@@ -146,33 +161,46 @@ class BlockProducts(SmallProducts):
         by_n: Value,
         count: Value,
         outs: list[Value],
-        vectors: int,
         add: Value,
-        mask: Value | None,
+        masks: Sequence[Value | None],
     ) -> None:
-        b, lanes = self.b, self.v.lanes
+        b, lanes, vectors = self.b, self.v.lanes, len(masks)
         places = [self.at(out, self.whole(vector * lanes)) for out in outs for vector in range(vectors)]
-        # What the sums are put beside comes while they are made: rows, which need not begin with a line.
-        for place in [*places, *[self.at(out, self.whole(vectors * lanes - 1)) for out in outs if vectors > 1]]:
+        # What the sums are added to comes while they are made: rows, which need not begin with a line of the cache.
+        for place in [*places, *[self.at(out, self.whole(vectors * lanes - 1)) for out in outs]]:
             self.prefetch(place, write=True)
-        sums = [self.v.number(0.0)] * (len(outs) * vectors)
+        sums = [self.v.number(0.0)] * len(places)
         with self.summing("n", count, sums) as (n, running, following):
             at_right, offset = self.at(right, b.mul(n, by_n)), b.mul(n, self.by_n)
-            values = [self._read(self.at(at_right, self.whole(v * lanes)), mask) for v in range(vectors)]
+            values = [
+                self._read(self.at(at_right, self.whole(vector * lanes)), mask)
+                for vector, mask in enumerate(masks)
+            ]
             for i, left in enumerate(lefts):
                 number = self.v.splat(self.load_one(self.at(left, offset)))
                 following += [
                     self.v.fma(number, value, running[i * vectors + v]) for v, value in enumerate(values)
                 ]
+        own_masks = [*masks] * len(outs)
         sums = self.changed_if(
             b.icmp_signed("!=", add, self.whole(0)),
             sums,
             lambda values: [
-                b.fadd(self._read(place, mask), value) for place, value in zip(places, values, strict=True)
+                b.fadd(self._read(place, mask), value)
+                for place, mask, value in zip(places, own_masks, values, strict=True)
             ],
         )
-        for value, place in zip(sums, places, strict=True):
+        for value, place, mask in zip(sums, places, own_masks, strict=True):
             self._write(value, place, mask)
+
+
+def _tile_rows(vectors: int, target: Target) -> int:
+    """Rows of a tile of so many vectors: those of narrow ones fill a chunk."""
+    if vectors == panel_vectors(target):
+        return _TILE
+    return max(
+        rows for rows in range(1, CHUNK + 1) if CHUNK % rows == 0 and rows * vectors <= target.accumulators
+    )
 
 
 MADE_BY = tuple(
