@@ -154,7 +154,7 @@ def test_gradients_of_one_final_state_alone(two_threads: None) -> None:
         assert all(torch.equal(a, b) for a, b in zip(at_once, found(), strict=True))
 
 
-# --- together ------------------------------------------------------------------------------------------------------
+# --- threads of our own ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("wrong", [0, 1])
@@ -171,7 +171,7 @@ def test_what_one_of_them_raises_arrives_when_the_others_are_done(wrong: int) ->
         done.append(True)
 
     with pytest.raises(ValueError, match="no"):
-        threads.together([fails, works] if wrong == 0 else [works, fails])
+        threads.on_own_threads([fails, works] if wrong == 0 else [works, fails])
     assert done == [True]
 
 
@@ -188,7 +188,7 @@ def test_nothing_runs_any_more_when_ctrl_c_arrives() -> None:
         done.append(True)
 
     with pytest.raises(KeyboardInterrupt):
-        threads.together([interrupted, works])
+        threads.on_own_threads([interrupted, works])
     assert done == [True]
 
 
@@ -196,7 +196,7 @@ def test_each_call_is_made_once_though_no_thread_has_time() -> None:
     held, made, here = threading.Event(), [], threading.get_ident()
     pool = threads._pool(1)
     blocking = pool.submit(held.wait, 5)
-    threads.together(
+    threads.on_own_threads(
         [lambda: made.append((0, threading.get_ident())), lambda: made.append((1, threading.get_ident()))]
     )
     held.set()

@@ -117,9 +117,9 @@ def test_the_first_thread_goes_on_alone_where_the_second_is_late(
             time.sleep(0.01)
             calls[1]()
 
-        seconds = threads.in_step([calls[0], second], alone, arrivals, at_best)
+        threads.in_step_with_own([calls[0], second], alone, arrivals, at_best)
         asked.append((int(arrivals[2 * by_units.ARRIVALS]), int(arrivals[by_units.ARRIVALS])))
-        return seconds
+        return at_best
 
     with mock.patch.object(launch, "in_step", late):
         found = _everything(layer, x)
@@ -183,7 +183,7 @@ def test_a_thread_that_waits_is_let_go_when_the_other_is_interrupted() -> None:
         mock.patch.object(threads, "_PATIENCE", threads._Patience()),
         pytest.raises(KeyboardInterrupt),
     ):
-        threads.in_step([interrupted, _waiting(arrivals, begun, ended)], lambda: None, arrivals)
+        threads.in_step_with_own([interrupted, _waiting(arrivals, begun, ended)], lambda: None, arrivals)
     assert len(ended) == 1
     assert ended[0] > 1
 
@@ -202,7 +202,7 @@ def test_all_is_done_alone_where_no_other_thread_comes() -> None:
     blocking = threads._pool(1).submit(held.wait, 20)
     with mock.patch.object(threads, "_PATIENCE", threads._Patience()):
         calls = [lambda: made.append("first"), lambda: made.append("second")]
-        threads.in_step(calls, lambda: made.append("alone"), np.zeros(1, np.int64))
+        threads.in_step_with_own(calls, lambda: made.append("alone"), np.zeros(1, np.int64))
     held.set()
     blocking.result()
     assert made == ["alone"]

@@ -118,10 +118,10 @@ _FORKS = """
 import os, torch, cellwise
 torch.manual_seed(0)
 torch.set_num_threads(2)
-layer = cellwise.Recurrent("gru", 8, 64, backend="cpu", bidirectional=True)
-x = torch.randn(80, 4, 8)  # so small that torch joins the directions in one thread: its own ones do not survive a fork
+layer = cellwise.Recurrent("gru", 64, 48, backend="cpu", bidirectional=True)
+x = torch.randn(80, 4, 64)  # so small that what torch does with it goes in one thread: its team does not survive a fork
 with torch.no_grad():
-    wanted = layer(x)[0]                      # the engine's threads are running from here on
+    wanted = layer(x)[0]                      # torch's threads are running from here on
     child = os.fork()
     same = torch.equal(layer(x)[0], wanted)   # in both processes
 if child == 0:

@@ -16,6 +16,7 @@ from llvmlite import ir
 from cellwise.backends.cpu.code import I64, Code
 from cellwise.backends.cpu.compile import load, object_code
 from cellwise.backends.cpu.target import Target, host
+from cellwise.backends.cpu.team import Share
 
 # Without the types of arguments there is nothing to convert. The one keeps the interpreter lock: to give it away and
 # take it back costs as much as the call, and where threads wait for it, far more.
@@ -60,10 +61,20 @@ class Chain:
         self._held = [function for function, *_ in links]
         self.run: Callable[[], None] = partial(_chain(keeps_lock), ctypes.byref(self.links))
 
+    @property
+    def share(self) -> Share:
+        """All of them as one share of work; of use as long as the chain is held."""
+        return Share(_loaded(), ctypes.addressof(self.links), 0)
+
 
 @cache
 def _chain(keeps_lock: bool) -> Any:
-    loaded: Any = load("chain", object_code(emit_chain(host()), host()))
+    loaded = _loaded()
     function = (_KEEPS if keeps_lock else _RELEASES)(loaded.address)
     function.loaded = loaded  # type: ignore[attr-defined]  # keeps the code in memory
     return function
+
+
+@cache
+def _loaded() -> Any:
+    return load("chain", object_code(emit_chain(host()), host()))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ from cellwise.backends.compiled.gradients import BlockSlice, RowBlocks
 from cellwise.backends.compiled.scratch import SCRATCH
 from cellwise.backends.cpu.block_products import CHUNK, JOB, block_products, panel_vectors
 from cellwise.backends.cpu.target import Target
+from cellwise.backends.cpu.team import Share
 from cellwise.backends.cpu.threads import threads_for, together
 
 # Bytes of a column of a block (128 rows of float32), and gates that are brought into order at once: together a quarter
@@ -142,11 +143,8 @@ class CpuGradientProducts(GradientProducts):
         addresses = [each.data_ptr() for pair in tensors for each in pair]
         bases = np.array([0, gates.data_ptr(), self._room[0], *addresses], np.int64)
         tables = [words + bases[which] for words, which in layout.tables]
-        calls = [partial(self._call, table.ctypes.data, 0) for table in tables]
-        if threads == 1:
-            calls[0]()
-        else:
-            together(calls)
+        shares = [Share(self._call, table.ctypes.data, 0) for table in tables]
+        together(shares)
 
 
 def _apart(

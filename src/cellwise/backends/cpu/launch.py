@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -21,9 +20,11 @@ from cellwise.backends.compiled.compiler import GIVEN, Carried, KernelRun, RunSh
 from cellwise.backends.compiled.rows import in_rows
 from cellwise.backends.compiled.scratch import SCRATCH
 from cellwise.backends.cpu.blocks import block_steps
-from cellwise.backends.cpu.by_units import ARRIVALS, UNIT_SIZES, give_way, in_units
+from cellwise.backends.cpu.by_units import ARRIVALS, give_way, in_units
+from cellwise.backends.cpu.chain import Chain
 from cellwise.backends.cpu.kernel import ADDRESSES, keeps_tape, size_names
 from cellwise.backends.cpu.pack import Packing
+from cellwise.backends.cpu.team import Share
 from cellwise.backends.cpu.threads import in_step, row_shares, threads_for, together
 from cellwise.graph import StepGraph
 from cellwise.plan.buffers import TAPE
@@ -38,11 +39,9 @@ _ALIGNED = 64
 # A tape of more bytes goes past caches. The kernel that keeps it takes 0.89 times as long with 128 MB (LSTM,
 # 784,64,1,128), 0.95 with 65 MB, 1.00 to 1.04 with 8, 16 and 33 MB, 1.04 to 1.09 with less; the third cache had 32 MB.
 _PAST_CACHES = 48 * 2**20
-Call = Callable[[], None]
-Phase = Sequence[Call]  # calls that may be made at once, after all of the phase before
+Phase = Sequence[Share]  # what may be done at once, after all of the phase before
 _OWN = (StorageClass.PER_UNIT, StorageClass.SCALAR)
 PACKED = ("weight_", "bias_")
-_THREADS = UNIT_SIZES.index("threads") - len(UNIT_SIZES)  # of the sizes of a kernel that is shared by units
 
 
 def work_of(graph: StepGraph, rows: int, input_size: int, hidden: int, output: int) -> int:
@@ -150,14 +149,20 @@ class CpuRun(KernelRun):
         self.at_best = math.inf  # seconds of a step
         if self.by_units:
             self.arrivals, call = np.zeros(5 * ARRIVALS, np.int64)[ARRIVALS:], kernel.by_units
+            # The third set is of one thread that has all units.
             self.sizes = [
-                np.append(sizes, np.array([number, 2, self.arrivals.ctypes.data, give_way()], np.int64))
-                for number, sizes in enumerate(self.sizes)
+                np.append(
+                    self.sizes[0],
+                    np.array([number, threads, self.arrivals.ctypes.data, give_way()], np.int64),
+                )
+                for number, threads in ((0, 2), (1, 2), (0, 1))
             ]
         self.calls = [
-            partial(call, pointers.ctypes.data, sizes.ctypes.data)
-            for pointers, sizes in zip(self.pointers, self.sizes, strict=True)
+            Share(call, pointers.ctypes.data, sizes.ctypes.data)
+            for pointers, sizes in zip(self.pointers, self.sizes, strict=False)
         ]
+        if self.by_units:
+            self.alone = Share(call, self.pointers[0].ctypes.data, self.sizes[2].ctypes.data)
         self.packs = Packs(kernel, self.packing, len(self.packed), len(self.shares)) if self.packing else None
         self._fixed()
 
@@ -303,15 +308,8 @@ class CpuRun(KernelRun):
             sizes[1] = end - first
         self.arrivals[:] = 0
         steps = max(1, end - first)
-        took = in_step(self.calls, self._alone, self.arrivals, self.at_best * steps)
+        took = in_step(self.calls, self.alone, self.arrivals, self.at_best * steps)
         self.at_best = min(self.at_best, took / steps)
-
-    def _alone(self) -> None:
-        """All units in one thread."""
-        sizes = self.sizes[0]
-        sizes[_THREADS] = 1
-        self.calls[0]()
-        sizes[_THREADS] = 2
 
     def phases(self, first: int, end: int) -> list[Phase]:
         """What is to be done for these steps, packing too if that was left to do."""
@@ -321,7 +319,8 @@ class CpuRun(KernelRun):
         found: list[Phase] = [*self.unpacked, self.calls]
         self.unpacked = []
         if len(found) > 1 and all(len(phase) == 1 for phase in found):
-            return [[partial(_in_turn, [phase[0] for phase in found])]]
+            self.chain = Chain([(each.function, each.first, each.second) for (each,) in found])
+            return [[self.chain.share]]
         return found
 
     def release(self) -> None:
@@ -344,12 +343,7 @@ def launch(runs: Sequence[tuple[Phased, int, int]]) -> None:
     """Run steps of several runs at once: of each from the first up to the end."""
     phases = [run.phases(first, end) for run, first, end in runs]
     for number in range(max(map(len, phases))):
-        together([call for each in phases for phase in each[number : number + 1] for call in phase])
-
-
-def _in_turn(calls: Sequence[Call]) -> None:
-    for call in calls:
-        call()
+        together([share for each in phases for phase in each[number : number + 1] for share in phase])
 
 
 class Packs:
@@ -365,7 +359,7 @@ class Packs:
             np.array([first, end, 0, *[0] * weights], np.int64) for first, end in itertools.pairwise(edges)
         ]
         self._views = [each.data for each in self._given]
-        self._calls = [partial(kernel.pack, packing.address, each.ctypes.data) for each in self._given]
+        self._calls = [Share(kernel.pack, packing.address, each.ctypes.data) for each in self._given]
 
     @property
     def alone(self) -> tuple[np.ndarray, int]:

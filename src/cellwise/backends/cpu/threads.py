@@ -1,5 +1,7 @@
-"""How work is shared among threads, and the threads. Each runs all steps for its rows, without waiting in between; two
-that share units wait for each other at every stage (`by_units.py`).
+"""How work is shared among threads. Each runs all steps for its rows, without waiting in between; two that share units
+wait for each other at every stage (`by_units.py`).
+
+The threads are torch's (`team.py`). Where it has none that can be asked, some of our own.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy as np
 import torch
 
 from cellwise.backends.compiled.time_schedule import TimeSchedule
+from cellwise.backends.cpu.team import Share, team
 
 # Handing work to another thread and waiting for it takes 50 to 100 us, in which one core does so many multiply-adds.
 _WORTH_A_THREAD = 4_000_000
@@ -44,16 +47,27 @@ def threads_for(multiply_adds: int) -> int:
     return min(torch.get_num_threads(), max(1, multiply_adds // _WORTH_A_THREAD))
 
 
-def together(calls: Sequence[Callable[[], None]]) -> None:
-    """Run all of them, which take about as long, the first on this thread, and return when all are done.
+def together(shares: Sequence[Share]) -> None:
+    """Do all of them, which take about as long, and return when all are done.
 
-    What no other thread has begun when this one is free, this one does; and all of it for a while after it had to wait
-    for another one (`_Patience`). Whatever is raised, Ctrl-C too, nothing runs any more when it arrives.
+    One after the other on this thread for a while after it had to wait for another one (`_Patience`).
     """
-    if len(calls) == 1 or _PATIENCE.is_over():
-        for call in calls:
-            call()
-        return
+    if len(shares) == 1 or _PATIENCE.is_over():
+        for share in shares:
+            share()
+    elif (found := team()) is not None:
+        times = found.run(shares)
+        _PATIENCE.waited(times.worked, times.idle)
+    else:
+        on_own_threads(shares)
+
+
+def on_own_threads(calls: Sequence[Callable[[], None]]) -> None:
+    """Make all of them, the first on this thread, and return when all are done.
+
+    What no other thread has begun when this one is free, this one does. Whatever is raised, Ctrl-C too, nothing runs
+    any more when it arrives.
+    """
     others = [_Once(call) for call in calls[1:]]
     try:
         futures = [_pool(len(others)).submit(call) for call in others]
@@ -70,16 +84,11 @@ def together(calls: Sequence[Callable[[], None]]) -> None:
         _end(others)
 
 
-def in_step(
-    calls: Sequence[Callable[[], None]],
-    alone: Callable[[], None],
-    arrivals: np.ndarray,
-    at_best: float = math.inf,
-) -> float:
-    """Run two calls that wait for each other, the first on this thread; or `alone`, which does the work of both.
+def in_step(shares: Sequence[Share], alone: Share, arrivals: np.ndarray, at_best: float = math.inf) -> float:
+    """Do two shares that wait for each other; or `alone`, the work of both.
 
-    It is done alone where the other thread has not begun after a moment, since it may be without a core for long, and
-    for a while after the two took far longer than they can.
+    It is done alone where no other thread has begun after a moment, since it may be without a core for long, and for a
+    while after the two took far longer than they can.
 
     Args:
         arrivals: where they count that they have come so far.
@@ -91,7 +100,26 @@ def in_step(
     start = time.perf_counter()
     if _PATIENCE.is_over():
         alone()
-        return time.perf_counter() - start
+    elif (found := team()) is not None:
+        seconds, is_shared = found.pair(shares, alone, _SOON)
+        if is_shared:
+            _PATIENCE.took(seconds, at_best)
+        else:
+            _PATIENCE.lost(_SOON)
+        return seconds
+    else:
+        in_step_with_own(shares, alone, arrivals, at_best)
+    return time.perf_counter() - start
+
+
+def in_step_with_own(
+    calls: Sequence[Callable[[], None]],
+    alone: Callable[[], None],
+    arrivals: np.ndarray,
+    at_best: float = math.inf,
+) -> None:
+    """As `in_step`, the first on this thread and the second on one of our own."""
+    start = time.perf_counter()
     other, is_done = _Once(calls[1]), False
     try:
         future = _pool(1).submit(other)
@@ -109,7 +137,6 @@ def in_step(
         if not is_done:
             arrivals[:] = _NO_WAITING
         _end([other])
-    return time.perf_counter() - start
 
 
 class _Once:
