@@ -154,7 +154,7 @@ def test_gradients_of_one_final_state_alone(two_threads: None) -> None:
         assert all(torch.equal(a, b) for a, b in zip(at_once, found(), strict=True))
 
 
-# --- threads of our own ------------------------------------------------------------------------------------------------------
+# --- threads of our own ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("wrong", [0, 1])
