@@ -104,12 +104,16 @@ class Code:
         self.b.store(value, pointer, align=self.element_bytes)
 
     def changed_if(
-        self, condition: Value, values: list[Value], change: Callable[[list[Value]], list[Value]]
+        self,
+        condition: Value,
+        values: list[Value],
+        change: Callable[[list[Value]], list[Value]],
+        likely: bool = False,
     ) -> list[Value]:
-        """What `change` makes of the values if the condition holds, which is seldom; else the values."""
+        """What `change` makes of the values if the condition holds, which is seldom or `likely`; else the values."""
         b = self.b
         before = b.block
-        with b.if_then(condition, likely=False):
+        with b.if_then(condition, likely=likely):
             changed = change(values)
             inside = b.block
         merged = []

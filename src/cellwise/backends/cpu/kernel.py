@@ -32,7 +32,7 @@ can be told apart (products, packing, blocks of inputs, expressions) is in files
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -41,6 +41,7 @@ from llvmlite import ir
 from cellwise.backends.cpu.ahead import Ahead
 from cellwise.backends.cpu.code import I8, I64, POINTER, Code, Value
 from cellwise.backends.cpu.denormals import flush_denormals, may_flush
+from cellwise.backends.cpu.halves import row_by_row
 from cellwise.backends.cpu.products import CALL, LINE, TERM, Products, routine_name, run_of
 from cellwise.backends.cpu.reductions import SUMMED, Reductions
 from cellwise.backends.cpu.target import Target
@@ -431,25 +432,33 @@ class Emitter(Code):
         self.reductions.tile(stage, unit)
         sums = [(node, slot) for node, slot in stage.writes if slot.buffer.storage is StorageClass.REDUCTION]
         if not sums:
-            with self.loop(f"s{number}.pointwise", end_of_rows, first=start) as row:
-                self.reductions.add(stage, row, self.equations(stage, row, unit, u))
+            row_by_row(self, number, stage, (start, end_of_rows), unit, u, [])
             return
         with self.loop(f"s{number}.rows", end_of_rows, first=start, step=SUMMED) as first:
             end = b.add(first, self.whole(SUMMED))
             end = b.select(b.icmp_signed("<", end, end_of_rows), end, end_of_rows)
             totals: list[Value] = [v.number(0.0) for _ in sums]
-            with self.summing(f"s{number}.pointwise", end, totals, first) as (row, running, following):
-                value_of = self.equations(stage, row, unit, u)
-                self.reductions.add(stage, row, value_of)
-                following += [b.fadd(a, value_of(node)) for a, (node, _) in zip(running, sums, strict=True)]
+            row_by_row(self, number, stage, (first, end), unit, u, totals)
             for total, (_, slot) in zip(totals, sums, strict=True):
                 self._add_to_sum(total, slot, unit)
 
-    def equations(self, stage: Stage, row: Value, unit: Value, u: Value) -> Callable[[Node], Value]:
-        """Compute and write what a stage has for a row and a tile; returns the value of any of its nodes."""
-        value_of = self._values(stage, row, unit, u)
+    def equations(
+        self,
+        stage: Stage,
+        row: Value,
+        unit: Value,
+        u: Value,
+        done: frozenset[Node] = frozenset(),
+        given: Mapping[Node, Value] | None = None,
+    ) -> Callable[[Node], Value]:
+        """Compute and write what a stage has for a row and a tile; returns the value of any of its nodes.
+
+        done: nodes that were computed before; `given` has the values of those that are read.
+        """
+        value_of = self.values(stage, row, unit, u, given)
         for node in stage.nodes:
-            value_of(node)
+            if node not in done:
+                value_of(node)
         kept = []
         for node, slot in stage.writes:
             if slot.buffer.name == TAPE and self.vectors_are_lines:
@@ -487,8 +496,10 @@ class Emitter(Code):
         widened = total if self.v.double else b.fpext(total, wide)
         b.store(b.fadd(b.load(address, typ=wide, align=8), widened), address, align=8)
 
-    def _values(self, stage: Stage, row: Value, unit: Value, u: Value) -> Callable[[Node], Value]:
-        """The value of any node in the present row and tile: summed, computed, read or a number, each once."""
+    def values(
+        self, stage: Stage, row: Value, unit: Value, u: Value, given: Mapping[Node, Value] | None = None
+    ) -> Callable[[Node], Value]:
+        """The value of any node in the present row and tile: given, summed, computed, read or a number, each once."""
         v = self.v
         inside = set(stage.nodes)
         sums = {node: place for place, node in enumerate(stage.accumulators)}
@@ -496,6 +507,8 @@ class Emitter(Code):
 
         @cache
         def value_of(node: Node) -> Value:
+            if given and node in given:
+                return given[node]
             if node.op is CONSTANT:
                 assert isinstance(node.attribute, float)
                 return v.number(node.attribute)
