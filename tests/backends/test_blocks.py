@@ -113,11 +113,11 @@ def test_it_is_done_where_it_was_measured_to_be_faster(monkeypatch: pytest.Monke
     assert not is_taken("lstm", 100, 2, 64, 128)  # the weights are in the cache
     assert is_taken("lstm", 100, 15, 512, 256) and is_taken("lstm", 35, 64, 1024, 1024)
     assert not is_taken("lstm", 35, 65, 1024, 1024) and not is_taken("lstm", 100, 16, 512, 256)
-    assert is_taken("lstm", 100, 2, 128, 192, dtype=torch.float64) and not is_taken("lstm", 100, 2, 128, 192)
+    assert is_taken("lstm", 100, 6, 128, 192, dtype=torch.float64) and not is_taken("lstm", 100, 6, 128, 192)
     assert not is_taken("lstm", 1, 1, 512, 256)  # a step alone
     assert not is_taken("lstm", 100, 1, 4, 256)  # hardly an input
     monkeypatch.setattr(blocks, "second_level_cache", lambda: 2**22)
-    assert is_taken("lstm", 100, 1, 512, 256) and not is_taken("lstm", 100, 2, 512, 256)
+    assert is_taken("lstm", 100, 1, 512, 256) and not is_taken("lstm", 100, 4, 512, 256)
 
 
 def test_a_backward_pass_multiplies_inputs_where_it_recomputes() -> None:
