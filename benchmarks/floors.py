@@ -1,12 +1,14 @@
-"""The table of speed floors: torch.nn's layers beside the kernels, one thread, float32, shape by shape.
+"""The table of speed floors, which are for one thread: torch.nn's layers beside the kernels, float32, shape by shape.
 
     python benchmarks/floors.py                                    # the whole table, about 15 minutes
     python benchmarks/floors.py --shapes 35,20,650,650 --cells gru --modes train --rounds 9
+    python benchmarks/floors.py --threads 2                        # by the clock, on a machine that is quiet
 
 All sides take turns in one process on the same weights and input, after their results were compared, in processor time,
-which a machine that others use disturbs least. A number is torch's time over that of the kernels ("cpu"), each the
-fastest of the rounds; in brackets the quartiles of the ratios round by round; `floor` is what is asked for. Behind it
-which of the two "auto" takes, and for inference how many times as long onnxruntime takes, where it is installed.
+which a machine that others use disturbs least; with several threads by the clock. A number is torch's time over that of
+the kernels ("cpu"), each the fastest of the rounds; in brackets the quartiles of the ratios round by round; `floor` is
+what is asked for. Behind it which of the two "auto" takes, and for inference how many times as long onnxruntime takes,
+where it is installed.
 
 "ragged" is a padded batch of 200 steps, 16 rows, D = H = 64, with lengths of 50 to 100 %: torch packs it, computes and
 unpacks it; ours is given `lengths`.
@@ -88,7 +90,7 @@ def sides(name: str, cell: str, mode: str) -> tuple[dict[str, Work], str]:
         pair, options = [WithLengths(ours, lengths), Packed(theirs, lengths)], {"lengths": lengths}
     found = dict(zip(("cpu", "torch"), (works(each, x, given)[mode] for each in pair), strict=True))
     if mode == "infer" and name != "ragged" and onnx.version():
-        runner = onnx.session(theirs, 1)
+        runner = onnx.session(theirs, torch.get_num_threads())
         states = tuple(torch.zeros(1, shape.B, shape.H) for _ in ours.cell.states)
         found["onnx"] = onnx.inference(runner, Batch(x, states, (), torch.tensor([])))
     first = [
@@ -106,11 +108,13 @@ def sides(name: str, cell: str, mode: str) -> tuple[dict[str, Work], str]:
 def timed(works: dict[str, Work], rounds: int) -> dict[str, list[float]]:
     """Seconds of a call of each, round by round, in turns that go there and back."""
 
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+
     def seconds(work: Work, calls: int) -> float:
-        start = time.process_time()
+        start = clock()
         for _ in range(calls):
             work()
-        return (time.process_time() - start) / calls
+        return (clock() - start) / calls
 
     calls = {name: max(1, round(_SAMPLE / max(seconds(work, 1), 1e-6))) for name, work in works.items()}
     taken: dict[str, list[float]] = {name: [] for name in works}
@@ -147,8 +151,9 @@ def main() -> None:
     parser.add_argument("--cells", default=",".join(CELLS))
     parser.add_argument("--modes", default=",".join(MODES))
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(arguments.threads)
     for line in lines(arguments):
         print(line, flush=True)
 
