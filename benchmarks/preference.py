@@ -14,7 +14,11 @@ Each call becomes a line of preference_rows.jsonl beside this file: its shape, a
 of the same layer on the kernels, in inference, in a forward pass that records for a backward pass, and in a training
 step. What has a line is not measured again; `--like` a file with the lines that were taken out measures those anew.
 Both sides take turns (A B B A) in one process on the same weights and input; results are compared first; the fastest
-of the samples is kept, which other processes disturbed least. One thread is used, and its processor time counted.
+of the samples is kept, which other processes disturbed least. One thread is used, and its processor time counted; with
+`--threads` as many, by the clock, on a machine that should be quiet:
+
+    python benchmarks/preference.py --threads 2 --dtypes float32 --out benchmarks/preference_rows_two_threads.jsonl
+    python benchmarks/preference_losses.py benchmarks/preference_rows_two_threads.jsonl
 """
 
 from __future__ import annotations
@@ -159,7 +163,9 @@ def batch(T: int, B: int, D: int, ragged: bool, dtype: Any) -> Any:
     return packed._replace(data=packed.data.clone().requires_grad_())
 
 
-def row(family: str, shape: tuple[int, int, int, int], ragged: bool, dtype: Any, seconds: float) -> Any:
+def row(
+    family: str, shape: tuple[int, int, int, int], ragged: bool, dtype: Any, seconds: float, threads: int
+) -> Any:
     import torch
 
     T, B, D, H = shape
@@ -174,7 +180,7 @@ def row(family: str, shape: tuple[int, int, int, int], ragged: bool, dtype: Any,
     both = [works(layer, x, given) for layer in pair]
     found = {"family": family, "ragged": ragged, "dtype": str(dtype).removeprefix("torch."), "shape": shape}
     for name in both[0]:
-        taken = samples([side[name] for side in both], clock_of(1), seconds)
+        taken = samples([side[name] for side in both], clock_of(threads), seconds)
         # The fastest is the one that other processes disturbed least.
         found[name] = [float(f"{min(each):.4g}") for each in taken]
     return found
@@ -215,7 +221,7 @@ def measure(arguments: argparse.Namespace) -> None:
     restrict(arguments.vectors)
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(arguments.threads)
     done = arguments.out.read_text() if arguments.out.exists() else ""
     names = ("vectors", "family", "shape", "ragged", "dtype")
     known = [[each[name] for name in names] for each in map(json.loads, done.splitlines())]
@@ -226,8 +232,10 @@ def measure(arguments: argparse.Namespace) -> None:
             or [arguments.vectors, family, list(shape), ragged, dtype] in known
         ):
             continue
-        found = row(family, shape, ragged, getattr(torch, dtype), arguments.seconds)
+        found = row(family, shape, ragged, getattr(torch, dtype), arguments.seconds, arguments.threads)
         found["vectors"] = arguments.vectors
+        if arguments.threads > 1:
+            found["threads"] = arguments.threads
         with arguments.out.open("a") as file:
             file.write(json.dumps(found) + "\n")
         ratios = " ".join(
@@ -245,6 +253,7 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=0.04, help="For each side and mode, beyond three rounds."
     )
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--families", default=",".join(FAMILIES))
     parser.add_argument("--dtypes", default="float32,float64")
     parser.add_argument(

@@ -39,7 +39,9 @@ def ratio_of(row: dict[str, Any], mode: str) -> tuple[float, bool]:
     context = CallContext(torch.device("cpu"), getattr(torch, row["dtype"]))
     recorded = mode in (RECORD, TRAIN)
     # A pass that records is asked about as a training step is: in evaluation both must gain.
-    workload = Workload(T, B, size_of(row).rows, row["ragged"], recorded, mode == TRAIN, 1)
+    workload = Workload(
+        T, B, size_of(row).rows, row["ragged"], recorded, mode == TRAIN, row.get("threads", 1)
+    )
     with mock.patch.object(preference, "vector_bytes", lambda: row["vectors"]):
         found = preference.preferred(stack, context, workload)
     return row[mode][0] / row[mode][1], found is not None and found.backend == CPU

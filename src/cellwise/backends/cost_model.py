@@ -18,7 +18,7 @@ from operator import mul
 from typing import NamedTuple
 
 from cellwise.backends.cpu.blocks import is_worth_it
-from cellwise.backends.cpu.few_rows import is_small, most_in_place
+from cellwise.backends.cpu.few_rows import MOST_SMALL, is_small, most_in_place
 
 TABLE, BF16_TABLE = "preference_table.json", "preference_table_bfloat16.json"
 NATIVE, CPU = "native", "cpu"
@@ -144,7 +144,10 @@ def _sum(factors: Sequence[float], terms: Sequence[float]) -> float:
 def _share(size: LayerSize, threads: int) -> LayerSize:
     """What one of several threads has to do."""
     T, B, N, D, H = size
-    shares = max(1, min(threads, B, N * H * (D + H) // _WORTH_A_THREAD))
+    work = N * H * (D + H)
+    shares = (
+        max(1, min(threads, B, work // _WORTH_A_THREAD)) if N > MOST_SMALL or work >= _WORTH_A_CHAIN else 1
+    )
     return LayerSize(T, -(-B // shares), -(-N // shares), D, H)
 
 
@@ -164,7 +167,7 @@ _SAME, _SPREAD = 0.15, 0.1
 _CACHES = (2**17, 2**20, 2**22)
 _GATE_BYTES = 16  # of a weight in four gates
 _SHARED = range(2, 9)  # of the terms of torch's operator
-_WORTH_A_THREAD = 1_000_000  # multiply-adds of a gate
+_WORTH_A_THREAD, _WORTH_A_CHAIN = 625_000, 3_750_000  # multiply-adds of a gate, as `cpu.threads` has them
 
 
 def _native_terms(size: LayerSize) -> tuple[float, ...]:

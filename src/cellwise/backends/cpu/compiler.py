@@ -33,6 +33,7 @@ from cellwise.backends.cpu.blocks import in_blocks
 from cellwise.backends.cpu.by_units import SUFFIX, emit_by_units, is_worth_it
 from cellwise.backends.cpu.code import symbol
 from cellwise.backends.cpu.compile import load, object_code
+from cellwise.backends.cpu.few_rows import MOST_SMALL
 from cellwise.backends.cpu.in_place import SUFFIX as IN_PLACE
 from cellwise.backends.cpu.in_place import InPlacePacker, emit_in_place, in_place
 from cellwise.backends.cpu.in_place_products import in_place_routine
@@ -41,7 +42,7 @@ from cellwise.backends.cpu.launch import CpuRun, launch, work_of
 from cellwise.backends.cpu.pack import Packer, Packing, emit_pack
 from cellwise.backends.cpu.products import routine
 from cellwise.backends.cpu.target import Target
-from cellwise.backends.cpu.threads import threads_for
+from cellwise.backends.cpu.threads import is_for_many, threads_for
 from cellwise.backends.cpu.three_kernel import ThreeEmitter, emit_three
 from cellwise.backends.cpu.three_pack import ThreePacker, emit_three_pack
 from cellwise.backends.cpu.three_run import PreciseRun
@@ -233,7 +234,7 @@ class LlvmCompiler(KernelCompiler):
             return False
         width, hidden, projected = lengths
         work = work_of(kernels.graph, schedule.rows, width, hidden, projected or hidden)
-        return threads_for(2 * work) > 1
+        return is_for_many(2 * work) if schedule.rows <= MOST_SMALL else threads_for(2 * work) > 1
 
     def launch(self, runs: Sequence[tuple[CpuRun | PreciseRun, int, int]]) -> None:  # type: ignore[override]
         launch(runs)

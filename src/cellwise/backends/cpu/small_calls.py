@@ -23,7 +23,7 @@ from cellwise.backends.cpu.few_rows import gates_of, is_small
 from cellwise.backends.cpu.launch import CpuRun
 from cellwise.backends.cpu.small_beside import GivenBeside, restarted
 from cellwise.backends.cpu.small_run import Jobs, SmallRun, SmallRuns
-from cellwise.backends.cpu.threads import threads_for
+from cellwise.backends.cpu.threads import is_for_many
 from cellwise.plan.backward import BESIDE_GRADIENTS
 from cellwise.plan.program import Slot, StorageClass
 
@@ -371,7 +371,7 @@ def small_pass(call: SmallCall) -> CpuSmallPass | None:
         or projected
         or graph.scalars
         or not is_small(rows, gates_of(graph) * element, hidden, kernels.padded(1))
-        or threads_for(rows * hidden * (inner + 20)) > 1
+        or is_for_many(rows * hidden * (inner + 20))
     ):
         return None
     return CpuSmallPass(call)

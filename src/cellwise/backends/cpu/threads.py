@@ -21,8 +21,10 @@ import torch
 from cellwise.backends.compiled.time_schedule import TimeSchedule
 from cellwise.backends.cpu.team import Share, team
 
-# Handing work to another thread and waiting for it takes 50 to 100 us, in which one core does so many multiply-adds.
-_WORTH_A_THREAD = 4_000_000
+# Multiply-adds of a thread for which it is worth handing them over. A call of few rows that has less than so many times
+# as many is done sooner by one thread in one chain (`small_calls.py`) than by two: forward up to 10 to 12 million, with
+# the way back up to 20 to 25 (docs/decisions/0077).
+_WORTH_A_THREAD, _CHAIN = 2_500_000, 6
 # Seconds in which a thread that was woken has begun if there is a core for it.
 _SOON = 3e-4
 _NO_WAITING = 2**62  # arrivals: more than anybody waits for
@@ -45,6 +47,11 @@ def row_shares(schedule: TimeSchedule, threads: int) -> tuple[tuple[int, int], .
 def threads_for(multiply_adds: int) -> int:
     """One for small work, which would only wait for another thread; at most as many as torch may use."""
     return min(torch.get_num_threads(), max(1, multiply_adds // _WORTH_A_THREAD))
+
+
+def is_for_many(multiply_adds: int) -> bool:
+    """Whether several threads do a call of few rows sooner than one does it in one chain."""
+    return torch.get_num_threads() > 1 and multiply_adds >= _CHAIN * _WORTH_A_THREAD
 
 
 def together(shares: Sequence[Share]) -> None:
