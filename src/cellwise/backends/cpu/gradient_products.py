@@ -1,11 +1,12 @@
 """The gradients of weights and of the input for a span of steps, block by block of its rows.
 
 What a backward kernel leaves, the gradients at gates, is wanted three times: beside the states before each step, beside
-the inputs, and by the weights of the input. All three are made of a block of rows while it is in the cache of the
-second level, in one call of `block_products`. Threads share the rows of each result, and a block is as long with any
-number of them, so neither do its bits depend on it.
+the inputs, and by the weights of the input. The first two are made of a block of rows while it is in the cache of the
+second level, the third of some blocks at once, for each of which weights are brought into order; all in one call of
+`block_products`. Threads share the rows of each result, and a block is as long with any number of them, so neither do
+its bits depend on it.
 
-What this gains over torch's products, and what was tried, is in docs/decisions/0061.
+What this gains over torch's products, and what was tried, is in docs/decisions/0061 and 0077.
 """
 
 from __future__ import annotations
