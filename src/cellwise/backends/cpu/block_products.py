@@ -78,7 +78,7 @@ class BlockProducts(SmallProducts):
             by_n = b.select(is_packed, self.whole(vectors * lanes), job["right row"])
             self._rows(job, b.select(is_packed, panel, source), by_n, k, vectors, None)
         with self.loop("k", width, first=wide, step=lanes) as k:
-            mask = self._mask(b.sub(width, k))
+            mask = self.lanes_below(b.sub(width, k))
             self._rows(job, self.at(right, k), job["right row"], k, 1, mask)
 
     def _fill_chunks(self, job: dict[str, Value]) -> None:
@@ -154,7 +154,7 @@ class BlockProducts(SmallProducts):
         sums = [self.v.number(0.0)] * (len(outs) * vectors)
         with self.summing("n", count, sums) as (n, running, following):
             at_right, offset = self.at(right, b.mul(n, by_n)), b.mul(n, self.by_n)
-            values = [self._read(self.at(at_right, self.whole(v * lanes)), mask) for v in range(vectors)]
+            values = [self.load_some(self.at(at_right, self.whole(v * lanes)), mask) for v in range(vectors)]
             for i, left in enumerate(lefts):
                 number = self.v.splat(self.load_one(self.at(left, offset)))
                 following += [
@@ -165,11 +165,12 @@ class BlockProducts(SmallProducts):
             b.icmp_signed("!=", add, self.whole(0)),
             sums,
             lambda values: [
-                b.fadd(self._read(place, mask), value) for place, value in zip(places, values, strict=True)
+                b.fadd(self.load_some(place, mask), value)
+                for place, value in zip(places, values, strict=True)
             ],
         )
         for value, place in zip(sums, places, strict=True):
-            self._write(value, place, mask)
+            self.store_some(value, place, mask)
 
 
 MADE_BY = tuple(

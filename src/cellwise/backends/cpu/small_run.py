@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
@@ -9,6 +10,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from llvmlite import ir
 from torch import Tensor
 
@@ -17,6 +19,7 @@ from cellwise.backends.compiled.scratch import SCRATCH
 from cellwise.backends.cpu.chain import Chain
 from cellwise.backends.cpu.code import POINTER, Code
 from cellwise.backends.cpu.compile import load, object_code
+from cellwise.backends.cpu.copy_rows import COPY, copy_rows
 from cellwise.backends.cpu.launch import CpuRun
 from cellwise.backends.cpu.small_products import MOVE, NARROW, PRODUCT, WORD, small_products
 from cellwise.backends.cpu.target import Target
@@ -61,22 +64,92 @@ def spread_table(places: Sequence[Sequence[Place]]) -> np.ndarray:
     return np.array([len(words) // len(_SPREAD), *words], np.int64)
 
 
-class Jobs:
-    """The table of `small_products`, and which of its words are addresses in which tensor."""
+class Table:
+    """Jobs of some kinds as a table of words, and which of these are addresses in which tensor.
+
+    kinds: the names of the words of a job. Numbers of jobs stand first, then those of each kind.
+    """
+
+    kinds: tuple[tuple[str, ...], ...]
 
     def __init__(self, element_bytes: int) -> None:
         self.bytes = element_bytes
-        self.kinds: tuple[list[list[int]], ...] = ([], [], [])
+        self.jobs: tuple[list[list[int]], ...] = tuple([] for _ in self.kinds)
         self._addresses: list[tuple[int, int, int, str, int]] = []  # kind, job, column, tensor, bytes
 
-    def _add(self, kind: int, words: Iterable[int | tuple[str, int]]) -> None:
+    def add(self, kind: int, words: Iterable[int | tuple[str, int]]) -> None:
+        """A job; an address is a tensor and how many bytes behind its beginning."""
         job = []
         for column, word in enumerate(words):
             if isinstance(word, tuple):
-                self._addresses.append((kind, len(self.kinds[kind]), column, *word))
+                self._addresses.append((kind, len(self.jobs[kind]), column, *word))
                 word = 0
             job.append(word)
-        self.kinds[kind].append(job)
+        self.jobs[kind].append(job)
+
+    def __bool__(self) -> bool:
+        return any(self.jobs)
+
+    def table(self) -> tuple[np.ndarray, list[tuple[str, int, int]]]:
+        """The words, and of each address the tensor, its index among the words, and bytes behind the beginning."""
+        words = [len(each) for each in self.jobs]
+        starts = []
+        for each in self.jobs:
+            starts.append(len(words))
+            words += [word for job in each for word in job]
+        found = [
+            (name, starts[kind] + job * len(self.kinds[kind]) + column, behind)
+            for kind, job, column, name, behind in self._addresses
+        ]
+        return np.array(words, np.int64), found
+
+
+class Copies(Table):
+    """The table of `copy_rows`."""
+
+    kinds = (COPY,)
+
+    def copy(
+        self,
+        to: tuple[str, int],
+        to_row: int,
+        source: tuple[str, int],
+        source_row: int,
+        rows: int,
+        size: int,
+        width: int = 0,
+    ) -> None:
+        """Rows of `size` numbers, zeros behind them up to `width`; tensors and starts as of a product."""
+        to, source = ((name, start * self.bytes) for name, start in (to, source))
+        self.add(0, (to, to_row, source, source_row, rows, size, width or size))
+
+
+class WholeRows(Copies):
+    """Copies in whole vectors of what a kernel reads and a caller's tensors are not. room: bytes of each."""
+
+    def __init__(self, element_bytes: int) -> None:
+        super().__init__(element_bytes)
+        self.room: dict[str, int] = {}
+
+    def of(self, name: str, rows: int, size: int, width: int) -> str:
+        """Under which name rows of `size` numbers of a tensor stand in rows of `width`: its own if they are as wide."""
+        if size == width:
+            return name
+        whole = f"whole {name}"
+        if whole not in self.room:
+            self.room[whole] = rows * width * self.bytes
+            self.copy((whole, 0), width, (name, 0), size, rows, size, width)
+        return whole
+
+
+class Jobs(Table):
+    """The table of `small_products`, and the copies that follow."""
+
+    kinds = (PRODUCT, NARROW, MOVE)
+
+    def __init__(self, element_bytes: int) -> None:
+        super().__init__(element_bytes)
+        self.copies = Copies(element_bytes)
 
     def product(
         self,
@@ -91,29 +164,21 @@ class Jobs:
     ) -> None:
         """Tensors with how many numbers behind their beginning; `rows` of both operands; `size` of the result."""
         left, right, out = ((name, start * self.bytes) for name, start in (left, right, out))
-        self._add(0, (left, left_row, right, right_row, rows, out, size[1], *size, int(add)))
+        self.add(0, (left, left_row, right, right_row, rows, out, size[1], *size, int(add)))
 
     def narrow(self, out: tuple[str, int], sums: int, count: int, add: bool) -> None:
         """Numbers of float64 at an address, as those of the kernel's type."""
-        self._add(1, ((out[0], out[1] * self.bytes), sums, count, int(add)))
+        self.add(1, ((out[0], out[1] * self.bytes), sums, count, int(add)))
 
-    def move(self, to: tuple[str, int], source: tuple[str, int], count: int) -> None:
-        to, source = ((name, start * self.bytes) for name, start in (to, source))
-        self._add(2, (to, source, count * self.bytes // WORD))
-
-    def table(self) -> tuple[np.ndarray, list[tuple[str, int, int]]]:
-        """The words, and of each address the tensor, its index among the words, and bytes behind the beginning."""
-        words = [len(each) for each in self.kinds]
-        starts = []
-        for each in self.kinds:
-            starts.append(len(words))
-            words += [word for job in each for word in job]
-        widths = (len(PRODUCT), len(NARROW), len(MOVE))
-        found = [
-            (name, starts[kind] + job * widths[kind] + column, behind)
-            for kind, job, column, name, behind in self._addresses
-        ]
-        return np.array(words, np.int64), found
+    def move(
+        self, to: tuple[str, int], source: tuple[str, int], rows: int, size: int, source_row: int
+    ) -> None:
+        """Rows of `size` numbers, one after the other, from rows that are perhaps wider."""
+        if size == source_row:
+            to, source = ((name, start * self.bytes) for name, start in (to, source))
+            self.add(2, (to, source, rows * size * self.bytes // WORD))
+        else:
+            self.copies.copy(to, size, source, source_row, rows, size)
 
 
 class SmallRun(CpuRun):
@@ -121,6 +186,7 @@ class SmallRun(CpuRun):
 
     Args:
         places: by tensor, where among the kernel's pointers its address stands.
+        whole: what is copied before the kernel reads it.
         make_jobs: from the run, whose sums they may read, what is done after the kernel.
         extra: by name, bytes of scratch memory of the call's own, which `places` and `jobs` may name.
         names: of the tensors, in the order in which `enter` is given them; "resets" of what marks steps.
@@ -132,6 +198,7 @@ class SmallRun(CpuRun):
         kernel: Kernel,
         shape: RunShape,
         places: Sequence[tuple[str, int]],
+        whole: WholeRows,
         make_jobs: Callable[[SmallRun], Jobs],
         extra: dict[str, int],
         names: Sequence[str],
@@ -142,14 +209,23 @@ class SmallRun(CpuRun):
         self.sizes[0][1] = shape.schedule.steps
         for (_, _, form), width in zip(self.forms, forms, strict=True):
             form[:] = width, width == shape.sizes.padded
-        table, in_table = make_jobs(self).table()
+        jobs, size = make_jobs(self), kernel.dtype.itemsize
         pointers = self.pointers[0]
         by_name: dict[str, list[Place]] = {"resets": [(pointers, len(pointers) - 1, 0)]}
         for name, index in places:
             by_name.setdefault(name, []).append((pointers, index, 0))
-        for name, index, behind in in_table:
-            by_name.setdefault(name, []).append((table, index, behind))
-        links: list[tuple[Any, int, int]] = []
+        self._tables: list[np.ndarray] = []  # held, since links have their addresses
+
+        def linked(table: Table, make: Callable[[int, Target], Any]) -> list[tuple[Any, int, int]]:
+            if not table:
+                return []
+            words, addresses = table.table()
+            self._tables.append(words)
+            for name, index, behind in addresses:
+                by_name.setdefault(name, []).append((words, index, behind))
+            return [(make(size, kernel.target), words.ctypes.data, 0)]
+
+        links = linked(whole, copy_rows)
         if self.packs is not None and self.packing is not None:
             given, address = self.packs.alone
             for place, weight in enumerate(self.packed, 3):
@@ -159,24 +235,20 @@ class SmallRun(CpuRun):
                 links.append((kernel.pack, self.packing.address, address))
         for pointer, number in self.as_they_are:
             by_name.setdefault(f"weight {self.packed[number]}", []).append((pointers, pointer, 0))
-        for pointer, weight, _ in self.own:
-            by_name.setdefault(f"weight {weight}", []).append((pointers, pointer, 0))
         links.append((kernel.call, self.pointers[0].ctypes.data, self.sizes[0].ctypes.data))
-        if any(table[:3]):
-            after = small_products(kernel.dtype.itemsize, kernel.target)
-            links.append((after, table.ctypes.data, 0))
+        links += linked(jobs, small_products) + linked(jobs.copies, copy_rows)
         # First of all the addresses of tensors go where they are read.
         self._addresses = np.zeros(len(names), np.int64)
         self._spread = spread_table([by_name.get(name, []) for name in names])
         links.insert(0, (spread(kernel.target), self._spread.ctypes.data, self._addresses.ctypes.data))
-        self._table, self._chain = table, Chain(links)
+        self._chain = Chain(links)
         self._write = partial(Struct(f"{len(names)}q").pack_into, self._addresses.data, 0)
         self._extra: list[tuple[int, list[Place]]] = []
         self.offset_of: dict[str, int] = {}
-        for name, size in extra.items():
+        for name, room in (extra | whole.room).items():
             self.offset_of[name] = self.bytes
             self._extra.append((self.bytes, by_name.get(name, [])))
-            self.bytes += -(-size // _ALIGNED) * _ALIGNED
+            self.bytes += -(-room // _ALIGNED) * _ALIGNED
 
     def enter(self, tensors: Iterable[Tensor]) -> Any:
         """Run on these, in the order of `names`; returns the block of scratch memory that it ran in."""
@@ -215,3 +287,30 @@ class SmallRuns:
         block = run.enter(tensors)
         self._idle.append(run)
         return run, block
+
+
+def template(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """What `torch.empty_like` makes such tensors from, in less time than torch.empty from a shape; one number large."""
+    with torch.inference_mode(False):
+        # A single number is as dense as it can be, and would keep strides of 0.
+        own = shape if math.prod(shape) == 1 else ()
+        return torch.zeros(own, dtype=dtype, device="cpu").expand(shape)
+
+
+def carried_places(run: CpuRun, firsts: Sequence[str], histories: Sequence[str]) -> list[tuple[str, int]]:
+    """Where among the pointers those of what is carried into a step stand, as `CpuRun.bind` writes them."""
+    found = []
+    for (before, after), first, history in zip(run.before, firsts, histories, strict=True):
+        found += [(first, before), (history, before + 1)]
+        if after is not None:
+            found.append((history, after))
+    return found
+
+
+def own_places(run: CpuRun, whole: WholeRows) -> list[tuple[str, int]]:
+    """Where those of a cell's own parameters stand, which have a number for each unit."""
+    hidden = run.shape.sizes.hidden
+    return [
+        (whole.of(f"weight {weight}", 1, hidden, width or hidden), pointer)
+        for pointer, weight, width in run.own
+    ]
