@@ -18,7 +18,7 @@ MOST_SMALL, MOST_SMALL_BYTES = 256, 2**20
 def most_in_place(input_size: int, hidden: int, lanes: int) -> float:
     """The rows of all steps up to which weights are read where they lie."""
     at_most, each = _ROWS.get(lanes, (0, 0.0))
-    return min(at_most, each * (input_size + hidden)) if lanes and hidden % lanes == 0 else 0
+    return min(at_most, each * (input_size + hidden)) if 0 < lanes <= hidden else 0
 
 
 def is_small(rows: int, gate_bytes: int, hidden: int, lanes: int) -> bool:

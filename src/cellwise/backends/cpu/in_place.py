@@ -103,6 +103,7 @@ class InPlaceEmitter(Emitter):
             "width": whole(group.width),
             "by sum": whole(1 if group.by_tile else TILES),
             "by tile": whole(count if group.by_tile else 1),
+            "units": self.size[stage.width.value],
         }
         descriptor = [words[name] for name in CALL] + self.starts[group, None]
         for term in group.terms:
