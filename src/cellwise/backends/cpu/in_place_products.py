@@ -31,8 +31,8 @@ from cellwise.backends.cpu.target import Target
 from cellwise.backends.cpu.tiles import TILES
 
 # rows, stride, room, terms as in `products`; tiles: how many there are; sums: accumulators of a tile. width: vectors of
-# a panel of `room`. by sum, by tile: how far the next one's vector is among those of a pair. units: rows that a gate has
-# of a weight, at least a vector of them. Then for each accumulator where `BIASES` of it begin, or 0.
+# a panel of `room`. by sum, by tile: how far the next one's vector is among those of a pair. units: rows of a weight
+# that a gate has, at least a vector of them. Then for each accumulator where `BIASES` of it begin, or 0.
 CALL = ("rows", "stride", "room", "terms", "tiles", "sums", "width", "by sum", "by tile", "units")
 BIASES = 2
 # As in `products`, and then for each accumulator where the row of its first unit begins.

@@ -174,9 +174,10 @@ class Jobs(Table):
         self, to: tuple[str, int], source: tuple[str, int], rows: int, size: int, source_row: int
     ) -> None:
         """Rows of `size` numbers, one after the other, from rows that are perhaps wider."""
-        if size == source_row:
+        words, left = divmod(rows * size * self.bytes, WORD)
+        if size == source_row and not left:
             to, source = ((name, start * self.bytes) for name, start in (to, source))
-            self.add(2, (to, source, rows * size * self.bytes // WORD))
+            self.add(2, (to, source, words))
         else:
             self.copies.copy(to, size, source, source_row, rows, size)
 
