@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,19 @@ from cellwise.errors import InputError
 from cellwise.nn import plain
 
 H = 16
+PROJECTED: dict[str, dict[str, Any]] = {
+    "projected": {"shape": (4, 3), "hidden": 32, "proj_size": 16, "initial": True},
+    "projected, no whole vectors": {"shape": (3, 2), "hidden": 16, "proj_size": 5, "bidirectional": True},
+    "projected, no bias": {"shape": (1, 2), "hidden": 37, "proj_size": 16, "bias": False, "initial": True},
+    "projected, stacked, recomputed": {
+        "shape": (3, 2),
+        "hidden": 21,
+        "proj_size": 3,
+        "num_layers": 2,
+        "recompute": True,
+        "initial": True,
+    },
+}
 OPTIONS: dict[str, dict[str, Any]] = {
     "one step of one row": {"shape": (1, 1)},
     "one step": {"shape": (1, 5), "initial": True},
@@ -139,11 +153,14 @@ def drawn(cell: Any, dtype: torch.dtype, options: dict[str, Any]) -> tuple[Any, 
         given.pop("recompute", 0),
     )
     hidden = given.pop("hidden", H)
-    layer = cellwise.Recurrent(cell, 5, hidden, backend="cpu", dtype=dtype, **given)
+    given |= {"backend": "cpu", "dtype": dtype}
+    make = cellwise.LSTM if "proj_size" in given else partial(cellwise.Recurrent, cell)
+    layer = make(5, hidden, **given)
     layer.recompute = bool(recompute)
     x = torch.randn((batch, steps, 5) if layer.batch_first else (steps, batch, 5), dtype=dtype)
     rows = layer.num_layers * (2 if layer.bidirectional else 1)
-    states = [torch.randn(rows, batch, hidden, dtype=dtype, requires_grad=True) for _ in layer.cell.states]
+    sizes = [layer.proj_size or hidden, *[hidden] * (len(layer.cell.states) - 1)]
+    states = [torch.randn(rows, batch, size, dtype=dtype, requires_grad=True) for size in sizes]
     state: Any = tuple(states) if len(states) > 1 else states[0]
     return layer, x.requires_grad_(), state if initial else None
 
@@ -187,6 +204,14 @@ def test_every_form_computes_what_it_computes_in_other_calls(
     cell: str, options: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert compare(cell, dtype, OPTIONS[options], monkeypatch)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("options", PROJECTED)
+def test_projected_layers_compute_what_they_compute_in_other_calls(
+    options: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert compare("lstm", dtype, PROJECTED[options], monkeypatch)
 
 
 SOME = [
@@ -290,6 +315,7 @@ RAGGED: dict[str, tuple[Any, str, tuple[int, ...], tuple[str, ...]]] = {
     "recomputed": ("gru", "recomputed", (1, 4), ()),
     "one step of some": ("lstm", "one step", (1, 0, 1, 1, 0), ()),
     "no whole vectors": ("lstm", "no whole vectors", (2, 0, 4), ("resets",)),
+    "projected": ("lstm", "projected, no whole vectors", (1, 3), ("resets",)),
     "times, no whole vectors": ("time-aware-lstm", "less than a vector, both ways", (1, 3), ("dt",)),
 }
 
@@ -301,7 +327,7 @@ def test_rows_of_several_lengths_are_a_chain_when_they_come_again(
 ) -> None:
     """Forward. To the last bit what they were before, gradients too."""
     cell, options, lengths, names = RAGGED[case]
-    layer, x, state = drawn(cell, torch.float32, OPTIONS[options])
+    layer, x, state = drawn(cell, torch.float32, (OPTIONS | PROJECTED)[options])
     if packed and (names or 0 in lengths):
         return  # which is given nothing by name, and packs no empty row
     given = given_to(layer, x, names) | {"lengths": list(lengths)}

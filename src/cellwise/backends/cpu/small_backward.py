@@ -11,6 +11,7 @@ from torch import Tensor
 from cellwise.backends.compiled.backward_pass import BackwardPass
 from cellwise.backends.compiled.compiler import SmallCall
 from cellwise.backends.compiled.gradients import BlockSlice, at_operand, operand_in_one
+from cellwise.backends.compiled.saved import PROJECTION
 from cellwise.backends.cpu.launch import CpuRun
 from cellwise.backends.cpu.small_beside import GivenBeside, restarted
 from cellwise.backends.cpu.small_run import (
@@ -21,7 +22,7 @@ from cellwise.backends.cpu.small_run import (
     carried_places,
     own_places,
 )
-from cellwise.plan.backward import BESIDE_GRADIENTS
+from cellwise.plan.backward import BESIDE_GRADIENTS, PROJECTED_GRADIENT
 from cellwise.plan.program import Slot, StorageClass
 
 if TYPE_CHECKING:
@@ -126,19 +127,23 @@ class SmallBackward:
             left = ("gates", each.columns.start)
             found.product(left, width, ("x", 0), size[1], self._rows, out, size, each.add)
         for slot, runs in made.recipe.recurrent:
-            operand = self._operand(slot)
             for each in runs:
-                self._recurrent_jobs(found, gradient["weight_hh"], each, operand)
+                self._product_jobs(found, "gates", each, slot, gradient["weight_hh"], made.sizes.output)
+        unprojected = made.kernels.plan.unprojected
+        if unprojected is not None:
+            every = slice(0, made.sizes.projected)
+            block, name = BlockSlice(every, every), PROJECTED_GRADIENT.name
+            self._product_jobs(found, name, block, unprojected, gradient[PROJECTION], made.sizes.hidden)
 
-    def _recurrent_jobs(
-        self, found: Jobs, out: str, each: BlockSlice, operand: Sequence[tuple[str, int, int, int, int]]
+    def _product_jobs(
+        self, found: Jobs, left: str, each: BlockSlice, slot: Slot, out: str, numbers: int
     ) -> None:
-        hidden, width = self._made.sizes.hidden, self._gates_width
-        size = (each.rows.stop - each.rows.start, hidden)
-        for number, (name, start, stride, first, rows) in enumerate(operand):
-            left = ("gates", first * width + each.columns.start)
-            target = (out, each.rows.start * hidden)
-            found.product(left, width, (name, start), stride, rows, target, size, each.add or number > 0)
+        """The gradient of rows of a weight, of so many `numbers`, from that at what they made from an operand."""
+        width, size = self._held[left], (each.rows.stop - each.rows.start, numbers)
+        for number, (name, start, stride, first, rows) in enumerate(self._operand(slot)):
+            at_rows = (left, first * width + each.columns.start)
+            target = (out, each.rows.start * numbers)
+            found.product(at_rows, width, (name, start), stride, rows, target, size, each.add or number > 0)
 
     def _operand(self, slot: Slot) -> list[tuple[str, int, int, int, int]]:
         """What a product had as its operand: tensor, its first number, numbers of a row, first row of all, and rows."""

@@ -193,10 +193,9 @@ def small_pass(call: SmallCall) -> CpuSmallPass | None:
     kernels, schedule = call.kernels, call.schedule
     graph, (width, hidden, projected) = kernels.graph, call.lengths
     rows, element = schedule.rows, kernels.dtype.itemsize
-    inner = len(graph.input_gates) * width + len(graph.state_gates) * hidden
+    inner = len(graph.input_gates) * width + len(graph.state_gates) * (projected or hidden)
     if (
         kernels.dtype is torch.bfloat16
-        or projected
         or graph.scalars
         or not is_small(rows, gates_of(graph) * element, hidden, kernels.padded(1))
         or threads_for(rows * hidden * (inner + 20)) > 1
