@@ -36,12 +36,14 @@ def cases() -> Iterator[tuple[str, Case]]:
     narrow, wide = (replace(host(), vector_bytes=n, registers=r) for n, r in ((16, 16), (64, 32)))
     targets: Any = itertools.cycle([host(), narrow, wide])
     inputs, resets = itertools.cycle(INPUTS), itertools.cycle([False, True, False, False, True])
+    projected: Any = itertools.cycle([True, False, True])
     backwards, ragged = itertools.cycle([False, True, False]), itertools.cycle([False, False, False, True])
     sizes = itertools.product(HIDDEN, BATCHES, STEPS, CELLS, (torch.float32, torch.float64))
     for hidden, batch, steps, cell, dtype in sizes:
         target: Target = next(targets)
         rest = next(inputs), next(ragged), next(resets), next(backwards), 1, target
-        yield cell, Case(dtype, 0, hidden, batch, steps, *rest)
+        size = max(1, hidden // 2) if cell == "lstm" and next(projected) else 0
+        yield cell, Case(dtype, size, hidden, batch, steps, *rest)
 
 
 def small(engine: CellKernels, case: Case, data: dict[str, Any]) -> dict[str, Tensor]:
@@ -81,7 +83,7 @@ def main(at_end: bool) -> None:
 
     small_run.SmallRun.enter = counted  # type: ignore[method-assign]
     for name, case in cases():
-        engine = kernels_for(name, case.dtype, case.target, False, False, "")
+        engine = kernels_for(name, case.dtype, case.target, case.projected > 0, False, "")
         wanted = everything(engine, case, drawn(engine, case))
         with guarding(at_end) as guards:
             guards.running = f"{name} ({case})"

@@ -37,7 +37,7 @@ def everywhere(which: bool) -> Iterator[list[Kernel]]:
     made = Kernel.in_place.func  # type: ignore[attr-defined]
 
     def is_taken(program: Any, shape: RunShape, _: int, lanes: int, ahead: bool) -> bool:
-        return which and can_be_in_place(program) and shape.sizes.hidden >= lanes
+        return which and can_be_in_place(program) and min(shape.sizes.hidden, shape.sizes.output) >= lanes
 
     def noted(kernel: Kernel) -> Kernel:
         taken.append(kernel)
@@ -117,10 +117,18 @@ def test_weights_that_change_by_any_way_are_read_anew() -> None:
         torch.testing.assert_close(after, found())
 
 
-def test_layers_without_biases() -> None:
+@pytest.mark.parametrize(
+    "layer",
+    [
+        cellwise.GRU(16, 32, bias=False, backend="cpu"),
+        cellwise.LSTM(16, 64, proj_size=16, backend="cpu"),
+        cellwise.LSTM(16, 37, proj_size=19, num_layers=2, backend="cpu"),
+    ],
+    ids=["without biases", "projected", "projected, no whole vectors"],
+)
+def test_layers_without_biases_and_projected_ones(layer: Any) -> None:
     torch.manual_seed(0)
-    layer, x = cellwise.GRU(16, 32, bias=False, backend="cpu"), torch.randn(2, 3, 16)
-    ours = {}
+    x, ours = torch.randn(2, 3, 16), {}
     for which in (True, False):
         with everywhere(which) as taken, torch.no_grad():
             ours[which] = layer(x)[0]
@@ -131,12 +139,15 @@ def test_layers_without_biases() -> None:
 # --- where it is done ------------------------------------------------------------------------------------------------
 
 
-def is_taken(cell: str, *sizes: int, dtype: torch.dtype = torch.float32, width: int = 64) -> bool:
+def is_taken(
+    cell: str, *sizes: int, dtype: torch.dtype = torch.float32, width: int = 64, projected: int = 0
+) -> bool:
     """Whether the kernel for a shape T, B, D, H reads weights where they lie, with vectors of so many bytes."""
     steps, batch, inputs, hidden = sizes
-    kernels = kernels_for(cells.get(cell).graph, dtype, llvm_compiler(with_vectors_of(width)), False, False)
+    compiler = llvm_compiler(with_vectors_of(width))
+    kernels = kernels_for(cells.get(cell).graph, dtype, compiler, projected > 0, False)
     carried = tuple(Carried.PAIR for _ in kernels.graph.states)
-    made = make_sizes(kernels, inputs, hidden, 0)
+    made = make_sizes(kernels, inputs, hidden, projected)
     schedule = even_schedule(steps, batch, False)
     shape = RunShape(made, schedule, kernels.stems[True], carried, False, torch.device("cpu"))
     return kernels.inference.for_shape(shape).reads_in_place
@@ -162,6 +173,8 @@ def test_it_is_done_where_it_was_measured_to_be_faster(monkeypatch: pytest.Monke
     assert is_taken("lstm", 1, 12, 64, 128, width=32) and not is_taken("lstm", 1, 13, 64, 128, width=32)
     assert not is_taken("lstm", 1, 1, 64, 128, width=16)
     assert not is_taken("layernorm-lstm", 1, 1, 64, 128)  # sums over units
+    assert is_taken("lstm", 4, 4, 64, 128, projected=32) and not is_taken("lstm", 4, 5, 64, 128, projected=32)
+    assert not is_taken("lstm", 1, 1, 64, 128, projected=15)
 
 
 # --- the products by themselves --------------------------------------------------------------------------------------
