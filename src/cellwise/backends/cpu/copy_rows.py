@@ -8,9 +8,11 @@ whole vectors.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from functools import cache
 
+import numpy as np
 from llvmlite import ir
 
 from cellwise.backends.cpu.code import POINTER, Code
@@ -45,6 +47,11 @@ def emit_copy_rows(element_bytes: int, target: Target) -> ir.Module:
                 code.store_some(code.load_some(code.at(own, end), there), code.at(into, end), wanted)
     b.ret_void()
     return code.module
+
+
+def table_of(*copies: Sequence[int]) -> np.ndarray:
+    """The table of some copies, each the words that `COPY` names."""
+    return np.array([len(copies), *itertools.chain(*copies)], np.int64)
 
 
 @cache
