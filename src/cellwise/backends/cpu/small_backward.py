@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cellwise.backends.cpu.compiler import Kernel
 
 _RESETS = ("resets",)
+_TOGETHER = "gates of the input"
 
 
 class SmallBackward:
@@ -54,6 +55,11 @@ class SmallBackward:
                 extra[f"pair {place}"] = 2 * self._batch * width * dtype.itemsize
         for name, width in made.held:
             extra[name] = made.most * width * dtype.itemsize
+        # Of gates that are no whole vectors those of the input are put together, and then are one product's.
+        inputs, self._inputs = made.recipe.inputs, 0
+        if len(inputs) > 1 and sizes.padded != sizes.hidden and "weight_ih" in made.recipe.whole:
+            self._inputs = sum(each.rows.stop - each.rows.start for each in inputs)
+            extra[_TOGETHER] = self._rows * self._inputs * dtype.itemsize
         self._held = dict(made.held)
         self._gates_width = self._held.get("gates", 0)
         firsts, histories = [], []
@@ -97,6 +103,10 @@ class SmallBackward:
     def _jobs(self, run: SmallRun) -> Jobs:
         made, sizes = self._made, self._made.sizes
         found = Jobs(run.kernel.dtype.itemsize)
+        for each in made.recipe.inputs if self._inputs else ():
+            to, source = (_TOGETHER, each.rows.start), ("gates", each.columns.start)
+            size = each.rows.stop - each.rows.start
+            found.copies.copy(to, self._inputs, source, self._gates_width, self._rows, size)
         gradient = {stem: f"gradient of weight {place}" for place, stem in enumerate(made.stems)}
         self._weight_jobs(found, gradient)
         totals = {name: total.ctypes.data for (_, name, _), total in zip(run.summed, run.totals, strict=True)}
@@ -208,9 +218,11 @@ class SmallBackward:
         made, inputs = self._made, self._made.recipe.inputs
         if not inputs:
             return torch.zeros_like(x)
-        start = run.offset_of["gates"]
-        gates = block.tensor(start, self._rows, self._gates_width, run.kernel.dtype)
         weight = weights[made.stems.index("weight_ih")]
+        if self._inputs:
+            gates = block.tensor(run.offset_of[_TOGETHER], self._rows, self._inputs, run.kernel.dtype)
+            return torch.mm(gates, weight).view(x.shape)
+        gates = block.tensor(run.offset_of["gates"], self._rows, self._gates_width, run.kernel.dtype)
         found = operand_in_one(gates, inputs, weight)
         if found is None:
             found = x.new_empty((self._rows, made.sizes.input))
