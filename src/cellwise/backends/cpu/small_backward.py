@@ -53,8 +53,8 @@ class SmallBackward:
             pairs.append(f"gradient {place}" if is_final else f"pair {place}")
             if not is_final:
                 extra[f"pair {place}"] = 2 * self._batch * width * dtype.itemsize
-        for name, width in made.held:
-            extra[name] = made.most * width * dtype.itemsize
+        for name, width in made.held:  # of all steps, which are one span here
+            extra[name] = self._rows * width * dtype.itemsize
         # Of gates that are no whole vectors those of the input are put together, and then are one product's.
         inputs, self._inputs = made.recipe.inputs, 0
         if len(inputs) > 1 and sizes.padded != sizes.hidden and "weight_ih" in made.recipe.whole:
