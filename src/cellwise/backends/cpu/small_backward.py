@@ -12,7 +12,6 @@ from cellwise.backends.compiled.backward_pass import BackwardPass
 from cellwise.backends.compiled.compiler import SmallCall
 from cellwise.backends.compiled.gradients import BlockSlice, at_operand, operand_in_one
 from cellwise.backends.compiled.saved import PROJECTION
-from cellwise.backends.cpu.launch import CpuRun
 from cellwise.backends.cpu.small_beside import GivenBeside, restarted
 from cellwise.backends.cpu.small_run import (
     Jobs,
@@ -73,15 +72,17 @@ class SmallBackward:
             else:
                 firsts.append(whole.of(arriving[own], self._batch, self._sizes[own], made.own_widths[own]))
                 histories.append(pairs[own])
-        probe = CpuRun(kernel, made.shape)
         self._beside = GivenBeside(made.beside, call)
         beside = self._beside.places
         outputs = self._rows * sizes.outputs, sizes.output, sizes.padded_output
         read = {name: self._beside.rows_of(name, whole) for name in beside}
         if "gradient output" in made.given:
             read["gradient output"] = whole.of("gradient output", *outputs)
-        positions = [(read.get(name, name), at) for name, at in zip(made.given, probe.given, strict=True)]
-        positions += carried_places(probe, firsts, histories) + own_places(probe, whole)
+
+        def places(run: SmallRun) -> list[tuple[str, int]]:
+            given = [(read.get(name, name), at) for name, at in zip(made.given, run.given, strict=True)]
+            return given + carried_places(run, firsts, histories) + own_places(run, whole)
+
         self._is_beside = [place in beside.values() for place in range(len(weights))]
         # As in the forward pass.
         self._restarts = call.has_resets and has_states and not schedule.backwards
@@ -98,7 +99,7 @@ class SmallBackward:
             names += tuple(f"gradient {place}" for place in range(count))
         names += _RESETS[: call.has_resets]
         forms = self._beside.forms(kernel.program)
-        self._runs = SmallRuns(kernel, made.shape, positions, whole, self._jobs, extra, names, forms)
+        self._runs = SmallRuns(kernel, made.shape, places, whole, self._jobs, extra, names, forms)
 
     def _jobs(self, run: SmallRun) -> Jobs:
         made, sizes = self._made, self._made.sizes

@@ -19,7 +19,6 @@ from cellwise.backends.compiled.backward_pass import BackwardPass
 from cellwise.backends.compiled.compiler import SmallCall, SmallPass
 from cellwise.backends.compiled.forward_pass import OUTPUT, ForwardPass, X, first_states
 from cellwise.backends.cpu.few_rows import gates_of, is_small
-from cellwise.backends.cpu.launch import CpuRun
 from cellwise.backends.cpu.small_backward import SmallBackward
 from cellwise.backends.cpu.small_beside import GivenBeside, restarted
 from cellwise.backends.cpu.small_run import (
@@ -84,13 +83,16 @@ class SmallForward:
             for name, width in zip(self._carried, made.widths, strict=True)
             if name.startswith("pair")
         }
-        probe, states = CpuRun(kernel, made.shape), [f"state {place}" for place in range(len(made.widths))]
+        states = [f"state {place}" for place in range(len(made.widths))]
         firsts = [
             whole.of(name, batch, size, width)
             for name, size, width in zip(states, self._sizes, made.widths, strict=True)
         ]
-        places = [(self._name_of[place], at) for place, at in zip(made.given, probe.given, strict=True)]
-        places += carried_places(probe, firsts, self._carried) + own_places(probe, whole)
+
+        def places(run: SmallRun) -> list[tuple[str, int]]:
+            given = [(self._name_of[place], at) for place, at in zip(made.given, run.given, strict=True)]
+            return given + carried_places(run, firsts, self._carried) + own_places(run, whole)
+
         weights = [f"weight {place}" for place in range(len(made.shape.stems))]
         names = ("x", *states, *weights, *(name for name, _ in shapes), *_RESETS[: call.has_resets])
         forms = self._beside.forms(kernel.program)

@@ -186,10 +186,10 @@ class SmallRun(CpuRun):
     """A kernel, its packing and what comes after it, in one chain. One call uses it at a time.
 
     Args:
-        places: by tensor, where among the kernel's pointers its address stands.
+        make_places: from the run, by tensor where among the kernel's pointers its address stands.
         whole: what is copied before the kernel reads it.
         make_jobs: from the run, whose sums they may read, what is done after the kernel.
-        extra: by name, bytes of scratch memory of the call's own, which `places` and `jobs` may name.
+        extra: by name, bytes of scratch memory of the call's own, which places and jobs may name.
         names: of the tensors, in the order in which `enter` is given them; "resets" of what marks steps.
         forms: how wide the rows are of each value beside x, in the order of the kernel's pointers.
     """
@@ -198,7 +198,7 @@ class SmallRun(CpuRun):
         self,
         kernel: Kernel,
         shape: RunShape,
-        places: Sequence[tuple[str, int]],
+        make_places: Callable[[SmallRun], Sequence[tuple[str, int]]],
         whole: WholeRows,
         make_jobs: Callable[[SmallRun], Jobs],
         extra: dict[str, int],
@@ -213,7 +213,7 @@ class SmallRun(CpuRun):
         jobs, size = make_jobs(self), kernel.dtype.itemsize
         pointers = self.pointers[0]
         by_name: dict[str, list[Place]] = {"resets": [(pointers, len(pointers) - 1, 0)]}
-        for name, index in places:
+        for name, index in make_places(self):
             by_name.setdefault(name, []).append((pointers, index, 0))
         self._tables: list[np.ndarray] = []  # held, since links have their addresses
 
