@@ -13,14 +13,8 @@ from cellwise.backends.compiled.compiler import SmallCall
 from cellwise.backends.compiled.gradients import BlockSlice, at_operand, operand_in_one
 from cellwise.backends.compiled.saved import PROJECTION
 from cellwise.backends.cpu.small_beside import GivenBeside, restarted
-from cellwise.backends.cpu.small_run import (
-    Jobs,
-    SmallRun,
-    SmallRuns,
-    WholeRows,
-    carried_places,
-    own_places,
-)
+from cellwise.backends.cpu.small_jobs import Jobs, WholeRows
+from cellwise.backends.cpu.small_run import SmallRun, SmallRuns, carried_places, own_places
 from cellwise.plan.backward import BESIDE_GRADIENTS, PROJECTED_GRADIENT
 from cellwise.plan.program import Slot, StorageClass
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cellwise.backends.compiled.beside import Beside
 from cellwise.backends.compiled.compiler import SmallCall
-from cellwise.backends.cpu.small_run import WholeRows
+from cellwise.backends.cpu.small_jobs import WholeRows
 from cellwise.plan.program import Program, StorageClass
 
 

@@ -21,15 +21,8 @@ from cellwise.backends.compiled.forward_pass import OUTPUT, ForwardPass, X, firs
 from cellwise.backends.cpu.few_rows import gates_of, is_small
 from cellwise.backends.cpu.small_backward import SmallBackward
 from cellwise.backends.cpu.small_beside import GivenBeside, restarted
-from cellwise.backends.cpu.small_run import (
-    Jobs,
-    SmallRun,
-    SmallRuns,
-    WholeRows,
-    carried_places,
-    own_places,
-    template,
-)
+from cellwise.backends.cpu.small_jobs import Jobs, WholeRows
+from cellwise.backends.cpu.small_run import SmallRun, SmallRuns, carried_places, own_places, template
 from cellwise.backends.cpu.threads import threads_for
 
 if TYPE_CHECKING:
