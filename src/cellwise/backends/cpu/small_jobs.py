@@ -120,9 +120,9 @@ class Jobs(Table):
         self, to: tuple[str, int], source: tuple[str, int], rows: int, size: int, source_row: int
     ) -> None:
         """Rows of `size` numbers, one after the other, from rows that are perhaps wider."""
-        words, left = divmod(rows * size * self.bytes, WORD)
-        if size == source_row and not left:
+        places = rows * size, to[1], source[1]
+        if size == source_row and all(each * self.bytes % WORD == 0 for each in places):
             to, source = ((name, start * self.bytes) for name, start in (to, source))
-            self.add(2, (to, source, words))
+            self.add(2, (to, source, rows * size * self.bytes // WORD))
         else:
             self.copies.copy(to, size, source, source_row, rows, size)
