@@ -83,7 +83,7 @@ def fitted_polynomial(terms: np.ndarray, wanted: np.ndarray, importance: np.ndar
 def fitted(rows: list[dict[str, Any]], mode: str, uncertainty: float = 0.0) -> Model:
     sizes, first = [size_of(row) for row in rows], rows[0]
     in_blocks = has_blocks(first["dtype"])
-    lanes = lanes_of(first["vectors"], first["family"], first["dtype"])
+    lanes = lanes_of(first["vectors"], first["dtype"])
     importance = np.array([_NAMED if tuple(row["shape"]) in NAMED else 1.0 for row in rows])
     factors, times = {}, {}
     for side, place in ((NATIVE, 0), (CPU, 1)):

@@ -9,8 +9,8 @@ weights: torch.nn's layer where torch has the cell, ours on backend="cpu" and on
 of all threads, the median over rounds and the quartiles, torch's over it, and the functions that one call calls, of
 Python and of C (sys.setprofile): exact, however busy the machine is.
 
-At the end the steps of streams (D = H = 64 and 128), with and without `out=`, in a tight loop, and of those the bare
-kernel: a hundred of its calls in one.
+At the end the steps of streams (D = H = 64, 100 and 128), with and without `out=`, in a tight loop, and of those the
+bare kernel: a hundred of its calls in one.
 """
 
 from __future__ import annotations
@@ -32,12 +32,16 @@ from cellwise.backends.cpu.chain import Chain
 from cellwise.bench import machine
 from cellwise.bench.settings import SMALL_SHAPES, Shape
 
+PROJECTED = "lstm-projected"  # to half of the units
 CELLS: dict[str, tuple[type[nn.Module] | None, type[nn.Module] | None]] = {
     "lstm": (nn.LSTM, cellwise.LSTM),
     "gru": (nn.GRU, cellwise.GRU),
     "rnn": (nn.RNN, cellwise.RNN),
     "lstm-peephole": (None, None),
+    PROJECTED: (nn.LSTM, cellwise.LSTM),
 }
+# Hidden sizes that are no whole vectors.
+ODD_SHAPES = (Shape(1, 1, 64, 50), Shape(3, 2, 37, 100), Shape(4, 8, 64, 200))
 _CALLS_A_ROUND, _ROUNDS = 10, 5  # at least so many rounds
 _KERNELS = 100
 
@@ -45,12 +49,16 @@ _KERNELS = 100
 def sides_of(cell: str, D: int, H: int) -> dict[str, nn.Module]:
     """The layers that are compared, with equal weights."""
     theirs, ours = CELLS[cell]
-    found: dict[str, nn.Module] = {"Recurrent cpu": cellwise.Recurrent(cell, D, H, backend="cpu")}
+    options: dict[str, Any] = {"proj_size": H // 2} if cell == PROJECTED else {}
+    found: dict[str, nn.Module] = {}
+    if not options:
+        found["Recurrent cpu"] = cellwise.Recurrent(cell, D, H, backend="cpu")
     if theirs is not None and ours is not None:
-        found |= {"torch": theirs(D, H), "cpu": ours(D, H, backend="cpu"), "auto": ours(D, H)}
+        found |= {"torch": theirs(D, H, **options), "auto": ours(D, H, **options)}
+        found["cpu"] = ours(D, H, backend="cpu", **options)
     else:
         found["Recurrent auto"] = cellwise.Recurrent(cell, D, H)
-    weights = found["Recurrent cpu"].state_dict()
+    weights = next(iter(found.values())).state_dict()
     for layer in found.values():
         layer.load_state_dict(weights)
     return dict(sorted(found.items(), key=lambda each: each[0] != "torch"))
@@ -131,16 +139,20 @@ def line(
 
 def streams(cell: str, seconds: float) -> None:
     """The step of a stream, in one tight loop."""
-    for size in (64, 128):
-        layer, x = cellwise.Recurrent(cell, size, size, backend="cpu"), torch.randn(size)
-        stream, out = layer.stream(), torch.empty(size)
+    for size in (64, 100, 128):
+        sides: dict[str, Any] = sides_of(cell, size, size)
+        layer = sides.get("cpu") or sides["Recurrent cpu"]
+        x, stream = torch.randn(size), layer.stream()
+        out = stream(x)
         stepper: Any = stream._stepper
-        stepper.keep_output()
-        stream(x, out=out)
-        _, kernels = stepper.links(0)
-        bare = Chain(kernels * _KERNELS)
+        bare = Chain(stepper.links(0)[1] * _KERNELS)
+
+        def kernel(stepper: Any = stepper, bare: Chain = bare) -> None:
+            stepper.keep_output()  # what a step before this one was given may be gone
+            bare.run()
+
         works = {
-            "kernel": bare.run,
+            "kernel": kernel,
             "stream(x)": partial(stream, x),
             "stream(x, out=y)": partial(stream, x, out=out),
         }
@@ -155,7 +167,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--cells", nargs="+", default=list(CELLS))
-    parser.add_argument("--shapes", nargs="*", default=list(map(str, SMALL_SHAPES)), metavar="T,B,D,H")
+    shapes = [str(shape) for shape in (*SMALL_SHAPES, *ODD_SHAPES)]
+    parser.add_argument("--shapes", nargs="*", default=shapes, metavar="T,B,D,H")
     parser.add_argument("--seconds", type=float, default=2.0, help="For each cell, shape and thing done.")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()

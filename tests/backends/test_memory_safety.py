@@ -1,7 +1,7 @@
 """No kernel reads or writes beside what it was given: every buffer ends, or begins, at a page that may not be touched.
 
-The kernels run in a process of their own (`guarded_runs.py`), since a touched page ends it; `guarded.py` has the
-memory. Sizes are odd on purpose, and every other vector width has its turn.
+The kernels run in a process of their own (`guarded_runs.py`, `guarded_small.py`), since a touched page ends it;
+`guarded.py` has the memory. Sizes are odd on purpose, and every other vector width has its turn.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ BUFFERS = (
 )
 
 
-def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    script = Path(__file__).with_name("guarded_runs.py")
+def _run(*arguments: str, script: str = "guarded_runs.py") -> subprocess.CompletedProcess[str]:
+    script = str(Path(__file__).with_name(script))
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, str(script), *arguments],
+        [sys.executable, script, *arguments],
         capture_output=True,
         text=True,
         env=environment,
@@ -54,6 +54,15 @@ def test_kernels_stay_within_their_buffers(cell: str, side: str) -> None:
     assert int(calls) > 250
     seen_names = set(seen.strip().split(", "))
     assert {"x", "room", "offsets", "resets", "packed biases", "tape", "input products sums"} <= seen_names
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", ["end", "begin"])
+def test_small_calls_stay_within_the_tensors_of_a_call(side: str) -> None:
+    done = _run(side, script="guarded_small.py")
+    assert done.returncode == 0, done.stderr
+    calls, _, in_place = done.stdout.partition(" calls; ")
+    assert int(calls) > 700 and int(in_place) > 100
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,19 @@ from cellwise.errors import InputError
 from cellwise.nn import plain
 
 H = 16
+PROJECTED: dict[str, dict[str, Any]] = {
+    "projected": {"shape": (4, 3), "hidden": 32, "proj_size": 16, "initial": True},
+    "projected, no whole vectors": {"shape": (3, 2), "hidden": 16, "proj_size": 5, "bidirectional": True},
+    "projected, no bias": {"shape": (1, 2), "hidden": 37, "proj_size": 16, "bias": False, "initial": True},
+    "projected, stacked, recomputed": {
+        "shape": (3, 2),
+        "hidden": 21,
+        "proj_size": 3,
+        "num_layers": 2,
+        "recompute": True,
+        "initial": True,
+    },
+}
 OPTIONS: dict[str, dict[str, Any]] = {
     "one step of one row": {"shape": (1, 1)},
     "one step": {"shape": (1, 5), "initial": True},
@@ -32,6 +46,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "batch first, one row": {"shape": (4, 1), "batch_first": True},
     "stacked, both ways": {"shape": (3, 2), "num_layers": 2, "bidirectional": True, "initial": True},
     "recomputed": {"shape": (4, 2), "recompute": True},
+    "no whole vectors": {"shape": (4, 3), "hidden": 21, "initial": True},
+    "no whole vectors, recomputed": {"shape": (1, 2), "hidden": 37, "recompute": True, "bias": False},
+    "less than a vector, both ways": {"shape": (3, 2), "hidden": 3, "num_layers": 2, "bidirectional": True},
+    "single numbers": {"shape": (1, 1), "hidden": 1, "initial": True},
 }
 # What a call gives beside x and states, as names of what `given_to` makes.
 GIVEN: dict[str, tuple[Any, str, tuple[str, ...]]] = {
@@ -43,6 +61,15 @@ GIVEN: dict[str, tuple[Any, str, tuple[str, ...]]] = {
     "masks and resets": ("zoneout-lstm", "stacked, both ways", ("resets",)),
     "lengths": ("gru", "stacked, both ways", ("lengths", "resets")),
     "lengths of times": ("time-aware-lstm", "batch first", ("dt", "lengths")),
+    "a time a row, no whole vectors": ("time-aware-lstm", "no whole vectors", ("dt",)),
+    "a time a unit, resets, no whole vectors": (
+        "time-aware-lstm",
+        "less than a vector, both ways",
+        ("dt of units", "resets"),
+    ),
+    "a time, of a single unit": ("time-aware-lstm", "single numbers", ("dt of units", "resets")),
+    "masks and resets, no whole vectors": ("zoneout-lstm", "no whole vectors", ("resets",)),
+    "lengths, no whole vectors": ("gru", "less than a vector, both ways", ("lengths", "resets")),
 }
 
 
@@ -125,11 +152,15 @@ def drawn(cell: Any, dtype: torch.dtype, options: dict[str, Any]) -> tuple[Any, 
         given.pop("initial", 0),
         given.pop("recompute", 0),
     )
-    layer = cellwise.Recurrent(cell, 5, H, backend="cpu", dtype=dtype, **given)
+    hidden = given.pop("hidden", H)
+    given |= {"backend": "cpu", "dtype": dtype}
+    make = cellwise.LSTM if "proj_size" in given else partial(cellwise.Recurrent, cell)
+    layer = make(5, hidden, **given)
     layer.recompute = bool(recompute)
     x = torch.randn((batch, steps, 5) if layer.batch_first else (steps, batch, 5), dtype=dtype)
     rows = layer.num_layers * (2 if layer.bidirectional else 1)
-    states = [torch.randn(rows, batch, H, dtype=dtype, requires_grad=True) for _ in layer.cell.states]
+    sizes = [layer.proj_size or hidden, *[hidden] * (len(layer.cell.states) - 1)]
+    states = [torch.randn(rows, batch, size, dtype=dtype, requires_grad=True) for size in sizes]
     state: Any = tuple(states) if len(states) > 1 else states[0]
     return layer, x.requires_grad_(), state if initial else None
 
@@ -147,18 +178,22 @@ def compare(cell: Any, dtype: torch.dtype, options: dict[str, Any], patched: pyt
         patch.setattr(LlvmCompiler, "small_pass", lambda *_: None)
         wanted = everything(layer, x, state)
     small = {torch.float32: 1e-5, torch.float64: 1e-12}[dtype]
-    for one, other in zip(found, wanted, strict=True):
+    results = len(layer.cell.graph.outputs or "h") + len(layer.cell.states)
+    for place, (one, other) in enumerate(zip(found, wanted, strict=True)):
         assert one.shape == other.shape
         assert one.stride() == other.stride()
-        torch.testing.assert_close(one, other, rtol=small, atol=small)
+        # Gradients come of products that add up in another order.
+        near = small if results <= place < len(found) - results else 0
+        torch.testing.assert_close(one, other, rtol=near, atol=near)
     return len(seen)
 
 
+@pytest.mark.parametrize("options", ["steps", "no whole vectors"])
 @pytest.mark.parametrize("cell", cells.FAMILIAR)
 def test_every_cell_computes_what_it_computes_in_other_calls(
-    cell: str, monkeypatch: pytest.MonkeyPatch
+    cell: str, options: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ran = compare(cell, torch.float32, OPTIONS["steps"], monkeypatch)
+    ran = compare(cell, torch.float32, OPTIONS[options], monkeypatch)
     assert ran == (0 if cells.get(cell).graph.scalars else 4)
 
 
@@ -171,7 +206,25 @@ def test_every_form_computes_what_it_computes_in_other_calls(
     assert compare(cell, dtype, OPTIONS[options], monkeypatch)
 
 
-@pytest.mark.parametrize("options", ["no states, no bias", "batch first", "stacked, both ways", "recomputed"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("options", PROJECTED)
+def test_projected_layers_compute_what_they_compute_in_other_calls(
+    options: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert compare("lstm", dtype, PROJECTED[options], monkeypatch)
+
+
+SOME = [
+    "no states, no bias",
+    "batch first",
+    "stacked, both ways",
+    "recomputed",
+    "no whole vectors, recomputed",
+    "less than a vector, both ways",
+]
+
+
+@pytest.mark.parametrize("options", SOME)
 @pytest.mark.parametrize("cell", ["zoneout-lstm", "variational-lstm", Shown])
 def test_cells_with_masks_first_states_and_several_outputs(
     cell: Any, options: str, monkeypatch: pytest.MonkeyPatch
@@ -261,6 +314,9 @@ RAGGED: dict[str, tuple[Any, str, tuple[int, ...], tuple[str, ...]]] = {
     "times": ("time-aware-lstm", "steps", (4, 1, 2), ("dt",)),
     "recomputed": ("gru", "recomputed", (1, 4), ()),
     "one step of some": ("lstm", "one step", (1, 0, 1, 1, 0), ()),
+    "no whole vectors": ("lstm", "no whole vectors", (2, 0, 4), ("resets",)),
+    "projected": ("lstm", "projected, no whole vectors", (1, 3), ("resets",)),
+    "times, no whole vectors": ("time-aware-lstm", "less than a vector, both ways", (1, 3), ("dt",)),
 }
 
 
@@ -271,7 +327,7 @@ def test_rows_of_several_lengths_are_a_chain_when_they_come_again(
 ) -> None:
     """Forward. To the last bit what they were before, gradients too."""
     cell, options, lengths, names = RAGGED[case]
-    layer, x, state = drawn(cell, torch.float32, OPTIONS[options])
+    layer, x, state = drawn(cell, torch.float32, (OPTIONS | PROJECTED)[options])
     if packed and (names or 0 in lengths):
         return  # which is given nothing by name, and packs no empty row
     given = given_to(layer, x, names) | {"lengths": list(lengths)}
@@ -333,9 +389,10 @@ def test_inputs_are_multiplied_for_a_block_of_steps_where_all_calls_do_so(
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12 if is_gradient else 0)
 
 
+@pytest.mark.parametrize("options", ["steps", "no whole vectors"])
 @pytest.mark.parametrize("cell", ["gru", "lstm", "zoneout-lstm", "time-aware-lstm", Shown])
 def test_nothing_is_written_beside_what_is_given_and_all_of_it_is_written(
-    cell: Any, monkeypatch: pytest.MonkeyPatch
+    cell: Any, options: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     zones, beside = [], 64
 
@@ -344,10 +401,11 @@ def test_nothing_is_written_beside_what_is_given_and_all_of_it_is_written(
         zones.append(zone)
         return zone[beside:-beside].view(like.shape)
 
-    layer, x, state = drawn(cell, torch.float32, OPTIONS["steps"])
+    layer, x, state = drawn(cell, torch.float32, OPTIONS[options])
     given = given_to(layer, x, ("dt of units", "resets")) if cell == "time-aware-lstm" else {}
     wanted = everything(layer, x, state, given)
     monkeypatch.setattr(small_calls.torch, "empty_like", fenced)
+    monkeypatch.setattr(small_calls, "_empty_like", fenced)
     for one, other in zip(everything(layer, x, state, given), wanted, strict=True):
         assert torch.equal(one, other)
     assert zones
@@ -409,7 +467,9 @@ def test_calls_that_are_not_small_take_the_way_of_all(monkeypatch: pytest.Monkey
         layer(torch.zeros(256, 1, 3))
         assert not seen
         layer(torch.zeros(257, 1, 3))
-        cellwise.GRU(3, H + 1, backend="cpu")(torch.zeros(1, 1, 3))
+        assert len(seen) == 1
+        # The gradients at gates are more than `MOST_SMALL_BYTES`.
+        cellwise.GRU(3, 342, backend="cpu")(torch.zeros(256, 1, 3))
     assert len(seen) == 2
 
 

@@ -37,7 +37,7 @@ def everywhere(which: bool) -> Iterator[list[Kernel]]:
     made = Kernel.in_place.func  # type: ignore[attr-defined]
 
     def is_taken(program: Any, shape: RunShape, _: int, lanes: int, ahead: bool) -> bool:
-        return which and can_be_in_place(program) and shape.sizes.hidden % lanes == 0
+        return which and can_be_in_place(program) and min(shape.sizes.hidden, shape.sizes.output) >= lanes
 
     def noted(kernel: Kernel) -> Kernel:
         taken.append(kernel)
@@ -68,15 +68,17 @@ def test_every_case(name: str) -> None:
         with everywhere(True) as taken:
             assert_close(results(case.layer("cpu"), case.arguments()), wanted)
         ran += len(taken)
-    whole = Case(cells.get(name), steps=3, batch=5, input_size=19, hidden_size=32, initial=True)
-    wanted = results(whole.layer("reference"), whole.arguments())
-    with everywhere(True) as taken:
-        assert_close(results(whole.layer("cpu"), whole.arguments()), wanted)
-    assert taken
+    for hidden in (32, 29):
+        whole = Case(cells.get(name), steps=3, batch=5, input_size=19, hidden_size=hidden, initial=True)
+        wanted = results(whole.layer("reference"), whole.arguments())
+        with everywhere(True) as taken:
+            assert_close(results(whole.layer("cpu"), whole.arguments()), wanted)
+        assert taken
 
 
-def test_every_width_of_vectors(vector_bytes: int) -> None:
-    case = Case(cells.get("lstm"), steps=4, batch=3, input_size=37, hidden_size=48, initial=True)
+@pytest.mark.parametrize("hidden", [48, 45])
+def test_every_width_of_vectors(hidden: int, vector_bytes: int) -> None:
+    case = Case(cells.get("lstm"), steps=4, batch=3, input_size=37, hidden_size=hidden, initial=True)
     truth = results(case.layer("reference"), case.arguments())
     arguments = case.arguments(torch.float32)
     torchs = results(case.layer("native", torch.float32), arguments)
@@ -86,9 +88,10 @@ def test_every_width_of_vectors(vector_bytes: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_row_has_the_same_bits_beside_any_others(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("hidden", [32, 27])
+def test_a_row_has_the_same_bits_beside_any_others(hidden: int, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    layer = cellwise.LSTM(21, 32, backend="cpu", dtype=dtype)
+    layer = cellwise.LSTM(21, hidden, backend="cpu", dtype=dtype)
     x = torch.randn(3, 9, 21, dtype=dtype)
     with everywhere(True), torch.no_grad():
         alone = torch.cat([layer(x[:, row : row + 1].contiguous())[0] for row in range(9)], 1)
@@ -114,10 +117,18 @@ def test_weights_that_change_by_any_way_are_read_anew() -> None:
         torch.testing.assert_close(after, found())
 
 
-def test_layers_without_biases() -> None:
+@pytest.mark.parametrize(
+    "layer",
+    [
+        cellwise.GRU(16, 32, bias=False, backend="cpu"),
+        cellwise.LSTM(16, 64, proj_size=16, backend="cpu"),
+        cellwise.LSTM(16, 37, proj_size=19, num_layers=2, backend="cpu"),
+    ],
+    ids=["without biases", "projected", "projected, no whole vectors"],
+)
+def test_layers_without_biases_and_projected_ones(layer: Any) -> None:
     torch.manual_seed(0)
-    layer, x = cellwise.GRU(16, 32, bias=False, backend="cpu"), torch.randn(2, 3, 16)
-    ours = {}
+    x, ours = torch.randn(2, 3, 16), {}
     for which in (True, False):
         with everywhere(which) as taken, torch.no_grad():
             ours[which] = layer(x)[0]
@@ -128,12 +139,15 @@ def test_layers_without_biases() -> None:
 # --- where it is done ------------------------------------------------------------------------------------------------
 
 
-def is_taken(cell: str, *sizes: int, dtype: torch.dtype = torch.float32, width: int = 64) -> bool:
+def is_taken(
+    cell: str, *sizes: int, dtype: torch.dtype = torch.float32, width: int = 64, projected: int = 0
+) -> bool:
     """Whether the kernel for a shape T, B, D, H reads weights where they lie, with vectors of so many bytes."""
     steps, batch, inputs, hidden = sizes
-    kernels = kernels_for(cells.get(cell).graph, dtype, llvm_compiler(with_vectors_of(width)), False, False)
+    compiler = llvm_compiler(with_vectors_of(width))
+    kernels = kernels_for(cells.get(cell).graph, dtype, compiler, projected > 0, False)
     carried = tuple(Carried.PAIR for _ in kernels.graph.states)
-    made = make_sizes(kernels, inputs, hidden, 0)
+    made = make_sizes(kernels, inputs, hidden, projected)
     schedule = even_schedule(steps, batch, False)
     shape = RunShape(made, schedule, kernels.stems[True], carried, False, torch.device("cpu"))
     return kernels.inference.for_shape(shape).reads_in_place
@@ -149,7 +163,8 @@ def test_it_is_done_where_it_was_measured_to_be_faster(monkeypatch: pytest.Monke
     )
     assert not is_taken("lstm", 5, 8, 64, 128) and not is_taken("rnn", 1, 49, 256, 256)
     assert is_taken("lstm", 1, 5, 16, 16) and not is_taken("lstm", 1, 6, 16, 16)
-    assert not is_taken("lstm", 1, 1, 64, 100)  # no whole vectors
+    assert is_taken("lstm", 4, 6, 64, 100) and not is_taken("lstm", 4, 7, 64, 100)
+    assert is_taken("lstm", 1, 1, 64, 17) and not is_taken("lstm", 1, 1, 64, 15)  # less than a vector
     # The inputs of a block of steps would be multiplied at once.
     assert is_taken("lstm", 16, 1, 64, 128) and not is_taken("lstm", 17, 1, 64, 128)
     assert is_taken("lstm", 7, 1, 256, 256) and not is_taken("lstm", 8, 1, 256, 256)
@@ -158,6 +173,8 @@ def test_it_is_done_where_it_was_measured_to_be_faster(monkeypatch: pytest.Monke
     assert is_taken("lstm", 1, 12, 64, 128, width=32) and not is_taken("lstm", 1, 13, 64, 128, width=32)
     assert not is_taken("lstm", 1, 1, 64, 128, width=16)
     assert not is_taken("layernorm-lstm", 1, 1, 64, 128)  # sums over units
+    assert is_taken("lstm", 4, 4, 64, 128, projected=32) and not is_taken("lstm", 4, 5, 64, 128, projected=32)
+    assert not is_taken("lstm", 1, 1, 64, 128, projected=15)
 
 
 # --- the products by themselves --------------------------------------------------------------------------------------
@@ -166,19 +183,20 @@ def test_it_is_done_where_it_was_measured_to_be_faster(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 @pytest.mark.parametrize("width", [32, 64])
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 7])
-def test_products_of_all_sizes(rows: int, width: int, kind: type) -> None:
+@pytest.mark.parametrize("missing", [0, 1, 2, 3])
+def test_products_of_all_sizes(missing: int, rows: int, width: int, kind: type) -> None:
     """Two accumulators of three tiles, the third without its other half, from two terms of which one has odd rows."""
     size, target = np.dtype(kind).itemsize, with_vectors_of(width)
     lanes, draw = target.lanes(size), np.random.default_rng(0)
     function = load(routine_name(size, target), in_place_routine(size, target))
-    units, lengths = 3 * lanes, (4 * lanes + 3, 9 * lanes)
+    units, lengths = 3 * lanes - missing, (4 * lanes + 3, 9 * lanes)
     operands = [draw.standard_normal((rows, length)).astype(kind) for length in lengths]
     weights = [draw.standard_normal((2 * units, length)).astype(kind) for length in lengths]
     bias = draw.standard_normal(2 * units).astype(kind)
     wanted = sum(operand @ weight.T for operand, weight in zip(operands, weights, strict=True)) + bias
     for pair, tiles in ((0, 2), (1, 1)):
         room = np.full((4, rows + 1, lanes), 7, kind)  # a panel for each vector, and a row that nobody writes
-        call = [rows, rows + 1, room.ctypes.data, 2, 3, 2, 1, 1, 2]
+        call = [rows, rows + 1, room.ctypes.data, 2, 3, 2, 1, 1, 2, units]
         for accumulator in range(2):
             call += [bias.ctypes.data + accumulator * units * size, 0]
         for operand, weight in zip(operands, weights, strict=True):
@@ -191,6 +209,9 @@ def test_products_of_all_sizes(rows: int, width: int, kind: type) -> None:
             for accumulator in range(2):
                 found = room[2 * tile + accumulator]
                 first = accumulator * units + (2 * pair + tile) * lanes
-                own = wanted[:, first : first + lanes] if tile < tiles else np.full((rows, lanes), 7, kind)
+                there = max(0, min(lanes, units - (2 * pair + tile) * lanes))  # units of the tile
+                own = np.full((rows, lanes), 0 if tile < tiles else 7, kind)
+                if tile < tiles:
+                    own[:, :there] = wanted[:, first : first + there]
                 np.testing.assert_allclose(found[:rows], own, rtol=1e-4, atol=1e-4 if size == 4 else 1e-12)
                 assert (found[rows] == 7).all()

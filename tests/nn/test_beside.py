@@ -200,7 +200,8 @@ def test_a_stream_takes_numbers_too(monkeypatch: pytest.MonkeyPatch) -> None:
     layer.weight_hh_l0.data.mul_(0.5)  # seen, and the step is made again with the same time
     gap = torch.tensor([0.5], dtype=torch.float64, requires_grad=True)
     again = first(x, dt=gap)
-    assert torch.equal(again, layer(x[None], before[:, 0], dt=gap)[0][0])
+    # So few rows read weights where they lie, whose products add up in another order.
+    torch.testing.assert_close(again, layer(x[None], before[:, 0], dt=gap)[0][0].detach(), rtol=0, atol=1e-14)
     assert not again.requires_grad
 
 

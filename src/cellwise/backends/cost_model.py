@@ -118,9 +118,9 @@ def has_blocks(dtype: str) -> bool:
     return dtype != "bfloat16"
 
 
-def lanes_of(vectors: int, family: str, dtype: str) -> int:
+def lanes_of(vectors: int, dtype: str) -> int:
     """Numbers of a vector of kernels that have a shorter way for few rows (`cpu.few_rows`); 0 where there is none."""
-    if dtype == "bfloat16" or family.endswith("_projected"):
+    if dtype == "bfloat16":
         return 0
     return vectors // (8 if dtype == "float64" else 4)
 
@@ -190,7 +190,7 @@ def _cpu_terms(size: LayerSize, in_blocks: bool = True, lanes: int = 0) -> tuple
     products = 6 * (blocks + (-(-N // 6) * tiles * D if ahead else 0))
     chain = T * size.batch == N and is_small(N, _GATE_BYTES, H, lanes)
     packed = 0 if most_in_place(D, H, lanes) >= N else H * (D + H)
-    is_padded = lanes > 0 and H % lanes > 0
+    is_padded = not chain and lanes > 0 and H % lanes > 0  # a chain's copies are little
     ways = (not chain, is_padded, is_padded * N * tiles)
     return (1, T, N * tiles, N * D, products, *read, T * weights, packed, T * tiles, *ways)
 
@@ -213,7 +213,7 @@ def read(text: str) -> dict[Key, Model]:
         key, largest = Key(*row["key"]), LayerSize(*row["largest"])
         known = tuple((tuple(sizes), beyond) for *sizes, beyond in row["known"])
         polynomial, blocks = tuple(row["polynomial"]), has_blocks(key.dtype)
-        lanes = lanes_of(key.vectors, key.family, key.dtype)
+        lanes = lanes_of(key.vectors, key.dtype)
         found[key] = Model(factors, polynomial, largest, row["uncertainty"], known, blocks, lanes)
     return found
 

@@ -75,7 +75,7 @@ class BlockProducts(SmallProducts):
         # What is left is a panel of so many vectors, the last of which may not be whole.
         rest = b.sub(width, wide)
         count = b.udiv(b.add(rest, self.whole(lanes - 1)), self.whole(lanes))
-        mask = self._mask(b.sub(rest, b.mul(b.sub(count, self.whole(1)), self.whole(lanes))))
+        mask = self.lanes_below(b.sub(rest, b.mul(b.sub(count, self.whole(1)), self.whole(lanes))))
         for own in range(1, vectors + 1):
             with b.if_then(b.icmp_signed("==", count, self.whole(own))):
                 self._panel(job, self.at(right, wide), wide, own, mask)
@@ -119,7 +119,7 @@ class BlockProducts(SmallProducts):
             row = self.at(source, b.mul(n, job["right row"]))
             place = self.at(panel, b.mul(n, self.whole(len(masks) * lanes)))
             for vector, mask in enumerate(masks):
-                value = self._read(self.at(row, self.whole(vector * lanes)), mask)
+                value = self.load_some(self.at(row, self.whole(vector * lanes)), mask)
                 self.store(value, self.at(place, self.whole(vector * lanes)))
 
     def _rows(
@@ -173,7 +173,7 @@ class BlockProducts(SmallProducts):
         with self.summing("n", count, sums) as (n, running, following):
             at_right, offset = self.at(right, b.mul(n, by_n)), b.mul(n, self.by_n)
             values = [
-                self._read(self.at(at_right, self.whole(vector * lanes)), mask)
+                self.load_some(self.at(at_right, self.whole(vector * lanes)), mask)
                 for vector, mask in enumerate(masks)
             ]
             for i, left in enumerate(lefts):
@@ -186,12 +186,12 @@ class BlockProducts(SmallProducts):
             b.icmp_signed("!=", add, self.whole(0)),
             sums,
             lambda values: [
-                b.fadd(self._read(place, mask), value)
+                b.fadd(self.load_some(place, mask), value)
                 for place, mask, value in zip(places, own_masks, values, strict=True)
             ],
         )
         for value, place, mask in zip(sums, places, own_masks, strict=True):
-            self._write(value, place, mask)
+            self.store_some(value, place, mask)
 
 
 def _tile_rows(vectors: int, target: Target) -> int:

@@ -13,6 +13,7 @@ from cellwise.backends.cpu.target import Target
 from cellwise.backends.cpu.vectors import Lanes
 
 I64, I8, POINTER = ir.IntType(64), ir.IntType(8), ir.PointerType()
+_ALIGN = ir.IntType(32)  # of the number that says how masked vectors are aligned
 Value: TypeAlias = ir.Value
 
 
@@ -102,6 +103,31 @@ class Code:
 
     def store(self, value: Value, pointer: Value) -> None:
         self.b.store(value, pointer, align=self.element_bytes)
+
+    def lanes_below(self, count: Value) -> Value:
+        """A mask of the first lanes, as many as an int64 says."""
+        b, v = self.b, self.v
+        counts = v.splat(count if v.integer == I64 else b.trunc(count, v.integer))
+        return b.icmp_signed("<", v.counted(), counts)
+
+    def load_some(self, pointer: Value, mask: Value | None) -> Value:
+        """A vector from memory; of lanes that a mask leaves out nothing is read, and they are 0."""
+        if mask is None:
+            return self.load(pointer)
+        function = self._masked("load", self.v.vector, [POINTER, _ALIGN, mask.type, self.v.vector])
+        return self.b.call(function, [pointer, _ALIGN(self.element_bytes), mask, self.v.number(0.0)])
+
+    def store_some(self, value: Value, pointer: Value, mask: Value | None) -> None:
+        """Put a vector into memory, but for the lanes that a mask leaves out."""
+        if mask is None:
+            self.store(value, pointer)
+            return
+        function = self._masked("store", ir.VoidType(), [self.v.vector, POINTER, _ALIGN, mask.type])
+        self.b.call(function, [value, pointer, _ALIGN(self.element_bytes), mask])
+
+    def _masked(self, what: str, result: ir.Type, kinds: list[ir.Type]) -> ir.Function:
+        name = f"llvm.masked.{what}.{self.v.suffix}.p0"
+        return self.module.globals.get(name) or ir.Function(self.module, ir.FunctionType(result, kinds), name)
 
     def changed_if(
         self,

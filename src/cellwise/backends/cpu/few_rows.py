@@ -18,13 +18,14 @@ MOST_SMALL, MOST_SMALL_BYTES = 256, 2**20
 def most_in_place(input_size: int, hidden: int, lanes: int) -> float:
     """The rows of all steps up to which weights are read where they lie."""
     at_most, each = _ROWS.get(lanes, (0, 0.0))
-    return min(at_most, each * (input_size + hidden)) if lanes and hidden % lanes == 0 else 0
+    return min(at_most, each * (input_size + hidden)) if 0 < lanes <= hidden else 0
 
 
 def is_small(rows: int, gate_bytes: int, hidden: int, lanes: int) -> bool:
     """Whether a dense call in one thread may go in one chain (`small_calls.py`); `gate_bytes`: of a unit's gates."""
-    is_whole = lanes > 0 and hidden % lanes == 0
-    return is_whole and 0 < rows <= MOST_SMALL and rows * gate_bytes * hidden <= MOST_SMALL_BYTES
+    if not lanes or not 0 < rows <= MOST_SMALL:
+        return False
+    return rows * gate_bytes * -(-hidden // lanes) * lanes <= MOST_SMALL_BYTES
 
 
 def gates_of(graph: StepGraph) -> int:

@@ -30,14 +30,16 @@ from cellwise.backends.cpu.by_units import UnitsEmitter
 from cellwise.backends.cpu.code import I64, POINTER, Value
 from cellwise.backends.cpu.few_rows import most_in_place
 from cellwise.backends.cpu.in_place_products import BIASES, CALL, TERM, InPlaceProducts, routine_name
-from cellwise.backends.cpu.kernel import Emitter
+from cellwise.backends.cpu.kernel import LENGTHS, Emitter
 from cellwise.backends.cpu.pack import Packer, Packing
 from cellwise.backends.cpu.target import Target
 from cellwise.backends.cpu.tiles import TILES, Group
-from cellwise.plan.program import MatmulTerm, Program, Stage, StorageClass, Width
+from cellwise.plan.forward import OUTPUT_WEIGHT
+from cellwise.plan.program import MatmulTerm, Program, Stage, StorageClass
 
 SUFFIX = "_in_place"
-STEMS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # what such a kernel is given, in order, or 0
+WEIGHTS = ("weight_ih", "weight_hh", OUTPUT_WEIGHT)
+STEMS = (*WEIGHTS, "bias_ih", "bias_hh")  # what such a kernel is given, in order, or 0
 
 
 class InPlaceEmitter(Emitter):
@@ -76,6 +78,8 @@ class InPlaceEmitter(Emitter):
 
     def _gate(self, weight: Value, stem: str, gate: str, numbers: Value) -> Value:
         """Where a gate of so many numbers begins in its weight."""
+        if stem == OUTPUT_WEIGHT:  # which has no gates
+            return weight
         graph = self.program.graph
         gates = graph.input_gates if stem.endswith("_ih") else graph.state_gates
         return self.beside(weight, self.b.mul(numbers, self.whole(gates.index(gate))))
@@ -103,6 +107,7 @@ class InPlaceEmitter(Emitter):
             "width": whole(group.width),
             "by sum": whole(1 if group.by_tile else TILES),
             "by tile": whole(count if group.by_tile else 1),
+            "units": self.size[stage.width.value],
         }
         descriptor = [words[name] for name in CALL] + self.starts[group, None]
         for term in group.terms:
@@ -132,18 +137,17 @@ class InPlacePacker(Packer):
 
 
 def can_be_in_place(program: Program) -> bool:
-    """Whether a program's products are of weights as they lie, in whole vectors, and nothing is summed over units."""
+    """Whether a program's products are of weights as they lie, and nothing is summed over units."""
     terms = [term for stage in program.all_stages for term in stage.terms]
     return (
         bool(terms)
         and not program.before_loop
         and not program.rows
-        and all(stage.width is Width.HIDDEN for stage in program.stages if stage.accumulators)
         and all(len(biases) <= BIASES for stage in program.stages for biases in stage.biases)
         and all(
-            term.weight.stem in ("weight_ih", "weight_hh")
+            term.weight.stem in WEIGHTS
             and not term.weight.transposed
-            and term.operand.buffer.width in (Width.INPUT, Width.HIDDEN)
+            and term.operand.buffer.width in LENGTHS
             and term.operand.buffer.storage is not StorageClass.AHEAD
             for term in terms
         )
@@ -158,7 +162,7 @@ def in_place(program: Program, shape: RunShape, element_bytes: int, lanes: int, 
             at once where weights fill the cache.
     """
     rows, sizes, graph = shape.schedule.rows, shape.sizes, program.graph
-    most = most_in_place(sizes.input, sizes.hidden, lanes)
+    most = most_in_place(sizes.input, min(sizes.hidden, sizes.output), lanes)
     if ahead:
         weights = len(graph.input_gates) * sizes.input + len(graph.state_gates) * sizes.output
         is_near = weights * sizes.hidden * element_bytes <= second_level_cache() / 2

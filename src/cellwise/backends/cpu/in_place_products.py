@@ -31,9 +31,9 @@ from cellwise.backends.cpu.target import Target
 from cellwise.backends.cpu.tiles import TILES
 
 # rows, stride, room, terms as in `products`; tiles: how many there are; sums: accumulators of a tile. width: vectors of
-# a panel of `room`. by sum, by tile: how far the next one's vector is among those of a pair. Then for each accumulator
-# where `BIASES` of it begin, or 0.
-CALL = ("rows", "stride", "room", "terms", "tiles", "sums", "width", "by sum", "by tile")
+# a panel of `room`. by sum, by tile: how far the next one's vector is among those of a pair. units: rows of a weight
+# that a gate has, at least a vector of them. Then for each accumulator where `BIASES` of it begin, or 0.
+CALL = ("rows", "stride", "room", "terms", "tiles", "sums", "width", "by sum", "by tile", "units")
 BIASES = 2
 # As in `products`, and then for each accumulator where the row of its first unit begins.
 TERM = ("operand", "first", "limit", "row", "length")
@@ -60,6 +60,8 @@ class InPlaceProducts(Code):
         self.biases = self.at(call, whole(len(CALL)), I64)
         self.terms = self.at(self.biases, b.mul(self.given["sums"], whole(BIASES)), I64)
         self.words = b.add(self.given["sums"], whole(len(TERM)))  # of a term
+        # For units that are not where they belong, and as many zeros.
+        self.moved = b.alloca(POINTER, 2 * self.v.lanes * self.element_bytes // 8, name="moved")
         rows = self.given["rows"]
         first = b.mul(self.pair, whole(TILES))
         left = b.sub(self.given["tiles"], first)
@@ -90,14 +92,26 @@ class InPlaceProducts(Code):
         panel, vector = b.udiv(place, given["width"]), b.urem(place, given["width"])
         room = b.add(b.mul(b.mul(panel, given["stride"]), given["width"]), vector)
         room = self.at(given["room"], b.mul(room, whole(lanes)))
-        units = lanes // size
+        units, first = lanes // size, b.mul(tile, whole(lanes))
+        left = b.sub(given["units"], first)
         with (
-            self.loop(f"units{size}", whole(lanes), step=units) as unit,
+            b.if_then(b.icmp_signed("<", left, whole(lanes)), likely=False),
+            self.loop(f"none{size}", given["rows"]) as row,
+        ):
+            # No number of a padded unit is any.
+            self.store(self.v.number(0.0), self.at(room, b.mul(b.mul(row, given["width"]), whole(lanes))))
+        end = b.select(b.icmp_signed("<", left, whole(lanes)), left, whole(lanes))
+        with (
+            self.loop(f"units{size}", end, step=units) as unit,
             self.loop(f"rows{size}", given["rows"], step=size) as row,
         ):
-            first = b.add(b.mul(tile, whole(lanes)), unit)
-            sums = self._sums(number, first, units, row, size)
-            self._put(sums, self._bias(number, first, units), self.at(room, unit), units, row, size)
+            # The last units are read as a whole block, too, which begins before them.
+            last = b.sub(left, whole(units))
+            own = b.select(b.icmp_signed("<", unit, last), unit, last)
+            behind, own = b.sub(unit, own), b.add(first, own)
+            sums = self._sums(number, own, units, row, size)
+            bias = self._bias(number, own, units)
+            self._put(sums, bias, self.at(room, unit), units, row, size, behind)
 
     def _bias(self, number: Value, unit: Value, units: int) -> Value:
         """The biases of some units of an accumulator, added up."""
@@ -158,10 +172,11 @@ class InPlaceProducts(Code):
                     after += add(k, before, self.load, vectors)
                 done = end
             left = b.sub(length, done)
+            mask = self.lanes_below(left)
             following += self.changed_if(
                 b.icmp_signed(">", left, whole(0)),
                 added,
-                lambda values: add(done, values, lambda place: self._load_some(place, left)),
+                lambda values: add(done, values, lambda place: self.load_some(place, mask)),
             )
         return self._total(sums)
 
@@ -172,19 +187,6 @@ class InPlaceProducts(Code):
         this = b.select(b.icmp_signed("<", this, last), this, last)
         base = b.select(b.icmp_signed("<", this, words["limit"]), words["operand"], words["first"])
         return self.at(base, b.mul(this, words["row"]))
-
-    def _load_some(self, pointer: Value, count: Value) -> Value:
-        """The first numbers of a vector, and zeros; no more memory is read."""
-        b, v = self.b, self.v
-        bits = ir.VectorType(ir.IntType(1), v.lanes)
-        name = f"llvm.masked.load.{v.suffix}.p0"
-        kind = ir.FunctionType(v.vector, [POINTER, ir.IntType(32), bits, v.vector])
-        function = self.module.globals.get(name) or ir.Function(self.module, kind, name)
-        counts = v.splat(b.trunc(count, v.integer) if v.integer != I64 else count)
-        mask = b.icmp_signed("<", v.counted(), counts)
-        return b.call(
-            function, [pointer, ir.Constant(ir.IntType(32), self.element_bytes), mask, v.number(0.0)]
-        )
 
     def _total(self, sums: Sequence[Value]) -> Value:
         """A vector that has in each lane all lanes of one of the sums: each round adds those that differ in a digit."""
@@ -201,8 +203,12 @@ class InPlaceProducts(Code):
             digit *= 2
         return found[0]
 
-    def _put(self, sums: Value, bias: Value, room: Value, units: int, row: Value, rows: int) -> None:
-        """Put the sums of each row into its place, with the biases of their units."""
+    def _put(
+        self, sums: Value, bias: Value, room: Value, units: int, row: Value, rows: int, behind: Value
+    ) -> None:
+        """Put the sums of each row into its place, with the biases of their units, of which the first `behind` have
+        theirs already.
+        """
         b, lanes = self.b, self.v.lanes
         index = ir.IntType(32)
         width = b.mul(self.given["width"], self.whole(lanes))
@@ -211,7 +217,20 @@ class InPlaceProducts(Code):
             places = ir.Constant(ir.VectorType(index, units), [own * units + place for place in range(units)])
             part = sums if rows == 1 else b.shuffle_vector(sums, sums, places)
             with b.if_then(b.icmp_signed("<", this, self.given["rows"])):
-                b.store(b.fadd(part, bias), self.at(room, b.mul(this, width)), align=self.element_bytes)
+                (added,) = self.changed_if(
+                    b.icmp_signed(">", behind, self.whole(0)),
+                    [b.fadd(part, bias)],
+                    lambda values: [self._moved(values[0], behind, units)],
+                )
+                b.store(added, self.at(room, b.mul(this, width)), align=self.element_bytes)
+
+    def _moved(self, values: Value, behind: Value, units: int) -> Value:
+        """Some units from one on, and zeros."""
+        b, size = self.b, self.element_bytes
+        zeros = ir.Constant(values.type, [ir.Constant(self.v.element, 0.0)] * units)
+        for number, each in enumerate((values, zeros)):
+            b.store(each, self.at(self.moved, self.whole(number * units)), align=size)
+        return b.load(self.at(self.moved, behind), typ=values.type, align=size)
 
 
 # All files whose text the routine depends on.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from cellwise.backends.compiled.beside import Beside
 from cellwise.backends.compiled.compiler import SmallCall
+from cellwise.backends.cpu.small_jobs import WholeRows
+from cellwise.plan.program import Program, StorageClass
 
 
 class GivenBeside:
@@ -19,14 +21,22 @@ class GivenBeside:
 
     def __init__(self, beside: Beside | None, call: SmallCall) -> None:
         graph, kernels, hidden = call.kernels.graph, call.kernels, call.lengths[1]
-        stems = kernels.stems[call.bias]
+        stems, schedule = kernels.stems[call.bias], call.schedule
         self.places = {} if beside is None else beside.operands()
         values = [stems.index(name) for name in graph.asked_inputs]
         self._widths = dict(zip(values, call.beside, strict=True))
-        self._lanes = kernels.padded(1)
-        self._row = {
-            f"weight {place}": self._lanes if width == 1 else hidden for place, width in self._widths.items()
-        }
+        self._lanes, self._hidden, self._padded = kernels.padded(1), hidden, kernels.padded(hidden)
+        self._rows = dict.fromkeys(self.places.values(), schedule.rows)
+        for draw in graph.asked_draws:
+            if draw.per_sequence:
+                self._rows[stems.index(draw.name)] = schedule.batch
+
+    def rows_of(self, name: str, whole: WholeRows) -> str:
+        """Under which name a kernel reads what a buffer holds."""
+        place = self.places[name]
+        if self._widths.get(place) == 1:
+            return f"weight {place}"  # in whole vectors as `whole` makes it
+        return whole.of(f"weight {place}", self._rows[place], self._hidden, self._padded)
 
     def gradient(self, place: int, found: Tensor | None, like: Tensor) -> Tensor | None:
         """The gradient at an operand, from what the kernel left: a copy of rows that are the next call's; zeros where
@@ -36,11 +46,13 @@ class GivenBeside:
             return None
         if found is None:
             return torch.zeros_like(like, memory_format=torch.contiguous_format)
-        return found if self._widths[place] == 1 else found.clone(memory_format=torch.contiguous_format)
+        is_sum = self._widths[place] == 1 < self._hidden
+        return found if is_sum else found.clone(memory_format=torch.contiguous_format)
 
-    def forms(self, names: Iterable[str]) -> list[int]:
-        """How wide the rows are of each of these that is a value."""
-        return [self._row[name] for name in names if name in self._row]
+    def forms(self, program: Program) -> list[int]:
+        """How wide the rows are of each value, in the order of a kernel's pointers."""
+        values = [buffer.name for buffer in program.buffers if buffer.storage is StorageClass.BESIDE]
+        return [self._lanes if self._widths[self.places[name]] == 1 else self._padded for name in values]
 
     def whole(self, weights: Sequence[Tensor]) -> Sequence[Tensor]:
         """The operands as a kernel reads them."""

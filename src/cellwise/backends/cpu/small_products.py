@@ -90,16 +90,7 @@ class SmallProducts(Code):
         with self.loop("k", wide, step=vectors * lanes) as k:
             blocks(k, vectors, None)
         with self.loop("k", width, first=wide, step=lanes) as k:
-            blocks(k, 1, self._mask(b.sub(width, k)))
-
-    def _mask(self, left: Value) -> Value:
-        """Which lanes of a vector there are, where so many numbers are left."""
-        b = self.b
-        mask = ir.Constant(ir.VectorType(ir.IntType(1), self.v.lanes), ir.Undefined)
-        for lane in range(self.v.lanes):
-            there = b.icmp_signed("<", self.whole(lane), left)
-            mask = b.insert_element(mask, there, ir.Constant(ir.IntType(32), lane))
-        return mask
+            blocks(k, 1, self.lanes_below(b.sub(width, k)))
 
     def _block(
         self,
@@ -118,40 +109,20 @@ class SmallProducts(Code):
         sums = self.changed_if(
             b.icmp_signed("!=", add, self.whole(0)),
             [self.v.number(0.0)] * len(places),
-            lambda _: [self._read(place, mask) for place in places],
+            lambda _: [self.load_some(place, mask) for place in places],
         )
         with self.summing("n", n, sums) as (row, running, following):
             at_left, at_right = (
                 self.at(each, b.mul(row, stride)) for each, stride in ((left, left_row), (right, right_row))
             )
-            values = [self._read(self.at(at_right, self.whole(v * lanes)), mask) for v in range(vectors)]
+            values = [self.load_some(self.at(at_right, self.whole(v * lanes)), mask) for v in range(vectors)]
             for i in range(len(outs)):
                 number = self.v.splat(self.load_one(self.at(at_left, self.whole(i))))
                 following += [
                     self.v.fma(number, value, running[i * vectors + v]) for v, value in enumerate(values)
                 ]
         for value, place in zip(sums, places, strict=True):
-            self._write(value, place, mask)
-
-    def _read(self, place: Value, mask: Value | None) -> Value:
-        if mask is None:
-            return self.load(place)
-        kinds = [ir.PointerType(), ir.IntType(32), mask.type, self.v.vector]
-        align = ir.Constant(ir.IntType(32), self.element_bytes)
-        function = self._intrinsic("load", self.v.vector, kinds)
-        return self.b.call(function, [place, align, mask, self.v.number(0.0)])
-
-    def _write(self, value: Value, place: Value, mask: Value | None) -> None:
-        if mask is None:
-            self.store(value, place)
-            return
-        kinds = [self.v.vector, ir.PointerType(), ir.IntType(32), mask.type]
-        align = ir.Constant(ir.IntType(32), self.element_bytes)
-        self.b.call(self._intrinsic("store", ir.VoidType(), kinds), [value, place, align, mask])
-
-    def _intrinsic(self, what: str, result: ir.Type, kinds: list[ir.Type]) -> ir.Function:
-        name = f"llvm.masked.{what}.{self.v.suffix}.p0"
-        return self.module.globals.get(name) or ir.Function(self.module, ir.FunctionType(result, kinds), name)
+            self.store_some(value, place, mask)
 
     def _narrow(self, out: Value, sums: Value, count: Value, add: Value) -> None:
         b = self.b

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
@@ -9,6 +10,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from llvmlite import ir
 from torch import Tensor
 
@@ -17,8 +19,10 @@ from cellwise.backends.compiled.scratch import SCRATCH
 from cellwise.backends.cpu.chain import Chain
 from cellwise.backends.cpu.code import POINTER, Code
 from cellwise.backends.cpu.compile import load, object_code
+from cellwise.backends.cpu.copy_rows import copy_rows
 from cellwise.backends.cpu.launch import CpuRun
-from cellwise.backends.cpu.small_products import MOVE, NARROW, PRODUCT, WORD, small_products
+from cellwise.backends.cpu.small_jobs import Jobs, Table, WholeRows
+from cellwise.backends.cpu.small_products import WORD, small_products
 from cellwise.backends.cpu.target import Target
 
 if TYPE_CHECKING:
@@ -61,68 +65,14 @@ def spread_table(places: Sequence[Sequence[Place]]) -> np.ndarray:
     return np.array([len(words) // len(_SPREAD), *words], np.int64)
 
 
-class Jobs:
-    """The table of `small_products`, and which of its words are addresses in which tensor."""
-
-    def __init__(self, element_bytes: int) -> None:
-        self.bytes = element_bytes
-        self.kinds: tuple[list[list[int]], ...] = ([], [], [])
-        self._addresses: list[tuple[int, int, int, str, int]] = []  # kind, job, column, tensor, bytes
-
-    def _add(self, kind: int, words: Iterable[int | tuple[str, int]]) -> None:
-        job = []
-        for column, word in enumerate(words):
-            if isinstance(word, tuple):
-                self._addresses.append((kind, len(self.kinds[kind]), column, *word))
-                word = 0
-            job.append(word)
-        self.kinds[kind].append(job)
-
-    def product(
-        self,
-        left: tuple[str, int],
-        left_row: int,
-        right: tuple[str, int],
-        right_row: int,
-        rows: int,
-        out: tuple[str, int],
-        size: tuple[int, int],
-        add: bool,
-    ) -> None:
-        """Tensors with how many numbers behind their beginning; `rows` of both operands; `size` of the result."""
-        left, right, out = ((name, start * self.bytes) for name, start in (left, right, out))
-        self._add(0, (left, left_row, right, right_row, rows, out, size[1], *size, int(add)))
-
-    def narrow(self, out: tuple[str, int], sums: int, count: int, add: bool) -> None:
-        """Numbers of float64 at an address, as those of the kernel's type."""
-        self._add(1, ((out[0], out[1] * self.bytes), sums, count, int(add)))
-
-    def move(self, to: tuple[str, int], source: tuple[str, int], count: int) -> None:
-        to, source = ((name, start * self.bytes) for name, start in (to, source))
-        self._add(2, (to, source, count * self.bytes // WORD))
-
-    def table(self) -> tuple[np.ndarray, list[tuple[str, int, int]]]:
-        """The words, and of each address the tensor, its index among the words, and bytes behind the beginning."""
-        words = [len(each) for each in self.kinds]
-        starts = []
-        for each in self.kinds:
-            starts.append(len(words))
-            words += [word for job in each for word in job]
-        widths = (len(PRODUCT), len(NARROW), len(MOVE))
-        found = [
-            (name, starts[kind] + job * widths[kind] + column, behind)
-            for kind, job, column, name, behind in self._addresses
-        ]
-        return np.array(words, np.int64), found
-
-
 class SmallRun(CpuRun):
     """A kernel, its packing and what comes after it, in one chain. One call uses it at a time.
 
     Args:
-        places: by tensor, where among the kernel's pointers its address stands.
+        make_places: from the run, by tensor where among the kernel's pointers its address stands.
+        whole: what is copied before the kernel reads it.
         make_jobs: from the run, whose sums they may read, what is done after the kernel.
-        extra: by name, bytes of scratch memory of the call's own, which `places` and `jobs` may name.
+        extra: by name, bytes of scratch memory of the call's own, which places and jobs may name.
         names: of the tensors, in the order in which `enter` is given them; "resets" of what marks steps.
         forms: how wide the rows are of each value beside x, in the order of the kernel's pointers.
     """
@@ -131,7 +81,8 @@ class SmallRun(CpuRun):
         self,
         kernel: Kernel,
         shape: RunShape,
-        places: Sequence[tuple[str, int]],
+        make_places: Callable[[SmallRun], Sequence[tuple[str, int]]],
+        whole: WholeRows,
         make_jobs: Callable[[SmallRun], Jobs],
         extra: dict[str, int],
         names: Sequence[str],
@@ -142,14 +93,23 @@ class SmallRun(CpuRun):
         self.sizes[0][1] = shape.schedule.steps
         for (_, _, form), width in zip(self.forms, forms, strict=True):
             form[:] = width, width == shape.sizes.padded
-        table, in_table = make_jobs(self).table()
+        jobs, size = make_jobs(self), kernel.dtype.itemsize
         pointers = self.pointers[0]
         by_name: dict[str, list[Place]] = {"resets": [(pointers, len(pointers) - 1, 0)]}
-        for name, index in places:
+        for name, index in make_places(self):
             by_name.setdefault(name, []).append((pointers, index, 0))
-        for name, index, behind in in_table:
-            by_name.setdefault(name, []).append((table, index, behind))
-        links: list[tuple[Any, int, int]] = []
+        self._tables: list[np.ndarray] = []  # held, since links have their addresses
+
+        def linked(table: Table, make: Callable[[int, Target], Any]) -> list[tuple[Any, int, int]]:
+            if not table:
+                return []
+            words, addresses = table.table()
+            self._tables.append(words)
+            for name, index, behind in addresses:
+                by_name.setdefault(name, []).append((words, index, behind))
+            return [(make(size, kernel.target), words.ctypes.data, 0)]
+
+        links = linked(whole, copy_rows)
         if self.packs is not None and self.packing is not None:
             given, address = self.packs.alone
             for place, weight in enumerate(self.packed, 3):
@@ -159,24 +119,20 @@ class SmallRun(CpuRun):
                 links.append((kernel.pack, self.packing.address, address))
         for pointer, number in self.as_they_are:
             by_name.setdefault(f"weight {self.packed[number]}", []).append((pointers, pointer, 0))
-        for pointer, weight, _ in self.own:
-            by_name.setdefault(f"weight {weight}", []).append((pointers, pointer, 0))
         links.append((kernel.call, self.pointers[0].ctypes.data, self.sizes[0].ctypes.data))
-        if any(table[:3]):
-            after = small_products(kernel.dtype.itemsize, kernel.target)
-            links.append((after, table.ctypes.data, 0))
+        links += linked(jobs, small_products) + linked(jobs.copies, copy_rows)
         # First of all the addresses of tensors go where they are read.
         self._addresses = np.zeros(len(names), np.int64)
         self._spread = spread_table([by_name.get(name, []) for name in names])
         links.insert(0, (spread(kernel.target), self._spread.ctypes.data, self._addresses.ctypes.data))
-        self._table, self._chain = table, Chain(links)
+        self._chain = Chain(links)
         self._write = partial(Struct(f"{len(names)}q").pack_into, self._addresses.data, 0)
         self._extra: list[tuple[int, list[Place]]] = []
         self.offset_of: dict[str, int] = {}
-        for name, size in extra.items():
+        for name, room in (extra | whole.room).items():
             self.offset_of[name] = self.bytes
             self._extra.append((self.bytes, by_name.get(name, [])))
-            self.bytes += -(-size // _ALIGNED) * _ALIGNED
+            self.bytes += -(-room // _ALIGNED) * _ALIGNED
 
     def enter(self, tensors: Iterable[Tensor]) -> Any:
         """Run on these, in the order of `names`; returns the block of scratch memory that it ran in."""
@@ -215,3 +171,30 @@ class SmallRuns:
         block = run.enter(tensors)
         self._idle.append(run)
         return run, block
+
+
+def template(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """What `torch.empty_like` makes such tensors from, in less time than torch.empty from a shape; one number large."""
+    with torch.inference_mode(False):
+        # A single number is as dense as it can be, and would keep strides of 0.
+        own = shape if math.prod(shape) == 1 else ()
+        return torch.zeros(own, dtype=dtype, device="cpu").expand(shape)
+
+
+def carried_places(run: CpuRun, firsts: Sequence[str], histories: Sequence[str]) -> list[tuple[str, int]]:
+    """Where among the pointers those of what is carried into a step stand, as `CpuRun.bind` writes them."""
+    found = []
+    for (before, after), first, history in zip(run.before, firsts, histories, strict=True):
+        found += [(first, before), (history, before + 1)]
+        if after is not None:
+            found.append((history, after))
+    return found
+
+
+def own_places(run: CpuRun, whole: WholeRows) -> list[tuple[str, int]]:
+    """Where those of a cell's own parameters stand, which have a number for each unit."""
+    hidden = run.shape.sizes.hidden
+    return [
+        (whole.of(f"weight {weight}", 1, hidden, width or hidden), pointer)
+        for pointer, weight, width in run.own
+    ]

@@ -16,6 +16,7 @@ from cellwise.backends.compiled.memory import Memory
 from cellwise.backends.compiled.rows import in_rows
 from cellwise.backends.compiled.saved import make_sizes
 from cellwise.backends.cpu.chain import Chain
+from cellwise.backends.cpu.copy_rows import COPY, copy_rows, table_of
 from cellwise.backends.cpu.digest import digest
 from cellwise.backends.cpu.launch import PACKED, Packs
 from cellwise.backends.cpu.target import Target
@@ -52,11 +53,12 @@ class CpuStepper(Stepper):
         self._values = [rows[:, : stack.hidden_size] for rows in self._beside]
         beside = {name: (rows.data_ptr(), padded) for name, rows in zip(own, self._beside, strict=True)}
         # Parts of x that equations take as they are: where they lie, if in whole vectors; else in rows of their own.
-        self._copied: Tensor | None = None
+        self._copied: np.ndarray | None = None
         if parts and padded != stack.hidden_size:
             self._rows_of_x = torch.zeros(len(parts), batch, padded, dtype=kernels.dtype, device="cpu")
-            self._copied = self._rows_of_x[..., : stack.hidden_size].transpose(0, 1)
             places = [(rows.data_ptr(), padded) for rows in self._rows_of_x]
+            sizes = (stack.input_size, batch, stack.hidden_size, padded)
+            self._copied = table_of(*((start, padded, 0, *sizes) for start, _ in places))
         else:
             places = [(0, stack.input_size)] * len(parts)
         for number, each in enumerate(weights):
@@ -81,9 +83,20 @@ class CpuStepper(Stepper):
             for number, name in enumerate(parts)
             if self._copied is None and name in self._first.beside
         ]
-        several = self._last.output.unflatten(1, (1 + len(kernels.graph.others), -1))
+        if self._copied is not None:
+            first = 1 + COPY.index("from")
+            self._parts_of_x = [(first + number * len(COPY), number * size) for number in range(len(parts))]
+        self._itemsize = kernels.dtype.itemsize
+        outputs = 1 + len(kernels.graph.others)
+        several = self._last.output.unflatten(1, (outputs, -1))
         self._result = several[..., : self._size]
-        self._whole = self._result.shape == several.shape
+        # Outputs that are no whole vectors are copied to where the caller wants them.
+        self._given: np.ndarray | None = None
+        if self._result.shape != several.shape:
+            wide, rows = several.shape[2], batch * outputs
+            start = self._last.output.data_ptr()
+            self._given = table_of((0, self._size, start, wide, rows, self._size, self._size))
+            self._y = 1 + COPY.index("to")
         work = sum(weight.numel() for each in weights for weight in each) * batch
         self._digest = np.zeros(1, np.int64)
         self._seen = self._digest.data
@@ -94,32 +107,33 @@ class CpuStepper(Stepper):
         self.reads_all = len(self._parts) == 1
         self._look_at(0)
 
-    def _step(self, turn: int, keeps_lock: bool) -> tuple[Any, Any, Callable[[], None]]:
-        """Where the addresses of x and y are written for a step from the one buffer of the states to the other, and
-        what runs it: mostly one chain, which first looks at a part of the weights.
+    def _step(self, turn: int, keeps_lock: bool) -> tuple[Any, Any, Any, Callable[[], None]]:
+        """Where the addresses of x, of its parts and of y are written for a step from the one buffer of the states to
+        the other, and what runs it: one chain, which first looks at a part of the weights.
         """
-        chains: list[tuple[Chain, tuple[Tensor, Tensor] | None]] = []
         links: list[tuple[Any, int, int]] = [(digest(), 0, self._digest.ctypes.data)]
+        links += self._copies(self._copied)
         for layer in self._layers:
             links.append((layer.call, layer.pointers[turn].ctypes.data, layer.numbers.ctypes.data))
-            if layer.cut is not None or layer is self._last:
-                chains.append((Chain(links, keeps_lock), layer.cut))
-                links = []
-        self._tables.append(chains[0][0].links)
+            if layer is not self._last:
+                links += self._copies(layer.cut)
+        links += self._copies(self._given)
+        chain = Chain(links, keeps_lock)
+        self._tables.append(chain.links)
+        inputs, outputs = (each.pointers[turn] for each in (self._first, self._last))
+        parts = inputs if self._copied is None else self._copied
+        given = outputs if self._given is None else self._given
+        return inputs.data, parts.data, given.data, chain.run
 
-        def run() -> None:
-            for chain, cut in chains:
-                chain.run()
-                if cut is not None:
-                    cut[0].copy_(cut[1])
-
-        inputs, outputs = (each.pointers[turn].data for each in (self._first, self._last))
-        return inputs, outputs, chains[0][0].run if len(chains) == 1 and chains[0][1] is None else run
+    def _copies(self, table: np.ndarray | None) -> list[tuple[Any, int, int]]:
+        if table is None:
+            return []
+        return [(copy_rows(self._itemsize, self.target), table.ctypes.data, 0)]
 
     def keep_output(self) -> None:
         """Let the steps by `links` put their output where `output` is."""
-        for _, outputs, _ in self._turns:
-            outputs[self._y] = self.output.data_ptr()
+        for pointers in self._last.pointers:
+            pointers[self._last.y] = self.output.data_ptr()
 
     def links(self, turn: int) -> tuple[int, list[tuple[Any, int, int]]]:
         """Where the address of x is written for a step from one buffer of the states, and what runs it."""
@@ -146,19 +160,14 @@ class CpuStepper(Stepper):
             links[1] = table
 
     def step(self, x: Tensor, y: Tensor) -> bool:
-        inputs, outputs, run = self._turns[self.turn]
+        inputs, parts, outputs, run = self._turns[self.turn]
         inputs[self._x] = start = x.data_ptr()
         for place, behind in self._parts_of_x:
-            inputs[place] = start + behind
-        if self._copied is not None:
-            self._copied.copy_(x.view(self._copied.shape))
-        if self._whole:
-            outputs[self._y] = y.data_ptr()
+            parts[place] = start + behind
+        outputs[self._y] = y.data_ptr()
         run()
         if self._seen[0] != self._held:
             return False
-        if not self._whole:
-            y.view(self._result.shape).copy_(self._result)
         self.turn = 1 - self.turn
         if len(self._parts) > 1:
             self._look_at(self._part + 1)
@@ -216,10 +225,11 @@ class _Layer:
         self.output = torch.zeros(batch, count, dtype=kernels.dtype, device="cpu")
         # The layer above reads rows of the first output, without padding.
         self.above = self.output
-        self.cut: tuple[Tensor, Tensor] | None = None
+        self.cut: np.ndarray | None = None
         if batch > 1 and count != sizes.output:
             self.above = torch.zeros(batch, sizes.output, dtype=kernels.dtype, device="cpu")
-            self.cut = (self.above, self.output[:, : sizes.output])
+            copied = (sizes.output, self.output.data_ptr(), count, batch, sizes.output, sizes.output)
+            self.cut = table_of((self.above.data_ptr(), *copied))
         self.states = [
             [
                 torch.zeros(batch, wide[before.width], dtype=kernels.dtype, device="cpu")

@@ -1,0 +1,233 @@
+"""The backward pass of small calls (`small_calls.py`): the gradients that `BackwardPass` makes, in one chain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from cellwise.backends.compiled.backward_pass import BackwardPass
+from cellwise.backends.compiled.compiler import SmallCall
+from cellwise.backends.compiled.gradients import BlockSlice, at_operand, operand_in_one
+from cellwise.backends.compiled.saved import PROJECTION
+from cellwise.backends.cpu.small_beside import GivenBeside, restarted
+from cellwise.backends.cpu.small_jobs import Jobs, WholeRows
+from cellwise.backends.cpu.small_run import SmallRun, SmallRuns, carried_places, own_places
+from cellwise.plan.backward import BESIDE_GRADIENTS, PROJECTED_GRADIENT
+from cellwise.plan.program import Slot, StorageClass
+
+if TYPE_CHECKING:
+    from cellwise.backends.cpu.compiler import Kernel
+
+_RESETS = ("resets",)
+_TOGETHER = "gates of the input"
+
+
+class SmallBackward:
+    """A backward pass, as `BackwardPass` runs it."""
+
+    def __init__(self, made: BackwardPass, call: SmallCall, kernel: Kernel) -> None:
+        has_states, kernel = call.has_states, kernel.for_shape(made.shape)
+        self._made, self._has_states = made, has_states
+        graph, schedule = made.kernels.graph, made.schedule
+        self._batch, self._rows, dtype = schedule.batch, schedule.rows, kernel.dtype
+        self._zeros = _zeros(made, dtype)
+        count, sizes, whole = len(graph.states), made.sizes, WholeRows(dtype.itemsize)
+        states = [f"state {place}" for place in range(count)]
+        weights = [f"weight {place}" for place in range(len(made.stems))]
+        self._sizes = [sizes.of_state(place)[0] for place in range(count)]
+        state_of = {name: place for place, name in enumerate(graph.states)}
+        arriving, pairs, extra = [], [], {}
+        for place, width in enumerate(made.own_widths):
+            arriving.append(f"arriving {place}")
+            is_final = has_states and made.are_finals[place]
+            pairs.append(f"gradient {place}" if is_final else f"pair {place}")
+            if not is_final:
+                extra[f"pair {place}"] = 2 * self._batch * width * dtype.itemsize
+        for name, width in made.held:  # of all steps, which are one span here
+            extra[name] = self._rows * width * dtype.itemsize
+        # Of gates that are no whole vectors those of the input are put together, and then are one product's.
+        inputs, self._inputs = made.recipe.inputs, 0
+        if len(inputs) > 1 and sizes.padded != sizes.hidden and "weight_ih" in made.recipe.whole:
+            self._inputs = sum(each.rows.stop - each.rows.start for each in inputs)
+            extra[_TOGETHER] = self._rows * self._inputs * dtype.itemsize
+        self._held = dict(made.held)
+        self._gates_width = self._held.get("gates", 0)
+        firsts, histories = [], []
+        for name in made.carried:
+            own = made.own.get(name)
+            if own is None:
+                state = name.removesuffix(" before")
+                place = state_of[state]
+                firsts.append(whole.of(states[place], self._batch, *sizes.of_state(place)))
+                histories.append(made.history_of[state])
+            else:
+                firsts.append(whole.of(arriving[own], self._batch, self._sizes[own], made.own_widths[own]))
+                histories.append(pairs[own])
+        self._beside = GivenBeside(made.beside, call)
+        beside = self._beside.places
+        outputs = self._rows * sizes.outputs, sizes.output, sizes.padded_output
+        read = {name: self._beside.rows_of(name, whole) for name in beside}
+        if "gradient output" in made.given:
+            read["gradient output"] = whole.of("gradient output", *outputs)
+
+        def places(run: SmallRun) -> list[tuple[str, int]]:
+            given = [(read.get(name, name), at) for name, at in zip(made.given, run.given, strict=True)]
+            return given + carried_places(run, firsts, histories) + own_places(run, whole)
+
+        self._is_beside = [place in beside.values() for place in range(len(weights))]
+        # As in the forward pass.
+        self._restarts = call.has_resets and has_states and not schedule.backwards
+        everywhere, parameters = made.recipe.whole, made.kernels.plan.parameters
+        # Of which weights every number of the gradient is written.
+        self._covered = [
+            stem in parameters or stem.replace("bias", "weight") in everywhere for stem in made.stems
+        ]
+        gradients = [f"gradient of {weight}" for weight in weights]
+        # Where whole vectors of the output are kept, those are read.
+        output = "output of the call" if "output" in made.saved else "output"
+        names = ("x", *states, *weights, output, *made.saved, "gradient output", *arriving, *gradients)
+        if has_states:
+            names += tuple(f"gradient {place}" for place in range(count))
+        names += _RESETS[: call.has_resets]
+        forms = self._beside.forms(kernel.program)
+        self._runs = SmallRuns(kernel, made.shape, places, whole, self._jobs, extra, names, forms)
+
+    def _jobs(self, run: SmallRun) -> Jobs:
+        made, sizes = self._made, self._made.sizes
+        found = Jobs(run.kernel.dtype.itemsize)
+        for each in made.recipe.inputs if self._inputs else ():
+            to, source = (_TOGETHER, each.rows.start), ("gates", each.columns.start)
+            size = each.rows.stop - each.rows.start
+            found.copies.copy(to, self._inputs, source, self._gates_width, self._rows, size)
+        gradient = {stem: f"gradient of weight {place}" for place, stem in enumerate(made.stems)}
+        self._weight_jobs(found, gradient)
+        totals = {name: total.ctypes.data for (_, name, _), total in zip(run.summed, run.totals, strict=True)}
+        for stem, runs in (
+            ("bias_ih", made.recipe.inputs),
+            ("bias_hh", [each for _, some in made.recipe.recurrent for each in some]),
+        ):
+            for each in runs if stem in gradient else ():
+                start = totals["bias sums"] + 8 * each.columns.start
+                count = each.rows.stop - each.rows.start
+                found.narrow((gradient[stem], each.rows.start), start, count, each.add)
+        for place, name in enumerate(made.kernels.plan.parameters):
+            start = totals["sums"] + 8 * place * sizes.padded
+            found.narrow((gradient[name], 0), start, sizes.hidden, False)
+        if self._has_states:
+            for place, (size, width) in enumerate(zip(self._sizes, made.own_widths, strict=True)):
+                if not made.are_finals[place]:
+                    source = (f"pair {place}", made.backwards.last_row(pair=True) * width)
+                    found.move((f"gradient {place}", 0), source, self._batch, size, width)
+        return found
+
+    def _weight_jobs(self, found: Jobs, gradient: dict[str, str]) -> None:
+        """The products that make the gradients of weights from those at gates."""
+        made, width = self._made, self._gates_width
+        for each in made.recipe.inputs:
+            size = (each.rows.stop - each.rows.start, made.sizes.input)
+            out = (gradient["weight_ih"], each.rows.start * size[1])
+            left = ("gates", each.columns.start)
+            found.product(left, width, ("x", 0), size[1], self._rows, out, size, each.add)
+        for slot, runs in made.recipe.recurrent:
+            for each in runs:
+                self._product_jobs(found, "gates", each, slot, gradient["weight_hh"], made.sizes.output)
+        unprojected = made.kernels.plan.unprojected
+        if unprojected is not None:
+            every = slice(0, made.sizes.projected)
+            block, name = BlockSlice(every, every), PROJECTED_GRADIENT.name
+            self._product_jobs(found, name, block, unprojected, gradient[PROJECTION], made.sizes.hidden)
+
+    def _product_jobs(
+        self, found: Jobs, left: str, each: BlockSlice, slot: Slot, out: str, numbers: int
+    ) -> None:
+        """The gradient of rows of a weight, of so many `numbers`, from that at what they made from an operand."""
+        width, size = self._held[left], (each.rows.stop - each.rows.start, numbers)
+        for number, (name, start, stride, first, rows) in enumerate(self._operand(slot)):
+            at_rows = (left, first * width + each.columns.start)
+            target = (out, each.rows.start * numbers)
+            found.product(at_rows, width, (name, start), stride, rows, target, size, each.add or number > 0)
+
+    def _operand(self, slot: Slot) -> list[tuple[str, int, int, int, int]]:
+        """What a product had as its operand: tensor, its first number, numbers of a row, first row of all, and rows."""
+        made, buffer, rows, batch = self._made, slot.buffer, self._rows, self._batch
+        if buffer.storage is not StorageClass.CARRY_IN:
+            width = buffer.columns * made.sizes.padded
+            return [(buffer.name, slot.column * made.sizes.padded, width, 0, rows)]
+        state = buffer.name.removesuffix(" before")
+        place = made.kernels.graph.states.index(state)
+        history, (size, width), on = made.history_of[state], made.sizes.of_state(place), rows - batch
+        if made.schedule.backwards:
+            parts = [(history, batch * width, width, 0, on), (f"state {place}", 0, size, on, batch)]
+        else:
+            parts = [(f"state {place}", 0, size, 0, batch), (history, 0, width, batch, on)]
+        return [part for part in parts if part[-1]]
+
+    def run(
+        self,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        output: Tensor,
+        saved: Sequence[Tensor],
+        gradients: Sequence[Tensor | None],
+        wants_input: bool,
+        *resets: Tensor,
+    ) -> tuple[Tensor | None, ...]:
+        """The gradients at x, in its shape, at the states if any were given to the layer, and at the weights; None at
+        what was drawn.
+        """
+        arriving = [
+            zeros if each is None else each.contiguous()
+            for each, zeros in zip(gradients, self._zeros, strict=True)
+        ]
+        at_weights: list[Any] = [
+            each if beside else torch.empty_like(each) if whole else torch.zeros_like(each)
+            for each, whole, beside in zip(weights, self._covered, self._is_beside, strict=True)
+        ]
+        at_states = [torch.empty_like(each) for each in states] if self._has_states else []
+        if self._restarts:
+            states = restarted(states, resets[0])
+        rows = self._beside.whole(weights)
+        tensors = (x, *states, *rows, output, *saved, *arriving, *at_weights, *at_states, *resets)
+        run, block = self._runs.enter(tensors)
+        dx = self._at_input(run, block, x, weights) if wants_input else None
+        if self._beside.places:
+            self._at_beside(run, block, weights, at_weights)
+        return dx, *at_states, *at_weights
+
+    def _at_beside(self, run: SmallRun, block: Any, weights: Sequence[Tensor], at_weights: list[Any]) -> None:
+        """Put the gradients at values beside x into their places."""
+        made, found = self._made, {}
+        if BESIDE_GRADIENTS in self._held:
+            start, width = run.offset_of[BESIDE_GRADIENTS], self._held[BESIDE_GRADIENTS]
+            held = block.tensor(start, self._rows, width, run.kernel.dtype)
+            assert made.beside is not None
+            found = dict(made.beside.gradients(held, dict(zip(made.stems, weights, strict=True))))
+        for place in self._beside.places.values():
+            at_weights[place] = self._beside.gradient(place, found.get(made.stems[place]), weights[place])
+
+    def _at_input(self, run: SmallRun, block: Any, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        made, inputs = self._made, self._made.recipe.inputs
+        if not inputs:
+            return torch.zeros_like(x)
+        weight = weights[made.stems.index("weight_ih")]
+        if self._inputs:
+            gates = block.tensor(run.offset_of[_TOGETHER], self._rows, self._inputs, run.kernel.dtype)
+            return torch.mm(gates, weight).view(x.shape)
+        gates = block.tensor(run.offset_of["gates"], self._rows, self._gates_width, run.kernel.dtype)
+        found = operand_in_one(gates, inputs, weight)
+        if found is None:
+            found = x.new_empty((self._rows, made.sizes.input))
+            at_operand(gates, inputs, weight, found)
+        return found.view(x.shape)
+
+
+def _zeros(made: BackwardPass, dtype: torch.dtype) -> list[Tensor]:
+    """Gradients that nobody gave, at the output and the final states. They are only read."""
+    shapes = [(made.schedule.rows, made.sizes.outputs * made.sizes.output)]
+    shapes += [(made.schedule.batch, made.sizes.of_state(place)[0]) for place in range(len(made.own_widths))]
+    with torch.inference_mode(False):
+        return [torch.zeros(shape, dtype=dtype, device="cpu") for shape in shapes]

@@ -1,0 +1,128 @@
+"""What is done in a chain beside its kernel, as tables of jobs, in which addresses are names of tensors at first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from cellwise.backends.cpu.copy_rows import COPY
+from cellwise.backends.cpu.small_products import MOVE, NARROW, PRODUCT, WORD
+
+
+class Table:
+    """Jobs of some kinds as a table of words, and which of these are addresses in which tensor.
+
+    kinds: the names of the words of a job. Numbers of jobs stand first, then those of each kind.
+    """
+
+    kinds: tuple[tuple[str, ...], ...]
+
+    def __init__(self, element_bytes: int) -> None:
+        self.bytes = element_bytes
+        self.jobs: tuple[list[list[int]], ...] = tuple([] for _ in self.kinds)
+        self._addresses: list[tuple[int, int, int, str, int]] = []  # kind, job, column, tensor, bytes
+
+    def add(self, kind: int, words: Iterable[int | tuple[str, int]]) -> None:
+        """A job; an address is a tensor and how many bytes behind its beginning."""
+        job = []
+        for column, word in enumerate(words):
+            if isinstance(word, tuple):
+                self._addresses.append((kind, len(self.jobs[kind]), column, *word))
+                word = 0
+            job.append(word)
+        self.jobs[kind].append(job)
+
+    def __bool__(self) -> bool:
+        return any(self.jobs)
+
+    def table(self) -> tuple[np.ndarray, list[tuple[str, int, int]]]:
+        """The words, and of each address the tensor, its index among the words, and bytes behind the beginning."""
+        words = [len(each) for each in self.jobs]
+        starts = []
+        for each in self.jobs:
+            starts.append(len(words))
+            words += [word for job in each for word in job]
+        found = [
+            (name, starts[kind] + job * len(self.kinds[kind]) + column, behind)
+            for kind, job, column, name, behind in self._addresses
+        ]
+        return np.array(words, np.int64), found
+
+
+class Copies(Table):
+    """The table of `copy_rows`."""
+
+    kinds = (COPY,)
+
+    def copy(
+        self,
+        to: tuple[str, int],
+        to_row: int,
+        source: tuple[str, int],
+        source_row: int,
+        rows: int,
+        size: int,
+        width: int = 0,
+    ) -> None:
+        """Rows of `size` numbers, zeros behind them up to `width`; tensors and starts as of a product."""
+        to, source = ((name, start * self.bytes) for name, start in (to, source))
+        self.add(0, (to, to_row, source, source_row, rows, size, width or size))
+
+
+class WholeRows(Copies):
+    """Copies in whole vectors of what a kernel reads and a caller's tensors are not. room: bytes of each."""
+
+    def __init__(self, element_bytes: int) -> None:
+        super().__init__(element_bytes)
+        self.room: dict[str, int] = {}
+
+    def of(self, name: str, rows: int, size: int, width: int) -> str:
+        """Under which name rows of `size` numbers of a tensor stand in rows of `width`: its own if they are as wide."""
+        if size == width:
+            return name
+        whole = f"whole {name}"
+        if whole not in self.room:
+            self.room[whole] = rows * width * self.bytes
+            self.copy((whole, 0), width, (name, 0), size, rows, size, width)
+        return whole
+
+
+class Jobs(Table):
+    """The table of `small_products`, and the copies that follow."""
+
+    kinds = (PRODUCT, NARROW, MOVE)
+
+    def __init__(self, element_bytes: int) -> None:
+        super().__init__(element_bytes)
+        self.copies = Copies(element_bytes)
+
+    def product(
+        self,
+        left: tuple[str, int],
+        left_row: int,
+        right: tuple[str, int],
+        right_row: int,
+        rows: int,
+        out: tuple[str, int],
+        size: tuple[int, int],
+        add: bool,
+    ) -> None:
+        """Tensors with how many numbers behind their beginning; `rows` of both operands; `size` of the result."""
+        left, right, out = ((name, start * self.bytes) for name, start in (left, right, out))
+        self.add(0, (left, left_row, right, right_row, rows, out, size[1], *size, int(add)))
+
+    def narrow(self, out: tuple[str, int], sums: int, count: int, add: bool) -> None:
+        """Numbers of float64 at an address, as those of the kernel's type."""
+        self.add(1, ((out[0], out[1] * self.bytes), sums, count, int(add)))
+
+    def move(
+        self, to: tuple[str, int], source: tuple[str, int], rows: int, size: int, source_row: int
+    ) -> None:
+        """Rows of `size` numbers, one after the other, from rows that are perhaps wider."""
+        places = rows * size, to[1], source[1]
+        if size == source_row and all(each * self.bytes % WORD == 0 for each in places):
+            to, source = ((name, start * self.bytes) for name, start in (to, source))
+            self.add(2, (to, source, rows * size * self.bytes // WORD))
+        else:
+            self.copies.copy(to, size, source, source_row, rows, size)
