@@ -103,7 +103,7 @@ def test_commands_are_listed_in_the_order_in_which_one_meets_them(run):
         (("reproduce", "m3-montly"), "did you mean 'm3-monthly'?"),
         (("forecast", "fti"), "Did you mean 'fit'?"),
         (("show", "gru", "--as", "latex", "--out", "gru.png"), "A .png holds the diagram"),
-        (("show", "gru", "--stage", "asm", "--out", "gru.pdf"), "A .pdf holds the diagram"),
+        (("show", "gru", "--stage", "asm", "--out", "gru.pdf"), "A .pdf holds the diagram, and asm is text"),
         (("show", "gru", "--out", "gru.jpg"), "Nothing can be written into a .jpg"),
         (("show", "gru", "--as", "latex", "--out", "gru.eps"), "Nothing can be written into a .eps"),
         (("show", "gru", "--out", "gru.xyz"), "Nothing can be written into a .xyz"),

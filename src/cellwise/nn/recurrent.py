@@ -206,6 +206,15 @@ class Recurrent(RecurrentLayer):
                 return found
         return self._run(x, state, lengths, resets, beside)
 
+    def _slow_forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What torch calls in the place of `forward` while it traces: torch.onnx.export gives a model that is a layer
+        alone all arguments by place, those that go by name too.
+        """
+        if len(args) == 4 and torch.onnx.is_in_onnx_export():
+            x, state, lengths, resets = args
+            return super()._slow_forward(x, state, lengths=lengths, resets=resets, **kwargs)
+        return super()._slow_forward(*args, **kwargs)
+
     def extra_repr(self) -> str:
         return f"{self._cell.name}, {super().extra_repr()}"
 
