@@ -117,7 +117,7 @@ def test_without_matplotlib_the_figures_are_saved(run, tmp_path, monkeypatch):
         (("gru", "--modes", "none"), "add --memory"),
         (("gru", "--repeats", "2"), "at least 3 repeats; got 2"),
         (("gru", "--seconds", "0"), "must be more than 0; got 0"),
-        (("gru", "--threads", "0"), "--threads must be at least 1; got 0"),
+        (("gru", "--threads", "0"), "--threads must be a whole number from 1 to"),
         (("gru", "--memory", "--calls", "0"), "--calls must be at least 1; got 0"),
         (("gru", "--device", "tpu"), "the devices are: cpu, cuda"),
         (("gru", "--device", "cuda"), "torch sees none here"),

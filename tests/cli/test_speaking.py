@@ -102,6 +102,8 @@ def test_commands_are_listed_in_the_order_in_which_one_meets_them(run):
         (("show", "gru", "--stage", "plan", "--pass", "forwrad"), "did you mean 'forward'?"),
         (("reproduce", "m3-montly"), "did you mean 'm3-monthly'?"),
         (("forecast", "fti"), "Did you mean 'fit'?"),
+        (("export", "runs/demo"), "There is 'forecast export'."),
+        (("generate", "runs/novel"), "There is 'text generate'."),
         (("show", "gru", "--as", "latex", "--out", "gru.png"), "A .png holds the diagram"),
         (("show", "gru", "--stage", "asm", "--out", "gru.pdf"), "A .pdf holds the diagram, and asm is text"),
         (("show", "gru", "--out", "gru.jpg"), "Nothing can be written into a .jpg"),

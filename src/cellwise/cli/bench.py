@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -164,8 +165,11 @@ def _cells(texts: Sequence[str]) -> dict[str, Cell]:
 def _set_threads(threads: int | None) -> None:
     if threads is None:
         return
-    if threads < 1:
-        raise BenchError(f"--threads must be at least 1; got {threads}.")
+    cores = os.cpu_count() or 1
+    if not 1 <= threads <= cores:
+        raise BenchError(
+            f"--threads must be a whole number from 1 to {cores}, the cores here; got {threads}."
+        )
     import torch
 
     torch.set_num_threads(threads)
