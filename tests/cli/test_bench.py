@@ -6,6 +6,8 @@ from functools import partial
 
 import pytest
 
+from cellwise.backends.cpu import amx_support
+from cellwise.backends.cpu.amx_support import Support
 from cellwise.bench import measure
 
 QUICK = ("--repeats", "3", "--seconds", "0.000001")
@@ -76,6 +78,22 @@ def test_a_wrong_result_is_listed_everywhere_and_ends_with_status_1(run, tmp_pat
     assert "Not timed: rnn 6,4,3,5, forward: output is off by 0.5." in out
     (row,) = json.loads((tmp_path / "bench.json").read_text())["rows"]
     assert (row["status"], row["problem"]) == ("refused", "forward: output is off by 0.5")
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (Support(), "changes no kernel of ours: this processor has no AMX, so they stay true float32"),
+        (Support(why_not="CELLWISE_AMX=off"), "changes no kernel of ours: CELLWISE_AMX=off, so"),
+        (Support("instructions"), ""),
+    ],
+)
+def test_a_precision_that_changes_nothing_here_is_said(run, tmp_path, monkeypatch, found, says):
+    monkeypatch.setattr(amx_support, "support", lambda: found)
+    words = ("rnn", "--shapes", "6,4,3,5", "--modes", "forward", *QUICK, "--out", str(tmp_path))
+    code, out, _ = run(*words, "--precision", "high")
+    assert code == 0
+    assert says in out if says else "changes no kernel" not in out
 
 
 def test_memory_alone(run, tmp_path):

@@ -48,7 +48,8 @@ class Recurrent(RecurrentLayer):
       one a unit; in the form of x, of its dtype. Every layer gets the same; the reverse direction reads each at its
       own step.
     - output: like x, with directions * H in place of D; of a cell with several outputs a named tuple of such, of which
-      the next layer is given the first, and the last layer's are returned. state: as it is taken.
+      the next layer is given the first, and the last layer's are returned (in which torch's backward hooks of a module
+      see no tensors; those of a tensor are called). state: as it is taken.
 
     Parameters are named, shaped and ordered as in torch.nn: `weight_ih_l{k}` (G*H, D), `weight_hh_l{k}` (G*H, H),
     `bias_ih_l{k}`, `bias_hh_l{k}` (G*H,), with only the rows of gates that the cell asks for, then the cell's own. The
