@@ -4,7 +4,7 @@
     python benchmarks/public_models.py [MODEL ...] --rounds 9
 
 One thread, processor time, both sides in turns: the median of the ratios and their quartiles. Weights and inputs are
-random, in the sizes that the packages train and run with; no model is fetched. Outputs of both sides are compared first.
+random, in the sizes that the packages train and run with; no model is fetched. Outputs of both sides are compared.
 What is not installed is left out. DeepFilterNet's package asks for an older torch than it needs:
 
     pip install --no-deps deepfilternet deepfilterlib; pip install loguru
