@@ -2,12 +2,12 @@
 
     python benchmarks/own_cells.py [CELL ...] [--shape 50,64,128,128] [--rounds 7]
 
-Cells that ship stand for cells of one's own: they are written in the same words, and nothing in the kernels knows them. For a
-shape (T, B, D, H), float32, backend="cpu", one thread: processor time forward and in a training step, divided by the
-operations of the products that `cellwise complexity` counts, over the same of the LSTM; the median of rounds in which both take
-turns. So 1 means that all else in the equations costs nothing beside what it costs in an LSTM. Left out are cells without a
-product with a state, which wait for memory, and those that ask for other sizes or for values beside x. At the end, how many stay
-within 1.3, and the worst.
+Cells that ship stand for cells of one's own: they are written in the same words, and nothing in the kernels knows them.
+For a shape (T, B, D, H), float32, backend="cpu", one thread: processor time forward and in a training step, divided by
+the operations of the products that `cellwise complexity` counts, over the same of the LSTM; the median of rounds in
+which both take turns. So 1 means that all else in the equations costs what it costs in an LSTM. Left out are cells
+without a product with a state, which wait for memory, and those with values beside x. At the end, how many stay within
+1.3, and the worst.
 """
 
 from __future__ import annotations
