@@ -114,6 +114,11 @@ def test_commands_are_listed_in_the_order_in_which_one_meets_them(run):
         (("complexity", "gru", "--measure", "--json"), "give one of them"),
         (("forecast", "fit", "us-births", "-H", "3", "--cell", "nowhere.py:A"), "which does not exist"),
         (("trace", "--demo", "--cell", "gur"), "did you mean 'gru'?"),
+        (("gradients", "--no-train", "--length", "1" + 17 * "0"), "GiB at once, and there is not so much"),
+        (
+            ("demo", "rnn", "--hidden-size", 10 * "1"),
+            "GiB at once, and there is not so much; take smaller sizes",
+        ),
     ],
 )
 def test_a_wrong_word_gets_a_hint_and_nothing_is_written(run, tmp_path, monkeypatch, words, says):
