@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 _CELLS = ("gru", "rnn", "lstm")
 _DEFAULT = Settings(cells={})
-_MOST_THREADS = 1024  # as tasks take
 
 
 def bench(
@@ -165,10 +165,13 @@ def _cells(texts: Sequence[str]) -> dict[str, Cell]:
 def _set_threads(threads: int | None) -> None:
     if threads is None:
         return
-    if not 1 <= threads <= _MOST_THREADS:
-        raise BenchError(f"--threads must be a whole number from 1 to {_MOST_THREADS}; got {threads}.")
     import torch
 
+    most = max(
+        os.cpu_count() or 1, torch.get_num_threads()
+    )  # beyond the cores only what the environment asks for
+    if not 1 <= threads <= most:
+        raise BenchError(f"--threads must be a whole number from 1 to {most}, the cores here; got {threads}.")
     torch.set_num_threads(threads)
 
 
