@@ -132,6 +132,10 @@ MODEL_READERS = {
 }
 
 
+# Module._slow_forward, which torch.jit's tracer calls for `forward`: `cellwise.Recurrent` takes from it what ONNX's
+# exporter gives by place. Without it, an exporter that is given such a layer and nothing else ends in a TypeError.
+
+
 def is_compiler_loaded() -> bool:
     return COMPILER in sys.modules
 

@@ -6,6 +6,8 @@ from functools import partial
 
 import pytest
 
+from cellwise.backends.cpu import amx_support
+from cellwise.backends.cpu.amx_support import Support
 from cellwise.bench import measure
 
 QUICK = ("--repeats", "3", "--seconds", "0.000001")
@@ -78,6 +80,22 @@ def test_a_wrong_result_is_listed_everywhere_and_ends_with_status_1(run, tmp_pat
     assert (row["status"], row["problem"]) == ("refused", "forward: output is off by 0.5")
 
 
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (Support(), "changes no kernel of ours: this processor has no AMX, so they stay true float32"),
+        (Support(why_not="CELLWISE_AMX=off"), "changes no kernel of ours: CELLWISE_AMX=off, so"),
+        (Support("instructions"), ""),
+    ],
+)
+def test_a_precision_that_changes_nothing_here_is_said(run, tmp_path, monkeypatch, found, says):
+    monkeypatch.setattr(amx_support, "support", lambda: found)
+    words = ("rnn", "--shapes", "6,4,3,5", "--modes", "forward", *QUICK, "--out", str(tmp_path))
+    code, out, _ = run(*words, "--precision", "high")
+    assert code == 0
+    assert says in out if says else "changes no kernel" not in out
+
+
 def test_memory_alone(run, tmp_path):
     words = ("rnn", "--shapes", "6,4,3,5", "--modes", "none", "--memory", "--calls", "5")
     code, out, _ = run(*words, "--out", str(tmp_path))
@@ -117,7 +135,8 @@ def test_without_matplotlib_the_figures_are_saved(run, tmp_path, monkeypatch):
         (("gru", "--modes", "none"), "add --memory"),
         (("gru", "--repeats", "2"), "at least 3 repeats; got 2"),
         (("gru", "--seconds", "0"), "must be more than 0; got 0"),
-        (("gru", "--threads", "0"), "--threads must be at least 1; got 0"),
+        (("gru", "--threads", "0"), "--threads must be a whole number from 1 to"),
+        (("gru", "--threads", "100000"), "the cores here; got 100000"),
         (("gru", "--memory", "--calls", "0"), "--calls must be at least 1; got 0"),
         (("gru", "--device", "tpu"), "the devices are: cpu, cuda"),
         (("gru", "--device", "cuda"), "torch sees none here"),

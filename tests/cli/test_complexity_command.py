@@ -101,12 +101,6 @@ def test_what_computing_steps_again_saves_and_costs(run: Any) -> None:
     assert row(again, "backward, products", 0) == ["24bth(d + h)", "18bth(d + h)"]
 
 
-def test_no_steps_cost_nothing(run: Any) -> None:
-    code, out, _ = run("gru", "--length", "0")
-    assert code == 0
-    assert row(out, "forward, products") == row(out, "depth, forward") == ["0"]
-
-
 def test_measured_beside_counted(run: Any, tmp_path: Path) -> None:
     figure = tmp_path / "growth.svg"
     sizes = ("--input-size", "3", "--hidden-size", "8", "--batch", "8", "--length", "8")
@@ -136,8 +130,8 @@ def test_measured_beside_counted(run: Any, tmp_path: Path) -> None:
         (("gru", "--hidden-size", "0"), "hidden size must be at least 1; got 0"),
         (("gru", "--input-size", "0"), "input size must be at least 1; got 0"),
         (("gru", "--layers", "0"), "layers must be at least 1; got 0"),
-        (("gru", "--length", "-1"), "length must be at least 0; got -1"),
-        (("gru", "--batch", "-1"), "batch must be at least 0; got -1"),
+        (("gru", "--length", "-1"), "length must be at least 1; got -1"),
+        (("gru", "--batch", "0"), "batch must be at least 1; got 0"),
         (("gru", "--measure", "--length", "4"), "largest length must be at least 8; got 4"),
         (("gru", "--measure", "--batch", "1"), "largest batch must be at least 8; got 1"),
         (("gru", "--measure", "--repeats", "0"), "Invalid value for '--repeats'"),

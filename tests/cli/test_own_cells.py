@@ -192,6 +192,7 @@ def test_options_stand_in_brackets_behind_a_name(file):
         ("rhn(2)", r"'rhn\(2\)' names no cell: in brackets stand its options, as in rhn\(rate=0.5\)"),
         ("rhn(depth=__import__('os').getpid())", "in brackets stand its options"),
         ("rhn(**{'depth': 2})", "in brackets stand its options"),
+        ("rhn()()", "in brackets stand its options"),
         ("rhn(depth=2) + rhn()", "in brackets stand its options"),
         ("rhn(depht=2)", r"RHN cannot take the option 'depht' \(its options: depth\)"),
         ("fastgrn(rank=2)", "No cell is called 'fastgrn'; did you mean 'fastgrnn'?"),

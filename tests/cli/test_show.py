@@ -95,3 +95,10 @@ def test_mistakes_are_one_sentence(show, words: tuple[str, ...], says: str) -> N
     status, out, err = show("gru", *words)
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert err.startswith(f"cellwise: {says}")
+
+
+def test_a_cell_that_says_nothing_of_itself_is_not_described_by_another(show, tmp_path: Path) -> None:
+    file = tmp_path / "own_cells.py"
+    file.write_text(OWN.replace('    """Minimal gated unit (Zhou et al. 2016)."""\n', ""), encoding="utf8")
+    _, out, _ = show(f"{file}:MGU")
+    assert out.startswith("mgu\n\nEquations\n")

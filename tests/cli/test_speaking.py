@@ -102,8 +102,10 @@ def test_commands_are_listed_in_the_order_in_which_one_meets_them(run):
         (("show", "gru", "--stage", "plan", "--pass", "forwrad"), "did you mean 'forward'?"),
         (("reproduce", "m3-montly"), "did you mean 'm3-monthly'?"),
         (("forecast", "fti"), "Did you mean 'fit'?"),
+        (("export", "runs/demo"), "There is 'forecast export'."),
+        (("generate", "runs/novel"), "There is 'text generate'."),
         (("show", "gru", "--as", "latex", "--out", "gru.png"), "A .png holds the diagram"),
-        (("show", "gru", "--stage", "asm", "--out", "gru.pdf"), "A .pdf holds the diagram"),
+        (("show", "gru", "--stage", "asm", "--out", "gru.pdf"), "A .pdf holds the diagram, and asm is text"),
         (("show", "gru", "--out", "gru.jpg"), "Nothing can be written into a .jpg"),
         (("show", "gru", "--as", "latex", "--out", "gru.eps"), "Nothing can be written into a .eps"),
         (("show", "gru", "--out", "gru.xyz"), "Nothing can be written into a .xyz"),
@@ -112,6 +114,11 @@ def test_commands_are_listed_in_the_order_in_which_one_meets_them(run):
         (("complexity", "gru", "--measure", "--json"), "give one of them"),
         (("forecast", "fit", "us-births", "-H", "3", "--cell", "nowhere.py:A"), "which does not exist"),
         (("trace", "--demo", "--cell", "gur"), "did you mean 'gru'?"),
+        (("gradients", "--no-train", "--length", "1" + 17 * "0"), "GiB at once, and there is not so much"),
+        (
+            ("demo", "rnn", "--hidden-size", 10 * "1"),
+            "GiB at once, and there is not so much; take smaller sizes",
+        ),
     ],
 )
 def test_a_wrong_word_gets_a_hint_and_nothing_is_written(run, tmp_path, monkeypatch, words, says):

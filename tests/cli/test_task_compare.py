@@ -125,7 +125,8 @@ def test_ctrl_c_prints_what_was_found(run, monkeypatch: pytest.MonkeyPatch) -> N
     ("words", "says"),
     [
         ((*COMPARE, "--cells", "gro"), "No cell is called 'gro'"),
-        ((*COMPARE, "--cells", ","), "there is nothing to compare"),
+        ((*COMPARE, "--cells", ","), "No cells are given; name at least one"),
+        ((*COMPARE, "--cells", ""), "No cells are given; name at least one"),
         ((*COMPARE, "--cells", "gru+lstm"), "cell must be one cell for a LanguageModel, not gru+lstm"),
         ((*COMPARE, "--seeds", "0"), "seeds must be a whole number from 1"),
         ((*COMPARE, "--set", "hidden_size"), "--set takes NAME=VALUE,VALUE"),

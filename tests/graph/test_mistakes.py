@@ -99,6 +99,8 @@ STEPS: dict[str, tuple[Any, type[CellwiseError], tuple[str, ...]]] = {
     "string": (lambda self, x, h: x.n + "1", ShapeError, ("add was given a str",)),  # line
     "bool": (lambda self, x, h: x.n * True, ShapeError, ("a bool",)),  # line
     "none": (lambda self, x, h: x.n * None, ShapeError, ("None",)),  # line
+    "nan": (lambda self, x, h: x.n * float("nan"), ShapeError, ("the number nan", "inf * 0")),  # line
+    "by-zero": (lambda self, x, h: x.n + h / 0, ShapeError, ("divided by the number 0",)),  # line
     "matrix-product": (lambda self, x, h: h @ h, ConcreteValueError, ("h.gate",)),  # line
     "gate-called": (lambda self, x, h: h.n(x), ConcreteValueError, ("without brackets",)),  # line
     "floor-division": (lambda self, x, h: h // 2, ConcreteValueError, ("//", "floor(a / b)")),  # line

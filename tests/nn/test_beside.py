@@ -229,7 +229,7 @@ def test_a_stream_of_a_batch_first_layer() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, r"Needed takes dt beside x, one number a step for each row or unit: layer\(x, dt=dt\)"),
+        ({}, r"Needed takes dt beside x, one number a step for each row or unit: layer\(x, dt=dt\); .*{\"dt\": 1.0}"),
         ({"dt": torch.rand(T, B + 1)}, r"shape \(T, B\) = \(6, 4\), one number a row, or \(T, B, H\) = \(6, 4, 19\)"),
         ({"dt": torch.rand(T, B, 2)}, r"it has shape \(6, 4, 2\)"),
         ({"dt": torch.rand(T, B).double()}, r"dt has torch.float64, and the input torch.float32. Convert it: dt.to"),

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import cellwise
 from cellwise import convert, revert
-from cellwise.errors import ConversionWarning
+from cellwise.errors import ConversionWarning, InputError
 
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 
@@ -299,6 +299,14 @@ def test_what_is_left_alone_is_named_with_the_reason() -> None:
     assert "scripted (" in text and "TorchScript" in text
     assert type(model["plain"]) is cellwise.GRU
     assert warned[0].filename == __file__, "the warning points at the caller"
+
+
+def test_what_is_no_model_is_refused() -> None:
+    wrong: Any
+    for wrong, got in ((nn.LSTM, "the class LSTM"), ({}, "a dict"), (None, "a NoneType")):
+        for swap in (convert, revert):
+            with pytest.raises(InputError, match=f"{swap.__name__} takes a model.*; got {got}"):
+                swap(wrong)
 
 
 def test_nothing_left_alone_no_warning() -> None:

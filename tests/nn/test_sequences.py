@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import cellwise
 from cellwise import Recurrent, cells
-from cellwise.errors import InputError
+from cellwise.errors import InputError, LayerError
 from cellwise.testing import Case, assert_close, results
 
 BACKENDS = ("auto", "reference")
@@ -226,10 +226,28 @@ def test_a_stream_writes_where_it_is_told() -> None:
     for each in x:
         assert stream(each, out=out) is out
         assert torch.equal(out, other(each))
-    wrong: Tensor
-    for wrong in (torch.empty(15), torch.empty(16, dtype=torch.float64), torch.empty(32)[::2]):
-        with pytest.raises(InputError, match="out takes this step's result"):
+    wrong: Any
+    for wrong, got in (
+        (torch.empty(15), r"got shape \(15,\)"),
+        (torch.empty(16, dtype=torch.float64), "and torch.float64"),
+        (torch.empty(32)[::2], "got not contiguous"),
+        (torch.empty(16, requires_grad=True), "got with requires_grad"),
+        ([0.0] * 16, "got a list"),
+    ):
+        with pytest.raises(InputError, match=f"out takes this step's result.*{got}"):
             stream(x[0], out=wrong)
+
+
+def test_what_is_no_step_is_refused() -> None:
+    layer: Any = Recurrent("gru", 2, 16)
+    for wrong in ([0.0, 1.0], torch.zeros(2).numpy(), None):
+        with pytest.raises(InputError, match=r"a step of this stream is a tensor; got an? "):
+            layer.stream()(wrong)
+    for wrong in (-1, 2.0, True):
+        with pytest.raises(LayerError, match=f"batch_size is the number of rows of each step; got {wrong}"):
+            layer.stream(wrong)
+    with pytest.raises(InputError, match=r"Convert input: input.to\(torch.float32\)$"):
+        layer(torch.ones(3, 1, 2, dtype=torch.int64))
 
 
 def test_a_stream_sees_that_a_parameter_was_replaced() -> None:

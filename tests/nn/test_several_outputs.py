@@ -275,3 +275,12 @@ def test_one_output_that_is_the_second_state() -> None:
     output, (_, c) = layer(x)
     assert torch.equal(output[-1], c[0])
     assert Inner().graph.outputs == ()
+
+
+def test_hooks_on_gradients_of_outputs() -> None:
+    layer, seen = _layer(), []
+    layer.register_full_backward_hook(lambda *_: seen.append("module"))
+    output, _ = layer(torch.randn(T, B, D, dtype=torch.float64))
+    output.z.register_hook(lambda gradient: seen.append(gradient.shape))
+    output.z.sum().backward()
+    assert seen == [(T, B, H)], "as documents say: hooks of a tensor are called, those of the module are not"

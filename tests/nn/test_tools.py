@@ -239,6 +239,17 @@ def test_what_onnx_has_no_operator_for_says_what_can_be_done(make: Any) -> None:
         torch.onnx.export(nn.Sequential(make()), (torch.ones(X),), io.BytesIO(), dynamo=False)
 
 
+def test_onnx_of_a_layer_that_is_the_model() -> None:
+    runtime, x = pytest.importorskip("onnxruntime"), torch.randn(X)
+    for layer in (Recurrent("mgu", 3, 4), Recurrent("lstm", 3, 4)):
+        with pytest.raises(BackendError, match=r"torch\.onnx\.export.*'reference'"):
+            torch.onnx.export(layer, (x,), io.BytesIO(), dynamo=False)
+        layer.backend, buffer = "reference", io.BytesIO()
+        torch.onnx.export(layer.eval(), (x,), buffer, dynamo=False, input_names=["x"])
+        session = runtime.InferenceSession(buffer.getvalue(), providers=["CPUExecutionProvider"])
+        torch.testing.assert_close(torch.from_numpy(session.run(None, {"x": x.numpy()})[0]), layer(x)[0])
+
+
 def test_hx_and_state_are_one_argument() -> None:
     h = torch.zeros(1, 2, 4)
     with pytest.raises(InputError, match="hx= and state= are two names of one argument"):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars
 import pytest
+from browser import browser, needs_browser
 
 from cellwise.tasks import Forecaster
 from cellwise.tasks.forecasting.backtest import Backtest
@@ -23,6 +24,7 @@ from cellwise.tasks.forecasting.report_measured import (
     wrong_sections,
 )
 from cellwise.tasks.forecasting.tables import judge, scores_table, verdict
+from cellwise.tasks.report.page import Page, Section, render
 
 pytestmark = pytest.mark.draws
 
@@ -368,3 +370,18 @@ def test_the_worst_window_is_first() -> None:
     assert first.name == "s1, from 2024-01-13"
     assert [cell.text for cell in first.cells] == ["21.00", "2.00", "0 of 4"]
     assert [cell.wins for cell in first.cells] == [False, True, False]
+
+
+@needs_browser
+def test_long_words_are_broken_on_a_narrow_page(tmp_path: Path) -> None:
+    word = "nrefs:1|case:mixed|" * 9
+    file = tmp_path / "report.html"
+    file.write_text(render(Page("Title", word, verdict=word, sections=(Section("One", note=word),))), "utf8")
+    with browser() as page:
+        page.send(
+            "Emulation.setDeviceMetricsOverride", width=420, height=900, deviceScaleFactor=1, mobile=False
+        )
+        page.send("Page.navigate", url=file.as_uri())
+        page.wait("document.readyState === 'complete'")
+        wide, width = page.run("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    assert wide == width

@@ -166,6 +166,21 @@ def test_a_cell_may_have_a_plus_in_its_name(tmp_path: Path, monkeypatch: pytest.
     assert Forecaster.load(tmp_path / "two").predict().equals(two.predict())
 
 
+def test_a_cell_that_must_be_given_values_is_refused_before_a_folder_is_made(tmp_path: Path) -> None:
+    class Timed(Cell):
+        """It has to know the time."""
+
+        gates = ("n",)
+        inputs = ("dt",)
+
+        def step(self, x, h, dt):
+            return tanh(x.n + dt * h)
+
+    with pytest.raises(OptionError, match=r'must be given dt beside x.*: inputs = {"dt": 1.0}'):
+        fit(Timed, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_command_line_takes_names_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cellwise.cli.cell_argument import cell_argument
 

@@ -62,8 +62,8 @@ def test_twice_the_length_is_twice_the_work() -> None:
         ({"hidden_size": 0}, "hidden size must be at least 1; got 0"),
         ({"input_size": -1}, "input size must be at least 1; got -1"),
         ({"layers": 0}, "layers must be at least 1; got 0"),
-        ({"batch": -1}, "batch must be at least 0; got -1"),
-        ({"length": -3}, "length must be at least 0; got -3"),
+        ({"batch": 0}, "batch must be at least 1; got 0"),
+        ({"length": -3}, "length must be at least 1; got -3"),
     ],
 )
 def test_a_size_that_cannot_be_is_refused(sizes: dict[str, int], said: str) -> None:

@@ -30,12 +30,17 @@ def mismatch(found: Results, wanted: Results) -> str | None:
     >>> mismatch(good, good)
     >>> mismatch({"output": torch.tensor([1.0, 2.0, 3.5])}, {"output": torch.tensor([1.0, 2.0, 4.0])})
     'output is off by 0.12 of its largest number, 2e-05 allowed'
+    >>> mismatch(good, {"output": torch.full((2, 3), torch.inf)})
+    'output holds NaN or infinity beside it, with which nothing can be compared'
     """
     if found.keys() != wanted.keys():
         return f"it has {', '.join(sorted(found.keys() ^ wanted.keys()))} on one side only"
     for name, right in wanted.items():
         if found[name].shape != right.shape:
             return f"{name} has shape {tuple(found[name].shape)}, not {tuple(right.shape)}"
+        if not right.isfinite().all():
+            where = "beside it" if found[name].isfinite().all() else "on both sides"
+            return f"{name} holds NaN or infinity {where}, with which nothing can be compared"
         allowed = tolerances(right.dtype)[name.partition(" ")[0]]
         scale = max(float(right.abs().max()), torch.finfo(right.dtype).tiny)
         off = float((found[name] - right).abs().max()) / scale

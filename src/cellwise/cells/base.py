@@ -28,6 +28,7 @@ __all__ = [
     "Vector",
     "check_names",
     "class_source",
+    "description_of",
     "own_parameters",
 ]
 
@@ -246,6 +247,12 @@ def _annotation(cell: type[Cell], name: str) -> Any:
         return inspect.get_annotations(kind, eval_str=True)[name]
     except NameError:
         return None
+
+
+def description_of(cell: Cell) -> str:
+    """What a cell's class says of itself; empty if it says nothing, since what Cell says is of no cell."""
+    found = inspect.getdoc(type(cell)) or ""
+    return "" if found == inspect.getdoc(Cell) else found
 
 
 def check_names(cell: type[Cell]) -> None:

@@ -6,7 +6,6 @@ that running it takes. JSON-able, no code.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
@@ -21,6 +20,7 @@ from cellwise.cells.base import (
     Scalar,
     Vector,
     check_names,
+    description_of,
     own_parameters,
 )
 from cellwise.errors import CellwiseError, UnknownCellError
@@ -71,7 +71,7 @@ def store_cell(cell: Cell) -> dict[str, Any]:
         CellError: its equations are wrong.
         StoredCellError: it could not be read back; better said now than when it has been trained.
     """
-    about = inspect.getdoc(type(cell)) or ""
+    about = description_of(cell)
     stored: dict[str, Any] = {
         "name": cell.name,
         "about": "".join(filter(str.isprintable, about.partition("\n")[0]))[:LONGEST_NAME],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import time
 from importlib import import_module
@@ -103,6 +104,10 @@ def main() -> None:
     except OSError as error:
         what = f"{error.filename} cannot be used" if error.filename else "reading or writing failed"
         status = _say(2, f"{what}: {error.strerror or error}")
+    except (MemoryError, RuntimeError) as error:
+        if not _asks_for_too_much(error):
+            raise
+        status = _say(2, _too_much(error))
     except KeyboardInterrupt as stop:  # that of a training says what is saved, and how to go on
         status = _say(getattr(stop, "status", 130), f"{stop}" or "interrupted")
     sys.exit(status)
@@ -135,6 +140,27 @@ def _run() -> int:
     except click.exceptions.Exit as left:
         return left.exit_code
     return 0
+
+
+def _asks_for_too_much(error: Exception) -> bool:
+    """Whether there was no memory for a tensor or an array; torch has a class of its own for a GPU's alone."""
+    known = ("allocate memory", "out of memory", "Storage size calculation overflowed")
+    return isinstance(error, MemoryError) or any(each in f"{error}" for each in known)
+
+
+def _too_much(error: Exception) -> str:
+    """That, in a sentence.
+
+    >>> _too_much(MemoryError())
+    'what was asked for takes more memory than there is; take smaller sizes or shorter sequences.'
+    """
+    asked = re.search(r"allocate (\d+) bytes", f"{error}")
+    size = (
+        f"{int(asked[1]) / 2**30:,.1f} GiB at once, and there is not so much"
+        if asked
+        else "more memory than there is"
+    )
+    return f"what was asked for takes {size}; take smaller sizes or shorter sequences."
 
 
 def _say(status: int, message: str) -> int:

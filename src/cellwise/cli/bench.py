@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -164,10 +165,13 @@ def _cells(texts: Sequence[str]) -> dict[str, Cell]:
 def _set_threads(threads: int | None) -> None:
     if threads is None:
         return
-    if threads < 1:
-        raise BenchError(f"--threads must be at least 1; got {threads}.")
     import torch
 
+    most = max(
+        os.cpu_count() or 1, torch.get_num_threads()
+    )  # beyond the cores only what the environment asks for
+    if not 1 <= threads <= most:
+        raise BenchError(f"--threads must be a whole number from 1 to {most}, the cores here; got {threads}.")
     torch.set_num_threads(threads)
 
 
@@ -199,6 +203,8 @@ def _measured(settings: Settings, probed: dict[str, str], calls: int, out: Path)
     busy = report.busy_line(where["load_at_start"])
     if busy:
         click.echo(busy)
+    if settings.precision == "high" and (line := _precision_line()):
+        click.echo(line)
     top = peak.measure() if settings.device == "cpu" else peak.measure_cuda(settings.dtype)
     click.echo(report.peak_line(top, settings.dtype))
     found: list[Row] = []
@@ -220,6 +226,17 @@ def _measured(settings: Settings, probed: dict[str, str], calls: int, out: Path)
     click.echo("\n" + "\n".join([*report.summary(found), *report.memory_lines(probes)]))
     _save(results, out)
     return results
+
+
+def _precision_line() -> str:
+    """What --precision high does not change here; empty where it does."""
+    from cellwise.backends.cpu.amx_support import support
+
+    found = support()
+    why = found.why_not or "this processor has no AMX"
+    return (
+        "" if found.form else f"--precision high changes no kernel of ours: {why}, so they stay true float32."
+    )
 
 
 def _probe(settings: Settings, probed: dict[str, str], calls: int, found: list[Probe]) -> None:

@@ -82,7 +82,9 @@ def _options(text: str) -> tuple[str, dict[str, Any]]:
     named, inside = match.groups()
     try:
         call = ast.parse(f"cell({inside})", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args or any(each.arg is None for each in call.keywords):
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
+            raise ValueError(inside)
+        if any(each.arg is None for each in call.keywords):
             raise ValueError(inside)
         return named, {str(each.arg): ast.literal_eval(each.value) for each in call.keywords}
     except (SyntaxError, ValueError):

@@ -17,6 +17,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,10 +119,19 @@ class Group(click.Group):
         """As click does, but with all names to choose a hint from, not only those of commands made so far."""
         name = args[0]
         if name not in self._summaries and not name.startswith("-") and not ctx.resilient_parsing:
-            near = difflib.get_close_matches(name, self._summaries, n=1)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
-            ctx.fail(f"No such command '{name}'.{hint}")
+            ctx.fail(f"No such command '{name}'.{self._hint(ctx, name)}")
         return super().resolve_command(ctx, args)
+
+    def _hint(self, ctx: click.Context, name: str) -> str:
+        """Where a command of this name is, or what else may have been meant; empty where neither is known."""
+        groups = [
+            each for each in map(partial(self.get_command, ctx), self._summaries) if isinstance(each, Group)
+        ]
+        within = [f"'{each.name} {name}'" for each in groups if name in each.list_commands(ctx)]
+        if within:
+            return f" There is {', '.join(within)}."
+        near = difflib.get_close_matches(name, self._summaries, n=1)
+        return f" Did you mean '{near[0]}'?" if near else ""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list, without making a command."""

@@ -42,7 +42,9 @@ def numbers(text: str, what: str) -> tuple[int, ...]:
     parts = listed(text, what)
     wrong = next((part for part in parts if not part.isdecimal()), None)
     if wrong is not None:
-        raise ListError(f"'{wrong}' among the {what} is not a whole number; write them like 4,8,16.")
+        raise ListError(
+            f"'{wrong}' among the {what} is not a whole number from 0 on; write them like 4,8,16."
+        )
     return tuple(int(part) for part in parts)
 
 

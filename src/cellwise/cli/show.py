@@ -86,7 +86,7 @@ def show(
         _put(stage_text(cell.graph, stage, which), stage, out)
     elif out is not None and out.suffix.lower() in PICTURES:
         save_picture(cell, out, unrolled=unrolled)
-        click.echo(f"{view_name}: {out}")
+        click.echo(f"diagram: {out}")
     else:
         text = _overview(cell) if view_name is None else view(cell, view_name, unrolled=unrolled)
         _put(text, view_name or "overview", out)

@@ -12,6 +12,7 @@ import click
 
 from cellwise.cli.cell_argument import cell_argument, complete
 from cellwise.cli.command import option, parameter
+from cellwise.cli.experiment import listed
 from cellwise.cli.output import JSON, QUIET, check_file, is_quiet, print_json, print_table, say
 from cellwise.cli.task_options import option_parameters, options_or_none, settings_of
 from cellwise.cli.task_tune import fit_command
@@ -88,8 +89,8 @@ def make(task: Task, commands: TaskCommands) -> tuple[Any, list[click.Parameter]
         varied = parse_settings(options, values["set"] or [])
         estimator_class = task.load_estimator()
         estimator = estimator_class(**settings_of(options, values))
-        named = values["cells"] or (cell.default if varied else CELLS)
-        typed = [part.strip() for part in named.split(",") if part.strip()]
+        by_default = cell.default if varied else CELLS
+        typed = listed(by_default if values["cells"] is None else values["cells"], "cells")
         cells = [cell_argument(each) for each in typed]
         how = settings_of(fit_options, values)
         data = read(commands, estimator, source, how)

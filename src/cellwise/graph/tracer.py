@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import itertools
+import math
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
@@ -161,6 +162,12 @@ class Tracer:
     def apply(self, op: Op, *operands: Any) -> Node:
         """The node of `op` on nodes and plain numbers; a mask goes only into the first place of where."""
         nodes = [self._operand(op, each) for each in operands]
+        if op.name == "div" and nodes[1].op is CONSTANT and nodes[1].attribute == 0.0:
+            self.fail(
+                ShapeError,
+                problem="A value is divided by the number 0.",
+                remedy="Divide by another number, or by v + 1e-6 for a value v that may be 0.",
+            )
         masks = [node.is_mask for node in nodes]
         takes_mask = op.takes_mask
         if any(masks[takes_mask:]):
@@ -199,7 +206,14 @@ class Tracer:
             return value
         # Numbers of numpy are Real, too.
         if not isinstance(value, bool) and isinstance(value, Real):
-            return self.node(CONSTANT, attribute=float(value))
+            number = float(value)
+            if math.isnan(number):
+                self.fail(
+                    ShapeError,
+                    problem=f"{op.name} was given the number nan, which makes nan of all that comes after it.",
+                    remedy="Look where it comes from: an option, or inf - inf and inf * 0 in step.",
+                )
+            return self.node(CONSTANT, attribute=number)
         return self.fail(
             ShapeError,
             problem=f"{op.name} was given {describe(value)}, which is no value of a step.",

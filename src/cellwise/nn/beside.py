@@ -41,8 +41,10 @@ def _check_names(cell: Cell, given: Mapping[str, Any]) -> None:
     missing = [each for each in inputs if given.get(each) is None and not isinstance(cell.inputs, Mapping)]
     if missing:
         call = ", ".join(["x", *(f"{each}={each}" for each in inputs)])
+        numbers = ", ".join(f'"{each}": 1.0' for each in inputs)
         raise InputError(
-            f"{name} takes {' and '.join(missing)} beside x, one number a step for each row or unit: layer({call})."
+            f"{name} takes {' and '.join(missing)} beside x, one number a step for each row or unit: layer({call}); "
+            f"for calls that give none, the cell may say a number: inputs = {{{numbers}}}."
         )
 
 

@@ -19,9 +19,10 @@ def check_input(name: str, data: Tensor, weight: Tensor, input_size: int, packed
             raise InputError(f"input must have 2 dimensions, got {data.dim()}")
         raise InputError(f"{name}: Expected input to be 2D or 3D, got {data.dim()}D instead")
     if data.dtype != weight.dtype and not is_autocast_enabled():
+        model = f", or convert model: model.to({data.dtype})" if data.is_floating_point() else ""
         raise InputError(
             f"RNN input dtype ({data.dtype}) does not match weight dtype ({weight.dtype}). "
-            f"Convert input: input.to({weight.dtype}), or convert model: model.to({data.dtype})"
+            f"Convert input: input.to({weight.dtype}){model}"
         )
     if data.size(-1) != input_size:
         raise InputError(

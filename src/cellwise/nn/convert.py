@@ -7,11 +7,11 @@ reference to it stay as they are.
 from __future__ import annotations
 
 import warnings
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
-from cellwise.errors import ConversionWarning
+from cellwise.errors import ConversionWarning, InputError, a_or_an
 from cellwise.nn.swapping import (
     OURS,
     SWAPS,
@@ -46,11 +46,15 @@ def convert(model: Model, *, subclasses: bool = True) -> Model:
     Returns:
         The same model.
 
+    Raises:
+        InputError: this is no model.
+
     >>> import torch
     >>> model = torch.nn.ModuleDict({"encoder": torch.nn.GRU(3, 4)})
     >>> convert(model)["encoder"].backend
     'auto'
     """
+    _check(model, "convert")
     left = []
     for name, module in model.named_modules():
         kind = original_class(module)
@@ -73,6 +77,7 @@ def revert(model: Model) -> Model:
 
     A layer made as `cellwise.GRU(...)` becomes a torch.nn.GRU too. Returns the same model.
     """
+    _check(model, "revert")
     for module in model.modules():
         target = torchs_class(original_class(module))
         if target is not None:
@@ -81,6 +86,12 @@ def revert(model: Model) -> Model:
             for name in ("_backend", "recompute", "weight_dropout"):
                 module.__dict__.pop(name, None)
     return model
+
+
+def _check(model: Any, what: str) -> None:
+    if not isinstance(model, nn.Module):
+        found = f"the class {model.__name__}" if isinstance(model, type) else a_or_an(type(model).__name__)
+        raise InputError(f"{what} takes a model, an instance of torch.nn.Module; got {found}.")
 
 
 def _target(module: nn.Module, kind: Kind, subclasses: bool) -> tuple[Kind | None, str | None]:

@@ -323,8 +323,11 @@ class RecurrentLayer(nn.Module):
         once (see `Stream`).
 
         Raises:
-            LayerError: the layer is bidirectional, and so needs the end of a sequence before its beginning.
+            LayerError: the layer is bidirectional, and so needs the end of a sequence before its beginning; or
+                `batch_size` is no number of rows.
         """
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 0:
+            raise LayerError(f"batch_size is the number of rows of each step; got {batch_size!r}.")
         if self.bidirectional:
             raise LayerError(
                 "A bidirectional layer cannot be streamed: its reverse direction starts at the end of the sequence. "

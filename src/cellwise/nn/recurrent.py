@@ -48,7 +48,8 @@ class Recurrent(RecurrentLayer):
       one a unit; in the form of x, of its dtype. Every layer gets the same; the reverse direction reads each at its
       own step.
     - output: like x, with directions * H in place of D; of a cell with several outputs a named tuple of such, of which
-      the next layer is given the first, and the last layer's are returned. state: as it is taken.
+      the next layer is given the first, and the last layer's are returned (in which torch's backward hooks of a module
+      see no tensors; those of a tensor are called). state: as it is taken.
 
     Parameters are named, shaped and ordered as in torch.nn: `weight_ih_l{k}` (G*H, D), `weight_hh_l{k}` (G*H, H),
     `bias_ih_l{k}`, `bias_hh_l{k}` (G*H,), with only the rows of gates that the cell asks for, then the cell's own. The
@@ -205,6 +206,15 @@ class Recurrent(RecurrentLayer):
             if found is not None:
                 return found
         return self._run(x, state, lengths, resets, beside)
+
+    def _slow_forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What torch calls in the place of `forward` while it traces: torch.onnx.export gives a model that is a layer
+        alone all arguments by place, those that go by name too.
+        """
+        if len(args) == 4 and torch.onnx.is_in_onnx_export():
+            x, state, lengths, resets = args
+            return super()._slow_forward(x, state, lengths=lengths, resets=resets, **kwargs)
+        return super()._slow_forward(*args, **kwargs)
 
     def extra_repr(self) -> str:
         return f"{self._cell.name}, {super().extra_repr()}"

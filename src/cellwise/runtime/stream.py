@@ -150,6 +150,8 @@ class Stream:
 
     def _slow(self, x: Tensor, out: Tensor | None) -> Tensor:
         """A step that is checked in full: for inputs of unusual kinds, and layers that no kernel runs."""
+        if not isinstance(x, Tensor):
+            raise InputError(f"a step of this stream is a tensor; got {a_or_an(type(x).__name__)}.")
         if self._layer._stream_sizes()[1:] != (self._dtype, self._device):
             self._prepare(self._present())
         like = self._like.get(x.shape)
@@ -201,11 +203,11 @@ class Stream:
             like.device,
         )
         if not (fits and out.is_contiguous() and not out.requires_grad):
-            found = (
-                f"shape {tuple(out.shape)} and {out.dtype} on {out.device}"
-                if isinstance(out, Tensor)
-                else type(out)
-            )
+            found = a_or_an(type(out).__name__)
+            if isinstance(out, Tensor):
+                kind = "" if out.is_contiguous() else "not contiguous, "
+                kind += "with requires_grad, " if out.requires_grad else ""
+                found = f"{kind}shape {tuple(out.shape)} and {out.dtype} on {out.device}"
             raise InputError(
                 f"out takes this step's result, contiguous, of shape {tuple(like.shape)} and {like.dtype} on "
                 f"{like.device}; got {found}."

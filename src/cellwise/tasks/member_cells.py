@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cellwise import cells
@@ -22,8 +22,8 @@ def cells_of(value: Any) -> tuple[Cell, ...]:
     """The cells that an estimator's option `cell` names.
 
     value: the name, class or instance of a cell; several, in a tuple or list; or their names joined by "+".
-    Raises UnknownCellError; OptionError for an empty tuple, and for a cell of several outputs; TypeError for
-    what is no cell.
+    Raises UnknownCellError; OptionError for an empty tuple, and for a cell of several outputs or one that must be given
+    values beside x; TypeError for what is no cell.
 
     >>> [each.name for each in cells_of("gru+lstm")], joined_name(cells_of(("lstm", "gru")))
     (['gru', 'lstm'], 'lstm+gru')
@@ -32,10 +32,16 @@ def cells_of(value: Any) -> tuple[Cell, ...]:
         if not value:
             raise OptionError("cell is an empty list; name at least one cell")
         return tuple(cell for each in value for cell in cells_of(each))
-    return tuple(map(_of_one_output, _named(value)))
+    return tuple(map(_fit_for_a_task, _named(value)))
 
 
-def _of_one_output(cell: Cell) -> Cell:
+def _fit_for_a_task(cell: Cell) -> Cell:
+    if not isinstance(cell.inputs, Mapping) and cell.inputs:
+        numbers = ", ".join(f'"{each}": 1.0' for each in cell.inputs)
+        raise OptionError(
+            f"the cell {cell.name} must be given {', '.join(cell.inputs)} beside x, which a task does not have; let it "
+            f"say a number for calls that give none: inputs = {{{numbers}}}"
+        )
     if len(cell.outputs) > 1:
         raise OptionError(
             f"the cell {cell.name} gives {len(cell.outputs)} outputs a step ({', '.join(cell.outputs)}), and a task "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from operator import add, mul
 from typing import Any
 
 from cellwise import cells
-from cellwise.cells.base import Cell
+from cellwise.cells.base import Cell, description_of
 from cellwise.graph import Node, StepGraph
 from cellwise.graph.expr import postorder
 from cellwise.graph.ops import OPS, PROJECT, STATE
@@ -47,7 +46,7 @@ class Entry:
 
     @property
     def _description(self) -> str:
-        return inspect.getdoc(type(self.cell)) or ""
+        return description_of(self.cell)
 
     @cached_property
     def paper(self) -> str:

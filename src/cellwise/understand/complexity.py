@@ -37,7 +37,7 @@ DEFINITION = (
     "made by anything else, a tanh as well as an addition (counts 1; elementary functions are also listed apart). "
     "Backward is the gradient at the weights, the initial states and the input. Bytes moved count each array once in "
     "each pass that uses it. A training step holds all that backward needs (of the gradients at gates the kernels hold "
-    "about 32 MiB at a time at most, with --recompute 8); an optimizer's own memory is not in it. "
+    "about 32 MiB at a time at most, 8 with recomputation); an optimizer's own memory is not in it. "
     "Depth is the longest chain of values that wait for each other, a matrix product counting as one."
 )
 

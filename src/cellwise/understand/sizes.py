@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from cellwise.errors import CellwiseError
 
@@ -18,7 +18,7 @@ class Sizes:
     """The sizes at which formulas become numbers.
 
     Raises:
-        ComplexityError: a size below 1; batch and length may be 0.
+        ComplexityError: a size below 1.
     """
 
     input_size: int = 128
@@ -28,17 +28,9 @@ class Sizes:
     length: int = 128
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("input_size", 1),
-            ("hidden_size", 1),
-            ("layers", 1),
-            ("batch", 0),
-            ("length", 0),
-        ):
-            if getattr(self, name) < least:
-                raise ComplexityError(
-                    f"{name.replace('_', ' ')} must be at least {least}; got {getattr(self, name)}."
-                )
+        for name, size in asdict(self).items():
+            if size < 1:
+                raise ComplexityError(f"{name.replace('_', ' ')} must be at least 1; got {size}.")
 
     @property
     def letters(self) -> dict[str, int]:

@@ -181,6 +181,6 @@ def view_for_file(path: Path, asked: str | None = None) -> str | None:
     # .tex may hold either set of equations, .py and .mmd whatever text one likes.
     if asked is not None and ending in (".svg", *PICTURES) and asked != "svg":
         raise ViewError(
-            f"A {ending} holds the diagram, and --as {asked} is text; leave out --as, or write a .txt."
+            f"A {ending} holds the diagram, and {asked} is text; write it into a .txt, or ask for no view beside --out."
         )
     return asked or known.get(ending)

