@@ -73,12 +73,13 @@ class Model:
     def ratio(self, sizes: Sequence[LayerSize], threads: int = 1) -> float:
         """How many times as long torch's operator takes as the kernels, for all these layers and directions.
 
-        Several threads are what is known of one, by how either side uses them: torch shares all that grows with the
-        rows, at best perfectly, the kernels share the rows, where that is worth it. They are never thought to gain more
-        by threads than torch.
+        With two threads it is that of one: measured, its logarithm was larger by 0.2 in the mean (docs/decisions/0077).
+        More threads are what is known of one, by how either side uses them: torch shares all that grows with the rows,
+        at best perfectly, the kernels share the rows, where that is worth it. They are never thought to gain more by
+        threads than torch.
         """
         alone = self._seconds(NATIVE, sizes, 1) / self._seconds(CPU, sizes, 1)
-        if threads == 1:
+        if threads <= MEASURED_THREADS:
             return alone
         return min(alone, self._seconds(NATIVE, sizes, threads) / self._seconds(CPU, sizes, threads))
 
@@ -166,6 +167,7 @@ _SAME, _SPREAD = 0.15, 0.1
 # kernels choose, as it was where calls were measured.
 _CACHES = (2**17, 2**20, 2**22)
 _GATE_BYTES = 16  # of a weight in four gates
+MEASURED_THREADS = 2
 _SHARED = range(2, 9)  # of the terms of torch's operator
 _WORTH_A_THREAD, _WORTH_A_CHAIN = 625_000, 3_750_000  # multiply-adds of a gate, as `cpu.threads` has them
 

@@ -15,7 +15,18 @@ from typing import Any
 import torch
 
 from cellwise.backends.base import CallContext, LayerSpec, Workload
-from cellwise.backends.cost_model import CPU, INFER, NATIVE, RECORD, TRAIN, Key, LayerSize, Model, models
+from cellwise.backends.cost_model import (
+    CPU,
+    INFER,
+    MEASURED_THREADS,
+    NATIVE,
+    RECORD,
+    TRAIN,
+    Key,
+    LayerSize,
+    Model,
+    models,
+)
 from cellwise.cells.gru import GRU
 from cellwise.cells.lstm import LSTM
 from cellwise.cells.rnn import RNN
@@ -34,9 +45,9 @@ _TRACED = Preference(
 )
 _UNKNOWN = Preference("cpu", "one operator for all sizes, and these are not known")
 _MODES = {INFER: "inference", RECORD: "a recorded forward pass", TRAIN: "training"}
-# The kernels are to be faster by so much, and by so many times the uncertainty of the estimate; and by more with
-# several threads, for which nothing was measured.
-_LEAST_GAIN, _CAUTION, _THREADS = 0.04, 0.5, 0.2
+# The kernels are to be faster by so much, and by so many times the uncertainty of the estimate; and by more with two
+# threads, for which the estimates of one were checked, and with those for which nothing was measured.
+_LEAST_GAIN, _CAUTION, _TWO, _MORE = 0.04, 0.5, 0.05, 0.2
 
 
 def preferred(stack: LayerSpec, context: CallContext, workload: Workload | None) -> Preference | None:
@@ -64,7 +75,8 @@ def preferred(stack: LayerSpec, context: CallContext, workload: Workload | None)
 
 def margin_of(uncertainty: float, threads: int = 1) -> float:
     """How many times as long torch's operator has to take before the kernels are taken."""
-    return math.exp(_LEAST_GAIN + _CAUTION * uncertainty + (_THREADS if threads > 1 else 0))
+    beyond_one = 0 if threads == 1 else _TWO if threads <= MEASURED_THREADS else _MORE
+    return math.exp(_LEAST_GAIN + _CAUTION * uncertainty + beyond_one)
 
 
 def _modes(workload: Workload) -> tuple[str, ...]:
