@@ -85,6 +85,19 @@ class Code:
     def load(self, pointer: Value) -> Value:
         return self.b.load(pointer, typ=self.v.vector, align=self.element_bytes)
 
+    def load_some(self, pointer: Value, count: Value) -> Value:
+        """The first numbers of a vector, and zeros; no more memory is read."""
+        b, v = self.b, self.v
+        bits = ir.VectorType(ir.IntType(1), v.lanes)
+        name = f"llvm.masked.load.{v.suffix}.p0"
+        kind = ir.FunctionType(v.vector, [POINTER, ir.IntType(32), bits, v.vector])
+        function = self.module.globals.get(name) or ir.Function(self.module, kind, name)
+        counts = v.splat(b.trunc(count, v.integer) if v.integer != I64 else count)
+        mask = b.icmp_signed("<", v.counted(), counts)
+        return b.call(
+            function, [pointer, ir.Constant(ir.IntType(32), self.element_bytes), mask, v.number(0.0)]
+        )
+
     def load_one(self, pointer: Value) -> Value:
         return self.b.load(pointer, typ=self.v.element, align=self.element_bytes)
 

@@ -10,6 +10,8 @@ from cellwise.graph import StepGraph
 # By lanes of a vector, how many rows that is at most, and how many for each of D + H: the longer the rows of weights,
 # the less adding up lanes counts. Narrower vectors were not measured.
 _ROWS = {16: (48, 1 / 6), 8: (12, 1 / 10)}
+# The same of transposed weights: rows and steps, and steps where a row of weights is longer than so many vectors.
+_ROWS_TRANSPOSED, _STEPS, _STEPS_OF_LONG, _LONG = 128, 32, 8, 24
 # Rows up to which the products of `small_products`, which pack nothing, take less time than MKL's, if the gradients at
 # gates, which are read again for every few columns of the result, stay in the second cache.
 MOST_SMALL, MOST_SMALL_BYTES = 256, 2**20
@@ -19,6 +21,13 @@ def most_in_place(input_size: int, hidden: int, lanes: int) -> float:
     """The rows of all steps up to which weights are read where they lie."""
     at_most, each = _ROWS.get(lanes, (0, 0.0))
     return min(at_most, each * (input_size + hidden)) if lanes and hidden % lanes == 0 else 0
+
+
+def are_few_transposed(steps: int, rows: int, hidden: int, lanes: int) -> bool:
+    """Whether transposed weights are read where they lie, by so many rows of all steps."""
+    is_whole = lanes > 0 and hidden % lanes == 0
+    most = _STEPS if hidden <= _LONG * lanes else _STEPS_OF_LONG
+    return is_whole and 0 < rows <= _ROWS_TRANSPOSED and steps <= most
 
 
 def is_small(rows: int, gate_bytes: int, hidden: int, lanes: int) -> bool:

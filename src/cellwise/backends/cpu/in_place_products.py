@@ -161,7 +161,7 @@ class InPlaceProducts(Code):
             following += self.changed_if(
                 b.icmp_signed(">", left, whole(0)),
                 added,
-                lambda values: add(done, values, lambda place: self._load_some(place, left)),
+                lambda values: add(done, values, lambda place: self.load_some(place, left)),
             )
         return self._total(sums)
 
@@ -172,19 +172,6 @@ class InPlaceProducts(Code):
         this = b.select(b.icmp_signed("<", this, last), this, last)
         base = b.select(b.icmp_signed("<", this, words["limit"]), words["operand"], words["first"])
         return self.at(base, b.mul(this, words["row"]))
-
-    def _load_some(self, pointer: Value, count: Value) -> Value:
-        """The first numbers of a vector, and zeros; no more memory is read."""
-        b, v = self.b, self.v
-        bits = ir.VectorType(ir.IntType(1), v.lanes)
-        name = f"llvm.masked.load.{v.suffix}.p0"
-        kind = ir.FunctionType(v.vector, [POINTER, ir.IntType(32), bits, v.vector])
-        function = self.module.globals.get(name) or ir.Function(self.module, kind, name)
-        counts = v.splat(b.trunc(count, v.integer) if v.integer != I64 else count)
-        mask = b.icmp_signed("<", v.counted(), counts)
-        return b.call(
-            function, [pointer, ir.Constant(ir.IntType(32), self.element_bytes), mask, v.number(0.0)]
-        )
 
     def _total(self, sums: Sequence[Value]) -> Value:
         """A vector that has in each lane all lanes of one of the sums: each round adds those that differ in a digit."""
