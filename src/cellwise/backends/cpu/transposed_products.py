@@ -31,10 +31,11 @@ CALL = ("rows", "first unit", "end", "room", "room row", "terms")
 # As in `products`; and from one k to the next so many weights.
 TERM = ("operand", "first", "limit", "row", "length", "run", "weights", "weight row")
 # Rows of a block, and with sixteen registers.
-_MOST_ROWS, _MOST_OF_FEW_REGISTERS = 8, 5
+_MOST_ROWS, _MOST_OF_FEW_REGISTERS = 6, 5
 # Vectors of units that are summed at once. One row reads whole rows of 192 and 384 numbers in 0.6 to 0.8 of the time
 # that it takes in two pieces.
-_WIDTHS = (24, 16, 12, 8, 4, 2, 1)
+_WIDTHS = (24, 16, 12, 8, 4, 2)
+_MANY = 3  # rows, which take them by the first of these that fits, and others one by one
 _POINTERS = frozenset({"room", "operand", "first", "weights"})
 
 
@@ -102,15 +103,16 @@ class TransposedProducts(Code):
             with self.loop(f"units{vectors}", here, first=done, step=step) as unit:
                 self._block(words, run, is_later, unit, vectors, row, rows)
             done = here
-        with b.if_then(b.icmp_signed("<", done, last), likely=False):
-            self._block(words, run, is_later, done, 1, row, rows, b.sub(last, done))
+        with self.loop("units", last, first=done, step=lanes) as unit:
+            self._block(words, run, is_later, unit, 1, row, rows, b.sub(last, unit))
 
     def _widths(self, rows: int) -> tuple[int, ...]:
         """How many vectors of units so many rows take at once: most of them by the first number."""
         most = self.target.accumulators
         if rows > 1:  # beside the sums a weight, and of each row a number of its operand
             most = (self.target.registers - 1 - rows) // rows
-        return tuple(each for each in _WIDTHS if each <= most)
+        fitting = tuple(each for each in _WIDTHS if each <= most)
+        return fitting if rows < _MANY else fitting[:1]
 
     def _block(
         self,
