@@ -129,6 +129,7 @@ def test_it_is_done_where_it_was_measured_to_be_faster() -> None:
         assert is_taken(cell, 1, 1, 64, 128) and is_taken(cell, 8, 16, 64, 512)
         assert not is_taken(cell, 8, 17, 64, 128)
         assert is_taken(cell, 32, 1, 64, 384) and not is_taken(cell, 33, 1, 64, 384)
+        assert is_taken(cell, 1, 9, 64, 48) and not is_taken(cell, 2, 9, 64, 48)  # sums wait for each other
         assert not is_taken(cell, 9, 1, 64, 400)  # a row of weights in more than one piece
         assert not is_taken(cell, 1, 1, 64, 100)  # no whole vectors
     assert is_taken("lstm", 8, 1, 64, 512, dtype=torch.float64) and is_taken("lstm", 8, 1, 64, 128, width=16)
