@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from cellwise.backends.cpu.code import I64, POINTER, Value
 from cellwise.backends.cpu.kernel import Emitter
-from cellwise.backends.cpu.products import run_of
 from cellwise.backends.cpu.target import Target
 from cellwise.backends.cpu.tiles import Group
 from cellwise.backends.cpu.transposed_products import CALL, TERM, TransposedProducts, routine_name
@@ -35,7 +34,8 @@ class TransposedEmitter(Emitter):
     def __init__(self, program: Program, element_bytes: int, target: Target) -> None:
         super().__init__(program, element_bytes, target)
         self.starts: dict[tuple[Group, MatmulTerm | None], list[Value]] = {}
-        self.transposed = frozenset(
+        # In the order of the program: the text of a kernel is to be the same each time.
+        self.transposed = tuple(
             group for stage, groups in self.groups.items() if is_transposed(stage) for group in groups
         )
 
@@ -73,7 +73,7 @@ class TransposedEmitter(Emitter):
         }
         descriptor = [words[name] for name in CALL]
         for term in group.terms:
-            own = self._operand(term) | {"run": run_of(self, self.size[term.operand.buffer.width.value])}
+            own = self._operand(term) | {"run": self.runs[term.operand.buffer.width]}
             own |= {"weights": self.starts[group, term][0], "weight row": units}
             descriptor += [own[name] for name in TERM]
         b.comment(f"descriptor: {', '.join(CALL)}; for each term {', '.join(TERM)}")
