@@ -34,6 +34,7 @@ from cellwise.backends.compiled.time_schedule import schedule_of
 from cellwise.backends.cpu import blocks, by_units, launch, pack, threads
 from cellwise.backends.cpu.amx import LOOPS
 from cellwise.backends.cpu.compiler import Kernel, llvm_compiler
+from cellwise.backends.cpu.in_place import STEMS, can_be_in_place
 from cellwise.backends.cpu.kernel import ADDRESSES, size_names
 from cellwise.backends.cpu.stepper import CpuStepper
 from cellwise.backends.cpu.target import Target, host
@@ -61,11 +62,12 @@ class Case:
     recompute: bool = False
     blocks: bool = False
     three: bool = False
+    in_place: bool = False
 
     def __str__(self) -> str:
         sizes = f"T {self.steps}, B {self.batch}, D {self.inputs}, H {self.hidden}, P {self.projected}"
         sizes += f", vectors of {self.target.vector_bytes} bytes{', tiles' if self.target.tiles else ''}"
-        names = ("ragged", "resets", "backwards", "recompute", "blocks", "three")
+        names = ("ragged", "resets", "backwards", "recompute", "blocks", "three", "in_place")
         flags = [name for name in names if getattr(self, name)]
         return f"{self.dtype}, {sizes}, {self.threads} threads {' '.join(flags)}".rstrip()
 
@@ -110,11 +112,19 @@ def cases(can_project: bool) -> Iterator[Case]:
         yield Case(torch.bfloat16, 0, 64, 20, 3, 32, *where)
         for hidden, inputs in ((64, 32), (50, 9)):
             yield Case(torch.float32, 0, hidden, 20, 3, inputs, *where, three=True)
+    # Weights are read where they lie; of rows of one vector, and of an odd number of them.
+    few = replace(host(), vector_bytes=32, registers=16)
+    for hidden, batch, recompute in ((16, 1, False), (48, 2, True), (80, 5, False), (208, 9, False)):
+        for dtype, target in ((torch.float32, wide), (torch.float64, few), (torch.float32, few)):
+            given = (next(ragged), next(resets), next(directions), next(counts), target, recompute)
+            yield Case(dtype, 0, hidden, batch, 3, INPUTS[batch % 3], *given, in_place=True)
 
 
 def buffers(program: Program, kernel: Kernel) -> list[str]:
     """What a kernel's pointers are, in order; kernel.py says so in words."""
     names = [f"{a.name} {part}".strip() for a in program.buffers for part in ADDRESSES.get(a.storage, ("",))]
+    if kernel.reads_in_place:
+        return [*names, *STEMS, "room", "offsets", "resets"]
     for stage in program.all_stages:
         for group in groups_of(stage, kernel.target):
             names += [f"packed {term.weight.stem}" for term in group.terms] + ["packed biases"]
@@ -135,6 +145,8 @@ class Watched:
             kernel = getattr(engine, name)
             watched = replace(kernel, call=self._addressed(self._kernel(kernel)))
             watched.__dict__["pack"] = self._addressed(self._pack(kernel.pack))
+            if kernel.reads_in_place:
+                watched.__dict__["in_place"] = watched
             self.engine.__dict__[name] = watched
 
     def _addressed(self, function: Callable[[int, int], None]) -> Any:
@@ -289,9 +301,8 @@ def everything(engine: CellKernels, case: Case, data: dict[str, Any]) -> dict[st
     assert dx is not None
     found = dict(zip(data["weights"], dweights, strict=True))
     named = {"output": output, "inference": alone, "dx": dx, **found}
-    plain = not (
-        case.ragged or case.resets or case.backwards or case.blocks or case.three or engine.graph.given
-    )
+    others = case.ragged, case.resets, case.backwards, case.blocks, case.three, case.in_place
+    plain = not (any(others) or engine.graph.given)
     if plain and case.dtype is not torch.bfloat16:
         named |= {"stream": streamed(engine, case, data)}
     for kind, each in (("state", finals), ("last", last), ("gradient", dstates)):
@@ -323,13 +334,21 @@ def streamed(engine: CellKernels, case: Case, data: dict[str, Any]) -> Tensor:
 def kernels_for(
     name: str, dtype: torch.dtype, target: Target, projected: bool, recompute: bool, form: str
 ) -> CellKernels:
-    """All of them in another form, if one is named: "hoisted" multiplies the inputs of a block of steps at once,
-    "by_three" numbers of float32 as three products of bfloat16.
+    """All of them in another form, if one is named and they can have it: "hoisted" multiplies the inputs of a block of
+    steps at once, "by_three" numbers of float32 as three products of bfloat16, "in_place" packs no weights.
     """
     made = CellKernels(cells.get(name).graph, dtype, llvm_compiler(target), projected, recompute)
-    if form:
-        made.__dict__.update({kernel: getattr(getattr(made, kernel), form) for kernel in KERNELS})
+    for name in KERNELS if form else ():
+        kernel = getattr(made, name)
+        if form != "in_place" or can_be_in_place(kernel.program):
+            made.__dict__[name] = getattr(kernel, form)
     return made
+
+
+def form_of(case: Case) -> str:
+    if case.in_place or case.three:
+        return "in_place" if case.in_place else "by_three"
+    return "hoisted" if case.blocks and case.dtype is not torch.bfloat16 else ""
 
 
 def engine_of(name: str, case: Case) -> CellKernels:
@@ -339,7 +358,7 @@ def engine_of(name: str, case: Case) -> CellKernels:
         case.target,
         case.projected > 0,
         case.recompute,
-        "by_three" if case.three else "hoisted" if case.blocks and case.dtype is not torch.bfloat16 else "",
+        form_of(case),
     )
 
 

@@ -132,7 +132,9 @@ def test_the_time_of_a_stack_is_that_of_its_layers_and_directions() -> None:
 
 
 @pytest.mark.parametrize("key", KEYS[::7], ids=str)
-def test_threads_that_were_not_measured_are_never_thought_to_help_the_kernels_more_than_torch(key: Key) -> None:
+def test_threads_that_were_not_measured_are_never_thought_to_help_the_kernels_more_than_torch(
+    key: Key,
+) -> None:
     model = cost_model.models()[key]
     for B, H in ((1, 64), (16, 128), (256, 512)):
         size = [LayerSize(100, B, 100 * B, H, H)]

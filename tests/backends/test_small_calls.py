@@ -489,6 +489,7 @@ def test_products_of_all_sizes(vector_bytes: int, kind: type) -> None:
         (7, 13, 67, 1),
         (5, 12, 3, 1),
         (3, 5, 128, 0),
+        (40, 13, 131, 1),  # of more bytes than lie near
     ):
         left, right = (generator.standard_normal((rows, each + 3)).astype(kind) for each in (height, width))
         out = generator.standard_normal((height, width + 2)).astype(kind)

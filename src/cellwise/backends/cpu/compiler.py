@@ -47,6 +47,8 @@ from cellwise.backends.cpu.three_kernel import ThreeEmitter, emit_three
 from cellwise.backends.cpu.three_pack import ThreePacker, emit_three_pack
 from cellwise.backends.cpu.three_run import PreciseRun
 from cellwise.backends.cpu.tiles import TILES, groups_of, room_vectors
+from cellwise.backends.cpu.transposed import is_transposed, transposed_sums
+from cellwise.backends.cpu.transposed_products import transposed_routine
 from cellwise.plan.forward import forward_program
 from cellwise.plan.hoist import hoisted
 from cellwise.plan.program import Program, Width
@@ -90,7 +92,10 @@ class Kernel(CompiledKernel):
         lengths = dict(zip((Width.INPUT, Width.HIDDEN, Width.PROJECTED), sizes[:3], strict=True))
         copied = copied_numbers(self.program, self.target, lengths) if self.multiplies_bf16 else 0
         copied *= ThreeEmitter.copies_of_a_row if self.is_three else 1
-        return self.vectors * self.lanes * self.word + copied * BYTES
+        sums = self.vectors * self.lanes
+        if self.reads_in_place:
+            sums = max(sums, transposed_sums(self.program) * sizes.padded)
+        return sums * self.word + copied * BYTES
 
     @property
     def multiplies_bf16(self) -> bool:
@@ -123,7 +128,7 @@ class Kernel(CompiledKernel):
         """The same, which packs no weights."""
         program, size = self.program, self.dtype.itemsize
         code = object_code(emit_in_place(program, size, self.target), self.target)
-        call = load(symbol(program.name) + IN_PLACE, code, in_place_routine(size, self.target))
+        call = load(symbol(program.name) + IN_PLACE, code, *_in_place_routines(program, size, self.target))
         return replace(self, call=call, reads_in_place=True)
 
     @cached_property
@@ -132,7 +137,7 @@ class Kernel(CompiledKernel):
         size = self.dtype.itemsize
         if self.reads_in_place:
             code = object_code(emit_in_place(self.program, size, self.target, by_units=True), self.target)
-            shared = [in_place_routine(size, self.target)]
+            shared = _in_place_routines(self.program, size, self.target)
             return load(symbol(self.program.name) + SUFFIX + IN_PLACE, code, *shared)
         code = object_code(emit_by_units(self.program, size, self.target), self.target)
         shared = [routine(width, size, self.target) for width in widths_of(self.program, self.target)]
@@ -185,6 +190,13 @@ def _packing(kernel: Kernel, lengths: tuple[int, int, int], stems: tuple[str, ..
     if kernel.multiplies_bf16:
         packer = ThreePacker if kernel.is_three else Bf16Packer
     return packer(kernel.program, kernel.target, kernel.word, rows, by_width, stems).plan()
+
+
+def _in_place_routines(program: Program, element_bytes: int, target: Target) -> list[bytes]:
+    """What kernels that read weights where they lie call."""
+    kinds = {is_transposed(stage) for stage in program.stages if stage.terms}
+    each = {False: in_place_routine, True: transposed_routine}
+    return [each[kind](element_bytes, target) for kind in sorted(kinds)]
 
 
 @dataclass(frozen=True)

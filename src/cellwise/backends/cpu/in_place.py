@@ -28,26 +28,26 @@ from cellwise.backends.compiled.compiler import RunShape
 from cellwise.backends.cpu.blocks import second_level_cache
 from cellwise.backends.cpu.by_units import UnitsEmitter
 from cellwise.backends.cpu.code import I64, POINTER, Value
-from cellwise.backends.cpu.few_rows import most_in_place
+from cellwise.backends.cpu.few_rows import are_few_transposed, most_in_place
 from cellwise.backends.cpu.in_place_products import BIASES, CALL, TERM, InPlaceProducts, routine_name
-from cellwise.backends.cpu.kernel import LENGTHS, Emitter
+from cellwise.backends.cpu.kernel import LENGTHS
 from cellwise.backends.cpu.pack import Packer, Packing
 from cellwise.backends.cpu.target import Target
 from cellwise.backends.cpu.tiles import TILES, Group
+from cellwise.backends.cpu.transposed import TransposedEmitter, has_transposed, is_transposed
 from cellwise.plan.forward import OUTPUT_WEIGHT
-from cellwise.plan.program import MatmulTerm, Program, Stage, StorageClass
+from cellwise.plan.program import MatmulTerm, Program, Stage, StorageClass, Width
 
 SUFFIX = "_in_place"
 WEIGHTS = ("weight_ih", "weight_hh", OUTPUT_WEIGHT)
 STEMS = (*WEIGHTS, "bias_ih", "bias_hh")  # what such a kernel is given, in order, or 0
 
 
-class InPlaceEmitter(Emitter):
+class InPlaceEmitter(TransposedEmitter):
     """Emits the kernel of a program that reads weights where they lie."""
 
     def __init__(self, program: Program, element_bytes: int, target: Target) -> None:
         super().__init__(program, element_bytes, target)
-        self.starts: dict[tuple[Group, MatmulTerm | None], list[Value]] = {}
         self.function.name = f"{self.function.name}{SUFFIX}"
 
     def _take_weights(self, pointer: Callable[[str], Value]) -> None:
@@ -85,10 +85,12 @@ class InPlaceEmitter(Emitter):
         return self.beside(weight, self.b.mul(numbers, self.whole(gates.index(gate))))
 
     def _routines(self) -> None:
-        routine = self.declared(routine_name(self.element_bytes, self.target), InPlaceProducts.kinds)
-        self.calls, self.routines = {}, {}
+        super()._routines()
         for group in (group for groups in self.groups.values() for group in groups):
-            self.routines[group.width] = routine
+            if group in self.transposed:
+                continue
+            name = routine_name(self.element_bytes, self.target)
+            self.routines[group.width] = self.declared(name, InPlaceProducts.kinds)
             count = len(group.accumulators)
             words = len(CALL) + BIASES * count + (len(TERM) + count) * len(group.terms)
             self.calls[group] = self.b.alloca(POINTER, words, name="call")
@@ -137,21 +139,32 @@ class InPlacePacker(Packer):
 
 
 def can_be_in_place(program: Program) -> bool:
-    """Whether a program's products are of weights as they lie, and nothing is summed over units."""
+    """Whether a program's products are of weights as they lie, and nothing is summed over units.
+
+    A stage's products are all of transposed weights, or none is; where some are, nothing is projected.
+    """
     terms = [term for stage in program.all_stages for term in stage.terms]
     return (
         bool(terms)
         and not program.before_loop
         and not program.rows
+        and all(len({term.weight.transposed for term in stage.terms}) <= 1 for stage in program.stages)
+        and not (has_transposed(program) and _projects(program))
         and all(len(biases) <= BIASES for stage in program.stages for biases in stage.biases)
         and all(
             term.weight.stem in WEIGHTS
-            and not term.weight.transposed
             and term.operand.buffer.width in LENGTHS
             and term.operand.buffer.storage is not StorageClass.AHEAD
             for term in terms
         )
     )
+
+
+def _projects(program: Program) -> bool:
+    """Whether anything of a program is as wide as the outputs of a projected layer."""
+    terms = [term for stage in program.stages for term in stage.terms]
+    widths = {stage.width for stage in program.stages} | {term.operand.buffer.width for term in terms}
+    return Width.PROJECTED in widths or any(term.weight.stem == OUTPUT_WEIGHT for term in terms)
 
 
 def in_place(program: Program, shape: RunShape, element_bytes: int, lanes: int, ahead: bool) -> bool:
@@ -162,12 +175,19 @@ def in_place(program: Program, shape: RunShape, element_bytes: int, lanes: int, 
             at once where weights fill the cache.
     """
     rows, sizes, graph = shape.schedule.rows, shape.sizes, program.graph
-    most = most_in_place(sizes.input, min(sizes.hidden, sizes.output), lanes)
+    steps, hidden = shape.schedule.steps, sizes.hidden
+    if not rows or not can_be_in_place(program):
+        return False
+    if has_transposed(program) and not are_few_transposed(steps, rows, hidden, lanes):
+        return False
+    if all(is_transposed(stage) for stage in program.stages if stage.terms):
+        return True
+    most = most_in_place(sizes.input, min(hidden, sizes.output), lanes)
     if ahead:
         weights = len(graph.input_gates) * sizes.input + len(graph.state_gates) * sizes.output
         is_near = weights * sizes.hidden * element_bytes <= second_level_cache() / 2
         most = most / 2 if is_near else 0
-    return 0 < rows <= most and can_be_in_place(program)
+    return rows <= most
 
 
 def emit_in_place(program: Program, element_bytes: int, target: Target, by_units: bool = False) -> ir.Module:

@@ -14,7 +14,7 @@ No operand is packed: both are read along their rows, as they lie.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 
 from llvmlite import ir
@@ -30,6 +30,9 @@ MOVE = ("to", "from", "words")
 WORD = 8  # bytes that are moved at once, at the least
 _MOVED = 8  # words of a vector
 _ROWS = 6  # of the result, in registers
+# Where the right operand has no more bytes the result is written in the order of memory, which for one row of operands
+# takes most of the time.
+_NEAR = 2**14
 
 
 class SmallProducts(Code):
@@ -77,20 +80,34 @@ class SmallProducts(Code):
         wide = b.sub(width, b.urem(width, self.whole(vectors * lanes)))
         high = b.sub(height, b.urem(height, self.whole(_ROWS)))
 
-        def blocks(k: Value, vectors: int, mask: Value | None) -> None:
-            done: Value = self.whole(0)
-            for rows, end in ((_ROWS, high), (1, height)):
-                with self.loop("i", end, first=done, step=rows) as i:
-                    place = self.at(out, b.add(b.mul(i, out_row), k))
-                    outs = [self.at(place, b.mul(self.whole(row), out_row)) for row in range(rows)]
-                    sides = (self.at(left, i), left_row, self.at(right, k), right_row, n)
-                    self._block(*sides, outs, vectors, add, mask)
-                done = end
+        def block(i: Value, rows: int, k: Value, vectors: int, mask: Value | None) -> None:
+            place = self.at(out, b.add(b.mul(i, out_row), k))
+            outs = [self.at(place, b.mul(self.whole(row), out_row)) for row in range(rows)]
+            sides = (self.at(left, i), left_row, self.at(right, k), right_row, n)
+            self._block(*sides, outs, vectors, add, mask)
 
-        with self.loop("k", wide, step=vectors * lanes) as k:
-            blocks(k, vectors, None)
-        with self.loop("k", width, first=wide, step=lanes) as k:
-            blocks(k, 1, self.lanes_below(b.sub(width, k)))
+        def columns() -> Iterator[tuple[Value, int, Value | None]]:
+            with self.loop("k", wide, step=vectors * lanes) as k:
+                yield k, vectors, None
+            with self.loop("k", width, first=wide, step=lanes) as k:
+                yield k, 1, self.lanes_below(b.sub(width, k))
+
+        def rows() -> Iterator[tuple[Value, int]]:
+            with self.loop("i", high, step=_ROWS) as i:
+                yield i, _ROWS
+            with self.loop("i", height, first=high) as i:
+                yield i, 1
+
+        read = b.mul(b.mul(n, width), self.whole(self.element_bytes))
+        with b.if_else(b.icmp_signed("<=", read, self.whole(_NEAR))) as (is_near, is_far):
+            with is_near:
+                for i, count in rows():
+                    for k, some, mask in columns():
+                        block(i, count, k, some, mask)
+            with is_far:
+                for k, some, mask in columns():
+                    for i, count in rows():
+                        block(i, count, k, some, mask)
 
     def _block(
         self,
