@@ -389,6 +389,24 @@ def test_inputs_are_multiplied_for_a_block_of_steps_where_all_calls_do_so(
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12 if is_gradient else 0)
 
 
+@pytest.mark.parametrize("hidden", [112, 100])
+def test_the_gradient_at_a_large_input_is_that_of_all_calls(
+    hidden: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the last bit, since the same products make it."""
+    torch.manual_seed(0)
+    layer, x = cellwise.GRU(64, hidden, backend="cpu"), torch.randn(16, 16, 64, requires_grad=True)
+    entered: list[int] = []
+    enter = small_run.SmallRun.enter
+    with monkeypatch.context() as patch:
+        patch.setattr(small_run.SmallRun, "enter", lambda *each: entered.append(1) or enter(*each))
+        found = torch.autograd.grad(layer(x)[0].sum(), [x])
+    plain._ROUTES.clear()
+    monkeypatch.setattr(LlvmCompiler, "small_pass", lambda *_: None)
+    assert len(entered) == 2
+    assert torch.equal(*found, *torch.autograd.grad(layer(x)[0].sum(), [x]))
+
+
 @pytest.mark.parametrize("options", ["steps", "no whole vectors"])
 @pytest.mark.parametrize("cell", ["gru", "lstm", "zoneout-lstm", "time-aware-lstm", Shown])
 def test_nothing_is_written_beside_what_is_given_and_all_of_it_is_written(

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _RESETS = ("resets",)
 _TOGETHER = "gates of the input"
+# Multiply-adds from which on the products of all calls (`gradient_products.py`), which take 40 us to begin, make the
+# input's gradient sooner than MKL: 16,16,256,256 trains in 0.87 of the time, 16,8,128,128 in 0.92, 8,16,64,100 in 1.01.
+_MANY = 4_000_000
 
 
 class SmallBackward:
@@ -214,10 +217,16 @@ class SmallBackward:
         if not inputs:
             return torch.zeros_like(x)
         weight = weights[made.stems.index("weight_ih")]
+        gates = block.tensor(run.offset_of["gates"], self._rows, self._gates_width, run.kernel.dtype)
+        if self._rows * weight.numel() >= _MANY:
+            dx, products = torch.empty_like(x), made.kernels.compiler.gradient_products(x.dtype)
+            assert products is not None
+            products.at_operand(gates, inputs, weight, dx.view(self._rows, made.sizes.input))
+            products.run()
+            return dx
         if self._inputs:
             gates = block.tensor(run.offset_of[_TOGETHER], self._rows, self._inputs, run.kernel.dtype)
             return torch.mm(gates, weight).view(x.shape)
-        gates = block.tensor(run.offset_of["gates"], self._rows, self._gates_width, run.kernel.dtype)
         found = operand_in_one(gates, inputs, weight)
         if found is None:
             found = x.new_empty((self._rows, made.sizes.input))
