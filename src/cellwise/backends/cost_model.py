@@ -18,7 +18,7 @@ from operator import mul
 from typing import NamedTuple
 
 from cellwise.backends.cpu.blocks import is_worth_it
-from cellwise.backends.cpu.few_rows import MOST_SMALL, is_small, most_in_place
+from cellwise.backends.cpu.few_rows import MOST_SMALL, are_few_transposed, is_small, most_in_place
 
 TABLE, BF16_TABLE = "preference_table.json", "preference_table_bfloat16.json"
 NATIVE, CPU = "native", "cpu"
@@ -191,10 +191,12 @@ def _cpu_terms(size: LayerSize, in_blocks: bool = True, lanes: int = 0) -> tuple
     read = [blocks * (cache < _GATE_BYTES * weights) for cache in _CACHES]
     products = 6 * (blocks + (-(-N // 6) * tiles * D if ahead else 0))
     chain = T * size.batch == N and is_small(N, _GATE_BYTES, H, lanes)
+    # Weights that are packed, for the pass forward and for the one back.
     packed = 0 if most_in_place(D, H, lanes) >= N else H * (D + H)
+    packed_back = 0 if are_few_transposed(T, N, H, lanes) else H * H
     is_padded = not chain and lanes > 0 and H % lanes > 0  # a chain's copies are little
     ways = (not chain, is_padded, is_padded * N * tiles)
-    return (1, T, N * tiles, N * D, products, *read, T * weights, packed, T * tiles, *ways)
+    return (1, T, N * tiles, N * D, products, *read, T * weights, packed, packed_back, T * tiles, *ways)
 
 
 TERMS: dict[str, Callable[..., tuple[float, ...]]] = {NATIVE: _native_terms, CPU: _cpu_terms}
