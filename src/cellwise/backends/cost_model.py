@@ -73,7 +73,7 @@ class Model:
     def ratio(self, sizes: Sequence[LayerSize], threads: int = 1) -> float:
         """How many times as long torch's operator takes as the kernels, for all these layers and directions.
 
-        With two threads it is that of one: measured, its logarithm was larger by 0.2 in the mean (docs/decisions/0077).
+        With two threads it is that of one: measured, its logarithm was larger by 0.1 in the mean (docs/decisions/0077).
         More threads are what is known of one, by how either side uses them: torch shares all that grows with the rows,
         at best perfectly, the kernels share the rows, where that is worth it. They are never thought to gain more by
         threads than torch.

@@ -47,7 +47,7 @@ _UNKNOWN = Preference("cpu", "one operator for all sizes, and these are not know
 _MODES = {INFER: "inference", RECORD: "a recorded forward pass", TRAIN: "training"}
 # The kernels are to be faster by so much, and by so many times the uncertainty of the estimate; and by more with two
 # threads, for which the estimates of one were checked, and with those for which nothing was measured.
-_LEAST_GAIN, _CAUTION, _TWO, _MORE = 0.04, 0.5, 0.05, 0.2
+_LEAST_GAIN, _CAUTION, _TWO, _MORE = 0.04, 0.5, 0.1, 0.2
 
 
 def preferred(stack: LayerSpec, context: CallContext, workload: Workload | None) -> Preference | None:
