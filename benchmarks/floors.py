@@ -7,8 +7,8 @@
 All sides take turns in one process on the same weights and input, after their results were compared, in processor time,
 which a machine that others use disturbs least; with several threads by the clock. A number is torch's time over that of
 the kernels ("cpu"), each the fastest of the rounds; in brackets the quartiles of the ratios round by round; `floor` is
-what is asked for. Behind it which of the two "auto" takes, and for inference how many times as long onnxruntime takes,
-where it is installed.
+what is asked for. Behind it which of the two "auto" takes, and for inference in one thread how many times as long
+onnxruntime takes, where it is installed.
 
 "ragged" is a padded batch of 200 steps, 16 rows, D = H = 64, with lengths of 50 to 100 %: torch packs it, computes and
 unpacks it; ours is given `lengths`.
@@ -89,8 +89,10 @@ def sides(name: str, cell: str, mode: str) -> tuple[dict[str, Work], str]:
         lengths = torch.linspace(shape.T / 2, shape.T, shape.B).round().long()[torch.randperm(shape.B)]
         pair, options = [WithLengths(ours, lengths), Packed(theirs, lengths)], {"lengths": lengths}
     found = dict(zip(("cpu", "torch"), (works(each, x, given)[mode] for each in pair), strict=True))
-    if mode == "infer" and name != "ragged" and onnx.version():
-        runner = onnx.session(theirs, torch.get_num_threads())
+    # Threads of onnxruntime's wait in a busy loop on the cores that the others are to have.
+    is_alone = torch.get_num_threads() == 1
+    if mode == "infer" and name != "ragged" and is_alone and onnx.version():
+        runner = onnx.session(theirs, 1)
         states = tuple(torch.zeros(1, shape.B, shape.H) for _ in ours.cell.states)
         found["onnx"] = onnx.inference(runner, Batch(x, states, (), torch.tensor([])))
     first = [
