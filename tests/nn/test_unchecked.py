@@ -18,6 +18,7 @@ from torch.testing._internal.two_tensor import TwoTensor
 
 import cellwise
 from cellwise import Recurrent
+from cellwise.backends.cpu.target import host
 from cellwise.errors import InputError
 from cellwise.runtime.stream import Stream
 
@@ -301,12 +302,14 @@ CHANGES: dict[str, Callable[[Any], None]] = {
 }
 
 
+# Four units are packed; of a vector of units and more weights are read where they lie.
+@pytest.mark.parametrize("hidden", [4, 40])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_stream_sees_weights_changed_in_any_way(name: str, dtype: torch.dtype) -> None:
+def test_a_stream_sees_weights_changed_in_any_way(name: str, dtype: torch.dtype, hidden: int) -> None:
     if name == "moved" and dtype != torch.float32:
         return
-    layer = cellwise.GRU(3, 4, dtype=dtype)
+    layer = cellwise.GRU(3, hidden, dtype=dtype)
     stream, x = layer.stream(), X[:, 0].to(dtype)
     before = stream(x[0])
     CHANGES[name](layer)
@@ -320,19 +323,36 @@ def test_a_stream_sees_weights_changed_in_any_way(name: str, dtype: torch.dtype)
 def test_a_stream_of_a_large_layer_sees_all_changes_in_time() -> None:
     layer = Recurrent("rnn", 8, 200, backend="cpu")
     assert layer.weight_hh_l0.numel() * 4 > 2 * 2**16
-    x = torch.randn(8)
+    x = torch.randn(3, 8)  # so many rows read packed weights
     for wait in (False, True):
-        stream = layer.stream()
+        stream = layer.stream(3)
         layer.weight_hh_l0.data[150:] += 1
         if wait:
             for _ in range(4):
                 stream(x)
         else:
             stream.refresh()
-        stream.state = torch.zeros(1, 1, 200)
+        stream.state = torch.zeros(1, 3, 200)
         first = stream(x)
         torch.testing.assert_close(stream(x), layer(torch.stack([x, x]))[0][1].detach())
         assert torch.isfinite(first).all()
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru-reset-before"])
+def test_one_and_two_rows_see_all_changes_of_a_large_layer_at_once(cell: str, rows: int) -> None:
+    if host().vector_bytes < 32:
+        pytest.skip("narrow vectors pack")
+    layer = Recurrent(cell, 8, 120, num_layers=2, backend="cpu")
+    assert sum(each.nbytes for each in layer.parameters()) > 2 * 2**16
+    stream, x = layer.stream(rows), torch.randn(5, rows, 8)
+    for step in x:
+        with torch.no_grad():
+            for number in (0, 1):
+                getattr(layer, f"weight_hh_l{number}").data[-30:] *= -1.5
+            state = stream.state
+            wanted = layer(step[None], state)[0][0]
+        assert torch.equal(stream(step), wanted)
 
 
 def test_a_stream_sees_what_another_process_writes() -> None:

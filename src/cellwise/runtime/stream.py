@@ -52,9 +52,10 @@ class Stream:
     `state` is the state after the last step, in the form in which the layer takes it; it may be set. Step by step
     the outputs are those of the layer on the whole sequence, in evaluation mode (no dropout), without gradients.
 
-    Where the compiled kernels can run the layer, weights are packed when the stream is made, and again when they were
-    replaced or changed: in place, by an optimizer, by another process, through `.data` or numpy. Changes of which
-    torch keeps no count are seen by reading the weights, up to 64 KiB a step: at once in small layers, in others
+    Where the compiled kernels can run the layer, one or two rows read weights that fit into a core's second cache where
+    they lie, and so see whatever is written to them. Other weights are packed when the stream is made, and again when
+    they were replaced or changed: in place, by an optimizer, by another process, through `.data` or numpy. Changes of
+    which torch keeps no count are seen by reading the weights, up to 64 KiB a step: at once in small layers, in others
     within (size of the weights / 64 KiB) steps, or at once by `refresh`.
 
     `copy.copy(stream)` is another stream on the same layer, with a state of its own that is equal at first;
