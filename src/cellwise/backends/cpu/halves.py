@@ -8,7 +8,6 @@ depends on it: an LSTM's equations take 0.7 times as long.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from cellwise.backends.cpu.code import Value
@@ -36,18 +35,15 @@ def halves_of(stage: Stage) -> Halves | None:
     if stage.reductions:
         return None
     inside = {node for node in stage.nodes if not node.is_mask}
-
-    @cache
-    def depth(node: Node) -> int:
-        if node not in inside:
-            return 0
-        own = _FUNCTION if node.op.kind is Kind.FUNCTION else 1
-        return own + max(map(depth, _values(node)), default=0)
-
-    longest = max(map(depth, inside), default=0)
+    depth: dict[Node, int] = {}
+    for node in stage.nodes:  # each behind what it reads
+        if node in inside:
+            own = _FUNCTION if node.op.kind is Kind.FUNCTION else 1
+            depth[node] = own + max([depth.get(each, 0) for each in _values(node)], default=0)
+    longest = max(depth.values(), default=0)
     if longest < _LEAST:
         return None
-    early = frozenset(node for node in inside if depth(node) <= longest // 2)
+    early = frozenset(node for node in inside if depth[node] <= longest // 2)
     late = [node for node in stage.nodes if node in inside and node not in early]
     read = [each for node in late for each in _values(node)] + [node for node, _ in stage.writes]
     return Halves(early, tuple(dict.fromkeys(node for node in read if node in early)))
