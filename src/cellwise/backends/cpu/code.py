@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import TypeAlias
@@ -100,6 +100,13 @@ class Code:
     def load_pointer(self, pointer: Value, index: int, name: str = "") -> Value:
         """The index-th of an array of pointers."""
         return self.b.load(self.at(pointer, self.whole(index), POINTER), typ=POINTER, name=symbol(name))
+
+    def named(self, table: Value, names: Sequence[str], pointers: Collection[str]) -> dict[str, Value]:
+        """The words of a table, each an int64 but for those that are pointers."""
+        return {
+            name: (self.load_pointer if name in pointers else self.load_whole)(table, place, name)
+            for place, name in enumerate(names)
+        }
 
     def store(self, value: Value, pointer: Value) -> None:
         self.b.store(value, pointer, align=self.element_bytes)

@@ -56,7 +56,7 @@ class InPlaceProducts(Code):
     def emit(self) -> ir.Module:
         b, whole = self.b, self.whole
         call, self.pair = self.function.args
-        self.given = self._words(call, CALL)
+        self.given = self.named(call, CALL, _POINTERS)
         self.biases = self.at(call, whole(len(CALL)), I64)
         self.terms = self.at(self.biases, b.mul(self.given["sums"], whole(BIASES)), I64)
         self.words = b.add(self.given["sums"], whole(len(TERM)))  # of a term
@@ -78,12 +78,6 @@ class InPlaceProducts(Code):
                 self._tile(number, u, b.add(first, u), size)
         b.ret_void()
         return self.module
-
-    def _words(self, table: Value, names: Sequence[str]) -> dict[str, Value]:
-        return {
-            name: (self.load_pointer if name in _POINTERS else self.load_whole)(table, place, name)
-            for place, name in enumerate(names)
-        }
 
     def _tile(self, number: Value, u: Value, tile: Value, size: int) -> None:
         """The sums of an accumulator for a tile of units, of blocks of so many rows."""
@@ -134,7 +128,7 @@ class InPlaceProducts(Code):
         sums: list[Value] = [self.v.number(0.0)] * lanes
         with self.summing("term", self.given["terms"], sums) as (term, running, following):
             table = self.at(self.terms, b.mul(term, self.words), I64)
-            words = self._words(table, TERM)
+            words = self.named(table, TERM, _POINTERS)
             length = words["length"]
             weight = self.at(table, b.add(number, whole(len(TERM))), POINTER)
             weight = b.load(weight, typ=POINTER)

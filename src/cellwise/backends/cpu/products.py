@@ -85,7 +85,7 @@ class Products(Code):
     def emit(self) -> ir.Module:
         b = self.b
         call, pair = self.function.args
-        self.descriptor = self._words(call, CALL)
+        self.descriptor = self.named(call, CALL, _POINTERS)
         self.terms = self.at(call, self.whole(len(CALL)), I64)
         self.before = b.mul(pair, self.descriptor["panels"], name="panels_before")
         is_last = b.icmp_signed("==", pair, self.descriptor["last"])
@@ -104,12 +104,6 @@ class Products(Code):
                 self._few(size)
         with b.if_then(b.icmp_signed(">", rows, self.whole(FEW_ROWS))):
             self._many(rows)
-
-    def _words(self, table: Value, names: Sequence[str]) -> dict[str, Value]:
-        return {
-            name: (self.load_pointer if name in _POINTERS else self.load_whole)(table, place, name)
-            for place, name in enumerate(names)
-        }
 
     def _few(self, rows: int) -> None:
         """Few rows take several panels at once, so that an operand's number is read for more than one."""
@@ -214,7 +208,7 @@ class Products(Code):
 
     def term_words(self, term: Value) -> dict[str, Value]:
         """The words of the descriptor about a term."""
-        return self._words(self.at(self.terms, self.b.mul(term, self.whole(len(TERM))), I64), TERM)
+        return self.named(self.at(self.terms, self.b.mul(term, self.whole(len(TERM))), I64), TERM, _POINTERS)
 
     def operands(
         self, words: dict[str, Value], row: Value, rows: int, kind: ir.Type | None = None

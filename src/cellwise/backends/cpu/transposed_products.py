@@ -16,7 +16,6 @@ beside any others. One row takes many vectors, since lines that follow each othe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -54,7 +53,7 @@ class TransposedProducts(Code):
     def emit(self) -> ir.Module:
         b, whole = self.b, self.whole
         call, _ = self.function.args
-        self.given = self._words(call, CALL)
+        self.given = self.named(call, CALL, _POINTERS)
         terms, rows = self.at(call, whole(len(CALL)), I64), self.given["rows"]
         most = _MOST_ROWS if self.target.registers > 16 else _MOST_OF_FEW_REGISTERS
         count = b.udiv(b.add(rows, whole(most - 1)), whole(most), name="blocks")
@@ -70,7 +69,7 @@ class TransposedProducts(Code):
             self.ends.append((size, done, end))
             done = end
         with self.loop("term", self.given["terms"]) as term:
-            words = self._words(self.at(terms, b.mul(term, whole(len(TERM))), I64), TERM)
+            words = self.named(self.at(terms, b.mul(term, whole(len(TERM))), I64), TERM, _POINTERS)
             with self.loop("run", words["length"], step=words["run"]) as start:
                 end = b.add(start, words["run"])
                 end = b.select(b.icmp_signed("<", end, words["length"]), end, words["length"])
@@ -78,12 +77,6 @@ class TransposedProducts(Code):
                 self._run(words, (start, end), is_later)
         b.ret_void()
         return self.module
-
-    def _words(self, table: Value, names: Sequence[str]) -> dict[str, Value]:
-        return {
-            name: (self.load_pointer if name in _POINTERS else self.load_whole)(table, place, name)
-            for place, name in enumerate(names)
-        }
 
     def _run(self, words: dict[str, Value], run: tuple[Value, Value], is_later: Value) -> None:
         """What a run of k gives to the sums of all rows and units."""
