@@ -6,7 +6,7 @@
 
 The sides take turns in one process, pass by pass, on the same numbers: the forward pass that keeps a tape, and the
 backward pass. Of each are printed, in ms, the fastest and in brackets the median; first of all that a pass does, then
-of its kernels alone, without what it costs to hand work over. The ratios are those of the fastest passes and kernels to
+of its kernels alone, with what it costs to hand them over. The ratios are those of the fastest passes and kernels to
 units': above 1 units are quicker. On a machine that others use only the fastest mean something; with --busy only the
 medians do, and passes run as they do for everybody, alone for a while after the other thread was waited for.
 
@@ -60,10 +60,11 @@ class Kernels:
 
         return timed
 
-    def in_step(self, calls: Any, alone: Any, *given: Any) -> float:
-        """`threads.in_step`, without what it takes until both threads are there."""
-        first, second = calls
-        return _in_step([self.timed(first), second], self.timed(alone), *given)
+    def in_step(self, *given: Any) -> float:
+        """`threads.in_step`."""
+        seconds = _in_step(*given)
+        self.seconds += seconds
+        return seconds
 
 
 _in_step = threads.in_step

@@ -6,9 +6,9 @@
 
 The sides take turns in one process, call by call, on the same numbers. Two times are printed of each, in ms:
 
-clock: the fastest call, and in brackets the median. Only calls count whose threads were given a core throughout: where
-    one was taken away for a moment, its processor time is less than the time of day. `calls` says how many of the calls
-    of "at once" counted. With --busy all calls count, and the median is what matters.
+clock: the fastest call, and in brackets the median. Only calls count in which no thread waited long for another, as it
+    does where a core was taken away for a moment. `calls` says how many of the calls of "at once" counted. With --busy
+    all calls count, and the median is what matters.
 path: the processor time of a call in which work that threads share is done by one of them, piece by piece, less all
     pieces but the longest of those that run together: what threads would take on cores that are free, without what it
     costs to hand work over and to share a cache. The fastest call. It is the same on a busy machine.
@@ -35,10 +35,14 @@ import torch
 import cellwise
 from cellwise.backends.cpu import gradient_products, launch, threads
 from cellwise.backends.cpu.compiler import LlvmCompiler
+from cellwise.backends.cpu.team import Share, team
 
 SHAPES = tuple(f"100,{batch},{size},{size}" for size in (64, 128, 256, 512) for batch in (1, 2, 4, 8, 16))
 SIDES = ("one thread", "in turn", "at once")
-_TAKEN = 0.02, 5e-5  # a core was taken away for more than this part of a piece, and so many seconds
+# One thread waited for another for more than this part of its own work, and so many seconds: a core was taken away.
+_TAKEN = 0.1, 5e-5
+
+_THREADS = "/proc/self/task"
 
 Work = Callable[[], object]
 
@@ -57,27 +61,20 @@ class Shared:
     def __init__(self, alone: bool) -> None:
         self._alone, self.spared, self.was_disturbed = alone, 0.0, False
 
-    def together(self, calls: Sequence[Work]) -> None:
-        pieces: list[tuple[float, float]] = []
-
-        def timed(call: Work) -> Callable[[], None]:
-            def piece() -> None:
-                clock, processor = time.perf_counter(), time.thread_time()
-                call()
-                pieces.append((time.perf_counter() - clock, time.thread_time() - processor))
-
-            return piece
-
-        timed_calls = [timed(call) for call in calls]
-        if self._alone:
-            for call in timed_calls:
-                call()
+    def together(self, shares: Sequence[Share]) -> None:
+        found = team()
+        if self._alone or found is None:
+            used = []
+            for share in shares:
+                start = time.thread_time()
+                share()
+                used.append(time.thread_time() - start)
+            self.spared += sum(used) - max(used)
+        elif len(shares) == 1:
+            shares[0]()
         else:
-            threads.together(timed_calls)
-        used = [processor for _, processor in pieces]
-        self.spared += sum(used) - max(used)
-        part, least = _TAKEN
-        self.was_disturbed |= any(clock - own > max(least, part * own) for clock, own in pieces)
+            times, (part, least) = found.run(shares), _TAKEN
+            self.was_disturbed |= times.idle > max(least, part * times.worked)
 
 
 def works(layer: torch.nn.Module, x: torch.Tensor, mode: str) -> Work:
@@ -147,20 +144,12 @@ def measured(cell: str, shape: tuple[int, ...], mode: str, seconds: float, is_bu
 
 
 def pin() -> None:
-    """This thread on one core, the one beside it on another."""
+    """This thread on one core, those of torch beside it on another."""
     first, second, *_ = sorted(os.sched_getaffinity(0))
-    torch.ones(10**6).add_(1)  # those of torch begin here, and may be on either
-    done: list[bool] = []
-
-    def move() -> None:
-        os.sched_setaffinity(0, {second})
-        done.append(True)
-
-    def wait() -> None:  # else a call that no other thread has begun would be made by this one
-        while not done:
-            time.sleep(0.01)
-
-    threads.together([wait, move])
+    before = set(os.listdir(_THREADS))
+    torch.ones(10**6).add_(1)  # for which they begin
+    for thread in set(os.listdir(_THREADS)) - before:
+        os.sched_setaffinity(int(thread), {second})
     os.sched_setaffinity(0, {first})
 
 

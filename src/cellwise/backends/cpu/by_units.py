@@ -33,9 +33,9 @@ UNIT_SIZES = ("thread", "threads", "arrivals", "give way")
 _ROUNDS = 10_000
 # Parts that a thread has done, and this, once it has left.
 _LEFT = 2**61
-# More rows are better shared by rows; and waiting, which costs 1 to 2 us a step, beside 100 us to begin, must be little
-# beside the work (docs/decisions/0068). Weights of a step, and those read in all steps.
-_MOST_ROWS, _LEAST_WEIGHTS, _LEAST_READ = 5, 250_000, 16_000_000
+# More rows are better shared by rows; and waiting, which costs 1 to 2 us a step, must be little beside the work
+# (docs/decisions/0068, 0077). Weights of a step, and those read in all steps.
+_MOST_ROWS, _LEAST_WEIGHTS, _LEAST_READ = 5, 25_000, 8_000_000
 _MOST_OF_MANY = 3  # rows, where more than two threads could have a row each
 SUFFIX = "_by_units"
 
