@@ -27,6 +27,7 @@ from llvmlite import ir
 
 from cellwise.backends.cpu.code import I64, POINTER, Code, Value
 from cellwise.backends.cpu.compile import object_code_by
+from cellwise.backends.cpu.products import operand_at
 from cellwise.backends.cpu.target import Target
 from cellwise.backends.cpu.tiles import TILES
 
@@ -179,8 +180,7 @@ class InPlaceProducts(Code):
         b = self.b
         this, last = b.add(row, self.whole(own)), b.sub(self.given["rows"], self.whole(1))
         this = b.select(b.icmp_signed("<", this, last), this, last)
-        base = b.select(b.icmp_signed("<", this, words["limit"]), words["operand"], words["first"])
-        return self.at(base, b.mul(this, words["row"]))
+        return operand_at(self, words, this)
 
     def _total(self, sums: Sequence[Value]) -> Value:
         """A vector that has in each lane all lanes of one of the sums: each round adds those that differ in a digit."""
@@ -230,7 +230,7 @@ class InPlaceProducts(Code):
 # All files whose text the routine depends on.
 _MADE_BY = tuple(
     Path(__file__).with_name(name)
-    for name in ("in_place_products.py", "code.py", "target.py", "tiles.py", "vectors.py")
+    for name in ("in_place_products.py", "products.py", "code.py", "target.py", "tiles.py", "vectors.py")
 )
 
 

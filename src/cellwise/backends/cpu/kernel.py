@@ -24,10 +24,8 @@ units over 784 steps, 128 MB: 84 ms for 95, 75 without a tape.
 What is summed over rows (the gradients of biases and of a cell's own parameters) is summed for `SUMMED` rows at a time
 and then in float64, so that its error does not grow with the length and the batch.
 
-Longer than other files: the parts of one function that share its addresses and its loop over steps.
-
-It is one file of more than 400 lines because it is one function that is written, from its first word to its last; what
-can be told apart (products, packing, blocks of inputs, expressions) is in files of its own.
+Longer than other files: the parts of one function that share its addresses and its loop over steps. What can be told
+apart (products, packing, blocks of inputs, two rows at once, reductions, expressions) is in files of its own.
 """
 
 from __future__ import annotations

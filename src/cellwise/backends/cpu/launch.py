@@ -145,7 +145,7 @@ class CpuRun(KernelRun):
         self.pointers = [np.zeros(self.count + packed + 3, np.int64) for _ in self.shares]
         self.views = [pointers.data for pointers in self.pointers]  # written to in half the time
         self.sizes = [self._sizes(first, count) for first, count in self.shares]
-        call = kernel.call
+        call, given = kernel.call, [*self.pointers]
         self.at_best = math.inf  # seconds of a step
         if self.by_units:
             self.arrivals, call = np.zeros(5 * ARRIVALS, np.int64)[ARRIVALS:], kernel.by_units
@@ -157,12 +157,12 @@ class CpuRun(KernelRun):
                 )
                 for number, threads in ((0, 2), (1, 2), (0, 1))
             ]
-        self.calls = [
+            given.append(self.pointers[0])
+        shares = [
             Share(call, pointers.ctypes.data, sizes.ctypes.data)
-            for pointers, sizes in zip(self.pointers, self.sizes, strict=False)
+            for pointers, sizes in zip(given, self.sizes, strict=True)
         ]
-        if self.by_units:
-            self.alone = Share(call, self.pointers[0].ctypes.data, self.sizes[2].ctypes.data)
+        self.calls, self.alone = shares[: len(self.pointers)], shares[-1]
         self.packs = Packs(kernel, self.packing, len(self.packed), len(self.shares)) if self.packing else None
         self._fixed()
 

@@ -65,6 +65,35 @@ def run_of(code: Code, length: Value) -> Value:
     return b.mul(rounds, code.whole(_BUSY), name="run")
 
 
+def even_blocks(
+    code: Code, rows: Value, fewest: int, most: int
+) -> tuple[Value, list[tuple[int, Value, Value]]]:
+    """As few blocks of rows as can be, about equal, the smaller ones first: how many rows a smaller one has, and of the
+    blocks of each size that there may be the size, the first row and the end.
+    """
+    b, whole = code.b, code.whole
+    count = b.udiv(b.add(rows, whole(most - 1)), whole(most), name="blocks")
+    # At least one, so that there is no division by zero.
+    small = b.udiv(rows, b.select(b.icmp_signed(">", count, whole(0)), count, whole(1)), name="small")
+    larger = b.sub(rows, b.mul(small, count), name="larger")
+    found = []
+    done: Value = whole(0)
+    for size in range(fewest, most + 1):
+        is_small, is_larger = (b.icmp_signed("==", small, whole(each)) for each in (size, size - 1))
+        here = b.select(is_small, b.sub(count, larger), b.select(is_larger, larger, whole(0)))
+        end = b.add(done, b.mul(here, whole(size)), name=f"end{size}")
+        found.append((size, done, end))
+        done = end
+    return small, found
+
+
+def operand_at(code: Code, words: dict[str, Value], row: Value, kind: ir.Type | None = None) -> Value:
+    """Where a row of a term's operand begins; `kind`: of its numbers, if they are not what is computed with."""
+    b = code.b
+    base = b.select(b.icmp_signed("<", row, words["limit"]), words["operand"], words["first"])
+    return code.at(base, b.mul(row, words["row"]), kind)
+
+
 class Products(Code):
     """Emits the routine for panels of `width` vectors, into `module` if one is given."""
 
@@ -122,18 +151,7 @@ class Products(Code):
         b = self.b
         most = most_rows(self.width, self.target)
         assert (most + 1) // 2 > FEW_ROWS, "blocks of one more row than fit would be of too few"
-        count = b.udiv(b.add(rows, self.whole(most - 1)), self.whole(most), name="blocks")
-        small = b.udiv(rows, count, name="small")
-        larger = b.sub(rows, b.mul(small, count), name="larger")
-        ranges = []
-        done: Value = self.whole(0)
-        for size in range(FEW_ROWS + 1, most + 1):
-            is_small = b.icmp_signed("==", small, self.whole(size))
-            is_larger = b.icmp_signed("==", small, self.whole(size - 1))
-            here = b.select(is_small, b.sub(count, larger), b.select(is_larger, larger, self.whole(0)))
-            end = b.add(done, b.mul(here, self.whole(size)), name=f"end{size}")
-            ranges.append((size, done, end))
-            done = end
+        small, ranges = even_blocks(self, rows, FEW_ROWS + 1, most)
         with self.loop("panel", self.panels) as panel:
             for size, first, end in ranges:
                 b.comment(f"{size} by {self.width} vectors")
@@ -214,13 +232,7 @@ class Products(Code):
         self, words: dict[str, Value], row: Value, rows: int, kind: ir.Type | None = None
     ) -> list[Value]:
         """Where the operands of some rows begin; `kind`: of a number of theirs, if it is not what is computed with."""
-        b = self.b
-        found = []
-        for own in range(rows):
-            this = b.add(row, self.whole(own))
-            base = b.select(b.icmp_signed("<", this, words["limit"]), words["operand"], words["first"])
-            found.append(self.at(base, b.mul(this, words["row"]), kind))
-        return found
+        return [operand_at(self, words, self.b.add(row, self.whole(own)), kind) for own in range(rows)]
 
     def panel_weights(self, words: dict[str, Value], first: Value, count: int, length: Value) -> list[Value]:
         """Where the weights of some panels begin; `length`: how many vectors a unit's lanes have in each."""

@@ -23,6 +23,7 @@ from llvmlite import ir
 
 from cellwise.backends.cpu.code import I64, POINTER, Code, Value
 from cellwise.backends.cpu.compile import object_code_by
+from cellwise.backends.cpu.products import even_blocks, operand_at
 from cellwise.backends.cpu.target import Target
 
 # rows: how many; units: from the first one to the end; room (row, unit): where sums go, with rows so far apart.
@@ -56,18 +57,7 @@ class TransposedProducts(Code):
         self.given = self.named(call, CALL, _POINTERS)
         terms, rows = self.at(call, whole(len(CALL)), I64), self.given["rows"]
         most = _MOST_ROWS if self.target.registers > 16 else _MOST_OF_FEW_REGISTERS
-        count = b.udiv(b.add(rows, whole(most - 1)), whole(most), name="blocks")
-        # Blocks of about equal numbers of rows, the smaller ones first.
-        small = b.udiv(rows, b.select(b.icmp_signed(">", count, whole(0)), count, whole(1)), name="small")
-        larger = b.sub(rows, b.mul(small, count))
-        self.ends = []
-        done: Value = whole(0)
-        for size in range(1, most + 1):
-            is_small, is_larger = (b.icmp_signed("==", small, whole(each)) for each in (size, size - 1))
-            here = b.select(is_small, b.sub(count, larger), b.select(is_larger, larger, whole(0)))
-            end = b.add(done, b.mul(here, whole(size)), name=f"end{size}")
-            self.ends.append((size, done, end))
-            done = end
+        _, self.ends = even_blocks(self, rows, 1, most)
         with self.loop("term", self.given["terms"]) as term:
             words = self.named(self.at(terms, b.mul(term, whole(len(TERM))), I64), TERM, _POINTERS)
             with self.loop("run", words["length"], step=words["run"]) as start:
@@ -120,11 +110,7 @@ class TransposedProducts(Code):
     ) -> None:
         """The same for some vectors of units, of the last of which there may be so many numbers `left`."""
         b, whole, lanes = self.b, self.whole, self.v.lanes
-        operands = []
-        for own in range(rows):
-            this = b.add(row, whole(own))
-            base = b.select(b.icmp_signed("<", this, words["limit"]), words["operand"], words["first"])
-            operands.append(self.at(base, b.mul(this, words["row"])))
+        operands = [operand_at(self, words, b.add(row, whole(own))) for own in range(rows)]
         weights = self.at(words["weights"], unit)
         mask = None if left is None else self.lanes_below(left)
         sums: list[Value] = [self.v.number(0.0)] * (rows * vectors)
@@ -160,7 +146,7 @@ class TransposedProducts(Code):
 # All files whose text the routine depends on.
 _MADE_BY = tuple(
     Path(__file__).with_name(name)
-    for name in ("transposed_products.py", "code.py", "target.py", "vectors.py")
+    for name in ("transposed_products.py", "products.py", "code.py", "target.py", "vectors.py")
 )
 
 
