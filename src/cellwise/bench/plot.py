@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -31,6 +32,7 @@ _COLOURS = {
 }
 _MARKERS = {PADDED: "s", AGAIN: "^", onnx.NAME: "D"}  # all others: a filled circle
 _COLUMNS = 3
+_LETTERS = 15  # of the title to an inch
 _LINE, _GAP = 1.0, 0.9  # the height of a comparison, and the room between shapes
 
 
@@ -62,7 +64,8 @@ def png(results: BenchResults) -> bytes:
             axes = figure.add_subplot(bands, columns, place + 1)
             axes.set_title(cell, color=_INK)
             _panel(axes, groups)
-        figure.suptitle(_title(results), fontsize=9, color=_FAINT, x=0.01, ha="left")
+        lines = [textwrap.fill(line, int(_LETTERS * size[0])) for line in _title(results).splitlines()]
+        figure.suptitle("\n".join(lines), fontsize=9, color=_FAINT, x=0.01, ha="left")
         _legend(figure, panels)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=150)
