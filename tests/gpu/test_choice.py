@@ -144,6 +144,7 @@ def test_whatever_is_chosen_can_be_launched(name: str) -> None:
             (BF16, 17, 1),
             (BF16, 128, 300),
             (F32, 64, 5),
+            (F32, 100, 5),
             (F32, 520, 64),
             (BF16, 900, 9000),
         ):

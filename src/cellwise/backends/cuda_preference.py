@@ -37,20 +37,6 @@ class Measured(NamedTuple):
     torchs: tuple[float, float]
 
 
-def untried_on_cuda(stack: LayerSpec) -> Preference | None:
-    """What runs where the kernels have been emulated and compiled for such equations, and not yet run on a device; None
-    for those that have."""
-    graph = stack.graph
-    found = {"norms": graph.reductions, "values beside x": graph.given, "several outputs": graph.others}
-    what = next((name for name, nodes in found.items() if nodes), None)
-    if what is None:
-        return None
-    return Preference(
-        "reference",
-        f"the kernels of cells with {what} have not been run on a GPU yet; backend='cuda' runs them",
-    )
-
-
 def preferred_on_cuda(
     stack: LayerSpec, context: CallContext, workload: Workload | None, capability: tuple[int, int]
 ) -> Preference | None:

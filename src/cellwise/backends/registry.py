@@ -9,7 +9,7 @@ import torch
 from cellwise.backends.base import Backend, CallContext, LayerSpec, Workload
 from cellwise.backends.cpu import Cpu
 from cellwise.backends.cuda import Cuda
-from cellwise.backends.cuda_preference import preferred_on_cuda, untried_on_cuda
+from cellwise.backends.cuda_preference import preferred_on_cuda
 from cellwise.backends.native import Native
 from cellwise.backends.preference import preferred
 from cellwise.backends.reference import Reference
@@ -103,10 +103,6 @@ def explain(
     if {"native", "cuda"} <= set(willing):
         capability = torch.cuda.get_device_capability(context.device)
         preference = preferred_on_cuda(stack, context, workload, capability)
-        if preference is not None:
-            return Explanation(name, preference.backend, reasons, preference.reason)
-    if willing and willing[0] == "cuda":
-        preference = untried_on_cuda(stack)
         if preference is not None:
             return Explanation(name, preference.backend, reasons, preference.reason)
     return Explanation(name, willing[0] if willing else None, reasons)

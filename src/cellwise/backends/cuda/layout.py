@@ -25,7 +25,7 @@ _MOST_TILES = 8  # that a warp computes at once, each in four registers of a thr
 # Of a layer in a step, up to which more threads are better than more numbers for each.
 _FEW_NUMBERS = 2**17
 _MOST_OF_ROW = 16  # warps that share a row: more would leave a thread too few registers for a long step
-_MANY_REGISTERS = 64  # for weights, of which products in three parts make twice as many
+MANY_REGISTERS = 64  # for weights, of which products in parts make twice as many
 
 
 @dataclass(frozen=True)
@@ -241,11 +241,12 @@ def _chosen(program: Program, form: Form, batch: int, device: Device) -> Layout:
 
     def rank(each: Layout) -> tuple[float, ...]:
         """The most blocks at work, each with the fewest rows, all of them at once, in about eight warps."""
-        crowded = thrice and registers(products, form, each) > _MANY_REGISTERS
+        crowded = thrice and registers(products, form, each) > MANY_REGISTERS
         return each.rows, crowded, -each.units, each.tiles // each.at_once, abs(each.warps - 8)
 
     best = min(fitting, key=rank)
-    return STEPWISE if best.tiles >= _MANY_TILES and form.hidden >= _LARGE else best
+    many = _MANY_TILES // 2 if thrice else _MANY_TILES
+    return STEPWISE if best.tiles >= many and form.hidden >= _LARGE else best
 
 
 def _holding(program: Program, form: Form, batch: int, device: Device) -> list[Layout]:
@@ -260,10 +261,11 @@ def _holding(program: Program, form: Form, batch: int, device: Device) -> list[L
 
 def _solo(products: list[Product], form: Form, batch: int, device: Device) -> Layout | None:
     warps = form.width // 16
-    most = 128 if form.number.bytes == 2 else 64
-    if form.width > most or registers(products, form, Layout("solo", warps=warps)) > _most(form, warps):
+    widest = 128 if form.number.bytes == 2 else 64
+    if form.width > widest or registers(products, form, Layout("solo", warps=warps)) > _MOST_REGISTERS:
         return None
-    narrow = batch <= 4 * device.multiprocessors
+    # Float32 in parts: 8 rows take as many products as twice 4 and half, and no registers are left for their weights.
+    narrow = batch <= 4 * device.multiprocessors or form.number.product == "mma_tf32_thrice"
     return Layout("narrow" if narrow else "solo", warps=warps)
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from cellwise.backends.cuda.frame import Frame
-from cellwise.backends.cuda.layout import Form, Layout, loads_of, tiles_of, words_of
+from cellwise.backends.cuda.layout import (
+    MANY_REGISTERS,
+    Form,
+    Layout,
+    loads_of,
+    registers,
+    tiles_of,
+    words_of,
+)
 from cellwise.backends.cuda.products import Product
 from cellwise.backends.cuda.reductions import Reductions
 from cellwise.backends.cuda.text import c_name
@@ -39,6 +47,11 @@ class Solo(Frame):
         self.pairs = 1 if self.narrow else 2  # rows of a thread, each with two units
         self.cells = 2 * self.pairs
         self.raws = self.pairs if form.number.bytes == 2 else self.cells
+        # Rows whose two parts are multiplied side by side.
+        self.parted = self.narrow and form.number.product == "mma_tf32_thrice"
+        held = registers([each for stage in self.products for each in stage], form, layout)
+        here = "true" if held > MANY_REGISTERS else "false"
+        self.multiply = f"mma_tf32_pairs<{here}>" if self.parted else form.number.product
         self.places, self.words = self._places()
         place = "0" if self.narrow else "p & 1"
         self.together = Reductions(self, self.pairs, place, (4, 16), "unit == 0", "row[e] < count")
@@ -268,9 +281,7 @@ class Solo(Frame):
                     self.raws, f"((u32*)shared)[{first} + (2 * q + p) * {pitch} + unit / 2] = {name}[p];"
                 )
             else:
-                row = "2 * q" if self.narrow else "(2 * q + (p & 1))"
-                place = f"{first} + {row} * {pitch} + unit + {self.unit()}"
-                self.each(self.raws, f"((u32*)shared)[{place}] = {name}[p];")
+                self._share_word(first, pitch, f"{name}[p]")
 
     def _chains(self, product: Product) -> int:
         loads = loads_of(product, self.form, self.layout)
@@ -286,17 +297,16 @@ class Solo(Frame):
             self.line(f"const Quad v = *(const Quad*)((const u32*)shared + {where});")
             with self.unrolled("h", 2), self.unrolled("m", accumulators):
                 into = f"c{s}_{k}[m][(2 * l + h) % {chains}]"
-                self.line(
-                    f"{self.number.product}({into}, w{s}_{k}[m][2 * l + h], v.w[2 * h], v.w[2 * h + 1]);"
-                )
+                self.line(f"{self.multiply}({into}, w{s}_{k}[m][2 * l + h], v.w[2 * h], v.w[2 * h + 1]);")
 
     def _terms(self, s: int, a: int) -> list[str]:
         terms = []
         for k, product in enumerate(self.products[s]):
             if a in product.accumulators:
                 own = product.accumulators.index(a)
-                number = "2 * p" if self.narrow else "p"
-                terms += [f"c{s}_{k}[{own}][{chain}][{number}]" for chain in range(self._chains(product))]
+                numbers = ["2 * p", "2 * p + 1"] if self.parted else ["2 * p" if self.narrow else "p"]
+                chains = range(self._chains(product))
+                terms += [f"c{s}_{k}[{own}][{chain}][{each}]" for chain in chains for each in numbers]
         return terms
 
     def _values(self, stage: Stage, known: dict[Node, str]) -> None:
@@ -346,11 +356,19 @@ class Solo(Frame):
             both = f"{convert}({variable}[p]) | {convert}({variable}[p + {self.pairs}]) << 16"
             self.each(self.pairs, f"((u32*)shared)[{where} + (2 * q + p) * {pitch} + unit / 2] = {both};")
         else:
-            row = "2 * q" if self.narrow else "(2 * q + (p & 1))"
-            self.each(
-                self.cells,
-                f"((u32*)shared)[{where} + {row} * {pitch} + unit + {self.unit()}] = {convert}({variable}[p]);",
-            )
+            self._share_word(where, pitch, f"{convert}({variable}[p])")
+
+    def _share_word(self, first: str, pitch: int, word: str) -> None:
+        """A float32 of every number, from a place in shared memory on: whole, or its two parts as two rows."""
+        row = "2 * q" if self.narrow else "(2 * q + (p & 1))"
+        place = f"((u32*)shared)[{first} + {row} * {pitch} + unit + {self.unit()}]"
+        if not self.parted:
+            self.each(self.cells, f"{place} = {word};")
+            return
+        with self.unrolled("p", self.cells):
+            self.line(f"const u32 word = {word}, high = high_tf32(word);")
+            self.line(f"(&{place})[0] = high;")
+            self.line(f"(&{place})[{pitch}] = low_tf32(word, high);")
 
     def _store(self, variable: str, kept: tuple[str, str], slot: Slot, convert: str) -> None:
         (pointer, step), columns, column = kept, slot.buffer.columns, slot.column
