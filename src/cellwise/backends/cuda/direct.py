@@ -21,7 +21,7 @@ from cellwise.backends.compiled.rows import without_padding
 from cellwise.backends.cuda.direct_gradients import WeightGradients
 from cellwise.backends.cuda.frame import SUMS, Key
 from cellwise.backends.cuda.general import GeneralBackward, GeneralForward
-from cellwise.backends.cuda.launch import CudaRun
+from cellwise.backends.cuda.launch import Built, CudaRun
 from cellwise.backends.cuda.machine import RefusedError
 from cellwise.backends.cuda.numbers import number_of
 from cellwise.backends.cuda.reads import INPUT_PRODUCTS
@@ -56,13 +56,14 @@ class Launch:
             self._history = like.expand(rows, self.width)
             self._sums = like.float().expand(self.batch, columns.get(SUMS, 0) * self.width)
 
-    def is_ready(self) -> bool:
-        """Whether the layout of now runs all steps at once, as that did for which the plan was made. The precision of
+    def ready(self) -> Built | None:
+        """The kernel of now, if it runs all steps at once, as that did for which the plan was made. The precision of
         products may have changed since, or a layout may be tried.
         """
-        return self.run.variant().layout.kind in KINDS
+        built = self.run.variant()
+        return built if built.layout.kind in KINDS else None
 
-    def products(self, x: Tensor, weights: Named) -> Tensor | None:
+    def products(self, built: Built, x: Tensor, weights: Named) -> Tensor | None:
         """Those of the input (..., D), where the kernel wants them: what a call begins with, since it takes longest."""
         run = self.run
         run.machine.check()
@@ -71,11 +72,12 @@ class Launch:
                 raise InputError(
                     f"The input is on {self._named} and {stem} on {weight.device}. Move them to one device."
                 )
-        frame = run.variant().frame
+        frame = built.frame
         return run.input_products(frame, x, weights) if ("rows", INPUT_PRODUCTS) in frame.arguments else None
 
     def __call__(
         self,
+        built: Built,
         rows: Named,
         firsts: Sequence[Tensor],
         histories: Sequence[Tensor | None],
@@ -99,7 +101,6 @@ class Launch:
             RefusedError: the device does not start its blocks together; from now on the plan is not ready.
         """
         run = self.run
-        built = run.variant()
         values = dict(self._numbers)
         for name, each in rows.items():
             values["rows", name] = each
@@ -129,9 +130,10 @@ class Launch:
 
     def blocks(self) -> int:
         """How many blocks of threads it starts; of many launches more than any device runs at once."""
-        if not self.is_ready():
+        built = self.ready()
+        if built is None:
             return _MANY
-        across, groups = self.run.grid(self.run.variant())
+        across, groups = self.run.grid(built)
         return across * groups
 
     def _made(self, key: Key) -> Tensor:
@@ -170,10 +172,11 @@ class DirectForward:
     def run(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Any, ...]:
         """The output, what is kept of it, the final states, and what else is kept; x (rows, D) in any shape."""
         made, hidden = self._pass, self._sizes.hidden
-        if not self.launch.is_ready():
+        built = self.launch.ready()
+        if built is None:
             return self._general.run(x, states, weights)
         by_stem = dict(zip(made.shape.stems, weights, strict=True))
-        products = self.launch.products(x, by_stem)
+        products = self.launch.products(built, x, by_stem)
         saved = [torch.empty_like(each) for each in self._saved]
         output = torch.empty_like(self._output)
         beside = () if made.beside is None else made.beside.rows(weights)
@@ -186,7 +189,7 @@ class DirectForward:
         rows = {name: tensors[place] for name, place in zip(self.launch.run.given, made.given, strict=True)}
         firsts = [self._in_rows(each) if self._zeros is None else self._zeros for each in states]
         try:
-            self.launch(rows, firsts, histories, lasts, by_stem, products)
+            self.launch(built, rows, firsts, histories, lasts, by_stem, products)
         except RefusedError:
             return self._general.run(x, states, weights)
         if self._is_padded:
@@ -248,7 +251,8 @@ class DirectBackward:
     ) -> tuple[Tensor | None, ...]:
         """The gradients at x, in its shape, at the states if any were given to the layer, and at the weights."""
         made = self._pass
-        if not self._launch.is_ready():
+        built = self._launch.ready()
+        if built is None:
             return self._general.run(x, states, weights, output, saved, gradients, wants_input)
         at_output, *at_states = gradients
         held = {name: torch.empty_like(each) for name, each in self._held.items()}
@@ -263,9 +267,9 @@ class DirectBackward:
         by_stem = dict(zip(made.stems, weights, strict=True))
         rows = {name: tensors[name] for name in made.given}
         firsts, histories = [each for each, _ in carried], [each for _, each in carried]
-        products = self._launch.products(x, by_stem)  # where steps are computed again
+        products = self._launch.products(built, x, by_stem)  # where steps are computed again
         try:
-            sums = self._launch(rows, firsts, histories, lasts, by_stem, products)
+            sums = self._launch(built, rows, firsts, histories, lasts, by_stem, products)
         except RefusedError:
             return self._general.run(x, states, weights, output, saved, gradients, wants_input)
         dx, at_weights = self._gradients(x, states, by_stem, tensors, sums, wants_input)

@@ -84,7 +84,7 @@ class CudaRun(KernelRun):
         self._transposed = (tuple((gate, True) for gate in program.graph.state_gates),)
         self.leaves_lasts = False  # of the states whose history is kept
         self.copies_output = False  # where it is the first state's history
-        self._variants: dict[tuple[Number, object, int, int], Built] = {}
+        self._variants: dict[tuple[str, object, int, int], Built] = {}
         if not schedule.is_dense:
             self.times = torch.tensor(self.offsets, dtype=torch.int32).to(shape.device)
         own = program.graph.vectors or program.graph.scalars
@@ -121,7 +121,7 @@ class CudaRun(KernelRun):
     def variant(self) -> Built:
         """The kernel in the precision of now, which may change from call to call, and the layout that is tried."""
         number = number_of(self.dtype)
-        key = number, tried(), changes(), len(self.machine.refused)
+        key = number.product, tried(), changes(), len(self.machine.refused)
         if key not in self._variants:
             self._variants[key] = self.build(self.layout(number))
         return self._variants[key]
