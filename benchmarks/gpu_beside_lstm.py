@@ -35,7 +35,7 @@ def device_time(run: Callable[[], Any]) -> float:
         for _ in range(_PROFILED):
             run()
         torch.cuda.synchronize()
-    found = [each for each in profile.events() if each.device_type is torch.autograd.DeviceType.CUDA]
+    found = [each for each in profile.events() if each.device_type.name == "CUDA"]
     return sum(each.time_range.elapsed_us() for each in found) / _PROFILED / 1e3
 
 

@@ -113,7 +113,6 @@ DEVICE u32 f_tf32(float v) { return v != v ? 0x7fffe000u : (AS_BITS(v) + 0x1000)
 DEVICE float tanh_fast(float v) { return tanhf(v); }
 DEVICE float exp_quick(float v) { return expf(v); }
 DEVICE float quotient_quick(float a, float b) { return a / b; }
-DEVICE u32 high_tf32_here(u32 v) { return (v + 0x1000) & 0xffffe000u; }
 template <int K, class F> DEVICE void mma(float* d, const u32* a, u32 b0, u32 b1, F number) {
   const int each = K / 8;  // numbers of a word
   u32* mine = slot(LANE);

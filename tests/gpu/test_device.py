@@ -59,6 +59,16 @@ def test_larger_layers_agree(cell: str | type[Cell], hidden: int, number: str) -
     check(case, "cuda", number, device="cuda")
 
 
+@pytest.mark.parametrize("number", ["tf32", "float32"])
+@pytest.mark.parametrize("rows", [1, 2, 4])
+@pytest.mark.parametrize("cell", ["lstm", "gru-reset-before", "layernorm-gru", ThreeProducts], ids=str)
+def test_lanes_that_share_a_unit_agree(cell: str | type[Cell], rows: int, number: str) -> None:
+    case = replace(
+        cases_of(cell)[0], steps=20, batch=37, input_size=9, hidden_size=50, initial=True, resets=True
+    )
+    check(case, "cuda", number, layout=Layout("lanes", warps=8, tiles=rows), device="cuda")
+
+
 @pytest.mark.parametrize("number", ["bfloat16", "float16", "tf32", "float32"])
 @pytest.mark.parametrize("hidden", [33, 128, 500])
 @pytest.mark.parametrize("cell", ["layernorm-lstm", "zoneout-lstm", Given, Normed, Several], ids=str)

@@ -188,7 +188,7 @@ def test_directions_run_beside_each_other_where_both_fit(monkeypatch: pytest.Mon
     monkeypatch.setattr(EmulatedMachine, "fork", fork)
     layer = Recurrent("gru", 3, 8, bidirectional=True, backend="emulated")
     with torch.no_grad():
-        layer(torch.randn(2, 4, 3))
+        layer(torch.randn(2, 3, 3))
         assert seen == [5, "enter", "leave"], "the input and the second direction's weights"
         layer(torch.randn(2, 40, 3))
         assert seen == [5, "enter", "leave"], "more blocks than this machine runs at once"

@@ -17,9 +17,9 @@ from cellwise.backends.compiled.compiler import load
 from cellwise.backends.compiled.forward_pass import ForwardPass
 from cellwise.backends.compiled.time_schedule import even_schedule
 from cellwise.backends.cuda.launch import CudaRun
-from cellwise.backends.cuda.layout import Layout, alternatives, trying, variants
+from cellwise.backends.cuda.layout import Layout, trying
 from cellwise.backends.cuda.numbers import number_of
-from cellwise.backends.cuda.tuned import call_of, remember, written
+from cellwise.backends.cuda.tuned import alternatives, call_of, remember, variants, written
 from cellwise.bench import devices
 from cellwise.bench.settings import Shape
 from cellwise.cells.base import Cell

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from cellwise.backends.cuda.frame import Frame
+from cellwise.backends.cuda.lanes import Lanes
 from cellwise.backends.cuda.layout import (
     BY_CUBLAS,
     Device,
@@ -77,6 +78,12 @@ def with_room(program: Program, form: Form, layout: Layout, device: Device) -> L
 @lru_cache(maxsize=64)
 def written(program: Program, form: Form, layout: Layout) -> tuple[Frame, str]:
     """The text of a kernel, and who wrote it."""
-    kinds: dict[str, type[Frame]] = {"wide": Wide, "scan": Scan, "stepwise": Stepwise, "rowwise": Rowwise}
+    kinds: dict[str, type[Frame]] = {
+        "wide": Wide,
+        "lanes": Lanes,
+        "scan": Scan,
+        "stepwise": Stepwise,
+        "rowwise": Rowwise,
+    }
     frame = kinds.get(layout.kind, Solo)(program, form, layout)
     return frame, frame.source()

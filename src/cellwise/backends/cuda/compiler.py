@@ -20,6 +20,7 @@ from cellwise.backends.cuda.launch import CudaRun
 from cellwise.backends.cuda.layout import Form
 from cellwise.backends.cuda.machine import Machine
 from cellwise.backends.cuda.numbers import number_of
+from cellwise.backends.cuda.products import BIASES
 from cellwise.backends.cuda.reductions import TOGETHER
 from cellwise.graph import StepGraph
 from cellwise.graph.ops import BESIDE, CONSTANT, DRAW, INPUT, PROJECT, SCALAR, STATE, VECTOR
@@ -105,7 +106,7 @@ class CudaCompiler(KernelCompiler):
             widths[0],
             True,
             context.resets,
-            stack.bias,
+            frozenset(BIASES if stack.bias else ()),
             True,
             frozenset(),
             projected,

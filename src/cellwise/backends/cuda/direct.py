@@ -22,13 +22,14 @@ from cellwise.backends.cuda.direct_gradients import WeightGradients
 from cellwise.backends.cuda.frame import SUMS, Key
 from cellwise.backends.cuda.general import GeneralBackward, GeneralForward
 from cellwise.backends.cuda.launch import Built, CudaRun
+from cellwise.backends.cuda.layout import ALONE
 from cellwise.backends.cuda.machine import RefusedError
 from cellwise.backends.cuda.numbers import number_of
 from cellwise.backends.cuda.reads import INPUT_PRODUCTS
 from cellwise.errors import InputError
 
 # Layouts whose kernels run all steps in one launch.
-KINDS = ("wide", "solo", "narrow")
+KINDS = ("wide", *ALONE)
 _MANY = 2**31  # blocks, more than any device runs at once
 
 # By the name of a weight, or of what a kernel is given.

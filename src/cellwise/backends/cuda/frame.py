@@ -182,16 +182,17 @@ class Frame(Text):
 
     def _constants(self) -> None:
         """Biases and the cell's own parameters, in registers."""
-        units = 1 if self.layout.kind == "wide" else 2
+        units = 1 if self.layout.kind in ("wide", "lanes") else 2
         element, convert = "u16" if self.number.bytes == 2 else "u32", f"{self.number.name}_f"
         for s, stage in enumerate(self.program.stages):
             for a, pairs in enumerate(stage.biases):
-                gate = self._recurrent_bias(pairs)
-                if gate is not None:
-                    self.argument(f"const {element}* __restrict__ bias", "bias")
-                    place = f"{self.program.graph.state_gates.index(gate)} * WIDTH + unit + j"
+                biases = self._biases(pairs)
+                for stem, _ in biases:
+                    self.argument(f"const {element}* __restrict__ {stem}", "bias", stem)
+                if biases:
+                    values = [f"{convert}({stem}[{block} * WIDTH + unit + j])" for stem, block in biases]
                     self.line(f"float b{s}_{a}[{units}];")
-                    self.each(units, f"b{s}_{a}[j] = {convert}(bias[{place}]);", "j")
+                    self.each(units, f"b{s}_{a}[j] = {' + '.join(values)};", "j")
         for name, (variable, by_unit) in self.parameters.items():
             self.argument(f"const {element}* __restrict__ {variable}_given", "own", name)
             if by_unit:
@@ -200,9 +201,11 @@ class Frame(Text):
             else:
                 self.line(f"const float {variable} = {convert}({variable}_given[0]);")
 
-    def _recurrent_bias(self, pairs: Sequence[tuple[str, str]]) -> str | None:
-        gates = [gate for stem, gate in pairs if stem == "bias_hh"]
-        return gates[0] if gates and self.form.bias else None
+    def _biases(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, int]]:
+        """Of an accumulator: the layer's weights, and the block of each that is its gate's."""
+        graph = self.program.graph
+        gates = {"bias_ih": graph.input_gates, "bias_hh": graph.state_gates}
+        return [(stem, gates[stem].index(gate)) for stem, gate in pairs if stem in self.form.biases]
 
     # --- steps ----------------------------------------------------------------------------------------------------
 
@@ -349,7 +352,7 @@ class Frame(Text):
         known[node] = name
 
     def starts(self, s: int, stage: Stage) -> list[str]:
-        """What each accumulator begins with: products of the input, recurrent biases."""
+        """What each accumulator begins with: products of the input, biases."""
         found = []
         for a, pairs in enumerate(stage.biases):
             terms = []
@@ -358,9 +361,9 @@ class Frame(Text):
                     gate = term.weight.gates[term.accumulators.index(a)]
                     buffer = Buffer(INPUT_PRODUCTS, StorageClass.PER_STEP, len(self.input_gates))
                     terms.append(self.value_of(self.read(Slot(buffer, self.input_gates.index(gate)))))
-            recurrent = self._recurrent_bias(pairs)
-            if recurrent is not None:
-                terms.append(self.bias_of(s, a, recurrent))
+            biases = self._biases(pairs)
+            if biases:
+                terms.append(self.bias_of(s, a, biases))
             found.append(" + ".join(terms) or "0.f")
         return found
 
@@ -369,8 +372,8 @@ class Frame(Text):
         own = read.number == self.number.name
         return f"VALUE({read.name})" if own else f"{read.number}_f(BITS({read.name}))"
 
-    def bias_of(self, s: int, a: int, gate: str) -> str:
-        """The recurrent bias that an accumulator begins with."""
+    def bias_of(self, s: int, a: int, biases: Sequence[tuple[str, int]]) -> str:
+        """The sum of the biases that an accumulator begins with."""
         return f"b{s}_{a}[{self.unit()}]"
 
     def next_state(self, name: str, value: str) -> None:

@@ -24,7 +24,7 @@ from cellwise.backends.cuda.frame import BIAS_SUMS, SUMS, Frame, Key
 from cellwise.backends.cuda.layout import Form, Layout, is_together, stretches_of, tried
 from cellwise.backends.cuda.machine import Launcher, Machine, RefusedError
 from cellwise.backends.cuda.numbers import Number, number_of
-from cellwise.backends.cuda.products import INPUT, RECURRENT, pack
+from cellwise.backends.cuda.products import BIASES, INPUT, RECURRENT, pack
 from cellwise.backends.cuda.reads import INPUT_PRODUCTS
 from cellwise.backends.cuda.scan import ALL, SUMMARY, WHOLE, Scan
 from cellwise.backends.cuda.stepwise import Stepwise
@@ -101,7 +101,7 @@ class CudaRun(KernelRun):
             shape.sizes.padded,
             shape.schedule.is_dense,
             shape.resets,
-            "bias_hh" in shape.stems,
+            frozenset(stem for stem in shape.stems if stem in BIASES),
             graph.output_is_history and not shape.resets and not self.copies_output,
             frozenset(name for name, way in self.ways.items() if way is not Carried.PAIR),
             shape.sizes.projected,
@@ -188,7 +188,7 @@ class CudaRun(KernelRun):
                     continue
                 found[key] = pack(product, self.program.graph.state_gates, weights[RECURRENT], hidden, width)
             elif key[0] == "bias":
-                bias = weights["bias_hh"]
+                bias = weights[key[1]]
                 found[key] = bias if hidden == width else _padded(bias.view(-1, hidden), width)
             else:
                 value = weights[key[1]]
@@ -196,13 +196,13 @@ class CudaRun(KernelRun):
         return found
 
     def input_products(self, frame: Frame, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
-        """W_i x + b_i of rows of x, (..., gates * width)."""
-        sizes, gates = self.shape.sizes, len(frame.input_gates)
-        weight, bias = weights[INPUT], weights.get("bias_ih")
+        """W_i x of rows of x, (..., gates * width). The kernel adds the bias: with it this would take the host twice as
+        long, and be rounded once more.
+        """
+        sizes, weight = self.shape.sizes, weights[INPUT]
         if sizes.padded != sizes.hidden:
-            weight = padded_gates(weight, gates, sizes)
-            bias = None if bias is None else _padded(bias.view(gates, sizes.hidden), sizes.padded).flatten()
-        return F.linear(x, weight, bias)
+            weight = padded_gates(weight, len(frame.input_gates), sizes)
+        return F.linear(x, weight)
 
     def launch(self, first: int, end: int) -> None:
         start, stop = self.offsets[first], self.offsets[end]
@@ -285,7 +285,7 @@ class CudaRun(KernelRun):
         layout, shape = built.layout, self.shape
         groups = -(-shape.schedule.batch // layout.rows)
         if layout.kind != "wide":
-            return groups, shape.sizes.padded // (16 * layout.warps)
+            return groups, shape.sizes.padded // (layout.units_of_warp * layout.warps)
         blocks = shape.sizes.padded // layout.units
         most = self.machine.device.multiprocessors // blocks if built.is_together else 2**15
         return blocks, min(groups, most)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
@@ -13,19 +13,23 @@ from cellwise.backends.cuda.products import Product, products_of
 from cellwise.plan.affine import slopes_of
 from cellwise.plan.program import Program, Width
 
-Kind = Literal["wide", "solo", "narrow", "scan", "stepwise", "rowwise"]
+Kind = Literal["wide", "solo", "narrow", "lanes", "scan", "stepwise", "rowwise"]
 # Kinds that multiply by cuBLAS, and so are several launches a step.
 BY_CUBLAS = ("stepwise", "rowwise")
+# Whose blocks have all units of their rows, and know nothing of each other.
+ALONE = ("solo", "narrow", "lanes")
 
 QUAD = 64  # bytes of the inner dimension that four lanes read at once, 16 each
 TILE_NUMBERS = 128  # of a matrix product: 16 units, 8 rows
 _TILE = 8  # rows of a matrix product
 _MOST_REGISTERS = 128  # of 255 that a thread may have, for weights
+# Of a multiprocessor; and of a thread, for all but weights, where threads have all units of a row.
+_REGISTERS, _OTHER_REGISTERS = 2**16, 64
 _MOST_TILES = 8  # that a warp computes at once, each in four registers of a thread
 # Of a layer in a step, up to which more threads are better than more numbers for each.
 _FEW_NUMBERS = 2**17
 _MOST_OF_ROW = 16  # warps that share a row: more would leave a thread too few registers for a long step
-MANY_REGISTERS = 64  # for weights, of which products in parts make twice as many
+_MANY_REGISTERS = 64  # for weights, of which products in three parts make twice as many
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Layout:
         with its part of the weights in registers for all steps. What other blocks need goes through L2.
     solo: a block owns 8 rows and all units, a warp 16 of them; what others need goes through shared memory.
     narrow: the same with 4 rows, in every second column of the products: half the equations for each thread.
+    lanes: a block owns 1, 2 or 4 rows (`tiles`) and all units, four lanes a unit; 32 bits, by plain multiplications.
     scan: narrow, for units that know only themselves, in many stretches of time at once.
     stepwise: at every step a product by cuBLAS and a launch for the equations after it; nothing is held, so any size.
     rowwise: stepwise, for cells that add up over units: a block has rows whole, and a launch all equations between two
@@ -70,7 +75,12 @@ class Layout:
     @property
     def rows(self) -> int:
         """Of a block at a time."""
-        return {"solo": 8, "narrow": 4, "scan": 4}.get(self.kind, _TILE * self.tiles)
+        return {"solo": 8, "narrow": 4, "scan": 4, "lanes": self.tiles}.get(self.kind, _TILE * self.tiles)
+
+    @property
+    def units_of_warp(self) -> int:
+        """Where a block has all units of its rows."""
+        return 8 if self.kind == "lanes" else 16
 
     def __str__(self) -> str:
         if self.kind == "stepwise":
@@ -78,7 +88,10 @@ class Layout:
         if self.kind == "rowwise":
             return f"rowwise, products by cuBLAS and between two of them a launch, {self.warps} warps a row"
         if self.kind != "wide":
-            return f"{self.kind}, {self.rows} rows a block, {self.warps} warp{'s' * (self.warps > 1)}"
+            rows, warps = (
+                f"{n} {what}{'s' * (n > 1)}" for n, what in ((self.rows, "row"), (self.warps, "warp"))
+            )
+            return f"{self.kind}, {rows} a block, {warps}"
         return f"wide, {self.units} units and {self.rows} rows a block, {self.warps} warps"
 
 
@@ -97,10 +110,10 @@ LONG, _LARGE, _MANY_TILES = 2**13, 512, 16
 class Form:
     """What a kernel's text depends on beside its program and layout.
 
-    hidden, width: H, and how far apart rows lie. dense: every step has all rows. output_is_state: the outputs are
-    written where the first state's history lies. histories: the carried buffers that lie in the rows of all steps.
-    projected, projected_width: P and how far apart its rows lie, 0 without proj_size. lasts: whether what the last step
-    leaves of the histories is wanted by itself, too.
+    hidden, width: H, and how far apart rows lie. dense: every step has all rows. biases: those that the layer has, of
+    bias_ih and bias_hh. output_is_state: the outputs are written where the first state's history lies. histories: the
+    carried buffers that lie in the rows of all steps. projected, projected_width: P and how far apart its rows lie, 0
+    without proj_size. lasts: whether what the last step leaves of the histories is wanted by itself, too.
     """
 
     number: Number
@@ -108,7 +121,7 @@ class Form:
     width: int
     dense: bool
     resets: bool
-    bias: bool
+    biases: frozenset[str]
     output_is_state: bool
     histories: frozenset[str]
     projected: int = 0
@@ -162,13 +175,13 @@ def layout_for(program: Program, form: Form, batch: int, device: Device, steps: 
         return (
             wanted
             if wanted is not None and has_whole_rows(wanted, form)
-            else _chosen(program, form, batch, device)
+            else by_rules(program, form, batch, device)
         )
     if form.projected:  # rows of two widths
         return wanted if wanted is not None and wanted.kind == STEPWISE.kind else STEPWISE
     if wanted is not None:
         return wanted
-    chosen = _chosen(program, form, batch, device)
+    chosen = by_rules(program, form, batch, device)
     many = chosen == NARROW and not form.resets and stretches_of(steps, batch, form.width, device) > 1
     return SCAN if many and slopes_of(program) is not None else chosen
 
@@ -187,7 +200,7 @@ def knows_rows(program: Program) -> bool:
 
 def has_whole_rows(layout: Layout, form: Form) -> bool:
     """Whether its blocks have all units of a row."""
-    alone = layout.kind in ("solo", "narrow") and 16 * layout.warps == form.width and not form.projected
+    alone = layout.kind in ALONE and layout.units_of_warp * layout.warps == form.width and not form.projected
     return alone or layout.kind == "rowwise"
 
 
@@ -207,11 +220,11 @@ def why_step_by_step(program: Program, form: Form, batch: int, device: Device) -
     """Why the rules have a call go step by step, as the end of a sentence; None where that is its only way, or it goes
     another one, which somebody tries.
     """
-    if form.projected or _chosen(program, form, batch, device).kind not in BY_CUBLAS:
+    if form.projected or by_rules(program, form, batch, device).kind not in BY_CUBLAS:
         return None
     if knows_rows(program):
         return "a block, which is to have all units, does not hold the weights"
-    if _holding(program, form, batch, device):
+    if holding(program, form, batch, device):
         return f"{batch} rows would be too many for blocks that go through them in turn"
     count = device.multiprocessors
     return f"the registers of {count} multiprocessor{'s' * (count > 1)} do not hold the weights"
@@ -223,7 +236,8 @@ def is_backward(program: Program) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _chosen(program: Program, form: Form, batch: int, device: Device) -> Layout:
+def by_rules(program: Program, form: Form, batch: int, device: Device) -> Layout:
+    """The layout of a call where nothing was measured and nothing is tried."""
     products = [product for stage in program.stages for product in products_of(stage)]
     if knows_rows(program):
         whole = step_by_step(program, form)
@@ -234,14 +248,14 @@ def _chosen(program: Program, form: Form, batch: int, device: Device) -> Layout:
     solo = _solo(products, form, batch, device)
     if solo is not None:
         return solo
-    fitting = _holding(program, form, batch, device)
+    fitting = holding(program, form, batch, device)
     if not fitting:
         return STEPWISE
     thrice = form.number.product == "mma_tf32_thrice"
 
     def rank(each: Layout) -> tuple[float, ...]:
         """The most blocks at work, each with the fewest rows, all of them at once, in about eight warps."""
-        crowded = thrice and registers(products, form, each) > MANY_REGISTERS
+        crowded = thrice and registers(products, form, each) > _MANY_REGISTERS
         return each.rows, crowded, -each.units, each.tiles // each.at_once, abs(each.warps - 8)
 
     best = min(fitting, key=rank)
@@ -249,7 +263,7 @@ def _chosen(program: Program, form: Form, batch: int, device: Device) -> Layout:
     return STEPWISE if best.tiles >= many and form.hidden >= _LARGE else best
 
 
-def _holding(program: Program, form: Form, batch: int, device: Device) -> list[Layout]:
+def holding(program: Program, form: Form, batch: int, device: Device) -> list[Layout]:
     """The wide layouts whose blocks hold the weights."""
     products = [product for stage in program.stages for product in products_of(stage)]
     return [
@@ -260,13 +274,22 @@ def _holding(program: Program, form: Form, batch: int, device: Device) -> list[L
 
 
 def _solo(products: list[Product], form: Form, batch: int, device: Device) -> Layout | None:
-    warps = form.width // 16
+    """The layout whose blocks know nothing of each other, if their registers hold the weights."""
+    warps, few = form.width // 16, batch <= 4 * device.multiprocessors
+    if form.number.bytes == 4 and (few or form.number.product == "mma_tf32_thrice"):
+        return _lanes(products, form, batch, device)
     widest = 128 if form.number.bytes == 2 else 64
     if form.width > widest or registers(products, form, Layout("solo", warps=warps)) > _MOST_REGISTERS:
         return None
-    # Float32 in parts: 8 rows take as many products as twice 4 and half, and no registers are left for their weights.
-    narrow = batch <= 4 * device.multiprocessors or form.number.product == "mma_tf32_thrice"
-    return Layout("narrow" if narrow else "solo", warps=warps)
+    return Layout("narrow" if few else "solo", warps=warps)
+
+
+def _lanes(products: list[Product], form: Form, batch: int, device: Device) -> Layout | None:
+    """As many blocks at once as there are multiprocessors, with as few rows each as that leaves."""
+    rows = next((each for each in (1, 2) if batch <= each * device.multiprocessors), 4)
+    layout = Layout("lanes", warps=form.width // 8, tiles=rows)
+    room = min(_MOST_REGISTERS, _REGISTERS // layout.threads - _OTHER_REGISTERS)
+    return layout if form.width <= 128 and registers(products, form, layout) <= room else None
 
 
 def _most(form: Form, warps: int) -> int:
@@ -326,35 +349,6 @@ def _fits(products: list[Product], form: Form, layout: Layout, device: Device) -
     return layout.warps == 4 or all(chunks_of(product, form) >= layout.warps for product in products)
 
 
-# What `variants` tries: reads of 16 bytes under way, cycles before the first look, steps that are read ahead.
-_CHUNKS, _HOLDS, _AHEAD = (1, 2, 4, 8), (0, 200, 400, 500, 600, 700, 800, 900, 1000, 1200), (4, 8, 16)
-
-
-def alternatives(program: Program, form: Form, batch: int, device: Device) -> list[Layout]:
-    """The layouts that may suit a call: that of the rules first, then others that hold its weights."""
-    first = _chosen(program, form, batch, device)
-    products = [product for stage in program.stages for product in products_of(stage)]
-    if first.kind in ("solo", "narrow"):
-        return [first, replace(first, kind="narrow" if first.kind == "solo" else "solo")]
-    if first.kind != "wide" or not products:
-        return [first]
-    holding = _holding(program, form, batch, device)
-    fitting = [layout for layout in holding if layout.rows <= 2 * first.rows]
-    return [first, *[layout for layout in fitting if layout != first]]
-
-
-def variants(program: Program, form: Form, layout: Layout) -> tuple[list[Layout], list[Layout]]:
-    """The same with other reads under way, and with other holds."""
-    if layout.kind in BY_CUBLAS:
-        return [], []
-    if layout.kind != "wide":
-        return [replace(layout, ahead=each) for each in _AHEAD], []
-    products = [product for stage in program.stages for product in products_of(stage)]
-    most = max((loads_of(product, form, layout) for product in products), default=1)
-    chunks = [each for each in _CHUNKS if each <= most]
-    return [replace(layout, chunk=each) for each in chunks], [replace(layout, hold=each) for each in _HOLDS]
-
-
 def words_of(product: Product, form: Form) -> int:
     """The inner dimension in 32-bit words."""
     return len(product.columns) * form.width * form.number.bytes // 4
@@ -379,7 +373,7 @@ def tiles_of(product: Product, layout: Layout) -> int:
 
 def registers(products: list[Product], form: Form, layout: Layout) -> int:
     """Of a thread, for the weights of these products."""
-    units = layout.units if layout.kind == "wide" else 16
+    units = layout.units if layout.kind == "wide" else layout.units_of_warp
     return sum(len(each.accumulators) * units * loads_of(each, form, layout) // 2 for each in products)
 
 

@@ -47,12 +47,6 @@ DEVICE void NAME(float* d, const u32* a, u32 b0, u32 b1) { \
 MATRIX_PRODUCT(mma_bf16, "m16n8k16", "bf16")
 MATRIX_PRODUCT(mma_f16, "m16n8k16", "f16")
 MATRIX_PRODUCT(mma_tf32, "m16n8k8", "tf32")
-// As `high_tf32`, computed where it stands: moved out of a loop over steps, the parts of all weights would be spilled.
-DEVICE u32 high_tf32_here(u32 v) {
-  u32 r;
-  asm volatile("{ .reg .u32 t; add.u32 t, %1, 0x1000; and.b32 %0, t, 0xffffe000; }" : "=r"(r) : "r"(v));
-  return r;
-}
 #define MOST_LOOKS 4000000
 #define GIVE_UP { *late = 1; return; }
 #endif
@@ -86,19 +80,19 @@ DEVICE void mma_tf32_thrice(float* d, const u32* a, u32 b0, u32 b1) {
   mma_tf32(d, high, l0, l1);
   mma_tf32(d, high, h0, h1);
 }
-// The two parts by integers, which are faster than a conversion. The small one has at most a bit more than TF32, which the
-// product does not read. Of a NaN the large part may be a zero; the small one is NaN.
-DEVICE u32 high_tf32(u32 v) { return (v + 0x1000u) & 0xffffe000u; }
-DEVICE u32 low_tf32(u32 v, u32 high) { return AS_BITS(AS_FLOAT(v) - AS_FLOAT(high)); }
-// Where rows are 4, both parts of each are columns side by side: two products make all four, and d[0] + d[1] is the sum.
-template <bool HERE> DEVICE void mma_tf32_pairs(float* d, const u32* a, u32 b0, u32 b1) {
-  u32 high[4], low[4];
-  for (int i = 0; i < 4; ++i) {
-    high[i] = HERE ? high_tf32_here(a[i]) : high_tf32(a[i]);
-    low[i] = low_tf32(a[i], high[i]);
+
+// Four lanes have each a part of the sums of so many rows. Lane q gets the sum of row q % ROWS, added up in one order.
+DEVICE float of_lane(float v, int x) { return AS_FLOAT(__shfl_xor_sync(0xffffffffu, AS_BITS(v), x)); }
+template <int ROWS> DEVICE float total_of_lanes(const float* parts, int q) {
+  if (ROWS == 1) {
+    const float pair = parts[0] + of_lane(parts[0], 1);
+    return pair + of_lane(pair, 2);
   }
-  mma_tf32(d, low, b0, b1);
-  mma_tf32(d, high, b0, b1);
+  const bool odd = q & 1, upper = q & 2;
+  const float pair = (odd ? parts[1] : parts[0]) + of_lane(odd ? parts[0] : parts[1], 1);
+  if (ROWS == 2) return pair + of_lane(pair, 2);
+  const float other = (odd ? parts[3] : parts[2]) + of_lane(odd ? parts[2] : parts[3], 1);
+  return (upper ? other : pair) + of_lane(upper ? pair : other, 2);
 }
 
 // NaN stays NaN in all of them, as in torch.

@@ -11,6 +11,7 @@ from torch import Tensor
 from cellwise.plan.program import Buffer, Program, Stage
 
 RECURRENT, INPUT, PROJECTION = "weight_hh", "weight_ih", "weight_hr"
+BIASES = ("bias_ih", "bias_hh")
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from cellwise.backends.cuda.frame import Frame
-from cellwise.backends.cuda.layout import (
-    MANY_REGISTERS,
-    Form,
-    Layout,
-    loads_of,
-    registers,
-    tiles_of,
-    words_of,
-)
+from cellwise.backends.cuda.layout import Form, Layout, loads_of, tiles_of, words_of
 from cellwise.backends.cuda.products import Product
 from cellwise.backends.cuda.reductions import Reductions
 from cellwise.backends.cuda.text import c_name
@@ -40,27 +32,26 @@ class Kept(NamedTuple):
 class Solo(Frame):
     # The steps of a block.
     first_step, end_step = "0", "steps"
+    # Rows that a shared buffer has room for, and how many units a thread computes.
+    shared_rows, units = 8, 2
 
     def __init__(self, program: Program, form: Form, layout: Layout) -> None:
         super().__init__(program, form, layout)
         self.narrow = layout.kind != "solo"
-        self.pairs = 1 if self.narrow else 2  # rows of a thread, each with two units
-        self.cells = 2 * self.pairs
+        self.pairs = 1 if self.narrow else 2  # rows of a thread
+        self.cells = self.units * self.pairs
         self.raws = self.pairs if form.number.bytes == 2 else self.cells
-        # Rows whose two parts are multiplied side by side.
-        self.parted = self.narrow and form.number.product == "mma_tf32_thrice"
-        held = registers([each for stage in self.products for each in stage], form, layout)
-        here = "true" if held > MANY_REGISTERS else "false"
-        self.multiply = f"mma_tf32_pairs<{here}>" if self.parted else form.number.product
         self.places, self.words = self._places()
         place = "0" if self.narrow else "p & 1"
         self.together = Reductions(self, self.pairs, place, (4, 16), "unit == 0", "row[e] < count")
         # What is added up lies behind these, in two buffers that change places.
-        self._added_at, self._added = self.words, self.together.columns * layout.warps * layout.rows
+        # Lanes without a row have a place there as well.
+        self._added_rows = max(4, layout.rows)
+        self._added_at, self._added = self.words, self.together.columns * layout.warps * self._added_rows
         self.words += 2 * self._added
 
     def _places(self) -> tuple[dict[tuple[str, tuple[int, ...]], Place], int]:
-        """Where in shared memory the rows to multiply lie: two buffers of 8 rows for each product's operand."""
+        """Where in shared memory the rows to multiply lie: two buffers for each product's operand."""
         at, places = 0, {}
         for products in self.products:
             for product in products:
@@ -69,7 +60,7 @@ class Solo(Frame):
                     words = words_of(product, self.form)
                     pitch = words + (16 - words % 32) % 32  # loads meet no bank twice
                     places[key] = at, pitch
-                    at += 2 * 8 * pitch
+                    at += 2 * self.shared_rows * pitch
         return places, at
 
     @property
@@ -90,7 +81,8 @@ class Solo(Frame):
             "const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, g = lane >> 2, q = lane & 3;"
         )
         # Without products blocks may share the units, too.
-        self.line(f"const int unit0 = (blockIdx.y * {self.layout.warps} + warp) * 16, unit = unit0 + 2 * g;")
+        own, first = self.units, f"(blockIdx.y * {self.layout.warps} + warp) * {self.layout.units_of_warp}"
+        self.line(f"const int unit0 = {first}, unit = unit0 + {own} * g;")
 
     def weights(self, s: int, k: int) -> None:
         product = self.products[s][k]
@@ -114,9 +106,8 @@ class Solo(Frame):
         self._depth -= 2
         rows = self.layout.rows
         with self.block(f"for (int row0 = blockIdx.x * {rows}; row0 < B; row0 += gridDim.x * {rows})"):
-            each = "row0 + q" if self.narrow else "row0 + 2 * q + (p & 1)"
             self.line(f"int row[{self.cells}];")
-            self.each(self.cells, f"row[p] = {each};")
+            self.each(self.cells, f"row[p] = {self.row_of_cell()};")
             self.line("__syncthreads();")  # the rows before may still be read
             self.last_step()
             self.base_lines()
@@ -128,6 +119,10 @@ class Solo(Frame):
             self._loop(step)
             self.last_states()
             self.last_sums()
+
+    def row_of_cell(self) -> str:
+        """The row of a number that a thread computes."""
+        return "row0 + q" if self.narrow else "row0 + 2 * q + (p & 1)"
 
     def _loop(self, step: list[str]) -> None:
         self._begin_reads()
@@ -265,7 +260,7 @@ class Solo(Frame):
     def _finish(self, stage: Stage) -> None:
         shared = f"((float*)shared + {self._added_at} + (i & 1) * {self._added})"
         row = "q" if self.narrow else "(2 * q + e)"
-        self.together.finish(stage, shared, self.layout.warps, row, self.layout.rows)
+        self.together.finish(stage, shared, self.layout.warps, row, self._added_rows)
 
     def _share_given(self, product: Product) -> None:
         """Rows to multiply that lay in memory before: those of states that a backward pass computes a step from."""
@@ -275,7 +270,7 @@ class Solo(Frame):
             if (buffer.name, column) in self.posted:
                 continue
             name = self.read(Slot(buffer, column)).name
-            first = f"{at + part * self.form.width * self.number.bytes // 4} + (i & 1) * {8 * pitch}"
+            first = f"{at + part * self.form.width * self.number.bytes // 4} + (i & 1) * {self.shared_rows * pitch}"
             if self.number.bytes == 2:
                 self.each(
                     self.raws, f"((u32*)shared)[{first} + (2 * q + p) * {pitch} + unit / 2] = {name}[p];"
@@ -293,20 +288,21 @@ class Solo(Frame):
         chains = self._chains(product)
         self.line(f"float c{s}_{k}[{accumulators}][{chains}][4] = {{}};")
         with self.unrolled("l", loads):
-            where = f"{at} + (i & 1) * {8 * pitch} + g * {pitch} + l * 16 + q * 4"
+            where = f"{at} + (i & 1) * {self.shared_rows * pitch} + g * {pitch} + l * 16 + q * 4"
             self.line(f"const Quad v = *(const Quad*)((const u32*)shared + {where});")
             with self.unrolled("h", 2), self.unrolled("m", accumulators):
                 into = f"c{s}_{k}[m][(2 * l + h) % {chains}]"
-                self.line(f"{self.multiply}({into}, w{s}_{k}[m][2 * l + h], v.w[2 * h], v.w[2 * h + 1]);")
+                self.line(
+                    f"{self.number.product}({into}, w{s}_{k}[m][2 * l + h], v.w[2 * h], v.w[2 * h + 1]);"
+                )
 
     def _terms(self, s: int, a: int) -> list[str]:
         terms = []
         for k, product in enumerate(self.products[s]):
             if a in product.accumulators:
                 own = product.accumulators.index(a)
-                numbers = ["2 * p", "2 * p + 1"] if self.parted else ["2 * p" if self.narrow else "p"]
-                chains = range(self._chains(product))
-                terms += [f"c{s}_{k}[{own}][{chain}][{each}]" for chain in chains for each in numbers]
+                number = "2 * p" if self.narrow else "p"
+                terms += [f"c{s}_{k}[{own}][{chain}][{number}]" for chain in range(self._chains(product))]
         return terms
 
     def _values(self, stage: Stage, known: dict[Node, str]) -> None:
@@ -350,7 +346,7 @@ class Solo(Frame):
         """A value of every unit, into the rows that warps multiply next."""
         at, pitch = place
         first = part * self.form.width * self.number.bytes // 4
-        where = f"{at + first} + {parity} * {8 * pitch}"
+        where = f"{at + first} + {parity} * {self.shared_rows * pitch}"
         convert = f"f_{self.number.name}"
         if self.number.bytes == 2:
             both = f"{convert}({variable}[p]) | {convert}({variable}[p + {self.pairs}]) << 16"
@@ -359,16 +355,9 @@ class Solo(Frame):
             self._share_word(where, pitch, f"{convert}({variable}[p])")
 
     def _share_word(self, first: str, pitch: int, word: str) -> None:
-        """A float32 of every number, from a place in shared memory on: whole, or its two parts as two rows."""
+        """32 bits of every number, from a place in shared memory on."""
         row = "2 * q" if self.narrow else "(2 * q + (p & 1))"
-        place = f"((u32*)shared)[{first} + {row} * {pitch} + unit + {self.unit()}]"
-        if not self.parted:
-            self.each(self.cells, f"{place} = {word};")
-            return
-        with self.unrolled("p", self.cells):
-            self.line(f"const u32 word = {word}, high = high_tf32(word);")
-            self.line(f"(&{place})[0] = high;")
-            self.line(f"(&{place})[{pitch}] = low_tf32(word, high);")
+        self.each(self.cells, f"((u32*)shared)[{first} + {row} * {pitch} + unit + {self.unit()}] = {word};")
 
     def _store(self, variable: str, kept: tuple[str, str], slot: Slot, convert: str) -> None:
         (pointer, step), columns, column = kept, slot.buffer.columns, slot.column

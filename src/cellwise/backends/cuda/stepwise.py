@@ -7,7 +7,7 @@ once and serves every call. All else of a call is in a table on the device, whic
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -367,10 +367,13 @@ class Stepwise(Frame):
     def value_of(self, read: Read, width: Width = Width.HIDDEN) -> str:
         return self._once(read.name, f"{read.number}_f({self._load(read, width)})")
 
-    def bias_of(self, s: int, a: int, gate: str) -> str:
-        self.argument("const void* bias", "bias")
-        place = self.program.graph.state_gates.index(gate) * self.form.width
-        return self._once(f"bias {gate}", f"VALUE(((const Element*)bias)[{place} + unit])")
+    def bias_of(self, s: int, a: int, biases: Sequence[tuple[str, int]]) -> str:
+        found = []
+        for stem, block in biases:
+            self.argument(f"const void* {stem}", "bias", stem)
+            value = f"VALUE(((const Element*){stem})[{block * self.form.width} + unit])"
+            found.append(self._once(f"{stem} {block}", value))
+        return " + ".join(found)
 
     def _load(self, read: Read, width: Width) -> str:
         size = self.size_of(width)[1]

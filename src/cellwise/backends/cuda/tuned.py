@@ -13,21 +13,62 @@ from functools import cache
 from importlib.resources import files
 
 from cellwise.backends.compiled.cache import keep, recall
-from cellwise.backends.cuda.layout import Form, Layout, alternatives, is_backward, knows_rows, variants
+from cellwise.backends.cuda.layout import (
+    ALONE,
+    BY_CUBLAS,
+    Device,
+    Form,
+    Layout,
+    by_rules,
+    holding,
+    is_backward,
+    knows_rows,
+    loads_of,
+)
 from cellwise.backends.cuda.machine import Machine
 from cellwise.backends.cuda.products import products_of
 from cellwise.plan.program import Program
 
 TABLE = "tuned.csv"
-TUNED = ("wide", "solo", "narrow")  # kinds of layouts that are measured
+TUNED = ("wide", *ALONE)  # kinds of layouts that are measured
 _SUFFIX = ".layout"
 _NUMBERS = tuple(field.name for field in fields(Layout) if field.name != "kind")
 _MOST = 4096  # of any number
+
+# What `variants` tries: reads of 16 bytes under way, cycles before the first look, steps that are read ahead.
+_CHUNKS, _HOLDS, _AHEAD = (1, 2, 4, 8), (0, 200, 400, 500, 600, 700, 800, 900, 1000, 1200), (4, 8, 16)
 
 # What this process has read or found; None where nothing was.
 _KNOWN: dict[tuple[str, str], Layout | None] = {}
 
 _CHANGES: list[tuple[str, str]] = []
+
+
+def alternatives(program: Program, form: Form, batch: int, device: Device) -> list[Layout]:
+    """The layouts that may suit a call: that of the rules first, then others that hold its weights."""
+    first = by_rules(program, form, batch, device)
+    products = [product for stage in program.stages for product in products_of(stage)]
+    if first.kind in ("solo", "narrow"):
+        return [first, replace(first, kind="narrow" if first.kind == "solo" else "solo")]
+    if first.kind == "lanes":
+        return [first, *[replace(first, tiles=rows) for rows in (1, 2, 4) if rows != first.tiles]]
+    if first.kind != "wide" or not products:
+        return [first]
+    wide = holding(program, form, batch, device)
+    fitting = [layout for layout in wide if layout.rows <= 2 * first.rows]
+    return [first, *[layout for layout in fitting if layout != first]]
+
+
+def variants(program: Program, form: Form, layout: Layout) -> tuple[list[Layout], list[Layout]]:
+    """The same with other reads under way, and with other holds."""
+    if layout.kind in BY_CUBLAS:
+        return [], []
+    if layout.kind != "wide":
+        return [replace(layout, ahead=each) for each in _AHEAD], []
+    products = [product for stage in program.stages for product in products_of(stage)]
+    most = max((loads_of(product, form, layout) for product in products), default=1)
+    chunks = [each for each in _CHUNKS if each <= most]
+    return [replace(layout, chunk=each) for each in chunks], [replace(layout, hold=each) for each in _HOLDS]
 
 
 def changes() -> int:
