@@ -30,6 +30,7 @@ EMULATED = Emulated(run_direction)
 # Warps whose part of the inner dimension is other blocks' alone, and which so may run ahead of their own.
 WIDE = Layout("wide", units=16, warps=4, hold=1)
 SOLO = Layout("solo", warps=4)
+LANES = Layout("lanes", warps=8, tiles=2)
 SEEDS = range(1, 4)
 
 
@@ -55,14 +56,15 @@ def _known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def _outputs(layout: Layout, seeds: range) -> Iterator[Tensor]:
     """Of a layer's call in order, then as badly as each seed says."""
     torch.manual_seed(0)
-    layer = Recurrent(TwoStages, 3, 64, backend=EMULATED.name, dtype=torch.bfloat16)
-    x = torch.randn(3, 4, 3, dtype=torch.bfloat16)
+    dtype = torch.float32 if layout.kind == "lanes" else torch.bfloat16
+    layer = Recurrent(TwoStages, 3, 64, backend=EMULATED.name, dtype=dtype)
+    x = torch.randn(3, 4, 3, dtype=dtype)
     with trying(layout, layout), torch.no_grad():
         for Schedule.seed in (0, *seeds):
             yield layer(x)[0]
 
 
-@pytest.mark.parametrize("layout", [WIDE, SOLO], ids=str)
+@pytest.mark.parametrize("layout", [WIDE, SOLO, LANES], ids=str)
 def test_whatever_turns_threads_take_the_bits_are_the_same(layout: Layout) -> None:
     wanted, *found = _outputs(layout, SEEDS)
     assert all(torch.equal(each, wanted) for each in found)
@@ -126,6 +128,8 @@ def _forget() -> None:
         (WIDE, "__syncthreads();", ""),
         (WIDE, "(i64)at * 1 * WIDTH", "(i64)0 * WIDTH"),
         (SOLO, "((i + 1) & 1) *", "0 *"),
+        (LANES, "((i + 1) & 1) *", "0 *"),
+        (LANES, "__syncthreads();", ""),
     ],
 )
 def test_what_a_text_needs_is_missed_if_it_is_taken_away(
