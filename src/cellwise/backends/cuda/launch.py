@@ -196,9 +196,7 @@ class CudaRun(KernelRun):
         return found
 
     def input_products(self, frame: Frame, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
-        """W_i x of rows of x, (..., gates * width). The kernel adds the bias: with it this would take the host twice as
-        long, and be rounded once more.
-        """
+        """W_i x of rows of x, (..., gates * width). The kernel adds the bias: added here it would be rounded with them."""
         sizes, weight = self.shape.sizes, weights[INPUT]
         if sizes.padded != sizes.hidden:
             weight = padded_gates(weight, len(frame.input_gates), sizes)
