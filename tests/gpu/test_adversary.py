@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
@@ -68,6 +69,11 @@ def _outputs(layout: Layout, seeds: range) -> Iterator[Tensor]:
 def test_whatever_turns_threads_take_the_bits_are_the_same(layout: Layout) -> None:
     wanted, *found = _outputs(layout, SEEDS)
     assert all(torch.equal(each, wanted) for each in found)
+
+
+def test_a_row_has_the_same_bits_however_many_a_block_has() -> None:
+    one, *others = (list(_outputs(replace(LANES, tiles=rows), range(0)))[0] for rows in (1, 2, 4))
+    assert all(torch.equal(each, one) for each in others)
 
 
 class Linear(Cell):
