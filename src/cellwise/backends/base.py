@@ -199,12 +199,13 @@ class Stepper(ABC):
     reads_all = False
 
     @abstractmethod
-    def step(self, x: Tensor, y: Tensor) -> bool:
+    def step(self, x: Tensor, y: Tensor) -> bool | None:
         """From x (B, D) to y (B, outputs * H), both contiguous and apart.
 
         Returns:
             False if the weights it was made on are seen to hold other numbers by now: then the states are as they were,
-            and y means nothing. All weights are seen in time.
+            and y means nothing. All weights are seen in time. None if it makes no step of this x, or none now: nothing
+            was done, and the layer is to be called instead.
         """
 
     def give(self, beside: Sequence[Any]) -> None:

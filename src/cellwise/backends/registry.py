@@ -67,6 +67,14 @@ def willing(name: str, stack: LayerSpec, context: CallContext) -> tuple[str, ...
     )
 
 
+def for_steps(name: str, stack: LayerSpec, context: CallContext) -> tuple[str, ...]:
+    """Those of `willing` that a stream asks for single steps, in this order. "auto" leaves out what it leaves out for
+    whole calls, too: kernels that such a cell has not been run by.
+    """
+    untried = {"cuda"} if name == AUTO and untried_on_cuda(stack) is not None else set()
+    return tuple(each for each in willing(name, stack, context) if each not in untried)
+
+
 def choose(name: str, stack: LayerSpec, context: CallContext) -> Backend:
     """The backend of this name if it can run such calls; for "auto" the preferred or else the first that can.
 

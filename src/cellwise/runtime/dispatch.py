@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cellwise import torch_internals
 from cellwise.backends.base import Backend, CallContext, LayerSpec, Stepper, Weights, Workload
-from cellwise.backends.registry import AUTO, Explanation, check_name, choose, explain, willing
+from cellwise.backends.registry import AUTO, Explanation, check_name, choose, explain, for_steps
 
 __all__ = [
     "AUTO",
@@ -104,7 +104,7 @@ def stepper(
     watched: Sequence[Tensor],
 ) -> Stepper | None:
     """What makes single steps on these weights as they are now; None if no backend that can run them has it."""
-    for name in willing(backend, stack, context):
+    for name in for_steps(backend, stack, context):
         found, _, prepared = DISPATCHES[_dispatch_id(name, stack, context)]
         made = found.stepper(stack, prepared, weights, batch, watched)
         if made is not None:
