@@ -58,6 +58,7 @@ tests tests 240 tests/gpu tests/nn/test_cuda.py -k "not ($new)"
 script gpu 120 gpu.py --cell lstm gru --rounds 3
 script cells 100 gpu_cells.py --rounds 3
 script host 60 gpu_host.py --rounds 3 $small
+script streams 45 gpu_host.py --streams --rounds 3 $small
 script cells-float32 60 gpu_cells.py --rounds 3 --dtype float32 --hidden 64 256
 script own 60 gpu_own_cell.py $own
 script float32 60 gpu.py --cell lstm --rounds 3 --dtype float32 tf32

@@ -13,6 +13,7 @@ import torch
 from emulated import Emulated, EmulatedMachine, machine
 from recorded import Recorder
 from steps import CELLS, NAMES, assert_steps_agree, by_calls, drawn, made, run
+from torch import Tensor
 
 from cellwise.backends import registry
 from cellwise.backends.cuda import stepper
@@ -20,6 +21,7 @@ from cellwise.backends.cuda.driver import StreamOrder
 from cellwise.backends.cuda.layout import STEPWISE, Layout, trying
 from cellwise.backends.cuda.machine import LateError
 from cellwise.backends.reference.loop import run_direction
+from cellwise.cells import SCRN
 from cellwise.errors import InputError, LayerError
 from cellwise.nn.layer import RecurrentLayer
 from cellwise.runtime import dispatch
@@ -197,22 +199,68 @@ def test_out_takes_a_step_and_what_does_not_fit_is_refused() -> None:
         stream(x[0, :1])
 
 
-def test_a_graph_of_the_callers_gets_whole_calls(recorder: Recorder, calls: list[int]) -> None:
-    layer = _made("time-aware-lstm", 17, {})
-    x, beside = drawn(layer, 10, 2)
-    stream = layer.stream(2)
-    found = [run(stream, x, beside, range(6))]
-    recorder.queue = None
-    found += [run(stream, x, beside, range(6, 8))]
-    assert len(calls) == 2 and layer.stream(2)._stepper is None, "its memory would be the graph's"
+@pytest.mark.parametrize(("cell", "options"), [("time-aware-lstm", {"num_layers": 2}), (SCRN(context=5), {})])
+def test_replays_of_a_graph_of_the_callers_are_steps(
+    cell: Any, options: dict[str, Any], recorder: Recorder, calls: list[int]
+) -> None:
+    layer = _made(cell, 17, options)
+    x, beside = drawn(layer, 16, 2)
+    stream, given = layer.stream(2), {"dt": 0.5} if beside else {}
+    found = [run(stream, x[:5], {name: torch.full((16, 2), each) for name, each in given.items()})]
+    held: list[Tensor] = []
+    now = torch.empty(2, 5)
+    replay = recorder.record(lambda: held.append(stream(now, **given)))
+
+    def by_replays(times: range) -> None:
+        for t in times:
+            now.copy_(x[t])
+            replay()
+            found.append(held[0].clone()[None])
+
+    # One step after another: by replays, of the stream's own, graphs of both sorts.
+    by_replays(range(5, 7))
+    found.append(torch.stack([stream(each, **given) for each in x[7:10]]))
+    by_replays(range(10, 13))
+    state = stream.state
+    found.append(torch.stack([stream(each, **given) for each in x[13:15]]))
+    stream.state = state
+    found[-1] = torch.stack([stream(each, **given) for each in x[13:15]])
+    by_replays(range(15, 16))
+    beside = {name: torch.full((16, 2), each) for name, each in given.items()}
+    torch.testing.assert_close(torch.cat(found), by_calls(layer, x, beside), atol=1e-5, rtol=1e-5)
     own = stream._stepper
     stream.refresh()
-    assert own in stream._recorded, "the caller's graph knows its memory"
+    assert own in stream._recorded and stream._stepper is not own and not calls, "the graph knows its memory"
+
+
+def test_a_number_beside_x_is_put_there_by_each_replay(recorder: Recorder) -> None:
+    layer = _made("time-aware-lstm", 17, {})
+    x, _ = drawn(layer, 8, 2)
+    stream, other = layer.stream(2), layer.stream(2)
+    held: list[Tensor] = []
+    run(stream, x[:4], {"dt": torch.full((4, 2), 0.5)})
+    stream(x[4], dt=0.5)
+    replay = recorder.record(lambda: held.append(stream(x[6], dt=0.5)))
+    stream(x[5], dt=2.0)
+    replay()
+    found = stream(x[7], dt=2.0)
+    for t, dt in enumerate((0.5, 0.5, 0.5, 0.5, 0.5, 2.0, 0.5, 2.0)):
+        wanted = other(x[t], dt=dt)
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
+
+
+def test_what_was_not_compiled_yet_is_called_whole_in_a_graph(recorder: Recorder, calls: list[int]) -> None:
+    layer = _made("gru", 17, {})
+    x, _ = drawn(layer, 8, 2)
+    stream = layer.stream(2)
+    recorder.queue = None
+    assert layer.stream(2)._stepper is None, "its memory would be the graph's"
+    found = [stream(each) for each in x[:3]]
+    assert len(calls) == 3
     recorder.queue = 0
-    stream.refresh()
-    found += [run(stream, x, beside, range(8, 10))]
-    assert len(calls) == 2
-    torch.testing.assert_close(torch.cat(found), by_calls(layer, x, beside), atol=1e-5, rtol=1e-5)
+    found += [stream(each) for each in x[3:]]
+    assert len(calls) == 3
+    torch.testing.assert_close(torch.stack(found), by_calls(layer, x, {}), atol=1e-5, rtol=1e-5)
 
 
 def test_each_queue_has_graphs_of_its_own(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,9 +194,11 @@ class Stepper(ABC):
     """A stack of layers that is fed one step at a time and keeps its states, which are zero at first.
 
     reads_all: whether every step looks at every number of the weights.
+    is_recorded: whether a CUDA graph of the caller's knows its memory, which then is to live as long as the stream.
     """
 
     reads_all = False
+    is_recorded = False
 
     @abstractmethod
     def step(self, x: Tensor, y: Tensor) -> bool | None:

@@ -54,6 +54,10 @@ class StepperInTrueSizes(Stepper):
         self._cuts = self._cuts_of(self._rows)
         self._starts = [(sum(sizes[:place]), size) for place, size in enumerate(sizes)]
 
+    @property
+    def is_recorded(self) -> bool:  # type: ignore[override]
+        return self.stepper.is_recorded
+
     def _cuts_of(self, rows: Tensor) -> list[Tensor]:
         """Where each output is in the rows of a step."""
         return [rows.narrow(1, start, size) for start, size in self._places]

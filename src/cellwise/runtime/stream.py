@@ -62,6 +62,9 @@ class Stream:
     `copy.deepcopy` and pickle take the layer along.
     """
 
+    _stepper: Stepper | None = None
+    _recorded: tuple[Stepper, ...] = ()  # those whose memory a graph of the caller's knows
+
     def __init__(self, layer: Streamed, batch_size: int) -> None:
         self._open(layer, batch_size, layer._stream_state(batch_size))
 
@@ -77,7 +80,9 @@ class Stream:
         size, dtype, device = self._layer._stream_sizes()
         # A layer that was moved to another dtype or device takes its state along.
         states = tuple([each.to(device, dtype) for each in states])
-        self._stepper: Stepper | None = None
+        if self._stepper is not None and self._stepper.is_recorded:
+            self._recorded = (*self._recorded, self._stepper)
+        self._stepper = None
         self._step: Callable[[Tensor, Tensor], bool | None] | None = None
         if made is not None:
             self._stepper, watched = made
@@ -144,16 +149,12 @@ class Stream:
         if done:
             return y
         if done is None:
-            if self._stepper not in self._recorded:
-                self._recorded = (*self._recorded, self._stepper)
             return self._whole(x, out)
         self._prepare(self._present())
         return Stream.__call__(self, x, y)
 
     # What a stepper takes of each value that the cell asks for beside x: None if that is none.
     _taken: Sequence[Any] | None = ()
-    # Steppers whose memory a graph of the caller's may know, which is replayed while the stream lives.
-    _recorded: tuple[Stepper | None, ...] = ()
 
     def _beside(self, x: Tensor) -> Mapping[str, Any]:
         """What stands beside x, as a layer takes it."""

@@ -27,6 +27,8 @@ _SHARED_OF_BLOCK, _TOGETHER = 97, 95
 # Of CUresult: of a cooperative launch that it has more blocks than run at once, or that the device has none such.
 _NO_CONTEXT, _REFUSED = 201, (720, 801)
 _NON_BLOCKING = 1  # of CUstream_flags: it does not wait for the default stream
+# Threads that record at once may do so on the same stream, and share Python's collector of garbage.
+_RECORDING = threading.Lock()
 
 
 class DriverError(CellwiseError):
@@ -178,9 +180,9 @@ class CudaMachine(Machine):
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         now = torch.cuda.current_stream(self._torch_device)
         stream = _recording_stream(self._torch_device, now.cuda_stream)
-        stream.wait_stream(now)  # where graphs may be at work that were recorded there, in memory of cuBLAS's
+        stream.wait_stream(now)  # where graphs may be at work in the memory that cuBLAS has for this one
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.stream(stream), _without_collector():
+        with _RECORDING, torch.cuda.stream(stream), _without_collector():
             small = torch.zeros(16, 16, device=self._torch_device)
             torch.mm(small, small)  # cuBLAS takes its memory for this stream, which is to be no graph's own
             torch.nn.functional.linear(small, small, small[0])

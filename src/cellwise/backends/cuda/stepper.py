@@ -29,7 +29,10 @@ ARE_RECORDED = False
 # Steps of a kind that are launched one by one before they are recorded, which takes as long as some dozen of them: the
 # first compile kernels, and let cuBLAS take its memory, which nothing that is recorded may do.
 _LAUNCHED = 2
-_MOST = 16  # graphs that are kept: of as many queues of the device, two each
+_MOST = 16  # graphs that are kept: of eight queues of the device, two each
+
+# What decides what makes a step: the queue, None in a graph of the caller's; the precision of products; the turn.
+Key = tuple[int | None, str, int]
 
 
 class CudaStepper(Stepper):
@@ -72,9 +75,8 @@ class CudaStepper(Stepper):
         self.reads_all = all(w.data_ptr() in places for own in weights for w in own)
         self._works = [partial(self._work, turn) for turn in (0, 1)]
         self._turn = 0
-        # By the queue, the precision of products, and the turn.
-        self._launched: dict[tuple[int, str, int], int] = {}
-        self._recorded: dict[tuple[int, str, int], Callable[[], None]] = {}
+        self._launched: dict[Key, int] = {}
+        self._recorded: dict[Key, Callable[[], None]] = {}
         self._order = machine.order()
         self._order.begin(self._tensors)
         self._order.end()
@@ -87,24 +89,36 @@ class CudaStepper(Stepper):
     def step(self, x: Tensor, y: Tensor) -> bool | None:
         if x.get_device() != self._index:
             return None
-        queue, machine = self._order.begin(self._tensors), self._machine
-        if queue is None:
-            return None
+        queue, machine, turn = self._begin(), self._machine, self._turn
+        key = queue, number_of(self._dtype).product, turn
+        if queue is None and not any(key[1] == product for _, product, _ in self._launched):
+            return None  # kernels are yet to be compiled, which no recording allows
         try:
             machine.check()
             machine.copy(self._x, x)
             if self._beside:
                 self._put_beside()
-            key = queue, number_of(self._dtype).product, self._turn
             (self._recorded.get(key) or self._next(key))()
-            machine.copy(y, self._results[self._turn])
+            machine.copy(y, self._results[turn])
+            if self.is_recorded:
+                for layer in self._layers:
+                    layer.go_back(turn)
+            else:
+                self._turn = 1 - turn
         finally:
             self._order.end()
-        self._turn = 1 - self._turn
         return True
 
-    def _next(self, key: tuple[int, str, int]) -> Callable[[], None]:
-        """What makes a step of a kind that is not recorded yet."""
+    def _begin(self) -> int | None:
+        """The queue of now. A graph of the caller's knows memory: its replays begin with states that never move."""
+        queue = self._order.begin(self._tensors)
+        self.is_recorded |= queue is None
+        return queue
+
+    def _next(self, key: Key) -> Callable[[], None]:
+        """What makes a step of a kind that is not recorded yet, nor to be."""
+        if key[0] is None:
+            return self._works[key[2]]
         work, count = self._works[key[2]], self._launched.get(key, 0)
         if count < _LAUNCHED:
             self._launched[key] = count + 1
@@ -133,14 +147,14 @@ class CudaStepper(Stepper):
             if isinstance(value, Tensor):
                 rows.copy_(value.reshape(self._batch, -1))
                 self._holds[place] = None
-            elif value != self._holds[place]:
+            elif self.is_recorded or value != self._holds[place]:  # replays change it unseen
                 rows.fill_(value)
                 self._holds[place] = value
 
     @property
     def states(self) -> tuple[Tensor, ...]:
         """Copies, (L, B, size) for each state."""
-        self._order.begin(self._tensors)
+        self._begin()
         try:
             found = [layer.true_states(self._turn) for layer in self._layers]
             return tuple(torch.stack(each) for each in zip(*found, strict=True))
@@ -149,7 +163,7 @@ class CudaStepper(Stepper):
 
     @states.setter
     def states(self, given: tuple[Tensor, ...]) -> None:
-        self._order.begin(self._tensors)
+        self._begin()
         try:
             for place, state in enumerate(given):
                 for layer, own in zip(self._layers, state, strict=True):
@@ -195,6 +209,11 @@ class _Layer:
     def true_states(self, turn: int) -> list[Tensor]:
         """(B, size) each, where a step of this turn begins."""
         return [each[:, :size] for each, size in zip(self._states[turn], self._sizes, strict=True)]
+
+    def go_back(self, turn: int) -> None:
+        """Put the states after a step of this turn where it began."""
+        for to, state in zip(self._states[turn], self._states[1 - turn], strict=True):
+            to.copy_(state)
 
     def step(self, turn: int, x: Tensor, beside: Mapping[str, Tensor]) -> Tensor:
         """Launch it on x (B, D); returns what a layer above takes."""
