@@ -6,10 +6,12 @@ import copy
 import pickle
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from agreement import check
 from emulated import Emulated, EmulatedMachine, machine
 from recorded import Recorder
 from steps import CELLS, NAMES, assert_steps_agree, by_calls, drawn, made, run
@@ -25,6 +27,7 @@ from cellwise.cells import SCRN
 from cellwise.errors import InputError, LayerError
 from cellwise.nn.layer import RecurrentLayer
 from cellwise.runtime import dispatch
+from cellwise.testing import cases_of
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the emulation is compiled by g++")
 EMULATED = Emulated(run_direction)
@@ -249,6 +252,25 @@ def test_a_number_beside_x_is_put_there_by_each_replay(recorder: Recorder) -> No
     torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
 
 
+def test_numbers_and_tensors_beside_x_in_turns() -> None:
+    layer = _made("time-aware-lstm", 17, {})
+    x, beside = drawn(layer, 8, 2)
+    stream, given = layer.stream(2), [0.5, beside["dt"][0], 0.5, 0.5, beside["dt"][1], 2.0, 2.0, 0.5]
+    found = torch.stack([stream(now, dt=dt) for now, dt in zip(x, given, strict=True)])
+    wanted = torch.stack([each if isinstance(each, Tensor) else torch.full((2,), each) for each in given])
+    torch.testing.assert_close(found, by_calls(layer, x, {"dt": wanted}), atol=1e-6, rtol=1e-5)
+
+
+def test_step_by_step_weights_are_multiplied_where_they_lie() -> None:
+    layer = _made("gru", 32, {})
+    x, _ = drawn(layer, 6, 2)
+    with trying(STEPWISE, STEPWISE):
+        stream = layer.stream(2)
+        run(stream, x, {})
+        (memory,) = stream._stepper._layers[0]._run._memory.values()
+    assert {each.data_ptr() for each in memory._weights.values()} == {layer.weight_hh_l0.data_ptr()}
+
+
 def test_what_was_not_compiled_yet_is_called_whole_in_a_graph(recorder: Recorder, calls: list[int]) -> None:
     layer = _made("gru", 17, {})
     x, _ = drawn(layer, 8, 2)
@@ -261,6 +283,15 @@ def test_what_was_not_compiled_yet_is_called_whole_in_a_graph(recorder: Recorder
     found += [stream(each) for each in x[3:]]
     assert len(calls) == 3
     torch.testing.assert_close(torch.stack(found), by_calls(layer, x, {}), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("cell", "situation"), [("lstm", "plain"), ("gru", "seventeen-units"), ("lstm", "projected-ragged")]
+)
+def test_calls_step_by_step_in_a_graph_of_the_callers(cell: str, situation: str, recorder: Recorder) -> None:
+    recorder.queue = None
+    case = next(case for case in cases_of(cell) if case.situation == situation)
+    check(replace(case, hidden_size=32 if situation == "plain" else 17), "emulated", layout=STEPWISE)
 
 
 def test_each_queue_has_graphs_of_its_own(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,9 @@ class Stream:
     which torch keeps no count are seen by reading the weights, up to 64 KiB a step: at once in small layers, in others
     within (size of the weights / 64 KiB) steps, or at once by `refresh`.
 
+    On a GPU a step is a call of the layer, which sees all weights as they are. Steps that are recorded as CUDA graphs
+    are switched off until they have run on a device (docs/decisions/0082).
+
     `copy.copy(stream)` is another stream on the same layer, with a state of its own that is equal at first;
     `copy.deepcopy` and pickle take the layer along.
     """

@@ -178,20 +178,18 @@ class CudaMachine(Machine):
         return torch_internals.current_cuda_stream(index)
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        now = torch.cuda.current_stream(self._torch_device)
-        stream = _recording_stream(self._torch_device, now.cuda_stream)
-        stream.wait_stream(now)  # where graphs may be at work in the memory that cuBLAS has for this one
-        graph = torch.cuda.CUDAGraph()
-        with _RECORDING, torch.cuda.stream(stream), _without_collector():
-            small = torch.zeros(16, 16, device=self._torch_device)
-            torch.mm(small, small)  # cuBLAS takes its memory for this stream, which is to be no graph's own
-            torch.nn.functional.linear(small, small, small[0])
-            graph.capture_begin(capture_error_mode="thread_local")
-            try:
-                work()
-            finally:
-                graph.capture_end()
-        now.wait_stream(stream)
+        now, device = torch.cuda.current_stream(self._torch_device), self._torch_device
+        with _RECORDING, _without_collector():
+            stream, first = _recording(device, now.cuda_stream)
+            stream.wait_stream(now)  # where graphs may be at work in the memory that cuBLAS has for this one
+            with torch.cuda.stream(stream):
+                small = torch.zeros(16, 16, device=device)
+                torch.mm(
+                    small, small
+                )  # cuBLAS takes its memory for this stream, which is to be no graph's own
+                torch.nn.functional.linear(small, small, small[0])
+                graph = _captured(work, first.pool())
+            now.wait_stream(stream)
         return Replay(graph, context_of(self._torch_device))
 
     def copy(self, to: Tensor, given: Tensor) -> None:
@@ -334,13 +332,29 @@ def context_of(device: torch.device) -> Context:
 
 
 @cache
-def _recording_stream(device: torch.device, stream: int) -> torch.cuda.Stream:
-    """Where graphs are recorded that run on a stream, and on no other.
+def _recording(device: torch.device, stream: int) -> tuple[torch.cuda.Stream, torch.cuda.CUDAGraph]:
+    """Where graphs are recorded that run on a stream, and on no other; and the first of them, with what they share.
 
     cuBLAS has memory of its own for each stream, which a graph goes on using: graphs of two streams must not share it,
-    so this is none of the streams that torch lends out in turns.
+    so this is none of the streams that torch lends out in turns. Those of one stream run one after the other, and share
+    the memory of what they make meanwhile, which is theirs as long as the first one lives: torch has 2 MiB at least for
+    graphs that share none.
     """
-    return _own_stream(device)
+    own = _own_stream(device)
+    with torch.cuda.stream(own):
+        nothing = torch.zeros(1, device=device)
+        return own, _captured(nothing.zero_, None)
+
+
+def _captured(work: Callable[[], Any], pool: Any) -> torch.cuda.CUDAGraph:
+    """A graph of what is asked for on the stream of now."""
+    graph = torch.cuda.CUDAGraph()
+    graph.capture_begin(pool, capture_error_mode="thread_local")
+    try:
+        work()
+    finally:
+        graph.capture_end()
+    return graph
 
 
 @cache
