@@ -60,6 +60,7 @@ script beside 60 gpu_beside_lstm.py --rounds 3
 script beside-float32 60 gpu_beside_lstm.py --rounds 3 --dtype float32 --hidden 64 128
 script cells 100 gpu_cells.py --rounds 3
 script host 60 gpu_host.py --rounds 3 $small
+script streams 45 gpu_host.py --streams --rounds 3 $small
 script cells-float32 60 gpu_cells.py --rounds 3 --dtype float32 --hidden 64 256
 script own 60 gpu_own_cell.py $own
 script float32 60 gpu.py --cell lstm --rounds 3 --dtype float32 tf32

@@ -38,6 +38,7 @@ TINY = {
     "BATCH": 2,
     "_CALLS": 1,
     "device_time": lambda run: run() and 1.0,
+    "STREAM_BATCHES": (1, 2),
 }
 
 
@@ -68,6 +69,20 @@ class Moment:
         return (other.at - self.at) * 1e3 + 1e-6
 
 
+class Recorded:
+    """Stands for a CUDA graph, of whose work nothing is done again."""
+
+    def replay(self) -> None:
+        return
+
+
+class Queue:
+    """Stands for a stream of the device's."""
+
+    def wait_stream(self, other: object) -> None:
+        return
+
+
 class Rehearsed(Emulated):
     name = "cuda"
     summary = "kernels for a GPU, emulated for a rehearsal"
@@ -85,6 +100,11 @@ def rehearsing() -> Iterator[None]:
             "get_device_capability": lambda *_: (9, 0),
             "synchronize": lambda *_: None,
             "Event": Moment,
+            "CUDAGraph": Recorded,
+            "graph": contextlib.nullcontext,
+            "Stream": Queue,
+            "current_stream": Queue,
+            "stream": contextlib.nullcontext,
         }.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, value))
         stack.enter_context(mock.patch.object(torch, "compile", lambda function: function))

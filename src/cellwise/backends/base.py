@@ -194,17 +194,20 @@ class Stepper(ABC):
     """A stack of layers that is fed one step at a time and keeps its states, which are zero at first.
 
     reads_all: whether every step looks at every number of the weights.
+    is_recorded: whether a CUDA graph of the caller's knows its memory, which then is to live as long as the stream.
     """
 
     reads_all = False
+    is_recorded = False
 
     @abstractmethod
-    def step(self, x: Tensor, y: Tensor) -> bool:
+    def step(self, x: Tensor, y: Tensor) -> bool | None:
         """From x (B, D) to y (B, outputs * H), both contiguous and apart.
 
         Returns:
             False if the weights it was made on are seen to hold other numbers by now: then the states are as they were,
-            and y means nothing. All weights are seen in time.
+            and y means nothing. All weights are seen in time. None if it makes no step of this x, or none now: nothing
+            was done, and the layer is to be called instead.
         """
 
     def give(self, beside: Sequence[Any]) -> None:

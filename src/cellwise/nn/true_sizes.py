@@ -47,22 +47,36 @@ class StepperInTrueSizes(Stepper):
         self.reads_all = stepper.reads_all
         width, sizes = padding.width, padding.outputs
         self._is_whole = set(sizes) == {width}
-        rows = torch.empty(batch, len(sizes) * width, dtype=like.dtype, device="cpu")
-        self._rows = rows
-        # Where each output is in these rows, and where a step's result has it.
-        self._cuts = [rows.narrow(1, place * width, size) for place, size in enumerate(sizes)]
+        with torch.inference_mode(False):
+            self._rows = torch.empty(batch, len(sizes) * width, dtype=like.dtype, device=like.device)
+        self._is_cpu = like.is_cpu
+        self._places = [(place * width, size) for place, size in enumerate(sizes)]
+        self._cuts = self._cuts_of(self._rows)
         self._starts = [(sum(sizes[:place]), size) for place, size in enumerate(sizes)]
 
-    def step(self, x: Tensor, y: Tensor) -> bool:
+    @property
+    def is_recorded(self) -> bool:  # type: ignore[override]
+        return self.stepper.is_recorded
+
+    def _cuts_of(self, rows: Tensor) -> list[Tensor]:
+        """Where each output is in the rows of a step."""
+        return [rows.narrow(1, start, size) for start, size in self._places]
+
+    def step(self, x: Tensor, y: Tensor) -> bool | None:
         if self._is_whole:
             return self.stepper.step(x, y)
-        if not self.stepper.step(x, self._rows):
-            return False
+        rows, cuts = self._rows, self._cuts
+        if not self._is_cpu:  # a step on another of the device's queues may still read those of the last one
+            rows = torch.empty_like(rows)
+            cuts = self._cuts_of(rows)
+        done = self.stepper.step(x, rows)
+        if not done:
+            return done
         y = y.view(self._batch, -1)
-        if len(self._cuts) == 1:
-            y.copy_(self._cuts[0])
+        if len(cuts) == 1:
+            y.copy_(cuts[0])
         else:
-            for cut, (start, size) in zip(self._cuts, self._starts, strict=True):
+            for cut, (start, size) in zip(cuts, self._starts, strict=True):
                 y.narrow(1, start, size).copy_(cut)
         return True
 

@@ -58,9 +58,15 @@ class Stream:
     which torch keeps no count are seen by reading the weights, up to 64 KiB a step: at once in small layers, in others
     within (size of the weights / 64 KiB) steps, or at once by `refresh`.
 
+    On a GPU a step is a call of the layer, which sees all weights as they are. Steps that are recorded as CUDA graphs
+    are switched off until they have run on a device (docs/decisions/0082).
+
     `copy.copy(stream)` is another stream on the same layer, with a state of its own that is equal at first;
     `copy.deepcopy` and pickle take the layer along.
     """
+
+    _stepper: Stepper | None = None
+    _recorded: tuple[Stepper, ...] = ()  # those whose memory a graph of the caller's knows
 
     def __init__(self, layer: Streamed, batch_size: int) -> None:
         self._open(layer, batch_size, layer._stream_state(batch_size))
@@ -77,14 +83,16 @@ class Stream:
         size, dtype, device = self._layer._stream_sizes()
         # A layer that was moved to another dtype or device takes its state along.
         states = tuple([each.to(device, dtype) for each in states])
-        self._stepper: Stepper | None = None
-        self._step: Callable[[Tensor, Tensor], bool] | None = None
+        if self._stepper is not None and self._stepper.is_recorded:
+            self._recorded = (*self._recorded, self._stepper)
+        self._stepper = None
+        self._step: Callable[[Tensor, Tensor], bool | None] | None = None
         if made is not None:
             self._stepper, watched = made
             self._stepper.states = states
             self._step, self._changed = self._stepper.step, watched.changed
         self._states = states
-        self._dtype, self._device = dtype, device
+        self._dtype, self._device, self._is_cpu = dtype, device, device.type == "cpu"
         rows = torch.empty(self.batch_size, size, dtype=dtype, device=device)
         # Bytes of x and of y: a step asks no tensor what is known.
         self._bytes = self.batch_size * self.input_size * dtype.itemsize, rows.nbytes
@@ -126,7 +134,7 @@ class Stream:
         if step is None or type(x) is not Tensor:
             return self._slow(x, out)
         like = self._like.get(x.shape)
-        if like is None or x.dtype is not self._dtype or not x.is_cpu or x.is_neg():
+        if like is None or x.dtype is not self._dtype or x.is_cpu is not self._is_cpu or x.is_neg():
             return self._slow(x, out)
         if self._changed():
             self._prepare(self._present())
@@ -140,14 +148,20 @@ class Stream:
             start, its_start, (of_x, of_y) = y.data_ptr(), x.data_ptr(), self._bytes
             if start < its_start + of_x and its_start < start + of_y:
                 x = x.clone()  # it is still read while the result is written
-        if not step(x, y):
-            self._prepare(self._present())
-            return Stream.__call__(self, x, y)
-        return y
+        done = step(x, y)
+        if done:
+            return y
+        if done is None:
+            return self._whole(x, out)
+        self._prepare(self._present())
+        return Stream.__call__(self, x, y)
 
-    # What a step was given beside x; and, for each that the cell asks for, what a stepper takes: None if that is none.
-    _beside: Mapping[str, Any] = MappingProxyType({})
+    # What a stepper takes of each value that the cell asks for beside x: None if that is none.
     _taken: Sequence[Any] | None = ()
+
+    def _beside(self, x: Tensor) -> Mapping[str, Any]:
+        """What stands beside x, as a layer takes it."""
+        return {}
 
     def _slow(self, x: Tensor, out: Tensor | None) -> Tensor:
         """A step that is checked in full: for inputs of unusual kinds, and layers that no kernel runs."""
@@ -170,10 +184,17 @@ class Stream:
             self._checked(out, like)
         with torch.no_grad():
             rows = x.detach().view(self._rows)
-            is_plain = type(rows) is Tensor and x.is_cpu and self._taken is not None
+            is_plain = type(rows) is Tensor and x.is_cpu is self._is_cpu and self._taken is not None
             if self._stepper is not None and is_plain:
                 return Stream.__call__(self, torch.clone(rows).view(x.shape), out)
-            output, states = self._layer._stream_step(rows, self._present(), self._beside)
+        return self._whole(x, out)
+
+    def _whole(self, x: Tensor, out: Tensor | None) -> Tensor:
+        """A step as a call of the layer."""
+        like = self._like[x.shape]
+        with torch.no_grad():
+            rows = x.detach().view(self._rows)
+            output, states = self._layer._stream_step(rows, self._present(), self._beside(x))
         self._states = states
         if self._stepper is not None:
             self._stepper.states = states
@@ -186,7 +207,8 @@ class Stream:
             type(out) is not Tensor
             or out.dtype is not self._dtype
             or out.shape != like.shape
-            or not out.is_cpu
+            or out.is_cpu is not self._is_cpu
+            or not (self._is_cpu or out.device == self._device)
             or not out.is_contiguous()
             or out.requires_grad
             or out.is_neg()
@@ -270,7 +292,11 @@ class Stream:
 
     def reset(self) -> None:
         """Begin anew: the state is zero again."""
-        self._prepare(self._layer._stream_state(self.batch_size))
+        states = self._layer._stream_state(self.batch_size)
+        if self._stepper is None or not self._stepper.reads_all or self._changed():
+            self._prepare(states)
+        else:  # it sees each change of the weights by itself
+            self._states = self._stepper.states = states
 
     def __getstate__(self) -> dict[str, Any]:
         return {"layer": self._layer, "batch_size": self.batch_size, "states": self._present()}
@@ -304,7 +330,10 @@ class StreamBeside(Stream):
             self._give, self._step_alone = self._stepper.give, self._stepper.step
             self._step = self._step_given
 
-    def _step_given(self, x: Tensor, y: Tensor) -> bool:
+    # What this step was given beside x.
+    _asked: Mapping[str, Any] = MappingProxyType({})
+
+    def _step_given(self, x: Tensor, y: Tensor) -> bool | None:
         assert self._taken is not None
         self._give(self._taken)
         return self._step_alone(x, y)
@@ -315,11 +344,12 @@ class StreamBeside(Stream):
         Raises:
             InputError: as of any stream; or a value beside x is missing, unknown or does not fit.
         """
+        self._asked = beside
         self._taken = self._values(beside, x) if self._step is not None else None
-        if self._taken is not None:
-            return Stream.__call__(self, x, out)
-        self._beside = {name: self._value(each, x) for name, each in beside.items()}
-        return self._slow(x, out)
+        return self._slow(x, out) if self._taken is None else Stream.__call__(self, x, out)
+
+    def _beside(self, x: Tensor) -> Mapping[str, Any]:
+        return {name: self._value(each, x) for name, each in self._asked.items()}
 
     def _values(self, beside: Mapping[str, Any], x: Any) -> Sequence[Any] | None:
         """What a stepper takes of these; None if one is missing, unknown, of another kind, or does not fit."""
@@ -330,7 +360,8 @@ class StreamBeside(Stream):
             left -= name in beside
             value = default if value is None else value
             if type(value) is Tensor:
-                is_plain = value.dtype is self._dtype and value.is_cpu and not value.is_neg()
+                is_plain = value.dtype is self._dtype and value.is_cpu is self._is_cpu and not value.is_neg()
+                is_plain = is_plain and (self._is_cpu or value.device == self._device)
                 if not is_plain or value.shape not in shapes[self.batch_size == 1 and x.dim() == 1]:
                     return None
                 value = value.detach()

@@ -6,7 +6,7 @@ choice    which layout a call gets, and why
 reads     what a kernel reads at each step       reductions   what the units of a row give together
 launch    a kernel's arguments, and the launch   products     recurrent products, and their weights packed
 direct    layer passes of one shape of call      direct_gradients   what weights and input get of a backward pass
-general   the same calls by several launches
+general   the same calls by several launches     stepper      one step at a time, as graphs of the device's
 tuned     layouts that were measured to be faster
 nvrtc, driver, machine   text to code to device  expressions  each op as C++ (numbers, text, prelude.cuh)
 """

@@ -10,8 +10,8 @@ from functools import cache, lru_cache
 import torch
 from torch import Tensor
 
-from cellwise.backends.base import CallContext, LayerSpec
-from cellwise.backends.compiled.cell_kernels import kernels_for
+from cellwise.backends.base import CallContext, LayerSpec, Stepper
+from cellwise.backends.compiled.cell_kernels import CellKernels, kernels_for
 from cellwise.backends.compiled.compiler import CompiledKernel, KernelCompiler, RunShape, SmallCall, SmallPass
 from cellwise.backends.cuda import DTYPES
 from cellwise.backends.cuda.choice import chosen
@@ -75,6 +75,22 @@ class CudaCompiler(KernelCompiler):
         # More blocks than run at once would run one after the other, whatever they are told.
         fits = len(blocks) == len(passes) and sum(blocks) <= machine.device.multiprocessors
         return machine.fork(tensors) if fits else None
+
+    def stepper(
+        self,
+        kernels: CellKernels,
+        stack: LayerSpec,
+        weights: Sequence[Sequence[Tensor]],
+        batch: int,
+        watched: Sequence[Tensor],
+    ) -> Stepper | None:
+        from cellwise.backends.cuda import stepper
+
+        machine = self.machine(watched[0].device)
+        # Memory that is made while the caller records a graph would be that graph's.
+        if not (stepper.ARE_RECORDED and batch) or machine.stream() is None:
+            return None
+        return stepper.CudaStepper(kernels, stack, weights, batch, watched, machine)
 
     def reason_against(self, stack: LayerSpec, context: CallContext) -> str | None:
         """Why such a layer cannot run on its device, as the end of a sentence; None if it can."""

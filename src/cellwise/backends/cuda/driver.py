@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache, lru_cache
 from typing import Any
 
@@ -15,7 +17,7 @@ from torch import Tensor
 from cellwise import torch_internals
 from cellwise.backends.cuda.frame import KERNEL
 from cellwise.backends.cuda.layout import Device
-from cellwise.backends.cuda.machine import Launcher, Machine, RefusedError
+from cellwise.backends.cuda.machine import Launcher, Machine, Order, RefusedError
 from cellwise.backends.cuda.nvrtc import machine_code
 from cellwise.errors import CellwiseError
 
@@ -25,6 +27,8 @@ _SHARED_OF_BLOCK, _TOGETHER = 97, 95
 # Of CUresult: of a cooperative launch that it has more blocks than run at once, or that the device has none such.
 _NO_CONTEXT, _REFUSED = 201, (720, 801)
 _NON_BLOCKING = 1  # of CUstream_flags: it does not wait for the default stream
+# Threads that record at once may do so on the same stream, and share Python's collector of garbage.
+_RECORDING = threading.Lock()
 
 
 class DriverError(CellwiseError):
@@ -39,6 +43,8 @@ def library() -> ctypes.CDLL:
     found.cuLaunchKernel.argtypes = [pointer, *[word] * 7, pointer, pointer, pointer]
     found.cuLaunchCooperativeKernel.argtypes = [pointer, *[word] * 7, pointer, pointer]
     found.cuMemsetD32Async.argtypes = [pointer, word, ctypes.c_size_t, pointer]
+    found.cuMemcpyAsync.argtypes = [pointer, pointer, ctypes.c_size_t, pointer]
+    found.cuGraphLaunch.argtypes = [pointer, pointer]
     found.cuCtxGetCurrent.argtypes = [pointer]
     found.cuCtxSetCurrent.argtypes = [pointer]
     return found
@@ -163,23 +169,35 @@ class CudaMachine(Machine):
         self._beside: dict[tuple[int, bool], Beside] = {}
 
     def stream(self) -> int | None:
-        with torch.cuda.device(self._torch_device):
-            if torch.cuda.is_current_stream_capturing():
-                return None
-        return torch.cuda.current_stream(self._torch_device).cuda_stream
+        index = self._torch_device.index
+        if torch_internals.current_cuda_device() != index:
+            with torch.cuda.device(index):
+                return self.stream()
+        if torch.cuda.is_current_stream_capturing():
+            return None
+        return torch_internals.current_cuda_stream(index)
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        now = torch.cuda.current_stream(self._torch_device)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.stream(_recording_stream(self._torch_device, now.cuda_stream)):
-            small = torch.zeros(16, 16, device=self._torch_device)
-            torch.mm(small, small)  # cuBLAS takes its memory for this stream, which is to be no graph's own
-            graph.capture_begin(capture_error_mode="thread_local")
-            try:
-                work()
-            finally:
-                graph.capture_end()
-        return graph.replay
+        now, device = torch.cuda.current_stream(self._torch_device), self._torch_device
+        with _RECORDING, _without_collector():
+            stream, first = _recording(device, now.cuda_stream)
+            stream.wait_stream(now)  # where graphs may be at work in the memory that cuBLAS has for this one
+            with torch.cuda.stream(stream):
+                small = torch.zeros(16, 16, device=device)
+                torch.mm(
+                    small, small
+                )  # cuBLAS takes its memory for this stream, which is to be no graph's own
+                torch.nn.functional.linear(small, small, small[0])
+                graph = _captured(work, first.pool())
+            now.wait_stream(stream)
+        return Replay(graph, context_of(self._torch_device))
+
+    def copy(self, to: Tensor, given: Tensor) -> None:
+        where = to.data_ptr(), given.data_ptr(), to.nbytes
+        context_of(self._torch_device).call(library().cuMemcpyAsync, *where)
+
+    def order(self) -> StreamOrder:
+        return StreamOrder(self, self._torch_device)
 
     @lru_cache(maxsize=512)  # noqa: B019  machines live as long as the process
     def build(self, source: str, shared: int, arguments: tuple[str, ...]) -> CudaLauncher:
@@ -201,6 +219,64 @@ class CudaMachine(Machine):
             beside = self._beside[key] = Beside(self._torch_device)
         beside.begin(tensors)
         return beside
+
+
+class Replay:
+    """A recorded graph, run on the stream of now.
+
+    Torch's own `replay` looks after random numbers first, which none of these graphs has.
+    """
+
+    def __init__(self, graph: torch.cuda.CUDAGraph, context: Context) -> None:
+        self._graph, self._context = graph, context
+        found = getattr(graph, "raw_cuda_graph_exec", lambda: None)()  # not in all releases
+        self._held = ctypes.c_void_p(found) if isinstance(found, int) and found else None
+
+    def __call__(self) -> None:
+        if self._held is None:
+            self._graph.replay()
+        else:
+            self._context.call(library().cuGraphLaunch, self._held)
+
+
+class StreamOrder(Order):
+    """On streams of torch's: one that follows another waits for an event that was recorded there after the work."""
+
+    def __init__(self, machine: CudaMachine, device: torch.device) -> None:
+        super().__init__(machine)
+        self._device, self._event = device, torch.cuda.Event()
+        self._stream: torch.cuda.Stream | None = None
+        self._number: int | None = None
+        self._is_begun = False
+
+    def begin(self, tensors: Callable[[], Iterable[Tensor]]) -> int | None:
+        number = self._machine.stream()
+        self._is_begun = number is not None
+        if number is not None and number != self._number:
+            stream = torch.cuda.current_stream(self._device)
+            if self._stream is not None:
+                stream.wait_event(self._event)
+            for each in tensors():
+                each.record_stream(stream)  # whoever lets go of it, this stream may still be at work with it
+            self._stream, self._number = stream, number
+        return number
+
+    def end(self) -> None:
+        if self._is_begun:
+            self._event.record(self._stream)
+            self._is_begun = False
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Python's collector of garbage might meanwhile end what a stream that is being recorded must not see ended."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class Beside:
@@ -256,13 +332,29 @@ def context_of(device: torch.device) -> Context:
 
 
 @cache
-def _recording_stream(device: torch.device, stream: int) -> torch.cuda.Stream:
-    """Where graphs are recorded that run on a stream, and on no other.
+def _recording(device: torch.device, stream: int) -> tuple[torch.cuda.Stream, torch.cuda.CUDAGraph]:
+    """Where graphs are recorded that run on a stream, and on no other; and the first of them, with what they share.
 
     cuBLAS has memory of its own for each stream, which a graph goes on using: graphs of two streams must not share it,
-    so this is none of the streams that torch lends out in turns.
+    so this is none of the streams that torch lends out in turns. Those of one stream run one after the other, and share
+    the memory of what they make meanwhile, which is theirs as long as the first one lives: torch has 2 MiB at least for
+    graphs that share none.
     """
-    return _own_stream(device)
+    own = _own_stream(device)
+    with torch.cuda.stream(own):
+        nothing = torch.zeros(1, device=device)
+        return own, _captured(nothing.zero_, None)
+
+
+def _captured(work: Callable[[], Any], pool: Any) -> torch.cuda.CUDAGraph:
+    """A graph of what is asked for on the stream of now."""
+    graph = torch.cuda.CUDAGraph()
+    graph.capture_begin(pool, capture_error_mode="thread_local")
+    try:
+        work()
+    finally:
+        graph.capture_end()
+    return graph
 
 
 @cache

@@ -28,7 +28,7 @@ from cellwise.backends.cuda.products import BIASES, INPUT, RECURRENT, pack
 from cellwise.backends.cuda.reads import INPUT_PRODUCTS
 from cellwise.backends.cuda.scan import ALL, SUMMARY, WHOLE, Scan
 from cellwise.backends.cuda.stepwise import Stepwise
-from cellwise.backends.cuda.stepwise_run import run_steps
+from cellwise.backends.cuda.stepwise_run import Memory, own_memory, run_steps
 from cellwise.backends.cuda.tuned import call_of, changes
 from cellwise.plan.program import Program, StorageClass
 
@@ -84,6 +84,9 @@ class CudaRun(KernelRun):
         self._transposed = (tuple((gate, True) for gate in program.graph.state_gates),)
         self.leaves_lasts = False  # of the states whose history is kept
         self.copies_output = False  # where it is the first state's history
+        # Whether what a stepwise kernel works in is this run's alone, always with the weights of one layer.
+        self.keeps_memory = False
+        self._memory: dict[Built, Memory] = {}
         self._variants: dict[tuple[str, object, int, int], Built] = {}
         if not schedule.is_dense:
             self.times = torch.tensor(self.offsets, dtype=torch.int32).to(shape.device)
@@ -196,7 +199,7 @@ class CudaRun(KernelRun):
         return found
 
     def input_products(self, frame: Frame, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
-        """W_i x of rows of x, (..., gates * width). The kernel adds the bias: added here it would be rounded with them."""
+        """W_i x of rows of x, (..., gates * width). The kernel adds the bias, which would be rounded with them here."""
         sizes, weight = self.shape.sizes, weights[INPUT]
         if sizes.padded != sizes.hidden:
             weight = padded_gates(weight, len(frame.input_gates), sizes)
@@ -228,7 +231,7 @@ class CudaRun(KernelRun):
                 if key[0] == "history":  # where the steps of a later launch find those before them
                     self.values[key] = values[key]
         if isinstance(frame, Stepwise):
-            run_steps(self.built, self.machine, shape, self.weights, values, end - first)
+            run_steps(self.built, self.machine, shape, self.weights, values, end - first, self._own_memory())
         else:
             for name in self.built.posted:
                 self._mark(name, values, start, stop)
@@ -239,6 +242,16 @@ class CudaRun(KernelRun):
                 self.launch(first, end)
                 return
         self._add(values, stop - start)
+
+    def _own_memory(self) -> Memory | None:
+        if self.keeps_memory and self.built not in self._memory:
+            self._memory[self.built] = own_memory(self.built, self.machine, self.shape)
+        return self._memory.get(self.built)
+
+    @property
+    def memory(self) -> list[Tensor]:
+        """What it keeps from call to call."""
+        return [each for memory in self._memory.values() for each in memory.tensors]
 
     def _go_on_step_by_step(self, error: RefusedError) -> None:
         """The kernel of now was not started."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 
@@ -40,6 +40,27 @@ class Launcher(ABC):
         """
 
 
+class Order:
+    """Work that follows other work on the same memory, whichever queues it goes to: where there is one, as it comes."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def begin(self, tensors: Callable[[], Iterable[Tensor]]) -> int | None:
+        """What goes to the queue of now waits for all that came before the last `end`.
+
+        Args:
+            tensors: what the work reads and writes, asked for where that goes to another queue than before.
+
+        Returns:
+            The queue; None while the caller records a graph, in which nothing waits for what is outside of it.
+        """
+        return self._machine.stream()
+
+    def end(self) -> None:
+        """The work was asked for."""
+
+
 class Machine(ABC):
     """Compiles kernels and runs them. late: (1,) int32, not zero once a block has waited in vain."""
 
@@ -68,6 +89,14 @@ class Machine(ABC):
     def settle(self) -> None:
         """Until the device has done what it was asked for: what is made once may then be read by any of its queues."""
         return
+
+    def copy(self, to: Tensor, given: Tensor) -> None:
+        """As many bytes from one place to another; both lie in one piece."""
+        to.view(-1).copy_(given.reshape(-1))
+
+    def order(self) -> Order:
+        """What keeps work on some memory in its order, on whichever of the device's queues it is asked for."""
+        return Order(self)
 
     def fork(self, tensors: Sequence[Tensor]) -> AbstractContextManager[None] | None:
         """A context for work beside that of now, which reads these tensors: see `KernelCompiler.fork`."""

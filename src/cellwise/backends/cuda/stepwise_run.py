@@ -42,33 +42,54 @@ def run_steps(
     weights: Mapping[str, Tensor],
     values: Mapping[Key, Tensor | int],
     steps: int,
+    memory: Memory | None = None,
 ) -> None:
     """Run so many steps of a call.
 
     Args:
         weights: those of the layer. values: the arguments of the kernel, those of its own memory apart.
+        memory: what only these calls use.
     """
-    batch, stream = -(-shape.schedule.batch // _ROWS) * _ROWS, machine.stream()
-    if stream is None:  # a graph of the caller's has memory of its own, since it may run beside anything
-        memory = Memory(built, machine, batch, shape.device)
-    else:
-        memory = _memory(built, machine, batch, shape.device, stream)
+    stream = machine.stream()
+    # A graph of the caller's has memory of its own, since it may run beside anything.
+    is_shared = memory is None and stream is not None
+    if memory is None:
+        memory = (
+            own_memory(built, machine, shape)
+            if stream is None
+            else _memory(built, machine, _rows(shape), shape.device, stream)
+        )
     with memory.lock:
-        memory.run(values, weights, steps, recorded=stream is not None)
+        memory.run(values, weights, steps, recorded=is_shared)
 
 
 @lru_cache(maxsize=8)
 def _memory(built: Built, machine: Machine, batch: int, device: torch.device, stream: int) -> Memory:
     """That of a kernel for calls on one stream, which follow each other: layers of one shape share it."""
-    return Memory(built, machine, batch, device)
+    return Memory(built, machine, batch, device, copies=True)
+
+
+def own_memory(built: Built, machine: Machine, shape: RunShape) -> Memory:
+    """That of calls which share it with nobody, always those of one layer."""
+    return Memory(built, machine, _rows(shape), shape.device, copies=False)
+
+
+def _rows(shape: RunShape) -> int:
+    return -(-shape.schedule.batch // _ROWS) * _ROWS
 
 
 class Memory:
-    """What lies at addresses that never change, and the graphs that know them. One call uses it at a time."""
+    """What lies at addresses that never change, and the graphs that know them. One call uses it at a time.
 
-    def __init__(self, built: Built, machine: Machine, batch: int, device: torch.device) -> None:
+    copies: whether weights are copied to it, since graphs know no others. Else products read those of the layer where
+    they lie, if they lie as products want them.
+    """
+
+    def __init__(
+        self, built: Built, machine: Machine, batch: int, device: torch.device, copies: bool
+    ) -> None:
         assert isinstance(built.frame, Stepwise)
-        self.lock = Lock()
+        self.lock, self._copies = Lock(), copies
         self.frame, self._launcher, self._machine = built.frame, built.launcher, machine
         frame, dtype = self.frame, self.frame.number.dtype
         with torch.inference_mode(False):  # kept for calls outside of it
@@ -83,7 +104,7 @@ class Memory:
             }
             self._table = torch.zeros(len(frame.arguments) + 1, dtype=torch.int64, device=device)
             self._weights = {
-                (s, k): torch.empty(self._shape(s, product), dtype=dtype, device=device)
+                (s, k): torch.empty(self._shape(s, product) if copies else 0, dtype=dtype, device=device)
                 for s, products in enumerate(frame.products)
                 for k, product in enumerate(products)
             }
@@ -91,6 +112,11 @@ class Memory:
         threads = built.layout.threads
         self._grid = frame.across, max(1, min(batch, _MOST_ROWS))
         self._threads = threads
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """What it consists of, weights apart."""
+        return [*self._rooms.values(), self._table]
 
     def _sides(self, s: int, product: Product) -> tuple[Width, Width]:
         """The rows that a product makes, and those that it multiplies."""
@@ -131,7 +157,11 @@ class Memory:
                 rows, columns = columns, rows
             gates = ("",) if product.stem == PROJECTION else graph.state_gates
             sizes = (self.frame.size_of(rows)[0], self.frame.size_of(rows)[1], self.frame.size_of(columns)[1])
-            packed.copy_(pack(product, gates, weights[product.stem], *sizes).view_as(packed))
+            found = pack(product, gates, weights[product.stem], *sizes)
+            if self._copies:
+                packed.copy_(found.view_as(packed))
+            else:
+                self._weights[s, k] = found.view(self._shape(s, product))
 
     def _steps(self, count: int) -> None:
         """The next steps. A launch goes on with the first of the next step where nothing is multiplied in between."""
