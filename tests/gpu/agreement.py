@@ -32,7 +32,7 @@ from cellwise.testing.compare import call_layer, results
 # float32 has; cells with more products one after the other within these.
 TOLERANCE = {"float32": 2e-6, "tf32": 2.2e-3, "bfloat16": 4e-3, "float16": 1.4e-3}
 # Of a few numbers the error may be larger by chance.
-FEW = {"float32": 2.5, "tf32": 2.5, "bfloat16": 4, "float16": 2.5}
+FEW = {"float32": 4, "tf32": 2.5, "bfloat16": 4, "float16": 2.5}
 # Where equations branch, a number that is rounded to the other side of it has another derivative.
 BRANCHING = 1.6
 DTYPES = {
@@ -181,11 +181,12 @@ def check(
     finally:
         torch.set_float32_matmul_precision(before)
     room = TOLERANCE[number] * (FEW[number] if case.hidden_size * case.batch <= 256 else 1)
-    if case.cell.training_graph.reductions:
-        # What is left of numbers less their mean has lost digits, whoever computes it: the definition, too. TF32 has as
-        # many as float16.
-        like = torch.float16 if number == "tf32" else DTYPES[number]
-        room = max(room, 3 * max(errors_of(replace(case, recompute=False), "reference", like).values()))
+    # What is left of numbers less their mean has lost digits, whoever computes it: the definition, too. And in bfloat16
+    # that is never nearer than these kernels, whose states and sums are float32.
+    times = 3 if case.cell.training_graph.reductions else 1 if number == "bfloat16" else 0
+    if times and max(errors.values()) > room:
+        like = torch.float16 if number == "tf32" else DTYPES[number]  # TF32 has as many digits
+        room = max(room, times * max(errors_of(replace(case, recompute=False), "reference", like).values()))
     room *= BRANCHING if any(node.is_mask for node in case.cell.training_graph.nodes) else 1
     bad = {name: error for name, error in errors.items() if not error <= room}
     assert not bad, f"{case} on {backend}, {number}, {layout or 'its own layout'}: {bad}"

@@ -1,9 +1,10 @@
 """What "auto" takes on CUDA tensors where torch's operator and the kernels can both run a call: the faster one.
 
 `measured_h100.csv` has milliseconds of single layers at two lengths, ours and torch's, from which a call's own time and
-that of a step follow: `python benchmarks/gpu.py --cell lstm gru --dtype bfloat16 float16 float32 tf32 --table FILE`. A
-call is judged by the measured layer that is nearest to it. For other GPUs nothing was measured, and torch's operator
-stays; so it does inside compiled graphs, and under autocast.
+that of a step follow: `python benchmarks/gpu.py --cell lstm gru --dtype bfloat16 float16 float32 tf32 --table FILE`, on
+an H100; float32 and TF32 at H 64 and 512 on an H200, the same processor, since they have become faster. A call is
+judged by the measured layer that is nearest to it. For other GPUs nothing was measured, and torch's operator stays; so
+it does inside compiled graphs, and under autocast.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def preferred_on_cuda(
         said, name = f"{1 / ratio:.1f} times as fast as the kernels", "native"
     else:
         said, name = "about as fast as the kernels", "native"
-    return Preference(name, f"by measurements on an H100 {said} for {layer}")
+    return Preference(name, f"by measurements on an H100 and an H200 {said} for {layer}")
 
 
 _MODES = {"both": "training", "forward": "inference"}
