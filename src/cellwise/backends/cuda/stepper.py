@@ -26,8 +26,8 @@ from cellwise.backends.cuda.numbers import number_of
 # tests/gpu/test_device_streams.py has passed on one, they make whole calls of one step.
 ARE_RECORDED = False
 
-# Steps of a kind that are launched one by one before they are recorded, which takes as long as some dozen of them: the
-# first compile kernels, and let cuBLAS take its memory, which nothing that is recorded may do.
+# Steps of a kind that are launched one by one before they are recorded: the first compile kernels, and let cuBLAS load
+# its own, which nothing that is recorded may do; and who makes a few steps never pays for a recording.
 _LAUNCHED = 2
 _MOST = 16  # graphs that are kept: of eight queues of the device, two each
 
