@@ -23,7 +23,6 @@ from typing import Any
 import torch
 from gpu import DTYPES, STANDARD, both_ways, made, prepare
 
-from cellwise.backends.cuda import stepper
 from cellwise.backends.cuda.compiler import CudaCompiler
 from cellwise.nn import plain
 
@@ -146,7 +145,6 @@ def graphed(layer: torch.nn.Module, x: torch.Tensor) -> Callable[[], Any]:
 
 def streams(cells: list[str], hidden: list[int], rounds: int) -> None:
     """A line for each shape: of each side the microseconds of a step until it returns, and until the device is done."""
-    stepper.ARE_RECORDED = True
     print("a step: until it returns / until the device is done; cuDNN in float16 beside bfloat16")
     names: list[str] = []
     for cell in cells:

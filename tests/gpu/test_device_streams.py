@@ -12,7 +12,6 @@ import pytest
 import torch
 from steps import CELLS, NAMES, assert_steps_agree, by_calls, drawn, made, run
 
-from cellwise.backends.cuda import stepper
 from cellwise.backends.cuda.layout import STEPWISE, trying
 from cellwise.errors import InputError, LayerError
 from cellwise.nn.layer import RecurrentLayer
@@ -23,10 +22,9 @@ DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
 @pytest.fixture(autouse=True)
-def _recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _float32_is_float32() -> Iterator[None]:
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
-    monkeypatch.setattr(stepper, "ARE_RECORDED", True)
     yield
     torch.set_float32_matmul_precision(before)
 

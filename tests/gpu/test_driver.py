@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cellwise import torch_internals
 from cellwise.backends import registry
-from cellwise.backends.cuda import driver, stepper
+from cellwise.backends.cuda import driver
 from cellwise.backends.cuda.driver import Context, CudaMachine
 from cellwise.backends.reference.loop import run_direction
 
@@ -162,7 +162,6 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Iterator[Played]:
     launch = EmulatedLauncher.launch
     for module, name, value in (
         (registry, "BACKENDS", (*registry.BACKENDS, PLAYED)),
-        (stepper, "ARE_RECORDED", True),
         (driver, "library", lambda: found.library),
         (driver, "context_of", lambda _: context),
         (EmulatedLauncher, "launch", lambda *given: found.do(lambda: launch(*given)) and None),

@@ -36,7 +36,6 @@ WIDE = Layout("wide", units=8, warps=2, hold=1)
 @pytest.fixture(autouse=True)
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     monkeypatch.setattr(registry, "BACKENDS", (*registry.BACKENDS, EMULATED))
-    monkeypatch.setattr(stepper, "ARE_RECORDED", True)
     return Recorder(monkeypatch)
 
 

@@ -84,13 +84,13 @@ class CudaCompiler(KernelCompiler):
         batch: int,
         watched: Sequence[Tensor],
     ) -> Stepper | None:
-        from cellwise.backends.cuda import stepper
+        from cellwise.backends.cuda.stepper import CudaStepper
 
         machine = self.machine(watched[0].device)
         # Memory that is made while the caller records a graph would be that graph's.
-        if not (stepper.ARE_RECORDED and batch) or machine.stream() is None:
+        if not batch or machine.stream() is None:
             return None
-        return stepper.CudaStepper(kernels, stack, weights, batch, watched, machine)
+        return CudaStepper(kernels, stack, weights, batch, watched, machine)
 
     def reason_against(self, stack: LayerSpec, context: CallContext) -> str | None:
         """Why such a layer cannot run on its device, as the end of a sentence; None if it can."""

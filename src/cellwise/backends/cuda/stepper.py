@@ -22,10 +22,6 @@ from cellwise.backends.cuda.launch import CudaRun
 from cellwise.backends.cuda.machine import Machine
 from cellwise.backends.cuda.numbers import number_of
 
-# Whether streams on a GPU take this. It was emulated and has not run on a device: until
-# tests/gpu/test_device_streams.py has passed on one, they make whole calls of one step.
-ARE_RECORDED = False
-
 # Steps of a kind that are launched one by one before they are recorded: the first compile kernels, and let cuBLAS load
 # its own, which nothing that is recorded may do; and who makes a few steps never pays for a recording.
 _LAUNCHED = 2
