@@ -58,9 +58,9 @@ class Stream:
     which torch keeps no count are seen by reading the weights, up to 64 KiB a step: at once in small layers, in others
     within (size of the weights / 64 KiB) steps, or at once by `refresh`.
 
-    On a GPU steps are CUDA graphs that are replayed, on whichever of torch's streams is current. A step sees all changes
-    of the weights; of weights that are made of others, those that torch counts, and all by `refresh`. Within a CUDA
-    graph of the caller's each replay makes the next step; the stream is to live as long as that graph.
+    On a GPU steps are CUDA graphs that are replayed, on whichever of torch's streams is current. They see all changes
+    of weights; of weights that are made of others, those that torch counts, and all by `refresh`. Within a CUDA graph
+    of the caller's each replay makes the next step; the stream is to live as long as that graph.
 
     `copy.copy(stream)` is another stream on the same layer, with a state of its own that is equal at first;
     `copy.deepcopy` and pickle take the layer along.
