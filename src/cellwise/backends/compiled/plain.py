@@ -19,6 +19,7 @@ from cellwise.backends.compiled.checks import check_backward
 from cellwise.backends.compiled.compiler import SmallPass
 from cellwise.backends.compiled.double_backward import first_derivative, second_derivative
 from cellwise.backends.compiled.forward_pass import forward_pass
+from cellwise.backends.compiled.handed_out import Writes, copy_from_now_on, is_free, is_shared, stand_in
 from cellwise.backends.compiled.saved import PROJECTION, saved_layout, sizes_of
 from cellwise.backends.compiled.time_schedule import TimeSchedule
 from cellwise.errors import InputError, OutOfMemoryError
@@ -149,6 +150,7 @@ class Forward(torch.autograd.Function):
         # What hooks bring back in the backward pass is theirs, and so must be checked.
         ctx.hooked = torch_internals.has_saved_tensors_hooks()
         ctx.set_materialize_grads(False)
+        ctx.writes = None
         if call.small is not None:
             given = (x, zeros or others[:count], others[count:])
             output, kept, finals, saved = call.small.record(*given, *_those(resets))
@@ -159,14 +161,21 @@ class Forward(torch.autograd.Function):
         output, finals, saved = run_forward(
             kernels, call.bias, call.schedule, rows, states, others[count:], resets, True
         )
-        # Rows that were copied for the caller may be written to as any copy may.
-        is_copy = kernels.pads(output)
-        ctx.reads_output = not is_copy and call.given is None
-        ctx.save_for_backward(output.data if is_copy else output, x, *others, *saved)
+        free = is_free(kernels, output, resets is not None)
+        # Hooks may hold, or free, what they are given, whatever happens to the output.
+        shared = not (free or ctx.hooked) and is_shared(kernels, rows, output)
+        ctx.reads_output = not (free or shared) and call.given is None
+        ctx.save_for_backward(stand_in(output) if free else output, x, *others, *saved)
+        if shared or free:
+            # With a count of its own, or torch would forbid what is done to it; and no view, which torch forbids too.
+            output = output.data
+        elif call.given is not None:
+            output = output.clone()
         if call.given is not None:
-            # In place: a view that a node of autograd's returns could not be written to.
-            output = (output if is_copy else output.clone()).resize_(call.given)
+            output = output.resize_(call.given)
             finals = [final.unsqueeze_(0) for final in finals]
+        if shared:
+            ctx.writes = Writes(output)
         return output, *finals
 
     @staticmethod
@@ -185,13 +194,26 @@ class Forward(torch.autograd.Function):
         states = call.zeros or [each.reshape(each.shape[-2:]) for each in others[:count]]
         inner = [*states, *others[count:]]
         told = Told(call, ctx.resets, ctx.hooked, wants_input)
-        dx, *found = differentiated(told, output, x.reshape(-1, x.shape[-1]), inner, saved, gradients)
+        rows = x.reshape(-1, x.shape[-1])
+        if ctx.writes is not None and ctx.writes.are_some and not are_transformed(gradients):
+            output = _computed_again(told, output, rows, inner)
+        dx, *found = differentiated(told, output, rows, inner, saved, gradients)
         found = [dx, *found[len(call.zeros) :]]
         shapes = [each.shape for each in (x, *others)]
         return *_NOTHING, *[
             each if each is None or each.shape == shape else each.reshape(shape)
             for each, shape in zip(found, shapes, strict=True)
         ]
+
+
+def _computed_again(told: Told, output: Tensor, x: Tensor, others: Sequence[Tensor]) -> Tensor:
+    """What a forward pass from x (N, D), states and weights left as its output (N, H), which was written to since."""
+    call, kernels = told.call, told.call.kernels
+    count = len(kernels.graph.states)
+    states, weights = others[:count], others[count:]
+    copy_from_now_on(kernels, x, output)
+    with torch.no_grad():
+        return run_forward(kernels, call.bias, call.schedule, x, states, weights, told.resets, False)[0]
 
 
 def _those(resets: Tensor | None) -> tuple[Tensor, ...]:
