@@ -225,10 +225,12 @@ class KernelCompiler(ABC):
     device_type: str
     dtypes: tuple[torch.dtype, ...]
     layout: str
-    # Gradients at gates are held for a span of steps of about so many bytes, then they become gradients of weights and
-    # input. So many that threads seldom wait for each other at the end of one; fewer with recomputation, where memory
-    # is what was asked for.
-    span_bytes: tuple[int, int] = (32 * 2**20, 8 * 2**20)
+    # Gradients at gates are held for a span of steps, then they become gradients of weights and input. It has so many
+    # rows that threads seldom wait for each other at the end of one, in so many bytes at least and at most; fewer with
+    # recomputation, where memory is what was asked for.
+    span_rows: int = 2**13
+    span_bytes: tuple[int, int] = (16 * 2**20, 32 * 2**20)
+    recomputing_span_bytes: int = 8 * 2**20
     # Whether `small_pass` is for calls of any size, and gives the bits that the general way gives for weights too.
     plans_every_call = False
 
