@@ -178,10 +178,11 @@ class SmallPass(ABC):
     not be. A plan with resets is given these too, (rows,) uint8, behind all else. What is kept is what `ForwardPass`
     keeps: a backward pass may go either way.
 
-    differentiates: whether it is to go this one.
+    infers, records, differentiates: whether a forward pass without gradients, one with them, and a backward pass are to
+    go this one.
     """
 
-    differentiates = True
+    infers = records = differentiates = True
 
     @abstractmethod
     def infer(
@@ -279,9 +280,11 @@ class KernelCompiler(ABC):
         return None
 
     def runs_at_once(
-        self, kernels: CellKernels, lengths: tuple[int, int, int], schedule: TimeSchedule
+        self, kernels: CellKernels, lengths: tuple[int, int, int], schedule: TimeSchedule, records: bool
     ) -> bool:
-        """Whether the two directions of a layer on such calls are to be launched together; `lengths` are D, H and P."""
+        """Whether the two directions of a layer on such calls are to be launched together; `lengths` are D, H and P,
+        `records` says whether a backward pass follows.
+        """
         return False
 
     def launch(self, runs: Sequence[tuple[KernelRun, int, int]]) -> None:

@@ -151,15 +151,15 @@ class Forward(torch.autograd.Function):
         ctx.hooked = torch_internals.has_saved_tensors_hooks()
         ctx.set_materialize_grads(False)
         ctx.writes = None
-        if call.small is not None:
+        if call.small is not None and call.small.records:
             given = (x, zeros or others[:count], others[count:])
             output, kept, finals, saved = call.small.record(*given, *_those(resets))
             ctx.reads_output = kept is output
             ctx.save_for_backward(kept, x, *others, *saved)
             return output, *finals
-        states, rows = zeros or others[:count], x.reshape(-1, x.shape[-1])
+        rows, (states, weights) = x.reshape(-1, x.shape[-1]), _states_and_weights(call, others)
         output, finals, saved = run_forward(
-            kernels, call.bias, call.schedule, rows, states, others[count:], resets, True
+            kernels, call.bias, call.schedule, rows, states, weights, resets, True
         )
         free = is_free(kernels, output, resets is not None)
         # Hooks may hold, or free, what they are given, whatever happens to the output.
@@ -185,19 +185,18 @@ class Forward(torch.autograd.Function):
         others, saved = rest[:end], rest[end:]
         check_unchanged((x, *others), ctx.seen)
         wants_input, count = ctx.needs_input_grad[2], 0 if call.zeros else len(gradients) - 1
+        if ctx.writes is not None and ctx.writes.are_some and not are_transformed(gradients):
+            output = _computed_again(call, ctx.resets, output, x, others)
         small = call.small
         if small is not None and small.differentiates and not ctx.hooked and _are_plain(gradients):
             states, weights = call.zeros or others[:count], others[count:]
             arguments = (x, states, weights, output, saved, gradients, wants_input)
             return *_NOTHING, *small.differentiate(*arguments, *_those(ctx.resets))
-        # Those of a layer that was given no states are zeros, and nobody wants a gradient at them.
-        states = call.zeros or [each.reshape(each.shape[-2:]) for each in others[:count]]
-        inner = [*states, *others[count:]]
+        # Nobody wants a gradient at states of zero.
+        states, weights = _states_and_weights(call, others)
+        inner = [*states, *weights]
         told = Told(call, ctx.resets, ctx.hooked, wants_input)
-        rows = x.reshape(-1, x.shape[-1])
-        if ctx.writes is not None and ctx.writes.are_some and not are_transformed(gradients):
-            output = _computed_again(told, output, rows, inner)
-        dx, *found = differentiated(told, output, rows, inner, saved, gradients)
+        dx, *found = differentiated(told, output, x.reshape(-1, x.shape[-1]), inner, saved, gradients)
         found = [dx, *found[len(call.zeros) :]]
         shapes = [each.shape for each in (x, *others)]
         return *_NOTHING, *[
@@ -206,14 +205,25 @@ class Forward(torch.autograd.Function):
         ]
 
 
-def _computed_again(told: Told, output: Tensor, x: Tensor, others: Sequence[Tensor]) -> Tensor:
-    """What a forward pass from x (N, D), states and weights left as its output (N, H), which was written to since."""
-    call, kernels = told.call, told.call.kernels
-    count = len(kernels.graph.states)
-    states, weights = others[:count], others[count:]
-    copy_from_now_on(kernels, x, output)
+def _computed_again(
+    call: PassCall, resets: Tensor | None, output: Tensor, x: Tensor, others: Sequence[Tensor]
+) -> Tensor:
+    """What a forward pass from x, states and weights left as its output (N, H), which was written to since."""
+    kernels, rows = call.kernels, x.reshape(-1, x.shape[-1])
+    states, weights = _states_and_weights(call, others)
+    copy_from_now_on(kernels, rows, output)
     with torch.no_grad():
-        return run_forward(kernels, call.bias, call.schedule, x, states, weights, told.resets, False)[0]
+        return run_forward(kernels, call.bias, call.schedule, rows, states, weights, resets, False)[0]
+
+
+def _states_and_weights(
+    call: PassCall, others: Sequence[Tensor]
+) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """States (B, H), zeros of a layer that was given none, and weights, of what a node was given behind x."""
+    if call.zeros:
+        return call.zeros, others
+    count = len(call.kernels.graph.states)
+    return [each.reshape(each.shape[-2:]) for each in others[:count]], others[count:]
 
 
 def _those(resets: Tensor | None) -> tuple[Tensor, ...]:

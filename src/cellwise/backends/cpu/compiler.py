@@ -42,7 +42,7 @@ from cellwise.backends.cpu.launch import CpuRun, launch, work_of
 from cellwise.backends.cpu.pack import Packer, Packing, emit_pack
 from cellwise.backends.cpu.products import routine
 from cellwise.backends.cpu.target import Target
-from cellwise.backends.cpu.threads import is_for_many, threads_for
+from cellwise.backends.cpu.threads import are_for_both, threads_for
 from cellwise.backends.cpu.three_kernel import ThreeEmitter, emit_three
 from cellwise.backends.cpu.three_pack import ThreePacker, emit_three_pack
 from cellwise.backends.cpu.three_run import PreciseRun
@@ -240,13 +240,13 @@ class LlvmCompiler(KernelCompiler):
         return small_pass(call)
 
     def runs_at_once(
-        self, kernels: CellKernels, lengths: tuple[int, int, int], schedule: TimeSchedule
+        self, kernels: CellKernels, lengths: tuple[int, int, int], schedule: TimeSchedule, records: bool
     ) -> bool:
         if kernels.graph.others:  # outputs of several kinds lie otherwise side by side
             return False
         width, hidden, projected = lengths
         work = work_of(kernels.graph, schedule.rows, width, hidden, projected or hidden)
-        return is_for_many(2 * work) if schedule.rows <= MOST_SMALL else threads_for(2 * work) > 1
+        return are_for_both(work, records) if schedule.rows <= MOST_SMALL else threads_for(2 * work) > 1
 
     def launch(self, runs: Sequence[tuple[CpuRun | PreciseRun, int, int]]) -> None:  # type: ignore[override]
         launch(runs)
@@ -258,7 +258,7 @@ class LlvmCompiler(KernelCompiler):
         work = work_of(graph, steps * batch, *lengths)
         kernels = kernels_for(graph, context.dtype, self, bool(stack.proj_size), context.recompute)
         both = (stack.input_size, stack.hidden_size, stack.proj_size), even_schedule(steps, batch, False)
-        if stack.bidirectional and self.runs_at_once(kernels, *both):
+        if stack.bidirectional and self.runs_at_once(kernels, *both, torch.is_grad_enabled()):
             threads = max(1, threads_for(2 * work) // 2)
             return f"both directions at once, {'a thread' if threads == 1 else f'{threads} threads'} for each"
         threads = threads_for(work)
