@@ -28,7 +28,7 @@ _WORTH_A_THREAD = 2_500_000
 # Python surrounds. The same of two directions, by the work of each: two chains, or one thread for each direction
 # (docs/decisions/0080).
 _CHAINS = ((1, 3.0, 6.0), (5, 7.0, 11.0), (math.inf, 5.0, 11.0))
-_CHAINS_OF_BOTH = ((1, 3.5, 6.0), (math.inf, 3.5, 10.0))
+_CHAINS_OF_BOTH = ((5, 3.5, 6.0), (math.inf, 3.5, 10.0))
 # Seconds in which a thread that was woken has begun if there is a core for it.
 _SOON = 3e-4
 _NO_WAITING = 2**62  # arrivals: more than anybody waits for
