@@ -259,11 +259,8 @@ class LlvmCompiler(KernelCompiler):
         lengths = stack.input_size, stack.hidden_size, output
         work = work_of(graph, steps * batch, *lengths)
         kernels = kernels_for(graph, context.dtype, self, bool(stack.proj_size), context.recompute)
-        sizes, schedule = (
-            (stack.input_size, stack.hidden_size, stack.proj_size),
-            even_schedule(steps, batch, False),
-        )
-        records = torch.is_grad_enabled()
+        sizes = stack.input_size, stack.hidden_size, stack.proj_size
+        schedule, records = even_schedule(steps, batch, False), torch.is_grad_enabled()
         if stack.bidirectional and self.runs_at_once(kernels, sizes, schedule, records):
             threads = max(1, threads_for(2 * work) // 2)
             return f"both directions at once, {'a thread' if threads == 1 else f'{threads} threads'} for each"
