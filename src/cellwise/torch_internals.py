@@ -115,7 +115,8 @@ def is_zero_without_memory(tensor: Tensor) -> bool:
 
 
 # Streams read Tensor._version, how often a tensor was written to in place, as torch counts: at every step, and so where
-# they need it (`runtime.watched.Watched`).
+# they need it (`runtime.watched.Watched`). Layers read it of outputs that they share with the caller, of a tensor that
+# goes on counting when it is given other data (`backends.compiled.handed_out`).
 
 
 # --- optional: without one of these something goes without --------------------------------------------------------

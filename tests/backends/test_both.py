@@ -17,6 +17,7 @@ import cellwise
 from cellwise.backends.cpu import launch, threads
 from cellwise.backends.cpu.compiler import LlvmCompiler
 from cellwise.errors import InputError
+from cellwise.nn import plain
 
 STEPS, INPUT, HIDDEN = 7, 5, 20
 
@@ -33,6 +34,7 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def _in_turn(rows: int) -> ExitStack:
     """One direction after the other, each in one thread; a single row is never shared."""
+    plain._ROUTES.clear()
     stack = ExitStack()
     stack.enter_context(mock.patch.object(LlvmCompiler, "runs_at_once", lambda *_: False))
     stack.enter_context(mock.patch.object(LlvmCompiler, "small_pass", lambda *_: None))

@@ -220,12 +220,13 @@ def test_waiting_compiles_for_arm() -> None:
     [
         (
             lambda: cellwise.LSTM(128, 128, bidirectional=True),
-            (100, 1, 128),
+            (150, 1, 128),
             "both directions at once, a thread for each",
         ),
         (lambda: cellwise.LSTM(512, 512), (50, 2, 512), "two threads, each half of the units"),
         (lambda: cellwise.LSTM(128, 128), (100, 16, 128), "2 threads share the rows"),
         (lambda: cellwise.LSTM(64, 64), (10, 1, 64), None),
+        (lambda: cellwise.LSTM(64, 128), (20, 8, 64), None),  # recorded, one chain in one thread
     ],
 )
 def test_explain_says_how_threads_share_a_call(

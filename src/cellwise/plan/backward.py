@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from cellwise.graph import Node, Shape, StepGraph
 from cellwise.graph.expr import postorder
@@ -49,9 +49,11 @@ class BackwardPlan:
     beside: tuple[str, ...]
     unprojected: Slot | None
 
-    @property
+    @cached_property
     def reads_output(self) -> bool:
-        return any(buffer.name == "output" for buffer in self.program.buffers)
+        """Whether the derivative reads the outputs, or the gradient of a weight that they are multiplied by does."""
+        operands = [slot.buffer for _, _, slot in self.products]
+        return any(buffer.name == "output" for buffer in (*self.program.buffers, *operands))
 
     @property
     def histories(self) -> tuple[str, ...]:

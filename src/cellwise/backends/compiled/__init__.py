@@ -6,6 +6,7 @@ forward_pass, backward_pass   a call as buffers, launches and gradients, worked 
 plain           the short path of a call                       operator         the same as operators of torch
 time_schedule   the order of time steps                        saved            what is saved for the backward pass
 gradients       those of weights                               double_backward  second derivatives
+handed_out      outputs that the caller may write to
 cache           compiled code on disk (private)                scratch          memory of the host
 """
 

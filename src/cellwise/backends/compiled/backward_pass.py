@@ -35,9 +35,13 @@ _SMALL = 2**14  # numbers
 
 def span_rows(kernels: CellKernels, columns: int, width: int) -> int:
     """Valid steps in a span, where each has so many rows of this width."""
-    size = kernels.compiler.span_bytes[kernels.recompute]
+    compiler, (least, most) = kernels.compiler, kernels.compiler.span_bytes
     # Without a gate that a gradient reaches, nothing is held.
-    return max(1, size // (max(1, columns) * width * kernels.dtype.itemsize))
+    row = max(1, columns) * width * kernels.dtype.itemsize
+    size = min(most, max(least, compiler.span_rows * row))
+    if kernels.recompute:
+        size = compiler.recomputing_span_bytes
+    return max(1, size // row)
 
 
 class BackwardPass:

@@ -178,10 +178,11 @@ class SmallPass(ABC):
     not be. A plan with resets is given these too, (rows,) uint8, behind all else. What is kept is what `ForwardPass`
     keeps: a backward pass may go either way.
 
-    differentiates: whether it is to go this one.
+    infers, records, differentiates: whether a forward pass without gradients, one with them, and a backward pass are to
+    go this one.
     """
 
-    differentiates = True
+    infers = records = differentiates = True
 
     @abstractmethod
     def infer(
@@ -225,10 +226,12 @@ class KernelCompiler(ABC):
     device_type: str
     dtypes: tuple[torch.dtype, ...]
     layout: str
-    # Gradients at gates are held for a span of steps of about so many bytes, then they become gradients of weights and
-    # input. So many that threads seldom wait for each other at the end of one; fewer with recomputation, where memory
-    # is what was asked for.
-    span_bytes: tuple[int, int] = (32 * 2**20, 8 * 2**20)
+    # Gradients at gates are held for a span of steps, then they become gradients of weights and input. It has so many
+    # rows that threads seldom wait for each other at the end of one, in so many bytes at least and at most; fewer with
+    # recomputation, where memory is what was asked for.
+    span_rows: int = 2**13
+    span_bytes: tuple[int, int] = (16 * 2**20, 32 * 2**20)
+    recomputing_span_bytes: int = 8 * 2**20
     # Whether `small_pass` is for calls of any size, and gives the bits that the general way gives for weights too.
     plans_every_call = False
 
@@ -277,9 +280,11 @@ class KernelCompiler(ABC):
         return None
 
     def runs_at_once(
-        self, kernels: CellKernels, lengths: tuple[int, int, int], schedule: TimeSchedule
+        self, kernels: CellKernels, lengths: tuple[int, int, int], schedule: TimeSchedule, records: bool
     ) -> bool:
-        """Whether the two directions of a layer on such calls are to be launched together; `lengths` are D, H and P."""
+        """Whether the two directions of a layer on such calls are to be launched together; `lengths` are D, H and P,
+        `records` says whether a backward pass follows.
+        """
         return False
 
     def launch(self, runs: Sequence[tuple[KernelRun, int, int]]) -> None:

@@ -107,11 +107,12 @@ class LayerPass:
         ways = (False, True)
         schedules = [_schedule(sequences, reverse) for reverse in ways]
         lengths = lengths_of(kernels, self.bias, data, initial[0], taken[0])
-        if not kernels.compiler.runs_at_once(kernels, lengths, schedules[0]):
+        records = _needs_gradient((data, *others))
+        if not kernels.compiler.runs_at_once(kernels, lengths, schedules[0], records):
             return None
         calls = [PassCall(kernels, self.bias, schedule) for schedule in schedules]
         resets = [None if sequences.resets is None else _resets(sequences, reverse) for reverse in ways]
-        if _needs_gradient((data, *others)):
+        if records:
             output, *finals = Both.apply(calls, resets, data, *others)
         else:
             output, *finals = infer_both(calls, resets, data, initial, taken)

@@ -19,6 +19,7 @@ from cellwise.backends.compiled.checks import check_backward
 from cellwise.backends.compiled.compiler import SmallPass
 from cellwise.backends.compiled.double_backward import first_derivative, second_derivative
 from cellwise.backends.compiled.forward_pass import forward_pass
+from cellwise.backends.compiled.handed_out import Writes, copy_from_now_on, is_free, is_shared, stand_in
 from cellwise.backends.compiled.saved import PROJECTION, saved_layout, sizes_of
 from cellwise.backends.compiled.time_schedule import TimeSchedule
 from cellwise.errors import InputError, OutOfMemoryError
@@ -149,24 +150,32 @@ class Forward(torch.autograd.Function):
         # What hooks bring back in the backward pass is theirs, and so must be checked.
         ctx.hooked = torch_internals.has_saved_tensors_hooks()
         ctx.set_materialize_grads(False)
-        if call.small is not None:
+        ctx.writes = None
+        if call.small is not None and call.small.records:
             given = (x, zeros or others[:count], others[count:])
             output, kept, finals, saved = call.small.record(*given, *_those(resets))
             ctx.reads_output = kept is output
             ctx.save_for_backward(kept, x, *others, *saved)
             return output, *finals
-        states, rows = zeros or others[:count], x.reshape(-1, x.shape[-1])
+        rows, (states, weights) = x.reshape(-1, x.shape[-1]), _states_and_weights(call, others)
         output, finals, saved = run_forward(
-            kernels, call.bias, call.schedule, rows, states, others[count:], resets, True
+            kernels, call.bias, call.schedule, rows, states, weights, resets, True
         )
-        # Rows that were copied for the caller may be written to as any copy may.
-        is_copy = kernels.pads(output)
-        ctx.reads_output = not is_copy and call.given is None
-        ctx.save_for_backward(output.data if is_copy else output, x, *others, *saved)
+        free = is_free(kernels, output, resets is not None)
+        # Hooks may hold, or free, what they are given, whatever happens to the output.
+        shared = not (free or ctx.hooked) and is_shared(kernels, rows, output)
+        ctx.reads_output = not (free or shared) and call.given is None
+        ctx.save_for_backward(stand_in(output) if free else output, x, *others, *saved)
+        if shared or free:
+            # With a count of its own, or torch would forbid what is done to it; and no view, which torch forbids too.
+            output = output.data
+        elif call.given is not None:
+            output = output.clone()
         if call.given is not None:
-            # In place: a view that a node of autograd's returns could not be written to.
-            output = (output if is_copy else output.clone()).resize_(call.given)
+            output = output.resize_(call.given)
             finals = [final.unsqueeze_(0) for final in finals]
+        if shared:
+            ctx.writes = Writes(output)
         return output, *finals
 
     @staticmethod
@@ -176,14 +185,16 @@ class Forward(torch.autograd.Function):
         others, saved = rest[:end], rest[end:]
         check_unchanged((x, *others), ctx.seen)
         wants_input, count = ctx.needs_input_grad[2], 0 if call.zeros else len(gradients) - 1
+        if ctx.writes is not None and ctx.writes.are_some and not are_transformed(gradients):
+            output = _computed_again(call, ctx.resets, output, x, others)
         small = call.small
         if small is not None and small.differentiates and not ctx.hooked and _are_plain(gradients):
             states, weights = call.zeros or others[:count], others[count:]
             arguments = (x, states, weights, output, saved, gradients, wants_input)
             return *_NOTHING, *small.differentiate(*arguments, *_those(ctx.resets))
-        # Those of a layer that was given no states are zeros, and nobody wants a gradient at them.
-        states = call.zeros or [each.reshape(each.shape[-2:]) for each in others[:count]]
-        inner = [*states, *others[count:]]
+        # Nobody wants a gradient at states of zero.
+        states, weights = _states_and_weights(call, others)
+        inner = [*states, *weights]
         told = Told(call, ctx.resets, ctx.hooked, wants_input)
         dx, *found = differentiated(told, output, x.reshape(-1, x.shape[-1]), inner, saved, gradients)
         found = [dx, *found[len(call.zeros) :]]
@@ -192,6 +203,27 @@ class Forward(torch.autograd.Function):
             each if each is None or each.shape == shape else each.reshape(shape)
             for each, shape in zip(found, shapes, strict=True)
         ]
+
+
+def _computed_again(
+    call: PassCall, resets: Tensor | None, output: Tensor, x: Tensor, others: Sequence[Tensor]
+) -> Tensor:
+    """What a forward pass from x, states and weights left as its output (N, H), which was written to since."""
+    kernels, rows = call.kernels, x.reshape(-1, x.shape[-1])
+    states, weights = _states_and_weights(call, others)
+    copy_from_now_on(kernels, rows, output)
+    with torch.no_grad():
+        return run_forward(kernels, call.bias, call.schedule, rows, states, weights, resets, False)[0]
+
+
+def _states_and_weights(
+    call: PassCall, others: Sequence[Tensor]
+) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """States (B, H), zeros of a layer that was given none, and weights, of what a node was given behind x."""
+    if call.zeros:
+        return call.zeros, others
+    count = len(call.kernels.graph.states)
+    return [each.reshape(each.shape[-2:]) for each in others[:count]], others[count:]
 
 
 def _those(resets: Tensor | None) -> tuple[Tensor, ...]:

@@ -124,9 +124,11 @@ class CompiledShortcut(Shortcut):
                     return found
         taken = call.zeros or states
         if call.small is not None:
-            given = () if resets is None else (resets,)
-            output, _, finals, _ = call.small.infer(x, taken, weights, *given)
-            return output, *finals
+            if call.small.infers:
+                given = () if resets is None else (resets,)
+                output, _, finals, _ = call.small.infer(x, taken, weights, *given)
+                return output, *finals
+            taken = [each.view(each.shape[-2:]) for each in taken]
         rows = x.reshape(self._rows, x.shape[-1])
         output, finals, _ = run_forward(
             call.kernels, call.bias, call.schedule, rows, taken, weights, resets, False
@@ -199,13 +201,15 @@ class CompiledShortcut(Shortcut):
         marks: Sequence[Tensor | None],
     ) -> Sequence[Tensor] | None:
         """Both directions at once, the output and the final states of each; None where they are to run in turn."""
-        calls = [self._call_of(2 * layer + direction, states, x) for direction in range(2)]
-        if not self._at_once(layer, calls):
-            return None
         each = [self._of(2 * layer + direction, states, weights) for direction in range(2)]
+        tensors = (x, *(tensor for pair in each for part in pair for tensor in part))
+        records = records and any(tensor.requires_grad for tensor in tensors)
+        if not self._at_once(layer, records):
+            return None
+        calls = [self._call_of(2 * layer + direction, states, x) for direction in range(2)]
         firsts, taken = [first for first, _ in each], [self._with_parts(x, own) for _, own in each]
         others = [*firsts[0], *taken[0], *firsts[1], *taken[1]]
-        if records and any(tensor.requires_grad for tensor in (x, *others)):
+        if records:
             recorded: Sequence[Tensor] = Both.apply(calls, marks, x, *others)
             return recorded
         given = [call.zeros or first for call, first in zip(calls, firsts, strict=True)]
@@ -225,12 +229,10 @@ class CompiledShortcut(Shortcut):
         parts = x.reshape(self._rows, x.shape[-1]).chunk(count, dim=-1)
         return [*weights[:place], *parts, *weights[place:]]
 
-    def _at_once(self, layer: int, calls: Sequence[PassCall]) -> bool:
+    def _at_once(self, layer: int, records: bool) -> bool:
         """Whether both directions of a layer are to be launched together: asked each time, as threads are."""
-        if any(call.small is not None for call in calls):
-            return False
         compiler = self._made.kernels.compiler
-        return compiler.runs_at_once(self._made.kernels, self._lengths(layer), self._schedules[0])
+        return compiler.runs_at_once(self._made.kernels, self._lengths(layer), self._schedules[0], records)
 
     def _lengths(self, layer: int) -> tuple[int, int, int]:
         """D, H and P of a layer."""

@@ -240,13 +240,15 @@ class LlvmCompiler(KernelCompiler):
         return small_pass(call)
 
     def runs_at_once(
-        self, kernels: CellKernels, lengths: tuple[int, int, int], schedule: TimeSchedule
+        self, kernels: CellKernels, lengths: tuple[int, int, int], schedule: TimeSchedule, records: bool
     ) -> bool:
         if kernels.graph.others:  # outputs of several kinds lie otherwise side by side
             return False
         width, hidden, projected = lengths
         work = work_of(kernels.graph, schedule.rows, width, hidden, projected or hidden)
-        return is_for_many(2 * work) if schedule.rows <= MOST_SMALL else threads_for(2 * work) > 1
+        if schedule.rows <= MOST_SMALL:
+            return is_for_many(work, schedule.batch, records, both=True)
+        return threads_for(2 * work) > 1
 
     def launch(self, runs: Sequence[tuple[CpuRun | PreciseRun, int, int]]) -> None:  # type: ignore[override]
         launch(runs)
@@ -257,10 +259,15 @@ class LlvmCompiler(KernelCompiler):
         lengths = stack.input_size, stack.hidden_size, output
         work = work_of(graph, steps * batch, *lengths)
         kernels = kernels_for(graph, context.dtype, self, bool(stack.proj_size), context.recompute)
-        both = (stack.input_size, stack.hidden_size, stack.proj_size), even_schedule(steps, batch, False)
-        if stack.bidirectional and self.runs_at_once(kernels, *both):
+        sizes = stack.input_size, stack.hidden_size, stack.proj_size
+        schedule, records = even_schedule(steps, batch, False), torch.is_grad_enabled()
+        if stack.bidirectional and self.runs_at_once(kernels, sizes, schedule, records):
             threads = max(1, threads_for(2 * work) // 2)
             return f"both directions at once, {'a thread' if threads == 1 else f'{threads} threads'} for each"
+        call = SmallCall(kernels, stack.bias, sizes, schedule, None, True, context.device, context.resets)
+        small = self.small_pass(call)
+        if small is not None and (small.records if records else small.infers):
+            return None
         threads = threads_for(work)
         can = not context.resets and context.dtype is not torch.bfloat16
         can = can and not forward_program(graph, None, bool(stack.proj_size)).rows

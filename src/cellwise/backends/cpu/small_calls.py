@@ -18,12 +18,14 @@ from torch import Tensor
 from cellwise.backends.compiled.backward_pass import BackwardPass
 from cellwise.backends.compiled.compiler import SmallCall, SmallPass
 from cellwise.backends.compiled.forward_pass import OUTPUT, ForwardPass, X, first_states
+from cellwise.backends.cpu.by_units import is_worth_it
 from cellwise.backends.cpu.few_rows import gates_of, is_small
 from cellwise.backends.cpu.small_backward import SmallBackward
 from cellwise.backends.cpu.small_beside import GivenBeside, restarted
 from cellwise.backends.cpu.small_jobs import Jobs, WholeRows
 from cellwise.backends.cpu.small_run import SmallRun, SmallRuns, carried_places, own_places, template
 from cellwise.backends.cpu.threads import is_for_many
+from cellwise.plan.forward import forward_program
 
 if TYPE_CHECKING:
     from cellwise.backends.cpu.compiler import Kernel
@@ -137,11 +139,11 @@ class SmallForward:
 class CpuSmallPass(SmallPass):
     """A layer pass of few rows, each of its kernels made when it is first needed."""
 
-    def __init__(self, call: SmallCall) -> None:
-        self._call = call
+    def __init__(self, call: SmallCall, infers: bool, records: bool) -> None:
+        self._call, self.infers, self.records = call, infers, records
         # Where rows have several lengths, the backward pass is that of all calls: lengths are met there first, when no
         # plan is worth making, and gradients must have the same bits ever after.
-        self.differentiates = call.schedule.is_dense
+        self.differentiates = records and call.schedule.is_dense
 
     def _forward(self, tape: bool) -> SmallForward:
         call, kernels = self._call, self._kernels
@@ -184,7 +186,7 @@ class CpuSmallPass(SmallPass):
 
 
 def small_pass(call: SmallCall) -> CpuSmallPass | None:
-    """The way for calls of this shape, if they are small: of few rows, for one thread."""
+    """The way for calls of this shape, if they are small: of few rows, for one thread, with gradients or without."""
     kernels, schedule = call.kernels, call.schedule
     graph, (width, hidden, projected) = kernels.graph, call.lengths
     rows, element = schedule.rows, kernels.dtype.itemsize
@@ -193,7 +195,17 @@ def small_pass(call: SmallCall) -> CpuSmallPass | None:
         kernels.dtype is torch.bfloat16
         or graph.scalars
         or not is_small(rows, gates_of(graph) * element, hidden, kernels.padded(1))
-        or is_for_many(rows * hidden * (inner + 20))
     ):
         return None
-    return CpuSmallPass(call)
+    work, batch = rows * hidden * (inner + 20), schedule.batch
+    shared = batch > 1 or _shares_units(call)
+    infers, records = (not (shared and is_for_many(work, batch, each)) for each in (False, True))
+    return CpuSmallPass(call, infers, records) if infers or records else None
+
+
+def _shares_units(call: SmallCall) -> bool:
+    """Whether two threads share the units of such a call, which is all that they can share of a single row."""
+    graph, schedule, (width, hidden, projected) = call.kernels.graph, call.schedule, call.lengths
+    lengths, threads = (width, hidden, projected or hidden), torch.get_num_threads()
+    can = not (call.has_resets or forward_program(graph, None, bool(projected)).rows)
+    return can and is_worth_it(graph, lengths, schedule.steps, schedule.batch, threads)

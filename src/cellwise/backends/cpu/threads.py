@@ -21,10 +21,14 @@ import torch
 from cellwise.backends.compiled.time_schedule import TimeSchedule
 from cellwise.backends.cpu.team import Share, team
 
-# Multiply-adds of a thread for which it is worth handing them over. A call of few rows that has less than so many times
-# as many is done sooner by one thread in one chain (`small_calls.py`) than by two: forward up to 10 to 12 million, with
-# the way back up to 20 to 25 (docs/decisions/0077).
-_WORTH_A_THREAD, _CHAIN = 2_500_000, 6
+# Multiply-adds of a thread for which it is worth handing them over.
+_WORTH_A_THREAD = 2_500_000
+# A call of few rows that has less than so many times as many is done sooner by one thread in one chain
+# (`small_calls.py`) than by two: by how many rows a step has at most, without gradients, and with them, which more of
+# Python surrounds. The same of two directions, by the work of each: two chains, or one thread for each direction
+# (docs/decisions/0080).
+_CHAINS = ((1, 3.0, 6.0), (5, 7.0, 11.0), (math.inf, 5.0, 11.0))
+_CHAINS_OF_BOTH = ((5, 3.5, 6.0), (math.inf, 3.5, 10.0))
 # Seconds in which a thread that was woken has begun if there is a core for it.
 _SOON = 3e-4
 _NO_WAITING = 2**62  # arrivals: more than anybody waits for
@@ -49,9 +53,18 @@ def threads_for(multiply_adds: int) -> int:
     return min(torch.get_num_threads(), max(1, multiply_adds // _WORTH_A_THREAD))
 
 
-def is_for_many(multiply_adds: int) -> bool:
-    """Whether several threads do a call of few rows sooner than one does it in one chain."""
-    return torch.get_num_threads() > 1 and multiply_adds >= _CHAIN * _WORTH_A_THREAD
+def is_for_many(multiply_adds: int, batch: int, records: bool, both: bool = False) -> bool:
+    """Whether two threads do a call of few rows sooner than one does it in one chain.
+
+    Args:
+        multiply_adds: those of the forward pass.
+        batch: rows of a step; a single one must be of those that threads can share.
+        records: whether a backward pass follows.
+        both: whether there are two directions, a thread for each, with so many each.
+    """
+    table = _CHAINS_OF_BOTH if both else _CHAINS
+    chain = next(limits for most, *limits in table if batch <= most)[records]
+    return torch.get_num_threads() > 1 and multiply_adds >= chain * _WORTH_A_THREAD
 
 
 def together(shares: Sequence[Share]) -> None:

@@ -47,7 +47,7 @@ class CudaCompiler(KernelCompiler):
     dtypes = DTYPES
     layout = "quads"
     # Large products are what a GPU is best at, and every span is one more launch.
-    span_bytes = (2**30, 2**27)
+    span_bytes, recomputing_span_bytes = (2**30, 2**30), 2**27
     plans_every_call = True
 
     def row_width(self, size: int, dtype: torch.dtype) -> int:
