@@ -215,6 +215,43 @@ class SmallPass(ABC):
         """
 
 
+class SmallStack(ABC):
+    """Layers of one direction one upon the other, each of which would be a `SmallPass`, as one call.
+
+    x (rows, D) in any shape that lies so in memory; states (L, B, size) each, contiguous, none for zeros; the weights of
+    all layers; behind all else resets, if the calls are given some.
+    """
+
+    @abstractmethod
+    def infer(
+        self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], *resets: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The output of the last layer, and the final states (L, B, size) each."""
+
+    @abstractmethod
+    def record(
+        self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], *resets: Tensor
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """The same, and what is kept for `differentiate`."""
+
+    @abstractmethod
+    def differentiate(
+        self,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        kept: Sequence[Tensor],
+        gradients: Sequence[Tensor | None],
+        wants_input: bool,
+        *resets: Tensor,
+    ) -> tuple[Tensor | None, ...]:
+        """The gradients at x, at the states if any were given, and at the weights.
+
+        Args:
+            gradients: at the output and the final states; None for zero.
+        """
+
+
 class KernelCompiler(ABC):
     """Makes kernels for a type of device, and memory for them.
 
@@ -258,6 +295,14 @@ class KernelCompiler(ABC):
 
     def small_pass(self, call: SmallCall) -> SmallPass | None:
         """A way for calls of this shape that begins sooner, if they are small and there is one."""
+        return None
+
+    def small_stack(self, calls: Sequence[SmallCall]) -> SmallStack | None:
+        """A way for all layers of a stack of one direction at once, if its calls are small and there is one.
+
+        Args:
+            calls: of each layer; `given` is the shape of the last one's output, and None of the others.
+        """
         return None
 
     def fork(

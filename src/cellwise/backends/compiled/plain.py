@@ -177,7 +177,7 @@ class Forward(torch.autograd.Function):
         check_unchanged((x, *others), ctx.seen)
         wants_input, count = ctx.needs_input_grad[2], 0 if call.zeros else len(gradients) - 1
         small = call.small
-        if small is not None and small.differentiates and not ctx.hooked and _are_plain(gradients):
+        if small is not None and small.differentiates and not ctx.hooked and are_plain(gradients):
             states, weights = call.zeros or others[:count], others[count:]
             arguments = (x, states, weights, output, saved, gradients, wants_input)
             return *_NOTHING, *small.differentiate(*arguments, *_those(ctx.resets))
@@ -199,7 +199,7 @@ def _those(resets: Tensor | None) -> tuple[Tensor, ...]:
     return () if resets is None else (resets,)
 
 
-def _are_plain(gradients: Sequence[Tensor | None]) -> bool:
+def are_plain(gradients: Sequence[Tensor | None]) -> bool:
     """Whether a kernel can read gradients where they lie, and nobody differentiates them."""
     if torch.is_grad_enabled() or torch_internals.transform_level() is not None:
         return False

@@ -14,11 +14,12 @@ from cellwise.backends.compiled.both import Both, infer_both
 from cellwise.backends.compiled.compiler import SmallCall
 from cellwise.backends.compiled.layer_pass import LayerPass
 from cellwise.backends.compiled.plain import Forward, PassCall, run_forward
+from cellwise.backends.compiled.stack import Stack, StackCall
 from cellwise.backends.compiled.time_schedule import TimeSchedule, even_schedule, schedule_of
 from cellwise.plan import state_sizes
-from cellwise.torch_internals import apply_alone
+from cellwise.torch_internals import apply_alone, has_saved_tensors_hooks
 
-_apply = apply_alone(Forward)
+_apply, _apply_stack = apply_alone(Forward), apply_alone(Stack)
 
 
 @lru_cache(maxsize=64)
@@ -51,6 +52,7 @@ class CompiledShortcut(Shortcut):
         # What the caller gets of a single layer pass comes from it as it is wanted.
         self._outputs = 1 + len(stack.graph.others)
         self._given = (*self._lead, self._outputs * self._sizes[0]) if self._alone else None
+        self._whole: dict[tuple[bool, torch.device], StackCall | None] = {}
         self._calls: dict[tuple[int, bool, torch.device, bool], PassCall] = {}
         # Most batches whose rows have several lengths come once, and a plan for them is dearer than what it saves.
         self._is_met = self._schedules[0].is_dense
@@ -136,6 +138,82 @@ class CompiledShortcut(Shortcut):
         return output.resize_(self._given), *[final.unsqueeze_(0) for final in finals]
 
     def _stacked(
+        self,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        records: bool,
+        dropout: float,
+        resets: Tensor | None,
+    ) -> tuple[Tensor, list[Tensor]]:
+        if not dropout:
+            together = self._together(x, states, weights, records, resets)
+            if together is not None:
+                output, *ends = together
+                return output, ends
+        return self._by_layers(x, states, weights, records, dropout, resets)
+
+    def _together(
+        self,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        records: bool,
+        resets: Tensor | None,
+    ) -> Sequence[Tensor] | None:
+        """All layers at once, the output and the final states; None where they are to run one by one."""
+        call = self._stack_call(bool(states), x.device)
+        if call is None:
+            return None
+        states = [each if each.is_contiguous() else each.contiguous() for each in states]
+        if records:
+            wanted = [each.requires_grad for each in weights]
+            if any(wanted) or any(each.requires_grad for each in (x, *states)):
+                # Where some weights are fixed the layers below need no tape; hooks see what each layer keeps.
+                if not all(wanted) or has_saved_tensors_hooks():
+                    return None
+                recorded: Sequence[Tensor] = _apply_stack(call, resets, x, *states, *weights)
+                return recorded
+        output, finals = call.small.infer(x, states, weights, *(() if resets is None else (resets,)))
+        return output, *finals
+
+    def _stack_call(self, has_states: bool, device: torch.device) -> StackCall | None:
+        key = (has_states, device)
+        if key not in self._whole:
+            self._whole[key] = self._made_whole(has_states, device)
+        return self._whole[key]
+
+    def _made_whole(self, has_states: bool, device: torch.device) -> StackCall | None:
+        stack, made = self._stack, self._made
+        if stack.directions == 2 or self._parts is not None or not self._is_dense:
+            return None
+        given = (*self._lead, self._outputs * self._sizes[0])
+        calls = [
+            SmallCall(
+                made.kernels,
+                made.bias,
+                self._lengths(layer),
+                self._schedules[0],
+                given if layer == stack.num_layers - 1 else None,
+                has_states,
+                device,
+                self._form.resets,
+                self._form.beside,
+            )
+            for layer in range(stack.num_layers)
+        ]
+        small = made.kernels.compiler.small_stack(calls)
+        if small is None:
+            return None
+        return StackCall(small, self._one_by_one, len(self._sizes) if has_states else 0)
+
+    def _one_by_one(
+        self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], resets: Tensor | None
+    ) -> Sequence[Tensor]:
+        output, finals = self._by_layers(x, states, weights, True, 0.0, resets)
+        return output, *finals
+
+    def _by_layers(
         self,
         x: Tensor,
         states: Sequence[Tensor],

@@ -19,6 +19,7 @@ from cellwise.backends.compiled.compiler import (
     Sizes,
     SmallCall,
     SmallPass,
+    SmallStack,
 )
 from cellwise.backends.compiled.scratch import POOL, SCRATCH
 from cellwise.backends.compiled.time_schedule import TimeSchedule, even_schedule
@@ -238,6 +239,11 @@ class LlvmCompiler(KernelCompiler):
         from cellwise.backends.cpu.small_calls import small_pass
 
         return small_pass(call)
+
+    def small_stack(self, calls: Sequence[SmallCall]) -> SmallStack | None:
+        from cellwise.backends.cpu.small_stack import small_stack
+
+        return small_stack(calls)
 
     def runs_at_once(
         self, kernels: CellKernels, lengths: tuple[int, int, int], schedule: TimeSchedule

@@ -31,7 +31,7 @@ from cellwise.backends.cpu.threads import threads_for, together
 # Bytes of a column of a block (128 rows of float32), and gates that are brought into order at once: together a quarter
 # of a second cache of 1 MiB. Numbers of an operand of the gradient at x at once. Blocks of 96 to 256 rows take the same
 # time within a tenth; no sum in a register has more than 128 terms.
-_BLOCK_BYTES, _SLAB, _RUN = 512, 512, 128
+_BLOCK_BYTES, _SLAB, RUN = 512, 512, 128
 # The gradient at x is made of so many blocks at once. A panel of weights is brought into order for each, which took 9 %
 # of the time for one block and takes 2 for three (LSTM, 100,64,256,256); with six it is no less.
 _INPUT_BLOCKS = 3
@@ -71,7 +71,7 @@ class CpuGradientProducts(GradientProducts):
     def __init__(self, dtype: torch.dtype, target: Target) -> None:
         self._bytes = dtype.itemsize
         self._call = block_products(self._bytes, target)
-        self._panel = panel_vectors(target) * target.vector_bytes * max(_BLOCK_BYTES // self._bytes, _RUN)
+        self._panel = panel_vectors(target) * target.vector_bytes * max(_BLOCK_BYTES // self._bytes, RUN)
         self._room: tuple[int, int] | None = None
         self._clear()
 
@@ -302,11 +302,11 @@ class _Jobs:
         first, end = counts * thread // threads, counts * (thread + 1) // threads
         for number, each in self._here(at, by_rows=True):
             start, stop = each.columns
-            for k in range(0, stop - start, _RUN):
+            for k in range(0, stop - start, RUN):
                 yield self._job(
                     at, left=self._gates(at + first, start + k), left_n=1, left_i=self._row,
                     right=(_FIRST + 2 * number, self._bytes * k * each.operand_row), right_row=each.operand_row,
-                    n=min(_RUN, stop - start - k), out=self._out(number, (at + first) * each.out_row),
+                    n=min(RUN, stop - start - k), out=self._out(number, (at + first) * each.out_row),
                     out_row=each.out_row, height=end - first, width=each.width, add=each.add or k > 0,
                     panel=(_ROOM, self._panel),
                 )  # fmt: skip

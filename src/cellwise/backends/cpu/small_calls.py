@@ -18,11 +18,21 @@ from torch import Tensor
 from cellwise.backends.compiled.backward_pass import BackwardPass
 from cellwise.backends.compiled.compiler import SmallCall, SmallPass
 from cellwise.backends.compiled.forward_pass import OUTPUT, ForwardPass, X, first_states
+from cellwise.backends.cpu.copy_rows import copy_rows
 from cellwise.backends.cpu.few_rows import gates_of, is_small
 from cellwise.backends.cpu.small_backward import SmallBackward
 from cellwise.backends.cpu.small_beside import GivenBeside, restarted
 from cellwise.backends.cpu.small_jobs import Jobs, WholeRows
-from cellwise.backends.cpu.small_run import SmallRun, SmallRuns, carried_places, own_places, template
+from cellwise.backends.cpu.small_products import small_products
+from cellwise.backends.cpu.small_run import (
+    SmallRun,
+    SmallRuns,
+    Spans,
+    Stages,
+    carried_places,
+    own_places,
+    template,
+)
 from cellwise.backends.cpu.threads import is_for_many
 
 if TYPE_CHECKING:
@@ -30,12 +40,19 @@ if TYPE_CHECKING:
 
 _RESETS = ("resets",)
 _empty_like = torch.empty_like
+_address = Tensor.data_ptr
 
 
 class SmallForward:
-    """A forward pass, as `ForwardPass` runs it: what comes out has the shapes that the caller is given."""
+    """A forward pass, as `ForwardPass` runs it: what comes out has the shapes that the caller is given.
 
-    def __init__(self, made: ForwardPass, call: SmallCall, kernel: Kernel, tape: bool) -> None:
+    Args:
+        spans: of a layer that goes block by block of its steps, beside others of a stack (`small_stack.py`).
+    """
+
+    def __init__(
+        self, made: ForwardPass, call: SmallCall, kernel: Kernel, tape: bool, spans: Spans | None = None
+    ) -> None:
         given, kernel = call.given, kernel.for_shape(made.shape)
         sizes, dtype = made.sizes, kernel.dtype
         batch, rows, outputs = made.schedule.batch, made.schedule.rows, made.sizes.outputs
@@ -89,7 +106,9 @@ class SmallForward:
         weights = [f"weight {place}" for place in range(len(made.shape.stems))]
         names = ("x", *states, *weights, *(name for name, _ in shapes), *_RESETS[: call.has_resets])
         forms = self._beside.forms(kernel.program)
-        self._runs = SmallRuns(kernel, made.shape, places, whole, self._jobs, extra, names, forms)
+        stages = None if spans is None else Stages(spans, lambda *_: (), self._after)
+        self._in_blocks = spans is not None
+        self.runs = SmallRuns(kernel, made.shape, places, whole, self._jobs, extra, names, forms, stages)
 
     def _history(self, place: int) -> str:
         """Where the states after the steps are left."""
@@ -100,11 +119,10 @@ class SmallForward:
 
     def _jobs(self, run: SmallRun) -> Jobs:
         """The copies for the caller."""
-        made, schedule, sizes = self._pass, self._pass.schedule, self._pass.sizes
+        made, schedule = self._pass, self._pass.schedule
         found = Jobs(run.kernel.dtype.itemsize)
-        if self._copies:
-            rows = schedule.rows * sizes.outputs
-            found.move(("output", 0), ("kept output", 0), rows, sizes.output, self._width)
+        if self._copies and not self._in_blocks:
+            self._copy(found, slice(0, schedule.rows))
         for place, (size, width) in enumerate(zip(self._sizes, made.widths, strict=True)):
             for first, rows, at in schedule.ends(made.histories[place] is None):
                 if not made.are_finals[place]:
@@ -114,6 +132,18 @@ class SmallForward:
                     else:
                         found.move(to, (self._carried[place], at * width), rows, size, width)
         return found
+
+    def _copy(self, jobs: Jobs, rows: slice) -> None:
+        """Of the output of some steps, for whoever is given that."""
+        each, size, width = self._pass.sizes.outputs, self._pass.sizes.output, self._width
+        to, source = ("output", rows.start * each * size), ("kept output", rows.start * each * width)
+        jobs.move(to, source, (rows.stop - rows.start) * each, size, width)
+
+    def _after(self, run: SmallRun, rows: slice) -> Any:
+        found = Jobs(run.kernel.dtype.itemsize)
+        if self._copies:
+            self._copy(found, rows)
+        return (found, small_products), (found.copies, copy_rows)
 
     def _restarted(self, states: Sequence[Tensor], resets: Tensor) -> list[Tensor]:
         schedule = self._pass.schedule
@@ -126,12 +156,27 @@ class SmallForward:
         made = list(map(_empty_like, self._templates))
         if self._restarts:
             states = self._restarted(states, resets[0])
-        self._runs.enter((x, *states, *self._beside.whole(weights), *made, *resets))
+        self.runs.enter((x, *states, *self._beside.whole(weights), *made, *resets))
+        return self._parted(made)
+
+    def _parted(self, made: list[Tensor]) -> tuple[Any, ...]:
         output = made[self._output]
         kept = made[self._saved] if self._copies else output
         if self._unread is not None:
             kept = self._unread
         return output, kept, made[self._output + 1 :], made[: self._saved]
+
+    def begin(
+        self, run: SmallRun, x: int, states: Sequence[int], weights: Sequence[int], finals: Sequence[int], *resets: int
+    ) -> tuple[Any, ...]:
+        """Make a call's tensors, the final states apart, and write their addresses: of a run in blocks.
+
+        Returns:
+            The output, what is kept of it, nothing, and what else is kept.
+        """
+        made = list(map(_empty_like, self._templates[: self._output + 1]))
+        run.write(x, *states, *weights, *map(_address, made), *finals, *resets)
+        return self._parted(made)
 
 
 class CpuSmallPass(SmallPass):
@@ -187,13 +232,17 @@ def small_pass(call: SmallCall) -> CpuSmallPass | None:
     """The way for calls of this shape, if they are small: of few rows, for one thread."""
     kernels, schedule = call.kernels, call.schedule
     graph, (width, hidden, projected) = kernels.graph, call.lengths
-    rows, element = schedule.rows, kernels.dtype.itemsize
+    rows = schedule.rows
     inner = len(graph.input_gates) * width + len(graph.state_gates) * (projected or hidden)
-    if (
-        kernels.dtype is torch.bfloat16
-        or graph.scalars
-        or not is_small(rows, gates_of(graph) * element, hidden, kernels.padded(1))
-        or is_for_many(rows * hidden * (inner + 20))
-    ):
+    if not has_chain(call) or is_for_many(rows * hidden * (inner + 20)):
         return None
     return CpuSmallPass(call)
+
+
+def has_chain(call: SmallCall) -> bool:
+    """Whether calls of this shape have few rows, whoever runs them."""
+    kernels, graph = call.kernels, call.kernels.graph
+    if kernels.dtype is torch.bfloat16 or graph.scalars:
+        return False
+    gate_bytes = gates_of(graph) * kernels.dtype.itemsize
+    return is_small(call.schedule.rows, gate_bytes, call.lengths[1], kernels.padded(1))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
+from cellwise.backends.cpu.block_products import JOB
 from cellwise.backends.cpu.copy_rows import COPY
 from cellwise.backends.cpu.small_products import MOVE, NARROW, PRODUCT, WORD
 
@@ -68,6 +70,20 @@ class Copies(Table):
         """Rows of `size` numbers, zeros behind them up to `width`; tensors and starts as of a product."""
         to, source = ((name, start * self.bytes) for name, start in (to, source))
         self.add(0, (to, to_row, source, source_row, rows, size, width or size))
+
+
+class Products(Table):
+    """The table of `block_products`."""
+
+    kinds = (JOB,)
+
+    def product(self, **words: Any) -> None:
+        """Words by name, `JOB` with `_` in place of spaces, 0 if not given; tensors and starts as of `Jobs.product`."""
+        given = {name.replace("_", " "): value for name, value in words.items()}
+        for name in ("left", "right", "out"):
+            tensor, start = given[name]
+            given[name] = (tensor, start * self.bytes)
+        self.add(0, [given.get(name, 0) for name in JOB])
 
 
 class WholeRows(Copies):

@@ -20,6 +20,7 @@ import torch
 
 from cellwise.backends.compiled.time_schedule import TimeSchedule
 from cellwise.backends.cpu.team import Share, team
+from cellwise.backends.cpu.wave import Wave
 
 # Multiply-adds of a thread for which it is worth handing them over. A call of few rows that has less than so many times
 # as many is done sooner by one thread in one chain (`small_calls.py`) than by two: forward up to 10 to 12 million, with
@@ -67,6 +68,15 @@ def together(shares: Sequence[Share]) -> None:
         _PATIENCE.waited(times.worked, times.idle)
     else:
         on_own_threads(shares)
+
+
+def in_wave(wave: Wave) -> None:
+    """Do all tasks of a wave, and return when all are done; on this thread alone for a while after it had to wait."""
+    wave.begin()
+    start = time.perf_counter()
+    together(wave.shares)
+    if wave.gave_way:
+        _PATIENCE.lost(time.perf_counter() - start)
 
 
 def on_own_threads(calls: Sequence[Callable[[], None]]) -> None:

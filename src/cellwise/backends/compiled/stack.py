@@ -1,0 +1,74 @@
+"""All layers of a stack as one node of autograd, where the compiler has a way for them together (`SmallStack`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cellwise.backends.compiled.compiler import SmallStack
+from cellwise.backends.compiled.plain import are_plain, check_unchanged
+
+_NOTHING = (None,) * 2
+# The same layer by layer, from x, states, weights and resets: the output and the final states.
+ByLayers = Callable[[Tensor, Sequence[Tensor], Sequence[Tensor], Tensor | None], Sequence[Tensor]]
+
+
+@dataclass(frozen=True, eq=False)
+class StackCall:
+    """What of such a call is no tensor. count: of the states that it is given."""
+
+    small: SmallStack
+    by_layers: ByLayers
+    count: int
+
+
+class Stack(torch.autograd.Function):
+    """`Stack.apply(call, resets, x, *states, *weights)` -> (output, *final states), (L, B, size) each."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, call: StackCall, resets: Tensor | None, x: Tensor, *others: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.call, ctx.resets = call, resets
+        ctx.seen = [(each.dtype, each.shape) for each in (x, *others)]
+        ctx.set_materialize_grads(False)
+        marks = () if resets is None else (resets,)
+        output, finals, kept = call.small.record(x, others[: call.count], others[call.count :], *marks)
+        ctx.save_for_backward(x, *others, *kept)
+        return output, *finals
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
+        x, *rest = ctx.saved_tensors
+        call, end = ctx.call, len(ctx.seen) - 1
+        others, kept = rest[:end], rest[end:]
+        check_unchanged((x, *others), ctx.seen)
+        states, weights = others[: call.count], others[call.count :]
+        if are_plain(gradients):
+            marks = () if ctx.resets is None else (ctx.resets,)
+            arguments = (x, states, weights, kept, gradients, ctx.needs_input_grad[2])
+            return *_NOTHING, *call.small.differentiate(*arguments, *marks)
+        return *_NOTHING, *_again(call, ctx.resets, (x, *others), gradients)
+
+
+def _again(
+    call: StackCall, resets: Tensor | None, tensors: Sequence[Tensor], gradients: Sequence[Any]
+) -> list[Tensor | None]:
+    """The gradients, of layers one by one: whatever is wanted of their derivatives, those of each layer know."""
+    records = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Names of their own: what is differentiated are the layers, not what their weights were made of.
+        x, *others = (each.view_as(each) for each in tensors)
+        results = call.by_layers(x, others[: call.count], others[call.count :], resets)
+        asked = [each for each in (x, *others) if each.requires_grad]
+        pairs = [(result, each) for result, each in zip(results, gradients, strict=True) if each is not None]
+        found = iter(
+            torch.autograd.grad(
+                *map(list, zip(*pairs, strict=True)), create_graph=records, allow_unused=True, inputs=asked
+            )
+        )
+    return [next(found) if each.requires_grad else None for each in (x, *others)]
