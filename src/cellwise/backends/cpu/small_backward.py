@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,8 @@ from cellwise.backends.compiled.saved import PROJECTION
 from cellwise.backends.cpu.small_beside import GivenBeside, restarted
 from cellwise.backends.cpu.block_products import block_products
 from cellwise.backends.cpu.copy_rows import copy_rows
-from cellwise.backends.cpu.gradient_products import RUN
+from cellwise.backends.cpu.few_rows import is_small
+from cellwise.backends.cpu.gradient_products import RUN, Product, jobs_of_one
 from cellwise.backends.cpu.small_jobs import Copies, Jobs, Products, WholeRows
 from cellwise.backends.cpu.small_run import SmallRun, SmallRuns, Spans, Stages, carried_places, own_places
 from cellwise.plan.backward import BESIDE_GRADIENTS, PROJECTED_GRADIENT
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 _RESETS = ("resets",)
 _TOGETHER = "gates of the input"
-_PASSED_ON = "gradient of x"
+_PASSED_ON, _ROOM = "gradient of x", "room of products"
 # Multiply-adds from which on the products of all calls (`gradient_products.py`), which take 40 us to begin, make the
 # input's gradient sooner than MKL: 16,16,256,256 trains in 0.87 of the time, 16,8,128,128 in 0.92, 8,16,64,100 in 1.01.
 _MANY = 4_000_000
@@ -116,7 +118,13 @@ class SmallBackward:
         forms = self._beside.forms(kernel.program)
         names += (_PASSED_ON,) * passes_on
         self._passes_on, self._reads = passes_on, read.get("gradient output", "")
-        stages = None if spans is None else Stages(spans, self._before, self._after)
+        stages = None if spans is None else Stages(spans, self._before, self._after, self._last)
+        gradient = dict(zip(made.stems, gradients, strict=True))
+        gate_bytes, lanes = self._gates_width * dtype.itemsize // sizes.padded, made.kernels.padded(1)
+        self._many = None
+        if not is_small(self._rows, gate_bytes, sizes.hidden, lanes):
+            self._many = self._many_jobs(kernel, gradient)
+            extra[_ROOM] = self._many.room
         self.runs = SmallRuns(kernel, made.shape, places, whole, self._jobs, extra, names, forms, stages)
 
     def _before(self, run: SmallRun, rows: slice) -> Any:
@@ -128,6 +136,9 @@ class SmallBackward:
             count = (rows.stop - rows.start) * sizes.outputs
             found.copy(to, width, source, size, count, size, width)
         return ((found, copy_rows),)
+
+    def _last(self) -> Any:
+        return () if self._many is None else ((self._many, block_products),)
 
     def _after(self, run: SmallRun, rows: slice) -> Any:
         """The gradient at x of some steps, as `gradient_products.py` makes it."""
@@ -175,6 +186,8 @@ class SmallBackward:
     def _weight_jobs(self, found: Jobs, gradient: dict[str, str]) -> None:
         """The products that make the gradients of weights from those at gates."""
         made, width = self._made, self._gates_width
+        if self._many is not None:
+            return
         for each in made.recipe.inputs:
             size = (each.rows.stop - each.rows.start, made.sizes.input)
             out = (gradient["weight_ih"], each.rows.start * size[1])
@@ -188,6 +201,26 @@ class SmallBackward:
             every = slice(0, made.sizes.projected)
             block, name = BlockSlice(every, every), PROJECTED_GRADIENT.name
             self._product_jobs(found, name, block, unprojected, gradient[PROJECTION], made.sizes.hidden)
+
+    def _many_jobs(self, kernel: Kernel, gradient: dict[str, str]) -> Products:
+        """The same of more rows, as `gradient_products.py` makes them."""
+        made, size, products = self._made, kernel.dtype.itemsize, []
+        names: list[tuple[str, int]] = [("gates", 0), (_ROOM, 0)]
+
+        def ask(each: BlockSlice, piece: tuple[str, int, int, int, int], stem: str, width: int, add: bool) -> None:
+            name, start, row, first, rows = piece
+            columns = each.columns.start, each.columns.stop
+            products.append(Product(columns, row, width, width, add, first, first + rows))
+            names.extend(((name, start * size), (gradient[stem], each.rows.start * width * size)))
+
+        for each in made.recipe.inputs:
+            ask(each, ("x", 0, made.sizes.input, 0, self._rows), "weight_ih", made.sizes.input, each.add)
+        for slot, runs in made.recipe.recurrent:
+            pieces = sorted(self._operand(slot), key=lambda piece: piece[3])
+            for each, (number, piece) in itertools.product(runs, enumerate(pieces)):
+                ask(each, piece, "weight_hh", made.sizes.output, each.add or number > 0)
+        words, which, room = jobs_of_one(products, self._rows, self._gates_width, size, kernel.target)
+        return Products.of(size, words, which, names, room)
 
     def _product_jobs(
         self, found: Jobs, left: str, each: BlockSlice, slot: Slot, out: str, numbers: int

@@ -8,8 +8,9 @@ of compiled functions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from cellwise.backends.compiled.backward_pass import BackwardPass
 from cellwise.backends.compiled.compiler import SmallCall, SmallPass
 from cellwise.backends.compiled.forward_pass import OUTPUT, ForwardPass, X, first_states
+from cellwise.backends.compiled.scratch import POOL
 from cellwise.backends.cpu.copy_rows import copy_rows
 from cellwise.backends.cpu.few_rows import gates_of, is_small
 from cellwise.backends.cpu.small_backward import SmallBackward
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from cellwise.backends.cpu.compiler import Kernel
 
 _RESETS = ("resets",)
+_SMALL = 2**16  # bytes of a tensor that the C library has at hand
 _empty_like = torch.empty_like
 _address = Tensor.data_ptr
 
@@ -82,6 +85,13 @@ class SmallForward:
         self._finals = [f"final {place}" for place in range(len(made.widths))]
         shapes += [(name, (*lead, batch, size)) for name, size in zip(self._finals, self._sizes, strict=True)]
         self._templates = [template(shape, dtype) for _, shape in shapes]
+        # More than some numbers come from the pool.
+        self._makers = [
+            partial(POOL.tensor, *shape, dtype=dtype)
+            if math.prod(shape) * dtype.itemsize > _SMALL
+            else partial(_empty_like, each)
+            for each, (_, shape) in zip(self._templates[: self._output + 1], shapes, strict=False)
+        ]
         given_rows = [self._beside.rows_of(name, whole) for name in self._beside.places]
         saved = [f"saved {place}" for place in range(len(made.made))]
         self._name_of = {X: "x", OUTPUT: own} | dict(enumerate((*saved, *given_rows)))
@@ -174,7 +184,7 @@ class SmallForward:
         Returns:
             The output, what is kept of it, nothing, and what else is kept.
         """
-        made = list(map(_empty_like, self._templates[: self._output + 1]))
+        made = [make() for make in self._makers]
         run.write(x, *states, *weights, *map(_address, made), *finals, *resets)
         return self._parted(made)
 

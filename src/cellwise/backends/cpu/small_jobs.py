@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,6 +76,21 @@ class Products(Table):
     """The table of `block_products`."""
 
     kinds = (JOB,)
+    room = 0  # bytes that they need
+
+    @staticmethod
+    def of(
+        element_bytes: int, words: np.ndarray, which: np.ndarray, names: Sequence[tuple[str, int]], room: int
+    ) -> Products:
+        """Those of a table (jobs, words), to each of whose words is added what is `which` of these names: the first is 1."""
+        found = Products(element_bytes)
+        found.room = room
+        for job, places in zip(words.tolist(), which.tolist(), strict=True):
+            found.add(0, [
+                (names[place - 1][0], names[place - 1][1] + word) if place else word
+                for word, place in zip(job, places, strict=True)
+            ])  # fmt: skip
+        return found
 
     def product(self, **words: Any) -> None:
         """Words by name, `JOB` with `_` in place of spaces, 0 if not given; tensors and starts as of `Jobs.product`."""

@@ -73,12 +73,13 @@ class Stages(NamedTuple):
     """A run in blocks of its steps.
 
     before, after: what is done before and after the kernel for the rows of each, as tables and what makes the loop over
-    a table.
+    a table. last: what is done beside all else after the last.
     """
 
     spans: Spans
     before: Callable[[SmallRun, slice], Sequence[tuple[Table, MakeLoop]]]
     after: Callable[[SmallRun, slice], Sequence[tuple[Table, MakeLoop]]]
+    last: Callable[[], Sequence[tuple[Table, MakeLoop]]] = tuple
 
 
 class SmallRun(CpuRun):
@@ -150,6 +151,7 @@ class SmallRun(CpuRun):
                 for first, end, rows in stages.spans
             ]
         last = linked(jobs, small_products) + linked(jobs.copies, copy_rows)
+        last += [link for table in (stages.last() if stages else ()) for link in linked(*table)]
         # First of all the addresses of tensors go where they are read.
         self._addresses = np.zeros(len(names), np.int64)
         self._spread = spread_table([by_name.get(name, []) for name in names])
