@@ -122,7 +122,7 @@ class SmallBackward:
         gradient = dict(zip(made.stems, gradients, strict=True))
         gate_bytes, lanes = self._gates_width * dtype.itemsize // sizes.padded, made.kernels.padded(1)
         self._many = None
-        if not is_small(self._rows, gate_bytes, sizes.hidden, lanes):
+        if spans is not None and not is_small(self._rows, gate_bytes, sizes.hidden, lanes):
             self._many = self._many_jobs(kernel, gradient)
             extra[_ROOM] = self._many.room
         self.runs = SmallRuns(kernel, made.shape, places, whole, self._jobs, extra, names, forms, stages)

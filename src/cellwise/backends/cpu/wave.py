@@ -13,6 +13,7 @@ The first task of a lane (packing) and the last (gradients of weights) wait for 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -27,9 +28,8 @@ from cellwise.backends.cpu.compile import load, object_code
 from cellwise.backends.cpu.target import Target, host
 from cellwise.backends.cpu.team import Share
 
-# How many lanes, and tasks of each, a function that gives way to other threads, how often that was called, and on lines
-# of their own, for each lane, whether a thread is in it and how many of its tasks are done, where its tasks are.
-_WORDS = ("lanes", "tasks", "give way", "gave way")
+# How many lanes, and tasks of each, a function that gives way to other threads; and on lines of their own, for each lane, whether a thread is in it and how many of its tasks are done, where its tasks are.
+_WORDS = ("lanes", "tasks", "give way")
 _LANE = ("taken", "done", "links")
 _LANE_WORDS = len(_LANE) * ARRIVALS
 
@@ -125,9 +125,6 @@ class _Wave(Code):
         waited = b.add(b.load(rounds, typ=I64), whole(1))
         b.store(waited, rounds)
         with b.if_then(b.icmp_signed(">", waited, whole(ROUNDS)), likely=False):
-            b.atomic_rmw(
-                "add", self.at(self.table, whole(_WORDS.index("gave way")), I64), whole(1), "monotonic"
-            )
             kind = ir.FunctionType(ir.IntType(32), [])
             give = self.load_whole(self.table, _WORDS.index("give way"))
             b.call(b.inttoptr(give, ir.PointerType(kind)), [])
@@ -149,7 +146,7 @@ def _wave() -> Any:
 class Wave:
     """Lanes of as many tasks each. Each task is a chain.
 
-    shares: what threads do, each the same; one of them is enough.
+    shares: what threads do, each the same; one of them is enough. at_best: seconds that it took at best so far.
     """
 
     def __init__(self, lanes: Sequence[Sequence[Chain]], threads: int) -> None:
@@ -158,10 +155,11 @@ class Wave:
         memory = np.zeros(size + ARRIVALS, np.int64)
         self._table = memory[-memory.ctypes.data // 8 % ARRIVALS :][:size]
         self._links = [np.array([self._words(each) for each in lane], np.int64) for lane in lanes]
-        self._table[: len(_WORDS)] = len(lanes), tasks, give_way(), 0
+        self._table[: len(_WORDS)] = len(lanes), tasks, give_way()
         rows = self._table[_LANE_WORDS:].reshape(len(lanes), len(_LANE), ARRIVALS)
         rows[:, _LANE.index("links"), 0] = [each.ctypes.data for each in self._links]
         self._done = rows[:, _LANE.index("done"), 0]
+        self.at_best = math.inf
         self.shares = [Share(_wave(), self._table.ctypes.data, number) for number in range(threads)]
 
     @staticmethod
@@ -172,9 +170,3 @@ class Wave:
     def begin(self) -> None:
         """Nothing is done yet."""
         self._done[:] = 0
-        self._table[_WORDS.index("gave way")] = 0
-
-    @property
-    def gave_way(self) -> bool:
-        """Whether a thread waited so long for another that it gave way."""
-        return bool(self._table[_WORDS.index("gave way")])
