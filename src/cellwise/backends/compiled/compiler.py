@@ -218,8 +218,8 @@ class SmallPass(ABC):
 class SmallStack(ABC):
     """Layers of one direction one upon the other, each of which would be a `SmallPass`, as one call.
 
-    x (rows, D) in any shape that lies so in memory; states (L, B, size) each, contiguous, none for zeros; the weights of
-    all layers; behind all else resets, if the calls are given some.
+    x (rows, D) in any shape that lies so in memory; states (L, B, size) each, contiguous, none for zeros; the weights
+    of all layers; behind all else resets, if the calls are given some.
     """
 
     @abstractmethod
@@ -230,9 +230,18 @@ class SmallStack(ABC):
 
     @abstractmethod
     def record(
-        self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], *resets: Tensor
+        self,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        masks: Sequence[Tensor],
+        *resets: Tensor,
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """The same, and what is kept for `differentiate`."""
+        """The same, and what is kept for `differentiate`.
+
+        Args:
+            masks: for each layer but the last what its output is multiplied by, (rows, size); none where it is not.
+        """
 
     @abstractmethod
     def differentiate(
@@ -243,6 +252,7 @@ class SmallStack(ABC):
         kept: Sequence[Tensor],
         gradients: Sequence[Tensor | None],
         wants_input: bool,
+        masks: Sequence[Tensor],
         *resets: Tensor,
     ) -> tuple[Tensor | None, ...]:
         """The gradients at x, at the states if any were given, and at the weights.
@@ -297,11 +307,13 @@ class KernelCompiler(ABC):
         """A way for calls of this shape that begins sooner, if they are small and there is one."""
         return None
 
-    def small_stack(self, calls: Sequence[SmallCall]) -> SmallStack | None:
+    def small_stack(self, calls: Sequence[SmallCall], records: bool, is_masked: bool) -> SmallStack | None:
         """A way for all layers of a stack of one direction at once, if its calls are small and there is one.
 
         Args:
             calls: of each layer; `given` is the shape of the last one's output, and None of the others.
+            records: whether a backward pass follows.
+            is_masked: whether what a layer gives to the next is multiplied by a mask.
         """
         return None
 

@@ -12,9 +12,11 @@ from torch import Tensor
 from cellwise.backends.compiled.compiler import SmallStack
 from cellwise.backends.compiled.plain import are_plain, check_unchanged
 
-_NOTHING = (None,) * 2
-# The same layer by layer, from x, states, weights and resets: the output and the final states.
-ByLayers = Callable[[Tensor, Sequence[Tensor], Sequence[Tensor], Tensor | None], Sequence[Tensor]]
+_NOTHING = (None,) * 3
+# The same layer by layer, from x, states, weights, masks and resets: the output and the final states.
+ByLayers = Callable[
+    [Tensor, Sequence[Tensor], Sequence[Tensor], Sequence[Tensor], Tensor | None], Sequence[Tensor]
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,17 +29,23 @@ class StackCall:
 
 
 class Stack(torch.autograd.Function):
-    """`Stack.apply(call, resets, x, *states, *weights)` -> (output, *final states), (L, B, size) each."""
+    """`Stack.apply(call, resets, masks, x, *states, *weights)` -> (output, *final states), (L, B, size) each."""
 
     @staticmethod
     def forward(
-        ctx: Any, call: StackCall, resets: Tensor | None, x: Tensor, *others: Tensor
+        ctx: Any,
+        call: StackCall,
+        resets: Tensor | None,
+        masks: Sequence[Tensor],
+        x: Tensor,
+        *others: Tensor,
     ) -> tuple[Tensor, ...]:
-        ctx.call, ctx.resets = call, resets
+        ctx.call, ctx.resets, ctx.masks = call, resets, masks
         ctx.seen = [(each.dtype, each.shape) for each in (x, *others)]
         ctx.set_materialize_grads(False)
         marks = () if resets is None else (resets,)
-        output, finals, kept = call.small.record(x, others[: call.count], others[call.count :], *marks)
+        given = (x, others[: call.count], others[call.count :])
+        output, finals, kept = call.small.record(*given, masks, *marks)
         ctx.save_for_backward(x, *others, *kept)
         return output, *finals
 
@@ -47,28 +55,30 @@ class Stack(torch.autograd.Function):
         call, end = ctx.call, len(ctx.seen) - 1
         others, kept = rest[:end], rest[end:]
         check_unchanged((x, *others), ctx.seen)
-        states, weights = others[: call.count], others[call.count :]
         if are_plain(gradients):
+            states, weights = others[: call.count], others[call.count :]
             marks = () if ctx.resets is None else (ctx.resets,)
-            arguments = (x, states, weights, kept, gradients, ctx.needs_input_grad[2])
-            return *_NOTHING, *call.small.differentiate(*arguments, *marks)
-        return *_NOTHING, *_again(call, ctx.resets, (x, *others), gradients)
+            given = (x, states, weights, kept, gradients, ctx.needs_input_grad[3], ctx.masks)
+            return *_NOTHING, *call.small.differentiate(*given, *marks)
+        return *_NOTHING, *_again(call, ctx.resets, ctx.masks, (x, *others), gradients)
 
 
 def _again(
-    call: StackCall, resets: Tensor | None, tensors: Sequence[Tensor], gradients: Sequence[Any]
+    call: StackCall,
+    resets: Tensor | None,
+    masks: Sequence[Tensor],
+    tensors: Sequence[Tensor],
+    gradients: Sequence[Any],
 ) -> list[Tensor | None]:
     """The gradients, of layers one by one: whatever is wanted of their derivatives, those of each layer know."""
     records = torch.is_grad_enabled()
     with torch.enable_grad():
-        # Names of their own: what is differentiated are the layers, not what their weights were made of.
+        # Names of their own: what is differentiated are the layers, not what x and weights were made of.
         x, *others = (each.view_as(each) for each in tensors)
-        results = call.by_layers(x, others[: call.count], others[call.count :], resets)
+        results = call.by_layers(x, others[: call.count], others[call.count :], masks, resets)
         asked = [each for each in (x, *others) if each.requires_grad]
         pairs = [(result, each) for result, each in zip(results, gradients, strict=True) if each is not None]
-        found = iter(
-            torch.autograd.grad(
-                *map(list, zip(*pairs, strict=True)), create_graph=records, allow_unused=True, inputs=asked
-            )
-        )
-    return [next(found) if each.requires_grad else None for each in (x, *others)]
+        arrived, given = zip(*pairs, strict=True)
+        found = torch.autograd.grad(arrived, asked, given, create_graph=records, allow_unused=True)
+    left = iter(found)
+    return [next(left) if each.requires_grad else None for each in (x, *others)]

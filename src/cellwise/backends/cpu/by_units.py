@@ -179,6 +179,7 @@ class UnitsEmitter(Emitter):
             b.atomic_rmw("xchg", self._place(1), b.add(self._get("parts"), whole(_LEFT)), "seq_cst")
             self._set(who=whole(2))
 
+
 def pause(code: Code) -> None:
     """Tell the core that this is a waiting loop."""
     x86 = "86" in code.target.triple.partition("-")[0]

@@ -240,10 +240,10 @@ class LlvmCompiler(KernelCompiler):
 
         return small_pass(call)
 
-    def small_stack(self, calls: Sequence[SmallCall]) -> SmallStack | None:
+    def small_stack(self, calls: Sequence[SmallCall], records: bool, is_masked: bool) -> SmallStack | None:
         from cellwise.backends.cpu.small_stack import small_stack
 
-        return small_stack(calls)
+        return small_stack(calls, records, is_masked)
 
     def runs_at_once(
         self, kernels: CellKernels, lengths: tuple[int, int, int], schedule: TimeSchedule

@@ -167,7 +167,9 @@ def jobs_of_one(
     """The jobs of products of all rows in one thread, (jobs, words); what is to be added to each, as `_Layout` has it;
     and the bytes of the room. row: of the gates.
     """
-    layout = _layout(tuple(products), (0, rows), row, row, element_bytes, 1, panel_bytes(element_bytes, target))
+    layout = _layout(
+        tuple(products), (0, rows), row, row, element_bytes, 1, panel_bytes(element_bytes, target)
+    )
     ((words, which),) = layout.tables
     return words[1:].reshape(-1, len(JOB)), which[1:].reshape(-1, len(JOB)), layout.room
 

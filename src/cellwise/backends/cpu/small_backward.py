@@ -13,12 +13,13 @@ from cellwise.backends.compiled.backward_pass import BackwardPass
 from cellwise.backends.compiled.compiler import SmallCall
 from cellwise.backends.compiled.gradients import BlockSlice, at_operand, operand_in_one
 from cellwise.backends.compiled.saved import PROJECTION
-from cellwise.backends.cpu.small_beside import GivenBeside, restarted
 from cellwise.backends.cpu.block_products import block_products
 from cellwise.backends.cpu.copy_rows import copy_rows
 from cellwise.backends.cpu.few_rows import is_small
 from cellwise.backends.cpu.gradient_products import RUN, Product, jobs_of_one
-from cellwise.backends.cpu.small_jobs import Copies, Jobs, Products, WholeRows
+from cellwise.backends.cpu.masks import multiply
+from cellwise.backends.cpu.small_beside import GivenBeside, restarted
+from cellwise.backends.cpu.small_jobs import Copies, Jobs, Masks, Products, WholeRows
 from cellwise.backends.cpu.small_run import SmallRun, SmallRuns, Spans, Stages, carried_places, own_places
 from cellwise.plan.backward import BESIDE_GRADIENTS, PROJECTED_GRADIENT
 from cellwise.plan.program import Slot, StorageClass
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 _RESETS = ("resets",)
 _TOGETHER = "gates of the input"
-_PASSED_ON, _ROOM = "gradient of x", "room of products"
+_PASSED_ON, _MASK, _ROOM = "gradient of x", "mask", "room of products"
 # Multiply-adds from which on the products of all calls (`gradient_products.py`), which take 40 us to begin, make the
 # input's gradient sooner than MKL: 16,16,256,256 trains in 0.87 of the time, 16,8,128,128 in 0.92, 8,16,64,100 in 1.01.
 _MANY = 4_000_000
@@ -40,6 +41,7 @@ class SmallBackward:
     Args:
         spans: of a layer that goes block by block of its steps, beside others of a stack (`small_stack.py`).
         passes_on: that has a layer below it, which is given the gradient at x block by block.
+        is_masked: times a mask.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class SmallBackward:
         kernel: Kernel,
         spans: Spans | None = None,
         passes_on: bool = False,
+        is_masked: bool = False,
     ) -> None:
         has_states, kernel = call.has_states, kernel.for_shape(made.shape)
         self._made, self._has_states = made, has_states
@@ -71,7 +74,12 @@ class SmallBackward:
             extra[name] = self._rows * width * dtype.itemsize
         # Of gates that are no whole vectors those of the input are put together, and then are one product's.
         inputs, self._inputs = made.recipe.inputs, 0
-        if not passes_on and len(inputs) > 1 and sizes.padded != sizes.hidden and "weight_ih" in made.recipe.whole:
+        if (
+            not passes_on
+            and len(inputs) > 1
+            and sizes.padded != sizes.hidden
+            and "weight_ih" in made.recipe.whole
+        ):
             self._inputs = sum(each.rows.stop - each.rows.start for each in inputs)
             extra[_TOGETHER] = self._rows * self._inputs * dtype.itemsize
         self._held = dict(made.held)
@@ -116,7 +124,8 @@ class SmallBackward:
             names += tuple(f"gradient {place}" for place in range(count))
         names += _RESETS[: call.has_resets]
         forms = self._beside.forms(kernel.program)
-        names += (_PASSED_ON,) * passes_on
+        names += (_PASSED_ON,) * passes_on + (_MASK,) * is_masked
+        self._is_masked = is_masked
         self._passes_on, self._reads = passes_on, read.get("gradient output", "")
         stages = None if spans is None else Stages(spans, self._before, self._after, self._last)
         gradient = dict(zip(made.stems, gradients, strict=True))
@@ -153,7 +162,11 @@ class SmallBackward:
                     out=(_PASSED_ON, first * width), out_row=width, height=rows.stop - first, width=width,
                     add=number > 0 or k > 0,
                 )  # fmt: skip
-        return ((found, block_products),)
+        masks = Masks(found.bytes)
+        if self._is_masked:
+            count = (rows.stop - rows.start) * width
+            masks.multiply(_PASSED_ON, _PASSED_ON, _MASK, rows.start * width, count)
+        return (found, block_products), (masks, multiply)
 
     def _jobs(self, run: SmallRun) -> Jobs:
         made, sizes = self._made, self._made.sizes
@@ -207,7 +220,9 @@ class SmallBackward:
         made, size, products = self._made, kernel.dtype.itemsize, []
         names: list[tuple[str, int]] = [("gates", 0), (_ROOM, 0)]
 
-        def ask(each: BlockSlice, piece: tuple[str, int, int, int, int], stem: str, width: int, add: bool) -> None:
+        def ask(
+            each: BlockSlice, piece: tuple[str, int, int, int, int], stem: str, width: int, add: bool
+        ) -> None:
             name, start, row, first, rows = piece
             columns = each.columns.start, each.columns.stop
             products.append(Product(columns, row, width, width, add, first, first + rows))

@@ -22,9 +22,10 @@ from cellwise.backends.compiled.forward_pass import OUTPUT, ForwardPass, X, firs
 from cellwise.backends.compiled.scratch import POOL
 from cellwise.backends.cpu.copy_rows import copy_rows
 from cellwise.backends.cpu.few_rows import gates_of, is_small
+from cellwise.backends.cpu.masks import multiply
 from cellwise.backends.cpu.small_backward import SmallBackward
 from cellwise.backends.cpu.small_beside import GivenBeside, restarted
-from cellwise.backends.cpu.small_jobs import Jobs, WholeRows
+from cellwise.backends.cpu.small_jobs import Jobs, Masks, WholeRows
 from cellwise.backends.cpu.small_products import small_products
 from cellwise.backends.cpu.small_run import (
     SmallRun,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from cellwise.backends.cpu.compiler import Kernel
 
 _RESETS = ("resets",)
+MASKED = ("output times mask", "mask")
 _SMALL = 2**16  # bytes of a tensor that the C library has at hand
 _empty_like = torch.empty_like
 _address = Tensor.data_ptr
@@ -51,10 +53,17 @@ class SmallForward:
 
     Args:
         spans: of a layer that goes block by block of its steps, beside others of a stack (`small_stack.py`).
+        is_masked: and whose output the next layer is given times a mask.
     """
 
     def __init__(
-        self, made: ForwardPass, call: SmallCall, kernel: Kernel, tape: bool, spans: Spans | None = None
+        self,
+        made: ForwardPass,
+        call: SmallCall,
+        kernel: Kernel,
+        tape: bool,
+        spans: Spans | None = None,
+        is_masked: bool = False,
     ) -> None:
         given, kernel = call.given, kernel.for_shape(made.shape)
         sizes, dtype = made.sizes, kernel.dtype
@@ -116,6 +125,8 @@ class SmallForward:
         weights = [f"weight {place}" for place in range(len(made.shape.stems))]
         names = ("x", *states, *weights, *(name for name, _ in shapes), *_RESETS[: call.has_resets])
         forms = self._beside.forms(kernel.program)
+        names += MASKED if is_masked else ()
+        self._is_masked = is_masked
         stages = None if spans is None else Stages(spans, lambda *_: (), self._after)
         self._in_blocks = spans is not None
         self.runs = SmallRuns(kernel, made.shape, places, whole, self._jobs, extra, names, forms, stages)
@@ -153,7 +164,11 @@ class SmallForward:
         found = Jobs(run.kernel.dtype.itemsize)
         if self._copies:
             self._copy(found, rows)
-        return (found, small_products), (found.copies, copy_rows)
+        masks, width = Masks(found.bytes), self._pass.sizes.output
+        if self._is_masked:
+            dropped, mask = MASKED
+            masks.multiply(dropped, "output", mask, rows.start * width, (rows.stop - rows.start) * width)
+        return (found, small_products), (found.copies, copy_rows), (masks, multiply)
 
     def _restarted(self, states: Sequence[Tensor], resets: Tensor) -> list[Tensor]:
         schedule = self._pass.schedule
@@ -177,7 +192,13 @@ class SmallForward:
         return output, kept, made[self._output + 1 :], made[: self._saved]
 
     def begin(
-        self, run: SmallRun, x: int, states: Sequence[int], weights: Sequence[int], finals: Sequence[int], *resets: int
+        self,
+        run: SmallRun,
+        x: int,
+        states: Sequence[int],
+        weights: Sequence[int],
+        finals: Sequence[int],
+        *rest: int,
     ) -> tuple[Any, ...]:
         """Make a call's tensors, the final states apart, and write their addresses: of a run in blocks.
 
@@ -185,7 +206,7 @@ class SmallForward:
             The output, what is kept of it, nothing, and what else is kept.
         """
         made = [make() for make in self._makers]
-        run.write(x, *states, *weights, *map(_address, made), *finals, *resets)
+        run.write(x, *states, *weights, *map(_address, made), *finals, *rest)
         return self._parted(made)
 
 
@@ -252,7 +273,10 @@ def small_pass(call: SmallCall) -> CpuSmallPass | None:
 def has_chain(call: SmallCall) -> bool:
     """Whether calls of this shape have few rows, whoever runs them."""
     kernels, graph = call.kernels, call.kernels.graph
-    if kernels.dtype is torch.bfloat16 or graph.scalars:
-        return False
     gate_bytes = gates_of(graph) * kernels.dtype.itemsize
-    return is_small(call.schedule.rows, gate_bytes, call.lengths[1], kernels.padded(1))
+    return is_of_chains(call) and is_small(call.schedule.rows, gate_bytes, call.lengths[1], kernels.padded(1))
+
+
+def is_of_chains(call: SmallCall) -> bool:
+    """Whether such calls of few rows have one."""
+    return call.kernels.dtype is not torch.bfloat16 and not call.kernels.graph.scalars

@@ -9,6 +9,7 @@ import numpy as np
 
 from cellwise.backends.cpu.block_products import JOB
 from cellwise.backends.cpu.copy_rows import COPY
+from cellwise.backends.cpu.masks import MULTIPLY
 from cellwise.backends.cpu.small_products import MOVE, NARROW, PRODUCT, WORD
 
 
@@ -82,7 +83,7 @@ class Products(Table):
     def of(
         element_bytes: int, words: np.ndarray, which: np.ndarray, names: Sequence[tuple[str, int]], room: int
     ) -> Products:
-        """Those of a table (jobs, words), to each of whose words is added what is `which` of these names: the first is 1."""
+        """Those of a table (jobs, words); to each word is added `which` of these names, the first being 1."""
         found = Products(element_bytes)
         found.room = room
         for job, places in zip(words.tolist(), which.tolist(), strict=True):
@@ -99,6 +100,16 @@ class Products(Table):
             tensor, start = given[name]
             given[name] = (tensor, start * self.bytes)
         self.add(0, [given.get(name, 0) for name in JOB])
+
+
+class Masks(Table):
+    """The table of `multiply`."""
+
+    kinds = (MULTIPLY,)
+
+    def multiply(self, to: str, left: str, right: str, start: int, numbers: int) -> None:
+        """So many numbers from the same place on in all three."""
+        self.add(0, (*((name, start * self.bytes) for name in (to, left, right)), numbers))
 
 
 class WholeRows(Copies):

@@ -1,5 +1,5 @@
-"""A stack of layers of few rows in one call: each layer is a chain that goes block by block of its steps (`small_calls.py`),
-and a lane of a wave (`wave.py`), so that two threads are in two layers at once.
+"""A stack of layers of few rows in one call: each layer is a chain that goes block by block of its steps
+(`small_calls.py`), and a lane of a wave (`wave.py`), so that two threads are in two layers at once.
 
 The gradient at a layer's output is made by the layer above, block by block from the last step on. Gradients of weights
 are the last task of a lane.
@@ -20,11 +20,13 @@ from cellwise.backends.compiled.compiler import SmallCall, SmallStack
 from cellwise.backends.compiled.forward_pass import ForwardPass
 from cellwise.backends.compiled.scratch import SCRATCH
 from cellwise.backends.compiled.time_schedule import TimeSchedule
+from cellwise.backends.cpu.blocks import second_level_cache
+from cellwise.backends.cpu.few_rows import gates_of
 from cellwise.backends.cpu.small_backward import SmallBackward
 from cellwise.backends.cpu.small_beside import restarted
-from cellwise.backends.cpu.small_calls import SmallForward, has_chain
+from cellwise.backends.cpu.small_calls import SmallForward, has_chain, is_of_chains
 from cellwise.backends.cpu.small_run import SmallRun, Spans, template
-from cellwise.backends.cpu.threads import in_wave
+from cellwise.backends.cpu.threads import in_wave, is_for_many
 from cellwise.backends.cpu.wave import Wave
 
 _ALIGNED = 64
@@ -32,6 +34,10 @@ _address = Tensor.data_ptr
 _empty_like = torch.empty_like
 # Rows of a block: less would be no product of many rows; and blocks, more of which gain nothing.
 _ROWS, _BLOCKS = 8, 12
+# Multiply-adds of a layer from which on two threads are worth it, and up to which they are quicker than two that share
+# each layer, where no gradient is wanted. Where one is: how often the weights of a layer may fill the second cache, and
+# the bytes of gradients at gates of all steps (docs/decisions/0081).
+_WORTH_SHARING, _MOST_WORK, _FILLED, _MOST_BYTES = 1_000_000, 30_000_000, 1.5, 2**23
 
 
 class _Lanes:
@@ -98,8 +104,8 @@ class _Rows:
 class CpuSmallStack(SmallStack):
     """Each of its ways is made when it is first needed."""
 
-    def __init__(self, calls: Sequence[SmallCall], threads: int) -> None:
-        self._calls, self._threads = calls, threads
+    def __init__(self, calls: Sequence[SmallCall], threads: int, is_masked: bool) -> None:
+        self._calls, self._threads, self._is_masked = calls, threads, is_masked
         first = calls[0]
         self._layers, self._stems = len(calls), len(first.kernels.stems[first.bias])
         _, hidden, projected = first.lengths
@@ -109,11 +115,21 @@ class CpuSmallStack(SmallStack):
 
     def _forward(self, tape: bool) -> tuple[list[SmallForward], _Idle]:
         passes = []
-        for call in self._calls:
-            given = (call.kernels, call.bias, call.lengths, call.schedule, call.has_resets, tape, self._device)
+        for number, call in enumerate(self._calls):
+            given = (
+                call.kernels,
+                call.bias,
+                call.lengths,
+                call.schedule,
+                call.has_resets,
+                tape,
+                self._device,
+            )
             kernels: Any = call.kernels
             kernel = kernels.training if tape else kernels.inference
-            passes.append(SmallForward(ForwardPass(*given), call, kernel, tape, blocks(call.schedule)))
+            is_masked = self._is_masked and number < self._layers - 1
+            spans = blocks(call.schedule, self._threads)
+            passes.append(SmallForward(ForwardPass(*given), call, kernel, tape, spans, is_masked))
         return passes, _Idle(lambda: _Lanes([each.runs.make() for each in passes], self._threads))
 
     @cached_property
@@ -132,8 +148,10 @@ class CpuSmallStack(SmallStack):
             given = (call.kernels, call.bias, call.lengths, call.schedule, call.has_resets, self._device)
             kernels: Any = call.kernels
             made = BackwardPass(*given)
-            spans = blocks(made.backwards)
-            passes.append(SmallBackward(made, call, kernels.backward, spans, passes_on=number > 0))
+            spans = blocks(made.backwards, self._threads)
+            passes.append(
+                SmallBackward(made, call, kernels.backward, spans, number > 0, self._is_masked and number > 0)
+            )
         shared = (self._layers - 1) * self._passed_bytes
         return passes, _Idle(lambda: _Lanes([each.runs.make() for each in passes], self._threads, shared))
 
@@ -155,8 +173,10 @@ class CpuSmallStack(SmallStack):
         x: Tensor,
         states: Sequence[Tensor],
         weights: Sequence[Tensor],
+        masks: Sequence[Tensor],
         resets: Sequence[Tensor],
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    ) -> tuple[Tensor, list[Tensor], list[list[Tensor]]]:
+        """The output, the final states, and of each layer what it was given and what is kept."""
         passes, idle = way
         lanes, states = idle.take(), self._begun(states, resets)
         lanes.settle()
@@ -166,8 +186,13 @@ class CpuSmallStack(SmallStack):
         for layer, (each, run) in enumerate(zip(passes, lanes.runs, strict=True)):
             own = taken[layer * self._stems : (layer + 1) * self._stems]
             first, last = self._rows.of(states, layer), self._rows.of(finals, layer)
-            output, whole, _, saved = each.begin(run, _address(output), first, own, last, *marks)
-            kept += [output, whole, *saved]
+            mask = masks[layer] if layer < len(masks) else None
+            dropped = None if mask is None else _empty_like(mask)
+            more = [] if mask is None or dropped is None else [_address(dropped), _address(mask)]
+            given = output
+            output, whole, _, saved = each.begin(run, _address(given), first, own, last, *marks, *more)
+            kept.append([given, whole, *saved])
+            output = output if dropped is None else dropped
         lanes.run()
         idle.give_back(lanes)
         return output, finals, kept
@@ -175,16 +200,20 @@ class CpuSmallStack(SmallStack):
     def infer(
         self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], *resets: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
-        output, finals, _ = self._run(self._infers, x, states, weights, resets)
+        output, finals, _ = self._run(self._infers, x, states, weights, (), resets)
         return output, finals
 
     def record(
-        self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], *resets: Tensor
+        self,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        masks: Sequence[Tensor],
+        *resets: Tensor,
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        output, finals, kept = self._run(self._records, x, states, weights, resets)
-        # The output of the last layer is the caller's, who may write to it.
-        size = len(kept) // self._layers
-        return output, finals, [*kept[:-size], *kept[1 - size :]]
+        output, finals, kept = self._run(self._records, x, states, weights, masks, resets)
+        _, *rest = [each for part in kept for each in part]  # all but x, which the caller has
+        return output, finals, rest
 
     def differentiate(
         self,
@@ -194,6 +223,7 @@ class CpuSmallStack(SmallStack):
         kept: Sequence[Tensor],
         gradients: Sequence[Tensor | None],
         wants_input: bool,
+        masks: Sequence[Tensor],
         *resets: Tensor,
     ) -> tuple[Tensor | None, ...]:
         passes, idle = self._differentiates
@@ -204,34 +234,25 @@ class CpuSmallStack(SmallStack):
             for each, whole in zip(weights, passes[0].covered * self._layers, strict=True)
         ]
         at_states = list(map(_empty_like, self._rows.templates)) if has_states else []
-        arriving = [
+        at_output, *at_finals = [
             zeros if each is None else each.contiguous()
             for each, zeros in zip(gradients, [passes[0].zeros[0], *self._rows.zeros], strict=True)
         ]
-        at_output, at_finals = arriving[0], arriving[1:]
         taken, made = list(map(_address, weights)), list(map(_address, at_weights))
-        marks, size = list(map(_address, resets)), (len(kept) + 1) // self._layers
-        outputs = [x, *[kept[layer * size] for layer in range(self._layers - 1)]]
-        given = _address(at_output)
+        marks, seen = list(map(_address, resets)), [_address(x), *map(_address, kept)]
+        size, given = len(seen) // self._layers, _address(at_output)
         for place, run in enumerate(lanes.runs):
             layer = self._layers - 1 - place
             own = slice(layer * self._stems, (layer + 1) * self._stems)
-            # Of the last layer the output itself is not among them.
-            first = layer * size + (layer < self._layers - 1)
-            words = [
-                _address(outputs[layer]),
-                *self._rows.of(begun, layer),
-                *taken[own],
-                *map(_address, kept[first : (layer + 1) * size - (layer == self._layers - 1)]),
-                given,
-                *self._rows.of(at_finals, layer),
-                *made[own],
-            ]
+            first, *saved = seen[layer * size : (layer + 1) * size]
+            words = [first, *self._rows.of(begun, layer), *taken[own], *saved, given]
+            words += [*self._rows.of(at_finals, layer), *made[own]]
             words += self._rows.of(at_states, layer) if has_states else []
             words += marks
             if layer:
                 given = block.start + place * self._passed_bytes
                 words.append(given)
+                words += map(_address, masks[layer - 1 : layer])
             run.write(*words)
         lanes.run()
         dx = None
@@ -242,18 +263,42 @@ class CpuSmallStack(SmallStack):
         return dx, *at_states, *at_weights
 
 
-def blocks(schedule: TimeSchedule) -> Spans:
-    """The blocks of steps of a dense batch."""
-    rows = max(_ROWS, -(-schedule.rows // _BLOCKS))
+def blocks(schedule: TimeSchedule, threads: int) -> Spans:
+    """The blocks of steps of a dense batch; one, where there is nobody to share them."""
+    rows = max(_ROWS, -(-schedule.rows // _BLOCKS)) if threads > 1 else schedule.rows
     at = schedule.offsets
     return [(first, end, slice(int(at[first]), int(at[end]))) for first, end in schedule.spans(rows)]
 
 
-def small_stack(calls: Sequence[SmallCall]) -> CpuSmallStack | None:
+def threads_of(work: int, layers: int, steps: int) -> int:
+    """How many threads are in so many layers at once, each of which has so many multiply-adds; 0 where other ways are
+    quicker.
+    """
+    threads = torch.get_num_threads()
+    if threads > 2 and is_for_many(work):
+        return 0  # so many share rows, and only two were measured
+    return min(threads, layers) if work >= _WORTH_SHARING and steps > 1 else 1
+
+
+def small_stack(calls: Sequence[SmallCall], records: bool, is_masked: bool) -> CpuSmallStack | None:
     """The way for a stack whose layers have calls of these shapes, if all have few rows."""
-    graph, schedule = calls[0].kernels.graph, calls[0].schedule
-    if not schedule.is_dense or graph.given or graph.others or not graph.input_gates:
+    first, schedule = calls[0], calls[0].schedule
+    graph, element = first.kernels.graph, first.kernels.dtype.itemsize
+    if not schedule.is_dense or not schedule.rows or graph.given or graph.others or not graph.input_gates:
         return None
-    if not all(map(has_chain, calls)):
+    if not all(map(has_chain, calls)) and (first.lengths[2] or not is_of_chains(first)):
         return None
-    return CpuSmallStack(calls, min(len(calls), torch.get_num_threads()))
+    _, hidden, projected = first.lengths
+    # Of a layer upon another, of which there is at least one.
+    weights = hidden * (len(graph.input_gates) + len(graph.state_gates)) * (projected or hidden)
+    work = schedule.rows * (weights + 20 * hidden)
+    if records:
+        if (
+            weights * element > _FILLED * second_level_cache()
+            or schedule.rows * hidden * gates_of(graph) * element > _MOST_BYTES
+        ):
+            return None
+    elif work > _MOST_WORK:
+        return None
+    threads = threads_of(work, len(calls), len(schedule.offsets) - 1)
+    return CpuSmallStack(calls, threads, is_masked) if threads else None

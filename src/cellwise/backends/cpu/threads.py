@@ -28,6 +28,8 @@ from cellwise.backends.cpu.wave import Wave
 _WORTH_A_THREAD, _CHAIN = 2_500_000, 6
 # Seconds in which a thread that was woken has begun if there is a core for it.
 _SOON = 3e-4
+# Seconds after work in which threads are awake, and of a work for which no thread is to be woken.
+_AWAKE, _SHORT = 0.005, 0.001
 _NO_WAITING = 2**62  # arrivals: more than anybody waits for
 
 
@@ -70,14 +72,21 @@ def together(shares: Sequence[Share]) -> None:
         on_own_threads(shares)
 
 
+class _Last:
+    used = 0.0  # when work of several layers was last done
+
+
 def in_wave(wave: Wave) -> None:
     """Do all tasks of a wave, and return when all are done; on this thread alone for a while after this took far longer
     than it can.
     """
     wave.begin()
     start = time.perf_counter()
-    together(wave.shares)
-    seconds = time.perf_counter() - start
+    # Threads that sleep take as long to wake as short work takes; and longer where their core was taken meanwhile.
+    are_asleep = start > _Last.used + _AWAKE and wave.at_best < _SHORT
+    together(wave.shares[:1] if are_asleep else wave.shares)
+    _Last.used = time.perf_counter()
+    seconds = _Last.used - start
     _PATIENCE.took(seconds, wave.at_best)
     wave.at_best = min(wave.at_best, seconds)
 

@@ -1,12 +1,12 @@
-"""Layers of a stack beside each other: each is a lane of tasks, and a block of its steps begins when the layer before has
-done its own.
+"""Layers of a stack beside each other: each is a lane of tasks, and a block of its steps begins when the layer before
+has done its own.
 
     void wave(int64 *table, int64 lane)
 
 A thread goes on in the lane where it is, whose weights its caches hold, as long as that has something to do; else it
 takes what can be begun in the first lane that has such a task. So it does not matter how many threads come, or when:
-one alone does lane after lane, and a lane whose thread has lost its core is taken over with its next task. In a lane one
-task is done after the other, so a result has the same bits whoever does them.
+one alone does lane after lane, and a lane whose thread has lost its core between two tasks is taken over. In a lane
+one task is done after the other, so a result has the same bits whoever does them.
 
 The first task of a lane (packing) and the last (gradients of weights) wait for no other lane.
 """
@@ -28,7 +28,8 @@ from cellwise.backends.cpu.compile import load, object_code
 from cellwise.backends.cpu.target import Target, host
 from cellwise.backends.cpu.team import Share
 
-# How many lanes, and tasks of each, a function that gives way to other threads; and on lines of their own, for each lane, whether a thread is in it and how many of its tasks are done, where its tasks are.
+# How many lanes, and tasks of each, and a function that gives way to other threads; and of each lane on lines of the
+# cache of their own whether a thread is in it, how many of its tasks are done, and where they are.
 _WORDS = ("lanes", "tasks", "give way")
 _LANE = ("taken", "done", "links")
 _LANE_WORDS = len(_LANE) * ARRIVALS
