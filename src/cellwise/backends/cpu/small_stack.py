@@ -18,6 +18,7 @@ from torch import Tensor
 from cellwise.backends.compiled.backward_pass import BackwardPass
 from cellwise.backends.compiled.compiler import SmallCall, SmallStack
 from cellwise.backends.compiled.forward_pass import ForwardPass
+from cellwise.backends.compiled.gradients import weight_gradient_layout
 from cellwise.backends.compiled.scratch import SCRATCH
 from cellwise.backends.compiled.time_schedule import TimeSchedule
 from cellwise.backends.cpu.blocks import second_level_cache
@@ -34,10 +35,12 @@ _address = Tensor.data_ptr
 _empty_like = torch.empty_like
 # Rows of a block: less would be no product of many rows; and blocks, more of which gain nothing.
 _ROWS, _BLOCKS = 8, 12
-# Multiply-adds of a layer from which on two threads are worth it, and up to which they are quicker than two that share
-# each layer, where no gradient is wanted. Where one is: how often the weights of a layer may fill the second cache, and
-# the bytes of gradients at gates of all steps (docs/decisions/0081).
-_WORTH_SHARING, _MOST_WORK, _FILLED, _MOST_BYTES = 1_000_000, 30_000_000, 1.5, 2**23
+# Multiply-adds of a layer from which on two threads are worth it. Where a gradient is wanted, how often the weights of
+# a layer may fill the second cache, and the bytes of gradients at gates of all steps; where none is, the same of
+# weights, and the multiply-adds. Beyond, two threads share each layer as quickly, or more (docs/decisions/0081).
+_WORTH_SHARING = 1_000_000
+_FILLED, _MOST_BYTES = 1.5, 2**23
+_FILLED_WITHOUT, _MOST_WORK = 1.0, 60_000_000
 
 
 class _Lanes:
@@ -183,6 +186,7 @@ class CpuSmallStack(SmallStack):
         finals = list(map(_empty_like, self._rows.templates))
         taken, marks = list(map(_address, weights)), list(map(_address, resets))
         output, kept = x, []
+        held = []  # until all of it has run
         for layer, (each, run) in enumerate(zip(passes, lanes.runs, strict=True)):
             own = taken[layer * self._stems : (layer + 1) * self._stems]
             first, last = self._rows.of(states, layer), self._rows.of(finals, layer)
@@ -192,6 +196,7 @@ class CpuSmallStack(SmallStack):
             given = output
             output, whole, _, saved = each.begin(run, _address(given), first, own, last, *marks, *more)
             kept.append([given, whole, *saved])
+            held.append(output)
             output = output if dropped is None else dropped
         lanes.run()
         idle.give_back(lanes)
@@ -289,16 +294,18 @@ def small_stack(calls: Sequence[SmallCall], records: bool, is_masked: bool) -> C
     if not all(map(has_chain, calls)) and (first.lengths[2] or not is_of_chains(first)):
         return None
     _, hidden, projected = first.lengths
-    # Of a layer upon another, of which there is at least one.
-    weights = hidden * (len(graph.input_gates) + len(graph.state_gates)) * (projected or hidden)
+    # Of the larger ones of two layers.
+    width = max(call.lengths[0] for call in calls)
+    weights = hidden * (len(graph.input_gates) * width + len(graph.state_gates) * (projected or hidden))
     work = schedule.rows * (weights + 20 * hidden)
+    filled = weights * element / second_level_cache()
     if records:
-        if (
-            weights * element > _FILLED * second_level_cache()
-            or schedule.rows * hidden * gates_of(graph) * element > _MOST_BYTES
-        ):
+        gates = schedule.rows * gates_of(graph) * hidden * element
+        # A layer must have a gradient for the one below.
+        has_inputs = bool(weight_gradient_layout(first.kernels, hidden, first.device).inputs)
+        if not has_inputs or filled > _FILLED or gates > _MOST_BYTES:
             return None
-    elif work > _MOST_WORK:
+    elif filled > _FILLED_WITHOUT or work > _MOST_WORK:
         return None
     threads = threads_of(work, len(calls), len(schedule.offsets) - 1)
     return CpuSmallStack(calls, threads, is_masked) if threads else None
