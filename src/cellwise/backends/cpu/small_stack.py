@@ -35,12 +35,11 @@ _address = Tensor.data_ptr
 _empty_like = torch.empty_like
 # Rows of a block: less would be no product of many rows; and blocks, more of which gain nothing.
 _ROWS, _BLOCKS = 8, 12
-# Multiply-adds of a layer from which on two threads are worth it. Where a gradient is wanted, how often the weights of
-# a layer may fill the second cache, and the bytes of gradients at gates of all steps; where none is, the same of
-# weights, and the multiply-adds. Beyond, two threads share each layer as quickly, or more (docs/decisions/0081).
+# Multiply-adds of a layer from which on two threads are worth it. How often the weights of a layer may fill the second
+# cache; the bytes of gradients at gates of all steps, where some are wanted; and where not, the multiply-adds. Beyond,
+# two threads share each layer as quickly, or more so (docs/decisions/0081).
 _WORTH_SHARING = 1_000_000
-_FILLED, _MOST_BYTES = 1.5, 2**23
-_FILLED_WITHOUT, _MOST_WORK = 1.0, 60_000_000
+_FILLED, _MOST_BYTES, _MOST_WORK = 1.5, 2**23, 60_000_000
 
 
 class _Lanes:
@@ -298,14 +297,15 @@ def small_stack(calls: Sequence[SmallCall], records: bool, is_masked: bool) -> C
     width = max(call.lengths[0] for call in calls)
     weights = hidden * (len(graph.input_gates) * width + len(graph.state_gates) * (projected or hidden))
     work = schedule.rows * (weights + 20 * hidden)
-    filled = weights * element / second_level_cache()
+    if weights * element > _FILLED * second_level_cache():
+        return None
     if records:
         gates = schedule.rows * gates_of(graph) * hidden * element
         # A layer must have a gradient for the one below.
         has_inputs = bool(weight_gradient_layout(first.kernels, hidden, first.device).inputs)
-        if not has_inputs or filled > _FILLED or gates > _MOST_BYTES:
+        if not has_inputs or gates > _MOST_BYTES:
             return None
-    elif filled > _FILLED_WITHOUT or work > _MOST_WORK:
+    elif work > _MOST_WORK:
         return None
     threads = threads_of(work, len(calls), len(schedule.offsets) - 1)
     return CpuSmallStack(calls, threads, is_masked) if threads else None
