@@ -30,6 +30,8 @@ _WORTH_A_THREAD, _CHAIN = 2_500_000, 6
 _SOON = 3e-4
 # Seconds after work in which threads are awake, and of a work for which no thread is to be woken.
 _AWAKE, _SHORT = 0.005, 0.001
+# Seconds beyond twice the best time of a wave, most of which are short, from which on one thread had been quicker.
+_NOTABLE = 0.0001
 _NO_WAITING = 2**62  # arrivals: more than anybody waits for
 
 
@@ -87,7 +89,7 @@ def in_wave(wave: Wave) -> None:
     together(wave.shares[:1] if are_asleep else wave.shares)
     _Last.used = time.perf_counter()
     seconds = _Last.used - start
-    _PATIENCE.took(seconds, wave.at_best)
+    _PATIENCE.took(seconds, wave.at_best, _NOTABLE)
     wave.at_best = min(wave.at_best, seconds)
 
 
@@ -240,9 +242,9 @@ class _Patience:
         if idle - worked > self._NOTABLE:
             self.lost(idle - worked)
 
-    def took(self, seconds: float, at_best: float) -> None:
-        """Two threads that wait for each other at every step took so long."""
-        if seconds > 2 * at_best + self._NOTABLE:
+    def took(self, seconds: float, at_best: float, notable: float = _NOTABLE) -> None:
+        """Threads that wait for each other took so long, which one alone does in less than twice the best time."""
+        if seconds > 2 * at_best + notable:
             self.lost(seconds - at_best)
 
     def lost(self, seconds: float) -> None:
