@@ -263,10 +263,19 @@ class LlvmCompiler(KernelCompiler):
         lengths = stack.input_size, stack.hidden_size, output
         work = work_of(graph, steps * batch, *lengths)
         kernels = kernels_for(graph, context.dtype, self, bool(stack.proj_size), context.recompute)
-        both = (stack.input_size, stack.hidden_size, stack.proj_size), even_schedule(steps, batch, False)
-        if stack.bidirectional and self.runs_at_once(kernels, *both):
+        lengths_of_first = (stack.input_size, stack.hidden_size, stack.proj_size)
+        schedule = even_schedule(steps, batch, False)
+        if stack.bidirectional and self.runs_at_once(kernels, lengths_of_first, schedule):
             threads = max(1, threads_for(2 * work) // 2)
             return f"both directions at once, {'a thread' if threads == 1 else f'{threads} threads'} for each"
+        if stack.num_layers > 1 and not stack.bidirectional:
+            from cellwise.backends.cpu.small_stack import threads_at_once
+
+            inner = (output, *lengths_of_first[1:])
+            all_lengths = [lengths_of_first, *[inner] * (stack.num_layers - 1)]
+            at_once = threads_at_once(kernels, all_lengths, schedule, torch.is_grad_enabled())
+            if at_once > 1:
+                return f"{at_once} threads, each in a layer of its own, block by block of the steps"
         threads = threads_for(work)
         can = not context.resets and context.dtype is not torch.bfloat16
         can = can and not forward_program(graph, None, bool(stack.proj_size)).rows

@@ -39,6 +39,7 @@ from cellwise.backends.cpu.small_run import (
 from cellwise.backends.cpu.threads import is_for_many
 
 if TYPE_CHECKING:
+    from cellwise.backends.compiled.cell_kernels import CellKernels
     from cellwise.backends.cpu.compiler import Kernel
 
 _RESETS = ("resets",)
@@ -265,18 +266,17 @@ def small_pass(call: SmallCall) -> CpuSmallPass | None:
     graph, (width, hidden, projected) = kernels.graph, call.lengths
     rows = schedule.rows
     inner = len(graph.input_gates) * width + len(graph.state_gates) * (projected or hidden)
-    if not has_chain(call) or is_for_many(rows * hidden * (inner + 20)):
+    if not has_chain(kernels, rows, hidden) or is_for_many(rows * hidden * (inner + 20)):
         return None
     return CpuSmallPass(call)
 
 
-def has_chain(call: SmallCall) -> bool:
-    """Whether calls of this shape have few rows, whoever runs them."""
-    kernels, graph = call.kernels, call.kernels.graph
-    gate_bytes = gates_of(graph) * kernels.dtype.itemsize
-    return is_of_chains(call) and is_small(call.schedule.rows, gate_bytes, call.lengths[1], kernels.padded(1))
+def has_chain(kernels: CellKernels, rows: int, hidden: int) -> bool:
+    """Whether calls of so few rows have one, whoever runs them."""
+    gate_bytes = gates_of(kernels.graph) * kernels.dtype.itemsize
+    return is_of_chains(kernels) and is_small(rows, gate_bytes, hidden, kernels.padded(1))
 
 
-def is_of_chains(call: SmallCall) -> bool:
-    """Whether such calls of few rows have one."""
-    return call.kernels.dtype is not torch.bfloat16 and not call.kernels.graph.scalars
+def is_of_chains(kernels: CellKernels) -> bool:
+    """Whether a cell's calls of few rows have one."""
+    return kernels.dtype is not torch.bfloat16 and not kernels.graph.scalars

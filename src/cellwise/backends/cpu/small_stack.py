@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from cellwise.backends.compiled.backward_pass import BackwardPass
+from cellwise.backends.compiled.cell_kernels import CellKernels
 from cellwise.backends.compiled.compiler import SmallCall, SmallStack
 from cellwise.backends.compiled.forward_pass import ForwardPass
 from cellwise.backends.compiled.gradients import weight_gradient_layout
@@ -274,38 +275,42 @@ def blocks(schedule: TimeSchedule, threads: int) -> Spans:
     return [(first, end, slice(int(at[first]), int(at[end]))) for first, end in schedule.spans(rows)]
 
 
-def threads_of(work: int, layers: int, steps: int) -> int:
-    """How many threads are in so many layers at once, each of which has so many multiply-adds; 0 where other ways are
-    quicker.
+def small_stack(calls: Sequence[SmallCall], records: bool, is_masked: bool) -> CpuSmallStack | None:
+    """The way for a stack whose layers have calls of these shapes, if there is one that is quicker than others."""
+    first = calls[0]
+    threads = threads_at_once(first.kernels, [call.lengths for call in calls], first.schedule, records)
+    return CpuSmallStack(calls, threads, is_masked) if threads else None
+
+
+def threads_at_once(
+    kernels: CellKernels, lengths: Sequence[tuple[int, int, int]], schedule: TimeSchedule, records: bool
+) -> int:
+    """How many threads are in the layers of a stack at once; 0 where these go one by one.
+
+    Args:
+        lengths: of each layer D, H and P.
     """
+    graph, element, rows = kernels.graph, kernels.dtype.itemsize, schedule.rows
+    if not rows or not schedule.is_dense or graph.given or graph.others or not graph.input_gates:
+        return 0
+    _, hidden, projected = lengths[0]
+    if not (has_chain(kernels, rows, hidden) or (is_of_chains(kernels) and not projected)):
+        return 0
+    # Of the larger ones of two layers.
+    width = max(each for each, *_ in lengths)
+    weights = hidden * (len(graph.input_gates) * width + len(graph.state_gates) * (projected or hidden))
+    work = rows * (weights + 20 * hidden)
+    if weights * element > _FILLED * second_level_cache():
+        return 0
+    if records:
+        # A layer must have a gradient for the one below.
+        has_inputs = bool(weight_gradient_layout(kernels, hidden, torch.device("cpu")).inputs)
+        if not has_inputs or rows * gates_of(graph) * hidden * element > _MOST_BYTES:
+            return 0
+    elif work > _MOST_WORK:
+        return 0
     threads = torch.get_num_threads()
     if threads > 2 and is_for_many(work):
         return 0  # so many share rows, and only two were measured
-    return min(threads, layers) if work >= _WORTH_SHARING and steps > 1 else 1
-
-
-def small_stack(calls: Sequence[SmallCall], records: bool, is_masked: bool) -> CpuSmallStack | None:
-    """The way for a stack whose layers have calls of these shapes, if all have few rows."""
-    first, schedule = calls[0], calls[0].schedule
-    graph, element = first.kernels.graph, first.kernels.dtype.itemsize
-    if not schedule.is_dense or not schedule.rows or graph.given or graph.others or not graph.input_gates:
-        return None
-    if not all(map(has_chain, calls)) and (first.lengths[2] or not is_of_chains(first)):
-        return None
-    _, hidden, projected = first.lengths
-    # Of the larger ones of two layers.
-    width = max(call.lengths[0] for call in calls)
-    weights = hidden * (len(graph.input_gates) * width + len(graph.state_gates) * (projected or hidden))
-    work = schedule.rows * (weights + 20 * hidden)
-    if weights * element > _FILLED * second_level_cache():
-        return None
-    if records:
-        gates = schedule.rows * gates_of(graph) * hidden * element
-        # A layer must have a gradient for the one below.
-        has_inputs = bool(weight_gradient_layout(first.kernels, hidden, first.device).inputs)
-        if not has_inputs or gates > _MOST_BYTES:
-            return None
-    elif work > _MOST_WORK:
-        return None
-    threads = threads_of(work, len(calls), len(schedule.offsets) - 1)
-    return CpuSmallStack(calls, threads, is_masked) if threads else None
+    is_worth_it = work >= _WORTH_SHARING and len(schedule.offsets) > 2
+    return min(threads, len(lengths)) if is_worth_it else 1
