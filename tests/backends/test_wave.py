@@ -347,8 +347,10 @@ def test_a_block_begins_when_that_of_the_lane_before_is_done(
 
 def test_threads_that_sleep_are_not_woken_for_little(monkeypatch: pytest.MonkeyPatch) -> None:
     moves, counts = Moves(2), []
+    monkeypatch.setattr(threads._PATIENCE, "is_over", lambda: False)
     monkeypatch.setattr(threads, "together", lambda shares: (counts.append(len(shares)), shares[0]()))
     moves.run(1)
+    moves.wave.at_best = 1e-5
     monkeypatch.setattr(threads._Last, "used", 0.0)
     moves.run(2)
     moves.run(3)
@@ -361,6 +363,7 @@ def test_threads_that_sleep_are_not_woken_for_little(monkeypatch: pytest.MonkeyP
 def test_after_a_long_wait_a_wave_is_done_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     moves, lost = Moves(2), []
     monkeypatch.setattr(threads._PATIENCE, "lost", lost.append)
+    monkeypatch.setattr(threads._PATIENCE, "is_over", lambda: False)
     monkeypatch.setattr(threads, "together", lambda shares: (threads.time.sleep(0.002), shares[0]()))
     moves.run(1)
     moves.wave.at_best = 1.0

@@ -162,6 +162,8 @@ class CompiledShortcut(Shortcut):
         resets: Tensor | None,
     ) -> Sequence[Tensor] | None:
         """All layers at once, the output and the final states; None where they are to run one by one."""
+        if self._stack.directions == 2:
+            return None
         wanted = [each.requires_grad for each in weights] if records else []
         records = any(wanted) or (records and any(each.requires_grad for each in (x, *states)))
         # Where some weights are fixed the layers below need no tape; hooks see what each layer keeps.
@@ -194,7 +196,7 @@ class CompiledShortcut(Shortcut):
         self, has_states: bool, records: bool, is_masked: bool, device: torch.device
     ) -> StackCall | None:
         stack, made = self._stack, self._made
-        if stack.directions == 2 or self._parts is not None or not self._is_dense:
+        if self._parts is not None or not self._is_dense:
             return None
         given = (*self._lead, self._outputs * self._sizes[0])
         calls = [

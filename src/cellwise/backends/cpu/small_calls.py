@@ -95,12 +95,12 @@ class SmallForward:
         self._finals = [f"final {place}" for place in range(len(made.widths))]
         shapes += [(name, (*lead, batch, size)) for name, size in zip(self._finals, self._sizes, strict=True)]
         self._templates = [template(shape, dtype) for _, shape in shapes]
-        # More than some numbers come from the pool.
+        # What is large comes from the pool, but not what the caller gets.
         self._makers = [
-            partial(POOL.tensor, *shape, dtype=dtype)
-            if math.prod(shape) * dtype.itemsize > _SMALL
-            else partial(_empty_like, each)
-            for each, (_, shape) in zip(self._templates[: self._output + 1], shapes, strict=False)
+            partial(_empty_like, each)
+            if math.prod(shape) * dtype.itemsize <= _SMALL or (name == "output" and given is not None)
+            else partial(POOL.tensor, *shape, dtype=dtype)
+            for each, (name, shape) in zip(self._templates[: self._output + 1], shapes, strict=False)
         ]
         given_rows = [self._beside.rows_of(name, whole) for name in self._beside.places]
         saved = [f"saved {place}" for place in range(len(made.made))]

@@ -31,7 +31,7 @@ _SOON = 3e-4
 # Seconds after work in which threads are awake, and of a work for which no thread is to be woken.
 _AWAKE, _SHORT = 0.005, 0.001
 # Seconds beyond twice the best time of a wave, most of which are short, from which on one thread had been quicker.
-_NOTABLE = 0.0001
+_NOTABLE_OF_A_WAVE = 0.0001
 _NO_WAITING = 2**62  # arrivals: more than anybody waits for
 
 
@@ -80,17 +80,22 @@ class _Last:
 
 def in_wave(wave: Wave) -> None:
     """Do all tasks of a wave, and return when all are done; on this thread alone for a while after this took far longer
-    than it can.
+    than it can, and where the others are likely to sleep.
     """
     wave.begin()
+    if len(wave.shares) == 1:
+        wave.shares[0]()
+        return
     start = time.perf_counter()
     # Threads that sleep take as long to wake as short work takes; and longer where their core was taken meanwhile.
     are_asleep = start > _Last.used + _AWAKE and wave.at_best < _SHORT
-    together(wave.shares[:1] if are_asleep else wave.shares)
+    is_alone = are_asleep or _PATIENCE.is_over()
+    together(wave.shares[:1] if is_alone else wave.shares)
     _Last.used = time.perf_counter()
-    seconds = _Last.used - start
-    _PATIENCE.took(seconds, wave.at_best, _NOTABLE)
-    wave.at_best = min(wave.at_best, seconds)
+    if not is_alone:
+        seconds = _Last.used - start
+        _PATIENCE.took(seconds, wave.at_best, _NOTABLE_OF_A_WAVE)
+        wave.at_best = min(wave.at_best, seconds)
 
 
 def on_own_threads(calls: Sequence[Callable[[], None]]) -> None:

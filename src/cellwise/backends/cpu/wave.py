@@ -76,41 +76,30 @@ class _Wave(Code):
         own, rounds = (b.alloca(I64, name=name) for name in ("own", "rounds"))
         b.store(b.srem(self.first, self.lanes), own)
         b.store(whole(0), rounds)
-        look, turn, ready, enter, do, leave, following, none, wait, end = (
-            b.append_basic_block(name)
-            for name in ("look", "turn", "ready", "enter", "do", "leave", "next", "none", "wait", "end")
-        )
+        names = ("look", "turn", "enter", "found", "next", "none", "wait", "end")
+        look, turn, enter, found, following, none, wait, end = map(b.append_basic_block, names)
         b.branch(look)
-        # The lane where this thread is, and then all of them.
         b.position_at_end(look)
         b.branch(turn)
+        # The lane where this thread is, and then all of them.
         b.position_at_end(turn)
         count, left = b.phi(I64, "turn"), b.phi(I64, "left")
-        count.add_incoming(whole(0), look)
-        left.add_incoming(whole(0), look)
-        lane = b.select(
-            b.icmp_signed("==", count, whole(0)), b.load(own, typ=I64), b.sub(count, whole(1)), name="lane"
-        )
+        for phi in (count, left):
+            phi.add_incoming(whole(0), look)
+        is_first = b.icmp_signed("==", count, whole(0))
+        lane = b.select(is_first, b.load(own, typ=I64), b.sub(count, whole(1)), name="lane")
         number = self.done(lane)
         taken = b.load_atomic(self.place(lane, "taken"), "acquire", align=8, typ=I64)
         is_taken = b.icmp_signed("!=", taken, whole(0))
-        can = b.and_(b.not_(is_taken), self.is_ready(lane, number))
         # What is left to begin: nothing, where another thread is at the last task.
         behind = b.select(is_taken, b.add(number, whole(1)), number)
         here = b.or_(left, b.zext(b.icmp_signed("<", behind, self.tasks), I64))
-        b.cbranch(can, enter, following)
+        b.cbranch(b.and_(b.not_(is_taken), self.is_ready(lane, number)), enter, following)
         b.position_at_end(enter)
-        found = b.cmpxchg(self.place(lane, "taken"), whole(0), whole(1), "seq_cst", "seq_cst")
-        b.cbranch(b.extract_value(found, 1), ready, following)
-        b.position_at_end(ready)
-        mine = self.done(lane)  # somebody may have been here meanwhile
-        b.cbranch(self.is_ready(lane, mine), do, leave)
-        b.position_at_end(do)
-        self.run(lane, mine)
-        b.atomic_rmw("xchg", self.place(lane, "done"), b.add(mine, whole(1)), "seq_cst")
-        b.branch(leave)
-        b.position_at_end(leave)
-        b.atomic_rmw("xchg", self.place(lane, "taken"), whole(0), "seq_cst")
+        swapped = b.cmpxchg(self.place(lane, "taken"), whole(0), whole(1), "seq_cst", "seq_cst")
+        b.cbranch(b.extract_value(swapped, 1), found, following)
+        b.position_at_end(found)
+        self._next_of(lane)
         b.store(lane, own)
         b.store(whole(0), rounds)
         b.branch(look)
@@ -122,6 +111,24 @@ class _Wave(Code):
         b.position_at_end(none)
         b.cbranch(b.icmp_signed("!=", here, whole(0)), wait, end)
         b.position_at_end(wait)
+        self._wait(rounds)
+        b.branch(look)
+        b.position_at_end(end)
+        b.ret_void()
+        return self.module
+
+    def _next_of(self, lane: Value) -> None:
+        """Do the next task of a lane that this thread has taken, and leave it."""
+        b, whole = self.b, self.whole
+        number = self.done(lane)  # somebody may have been here since it was looked at
+        with b.if_then(self.is_ready(lane, number)):
+            self.run(lane, number)
+            b.atomic_rmw("xchg", self.place(lane, "done"), b.add(number, whole(1)), "seq_cst")
+        b.atomic_rmw("xchg", self.place(lane, "taken"), whole(0), "seq_cst")
+
+    def _wait(self, rounds: Value) -> None:
+        """For a moment; after many rounds other threads may have the core."""
+        b, whole = self.b, self.whole
         pause(self)
         waited = b.add(b.load(rounds, typ=I64), whole(1))
         b.store(waited, rounds)
@@ -129,10 +136,6 @@ class _Wave(Code):
             kind = ir.FunctionType(ir.IntType(32), [])
             give = self.load_whole(self.table, _WORDS.index("give way"))
             b.call(b.inttoptr(give, ir.PointerType(kind)), [])
-        b.branch(look)
-        b.position_at_end(end)
-        b.ret_void()
-        return self.module
 
 
 def emit_wave(target: Target) -> ir.Module:
