@@ -26,6 +26,7 @@ from cellwise.plan.program import Buffer, Program, StorageClass
 if TYPE_CHECKING:
     from cellwise.backends.compiled.cell_kernels import CellKernels
     from cellwise.backends.compiled.gradients import BlockSlice, RowBlocks
+    from cellwise.backends.compiled.stack import SmallStack
 
 
 class Sizes(NamedTuple):
@@ -211,53 +212,6 @@ class SmallPass(ABC):
 
         Args:
             output: what was kept of it.
-            gradients: at the output and the final states; None for zero.
-        """
-
-
-class SmallStack(ABC):
-    """Layers of one direction one upon the other, each of which would be a `SmallPass`, as one call.
-
-    x (rows, D) in any shape that lies so in memory; states (L, B, size) each, contiguous, none for zeros; the weights
-    of all layers; behind all else resets, if the calls are given some.
-    """
-
-    @abstractmethod
-    def infer(
-        self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], *resets: Tensor
-    ) -> tuple[Tensor, list[Tensor]]:
-        """The output of the last layer, and the final states (L, B, size) each."""
-
-    @abstractmethod
-    def record(
-        self,
-        x: Tensor,
-        states: Sequence[Tensor],
-        weights: Sequence[Tensor],
-        masks: Sequence[Tensor],
-        *resets: Tensor,
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """The same, and what is kept for `differentiate`.
-
-        Args:
-            masks: for each layer but the last what its output is multiplied by, (rows, size); none where it is not.
-        """
-
-    @abstractmethod
-    def differentiate(
-        self,
-        x: Tensor,
-        states: Sequence[Tensor],
-        weights: Sequence[Tensor],
-        kept: Sequence[Tensor],
-        gradients: Sequence[Tensor | None],
-        wants_input: bool,
-        masks: Sequence[Tensor],
-        *resets: Tensor,
-    ) -> tuple[Tensor | None, ...]:
-        """The gradients at x, at the states if any were given, and at the weights.
-
-        Args:
             gradients: at the output and the final states; None for zero.
         """
 

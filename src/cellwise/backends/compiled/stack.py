@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,10 +10,57 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cellwise.backends.compiled.compiler import SmallStack
 from cellwise.backends.compiled.plain import are_plain, check_unchanged
 
-_NOTHING = (None,) * 3
+
+class SmallStack(ABC):
+    """Layers of one direction one upon the other, each of which would be a `SmallPass`, as one call.
+
+    x (rows, D) in any shape that lies so in memory; states (L, B, size) each, contiguous, none for zeros; the weights
+    of all layers; behind all else resets, if the calls are given some.
+    """
+
+    @abstractmethod
+    def infer(
+        self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], *resets: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The output of the last layer, and the final states (L, B, size) each."""
+
+    @abstractmethod
+    def record(
+        self,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        masks: Sequence[Tensor],
+        *resets: Tensor,
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """The same, and what is kept for `differentiate`.
+
+        Args:
+            masks: for each layer but the last what its output is multiplied by, (rows, size); none where it is not.
+        """
+
+    @abstractmethod
+    def differentiate(
+        self,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        kept: Sequence[Tensor],
+        gradients: Sequence[Tensor | None],
+        wants_input: bool,
+        masks: Sequence[Tensor],
+        *resets: Tensor,
+    ) -> tuple[Tensor | None, ...]:
+        """The gradients at x, at the states if any were given, and at the weights.
+
+        Args:
+            gradients: at the output and the final states; None for zero.
+        """
+
+
+_NOTHING = (None,) * 3  # the gradients at what is no tensor of numbers, or has none
 # The same layer by layer, from x, states, weights, masks and resets: the output and the final states.
 ByLayers = Callable[
     [Tensor, Sequence[Tensor], Sequence[Tensor], Sequence[Tensor], Tensor | None], Sequence[Tensor]

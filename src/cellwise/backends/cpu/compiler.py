@@ -19,9 +19,9 @@ from cellwise.backends.compiled.compiler import (
     Sizes,
     SmallCall,
     SmallPass,
-    SmallStack,
 )
 from cellwise.backends.compiled.scratch import POOL, SCRATCH
+from cellwise.backends.compiled.stack import SmallStack
 from cellwise.backends.compiled.time_schedule import TimeSchedule, even_schedule
 from cellwise.backends.cpu import DTYPES
 from cellwise.backends.cpu.amx_kernel import copied_numbers

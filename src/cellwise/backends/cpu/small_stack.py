@@ -17,10 +17,11 @@ from torch import Tensor
 
 from cellwise.backends.compiled.backward_pass import BackwardPass
 from cellwise.backends.compiled.cell_kernels import CellKernels
-from cellwise.backends.compiled.compiler import SmallCall, SmallStack
+from cellwise.backends.compiled.compiler import SmallCall
 from cellwise.backends.compiled.forward_pass import ForwardPass
 from cellwise.backends.compiled.gradients import weight_gradient_layout
 from cellwise.backends.compiled.scratch import SCRATCH
+from cellwise.backends.compiled.stack import SmallStack
 from cellwise.backends.compiled.time_schedule import TimeSchedule
 from cellwise.backends.cpu.blocks import second_level_cache
 from cellwise.backends.cpu.few_rows import gates_of
