@@ -130,8 +130,9 @@ class SmallBackward:
         stages = None if spans is None else Stages(spans, self._before, self._after, self._last)
         gradient = dict(zip(made.stems, gradients, strict=True))
         gate_bytes, lanes = self._gates_width * dtype.itemsize // sizes.padded, made.kernels.padded(1)
+        are_few = is_small(self._rows, gate_bytes, sizes.hidden, lanes) or sizes.projected
         self._many = None
-        if spans is not None and not is_small(self._rows, gate_bytes, sizes.hidden, lanes):
+        if spans is not None and not are_few:
             self._many = self._many_jobs(kernel, gradient)
             extra[_ROOM] = self._many.room
         self.runs = SmallRuns(kernel, made.shape, places, whole, self._jobs, extra, names, forms, stages)

@@ -37,6 +37,8 @@ _address = Tensor.data_ptr
 _empty_like = torch.empty_like
 # Rows of a block: less would be no product of many rows; and blocks, more of which gain nothing.
 _ROWS, _BLOCKS = 8, 12
+# Valid steps of all sequences: more were not measured.
+_MOST_ROWS = 2**13
 # Multiply-adds of a layer from which on two threads are worth it. How often the weights of a layer may fill the second
 # cache; the bytes of gradients at gates of all steps, where some are wanted; and where not, the multiply-adds. Beyond,
 # two threads share each layer as quickly, or more so (docs/decisions/0081).
@@ -292,7 +294,13 @@ def threads_at_once(
         lengths: of each layer D, H and P.
     """
     graph, element, rows = kernels.graph, kernels.dtype.itemsize, schedule.rows
-    if not rows or not schedule.is_dense or graph.given or graph.others or not graph.input_gates:
+    if (
+        not 0 < rows <= _MOST_ROWS
+        or not schedule.is_dense
+        or graph.given
+        or graph.others
+        or not graph.input_gates
+    ):
         return 0
     _, hidden, projected = lengths[0]
     if not (has_chain(kernels, rows, hidden) or (is_of_chains(kernels) and not projected)):
