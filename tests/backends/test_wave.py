@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -173,6 +174,29 @@ def test_bits_do_not_depend_on_who_does_what(case: str, monkeypatch: pytest.Monk
     with monkeypatch.context() as patch:  # threads of our own
         patch.setattr(threads, "team", lambda: None)
         assert _as_bits(everything(*given)) == wanted
+
+
+def test_threads_of_python_may_call_a_stack_at_once() -> None:
+    layer, x, _, _ = layer_of("lstm", "a single row")
+    inputs = [x.detach() * number for number in range(1, 4)]
+
+    def found(given: Tensor) -> list[Tensor]:
+        output = layer(given)[0]
+        return [output.detach(), *torch.autograd.grad(output.sum(), [*layer.parameters()])]
+
+    wanted, wrong = [found(each) for each in inputs], []
+
+    def work(number: int) -> None:
+        for _ in range(50):
+            if not all(map(torch.equal, found(inputs[number]), wanted[number])):
+                wrong.append(number)
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(len(inputs))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
 
 
 _FORKS = """
