@@ -20,6 +20,7 @@ def spans_of(rows: int | None) -> Iterator[None]:
     with (
         mock.patch.object(backward_pass, "span_rows", lambda *_: rows),
         mock.patch.object(LlvmCompiler, "small_pass", lambda *_: None),
+        mock.patch.object(LlvmCompiler, "small_stack", lambda *_: None),
     ):
         _forget()
         try:

@@ -227,6 +227,12 @@ def test_waiting_compiles_for_arm() -> None:
         (lambda: cellwise.LSTM(128, 128), (100, 16, 128), "2 threads share the rows"),
         (lambda: cellwise.LSTM(64, 64), (10, 1, 64), None),
         (lambda: cellwise.LSTM(64, 128), (20, 8, 64), None),  # recorded, one chain in one thread
+        (
+            lambda: cellwise.LSTM(64, 128, 3),
+            (100, 2, 64),
+            "2 threads, each in a layer of its own, block by block of the steps",
+        ),
+        (lambda: cellwise.LSTM(64, 16, 2), (10, 1, 64), None),
     ],
 )
 def test_explain_says_how_threads_share_a_call(

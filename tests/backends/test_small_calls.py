@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import cellwise
 from cellwise import Cell, Initial, cells, ready, sigmoid, tanh
 from cellwise.backends.compiled import plain as plain_pass
-from cellwise.backends.cpu import small_calls, small_run
+from cellwise.backends.cpu import small_calls, small_run, small_stack
 from cellwise.backends.cpu.chain import Chain
 from cellwise.backends.cpu.compiler import LlvmCompiler
 from cellwise.backends.cpu.small_products import small_products
@@ -168,14 +168,18 @@ def drawn(cell: Any, dtype: torch.dtype, options: dict[str, Any]) -> tuple[Any, 
 def compare(cell: Any, dtype: torch.dtype, options: dict[str, Any], patched: pytest.MonkeyPatch) -> int:
     """How many ran as small calls."""
     seen: list[int] = []
-    enter = small_run.SmallRun.enter
+    enter, together = small_run.SmallRun.enter, small_stack._Lanes.run
     layer, x, state = drawn(cell, dtype, options)
     with patched.context() as patch:
         patch.setattr(small_run.SmallRun, "enter", lambda *each: seen.append(1) or enter(*each))
+        patch.setattr(
+            small_stack._Lanes, "run", lambda lanes: seen.extend([1] * len(lanes.runs)) or together(lanes)
+        )
         found = everything(layer, x, state)
     plain._ROUTES.clear()
     with patched.context() as patch:
         patch.setattr(LlvmCompiler, "small_pass", lambda *_: None)
+        patch.setattr(LlvmCompiler, "small_stack", lambda *_: None)
         wanted = everything(layer, x, state)
     small = {torch.float32: 1e-5, torch.float64: 1e-12}[dtype]
     results = len(layer.cell.graph.outputs or "h") + len(layer.cell.states)

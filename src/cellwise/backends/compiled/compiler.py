@@ -26,6 +26,7 @@ from cellwise.plan.program import Buffer, Program, StorageClass
 if TYPE_CHECKING:
     from cellwise.backends.compiled.cell_kernels import CellKernels
     from cellwise.backends.compiled.gradients import BlockSlice, RowBlocks
+    from cellwise.backends.compiled.stack import SmallStack
 
 
 class Sizes(NamedTuple):
@@ -261,6 +262,16 @@ class KernelCompiler(ABC):
 
     def small_pass(self, call: SmallCall) -> SmallPass | None:
         """A way for calls of this shape that begins sooner, if they are small and there is one."""
+        return None
+
+    def small_stack(self, calls: Sequence[SmallCall], records: bool, is_masked: bool) -> SmallStack | None:
+        """A way for all layers of a stack of one direction at once, if its calls are small and there is one.
+
+        Args:
+            calls: of each layer; `given` is the shape of the last one's output, and None of the others.
+            records: whether a backward pass follows.
+            is_masked: whether what a layer gives to the next is multiplied by a mask.
+        """
         return None
 
     def fork(

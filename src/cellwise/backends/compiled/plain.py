@@ -188,7 +188,7 @@ class Forward(torch.autograd.Function):
         if ctx.writes is not None and ctx.writes.are_some and not are_transformed(gradients):
             output = _computed_again(call, ctx.resets, output, x, others)
         small = call.small
-        if small is not None and small.differentiates and not ctx.hooked and _are_plain(gradients):
+        if small is not None and small.differentiates and not ctx.hooked and are_plain(gradients):
             states, weights = call.zeros or others[:count], others[count:]
             arguments = (x, states, weights, output, saved, gradients, wants_input)
             return *_NOTHING, *small.differentiate(*arguments, *_those(ctx.resets))
@@ -231,7 +231,7 @@ def _those(resets: Tensor | None) -> tuple[Tensor, ...]:
     return () if resets is None else (resets,)
 
 
-def _are_plain(gradients: Sequence[Tensor | None]) -> bool:
+def are_plain(gradients: Sequence[Tensor | None]) -> bool:
     """Whether a kernel can read gradients where they lie, and nobody differentiates them."""
     if torch.is_grad_enabled() or torch_internals.transform_level() is not None:
         return False

@@ -14,11 +14,12 @@ from cellwise.backends.compiled.both import Both, infer_both
 from cellwise.backends.compiled.compiler import SmallCall
 from cellwise.backends.compiled.layer_pass import LayerPass
 from cellwise.backends.compiled.plain import Forward, PassCall, run_forward
+from cellwise.backends.compiled.stack import Stack, StackCall
 from cellwise.backends.compiled.time_schedule import TimeSchedule, even_schedule, schedule_of
 from cellwise.plan import state_sizes
-from cellwise.torch_internals import apply_alone
+from cellwise.torch_internals import apply_alone, has_saved_tensors_hooks
 
-_apply = apply_alone(Forward)
+_apply, _apply_stack = apply_alone(Forward), apply_alone(Stack)
 
 
 @lru_cache(maxsize=64)
@@ -51,6 +52,7 @@ class CompiledShortcut(Shortcut):
         # What the caller gets of a single layer pass comes from it as it is wanted.
         self._outputs = 1 + len(stack.graph.others)
         self._given = (*self._lead, self._outputs * self._sizes[0]) if self._alone else None
+        self._whole: dict[tuple[bool, bool, bool, torch.device], StackCall | None] = {}
         self._calls: dict[tuple[int, bool, torch.device, bool], PassCall] = {}
         # Most batches whose rows have several lengths come once, and a plan for them is dearer than what it saves.
         self._is_met = self._schedules[0].is_dense
@@ -146,6 +148,100 @@ class CompiledShortcut(Shortcut):
         dropout: float,
         resets: Tensor | None,
     ) -> tuple[Tensor, list[Tensor]]:
+        together = self._together(x, states, weights, records, dropout, resets)
+        if together is not None:
+            output, *ends = together
+            return output, ends
+        return self._by_layers(x, states, weights, records, dropout, (), resets)
+
+    def _together(
+        self,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        records: bool,
+        dropout: float,
+        resets: Tensor | None,
+    ) -> Sequence[Tensor] | None:
+        """All layers at once, the output and the final states; None where they are to run one by one."""
+        if self._stack.directions == 2:
+            return None
+        wanted = [each.requires_grad for each in weights] if records else []
+        records = any(wanted) or (records and any(each.requires_grad for each in (x, *states)))
+        # Where some weights are fixed the layers below need no tape; hooks see what each layer keeps.
+        if records and (not all(wanted) or has_saved_tensors_hooks()):
+            return None
+        if dropout and (not records or dropout == 1):
+            return None
+        call = self._stack_call(bool(states), records, dropout > 0, x.device)
+        if call is None:
+            return None
+        states = [each if each.is_contiguous() else each.contiguous() for each in states]
+        if records:
+            count = self._stack.num_layers - 1 if dropout else 0
+            masks = [_mask(x, (self._rows, self._sizes[0]), dropout) for _ in range(count)]
+            given = (call, resets, masks, x)
+            recorded: Sequence[Tensor] = _apply_stack(*given, *states, *weights)
+            return recorded
+        output, finals = call.small.infer(x, states, weights, *(() if resets is None else (resets,)))
+        return output, *finals
+
+    def _stack_call(
+        self, has_states: bool, records: bool, is_masked: bool, device: torch.device
+    ) -> StackCall | None:
+        key = (has_states, records, is_masked, device)
+        if key not in self._whole:
+            self._whole[key] = self._made_whole(*key)
+        return self._whole[key]
+
+    def _made_whole(
+        self, has_states: bool, records: bool, is_masked: bool, device: torch.device
+    ) -> StackCall | None:
+        stack, made = self._stack, self._made
+        if self._parts is not None or not self._is_dense:
+            return None
+        given = (*self._lead, self._outputs * self._sizes[0])
+        calls = [
+            SmallCall(
+                made.kernels,
+                made.bias,
+                self._lengths(layer),
+                self._schedules[0],
+                given if layer == stack.num_layers - 1 else None,
+                has_states,
+                device,
+                self._form.resets,
+                self._form.beside,
+            )
+            for layer in range(stack.num_layers)
+        ]
+        small = made.kernels.compiler.small_stack(calls, records, is_masked)
+        if small is None:
+            return None
+        return StackCall(small, self._one_by_one, len(self._sizes) if has_states else 0)
+
+    def _one_by_one(
+        self,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        masks: Sequence[Tensor],
+        resets: Tensor | None,
+    ) -> Sequence[Tensor]:
+        """The same, for derivatives of derivatives."""
+        output, finals = self._by_layers(x, states, weights, True, 0.0, masks, resets)
+        return output, *finals
+
+    def _by_layers(
+        self,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        records: bool,
+        dropout: float,
+        masks: Sequence[Tensor],
+        resets: Tensor | None,
+    ) -> tuple[Tensor, list[Tensor]]:
         stack, found = self._stack, []
         marks = (resets, self._backwards(resets))
         for layer in range(stack.num_layers):
@@ -157,6 +253,8 @@ class CompiledShortcut(Shortcut):
             else:
                 x, *finals = both
                 found += [finals[: len(finals) // 2], finals[len(finals) // 2 :]]
+            if layer < len(masks):
+                x = x * masks[layer]
             if dropout and layer < stack.num_layers - 1:
                 x = torch.nn.functional.dropout(x, dropout)
         if getattr(x.grad_fn, "reads_output", False):
@@ -249,6 +347,11 @@ class CompiledShortcut(Shortcut):
         tensors = (x, *states, *weights[(2 * layer + 1) * self._stems : (2 * layer + 2) * self._stems])
         records = records and any(each.requires_grad for each in tensors)
         return self._made.kernels.compiler.fork(passes, records, tensors) if len(passes) == 2 else None
+
+
+def _mask(like: Tensor, shape: tuple[int, int], dropout: float) -> Tensor:
+    """What torch's dropout multiplies by, drawn as it draws it."""
+    return like.new_empty(shape).bernoulli_(1 - dropout).div_(1 - dropout)
 
 
 def _schedule_of(batch: PlainBatch, reverse: bool) -> TimeSchedule:

@@ -18,7 +18,7 @@ from functools import cache
 from llvmlite import ir
 
 from cellwise.backends.compiled.compiler import RunShape
-from cellwise.backends.cpu.code import I64, Value
+from cellwise.backends.cpu.code import I64, Code, Value
 from cellwise.backends.cpu.kernel import Emitter
 from cellwise.backends.cpu.target import Target
 from cellwise.backends.cpu.tiles import TILES
@@ -30,7 +30,7 @@ from cellwise.plan.program import Program
 ARRIVALS = 16  # numbers between what is counted: two lines of a cache
 UNIT_SIZES = ("thread", "threads", "arrivals", "give way")
 # Rounds of the loop before it gives way and the first thread means to go on alone: about 0.2 ms.
-_ROUNDS = 10_000
+ROUNDS = 10_000
 # Parts that a thread has done, and this, once it has left.
 _LEFT = 2**61
 # More rows are better shared by rows; and waiting, which costs 1 to 2 us a step, must be little beside the work
@@ -157,10 +157,10 @@ class UnitsEmitter(Emitter):
         theirs = b.load_atomic(place, "acquire", align=8, typ=I64)
         b.cbranch(b.icmp_signed("<", theirs, parts), again, after)
         b.position_at_end(again)
-        self._pause()
+        pause(self)
         following = b.add(rounds, whole(1))
         rounds.add_incoming(following, again)
-        b.cbranch(b.icmp_signed("<", following, whole(_ROUNDS)), look, longer)
+        b.cbranch(b.icmp_signed("<", following, whole(ROUNDS)), look, longer)
         b.position_at_end(longer)
         with b.if_then(b.icmp_signed("==", thread, whole(0))):
             b.atomic_rmw("xchg", self._place(2), whole(1), "seq_cst")
@@ -179,13 +179,14 @@ class UnitsEmitter(Emitter):
             b.atomic_rmw("xchg", self._place(1), b.add(self._get("parts"), whole(_LEFT)), "seq_cst")
             self._set(who=whole(2))
 
-    def _pause(self) -> None:
-        """Tell the core that this is a waiting loop."""
-        x86 = "86" in self.target.triple.partition("-")[0]
-        name, kinds = ("llvm.x86.sse2.pause", []) if x86 else ("llvm.aarch64.hint", [ir.IntType(32)])
-        kind = ir.FunctionType(ir.VoidType(), kinds)
-        function = self.module.globals.get(name) or ir.Function(self.module, kind, name)
-        self.b.call(function, [ir.Constant(each, 1) for each in kinds])
+
+def pause(code: Code) -> None:
+    """Tell the core that this is a waiting loop."""
+    x86 = "86" in code.target.triple.partition("-")[0]
+    name, kinds = ("llvm.x86.sse2.pause", []) if x86 else ("llvm.aarch64.hint", [ir.IntType(32)])
+    kind = ir.FunctionType(ir.VoidType(), kinds)
+    function = code.module.globals.get(name) or ir.Function(code.module, kind, name)
+    code.b.call(function, [ir.Constant(each, 1) for each in kinds])
 
 
 def emit_by_units(program: Program, element_bytes: int, target: Target) -> ir.Module:

@@ -21,6 +21,7 @@ from cellwise.backends.compiled.compiler import (
     SmallPass,
 )
 from cellwise.backends.compiled.scratch import POOL, SCRATCH
+from cellwise.backends.compiled.stack import SmallStack
 from cellwise.backends.compiled.time_schedule import TimeSchedule, even_schedule
 from cellwise.backends.cpu import DTYPES
 from cellwise.backends.cpu.amx_kernel import copied_numbers
@@ -239,6 +240,11 @@ class LlvmCompiler(KernelCompiler):
 
         return small_pass(call)
 
+    def small_stack(self, calls: Sequence[SmallCall], records: bool, is_masked: bool) -> SmallStack | None:
+        from cellwise.backends.cpu.small_stack import small_stack
+
+        return small_stack(calls, records, is_masked)
+
     def runs_at_once(
         self, kernels: CellKernels, lengths: tuple[int, int, int], schedule: TimeSchedule, records: bool
     ) -> bool:
@@ -264,6 +270,13 @@ class LlvmCompiler(KernelCompiler):
         if stack.bidirectional and self.runs_at_once(kernels, sizes, schedule, records):
             threads = max(1, threads_for(2 * work) // 2)
             return f"both directions at once, {'a thread' if threads == 1 else f'{threads} threads'} for each"
+        if stack.num_layers > 1 and not stack.bidirectional:
+            from cellwise.backends.cpu.small_stack import threads_at_once
+
+            all_sizes = [sizes, *[(output, *sizes[1:])] * (stack.num_layers - 1)]
+            at_once = threads_at_once(kernels, all_sizes, schedule, records)
+            if at_once > 1:
+                return f"{at_once} threads, each in a layer of its own, block by block of the steps"
         call = SmallCall(kernels, stack.bias, sizes, schedule, None, True, context.device, context.resets)
         small = self.small_pass(call)
         if small is not None and (small.records if records else small.infers):

@@ -31,7 +31,7 @@ from cellwise.backends.cpu.threads import threads_for, together
 # Bytes of a column of a block (128 rows of float32), and gates that are brought into order at once: together a quarter
 # of a second cache of 1 MiB. Numbers of an operand of the gradient at x at once. Blocks of 96 to 256 rows take the same
 # time within a tenth; no sum in a register has more than 128 terms.
-_BLOCK_BYTES, _SLAB, _RUN = 512, 512, 128
+_BLOCK_BYTES, _SLAB, RUN = 512, 512, 128
 # The gradient at x is made of so many blocks at once. A panel of weights is brought into order for each, which took 9 %
 # of the time for one block and takes 2 for three (LSTM, 100,64,256,256); with six it is no less.
 _INPUT_BLOCKS = 3
@@ -43,7 +43,7 @@ _ALIGNED = 64
 _COLUMN = {name.replace(" ", "_"): place for place, name in enumerate(JOB)}
 
 
-class _Product(NamedTuple):
+class Product(NamedTuple):
     """What `out` becomes: gates^T operand of the rows from `first` to `end`; if `by_rows`, gates times a weight.
 
     columns: of the gates, from and to. operand_row, out_row: how many numbers apart rows are. width: of a row of `out`.
@@ -71,16 +71,16 @@ class CpuGradientProducts(GradientProducts):
     def __init__(self, dtype: torch.dtype, target: Target) -> None:
         self._bytes = dtype.itemsize
         self._call = block_products(self._bytes, target)
-        self._panel = panel_vectors(target) * target.vector_bytes * max(_BLOCK_BYTES // self._bytes, _RUN)
+        self._panel = panel_bytes(self._bytes, target)
         self._room: tuple[int, int] | None = None
         self._clear()
 
     def _clear(self) -> None:
         # By gates: these, the products, and of each its operand and what it becomes.
-        self._asked: dict[int, tuple[Tensor, list[_Product], list[tuple[Tensor, Tensor]]]] = {}
+        self._asked: dict[int, tuple[Tensor, list[Product], list[tuple[Tensor, Tensor]]]] = {}
         self._turned: list[tuple[Tensor, Tensor, bool]] = []
 
-    def _ask(self, gates: Tensor, product: _Product, operand: Tensor, out: Tensor) -> None:
+    def _ask(self, gates: Tensor, product: Product, operand: Tensor, out: Tensor) -> None:
         _, products, tensors = self._asked.setdefault(gates.data_ptr(), (gates, [], []))
         products.append(product)
         tensors.append((operand, out))
@@ -102,14 +102,14 @@ class CpuGradientProducts(GradientProducts):
                 matrix = matrix if matrix.stride(1) == 1 else matrix.contiguous()
                 first, end, _ = steps.indices(len(gates))
                 rows = matrix.stride(0), target.stride(0), width, adds or number > 0, first, end
-                self._ask(gates, _Product(columns, *rows, turned=turned), matrix, target)
+                self._ask(gates, Product(columns, *rows, turned=turned), matrix, target)
 
     def at_operand(self, gates: Tensor, runs: Sequence[BlockSlice], weight: Tensor, out: Tensor) -> None:
         weight, width = weight.contiguous(), out.shape[1]
         for number, run in enumerate(runs):
             columns = run.columns.start, run.columns.stop
             rows = weight.stride(0), out.stride(0), width, number > 0, 0, len(gates)
-            self._ask(gates, _Product(columns, *rows, by_rows=True), weight[run.rows], out)
+            self._ask(gates, Product(columns, *rows, by_rows=True), weight[run.rows], out)
 
     def run(self) -> None:
         for gates, products, tensors in self._asked.values():
@@ -131,7 +131,7 @@ class CpuGradientProducts(GradientProducts):
     def _run_part(
         self,
         gates: Tensor,
-        products: Sequence[_Product],
+        products: Sequence[Product],
         tensors: Sequence[tuple[Tensor, Tensor]],
         part: tuple[int, int],
     ) -> None:
@@ -149,7 +149,7 @@ class CpuGradientProducts(GradientProducts):
 
 
 def _apart(
-    products: Sequence[_Product], tensors: Sequence[tuple[Tensor, Tensor]]
+    products: Sequence[Product], tensors: Sequence[tuple[Tensor, Tensor]]
 ) -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:
     """Operands with sums of their own, and where these are to be added."""
     sums: dict[int, tuple[Tensor, Tensor]] = {}
@@ -159,6 +159,24 @@ def _apart(
             out = sums.setdefault(out.data_ptr(), (out, torch.zeros_like(out)))[1]
         found.append((operand, out))
     return found, list(sums.values())
+
+
+def jobs_of_one(
+    products: Sequence[Product], rows: int, row: int, element_bytes: int, target: Target
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """The jobs of products of all rows in one thread, (jobs, words); what is to be added to each, as `_Layout` has it;
+    and the bytes of the room. row: of the gates.
+    """
+    layout = _layout(
+        tuple(products), (0, rows), row, row, element_bytes, 1, panel_bytes(element_bytes, target)
+    )
+    ((words, which),) = layout.tables
+    return words[1:].reshape(-1, len(JOB)), which[1:].reshape(-1, len(JOB)), layout.room
+
+
+def panel_bytes(element_bytes: int, target: Target) -> int:
+    """Of the room for a panel."""
+    return panel_vectors(target) * target.vector_bytes * max(_BLOCK_BYTES // element_bytes, RUN)
 
 
 class _Layout(NamedTuple):
@@ -174,7 +192,7 @@ _NOTHING, _GATES, _ROOM, _FIRST = range(4)
 
 @lru_cache(maxsize=64)
 def _layout(
-    products: tuple[_Product, ...],
+    products: tuple[Product, ...],
     part: tuple[int, int],
     row: int,
     columns: int,
@@ -204,7 +222,7 @@ class _Jobs:
 
     def __init__(
         self,
-        products: Sequence[_Product],
+        products: Sequence[Product],
         row: int,
         rows: int,
         element_bytes: int,
@@ -235,7 +253,7 @@ class _Jobs:
         words[0] = (len(words) - 1) // len(JOB)
         return words, which.astype(np.int32)
 
-    def _here(self, at: np.ndarray, by_rows: bool) -> list[tuple[int, _Product]]:
+    def _here(self, at: np.ndarray, by_rows: bool) -> list[tuple[int, Product]]:
         return [
             (number, each)
             for number, each in self._products
@@ -268,14 +286,14 @@ class _Jobs:
     def _gates(self, rows: np.ndarray, column: int) -> tuple[int, np.ndarray]:
         return _GATES, self._bytes * (rows * self._row + column)
 
-    def _operand(self, number: int, each: _Product, at: np.ndarray) -> tuple[int, np.ndarray]:
+    def _operand(self, number: int, each: Product, at: np.ndarray) -> tuple[int, np.ndarray]:
         return _FIRST + 2 * number, self._bytes * (at - each.first) * each.operand_row
 
     def _out(self, number: int, start: int | np.ndarray) -> tuple[int, int | np.ndarray]:
         return _FIRST + 2 * number + 1, self._bytes * start
 
     def _by_sums(
-        self, number: int, each: _Product, at: np.ndarray, counts: np.ndarray, low: int, high: int, slab: int
+        self, number: int, each: Product, at: np.ndarray, counts: np.ndarray, low: int, high: int, slab: int
     ) -> np.ndarray:
         """Rows of a weight's gradient, from the gates of these columns."""
         shared = (low - slab) % CHUNK == 0
@@ -288,7 +306,7 @@ class _Jobs:
         )  # fmt: skip
 
     def _turned(
-        self, number: int, each: _Product, at: np.ndarray, counts: np.ndarray, low: int, high: int, slab: int
+        self, number: int, each: Product, at: np.ndarray, counts: np.ndarray, low: int, high: int, slab: int
     ) -> np.ndarray:
         return self._job(
             at, left=self._operand(number, each, at), left_n=each.operand_row, left_i=1, right=self._gates(at, low),
@@ -302,11 +320,11 @@ class _Jobs:
         first, end = counts * thread // threads, counts * (thread + 1) // threads
         for number, each in self._here(at, by_rows=True):
             start, stop = each.columns
-            for k in range(0, stop - start, _RUN):
+            for k in range(0, stop - start, RUN):
                 yield self._job(
                     at, left=self._gates(at + first, start + k), left_n=1, left_i=self._row,
                     right=(_FIRST + 2 * number, self._bytes * k * each.operand_row), right_row=each.operand_row,
-                    n=min(_RUN, stop - start - k), out=self._out(number, (at + first) * each.out_row),
+                    n=min(RUN, stop - start - k), out=self._out(number, (at + first) * each.out_row),
                     out_row=each.out_row, height=end - first, width=each.width, add=each.add or k > 0,
                     panel=(_ROOM, self._panel),
                 )  # fmt: skip

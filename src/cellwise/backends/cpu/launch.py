@@ -82,12 +82,16 @@ class CpuRun(KernelRun):
         self.summed: list[tuple[int, str, int]] = []  # pointer, name, how many
         # Of what has one number for all units, or one for each: pointer, which of the given ones, its form.
         self.forms: list[tuple[int, int, np.ndarray]] = []
+        # Of what holds the rows of a span of steps: pointer, bytes of a row.
+        self.chunks: list[tuple[int, int]] = []
         self.tape: int | None = None  # which of the given ones, if it is written
         self.ahead: int | None = None  # the first pointer of what is multiplied for a block of steps
         place, found = 0, {}
         for buffer in self.kernel.program.buffers:
             found[buffer.name] = place
             size = buffer.columns * self.widths[buffer.width]
+            if buffer.storage is StorageClass.PER_CHUNK:
+                self.chunks.append((place, size * self.kernel.word))
             if buffer.storage in GIVEN:
                 if buffer.name == TAPE and self.keeps_tape:
                     self.tape = len(self.given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,14 @@ from cellwise.backends.compiled.backward_pass import BackwardPass
 from cellwise.backends.compiled.compiler import SmallCall
 from cellwise.backends.compiled.gradients import BlockSlice, at_operand, operand_in_one
 from cellwise.backends.compiled.saved import PROJECTION
+from cellwise.backends.cpu.block_products import block_products
+from cellwise.backends.cpu.copy_rows import copy_rows
+from cellwise.backends.cpu.few_rows import is_small
+from cellwise.backends.cpu.gradient_products import RUN, Product, jobs_of_one
+from cellwise.backends.cpu.masks import multiply
 from cellwise.backends.cpu.small_beside import GivenBeside, restarted
-from cellwise.backends.cpu.small_jobs import Jobs, WholeRows
-from cellwise.backends.cpu.small_run import SmallRun, SmallRuns, carried_places, own_places
+from cellwise.backends.cpu.small_jobs import Copies, Jobs, Masks, Products, WholeRows
+from cellwise.backends.cpu.small_run import SmallRun, SmallRuns, Spans, Stages, carried_places, own_places
 from cellwise.plan.backward import BESIDE_GRADIENTS, PROJECTED_GRADIENT
 from cellwise.plan.program import Slot, StorageClass
 
@@ -23,20 +29,35 @@ if TYPE_CHECKING:
 
 _RESETS = ("resets",)
 _TOGETHER = "gates of the input"
+_PASSED_ON, _MASK, _ROOM = "gradient of x", "mask", "room of products"
 # Multiply-adds from which on the products of all calls (`gradient_products.py`), which take 40 us to begin, make the
 # input's gradient sooner than MKL: 16,16,256,256 trains in 0.87 of the time, 16,8,128,128 in 0.92, 8,16,64,100 in 1.01.
 _MANY = 4_000_000
 
 
 class SmallBackward:
-    """A backward pass, as `BackwardPass` runs it."""
+    """A backward pass, as `BackwardPass` runs it.
 
-    def __init__(self, made: BackwardPass, call: SmallCall, kernel: Kernel) -> None:
+    Args:
+        spans: of a layer that goes block by block of its steps, beside others of a stack (`small_stack.py`).
+        passes_on: that has a layer below it, which is given the gradient at x block by block.
+        is_masked: times a mask.
+    """
+
+    def __init__(
+        self,
+        made: BackwardPass,
+        call: SmallCall,
+        kernel: Kernel,
+        spans: Spans | None = None,
+        passes_on: bool = False,
+        is_masked: bool = False,
+    ) -> None:
         has_states, kernel = call.has_states, kernel.for_shape(made.shape)
         self._made, self._has_states = made, has_states
         graph, schedule = made.kernels.graph, made.schedule
         self._batch, self._rows, dtype = schedule.batch, schedule.rows, kernel.dtype
-        self._zeros = _zeros(made, dtype)
+        self.zeros = _zeros(made, dtype)
         count, sizes, whole = len(graph.states), made.sizes, WholeRows(dtype.itemsize)
         states = [f"state {place}" for place in range(count)]
         weights = [f"weight {place}" for place in range(len(made.stems))]
@@ -53,7 +74,12 @@ class SmallBackward:
             extra[name] = self._rows * width * dtype.itemsize
         # Of gates that are no whole vectors those of the input are put together, and then are one product's.
         inputs, self._inputs = made.recipe.inputs, 0
-        if len(inputs) > 1 and sizes.padded != sizes.hidden and "weight_ih" in made.recipe.whole:
+        if (
+            not passes_on
+            and len(inputs) > 1
+            and sizes.padded != sizes.hidden
+            and "weight_ih" in made.recipe.whole
+        ):
             self._inputs = sum(each.rows.stop - each.rows.start for each in inputs)
             extra[_TOGETHER] = self._rows * self._inputs * dtype.itemsize
         self._held = dict(made.held)
@@ -74,7 +100,9 @@ class SmallBackward:
         outputs = self._rows * sizes.outputs, sizes.output, sizes.padded_output
         read = {name: self._beside.rows_of(name, whole) for name in beside}
         if "gradient output" in made.given:
-            read["gradient output"] = whole.of("gradient output", *outputs)
+            self._arrives = WholeRows(dtype.itemsize) if spans is not None else whole
+            read["gradient output"] = self._arrives.of("gradient output", *outputs)
+            extra |= self._arrives.room if spans is not None else {}
 
         def places(run: SmallRun) -> list[tuple[str, int]]:
             given = [(read.get(name, name), at) for name, at in zip(made.given, run.given, strict=True)]
@@ -85,7 +113,7 @@ class SmallBackward:
         self._restarts = call.has_resets and has_states and not schedule.backwards
         everywhere, parameters = made.recipe.whole, made.kernels.plan.parameters
         # Of which weights every number of the gradient is written.
-        self._covered = [
+        self.covered = [
             stem in parameters or stem.replace("bias", "weight") in everywhere for stem in made.stems
         ]
         gradients = [f"gradient of {weight}" for weight in weights]
@@ -96,7 +124,50 @@ class SmallBackward:
             names += tuple(f"gradient {place}" for place in range(count))
         names += _RESETS[: call.has_resets]
         forms = self._beside.forms(kernel.program)
-        self._runs = SmallRuns(kernel, made.shape, places, whole, self._jobs, extra, names, forms)
+        names += (_PASSED_ON,) * passes_on + (_MASK,) * is_masked
+        self._is_masked = is_masked
+        self._passes_on, self._reads = passes_on, read.get("gradient output", "")
+        stages = None if spans is None else Stages(spans, self._before, self._after, self._last)
+        gradient = dict(zip(made.stems, gradients, strict=True))
+        gate_bytes, lanes = self._gates_width * dtype.itemsize // sizes.padded, made.kernels.padded(1)
+        are_few = is_small(self._rows, gate_bytes, sizes.hidden, lanes) or sizes.projected
+        self._many = None
+        if spans is not None and not are_few:
+            self._many = self._many_jobs(kernel, gradient)
+            extra[_ROOM] = self._many.room
+        self.runs = SmallRuns(kernel, made.shape, places, whole, self._jobs, extra, names, forms, stages)
+
+    def _before(self, run: SmallRun, rows: slice) -> Any:
+        """The gradient at the output of some steps in whole vectors, which is there when their turn comes."""
+        sizes, found = self._made.sizes, Copies(run.kernel.dtype.itemsize)
+        if self._reads.startswith("whole"):
+            size, width, first = sizes.output, sizes.padded_output, rows.start * sizes.outputs
+            to, source = (self._reads, first * width), ("gradient output", first * size)
+            count = (rows.stop - rows.start) * sizes.outputs
+            found.copy(to, width, source, size, count, size, width)
+        return ((found, copy_rows),)
+
+    def _last(self) -> Any:
+        return () if self._many is None else ((self._many, block_products),)
+
+    def _after(self, run: SmallRun, rows: slice) -> Any:
+        """The gradient at x of some steps, as `gradient_products.py` makes it."""
+        found, width, gates = Products(run.kernel.dtype.itemsize), self._made.sizes.input, self._gates_width
+        for number, each in enumerate(self._made.recipe.inputs if self._passes_on else ()):
+            weight = f"weight {self._made.stems.index('weight_ih')}"
+            columns, first = each.columns.stop - each.columns.start, rows.start
+            for k in range(0, columns, RUN):
+                found.product(
+                    left=("gates", first * gates + each.columns.start + k), left_n=1, left_i=gates,
+                    right=(weight, (each.rows.start + k) * width), right_row=width, n=min(RUN, columns - k),
+                    out=(_PASSED_ON, first * width), out_row=width, height=rows.stop - first, width=width,
+                    add=number > 0 or k > 0,
+                )  # fmt: skip
+        masks = Masks(found.bytes)
+        if self._is_masked:
+            count = (rows.stop - rows.start) * width
+            masks.multiply(_PASSED_ON, _PASSED_ON, _MASK, rows.start * width, count)
+        return (found, block_products), (masks, multiply)
 
     def _jobs(self, run: SmallRun) -> Jobs:
         made, sizes = self._made, self._made.sizes
@@ -129,6 +200,8 @@ class SmallBackward:
     def _weight_jobs(self, found: Jobs, gradient: dict[str, str]) -> None:
         """The products that make the gradients of weights from those at gates."""
         made, width = self._made, self._gates_width
+        if self._many is not None:
+            return
         for each in made.recipe.inputs:
             size = (each.rows.stop - each.rows.start, made.sizes.input)
             out = (gradient["weight_ih"], each.rows.start * size[1])
@@ -142,6 +215,28 @@ class SmallBackward:
             every = slice(0, made.sizes.projected)
             block, name = BlockSlice(every, every), PROJECTED_GRADIENT.name
             self._product_jobs(found, name, block, unprojected, gradient[PROJECTION], made.sizes.hidden)
+
+    def _many_jobs(self, kernel: Kernel, gradient: dict[str, str]) -> Products:
+        """The same of more rows, as `gradient_products.py` makes them."""
+        made, size, products = self._made, kernel.dtype.itemsize, []
+        names: list[tuple[str, int]] = [("gates", 0), (_ROOM, 0)]
+
+        def ask(
+            each: BlockSlice, piece: tuple[str, int, int, int, int], stem: str, width: int, add: bool
+        ) -> None:
+            name, start, row, first, rows = piece
+            columns = each.columns.start, each.columns.stop
+            products.append(Product(columns, row, width, width, add, first, first + rows))
+            names.extend(((name, start * size), (gradient[stem], each.rows.start * width * size)))
+
+        for each in made.recipe.inputs:
+            ask(each, ("x", 0, made.sizes.input, 0, self._rows), "weight_ih", made.sizes.input, each.add)
+        for slot, runs in made.recipe.recurrent:
+            pieces = sorted(self._operand(slot), key=lambda piece: piece[3])
+            for each, (number, piece) in itertools.product(runs, enumerate(pieces)):
+                ask(each, piece, "weight_hh", made.sizes.output, each.add or number > 0)
+        words, which, room = jobs_of_one(products, self._rows, self._gates_width, size, kernel.target)
+        return Products.of(size, words, which, names, room)
 
     def _product_jobs(
         self, found: Jobs, left: str, each: BlockSlice, slot: Slot, out: str, numbers: int
@@ -184,19 +279,19 @@ class SmallBackward:
         """
         arriving = [
             zeros if each is None else each.contiguous()
-            for each, zeros in zip(gradients, self._zeros, strict=True)
+            for each, zeros in zip(gradients, self.zeros, strict=True)
         ]
         at_weights: list[Any] = [
             each if beside else torch.empty_like(each) if whole else torch.zeros_like(each)
-            for each, whole, beside in zip(weights, self._covered, self._is_beside, strict=True)
+            for each, whole, beside in zip(weights, self.covered, self._is_beside, strict=True)
         ]
         at_states = [torch.empty_like(each) for each in states] if self._has_states else []
         if self._restarts:
             states = restarted(states, resets[0])
         rows = self._beside.whole(weights)
         tensors = (x, *states, *rows, output, *saved, *arriving, *at_weights, *at_states, *resets)
-        run, block = self._runs.enter(tensors)
-        dx = self._at_input(run, block, x, weights) if wants_input else None
+        run, block = self.runs.enter(tensors)
+        dx = self.at_input(run, block, x, weights) if wants_input else None
         if self._beside.places:
             self._at_beside(run, block, weights, at_weights)
         return dx, *at_states, *at_weights
@@ -212,12 +307,15 @@ class SmallBackward:
         for place in self._beside.places.values():
             at_weights[place] = self._beside.gradient(place, found.get(made.stems[place]), weights[place])
 
-    def _at_input(self, run: SmallRun, block: Any, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    def at_input(
+        self, run: SmallRun, block: Any, x: Tensor, weights: Sequence[Tensor], start: int = 0
+    ) -> Tensor:
+        """The gradient at x; the run's memory begins so many bytes behind that of the block."""
         made, inputs = self._made, self._made.recipe.inputs
         if not inputs:
             return torch.zeros_like(x)
         weight = weights[made.stems.index("weight_ih")]
-        gates = block.tensor(run.offset_of["gates"], self._rows, self._gates_width, run.kernel.dtype)
+        gates = block.tensor(start + run.offset_of["gates"], self._rows, self._gates_width, run.kernel.dtype)
         if self._rows * weight.numel() >= _MANY:
             dx, products = torch.empty_like(x), made.kernels.compiler.gradient_products(x.dtype)
             assert products is not None
@@ -225,7 +323,7 @@ class SmallBackward:
             products.run()
             return dx
         if self._inputs:
-            gates = block.tensor(run.offset_of[_TOGETHER], self._rows, self._inputs, run.kernel.dtype)
+            gates = block.tensor(start + run.offset_of[_TOGETHER], self._rows, self._inputs, run.kernel.dtype)
             return torch.mm(gates, weight).view(x.shape)
         found = operand_in_one(gates, inputs, weight)
         if found is None:

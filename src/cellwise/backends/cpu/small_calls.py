@@ -8,8 +8,9 @@ of compiled functions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,26 +19,55 @@ from torch import Tensor
 from cellwise.backends.compiled.backward_pass import BackwardPass
 from cellwise.backends.compiled.compiler import SmallCall, SmallPass
 from cellwise.backends.compiled.forward_pass import OUTPUT, ForwardPass, X, first_states
+from cellwise.backends.compiled.scratch import POOL
 from cellwise.backends.cpu.by_units import is_worth_it
+from cellwise.backends.cpu.copy_rows import copy_rows
 from cellwise.backends.cpu.few_rows import gates_of, is_small
+from cellwise.backends.cpu.masks import multiply
 from cellwise.backends.cpu.small_backward import SmallBackward
 from cellwise.backends.cpu.small_beside import GivenBeside, restarted
-from cellwise.backends.cpu.small_jobs import Jobs, WholeRows
-from cellwise.backends.cpu.small_run import SmallRun, SmallRuns, carried_places, own_places, template
+from cellwise.backends.cpu.small_jobs import Jobs, Masks, WholeRows
+from cellwise.backends.cpu.small_products import small_products
+from cellwise.backends.cpu.small_run import (
+    SmallRun,
+    SmallRuns,
+    Spans,
+    Stages,
+    carried_places,
+    own_places,
+    template,
+)
 from cellwise.backends.cpu.threads import is_for_many
 from cellwise.plan.forward import forward_program
 
 if TYPE_CHECKING:
+    from cellwise.backends.compiled.cell_kernels import CellKernels
     from cellwise.backends.cpu.compiler import Kernel
 
 _RESETS = ("resets",)
+MASKED = ("output times mask", "mask")
+_SMALL = 2**16  # bytes of a tensor that the C library has at hand
 _empty_like = torch.empty_like
+_address = Tensor.data_ptr
 
 
 class SmallForward:
-    """A forward pass, as `ForwardPass` runs it: what comes out has the shapes that the caller is given."""
+    """A forward pass, as `ForwardPass` runs it: what comes out has the shapes that the caller is given.
 
-    def __init__(self, made: ForwardPass, call: SmallCall, kernel: Kernel, tape: bool) -> None:
+    Args:
+        spans: of a layer that goes block by block of its steps, beside others of a stack (`small_stack.py`).
+        is_masked: and whose output the next layer is given times a mask.
+    """
+
+    def __init__(
+        self,
+        made: ForwardPass,
+        call: SmallCall,
+        kernel: Kernel,
+        tape: bool,
+        spans: Spans | None = None,
+        is_masked: bool = False,
+    ) -> None:
         given, kernel = call.given, kernel.for_shape(made.shape)
         sizes, dtype = made.sizes, kernel.dtype
         batch, rows, outputs = made.schedule.batch, made.schedule.rows, made.sizes.outputs
@@ -67,6 +97,13 @@ class SmallForward:
         self._finals = [f"final {place}" for place in range(len(made.widths))]
         shapes += [(name, (*lead, batch, size)) for name, size in zip(self._finals, self._sizes, strict=True)]
         self._templates = [template(shape, dtype) for _, shape in shapes]
+        # What is large comes from the pool, but not what the caller gets.
+        self._makers = [
+            partial(_empty_like, each)
+            if math.prod(shape) * dtype.itemsize <= _SMALL or (name == "output" and given is not None)
+            else partial(POOL.tensor, *shape, dtype=dtype)
+            for each, (name, shape) in zip(self._templates[: self._output + 1], shapes, strict=False)
+        ]
         given_rows = [self._beside.rows_of(name, whole) for name in self._beside.places]
         saved = [f"saved {place}" for place in range(len(made.made))]
         self._name_of = {X: "x", OUTPUT: own} | dict(enumerate((*saved, *given_rows)))
@@ -91,7 +128,11 @@ class SmallForward:
         weights = [f"weight {place}" for place in range(len(made.shape.stems))]
         names = ("x", *states, *weights, *(name for name, _ in shapes), *_RESETS[: call.has_resets])
         forms = self._beside.forms(kernel.program)
-        self._runs = SmallRuns(kernel, made.shape, places, whole, self._jobs, extra, names, forms)
+        names += MASKED if is_masked else ()
+        self._is_masked = is_masked
+        stages = None if spans is None else Stages(spans, lambda *_: (), self._after)
+        self._in_blocks = spans is not None
+        self.runs = SmallRuns(kernel, made.shape, places, whole, self._jobs, extra, names, forms, stages)
 
     def _history(self, place: int) -> str:
         """Where the states after the steps are left."""
@@ -102,11 +143,10 @@ class SmallForward:
 
     def _jobs(self, run: SmallRun) -> Jobs:
         """The copies for the caller."""
-        made, schedule, sizes = self._pass, self._pass.schedule, self._pass.sizes
+        made, schedule = self._pass, self._pass.schedule
         found = Jobs(run.kernel.dtype.itemsize)
-        if self._copies:
-            rows = schedule.rows * sizes.outputs
-            found.move(("output", 0), ("kept output", 0), rows, sizes.output, self._width)
+        if self._copies and not self._in_blocks:
+            self._copy(found, slice(0, schedule.rows))
         for place, (size, width) in enumerate(zip(self._sizes, made.widths, strict=True)):
             for first, rows, at in schedule.ends(made.histories[place] is None):
                 if not made.are_finals[place]:
@@ -116,6 +156,22 @@ class SmallForward:
                     else:
                         found.move(to, (self._carried[place], at * width), rows, size, width)
         return found
+
+    def _copy(self, jobs: Jobs, rows: slice) -> None:
+        """Of the output of some steps, for whoever is given that."""
+        each, size, width = self._pass.sizes.outputs, self._pass.sizes.output, self._width
+        to, source = ("output", rows.start * each * size), ("kept output", rows.start * each * width)
+        jobs.move(to, source, (rows.stop - rows.start) * each, size, width)
+
+    def _after(self, run: SmallRun, rows: slice) -> Any:
+        found = Jobs(run.kernel.dtype.itemsize)
+        if self._copies:
+            self._copy(found, rows)
+        masks, width = Masks(found.bytes), self._pass.sizes.output
+        if self._is_masked:
+            dropped, mask = MASKED
+            masks.multiply(dropped, "output", mask, rows.start * width, (rows.stop - rows.start) * width)
+        return (found, small_products), (found.copies, copy_rows), (masks, multiply)
 
     def _restarted(self, states: Sequence[Tensor], resets: Tensor) -> list[Tensor]:
         schedule = self._pass.schedule
@@ -128,12 +184,33 @@ class SmallForward:
         made = list(map(_empty_like, self._templates))
         if self._restarts:
             states = self._restarted(states, resets[0])
-        self._runs.enter((x, *states, *self._beside.whole(weights), *made, *resets))
+        self.runs.enter((x, *states, *self._beside.whole(weights), *made, *resets))
+        return self._parted(made)
+
+    def _parted(self, made: list[Tensor]) -> tuple[Any, ...]:
         output = made[self._output]
         kept = made[self._saved] if self._copies else output
         if self._unread is not None:
             kept = self._unread
         return output, kept, made[self._output + 1 :], made[: self._saved]
+
+    def begin(
+        self,
+        run: SmallRun,
+        x: int,
+        states: Sequence[int],
+        weights: Sequence[int],
+        finals: Sequence[int],
+        *rest: int,
+    ) -> tuple[Any, ...]:
+        """Make a call's tensors, the final states apart, and write their addresses: of a run in blocks.
+
+        Returns:
+            The output, what is kept of it, nothing, and what else is kept.
+        """
+        made = [make() for make in self._makers]
+        run.write(x, *states, *weights, *map(_address, made), *finals, *rest)
+        return self._parted(made)
 
 
 class CpuSmallPass(SmallPass):
@@ -189,13 +266,9 @@ def small_pass(call: SmallCall) -> CpuSmallPass | None:
     """The way for calls of this shape, if they are small: of few rows, for one thread, with gradients or without."""
     kernels, schedule = call.kernels, call.schedule
     graph, (width, hidden, projected) = kernels.graph, call.lengths
-    rows, element = schedule.rows, kernels.dtype.itemsize
+    rows = schedule.rows
     inner = len(graph.input_gates) * width + len(graph.state_gates) * (projected or hidden)
-    if (
-        kernels.dtype is torch.bfloat16
-        or graph.scalars
-        or not is_small(rows, gates_of(graph) * element, hidden, kernels.padded(1))
-    ):
+    if not has_chain(kernels, rows, hidden):
         return None
     work, batch = rows * hidden * (inner + 20), schedule.batch
     shared = batch > 1 or _shares_units(call)
@@ -209,3 +282,14 @@ def _shares_units(call: SmallCall) -> bool:
     lengths, threads = (width, hidden, projected or hidden), torch.get_num_threads()
     can = not (call.has_resets or forward_program(graph, None, bool(projected)).rows)
     return can and is_worth_it(graph, lengths, schedule.steps, schedule.batch, threads)
+
+
+def has_chain(kernels: CellKernels, rows: int, hidden: int) -> bool:
+    """Whether calls of so few rows have one, whoever runs them."""
+    gate_bytes = gates_of(kernels.graph) * kernels.dtype.itemsize
+    return is_of_chains(kernels) and is_small(rows, gate_bytes, hidden, kernels.padded(1))
+
+
+def is_of_chains(kernels: CellKernels) -> bool:
+    """Whether a cell's calls of few rows have one."""
+    return kernels.dtype is not torch.bfloat16 and not kernels.graph.scalars

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
+from cellwise.backends.cpu.block_products import JOB
 from cellwise.backends.cpu.copy_rows import COPY
+from cellwise.backends.cpu.masks import MULTIPLY
 from cellwise.backends.cpu.small_products import MOVE, NARROW, PRODUCT, WORD
 
 
@@ -68,6 +71,45 @@ class Copies(Table):
         """Rows of `size` numbers, zeros behind them up to `width`; tensors and starts as of a product."""
         to, source = ((name, start * self.bytes) for name, start in (to, source))
         self.add(0, (to, to_row, source, source_row, rows, size, width or size))
+
+
+class Products(Table):
+    """The table of `block_products`."""
+
+    kinds = (JOB,)
+    room = 0  # bytes that they need
+
+    @staticmethod
+    def of(
+        element_bytes: int, words: np.ndarray, which: np.ndarray, names: Sequence[tuple[str, int]], room: int
+    ) -> Products:
+        """Those of a table (jobs, words); to each word is added `which` of these names, the first being 1."""
+        found = Products(element_bytes)
+        found.room = room
+        for job, places in zip(words.tolist(), which.tolist(), strict=True):
+            found.add(0, [
+                (names[place - 1][0], names[place - 1][1] + word) if place else word
+                for word, place in zip(job, places, strict=True)
+            ])  # fmt: skip
+        return found
+
+    def product(self, **words: Any) -> None:
+        """Words by name, `JOB` with `_` in place of spaces, 0 if not given; tensors and starts as of `Jobs.product`."""
+        given = {name.replace("_", " "): value for name, value in words.items()}
+        for name in ("left", "right", "out"):
+            tensor, start = given[name]
+            given[name] = (tensor, start * self.bytes)
+        self.add(0, [given.get(name, 0) for name in JOB])
+
+
+class Masks(Table):
+    """The table of `multiply`."""
+
+    kinds = (MULTIPLY,)
+
+    def multiply(self, to: str, left: str, right: str, start: int, numbers: int) -> None:
+        """So many numbers from the same place on in all three."""
+        self.add(0, (*((name, start * self.bytes) for name in (to, left, right)), numbers))
 
 
 class WholeRows(Copies):

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from struct import Struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +34,10 @@ _address = Tensor.data_ptr
 # Where a word is written: of which array, at which index, and how many bytes behind the beginning of a tensor.
 Place = tuple[np.ndarray, int, int]
 _SPREAD = ("to", "which", "behind")
+Link = tuple[Any, int, int]
+MakeLoop = Callable[[int, Target], Any]
+# Of blocks of steps the first step, the end and the rows, in the order in which they run.
+Spans = Sequence[tuple[int, int, slice]]
 
 
 def emit_spread(target: Target) -> ir.Module:
@@ -65,6 +69,19 @@ def spread_table(places: Sequence[Sequence[Place]]) -> np.ndarray:
     return np.array([len(words) // len(_SPREAD), *words], np.int64)
 
 
+class Stages(NamedTuple):
+    """A run in blocks of its steps.
+
+    before, after: what is done before and after the kernel for the rows of each, as tables and what makes the loop over
+    a table. last: what is done beside all else after the last.
+    """
+
+    spans: Spans
+    before: Callable[[SmallRun, slice], Sequence[tuple[Table, MakeLoop]]]
+    after: Callable[[SmallRun, slice], Sequence[tuple[Table, MakeLoop]]]
+    last: Callable[[], Sequence[tuple[Table, MakeLoop]]] = tuple
+
+
 class SmallRun(CpuRun):
     """A kernel, its packing and what comes after it, in one chain. One call uses it at a time.
 
@@ -75,6 +92,9 @@ class SmallRun(CpuRun):
         extra: by name, bytes of scratch memory of the call's own, which places and jobs may name.
         names: of the tensors, in the order in which `enter` is given them; "resets" of what marks steps.
         forms: how wide the rows are of each value beside x, in the order of the kernel's pointers.
+        stages: where it goes block by block of its steps.
+
+    chains: what it runs; in blocks what comes before the first, each block, and what comes after the last.
     """
 
     def __init__(
@@ -87,6 +107,7 @@ class SmallRun(CpuRun):
         extra: dict[str, int],
         names: Sequence[str],
         forms: Sequence[int],
+        stages: Stages | None = None,
     ) -> None:
         super().__init__(kernel, shape)
         self._share(1)
@@ -100,7 +121,7 @@ class SmallRun(CpuRun):
             by_name.setdefault(name, []).append((pointers, index, 0))
         self._tables: list[np.ndarray] = []  # held, since links have their addresses
 
-        def linked(table: Table, make: Callable[[int, Target], Any]) -> list[tuple[Any, int, int]]:
+        def linked(table: Table, make: MakeLoop) -> list[Link]:
             if not table:
                 return []
             words, addresses = table.table()
@@ -119,14 +140,26 @@ class SmallRun(CpuRun):
                 links.append((kernel.pack, self.packing.address, address))
         for pointer, number in self.as_they_are:
             by_name.setdefault(f"weight {self.packed[number]}", []).append((pointers, pointer, 0))
-        links.append((kernel.call, self.pointers[0].ctypes.data, self.sizes[0].ctypes.data))
-        links += linked(jobs, small_products) + linked(jobs.copies, copy_rows)
+        steps = [[(kernel.call, pointers.ctypes.data, self.sizes[0].ctypes.data)]]
+        if stages is not None:
+            steps = [
+                [
+                    *(link for table in stages.before(self, rows) for link in linked(*table)),
+                    *self._block(first, end, rows.start),
+                    *(link for table in stages.after(self, rows) for link in linked(*table)),
+                ]
+                for first, end, rows in stages.spans
+            ]
+        last = linked(jobs, small_products) + linked(jobs.copies, copy_rows)
+        last += [link for table in (stages.last() if stages else ()) for link in linked(*table)]
         # First of all the addresses of tensors go where they are read.
         self._addresses = np.zeros(len(names), np.int64)
         self._spread = spread_table([by_name.get(name, []) for name in names])
         links.insert(0, (spread(kernel.target), self._spread.ctypes.data, self._addresses.ctypes.data))
-        self._chain = Chain(links)
-        self._write = partial(Struct(f"{len(names)}q").pack_into, self._addresses.data, 0)
+        # One after the other; of a run that is in blocks each is a chain.
+        whole_chain = [[link for part in (links, *steps, last) for link in part]]
+        self.chains = [Chain(part) for part in (whole_chain if stages is None else (links, *steps, last))]
+        self.write = partial(Struct(f"{len(names)}q").pack_into, self._addresses.data, 0)
         self._extra: list[tuple[int, list[Place]]] = []
         self.offset_of: dict[str, int] = {}
         for name, room in (extra | whole.room).items():
@@ -134,19 +167,35 @@ class SmallRun(CpuRun):
             self._extra.append((self.bytes, by_name.get(name, [])))
             self.bytes += -(-room // _ALIGNED) * _ALIGNED
 
+    def _block(self, first: int, end: int, row: int) -> list[Link]:
+        """The kernel for some steps, the first of whose rows is this one of all."""
+        sizes, pointers, links = self.sizes[0].copy(), self.pointers[0], []
+        sizes[:2] = first, end - first
+        self._tables.append(sizes)
+        if self.chunks:
+            # What holds a span of steps holds all of them, but the kernel begins with those of the block.
+            own, behind = np.zeros_like(pointers), dict(self.chunks)
+            moved = [[(own, place, behind.get(place, 0) * row)] for place in range(len(own))]
+            table = spread_table(moved)
+            self._tables += own, table
+            links.append((spread(self.kernel.target), table.ctypes.data, pointers.ctypes.data))
+            pointers = own
+        return [*links, (self.kernel.call, pointers.ctypes.data, sizes.ctypes.data)]
+
     def enter(self, tensors: Iterable[Tensor]) -> Any:
         """Run on these, in the order of `names`; returns the block of scratch memory that it ran in."""
         block = SCRATCH.fresh(self.bytes)
-        if block.start != self.base:
-            self._settle(block.start)
-        self._write(*map(_address, tensors))
+        self.settle(block.start)
+        self.write(*map(_address, tensors))
         for total in self.totals:
             total.fill(0)
-        self._chain.run()
+        self.chains[0].run()
         return block
 
-    def _settle(self, base: int) -> None:
+    def settle(self, base: int) -> None:
         """Write the addresses of scratch memory that begins here."""
+        if base == self.base:
+            return
         self.base = base
         self._move([base + start for start in self.starts])
         if self.packing is not None:
@@ -163,11 +212,14 @@ class SmallRuns:
         self._made_from = made_from
         self._idle: deque[SmallRun] = deque()
 
+    def make(self) -> SmallRun:
+        return SmallRun(*self._made_from)
+
     def enter(self, tensors: Iterable[Tensor]) -> tuple[SmallRun, Any]:
         try:
             run = self._idle.pop()
         except IndexError:
-            run = SmallRun(*self._made_from)
+            run = self.make()
         block = run.enter(tensors)
         self._idle.append(run)
         return run, block

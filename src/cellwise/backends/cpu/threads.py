@@ -20,6 +20,7 @@ import torch
 
 from cellwise.backends.compiled.time_schedule import TimeSchedule
 from cellwise.backends.cpu.team import Share, team
+from cellwise.backends.cpu.wave import Wave
 
 # Multiply-adds of a thread for which it is worth handing them over.
 _WORTH_A_THREAD = 2_500_000
@@ -31,6 +32,10 @@ _CHAINS = ((1, 3.0, 6.0), (5, 7.0, 11.0), (math.inf, 5.0, 11.0))
 _CHAINS_OF_BOTH = ((5, 3.5, 6.0), (math.inf, 3.5, 10.0))
 # Seconds in which a thread that was woken has begun if there is a core for it.
 _SOON = 3e-4
+# Seconds after work in which threads are awake, and of a work for which no thread is to be woken.
+_AWAKE, _SHORT = 0.005, 0.001
+# Seconds beyond twice the best time of a wave, most of which are short, from which on one thread had been quicker.
+_NOTABLE_OF_A_WAVE = 0.0001
 _NO_WAITING = 2**62  # arrivals: more than anybody waits for
 
 
@@ -80,6 +85,30 @@ def together(shares: Sequence[Share]) -> None:
         _PATIENCE.waited(times.worked, times.idle)
     else:
         on_own_threads(shares)
+
+
+class _Last:
+    used = 0.0  # when work of several layers was last done
+
+
+def in_wave(wave: Wave) -> None:
+    """Do all tasks of a wave, and return when all are done; on this thread alone for a while after this took far longer
+    than it can, and where the others are likely to sleep.
+    """
+    wave.begin()
+    if len(wave.shares) == 1:
+        wave.shares[0]()
+        return
+    start = time.perf_counter()
+    # Threads that sleep take as long to wake as short work takes; and longer where their core was taken meanwhile.
+    are_asleep = start > _Last.used + _AWAKE and wave.at_best < _SHORT
+    is_alone = are_asleep or _PATIENCE.is_over()
+    together(wave.shares[:1] if is_alone else wave.shares)
+    _Last.used = time.perf_counter()
+    if not is_alone:
+        seconds = _Last.used - start
+        _PATIENCE.took(seconds, wave.at_best, _NOTABLE_OF_A_WAVE)
+        wave.at_best = min(wave.at_best, seconds)
 
 
 def on_own_threads(calls: Sequence[Callable[[], None]]) -> None:
@@ -231,9 +260,9 @@ class _Patience:
         if idle - worked > self._NOTABLE:
             self.lost(idle - worked)
 
-    def took(self, seconds: float, at_best: float) -> None:
-        """Two threads that wait for each other at every step took so long."""
-        if seconds > 2 * at_best + self._NOTABLE:
+    def took(self, seconds: float, at_best: float, notable: float = _NOTABLE) -> None:
+        """Threads that wait for each other took so long, which one alone does in less than twice the best time."""
+        if seconds > 2 * at_best + notable:
             self.lost(seconds - at_best)
 
     def lost(self, seconds: float) -> None:
