@@ -77,7 +77,7 @@ def restrict(vectors: int) -> None:
         }
 
 
-FAMILIES = {"lstm": 100, "gru": 80, "rnn_tanh": 50, "lstm_projected": 30}  # and how many shapes of each
+FAMILIES = {"lstm": 100, "gru": 80, "rnn_tanh": 70, "lstm_projected": 60}  # and how many shapes of each
 
 
 def layers(family: str, D: int, H: int, **options: Any) -> tuple[Any, Any]:
