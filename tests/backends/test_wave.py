@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -94,6 +94,14 @@ def everything(layer: Any, x: Tensor, state: Any, more: dict[str, Any]) -> tuple
         recorded[-1].sum(), [*layer.parameters()], allow_unused=True, materialize_grads=True
     )
     return [*results, *[each.detach() for each in recorded]], found
+
+
+def assert_as_layer_by_layer(found: list[Tensor], again: Callable[[], list[Tensor]]) -> None:
+    """Fail unless these float64 results are those of the same work with layers that run one by one."""
+    plain._ROUTES.clear()
+    with mock.patch.object(LlvmCompiler, "small_stack", lambda *_: None):
+        wanted = again()
+    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
 
 
 def one_by_one(*given: Any) -> tuple[list[Tensor], list[Tensor]]:
@@ -240,11 +248,7 @@ def test_second_derivatives_are_those_of_layers_one_by_one(case: str) -> None:
     with mock.patch.object(stacked, "_again", lambda *each: ran.append(1) or again(*each)):
         one = found()
     assert ran
-    plain._ROUTES.clear()
-    with mock.patch.object(LlvmCompiler, "small_stack", lambda *_: None):
-        other = found()
-    for mine, theirs in zip(one, other, strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-10)
+    assert_as_layer_by_layer(one, found)
 
 
 def test_a_weight_that_made_the_input_has_its_own_gradient_alone() -> None:
@@ -257,12 +261,7 @@ def test_a_weight_that_made_the_input_has_its_own_gradient_alone() -> None:
         first = torch.autograd.grad((output**2).sum(), [scale], create_graph=True)
         return [*first, *torch.autograd.grad((first[0] ** 2).sum(), [scale])]
 
-    one = found()
-    plain._ROUTES.clear()
-    with mock.patch.object(LlvmCompiler, "small_stack", lambda *_: None):
-        other = found()
-    for mine, theirs in zip(one, other, strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-10)
+    assert_as_layer_by_layer(found(), found)
 
 
 def test_gradients_may_come_as_a_batch() -> None:

@@ -117,3 +117,23 @@ def assert_steps_agree(layer: RecurrentLayer, steps: int, batch: int, atol: floa
 
 
 __all__ = ["CELLS", "NAMES", "assert_steps_agree", "by_calls", "drawn", "made", "run", "whole"]
+
+
+def in_place(layer: RecurrentLayer) -> None:
+    with torch.no_grad():
+        layer.weight_hh_l0.mul_(0.5)
+
+
+def through_data(layer: RecurrentLayer) -> None:
+    layer.bias_hh_l0.data.add_(0.25)
+
+
+def other_data(layer: RecurrentLayer) -> None:
+    layer.weight_hh_l0.data = layer.weight_hh_l0.data * 0.5
+
+
+def loaded(layer: RecurrentLayer) -> None:
+    layer.load_state_dict({name: each * 0.5 for name, each in layer.state_dict().items()})
+
+
+CHANGES_OF_WEIGHTS = (in_place, through_data, other_data, loaded)

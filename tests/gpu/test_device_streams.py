@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from steps import CELLS, NAMES, assert_steps_agree, by_calls, drawn, made, run
+from steps import CELLS, CHANGES_OF_WEIGHTS, NAMES, assert_steps_agree, by_calls, drawn, made, run
 
 from cellwise.backends.cuda.layout import STEPWISE, trying
 from cellwise.errors import InputError, LayerError
@@ -84,23 +84,6 @@ def test_tf32_and_float32_in_turns() -> None:
     assert _graphs(stream) == 4
 
 
-def _in_place(layer: RecurrentLayer) -> None:
-    with torch.no_grad():
-        layer.weight_hh_l0.mul_(0.5)
-
-
-def _through_data(layer: RecurrentLayer) -> None:
-    layer.bias_hh_l0.data.add_(0.25)
-
-
-def _other_data(layer: RecurrentLayer) -> None:
-    layer.weight_hh_l0.data = layer.weight_hh_l0.data * 0.5
-
-
-def _loaded(layer: RecurrentLayer) -> None:
-    layer.load_state_dict({name: each * 0.5 for name, each in layer.state_dict().items()})
-
-
 def _by_a_fused_optimizer(layer: RecurrentLayer) -> None:
     optimizer = torch.optim.AdamW(layer.parameters(), 0.1, fused=True)
     for each in layer.parameters():
@@ -108,7 +91,7 @@ def _by_a_fused_optimizer(layer: RecurrentLayer) -> None:
     optimizer.step()
 
 
-@pytest.mark.parametrize("change", [_in_place, _through_data, _other_data, _loaded, _by_a_fused_optimizer])
+@pytest.mark.parametrize("change", [*CHANGES_OF_WEIGHTS, _by_a_fused_optimizer])
 @pytest.mark.parametrize("hidden", [17, 64, 256])
 def test_each_change_of_the_weights_is_seen_at_once(
     change: Callable[[RecurrentLayer], None], hidden: int

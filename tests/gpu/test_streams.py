@@ -14,7 +14,7 @@ import torch
 from agreement import check
 from emulated import Emulated, EmulatedMachine, machine
 from recorded import Recorder
-from steps import CELLS, NAMES, assert_steps_agree, by_calls, drawn, made, run
+from steps import CELLS, CHANGES_OF_WEIGHTS, NAMES, assert_steps_agree, by_calls, drawn, made, run
 from torch import Tensor
 
 from cellwise.backends import registry
@@ -90,25 +90,8 @@ def test_in_all_layouts(cell: str, hidden: int, dtype: torch.dtype, layout: Layo
     assert _graphs(stream) == 2
 
 
-def _in_place(layer: RecurrentLayer) -> None:
-    with torch.no_grad():
-        layer.weight_hh_l0.mul_(0.5)
-
-
-def _through_data(layer: RecurrentLayer) -> None:
-    layer.bias_hh_l0.data.add_(0.25)
-
-
 def _by_numpy(layer: RecurrentLayer) -> None:
     layer.weight_ih_l0.detach().numpy()[:] *= -1
-
-
-def _other_data(layer: RecurrentLayer) -> None:
-    layer.weight_hh_l0.data = layer.weight_hh_l0.data * 0.5
-
-
-def _loaded(layer: RecurrentLayer) -> None:
-    layer.load_state_dict({name: each * 0.5 for name, each in layer.state_dict().items()})
 
 
 def _by_an_optimizer(layer: RecurrentLayer) -> None:
@@ -117,7 +100,7 @@ def _by_an_optimizer(layer: RecurrentLayer) -> None:
     optimizer.step()
 
 
-CHANGES = [_in_place, _through_data, _by_numpy, _other_data, _loaded, _by_an_optimizer]
+CHANGES = [*CHANGES_OF_WEIGHTS, _by_numpy, _by_an_optimizer]
 
 
 # Read where the layer has them; packed within the graph; multiplied where they lie, step by step.

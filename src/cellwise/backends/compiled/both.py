@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from cellwise import torch_internals
+from cellwise.backends.compiled.arriving import are_transformed
 from cellwise.backends.compiled.backward_pass import BackwardCall, backward_pass
 from cellwise.backends.compiled.compiler import KernelCompiler
 from cellwise.backends.compiled.forward_pass import forward_pass
 from cellwise.backends.compiled.plain import (
     PassCall,
     Told,
-    are_transformed,
     check_unchanged,
     differentiated,
     in_memory,

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from cellwise import torch_internals
 from cellwise.backends.compiled import plain
+from cellwise.backends.compiled.arriving import are_transformed
 from cellwise.backends.compiled.cell_kernels import CellKernels, kernels_of
 from cellwise.backends.compiled.checks import (
     check_backward,
@@ -31,7 +32,7 @@ from cellwise.backends.compiled.checks import (
 )
 from cellwise.backends.compiled.compiler import has_kernels
 from cellwise.backends.compiled.double_backward import first_derivative, second_derivative
-from cellwise.backends.compiled.plain import are_transformed, in_memory, is_plain, lies_in_memory
+from cellwise.backends.compiled.plain import in_memory, is_plain, lies_in_memory
 from cellwise.backends.compiled.saved import saved_layout
 from cellwise.backends.compiled.time_schedule import schedule_of
 

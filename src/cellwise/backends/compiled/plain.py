@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from cellwise import torch_internals
+from cellwise.backends.compiled.arriving import are_plain, are_transformed
 from cellwise.backends.compiled.backward_pass import backward_pass
 from cellwise.backends.compiled.cell_kernels import CellKernels
 from cellwise.backends.compiled.checks import check_backward
@@ -231,21 +232,6 @@ def _those(resets: Tensor | None) -> tuple[Tensor, ...]:
     return () if resets is None else (resets,)
 
 
-def are_plain(gradients: Sequence[Tensor | None]) -> bool:
-    """Whether a kernel can read gradients where they lie, and nobody differentiates them."""
-    if torch.is_grad_enabled() or torch_internals.transform_level() is not None:
-        return False
-    for each in gradients:
-        if each is not None and (
-            type(each) is not Tensor
-            or each.is_neg()
-            or torch_internals.is_zero_without_memory(each)
-            or torch_internals.is_legacy_batched(each)
-        ):
-            return False
-    return True
-
-
 class Told(NamedTuple):
     """What a backward pass is told. hooked: hooks brought back what was kept, which so must be checked."""
 
@@ -391,13 +377,4 @@ def in_memory(gradient: Tensor) -> Tensor:
         torch.zeros_like(gradient)
         if torch_internals.is_zero_without_memory(gradient)
         else gradient.resolve_neg()
-    )
-
-
-def are_transformed(gradients: Sequence[Tensor | None]) -> bool:
-    """Whether gradients may have no numbers that a kernel could read: many arrive as one, in `is_grads_batched=True`
-    or within torch.func.vmap, or torch.func differentiates them.
-    """
-    return torch_internals.transform_level() is not None or any(
-        torch_internals.is_legacy_batched(each) for each in gradients if each is not None
     )

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cellwise.backends.compiled.plain import are_plain, check_unchanged
+from cellwise.backends.compiled.arriving import are_plain
+from cellwise.backends.compiled.plain import check_unchanged
 
 
 class SmallStack(ABC):
