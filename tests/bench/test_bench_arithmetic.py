@@ -5,7 +5,7 @@ import json
 import pytest
 
 import cellwise
-from cellwise.bench import clock, report
+from cellwise.bench import clock, plot, report
 from cellwise.bench.clock import Times, interleaved
 from cellwise.bench.comparisons import Candidate
 from cellwise.bench.measure import Row
@@ -232,6 +232,13 @@ def test_settings_that_cannot_be(given):
 
 
 # --- the picture ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [2.0, 20.0, 49.0, 51.0, 299.0, 1100.0, 1e5])
+def test_the_axis_of_ratios_has_few_labels_of_its_whole_range(limit):
+    ticks = plot._ticks(limit)
+    assert 3 <= len(ticks) <= 9 and ticks == sorted(ticks) and 1.0 in ticks
+    assert limit / 11 < max(ticks) <= limit
 
 
 @pytest.mark.parametrize("rows", [(row(), REFUSED), (row(),), (REFUSED,)], ids=["both", "timed", "refused"])

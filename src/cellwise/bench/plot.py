@@ -128,12 +128,15 @@ def _panel(axes: Any, groups: dict[str, list[_Mark]]) -> None:
         side.set_color(_GRID)
 
 
+# From the finest: the first that has no more than five up to the limit is taken, or labels would overlap.
+_SCALES = ((1, 2, 5, 10, 20, 50), (1, 3, 10, 30, 100, 300), (1, 10, 100, 1000, 10_000))
+
+
 def _ticks(limit: float) -> list[float]:
-    steps = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
-    inside = [step for step in steps if step <= limit]
-    if len(inside) > 5:  # no room for all
-        inside = [step for step in (1, 3, 10, 30, 100, 300, 1000) if step <= limit]
-    return [1 / step for step in reversed(inside[1:])] + [float(step) for step in inside]
+    inside = next(
+        found for scale in _SCALES if len(found := [float(step) for step in scale if step <= limit]) <= 5
+    )
+    return [1 / step for step in reversed(inside[1:])] + inside
 
 
 def _draw(axes: Any, y: float, mark: _Mark) -> None:
