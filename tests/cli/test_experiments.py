@@ -101,6 +101,7 @@ def test_ctrl_c_prints_and_keeps_what_is_finished(run, tmp_path, monkeypatch):
     [
         (("gradients", "--cells", "lsmt"), "did you mean 'lstm'?"),
         (("gradients", "--cells", ","), "No cells are given"),
+        (("gradients", "--cells", "lstm,,gru"), "One of the cells in 'lstm,,gru' is empty"),
         (("gradients", "--cells", "rnn,rnn"), "'rnn' is listed twice among the cells"),
         (("gradients", "--length", "1"), "length must be at least 2; got 1"),
         (("gradients", "--seeds", "0"), "seeds must be at least 1; got 0"),

@@ -66,7 +66,7 @@ def test_a_cell_of_ones_own_in_each_view(show, tmp_path: Path, name: str) -> Non
 
 
 def test_a_file_is_written_and_its_ending_chooses_the_view(show, tmp_path: Path) -> None:
-    file = tmp_path / "gru.svg"
+    file = tmp_path / "its" / "folder" / "gru.svg"
     assert show("gru", "--unrolled", 2, "--out", file) == (0, f"svg: {file}\n", "")
     assert file.read_text(encoding="utf8") == view("gru", "svg", unrolled=2)
     other = tmp_path / "gru.txt"
@@ -83,10 +83,10 @@ def test_a_file_is_written_and_its_ending_chooses_the_view(show, tmp_path: Path)
             ("--unrolled", "2"),
             "--unrolled needs --as mermaid or --as svg.",
         ),
-        (("--as", "svg", "--unrolled", "0"), "A network is unrolled over at least 1 step, not 0."),
+        (("--as", "svg", "--unrolled", "0"), "A network is unrolled over 1 to 1,000 steps, not 0."),
         (
-            ("--as", "svg", "--out", "no/such/folder.svg"),
-            "The folder no/such of --out no/such/folder.svg does not exist",
+            ("--as", "svg", "--unrolled", "100000"),
+            "A network is unrolled over 1 to 1,000 steps, not 100,000.",
         ),
         (("--as", "svg", "--out", "."), "--out . is a folder; give a file name."),
     ],

@@ -187,18 +187,17 @@ def test_a_table_in_several_parts_keeps_every_figure():
 
 def test_a_file_that_could_not_be_written_is_refused(tmp_path):
     check_file(tmp_path / "new.png", (".png",))
-    check_file(tmp_path / "no" / "such" / "new.png", makes_folder=True)
+    check_file(tmp_path / "no" / "such" / "new.png")
     (tmp_path / "file").write_text("")
     for path, says in (
         (tmp_path, "is a folder"),
-        (tmp_path / "no" / "x.png", "does not exist"),
         (tmp_path / "file" / "x.png", "is not a folder"),
         (tmp_path / "x.doc", "must end in one of"),
     ):
         with pytest.raises(OutputError, match=says):
             check_file(path, (".png",) if path.suffix == ".doc" else ())
     with pytest.raises(OutputError, match="is not a folder"):
-        check_file(tmp_path / "file" / "deeper" / "x.png", makes_folder=True)
+        check_file(tmp_path / "file" / "deeper" / "x.png")
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():

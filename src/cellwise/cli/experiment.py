@@ -27,10 +27,12 @@ class ListError(CellwiseError, ValueError):
 
 
 def listed(text: str, what: str) -> list[str]:
-    """The items of a comma-separated list. Raises ListError if there are none, or one twice."""
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not parts:
+    """The items of a comma-separated list. Raises ListError if there are none, if one is empty, or is there twice."""
+    parts = [part.strip() for part in text.split(",")]
+    if not any(parts):
         raise ListError(f"No {what} are given; name at least one, with commas between several.")
+    if not all(parts):
+        raise ListError(f"One of the {what} in '{text}' is empty; write them with one comma between two.")
     twice = next((part for part in parts if parts.count(part) > 1), None)
     if twice is not None:
         raise ListError(f"'{twice}' is listed twice among the {what}; name each once.")
@@ -106,7 +108,7 @@ def check_figure(out: Path | None) -> None:
     from cellwise.understand.figures import FORMATS, in_style
 
     if out is not None:
-        check_file(out, FORMATS, makes_folder=True)
+        check_file(out, FORMATS)
         in_style()
 
 

@@ -53,7 +53,7 @@ def make(task: Task) -> click.Command:
             if as_json:
                 raise TaskError("--json prints the result, --out writes it to a file; give one of them")
             commands.check_out(out)
-            check_file(out, makes_folder=True)
+            check_file(out)
         if horizon is not None and not changes:
             raise TaskError("--horizon goes with --set: shares are those of a forecast as it was trained")
         forecaster: Any = task.load_estimator().load(run)

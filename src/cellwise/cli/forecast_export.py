@@ -30,7 +30,7 @@ def export(
     from cellwise.tasks.forecasting.forecaster import Forecaster
 
     path = run.with_name(f"{run.name}.xlsx") if out is None else out
-    check_file(path, (".xlsx",), makes_folder=True)
+    check_file(path, (".xlsx",))
     check_writable(path)
     tables = tables_of(Forecaster.load(run))
     write_file(tables, path)

@@ -212,24 +212,20 @@ def _groups(widths: Sequence[int], left: int, room: float) -> list[list[int]]:
 # --- files ------------------------------------------------------------------------------------------------------
 
 
-def check_file(path: Path, endings: Sequence[str] = (), makes_folder: bool = False) -> None:
-    """Refuse a file that could not be written, before any work is done.
+def check_file(path: Path, endings: Sequence[str] = ()) -> None:
+    """Refuse a file that could not be written, before any work is done. Its folder is made when it is written.
 
     Args:
         endings: those that are known; none: any.
-        makes_folder: whether the command makes the folder where there is none.
 
     Raises:
-        OutputError: another ending; it is a folder; its folder does not exist, or it may not be written.
+        OutputError: another ending; it is a folder; it, or its folder, may not be written.
     """
     if endings and path.suffix.lower() not in endings:
         raise OutputError(f"--out {path} must end in one of {', '.join(endings)}, which selects the format.")
     if path.is_dir():
         raise OutputError(f"--out {path} is a folder; give a file name.")
-    folder = path.parent
-    if not folder.exists() and not makes_folder:
-        raise OutputError(f"The folder {folder} of --out {path} does not exist; create it first.")
-    folder = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    folder = next(each for each in path.absolute().parents if each.exists())
     if not folder.is_dir():
         raise OutputError(f"--out {path} cannot be written: {folder} is not a folder.")
     asked = path if path.exists() else folder

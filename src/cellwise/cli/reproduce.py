@@ -58,7 +58,7 @@ def reproduce(
         hint = did_you_mean(name, known)
         raise UnknownExperimentError(f"There is no experiment {name!r}; {hint}there is {', '.join(known)}.")
     if out is not None:
-        check_file(out, makes_folder=True)
+        check_file(out)
     options = {"cell": cell_argument(cell)} | ({} if epochs is None else {"epochs": epochs})
     experiment = known[name]
     rows = experiment.load_run()(data, seeds, options, click.echo)

@@ -40,7 +40,7 @@ def show(
     ] = None,
     unrolled: Annotated[
         int | None,
-        option(metavar="N", help="Unroll the network over N time steps (mermaid and svg)."),
+        option(metavar="N", help="Unroll the network over N time steps, 1 to 1,000 (mermaid and svg)."),
     ] = None,
     stage: Annotated[
         str | None,
@@ -111,6 +111,7 @@ def _put(text: str, what: str, out: Path | None) -> None:
     if out is None:
         click.echo(text.rstrip("\n"))
     else:
+        out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text.rstrip("\n") + "\n", encoding="utf8")
         click.echo(f"{what}: {out}")
 

@@ -166,7 +166,7 @@ def _reworded(declared: Option) -> Option:
 def parse_settings(options: Iterable[Option], texts: Iterable[str]) -> dict[str, list[Any]]:
     """NAME=VALUE,VALUE as an option's name and values. A name may be written as the option's flag is.
 
-    Raises OptionError."""
+    Raises OptionError, ListError."""
     known = {name: each for each in options for name in (each.name, *(f.lstrip("-") for f in each.flags))}
     made: dict[str, list[Any]] = {}
     for text in texts:
@@ -183,9 +183,8 @@ def parse_settings(options: Iterable[Option], texts: Iterable[str]) -> dict[str,
             raise OptionError(f"--set cannot vary {name}, which takes a list")
         if declared.name in made:
             raise OptionError(f"--set {name} is given twice; write all its values after one")
-        made[declared.name] = [
-            _value_of(declared, part.strip()) for part in values.split(",") if part.strip()
-        ]
+        parts = listed(values, f"values of {declared.name}")
+        made[declared.name] = [_value_of(declared, part) for part in parts]
     return made
 
 
@@ -217,7 +216,7 @@ def _check_out(out: Path | None, as_json: bool) -> None:
     if as_json:
         raise TaskError("--json prints the result, --out writes it to a file; give one of them")
     check_writable(out)
-    check_file(out, makes_folder=True)
+    check_file(out)
 
 
 def _compare(estimator: Any, data: Any, show: Any, **how: Any) -> Comparison:

@@ -9,6 +9,7 @@ import click
 
 from cellwise.cli.cell_argument import cell_argument, complete
 from cellwise.cli.command import Declared, parameter
+from cellwise.cli.experiment import listed
 from cellwise.tasks.common_options import NETWORK, TRAINING
 from cellwise.tasks.options import Option, check_values, options_of
 
@@ -58,23 +59,19 @@ def settings_of(
 ) -> dict[str, Any]:
     """The options' values as an estimator takes them; lists that were not given are left to it.
 
-    With their class they are checked here. Raises OptionError, and what a wrong cell raises."""
+    With their class they are checked here. Raises OptionError, ListError, and what a wrong cell raises."""
     settings = {}
     for each in options:
         value = values[each.name]
         if each.is_list:
             if value is None:
                 continue
-            value = _parts(value) if each.kind is str else value
+            what = f"values of {each.flags[0]}"
+            value = [part for text in value for part in listed(text, what)] if each.kind is str else value
         settings[each.name] = cell_argument(value) if each.name == "cell" else value
     if cls is not None:
         check_values(cls, settings)
     return settings
-
-
-def _parts(texts: Iterable[str]) -> list[str]:
-    """Given once each, or with commas between them."""
-    return [part.strip() for text in texts for part in text.split(",") if part.strip()]
 
 
 def options_or_none(cls: type | None) -> tuple[Option, ...]:

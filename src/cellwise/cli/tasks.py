@@ -328,7 +328,7 @@ def check_out(out: Path | None, as_json: bool, check: Callable[[Path], None] | N
         from cellwise.tasks.data.files import check_writable
 
         check_writable(out)
-    check_file(out, makes_folder=True)
+    check_file(out)
 
 
 def hand_over(made: Answer, out: Path | None, as_json: bool) -> None:

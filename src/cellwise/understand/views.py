@@ -34,6 +34,8 @@ _NO_TEXT = (
     ".zip",
 )
 _TEXT = ("", ".txt", ".md")
+# A longer picture is one that nothing opens: a megabyte of SVG, 300,000 pixels wide.
+_MOST_STEPS = 1000
 
 
 class ViewError(CellwiseError, ValueError):
@@ -120,7 +122,7 @@ def view(cell: str | type[Cell] | Cell, name: str, *, unrolled: int | None = Non
     Args:
         cell: a registered name, a Cell class or an instance.
         name: equations, latex, source, graph, gradient, gradient-latex, mermaid or svg.
-        unrolled: for mermaid and svg, show the network through this many steps of time instead of one step.
+        unrolled: for mermaid and svg, show the network through so many steps of time, 1 to 1,000, instead of one step.
 
     Raises:
         ViewError: there is no such view; or it cannot be unrolled, or not over so many steps.
@@ -141,8 +143,8 @@ def view(cell: str | type[Cell] | Cell, name: str, *, unrolled: int | None = Non
     if chosen.unrolled is None:
         able = " and ".join(key for key, each in VIEWS.items() if each.unrolled is not None)
         raise ViewError(f"The view {name} shows one step and cannot be unrolled; those that can are {able}.")
-    if unrolled < 1:
-        raise ViewError(f"A network is unrolled over at least 1 step, not {unrolled}.")
+    if not 1 <= unrolled <= _MOST_STEPS:
+        raise ViewError(f"A network is unrolled over 1 to {_MOST_STEPS:,} steps, not {unrolled:,}.")
     return chosen.unrolled(found.graph, unrolled)
 
 
