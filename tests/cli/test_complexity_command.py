@@ -137,7 +137,6 @@ def test_measured_beside_counted(run: Any, tmp_path: Path) -> None:
         (("gru", "--measure", "--repeats", "0"), "Invalid value for '--repeats'"),
         (("gru", "--out", "figure.png"), "add --measure"),
         (("gru", "--measure", "--recompute"), "leave out --recompute"),
-        (("gru", "--measure", "--out", "nowhere/figure.png"), "The folder nowhere of --out"),
         (("gru", "--measure", "--out", "figure.txt"), "must end in one of .png, .svg, .pdf"),
         (("nowhere.py:Mine",), "nowhere.py, which does not exist"),
         (("gru", "--length", "many"), "Invalid value for '--length'"),
