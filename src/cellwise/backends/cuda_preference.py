@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 
 from cellwise.backends.base import CallContext, LayerSpec, Workload
+from cellwise.backends.precision import allows_tf32
 from cellwise.backends.preference import Preference, family_of
 
 TABLE = "measured_h100.csv"
@@ -76,7 +77,7 @@ _MODES = {"both": "training", "forward": "inference"}
 
 
 def _numbers(dtype: torch.dtype) -> str:
-    if dtype is torch.float32 and torch.get_float32_matmul_precision() != "highest":
+    if dtype is torch.float32 and allows_tf32():
         return "tf32"
     return str(dtype).removeprefix("torch.")
 

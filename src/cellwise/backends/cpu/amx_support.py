@@ -19,7 +19,6 @@ from functools import cache
 
 import llvmlite.binding as llvm
 import numpy as np
-import torch
 from llvmlite import ir
 
 from cellwise.backends.cpu.amx import FEWEST_ROWS, INSTRUCTIONS, LOOPS, NUMBERS, tile_rows, tiles_for
@@ -85,8 +84,8 @@ def in_words(target: Target) -> str:
 
 def three_in_words(target: Target) -> str:
     """How kernels multiply float32 numbers where torch's setting allows three products of bfloat16."""
-    asked = f"(precision {torch.get_float32_matmul_precision()!r})"
-    return f"in calls that are not small, float32 products of three of bfloat16 {asked}, by {_way(target)}"
+    way = _way(target)
+    return f"in calls that are not small, float32 products of three of bfloat16, as torch's settings allow, by {way}"
 
 
 def _way(target: Target) -> str:

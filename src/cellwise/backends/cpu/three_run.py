@@ -1,4 +1,4 @@
-"""A run of a float32 kernel that multiplies as torch.set_float32_matmul_precision says at each call.
+"""A run of a float32 kernel that multiplies as torch's settings for products of float32 say at each call.
 
 With "highest", torch's default, and on processors without tile registers, it is the float32 kernel. With "high" and
 "medium" products are three of bfloat16 (`three_kernel.py`) where a step has rows enough for tiles.
@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from cellwise.backends.compiled.compiler import KernelRun, RunShape
@@ -18,22 +17,15 @@ from cellwise.backends.cpu.amx import FEWEST_ROWS
 from cellwise.backends.cpu.amx_support import support
 from cellwise.backends.cpu.few_rows import gates_of, is_small
 from cellwise.backends.cpu.launch import CpuRun, Phase
+from cellwise.backends.precision import allows_two_parts
 
 if TYPE_CHECKING:
     from cellwise.backends.cpu.compiler import Kernel
 
 
-def allows_three() -> bool:
-    """Whether torch's setting lets products of float32 have 16 bits."""
-    try:
-        return torch.get_float32_matmul_precision() != "highest"
-    except RuntimeError:  # who uses torch's newer settings, one for each library, has asked for nothing here
-        return False
-
-
 def goes_by_three(rows: int) -> bool:
     """Whether products of float32 with so many rows of a batch are three of bfloat16 now."""
-    return rows >= FEWEST_ROWS and allows_three() and bool(support().form)
+    return rows >= FEWEST_ROWS and allows_two_parts() and bool(support().form)
 
 
 class PreciseRun(KernelRun):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from cellwise.backends.precision import allows_tf32
 from cellwise.graph import Node, StepGraph
 from cellwise.graph.ops import PROJECT
 
@@ -37,7 +38,7 @@ F32 = Number("f32", torch.float32, 4, "mma_tf32_thrice", False)
 def number_of(dtype: torch.dtype) -> Number:
     """What a call of this dtype computes with now: float32 as TF32 where torch's setting for products allows that."""
     if dtype is torch.float32:
-        return F32 if torch.get_float32_matmul_precision() == "highest" else TF32
+        return TF32 if allows_tf32() else F32
     return BF16 if dtype is torch.bfloat16 else F16
 
 
