@@ -12,7 +12,8 @@ import torch
 __all__ = ["allows_tf32", "allows_two_parts"]
 
 # Looked up once: this is asked at every call.
-_ON_GPUS, _ON_CPUS = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+_ON_GPUS = torch.backends.cuda.matmul
+_ON_CPUS = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # torch puts it there when it is loaded
 
 
 def allows_tf32() -> bool:
