@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -97,3 +98,24 @@ def test_a_device_that_nvrtc_does_not_know_gets_what_came_before_it(monkeypatch:
 def test_a_device_newer_than_nvrtc_gets_ptx() -> None:
     code = nvrtc.machine_code('extern "C" __global__ void k(int* p) { *p = 1; }', 999)
     assert code.lstrip().startswith(b"//") and b".target sm_" in code
+
+
+@pytest.mark.parametrize(
+    ("of_torch", "wanted"),
+    [
+        ("13.0", "cu13/lib/libnvrtc.so.13"),
+        ("12.8", "cuda_nvrtc/lib/libnvrtc.so.12"),
+        (None, "cu13/lib/libnvrtc.so.13"),
+    ],
+)
+def test_the_nvrtc_of_torchs_cuda_comes_before_others(
+    of_torch: str | None, wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = ("cu13/lib/libnvrtc.so.13", "cu13/lib/libnvrtc.alt.so.13", "cuda_nvrtc/lib/libnvrtc.so.12")
+    for each in (*files, "cu13/lib/libnvrtc-builtins.so.13.0"):
+        (tmp_path / each).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / each).write_bytes(b"")
+    monkeypatch.setattr(torch.version, "cuda", of_torch)
+    assert nvrtc._file([str(tmp_path / "cu13/lib"), str(tmp_path / "cuda_nvrtc/lib")]) == str(
+        tmp_path / wanted
+    )

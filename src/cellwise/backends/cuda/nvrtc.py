@@ -6,14 +6,21 @@ import ctypes
 import glob
 import os
 import sys
+from collections.abc import Sequence
 from functools import cache
+
+import torch
 
 from cellwise.backends.compiled.cache import cached
 from cellwise.errors import CellwiseError
 
-# Where wheels put it, newest first, and where a system may have it.
+# Where wheels put it, newest first, and where conda and a system may have it.
 _WHEELS = ("cu13/lib", "cuda_nvrtc/lib")
-_SYSTEM = ("/usr/local/cuda/lib64", "/usr/local/cuda/targets/x86_64-linux/lib")
+_SYSTEM = (
+    os.path.join(sys.prefix, "lib"),
+    "/usr/local/cuda/lib64",
+    "/usr/local/cuda/targets/x86_64-linux/lib",
+)
 
 
 class CompileError(CellwiseError):
@@ -27,16 +34,12 @@ def library() -> ctypes.CDLL:
     Raises:
         CompileError: it is nowhere to be found.
     """
-    folders = [os.path.join(each, "nvidia", wheel) for wheel in _WHEELS for each in sys.path]
-    for folder in [*folders, *_SYSTEM]:
-        found = sorted(glob.glob(os.path.join(folder, "libnvrtc.so.*")))
-        names = [each for each in found if "builtins" not in each and ".alt." not in each]
-        if names:
-            # NVRTC looks for this one by its bare name, which the loader finds only if it is there already.
-            for each in glob.glob(os.path.join(folder, "libnvrtc-builtins.so.*")):
-                if ".alt." not in each:
-                    ctypes.CDLL(each)
-            return ctypes.CDLL(names[0])
+    file = _file([os.path.join(each, "nvidia", wheel) for wheel in _WHEELS for each in sys.path])
+    if file is not None:
+        # NVRTC looks for this one by its bare name, which the loader finds only if it is there already.
+        for each in _files(os.path.dirname(file), f"libnvrtc-builtins.so.{_major(file)}"):
+            ctypes.CDLL(each)
+        return ctypes.CDLL(file)
     try:
         return ctypes.CDLL("libnvrtc.so")
     except OSError:
@@ -44,6 +47,25 @@ def library() -> ctypes.CDLL:
             "Kernels for a GPU are compiled by NVRTC, which was not found. It comes with torch's CUDA wheels; alone it "
             "is the package nvidia-cuda-nvrtc."
         ) from None
+
+
+def _file(folders: Sequence[str]) -> str | None:
+    """The first that there is, of the CUDA that torch was built with before others: code of a later one than the
+    driver's is not loaded.
+    """
+    found = [each for folder in (*folders, *_SYSTEM) for each in _files(folder, "libnvrtc.so.")]
+    wanted = (torch.version.cuda or "").partition(".")[0]
+    return min(found, key=lambda each: _major(each) != wanted, default=None)
+
+
+def _files(folder: str, begin: str) -> list[str]:
+    names = sorted(glob.glob(os.path.join(glob.escape(folder), f"{begin}*")))
+    return [each for each in names if ".alt." not in each]
+
+
+def _major(file: str) -> str:
+    """13 of libnvrtc.so.13 and libnvrtc.so.13.0.48."""
+    return file.rpartition(".so.")[2].partition(".")[0]
 
 
 @cache
