@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from agreement import Given, Normed, Several, ThreeProducts, check, on_streams
+from agreement import BOUNDS, Given, Normed, Several, ThreeProducts, check, on_streams
 from torch import Tensor
 
 from cellwise import Cell, Recurrent, cells
@@ -57,6 +57,16 @@ def test_a_case_agrees_where_steps_are_recomputed(case: Case) -> None:
 def test_larger_layers_agree(cell: str | type[Cell], hidden: int, number: str) -> None:
     case = replace(cases_of(cell)[0], steps=20, batch=37, input_size=40, hidden_size=hidden, initial=True)
     check(case, "cuda", number, device="cuda")
+
+
+@pytest.mark.parametrize("number", BOUNDS)
+@pytest.mark.parametrize("hidden", [64, 128, 256])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_layers_of_some_units_come_as_near_as_their_numbers_allow(
+    cell: str, hidden: int, number: str
+) -> None:
+    case = replace(cases_of(cell)[0], steps=20, batch=37, input_size=32, hidden_size=hidden)
+    check(case, "cuda", number, device="cuda", bound=BOUNDS[number])
 
 
 @pytest.mark.parametrize("number", ["tf32", "float32"])

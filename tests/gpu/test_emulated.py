@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from agreement import Given, Normed, Several, ThreeProducts, check
+from agreement import BOUNDS, Given, Normed, Several, ThreeProducts, check
 from emulated import Emulated
 
 from cellwise import (
@@ -52,6 +52,7 @@ pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the emulati
 
 EMULATED = Emulated(run_direction)
 WIDE = Layout("wide", units=8, warps=2, hold=1)
+WIDE_OF_64 = Layout("wide", units=16, warps=4, hold=1)
 STEPWISE = Layout("stepwise", warps=1)
 ROWWISE = Layout("rowwise", warps=1)
 LOOPS = Layout("wide", units=8, warps=4, tiles=4, at_once=2, chunk=1)
@@ -178,6 +179,22 @@ def test_a_case_agrees_where_steps_are_recomputed_and_gradients_taken_span_by_sp
     case = next(case for case in cases_of(cell) if case.situation == "resets-ragged")
     check(replace(case, recompute=True), "emulated", layout=layout)
     backward_pass.backward_pass.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("number", "layout"),
+    [*((number, None) for number in BOUNDS), ("tf32", Layout("solo", warps=4)), ("float32", WIDE_OF_64)],
+)
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_layers_of_64_units_come_as_near_as_their_numbers_allow(
+    cell: str, number: str, layout: Layout | None
+) -> None:
+    case = replace(_case(cell, "plain"), hidden_size=64, input_size=32, batch=16, steps=8)
+    check(case, "emulated", number, layout, bound=BOUNDS[number])
+
+
+def test_a_layout_of_more_blocks_than_multiprocessors_is_launched_all_the_same() -> None:
+    check(replace(_case("lstm", "plain"), hidden_size=64), "emulated", layout=WIDE)
 
 
 def test_a_block_that_waits_in_vain_gives_up_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

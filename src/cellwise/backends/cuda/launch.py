@@ -298,7 +298,8 @@ class CudaRun(KernelRun):
         if layout.kind != "wide":
             return groups, shape.sizes.padded // (layout.units_of_warp * layout.warps)
         blocks = shape.sizes.padded // layout.units
-        most = self.machine.device.multiprocessors // blocks if built.is_together else 2**15
+        # One at least: a device that does not start so many blocks says so.
+        most = max(1, self.machine.device.multiprocessors // blocks) if built.is_together else 2**15
         return blocks, min(groups, most)
 
     def _add(self, values: dict[Key, Tensor | int], rows: int) -> None:
