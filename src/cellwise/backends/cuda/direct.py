@@ -49,13 +49,15 @@ class Launch:
         self._numbers: dict[Key, Tensor | int] = {("T",): schedule.steps, ("B",): self.batch, ("halves",): 1}
         self._numbers |= {("begin",): 0, ("end",): schedule.steps, ("base",): 0}
         self._numbers |= {("backwards",): int(schedule.backwards), ("late",): run.machine.late}
-        with torch.inference_mode(False):
-            like = torch.empty((), dtype=run.dtype, device=shape.device)
-            columns = {name: each.columns for name, each in run.columns.items()}
-            # What a kernel wants beside what it is given: rows that only it reads.
-            self._rows = {name: like.expand(rows, count * self.width) for name, count in columns.items()}
-            self._history = like.expand(rows, self.width)
-            self._sums = like.float().expand(self.batch, columns.get(SUMS, 0) * self.width)
+        like, columns = self.like(run.dtype), {name: each.columns for name, each in run.columns.items()}
+        # What a kernel wants beside what it is given: rows that only it reads.
+        self._rows = {name: like.expand(rows, count * self.width) for name, count in columns.items()}
+        self._history = like.expand(rows, self.width)
+        self._sums = self.like(torch.float32).expand(self.batch, columns.get(SUMS, 0) * self.width)
+
+    def like(self, dtype: torch.dtype) -> Tensor:
+        """A number on the device. Expanded, it says the shape of what a call makes, and takes no memory."""
+        return self.run.machine.zeros((), dtype, self.run.shape.device)
 
     def ready(self) -> Built | None:
         """The kernel of now, if it runs all steps at once, as that did for which the plan was made. The precision of
@@ -160,15 +162,14 @@ class DirectForward:
         self._copies = tape and given is not None and not self._is_padded
         self._writes_both = self._copies and made.histories[0] == OUTPUT
         self.launch.run.copies_output = self._writes_both
-        with torch.inference_mode(False):
-            like = torch.empty((), dtype=self.launch.run.dtype, device=call.device)
-            self._saved = [like.expand(rows, width) for width in made.made]
-            self._output = like.expand(rows, sizes.outputs * sizes.padded)
-            padded = self._batch, sizes.padded
-            self._final = like.expand(padded if self._is_padded else self._final_shape)
-            # States that nobody gave are zeros in whole rows.
-            self._zeros = None if call.has_states else like.new_zeros(self._batch, sizes.padded)
-        self.launch.run.machine.settle()
+        dtype, padded = self.launch.run.dtype, (self._batch, sizes.padded)
+        like = self.launch.like(dtype)
+        self._saved = [like.expand(rows, width) for width in made.made]
+        self._output = like.expand(rows, sizes.outputs * sizes.padded)
+        self._final = like.expand(padded if self._is_padded else self._final_shape)
+        # States that nobody gave are zeros in whole rows.
+        zeros = self.launch.run.machine.zeros
+        self._zeros = None if call.has_states else zeros(padded, dtype, call.device)
 
     def run(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Any, ...]:
         """The output, what is kept of it, the final states, and what else is kept; x (rows, D) in any shape."""
@@ -232,13 +233,11 @@ class DirectBackward:
         self._batch, self._rows = schedule.batch, schedule.rows
         self._is_padded = width != sizes.hidden
         self._gradients = WeightGradients(made, run, has_states)
-        with torch.inference_mode(False):
-            like = torch.empty((), dtype=run.dtype, device=made.shape.device)
-            self._held = {name: like.expand(self._rows, size) for name, size in made.held}
-            self._state = like.expand(self._batch, width)
-            self._output = like.expand(self._rows, sizes.outputs * width)
-            self._zeros = like.new_zeros(self._batch, width)
-        run.machine.settle()
+        like = self._launch.like(run.dtype)
+        self._held = {name: like.expand(self._rows, size) for name, size in made.held}
+        self._state = like.expand(self._batch, width)
+        self._output = like.expand(self._rows, sizes.outputs * width)
+        self._zeros = run.machine.zeros((self._batch, width), run.dtype, made.shape.device)
 
     def run(
         self,

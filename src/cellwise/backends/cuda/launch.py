@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -144,6 +144,8 @@ class CudaRun(KernelRun):
     ) -> None:
         self.machine.check()
         shape = self.shape
+        if self.times is not None:
+            self.machine.lend([self.times])
         self.built = self.variant()
         self.rows = dict(zip(self.given, buffers, strict=True))
         self.weights = dict(zip(shape.stems, weights, strict=True))
@@ -245,7 +247,9 @@ class CudaRun(KernelRun):
 
     def _own_memory(self) -> Memory | None:
         if self.keeps_memory and self.built not in self._memory:
-            self._memory[self.built] = own_memory(self.built, self.machine, self.shape)
+            made = self.machine.lasting(partial(own_memory, self.built, self.machine, self.shape))
+            self.machine.lend(made.tensors)
+            self._memory[self.built] = made
         return self._memory.get(self.built)
 
     @property
