@@ -21,12 +21,11 @@ from cellwise.backends.compiled.rows import without_padding
 from cellwise.backends.cuda.direct_gradients import WeightGradients
 from cellwise.backends.cuda.frame import SUMS, Key
 from cellwise.backends.cuda.general import GeneralBackward, GeneralForward
-from cellwise.backends.cuda.launch import Built, CudaRun
+from cellwise.backends.cuda.launch import Built, CudaRun, check_devices, number_of_device
 from cellwise.backends.cuda.layout import ALONE
 from cellwise.backends.cuda.machine import RefusedError
 from cellwise.backends.cuda.numbers import number_of
 from cellwise.backends.cuda.reads import INPUT_PRODUCTS
-from cellwise.errors import InputError
 
 # Layouts whose kernels run all steps in one launch.
 KINDS = ("wide", *ALONE)
@@ -42,7 +41,7 @@ class Launch:
     def __init__(self, kernel: CompiledKernel, shape: RunShape) -> None:
         run = kernel.open(shape)
         assert isinstance(run, CudaRun)
-        self._named, self._device = shape.device, -1 if shape.device.index is None else shape.device.index
+        self._device = number_of_device(shape.device)
         self.run, schedule, rows = run, shape.schedule, shape.schedule.rows
         self.batch, self.width = schedule.batch, shape.sizes.padded
         # The states after the last step are left in one place, the caller's, and not in a pair.
@@ -66,16 +65,11 @@ class Launch:
         built = self.run.variant()
         return built if built.layout.kind in KINDS else None
 
-    def products(self, built: Built, x: Tensor, weights: Named) -> Tensor | None:
+    def products(self, built: Built, x: Tensor, states: Sequence[Tensor], weights: Named) -> Tensor | None:
         """Those of the input (..., D), where the kernel wants them: what a call begins with, since it takes longest."""
-        run = self.run
+        run, frame = self.run, built.frame
         run.machine.check()
-        for stem, weight in weights.items():
-            if weight.get_device() != self._device:
-                raise InputError(
-                    f"The input is on {self._named} and {stem} on {weight.device}. Move them to one device."
-                )
-        frame = built.frame
+        check_devices(run.shape.device, self._device, states, weights)
         return run.input_products(frame, x, weights) if ("rows", INPUT_PRODUCTS) in frame.arguments else None
 
     def __call__(
@@ -178,7 +172,7 @@ class DirectForward:
         if built is None:
             return self._general.run(x, states, weights)
         by_stem = dict(zip(made.shape.stems, weights, strict=True))
-        products = self.launch.products(built, x, by_stem)
+        products = self.launch.products(built, x, states, by_stem)
         saved = [torch.empty_like(each) for each in self._saved]
         output = torch.empty_like(self._output)
         beside = () if made.beside is None else made.beside.rows(weights)
@@ -267,7 +261,7 @@ class DirectBackward:
         by_stem = dict(zip(made.stems, weights, strict=True))
         rows = {name: tensors[name] for name in made.given}
         firsts, histories = [each for each, _ in carried], [each for _, each in carried]
-        products = self._launch.products(built, x, by_stem)  # where steps are computed again
+        products = self._launch.products(built, x, states, by_stem)  # where steps are computed again
         try:
             sums = self._launch(built, rows, firsts, histories, lasts, by_stem, products)
         except RefusedError:
