@@ -53,8 +53,11 @@ script() { # NAME LIMIT SCRIPT OPTIONS...
 
 if [ -n "${REHEARSAL:-}" ]; then
   workers=--collect-only by=benchmarks/gpu_rehearsal.py small="--hidden 16" own="--steps 3 --batch 2 --hidden 16"
+  command="$by cellwise" tuned=3,2,16,16 few="--repeats 3 --seconds 0.1"
+  CELLWISE_CACHE=$(mktemp -d) && export CELLWISE_CACHE # layouts that it finds are for no device
 else
   workers="-n auto" by= small= own=
+  command="-m cellwise" tuned="256,64,512,512 512,64,256,256" few=
 fi
 part machine 60 "$PYTHON" -c "import torch, cellwise; print(cellwise.__version__, torch.__version__, torch.version.cuda)
 print(torch.cuda.get_device_properties(0) if torch.cuda.is_available() else 'no GPU')"
@@ -68,8 +71,8 @@ script streams 45 gpu_host.py --streams --rounds 3 $small
 script cells-float32 60 gpu_cells.py --rounds 3 --dtype float32 --hidden 64 256
 script own 60 gpu_own_cell.py $own
 script float32 60 gpu.py --cell lstm --rounds 3 --dtype float32 tf32
-for shape in 256,64,512,512 512,64,256,256; do
-  [ -z "${REHEARSAL:-}" ] && part "tune-$shape" 60 "$PYTHON" -m cellwise bench lstm --device cuda --tune --dtype bfloat16 \
-    --shapes "$shape" --modes forward,train --out "$out/bench-$shape"
+for shape in $tuned; do
+  part "tune-$shape" 60 "$PYTHON" $command bench lstm --device cuda --tune --dtype bfloat16 \
+    --shapes "$shape" --modes forward,train $few --out "$out/bench-$shape"
 done
 script table 120 gpu.py --cell lstm gru --dtype bfloat16 float16 float32 tf32 --table "$out/measured.csv"

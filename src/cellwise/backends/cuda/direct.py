@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,20 @@ _MANY = 2**31  # blocks, more than any device runs at once
 Named = Mapping[str, Tensor]
 
 
+class Order(NamedTuple):
+    """Where the arguments of a kernel are among the values of a call.
+
+    made: what the values that a call makes for the kernel alone are like; they come last. posted: of values that blocks
+    wait for. sums: of those over the steps, if there are any. grid: blocks of the launch.
+    """
+
+    arguments: list[int]
+    made: list[Tensor]
+    posted: list[int]
+    sums: int | None
+    grid: tuple[int, int]
+
+
 class Launch:
     """A kernel that runs all steps of a call at once."""
 
@@ -52,6 +66,7 @@ class Launch:
         # What a kernel wants beside what it is given: rows that only it reads.
         self._rows = {name: like.expand(rows, count * self.width) for name, count in columns.items()}
         self._history = like.expand(rows, self.width)
+        self._orders: dict[Built, Order] = {}
         self._sums = self.like(torch.float32).expand(self.batch, columns.get(SUMS, 0) * self.width)
 
     def like(self, dtype: torch.dtype) -> Tensor:
@@ -97,33 +112,50 @@ class Launch:
         Raises:
             RefusedError: the device does not start its blocks together; from now on the plan is not ready.
         """
-        run = self.run
-        values = dict(self._numbers)
-        for name, each in rows.items():
-            values["rows", name] = each
-        values |= run.forms(rows)
-        for name, first, history in zip(run.ways, firsts, histories, strict=True):
-            values["first", name] = first
-            if history is not None:
-                values["history", name] = history
-        for name, last in zip(run.own, lasts, strict=True):
-            values["last", name] = last
-        values |= run.packed(built, weights)
+        run, order = self.run, self._orders.get(built)
+        kept = [each for each in histories if each is not None]
+        if order is None:
+            order = self._orders[built] = self._order(built, rows, histories, products is not None)
+        values = [*self._numbers.values(), *rows.values(), *run.forms(rows).values()]
+        values += [*firsts, *kept, *lasts, *run.packed(built, weights).values()]
         if products is not None:
-            values["rows", INPUT_PRODUCTS] = products
-        for key in built.frame.arguments:
-            if key not in values:
-                values[key] = self._made(key)
-        for name in built.posted:
-            place: Key = ("history", name) if name in run.own else ("rows", name)
+            values.append(products)
+        values += [torch.empty_like(each) for each in order.made]
+        for place in order.posted:
             run.machine.mark(values[place])  # type: ignore[arg-type]
-        arguments = [values[key] for key in built.frame.arguments]
+        arguments = [values[place] for place in order.arguments]
         try:
-            built.launcher.launch(run.grid(built), built.layout.threads, arguments, built.is_together)
+            built.launcher.launch(order.grid, built.layout.threads, arguments, built.is_together)
         except RefusedError as error:
             run.refuse(built, error)
             raise
-        return values.get(("sums",))  # type: ignore[return-value]
+        return None if order.sums is None else values[order.sums]  # type: ignore[return-value]
+
+    def _order(
+        self, built: Built, rows: Named, histories: Sequence[Tensor | None], has_products: bool
+    ) -> Order:
+        """Of the values that a call lists, in that order, which one each argument is; and what else it makes."""
+        run, arguments = self.run, built.frame.arguments
+        keys: list[Key] = [*self._numbers, *(("rows", name) for name in rows), *run.forms(rows)]
+        keys += [("first", name) for name in run.ways]
+        keys += [
+            ("history", name)
+            for name, history in zip(run.ways, histories, strict=True)
+            if history is not None
+        ]
+        keys += [*(("last", name) for name in run.own), *built.weights]
+        if has_products:
+            keys.append(("rows", INPUT_PRODUCTS))
+        made = [key for key in arguments if key not in keys]
+        places = {key: place for place, key in enumerate([*keys, *made])}
+        posted = [("history" if name in run.own else "rows", name) for name in built.posted]
+        return Order(
+            [places[key] for key in arguments],
+            [self._made(key) for key in made],
+            [places[key] for key in posted],
+            places.get(("sums",)),
+            run.grid(built),
+        )
 
     def blocks(self) -> int:
         """How many blocks of threads it starts; of many launches more than any device runs at once."""
@@ -134,10 +166,10 @@ class Launch:
         return across * groups
 
     def _made(self, key: Key) -> Tensor:
-        """Memory that is the launch's own."""
+        """What memory that is the launch's own is like."""
         if key[0] == "rows":
-            return torch.empty_like(self._rows[key[1]])
-        return torch.empty_like(self._history if key[0] == "history" else self._sums)
+            return self._rows[key[1]]
+        return self._history if key[0] == "history" else self._sums
 
 
 class DirectForward:
