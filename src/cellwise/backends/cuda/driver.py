@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache, lru_cache, partial
+from functools import cache, cached_property, lru_cache, partial
 from typing import Any, TypeVar
 
 import torch
@@ -140,6 +140,10 @@ class CudaMachine(Machine):
         self.late = self.lasting(partial(torch.zeros, 1, dtype=torch.int32, pin_memory=True))
         self._beside: dict[int, Beside] = {}  # by the number of the stream beside which it is
 
+    @cached_property
+    def _context(self) -> Context:
+        return context_of(self._torch_device)
+
     def stream(self) -> int | None:
         index = self._torch_device.index
         if torch_internals.current_cuda_device() != index:
@@ -181,11 +185,11 @@ class CudaMachine(Machine):
                 torch.nn.functional.linear(small, small, small[0])
                 graph = _captured(work, first.pool())
             now.wait_stream(stream)
-        return Replay(graph, context_of(self._torch_device))
+        return Replay(graph, self._context)
 
     def copy(self, to: Tensor, given: Tensor) -> None:
         where = to.data_ptr(), given.data_ptr(), to.nbytes
-        context_of(self._torch_device).call(libcuda.library().cuMemcpyAsync, *where)
+        self._context.call(libcuda.library().cuMemcpyAsync, *where)
 
     def order(self) -> StreamOrder:
         return StreamOrder(self, self._torch_device)
@@ -196,9 +200,7 @@ class CudaMachine(Machine):
 
     def mark(self, rows: Tensor) -> None:
         words = rows.numel() * rows.element_size() // 4
-        context_of(self._torch_device).call(
-            libcuda.library().cuMemsetD32Async, rows.data_ptr(), 0xFFFFFFFF, words
-        )
+        self._context.call(libcuda.library().cuMemsetD32Async, rows.data_ptr(), 0xFFFFFFFF, words)
 
     def fork(self, tensors: Sequence[Tensor]) -> Beside:
         number = torch_internals.current_cuda_stream(self._torch_device.index)
