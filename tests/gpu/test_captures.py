@@ -200,3 +200,18 @@ def test_a_graph_is_recorded_while_another_thread_records(played: Played) -> Non
     seen: list[bool] = []
     Machine().record(lambda: seen.append(played.is_relaxed))
     assert seen == [True] and not played.is_relaxed
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="the emulation is compiled by g++")
+@pytest.mark.parametrize("lengths", [None, (4, 2)])
+def test_memory_that_plans_let_go_of_is_lent_to_the_stream_that_works_with_it(
+    lengths: tuple[int, ...] | None, played: Played
+) -> None:
+    """Of a stepwise layout what it works in, and where rows end early the places of their steps."""
+    layer = made("lstm", 17, {"proj_size": 5} if lengths is None else {}, backend="played")
+    x, _ = drawn(layer, 4, 2)
+    for played.now in (5, 6):
+        played.notes.clear()
+        with torch.no_grad():
+            layer(x, lengths=lengths)
+        assert {note for note in played.notes if note[0] == "keep"} == {("keep", played.now)}

@@ -35,7 +35,7 @@ _MANY = 2**31  # blocks, more than any device runs at once
 Named = Mapping[str, Tensor]
 
 
-class Order(NamedTuple):
+class ArgumentOrder(NamedTuple):
     """Where the arguments of a kernel are among the values of a call.
 
     made: what the values that a call makes for the kernel alone are like; they come last. posted: of values that blocks
@@ -66,7 +66,7 @@ class Launch:
         # What a kernel wants beside what it is given: rows that only it reads.
         self._rows = {name: like.expand(rows, count * self.width) for name, count in columns.items()}
         self._history = like.expand(rows, self.width)
-        self._orders: dict[Built, Order] = {}
+        self._orders: dict[Built, ArgumentOrder] = {}
         self._sums = self.like(torch.float32).expand(self.batch, columns.get(SUMS, 0) * self.width)
 
     def like(self, dtype: torch.dtype) -> Tensor:
@@ -133,7 +133,7 @@ class Launch:
 
     def _order(
         self, built: Built, rows: Named, histories: Sequence[Tensor | None], has_products: bool
-    ) -> Order:
+    ) -> ArgumentOrder:
         """Of the values that a call lists, in that order, which one each argument is; and what else it makes."""
         run, arguments = self.run, built.frame.arguments
         keys: list[Key] = [*self._numbers, *(("rows", name) for name in rows), *run.forms(rows)]
@@ -149,7 +149,7 @@ class Launch:
         made = [key for key in arguments if key not in keys]
         places = {key: place for place, key in enumerate([*keys, *made])}
         posted = [("history" if name in run.own else "rows", name) for name in built.posted]
-        return Order(
+        return ArgumentOrder(
             [places[key] for key in arguments],
             [self._made(key) for key in made],
             [places[key] for key in posted],

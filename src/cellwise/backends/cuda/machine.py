@@ -117,10 +117,12 @@ class Machine(ABC):
         Where it is too small another follows, at least twice as large.
         """
         size, pieces = math.prod(shape), self._zeros.setdefault(dtype, [])
-        if not pieces or len(pieces[-1]) < size:
-            count = max(size, 2 * len(pieces[-1]) if pieces else _LEAST_ZEROS)
-            pieces.append(self.lasting(partial(torch.zeros, count, dtype=dtype, device=device)))
-        return pieces[-1][:size].view(tuple(shape))
+        piece = pieces[-1] if pieces else None
+        if piece is None or len(piece) < size:
+            count = max(size, _LEAST_ZEROS if piece is None else 2 * len(piece))
+            piece = self.lasting(partial(torch.zeros, count, dtype=dtype, device=device))
+            pieces.append(piece)
+        return piece[:size].view(tuple(shape))
 
     def constant(self, numbers: Sequence[int], device: torch.device) -> Tensor:
         """Whole numbers, int64, that are only read. They stay, too: there are as many as cells and sizes."""
