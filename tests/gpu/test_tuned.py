@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,33 @@ def test_ctrl_c_keeps_what_was_found_before_and_waits_for_no_kernel(
     assert "Interrupted; the layouts that were printed are kept." in err and len(built) < 4
     monkeypatch.setattr(tuned, "_KNOWN", {})  # another process
     assert forward.layout(BF16).hold == 700 and backward.layout(BF16) == rules
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"device", b"device,call,layout\nsm_90 132\nsm_90 132,a call\n,,\n", b"\xff\xfe\x00\n\x00\n\xff"],
+)
+def test_a_damaged_table_changes_nothing(
+    new_runs: list[CudaRun], content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, rules = new_runs[0], new_runs[0].layout(BF16)
+    (tmp_path / tuned.TABLE).write_bytes(content)
+    monkeypatch.setattr(tuned, "files", lambda _: tmp_path)
+    monkeypatch.setattr(tuned, "_KNOWN", {})
+    tuned._table.cache_clear()
+    try:
+        assert run.layout(BF16) == rules
+        device = run.machine.device
+        found = f"device,call,layout\n{device.architecture} {device.multiprocessors}"
+        found += (
+            f",{tuned.call_of(run.program, run.form(BF16), 16)},{tuned.written(replace(rules, hold=700))}\n"
+        )
+        (tmp_path / tuned.TABLE).write_text(found)
+        tuned._KNOWN.clear()
+        tuned._table.cache_clear()
+        assert run.layout(BF16).hold == 700
+    finally:
+        tuned._table.cache_clear()
 
 
 def test_every_line_of_the_table_is_a_layout() -> None:

@@ -161,6 +161,8 @@ def _is_tried(layout: Layout, program: Program, form: Form, batch: int, machine:
 
 @cache
 def _table() -> dict[tuple[str, str], str]:
-    """By device and call."""
-    text = files("cellwise.backends.cuda").joinpath(TABLE).read_text()
-    return {(row["device"], row["call"]): row["layout"] for row in csv.DictReader(text.splitlines())}
+    """By device and call; what is no line of three words is none."""
+    content = files("cellwise.backends.cuda").joinpath(TABLE).read_bytes()
+    _, *lines = content.decode("ascii", "replace").splitlines() or [""]
+    rows = csv.DictReader(lines, ("device", "call", "layout"))
+    return {(row["device"], row["call"]): row["layout"] for row in rows if row["layout"]}
