@@ -6,6 +6,7 @@ import ctypes
 import itertools
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
@@ -51,10 +52,13 @@ class Strict:
         return getattr(self.modes, "mode", 0)
 
     def cuThreadExchangeStreamCaptureMode(self, mode: Any) -> int:  # noqa: N802  the driver's name
+        if not hasattr(self.modes, "context"):
+            return 201
         self.modes.mode, mode._obj.value = mode._obj.value, self.mode
         return 0
 
-    def cuCtxSetCurrent(self, _: Any) -> int:  # noqa: N802
+    def cuCtxSetCurrent(self, context: Any) -> int:  # noqa: N802
+        self.modes.context = context
         return 0
 
     def cuGetErrorString(self, code: int, text: Any) -> int:  # noqa: N802
@@ -81,7 +85,8 @@ def test_a_kernel_is_loaded_while_a_graph_is_recorded(before: int, monkeypatch: 
     library = strict(monkeypatch)
     library.modes.mode = before
     CudaLauncher("text", torch.device("cuda", 0), 90, 64 * 1024)
-    driver._own_stream(torch.device("cuda", 0))
+    with ThreadPoolExecutor(1) as thread:  # which has no context yet
+        thread.submit(driver._own_stream, torch.device("cuda", 0)).result()
     assert set(library.calls) == set(UNSAFE) and library.mode == before
 
 

@@ -65,8 +65,8 @@ class Two:
         self.notes.append((name, self.current, stream))
         return 0
 
-    def cuCtxGetCurrent(self, found: Any) -> int:  # noqa: N802  the driver's name
-        found._obj.value = 1000 + self.current
+    def cuDevicePrimaryCtxRetain(self, found: Any, index: int) -> int:  # noqa: N802  the driver's name
+        found._obj.value = 1000 + index
         return 0
 
     def cuCtxSetCurrent(self, context: ctypes.c_void_p) -> int:  # noqa: N802

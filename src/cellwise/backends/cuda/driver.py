@@ -40,13 +40,19 @@ class Context:
     def __init__(self, device: torch.device) -> None:
         self.index = device.index
         self._held = ctypes.c_void_p()
-        with torch.cuda.device(device):
-            torch.empty(1, device=device)  # torch's context becomes the thread's own
-            libcuda.call("cuCtxGetCurrent", ctypes.byref(self._held))
+        libcuda.call("cuDevicePrimaryCtxRetain", ctypes.byref(self._held), device.index)
 
     def enter(self) -> None:
         """Make it this thread's own, which torch leaves until it asks the device for something."""
         libcuda.call("cuCtxSetCurrent", self._held)
+
+    @contextmanager
+    def relaxed(self) -> Iterator[None]:
+        """`libcuda.relaxed` on this device."""
+        with torch.cuda.device(self.index):
+            self.enter()
+            with libcuda.relaxed():
+                yield
 
     def call(self, function: Callable[..., int], *arguments: Any) -> None:
         """Call the driver with these arguments and the stream that torch works on now."""
@@ -71,8 +77,7 @@ class CudaLauncher(Launcher):
         code = machine_code(source, capability)
         self.shared, self._context = shared, context_of(device)
         module, function = ctypes.c_void_p(), ctypes.c_void_p()
-        with torch.cuda.device(device), libcuda.relaxed():
-            self._context.enter()
+        with self._context.relaxed():
             libcuda.call("cuModuleLoadData", ctypes.byref(module), code)
             libcuda.call("cuModuleGetFunction", ctypes.byref(function), module, KERNEL.encode())
             if shared > 48 * 1024:
@@ -160,7 +165,7 @@ class CudaMachine(Machine):
     def _made_outside(self, make: Callable[[], T]) -> T:
         """The same in a thread for this alone: modes, pools of memory and recordings are those of other threads."""
         stream = _outside_of_graphs(self._torch_device)
-        with libcuda.relaxed(), torch.cuda.stream(stream):
+        with self._context.relaxed(), torch.cuda.stream(stream):
             made = make()
             stream.synchronize()
         return made
@@ -174,7 +179,7 @@ class CudaMachine(Machine):
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         now, device = torch.cuda.current_stream(self._torch_device), self._torch_device
         # Relaxed: a caller may be recording in another thread.
-        with _RECORDING, _without_collector(), libcuda.relaxed():
+        with _RECORDING, _without_collector(), self._context.relaxed():
             stream, first = _recording(device, now.cuda_stream)
             stream.wait_stream(now)  # where graphs may be at work in the memory that cuBLAS has for this one
             with torch.cuda.stream(stream):
@@ -301,8 +306,7 @@ def _own_stream(device: torch.device) -> torch.cuda.Stream:
     """A new one of the driver's, which does not wait for the default stream, and which nobody else has: torch lends its
     own out in turns.
     """
-    with torch.cuda.device(device), libcuda.relaxed():
-        context_of(device).enter()
+    with context_of(device).relaxed():
         made = ctypes.c_void_p()
         libcuda.call("cuStreamCreate", ctypes.byref(made), _NON_BLOCKING)
     return torch.cuda.ExternalStream(made.value or 0, device=device)

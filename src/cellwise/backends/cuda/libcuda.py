@@ -27,7 +27,6 @@ def library() -> ctypes.CDLL:
     found.cuMemsetD32Async.argtypes = [pointer, word, ctypes.c_size_t, pointer]
     found.cuMemcpyAsync.argtypes = [pointer, pointer, ctypes.c_size_t, pointer]
     found.cuGraphLaunch.argtypes = [pointer, pointer]
-    found.cuCtxGetCurrent.argtypes = [pointer]
     found.cuCtxSetCurrent.argtypes = [pointer]
     return found
 
@@ -58,7 +57,7 @@ def relaxed() -> Iterator[None]:
     thread. Else the driver refuses (900), and ends that recording with an error.
 
     For calls that put nothing on a stream which is being recorded (cuThreadExchangeStreamCaptureMode, CUDA driver API;
-    docs/decisions/0085).
+    docs/decisions/0085). The thread is to have a context.
     """
     mode = ctypes.c_int(_RELAXED)  # the driver leaves in it what was before
     call("cuThreadExchangeStreamCaptureMode", ctypes.byref(mode))
