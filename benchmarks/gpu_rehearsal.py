@@ -1,6 +1,7 @@
 """Runs a benchmark for a GPU on a machine without one, so that no mistake of Python's waits for a device.
 
     python benchmarks/gpu_rehearsal.py gpu --cell lstm --rounds 1
+    python benchmarks/gpu_rehearsal.py cellwise bench lstm --device cuda --tune --shapes 3,2,16,16
 
 Tensors lie on the CPU, torch compiles nothing, the emulated kernels of `tests/gpu` stand for the backend "cuda",
 and shapes are tiny. What is printed has the form of the real thing; its numbers mean nothing. g++ is needed.
@@ -13,7 +14,9 @@ import importlib
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -28,6 +31,7 @@ from emulated import Emulated  # noqa: E402  it lies with the tests
 from cellwise.backends import registry  # noqa: E402
 from cellwise.backends.compiled import compiler  # noqa: E402
 from cellwise.backends.reference.loop import run_direction  # noqa: E402
+from cellwise.bench import peak  # noqa: E402
 
 # What scripts have of these names becomes tiny.
 TINY = {
@@ -39,6 +43,7 @@ TINY = {
     "_CALLS": 1,
     "device_time": lambda run: run() and 1.0,
     "STREAM_BATCHES": (1, 2),
+    "_ROUNDS": 1,
 }
 
 
@@ -98,6 +103,11 @@ def rehearsing() -> Iterator[None]:
             "is_available": lambda: True,
             "get_device_name": lambda *_: "a rehearsal",
             "get_device_capability": lambda *_: (9, 0),
+            "get_device_properties": lambda *_: SimpleNamespace(
+                name="a rehearsal", major=9, minor=0, multi_processor_count=6
+            ),
+            "current_device": lambda: 0,
+            "_sleep": lambda _: None,
             "synchronize": lambda *_: None,
             "Event": Moment,
             "CUDAGraph": Recorded,
@@ -108,6 +118,8 @@ def rehearsing() -> Iterator[None]:
         }.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, value))
         stack.enter_context(mock.patch.object(torch, "compile", lambda function: function))
+        small = partial(peak.measure_cuda, runs=1, size=16)
+        stack.enter_context(mock.patch.object(peak, "measure_cuda", small))
         stack.enter_context(mock.patch.object(registry, "BACKENDS", (backend, *others)))
         stack.enter_context(mock.patch.dict(compiler._LOADERS, {"cuda": backend.compiler}))
         stack.enter_context(OnTheCpu())
@@ -118,8 +130,9 @@ def main() -> None:
     if len(sys.argv) < 2:
         raise SystemExit(__doc__)
     with rehearsing():
-        script = importlib.import_module(Path(sys.argv[1]).stem)
-        for module in {script, importlib.import_module("gpu")}:
+        name = sys.argv[1]
+        script = importlib.import_module("cellwise.cli" if name == "cellwise" else Path(name).stem)
+        for module in {script, *map(importlib.import_module, ("gpu", "cellwise.bench.tuning"))}:
             for name in TINY.keys() & vars(module).keys():
                 setattr(module, name, TINY[name])
         sys.argv = sys.argv[1:]

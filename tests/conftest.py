@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import failures
 import pytest
 import torch
 from hypothesis import settings
@@ -31,6 +32,9 @@ providers._get_local_constants = lambda: providers._local_constants
 # For the processes that tests start. Two threads that meet at every step wait for each other where another worker of
 # the tests has one of the cores: test_growth.py's LSTM took 256 s of processor time so, and takes 8 with one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+pytest_addoption, pytest_configure = failures.add_option, failures.begin
 
 
 class Finished(NamedTuple):

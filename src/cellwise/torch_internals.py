@@ -133,6 +133,15 @@ MODEL_READERS = {
 }
 
 
+def keep_cuda_busy(cycles: int) -> None:
+    """Let the GPU wait for so many cycles of its clock, on the stream of now. torch.cuda._sleep, as torch's tests do;
+    without it short kernels are measured with the host's time.
+    """
+    sleep = getattr(torch.cuda, "_sleep", None)
+    if sleep is not None:
+        sleep(cycles)
+
+
 # Module._slow_forward, which torch.jit's tracer calls for `forward`: `cellwise.Recurrent` takes from it what ONNX's
 # exporter gives by place. Without it, an exporter that is given such a layer and nothing else ends in a TypeError.
 

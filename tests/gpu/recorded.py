@@ -14,8 +14,9 @@ import torch
 from emulated import EmulatedLauncher, EmulatedMachine
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
+SHAPES = ("resize_", "unsqueeze_")  # which touch no memory
 EMPTY = ("empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided")
 
 
@@ -33,9 +34,13 @@ class Graph(TorchDispatchMode):
         kwargs = kwargs or {}
         name = function._schema.name.removeprefix("aten::")
         assert name not in ("_local_scalar_dense", "item"), "the host waits for a number"
+        if name in SHAPES:
+            return function(*args, **kwargs)
         written = [kwargs["out"]] if "out" in kwargs else [args[0]] if name.endswith("_") else []
+        # With the shapes of now, which what holds them may change.
+        given, named = tree_map_only(Tensor, Tensor.detach, (tuple(args), kwargs))
         if written:
-            self.work.append(lambda: function(*args, **kwargs))
+            self.work.append(lambda: function(*given, **named))
             return written[0]
         found = function(*args, **kwargs)
         known = {each.untyped_storage().data_ptr() for each in _tensors([args, kwargs])}
@@ -44,16 +49,20 @@ class Graph(TorchDispatchMode):
             if each.is_floating_point():
                 each.fill_(float("nan"))
         if made and name not in EMPTY:
+            places = [each.detach() for each in _tensors(found)]
 
             def again() -> None:
-                for old, new in zip(_tensors(found), _tensors(function(*args, **kwargs)), strict=True):
+                for old, new in zip(places, _tensors(function(*given, **named)), strict=True):
                     old.copy_(new)
 
             self.work.append(again)
         return found
 
     def replay(self) -> None:
-        with torch.autocast("cpu", enabled=False):  # of now: what is recorded has gone past it
+        with (
+            torch.no_grad(),
+            torch.autocast("cpu", enabled=False),
+        ):  # of now: what is recorded has gone past both
             for each in self.work:
                 each()
 

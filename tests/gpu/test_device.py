@@ -13,6 +13,7 @@ from torch import Tensor
 from cellwise import Cell, Recurrent, cells
 from cellwise.backends.cuda.driver import CudaMachine
 from cellwise.backends.cuda.layout import Layout
+from cellwise.errors import InputError
 from cellwise.nn import explain
 from cellwise.testing import CASES, Case, cases_of
 
@@ -199,6 +200,57 @@ def test_inside_a_cuda_graph(cell: str, hidden: int) -> None:
         x.copy_(torch.randn_like(x))
         graph.replay()
         assert torch.equal(y, layer(x)[0])
+
+
+@pytest.mark.parametrize("hidden", [37, 72, 1543])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_first_call_inside_a_cuda_graph(cell: str, hidden: int) -> None:
+    """Of sizes that no other test has: kernels are loaded and plans are made while the graph is recorded."""
+    layers = [Recurrent(cell, hidden, hidden, device="cuda", backend=each) for each in ("cuda", "reference")]
+    layers[1].load_state_dict(layers[0].state_dict())
+    x = torch.randn(7, 11, hidden, device="cuda", requires_grad=True)
+
+    def step(layer: torch.nn.Module) -> list[Tensor]:
+        y = layer(x)[0]
+        return [y, *torch.autograd.grad(y.square().mean(), [x, *layer.parameters()])]
+
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):  # cuBLAS and torch's own kernels
+        stream.wait_stream(torch.cuda.default_stream())
+        wanted = step(layers[1])
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        held = step(layers[0])
+    torch.testing.assert_close(step(layers[0]), wanted, rtol=1e-4, atol=1e-5)
+    graph.replay()
+    torch.testing.assert_close(held, wanted, rtol=1e-4, atol=1e-5)
+    del held
+    graph.reset()
+    torch.cuda.empty_cache()
+    filled = torch.full((2**20,), float("nan"), device="cuda")
+    torch.testing.assert_close(step(layers[0]), wanted, rtol=1e-4, atol=1e-5)
+    assert filled.isnan().all()
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there is one GPU")
+def test_two_devices() -> None:
+    layer = Recurrent("lstm", 8, 48, device="cuda:0", backend="cuda")
+    x = torch.randn(20, 4, 8, device="cuda:0")
+    with torch.no_grad():
+        wanted, stream = layer(x)[0], layer.stream(4)
+        layer.to("cuda:1")
+        there = x.to("cuda:1")
+        torch.testing.assert_close(layer(there)[0].cpu(), wanted.cpu())
+        with torch.cuda.device(1):
+            torch.testing.assert_close(layer(there)[0].cpu(), wanted.cpu())
+        torch.testing.assert_close(torch.stack([stream(row) for row in there]).cpu(), wanted.cpu())
+        with pytest.raises(InputError, match="at the same device"):
+            layer(x)
+        state = tuple(torch.zeros(1, 4, 48, device="cuda:1") for _ in range(2))
+        layer(there, state)
+        with pytest.raises(InputError, match="Move them to one device"):
+            layer(there, (state[0], state[1].to("cuda:0")))
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])

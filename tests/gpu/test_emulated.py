@@ -204,7 +204,7 @@ def test_a_block_that_waits_in_vain_gives_up_and_says_so(monkeypatch: pytest.Mon
         wanted = layer(x)[0]
         with monkeypatch.context() as patched:
             patched.setattr(CudaRun, "grid", lambda *_: (1, 1))  # the blocks of other units are missing
-            assert layer(x)[0].isnan().any()
+            assert layer(x[:2])[0].isnan().any()
         with pytest.raises(LateError, match="gave up"):
             layer(x)
         torch.testing.assert_close(layer(x)[0], wanted)

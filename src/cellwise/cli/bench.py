@@ -188,8 +188,13 @@ def _tune(settings: Settings) -> None:
     from cellwise.bench.tuning import tune
 
     for name, shape, _ in replace(settings, modes=("train",)).jobs():
-        for found in tune(settings.cells[name], shape, settings.dtype):
-            click.echo(f"{name} {shape} {found}")
+        say(f"{name} {shape}: measuring layouts of its kernels")
+        try:
+            for found in tune(settings.cells[name], shape, settings.dtype):
+                click.echo(f"{name} {shape} {found}")
+        except KeyboardInterrupt:
+            click.echo("Interrupted; the layouts that were printed are kept.", err=True)
+            raise click.exceptions.Exit(130) from None
 
 
 def _measured(settings: Settings, probed: dict[str, str], calls: int, out: Path) -> BenchResults:

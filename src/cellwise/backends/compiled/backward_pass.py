@@ -99,8 +99,7 @@ class BackwardPass:
         if self.has_resets or like.numel() > _SMALL:
             return like.new_zeros(like.shape)
         if place not in self._zeros:
-            with torch.inference_mode(False):
-                self._zeros[place] = torch.zeros(like.shape, dtype=like.dtype, device=like.device)
+            self._zeros[place] = self.kernels.compiler.zeros(like.shape, like.dtype, like.device)
         return self._zeros[place]
 
     def _spans(self, columns: int) -> list[tuple[int, int, slice]]:

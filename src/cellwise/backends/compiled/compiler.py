@@ -252,6 +252,16 @@ class KernelCompiler(ABC):
             scratch: it is needed until the present call is over, and no longer.
         """
 
+    def zeros(self, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Zeros that are kept from call to call and only read."""
+        with torch.inference_mode(False):
+            return torch.zeros(tuple(shape), dtype=dtype, device=device)
+
+    def constant(self, numbers: Sequence[int], device: torch.device) -> Tensor:
+        """Whole numbers, int64, that are kept from call to call and only read."""
+        with torch.inference_mode(False):
+            return torch.tensor(numbers, dtype=torch.int64, device=device)
+
     def begin(self) -> None:
         """A call begins: the scratch memory that this thread was given before is free."""
         return

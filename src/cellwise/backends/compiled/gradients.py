@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import torch
@@ -77,9 +77,11 @@ def weight_gradient_layout(kernels: CellKernels, hidden: int, device: torch.devi
         written |= {row for row, _ in pairs}
     ih = [(graph.input_gates.index(gate), column) for gate, column in plan.inputs]
     hh = [(order.index(gate), column) for gate, column, _ in plan.products]
-    with torch.inference_mode(False):  # kept for calls outside of it
-        biases = {"bias_ih": _places(ih, len(graph.input_gates), hidden, width, device)}
-        biases["bias_hh"] = _places(hh, len(order), hidden, width, device)
+    tensor = partial(kernels.compiler.constant, device=device)
+    biases = {
+        "bias_ih": _places(ih, len(graph.input_gates), hidden, width, tensor),
+        "bias_hh": _places(hh, len(order), hidden, width, tensor),
+    }
     whole = {"weight_ih": len(at_input) == len(graph.input_gates), "weight_hh": len(written) == len(order)}
     whole["weight_hr"] = True
     equal = sorted(ih) == sorted(hh) and len(graph.input_gates) == len(order)
@@ -106,16 +108,21 @@ def _runs(
 
 
 def _places(
-    pairs: Sequence[tuple[int, int]], gates: int, size: int, width: int, device: torch.device
+    pairs: Sequence[tuple[int, int]],
+    gates: int,
+    size: int,
+    width: int,
+    tensor: Callable[[Sequence[int]], Tensor],
 ) -> BiasPlaces:
-    each = torch.arange(size, device=device)
     pairs = sorted(pairs)
-    source = torch.cat([column * width + each for _, column in pairs] or [each[:0]])
-    first, count = int(source[0]) if len(source) else 0, len(source)
-    run = slice(first, first + count) if source.tolist() == list(range(first, first + count)) else None
+    source = [column * width + each for _, column in pairs for each in range(size)]
+    first = source[0] if source else 0
+    run = slice(first, first + len(source)) if source == list(range(first, first + len(source))) else None
     if [row for row, _ in pairs] == list(range(gates)):
-        return BiasPlaces(source, None, run)
-    return BiasPlaces(source, torch.cat([row * size + each for row, _ in pairs] or [each[:0]]), run)
+        return BiasPlaces(tensor(source), None, run)
+    return BiasPlaces(
+        tensor(source), tensor([row * size + each for row, _ in pairs for each in range(size)]), run
+    )
 
 
 def at_weight(

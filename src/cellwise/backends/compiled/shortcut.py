@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cellwise.backends.base import LayerSpec, PlainBatch, Result, Shortcut, joined
 from cellwise.backends.compiled.both import Both, infer_both
-from cellwise.backends.compiled.compiler import SmallCall
+from cellwise.backends.compiled.compiler import KernelCompiler, SmallCall
 from cellwise.backends.compiled.layer_pass import LayerPass
 from cellwise.backends.compiled.plain import Forward, PassCall, run_forward
 from cellwise.backends.compiled.stack import Stack, StackCall
@@ -23,10 +23,11 @@ _apply, _apply_stack = apply_alone(Forward), apply_alone(Stack)
 
 
 @lru_cache(maxsize=64)
-def _zeros(batch: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _zeros(
+    compiler: KernelCompiler, batch: int, size: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
     """States that nobody gave. They are only read, and nobody gets them."""
-    with torch.inference_mode(False):
-        return torch.zeros(batch, size, dtype=dtype, device=device)
+    return compiler.zeros((batch, size), dtype, device)
 
 
 class CompiledShortcut(Shortcut):
@@ -69,7 +70,9 @@ class CompiledShortcut(Shortcut):
         small = made.kernels.compiler.small_pass(shape) if is_met else None
         if has_states:
             return PassCall(*given, schedule, self._given, small)
-        zeros = [_zeros(self._batch, size, self._dtype, device) for size in self._sizes]
+        zeros = [
+            _zeros(made.kernels.compiler, self._batch, size, self._dtype, device) for size in self._sizes
+        ]
         return PassCall(*given, schedule, self._given, small, tuple(zeros))
 
     def run(

@@ -9,6 +9,7 @@ direct    layer passes of one shape of call      direct_gradients   what weights
 general   the same calls by several launches     stepper      one step at a time, as graphs of the device's
 tuned     layouts that were measured to be faster
 nvrtc, driver, machine   text to code to device  expressions  each op as C++ (numbers, text, prelude.cuh)
+libcuda   the driver's functions, and what it allows while a graph is recorded
 """
 
 from __future__ import annotations

@@ -60,6 +60,12 @@ class CudaCompiler(KernelCompiler):
     def empty(self, rows: int, width: int, like: Tensor, scratch: bool) -> Tensor:
         return like.new_empty(rows, width)
 
+    def zeros(self, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+        return self.machine(device).zeros(shape, dtype, device)
+
+    def constant(self, numbers: Sequence[int], device: torch.device) -> Tensor:
+        return self.machine(device).constant(numbers, device)
+
     def small_pass(self, call: SmallCall) -> SmallPass | None:
         from cellwise.backends.cuda.direct import direct_pass
 

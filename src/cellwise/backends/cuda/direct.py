@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,12 +21,11 @@ from cellwise.backends.compiled.rows import without_padding
 from cellwise.backends.cuda.direct_gradients import WeightGradients
 from cellwise.backends.cuda.frame import SUMS, Key
 from cellwise.backends.cuda.general import GeneralBackward, GeneralForward
-from cellwise.backends.cuda.launch import Built, CudaRun
+from cellwise.backends.cuda.launch import Built, CudaRun, check_devices, number_of_device
 from cellwise.backends.cuda.layout import ALONE
 from cellwise.backends.cuda.machine import RefusedError
 from cellwise.backends.cuda.numbers import number_of
 from cellwise.backends.cuda.reads import INPUT_PRODUCTS
-from cellwise.errors import InputError
 
 # Layouts whose kernels run all steps in one launch.
 KINDS = ("wide", *ALONE)
@@ -36,26 +35,43 @@ _MANY = 2**31  # blocks, more than any device runs at once
 Named = Mapping[str, Tensor]
 
 
+class ArgumentOrder(NamedTuple):
+    """Where the arguments of a kernel are among the values of a call.
+
+    made: what the values that a call makes for the kernel alone are like; they come last. posted: of values that blocks
+    wait for. sums: of those over the steps, if there are any. grid: blocks of the launch.
+    """
+
+    arguments: list[int]
+    made: list[Tensor]
+    posted: list[int]
+    sums: int | None
+    grid: tuple[int, int]
+
+
 class Launch:
     """A kernel that runs all steps of a call at once."""
 
     def __init__(self, kernel: CompiledKernel, shape: RunShape) -> None:
         run = kernel.open(shape)
         assert isinstance(run, CudaRun)
-        self._named, self._device = shape.device, -1 if shape.device.index is None else shape.device.index
+        self._device = number_of_device(shape.device)
         self.run, schedule, rows = run, shape.schedule, shape.schedule.rows
         self.batch, self.width = schedule.batch, shape.sizes.padded
         # The states after the last step are left in one place, the caller's, and not in a pair.
         self._numbers: dict[Key, Tensor | int] = {("T",): schedule.steps, ("B",): self.batch, ("halves",): 1}
         self._numbers |= {("begin",): 0, ("end",): schedule.steps, ("base",): 0}
         self._numbers |= {("backwards",): int(schedule.backwards), ("late",): run.machine.late}
-        with torch.inference_mode(False):
-            like = torch.empty((), dtype=run.dtype, device=shape.device)
-            columns = {name: each.columns for name, each in run.columns.items()}
-            # What a kernel wants beside what it is given: rows that only it reads.
-            self._rows = {name: like.expand(rows, count * self.width) for name, count in columns.items()}
-            self._history = like.expand(rows, self.width)
-            self._sums = like.float().expand(self.batch, columns.get(SUMS, 0) * self.width)
+        like, columns = self.like(run.dtype), {name: each.columns for name, each in run.columns.items()}
+        # What a kernel wants beside what it is given: rows that only it reads.
+        self._rows = {name: like.expand(rows, count * self.width) for name, count in columns.items()}
+        self._history = like.expand(rows, self.width)
+        self._orders: dict[Built, ArgumentOrder] = {}
+        self._sums = self.like(torch.float32).expand(self.batch, columns.get(SUMS, 0) * self.width)
+
+    def like(self, dtype: torch.dtype) -> Tensor:
+        """A number on the device. Expanded, it says the shape of what a call makes, and takes no memory."""
+        return self.run.machine.zeros((), dtype, self.run.shape.device)
 
     def ready(self) -> Built | None:
         """The kernel of now, if it runs all steps at once, as that did for which the plan was made. The precision of
@@ -64,16 +80,11 @@ class Launch:
         built = self.run.variant()
         return built if built.layout.kind in KINDS else None
 
-    def products(self, built: Built, x: Tensor, weights: Named) -> Tensor | None:
+    def products(self, built: Built, x: Tensor, states: Sequence[Tensor], weights: Named) -> Tensor | None:
         """Those of the input (..., D), where the kernel wants them: what a call begins with, since it takes longest."""
-        run = self.run
+        run, frame = self.run, built.frame
         run.machine.check()
-        for stem, weight in weights.items():
-            if weight.get_device() != self._device:
-                raise InputError(
-                    f"The input is on {self._named} and {stem} on {weight.device}. Move them to one device."
-                )
-        frame = built.frame
+        check_devices(run.shape.device, self._device, states, weights)
         return run.input_products(frame, x, weights) if ("rows", INPUT_PRODUCTS) in frame.arguments else None
 
     def __call__(
@@ -101,33 +112,50 @@ class Launch:
         Raises:
             RefusedError: the device does not start its blocks together; from now on the plan is not ready.
         """
-        run = self.run
-        values = dict(self._numbers)
-        for name, each in rows.items():
-            values["rows", name] = each
-        values |= run.forms(rows)
-        for name, first, history in zip(run.ways, firsts, histories, strict=True):
-            values["first", name] = first
-            if history is not None:
-                values["history", name] = history
-        for name, last in zip(run.own, lasts, strict=True):
-            values["last", name] = last
-        values |= run.packed(built, weights)
+        run, order = self.run, self._orders.get(built)
+        kept = [each for each in histories if each is not None]
+        if order is None:
+            order = self._orders[built] = self._order(built, rows, histories, products is not None)
+        values = [*self._numbers.values(), *rows.values(), *run.forms(rows).values()]
+        values += [*firsts, *kept, *lasts, *run.packed(built, weights).values()]
         if products is not None:
-            values["rows", INPUT_PRODUCTS] = products
-        for key in built.frame.arguments:
-            if key not in values:
-                values[key] = self._made(key)
-        for name in built.posted:
-            place: Key = ("history", name) if name in run.own else ("rows", name)
+            values.append(products)
+        values += [torch.empty_like(each) for each in order.made]
+        for place in order.posted:
             run.machine.mark(values[place])  # type: ignore[arg-type]
-        arguments = [values[key] for key in built.frame.arguments]
+        arguments = [values[place] for place in order.arguments]
         try:
-            built.launcher.launch(run.grid(built), built.layout.threads, arguments, built.is_together)
+            built.launcher.launch(order.grid, built.layout.threads, arguments, built.is_together)
         except RefusedError as error:
             run.refuse(built, error)
             raise
-        return values.get(("sums",))  # type: ignore[return-value]
+        return None if order.sums is None else values[order.sums]  # type: ignore[return-value]
+
+    def _order(
+        self, built: Built, rows: Named, histories: Sequence[Tensor | None], has_products: bool
+    ) -> ArgumentOrder:
+        """Of the values that a call lists, in that order, which one each argument is; and what else it makes."""
+        run, arguments = self.run, built.frame.arguments
+        keys: list[Key] = [*self._numbers, *(("rows", name) for name in rows), *run.forms(rows)]
+        keys += [("first", name) for name in run.ways]
+        keys += [
+            ("history", name)
+            for name, history in zip(run.ways, histories, strict=True)
+            if history is not None
+        ]
+        keys += [*(("last", name) for name in run.own), *built.weights]
+        if has_products:
+            keys.append(("rows", INPUT_PRODUCTS))
+        made = [key for key in arguments if key not in keys]
+        places = {key: place for place, key in enumerate([*keys, *made])}
+        posted = [("history" if name in run.own else "rows", name) for name in built.posted]
+        return ArgumentOrder(
+            [places[key] for key in arguments],
+            [self._made(key) for key in made],
+            [places[key] for key in posted],
+            places.get(("sums",)),
+            run.grid(built),
+        )
 
     def blocks(self) -> int:
         """How many blocks of threads it starts; of many launches more than any device runs at once."""
@@ -138,10 +166,10 @@ class Launch:
         return across * groups
 
     def _made(self, key: Key) -> Tensor:
-        """Memory that is the launch's own."""
+        """What memory that is the launch's own is like."""
         if key[0] == "rows":
-            return torch.empty_like(self._rows[key[1]])
-        return torch.empty_like(self._history if key[0] == "history" else self._sums)
+            return self._rows[key[1]]
+        return self._history if key[0] == "history" else self._sums
 
 
 class DirectForward:
@@ -160,15 +188,14 @@ class DirectForward:
         self._copies = tape and given is not None and not self._is_padded
         self._writes_both = self._copies and made.histories[0] == OUTPUT
         self.launch.run.copies_output = self._writes_both
-        with torch.inference_mode(False):
-            like = torch.empty((), dtype=self.launch.run.dtype, device=call.device)
-            self._saved = [like.expand(rows, width) for width in made.made]
-            self._output = like.expand(rows, sizes.outputs * sizes.padded)
-            padded = self._batch, sizes.padded
-            self._final = like.expand(padded if self._is_padded else self._final_shape)
-            # States that nobody gave are zeros in whole rows.
-            self._zeros = None if call.has_states else like.new_zeros(self._batch, sizes.padded)
-        self.launch.run.machine.settle()
+        dtype, padded = self.launch.run.dtype, (self._batch, sizes.padded)
+        like = self.launch.like(dtype)
+        self._saved = [like.expand(rows, width) for width in made.made]
+        self._output = like.expand(rows, sizes.outputs * sizes.padded)
+        self._final = like.expand(padded if self._is_padded else self._final_shape)
+        # States that nobody gave are zeros in whole rows.
+        zeros = self.launch.run.machine.zeros
+        self._zeros = None if call.has_states else zeros(padded, dtype, call.device)
 
     def run(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Any, ...]:
         """The output, what is kept of it, the final states, and what else is kept; x (rows, D) in any shape."""
@@ -177,7 +204,7 @@ class DirectForward:
         if built is None:
             return self._general.run(x, states, weights)
         by_stem = dict(zip(made.shape.stems, weights, strict=True))
-        products = self.launch.products(built, x, by_stem)
+        products = self.launch.products(built, x, states, by_stem)
         saved = [torch.empty_like(each) for each in self._saved]
         output = torch.empty_like(self._output)
         beside = () if made.beside is None else made.beside.rows(weights)
@@ -232,13 +259,11 @@ class DirectBackward:
         self._batch, self._rows = schedule.batch, schedule.rows
         self._is_padded = width != sizes.hidden
         self._gradients = WeightGradients(made, run, has_states)
-        with torch.inference_mode(False):
-            like = torch.empty((), dtype=run.dtype, device=made.shape.device)
-            self._held = {name: like.expand(self._rows, size) for name, size in made.held}
-            self._state = like.expand(self._batch, width)
-            self._output = like.expand(self._rows, sizes.outputs * width)
-            self._zeros = like.new_zeros(self._batch, width)
-        run.machine.settle()
+        like = self._launch.like(run.dtype)
+        self._held = {name: like.expand(self._rows, size) for name, size in made.held}
+        self._state = like.expand(self._batch, width)
+        self._output = like.expand(self._rows, sizes.outputs * width)
+        self._zeros = run.machine.zeros((self._batch, width), run.dtype, made.shape.device)
 
     def run(
         self,
@@ -268,7 +293,7 @@ class DirectBackward:
         by_stem = dict(zip(made.stems, weights, strict=True))
         rows = {name: tensors[name] for name in made.given}
         firsts, histories = [each for each, _ in carried], [each for _, each in carried]
-        products = self._launch.products(built, x, by_stem)  # where steps are computed again
+        products = self._launch.products(built, x, states, by_stem)  # where steps are computed again
         try:
             sums = self._launch(built, rows, firsts, histories, lasts, by_stem, products)
         except RefusedError:

@@ -41,8 +41,7 @@ class WeightGradients:
         columns = run.bias_columns
         self._bias_columns = None
         if columns and columns != list(range(run.columns["gates"].columns)):
-            with torch.inference_mode(False):
-                self._bias_columns = torch.tensor(columns, device=device)
+            self._bias_columns = run.machine.constant(columns, device)
 
     def __call__(
         self,

@@ -7,19 +7,20 @@ import gc
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache, lru_cache
-from typing import Any
+from functools import cache, cached_property, lru_cache, partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from cellwise import torch_internals
+from cellwise.backends.cuda import libcuda
 from cellwise.backends.cuda.frame import KERNEL
 from cellwise.backends.cuda.layout import Device
 from cellwise.backends.cuda.machine import Launcher, Machine, Order, RefusedError
 from cellwise.backends.cuda.nvrtc import machine_code
-from cellwise.errors import CellwiseError
 
 # Of CUfunction_attribute and CUdevice_attribute.
 _REGISTERS, _LOCAL, _MOST_SHARED = 4, 3, 8
@@ -30,35 +31,7 @@ _NON_BLOCKING = 1  # of CUstream_flags: it does not wait for the default stream
 # Threads that record at once may do so on the same stream, and share Python's collector of garbage.
 _RECORDING = threading.Lock()
 
-
-class DriverError(CellwiseError):
-    """The driver refuses."""
-
-
-@cache
-def library() -> ctypes.CDLL:
-    found = ctypes.CDLL("libcuda.so.1")
-    # Said once, so that a call converts nothing.
-    word, pointer = ctypes.c_uint, ctypes.c_void_p
-    found.cuLaunchKernel.argtypes = [pointer, *[word] * 7, pointer, pointer, pointer]
-    found.cuLaunchCooperativeKernel.argtypes = [pointer, *[word] * 7, pointer, pointer]
-    found.cuMemsetD32Async.argtypes = [pointer, word, ctypes.c_size_t, pointer]
-    found.cuMemcpyAsync.argtypes = [pointer, pointer, ctypes.c_size_t, pointer]
-    found.cuGraphLaunch.argtypes = [pointer, pointer]
-    found.cuCtxGetCurrent.argtypes = [pointer]
-    found.cuCtxSetCurrent.argtypes = [pointer]
-    return found
-
-
-def check(code: int) -> None:
-    if code:
-        raise DriverError(f"The CUDA driver fails: {_said(code)}.")
-
-
-def _said(code: int) -> str:
-    text = ctypes.c_char_p()
-    library().cuGetErrorString(code, ctypes.byref(text))
-    return f"{(text.value or b'an unknown error').decode()} ({code})"
+T = TypeVar("T")
 
 
 class Context:
@@ -67,13 +40,19 @@ class Context:
     def __init__(self, device: torch.device) -> None:
         self.index = device.index
         self._held = ctypes.c_void_p()
-        with torch.cuda.device(device):
-            torch.empty(1, device=device)  # torch's context becomes the thread's own
-            check(library().cuCtxGetCurrent(ctypes.byref(self._held)))
+        libcuda.call("cuDevicePrimaryCtxRetain", ctypes.byref(self._held), device.index)
 
     def enter(self) -> None:
         """Make it this thread's own, which torch leaves until it asks the device for something."""
-        check(library().cuCtxSetCurrent(self._held))
+        libcuda.call("cuCtxSetCurrent", self._held)
+
+    @contextmanager
+    def relaxed(self) -> Iterator[None]:
+        """`libcuda.relaxed` on this device."""
+        with torch.cuda.device(self.index):
+            self.enter()
+            with libcuda.relaxed():
+                yield
 
     def call(self, function: Callable[..., int], *arguments: Any) -> None:
         """Call the driver with these arguments and the stream that torch works on now."""
@@ -88,7 +67,7 @@ class Context:
         if code == _NO_CONTEXT:  # a thread that has asked nothing of the device yet
             self.enter()
             code = function(*arguments, stream)
-        check(code)
+        libcuda.check(code)
 
 
 class CudaLauncher(Launcher):
@@ -98,20 +77,19 @@ class CudaLauncher(Launcher):
         code = machine_code(source, capability)
         self.shared, self._context = shared, context_of(device)
         module, function = ctypes.c_void_p(), ctypes.c_void_p()
-        with torch.cuda.device(device):
-            self._context.enter()
-            check(library().cuModuleLoadData(ctypes.byref(module), code))
-            check(library().cuModuleGetFunction(ctypes.byref(function), module, KERNEL.encode()))
+        with self._context.relaxed():
+            libcuda.call("cuModuleLoadData", ctypes.byref(module), code)
+            libcuda.call("cuModuleGetFunction", ctypes.byref(function), module, KERNEL.encode())
             if shared > 48 * 1024:
-                check(library().cuFuncSetAttribute(function, _MOST_SHARED, shared))
-        self._function = function
-        self.registers, self.spilled = self._attribute(_REGISTERS), self._attribute(_LOCAL)
+                libcuda.call("cuFuncSetAttribute", function, _MOST_SHARED, shared)
+            self._function = function
+            self.registers, self.spilled = self._attribute(_REGISTERS), self._attribute(_LOCAL)
         # Room for the arguments of a launch. Threads that launch at once take one each.
         self._idle: deque[_Block] = deque()
 
     def _attribute(self, number: int) -> int:
         value = ctypes.c_int()
-        check(library().cuFuncGetAttribute(ctypes.byref(value), number, self._function))
+        libcuda.call("cuFuncGetAttribute", ctypes.byref(value), number, self._function)
         return value.value
 
     def launch(
@@ -137,14 +115,14 @@ class _Block:
 
 
 def _launch(where: Sequence[Any], pointers: Any, stream: int) -> int:
-    code: int = library().cuLaunchKernel(*where, stream, pointers, None)
+    code: int = libcuda.library().cuLaunchKernel(*where, stream, pointers, None)
     return code
 
 
 def _launch_together(where: Sequence[Any], pointers: Any, stream: int) -> int:
-    code: int = library().cuLaunchCooperativeKernel(*where, stream, pointers)
+    code: int = libcuda.library().cuLaunchCooperativeKernel(*where, stream, pointers)
     if code in _REFUSED:
-        raise RefusedError(f"the driver did not start its blocks together: {_said(code)}")
+        raise RefusedError(f"the driver did not start its blocks together: {libcuda.text_of(code)}")
     return code
 
 
@@ -157,16 +135,19 @@ class CudaMachine(Machine):
         self.name = properties.name
         self._capability = properties.major * 10 + properties.minor
         shared = ctypes.c_int()
-        check(library().cuDeviceGetAttribute(ctypes.byref(shared), _SHARED_OF_BLOCK, device.index))
+        libcuda.call("cuDeviceGetAttribute", ctypes.byref(shared), _SHARED_OF_BLOCK, device.index)
         together = ctypes.c_int()
-        check(library().cuDeviceGetAttribute(ctypes.byref(together), _TOGETHER, device.index))
+        libcuda.call("cuDeviceGetAttribute", ctypes.byref(together), _TOGETHER, device.index)
         self.device = Device(
             f"sm_{self._capability}", properties.multi_processor_count, shared.value, bool(together.value)
         )
         # In memory of the host that the device writes to: it is looked at without waiting for the device.
-        self.late = torch.zeros(1, dtype=torch.int32, pin_memory=True)
-        # By the number of the stream beside which it is, and whether a graph is recorded.
-        self._beside: dict[tuple[int, bool], Beside] = {}
+        self.late = self.lasting(partial(torch.zeros, 1, dtype=torch.int32, pin_memory=True))
+        self._beside: dict[int, Beside] = {}  # by the number of the stream beside which it is
+
+    @cached_property
+    def _context(self) -> Context:
+        return context_of(self._torch_device)
 
     def stream(self) -> int | None:
         index = self._torch_device.index
@@ -177,9 +158,28 @@ class CudaMachine(Machine):
             return None
         return torch_internals.current_cuda_stream(index)
 
+    def lasting(self, make: Callable[[], T]) -> T:
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(self._made_outside, make).result()
+
+    def _made_outside(self, make: Callable[[], T]) -> T:
+        """The same in a thread for this alone: modes, pools of memory and recordings are those of other threads."""
+        stream = _outside_of_graphs(self._torch_device)
+        with self._context.relaxed(), torch.cuda.stream(stream):
+            made = make()
+            stream.synchronize()
+        return made
+
+    def lend(self, tensors: Iterable[Tensor]) -> None:
+        if self.stream() is not None:
+            stream = torch.cuda.current_stream(self._torch_device)
+            for each in tensors:
+                each.record_stream(stream)
+
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         now, device = torch.cuda.current_stream(self._torch_device), self._torch_device
-        with _RECORDING, _without_collector():
+        # Relaxed: a caller may be recording in another thread.
+        with _RECORDING, _without_collector(), self._context.relaxed():
             stream, first = _recording(device, now.cuda_stream)
             stream.wait_stream(now)  # where graphs may be at work in the memory that cuBLAS has for this one
             with torch.cuda.stream(stream):
@@ -190,11 +190,11 @@ class CudaMachine(Machine):
                 torch.nn.functional.linear(small, small, small[0])
                 graph = _captured(work, first.pool())
             now.wait_stream(stream)
-        return Replay(graph, context_of(self._torch_device))
+        return Replay(graph, self._context)
 
     def copy(self, to: Tensor, given: Tensor) -> None:
         where = to.data_ptr(), given.data_ptr(), to.nbytes
-        context_of(self._torch_device).call(library().cuMemcpyAsync, *where)
+        self._context.call(libcuda.library().cuMemcpyAsync, *where)
 
     def order(self) -> StreamOrder:
         return StreamOrder(self, self._torch_device)
@@ -205,18 +205,13 @@ class CudaMachine(Machine):
 
     def mark(self, rows: Tensor) -> None:
         words = rows.numel() * rows.element_size() // 4
-        context_of(self._torch_device).call(library().cuMemsetD32Async, rows.data_ptr(), 0xFFFFFFFF, words)
-
-    def settle(self) -> None:
-        if not torch.cuda.is_current_stream_capturing():
-            torch.cuda.current_stream(self._torch_device).synchronize()
+        self._context.call(libcuda.library().cuMemsetD32Async, rows.data_ptr(), 0xFFFFFFFF, words)
 
     def fork(self, tensors: Sequence[Tensor]) -> Beside:
         number = torch_internals.current_cuda_stream(self._torch_device.index)
-        key = number, torch.cuda.is_current_stream_capturing()
-        beside = self._beside.get(key)
+        beside = self._beside.get(number)
         if beside is None:
-            beside = self._beside[key] = Beside(self._torch_device)
+            beside = self._beside[number] = Beside(self._torch_device)
         beside.begin(tensors)
         return beside
 
@@ -236,7 +231,7 @@ class Replay:
         if self._held is None:
             self._graph.replay()
         else:
-            self._context.call(library().cuGraphLaunch, self._held)
+            self._context.call(libcuda.library().cuGraphLaunch, self._held)
 
 
 class StreamOrder(Order):
@@ -285,7 +280,7 @@ class Beside:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._main, self._stream = torch.cuda.current_stream(device), _second_stream(device)
+        self._main, self._stream = torch.cuda.current_stream(device), _own_stream(device)
         self._begun, self._done = torch.cuda.Event(), torch.cuda.Event()
         # Entered by threads that share a stream, one inside another's time.
         self._entered = threading.local()
@@ -307,28 +302,25 @@ class Beside:
         self._main.wait_event(self._done)
 
 
-def _second_stream(device: torch.device) -> torch.cuda.Stream:
-    """One that nobody else has: torch lends its own out in turns.
-
-    While a graph is recorded memory is the graph's own, and one of torch's does: the driver makes none then.
-    """
-    if torch.cuda.is_current_stream_capturing():
-        return torch.cuda.Stream(device)
-    return _own_stream(device)
-
-
 def _own_stream(device: torch.device) -> torch.cuda.Stream:
-    """A new one of the driver's, which does not wait for the default stream."""
-    with torch.cuda.device(device):
-        context_of(device).enter()
+    """A new one of the driver's, which does not wait for the default stream, and which nobody else has: torch lends its
+    own out in turns.
+    """
+    with context_of(device).relaxed():
         made = ctypes.c_void_p()
-        check(library().cuStreamCreate(ctypes.byref(made), _NON_BLOCKING))
+        libcuda.call("cuStreamCreate", ctypes.byref(made), _NON_BLOCKING)
     return torch.cuda.ExternalStream(made.value or 0, device=device)
 
 
 @cache
 def context_of(device: torch.device) -> Context:
     return Context(device)
+
+
+@cache
+def _outside_of_graphs(device: torch.device) -> torch.cuda.Stream:
+    """Where memory is made that is no graph's own."""
+    return _own_stream(device)
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,6 +30,7 @@ from cellwise.backends.cuda.scan import ALL, SUMMARY, WHOLE, Scan
 from cellwise.backends.cuda.stepwise import Stepwise
 from cellwise.backends.cuda.stepwise_run import Memory, own_memory, run_steps
 from cellwise.backends.cuda.tuned import call_of, changes
+from cellwise.errors import InputError
 from cellwise.plan.program import Program, StorageClass
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def _built(program: Program, form: Form, layout: Layout, machine: Machine) -> Bu
 class CudaRun(KernelRun):
     def __init__(self, kernel: CudaKernel, shape: RunShape, machine: Machine) -> None:
         self.program, self.dtype, self.shape, self.machine = kernel.program, kernel.dtype, shape, machine
-        schedule, program = shape.schedule, kernel.program
+        schedule, program, self._device = shape.schedule, kernel.program, number_of_device(shape.device)
         self.offsets = schedule.offsets.tolist()
         self.ways = {a.name: way for a, way in zip(carried_buffers(program), shape.carried, strict=True)}
         self.given = [buffer.name for buffer in given_buffers(program)]
@@ -144,9 +145,12 @@ class CudaRun(KernelRun):
     ) -> None:
         self.machine.check()
         shape = self.shape
+        self.weights = dict(zip(shape.stems, weights, strict=True))
+        check_devices(shape.device, self._device, firsts, self.weights)
+        if self.times is not None:
+            self.machine.lend([self.times])
         self.built = self.variant()
         self.rows = dict(zip(self.given, buffers, strict=True))
-        self.weights = dict(zip(shape.stems, weights, strict=True))
         self.like = firsts[0]
         self.launches = 0
         values: dict[Key, Tensor | int] = {("rows", name): each for name, each in self.rows.items()}
@@ -245,7 +249,9 @@ class CudaRun(KernelRun):
 
     def _own_memory(self) -> Memory | None:
         if self.keeps_memory and self.built not in self._memory:
-            self._memory[self.built] = own_memory(self.built, self.machine, self.shape)
+            made = self.machine.lasting(partial(own_memory, self.built, self.machine, self.shape))
+            self.machine.lend(made.tensors)
+            self._memory[self.built] = made
         return self._memory.get(self.built)
 
     @property
@@ -326,6 +332,29 @@ class CudaRun(KernelRun):
 
     def release(self) -> None:
         del self.rows, self.weights, self.values, self._values, self.like, self.total
+
+
+def number_of_device(device: torch.device) -> int:
+    """What `Tensor.get_device` says of tensors there."""
+    return -1 if device.index is None else device.index
+
+
+def check_devices(
+    device: torch.device, number: int, states: Sequence[Tensor], weights: Mapping[str, Tensor]
+) -> None:
+    """Raise InputError for a state or weight on another GPU than the input, whose memory a kernel cannot read. Calls
+    that were decided before come here without another look.
+    """
+    for state in states:
+        if state.get_device() != number:
+            raise InputError(
+                f"The input is on {device} and a state on {state.device}. Move them to one device."
+            )
+    for stem, weight in weights.items():
+        if weight.get_device() != number:
+            raise InputError(
+                f"The input is on {device} and {stem} on {weight.device}. Move them to one device."
+            )
 
 
 def padded_gates(weight: Tensor, gates: int, sizes: Sizes) -> Tensor:

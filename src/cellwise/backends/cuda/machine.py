@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property
+from functools import cached_property, partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from cellwise.backends.cuda.layout import Device, Layout
 from cellwise.errors import CellwiseError
+
+_LEAST_ZEROS = 2**16  # numbers
+
+T = TypeVar("T")
 
 
 class LateError(CellwiseError):
@@ -86,9 +92,44 @@ class Machine(ABC):
         """`late` where it lies, which takes no operator of torch's to read."""
         return ctypes.c_int32.from_address(self.late.data_ptr())
 
-    def settle(self) -> None:
-        """Until the device has done what it was asked for: what is made once may then be read by any of its queues."""
+    def lasting(self, make: Callable[[], T]) -> T:
+        """What is made so outlives the call, and may be read at once by any of the device's queues.
+
+        While a graph is recorded memory is otherwise the graph's own, and nothing is written to it before a replay.
+        """
+        with torch.inference_mode(False):
+            return make()
+
+    def lend(self, tensors: Iterable[Tensor]) -> None:
+        """The queue of now works with these, which may be let go of before it is done."""
         return
+
+    @cached_property
+    def _zeros(self) -> dict[torch.dtype, list[Tensor]]:
+        return {}
+
+    @cached_property
+    def _constants(self) -> dict[tuple[int, ...], Tensor]:
+        return {}
+
+    def zeros(self, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Zeros that are only read: of one piece of memory for all, which stays, since graphs of the caller's know it.
+        Where it is too small another follows, at least twice as large.
+        """
+        size, pieces = math.prod(shape), self._zeros.setdefault(dtype, [])
+        piece = pieces[-1] if pieces else None
+        if piece is None or len(piece) < size:
+            count = max(size, _LEAST_ZEROS if piece is None else 2 * len(piece))
+            piece = self.lasting(partial(torch.zeros, count, dtype=dtype, device=device))
+            pieces.append(piece)
+        return piece[:size].view(tuple(shape))
+
+    def constant(self, numbers: Sequence[int], device: torch.device) -> Tensor:
+        """Whole numbers, int64, that are only read. They stay, too: there are as many as cells and sizes."""
+        key = tuple(numbers)
+        if key not in self._constants:
+            self._constants[key] = self.lasting(partial(torch.tensor, key, dtype=torch.int64, device=device))
+        return self._constants[key]
 
     def copy(self, to: Tensor, given: Tensor) -> None:
         """As many bytes from one place to another; both lie in one piece."""

@@ -88,7 +88,7 @@ class CudaStepper(Stepper):
         queue, machine, turn = self._begin(), self._machine, self._turn
         key = queue, number_of(self._dtype).product, turn
         if queue is None and not any(key[1] == product for _, product, _ in self._launched):
-            return None  # kernels are yet to be compiled, which no recording allows
+            return None  # nothing of it has run yet, not even in cuBLAS
         try:
             machine.check()
             machine.copy(self._x, x)

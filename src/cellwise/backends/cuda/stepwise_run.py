@@ -66,7 +66,9 @@ def run_steps(
 @lru_cache(maxsize=8)
 def _memory(built: Built, machine: Machine, batch: int, device: torch.device, stream: int) -> Memory:
     """That of a kernel for calls on one stream, which follow each other: layers of one shape share it."""
-    return Memory(built, machine, batch, device, copies=True)
+    made = machine.lasting(partial(Memory, built, machine, batch, device, copies=True))
+    machine.lend([*made.tensors, *made.weights])
+    return made
 
 
 def own_memory(built: Built, machine: Machine, shape: RunShape) -> Memory:
@@ -92,22 +94,21 @@ class Memory:
         self.lock, self._copies = Lock(), copies
         self.frame, self._launcher, self._machine = built.frame, built.launcher, machine
         frame, dtype = self.frame, self.frame.number.dtype
-        with torch.inference_mode(False):  # kept for calls outside of it
-            self._rooms = {
-                name: torch.zeros(
-                    batch,
-                    room.columns * room.width,
-                    dtype=torch.float32 if room.wide else dtype,
-                    device=device,
-                )
-                for name, room in frame.rooms.items()
-            }
-            self._table = torch.zeros(len(frame.arguments) + 1, dtype=torch.int64, device=device)
-            self._weights = {
-                (s, k): torch.empty(self._shape(s, product) if copies else 0, dtype=dtype, device=device)
-                for s, products in enumerate(frame.products)
-                for k, product in enumerate(products)
-            }
+        self._rooms = {
+            name: torch.zeros(
+                batch,
+                room.columns * room.width,
+                dtype=torch.float32 if room.wide else dtype,
+                device=device,
+            )
+            for name, room in frame.rooms.items()
+        }
+        self._table = torch.zeros(len(frame.arguments) + 1, dtype=torch.int64, device=device)
+        self._weights = {
+            (s, k): torch.empty(self._shape(s, product) if copies else 0, dtype=dtype, device=device)
+            for s, products in enumerate(frame.products)
+            for k, product in enumerate(products)
+        }
         self._graphs: dict[int, Callable[[], None]] = {}
         threads = built.layout.threads
         self._grid = frame.across, max(1, min(batch, _MOST_ROWS))
@@ -117,6 +118,11 @@ class Memory:
     def tensors(self) -> list[Tensor]:
         """What it consists of, weights apart."""
         return [*self._rooms.values(), self._table]
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """The copies that products read, or those that the last call packed."""
+        return list(self._weights.values())
 
     def _sides(self, s: int, product: Product) -> tuple[Width, Width]:
         """The rows that a product makes, and those that it multiplies."""

@@ -39,9 +39,9 @@ _MOST = 4096  # of any number
 _CHUNKS, _HOLDS, _AHEAD = (1, 2, 4, 8), (0, 200, 400, 500, 600, 700, 800, 900, 1000, 1200), (4, 8, 16)
 
 # What this process has read or found; None where nothing was.
-_KNOWN: dict[tuple[str, str], Layout | None] = {}
+_KNOWN: dict[tuple[Device, str, str], Layout | None] = {}
 
-_CHANGES: list[tuple[str, str]] = []
+_CHANGES: list[str] = []
 
 
 def alternatives(program: Program, form: Form, batch: int, device: Device) -> list[Layout]:
@@ -91,12 +91,12 @@ def call_of(program: Program, form: Form, batch: int) -> str:
 
 def tuned(program: Program, form: Form, batch: int, machine: Machine) -> Layout | None:
     """The layout that was measured for such calls on such a device, if any was and it can run them."""
-    key = machine.name, call_of(program, form, batch)
+    device, call = machine.device, call_of(program, form, batch)
+    key = device, machine.name, call
     if key not in _KNOWN:
-        content = recall(_named(*key), _SUFFIX)
-        device = machine.device
+        content = recall(_named(machine.name, call), _SUFFIX)
         text = (
-            _table().get((f"{device.architecture} {device.multiprocessors}", key[1]))
+            _table().get((f"{device.architecture} {device.multiprocessors}", call))
             if content is None
             else content.decode("ascii", errors="replace")
         )
@@ -108,10 +108,10 @@ def tuned(program: Program, form: Form, batch: int, machine: Machine) -> Layout 
 
 def remember(program: Program, form: Form, batch: int, machine: Machine, layout: Layout) -> None:
     """Take this layout for such calls from now on, also in other processes on this machine."""
-    key = machine.name, call_of(program, form, batch)
-    _KNOWN[key] = layout
-    _CHANGES.append(key)
-    keep(_named(*key), written(layout).encode("ascii"), _SUFFIX)
+    call = call_of(program, form, batch)
+    _KNOWN[machine.device, machine.name, call] = layout
+    _CHANGES.append(call)
+    keep(_named(machine.name, call), written(layout).encode("ascii"), _SUFFIX)
 
 
 def _named(device: str, call: str) -> str:
@@ -161,6 +161,8 @@ def _is_tried(layout: Layout, program: Program, form: Form, batch: int, machine:
 
 @cache
 def _table() -> dict[tuple[str, str], str]:
-    """By device and call."""
-    text = files("cellwise.backends.cuda").joinpath(TABLE).read_text()
-    return {(row["device"], row["call"]): row["layout"] for row in csv.DictReader(text.splitlines())}
+    """By device and call; what is no line of three words is none."""
+    content = files("cellwise.backends.cuda").joinpath(TABLE).read_bytes()
+    _, *lines = content.decode("ascii", "replace").splitlines() or [""]
+    rows = csv.DictReader(lines, ("device", "call", "layout"))
+    return {(row["device"], row["call"]): row["layout"] for row in rows if row["layout"]}
