@@ -21,7 +21,7 @@ from cellwise.backends.compiled.rows import without_padding
 from cellwise.backends.cuda.direct_gradients import WeightGradients
 from cellwise.backends.cuda.frame import SUMS, Key
 from cellwise.backends.cuda.general import GeneralBackward, GeneralForward
-from cellwise.backends.cuda.launch import Built, CudaRun
+from cellwise.backends.cuda.launch import Built, CudaRun, aligned
 from cellwise.backends.cuda.layout import ALONE
 from cellwise.backends.cuda.machine import RefusedError
 from cellwise.backends.cuda.numbers import number_of
@@ -104,10 +104,10 @@ class Launch:
         run = self.run
         values = dict(self._numbers)
         for name, each in rows.items():
-            values["rows", name] = each
+            values["rows", name] = each if name in run.written else aligned(each)
         values |= run.forms(rows)
         for name, first, history in zip(run.ways, firsts, histories, strict=True):
-            values["first", name] = first
+            values["first", name] = aligned(first)
             if history is not None:
                 values["history", name] = history
         for name, last in zip(run.own, lasts, strict=True):

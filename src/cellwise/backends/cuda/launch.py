@@ -35,6 +35,8 @@ from cellwise.plan.program import Program, StorageClass
 if TYPE_CHECKING:
     from cellwise.backends.cuda.compiler import CudaKernel
 
+READ = 16  # bytes that a kernel reads at once, of what it multiplies; of other rows it reads four
+
 
 @dataclass(frozen=True, eq=False)
 class Built:
@@ -78,6 +80,9 @@ class CudaRun(KernelRun):
         self.beside = [each.name for each in program.buffers if each.storage is StorageClass.BESIDE]
         self.own = [before.name for before, _ in program.states]
         self.columns = {buffer.name: buffer for buffer in program.buffers}
+        self.written = {
+            slot.buffer.name for stage in program.stages for _, slot in (*stage.writes, *stage.row_writes)
+        }
         self.times = None
         # The weights of a product that reads those of the layer where they lie, and of one that wants them transposed.
         self._as_they_are = tuple(((gate, False),) for gate in program.graph.state_gates)
@@ -149,15 +154,16 @@ class CudaRun(KernelRun):
         self.weights = dict(zip(shape.stems, weights, strict=True))
         self.like = firsts[0]
         self.launches = 0
-        values: dict[Key, Tensor | int] = {("rows", name): each for name, each in self.rows.items()}
+        given = {name: each if name in self.written else aligned(each) for name, each in self.rows.items()}
+        values: dict[Key, Tensor | int] = {("rows", name): each for name, each in given.items()}
         values |= self.forms(self.rows)
         for name, first, history in zip(self.ways, firsts, histories, strict=True):
-            values["first", name] = first
+            values["first", name] = aligned(first)
             if self.ways[name] is Carried.PAIR:
                 values["last", name] = history
                 values["halves",] = len(history) // max(1, shape.schedule.batch)
             else:
-                values["history", name] = history
+                values["history", name] = history if name in self.own else aligned(history)
         values |= {("T",): shape.schedule.steps, ("B",): shape.schedule.batch}
         values |= {("backwards",): int(shape.schedule.backwards), ("late",): self.machine.late}
         if self.times is not None:
@@ -184,12 +190,13 @@ class CudaRun(KernelRun):
             if key[0] == "weights":
                 product = built.frame.products[int(key[1])][int(key[2])]
                 if hidden == width and product.weights == self._as_they_are:
-                    found[key] = weights[RECURRENT]
+                    found[key] = aligned(weights[RECURRENT])
                     continue
                 if hidden == width and product.weights == self._transposed:
                     found[key] = weights[RECURRENT].t().contiguous()
                     continue
-                found[key] = pack(product, self.program.graph.state_gates, weights[RECURRENT], hidden, width)
+                gates = self.program.graph.state_gates
+                found[key] = aligned(pack(product, gates, weights[RECURRENT], hidden, width))
             elif key[0] == "bias":
                 bias = weights[key[1]]
                 found[key] = bias if hidden == width else _padded(bias.view(-1, hidden), width)
@@ -325,6 +332,11 @@ class CudaRun(KernelRun):
 
     def release(self) -> None:
         del self.rows, self.weights, self.values, self._values, self.like, self.total
+
+
+def aligned(given: Tensor) -> Tensor:
+    """The same numbers where a kernel can read 16 bytes at once: a view may begin anywhere."""
+    return given.clone() if given.data_ptr() % READ else given
 
 
 def padded_gates(weight: Tensor, gates: int, sizes: Sizes) -> Tensor:
