@@ -30,11 +30,13 @@ from cellwise.backends.cuda.scan import ALL, SUMMARY, WHOLE, Scan
 from cellwise.backends.cuda.stepwise import Stepwise
 from cellwise.backends.cuda.stepwise_run import Memory, own_memory, run_steps
 from cellwise.backends.cuda.tuned import call_of, changes
+from cellwise.errors import InputError
 from cellwise.plan.program import Program, StorageClass
 
 if TYPE_CHECKING:
     from cellwise.backends.cuda.compiler import CudaKernel
 
+MOST_ROWS = 10**9  # so that the number of each, and of those that a grid would take next, is an int
 READ = 16  # bytes that a kernel reads at once, of what it multiplies; of other rows it reads four
 
 
@@ -74,6 +76,12 @@ class CudaRun(KernelRun):
     def __init__(self, kernel: CudaKernel, shape: RunShape, machine: Machine) -> None:
         self.program, self.dtype, self.shape, self.machine = kernel.program, kernel.dtype, shape, machine
         schedule, program = shape.schedule, kernel.program
+        if schedule.rows > MOST_ROWS:
+            raise InputError(
+                f"A call of T={schedule.steps} and B={schedule.batch} has {schedule.rows:,} rows; these kernels "
+                f"count up to {MOST_ROWS:,}. Call it with fewer sequences, or with some of the steps at a time, each "
+                "from the state before."
+            )
         self.offsets = schedule.offsets.tolist()
         self.ways = {a.name: way for a, way in zip(carried_buffers(program), shape.carried, strict=True)}
         self.given = [buffer.name for buffer in given_buffers(program)]
