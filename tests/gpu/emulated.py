@@ -20,23 +20,60 @@ from cellwise.backends.cuda.compiler import CudaCompiler
 from cellwise.backends.cuda.frame import KERNEL
 from cellwise.backends.cuda.layout import Device
 from cellwise.backends.cuda.machine import Launcher, Machine
+from cellwise.backends.cuda.stepwise import SETUP
 
-HEADER = Path(__file__).parent / "emulation.h"
+HEADER, SANITIZER = (Path(__file__).parent / name for name in ("emulation.h", "sanitizer.h"))
+OPTIONS = (
+    "-O0",
+    "-g1",
+    "-std=c++17",
+    "-fno-strict-aliasing",
+    "-w",
+    "-fPIC",
+    "-fsanitize=thread,signed-integer-overflow",
+)
 FOLDER = Path(tempfile.gettempdir()) / "cellwise-emulation"
 LAUNCH = """
 static void** given;
-static void body() { %s(%s); }
-extern "C" int launch(void** values, int x, int y, int threads, int shared, unsigned seed) {
+UNSEEN static void body() { %s(%s); }
+extern "C" UNSEEN int launch(
+    void** values, int x, int y, int threads, int shared, unsigned seed, Range* known, int count) {
   given = values;
   adverse = seed;
+  ranges = known, ranges_count = count;
   run_grid(Place{x, y}, threads, shared, body);
   return broken;
 }
+extern "C" const char* fault_found() { return fault; }
 """
+
+
+@cache
+def _header() -> Path:
+    """What each kernel's text includes, compiled beforehand: that takes longer than most kernels do."""
+    made = [each.read_text() for each in (HEADER, SANITIZER)]
+    name = hashlib.sha256("".join([*made, *OPTIONS]).encode()).hexdigest()[:24]
+    folder, part = FOLDER / name, FOLDER / f"{name}.{os.getpid()}.part"
+    if not folder.exists():
+        part.mkdir(parents=True)
+        for each, text in zip((HEADER, SANITIZER), made, strict=True):
+            (part / each.name).write_text(text)
+        _compile(*OPTIONS, "-x", "c++-header", str(part / HEADER.name))
+        if not folder.exists():
+            part.rename(folder)
+    return folder / HEADER.name
+
+
+def _compile(*options: str) -> None:
+    subprocess.run(["g++", *options], check=True, capture_output=True, text=True)
 
 
 class BrokenRuleError(Exception):
     """Blocks wrote what others wait for otherwise than docs/decisions/0039 says."""
+
+
+class MemoryFaultError(Exception):
+    """What a kernel did to memory is no good on a device (`sanitizer.h`)."""
 
 
 class Schedule:
@@ -47,38 +84,69 @@ class Schedule:
 
 class EmulatedLauncher(Launcher):
     def __init__(self, source: str, shared: int, arguments: Sequence[str]) -> None:
-        self.shared = shared
+        self.shared, self.arguments = shared, tuple(arguments)
+        self._read_only = [each.startswith("const ") for each in arguments]
+        # Later launches know by a table on the device what the first one was given.
+        self._table = next((k for k, each in enumerate(arguments) if each.endswith("* table")), None)
+        self._known: dict[int, list[tuple[int, int, int]]] = {}
         kinds = [each.rsplit(" ", 1)[0].replace("__restrict__", "") for each in arguments]
         values = ", ".join(f"*({kind}*)given[{place}]" for place, kind in enumerate(kinds))
-        self._text = f'#include "{HEADER}"\n{source}{LAUNCH % (KERNEL, values)}'
+        self._text = f'#include "{_header()}"\n{source}{LAUNCH % (KERNEL, values)}'
 
     @cached_property
     def _library(self) -> ctypes.CDLL:
-        text = self._text
-        name = hashlib.sha256((text + HEADER.read_text()).encode()).hexdigest()[:24]
-        FOLDER.mkdir(exist_ok=True)
+        name = hashlib.sha256(self._text.encode()).hexdigest()[:24]
         made, written = FOLDER / f"{name}.so", FOLDER / f"{name}.cpp"
         if not made.exists():
-            written.write_text(text)
-            part = FOLDER / f"{name}.{os.getpid()}.part"
-            options = ["-O0", "-std=c++17", "-fno-strict-aliasing", "-w", "-shared", "-fPIC"]
-            subprocess.run(["g++", *options, "-o", part, written], check=True, capture_output=True, text=True)
+            written.write_text(self._text)
+            part, compiled = (FOLDER / f"{name}.{os.getpid()}.{kind}" for kind in ("part", "o"))
+            # Linked without the sanitizer's own library.
+            _compile("-c", *OPTIONS, "-o", str(compiled), str(written))
+            _compile("-shared", "-o", str(part), str(compiled))
+            compiled.unlink()
             part.rename(made)
         return ctypes.CDLL(str(made))
 
     def launch(
         self, grid: tuple[int, int], threads: int, values: Sequence[Tensor | int], together: bool
     ) -> None:
+        numbers = [each.data_ptr() if isinstance(each, Tensor) else each for each in values]
+        self.start(grid, threads, numbers, self._ranges(values))
+
+    def start(
+        self, grid: tuple[int, int], threads: int, numbers: Sequence[int], known: list[tuple[int, int, int]]
+    ) -> None:
+        """Run it. known: the memory of this launch: first byte, the byte after the last, whether it is written to."""
         held = [
-            ctypes.c_void_p(each.data_ptr()) if isinstance(each, Tensor) else ctypes.c_int(each)
-            for each in values
+            (ctypes.c_void_p if "*" in kind else ctypes.c_int)(each)
+            for kind, each in zip(self.arguments, numbers, strict=True)
         ]
         pointers = (ctypes.c_void_p * len(held))(*[ctypes.addressof(each) for each in held])
-        broken = self._library.launch(pointers, *grid, threads, self.shared, Schedule.seed)
+        ranges = (ctypes.c_size_t * (3 * len(known)))(*[number for each in known for number in each])
+        library = self._library
+        broken = library.launch(pointers, *grid, threads, self.shared, Schedule.seed, ranges, len(known))
+        library.fault_found.restype = ctypes.c_char_p
+        if fault := library.fault_found().decode():
+            raise MemoryFaultError(fault)
         if broken & 1:
             raise BrokenRuleError("a place that was not marked as empty, or was written to before")
         if broken & 2:
             raise BrokenRuleError("a number that looks like an empty place")
+
+    def _ranges(self, values: Sequence[Tensor | int]) -> list[tuple[int, int, int]]:
+        """The memory that it is given, and that a table tells it of."""
+        known = [
+            (each.data_ptr(), each.data_ptr() + each.nbytes, int(not read_only))
+            for each, read_only in zip(values, self._read_only, strict=True)
+            if isinstance(each, Tensor) and each.numel()
+        ]
+        if self._table is None:
+            return known
+        table, what = values[self._table : self._table + 2]
+        assert isinstance(table, Tensor)
+        if what == SETUP:
+            self._known[table.data_ptr()] = known
+        return known + self._known[table.data_ptr()]
 
 
 class EmulatedMachine(Machine):

@@ -6,11 +6,14 @@
 #include <ucontext.h>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <vector>
 #define EMULATED
-#define MOST_LOOKS (adverse ? 200000 : 3000)
+// What stands for the device: not looked at (sanitizer.h), and no slower than it must be.
+#define UNSEEN __attribute__((no_sanitize("thread", "signed-integer-overflow"), optimize("O2")))
+#define MOST_LOOKS (most_looks())
 typedef uint32_t u32;
 typedef uint16_t u16;
 typedef uint8_t u8;
@@ -20,10 +23,34 @@ typedef long long i64;
 #define __launch_bounds__(...)
 #define __restrict__
 struct alignas(16) Quad { u32 w[4]; };
+#define STACK 65536
 struct Place { int x, y; };
 struct Meeting { int wanted = 0, here = 0, turn = 0; };
+struct Copy { u32* to; const u32* from; bool there; int group; };
+#ifdef __x86_64__
+// What ucontext.h does without two calls of the system each time, which took most of the time.
+typedef void* Context;
+extern "C" void swap_stacks(Context* from, Context to);
+asm(".text\nswap_stacks:\n pushq %rbp\n pushq %rbx\n pushq %r12\n pushq %r13\n pushq %r14\n pushq %r15\n"
+    " movq %rsp, (%rdi)\n movq %rsi, %rsp\n"
+    " popq %r15\n popq %r14\n popq %r13\n popq %r12\n popq %rbx\n popq %rbp\n ret\n");
+UNSEEN static void swap(Context* from, Context* to) { swap_stacks(from, *to); }
+UNSEEN static void make(Context* context, void* stack, void (*body)()) {
+  void** top = (void**)((char*)stack + STACK);  // a place to return to, which nobody does, and registers
+  for (int i = 1; i <= 8; ++i) top[-i] = i == 2 ? (void*)body : nullptr;
+  *context = top - 8;
+}
+#else
+typedef ucontext_t Context;
+UNSEEN static void swap(Context* from, Context* to) { swapcontext(from, to); }
+UNSEEN static void make(Context* context, void* stack, void (*body)()) {
+  getcontext(context);
+  context->uc_stack = {stack, 0, STACK};
+  makecontext(context, body, 0);
+}
+#endif
 struct Fiber {
-  ucontext_t context;
+  Context context;
   void* stack;
   Place thread, block;
   Meeting *warp, *all;
@@ -32,11 +59,15 @@ struct Fiber {
   bool done = false;
   Meeting* at = nullptr;  // where it waits, and for what turn to be over
   int turn = 0;
+  int inside = 0;  // of what stands for the device
+  int group = 0;   // of copies to shared memory
+  std::vector<Copy> copies;  // that are under way
 };
 struct Posted { u32* to; u32 value; };
 static Fiber* now;
-static ucontext_t home;
-static Place gridDim;
+static Context home;
+static Place gridDim_;
+static int shared_bytes;
 static bool given_up;
 static u32 adverse;  // not zero: where the numbers begin by which it is decided
 static int broken;  // rules of docs/decisions/0039: 1, a place was not marked, or is written twice; 2, a number is ABSENT
@@ -45,29 +76,46 @@ static u32 chance(u32 below) {
   adverse ^= adverse << 13, adverse ^= adverse >> 17, adverse ^= adverse << 5;
   return adverse % below;
 }
-#define threadIdx (now->thread)
-#define blockIdx (now->block)
-#define SHARED_MEMORY unsigned char* shared = now->shared
+#include "sanitizer.h"
+// What threads do in here is the device's, and not looked at.
+struct Inside {
+  Fiber* const fiber;
+  UNSEEN Inside() : fiber(now) { ++fiber->inside; }
+  UNSEEN ~Inside() { --fiber->inside; }
+};
+UNSEEN static Place thread_here() { return now->thread; }
+UNSEEN static Place block_here() { return now->block; }
+UNSEEN static Place grid_here() { return gridDim_; }
+UNSEEN static unsigned char* shared_here() { return now->shared; }
+#define threadIdx (thread_here())
+#define blockIdx (block_here())
+#define gridDim (grid_here())
+#define SHARED_MEMORY unsigned char* shared = shared_here()
+UNSEEN static int most_looks() { return adverse ? 200000 : 3000; }
 #define LANE (now->thread.x & 31)
-static void give_way() { swapcontext(&now->context, &home); }
-#define GIVE_UP { *late = 1; given_up = true; for (;;) give_way(); }
-static void meet(Meeting* m) {
+UNSEEN static void give_way() { swap(&now->context, &home); }
+UNSEEN static void give_up() {
+  for (given_up = true;;) give_way();
+}
+UNSEEN static void say_late(int* late) { *late = 1; }  // by many at once, the same
+#define GIVE_UP { say_late(late); give_up(); }
+UNSEEN static void meet(Meeting* m) {
   if (++m->here == m->wanted) { m->here = 0; ++m->turn; return; }
   now->at = m, now->turn = m->turn;
   while (m->turn == now->turn) give_way();
   now->at = nullptr;
 }
-static void __syncthreads() { meet(now->all); }
-static long long clock64() { static long long c = 0; return c += 1000; }
-static u32* slot(int lane) { return (*now->slots)[lane]; }
-static u32 __shfl_xor_sync(u32, u32 v, int x) {
+UNSEEN static void __syncthreads() { meet(now->all); }
+UNSEEN static long long clock64() { static long long c = 0; return c += 1000; }
+UNSEEN static u32* slot(int lane) { return (*now->slots)[lane]; }
+UNSEEN static u32 __shfl_xor_sync(u32, u32 v, int x) {
   slot(LANE)[0] = v;
   meet(now->warp);
   const u32 r = slot(LANE ^ x)[0];
   meet(now->warp);
   return r;
 }
-static bool __any_sync(u32, bool v) {
+UNSEEN static bool __any_sync(u32, bool v) {
   slot(LANE)[0] = v;
   meet(now->warp);
   bool r = false;
@@ -77,12 +125,15 @@ static bool __any_sync(u32, bool v) {
 }
 DEVICE float AS_FLOAT(u32 v) { float f; memcpy(&f, &v, 4); return f; }
 DEVICE u32 AS_BITS(float v) { u32 f; memcpy(&f, &v, 4); return f; }
-static void arrive(size_t i) {
+UNSEEN static void arrive(size_t i) {
   *under_way[i].to = under_way[i].value;
   under_way[i] = under_way.back();
   under_way.pop_back();
 }
-DEVICE Quad load_posted(const void* p) {
+UNSEEN DEVICE Quad load_posted(const void* p) {
+  site = __builtin_return_address(0);
+  look((uintptr_t)p, 16, false, POSTED);
+  Inside device;
   Quad found;
   for (int i = 0; i < 4; ++i) {
     if (adverse && !under_way.empty() && chance(4) == 0) arrive(chance(under_way.size()));
@@ -90,17 +141,43 @@ DEVICE Quad load_posted(const void* p) {
   }
   return found;
 }
-DEVICE void post(void* p, u32 v) {
+UNSEEN DEVICE void post(void* p, u32 v) {
+  site = __builtin_return_address(0);
+  look((uintptr_t)p, 4, true, POSTED);
+  Inside device;
   if (*(u32*)p != 0xffffffffu) broken |= 1;
   if (v == 0xffffffffu) broken |= 2;
   if (adverse) under_way.push_back({(u32*)p, v});
   else *(u32*)p = v;
 }
-DEVICE u32 load_u16(const void* p) { return *(const u16*)p; }
-DEVICE u32 load_u32(const void* p) { return *(const u32*)p; }
-DEVICE void copy_ahead(u32* to, const void* from, bool there) { *to = there ? *(const u32*)from : 0; }
-DEVICE void end_group() {}
-template <int N> DEVICE void wait_until_left() {}
+UNSEEN DEVICE u32 load_u16(const void* p) {
+  site = __builtin_return_address(0);
+  look((uintptr_t)p, 2, false, APART);
+  return *(const u16*)p;
+}
+UNSEEN DEVICE u32 load_u32(const void* p) {
+  site = __builtin_return_address(0);
+  look((uintptr_t)p, 4, false, APART);
+  return *(const u32*)p;
+}
+// Done at once, or no sooner than somebody waits for it.
+UNSEEN DEVICE void copy_ahead(u32* to, const void* from, bool there) {
+  site = __builtin_return_address(0);
+  look((uintptr_t)to, 4, true);
+  if (there) look((uintptr_t)from, 4, false, APART);
+  else if ((uintptr_t)from % 4) found(MISALIGNED, (uintptr_t)from, 4, false);
+  if (adverse) { Inside device; now->copies.push_back({to, (const u32*)from, there, now->group}); }
+  else *to = there ? *(const u32*)from : 0;
+}
+UNSEEN DEVICE void end_group() { ++now->group; }
+template <int N> UNSEEN DEVICE void wait_until_left() {
+  Inside device;
+  std::vector<Copy> left;
+  for (const Copy& each : now->copies)
+    if (each.group >= now->group - N) left.push_back(each);
+    else *each.to = each.there ? *each.from : 0;
+  now->copies = left;
+}
 DEVICE float bf16_f(u32 v) { return AS_FLOAT(v << 16); }
 DEVICE u32 f_bf16(float v) {
   if (v != v) return 0x7fff;
@@ -113,7 +190,7 @@ DEVICE u32 f_tf32(float v) { return v != v ? 0x7fffe000u : (AS_BITS(v) + 0x1000)
 DEVICE float tanh_fast(float v) { return tanhf(v); }
 DEVICE float exp_quick(float v) { return expf(v); }
 DEVICE float quotient_quick(float a, float b) { return a / b; }
-template <int K, class F> DEVICE void mma(float* d, const u32* a, u32 b0, u32 b1, F number) {
+template <int K, class F> UNSEEN DEVICE void mma(float* d, const u32* a, u32 b0, u32 b1, F number) {
   const int each = K / 8;  // numbers of a word
   u32* mine = slot(LANE);
   for (int i = 0; i < 4; ++i) mine[i] = a[i];
@@ -141,12 +218,15 @@ DEVICE void mma_f16(float* d, const u32* a, u32 b0, u32 b1) {
 DEVICE void mma_tf32(float* d, const u32* a, u32 b0, u32 b1) {
   mma<8>(d, a, b0, b1, [](u32 w, int) { return AS_FLOAT(w & 0xffffe000u); });
 }
-static void run(Fiber* f) {
+UNSEEN static void run(Fiber* f) {
   now = f;
-  swapcontext(&home, &f->context);
+  in_kernel = true;
+  swap(&home, &f->context);
+  in_kernel = false;
 }
+UNSEEN static bool waits(const Fiber* f) { return f->at && f->at->turn == f->turn; }
 // Some block some of whose warps run, one after the other, up to where they wait for others: at most so far.
-static void run_badly(const std::vector<Fiber*>& all, int threads) {
+UNSEEN static void run_badly(const std::vector<Fiber*>& all, int threads) {
   const size_t block = chance(all.size() / threads) * threads;
   const int far[] = {1, 4, 20, 100};
   for (int bursts = 1 + chance(12); bursts; --bursts) {
@@ -154,7 +234,7 @@ static void run_badly(const std::vector<Fiber*>& all, int threads) {
     for (int turns = far[chance(4)]; turns && !given_up; --turns) {
       bool moved = false;
       for (int l = 0; l < 32; ++l)
-        if (!warp[l]->done && !(warp[l]->at && warp[l]->at->turn == warp[l]->turn)) {
+        if (!warp[l]->done && !waits(warp[l])) {
           moved = true;
           run(warp[l]);
         }
@@ -163,11 +243,19 @@ static void run_badly(const std::vector<Fiber*>& all, int threads) {
   }
   for (size_t some = chance(under_way.size() + 1); some; --some) arrive(chance(under_way.size()));
 }
+static void (*entry)();
+UNSEEN static void begin() {
+  entry();
+  now->done = true;
+  give_way();
+}
 // Every block runs, each fiber in its turn, until all are done or one gives up.
-template <class F> static void run_grid(Place grid, int threads, int shared, F* body) {
-  static F* entry;
+UNSEEN static void run_grid(Place grid, int threads, int shared, void (*body)()) {
   entry = body;
-  gridDim = grid;
+  gridDim_ = grid;
+  shared_bytes = shared;
+  threads_each = threads;
+  begin_to_look(grid.x * grid.y);
   given_up = false;
   broken = 0;
   under_way.clear();
@@ -188,11 +276,8 @@ template <class F> static void run_grid(Place grid, int threads, int shared, F* 
           f->all = block;
           f->slots = slots;
           f->shared = memory;
-          f->stack = malloc(65536);
-          getcontext(&f->context);
-          f->context.uc_stack = {f->stack, 0, 65536};
-          f->context.uc_link = &home;
-          makecontext(&f->context, (void (*)())(+[]() { (*entry)(); now->done = true; }), 0);
+          f->stack = aligned_alloc(16, STACK);
+          make(&f->context, f->stack, begin);
           all.push_back(f);
         }
       }
@@ -203,7 +288,7 @@ template <class F> static void run_grid(Place grid, int threads, int shared, F* 
     for (Fiber* f : all)
       if (!f->done) {
         left = true;
-        if (!adverse) run(f);
+        if (!adverse && !waits(f)) run(f);
       }
   }
   while (!under_way.empty()) arrive(0);
@@ -213,4 +298,5 @@ template <class F> static void run_grid(Place grid, int threads, int shared, F* 
     if (f->thread.x == 0) { free(f->shared); delete f->all; }
   }
   for (Fiber* f : all) { free(f->stack); delete f; }
+  end_to_look(grid.x * grid.y);
 }

@@ -158,6 +158,7 @@ def test_whatever_is_chosen_can_be_launched(name: str) -> None:
         ("lstm", 512, DEVICES["one multiprocessor"], "the registers of 1 multiprocessor do not hold the weights"),
         ("lstm", 512, DEVICES["no blocks together"], "this device starts no blocks that wait for each other"),
         (ManyInputs, 128, DEVICES["RTX 3060"], "a block would want more shared memory than the 99 KiB of this device"),
+        ("mingru", 2**21, H100, "2097152 units are more than a launch has blocks for"),
         ("layernorm-lstm", 512, H100, "a block, which is to have all units, does not hold the weights"),
     ],
 )  # fmt: skip

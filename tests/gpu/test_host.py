@@ -21,7 +21,7 @@ from cellwise.backends import registry
 from cellwise.backends.base import CallContext, LayerSpec
 from cellwise.backends.cuda import direct
 from cellwise.backends.cuda.layout import STEPWISE, Layout, trying
-from cellwise.backends.cuda.machine import Machine, RefusedError
+from cellwise.backends.cuda.machine import LateError, Machine, RefusedError
 from cellwise.backends.reference.loop import run_direction
 from cellwise.testing import cases_of
 
@@ -194,3 +194,12 @@ def test_directions_run_beside_each_other_where_both_fit(monkeypatch: pytest.Mon
         assert seen == [5, "enter", "leave"], "the input and the second direction's weights"
         layer(torch.randn(2, 40, 3))
         assert seen == [5, "enter", "leave"], "more blocks than this machine runs at once"
+
+
+def test_a_machine_that_was_first_asked_in_inference_mode_says_that_a_block_gave_up() -> None:
+    with torch.inference_mode():
+        made = EmulatedMachine()
+        made.late.fill_(1)
+    with pytest.raises(LateError, match="gave up"):
+        made.check()
+    made.check()

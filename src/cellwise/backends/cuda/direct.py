@@ -21,7 +21,7 @@ from cellwise.backends.compiled.rows import without_padding
 from cellwise.backends.cuda.direct_gradients import WeightGradients
 from cellwise.backends.cuda.frame import SUMS, Key
 from cellwise.backends.cuda.general import GeneralBackward, GeneralForward
-from cellwise.backends.cuda.launch import Built, CudaRun, check_devices, number_of_device
+from cellwise.backends.cuda.launch import Built, CudaRun, aligned, check_devices, number_of_device
 from cellwise.backends.cuda.layout import ALONE
 from cellwise.backends.cuda.machine import RefusedError
 from cellwise.backends.cuda.numbers import number_of
@@ -116,8 +116,8 @@ class Launch:
         kept = [each for each in histories if each is not None]
         if order is None:
             order = self._orders[built] = self._order(built, rows, histories, products is not None)
-        values = [*self._numbers.values(), *rows.values(), *run.forms(rows).values()]
-        values += [*firsts, *kept, *lasts, *run.packed(built, weights).values()]
+        values = [*self._numbers.values(), *run.readable(rows).values(), *run.forms(rows).values()]
+        values += [*map(aligned, firsts), *kept, *lasts, *run.packed(built, weights).values()]
         if products is not None:
             values.append(products)
         values += [torch.empty_like(each) for each in order.made]

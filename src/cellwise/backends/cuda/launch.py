@@ -36,6 +36,9 @@ from cellwise.plan.program import Program, StorageClass
 if TYPE_CHECKING:
     from cellwise.backends.cuda.compiler import CudaKernel
 
+MOST_ROWS = 10**9  # so that the number of each, and of those that a grid would take next, is an int
+READ = 16  # bytes that a kernel reads at once, of what it multiplies; of other rows it reads four
+
 
 @dataclass(frozen=True, eq=False)
 class Built:
@@ -73,12 +76,21 @@ class CudaRun(KernelRun):
     def __init__(self, kernel: CudaKernel, shape: RunShape, machine: Machine) -> None:
         self.program, self.dtype, self.shape, self.machine = kernel.program, kernel.dtype, shape, machine
         schedule, program, self._device = shape.schedule, kernel.program, number_of_device(shape.device)
+        if schedule.rows > MOST_ROWS:
+            raise InputError(
+                f"A call of T={schedule.steps} and B={schedule.batch} has {schedule.rows:,} rows; these kernels "
+                f"count up to {MOST_ROWS:,}. Call it with fewer sequences, or with some of the steps at a time, each "
+                "from the state before."
+            )
         self.offsets = schedule.offsets.tolist()
         self.ways = {a.name: way for a, way in zip(carried_buffers(program), shape.carried, strict=True)}
         self.given = [buffer.name for buffer in given_buffers(program)]
         self.beside = [each.name for each in program.buffers if each.storage is StorageClass.BESIDE]
         self.own = [before.name for before, _ in program.states]
         self.columns = {buffer.name: buffer for buffer in program.buffers}
+        self.written = {
+            slot.buffer.name for stage in program.stages for _, slot in (*stage.writes, *stage.row_writes)
+        }
         self.times = None
         # The weights of a product that reads those of the layer where they lie, and of one that wants them transposed.
         self._as_they_are = tuple(((gate, False),) for gate in program.graph.state_gates)
@@ -153,15 +165,17 @@ class CudaRun(KernelRun):
         self.rows = dict(zip(self.given, buffers, strict=True))
         self.like = firsts[0]
         self.launches = 0
-        values: dict[Key, Tensor | int] = {("rows", name): each for name, each in self.rows.items()}
+        values: dict[Key, Tensor | int] = {
+            ("rows", name): each for name, each in self.readable(self.rows).items()
+        }
         values |= self.forms(self.rows)
         for name, first, history in zip(self.ways, firsts, histories, strict=True):
-            values["first", name] = first
+            values["first", name] = aligned(first)
             if self.ways[name] is Carried.PAIR:
                 values["last", name] = history
                 values["halves",] = len(history) // max(1, shape.schedule.batch)
             else:
-                values["history", name] = history
+                values["history", name] = history if name in self.own else aligned(history)
         values |= {("T",): shape.schedule.steps, ("B",): shape.schedule.batch}
         values |= {("backwards",): int(shape.schedule.backwards), ("late",): self.machine.late}
         if self.times is not None:
@@ -171,6 +185,10 @@ class CudaRun(KernelRun):
         self._values = values
         self.values = {**values, **self.packed(self.built, self.weights)}
         self.total: dict[str, Tensor] = {}
+
+    def readable(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The same by name, where a kernel can read them; what it writes lies so already."""
+        return {name: each if name in self.written else aligned(each) for name, each in rows.items()}
 
     def forms(self, rows: Mapping[str, Tensor]) -> dict[Key, Tensor | int]:
         """Of what a call gives beside x how far apart its rows are, and by how much a unit moves on in one."""
@@ -188,12 +206,13 @@ class CudaRun(KernelRun):
             if key[0] == "weights":
                 product = built.frame.products[int(key[1])][int(key[2])]
                 if hidden == width and product.weights == self._as_they_are:
-                    found[key] = weights[RECURRENT]
+                    found[key] = aligned(weights[RECURRENT])
                     continue
                 if hidden == width and product.weights == self._transposed:
                     found[key] = weights[RECURRENT].t().contiguous()
                     continue
-                found[key] = pack(product, self.program.graph.state_gates, weights[RECURRENT], hidden, width)
+                gates = self.program.graph.state_gates
+                found[key] = aligned(pack(product, gates, weights[RECURRENT], hidden, width))
             elif key[0] == "bias":
                 bias = weights[key[1]]
                 found[key] = bias if hidden == width else _padded(bias.view(-1, hidden), width)
@@ -332,6 +351,11 @@ class CudaRun(KernelRun):
 
     def release(self) -> None:
         del self.rows, self.weights, self.values, self._values, self.like, self.total
+
+
+def aligned(given: Tensor) -> Tensor:
+    """The same numbers where a kernel can read 16 bytes at once: a view may begin anywhere."""
+    return given.clone() if given.data_ptr() % READ else given
 
 
 def number_of_device(device: torch.device) -> int:

@@ -98,6 +98,8 @@ class Layout:
 STEPWISE = Layout("stepwise", warps=4)
 # For cells without products in time.
 NARROW, SCAN = Layout("narrow", warps=1, ahead=16), Layout("scan", warps=1, ahead=16)
+ONE_WARP = Layout("solo", warps=1)
+_MOST_UNITS = ONE_WARP.units_of_warp * 65535  # blocks side by side, of a grid's second side
 # Steps of a stretch at least, and stretches at least, since each step is computed twice; stretches at most, since each
 # goes through those before its own; blocks of one warp on a multiprocessor at most.
 STRETCH, STRETCHES, _MOST_STRETCHES, _BLOCKS = 64, 4, 128, 16
@@ -224,6 +226,8 @@ def why_step_by_step(program: Program, form: Form, batch: int, device: Device) -
         return None
     if knows_rows(program):
         return "a block, which is to have all units, does not hold the weights"
+    if form.width > _MOST_UNITS:
+        return f"{form.hidden} units are more than a launch has blocks for"
     if holding(program, form, batch, device):
         return f"{batch} rows would be too many for blocks that go through them in turn"
     count = device.multiprocessors
@@ -244,7 +248,7 @@ def by_rules(program: Program, form: Form, batch: int, device: Device) -> Layout
         return whole if form.projected else _solo(products, form, batch, device) or whole
     if not products:  # units have nothing to do with each other, and the more reads are under way the better
         few = batch * form.hidden <= _FEW_NUMBERS
-        return NARROW if few else Layout("solo", warps=1)
+        return NARROW if few else ONE_WARP if form.width <= _MOST_UNITS else STEPWISE
     solo = _solo(products, form, batch, device)
     if solo is not None:
         return solo

@@ -161,7 +161,8 @@ class Machine(ABC):
     def check(self) -> None:
         """Raise LateError if a kernel gave up, of this call or of an earlier one."""
         if self._flag.value:
-            self.late.zero_()
+            # Not through the tensor: one of inference mode may not be written to outside of it.
+            self._flag.value = 0
             raise LateError(
                 "A kernel on the GPU gave up waiting for its own blocks, and what it computed is not to be used. All "
                 "blocks are to run at once: something else (a debugger, another process) held some of them back. "

@@ -189,6 +189,8 @@ class Solo(Frame):
         last = max((s for s, found in enumerate(self.products) if found), default=0)
         self.times("i")
         self.marks()
+        if self._overtakes():
+            self.line("__syncthreads();")
         self._numbers()
         start, cut = len(self.lines), len(self.lines)
         for s, stage in enumerate(self.program.stages):
@@ -210,6 +212,21 @@ class Solo(Frame):
         self.line("end_group();")
         self.lines = body[:start] + head + body[start:cut] + self.lines + body[cut:]
 
+    def _overtakes(self) -> bool:
+        """Whether a step makes a state before its first product, and only its last one multiplies by that of before:
+        a warp that is fast would write the state after next where another still reads. All else has a product's
+        barrier in between.
+        """
+        multiplying = [s for s, found in enumerate(self.products) if found]
+        if not multiplying:
+            return False
+        early = {
+            self.before.get(slot.buffer.name)
+            for stage in self.program.stages[: multiplying[0]]
+            for _, slot in stage.writes
+        }
+        return any(product.buffer.name in early for product in self.products[multiplying[-1]])
+
     def kept(self, slot: Slot) -> tuple[str, str, str] | None:
         buffer = slot.buffer
         state = self.before.get(buffer.name)
@@ -223,8 +240,10 @@ class Solo(Frame):
         starts, products = self.starts(s, stage), self.products[s]
         self.together.compute(stage)
         self.together.clear(stage)
-        for product in products:
-            self._share_given(product)
+        earlier = {(each.buffer.name, each.columns) for found in self.products[:s] for each in found}
+        for key, product in {(each.buffer.name, each.columns): each for each in products}.items():
+            if key not in earlier:  # what lies there may still be read
+                self._share_given(product)
         if products:
             self.line("__syncthreads();")
         for k, product in enumerate(products):
