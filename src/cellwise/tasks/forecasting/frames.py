@@ -27,6 +27,7 @@ from cellwise.tasks.forecasting.arrays import table_of_arrays
 from cellwise.tasks.forecasting.frequency import Frequency, parse_frequency
 from cellwise.tasks.forecasting.grid import Rows, build_panel
 from cellwise.tasks.forecasting.panel import Panel
+from cellwise.tasks.forecasting.tsf_file import TSF_SUFFIXES, read_tsf
 from cellwise.tasks.forecasting.wide import (
     COLUMNS,
     LONG,
@@ -147,8 +148,8 @@ def read_table(
     frequency: str | Frequency | None = None,
     season_length: int | None = None,
 ) -> Table:
-    """Understand a pandas, polars or pyarrow frame, a CSV, Excel or Parquet file, or a list of arrays (T,), one for
-    each series. A Table is understood already.
+    """Understand a pandas, polars or pyarrow frame, a CSV, Excel, Parquet or .tsf file, or a list of arrays (T,), one
+    for each series. A Table is understood already.
 
     Raises DataError, FrequencyError: one sentence on what is wrong and where.
     """
@@ -156,7 +157,9 @@ def read_table(
         return source
     text, origin = columns.text, Origin()
     if isinstance(source, str | Path):
-        source, origin = read_file(Path(source), text.encoding, text.sheet)
+        path = Path(source)
+        is_tsf = path.name.lower().endswith(TSF_SUFFIXES) and path.is_file()
+        source, origin = read_tsf(path, columns) if is_tsf else read_file(path, text.encoding, text.sheet)
     if isinstance(source, list | tuple | np.ndarray):
         source = table_of_arrays(source, columns)
     frame = _open(source, columns)
