@@ -302,6 +302,16 @@ def test_kneser_ney_adds_up_and_knows_what_it_counted() -> None:
     assert KneserNey(text, 2**20, 7).order == 3
 
 
+def test_kneser_ney_thinks_anything_possible_behind_phrases_that_come_again_and_again() -> None:
+    # Of the n-grams that occur three times or more, most occur four times: the discount of these would be below 0.
+    phrases = [[0, 1, 2, each] for each in range(3, 40) for _ in range(4)]
+    ids = np.concatenate([*phrases, *([0, 1, 40 + each] for each in range(5))])
+    model = KneserNey(ids, 50, 3)
+    after = model.following(np.array([1, 2]))
+    assert after.sum() == pytest.approx(1) and after.min() > 0
+    assert np.isfinite(model.bits(np.array([0, 1, 2, 49, 2, 3, 49]))).all()
+
+
 def test_n_grams_are_mixed_in_and_kept(trained: LanguageModel, tmp_path: Path) -> None:
     beside, alone = trained.ngrams_, small(branch="none").fit(ABC)
     assert beside is not None and 0 < beside.share < 1 and alone.ngrams_ is None
