@@ -30,8 +30,9 @@ def read_examples(source: Any, columns: Columns) -> Examples:
     """Read texts or series.
 
     source: the path of a CSV, TSV, JSON Lines, Parquet or .ts file, of a file of the UCR archive, or of a folder with
-    a folder of texts for each class; a pandas, polars or pyarrow frame, a table of texts or a long one of series; a list or column of texts; a list of arrays (T, C) or (T,); an array (N, T), (N, T, C) or
-    (N, C, T). Examples are read already.
+    a folder of texts for each class; a pandas, polars or pyarrow frame, a table of texts or a long one of series; a
+    list or column of texts; a list of arrays (T, C) or (T,); an array (N, T), (N, T, C) or (N, C, T). Examples are
+    read already.
 
     Raises DataError: one sentence on what is wrong and where."""
     if isinstance(source, Examples):
