@@ -60,7 +60,10 @@ def read_tsf(path: Path, columns: Columns) -> tuple[Any, Origin]:
     lines = raw.decode("utf8").splitlines(keepends=True)
     header = _header(lines, path)
     offset = sum(len(line.encode("utf8")) for line in lines[: header.lines])
-    names, times, values, starts = [], [], [], []
+    names: list[str] = []
+    times: list[np.ndarray] = []
+    values: list[np.ndarray] = []
+    starts: list[np.ndarray] = []
     begun, spaced = header.index(DATE), _spacing(header.frequency, path)
     named = next((i for i, (name, _) in enumerate(header.attributes) if name.lower() == NAME), None)
     named = header.index(STRING) if named is None else named
@@ -97,7 +100,8 @@ def read_tsf(path: Path, columns: Columns) -> tuple[Any, Origin]:
 
 
 def _header(lines: Sequence[str], path: Path) -> _Header:
-    attributes, frequency = [], ""
+    attributes: list[tuple[str, str]] = []
+    frequency = ""
     for number, line in enumerate(lines, 1):
         words = line.split()
         if not words or words[0][0] != "@":
