@@ -24,6 +24,7 @@ from cellwise.tasks.training.history import History
 __all__ = ["accuracy_plot", "confusion_plot", "mistakes_plot", "reliability_plot"]
 
 MOST_NUMBERED = 16  # classes whose counts are written into the matrix
+LINE, FINEST, WIDE = 0.9, 0.2, 300  # points; the least share of that; steps up to which it is that wide
 MOST_CHANNELS = 6
 
 
@@ -115,8 +116,11 @@ def mistakes_plot(series: Sequence[np.ndarray], shares: Sequence[np.ndarray], ti
             steps = np.arange(len(values))
             variety = values.var(axis=0)
             shown = np.sort(np.argsort(-variety, kind="stable")[:MOST_CHANNELS])
+            width = LINE * min(
+                1.0, max(FINEST, WIDE / len(values))
+            )  # else swings of many steps are one block of ink
             for place, channel in enumerate(shown):
-                axes.plot(steps, values[:, channel], color=INK, linewidth=0.9, alpha=1 - 0.12 * place)
+                axes.plot(steps, values[:, channel], color=INK, linewidth=width, alpha=1 - 0.12 * place)
             low, high = axes.get_ylim()
             height = 0.22 * (high - low)
             base, top = low - height, max(float(np.abs(share).max()), 1e-9)
