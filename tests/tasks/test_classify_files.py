@@ -3,6 +3,7 @@ them."""
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,11 @@ def test_a_file_of_the_ucr_archive_has_its_classes_first(name: str, mark: str, t
     assert "a class and the values of a series" in found.notes[0]
     np.testing.assert_allclose(found.inputs[0], [[0.5], [-0.1], [0.25], [3]])
     np.testing.assert_allclose(found.inputs[1], [[1], [2]])  # what was filled up is cut off
+
+
+def test_a_packed_file_of_the_ucr_archive(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv.gz").write_bytes(gzip.compress(ROWS.format("\t").encode()))
+    assert read_examples(tmp_path / "a.tsv.gz", Columns()).labels == ("2", "-1", "2")
 
 
 def test_classes_in_exponents_are_whole_numbers(tmp_path: Path) -> None:

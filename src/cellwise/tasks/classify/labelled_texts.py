@@ -40,11 +40,11 @@ def read_prefixed(path: Path, encoding: str | None = None) -> tuple[list[str], l
     """Texts and classes of lines such as `__label__ham see you there`; None for a file that does not begin so.
 
     DataError names a line without a class, or with several."""
-    raw = read_bytes(path)
-    if not raw.lstrip().startswith(PREFIX.encode()):
-        return None
+    with path.open("rb") as file:
+        if not file.read(64).lstrip().startswith(PREFIX.encode()):
+            return None
     texts, labels = [], []
-    for number, line in enumerate(to_utf8(raw, path, encoding).decode("utf8").split("\n"), 1):
+    for number, line in enumerate(to_utf8(read_bytes(path), path, encoding).decode("utf8").split("\n"), 1):
         if not line.strip():
             continue
         label, _, text = line.strip().partition(" ")

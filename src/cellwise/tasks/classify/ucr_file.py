@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cellwise.tasks.data.encoding import read_bytes, to_utf8
+from cellwise.tasks.data.encoding import GZIP, read_bytes, to_utf8
 from cellwise.tasks.errors import DataError
 
 __all__ = ["UCR_SUFFIXES", "UcrFile", "read_ucr"]
@@ -35,6 +35,10 @@ def read_ucr(path: Path, encoding: str | None = None, *, is_expected: bool = Fal
 
     None for any other file, also for one whose first line only counts its columns. DataError names a line that holds
     something else after lines of numbers."""
+    with path.open("rb") as file:  # most files are seen to be others without reading them whole
+        begin = file.read(64).lstrip()
+    if not (begin.startswith(GZIP) or begin[:1] in b"+-.0123456789nN"):
+        return None
     raw = read_bytes(path)
     first, _, rest = raw.lstrip().partition(b"\n")
     second = rest.lstrip().partition(b"\n")[0]
