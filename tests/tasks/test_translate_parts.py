@@ -624,6 +624,22 @@ def test_targets_are_cut_into_what_each_letter_writes() -> None:
     assert found == [[("T",), ("AA",), ("K", "S"), (), ("S",)], None, None]
 
 
+def test_of_few_pairs_chunks_are_kept_that_are_rare() -> None:
+    plain = [list("sat"), list("hat"), list("eta"), list("hasta")] * 40
+    spoken = {"x": "K S", "q": "K W", "s": "S", "h": "HH", "a": "AA", "t": "T", "e": ""}
+
+    def cut(rare: list[str], plain: list[list[str]]) -> list[list[tuple[str, ...]] | None]:
+        words = [*plain, *map(list, rare)]
+        aligner = monotone.Aligner(words, [" ".join(spoken[c] for c in word).split() for word in words])
+        return aligner.cut([list("tax"), list("qat")], [["T", "AA", "K", "S"], ["K", "W", "AA", "T"]])  # type: ignore[return-value]
+
+    wanted = [("T",), ("AA",), ("K", "S")]
+    assert cut(["tax", "ax", "qat"], plain) == [wanted, None]  # twice, and once
+    many = [*plain, *([list("hat"), list("sat")] * 5000)]
+    assert cut(["tax", "ax"] * 2 + ["qat"], many) == [None, None]  # five times are asked of 10,000 pairs
+    assert cut(["tax", "ax", "xa"] * 2, many)[0] == wanted
+
+
 def test_the_end_of_a_source_writes_the_end_and_nothing_else_does() -> None:
     made, batch = network(**IN_TURN), pairs()
     lengths = batch.source_lengths
