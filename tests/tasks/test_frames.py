@@ -381,3 +381,22 @@ def test_pandas_columns_of_one_name_or_none() -> None:
         False,
         False,
     ]
+
+
+def test_several_columns_tell_series_apart(tmp_path: Path) -> None:
+    rows = {"store": [1, 1, 1, 2, 2, 2], "item": ["a, b"] * 3 + ["c"] * 3, "ds": DAYS[:3] * 2, "y": [1.0] * 6}
+    path = write(tmp_path / "sales.csv", csv_of(rows))
+    for source in (
+        path,
+        polars.DataFrame(rows),
+        pandas.DataFrame(rows).assign(ds=lambda f: f.ds.astype("datetime64[s]")),
+    ):
+        table = read_table(source, Columns(id="store, item"))
+        assert table.panel.ids == ("1/a, b", "2/c")
+        assert (table.schema.id, table.schema.id_is_integer) == ("store/item", False)
+    with pytest.raises(DataError, match=r"no column 'itm'.*did you mean 'item'\?"):
+        read_table(path, Columns(id="store,itm"))
+    with pytest.raises(DataError, match=r"two rows for 2024-01-01.*or several with commas"):
+        read_table(path, Columns())
+    one = write(tmp_path / "one.csv", csv_of({"a,b": ["x"] * 3, "ds": DAYS[:3], "y": [1.0] * 3}))
+    assert read_table(one, Columns(id="a,b")).schema.id == "a,b"  # a name that holds a comma

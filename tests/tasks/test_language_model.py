@@ -23,7 +23,7 @@ from cellwise.tasks.text.network import CharacterNetwork, Regularisation
 from cellwise.tasks.text.ngrams import NGrams
 from cellwise.tasks.text.objective import StreamObjective
 from cellwise.tasks.text.reading import RUN_UP, bits_of_each, bits_of_lines
-from cellwise.tasks.text.report import bits_by_position, surprising_passages
+from cellwise.tasks.text.report import beaten_by_learners, bits_by_position, surprising_passages
 from cellwise.tasks.text.scoring import bits_by_character, bits_of_pieces, score_lines
 from cellwise.tasks.text.units import ByteUnits, Vocabulary
 from cellwise.tasks.training.run_folder import LAST, Checkpoint, RunFolder
@@ -302,6 +302,16 @@ def test_kneser_ney_adds_up_and_knows_what_it_counted() -> None:
     assert KneserNey(text, 2**20, 7).order == 3
 
 
+def test_kneser_ney_thinks_anything_possible_behind_phrases_that_come_again_and_again() -> None:
+    # Of the n-grams that occur three times or more, most occur four times: the discount of these would be below 0.
+    phrases = [[0, 1, 2, each] for each in range(3, 40) for _ in range(4)]
+    ids = np.concatenate([*phrases, *([0, 1, 40 + each] for each in range(5))])
+    model = KneserNey(ids, 50, 3)
+    after = model.following(np.array([1, 2]))
+    assert after.sum() == pytest.approx(1) and after.min() > 0
+    assert np.isfinite(model.bits(np.array([0, 1, 2, 49, 2, 3, 49]))).all()
+
+
 def test_n_grams_are_mixed_in_and_kept(trained: LanguageModel, tmp_path: Path) -> None:
     beside, alone = trained.ngrams_, small(branch="none").fit(ABC)
     assert beside is not None and 0 < beside.share < 1 and alone.ngrams_ is None
@@ -342,6 +352,20 @@ def test_n_grams_that_cannot_be_are_refused(trained: LanguageModel, wrong: str) 
         tensors[wrong] = tensors[wrong].flip(0) if wrong == "grams" else tensors[wrong] * 0
     with pytest.raises(ValueError, match=r"n-grams|share"):
         NGrams.restored(Checkpoint(tensors, about), size)
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ({"gru": 2.0, "Kneser-Ney, order 7": 1.0, "xz": 2.5, "PPMd": 2.1}, ()),
+        ({"gru": 2.0, "xz": 2.5, "PPMd": 1.9}, ("PPMd learns as it reads",)),
+        ({"gru": 2.0, "xz": 1.5, "PPMd": 1.4}, ("xz and PPMd learn as they read",)),
+    ],
+)
+def test_it_is_said_that_a_better_compressor_learns_as_it_reads(
+    scores: dict[str, float], said: tuple[str, ...]
+) -> None:
+    assert tuple(each.partition(";")[0] for each in beaten_by_learners(scores, "gru")) == said
 
 
 def test_compressors_add_little_for_what_they_have_seen(monkeypatch: pytest.MonkeyPatch) -> None:

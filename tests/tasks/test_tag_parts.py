@@ -179,6 +179,29 @@ def test_columns_of_many_kinds():
     assert parse_conll("a\tX\r\n".replace("\r", ""), "x").tags == (("X",),)
 
 
+@pytest.mark.parametrize("mark", ["/", "_"])
+def test_a_line_may_hold_words_with_their_tags(mark):
+    text = f"The{mark}DT 1{mark}2{mark}CD cats{mark}NNS\n\n\u3002{mark}w\n"
+    found = parse_conll(text, "a.txt")
+    assert found.words == (("The", f"1{mark}2", "cats"), ("\u3002",))
+    assert found.tags == (("DT", "CD", "NNS"), ("w",))
+    assert has_columns(text)
+    with pytest.raises(DataError, match="line 301: 'oops' is no word with"):
+        parse_conll(f"The{mark}DT cat{mark}NN\n" * 300 + "oops\n", "a.txt")
+
+
+@pytest.mark.parametrize(
+    "text", ["and/or\tCC\ncats\tN\n", "and/or CC\n\ncats N\nand N\nor N\na N\n", "and/or CC\ncats N\n"]
+)
+def test_a_slash_in_a_word_of_columns_is_no_tag(text):
+    assert parse_conll(text, "a.txt").words[0][0] == "and/or"
+
+
+def test_running_text_with_a_slash_has_no_tags():
+    assert not has_columns("Bread and/or cats.\nOr both.\n")
+    assert not has_columns("and/or\neither/neither\n")
+
+
 def test_conllu():
     text = (
         "# sent_id = 1\n# text = vámonos al mar\n"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars
 import pytest
 import torch
 from torch.autograd import gradcheck
@@ -32,7 +33,7 @@ from cellwise.tasks.translate.network import (
     TranslateNetwork,
     TranslateSizes,
 )
-from cellwise.tasks.translate.pairs import TextPairs, as_pairs, bundled, hold_out, read_pairs
+from cellwise.tasks.translate.pairs import TextPairs, as_pairs, bundled, hold_out, read_pairs, read_sources
 from cellwise.tasks.translate.searching import beam_search, greedy_search
 from cellwise.tasks.translate.vocabulary import JOINER, Vocabulary, choose_unit, cut, joined
 from cellwise.tasks.translate.writer import Writer
@@ -486,9 +487,37 @@ def test_files_of_pairs(tmp_path: Path) -> None:
     assert as_pairs([("one", "uno"), ["two", "dos"]]) == as_pairs(["one", "two"], ["uno", "dos"]) == wanted
 
 
+def test_tables_of_pairs(tmp_path: Path) -> None:
+    wanted = TextPairs(("one, two", "three"), ("uno, dos", "tres"))
+    (tmp_path / "a.csv").write_text('English;Spanish\n"one, two";"uno,\ndos"\nthree;tres\n;\n', "utf8")
+    frame = polars.DataFrame({"id": [1, 2], "target": wanted.targets, "source": wanted.sources})
+    frame.write_parquet(tmp_path / "a.parquet")
+    frame.drop("id").write_ndjson(tmp_path / "a.jsonl")
+    for name in ("a.csv", "a.parquet", "a.jsonl"):
+        assert read_pairs(tmp_path / name) == read_sources(tmp_path / name) == wanted, name
+    (tmp_path / "b.csv").write_text("English\none\n", "utf8")
+    assert read_sources(tmp_path / "b.csv") == ("one",)
+    (tmp_path / "c.csv").write_text("one\tuno\n", "utf8")  # a pair a line, whatever its name
+    assert read_pairs(tmp_path / "c.csv") == TextPairs(("one",), ("uno",))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("id,en,es\n1,one,uno\n", "of more than two, one is to be named 'source'"),
+        ("en,es\none,uno\ntwo,\n", "has a target without text at line 3"),
+        ("en\none\n", "needs a column of sources and one of targets"),
+    ],
+)
+def test_what_is_no_table_of_pairs_is_said(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(text, "utf8")
+    with pytest.raises(DataError, match=said):
+        read_pairs(tmp_path / "a.csv")
+
+
 BAD: dict[str, tuple[Any, str]] = {
     "no tab": ("one uno\n", "line 1 of .* has no tab; a line is a source, one tab, and its target"),
-    "two tabs": ("one\tuno\t1\n", "line 1 of .* has 2 tabs"),
+    "two tabs": ("one\tuno\t1\n", "line 1 of .* has 2 tabs; .*cut -f1,2 .*keeps the first two columns"),
     "nothing": ("\n", "holds no pairs"),
     "no text": ([("one", 1)], "pair 1 must be two texts"),
     "a number": (7, "must be a list of .source, target., not 7"),
@@ -593,6 +622,22 @@ def test_targets_are_cut_into_what_each_letter_writes() -> None:
         [list("taxes"), list("q"), list("ta")], [["T", "AA", "K", "S", "S"], ["K"], ["T"] * 5]
     )
     assert found == [[("T",), ("AA",), ("K", "S"), (), ("S",)], None, None]
+
+
+def test_of_few_pairs_chunks_are_kept_that_are_rare() -> None:
+    plain = [list("sat"), list("hat"), list("eta"), list("hasta")] * 40
+    spoken = {"x": "K S", "q": "K W", "s": "S", "h": "HH", "a": "AA", "t": "T", "e": ""}
+
+    def cut(rare: list[str], plain: list[list[str]]) -> list[list[tuple[str, ...]] | None]:
+        words = [*plain, *map(list, rare)]
+        aligner = monotone.Aligner(words, [" ".join(spoken[c] for c in word).split() for word in words])
+        return aligner.cut([list("tax"), list("qat")], [["T", "AA", "K", "S"], ["K", "W", "AA", "T"]])  # type: ignore[return-value]
+
+    wanted = [("T",), ("AA",), ("K", "S")]
+    assert cut(["tax", "ax", "qat"], plain) == [wanted, None]  # twice, and once
+    many = [*plain, *([list("hat"), list("sat")] * 5000)]
+    assert cut(["tax", "ax"] * 2 + ["qat"], many) == [None, None]  # five times are asked of 10,000 pairs
+    assert cut(["tax", "ax", "xa"] * 2, many)[0] == wanted
 
 
 def test_the_end_of_a_source_writes_the_end_and_nothing_else_does() -> None:

@@ -19,6 +19,7 @@ from cellwise.tasks.training.run_check import check_run
 from cellwise.tasks.translate.cmudict import read_parts
 from cellwise.tasks.translate.memory import rebuilt_memory, stored_memory
 from cellwise.tasks.translate.pairs import TextPairs
+from cellwise.tasks.translate.translating import translations_of
 from cellwise.tasks.translate.translator import PENALTIES
 from cellwise.tasks.translate.validation import Validation
 
@@ -314,6 +315,26 @@ def test_fit_and_reproduce(told: Told, tmp_path: Path, monkeypatch: pytest.Monke
     assert settings["joint"] is False and settings["lexicon"] is True
     table = told("kjv-spanish", "--data", ".", "--seeds", 2, "--epochs", 1, command="reproduce")
     assert "gru of cellwise, mean of 2 seeds" in table and "IBM model 1" in table
+
+
+def test_what_is_held_out_is_translated_once(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Summary, report and the command's answer need it, and thousands of pairs take longer than an epoch.
+    searched: list[tuple[str, ...]] = []
+
+    def counting(network: Any, data: Any, sources: Any, search: Any) -> Any:
+        searched.append(tuple(sources))
+        return translations_of(network, data, sources, search)
+
+    monkeypatch.setattr("cellwise.tasks.translate.translator.translations_of", counting)
+    pairs = counted(200)
+    (tmp_path / "a.tsv").write_text(
+        "".join(f"{a}\t{b}\n" for a, b in zip(pairs.sources, pairs.targets, strict=True))
+    )
+    told("fit", tmp_path / "a.tsv", "--out", tmp_path / "run", "--epochs", 1, "--hidden-size", 8)
+    held = Translator.load(tmp_path / "run").held_out_
+    assert held is not None and searched.count(held.sources) == 1
 
 
 def test_words_and_sounds_are_split_by_the_word(tmp_path: Path) -> None:

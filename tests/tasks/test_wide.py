@@ -51,6 +51,28 @@ def test_both_kinds_of_every_source(rows: dict[str, Any], kind: str, tmp_path: P
     )
 
 
+@pytest.mark.parametrize(("head", "first"), [("d_{}", 1), ("V{}", 2), ("t{}", 0)])
+def test_columns_that_are_counted(head: str, first: int, tmp_path: Path) -> None:
+    names = [head.format(first + i) for i in range(24)]
+    rows = {"V1": ["North", "South"], "state": ["NY", "GA"]}
+    rows |= {name: [a, b] for name, a, b in zip(names, NORTH, [*SOUTH[:20], *[None] * 4], strict=True)}
+    path = csv(tmp_path / "wide.csv", rows)
+    with pytest.raises(DataError, match="its columns are counted, so it looks wide, with one row per series"):
+        read_table(path, Columns())
+    table = read_table(path, Columns(wide=True))
+    assert table.panel.ids == ("North", "South") and table.panel.frequency.is_integer
+    assert [times[0] for times in table.panel.times] == [first, first]
+    assert [y.tolist() for y in table.panel.y] == [NORTH, SOUTH[:20]]
+    assert table.schema.layout == "rows" and any("'state' was not used" in note for note in table.notes)
+
+
+def test_counted_columns_beside_whole_numbers_are_series(tmp_path: Path) -> None:
+    path = csv(
+        tmp_path / "wide.csv", {"week": list(range(24)), "shop1": NORTH, "shop2": SOUTH, "shop3": SOUTH}
+    )
+    assert read_table(path, Columns(wide=True)).panel.ids == ("shop1", "shop2", "shop3")
+
+
 def test_times_as_the_index_or_the_columns_of_pandas() -> None:
     frame = pandas.DataFrame(
         {"North": NORTH, "South": SOUTH}, index=pandas.DatetimeIndex(pandas.to_datetime(MONTHS))

@@ -80,8 +80,9 @@ class Commands(SequenceCommands):
 
     data = Word(
         "FILE",
-        "Texts (CSV, TSV, JSON Lines, Parquet with columns text, label) or series (columns series, label, step and "
-        "values, or a .ts file), - for standard input, or the bundled 'japanese-vowels' or 'movie-sentences'.",
+        "Texts (CSV, TSV, JSON Lines, Parquet with columns text, label; a folder of texts for each class) or series "
+        "(columns series, label, step and values; a .ts file, a .tsv of the UCR archive), - for standard input, or the "
+        "bundled 'japanese-vowels' or 'movie-sentences'.",
     )
     start = Word(
         "[FILE]",

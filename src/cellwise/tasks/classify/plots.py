@@ -24,6 +24,8 @@ from cellwise.tasks.training.history import History
 __all__ = ["accuracy_plot", "confusion_plot", "mistakes_plot", "reliability_plot"]
 
 MOST_NUMBERED = 16  # classes whose counts are written into the matrix
+MOST_COLUMNS = 800  # of one series; more steps than this share some
+LINE, WIDE = 0.9, 300  # points; steps up to which a line is that wide
 MOST_CHANNELS = 6
 
 
@@ -108,21 +110,29 @@ def accuracy_plot(history: History, kept: int) -> str:
 
 
 def mistakes_plot(series: Sequence[np.ndarray], shares: Sequence[np.ndarray], titles: Sequence[str]) -> str:
-    """Series (T, D) in units of their spread, and under them how much each step (T,) spoke for what was said."""
+    """Series (T, D) in units of their spread, and under them how much each step (T,) spoke for what was said.
+
+    Of a series of more steps than a picture has columns, the least and the largest value of each column are joined,
+    and what its steps spoke is added up."""
 
     def drawing(values: np.ndarray, share: np.ndarray, title: str) -> Callable[[Any], None]:
         def draw(axes: Any) -> None:
-            steps = np.arange(len(values))
             variety = values.var(axis=0)
             shown = np.sort(np.argsort(-variety, kind="stable")[:MOST_CHANNELS])
-            for place, channel in enumerate(shown):
-                axes.plot(steps, values[:, channel], color=INK, linewidth=0.9, alpha=1 - 0.12 * place)
+            begins = np.unique(np.linspace(0, len(values), MOST_COLUMNS, endpoint=False).astype(int))
+            width = LINE * min(1.0, WIDE / len(begins))  # else swings of many steps are one block of ink
+            steps, lines = _outlined(values[:, shown], begins)
+            for place, line in enumerate(lines.T):
+                axes.plot(steps, line, color=INK, linewidth=width, alpha=1 - 0.12 * place)
             low, high = axes.get_ylim()
-            height = 0.22 * (high - low)
-            base, top = low - height, max(float(np.abs(share).max()), 1e-9)
-            axes.bar(steps, np.where(share > 0, share, 0) / top * height, 0.9, base, color=MODEL)
-            axes.bar(steps, np.where(share < 0, -share, 0) / top * height, 0.9, base, color=BASELINE)
-            axes.set_ylim(base, high)
+            spoken = [np.add.reduceat(np.maximum(sign * share, 0), begins) for sign in (1, -1)]
+            height, top = 0.22 * (high - low), max(float(np.max(spoken)), 1e-9)
+            edges = np.r_[begins, len(values)] - 0.5
+            for found, colour in zip(spoken, (MODEL, BASELINE), strict=True):
+                axes.stairs(
+                    found / top * height + low - height, edges, baseline=low - height, fill=True, color=colour
+                )
+            axes.set_ylim(low - height, high)
             axes.set_title(chart_label(title))
             whole_numbers(axes)
 
@@ -131,6 +141,15 @@ def mistakes_plot(series: Sequence[np.ndarray], shares: Sequence[np.ndarray], ti
     draws = [drawing(*each) for each in zip(series, shares, titles, strict=True)]
     rows = -(-len(draws) // 2)
     return charts(draws, 2, 9.6, 2.3 * rows, "mistakes")
+
+
+def _outlined(values: np.ndarray, begins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Steps (N,) and values (N, D) of a line through the least and the largest value between each begin and the next;
+    through all of them where each is alone."""
+    if len(begins) == len(values):
+        return begins, values
+    ends = np.minimum.reduceat(values, begins), np.maximum.reduceat(values, begins)
+    return np.repeat(begins, 2), np.stack(ends, axis=1).reshape(-1, values.shape[1])
 
 
 def _short(name: str) -> str:

@@ -12,8 +12,10 @@ import numpy as np
 from cellwise.tasks.classify.arrays import read_arrays
 from cellwise.tasks.classify.columns import Columns
 from cellwise.tasks.classify.examples import SERIES, TEXT, Channel, Examples, as_label
+from cellwise.tasks.classify.labelled_texts import read_class_folders, read_prefixed
 from cellwise.tasks.classify.long_table import read_long
 from cellwise.tasks.classify.ts_file import read_ts
+from cellwise.tasks.classify.ucr_file import UCR_SUFFIXES, UcrFile, read_ucr
 from cellwise.tasks.data.files import read_file
 from cellwise.tasks.data.json_lines import JSON_SUFFIXES, read_json_lines
 from cellwise.tasks.data.optional import require
@@ -27,9 +29,10 @@ __all__ = ["read_examples"]
 def read_examples(source: Any, columns: Columns) -> Examples:
     """Read texts or series.
 
-    source: the path of a CSV, TSV, JSON Lines, Parquet or .ts file; a pandas, polars or pyarrow frame, a table of texts
-    or a long one of series; a list or column of texts; a list of arrays (T, C) or (T,); an array (N, T), (N, T, C) or
-    (N, C, T). Examples are read already.
+    source: the path of a CSV, TSV, JSON Lines, Parquet or .ts file, of a file of the UCR archive, or of a folder with
+    a folder of texts for each class; a pandas, polars or pyarrow frame, a table of texts or a long one of series; a
+    list or column of texts; a list of arrays (T, C) or (T,); an array (N, T), (N, T, C) or (N, C, T). Examples are
+    read already.
 
     Raises DataError: one sentence on what is wrong and where."""
     if isinstance(source, Examples):
@@ -80,6 +83,17 @@ def _read_file(path: Path, columns: Columns) -> Examples:
         if not path.is_file():
             raise DataError(f"there is no file {path}")
         return _from_ts(path, columns)
+    if path.is_dir():
+        texts, labels, names = read_class_folders(path, columns.encoding)
+        return Examples(TEXT, tuple(texts), tuple(names), labels=tuple(labels))
+    if path.is_file() and name.endswith(UCR_SUFFIXES):
+        reads_series = columns.learned is not None and columns.learned.kind == SERIES
+        ucr = read_ucr(path, columns.encoding, is_expected=reads_series)
+        if ucr is not None:
+            return _from_ucr(ucr)
+        prefixed = read_prefixed(path, columns.encoding)
+        if prefixed is not None:
+            return replace(_texts(prefixed[0]), labels=tuple(prefixed[1]))
     if name.endswith(JSON_SUFFIXES):
         frame, origin = read_json_lines(path, columns.encoding), Origin()
     else:
@@ -100,6 +114,8 @@ def _read_frame(frame: Any, columns: Columns, origin: Origin) -> Examples:
         wanted, name = (kind or TEXT), columns.series if kind == SERIES else columns.text
         near = get_close_matches(name, [str(column) for column in frame.columns], n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
+        if origin.is_text and not near and any(" " in str(column).strip() for column in frame.columns):
+            hint = "; if its first line is no header, put one with the names of the columns before it"
         needs = {
             TEXT: f"a table of texts has a column {columns.text!r} (text_column, --text, names another)",
             SERIES: f"a long table of series has a column {columns.series!r} (series_column, --series, names another)",
@@ -157,6 +173,13 @@ def _from_ts(path: Path, columns: Columns) -> Examples:
     names = tuple(str(row) for row in range(len(values)))
     made = Examples(SERIES, tuple(values), names, channels=channels, unlabelled=f"{path} has no class labels")
     return made if found.labels is None else made.labelled(found.labels)
+
+
+def _from_ucr(found: UcrFile) -> Examples:
+    names = tuple(str(row) for row in range(len(found.values)))
+    note = "the file has no header: each line is taken as a class and the values of a series, as the UCR archive has it"
+    series = tuple(values[:, None] for values in found.values)
+    return Examples(SERIES, series, names, tuple(found.labels), channels=(Channel("x1"),), notes=(note,))
 
 
 def _checked(examples: Examples, columns: Columns) -> Examples:

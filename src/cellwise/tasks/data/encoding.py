@@ -13,7 +13,7 @@ import numpy as np
 
 from cellwise.tasks.errors import DataError, OptionError
 
-__all__ = ["check_encoding", "line_at", "read_bytes", "to_utf8"]
+__all__ = ["GZIP", "check_encoding", "line_at", "read_bytes", "to_utf8"]
 
 # what the first bytes of other kinds of file are, and what to do with one
 SIGNATURES = {

@@ -46,8 +46,9 @@ def _discounts(counts: np.ndarray) -> np.ndarray:
     n1, n2, n3, n4 = (max(1, int((counts == n).sum())) for n in range(1, 5))
     share = n1 / (n1 + 2 * n2)
     taken = [0.0, 1 - 2 * share * n2 / n1, 2 - 3 * share * n3 / n2, 3 - 4 * share * n4 / n3]
-    # With few counts the estimates may leave their range.
-    return np.array([min(max(each, 0.0), 0.95 * n) for n, each in enumerate(taken)])
+    # With few counts, or phrases that come again and again, the estimates may leave their range. Less than that of a
+    # single count, which is above 0, is never taken: else nothing new could follow a context of frequent n-grams.
+    return np.array([min(max(each, min(n, 1) * taken[1]), 0.95 * n) for n, each in enumerate(taken)])
 
 
 class KneserNey:

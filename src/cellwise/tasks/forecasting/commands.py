@@ -59,8 +59,8 @@ class Commands(TaskCommands):
 
     data = Word(
         "FILE",
-        "CSV, Excel or Parquet file in long format, or wide with --wide; - for standard input; or the bundled "
-        "'us-births'.",
+        "CSV, Excel or Parquet file in long format, or wide with --wide; or a .tsf file; - for standard input; or the "
+        "bundled 'us-births'.",
     )
     start = Word("[FILE]", "Series to forecast, also new ones.  [default: those of RUN]")
     predict_options = Ahead

@@ -81,8 +81,8 @@ class Forecaster(Updates, Explaining):
         progress: bool | Progress | None = None,
         **more: Any,
     ) -> Self:
-        """Train on a pandas, polars or pyarrow frame, a CSV, Excel or Parquet file, or a list of arrays (T,), one for
-        each series, whose steps are numbered from 0.
+        """Train on a pandas, polars or pyarrow frame, a CSV, Excel, Parquet or .tsf file, or a list of arrays (T,), one
+        for each series, whose steps are numbered from 0.
 
         folder: run folder for weights and metrics; the same call with an unfinished one resumes it.
         cutoffs: number of test windows, held out at the end and measured in `backtest_`; None: by the data's length.

@@ -27,6 +27,7 @@ from cellwise.tasks.forecasting.arrays import table_of_arrays
 from cellwise.tasks.forecasting.frequency import Frequency, parse_frequency
 from cellwise.tasks.forecasting.grid import Rows, build_panel
 from cellwise.tasks.forecasting.panel import Panel
+from cellwise.tasks.forecasting.tsf_file import TSF_SUFFIXES, read_tsf
 from cellwise.tasks.forecasting.wide import (
     COLUMNS,
     LONG,
@@ -38,6 +39,8 @@ from cellwise.tasks.forecasting.wide import (
 )
 
 __all__ = ["Columns", "FrameSchema", "Table", "TextFormat", "read_table"]
+
+JOINER = "/"  # between the names of a series that several columns tell apart
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class TextFormat:
 @dataclass(frozen=True)
 class Columns:
     """Which column means what, and how its text is written. A missing id column is fine where there is one
-    series. wide: the table has a column, or a row, for each series; drop: those that are none."""
+    series; id may name several, with commas. wide: the table has a column, or a row, for each series; drop: those that
+    are none."""
 
     id: str = "unique_id"
     time: str = "ds"
@@ -147,8 +151,8 @@ def read_table(
     frequency: str | Frequency | None = None,
     season_length: int | None = None,
 ) -> Table:
-    """Understand a pandas, polars or pyarrow frame, a CSV, Excel or Parquet file, or a list of arrays (T,), one for
-    each series. A Table is understood already.
+    """Understand a pandas, polars or pyarrow frame, a CSV, Excel, Parquet or .tsf file, or a list of arrays (T,), one
+    for each series. A Table is understood already.
 
     Raises DataError, FrequencyError: one sentence on what is wrong and where.
     """
@@ -156,7 +160,9 @@ def read_table(
         return source
     text, origin = columns.text, Origin()
     if isinstance(source, str | Path):
-        source, origin = read_file(Path(source), text.encoding, text.sheet)
+        path = Path(source)
+        is_tsf = path.name.lower().endswith(TSF_SUFFIXES) and path.is_file()
+        source, origin = read_tsf(path, columns) if is_tsf else read_file(path, text.encoding, text.sheet)
     if isinstance(source, list | tuple | np.ndarray):
         source = table_of_arrays(source, columns)
     frame = _open(source, columns)
@@ -195,9 +201,17 @@ class Understood:
 
 
 def _read_long(frame: Any, columns: Columns, origin: Origin, plain: bool) -> Understood:
-    has_id = _check_columns(frame, columns)
+    ids = _id_columns(frame, columns)
+    has_id = _check_columns(frame, columns, ids)
     frame, origin, notes = without_totals(frame, columns.time, origin)
-    if has_id:
+    if len(ids) > 1:
+        parts = [read_names(frame[name], name, origin)[0] for name in ids]
+        names, id_is_integer = (
+            np.array([JOINER.join(row) for row in zip(*parts, strict=True)], dtype=object),
+            False,
+        )
+        columns = replace(columns, id=JOINER.join(ids))
+    elif has_id:
         names, id_is_integer = read_names(frame[columns.id], columns.id, origin)
     else:
         names, id_is_integer = np.full(len(frame), columns.target, dtype=object), False
@@ -231,8 +245,8 @@ def _read_wide(frame: Any, columns: Columns, origin: Origin, plain: bool) -> Und
         column, place = frame[layout.time], origin
     else:
         columns = replace(columns, id=layout.id)
-        column = require("narwhals").new_series(columns.time, list(layout.times), backend="polars")
-        place = Origin(header=True)
+        column = require("narwhals").new_series(columns.time, layout.time_names, backend="polars")
+        place, plain = Origin(header=True), plain or layout.are_counted
     one = np.full(len(column), columns.target, dtype=object)
     times = read_times(column, _about(columns, columns.time, place, one, plain))
     refuse_repeated(times.values, place, columns.time)
@@ -317,11 +331,18 @@ def _without_index(source: Any, columns: Columns) -> Any:
     return source.rename_axis(names).reset_index(level=moved) if moved else source
 
 
-def _check_columns(frame: Any, columns: Columns) -> bool:
+def _id_columns(frame: Any, columns: Columns) -> list[str]:
+    """The columns that tell series apart: one, or several with commas between them."""
+    if columns.id in frame.columns or "," not in columns.id:
+        return [columns.id]
+    return [name.strip() for name in columns.id.split(",")]
+
+
+def _check_columns(frame: Any, columns: Columns, ids: list[str]) -> bool:
     """Every named column is there; returns whether an id column is."""
     needed = [columns.time, columns.target, *columns.known, *columns.past]
     if columns.id != Columns.id:
-        needed.insert(0, columns.id)
+        needed = [*ids, *needed]
     for name in needed:
         if name not in frame.columns:
             near = get_close_matches(name, [str(column) for column in frame.columns], n=1)
@@ -331,7 +352,7 @@ def _check_columns(frame: Any, columns: Columns) -> bool:
                 else suggestion(frame, name, columns.time, columns.target)
             )
             raise DataError(f"there is no column {name!r}; the table has {shown_names(frame.columns)}{hint}")
-    return columns.id in frame.columns
+    return ids[0] in frame.columns
 
 
 class _Numbers:

@@ -111,7 +111,7 @@ def _refuse_duplicates(name: str, part: Rows, has_id: bool) -> None:
         hint = (
             "keep one row per time"
             if has_id
-            else "keep one, or name the column that tells series apart with id_column (--id)"
+            else "keep one, or name the column that tells series apart, or several with commas, with id_column (--id)"
         )
         raise DataError(f"series {name!r} has two rows for {time}{more}; {hint}")
 

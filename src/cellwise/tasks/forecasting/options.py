@@ -75,7 +75,8 @@ class ForecastOptions(CommonOptions):
     )
     id_column: str = option(
         default="unique_id",
-        help="Column with the names of the series; optional for a single series.",
+        help="Column with the names of the series; several, with commas, name them together (store,item). Optional for "
+        "a single series.",
         what="the name of a column",
         flag="--id",
         group=DATA,

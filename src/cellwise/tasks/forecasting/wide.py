@@ -6,7 +6,7 @@ All values of a wide table are read by one convention, as those of one column ar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from shlex import quote
 from typing import Any
@@ -26,6 +26,7 @@ __all__ += ["suggestion", "wide_frames"]
 
 LONG, COLUMNS, ROWS = "long", "columns", "rows"  # how a table holds its series
 FEWEST_TIMES = 3  # among the names of columns, for a table without --wide to look like one row per series
+FEWEST_COUNTED = 8  # columns that are counted, for the same
 SAMPLE = 50  # rows that show what a column holds
 
 
@@ -34,7 +35,8 @@ class Layout:
     """Which column of a wide table means what.
 
     kind: COLUMNS (`series` are the columns of series, `time` that of the times) or ROWS (`times` are the columns, `id`
-    the one that names the series). notes: what was left out, in sentences."""
+    the one that names the series). are_counted: whether the names of `times` are numbers behind a word they share, as
+    d_1, d_2, d_3. notes: what was left out, in sentences."""
 
     kind: str
     series: tuple[str, ...] = ()
@@ -42,6 +44,12 @@ class Layout:
     times: tuple[str, ...] = ()
     id: str = ""
     notes: tuple[str, ...] = ()
+    are_counted: bool = False
+
+    @property
+    def time_names(self) -> list[str]:
+        """The times as they are written in the header."""
+        return [_number(name)[1] if self.are_counted else name for name in self.times]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,11 +98,14 @@ def find_layout(
         return _rows_layout(names, dated, id, covariates)
     if chosen is None and rest and _holds_whole_numbers(frame[rest[0]]):
         chosen = rest[0]
+    counted = _counted_among(frame, rest)
+    if chosen is None and counted:
+        return replace(_rows_layout(names, counted, id, covariates), are_counted=True)
     if chosen is not None:
         return _columns_layout(frame, chosen, [name for name in rest if name != chosen], drop)
     raise DataError(
-        f"the table does not look wide: no column holds dates, and no columns are named by them; {_has(names)}; leave "
-        "wide (--wide) out, or name the column of times with time_column (--time)"
+        "the table does not look wide: no column holds dates, and no columns are named by them or counted (as d_1, "
+        f"d_2, d_3); {_has(names)}; leave wide (--wide) out, or name the column of times with time_column (--time)"
     )
 
 
@@ -217,6 +228,9 @@ def suggestion(frame: Any, missing: str, time: str, target: str) -> str:
     names = [name for name in frame.columns if isinstance(name, str)]  # pandas has others too
     if len(_times_among(names)) >= FEWEST_TIMES:
         return "; its columns are named by times, so it looks wide, with one row per series: give wide=True (--wide)"
+    counted = _counted_among(frame, names)
+    if 2 * len(counted) > len(names) and len(counted) < len(names) and len(counted) >= FEWEST_COUNTED:
+        return "; its columns are counted, so it looks wide, with one row per series: give wide=True (--wide)"
     dated = time if time in names else _dated(frame, names)
     if dated is None and {"year", "month"} <= {name.lower() for name in names}:
         return "; put year and month into one column, such as 2024-01"
@@ -267,6 +281,29 @@ def _times_among(names: Sequence[str]) -> list[str]:
     """The names of columns that are times in one format."""
     found = [name for name in names if resemble_times([name])]
     return found if are_times(found) else []
+
+
+def _counted_among(frame: Any, names: Sequence[str]) -> list[str]:
+    """The last columns if their names are a word and 1, 2, 3, ..., as the M4 and M5 competitions have them, and all
+    hold numbers; empty if there are fewer than FEWEST_TIMES."""
+    found: list[str] = []
+    for name in reversed(names):
+        word, number = _number(name)
+        if (
+            not number
+            or (found and _number(found[-1]) != (word, str(int(number) + 1)))
+            or _holds_words(frame[name])
+        ):
+            break
+        found.append(name)
+    return found[::-1] if len(found) >= FEWEST_TIMES else []
+
+
+def _number(name: str) -> tuple[str, str]:
+    """A name without the digits at its end, and these; "" if they are none, or begin with 0."""
+    word = name.rstrip("0123456789")
+    number = name[len(word) :]
+    return word, "" if number[:1] == "0" and number != "0" else number
 
 
 def _holds_dates(column: Any) -> bool:

@@ -13,6 +13,7 @@ from cellwise.tasks.data.standard_input import STDIN, file_of
 from cellwise.tasks.errors import DataError
 from cellwise.tasks.options import short_repr
 from cellwise.tasks.speech.audio import ENDINGS
+from cellwise.tasks.speech.corpora import is_lj, kaldi, transcripts_in
 
 __all__ = ["Listed", "as_listed", "read_listed"]
 
@@ -20,6 +21,7 @@ PATHS, TEXTS = (
     ("path", "file", "wav", "audio", "filename"),
     ("text", "transcript", "sentence", "transcription"),
 )
+CLIPS = "clips"  # beside the tables of Common Voice, where the recordings are that they name
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +59,10 @@ def as_listed(data: Any, target: Any = None, what: str = "training") -> Listed:
     else:
         made = replace(listed(data), texts=_texts(target))
     if made.texts is None:
-        raise DataError(f"{made.origin} has no transcripts for {what}; see `cellwise speech fit --help`")
+        raise DataError(
+            f"{made.origin} has no transcripts for {what}; write each into a .txt file beside its recording, or name a "
+            "table with the columns path and text"
+        )
     if len(made.texts) != len(made):
         raise DataError(
             f"there are {len(made):,} recordings and {len(made.texts):,} transcripts; each needs one"
@@ -94,6 +99,8 @@ def read_listed(source: str | Path) -> Listed:
         return _folder(path)
     if path.suffix.lower() in ENDINGS:
         return Listed((path,), (str(path),), None, str(path))
+    if is_lj(path):
+        return _folder(path.parent)
     return _table(path, path.parent, str(path))
 
 
@@ -114,24 +121,31 @@ def _table(path: Path, base: Path, name: str) -> Listed:
     texts = None
     if said is not None:
         texts = tuple("" if each is None else str(each) for each in frame[said].to_list())
+    base = base / CLIPS if not (base / paths[0]).exists() and (base / CLIPS / paths[0]).exists() else base
     items = tuple(base / each.strip() for each in paths)
     return Listed(items, tuple(each.strip() for each in paths), texts, name)
 
 
 def _folder(path: Path) -> Listed:
+    origin = f"the folder {path}"
+    listed_by_kaldi = kaldi(path)
+    if listed_by_kaldi is not None:
+        items, ids, said = listed_by_kaldi
+        return Listed(tuple(items), tuple(ids), tuple(said), origin)
     files = sorted(each for each in path.rglob("*") if each.suffix.lower() in ENDINGS and each.is_file())
     if not files:
         raise DataError(f"the folder {path} holds no recordings ({', '.join(ENDINGS[:3])})")
     beside = [each.with_suffix(".txt") for each in files]
     names = tuple(str(each.relative_to(path)) for each in files)
     if not any(each.is_file() for each in beside):
-        return Listed(tuple(files), names, None, f"the folder {path}")
+        together = transcripts_in(path, files)
+        return Listed(tuple(files), names, None if together is None else tuple(together), origin)
     for file, text in zip(files, beside, strict=True):
         if not text.is_file():
             raise DataError(
                 f"{file} has no transcript beside it; write what is said into {text.name}, or move the file away"
             )
-    return Listed(tuple(files), names, tuple(_said(each) for each in beside), f"the folder {path}")
+    return Listed(tuple(files), names, tuple(_said(each) for each in beside), origin)
 
 
 def _said(path: Path) -> str:

@@ -22,8 +22,8 @@ class Commands(TaskCommands):
 
     data = Word(
         "FILE",
-        "Sentences in columns, a word and its tag a line, an empty line between sentences (CoNLL, CoNLL-U); - for "
-        f"standard input, or the bundled '{BUNDLED}'.",
+        "Sentences in columns, a word and its tag a line, an empty line between sentences (CoNLL, CoNLL-U), or in "
+        f"lines such as The/DT cat/NN; - for standard input, or the bundled '{BUNDLED}'.",
     )
     valid = "Sentences that decide when to stop.  [default: every tenth of FILE]"
     start = Word("[FILE]", "Text, or sentences in columns; - for standard input.  [default: those held out]")

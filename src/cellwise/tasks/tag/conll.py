@@ -1,5 +1,5 @@
 """Sentences as columns: a word a line with its tag beside it, an empty line between sentences, as CoNLL's tasks have
-them; CoNLL-U too.
+them; CoNLL-U too. And sentences as lines of words with their tags, `The/DT cat/NN`, as the Brown corpus has them.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ __all__ = [
 ]
 
 CONLLU = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
+MARKS = ("/", "_")  # between a word and its tag, in a line of several
+SAMPLE = 200  # lines that show how a file is laid out
 ENDINGS = (".conll", ".conllu", ".conllup", ".iob", ".iob2", ".bio")
 _COLUMNS = "# global.columns ="  # names of the columns, as CoNLL-U Plus has them
 
@@ -49,11 +51,11 @@ class Sentences:
 
 
 def has_columns(text: str, name: str = "") -> bool:
-    """Whether a text is in columns rather than running: by the ending of its name, by tabs in every line, or by lines
-    of one width with empty lines among them."""
-    if name.lower().endswith(ENDINGS):
+    """Whether a text is in columns rather than running: by the ending of its name, by tabs in every line, by lines
+    of one width with empty lines among them, or by a tag behind every word."""
+    if name.lower().endswith(ENDINGS) or _mark(text) is not None:
         return True
-    lines = [line for line in text.split("\n")[:200] if line.strip() and not line.startswith("# ")]
+    lines = [line for line in text.split("\n")[:SAMPLE] if line.strip() and not line.startswith("# ")]
     by_tabs = bool(lines) and all("\t" in line for line in lines)
     widths = {len(_cells(line, by_tabs)) for line in lines}
     return len(widths) == 1 and (by_tabs or (len(lines) >= 5 and "\n\n" in text.strip()))
@@ -97,7 +99,10 @@ def name_of(source: str | Path) -> str:
 
 
 def parse_conll(text: str, name: str, layout: Layout = PLAIN, *, needs_tags: bool = True) -> Sentences:
-    """The sentences of a text in columns; `name` is what messages call it."""
+    """The sentences of a text in columns, or of lines such as `The/DT cat/NN`; `name` is what messages call it."""
+    mark = _mark(text) if layout.word is None and layout.tag is None else None
+    if mark is not None:
+        return _pairs(text, name, mark)
     words: list[tuple[str, ...]] = []
     tags: list[tuple[str, ...]] = []
     columns: list[int] = []
@@ -115,6 +120,33 @@ def parse_conll(text: str, name: str, layout: Layout = PLAIN, *, needs_tags: boo
             f"{name} holds no words; it needs a word and its tag a line, sentences apart by empty lines"
         )
     return Sentences(tuple(words), tuple(tags) if len(columns) > 1 else None)
+
+
+def _mark(text: str) -> str | None:
+    """What stands between each word of a line and its tag; None for a text in columns, or without tags."""
+    lines = [line.split() for line in text.split("\n", SAMPLE)[:SAMPLE]]
+    words = [word for line in lines for word in line]
+    if "\t" in text[:100_000] or max(map(len, lines), default=0) < 2:
+        return None
+    return next((mark for mark in MARKS if all(all(word.rpartition(mark)) for word in words)), None)
+
+
+def _pairs(text: str, name: str, mark: str) -> Sentences:
+    """The sentences of lines of words, each with a mark and its tag; of several marks in a word, the last."""
+    words, tags = [], []
+    once: dict[str, str] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        parts = [word.rpartition(mark) for word in line.split()]
+        for word, between, tag in parts:
+            if not (word and between and tag):
+                raise DataError(
+                    f"{name}, line {number}: {short_repr(word + between + tag)} is no word with {mark!r} and its tag, "
+                    "as those before it are"
+                )
+        if parts:
+            words.append(tuple(once.setdefault(word, word) for word, _, _ in parts))
+            tags.append(tuple(once.setdefault(tag, tag) for _, _, tag in parts))
+    return Sentences(tuple(words), tuple(tags))
 
 
 def _tag(name: str, row: Row, columns: Sequence[int], once: dict[str, str]) -> str:

@@ -9,8 +9,9 @@ from importlib.util import find_spec
 from cellwise.tasks.data.kneser_ney import KneserNey
 from cellwise.tasks.data.optional import require
 
-__all__ = ["KneserNey", "compressor_bits"]
+__all__ = ["COMPRESSORS", "KneserNey", "compressor_bits"]
 
+COMPRESSORS = ("xz", "PPMd")
 PPMD_ORDER, PPMD_MEMORY = 8, 256 * 2**20
 
 

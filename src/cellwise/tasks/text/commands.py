@@ -131,9 +131,10 @@ class Commands(TaskCommands):
 
     def learned(self, estimator: LanguageModel) -> Answer:
         """Bits per character on the end of the text, and a sample."""
-        from cellwise.tasks.text.report import compared, measured_on
+        from cellwise.tasks.text.report import beaten_by_learners, compared, measured_on
 
         scores = compared(estimator)
+        more = beaten_by_learners(scores, estimator.model_name)
         table = ("model", "bits per character"), [(name, f"{bits:.3f}") for name, bits in scores.items()]
         sample = " ".join(estimator.generate(160, "\n").split())
         value = {
@@ -141,7 +142,7 @@ class Commands(TaskCommands):
             "bits_per_character": scores[estimator.model_name],
             "baselines": estimator.baselines_,
         }
-        return Answer(value, table=table, remarks=(f"{measured_on(estimator)} It writes:", sample))
+        return Answer(value, table=table, remarks=(*more, f"{measured_on(estimator)} It writes:", sample))
 
     def predict(self, estimator: LanguageModel, data: str | None, **options: Any) -> Answer:
         """The continuation of a text."""

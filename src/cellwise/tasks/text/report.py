@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from cellwise._version import __version__
 from cellwise.tasks.report.charts import FAINT, MODEL, chart, loss_plot
 from cellwise.tasks.report.page import Chart, Page, Section, write_page
 from cellwise.tasks.report.table import ReportTable, TableCell, TableRow
+from cellwise.tasks.text.baselines import COMPRESSORS
 from cellwise.tasks.text.reading import bits_of_lines
 from cellwise.tasks.text.samples import TEMPERATURES, chosen
 from cellwise.tasks.text.scoring import bits_by_character, bits_of_pieces
@@ -37,6 +39,18 @@ PASSAGE, PASSAGES = 60, 10  # characters of a passage, and how many are shown
 def compared(model: LanguageModel) -> dict[str, float]:
     """Model -> bits per character on what was held out: the network, and what was computed beside it."""
     return {model.model_name: model.evaluate(), **model.baselines_}
+
+
+def beaten_by_learners(scores: dict[str, float], name: str) -> tuple[str, ...]:
+    """A sentence where a compressor, which learns as it reads, does better than the network called `name`, which has
+    not; none elsewhere."""
+    better = [each for each in COMPRESSORS if scores.get(each, math.inf) < scores[name]]
+    if not better:
+        return ()
+    learns = "learns as it reads" if len(better) == 1 else "learn as they read"
+    return (
+        f"{' and '.join(better)} {learns}; so does the network in: cellwise text evaluate RUN FILE --dynamic",
+    )
 
 
 def measured_on(model: LanguageModel) -> str:

@@ -51,8 +51,9 @@ class Commands(TaskCommands):
 
     data = Word(
         "FILE",
-        "Pairs, a source, a tab and its target a line; two aligned files with a comma between them (a.en,a.de); - for "
-        f"standard input, or the bundled '{BUNDLED}'.",
+        "Pairs, a source, a tab and its target a line; a table with two columns (CSV, JSON Lines, Excel, Parquet); two "
+        "aligned files with a comma between them (a.en,a.de); - for standard input, or the bundled "
+        f"'{BUNDLED}'.",
     )
     valid = "Pairs that decide when to stop.  [default: every tenth source of FILE]"
     start = Word("[FILE]", "Texts, one a line; - for standard input.  [default: those held out]")

@@ -28,8 +28,10 @@ MOST_SEEN = (
 MOST_CELLS = 400_000  # places in a source times places in a target, of pairs that are handled together
 ROUNDS = 8
 FEWEST_PAIRS = 100  # of which it is said whether sources write targets in turn
-MOST_CUT = 0.98  # the share of pairs that have to be cut
-FEWEST = 5  # a chunk of several pieces that is used less often is not used at all
+MOST_CUT = 0.95  # the share of pairs that have to be cut
+# A chunk of several pieces that is used less often is forgotten. Among few pairs good ones are rare too: there it is
+# once in so many pairs, but twice at least.
+FEWEST, FEWEST_IN = 5, 2000
 SMALLEST = 1e-12  # probability of what was not counted
 # Of the table: no such chunk; a place beyond the end of a source, which writes nothing.
 _NEVER, _BEYOND = 0, 1
@@ -64,7 +66,8 @@ class Aligner:
         if counted:
             self._table.learn([_Batch(self._table, pairs, part) for part in _parts(pairs, counted)])
             used = Counter(chunk for row in self._cut(pairs).values() for chunk in row if len(chunk) > 1)
-            self._table.keep([chunk for chunk, count in used.items() if count >= FEWEST])
+            fewest = min(FEWEST, max(2, len(sources) // FEWEST_IN))
+            self._table.keep([chunk for chunk, count in used.items() if count >= fewest])
             if len(sources) >= FEWEST_PAIRS:
                 self.goes_in_turn = _goes_in_turn(sources, self.cut(sources, targets))
 

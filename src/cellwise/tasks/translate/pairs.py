@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from cellwise.tasks.data.standard_input import STDIN
 from cellwise.tasks.data.text_file import read_text
 from cellwise.tasks.errors import DataError
 from cellwise.tasks.options import short_repr
+from cellwise.tasks.translate.table import is_table, read_columns
 
 __all__ = ["Parts", "TextPairs", "as_pairs", "bundled", "hold_out", "read_pairs", "read_sources", "two_files"]
 
@@ -61,12 +63,18 @@ def two_files(source: str | Path) -> tuple[Path, Path] | None:
 
 
 def read_pairs(source: str | Path) -> TextPairs:
-    """A file with a source, a tab and its target a line; or two files, as "a.en,a.de", with a text a line.
+    """A file with a source, a tab and its target a line; a table with a column of each (CSV, JSON Lines, Excel,
+    Parquet); or two files, as "a.en,a.de", with a text a line.
 
     Empty lines are skipped. Raises DataError."""
     files = two_files(source)
     if files is not None:
         return _aligned(*files)
+    if source != STDIN and is_table(Path(source)):
+        found, others = read_columns(Path(source))
+        if others is None or not found:
+            raise DataError(f"{source} holds no pairs; it needs a column of sources and one of targets")
+        return TextPairs(tuple(found), tuple(others))
     name = "standard input" if source == STDIN else str(source)
     sources, targets = [], []
     for number, line in enumerate(read_text(source).split("\n"), 1):
@@ -74,9 +82,12 @@ def read_pairs(source: str | Path) -> TextPairs:
             continue
         columns = line.split("\t")
         if len(columns) != 2:
+            ways = "two aligned files are named with a comma between them"
+            if len(columns) > 2 and source != STDIN:  # as Anki's decks and Tatoeba's sentences have more
+                ways = f"cut -f1,2 {shlex.quote(name)} > pairs.tsv keeps the first two columns"
             raise DataError(
                 f"line {number:,} of {name} has {_columns(len(columns))}; a line is a source, one tab, and its "
-                "target (two aligned files are named with a comma between them)"
+                f"target ({ways})"
             )
         sources.append(columns[0].strip())
         targets.append(columns[1].strip())
@@ -105,6 +116,9 @@ def read_sources(source: str | Path) -> TextPairs | tuple[str, ...]:
     """What may be translated: texts, one a line; or pairs, whose targets are known."""
     if two_files(source) is not None:
         return read_pairs(source)
+    if source != STDIN and is_table(Path(source)):
+        found, others = read_columns(Path(source))
+        return tuple(found) if others is None else TextPairs(tuple(found), tuple(others))
     lines = read_text(source).split("\n")
     if lines and not lines[-1]:
         lines.pop()

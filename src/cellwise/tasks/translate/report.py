@@ -43,13 +43,13 @@ def beside(translator: Translator, training: TextPairs, pairs: TextPairs) -> Sco
     return {name: measure_texts(pairs, own, by_letter=by_letter) for name, own in made.items()}
 
 
-def compared(translator: Translator, made: Sequence[str] | None = None) -> Scores:
+def compared(translator: Translator) -> Scores:
     """Model -> its metrics on what was held out: the network, and simple methods if the training is at hand or its
-    run's summary has them. made: the network's translations, if there are some already."""
+    run's summary has them."""
     held = translator.held_out_
     assert held is not None
-    own = translator.predict(held) if made is None else made
-    return {translator.model_name: translator._measured_texts(held, own), **translator.baselines_}
+    own = translator._measured_texts(held, translator.held_out_translations())
+    return {translator.model_name: own, **translator.baselines_}
 
 
 def shown_scores(scores: Mapping[str, Mapping[str, float]]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
@@ -87,8 +87,8 @@ def _page(translator: Translator) -> Page:
     sections: list[Section] = []
     said, is_ahead = "", True
     if held is not None:
-        made = translator.predict(held)
-        scores = compared(translator, made)
+        made = translator.held_out_translations()
+        scores = compared(translator)
         said, is_ahead = _verdict(translator, scores)
         sections += [
             Section(

@@ -76,6 +76,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
     _choosing: TextPairs | None = None
     _baselines: dict[str, dict[str, float]] | None = None
     _scores: dict[str, dict[str, float]] | None = None
+    _translated: list[str] | None = None
 
     def check_options(self, **how: Any) -> None:
         """As every estimator does; and one vocabulary needs one unit."""
@@ -188,6 +189,7 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
     def _learned(self, data: TranslateData) -> None:
         self.languages_, self.held_out_ = data.languages, data.held_out
         self.memory_, self.length_penalty_ = None, PENALTIES[0]
+        self._translated = None
 
     def _complete(self) -> tuple[str, ...]:
         """Learn how much the memory counts, then choose the length penalty by the validation: the largest sum of BLEU
@@ -278,6 +280,14 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
 
         write_report(run, self)
 
+    def held_out_translations(self) -> list[str]:
+        """What it makes of the sources that were held out, of which there are some. Written once: it takes longer than
+        an epoch where thousands are held out."""
+        assert self.held_out_ is not None
+        if self._translated is None:
+            self._translated = self.predict(self.held_out_)
+        return self._translated
+
     @property
     def is_test_(self) -> bool:
         """Whether neither training nor early stopping has seen `held_out_`."""
@@ -365,4 +375,5 @@ class Translator(TranslateOptions, Estimator[TranslateData, TranslateTraining]):
         if self.held_out_ is None:
             return None
         words = f"{len(self.held_out_):,} pairs"
-        return HeldOut(self.measure(self.held_out_), words, self.is_test_, self.baselines_)
+        own = self._measured_texts(self.held_out_, self.held_out_translations())
+        return HeldOut(own, words, self.is_test_, self.baselines_)
