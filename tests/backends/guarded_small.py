@@ -76,10 +76,10 @@ def main(at_end: bool) -> None:
     calls, in_place = 0, 0
     enter = small_run.SmallRun.enter
 
-    def counted(run: Any, tensors: Any) -> Any:
+    def counted(run: Any, *given: Any) -> Any:
         nonlocal calls, in_place
         calls, in_place = calls + 1, in_place + run.kernel.reads_in_place
-        return enter(run, tensors)
+        return enter(run, *given)
 
     small_run.SmallRun.enter = counted  # type: ignore[method-assign]
     for name, case in cases():
