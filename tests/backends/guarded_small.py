@@ -26,7 +26,7 @@ from cellwise.backends.compiled.time_schedule import schedule_of
 from cellwise.backends.cpu import small_run
 from cellwise.backends.cpu.target import Target, host
 
-CELLS = ("lstm", "gru", "lstm-peephole", "time-aware-lstm")
+CELLS = ("lstm", "gru", "lstm-peephole", "time-aware-lstm", "fastgrnn")
 # Of all widths of vectors some that are whole ones, and some with parts of a vector of all sizes.
 HIDDEN, BATCHES, STEPS, INPUTS = (1, 8, 17, 37, 50, 100), (1, 2, 5), (1, 3), (1, 9, 33)
 

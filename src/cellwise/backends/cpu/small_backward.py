@@ -221,7 +221,10 @@ class SmallBackward:
                 found.narrow((gradient[stem], each.rows.start), start, count, each.add)
         for place, name in enumerate(made.kernels.plan.parameters):
             start = totals["sums"] + 8 * place * sizes.padded
-            found.narrow((gradient[name], 0), start, sizes.hidden, False)
+            if name in made.kernels.graph.scalars:
+                found.total(gradient[name], start, sizes.hidden)
+            else:
+                found.narrow((gradient[name], 0), start, sizes.hidden, False)
         if self._has_states and self._counted is not None:
             find_ends(found, made, self._sizes)
         elif self._has_states:

@@ -356,4 +356,4 @@ def has_ragged_chain(kernels: CellKernels, rows: int, hidden: int) -> bool:
 
 def is_of_chains(kernels: CellKernels) -> bool:
     """Whether a cell's calls of few rows have one."""
-    return kernels.dtype is not torch.bfloat16 and not kernels.graph.scalars
+    return kernels.dtype is not torch.bfloat16

@@ -10,7 +10,7 @@ import numpy as np
 from cellwise.backends.cpu.block_products import JOB
 from cellwise.backends.cpu.copy_rows import COPY
 from cellwise.backends.cpu.masks import MULTIPLY
-from cellwise.backends.cpu.small_products import MOVE, NARROW, PRODUCT, WORD
+from cellwise.backends.cpu.small_products import KINDS, WORD
 from cellwise.backends.cpu.step_rows import BEFORE, END, LAY_OUT, TIMES
 
 
@@ -192,7 +192,7 @@ class StepRows(Table):
 class Jobs(Table):
     """The table of `small_products`, what comes before, and the copies that follow."""
 
-    kinds = (PRODUCT, NARROW, MOVE)
+    kinds = KINDS
 
     def __init__(self, element_bytes: int) -> None:
         super().__init__(element_bytes)
@@ -217,6 +217,10 @@ class Jobs(Table):
     def narrow(self, out: tuple[str, int], sums: int, count: int, add: bool) -> None:
         """Numbers of float64 at an address, as those of the kernel's type."""
         self.add(1, ((out[0], out[1] * self.bytes), sums, count, int(add)))
+
+    def total(self, out: str, sums: int, count: int) -> None:
+        """All of so many numbers of float64 at an address as one of the kernel's type."""
+        self.add(3, ((out, 0), sums, count))
 
     def move(
         self, to: tuple[str, int], source: tuple[str, int], rows: int, size: int, source_row: int

@@ -283,7 +283,7 @@ def carried_places(run: CpuRun, firsts: Sequence[str], histories: Sequence[str])
 
 
 def own_places(run: CpuRun, whole: WholeRows) -> list[tuple[str, int]]:
-    """Where those of a cell's own parameters stand, which have a number for each unit."""
+    """Where those of a cell's own parameters stand: a number for each unit, or one as it lies."""
     hidden = run.shape.sizes.hidden
     return [
         (whole.of(f"weight {weight}", 1, hidden, width or hidden), pointer)
