@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cellwise.backends.compiled import backward_pass, forward_pass, gradients, plain, scratch, time_schedule
-from cellwise.backends.cpu import compiler, launch, pack, stepper, threads
+from cellwise.backends.cpu import compiler, launch, pack, small_ragged, stepper, threads
 
 TOUCHED = 86  # the exit status of a process that touched a guard page
 _PAGE = mmap.PAGESIZE
@@ -182,15 +182,22 @@ def guarding(at_end: bool) -> Iterator[Guards]:
     def through(make: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *args, **kwargs: _moved(guards, make(*args, **kwargs))
 
+    make_schedule = time_schedule.schedule_at.__wrapped__
+
+    def schedule(*args: Any) -> Any:
+        made = _moved(guards, make_schedule(*args))
+        for name in ("limits", "before", "after", "pair_before", "pair_after"):
+            made.__dict__[name] = guards.array(getattr(made, name))
+        return made
+
     with ExitStack() as stack:
         for module in _MODULES:
             if hasattr(module, "np"):
                 stack.enter_context(mock.patch.object(module, "np", _Numpy(guards)))
         # What is made by methods and operators of numpy's arrays is moved when it is complete. Nothing is cached, since
         # what is cached would outlive its guards.
-        stack.enter_context(
-            mock.patch.object(time_schedule, "_schedule", through(time_schedule._schedule.__wrapped__))
-        )
+        stack.enter_context(mock.patch.object(time_schedule, "schedule_at", schedule))
+        stack.enter_context(mock.patch.object(small_ragged, "_plans", small_ragged._plans.__wrapped__))
         stack.enter_context(mock.patch.object(compiler, "_packing", through(compiler._packing.__wrapped__)))
         for name in ("forward_pass", "backward_pass"):
             stack.enter_context(mock.patch.object(plain, name, getattr(plain, name).__wrapped__))

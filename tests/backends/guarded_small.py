@@ -26,7 +26,7 @@ from cellwise.backends.compiled.time_schedule import schedule_of
 from cellwise.backends.cpu import small_run
 from cellwise.backends.cpu.target import Target, host
 
-CELLS = ("lstm", "gru", "lstm-peephole", "time-aware-lstm")
+CELLS = ("lstm", "gru", "lstm-peephole", "time-aware-lstm", "fastgrnn")
 # Of all widths of vectors some that are whole ones, and some with parts of a vector of all sizes.
 HIDDEN, BATCHES, STEPS, INPUTS = (1, 8, 17, 37, 50, 100), (1, 2, 5), (1, 3), (1, 9, 33)
 
@@ -76,10 +76,10 @@ def main(at_end: bool) -> None:
     calls, in_place = 0, 0
     enter = small_run.SmallRun.enter
 
-    def counted(run: Any, tensors: Any) -> Any:
+    def counted(run: Any, *given: Any) -> Any:
         nonlocal calls, in_place
         calls, in_place = calls + 1, in_place + run.kernel.reads_in_place
-        return enter(run, tensors)
+        return enter(run, *given)
 
     small_run.SmallRun.enter = counted  # type: ignore[method-assign]
     for name, case in cases():

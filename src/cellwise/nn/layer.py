@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 from torch.nn.utils.rnn import PackedSequence
 
-from cellwise.backends.base import Call, Sequences, Stepper, Weights
+from cellwise.backends.base import Call, CallContext, LayerSpec, Sequences, Stepper, Weights
 from cellwise.cells.base import Cell
 from cellwise.errors import InputError, LayerError, a_or_an
 from cellwise.graph import StepGraph
@@ -44,8 +44,8 @@ from cellwise.runtime.watched import Watched
 
 
 class Examined(NamedTuple):
-    """A call after all checks: who would run it (None if nobody can), its form, the dtype to compute in, and in how
-    many parts.
+    """A call after all checks: who would run it (None if nobody can), its form, the dtype to compute in, in how many
+    parts; and what that was decided by.
     """
 
     chosen: dispatch.Dispatch | None
@@ -54,6 +54,9 @@ class Examined(NamedTuple):
     dtype: torch.dtype
     parts: int
     explanation: dispatch.Explanation
+    stack: LayerSpec
+    context: CallContext
+    workload: dispatch.Workload | None
 
 
 class RecurrentLayer(nn.Module):
@@ -266,7 +269,7 @@ class RecurrentLayer(nn.Module):
         if explanation.chosen is not None:
             number = dispatch.dispatch_id(explanation.chosen, stack, context, None)
             chosen, parts = dispatch.DISPATCHES[number], self._parts(number, len(form.sequences.data))
-        return Examined(chosen, form, info, dtype, parts, explanation)
+        return Examined(chosen, form, info, dtype, parts, explanation, stack, context, workload)
 
     def _workload(self, sequences: Sequences, weights: tuple[Weights, ...]) -> dispatch.Workload | None:
         """How much a call computes, if its backend is to be chosen by that and its sizes are numbers."""

@@ -16,17 +16,19 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from cellwise import torch_internals
-from cellwise.backends.base import PlainBatch, Shortcut
+from cellwise.backends.base import CallContext, LayerSpec, PlainBatch, Shortcut
+from cellwise.graph.heads import heads_of
 from cellwise.nn.beside import sizes_beside
 from cellwise.nn.biases import filler
 from cellwise.nn.padding import output_widths
-from cellwise.nn.plain_rows import Give, Places, are_even, giver, key_of_given, widths_of
+from cellwise.nn.plain_rows import Give, Places, fits, giver, key_of_given, numbers_of, places_of, widths_of
 from cellwise.nn.true_sizes import InTrueSizes
+from cellwise.runtime import dispatch
 from cellwise.runtime.outputs import by_name
 from cellwise.runtime.sequences import Lengths
 
 if TYPE_CHECKING:
-    from cellwise.nn.layer import RecurrentLayer
+    from cellwise.nn.layer import Examined, RecurrentLayer
 
 Parameter = nn.Parameter
 
@@ -42,16 +44,49 @@ class Route(NamedTuple):
     give: Give | None  # where steps are given values beside x, or draw random numbers
     outputs: tuple[str, ...]  # the names of several
     output_sizes: tuple[int, ...] | None  # where these are not all alike
-    places: Places  # of rows, where something is given for each
+    places: Places  # of rows, where something is given for each and each has all steps
 
 
-# None for calls that have no short way. All that decides is in the key. Those by lengths hold where each row lies.
+class RaggedRoutes(NamedTuple):
+    """What was decided for calls that differ in their lengths alone.
+
+    decides: whether lengths decide who runs a call: "auto" asks how much there is to do, and so does who cuts a layer
+    into parts. by_work: who that is, by the longest row, all valid steps, and whether all rows have as many. by_who:
+    the routes of these; None where one has no short way.
+    """
+
+    stack: LayerSpec
+    context: CallContext
+    workload: dispatch.Workload | None
+    batch: int
+    decides: bool
+    by_work: dict[tuple[int, int, bool], tuple[int, int]]
+    by_who: dict[tuple[int, int], Route | None]
+
+    @staticmethod
+    def of(layer: RecurrentLayer, examined: Examined) -> RaggedRoutes:
+        """For calls like one that was examined."""
+        stack, context, workload = examined.stack, examined.context, examined.workload
+        decides = workload is not None or heads_of(stack.graph) > 1
+        batch = examined.form.sequences.batch
+        return RaggedRoutes(stack, context, workload, batch, decides, {}, {})
+
+    def who(self, layer: RecurrentLayer, longest: int, rows: int, is_even: bool) -> tuple[int, int]:
+        """The number of the choice, and in how many parts it goes."""
+        workload = self.workload
+        if workload is not None:
+            workload = workload._replace(steps=longest, rows=rows, ragged=not is_even)
+        number = dispatch.dispatch_id(layer._backend, self.stack, self.context, workload)
+        return number, layer._parts(number, rows)
+
+
+# None for calls that have no short way. All that decides is in the key, but for lengths.
 _ROUTES: dict[tuple[Any, ...], Route | None] = {}
-_RAGGED: dict[tuple[Any, ...], Route | None] = {}
+_RAGGED: dict[tuple[Any, ...], RaggedRoutes] = {}
+_NO_WORK = (0, 0, False)
 _UNKNOWN: Any = object()
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _MOST, _MOST_RAGGED = 4096, 256  # calls of so many forms are remembered
-_MOST_ROWS = 2**14  # of calls with lengths; beyond, what comes before a kernel is nothing beside it
 
 _is_recording, _threads = torch.is_grad_enabled, torch.get_num_threads
 _transform_level = torch_internals.transform_level
@@ -78,19 +113,28 @@ def call(
         if more is None:
             return None
         key += (resets is not None, lengths is not None, *more)
-    routes = _ROUTES if lengths is None else _RAGGED
-    route = routes.get(key, _UNKNOWN)
-    if route is _UNKNOWN:
-        if lengths is not None and key not in _ROUTES and not are_even(lengths):
-            # Most lengths are met once. Rows of one length may run in the chain, whose gradients have other bits, and
-            # do so from the first time on.
-            _remember(_ROUTES, key, None)
+    data = x if type(x) is Tensor else x.data
+    places, sizes = None, None
+    if lengths is not None:
+        batch, steps = x.shape[:2] if layer.batch_first else (x.shape[1], x.shape[0])
+        numbers = numbers_of(lengths, batch, steps)
+        if numbers is None:
             return None
-        route = _route(layer, x, state, lengths, resets, beside)
-        _remember(routes, key, route)
+        places = places_of(numbers.tobytes(), steps, layer.batch_first)
+        sizes = places.sizes
+    elif data is not x and data.is_cpu:
+        sizes = x.batch_sizes
+        if not fits(x):
+            return None
+    if sizes is None:
+        route = _ROUTES.get(key, _UNKNOWN)
+        if route is _UNKNOWN:
+            route = _route(layer, x, state, lengths, resets, beside)
+            _remember(_ROUTES, key, route)
+    else:
+        route = _ragged_route(layer, key, sizes, x, state, lengths, resets, beside)
     if route is None:
         return None
-    data = x if type(x) is Tensor else x.data
     weights = _weights(layer, route, data)
     if weights is None:
         return None
@@ -100,11 +144,14 @@ def call(
             if each is not None and (each.is_neg() or _is_wrapped(each)):
                 return None
     if route.give is not None:
-        weights = route.give(weights, data, beside)
+        weights = route.give(weights, data, beside, places or route.places)
     # A copy: the caller may write to his before the backward pass reads it.
-    marks = None if resets is None else route.places.take(resets).to(torch.uint8)
-    run: Any = _run_packed if data is not x else _run_dense if lengths is None else _run_ragged
-    found = run(layer, route, x, states, weights, marks)
+    marks = None if resets is None else (places or route.places).take(resets).to(torch.uint8)
+    if places is not None:
+        found = _run_ragged(layer, route, places, x, states, weights, marks)
+    else:
+        run: Any = _run_packed if data is not x else _run_dense
+        found = run(layer, route, x, states, weights, marks)
     if not route.outputs:
         return found
     return by_name(found[0], route.outputs, route.output_sizes), found[1]
@@ -138,8 +185,7 @@ def _key_of(layer: RecurrentLayer, x: Any, state: Any) -> tuple[Any, ...] | None
         return None
     return (
         layer._key,
-        data.shape,
-        packed,
+        data.shape if packed is None else packed,
         states,
         layer.input_size,
         layer.hidden_size,
@@ -170,25 +216,60 @@ def _first_requires_grad(layer: RecurrentLayer) -> bool:
 
 
 def _packed_key(x: PackedSequence) -> tuple[Any, ...] | None:
-    """What decides of a packed sequence, numbers and all; None if one of its fields is no plain tensor."""
+    """What decides of a packed sequence; None if one of its fields is no plain tensor.
+
+    On a CPU not the rows of each step: those are asked by `fits`.
+    """
     sizes, order, inverse = x.batch_sizes, x.sorted_indices, x.unsorted_indices
     if (
         type(x.data) is not Tensor
         or type(sizes) is not Tensor
         or not sizes.is_cpu
         or sizes.dtype is not torch.int64
+        or sizes.dim() != 1
     ):
         return None
-    key: tuple[Any, ...] = (sizes.shape, sizes.numpy().tobytes())
-    for each in (order, inverse):
-        key += (None if each is None else each.shape,)
-    return key
+    shapes = [None if each is None else each.shape for each in (order, inverse)]
+    if not x.data.is_cpu:
+        return x.data.shape, sizes.numpy().tobytes(), *shapes
+    return x.data.shape[1:], int(sizes[0]) if order is None and len(sizes) else None, *shapes
 
 
-def _remember(routes: dict[tuple[Any, ...], Route | None], key: tuple[Any, ...], route: Route | None) -> None:
+def _remember(routes: dict[Any, Any], key: Any, route: Any) -> None:
     if len(routes) >= (_MOST if routes is _ROUTES else _MOST_RAGGED):
         routes.clear()
     routes[key] = route
+
+
+def _ragged_route(
+    layer: RecurrentLayer,
+    key: tuple[Any, ...],
+    sizes: Tensor,
+    x: Any,
+    state: Any,
+    lengths: Lengths | None,
+    resets: Tensor | None,
+    beside: Mapping[str, Any],
+) -> Route | None:
+    """That of steps with so many rows: who runs a call may follow from how much there is to do."""
+    if not len(sizes):
+        return None
+    routes = _RAGGED.get(key)
+    if routes is None:
+        routes = RaggedRoutes.of(layer, layer._examined(x, state, lengths, resets, beside))
+        _remember(_RAGGED, key, routes)
+    work = _NO_WORK
+    if routes.decides:
+        counts = sizes.numpy()
+        work = len(counts), int(counts.sum()), int(counts[-1]) == routes.batch
+    who = routes.by_work.get(work)
+    if who is None:
+        who = routes.who(layer, *work)
+        _remember(routes.by_work, work, who)
+    route = routes.by_who.get(who, _UNKNOWN)
+    if route is _UNKNOWN:
+        route = routes.by_who[who] = _route(layer, x, state, lengths, resets, beside)
+    return route
 
 
 def _route(
@@ -200,18 +281,13 @@ def _route(
     beside: Mapping[str, Any],
 ) -> Route | None:
     """Decide, after all checks, for this call and all with the same key."""
-    chosen, form, info, dtype, parts, _ = layer._examined(x, state, lengths, resets, beside)
+    chosen, form, info, dtype, parts, *_ = layer._examined(x, state, lengths, resets, beside)
     graph, sequences = info.stack.graph, form.sequences
     if parts > 1 or (info.padding is not None and not (x if type(x) is Tensor else x.data).is_cpu):
         return None
     if chosen is None or (chosen.backend.accepts_padding and _watchers()):
         return None
     if (layer.weight_dropout and layer.training) or (resets is not None and info.first is not None):
-        return None
-    if lengths is not None and not 0 < len(sequences.data) <= _MOST_ROWS:
-        return None
-    # Autograd would add up the gradient at x in another order than it did the first time.
-    if lengths is not None and graph.input_parts and layer.bidirectional:
         return None
     is_packed = isinstance(x, PackedSequence)
     sizes = sequences.batch_sizes if is_packed or lengths is not None else None
@@ -234,7 +310,7 @@ def _route(
     shapes = tuple(shape for each in info.shapes for shape in each)
     stems = [[stem for stem, _ in each] for each in info.names]
     fill, places = filler(stems, info.shapes, info.filling, info.padding, dtype), Places.of(form)
-    give = giver(layer.cell, graph, widths, len(info.names), places, beside_sizes)
+    give = giver(layer.cell, graph, widths, len(info.names), beside_sizes)
     if info.padding is not None:
         shortcut = InTrueSizes(shortcut, info.padding)
     each_size = output_widths(info.padding)
@@ -283,14 +359,23 @@ def _run_dense(
 
 
 def _run_ragged(
-    layer: RecurrentLayer, route: Route, x: Any, states: Any, weights: list[Tensor], marks: Tensor | None
+    layer: RecurrentLayer,
+    route: Route,
+    places: Places,
+    x: Any,
+    states: Any,
+    weights: list[Tensor],
+    marks: Tensor | None,
 ) -> tuple[Tensor, Any]:
-    places, order, back = route.places, route.places.order, route.places.back
-    assert order is not None and back is not None
+    order, back = places.order, places.back
     data = places.take(x, x.shape[2])
-    states = [state.index_select(1, order) for state in states]
-    output, finals = route.shortcut.run(data, states, weights, layer.dropout, layer.training, None, marks)
-    finals = tuple([final.index_select(1, back) for final in finals])
+    if order is not None:
+        states = [state.index_select(1, order) for state in states]
+    output, finals = route.shortcut.run(
+        data, states, weights, layer.dropout, layer.training, places.sizes, marks
+    )
+    if back is not None:
+        finals = tuple([final.index_select(1, back) for final in finals])
     return places.give_back(output), finals[0] if len(finals) == 1 else finals
 
 

@@ -1,22 +1,25 @@
 """What a plain call gives beside x and states: what of it decides, and how it becomes the rows that a backend takes.
 
-Lengths are in the key with all their numbers, since they say where each row lies; of `resets` and of values beside x it
-has shapes and kinds.
+Of lengths, `resets` and values beside x the key has shapes and kinds alone. Where each row lies is worked out for each
+call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from cellwise.cells.base import Cell
 from cellwise.graph import StepGraph
 from cellwise.nn.beside import SizesBeside, drawn
 from cellwise.nn.padding import copied
-from cellwise.runtime.sequences import Form, Lengths, Ragged
+from cellwise.runtime.sequences import Form, Lengths
 
 _WHOLE = (torch.int64, torch.int32)
 
@@ -25,7 +28,7 @@ def key_of_given(
     x: Any, lengths: Lengths | None, resets: Any, beside: Mapping[str, Any]
 ) -> tuple[Any, ...] | None:
     """What decides of these; None if one is no plain tensor on the CPU, or x is packed."""
-    if type(x) is not Tensor or not x.is_cpu:
+    if type(x) is not Tensor or not x.is_cpu or (lengths is not None and x.dim() != 3):
         return None
     found: list[Any] = []
     for name, each in beside.items():
@@ -36,37 +39,41 @@ def key_of_given(
         if type(resets) is not Tensor or not resets.is_cpu:
             return None
         found.append((resets.shape, resets.dtype, resets.layout))
-    if lengths is not None:
-        numbers = _numbers(lengths) if x.dim() == 3 else None
-        if numbers is None:
-            return None
-        found.append(numbers)
     return tuple(found)
 
 
-def _numbers(lengths: Lengths) -> tuple[Any, ...] | bytes | None:
-    """Lengths as something to be looked up by; None of those that are no plain whole numbers."""
+def numbers_of(lengths: Lengths, batch: int, steps: int) -> np.ndarray | None:
+    """Lengths (B,) as int64; None of those that are no plain whole numbers of steps, one for each row."""
     if isinstance(lengths, Tensor):
-        is_plain = type(lengths) is Tensor and lengths.is_cpu and lengths.dtype in _WHOLE
-        # Of a view with steps, too, the numbers one after the other.
-        return (lengths.shape, lengths.dtype, lengths.numpy().tobytes()) if is_plain else None
-    if type(lengths) not in (list, tuple) or not all(type(each) is int for each in lengths):
+        if type(lengths) is not Tensor or not lengths.is_cpu or lengths.dtype not in _WHOLE:
+            return None
+        found = lengths.numpy()
+    elif type(lengths) in (list, tuple) and all(type(each) is int for each in lengths):
+        try:
+            found = np.array(lengths, np.int64)
+        except OverflowError:
+            return None
+    else:
         return None
-    return tuple(lengths)
+    if found.shape != (batch,) or not batch or found.min() < 0 or found.max() > steps:
+        return None
+    return found.astype(np.int64, copy=False)
 
 
-def are_even(lengths: Lengths) -> bool:
-    """Whether all rows have as many steps; of lengths that have a key."""
-    numbers = lengths.tolist() if isinstance(lengths, Tensor) else lengths
-    return len(set(numbers)) == 1
+def fits(x: PackedSequence) -> bool:
+    """Whether the rows of each step are those that torch would make, of a sequence of plain tensors on the CPU."""
+    counts, rows = x.batch_sizes.numpy(), x.data.shape[0]
+    if not len(counts) or counts[-1] < 1 or (counts[1:] > counts[:-1]).any() or counts.sum() != rows:
+        return False
+    return all(each is None or each.shape == (counts[0],) for each in (x.sorted_indices, x.unsorted_indices))
 
 
 class Places(NamedTuple):
     """Where rows of a padded batch lie, as long as all have the steps that they had.
 
     steps, batch: of what comes in. rows: of what a backend is given, the valid steps. turned: whether the batch comes
-    first, and steps are to. places: of each row in the flattened padded batch; order: of the batch, and back; none of
-    these where all rows have all steps.
+    first, and steps are to. places: of each row in the flattened padded batch; order: of the batch, and back, if
+    longer rows do not stand first; sizes: the rows of each step; none of these where all rows have all steps.
     """
 
     steps: int
@@ -76,15 +83,12 @@ class Places(NamedTuple):
     places: Tensor | None = None
     order: Tensor | None = None
     back: Tensor | None = None
+    sizes: Tensor | None = None
 
     @staticmethod
     def of(form: Form) -> Places:
         batch, rows = form.sequences.batch, form.sequences.data.shape[0]
-        if not isinstance(form, Ragged):
-            return Places(form.steps, batch, rows, form.batch_first and form.steps > 1 and batch > 1)
-        with torch.inference_mode(False):  # autograd keeps them
-            places, order = form.places.clone(), form.order.clone()
-        return Places(form.steps, batch, rows, form.batch_first, places, order, torch.argsort(order))
+        return Places(form.steps, batch, rows, form.batch_first and form.steps > 1 and batch > 1)
 
     def take(self, value: Tensor, *tail: int) -> Tensor:
         """The rows (N, *tail) of a value that is padded as x is."""
@@ -101,8 +105,36 @@ class Places(NamedTuple):
         return padded.view(*lead, width)
 
 
-# From the weights of all layer passes in a row, x and values by name, the same with rows behind each pass's weights.
-Give = Callable[[Sequence[Tensor], Tensor, Mapping[str, Any]], list[Tensor]]
+@lru_cache(maxsize=64)
+def places_of(lengths: bytes, steps: int, batch_first: bool) -> Places:
+    """Those of a padded batch, in the order in which `form_of` brings its rows, by the bytes of int64 lengths."""
+    found = np.frombuffer(lengths, np.int64)
+    batch, time, order = len(found), _times(int(found.max())), None
+    rows: Any = np.arange(batch)
+    if (found[1:] > found[:-1]).any():
+        rows = order = np.argsort(-found, kind="stable")
+        found = found[order]
+    inside = found > time
+    where = (rows * steps + time if batch_first else time * batch + rows)[inside]
+    with torch.inference_mode(False):  # autograd keeps them
+        places, sizes = torch.from_numpy(where), torch.from_numpy(inside.sum(1))
+        if order is None:
+            return Places(steps, batch, len(where), batch_first, places, sizes=sizes)
+        back = np.empty_like(order)
+        back[order] = np.arange(batch)
+        both = torch.from_numpy(order), torch.from_numpy(back)
+    return Places(steps, batch, len(where), batch_first, places, *both, sizes)
+
+
+@lru_cache(maxsize=64)
+def _times(steps: int) -> np.ndarray:
+    """(T, 1)"""
+    return np.arange(steps)[:, None]
+
+
+# From the weights of all layer passes in a row, x, values by name and where rows lie, the same with rows behind each
+# pass's weights.
+Give = Callable[[Sequence[Tensor], Tensor, Mapping[str, Any], Places], list[Tensor]]
 
 
 def widths_of(graph: StepGraph, given: Mapping[str, Any], x: Any, sizes: SizesBeside) -> dict[str, int]:
@@ -122,7 +154,6 @@ def giver(
     graph: StepGraph,
     widths: Mapping[str, int],
     passes: int,
-    places: Places,
     sizes: SizesBeside,
 ) -> Give | None:
     """What puts values beside x and random numbers behind the weights of each of so many layer passes; None if there
@@ -130,12 +161,14 @@ def giver(
 
     Every layer gets the same values; random numbers are drawn for each layer and direction.
     """
-    many = [(each, places.batch if each.per_sequence else places.rows) for each in graph.asked_draws]
-    if not many and not widths:
+    draws = graph.asked_draws
+    if not draws and not widths:
         return None
     defaults: Any = cell.inputs  # which has a number for each that a call may leave out
 
-    def give(weights: Sequence[Tensor], like: Tensor, given: Mapping[str, Any]) -> list[Tensor]:
+    def give(
+        weights: Sequence[Tensor], like: Tensor, given: Mapping[str, Any], places: Places
+    ) -> list[Tensor]:
         rows: list[Tensor] = []
         found: list[Tensor] = []
         count = len(weights) // passes
@@ -149,7 +182,8 @@ def giver(
         for first in range(0, len(weights), count):
             found += weights[first : first + count]
             found += rows
-            for each, number in many:
+            for each in draws:
+                number = places.batch if each.per_sequence else places.rows
                 numbers = drawn(each, number, sizes.of(each.name), like)
                 found.append(copied(numbers, sizes.width, 1).contiguous())  # a chain reads rows as they lie
         return found

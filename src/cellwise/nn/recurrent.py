@@ -245,7 +245,7 @@ def explain(
         raise InputError(
             f"explain takes a layer of cellwise; got {type(layer).__name__}. Swap it first: cellwise.convert(model)."
         )
-    chosen, form, info, dtype, parts, explanation = layer._examined(x, state, lengths, resets, beside)
+    chosen, form, info, dtype, parts, explanation, *_ = layer._examined(x, state, lengths, resets, beside)
     if chosen is None:
         return explanation
     batch = form.sequences

@@ -77,8 +77,11 @@ class Compiled(Backend):
         return run_stacked(stack, call, call.prepared.run, True, call.prepared.run_both)
 
     def shortcut(self, stack: LayerSpec, prepared: Any, batch: PlainBatch) -> Shortcut | None:
+        from cellwise.backends.compiled.ragged import RaggedShortcut
         from cellwise.backends.compiled.shortcut import CompiledShortcut
 
+        if batch.sizes is not None and prepared.kernels.compiler.plans_any_lengths:
+            return RaggedShortcut(stack, prepared, batch)
         return CompiledShortcut(stack, prepared, batch)
 
     def stepper(

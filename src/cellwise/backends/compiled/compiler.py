@@ -157,7 +157,8 @@ class SmallCall(NamedTuple):
     lengths: D, H and P. given: the shape of an output that is handed to the caller, with final states (1, B, H); None
     of one that goes to the next layer, (N, H), with final states (B, H). has_states: whether the states are the
     caller's, who wants gradients at them. device: of its tensors. has_resets: whether it is given `resets`. beside: the
-    width of each value beside x, 1 or H, in the order of `StepGraph.asked_inputs`.
+    width of each value beside x, 1 or H, in the order of `StepGraph.asked_inputs`. is_ragged: whether its rows are
+    given by lengths, which are others in the next call.
     """
 
     kernels: CellKernels
@@ -169,6 +170,7 @@ class SmallCall(NamedTuple):
     device: torch.device
     has_resets: bool = False
     beside: tuple[int, ...] = ()
+    is_ragged: bool = False
 
 
 class SmallPass(ABC):
@@ -184,6 +186,8 @@ class SmallPass(ABC):
     """
 
     infers = records = differentiates = True
+    # Whether a caller, who may write to it, is given the output that is kept, if these are one (`handed_out.py`).
+    shares_output = False
 
     @abstractmethod
     def infer(
@@ -235,6 +239,8 @@ class KernelCompiler(ABC):
     recomputing_span_bytes: int = 8 * 2**20
     # Whether `small_pass` is for calls of any size, and gives the bits that the general way gives for weights too.
     plans_every_call = False
+    # Whether it has one plan for all batches whose rows have several lengths, made when such a batch is first met.
+    plans_any_lengths = False
 
     @abstractmethod
     def row_width(self, size: int, dtype: torch.dtype) -> int:

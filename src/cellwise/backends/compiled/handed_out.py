@@ -47,7 +47,12 @@ def is_free(kernels: CellKernels, output: Tensor, has_resets: bool) -> bool:
 
 def is_shared(kernels: CellKernels, x: Tensor, output: Tensor) -> bool:
     """Whether an output (N, H) that is read, of an input (N, D), is handed out without a copy."""
-    return output.nbytes >= _LARGE and (x.shape[1], output.shape[1]) not in _WRITTEN.get(kernels, ())
+    return are_shared(kernels, x.shape[1], output.shape[1], output.nbytes)
+
+
+def are_shared(kernels: CellKernels, input_size: int, width: int, size: int) -> bool:
+    """The same of outputs of such rows and so many bytes, before there are any."""
+    return size >= _LARGE and (input_size, width) not in _WRITTEN.get(kernels, ())
 
 
 def copy_from_now_on(kernels: CellKernels, x: Tensor, output: Tensor) -> None:

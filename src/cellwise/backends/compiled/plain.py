@@ -155,8 +155,12 @@ class Forward(torch.autograd.Function):
         if call.small is not None and call.small.records:
             given = (x, zeros or others[:count], others[count:])
             output, kept, finals, saved = call.small.record(*given, *_those(resets))
-            ctx.reads_output = kept is output
             ctx.save_for_backward(kept, x, *others, *saved)
+            shared = kept is output and call.small.shares_output
+            ctx.reads_output = kept is output and not shared
+            if shared:  # as below
+                output = output.data
+                ctx.writes = Writes(output)
             return output, *finals
         rows, (states, weights) = x.reshape(-1, x.shape[-1]), _states_and_weights(call, others)
         output, finals, saved = run_forward(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +16,7 @@ from cellwise.backends.compiled.compiler import KernelCompiler, SmallCall
 from cellwise.backends.compiled.layer_pass import LayerPass
 from cellwise.backends.compiled.plain import Forward, PassCall, run_forward
 from cellwise.backends.compiled.stack import Stack, StackCall
-from cellwise.backends.compiled.time_schedule import TimeSchedule, even_schedule, schedule_of
+from cellwise.backends.compiled.time_schedule import TimeSchedule, even_schedule, schedule_at
 from cellwise.plan import state_sizes
 from cellwise.torch_internals import apply_alone, has_saved_tensors_hooks
 
@@ -54,20 +55,26 @@ class CompiledShortcut(Shortcut):
         self._outputs = 1 + len(stack.graph.others)
         self._given = (*self._lead, self._outputs * self._sizes[0]) if self._alone else None
         self._whole: dict[tuple[bool, bool, bool, torch.device], StackCall | None] = {}
-        self._calls: dict[tuple[int, bool, torch.device, bool], PassCall] = {}
-        # Most batches whose rows have several lengths come once, and a plan for them is dearer than what it saves.
-        self._is_met = self._schedules[0].is_dense
+        self._calls: dict[tuple[int, bool, torch.device], PassCall] = {}
 
-    def _call(self, number: int, has_states: bool, device: torch.device, is_met: bool) -> PassCall:
+    def _call(self, number: int, has_states: bool, device: torch.device) -> PassCall:
         """What is known beforehand of one layer and direction."""
         made, parts = self._made, [self._stack.hidden_size] * len(self._stack.graph.input_parts)
         layer, direction = divmod(number, self._stack.directions)
         lengths, schedule = self._lengths(layer), self._schedules[direction]
         given, beside = (made.kernels, made.bias), (*self._form.beside, *parts)
         shape = SmallCall(
-            *given, lengths, schedule, self._given, has_states, device, self._form.resets, beside
+            *given,
+            lengths,
+            schedule,
+            self._given,
+            has_states,
+            device,
+            self._form.resets,
+            beside,
+            not self._is_dense,
         )
-        small = made.kernels.compiler.small_pass(shape) if is_met else None
+        small = made.kernels.compiler.small_pass(shape)
         if has_states:
             return PassCall(*given, schedule, self._given, small)
         zeros = [
@@ -95,11 +102,10 @@ class CompiledShortcut(Shortcut):
         else:
             share = dropout if training else 0.0
             output, finals = self._stacked(x, states, weights, records, share, resets)
-        self._is_met = True
         return output.transpose(0, 1) if self._turned else output, tuple(finals)
 
     def _call_of(self, number: int, states: Sequence[Tensor], x: Tensor) -> PassCall:
-        key = (number, bool(states), x.device, self._is_met)
+        key = (number, bool(states), x.device)
         call = self._calls.get(key)
         if call is None:
             call = self._calls[key] = self._call(*key)
@@ -360,5 +366,5 @@ def _mask(like: Tensor, shape: tuple[int, int], dropout: float) -> Tensor:
 def _schedule_of(batch: PlainBatch, reverse: bool) -> TimeSchedule:
     if batch.sizes is None:
         return even_schedule(batch.steps, batch.batch, reverse)
-    offsets = torch.tensor([0, *batch.sizes], device="cpu").cumsum(0)
-    return schedule_of(offsets, batch.batch, reverse)
+    offsets = np.cumsum((0, *batch.sizes), dtype=np.int64)
+    return schedule_at(offsets.tobytes(), batch.batch, reverse)

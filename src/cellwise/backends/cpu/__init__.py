@@ -9,6 +9,7 @@ in_place  kernels that pack no weights, for few rows (in_place_products, few_row
 small_calls         calls of few rows as one chain, with small_backward, small_run, small_jobs, small_beside,
                     small_products and copy_rows; and all layers of a stack as one call: small_stack, wave (who does
                     which block of steps) and masks (dropout between them)
+small_ragged        those whose rows have several lengths, with ragged_gradients and step_rows
 gradient_products   gradients of weights and of the input from those at gates (block_products)
 bf16      numbers of bfloat16; and as bf16_kernel, bf16_products and bf16_pack what differs with them
 amx       tile registers; and as amx_products and amx_kernel what goes by them, as amx_support who has them

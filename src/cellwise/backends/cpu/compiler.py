@@ -208,6 +208,7 @@ class LlvmCompiler(KernelCompiler):
 
     device_type = "cpu"
     dtypes = DTYPES
+    plans_any_lengths = True
 
     @property
     def layout(self) -> str:  # type: ignore[override]

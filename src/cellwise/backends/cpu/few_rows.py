@@ -19,6 +19,9 @@ _STEPS = ((3, 1), (24, 32), (math.inf, 8))
 # Rows up to which the products of `small_products`, which pack nothing, take less time than MKL's, if the gradients at
 # gates, which are read again for every few columns of the result, stay in the second cache.
 MOST_SMALL, MOST_SMALL_BYTES = 256, 2**20
+# The same of calls in one thread whose rows have several lengths; beyond the first they have the products of all calls.
+# More were not measured.
+MOST_RAGGED, MOST_RAGGED_BYTES = 2**13, 2**23
 
 
 def most_in_place(input_size: int, hidden: int, lanes: int) -> float:

@@ -22,7 +22,7 @@ from cellwise.backends.base import Follower
 from cellwise.backends.cpu.chain import WORDS, Chain
 from cellwise.backends.cpu.code import POINTER, Code
 from cellwise.backends.cpu.compile import load, object_code
-from cellwise.backends.cpu.small_products import PRODUCT, small_products
+from cellwise.backends.cpu.small_products import KINDS, PRODUCT, small_products
 from cellwise.backends.cpu.target import Target
 from cellwise.errors import InputError
 
@@ -79,9 +79,10 @@ class CpuFollower(Follower):
         read = stepper.output.data_ptr()
         scores = self._noise.data_ptr() + np.arange(most) * width * size
         ids = self._ids.ctypes.data + np.arange(most) * self._ids.itemsize
-        product = (1, 0, 0, read, 1, weight.data_ptr(), width, height, 0, width, 1, width, 1)
+        counts = [int(kind is PRODUCT) for kind in KINDS]
+        product = (*counts, read, 1, weight.data_ptr(), width, height, 0, width, 1, width, 1)
         self._products = np.tile(np.array(product, np.int64), (most, 1))
-        self._products[:, 3 + PRODUCT.index("out")] = scores
+        self._products[:, len(counts) + PRODUCT.index("out")] = scores
         self._choices = np.zeros((2, most, len(CHOICE)), np.int64)
         row_bytes = table.shape[1] * size
         links: tuple[list[tuple[Any, int, int]], ...] = ([], [])

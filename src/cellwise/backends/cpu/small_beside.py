@@ -9,24 +9,24 @@ from torch import Tensor
 
 from cellwise.backends.compiled.beside import Beside
 from cellwise.backends.compiled.compiler import SmallCall
-from cellwise.backends.cpu.small_jobs import WholeRows
+from cellwise.backends.cpu.small_jobs import Count, Rows, WholeRows
 from cellwise.plan.program import Program, StorageClass
 
 
 class GivenBeside:
     """What stands beside x, as a chain is given it: rows where they lie, and of a number for all units whole vectors.
 
-    places: by the name of a buffer, which of the operands it holds.
+    places: by the name of a buffer, which of the operands it holds. counted: how many rows, where each call says that.
     """
 
-    def __init__(self, beside: Beside | None, call: SmallCall) -> None:
+    def __init__(self, beside: Beside | None, call: SmallCall, counted: Count | None = None) -> None:
         graph, kernels, hidden = call.kernels.graph, call.kernels, call.lengths[1]
         stems, schedule = kernels.stems[call.bias], call.schedule
         self.places = {} if beside is None else beside.operands()
         values = [stems.index(name) for name in graph.asked_inputs]
         self._widths = dict(zip(values, call.beside, strict=True))
         self._lanes, self._hidden, self._padded = kernels.padded(1), hidden, kernels.padded(hidden)
-        self._rows = dict.fromkeys(self.places.values(), schedule.rows)
+        self._rows: dict[int, Rows] = dict.fromkeys(self.places.values(), counted or schedule.rows)
         for draw in graph.asked_draws:
             if draw.per_sequence:
                 self._rows[stems.index(draw.name)] = schedule.batch

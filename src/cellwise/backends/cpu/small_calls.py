@@ -20,13 +20,14 @@ from cellwise.backends.compiled.backward_pass import BackwardPass
 from cellwise.backends.compiled.compiler import SmallCall, SmallPass
 from cellwise.backends.compiled.forward_pass import OUTPUT, ForwardPass, X, first_states
 from cellwise.backends.compiled.scratch import POOL
+from cellwise.backends.compiled.time_schedule import TimeSchedule
 from cellwise.backends.cpu.by_units import is_worth_it
 from cellwise.backends.cpu.copy_rows import copy_rows
-from cellwise.backends.cpu.few_rows import gates_of, is_small
+from cellwise.backends.cpu.few_rows import MOST_RAGGED, MOST_RAGGED_BYTES, gates_of, is_small
 from cellwise.backends.cpu.masks import multiply
 from cellwise.backends.cpu.small_backward import SmallBackward
 from cellwise.backends.cpu.small_beside import GivenBeside, restarted
-from cellwise.backends.cpu.small_jobs import Jobs, Masks, WholeRows
+from cellwise.backends.cpu.small_jobs import Count, Jobs, Masks, WholeRows
 from cellwise.backends.cpu.small_products import small_products
 from cellwise.backends.cpu.small_run import (
     SmallRun,
@@ -36,6 +37,7 @@ from cellwise.backends.cpu.small_run import (
     carried_places,
     own_places,
     template,
+    words_of,
 )
 from cellwise.backends.cpu.threads import is_for_many
 from cellwise.plan.forward import forward_program
@@ -49,6 +51,7 @@ MASKED = ("output times mask", "mask")
 _SMALL = 2**16  # bytes of a tensor that the C library has at hand
 _empty_like = torch.empty_like
 _address = Tensor.data_ptr
+_CPU = torch.device("cpu")
 
 
 class SmallForward:
@@ -57,6 +60,8 @@ class SmallForward:
     Args:
         spans: of a layer that goes block by block of its steps, beside others of a stack (`small_stack.py`).
         is_masked: and whose output the next layer is given times a mask.
+        counted: how many rows there are, where each call says that (`small_ragged.py`). The kernel is the one to take.
+        shares: whether the caller is given the very output that is kept.
     """
 
     def __init__(
@@ -67,20 +72,23 @@ class SmallForward:
         tape: bool,
         spans: Spans | None = None,
         is_masked: bool = False,
+        counted: Count | None = None,
+        shares: bool = False,
     ) -> None:
-        given, kernel = call.given, kernel.for_shape(made.shape)
-        sizes, dtype = made.sizes, kernel.dtype
-        batch, rows, outputs = made.schedule.batch, made.schedule.rows, made.sizes.outputs
+        given, kernel = call.given, kernel if counted else kernel.for_shape(made.shape)
+        sizes, dtype, self._counted = made.sizes, kernel.dtype, counted
+        batch, outputs = made.schedule.batch, made.sizes.outputs
+        rows = counted.most if counted else made.schedule.rows
         self._pass, self._width = made, sizes.padded_output
         self._sizes = [sizes.of_state(place)[0] for place in range(len(made.widths))]
         whole = WholeRows(dtype.itemsize)
-        self._beside = GivenBeside(made.beside, call)
+        self._beside = GivenBeside(made.beside, call, counted)
         is_padded, extra = sizes.output != self._width, {}
         # What a call makes: what is kept, the output, the final states.
         shapes: list[tuple[str, tuple[int, ...]]]
         shapes = [(f"saved {place}", (rows, width)) for place, width in enumerate(made.made)]
         # The kernel's output is the caller's but where it is kept, since he may write to it, and where it is padded.
-        self._copies = is_padded or (tape and given is not None)
+        self._copies = is_padded or (tape and given is not None and not shares)
         own, kept = "kept output" if self._copies else "output", (rows, outputs * self._width)
         if made.output_place is not None:
             shapes.insert(made.output_place, (own, kept))
@@ -90,13 +98,15 @@ class SmallForward:
         if self._copies and not is_padded:
             shapes.append((own, kept))
         # Stands for the output among what is kept, where that is not read.
-        self._unread = template((rows, outputs * sizes.output), dtype) if is_padded and tape else None
+        lines = 1 if counted else rows
+        self._unread = template((lines, outputs * sizes.output), dtype) if is_padded and tape else None
         self._output = len(shapes)
         shapes.append(("output", given or (rows, outputs * sizes.output)))
         lead = () if given is None else (1,)
         self._finals = [f"final {place}" for place in range(len(made.widths))]
         shapes += [(name, (*lead, batch, size)) for name, size in zip(self._finals, self._sizes, strict=True)]
         self._templates = [template(shape, dtype) for _, shape in shapes]
+        self._row_widths = [(name, shape[-1]) for name, shape in shapes[: self._output + 1]]
         # What is large comes from the pool, but not what the caller gets.
         self._makers = [
             partial(_empty_like, each)
@@ -132,7 +142,9 @@ class SmallForward:
         self._is_masked = is_masked
         stages = None if spans is None else Stages(spans, lambda *_: (), self._after)
         self._in_blocks = spans is not None
-        self.runs = SmallRuns(kernel, made.shape, places, whole, self._jobs, extra, names, forms, stages)
+        self.runs = SmallRuns(
+            kernel, made.shape, places, whole, self._jobs, extra, names, forms, stages, counted is not None
+        )
 
     def _history(self, place: int) -> str:
         """Where the states after the steps are left."""
@@ -145,6 +157,9 @@ class SmallForward:
         """The copies for the caller."""
         made, schedule = self._pass, self._pass.schedule
         found = Jobs(run.kernel.dtype.itemsize)
+        if self._counted is not None:
+            self._counted_jobs(found, self._counted)
+            return found
         if self._copies and not self._in_blocks:
             self._copy(found, slice(0, schedule.rows))
         for place, (size, width) in enumerate(zip(self._sizes, made.widths, strict=True)):
@@ -156,6 +171,17 @@ class SmallForward:
                     else:
                         found.move(to, (self._carried[place], at * width), rows, size, width)
         return found
+
+    def _counted_jobs(self, found: Jobs, counted: Count) -> None:
+        """The same where each call says how many rows there are."""
+        made, size, width = self._pass, self._pass.sizes.output, self._width
+        if self._copies:
+            outputs = Count("rows of outputs", counted.most * made.sizes.outputs)
+            found.copies.copy(("output", 0), size, ("kept output", 0), width, outputs, size)
+        for place, (size, width) in enumerate(zip(self._sizes, made.widths, strict=True)):
+            carried, first = (self._carried[place], width), (f"state {place}", size)
+            after = "offsets" if made.histories[place] is not None else "pair after"
+            found.steps.end(self._finals[place], carried, first, size, after, made.schedule.batch)
 
     def _copy(self, jobs: Jobs, rows: slice) -> None:
         """Of the output of some steps, for whoever is given that."""
@@ -173,19 +199,39 @@ class SmallForward:
             masks.multiply(dropped, "output", mask, rows.start * width, (rows.stop - rows.start) * width)
         return (found, small_products), (found.copies, copy_rows), (masks, multiply)
 
-    def _restarted(self, states: Sequence[Tensor], resets: Tensor) -> list[Tensor]:
-        schedule = self._pass.schedule
-        return restarted(states, resets) if schedule.is_dense else first_states(states, resets, schedule)
-
     def run(
         self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], *resets: Tensor
     ) -> tuple[Any, ...]:
         """The output, what is kept of it, the final states, and what else is kept; x (rows, D) in any shape."""
         made = list(map(_empty_like, self._templates))
         if self._restarts:
-            states = self._restarted(states, resets[0])
+            states = restarted(states, resets[0])
         self.runs.enter((x, *states, *self._beside.whole(weights), *made, *resets))
         return self._parted(made)
+
+    def run_counted(
+        self,
+        schedule: TimeSchedule,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        *resets: Tensor,
+    ) -> tuple[Any, ...]:
+        """The same of a call that says how many rows there are, and where they lie."""
+        rows, dtype = schedule.rows, x.dtype
+        made = [
+            torch.empty(rows, width, dtype=dtype, device="cpu")
+            if name == "output" or rows * width * dtype.itemsize <= _SMALL
+            else POOL.tensor(rows, width, dtype=dtype)
+            for name, width in self._row_widths
+        ]
+        made += map(_empty_like, self._templates[self._output + 1 :])
+        if self._restarts:
+            states = first_states(states, resets[0], schedule)
+        given = (x, *states, *self._beside.whole(weights), *made, *resets)
+        self.runs.enter(given, words_of(schedule, self._pass.sizes.outputs))
+        output, kept, finals, saved = self._parted(made)
+        return output, kept if self._unread is None else kept.expand(rows, -1), finals, saved
 
     def _parted(self, made: list[Tensor]) -> tuple[Any, ...]:
         output = made[self._output]
@@ -218,35 +264,19 @@ class CpuSmallPass(SmallPass):
 
     def __init__(self, call: SmallCall, infers: bool, records: bool) -> None:
         self._call, self.infers, self.records = call, infers, records
-        # Where rows have several lengths, the backward pass is that of all calls: lengths are met there first, when no
-        # plan is worth making, and gradients must have the same bits ever after.
-        self.differentiates = records and call.schedule.is_dense
-
-    def _forward(self, tape: bool) -> SmallForward:
-        call, kernels = self._call, self._kernels
-        device = torch.device("cpu")
-        given = (call.kernels, call.bias, call.lengths, call.schedule, call.has_resets, tape, device)
-        kernel = kernels.training if tape else kernels.inference
-        return SmallForward(ForwardPass(*given), call, kernel, tape)
-
-    @property
-    def _kernels(self) -> Any:
-        """Of this backend's own kind."""
-        return self._call.kernels
+        self.differentiates = records
 
     @cached_property
     def _infers(self) -> SmallForward:
-        return self._forward(False)
+        return forward_of(self._call, False)
 
     @cached_property
     def _records(self) -> SmallForward:
-        return self._forward(True)
+        return forward_of(self._call, True)
 
     @cached_property
     def _differentiates(self) -> SmallBackward:
-        call, device = self._call, torch.device("cpu")
-        given = (call.kernels, call.bias, call.lengths, call.schedule, call.has_resets, device)
-        return SmallBackward(BackwardPass(*given), call, self._kernels.backward)
+        return backward_of(self._call)
 
     def infer(
         self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], *resets: Tensor
@@ -262,18 +292,44 @@ class CpuSmallPass(SmallPass):
         return self._differentiates.run(*arguments)
 
 
-def small_pass(call: SmallCall) -> CpuSmallPass | None:
+def forward_of(
+    call: SmallCall,
+    tape: bool,
+    kernel: Kernel | None = None,
+    counted: Count | None = None,
+    shares: bool = False,
+) -> SmallForward:
+    kernels: Any = call.kernels  # of this backend's own kind
+    made = ForwardPass(kernels, call.bias, call.lengths, call.schedule, call.has_resets, tape, _CPU)
+    kernel = kernel or (kernels.training if tape else kernels.inference)
+    return SmallForward(made, call, kernel, tape, counted=counted, shares=shares)
+
+
+def backward_of(call: SmallCall, kernel: Kernel | None = None, counted: Count | None = None) -> SmallBackward:
+    kernels: Any = call.kernels
+    made = BackwardPass(kernels, call.bias, call.lengths, call.schedule, call.has_resets, _CPU)
+    return SmallBackward(made, call, kernel or kernels.backward, counted=counted)
+
+
+def small_pass(call: SmallCall) -> SmallPass | None:
     """The way for calls of this shape, if they are small: of few rows, for one thread, with gradients or without."""
     kernels, schedule = call.kernels, call.schedule
     graph, (width, hidden, projected) = kernels.graph, call.lengths
     rows = schedule.rows
     inner = len(graph.input_gates) * width + len(graph.state_gates) * (projected or hidden)
-    if not has_chain(kernels, rows, hidden):
+    is_ragged = call.is_ragged or not schedule.is_dense
+    if not (has_chain(kernels, rows, hidden) or (is_ragged and has_ragged_chain(kernels, rows, hidden))):
         return None
     work, batch = rows * hidden * (inner + 20), schedule.batch
     shared = batch > 1 or _shares_units(call)
     infers, records = (not (shared and is_for_many(work, batch, each)) for each in (False, True))
-    return CpuSmallPass(call, infers, records) if infers or records else None
+    if not (infers or records):
+        return None
+    if is_ragged:
+        from cellwise.backends.cpu.small_ragged import RaggedPass
+
+        return RaggedPass(call, infers, records)
+    return CpuSmallPass(call, infers, records)
 
 
 def _shares_units(call: SmallCall) -> bool:
@@ -290,6 +346,14 @@ def has_chain(kernels: CellKernels, rows: int, hidden: int) -> bool:
     return is_of_chains(kernels) and is_small(rows, gate_bytes, hidden, kernels.padded(1))
 
 
+def has_ragged_chain(kernels: CellKernels, rows: int, hidden: int) -> bool:
+    """Whether calls have one whose rows have several lengths: also of more rows, where what surrounds a kernel is more
+    for them than for dense ones.
+    """
+    gate_bytes = gates_of(kernels.graph) * kernels.dtype.itemsize * kernels.padded(hidden)
+    return is_of_chains(kernels) and 0 < rows <= MOST_RAGGED and rows * gate_bytes <= MOST_RAGGED_BYTES
+
+
 def is_of_chains(kernels: CellKernels) -> bool:
     """Whether a cell's calls of few rows have one."""
-    return kernels.dtype is not torch.bfloat16 and not kernels.graph.scalars
+    return kernels.dtype is not torch.bfloat16

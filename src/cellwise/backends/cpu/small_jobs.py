@@ -3,14 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cellwise.backends.cpu.block_products import JOB
 from cellwise.backends.cpu.copy_rows import COPY
 from cellwise.backends.cpu.masks import MULTIPLY
-from cellwise.backends.cpu.small_products import MOVE, NARROW, PRODUCT, WORD
+from cellwise.backends.cpu.small_products import KINDS, WORD
+from cellwise.backends.cpu.step_rows import BEFORE, END, LAY_OUT, TIMES
+
+
+class Count(NamedTuple):
+    """How many rows there are where each call says that, as the word of this name; at most so many."""
+
+    name: str
+    most: int
+
+    @property
+    def word(self) -> tuple[str, int]:
+        """For a job, which is given it as it is given an address."""
+        return self.name, 0
+
+
+Rows = int | Count
+
+
+def most_of(rows: Rows) -> int:
+    return rows.most if isinstance(rows, Count) else rows
+
+
+def word_of_rows(rows: Rows) -> int | tuple[str, int]:
+    return rows.word if isinstance(rows, Count) else rows
 
 
 class Table:
@@ -64,13 +88,13 @@ class Copies(Table):
         to_row: int,
         source: tuple[str, int],
         source_row: int,
-        rows: int,
+        rows: Rows,
         size: int,
         width: int = 0,
     ) -> None:
         """Rows of `size` numbers, zeros behind them up to `width`; tensors and starts as of a product."""
         to, source = ((name, start * self.bytes) for name, start in (to, source))
-        self.add(0, (to, to_row, source, source_row, rows, size, width or size))
+        self.add(0, (to, to_row, source, source_row, word_of_rows(rows), size, width or size))
 
 
 class Products(Table):
@@ -119,24 +143,60 @@ class WholeRows(Copies):
         super().__init__(element_bytes)
         self.room: dict[str, int] = {}
 
-    def of(self, name: str, rows: int, size: int, width: int) -> str:
+    def of(self, name: str, rows: Rows, size: int, width: int) -> str:
         """Under which name rows of `size` numbers of a tensor stand in rows of `width`: its own if they are as wide."""
         if size == width:
             return name
         whole = f"whole {name}"
         if whole not in self.room:
-            self.room[whole] = rows * width * self.bytes
+            self.room[whole] = most_of(rows) * width * self.bytes
             self.copy((whole, 0), width, (name, 0), size, rows, size, width)
         return whole
 
 
-class Jobs(Table):
-    """The table of `small_products`, and the copies that follow."""
+class LayOut(Table):
+    """The table of `lay_out`."""
 
-    kinds = (PRODUCT, NARROW, MOVE)
+    kinds = (LAY_OUT,)
+
+    def __init__(self, batch: int, backwards: bool, steps: int) -> None:
+        super().__init__(WORD)
+        given = [(f"schedule {name}", 0) for name in ("offsets", "steps")]
+        names = [f"schedule {name}" for name in TIMES]
+        self.add(0, (*given, batch, int(backwards), *((name, 0) for name in names)))
+        # Of arrays for so many steps.
+        self.room = dict.fromkeys(names, WORD * steps)
+
+
+class StepRows(Table):
+    """The table of `step_rows`."""
+
+    kinds = (BEFORE, END)
+
+    def before(self, to: str, source: tuple[str, int], first: tuple[str, int], numbers: int) -> None:
+        """What each row has before each step, one after the other; a tensor and how wide its rows are."""
+        words = (to, 0), numbers, (source[0], 0), source[1], (first[0], 0), first[1], numbers
+        # In the order of the forward pass, which is the other one to a backward pass.
+        times = ("steps", "offsets", "following", "other before")
+        self.add(0, (*words, *((f"schedule {name}", 0) for name in times)))
+
+    def end(
+        self, to: str, source: tuple[str, int], first: tuple[str, int], numbers: int, after: str, batch: int
+    ) -> None:
+        """What each row of the batch has after its last step; `after` names the array that says where that is."""
+        words = (to, 0), numbers, (source[0], 0), source[1], (first[0], 0), first[1], numbers
+        times = ("steps", "offsets", "following", after)
+        self.add(1, (*words, *((f"schedule {name}", 0) for name in times), batch))
+
+
+class Jobs(Table):
+    """The table of `small_products`, what comes before, and the copies that follow."""
+
+    kinds = KINDS
 
     def __init__(self, element_bytes: int) -> None:
         super().__init__(element_bytes)
+        self.steps = StepRows(element_bytes)
         self.copies = Copies(element_bytes)
 
     def product(
@@ -145,18 +205,22 @@ class Jobs(Table):
         left_row: int,
         right: tuple[str, int],
         right_row: int,
-        rows: int,
+        rows: Rows,
         out: tuple[str, int],
         size: tuple[int, int],
         add: bool,
     ) -> None:
         """Tensors with how many numbers behind their beginning; `rows` of both operands; `size` of the result."""
         left, right, out = ((name, start * self.bytes) for name, start in (left, right, out))
-        self.add(0, (left, left_row, right, right_row, rows, out, size[1], *size, int(add)))
+        self.add(0, (left, left_row, right, right_row, word_of_rows(rows), out, size[1], *size, int(add)))
 
     def narrow(self, out: tuple[str, int], sums: int, count: int, add: bool) -> None:
         """Numbers of float64 at an address, as those of the kernel's type."""
         self.add(1, ((out[0], out[1] * self.bytes), sums, count, int(add)))
+
+    def total(self, out: str, sums: int, count: int) -> None:
+        """All of so many numbers of float64 at an address as one of the kernel's type."""
+        self.add(3, ((out, 0), sums, count))
 
     def move(
         self, to: tuple[str, int], source: tuple[str, int], rows: int, size: int, source_row: int

@@ -3,11 +3,12 @@
 A call of MKL takes longer to begin than a product over a few dozen rows takes; and a call of anything from Python costs
 as much as a step of a small layer. So a call that computes little hands over all that is left to do as a table:
 
-    void small_products(int64 *table)    of table[0] jobs, table[1] numbers to narrow and table[2] pieces to move
+    void small_products(int64 *table)    of table[0] jobs, and so many of the other kinds
 
     job     out[i, k] (+)= sum over n of left[n, i] right[n, k]
     narrow  out[i] (+)= sums[i], from float64
     move    a piece of memory to another place
+    total   out[0] = sum over i of sums[i], from float64
 
 No operand is packed: both are read along their rows, as they lie.
 """
@@ -27,6 +28,8 @@ from cellwise.backends.cpu.target import Target
 PRODUCT = ("left", "left row", "right", "right row", "n", "out", "out row", "i", "k", "add")
 NARROW = ("out", "sums", "i", "add")
 MOVE = ("to", "from", "words")
+TOTAL = ("out", "sums", "i")
+KINDS = (PRODUCT, NARROW, MOVE, TOTAL)  # of which a table first says how many there are
 WORD = 8  # bytes that are moved at once, at the least
 _MOVED = 8  # words of a vector
 _ROWS = 6  # of the result, in registers
@@ -41,13 +44,14 @@ class SmallProducts(Code):
     def emit(self) -> ir.Module:
         b = self.b
         table, _ = self.function.args
-        counts = [self.load_whole(table, place) for place in range(3)]
-        at: Value = self.whole(len(counts))
         kinds: list[tuple[tuple[str, ...], Callable[..., None]]] = [
             (PRODUCT, self._product),
             (NARROW, self._narrow),
             (MOVE, self._move),
+            (TOTAL, self._total),
         ]
+        counts = [self.load_whole(table, place) for place in range(len(kinds))]
+        at: Value = self.whole(len(counts))
         for (names, do), count in zip(kinds, counts, strict=True):
             with self.loop("job", count) as number:
                 place = b.add(at, b.mul(number, self.whole(len(names))))
@@ -154,6 +158,14 @@ class SmallProducts(Code):
                 lambda values: [b.fadd(self.load_one(place), values[0])],
             )
             self.store(value, place)
+
+    def _total(self, out: Value, sums: Value, count: Value) -> None:
+        b, double = self.b, ir.DoubleType()
+        sums, totals = self._pointer(sums), [ir.Constant(double, 0.0)]
+        with self.summing("i", count, totals) as (i, (running,), following):
+            following.append(b.fadd(running, b.load(self.at(sums, i, double), typ=double)))
+        value = totals[0] if self.v.double else b.fptrunc(totals[0], self.v.element)
+        b.store(value, self._pointer(out), align=self.element_bytes)
 
     def _move(self, to: Value, source: Value, words: Value) -> None:
         b, kind = self.b, ir.VectorType(I64, _MOVED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
 from struct import Struct
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,15 +14,17 @@ import torch
 from llvmlite import ir
 from torch import Tensor
 
-from cellwise.backends.compiled.compiler import RunShape
+from cellwise.backends.compiled.compiler import Carried, RunShape
 from cellwise.backends.compiled.scratch import SCRATCH
+from cellwise.backends.compiled.time_schedule import TimeSchedule
 from cellwise.backends.cpu.chain import Chain
 from cellwise.backends.cpu.code import POINTER, Code
 from cellwise.backends.cpu.compile import load, object_code
 from cellwise.backends.cpu.copy_rows import copy_rows
 from cellwise.backends.cpu.launch import CpuRun
-from cellwise.backends.cpu.small_jobs import Jobs, Table, WholeRows
+from cellwise.backends.cpu.small_jobs import Jobs, LayOut, Table, WholeRows
 from cellwise.backends.cpu.small_products import WORD, small_products
+from cellwise.backends.cpu.step_rows import lay_out, step_rows
 from cellwise.backends.cpu.target import Target
 
 if TYPE_CHECKING:
@@ -38,6 +40,16 @@ Link = tuple[Any, int, int]
 MakeLoop = Callable[[int, Target], Any]
 # Of blocks of steps the first step, the end and the rows, in the order in which they run.
 Spans = Sequence[tuple[int, int, slice]]
+
+# What each call says where rows have several lengths, behind the addresses of its tensors: how many rows there are, and
+# these times the outputs of a step; the steps, and where the offsets of `TimeSchedule` lie.
+SCHEDULE = ("rows", "rows of outputs", "schedule steps", "schedule offsets")
+
+
+def words_of(schedule: TimeSchedule, outputs: int) -> tuple[int, ...]:
+    """The words that `SCHEDULE` names; it must be held until the call is over."""
+    rows = schedule.rows
+    return rows, rows * outputs, schedule.steps, schedule.start
 
 
 def emit_spread(target: Target) -> ir.Module:
@@ -93,6 +105,8 @@ class SmallRun(CpuRun):
         names: of the tensors, in the order in which `enter` is given them; "resets" of what marks steps.
         forms: how wide the rows are of each value beside x, in the order of the kernel's pointers.
         stages: where it goes block by block of its steps.
+        is_ragged: whether each call says how many rows there are, and where they lie (`SCHEDULE`). The schedule of the
+            shape then has as many steps as any call.
 
     chains: what it runs; in blocks what comes before the first, each block, and what comes after the last.
     """
@@ -108,6 +122,7 @@ class SmallRun(CpuRun):
         names: Sequence[str],
         forms: Sequence[int],
         stages: Stages | None = None,
+        is_ragged: bool = False,
     ) -> None:
         super().__init__(kernel, shape)
         self._share(1)
@@ -119,6 +134,11 @@ class SmallRun(CpuRun):
         by_name: dict[str, list[Place]] = {"resets": [(pointers, len(pointers) - 1, 0)]}
         for name, index in make_places(self):
             by_name.setdefault(name, []).append((pointers, index, 0))
+        layout = LayOut(shape.schedule.batch, shape.schedule.backwards, shape.schedule.steps)
+        if is_ragged:
+            names, extra = (*names, *SCHEDULE), extra | layout.room
+            for name, array, index in self._scheduled():
+                by_name.setdefault(f"schedule {name}", []).append((array, index, 0))
         self._tables: list[np.ndarray] = []  # held, since links have their addresses
 
         def linked(table: Table, make: MakeLoop) -> list[Link]:
@@ -130,7 +150,7 @@ class SmallRun(CpuRun):
                 by_name.setdefault(name, []).append((words, index, behind))
             return [(make(size, kernel.target), words.ctypes.data, 0)]
 
-        links = linked(whole, copy_rows)
+        links = (linked(layout, lay_out) if is_ragged else []) + linked(whole, copy_rows)
         if self.packs is not None and self.packing is not None:
             given, address = self.packs.alone
             for place, weight in enumerate(self.packed, 3):
@@ -150,7 +170,7 @@ class SmallRun(CpuRun):
                 ]
                 for first, end, rows in stages.spans
             ]
-        last = linked(jobs, small_products) + linked(jobs.copies, copy_rows)
+        last = linked(jobs.steps, step_rows) + linked(jobs, small_products) + linked(jobs.copies, copy_rows)
         last += [link for table in (stages.last() if stages else ()) for link in linked(*table)]
         # First of all the addresses of tensors go where they are read.
         self._addresses = np.zeros(len(names), np.int64)
@@ -167,6 +187,22 @@ class SmallRun(CpuRun):
             self._extra.append((self.bytes, by_name.get(name, [])))
             self.bytes += -(-room // _ALIGNED) * _ALIGNED
 
+    def _scheduled(self) -> Iterator[tuple[str, np.ndarray, int]]:
+        """Where what `SCHEDULE` names stands among the kernel's pointers and sizes, as `CpuRun` writes it."""
+        pointers = self.pointers[0]
+        yield "steps", self.sizes[0], 1
+        yield "offsets", pointers, len(pointers) - 2
+        for (before, after), way in zip(self.before, self.shape.carried, strict=True):
+            if way is Carried.OPPOSITE:
+                yield "other before", pointers, before + 2
+                yield "following", pointers, before + 3
+            else:
+                kind = "pair " if way is Carried.PAIR else ""
+                yield f"{kind}before", pointers, before + 2
+                yield "limits", pointers, before + 3
+                if after is not None:
+                    yield "pair after" if way is Carried.PAIR else "offsets", pointers, after + 1
+
     def _block(self, first: int, end: int, row: int) -> list[Link]:
         """The kernel for some steps, the first of whose rows is this one of all."""
         sizes, pointers, links = self.sizes[0].copy(), self.pointers[0], []
@@ -182,11 +218,14 @@ class SmallRun(CpuRun):
             pointers = own
         return [*links, (self.kernel.call, pointers.ctypes.data, sizes.ctypes.data)]
 
-    def enter(self, tensors: Iterable[Tensor]) -> Any:
-        """Run on these, in the order of `names`; returns the block of scratch memory that it ran in."""
+    def enter(self, tensors: Iterable[Tensor], words: Iterable[int] = ()) -> Any:
+        """Run on these, in the order of `names`; returns the block of scratch memory that it ran in.
+
+        words: of `SCHEDULE`, where a call says these.
+        """
         block = SCRATCH.fresh(self.bytes)
         self.settle(block.start)
-        self.write(*map(_address, tensors))
+        self.write(*map(_address, tensors), *words)
         for total in self.totals:
             total.fill(0)
         self.chains[0].run()
@@ -215,12 +254,12 @@ class SmallRuns:
     def make(self) -> SmallRun:
         return SmallRun(*self._made_from)
 
-    def enter(self, tensors: Iterable[Tensor]) -> tuple[SmallRun, Any]:
+    def enter(self, tensors: Iterable[Tensor], words: Iterable[int] = ()) -> tuple[SmallRun, Any]:
         try:
             run = self._idle.pop()
         except IndexError:
             run = self.make()
-        block = run.enter(tensors)
+        block = run.enter(tensors, words)
         self._idle.append(run)
         return run, block
 
@@ -244,7 +283,7 @@ def carried_places(run: CpuRun, firsts: Sequence[str], histories: Sequence[str])
 
 
 def own_places(run: CpuRun, whole: WholeRows) -> list[tuple[str, int]]:
-    """Where those of a cell's own parameters stand, which have a number for each unit."""
+    """Where those of a cell's own parameters stand: a number for each unit, or one as it lies."""
     hidden = run.shape.sizes.hidden
     return [
         (whole.of(f"weight {weight}", 1, hidden, width or hidden), pointer)
