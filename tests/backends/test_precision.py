@@ -16,7 +16,9 @@ from cellwise.backends.precision import allows_tf32, allows_two_parts
 
 
 @pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
+def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # Torch's own helpers for tests, which some tests load, freeze these settings.
+    monkeypatch.setattr(torch.backends, "__allow_nonbracketed_mutation_flag", True)
     before = torch.get_float32_matmul_precision()
     yield
     torch.set_float32_matmul_precision(before)

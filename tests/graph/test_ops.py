@@ -176,6 +176,28 @@ def test_what_is_free_is_its_operand() -> None:
 NUMBERS = st.floats(-3, 3).filter(lambda v: abs(v) > 1e-3)
 
 
+@pytest.mark.parametrize(
+    ("name", "numbers", "wanted"),
+    [
+        ("clamp", (-0.5, -0.5, 0.25), [1.0, 0.0, 0.0]),
+        ("clamp", (0.25, -0.5, 0.25), [1.0, 0.0, 0.0]),
+        ("hard_sigmoid", (-3.0,), [1 / 6]),
+        ("hard_sigmoid", (3.0,), [1 / 6]),
+        ("hard_tanh", (-1.0,), [0.0]),
+        ("hard_tanh", (1.0,), [0.0]),
+        ("relu", (0.0,), [0.0]),
+    ],
+)
+def test_derivatives_at_bounds(name: str, numbers: tuple[float, ...], wanted: list[float]) -> None:
+    """As the kernels have them, whatever a release of torch makes of its own functions there."""
+    leaves = [Node(CONSTANT, (), each) for each in numbers]
+    node = Node(OPS[name], tuple(leaves))
+    tensors = [torch.tensor(each, dtype=torch.float64, requires_grad=True) for each in numbers]
+    values = dict(zip(leaves, tensors, strict=True))
+    evaluate([node], values)
+    assert [float(each) for each in torch.autograd.grad(values[node], tensors)] == pytest.approx(wanted)
+
+
 @pytest.mark.parametrize("name", POINTWISE)
 @given(numbers=st.tuples(NUMBERS, NUMBERS, NUMBERS).filter(lambda t: len(set(t)) == 3))
 def test_the_meaning_of_an_op(name: str, numbers: tuple[float, float, float]) -> None:

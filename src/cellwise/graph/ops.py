@@ -139,16 +139,18 @@ def _detach(value: Tensor) -> Tensor:
     return value.detach()
 
 
-def _clamp(value: Tensor, low: Tensor, high: Tensor) -> Tensor:
+def _clamp(value: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
     import torch
 
-    # torch.clamp computes with operands of several shapes, but its derivative fails on some of them (torch 2.13).
-    return torch.clamp(*torch.broadcast_tensors(value, low, high))
+    # A value at a bound is let through, and so is its gradient. torch.clamp does so up to 2.13 and not from 2.14 on; and
+    # its derivative fails on operands of some shapes.
+    risen = torch.where(value < low, low, value)
+    return torch.where(risen > high, high, risen)
 
 
 def _hard_sigmoid(value: Tensor) -> Tensor:
     # torch's own computes with a sixth of float32, also in float64 (torch 2.13).
-    return (value + 3).clamp(0, 6) / 6
+    return _clamp(value + 3, 0.0, 6.0) / 6
 
 
 # Their derivative is zero wherever there is one, so nothing is to be differentiated before them.
