@@ -16,14 +16,14 @@ from cellwise.backends.precision import allows_tf32, allows_two_parts
 
 
 @pytest.fixture(autouse=True)
-def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _as_before() -> Iterator[None]:
     # Torch's own helpers for tests, which some tests load, freeze these settings.
-    monkeypatch.setattr(torch.backends, "__allow_nonbracketed_mutation_flag", True)
-    before = torch.get_float32_matmul_precision()
-    yield
-    torch.set_float32_matmul_precision(before)
-    for set_to in (_global, _on_gpus, _on_cpus):  # each library as all are told, as torch begins
-        set_to("none")
+    with torch.backends.__allow_nonbracketed_mutation():
+        before = torch.get_float32_matmul_precision()
+        yield
+        torch.set_float32_matmul_precision(before)
+        for set_to in (_global, _on_gpus, _on_cpus):  # each library as all are told, as torch begins
+            set_to("none")
 
 
 def _global(value: str) -> None:

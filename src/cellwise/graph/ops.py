@@ -142,8 +142,8 @@ def _detach(value: Tensor) -> Tensor:
 def _clamp(value: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
     import torch
 
-    # A value at a bound is let through, and so is its gradient. torch.clamp does so up to 2.13 and not from 2.14 on; and
-    # its derivative fails on operands of some shapes.
+    # A value at a bound is let through, and so is its gradient: torch.clamp does so up to 2.13 and no longer in 2.14.
+    # Its derivative fails on operands of some shapes, too.
     risen = torch.where(value < low, low, value)
     return torch.where(risen > high, high, risen)
 
