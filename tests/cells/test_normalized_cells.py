@@ -13,8 +13,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import cellwise
-from cellwise import Cell, Recurrent, Vector, cells, layer_norm, rms_norm, sigmoid, softmax, tanh
+from cellwise import (
+    Cell,
+    Recurrent,
+    Scalar,
+    Vector,
+    cells,
+    exp,
+    layer_norm,
+    rms_norm,
+    sigmoid,
+    softmax,
+    tanh,
+    where,
+)
 from cellwise.cells import LayerNormGRU, LayerNormLSTM
+from cellwise.testing import Arguments, results
 
 D, H = 4, 5
 W = dict[str, Tensor]
@@ -215,6 +229,31 @@ def test_units_of_padding_have_no_part_in_a_row() -> None:
         low = -5 - F.linear(x, layer.weight_ih_l0, layer.bias_ih_l0).abs()
         wanted = low.amax(-1) + low.mean(-1) + low.sum(-1)
         torch.testing.assert_close(layer(x)[0], wanted.unsqueeze(-1).expand(3, 5, size))
+
+
+class Tempered(Cell):
+    """Learned numbers that only numbers of a row are made with, kept ones among them, and a comparison."""
+
+    gates = ("a",)
+    q, r = Scalar(0.3), Scalar(0.5)
+
+    def step(self, x, h):
+        least = tanh(self.q) * 2
+        size = where(cellwise.mean(h) < least, cellwise.mean(x.a) * exp(self.r), tanh(self.q + self.r))
+        return tanh(x.a + h.a) * size + 0.5 * h
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("batch", [2, 40])
+def test_learned_numbers_that_only_numbers_of_a_row_are_made_with(batch: int, recompute: bool) -> None:
+    layer = Recurrent(Tempered, 3, 5, dtype=torch.float64)
+    arguments = Arguments(torch.randn(6, batch, 3, dtype=torch.float64))
+    found = {}
+    for layer.backend in ("reference", "cpu"):
+        layer.recompute = recompute and layer.backend == "cpu"
+        found[layer.backend] = results(layer, arguments)
+    for name, wanted in found["reference"].items():
+        torch.testing.assert_close(found["cpu"][name], wanted, rtol=1e-10, atol=1e-12)
 
 
 def test_the_gradient_of_the_gradient_is_that_of_the_definition() -> None:

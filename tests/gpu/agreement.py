@@ -9,6 +9,7 @@ from torch import nn
 
 from cellwise import (
     Cell,
+    Scalar,
     Vector,
     amax,
     dropout,
@@ -99,6 +100,19 @@ class Normed(Cell):
         read = softmax(x.a + h.a) * rms_norm(m + x.b, self.gain)
         n = tanh(x.b + (read + d * h).b + middle)
         return read, layer_norm(0.5 * h + n) * sigmoid(middle), 0.5 * m + n * where(amax(x.b) < 1, 1, 0.5)
+
+
+class Tempered(Cell):
+    """Learned numbers that only numbers of a row are made with, kept ones among them, and a comparison."""
+
+    gates = ("a",)
+    states = ("h",)
+    q, r = Scalar(0.3), Scalar(0.5)
+
+    def step(self, x, h):
+        least = tanh(self.q) * 2
+        size = where(mean(h) < least, mean(x.a) * exp(self.r), tanh(self.q + self.r))
+        return tanh(x.a + h.a) * size + 0.5 * h
 
 
 def errors_of(case: Case, backend: str, dtype: torch.dtype, device: str = "cpu") -> dict[str, float]:

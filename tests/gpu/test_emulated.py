@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from agreement import BOUNDS, Given, Normed, Several, ThreeProducts, check
+from agreement import BOUNDS, Given, Normed, Several, Tempered, ThreeProducts, check
 from emulated import Emulated
 
 from cellwise import (
@@ -149,6 +149,8 @@ def _case(cell: str | type[Cell], situation: str) -> Case:
         (Normed, "resets-ragged-both-ways", Layout("solo", warps=1), "float32"),
         (Normed, "seventeen-units", Layout("solo", warps=2), "tf32"),
         (Normed, "resets-ragged-both-ways", ROWWISE, "float32"),
+        (Tempered, "resets-ragged-both-ways", None, "float32"),
+        (Tempered, "seventeen-units", ROWWISE, "bfloat16"),
     ],
 )
 def test_a_case_agrees_with_float64(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from cellwise.graph import Node, StepGraph
+from cellwise.graph import Node, Shape, StepGraph
 from cellwise.graph.expr import postorder
 from cellwise.graph.ops import CONSTANT, OPS, STATE
 from cellwise.passes import Derivative
@@ -147,8 +147,10 @@ def _by_width(stage: Stage) -> list[Stage]:
 
 
 def _used(stage: Stage, in_memory: Refs) -> list[Slot]:
-    nodes = (*stage.nodes, *stage.row_nodes, *(node for node, _ in stage.reductions))
-    read = [in_memory[i] for node in nodes for i in _numbers(node) if i in in_memory]
+    units = (*stage.nodes, *(node for node, _ in stage.reductions))
+    operands = [i for node in units for i in _numbers(node)]
+    operands += [i for node in stage.row_nodes for i in _numbers(node, of_row=True)]
+    read = [in_memory[i] for i in operands if i in in_memory]
     written = [in_memory[node] for node, _ in stage.writes if node in in_memory]
     return [
         *read,
@@ -158,11 +160,13 @@ def _used(stage: Stage, in_memory: Refs) -> list[Slot]:
     ]
 
 
-def _numbers(node: Node) -> Iterable[Node]:
-    """What a node reads; a comparison is made where it is used, from what it compares."""
+def _numbers(node: Node, of_row: bool = False) -> Iterable[Node]:
+    """What a node reads; a comparison is made where it is used, from what it compares. of_row: and so is what is made
+    of numbers alone, as numbers of a row are computed.
+    """
     for operand in node.inputs:
-        if operand.is_mask:
-            yield from _numbers(operand)
+        if operand.is_mask or (of_row and operand.shape is Shape.NUMBER):
+            yield from _numbers(operand, of_row)
         yield operand
 
 

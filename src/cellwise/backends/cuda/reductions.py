@@ -146,7 +146,8 @@ class Reductions:
         if node.op is CONSTANT:
             return literal(float(node.attribute))  # type: ignore[arg-type]
         slot = program.rows.get(node) or program.reads.get(node)
-        if slot is None:  # made of numbers alone, or a comparison
+        # A comparison, or what is made of numbers alone: where that is kept, it is among the values of units.
+        if slot is None or (node.shape is Shape.NUMBER and node.inputs):
             return self._made(node)
         return f"{self.variable(slot)}[e]" if slot.buffer.width is Width.ROW else self.frame.leaf(node)
 
