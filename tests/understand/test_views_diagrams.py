@@ -302,7 +302,7 @@ def test_the_source_is_the_class_with_what_it_inherits() -> None:
             3,
             "The view latex shows one step and cannot be unrolled; those that can are mermaid and svg.",
         ),
-        ("svg", 0, "A network is unrolled over at least 1 step, not 0."),
+        ("svg", 0, "A network is unrolled over 1 to 1,000 steps, not 0."),
     ],
 )
 def test_what_cannot_be_seen(name: str, steps: int | None, says: str) -> None:

@@ -21,7 +21,17 @@ from cellwise.graph.heads import heads_of
 from cellwise.nn.beside import sizes_beside
 from cellwise.nn.biases import filler
 from cellwise.nn.padding import output_widths
-from cellwise.nn.plain_rows import Give, Places, fits, giver, key_of_given, numbers_of, places_of, widths_of
+from cellwise.nn.plain_rows import (
+    Counts,
+    Give,
+    Places,
+    counts_of_packed,
+    giver,
+    key_of_given,
+    numbers_of,
+    places_of,
+    widths_of,
+)
 from cellwise.nn.true_sizes import InTrueSizes
 from cellwise.runtime import dispatch
 from cellwise.runtime.outputs import by_name
@@ -114,25 +124,27 @@ def call(
             return None
         key += (resets is not None, lengths is not None, *more)
     data = x if type(x) is Tensor else x.data
-    places, sizes = None, None
+    places, counts = None, None
     if lengths is not None:
         batch, steps = x.shape[:2] if layer.batch_first else (x.shape[1], x.shape[0])
         numbers = numbers_of(lengths, batch, steps)
         if numbers is None:
             return None
         places = places_of(numbers.tobytes(), steps, layer.batch_first)
-        sizes = places.sizes
-    elif data is not x and data.is_cpu:
-        sizes = x.batch_sizes
-        if not fits(x):
+        counts = places.counts
+        if counts is None:
             return None
-    if sizes is None:
+    elif data is not x and data.is_cpu:
+        counts = counts_of_packed(x)
+        if counts is None:
+            return None
+    if counts is None:
         route = _ROUTES.get(key, _UNKNOWN)
         if route is _UNKNOWN:
             route = _route(layer, x, state, lengths, resets, beside)
             _remember(_ROUTES, key, route)
     else:
-        route = _ragged_route(layer, key, sizes, x, state, lengths, resets, beside)
+        route = _ragged_route(layer, key, counts, x, state, lengths, resets, beside)
     if route is None:
         return None
     weights = _weights(layer, route, data)
@@ -218,7 +230,7 @@ def _first_requires_grad(layer: RecurrentLayer) -> bool:
 def _packed_key(x: PackedSequence) -> tuple[Any, ...] | None:
     """What decides of a packed sequence; None if one of its fields is no plain tensor.
 
-    On a CPU not the rows of each step: those are asked by `fits`.
+    On a CPU not the rows of each step: those are asked by `counts_of_packed`.
     """
     sizes, order, inverse = x.batch_sizes, x.sorted_indices, x.unsorted_indices
     if (
@@ -232,7 +244,8 @@ def _packed_key(x: PackedSequence) -> tuple[Any, ...] | None:
     shapes = [None if each is None else each.shape for each in (order, inverse)]
     if not x.data.is_cpu:
         return x.data.shape, sizes.numpy().tobytes(), *shapes
-    return x.data.shape[1:], int(sizes[0]) if order is None and len(sizes) else None, *shapes
+    first = int(sizes.numpy()[0]) if order is None and sizes.shape[0] else None
+    return x.data.shape[1:], first, *shapes
 
 
 def _remember(routes: dict[Any, Any], key: Any, route: Any) -> None:
@@ -244,7 +257,7 @@ def _remember(routes: dict[Any, Any], key: Any, route: Any) -> None:
 def _ragged_route(
     layer: RecurrentLayer,
     key: tuple[Any, ...],
-    sizes: Tensor,
+    counts: Counts,
     x: Any,
     state: Any,
     lengths: Lengths | None,
@@ -252,16 +265,13 @@ def _ragged_route(
     beside: Mapping[str, Any],
 ) -> Route | None:
     """That of steps with so many rows: who runs a call may follow from how much there is to do."""
-    if not len(sizes):
-        return None
     routes = _RAGGED.get(key)
     if routes is None:
         routes = RaggedRoutes.of(layer, layer._examined(x, state, lengths, resets, beside))
         _remember(_RAGGED, key, routes)
     work = _NO_WORK
     if routes.decides:
-        counts = sizes.numpy()
-        work = len(counts), int(counts.sum()), int(counts[-1]) == routes.batch
+        work = counts.steps, counts.rows, counts.last == routes.batch
     who = routes.by_work.get(work)
     if who is None:
         who = routes.who(layer, *work)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,12 +61,31 @@ def numbers_of(lengths: Lengths, batch: int, steps: int) -> np.ndarray | None:
     return found.astype(np.int64, copy=False)
 
 
-def fits(x: PackedSequence) -> bool:
-    """Whether the rows of each step are those that torch would make, of a sequence of plain tensors on the CPU."""
-    counts, rows = x.batch_sizes.numpy(), x.data.shape[0]
-    if not len(counts) or counts[-1] < 1 or (counts[1:] > counts[:-1]).any() or counts.sum() != rows:
-        return False
-    return all(each is None or each.shape == (counts[0],) for each in (x.sorted_indices, x.unsorted_indices))
+class Counts(NamedTuple):
+    """Of the rows of each step: how many steps there are, rows in all, and rows of the first and of the last one."""
+
+    steps: int
+    rows: int
+    first: int
+    last: int
+
+
+@lru_cache(maxsize=256)
+def counts_of(sizes: bytes) -> Counts | None:
+    """By the bytes of int64 rows of each step; None of what torch would not make, and where there are no steps."""
+    found = np.frombuffer(sizes, np.int64).tolist()
+    if not found or found[-1] < 1 or any(after > before for before, after in pairwise(found)):
+        return None
+    return Counts(len(found), sum(found), found[0], found[-1])
+
+
+def counts_of_packed(x: PackedSequence) -> Counts | None:
+    """Those of a packed sequence of plain tensors on the CPU; None of one that torch would not make."""
+    counts = counts_of(x.batch_sizes.numpy().tobytes())
+    if counts is None or counts.rows != x.data.shape[0]:
+        return None
+    orders = x.sorted_indices, x.unsorted_indices
+    return counts if all(each is None or each.shape == (counts.first,) for each in orders) else None
 
 
 class Places(NamedTuple):
@@ -73,7 +93,8 @@ class Places(NamedTuple):
 
     steps, batch: of what comes in. rows: of what a backend is given, the valid steps. turned: whether the batch comes
     first, and steps are to. places: of each row in the flattened padded batch; order: of the batch, and back, if
-    longer rows do not stand first; sizes: the rows of each step; none of these where all rows have all steps.
+    longer rows do not stand first; sizes: the rows of each step, and counts, of these. None of them where all rows
+    have all steps.
     """
 
     steps: int
@@ -84,6 +105,7 @@ class Places(NamedTuple):
     order: Tensor | None = None
     back: Tensor | None = None
     sizes: Tensor | None = None
+    counts: Counts | None = None
 
     @staticmethod
     def of(form: Form) -> Places:
@@ -116,14 +138,16 @@ def places_of(lengths: bytes, steps: int, batch_first: bool) -> Places:
         found = found[order]
     inside = found > time
     where = (rows * steps + time if batch_first else time * batch + rows)[inside]
+    rows_of_steps = inside.sum(1)
+    counts = counts_of(rows_of_steps.tobytes())
     with torch.inference_mode(False):  # autograd keeps them
-        places, sizes = torch.from_numpy(where), torch.from_numpy(inside.sum(1))
+        places, sizes = torch.from_numpy(where), torch.from_numpy(rows_of_steps)
         if order is None:
-            return Places(steps, batch, len(where), batch_first, places, sizes=sizes)
+            return Places(steps, batch, len(where), batch_first, places, sizes=sizes, counts=counts)
         back = np.empty_like(order)
         back[order] = np.arange(batch)
         both = torch.from_numpy(order), torch.from_numpy(back)
-    return Places(steps, batch, len(where), batch_first, places, *both, sizes)
+    return Places(steps, batch, len(where), batch_first, places, *both, sizes, counts)
 
 
 @lru_cache(maxsize=64)

@@ -20,7 +20,7 @@ class RaggedShortcut(Shortcut):
 
     def __init__(self, stack: LayerSpec, made: LayerPass, batch: PlainBatch) -> None:
         self._stack, self._made, self._form = stack, made, batch
-        self._met: dict[tuple[int, ...], CompiledShortcut] = {}
+        self._met: dict[bytes, CompiledShortcut] = {}
 
     def run(
         self,
@@ -33,10 +33,10 @@ class RaggedShortcut(Shortcut):
         resets: Tensor | None = None,
     ) -> Result:
         assert sizes is not None
-        each = tuple(sizes.tolist())
+        each = sizes.numpy().tobytes()
         found = self._met.get(each)
         if found is None:
-            form = self._form._replace(steps=len(each), sizes=each)
+            form = self._form._replace(steps=sizes.shape[0], sizes=tuple(sizes.tolist()))
             found = CompiledShortcut(self._stack, self._made, form)
             if len(self._met) >= _MOST:
                 self._met.clear()
