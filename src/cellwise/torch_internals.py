@@ -1,8 +1,8 @@
 """Every private interface of torch that cellwise uses, each with what it is used for and what goes without it.
 
-Seen: all of them in torch 2.13 (CPU), where the whole test suite runs. In torch 2.11 (a GPU machine) cellwise was
-imported and its layers ran, so what is required was there; torch.compile of them failed, for another reason, which has
-gone since but was not tried there again.
+Seen: all of them in torch 2.13 (CPU), where the whole test suite runs, and in 2.14.1 (CUDA, without a GPU). In torch
+2.11 (a GPU machine) cellwise was imported and its layers ran, so what is required was there; torch.compile of them
+failed, for another reason, which has gone since but was not tried there again.
 
 A release may drop any of them. Those that results depend on are looked up here when torch is loaded, so that a release
 without one fails at once and by name, instead of computing something else. The others are optional, and what is lost
