@@ -131,13 +131,10 @@ def call(
         if numbers is None:
             return None
         places = places_of(numbers.tobytes(), steps, layer.batch_first)
-        counts = places.counts
-        if counts is None:
+        if (counts := places.counts) is None:
             return None
-    elif data is not x and data.is_cpu:
-        counts = counts_of_packed(x)
-        if counts is None:
-            return None
+    elif data is not x and data.is_cpu and (counts := counts_of_packed(x)) is None:
+        return None
     if counts is None:
         route = _ROUTES.get(key, _UNKNOWN)
         if route is _UNKNOWN:
