@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -19,7 +19,7 @@ from torch.utils.flop_counter import flop_registry
 import cellwise
 from cellwise import Cell, Scalar, Vector, cells, exp, mean, stop_gradient, tanh, where
 from cellwise.backends.cpu.compiler import LlvmCompiler
-from cellwise.graph import Node, Shape, StepGraph
+from cellwise.graph import Node, Shape, StepGraph, ops
 from cellwise.graph.expr import postorder
 from cellwise.graph.forms import FORMS, made
 from cellwise.graph.heads import heads_of
@@ -159,6 +159,20 @@ _FUNCTIONS = "exp log sqrt sigmoid tanh softplus sin cos erf gelu silu elu pow"
 _COPIES = (
     "clone _to_copy copy_ fill_ zero_ lift_fresh detach alias"  # pointwise to torch, but nothing is computed
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _clamped_by_torch() -> Iterator[None]:
+    """What is one operation of ours is one of torch's, too, whose derivative is another at bounds (`graph/ops.py`)."""
+
+    def clamped(value: Tensor, low: Any, high: Any) -> Tensor:
+        bounds = low, high
+        tensors = (value, *bounds) if isinstance(low, float) else torch.broadcast_tensors(value, *bounds)
+        return torch.clamp(*tensors)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ops, "_held", clamped)
+        yield
 
 
 class Watch(TorchDispatchMode):

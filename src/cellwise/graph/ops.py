@@ -139,7 +139,7 @@ def _detach(value: Tensor) -> Tensor:
     return value.detach()
 
 
-def _clamp(value: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
+def _held(value: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
     import torch
 
     # A value at a bound is let through, and so is its gradient: torch.clamp does so up to 2.13 and no longer in 2.14.
@@ -148,9 +148,13 @@ def _clamp(value: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
     return torch.where(risen > high, high, risen)
 
 
+def _clamp(value: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    return _held(value, low, high)
+
+
 def _hard_sigmoid(value: Tensor) -> Tensor:
     # torch's own computes with a sixth of float32, also in float64 (torch 2.13).
-    return _clamp(value + 3, 0.0, 6.0) / 6
+    return _held(value + 3, 0.0, 6.0) / 6
 
 
 # Their derivative is zero wherever there is one, so nothing is to be differentiated before them.

@@ -80,9 +80,8 @@ class Compiled(Backend):
         from cellwise.backends.compiled.ragged import RaggedShortcut
         from cellwise.backends.compiled.shortcut import CompiledShortcut
 
-        if batch.sizes is not None and prepared.kernels.compiler.plans_any_lengths:
-            return RaggedShortcut(stack, prepared, batch)
-        return CompiledShortcut(stack, prepared, batch)
+        kind = CompiledShortcut if batch.sizes is None else RaggedShortcut
+        return kind(stack, prepared, batch)
 
     def stepper(
         self,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -239,8 +239,6 @@ class KernelCompiler(ABC):
     recomputing_span_bytes: int = 8 * 2**20
     # Whether `small_pass` is for calls of any size, and gives the bits that the general way gives for weights too.
     plans_every_call = False
-    # Whether it has one plan for all batches whose rows have several lengths, made when such a batch is first met.
-    plans_any_lengths = False
 
     @abstractmethod
     def row_width(self, size: int, dtype: torch.dtype) -> int:
@@ -267,6 +265,10 @@ class KernelCompiler(ABC):
         """Whole numbers, int64, that are kept from call to call and only read."""
         with torch.inference_mode(False):
             return torch.tensor(numbers, dtype=torch.int64, device=device)
+
+    def settings(self) -> Hashable:
+        """What `small_pass` decides by that may be other at the next call: settings of torch's."""
+        return None
 
     def begin(self) -> None:
         """A call begins: the scratch memory that this thread was given before is free."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from torch import Tensor
 
@@ -20,7 +20,7 @@ class RaggedShortcut(Shortcut):
 
     def __init__(self, stack: LayerSpec, made: LayerPass, batch: PlainBatch) -> None:
         self._stack, self._made, self._form = stack, made, batch
-        self._met: dict[bytes, CompiledShortcut] = {}
+        self._met: dict[tuple[bytes, Hashable], CompiledShortcut] = {}
 
     def run(
         self,
@@ -33,7 +33,7 @@ class RaggedShortcut(Shortcut):
         resets: Tensor | None = None,
     ) -> Result:
         assert sizes is not None
-        each = sizes.numpy().tobytes()
+        each = sizes.numpy().tobytes(), self._made.kernels.compiler.settings()
         found = self._met.get(each)
         if found is None:
             form = self._form._replace(steps=sizes.shape[0], sizes=tuple(sizes.tolist()))

@@ -50,6 +50,7 @@ from cellwise.backends.cpu.three_run import PreciseRun
 from cellwise.backends.cpu.tiles import TILES, groups_of, room_vectors
 from cellwise.backends.cpu.transposed import is_transposed, transposed_sums
 from cellwise.backends.cpu.transposed_products import transposed_routine
+from cellwise.backends.precision import allows_two_parts
 from cellwise.plan.forward import forward_program
 from cellwise.plan.hoist import hoisted
 from cellwise.plan.program import Program, Width
@@ -208,7 +209,6 @@ class LlvmCompiler(KernelCompiler):
 
     device_type = "cpu"
     dtypes = DTYPES
-    plans_any_lengths = True
 
     @property
     def layout(self) -> str:  # type: ignore[override]
@@ -235,6 +235,9 @@ class LlvmCompiler(KernelCompiler):
         from cellwise.backends.cpu.gradient_products import CpuGradientProducts
 
         return CpuGradientProducts(dtype, self.target)
+
+    def settings(self) -> bool:
+        return may_have_tiles() and allows_two_parts()
 
     def small_pass(self, call: SmallCall) -> SmallPass | None:
         from cellwise.backends.cpu.small_calls import small_pass

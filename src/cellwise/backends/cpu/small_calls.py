@@ -318,8 +318,12 @@ def small_pass(call: SmallCall) -> SmallPass | None:
     rows = schedule.rows
     inner = len(graph.input_gates) * width + len(graph.state_gates) * (projected or hidden)
     is_ragged = call.is_ragged or not schedule.is_dense
-    if not (has_chain(kernels, rows, hidden) or (is_ragged and has_ragged_chain(kernels, rows, hidden))):
-        return None
+    if not has_chain(kernels, rows, hidden):
+        from cellwise.backends.cpu.three_run import goes_by_three
+
+        by_three = kernels.dtype is torch.float32 and goes_by_three(schedule.batch)
+        if by_three or not (is_ragged and has_ragged_chain(kernels, rows, hidden)):
+            return None
     work, batch = rows * hidden * (inner + 20), schedule.batch
     shared = batch > 1 or _shares_units(call)
     infers, records = (not (shared and is_for_many(work, batch, each)) for each in (False, True))
