@@ -15,7 +15,7 @@ test: install
 # at most. A line for each test as it ends; what failed is in gpu-failures.txt as soon as it has, also of a run cut off.
 test-gpu:
 	CUBLAS_WORKSPACE_CONFIG=:4096:8 timeout -s INT -k 20 300 \
-	  $(PYTHON) -m pytest -n auto -vv --failures gpu-failures.txt tests/gpu tests/nn/test_cuda.py
+	  $(PYTHON) -m pytest -n auto -vv --failures=gpu-failures.txt tests/gpu tests/nn/test_cuda.py
 
 # One small part of every layer, for the hand: tests/quick.txt lists it.
 quick: install

@@ -40,7 +40,7 @@ tests() { # NAME LIMIT FILES AND OPTIONS...: a line for each as it ends; failure
   # For tests alone, which want the same bits twice: it makes each product of cuBLAS 50 us slower on the host (0083).
   signal=INT # pytest then ends by itself, and tells of what failed
   part "$name" "$limit" env CUBLAS_WORKSPACE_CONFIG=:4096:8 "$PYTHON" -m pytest $workers -vv \
-    -p no:cacheprovider --durations=5 --tb=short --failures "$out/$name.failures" "$@"
+    -p no:cacheprovider --durations=5 --tb=short --failures="$out/$name.failures" "$@"
   signal=TERM
   [ -e "$out/$name.failures" ] && grep -E '^(FAILED|ERROR|CUT OFF) ' "$out/$name.failures" | tee -a "$out/summary.txt"
 }
